@@ -1,0 +1,65 @@
+"""Every error that Pressroom raises on purpose, and what a retry may do about it."""
+
+from __future__ import annotations
+
+
+class PressroomError(Exception):
+    """Something went wrong that Pressroom can name.
+
+    The message says what, where and what to do. `code` is stable: scripts and tests match on it.
+    """
+
+    code = "pressroom_error"
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code
+
+
+class PermanentError(PressroomError):
+    """Trying again cannot help: the job fails at once."""
+
+    code = "permanent"
+
+
+class TransientError(PressroomError):
+    """Trying again may help: the job is retried with backoff until its attempts are used up."""
+
+    code = "transient"
+
+
+class ConfigurationError(PressroomError):
+    """The settings, the installation or the machine do not allow what was asked."""
+
+    code = "configuration"
+
+
+class InputError(PermanentError):
+    """A line, a field or a file that the user gave cannot be used."""
+
+    code = "input_invalid"
+
+
+class PromptTooLongError(InputError):
+    """The prompt and the asked new tokens do not fit the model's context window."""
+
+    code = "prompt_too_long"
+
+    def __init__(self, num_prompt_tokens: int, max_new_tokens: int, max_context_tokens: int) -> None:
+        super().__init__(
+            f"the prompt has {num_prompt_tokens} tokens and asks for {max_new_tokens} new ones, the model's "
+            f"context holds {max_context_tokens}: shorten outline and facts, or ask for a shorter text"
+        )
+
+
+class DeadlineError(PermanentError):
+    """The work was not finished by its deadline."""
+
+    code = "deadline_exceeded"
+
+
+class EngineError(TransientError):
+    """A step of the engine failed for this request, or the engine was closed under it."""
+
+    code = "engine_failed"

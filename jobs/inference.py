@@ -1,0 +1,100 @@
+"""What a kind says to a language model, and what it gets back. No tensors, no tokenizer, no engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal, Protocol
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat prompt."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A chat prompt; the worker turns it into token ids with the model's own chat template."""
+
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How the next token is drawn. The defaults are greedy decoding without penalties."""
+
+    max_new_tokens: int
+    """At most this many tokens are generated; at least 1."""
+    temperature: float = 0.0
+    """0 takes the most likely token; above 0 the logits are divided by it and a token is drawn."""
+    top_p: float = 1.0
+    """Nucleus sampling: the smallest set of tokens whose probability reaches this; 1 keeps all."""
+    top_k: int = 0
+    """Only the k most likely tokens; 0 keeps all."""
+    repetition_penalty: float = 1.0
+    """Keskar et al. 2019, section 4.1: logits of tokens seen in prompt or output are divided (if positive)
+    or multiplied (if negative) by it; 1 is off."""
+    seed: int = 0
+    """Of the request's own random generator: the same request draws the same tokens in any batch."""
+    stop: tuple[str, ...] = ()
+    """Generation ends before the first of these strings; the string is not part of the text."""
+    ignore_end_of_text: bool = False
+    """Go on to max_new_tokens past the end-of-text token; for benchmarks."""
+
+
+class FinishReason(StrEnum):
+    """Why the text ended."""
+
+    STOP = "stop"
+    """The model ended the text, or a stop string was met."""
+    LENGTH = "length"
+    """max_new_tokens was reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts; they add up over requests, jobs and batches."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    """Of prompt_tokens, those whose keys and values were not computed again."""
+    new_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.new_tokens + other.new_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """What the model wrote for one request."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    """The new tokens, end-of-text included if the model wrote it."""
+    finish_reason: FinishReason
+    usage: Usage
+    num_near_ties: int = 0
+    """Greedy steps whose two best logits were closer than the engine's arithmetic can be trusted for:
+    there another batch shape may choose the other token."""
+    stop_string: str | None = field(default=None)
+    """The stop string that ended the text, if one did."""
+
+
+class Inference(Protocol):
+    """The port through which a kind reaches the models of its worker; any thread may call it."""
+
+    def generate(self, prompt: Prompt, sampling: Sampling) -> Completion:
+        """Block until the text is there.
+
+        Raises PromptTooLongError, DeadlineError or EngineError.
+        """
+        ...

@@ -1,0 +1,89 @@
+"""What a kind of job must say about itself, and the only things it may touch while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol, TypeVar
+
+from pydantic import BaseModel
+
+from jobs.inference import Inference
+
+PayloadT = TypeVar("PayloadT", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """Which prompt template a result was made with, for its provenance."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a job made: one artifact, and figures about it."""
+
+    body: bytes
+    media_type: str
+    extension: str
+    """Of the artifact's file name, with the dot: ".md"."""
+    template: Template
+    metrics: Mapping[str, object] = field(default_factory=dict)
+    """JSON values that the summary, the export and later gates read; kept in Postgres beside the artifact."""
+
+
+class Context(Protocol):
+    """The ports that a running job may use."""
+
+    @property
+    def inference(self) -> Inference: ...
+
+    @property
+    def seed(self) -> int:
+        """The job's own seed, derived from batch and line: stable over retries."""
+        ...
+
+    @property
+    def custom_id(self) -> str:
+        """The producer's name for the line."""
+        ...
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """What the batch fixes for all its jobs: the kind's own settings model reads it."""
+        ...
+
+
+class PlanContext(Protocol):
+    """What a finished stage left, for planning the next one."""
+
+    def results(self) -> Iterable[tuple[str, Mapping[str, object]]]:
+        """custom_id and metrics of every succeeded job of the closed stage, in order, streamed."""
+        ...
+
+
+class Kind(Protocol[PayloadT]):
+    """A kind of content: its input, its stages, and the blocking code that makes one result."""
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+    """Rises when the prompt or the output changes."""
+    stages: ClassVar[tuple[str, ...]]
+    payload_type: type[PayloadT]
+    settings_type: type[BaseModel]
+    """What a batch may fix for all its jobs: template, sampling; unknown names are refused."""
+
+    def prompt_prefix(self, payload: PayloadT) -> str:
+        """A key that jobs share whose prompts begin alike: such jobs are dispatched next to each other."""
+        ...
+
+    def run(self, payload: PayloadT, context: Context) -> Result:
+        """Make one result. Raises PermanentError or TransientError."""
+        ...
+
+    def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, PayloadT]]:
+        """The jobs of a stage that follows a closed one: custom_id and payload each."""
+        ...

@@ -1,0 +1,85 @@
+"""Settings from PRESSROOM_* environment variables: one typed object, read at entry points only."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+"""The offline default: small enough for two cores, Apache-2.0, out of a PyPI wheel."""
+
+
+def default_home() -> Path:
+    """The user's data folder for Pressroom, by the XDG base directory specification."""
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "pressroom"
+
+
+class Profile(BaseModel):
+    """What a worker has warm. A profile is also a queue, so that no message meets a cold model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    models: tuple[str, ...] = ()
+    """Names of installed models; empty for work that needs none."""
+
+
+class Settings(BaseSettings):
+    """All of Pressroom's settings; `pressroom config` prints each with its value and source."""
+
+    model_config = SettingsConfigDict(env_prefix="PRESSROOM_", extra="forbid", frozen=True)
+
+    home: Path = Field(default_factory=default_home)
+    """Data of the embedded services, logs and locks."""
+    models_dir: Path | None = None
+    """Installed models; default: `models` in the home folder."""
+    db_url: SecretStr | None = None
+    """postgresql://user:password@host:port/database. Unset: an embedded Postgres in the home folder."""
+    redis_url: SecretStr | None = None
+    """redis://[:password@]host:port/number. Unset: an embedded Valkey."""
+    s3_url: SecretStr | None = None
+    """http(s)://access_key:secret_key@host:port/bucket[?region=...]. Unset: an embedded S3 server."""
+
+    profiles: dict[str, Profile] = {"default": Profile(models=(DEFAULT_MODEL,)), "cpu": Profile()}
+    engine: str = "transformers"
+    """Which module of workers.engines runs the models."""
+    num_slots: int | None = Field(default=None, ge=1, le=4096)
+    """Requests that the engine decodes together; unset: chosen for the device."""
+    max_context_tokens: int = Field(default=2048, ge=64)
+    """Prompt and new tokens of one request; at most what the model was trained for."""
+    num_threads: int | None = Field(default=None, ge=1)
+    """CPU threads of the engine; unset: all cores of the machine, divided by the CPU workers."""
+
+    max_jobs_in_flight: int | None = Field(default=None, ge=1)
+    """Jobs that one worker has claimed at a time; unset: one and a half times the engine's slots."""
+    lease_seconds: float = Field(default=30.0, gt=0)
+    """A claim not renewed for this long is lost, and the job is queued again."""
+    max_attempts: int = Field(default=3, ge=1)
+    """Errors of its own that a job may have before it fails."""
+    max_crashes: int = Field(default=3, ge=1)
+    """Workers that may die under a job before it is quarantined."""
+    backoff_seconds: float = Field(default=2.0, ge=0)
+    """Wait before the first retry; it doubles with every further one."""
+    job_timeout_seconds: float = Field(default=900.0, gt=0)
+    """One attempt may take this long, waiting for the engine included."""
+    step_timeout_seconds: float = Field(default=300.0, gt=0)
+    """A longer engine step is hung: the worker dumps its stacks and ends, leases recover its jobs."""
+    drain_seconds: float = Field(default=60.0, ge=0)
+    """How long a stopping worker may finish what it has begun."""
+    commit_interval_seconds: float = Field(default=0.2, ge=0)
+    """Results that finish within this time share one transaction."""
+    resend_seconds: float = Field(default=60.0, gt=0)
+    """A message not claimed for this long is sent again."""
+    shard_jobs: int = Field(default=16, ge=1, le=1000)
+    """Job ids in one message at most."""
+    queue_window_jobs: int = Field(default=2000, ge=1)
+    """Jobs that are sent and not yet claimed, at most, for each queue."""
+    log_level: str = "INFO"
+
+    @property
+    def models_folder(self) -> Path:
+        """Where installed models are."""
+        return self.models_dir or self.home / "models"
