@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 from uuid import UUID, uuid5
@@ -29,6 +31,21 @@ class JobStatus(StrEnum):
     def is_final(self) -> bool:
         """True when no further transition is legal but a user's explicit retry."""
         return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
+
+
+class AttemptOutcome(StrEnum):
+    """How one claim of a job ended."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    """An error of the job's own; `num_failures` counts these."""
+    RELEASED = "released"
+    """Given back unfinished by a worker that was stopping."""
+    LOST = "lost"
+    """The lease ran out: the worker died, hung, or could not reach Postgres."""
+    ENDED = "ended"
+    """The job was cancelled or expired under it."""
 
 
 LEGAL_TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = MappingProxyType(
@@ -60,6 +77,16 @@ def job_id(batch_id: UUID, stage: int, position: int) -> UUID:
     return uuid5(batch_id, f"{stage}/{position}")
 
 
+def job_seed(batch_seed: int, custom_id: str) -> int:
+    """The seed of a line's sampling: 48 bits, so that JSON keeps it exact.
+
+    >>> job_seed(0, "a") == job_seed(0, "a") != job_seed(1, "a")
+    True
+    """
+    digest = hashlib.sha256(f"{batch_seed}/{custom_id}".encode()).digest()
+    return int.from_bytes(digest[:6], "big")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedJob:
     """A job as a worker holds it: enough to run it and to prove, by the fence, that it still may."""
@@ -72,7 +99,12 @@ class ClaimedJob:
     payload: dict[str, object]
     """The validated payload; the kind's payload type reads it."""
     settings: dict[str, object]
-    """What the batch fixes for all its jobs: model, sampling, template."""
+    """What the batch fixes for all its jobs: sampling, template; the kind's settings type reads it."""
+    model: str
+    """Name of the installed model that the batch asked for."""
+    seed: int
+    """The job's own, from the batch's seed and the line's custom_id: the same at every attempt."""
+    queued_at: datetime
     attempt: int
     """Counts claims from 1. It is the fence: a result is committed only under the attempt that made it."""
     num_failures: int

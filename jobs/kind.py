@@ -23,13 +23,21 @@ class Template:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What a job made: one artifact, and figures about it."""
+class Artifact:
+    """One file that a job made."""
 
-    body: bytes
+    name: str
+    """Unique in the job, its extension says the format: "article.md"."""
     media_type: str
-    extension: str
-    """Of the artifact's file name, with the dot: ".md"."""
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a job made: its artifacts, and figures about them."""
+
+    artifacts: tuple[Artifact, ...]
+    """At least one; the first is the one that people read."""
     template: Template
     metrics: Mapping[str, object] = field(default_factory=dict)
     """JSON values that the summary, the export and later gates read; kept in Postgres beside the artifact."""

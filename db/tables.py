@@ -1,0 +1,220 @@
+"""The tables. Postgres is the truth: what is not here did not happen."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Enum,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from jobs.batch import BatchStatus
+from jobs.job import AttemptOutcome, JobStatus
+
+Json = dict[str, object]
+
+
+def _text_enum(enum: type[StrEnum], name: str) -> Enum:
+    """Text with a check: a new state is a migration of one constraint, not of a Postgres type."""
+    return Enum(
+        enum,
+        name=name,
+        native_enum=False,
+        create_constraint=True,
+        length=16,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+class Base(DeclarativeBase):
+    """Names every constraint, so that migrations can."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
+        datetime: DateTime(timezone=True),
+        str: Text(),
+        Json: JSONB(),
+        bytes: LargeBinary(),
+    }
+
+
+class BatchRow(Base):
+    """What a producer submitted at once."""
+
+    __tablename__ = "batches"
+    __table_args__ = (
+        UniqueConstraint("tenant", "idempotency_key"),
+        Index("ix_batches_running", "profile", "priority", postgresql_where=text("status = 'running'")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    name: Mapped[str]
+    kind: Mapped[str]
+    kind_version: Mapped[str]
+    model: Mapped[str]
+    profile: Mapped[str]
+    settings: Mapped[Json]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    priority: Mapped[int] = mapped_column(SmallInteger)
+    max_attempts: Mapped[int] = mapped_column(SmallInteger)
+    idempotency_key: Mapped[str | None]
+    status: Mapped[BatchStatus] = mapped_column(_text_enum(BatchStatus, "status"))
+    num_rejected: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    deadline_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class StageRow(Base):
+    """One step of a batch; the next one is planned when its last job closes."""
+
+    __tablename__ = "stages"
+
+    batch_id: Mapped[UUID] = mapped_column(ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    name: Mapped[str]
+    opened_at: Mapped[datetime | None]
+    closed_at: Mapped[datetime | None]
+
+
+class JobRow(Base):
+    """The unit of retry."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        UniqueConstraint("batch_id", "stage", "position"),
+        UniqueConstraint("batch_id", "stage", "custom_id"),
+        Index("ix_jobs_batch_id_status", "batch_id", "status"),
+        Index(
+            "ix_jobs_unsent",
+            "batch_id",
+            "prefix_group",
+            "position",
+            postgresql_where=text("status = 'queued' AND sent_at IS NULL"),
+        ),
+        Index("ix_jobs_sent", "sent_at", postgresql_where=text("status = 'queued' AND sent_at IS NOT NULL")),
+        Index("ix_jobs_leased", "lease_expires_at", postgresql_where=text("status = 'running'")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    batch_id: Mapped[UUID] = mapped_column(ForeignKey("batches.id", ondelete="CASCADE"))
+    stage: Mapped[int] = mapped_column(SmallInteger)
+    position: Mapped[int]
+    custom_id: Mapped[str]
+    prefix_group: Mapped[str]
+    """Jobs with the same one have prompts that begin alike: they are sent next to each other."""
+    payload: Mapped[Json]
+    status: Mapped[JobStatus] = mapped_column(_text_enum(JobStatus, "status"))
+    attempt: Mapped[int] = mapped_column(server_default=text("0"))
+    """Claims so far; of a running job, the fence."""
+    num_failures: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    num_crashes: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    """Leases lost in a row: workers that died, or hung, while they held the job."""
+    available_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    """Not sent before this: the backoff of a retry."""
+    sent_at: Mapped[datetime | None]
+    """When a message that names it was last sent; empty while none is."""
+    worker_id: Mapped[str | None]
+    lease_expires_at: Mapped[datetime | None]
+    queued_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
+    metrics: Mapped[Json | None]
+    prompt_tokens: Mapped[int] = mapped_column(server_default=text("0"))
+    cached_tokens: Mapped[int] = mapped_column(server_default=text("0"))
+    new_tokens: Mapped[int] = mapped_column(server_default=text("0"))
+
+
+class AttemptRow(Base):
+    """One claim of a job, and how it ended."""
+
+    __tablename__ = "attempts"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    worker_id: Mapped[str]
+    celery_task_id: Mapped[str]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ended_at: Mapped[datetime | None]
+    outcome: Mapped[AttemptOutcome] = mapped_column(_text_enum(AttemptOutcome, "outcome"))
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
+
+
+class ArtifactRow(Base):
+    """One file that a succeeded job made; the object was written before this row."""
+
+    __tablename__ = "artifacts"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(SmallInteger)
+    object_key: Mapped[str]
+    sha256: Mapped[str]
+    num_bytes: Mapped[int] = mapped_column(BigInteger)
+    media_type: Mapped[str]
+
+
+class StatementRow(Base):
+    """How the artifacts of a job were made: canonical bytes, never re-serialised."""
+
+    __tablename__ = "statements"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    body: Mapped[bytes]
+    sha256: Mapped[str]
+    object_key: Mapped[str]
+
+
+class ModelRow(Base):
+    """A model that some worker has had warm."""
+
+    __tablename__ = "models"
+
+    manifest_sha256: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    manifest: Mapped[Json]
+    first_loaded_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class WorkerRow(Base):
+    """A worker process; the dispatcher sizes its messages by those that are alive."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    profile: Mapped[str]
+    device: Mapped[str]
+    host: Mapped[str]
+    pid: Mapped[int]
+    max_jobs_in_flight: Mapped[int]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ready_at: Mapped[datetime | None]
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    stopped_at: Mapped[datetime | None]
