@@ -1,0 +1,258 @@
+"""A model's tokenizer and chat template, from its folder, with neither torch nor transformers.
+
+The ids are those of transformers' `apply_chat_template(..., add_generation_prompt=True)`: the template runs
+in the same kind of sandbox with the same names (transformers/utils/chat_template_utils.py), the text is
+encoded by the same library without adding special tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import NoReturn
+
+from jinja2 import Template, TemplateError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer
+
+from jobs.errors import ConfigurationError, InputError
+from workers.model_files import MalformedFileError, read_json_object
+
+ROLES = frozenset({"system", "user", "assistant"})
+
+FOREIGN_CONTROL_TOKENS = (
+    "[INST]",
+    "[/INST]",
+    "<<SYS>>",
+    "<</SYS>>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<|begin_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+    "<|system|>",
+    "<|user|>",
+    "<|assistant|>",
+    "<|end|>",
+    "<start_of_turn>",
+    "<end_of_turn>",
+)
+"""Turn marks of widespread chat formats. Models trained on mixed data obey them even where they are no
+special tokens, and no prose contains them; tags that do occur in prose (`<s>`) count only where they are."""
+
+
+class TokenizerError(ConfigurationError):
+    """A model folder's tokenizer or chat template is missing or cannot be used."""
+
+    code = "tokenizer_unusable"
+
+
+class ControlTokenError(InputError):
+    """A text holds a token with which a chat turn begins or ends."""
+
+    code = "input_control_token"
+
+
+class ChatTemplateError(InputError):
+    """The model's chat template refuses these messages."""
+
+    code = "chat_template_refused"
+
+
+class ChatTokenizer:
+    """The tokenizer of one model (`workers.engine.Tokenizer`). Any thread may call it.
+
+    `tokenizer_sha256` and `chat_template_sha256` are lower-case hex, for provenance: over the bytes of
+    tokenizer.json, and over the chat template's text in UTF-8.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        chat_template: str,
+        *,
+        special_tokens: dict[str, str],
+        end_of_text_ids: frozenset[int],
+        tokenizer_sha256: str,
+    ) -> None:
+        # tokenizer.json may carry the truncation and padding of a training run
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self._template = _compile(chat_template)
+        self._special_tokens = special_tokens
+        self.num_tokens = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        self.end_of_text_ids = end_of_text_ids
+        self.control_tokens = _control_tokens(tokenizer, chat_template)
+        self.tokenizer_sha256 = tokenizer_sha256
+        self.chat_template_sha256 = hashlib.sha256(chat_template.encode()).hexdigest()
+
+    def encode_chat(self, messages: tuple[tuple[str, str], ...]) -> tuple[int, ...]:
+        """Role and content of each turn -> prompt ids, ready for the assistant's turn.
+
+        Raises ControlTokenError if a content could pass for a turn of its own, ChatTemplateError if the
+        template wants other turns (some know no system role), InputError for text that is no Unicode.
+        """
+        for role, content in messages:
+            if role not in ROLES:
+                raise InputError(f"chat role {role!r} is unknown: use one of {', '.join(sorted(ROLES))}")
+            self.check_text(content)
+        return tuple(self._tokenizer.encode(self._render(messages), add_special_tokens=False).ids)
+
+    def check_text(self, text: str) -> None:
+        """Raise ControlTokenError or InputError if the text cannot stand in a chat turn."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"character {error.start + 1} of the text is half of a surrogate pair: save it as UTF-8",
+                code="text_invalid_unicode",
+            ) from error
+        for token in self.control_tokens:
+            if (position := text.find(token)) >= 0:
+                raise ControlTokenError(
+                    f"the text holds the control token {token!r} at character {position + 1}: remove it"
+                )
+
+    def decode(self, token_ids: tuple[int, ...]) -> str:
+        """Text of the ids, special tokens left out; bytes that end inside a character become U+FFFD."""
+        return self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
+
+    def _render(self, messages: tuple[tuple[str, str], ...]) -> str:
+        turns = [{"role": role, "content": content} for role, content in messages]
+        try:
+            return self._template.render(
+                messages=turns,
+                tools=None,
+                documents=None,
+                add_generation_prompt=True,
+                **self._special_tokens,
+            )
+        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            roles = ", ".join(role for role, _ in messages)
+            raise ChatTemplateError(f"the chat template refuses the turns ({roles}): {error}") from error
+
+
+def load_tokenizer(folder: Path) -> ChatTokenizer:
+    """Read the tokenizer of an installed model. Raises TokenizerError or MalformedFileError."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise TokenizerError(f"{path} is missing: only fast tokenizers are read; install the model again")
+    body = path.read_bytes()
+    try:
+        tokenizer = Tokenizer.from_buffer(body)
+    except Exception as error:  # the library raises bare Exception for whatever its parser finds
+        raise MalformedFileError(f"{path}: not a tokenizer ({error}); install the model again") from error
+    settings = _optional_json(folder / "tokenizer_config.json")
+    special_tokens = _special_tokens(settings)
+    return ChatTokenizer(
+        tokenizer,
+        _chat_template(folder, settings),
+        special_tokens=special_tokens,
+        end_of_text_ids=_end_of_text_ids(folder, tokenizer, special_tokens.get("eos_token")),
+        tokenizer_sha256=hashlib.sha256(body).hexdigest(),
+    )
+
+
+def _optional_json(path: Path) -> dict[str, object]:
+    return read_json_object(path) if path.is_file() else {}
+
+
+def _special_tokens(settings: dict[str, object]) -> dict[str, str]:
+    """bos_token, eos_token and the like, which templates refer to; older files keep them as objects."""
+    tokens: dict[str, str] = {}
+    for name, value in settings.items():
+        content = value.get("content") if isinstance(value, dict) else value
+        if name.endswith("_token") and isinstance(content, str):
+            tokens[name] = content
+    return tokens
+
+
+def _chat_template(folder: Path, settings: dict[str, object]) -> str:
+    """The template's text: its own file, or the setting that older models keep it in."""
+    path = folder / "chat_template.jinja"
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    template = settings.get("chat_template")
+    if isinstance(template, list):  # several named ones
+        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+        template = named.get("default")
+    if not isinstance(template, str):
+        raise TokenizerError(f"{folder} has no chat template: it is a base model; use an instruct model")
+    return template
+
+
+def _end_of_text_ids(folder: Path, tokenizer: Tokenizer, eos_token: str | None) -> frozenset[int]:
+    """Whatever any of the model's files names: an id too many ends a text, one too few never ends it."""
+    ids: set[int] = set()
+    for name in ("generation_config.json", "config.json"):
+        named = _optional_json(folder / name).get("eos_token_id")
+        ids.update(each for each in (named if isinstance(named, list) else [named]) if isinstance(each, int))
+    if eos_token is not None and (eos_id := tokenizer.token_to_id(eos_token)) is not None:
+        ids.add(eos_id)
+    if not ids:
+        raise TokenizerError(
+            f"{folder} names no end-of-text token: add eos_token_id to generation_config.json"
+        )
+    return frozenset(ids)
+
+
+def _control_tokens(tokenizer: Tokenizer, chat_template: str) -> tuple[str, ...]:
+    """Special tokens, added tokens that the template writes, and the turn marks of other formats."""
+    own = [
+        token.content
+        for token in tokenizer.get_added_tokens_decoder().values()
+        if token.special or token.content in chat_template
+    ]
+    # Some tokenizers add plain whitespace as tokens; every text has that
+    return tuple(dict.fromkeys(token for token in (*own, *FOREIGN_CONTROL_TOKENS) if token.strip()))
+
+
+def _compile(chat_template: str) -> Template:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = _strftime_now
+    try:
+        return environment.from_string(chat_template)
+    except (TemplateError, RecursionError) as error:
+        raise TokenizerError(f"the model's chat template does not compile: {error}") from error
+
+
+class _GenerationBlock(Extension):
+    """`{% generation %}`: marks the assistant's part for training; here its body is simply kept."""
+
+    tags = {"generation"}  # noqa: RUF012 - declared so by jinja2
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _to_json(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """Unlike jinja2's own filter this one does not escape for HTML."""
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise TemplateError(message)
+
+
+def _strftime_now(form: str) -> str:
+    return datetime.now().astimezone().strftime(form)
