@@ -1,0 +1,260 @@
+"""Batches and their stages: accepted whole, closed once, counted in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from psycopg.types.json import Jsonb
+from sqlalchemy import Connection, Engine, func, insert, select, update
+from sqlalchemy.dialects import postgresql
+
+from db.leases import end_open_jobs
+from db.tables import BatchRow, JobRow, StageRow
+from jobs.batch import BatchStatus, NewBatch
+from jobs.errors import PermanentError
+from jobs.job import JobStatus, job_id
+
+
+class BatchNotFoundError(PermanentError):
+    """No batch has this id."""
+
+    code = "batch_not_found"
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """One job to be queued."""
+
+    custom_id: str
+    payload: Mapping[str, object]
+    prefix_group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedStage:
+    """A stage whose last job closed, and the name of the one to be planned."""
+
+    connection: Connection
+    batch_id: UUID
+    kind: str
+    number: int
+    name: str
+    next_name: str
+
+
+Planner = Callable[[ClosedStage], Iterable[NewJob]]
+
+
+def accept(
+    database: Engine, batch: NewBatch, jobs: Iterable[NewJob], num_rejected: Callable[[], int]
+) -> tuple[UUID, bool]:
+    """Write the batch and all its jobs in one transaction; return its id, and False if the key had one.
+
+    `jobs` is streamed through COPY, in bounded memory; `num_rejected` is asked once they are written.
+    """
+    batch_id = uuid4()
+    with database.begin() as connection:
+        existing = _insert_batch(connection, batch_id, batch)
+        if existing is not None:
+            return existing, False
+        connection.execute(
+            insert(StageRow),
+            [{"batch_id": batch_id, "number": n, "name": name} for n, name in enumerate(batch.stages)],
+        )
+        _open_stage(connection, batch_id, 0, jobs)
+        connection.execute(
+            update(BatchRow).where(BatchRow.id == batch_id).values(num_rejected=num_rejected())
+        )
+    return batch_id, True
+
+
+def find_by_key(database: Engine, tenant: str, idempotency_key: str) -> UUID | None:
+    """The batch that was accepted under this key, if any."""
+    with database.connect() as connection:
+        return connection.scalar(
+            select(BatchRow.id).where(BatchRow.tenant == tenant, BatchRow.idempotency_key == idempotency_key)
+        )
+
+
+def _insert_batch(connection: Connection, batch_id: UUID, batch: NewBatch) -> UUID | None:
+    seconds = batch.deadline_seconds
+    inserted = connection.scalar(
+        postgresql.insert(BatchRow)
+        .values(
+            id=batch_id,
+            tenant=batch.tenant,
+            name=batch.name,
+            kind=batch.kind,
+            kind_version=batch.kind_version,
+            model=batch.model,
+            profile=batch.profile,
+            settings=batch.settings,
+            seed=batch.seed,
+            priority=batch.priority,
+            max_attempts=batch.max_attempts,
+            idempotency_key=batch.idempotency_key,
+            status=BatchStatus.RUNNING,
+            num_rejected=0,
+            deadline_at=None
+            if seconds is None
+            else func.now() + func.make_interval(0, 0, 0, 0, 0, 0, seconds),
+        )
+        .on_conflict_do_nothing(index_elements=["tenant", "idempotency_key"])
+        .returning(BatchRow.id)
+    )
+    if inserted is not None:
+        return None
+    # The first insert has committed by now: a conflicting one waits for it.
+    return connection.execute(
+        select(BatchRow.id).where(
+            BatchRow.tenant == batch.tenant, BatchRow.idempotency_key == batch.idempotency_key
+        )
+    ).scalar_one()
+
+
+def _open_stage(connection: Connection, batch_id: UUID, number: int, jobs: Iterable[NewJob]) -> int:
+    columns = "id, batch_id, stage, position, custom_id, prefix_group, payload, status"
+    raw = connection.connection.driver_connection
+    if raw is None:
+        raise RuntimeError("the connection was closed while a stage was being opened")
+    num_jobs = 0
+    with raw.cursor().copy(f"COPY jobs ({columns}) FROM STDIN") as copy:
+        for num_jobs, job in enumerate(jobs, start=1):
+            position = num_jobs - 1
+            copy.write_row(
+                (
+                    job_id(batch_id, number, position),
+                    batch_id,
+                    number,
+                    position,
+                    job.custom_id,
+                    job.prefix_group,
+                    Jsonb(dict(job.payload)),
+                    JobStatus.QUEUED.value,
+                )
+            )
+    connection.execute(
+        update(StageRow)
+        .where(StageRow.batch_id == batch_id, StageRow.number == number)
+        .values(opened_at=func.now())
+    )
+    return num_jobs
+
+
+def close_finished_stages(database: Engine, batch_id: UUID, plan: Planner) -> bool:
+    """Close the batch's stage if its last job is final, plan the next one; True if the batch finished.
+
+    Everything happens under the batch's row lock and in one transaction: whoever comes second finds it done.
+    """
+    with database.connect() as connection:
+        if _has_open_jobs(connection, batch_id):  # without the lock: nearly every call ends here
+            return False
+    with database.begin() as connection:
+        batch = connection.execute(
+            select(BatchRow.kind, BatchRow.status).where(BatchRow.id == batch_id).with_for_update()
+        ).one_or_none()
+        if batch is None or batch.status is not BatchStatus.RUNNING:
+            return False
+        for stage, following in _open_stages(connection, batch_id):
+            if _has_open_jobs(connection, batch_id):
+                return False
+            connection.execute(
+                update(StageRow)
+                .where(StageRow.batch_id == batch_id, StageRow.number == stage.number)
+                .values(closed_at=func.now())
+            )
+            if following is not None:
+                closed = ClosedStage(
+                    connection, batch_id, batch.kind, stage.number, stage.name, following.name
+                )
+                _open_stage(connection, batch_id, following.number, plan(closed))
+        connection.execute(
+            update(BatchRow)
+            .where(BatchRow.id == batch_id)
+            .values(status=BatchStatus.FINISHED, finished_at=func.now())
+        )
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    number: int
+    name: str
+
+
+def _open_stages(connection: Connection, batch_id: UUID) -> Iterator[tuple[_Stage, _Stage | None]]:
+    rows = connection.execute(
+        select(StageRow.number, StageRow.name)
+        .where(StageRow.batch_id == batch_id, StageRow.closed_at.is_(None))
+        .order_by(StageRow.number)
+    ).all()
+    stages = [_Stage(row.number, row.name) for row in rows]
+    yield from zip(stages, [*stages[1:], None], strict=True)
+
+
+def _has_open_jobs(connection: Connection, batch_id: UUID) -> bool:
+    open_jobs = select(JobRow.id).where(
+        JobRow.batch_id == batch_id, JobRow.status.in_([JobStatus.QUEUED, JobStatus.RUNNING])
+    )
+    return bool(connection.scalar(select(open_jobs.exists())))
+
+
+def cancel(database: Engine, batch_id: UUID) -> int:
+    """End the batch: open jobs become cancelled, finished ones stay; return how many were cancelled."""
+    with database.begin() as connection:
+        status = connection.scalar(select(BatchRow.status).where(BatchRow.id == batch_id).with_for_update())
+        if status is None:
+            raise BatchNotFoundError(f"no batch has the id {batch_id}: see `pressroom batches`")
+        if status is not BatchStatus.RUNNING:
+            return 0
+        connection.execute(
+            update(BatchRow)
+            .where(BatchRow.id == batch_id)
+            .values(status=BatchStatus.CANCELLED, finished_at=func.now())
+        )
+        return connection.execute(
+            end_open_jobs(
+                JobRow.batch_id == batch_id, status=JobStatus.CANCELLED, error_code=None, error_message=None
+            )
+        ).scalar_one()
+
+
+def retry_unfinished(database: Engine, batch_id: UUID) -> int:
+    """Queue the failed, cancelled and expired jobs again with fresh attempts; return how many."""
+    with database.begin() as connection:
+        stage = connection.scalar(select(func.max(JobRow.stage)).where(JobRow.batch_id == batch_id))
+        if stage is None:
+            raise BatchNotFoundError(f"no batch with jobs has the id {batch_id}: see `pressroom batches`")
+        connection.execute(select(BatchRow.id).where(BatchRow.id == batch_id).with_for_update())
+        requeued = connection.execute(
+            update(JobRow)
+            .where(
+                JobRow.batch_id == batch_id,
+                JobRow.stage == stage,  # an earlier stage's results are what the later one was planned from
+                JobRow.status.in_([JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED]),
+            )
+            .values(
+                status=JobStatus.QUEUED,
+                num_failures=0,
+                num_crashes=0,
+                sent_at=None,
+                finished_at=None,
+                available_at=func.now(),
+                error_code=None,
+                error_message=None,
+            )
+        )
+        if requeued.rowcount:
+            connection.execute(
+                update(BatchRow)
+                .where(BatchRow.id == batch_id)
+                .values(status=BatchStatus.RUNNING, finished_at=None, deadline_at=None)
+            )
+            connection.execute(
+                update(StageRow)
+                .where(StageRow.batch_id == batch_id, StageRow.number >= stage)
+                .values(closed_at=None)
+            )
+    return requeued.rowcount

@@ -1,0 +1,204 @@
+"""Which queued jobs to name in messages, and which messages to believe lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, func, select, text, update
+
+from db.tables import BatchRow, JobRow, WorkerRow
+from jobs.batch import BatchStatus
+from jobs.job import JobStatus
+
+DISPATCHER_LOCK = 0x646F6F7262  # "doorb": distinct from the migration lock
+
+SUSPECT_CRASHES = 2
+"""A job under which this many workers in a row died runs alone next: one loss may be a reboot, and the
+neighbours of a job that kills its worker lose their leases too."""
+
+ALIVE_SECONDS = 60
+"""A worker that was not seen for this long is not counted when messages are sized."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a running batch wants from its queue."""
+
+    batch_id: UUID
+    tenant: str
+    priority: int
+    deadline_at: datetime | None
+    num_sent: int
+    """Jobs that a message names and nobody has claimed."""
+    num_unsent: int
+    """Jobs that could be sent now; counted up to the limit asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """The live workers of a profile."""
+
+    num_workers: int
+    max_jobs_in_flight: int
+
+
+def try_lead(connection: Connection) -> bool:
+    """Become the one active dispatcher for as long as this session lives; False if another one is."""
+    return bool(connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": DISPATCHER_LOCK}))
+
+
+def running_profiles(database: Engine) -> list[str]:
+    """Profiles of the batches that are running."""
+    with database.connect() as connection:
+        rows = connection.scalars(
+            select(BatchRow.profile).where(BatchRow.status == BatchStatus.RUNNING).distinct()
+        )
+        return sorted(rows)
+
+
+def capacity(database: Engine, profile: str) -> Capacity:
+    """How much the live workers of the profile can hold."""
+    with database.connect() as connection:
+        row = connection.execute(
+            select(func.count(), func.coalesce(func.sum(WorkerRow.max_jobs_in_flight), 0)).where(
+                WorkerRow.profile == profile,
+                WorkerRow.ready_at.is_not(None),
+                WorkerRow.stopped_at.is_(None),
+                WorkerRow.seen_at > func.now() - timedelta(seconds=ALIVE_SECONDS),
+            )
+        ).one()
+    return Capacity(row[0], row[1])
+
+
+def demands(database: Engine, profile: str, *, limit: int) -> list[Demand]:
+    """The running batches of the profile and what they want; counts stop at `limit`."""
+    queued = (JobRow.batch_id == BatchRow.id) & (JobRow.status == JobStatus.QUEUED)
+    unsent = (
+        select(JobRow.id)
+        .where(
+            queued,
+            JobRow.sent_at.is_(None),
+            JobRow.available_at <= func.now(),
+            JobRow.num_crashes < SUSPECT_CRASHES,
+        )
+        .limit(limit)
+        .correlate(BatchRow)
+        .subquery()
+    )
+    sent = select(JobRow.id).where(queued, JobRow.sent_at.is_not(None)).correlate(BatchRow).subquery()
+    num_unsent = select(func.count()).select_from(unsent).scalar_subquery()
+    num_sent = select(func.count()).select_from(sent).scalar_subquery()
+    statement = (
+        select(
+            BatchRow.id,
+            BatchRow.tenant,
+            BatchRow.priority,
+            BatchRow.deadline_at,
+            num_sent.label("num_sent"),
+            num_unsent.label("num_unsent"),
+        )
+        .where(BatchRow.profile == profile, BatchRow.status == BatchStatus.RUNNING)
+        .order_by(BatchRow.priority.desc(), BatchRow.deadline_at.nulls_last(), BatchRow.created_at)
+    )
+    with database.connect() as connection:
+        return [
+            Demand(row.id, row.tenant, row.priority, row.deadline_at, row.num_sent, row.num_unsent)
+            for row in connection.execute(statement)
+        ]
+
+
+def take(database: Engine, batch_id: UUID, limit: int) -> list[UUID]:
+    """Mark up to `limit` of the batch's jobs as sent, neighbours by prompt prefix; return their ids.
+
+    They are marked before the message goes out: a crash in between is repaired like a lost message.
+    """
+    picked = (
+        select(JobRow.id, JobRow.prefix_group, JobRow.position)
+        .where(
+            JobRow.batch_id == batch_id,
+            JobRow.status == JobStatus.QUEUED,
+            JobRow.sent_at.is_(None),
+            JobRow.available_at <= func.now(),
+            JobRow.num_crashes < SUSPECT_CRASHES,
+        )
+        .order_by(JobRow.prefix_group, JobRow.position)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("picked")
+    )
+    marked = (
+        update(JobRow)
+        .where(JobRow.id == picked.c.id)
+        .values(sent_at=func.clock_timestamp())
+        .returning(JobRow.id, JobRow.prefix_group, JobRow.position)
+        .cte("marked")
+    )
+    with database.begin() as connection:
+        return list(
+            connection.scalars(select(marked.c.id).order_by(marked.c.prefix_group, marked.c.position))
+        )
+
+
+def take_suspect(database: Engine, profile: str) -> UUID | None:
+    """Mark one job that is to run alone as sent, unless one of the profile is on its way or running."""
+    of_profile = (
+        (BatchRow.id == JobRow.batch_id)
+        & (BatchRow.profile == profile)
+        & (JobRow.num_crashes >= SUSPECT_CRASHES)
+    )
+    under_way = select(JobRow.id).where(
+        of_profile,
+        (JobRow.status == JobStatus.RUNNING)
+        | ((JobRow.status == JobStatus.QUEUED) & JobRow.sent_at.is_not(None)),
+    )
+    picked = (
+        select(JobRow.id)
+        .where(
+            of_profile,
+            JobRow.status == JobStatus.QUEUED,
+            JobRow.sent_at.is_(None),
+            JobRow.available_at <= func.now(),
+            ~under_way.exists(),
+        )
+        .limit(1)
+        .with_for_update(skip_locked=True, of=JobRow)
+        .cte("picked")
+    )
+    with database.begin() as connection:
+        return connection.scalar(
+            update(JobRow)
+            .where(JobRow.id == picked.c.id)
+            .values(sent_at=func.clock_timestamp())
+            .returning(JobRow.id)
+        )
+
+
+def unsend(database: Engine, job_ids: Sequence[UUID]) -> None:
+    """Forget that messages named these jobs: sending them failed."""
+    with database.begin() as connection:
+        connection.execute(
+            update(JobRow)
+            .where(JobRow.id.in_(job_ids), JobRow.status == JobStatus.QUEUED)
+            .values(sent_at=None)
+        )
+
+
+def forget_stale(database: Engine, profile: str, *, older_than_seconds: float) -> int:
+    """Forget messages that were sent this long ago and not claimed: they are sent again; return how many."""
+    of_profile = select(BatchRow.id).where(
+        BatchRow.profile == profile, BatchRow.status == BatchStatus.RUNNING
+    )
+    with database.begin() as connection:
+        forgotten = connection.execute(
+            update(JobRow)
+            .where(
+                JobRow.status == JobStatus.QUEUED,
+                JobRow.sent_at < func.now() - timedelta(seconds=older_than_seconds),
+                JobRow.batch_id.in_(of_profile),
+            )
+            .values(sent_at=None)
+        )
+    return forgotten.rowcount

@@ -1,0 +1,207 @@
+"""Claim, renew, release: how a worker holds jobs.
+
+A claim is a lease by database time with the attempt number as its fence. Whatever a worker writes later
+holds only while the row is still running under that attempt: a late writer changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Connection,
+    Engine,
+    RowMapping,
+    Select,
+    bindparam,
+    func,
+    insert,
+    select,
+    update,
+)
+
+from db.tables import AttemptRow, BatchRow, JobRow
+from jobs.job import AttemptOutcome, ClaimedJob, JobStatus, job_seed
+
+
+def claim(
+    database: Engine, job_ids: Sequence[UUID], *, worker_id: str, celery_task_id: str, lease_seconds: float
+) -> list[ClaimedJob]:
+    """Take those of the jobs that are queued and due, in one statement; others are left alone."""
+    picked = (
+        select(JobRow.id)
+        .where(JobRow.id.in_(job_ids), JobRow.status == JobStatus.QUEUED, JobRow.available_at <= func.now())
+        .order_by(JobRow.position)
+        .with_for_update(skip_locked=True)
+        .cte("picked")
+    )
+    claimed = (
+        update(JobRow)
+        .where(JobRow.id == picked.c.id, BatchRow.id == JobRow.batch_id)
+        .values(
+            status=JobStatus.RUNNING,
+            attempt=JobRow.attempt + 1,
+            worker_id=worker_id,
+            sent_at=None,
+            started_at=func.clock_timestamp(),
+            lease_expires_at=func.clock_timestamp() + timedelta(seconds=lease_seconds),
+        )
+        .returning(
+            JobRow.id,
+            JobRow.batch_id,
+            JobRow.custom_id,
+            JobRow.payload,
+            JobRow.attempt,
+            JobRow.num_failures,
+            JobRow.queued_at,
+            JobRow.position,
+            BatchRow.kind,
+            BatchRow.model,
+            BatchRow.settings,
+            BatchRow.seed,
+            BatchRow.max_attempts,
+            func.extract("epoch", BatchRow.deadline_at - func.now()).label("seconds_to_deadline"),
+        )
+        .cte("claimed")
+    )
+    recorded = (
+        insert(AttemptRow)
+        .from_select(
+            ["job_id", "attempt", "worker_id", "celery_task_id", "outcome"],
+            select(
+                claimed.c.id,
+                claimed.c.attempt,
+                bindparam("worker", worker_id),
+                bindparam("task", celery_task_id),
+                bindparam("outcome", AttemptOutcome.RUNNING, type_=AttemptRow.outcome.type),
+            ),
+        )
+        .cte("recorded")
+    )
+    statement = select(claimed).add_cte(recorded).order_by(claimed.c.position)
+    with database.begin() as connection:
+        rows = connection.execute(statement).mappings().all()
+    return [_claimed_job(row) for row in rows]
+
+
+def _claimed_job(row: RowMapping) -> ClaimedJob:
+    seconds = row["seconds_to_deadline"]
+    return ClaimedJob(
+        id=row["id"],
+        batch_id=row["batch_id"],
+        kind=row["kind"],
+        custom_id=row["custom_id"],
+        payload=row["payload"],
+        settings=row["settings"],
+        model=row["model"],
+        seed=job_seed(row["seed"], row["custom_id"]),
+        queued_at=row["queued_at"],
+        attempt=row["attempt"],
+        num_failures=row["num_failures"],
+        max_attempts=row["max_attempts"],
+        seconds_to_deadline=None if seconds is None else float(seconds),
+    )
+
+
+def renew(database: Engine, held: Mapping[UUID, int], *, lease_seconds: float) -> set[UUID]:
+    """Prolong the leases of the jobs held (id -> attempt); return those that are lost.
+
+    A row that another transaction of this worker is committing is skipped: it is neither renewed nor lost.
+    """
+    if not held:
+        return set()
+    mine = select(JobRow.id, JobRow.attempt, JobRow.status).where(JobRow.id.in_(held))
+    with database.begin() as connection:
+        lost = {
+            row.id
+            for row in connection.execute(mine)
+            if row.status is not JobStatus.RUNNING or row.attempt != held[row.id]
+        }
+        renewable = (
+            select(JobRow.id)
+            .where(JobRow.id.in_(held.keys() - lost), JobRow.status == JobStatus.RUNNING)
+            .with_for_update(skip_locked=True)
+            .cte("renewable")
+        )
+        connection.execute(
+            update(JobRow)
+            .where(JobRow.id == renewable.c.id)
+            .values(lease_expires_at=func.clock_timestamp() + timedelta(seconds=lease_seconds))
+        )
+    return lost
+
+
+def release(database: Engine, held: Mapping[UUID, int]) -> int:
+    """Give unfinished jobs back to the queue, uncharged; return how many were still ours."""
+    with database.begin() as connection:
+        ours = lock_held(connection, held)
+        released = (
+            update(JobRow)
+            .where(JobRow.id.in_(ours))
+            .values(status=JobStatus.QUEUED, sent_at=None, worker_id=None, lease_expires_at=None)
+            .returning(JobRow.id, JobRow.attempt)
+            .cte("released")
+        )
+        connection.execute(select(released.c.id).add_cte(ending_attempts(released, AttemptOutcome.RELEASED)))
+    return len(ours)
+
+
+def end_open_jobs(
+    which: ColumnElement[bool], *, status: JobStatus, error_code: str | None, error_message: str | None
+) -> Select[tuple[int]]:
+    """A statement that gives queued and running jobs a final status and returns how many."""
+    ended = (
+        update(JobRow)
+        .where(which, JobRow.status.in_([JobStatus.QUEUED, JobStatus.RUNNING]))
+        .values(
+            status=status,
+            finished_at=func.clock_timestamp(),
+            sent_at=None,
+            lease_expires_at=None,
+            error_code=error_code,
+            error_message=error_message,
+        )
+        .returning(JobRow.id, JobRow.attempt)
+        .cte("ended")
+    )
+    return select(func.count(ended.c.id)).add_cte(ending_attempts(ended, AttemptOutcome.ENDED))
+
+
+def ending_attempts(jobs: CTE, outcome: AttemptOutcome) -> CTE:
+    """The part of a statement that ends the running attempts of the jobs that another part has changed."""
+    return (
+        update(AttemptRow)
+        .where(
+            AttemptRow.job_id == jobs.c.id,
+            AttemptRow.attempt == jobs.c.attempt,
+            AttemptRow.outcome == AttemptOutcome.RUNNING,
+        )
+        .values(outcome=outcome, ended_at=func.clock_timestamp())
+        .cte("ended_attempts")
+    )
+
+
+def lock_held(connection: Connection, held: Mapping[UUID, int]) -> set[UUID]:
+    """Lock the rows in one order, so that two group commits cannot deadlock; return those still ours."""
+    rows = connection.execute(
+        select(JobRow.id, JobRow.attempt)
+        .where(JobRow.id.in_(held), JobRow.status == JobStatus.RUNNING)
+        .order_by(JobRow.id)
+        .with_for_update()
+    )
+    return {row.id for row in rows if held[row.id] == row.attempt}
+
+
+def end_attempts(
+    connection: Connection, attempts: Iterable[tuple[UUID, int]], outcome: AttemptOutcome
+) -> None:
+    connection.execute(
+        update(AttemptRow)
+        .where(AttemptRow.job_id == bindparam("job"), AttemptRow.attempt == bindparam("number"))
+        .values(ended_at=func.clock_timestamp(), outcome=outcome),
+        [{"job": job_id, "number": attempt} for job_id, attempt in attempts],
+    )

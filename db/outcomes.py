@@ -1,0 +1,185 @@
+"""Group commit: what many jobs have come to, written in one transaction, each under its fence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, Interval, bindparam, func, insert, update
+from sqlalchemy.sql.expression import cast
+
+from db.leases import end_attempts, lock_held
+from db.tables import ArtifactRow, AttemptRow, JobRow, StatementRow
+from jobs.inference import Usage
+from jobs.job import AttemptOutcome, ClaimedJob, JobStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredArtifact:
+    """An artifact whose object has been written."""
+
+    name: str
+    object_key: str
+    sha256: str
+    num_bytes: int
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredStatement:
+    """A provenance statement whose copy has been written beside the artifacts."""
+
+    body: bytes
+    sha256: str
+    object_key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Success:
+    """A finished job, everything stored."""
+
+    job: ClaimedJob
+    artifacts: tuple[StoredArtifact, ...]
+    statement: StoredStatement
+    metrics: Mapping[str, object]
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An attempt that ended in an error of the job's own."""
+
+    job: ClaimedJob
+    status: JobStatus
+    """QUEUED for another attempt, else FAILED or EXPIRED."""
+    error_code: str
+    error_message: str
+    retry_after_seconds: float = 0.0
+
+
+Outcome = Success | Failure
+
+
+def commit(database: Engine, outcomes: Sequence[Outcome]) -> list[UUID]:
+    """Write the outcomes whose fence still holds, all in one transaction; return their jobs' ids."""
+    by_id = {outcome.job.id: outcome for outcome in outcomes}
+    with database.begin() as connection:
+        ours = lock_held(connection, {job_id: outcome.job.attempt for job_id, outcome in by_id.items()})
+        successes = [o for o in by_id.values() if isinstance(o, Success) and o.job.id in ours]
+        failures = [o for o in by_id.values() if isinstance(o, Failure) and o.job.id in ours]
+        if successes:
+            _write_successes(connection, successes)
+        if failures:
+            _write_failures(connection, failures)
+    return list(ours)
+
+
+def _write_successes(connection: Connection, successes: Sequence[Success]) -> None:
+    connection.execute(
+        update(JobRow)
+        .where(JobRow.id == bindparam("job_id"))
+        .values(
+            status=JobStatus.SUCCEEDED,
+            finished_at=func.clock_timestamp(),
+            lease_expires_at=None,
+            num_crashes=0,
+            error_code=None,
+            error_message=None,
+            metrics=bindparam("metrics"),
+            prompt_tokens=bindparam("prompt"),
+            cached_tokens=bindparam("cached"),
+            new_tokens=bindparam("new"),
+        ),
+        [
+            {
+                "job_id": success.job.id,
+                "metrics": dict(success.metrics),
+                "prompt": success.usage.prompt_tokens,
+                "cached": success.usage.cached_tokens,
+                "new": success.usage.new_tokens,
+            }
+            for success in successes
+        ],
+    )
+    connection.execute(
+        insert(ArtifactRow),
+        [
+            {
+                "job_id": success.job.id,
+                "number": number,
+                "name": artifact.name,
+                "object_key": artifact.object_key,
+                "sha256": artifact.sha256,
+                "num_bytes": artifact.num_bytes,
+                "media_type": artifact.media_type,
+            }
+            for success in successes
+            for number, artifact in enumerate(success.artifacts)
+        ],
+    )
+    connection.execute(
+        insert(StatementRow),
+        [
+            {
+                "job_id": success.job.id,
+                "body": success.statement.body,
+                "sha256": success.statement.sha256,
+                "object_key": success.statement.object_key,
+            }
+            for success in successes
+        ],
+    )
+    end_attempts(connection, [(s.job.id, s.job.attempt) for s in successes], AttemptOutcome.SUCCEEDED)
+
+
+def _write_failures(connection: Connection, failures: Sequence[Failure]) -> None:
+    for final in (True, False):
+        some = [failure for failure in failures if failure.status.is_final is final]
+        if not some:
+            continue
+        connection.execute(
+            update(JobRow)
+            .where(JobRow.id == bindparam("job_id"))
+            .values(
+                status=bindparam("new_status", type_=JobRow.status.type),
+                num_failures=JobRow.num_failures + 1,
+                num_crashes=0,
+                sent_at=None,
+                lease_expires_at=None,
+                finished_at=func.clock_timestamp() if final else None,
+                available_at=func.clock_timestamp() + cast(bindparam("retry_after"), Interval()),
+                error_code=bindparam("code"),
+                error_message=bindparam("message"),
+            ),
+            [
+                {
+                    "job_id": failure.job.id,
+                    "new_status": failure.status,
+                    "retry_after": timedelta(seconds=failure.retry_after_seconds),
+                    "code": failure.error_code,
+                    "message": failure.error_message,
+                }
+                for failure in some
+            ],
+        )
+    connection.execute(
+        update(AttemptRow)
+        .where(AttemptRow.job_id == bindparam("job"), AttemptRow.attempt == bindparam("number"))
+        .values(
+            ended_at=func.clock_timestamp(),
+            outcome=AttemptOutcome.FAILED,
+            error_code=bindparam("code"),
+            error_message=bindparam("message"),
+        ),
+        [
+            {
+                "job": failure.job.id,
+                "number": failure.job.attempt,
+                "code": failure.error_code,
+                "message": failure.error_message,
+            }
+            for failure in failures
+        ],
+    )

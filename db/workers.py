@@ -1,0 +1,75 @@
+"""The workers that are, or were, alive, and the models they had warm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from sqlalchemy import Engine, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from db.tables import BatchRow, JobRow, ModelRow, WorkerRow
+from jobs.batch import BatchStatus
+from jobs.job import JobStatus
+
+
+def register(
+    database: Engine, worker_id: str, *, profile: str, device: str, host: str, pid: int, max_jobs: int
+) -> None:
+    """A worker process has started; it is not ready yet."""
+    with database.begin() as connection:
+        connection.execute(
+            insert(WorkerRow).values(
+                id=worker_id, profile=profile, device=device, host=host, pid=pid, max_jobs_in_flight=max_jobs
+            )
+        )
+
+
+def mark_ready(database: Engine, worker_id: str) -> None:
+    """Its models are warm and it consumes messages."""
+    _set(database, worker_id, "ready_at")
+
+
+def mark_seen(database: Engine, worker_id: str) -> None:
+    """It is alive."""
+    _set(database, worker_id, "seen_at")
+
+
+def mark_stopped(database: Engine, worker_id: str) -> None:
+    """It has drained."""
+    _set(database, worker_id, "stopped_at")
+
+
+def _set(database: Engine, worker_id: str, column: str) -> None:
+    with database.begin() as connection:
+        connection.execute(
+            update(WorkerRow)
+            .where(WorkerRow.id == worker_id)
+            .values({column: func.clock_timestamp(), "seen_at": func.clock_timestamp()})
+        )
+
+
+def record_model(database: Engine, manifest_sha256: str, name: str, manifest: Mapping[str, object]) -> None:
+    """Keep the manifest of a model that a worker has loaded."""
+    with database.begin() as connection:
+        connection.execute(
+            insert(ModelRow)
+            .values(manifest_sha256=manifest_sha256, name=name, manifest=dict(manifest))
+            .on_conflict_do_nothing()
+        )
+
+
+def seconds_waiting(database: Engine, profile: str) -> float:
+    """How long the oldest message of the profile has waited for a claim; 0 if none waits."""
+    with database.connect() as connection:
+        age = connection.scalar(
+            select(func.now() - func.min(JobRow.sent_at))
+            .join(BatchRow, BatchRow.id == JobRow.batch_id)
+            .where(
+                JobRow.status == JobStatus.QUEUED,
+                JobRow.sent_at.is_not(None),
+                BatchRow.profile == profile,
+                BatchRow.status == BatchStatus.RUNNING,
+            )
+        )
+    return age.total_seconds() if isinstance(age, timedelta) else 0.0
