@@ -152,7 +152,7 @@ def release(database: Engine, held: Mapping[UUID, int]) -> int:
 
 def end_open_jobs(
     which: ColumnElement[bool], *, status: JobStatus, error_code: str | None, error_message: str | None
-) -> Select[tuple[int]]:
+) -> Select[int]:
     """A statement that gives queued and running jobs a final status and returns how many."""
     ended = (
         update(JobRow)

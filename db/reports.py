@@ -1,0 +1,290 @@
+"""What people and programs ask about batches and jobs. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, RowMapping, Select, func, select
+
+from db.batches import BatchNotFoundError
+from db.tables import ArtifactRow, AttemptRow, BatchRow, JobRow, StatementRow, WorkerRow
+from jobs.batch import BatchStatus, BatchStatusReport, JobCounts
+from jobs.errors import PermanentError
+from jobs.inference import Usage
+from jobs.job import AttemptOutcome, JobStatus
+
+STREAM_ROWS = 500
+"""Rows that a streamed read holds at a time."""
+
+TOP_ERRORS = 5
+
+
+class JobNotFoundError(PermanentError):
+    """No job has this id."""
+
+    code = "job_not_found"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobResult:
+    """One job of a batch as it stands: its outcome, and where its artifacts are."""
+
+    job_id: UUID
+    custom_id: str
+    payload: Mapping[str, object]
+    status: JobStatus
+    attempt: int
+    worker_id: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    error_code: str | None
+    error_message: str | None
+    metrics: Mapping[str, object]
+    usage: Usage
+    artifact_name: str | None
+    object_key: str | None
+    sha256: str | None
+    media_type: str | None
+    statement: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One claim of a job."""
+
+    attempt: int
+    worker_id: str
+    celery_task_id: str
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: AttemptOutcome
+    error_code: str | None
+    error_message: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDetail:
+    """Everything that Postgres knows of one job."""
+
+    batch_id: UUID
+    batch_name: str
+    kind: str
+    model: str
+    result: JobResult
+    attempts: tuple[Attempt, ...]
+
+
+def batch_status(database: Engine, batch_id: UUID) -> BatchStatusReport:
+    """Counts, tokens and times of a batch at one instant. Raises BatchNotFoundError."""
+    with database.connect() as connection:
+        batch = connection.execute(
+            select(
+                BatchRow.name,
+                BatchRow.kind,
+                BatchRow.model,
+                BatchRow.profile,
+                BatchRow.status,
+                BatchRow.num_rejected,
+                BatchRow.created_at,
+            ).where(BatchRow.id == batch_id)
+        ).one_or_none()
+        if batch is None:
+            raise BatchNotFoundError(f"no batch has the id {batch_id}: see `pressroom batches`")
+        counts, usage, first_claim_at, last_commit_at = _tally(connection, batch_id, batch.num_rejected)
+        return BatchStatusReport(
+            batch_id=batch_id,
+            name=batch.name,
+            kind=batch.kind,
+            model=batch.model,
+            status=batch.status,
+            counts=counts,
+            usage=usage,
+            created_at=batch.created_at,
+            first_claim_at=first_claim_at,
+            last_commit_at=last_commit_at,
+            top_errors=_top_errors(connection, batch_id) if counts.failed else (),
+            waiting_reason=_waiting_reason(connection, batch.profile, counts),
+        )
+
+
+def _tally(
+    connection: Connection, batch_id: UUID, num_rejected: int
+) -> tuple[JobCounts, Usage, datetime | None, datetime | None]:
+    rows = connection.execute(
+        select(
+            JobRow.status,
+            func.count().label("jobs"),
+            func.sum(JobRow.prompt_tokens).label("prompt"),
+            func.sum(JobRow.cached_tokens).label("cached"),
+            func.sum(JobRow.new_tokens).label("new"),
+            func.min(JobRow.started_at).label("first"),
+            func.max(JobRow.finished_at).label("last"),
+        )
+        .where(JobRow.batch_id == batch_id)
+        .group_by(JobRow.status)
+    ).all()
+    counts = JobCounts(rejected=num_rejected, **{row.status.value: row.jobs for row in rows})
+    usage = sum((Usage(row.prompt, row.cached, row.new) for row in rows), Usage())
+    firsts = [row.first for row in rows if row.first is not None]
+    lasts = [row.last for row in rows if row.last is not None]
+    return counts, usage, min(firsts, default=None), max(lasts, default=None)
+
+
+def _top_errors(connection: Connection, batch_id: UUID) -> tuple[tuple[str, int], ...]:
+    rows = connection.execute(
+        select(JobRow.error_code, func.count())
+        .where(JobRow.batch_id == batch_id, JobRow.status == JobStatus.FAILED)
+        .group_by(JobRow.error_code)
+        .order_by(func.count().desc())
+        .limit(TOP_ERRORS)
+    )
+    return tuple((code or "unknown", number) for code, number in rows)
+
+
+def _waiting_reason(connection: Connection, profile: str, counts: JobCounts) -> str | None:
+    if counts.running or not counts.queued:
+        return None
+    workers = connection.execute(
+        select(func.count(), func.count(WorkerRow.ready_at)).where(
+            WorkerRow.profile == profile, WorkerRow.stopped_at.is_(None)
+        )
+    ).one()
+    if not workers[0]:
+        return f"no worker of profile {profile!r} has started: run `pressroom worker --profile {profile}`"
+    if not workers[1]:
+        return "the workers are loading their models"
+    return "messages are on their way, or the jobs wait for their retry time"
+
+
+def list_batches(database: Engine, *, limit: int) -> list[tuple[UUID, str, str, BatchStatus, datetime]]:
+    """Id, name, kind, status and acceptance time of the newest batches."""
+    with database.connect() as connection:
+        rows = connection.execute(
+            select(BatchRow.id, BatchRow.name, BatchRow.kind, BatchRow.status, BatchRow.created_at)
+            .order_by(BatchRow.created_at.desc())
+            .limit(limit)
+        )
+        return [(row.id, row.name, row.kind, row.status, row.created_at) for row in rows]
+
+
+def stream_results(
+    database: Engine, batch_id: UUID, *, statuses: tuple[JobStatus, ...] = ()
+) -> Iterator[JobResult]:
+    """The jobs of the batch's last opened stage in input order, through a server-side cursor."""
+    last_stage = select(func.max(JobRow.stage)).where(JobRow.batch_id == batch_id).scalar_subquery()
+    statement = (
+        _results().where(JobRow.batch_id == batch_id, JobRow.stage == last_stage).order_by(JobRow.position)
+    )
+    if statuses:
+        statement = statement.where(JobRow.status.in_(statuses))
+    with database.connect() as connection:
+        streaming = connection.execution_options(stream_results=True, yield_per=STREAM_ROWS)
+        for row in streaming.execute(statement).mappings():
+            yield _result(row)
+
+
+def _results() -> Select[*tuple[Any, ...]]:
+    return (
+        select(
+            JobRow.id,
+            JobRow.custom_id,
+            JobRow.payload,
+            JobRow.status,
+            JobRow.attempt,
+            JobRow.worker_id,
+            JobRow.started_at,
+            JobRow.finished_at,
+            JobRow.error_code,
+            JobRow.error_message,
+            JobRow.metrics,
+            JobRow.prompt_tokens,
+            JobRow.cached_tokens,
+            JobRow.new_tokens,
+            ArtifactRow.name.label("artifact_name"),
+            ArtifactRow.object_key,
+            ArtifactRow.sha256,
+            ArtifactRow.media_type,
+            StatementRow.body.label("statement"),
+        )
+        .outerjoin(ArtifactRow, (ArtifactRow.job_id == JobRow.id) & (ArtifactRow.number == 0))
+        .outerjoin(StatementRow, StatementRow.job_id == JobRow.id)
+    )
+
+
+def _result(row: RowMapping) -> JobResult:
+    return JobResult(
+        job_id=row["id"],
+        custom_id=row["custom_id"],
+        payload=row["payload"],
+        status=row["status"],
+        attempt=row["attempt"],
+        worker_id=row["worker_id"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        error_code=row["error_code"],
+        error_message=row["error_message"],
+        metrics=row["metrics"] or {},
+        usage=Usage(row["prompt_tokens"], row["cached_tokens"], row["new_tokens"]),
+        artifact_name=row["artifact_name"],
+        object_key=row["object_key"],
+        sha256=row["sha256"],
+        media_type=row["media_type"],
+        statement=row["statement"],
+    )
+
+
+def job_detail(database: Engine, job_id: UUID) -> JobDetail:
+    """One job with every attempt. Raises JobNotFoundError."""
+    with database.connect() as connection:
+        row = (
+            connection.execute(
+                _results()
+                .add_columns(BatchRow.id.label("batch_id"), BatchRow.name, BatchRow.kind, BatchRow.model)
+                .join(BatchRow, BatchRow.id == JobRow.batch_id)
+                .where(JobRow.id == job_id)
+            )
+            .mappings()
+            .one_or_none()
+        )
+        if row is None:
+            raise JobNotFoundError(f"no job has the id {job_id}: see `pressroom results BATCH`")
+        attempts = connection.execute(
+            select(
+                AttemptRow.attempt,
+                AttemptRow.worker_id,
+                AttemptRow.celery_task_id,
+                AttemptRow.started_at,
+                AttemptRow.ended_at,
+                AttemptRow.outcome,
+                AttemptRow.error_code,
+                AttemptRow.error_message,
+            )
+            .where(AttemptRow.job_id == job_id)
+            .order_by(AttemptRow.attempt)
+        ).mappings()
+        return JobDetail(
+            batch_id=row["batch_id"],
+            batch_name=row["name"],
+            kind=row["kind"],
+            model=row["model"],
+            result=_result(row),
+            attempts=tuple(Attempt(**attempt) for attempt in attempts),
+        )
+
+
+def find_job(database: Engine, batch_id: UUID, custom_id: str) -> UUID:
+    """The id of a line's job in the last stage. Raises JobNotFoundError."""
+    with database.connect() as connection:
+        found = connection.scalar(
+            select(JobRow.id)
+            .where(JobRow.batch_id == batch_id, JobRow.custom_id == custom_id)
+            .order_by(JobRow.stage.desc())
+            .limit(1)
+        )
+    if found is None:
+        raise JobNotFoundError(f"batch {batch_id} has no job named {custom_id!r}")
+    return found
