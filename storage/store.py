@@ -46,6 +46,17 @@ def check_key(key: str) -> str:
     return key
 
 
+def check_prefix(prefix: str) -> str:
+    """Return the prefix if some usable key begins with it, else raise ObjectKeyError.
+
+    >>> check_prefix("artifacts/ab/")
+    'artifacts/ab/'
+    """
+    if prefix:
+        check_key(prefix.removesuffix("/"))
+    return prefix
+
+
 class Store(Protocol):
     """Holds objects. Any thread may call it. Raises ObjectKeyError, ObjectNotFoundError or StoreError."""
 

@@ -1,0 +1,27 @@
+"""What can go wrong when the services run as child processes."""
+
+from __future__ import annotations
+
+from jobs.errors import ConfigurationError
+
+
+class ServiceStartError(ConfigurationError):
+    """A service did not come up; the message ends with the tail of its log."""
+
+    code = "service_start_failed"
+
+
+class HomeLockedError(ConfigurationError):
+    """Another process runs the services of this home folder."""
+
+    code = "home_locked"
+
+
+class DiskFullError(ConfigurationError):
+    """There is too little free space for the services' data."""
+
+    code = "disk_full"
+
+
+class NotReadyError(Exception):
+    """A service runs but does not answer yet; never leaves this package."""

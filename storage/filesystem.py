@@ -1,0 +1,130 @@
+"""A store in a folder: for tests, and for one machine that wants no S3 server.
+
+Durable: the object's bytes, its name and every folder made on the way are flushed before put() returns.
+Atomic: a reader sees the old object, none, or the whole new one. What it has not: presigned URLs,
+credentials, multipart, and the object's media type, which Postgres keeps.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from storage.store import ObjectKeyError, ObjectNotFoundError, StoreError, check_key, check_prefix
+
+_TEMPORARY_PREFIX = ".new-"
+"""No key has a part that begins with a dot, so that a half-written file is never taken for an object."""
+
+
+class FilesystemStore:
+    """Holds each object as a file under `root`; implements storage.store.Store."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+
+    @property
+    def location(self) -> str:
+        return self._root.as_uri()
+
+    def put(self, key: str, body: bytes, *, media_type: str) -> None:  # noqa: ARG002 - Postgres keeps the media type
+        path = self._path(key)
+        try:
+            _make_folder(path.parent)
+            _write_durably(path, body)
+        except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
+            raise ObjectKeyError(
+                f"object key {key!r} cannot be stored: one key may not be the beginning of another ({error})"
+            ) from error
+        except OSError as error:
+            raise StoreError(f"could not store {key!r} in {self.location}: {error}") from error
+
+    def get(self, key: str) -> bytes:
+        try:
+            return self._path(key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise ObjectNotFoundError(f"no object {key!r} in {self.location}") from error
+        except OSError as error:
+            raise StoreError(f"could not read {key!r} in {self.location}: {error}") from error
+
+    def exists(self, key: str) -> bool:
+        return self._path(key).is_file()
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        check_prefix(prefix)
+        folder, _, _ = prefix.rpartition("/")
+        start = f"{folder}/" if folder else ""
+        yield from self._walk(start, prefix)
+
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        try:
+            path.unlink()
+            _flush_folder(path.parent)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return
+        except OSError as error:
+            raise StoreError(f"could not delete {key!r} in {self.location}: {error}") from error
+
+    def _path(self, key: str) -> Path:
+        return self._root / check_key(key)
+
+    def _walk(self, start: str, prefix: str) -> Iterator[str]:
+        """Keys below the folder `start` ("" or with a slash at its end), in the order of their characters.
+
+        A folder sorts as its name with a slash, so that `a.b` comes before `a/b` as in an S3 listing.
+        """
+        try:
+            with os.scandir(self._root / start) as entries:
+                names = sorted(
+                    f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
+                    for entry in entries
+                    if not entry.name.startswith(".")
+                )
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise StoreError(f"could not list {self.location}/{start}: {error}") from error
+        for name in names:
+            path = start + name
+            if name.endswith("/"):
+                if path.startswith(prefix) or prefix.startswith(path):
+                    yield from self._walk(path, prefix)
+            elif path.startswith(prefix):
+                yield path
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder and its parents, each flushed into the one above it."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _flush_folder(folder.parent)
+
+
+def _write_durably(path: Path, body: bytes) -> None:
+    """Write a new file beside the path, flush it, and give it the path's name in one step."""
+    temporary = path.parent / f"{_TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+    try:
+        with temporary.open("xb") as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    _flush_folder(path.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    """A rename or a new name is durable once its folder is flushed (fsync(2), NOTES)."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
