@@ -17,6 +17,10 @@ from jobs.errors import PermanentError
 from jobs.job import JobStatus, job_id
 
 
+STREAM_ROWS = 500
+"""Rows that a streamed read holds at a time."""
+
+
 class BatchNotFoundError(PermanentError):
     """No batch has this id."""
 
@@ -36,7 +40,7 @@ class NewJob:
 class ClosedStage:
     """A stage whose last job closed, and the name of the one to be planned."""
 
-    connection: Connection
+    database: Engine
     batch_id: UUID
     kind: str
     number: int
@@ -166,9 +170,7 @@ def close_finished_stages(database: Engine, batch_id: UUID, plan: Planner) -> bo
                 .values(closed_at=func.now())
             )
             if following is not None:
-                closed = ClosedStage(
-                    connection, batch_id, batch.kind, stage.number, stage.name, following.name
-                )
+                closed = ClosedStage(database, batch_id, batch.kind, stage.number, stage.name, following.name)
                 _open_stage(connection, batch_id, following.number, plan(closed))
         connection.execute(
             update(BatchRow)
@@ -176,6 +178,26 @@ def close_finished_stages(database: Engine, batch_id: UUID, plan: Planner) -> bo
             .values(status=BatchStatus.FINISHED, finished_at=func.now())
         )
     return True
+
+
+def stage_results(closed: ClosedStage) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """custom_id and metrics of the closed stage's succeeded jobs, in input order, streamed.
+
+    On a connection of its own: the one that closes the stage is busy with COPY while this is read.
+    """
+    statement = (
+        select(JobRow.custom_id, JobRow.metrics)
+        .where(
+            JobRow.batch_id == closed.batch_id,
+            JobRow.stage == closed.number,
+            JobRow.status == JobStatus.SUCCEEDED,
+        )
+        .order_by(JobRow.position)
+    )
+    with closed.database.connect() as connection:
+        streaming = connection.execution_options(stream_results=True, yield_per=STREAM_ROWS)
+        for row in streaming.execute(statement):
+            yield row.custom_id, row.metrics or {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,11 @@ def try_lead(connection: Connection) -> bool:
     return bool(connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": DISPATCHER_LOCK}))
 
 
+def confirm_lead(connection: Connection) -> None:
+    """Raise DBAPIError if the session, and with it the lead, is gone."""
+    connection.execute(text("SELECT 1"))
+
+
 def running_profiles(database: Engine) -> list[str]:
     """Profiles of the batches that are running."""
     with database.connect() as connection:

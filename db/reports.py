@@ -10,15 +10,12 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, RowMapping, Select, func, select
 
-from db.batches import BatchNotFoundError
+from db.batches import STREAM_ROWS, BatchNotFoundError
 from db.tables import ArtifactRow, AttemptRow, BatchRow, JobRow, StatementRow, WorkerRow
 from jobs.batch import BatchStatus, BatchStatusReport, JobCounts
 from jobs.errors import PermanentError
 from jobs.inference import Usage
 from jobs.job import AttemptOutcome, JobStatus
-
-STREAM_ROWS = 500
-"""Rows that a streamed read holds at a time."""
 
 TOP_ERRORS = 5
 

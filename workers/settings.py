@@ -8,6 +8,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from jobs.errors import ConfigurationError
+
 DEFAULT_MODEL = "smollm2-135m-instruct"
 """The offline default: small enough for two cores, Apache-2.0, out of a PyPI wheel."""
 
@@ -75,11 +77,57 @@ class Settings(BaseSettings):
     """A message not claimed for this long is sent again."""
     shard_jobs: int = Field(default=16, ge=1, le=1000)
     """Job ids in one message at most."""
-    queue_window_jobs: int = Field(default=2000, ge=1)
-    """Jobs that are sent and not yet claimed, at most, for each queue."""
     log_level: str = "INFO"
+    commit: str | None = None
+    """Revision of the code, for provenance; unset: asked of git where the code is a checkout."""
+
+    worker_id: str | None = None
+    """Set by the supervisor for the worker process it starts, like the two below."""
+    worker_device: str = "cpu"
+    worker_profile: str = "default"
+
+    def require_db_url(self) -> str:
+        """The database's URL. Raises ConfigurationError if none is configured."""
+        return _required(self.db_url, "PRESSROOM_DB_URL")
+
+    def require_redis_url(self) -> str:
+        """The broker's URL. Raises ConfigurationError if none is configured."""
+        return _required(self.redis_url, "PRESSROOM_REDIS_URL")
+
+    def require_s3_url(self) -> str:
+        """The store's URL. Raises ConfigurationError if none is configured."""
+        return _required(self.s3_url, "PRESSROOM_S3_URL")
+
+    def profile_of(self, model: str) -> str:
+        """The first profile that has the model warm. Raises ConfigurationError if none has."""
+        for name, profile in self.profiles.items():
+            if model in profile.models:
+                return name
+        raise ConfigurationError(
+            f"no worker profile has the model {model!r} warm: add it to one in PRESSROOM_PROFILES, "
+            f'for example {{"default": {{"models": ["{model}"]}}}}',
+            code="model_without_profile",
+        )
+
+    def profile(self, name: str) -> Profile:
+        """The profile of this name. Raises ConfigurationError if there is none."""
+        if name not in self.profiles:
+            raise ConfigurationError(
+                f"no worker profile is named {name!r}: there are {', '.join(self.profiles)}",
+                code="profile_unknown",
+            )
+        return self.profiles[name]
 
     @property
     def models_folder(self) -> Path:
         """Where installed models are."""
         return self.models_dir or self.home / "models"
+
+
+def _required(url: SecretStr | None, variable: str) -> str:
+    if url is None:
+        raise ConfigurationError(
+            f"{variable} is not set: set it to the service's URL, or start the embedded services with "
+            "`pressroom services`"
+        )
+    return url.get_secret_value()

@@ -1,0 +1,29 @@
+"""The kinds that are installed: Pressroom's own and those of other packages, by entry point."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from jobs.errors import ConfigurationError
+from jobs.kind import Kind
+
+GROUP = "pressroom.kinds"
+
+
+def kind_names() -> list[str]:
+    """Names of all installed kinds."""
+    return sorted(entry_points(group=GROUP).names)
+
+
+@cache
+def load_kind(name: str) -> Kind[Any]:
+    """The kind of this name, made once a process. Raises ConfigurationError if none is installed."""
+    found = entry_points(group=GROUP, name=name)
+    if not found:
+        raise ConfigurationError(
+            f"no kind is named {name!r}: installed are {', '.join(kind_names()) or 'none'}", code="kind_unknown"
+        )
+    kind: Kind[Any] = next(iter(found)).load()()
+    return kind

@@ -1,0 +1,84 @@
+"""One attempt of one job: payload in, outcome out, whatever happens in between."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+
+from db.outcomes import Failure, Success
+from jobs.errors import PermanentError, PressroomError
+from jobs.job import ClaimedJob, JobStatus
+from jobs.kinds import load_kind
+from jobs.provenance import JobFacts
+from workers.context import JobContext, JobInference
+from workers.publisher import Publisher
+
+logger = logging.getLogger(__name__)
+
+MAX_ERROR_CHARACTERS = 2_000
+"""Of an error's message in Postgres: enough to act on, and a prompt does not fit."""
+
+
+def run_attempt(
+    job: ClaimedJob,
+    inference: JobInference,
+    publisher: Publisher,
+    *,
+    worker_id: str,
+    celery_task_id: str,
+) -> Success:
+    """Run the kind and store what it made. Raises PressroomError, or whatever a faulty kind lets out."""
+    started_at = datetime.now(UTC)
+    kind = load_kind(job.kind)
+    try:
+        payload = kind.payload_type.model_validate(job.payload)
+    except ValidationError as error:
+        raise PermanentError(
+            f"the stored payload does not fit {job.kind}@{kind.version}: it was accepted by another version. "
+            "Submit the file again",
+            code="payload_outdated",
+        ) from error
+    result = kind.run(payload, JobContext(job, inference))
+    facts = JobFacts(
+        id=job.id,
+        batch_id=job.batch_id,
+        custom_id=job.custom_id,
+        kind=kind.name,
+        kind_version=kind.version,
+        attempt=job.attempt,
+        celery_task_id=celery_task_id,
+        worker_id=worker_id,
+        queued_at=job.queued_at,
+        started_at=started_at,
+        finished_at=datetime.now(UTC),
+    )
+    return publisher.publish(
+        job,
+        result,
+        facts=facts,
+        resident=inference.resident,
+        generations=tuple(inference.generations),
+    )
+
+
+def failure_of(job: ClaimedJob, error: Exception, *, backoff_seconds: float) -> Failure:
+    """What an attempt's error means for the job: failed at once, or queued again with backoff.
+
+    An error that is not Pressroom's own is a fault of the kind: it is retried, and logged with its trace.
+    """
+    if not isinstance(error, PressroomError):
+        logger.error("A kind raised an unexpected error.", exc_info=error, extra={"job_id": str(job.id)})
+    code = error.code if isinstance(error, PressroomError) else f"internal_{type(error).__name__.lower()}"
+    retry = not isinstance(error, PermanentError) and job.num_failures + 1 < job.max_attempts
+    message = (
+        str(error) if isinstance(error, PressroomError) else f"{type(error).__name__} in kind {job.kind}"
+    )
+    return Failure(
+        job=job,
+        status=JobStatus.QUEUED if retry else JobStatus.FAILED,
+        error_code=code,
+        error_message=message[:MAX_ERROR_CHARACTERS],
+        retry_after_seconds=backoff_seconds * 2**job.num_failures,
+    )

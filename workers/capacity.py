@@ -1,0 +1,69 @@
+"""How many jobs a worker may hold: the gate that claims wait at."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Capacity:
+    """Places for jobs in flight. Any thread may call it."""
+
+    def __init__(self, num_places: int) -> None:
+        self._free = num_places
+        self._num_places = num_places
+        self._exclusive = False
+        self._closed = False
+        self._changed = threading.Condition()
+
+    @property
+    def num_taken(self) -> int:
+        """Places taken now."""
+        return self._num_places - self._free
+
+    def take(self, at_most: int) -> int:
+        """Wait until a place is free, take up to `at_most`; 0 if the gate closed meanwhile."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or (self._free > 0 and not self._exclusive))
+            if self._closed:
+                return 0
+            taken = min(at_most, self._free)
+            self._free -= taken
+            return taken
+
+    def give_back(self, number: int) -> None:
+        """Free places."""
+        with self._changed:
+            self._free += number
+            self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Wait until every place is free, take one and keep others out until the block ends.
+
+        Yields False, with no place taken, if the gate closed meanwhile.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or not self._exclusive)
+            self._exclusive = True
+            self._changed.wait_for(lambda: self._closed or self._free == self._num_places)
+            admitted = not self._closed
+            self._free -= int(admitted)
+        try:
+            yield admitted
+        finally:
+            with self._changed:
+                self._exclusive = False
+                self._changed.notify_all()
+
+    def wait_until_free(self, timeout_seconds: float | None = None) -> bool:
+        """Wait until no place is taken; False if that took longer."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._free == self._num_places, timeout_seconds)
+
+    def close(self) -> None:
+        """Let nobody in any more; places taken stay taken until they are given back."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

@@ -1,0 +1,67 @@
+"""The Celery app: a doorbell. Messages carry ids only; nothing is kept in Redis that Postgres does not know.
+
+`pressroom worker` starts `celery -A workers.celery` with its device pinned; this module never imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from celery import Celery
+from celery.signals import setup_logging, worker_init, worker_ready, worker_shutdown, worker_shutting_down
+
+from workers import process
+from workers.settings import Settings
+
+RUN_SHARD = "pressroom.run_shard"
+RUN_ALONE = "pressroom.run_alone"
+
+
+def make_app(redis_url: Callable[[], str]) -> Celery:
+    """An app on this broker; the URL is asked for on first use, not at import."""
+    made = Celery("pressroom", include=["workers.tasks"], set_as_current=False)
+    made.add_defaults(
+        lambda: {
+            "broker_url": redis_url(),
+            "accept_content": ["json"],
+            "task_serializer": "json",
+            "task_ignore_result": True,
+            "task_acks_late": False,  # the lease recovers, not the broker
+            "worker_prefetch_multiplier": 1,
+            "worker_enable_remote_control": False,
+            "worker_hijack_root_logger": False,
+            "broker_connection_retry_on_startup": True,
+            "broker_connection_max_retries": None,  # a broker that is gone for an hour comes back
+            "broker_transport_options": {"socket_keepalive": True, "health_check_interval": 10},
+        }
+    )
+    return made
+
+
+app = make_app(lambda: Settings().require_redis_url())
+
+
+@setup_logging.connect
+def _set_up_logging(**_: object) -> None:
+    process.set_up_logging()
+
+
+@worker_init.connect
+def _start(**_: object) -> None:
+    """In the main thread, before the first message is consumed: the models are warm when one comes."""
+    process.start()
+
+
+@worker_ready.connect
+def _ready(**_: object) -> None:
+    process.ready()
+
+
+@worker_shutting_down.connect
+def _drain(**_: object) -> None:
+    process.drain()
+
+
+@worker_shutdown.connect
+def _stop(**_: object) -> None:
+    process.stop()

@@ -1,0 +1,106 @@
+"""Group commit: what all jobs of the process finish within a fraction of a second is one transaction."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from db.outcomes import Failure, Outcome, commit
+from jobs.job import JobStatus
+
+logger = logging.getLogger(__name__)
+
+MAX_GROUP = 500
+"""Outcomes in one transaction; beyond that, a longer transaction saves nothing."""
+
+RETRY_SECONDS = 0.5
+"""Between tries while Postgres is away. The leases decide how long it may be: what was requeued meanwhile
+is refused by its fence."""
+
+
+class Committer:
+    """Writes outcomes in a thread of its own. Any thread may call `add`."""
+
+    def __init__(
+        self, database: Engine, *, interval_seconds: float, on_committed: Callable[[Sequence[Outcome]], None]
+    ) -> None:
+        """`on_committed` gets each group that is done with, written or refused, in the thread."""
+        self._database = database
+        self._interval_seconds = interval_seconds
+        self._on_committed = on_committed
+        self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+        self._thread.start()
+
+    def add(self, outcome: Outcome) -> None:
+        """Commit the outcome soon; never blocks."""
+        self._outcomes.put(outcome)
+
+    def close(self, timeout_seconds: float) -> None:
+        """Commit what is left, at most for this long."""
+        self._outcomes.put(None)
+        self._thread.join(timeout_seconds)
+
+    def _run(self) -> None:
+        while True:
+            group, closing = self._gather()
+            if group:
+                self._write(group)
+            if closing:
+                return
+
+    def _gather(self) -> tuple[list[Outcome], bool]:
+        """Wait for an outcome, then for what follows it within the interval."""
+        first = self._outcomes.get()
+        if first is None:
+            return [], True
+        group = [first]
+        until = time.monotonic() + self._interval_seconds
+        while len(group) < MAX_GROUP:
+            try:
+                outcome = self._outcomes.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                break
+            if outcome is None:
+                return group, True
+            group.append(outcome)
+        return group, False
+
+    def _write(self, group: list[Outcome]) -> None:
+        try:
+            written = self._commit_when_possible(group)
+        except DBAPIError as error:  # something that Postgres refuses must not hold up the others
+            logger.exception("A result cannot be stored.", extra={"num_outcomes": len(group)})
+            if len(group) > 1:
+                for outcome in group:
+                    self._write([outcome])
+                return
+            written = self._commit_when_possible([_unstorable(group[0], error)])
+        refused = len(group) - len(written)
+        if refused:
+            logger.warning("Late results were refused by their fence.", extra={"num_refused": refused})
+        self._on_committed(group)
+
+    def _commit_when_possible(self, group: list[Outcome]) -> list[UUID]:
+        while True:
+            try:
+                return commit(self._database, group)
+            except (OperationalError, InterfaceError):
+                logger.warning("Postgres is away; the commit is tried again.")
+                time.sleep(RETRY_SECONDS)
+
+
+def _unstorable(outcome: Outcome, error: DBAPIError) -> Failure:
+    return Failure(
+        job=outcome.job,
+        status=JobStatus.FAILED,
+        error_code="result_unstorable",
+        error_message=f"Postgres refused the result: {type(error.orig).__name__}",
+    )

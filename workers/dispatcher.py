@@ -1,0 +1,119 @@
+"""Queued rows -> messages: keeps a bounded window in each queue, fair, and sends again what was lost."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from uuid import UUID
+
+from celery import Celery
+from kombu.exceptions import OperationalError as BrokerError
+from redis import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from db import dispatch
+from workers.celery import RUN_ALONE, RUN_SHARD, make_app
+from workers.fairness import allocate, shard_size, window
+from workers.reconciler import reconcile
+from workers.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.2
+"""Between two looks at the tables: well under the time of the shortest job."""
+
+RECONCILE_SECONDS = 1.0
+"""Between two rounds of repair."""
+
+STANDBY_SECONDS = 2.0
+"""Between two tries to lead, and after an error."""
+
+EMPTY_QUEUE_GRACE_SECONDS = 2.0
+"""A queue may look empty for a moment while its messages are handed over: what was sent longer ago than
+this and is not claimed, with an empty queue, is lost or waits in a worker; a second message is harmless."""
+
+
+class Dispatcher:
+    """One is active, by an advisory lock of its session; others stand by."""
+
+    def __init__(self, database: Engine, redis_url: str, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        self._app: Celery = make_app(lambda: redis_url)
+        self._redis: Redis = Redis.from_url(redis_url, socket_timeout=5)
+        self._reconciled_at = 0.0
+
+    def run(self, stopped: threading.Event) -> None:
+        """Lead or stand by until the event is set; outlives outages of Postgres and Redis."""
+        while not stopped.is_set():
+            try:
+                with self._database.connect().execution_options(isolation_level="AUTOCOMMIT") as session:
+                    if dispatch.try_lead(session):
+                        logger.info("This dispatcher is active.")
+                        self._lead(session, stopped)
+            except DBAPIError:
+                logger.warning("Postgres is away; the dispatcher waits.")
+            stopped.wait(STANDBY_SECONDS)
+        self._app.close()
+        self._redis.close()
+
+    def _lead(self, session: Connection, stopped: threading.Event) -> None:
+        while not stopped.wait(TICK_SECONDS):
+            dispatch.confirm_lead(session)
+            self.tick()
+
+    def tick(self) -> None:
+        """One round. Raises DBAPIError; a broker that is away is logged, and nothing is lost by it."""
+        if time.monotonic() - self._reconciled_at >= RECONCILE_SECONDS:
+            reconcile(self._database, self._settings)
+            self._reconciled_at = time.monotonic()
+        for profile in dispatch.running_profiles(self._database):
+            try:
+                self._forget_lost(profile)
+                self._send_due(profile)
+            except (BrokerError, RedisError, ConnectionError):
+                logger.warning("The broker is away; what is queued waits in Postgres.")
+
+    def _forget_lost(self, profile: str) -> None:
+        emptied = self._redis.llen(profile) == 0
+        age = EMPTY_QUEUE_GRACE_SECONDS if emptied else self._settings.resend_seconds
+        forgotten = dispatch.forget_stale(self._database, profile, older_than_seconds=age)
+        if forgotten:
+            logger.info("Messages are sent again.", extra={"num_jobs": forgotten, "queue": profile})
+
+    def _send_due(self, profile: str) -> None:
+        capacity = dispatch.capacity(self._database, profile)
+        places = window(capacity)
+        demands = dispatch.demands(self._database, profile, limit=places)
+        num_queued = sum(demand.num_sent + demand.num_unsent for demand in demands)
+        size = shard_size(num_queued, capacity.num_workers, at_most=self._settings.shard_jobs)
+        for batch_id, number in allocate(demands, places).items():
+            if number:
+                self._send(RUN_SHARD, profile, dispatch.take(self._database, batch_id, number), size)
+        suspect = dispatch.take_suspect(self._database, profile)
+        if suspect is not None:
+            self._send(RUN_ALONE, profile, [suspect], 1)
+
+    def _send(self, task: str, queue: str, job_ids: Sequence[UUID], size: int) -> None:
+        try:
+            with self._app.producer_or_acquire() as producer:
+                for shard in _shards(job_ids, size):
+                    self._app.send_task(
+                        task,
+                        ([str(job_id) for job_id in shard],),
+                        queue=queue,
+                        producer=producer,
+                        retry=False,
+                    )
+        except (BrokerError, RedisError, ConnectionError):
+            dispatch.unsend(self._database, job_ids)  # some may have gone out: a claim absorbs the second
+            raise
+
+
+def _shards(job_ids: Sequence[UUID], size: int) -> Iterator[Sequence[UUID]]:
+    for start in range(0, len(job_ids), size):
+        yield job_ids[start : start + size]

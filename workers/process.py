@@ -1,0 +1,192 @@
+"""One worker process: wires database, store, models and runner, and takes them down again.
+
+Celery's signals call these functions; `runner()` is what its tasks reach.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import socket
+import sys
+import threading
+import time
+from dataclasses import dataclass
+
+from sqlalchemy import Engine as Database
+from sqlalchemy.exc import DBAPIError
+
+from db import workers as worker_rows
+from db.session import open_database
+from jobs.errors import PressroomError
+from jobs.provenance import payload_digest
+from storage import open_store
+from workers import residency
+from workers.code_version import code_facts
+from workers.engine import EngineOptions
+from workers.publisher import Publisher
+from workers.residency import Residency
+from workers.runner import Runner
+from workers.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+JOBS_PER_SLOT = 1.5
+"""Jobs held for each engine slot: while some post-process and upload, the next prompts already wait."""
+
+PLACES_WITHOUT_MODEL = 4
+"""Jobs in flight of a profile that has no engine."""
+
+DATABASE_CONNECTIONS = 4
+"""Claim, commit and heartbeat use one each; no kind thread holds any."""
+
+SEEN_SECONDS = 10.0
+"""Between two signs of life in the workers table."""
+
+EXIT_NOT_STARTED = 78
+"""EX_CONFIG of sysexits.h: starting again would fail again."""
+
+EXIT_STALLED = 71
+"""The worker consumed nothing although messages waited."""
+
+
+@dataclass(slots=True)
+class _Process:
+    settings: Settings
+    worker_id: str
+    database: Database
+    residency: Residency
+    runner: Runner
+    stopped: threading.Event
+
+
+_process: _Process | None = None
+
+
+def runner() -> Runner:
+    """The runner of this process, once `start` has returned."""
+    if _process is None:
+        raise RuntimeError("the worker process has not been started")
+    return _process.runner
+
+
+def set_up_logging() -> None:
+    """Log lines on stderr, which the supervisor sends to the worker's log file."""
+    logging.basicConfig(
+        level=Settings().log_level,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+
+
+def start() -> None:
+    """Connect, load and warm the models of the profile; ends the process if that is impossible."""
+    global _process
+    try:
+        _process = _start(Settings())
+    except PressroomError as error:
+        logger.critical("The worker cannot start: %s (%s)", error, error.code)
+        os._exit(EXIT_NOT_STARTED)  # Celery would log an exception of a signal and go on without models
+
+
+def _start(settings: Settings) -> _Process:
+    worker_id = settings.worker_id or f"{socket.gethostname()}-{os.getpid()}"
+    database = open_database(
+        settings.require_db_url(), pool_size=DATABASE_CONNECTIONS, application_name=worker_id
+    )
+    profile = settings.profile(settings.worker_profile)
+    warm = residency.load(
+        settings.models_folder, profile.models, engine=settings.engine, options=_engine_options(settings)
+    )
+    num_places = settings.max_jobs_in_flight or _places(warm)
+    for resident in warm.all():
+        manifest = resident.manifest.model_dump(mode="json")
+        worker_rows.record_model(database, payload_digest(manifest), resident.manifest.name, manifest)
+    worker_rows.register(
+        database,
+        worker_id,
+        profile=settings.worker_profile,
+        device=settings.worker_device,
+        host=platform.node(),
+        pid=os.getpid(),
+        max_jobs=num_places,
+    )
+    return _Process(
+        settings=settings,
+        worker_id=worker_id,
+        database=database,
+        residency=warm,
+        runner=Runner(
+            database=database,
+            residency=warm,
+            publisher=Publisher(open_store(settings.require_s3_url()), code_facts(settings)),
+            settings=settings,
+            worker_id=worker_id,
+            num_places=num_places,
+        ),
+        stopped=threading.Event(),
+    )
+
+
+def _engine_options(settings: Settings) -> EngineOptions:
+    return EngineOptions(
+        device=settings.worker_device,
+        num_slots=settings.num_slots,
+        max_context_tokens=settings.max_context_tokens,
+        num_threads=settings.num_threads,
+        step_timeout_seconds=settings.step_timeout_seconds,
+    )
+
+
+def _places(warm: Residency) -> int:
+    slots = sum(resident.engine.info.num_slots for resident in warm.all())
+    return int(slots * JOBS_PER_SLOT) or PLACES_WITHOUT_MODEL
+
+
+def ready() -> None:
+    """Messages are consumed from now on."""
+    if _process is None:
+        return
+    worker_rows.mark_ready(_process.database, _process.worker_id)
+    threading.Thread(target=_watch, args=(_process,), name="watchdog", daemon=True).start()
+    logger.info("The worker is ready.", extra={"worker_id": _process.worker_id})
+
+
+def _watch(process: _Process) -> None:
+    """Say that the worker lives; end it when it consumes nothing although messages have long been waiting.
+
+    After a broker's reset a Celery worker can look alive and consume nothing (celery#8030, #10205).
+    """
+    stalled_after = 2 * process.settings.resend_seconds
+    while not process.stopped.wait(SEEN_SECONDS):
+        try:
+            worker_rows.mark_seen(process.database, process.worker_id)
+            waiting = worker_rows.seconds_waiting(process.database, process.settings.worker_profile)
+        except DBAPIError:
+            logger.warning("Postgres is away.")
+            continue
+        idle = time.monotonic() - process.runner.last_claim_at
+        if not process.runner.num_in_flight and min(waiting, idle) > stalled_after:
+            logger.critical("Messages wait and none is consumed: the worker ends to be started again.")
+            os._exit(EXIT_STALLED)
+
+
+def drain() -> None:
+    """Claim nothing more; what is in flight goes on."""
+    if _process is not None:
+        _process.runner.drain()
+
+
+def stop() -> None:
+    """Finish or give back what is in flight, then close everything."""
+    if _process is None:
+        return
+    _process.runner.close(_process.settings.drain_seconds)
+    _process.stopped.set()
+    _process.residency.close()
+    try:
+        worker_rows.mark_stopped(_process.database, _process.worker_id)
+    except DBAPIError:
+        logger.warning("Postgres is away; the worker's row stays open.")
+    _process.database.dispose()

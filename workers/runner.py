@@ -1,0 +1,198 @@
+"""The life of a job in a worker, without Celery: claim -> run -> store -> commit, under a lease all along."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from db import leases
+from db.outcomes import Outcome
+from jobs.job import ClaimedJob
+from workers.attempt import failure_of, run_attempt
+from workers.capacity import Capacity
+from workers.committer import Committer
+from workers.context import JobAbandonedError, JobInference
+from workers.publisher import Publisher
+from workers.residency import Residency
+from workers.settings import Settings
+from workers.stages import close_stages
+
+logger = logging.getLogger(__name__)
+
+RENEWALS_PER_LEASE = 3
+"""Two renewals may fail before a lease is lost."""
+
+HANDOVER_SECONDS = 60.0
+"""After its time is up, a job may take this long to post-process, upload and commit before its lease is
+left to run out."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    job: ClaimedJob
+    inference: JobInference
+    give_up_at: float
+    """On time.monotonic(): from then on the lease is not renewed."""
+
+
+class Runner:
+    """Holds up to `num_places` jobs, each in a thread of the pool that blocks while the engine batches."""
+
+    def __init__(
+        self,
+        *,
+        database: Engine,
+        residency: Residency,
+        publisher: Publisher,
+        settings: Settings,
+        worker_id: str,
+        num_places: int,
+    ) -> None:
+        self._database = database
+        self._residency = residency
+        self._publisher = publisher
+        self._settings = settings
+        self._worker_id = worker_id
+        self._capacity = Capacity(num_places)
+        self._pool = ThreadPoolExecutor(num_places, thread_name_prefix="job")
+        self._held: dict[UUID, _Held] = {}
+        self._lock = threading.Lock()
+        self._committer = Committer(
+            database, interval_seconds=settings.commit_interval_seconds, on_committed=self._committed
+        )
+        self._stopped = threading.Event()
+        self._heartbeat = threading.Thread(target=self._renew_leases, name="heartbeat", daemon=True)
+        self._heartbeat.start()
+        self.last_claim_at = time.monotonic()
+        """When this worker last asked Postgres for jobs, on time.monotonic()."""
+
+    @property
+    def num_in_flight(self) -> int:
+        """Jobs held now."""
+        return self._capacity.num_taken
+
+    def run_shard(self, job_ids: Sequence[UUID], *, celery_task_id: str) -> None:
+        """Claim the jobs as places come free, hand each over; return when the last one is handed over."""
+        remaining = list(job_ids)
+        while remaining:
+            taken = self._capacity.take(len(remaining))
+            if not taken:
+                return  # draining: the dispatcher sends the rest again
+            chunk, remaining = remaining[:taken], remaining[taken:]
+            self._start(chunk, celery_task_id, places=taken)
+
+    def run_alone(self, job_ids: Sequence[UUID], *, celery_task_id: str) -> None:
+        """Run each job while nothing else is in flight; return when they are committed."""
+        for job_id in job_ids:
+            with self._capacity.alone() as admitted:
+                if not admitted:
+                    return
+                self._start([job_id], celery_task_id, places=1)
+                self._capacity.wait_until_free()
+
+    def _start(self, job_ids: Sequence[UUID], celery_task_id: str, *, places: int) -> None:
+        claimed: list[ClaimedJob] = []
+        try:
+            claimed = leases.claim(
+                self._database,
+                job_ids,
+                worker_id=self._worker_id,
+                celery_task_id=celery_task_id,
+                lease_seconds=self._settings.lease_seconds,
+            )
+        except DBAPIError:
+            logger.warning("Jobs could not be claimed; their message will be sent again.", exc_info=True)
+        self.last_claim_at = time.monotonic()
+        for job in claimed:
+            held = self._hold(job)
+            self._pool.submit(self._run, held, celery_task_id)
+        self._capacity.give_back(places - len(claimed))
+
+    def _hold(self, job: ClaimedJob) -> _Held:
+        seconds = self._settings.job_timeout_seconds
+        if job.seconds_to_deadline is not None:
+            seconds = min(seconds, job.seconds_to_deadline)
+        deadline_at = time.monotonic() + seconds
+        inference = JobInference(job, self._residency, deadline_at=deadline_at)
+        held = _Held(job, inference, deadline_at + HANDOVER_SECONDS)
+        with self._lock:
+            self._held[job.id] = held
+        return held
+
+    def _run(self, held: _Held, celery_task_id: str) -> None:
+        """One attempt, from claimed to handed to the committer; never raises."""
+        outcome: Outcome
+        try:
+            outcome = run_attempt(
+                held.job,
+                held.inference,
+                self._publisher,
+                worker_id=self._worker_id,
+                celery_task_id=celery_task_id,
+            )
+        except JobAbandonedError:
+            self._let_go([held.job.id])
+            return
+        except Exception as error:  # noqa: BLE001 - an attempt's error is its outcome, whatever it is
+            outcome = failure_of(held.job, error, backoff_seconds=self._settings.backoff_seconds)
+        self._committer.add(outcome)
+
+    def _committed(self, outcomes: Sequence[Outcome]) -> None:
+        self._let_go([outcome.job.id for outcome in outcomes])
+        for batch_id in {outcome.job.batch_id for outcome in outcomes}:
+            try:
+                close_stages(self._database, batch_id)
+            except DBAPIError:
+                logger.warning("A stage could not be closed; the reconciler will.", exc_info=True)
+
+    def _let_go(self, job_ids: Sequence[UUID]) -> None:
+        with self._lock:
+            freed = sum(self._held.pop(job_id, None) is not None for job_id in job_ids)
+        self._capacity.give_back(freed)
+
+    def _renew_leases(self) -> None:
+        while not self._stopped.wait(self._settings.lease_seconds / RENEWALS_PER_LEASE):
+            now = time.monotonic()
+            with self._lock:
+                held = dict(self._held)
+            renewable = {job_id: h.job.attempt for job_id, h in held.items() if h.give_up_at > now}
+            try:
+                lost = leases.renew(self._database, renewable, lease_seconds=self._settings.lease_seconds)
+            except DBAPIError:
+                logger.warning("Leases could not be renewed; it is tried again.", exc_info=True)
+                continue
+            for job_id in lost:
+                held[job_id].inference.abandon()
+
+    def drain(self) -> None:
+        """Claim nothing more. Called from a signal handler: it only closes the gate."""
+        self._capacity.close()
+
+    def close(self, timeout_seconds: float) -> None:
+        """Finish what is in flight within the time, give the rest back to the queue, stop."""
+        self._capacity.close()
+        if not self._capacity.wait_until_free(timeout_seconds):
+            with self._lock:
+                held = dict(self._held)
+            for job in held.values():
+                job.inference.abandon()
+            self._release({job_id: h.job.attempt for job_id, h in held.items()})
+        self._stopped.set()
+        self._committer.close(timeout_seconds=self._settings.lease_seconds)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _release(self, held: dict[UUID, int]) -> None:
+        try:
+            released = leases.release(self._database, held)
+        except DBAPIError:
+            logger.warning("Unfinished jobs could not be given back; their leases will run out.")
+        else:
+            logger.info("Unfinished jobs were given back.", extra={"num_released": released})

@@ -1,0 +1,35 @@
+"""What messages ask for. The work itself knows no Celery: see runner.py."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from celery import Task
+
+from jobs.errors import InputError
+from workers import process
+from workers.celery import RUN_ALONE, RUN_SHARD, app
+
+MAX_SHARD_JOBS = 1000
+"""A message with more ids is none of the dispatcher's."""
+
+
+@app.task(name=RUN_SHARD, bind=True)
+def run_shard(self: Task[..., None], job_ids: list[str]) -> None:
+    """Run those of the jobs that are still queued."""
+    process.runner().run_shard(_parse(job_ids), celery_task_id=self.request.id)
+
+
+@app.task(name=RUN_ALONE, bind=True)
+def run_alone(self: Task[..., None], job_ids: list[str]) -> None:
+    """Run jobs under which workers died, with nothing beside them."""
+    process.runner().run_alone(_parse(job_ids), celery_task_id=self.request.id)
+
+
+def _parse(job_ids: object) -> list[UUID]:
+    if not isinstance(job_ids, list) or len(job_ids) > MAX_SHARD_JOBS:
+        raise InputError(f"a message must carry a list of at most {MAX_SHARD_JOBS} job ids: dropped")
+    try:
+        return [UUID(job_id) for job_id in job_ids]
+    except (ValueError, AttributeError, TypeError) as error:
+        raise InputError("a message names something that is no job id: dropped") from error
