@@ -1,0 +1,96 @@
+"""`pressroom models`: what goes where, and which exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from pressroom.models_cli import app
+from tests.tiny_model import write_tiny_model
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("PRESSROOM_MODELS_DIR", str(tmp_path / "models"))
+    return f"folder:{write_tiny_model(tmp_path / 'source')}"
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_result_goes_to_stdout_and_progress_to_stderr(source: str) -> None:
+    done = run("add", "tiny", "--from", source)
+
+    assert done.exit_code == 0
+    assert done.stdout.startswith("tiny installed: ")
+    assert "copying model.safetensors" in done.stderr
+
+
+def test_second_add_says_that_it_is_there(source: str) -> None:
+    run("add", "tiny", "--from", source)
+
+    done = run("add", "tiny", "--json")
+
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["was_installed"] is True
+    assert done.stderr == ""
+
+
+def test_list_prints_each_model_as_text_and_as_json(source: str) -> None:
+    run("add", "tiny", "--from", source, "--licence", "MIT")
+
+    assert "tiny  LlamaForCausalLM" in run("list").stdout
+    assert [model["licence"] for model in json.loads(run("list", "--json").stdout)["models"]] == ["MIT"]
+
+
+def test_empty_list_tells_the_command_on_stderr(source: str) -> None:
+    done = run("list")
+
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "pressroom models add" in done.stderr
+
+
+@pytest.mark.parametrize("names", [[], ["tiny"]])
+def test_verify_finds_a_changed_byte(source: str, tmp_path: Path, names: list[str]) -> None:
+    run("add", "tiny", "--from", source)
+    assert run("verify", *names).exit_code == 0
+    weights = tmp_path / "models" / "tiny" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+
+    done = run("verify", *names)
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "weights_digest_mismatch" in done.stderr
+
+
+def test_verify_of_a_model_that_is_not_there_fails_with_the_command(source: str) -> None:
+    done = run("verify", "tiny")
+
+    assert done.exit_code == 1
+    assert "model_not_installed" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["add", "../x"],
+        ["add", "unheard-of"],
+        ["add", "tiny", "--from", "ftp:x"],
+        ["add", "tiny", "--revision", "main"],
+        ["verify", "A B"],
+        ["remove"],
+    ],
+)
+def test_wrong_usage_exits_with_two(source: str, arguments: list[str]) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+def test_moving_hub_revision_is_refused_before_any_download(source: str) -> None:
+    done = run("add", "tiny", "--from", "hub:organisation/name", "--revision", "main")
+
+    assert done.exit_code == 1
+    assert "model_revision_not_pinned" in done.stderr
