@@ -146,8 +146,8 @@ class Home:
         state = self.read_state()
         pid = str(state.owner_pid) if state is not None else "unknown"
         return HomeLockedError(
-            f"the services of {self.folder} are run by another process (pid {pid}): use them as they are, end "
-            f"that process (kill {pid}), or set PRESSROOM_HOME to another folder"
+            f"the services of {self.folder} are run by another process (pid {pid}): use them as they are, "
+            f"end that process (kill {pid}), or set PRESSROOM_HOME to another folder"
         )
 
 

@@ -47,9 +47,9 @@ def unprivileged_identity(works: Callable[[Identity], bool]) -> Identity:
             return candidate
     raise ServiceStartError(
         f"Postgres cannot run here as uid {uid}: it refuses root and unnamed users, this machine forbids "
-        f"user namespaces, and user {nobody.pw_name!r} cannot reach Postgres' programs or data. Run as a normal "
-        "user, or set PRESSROOM_HOME to a folder that others may enter, or set PRESSROOM_DB_URL to a server "
-        "of your own"
+        f"user namespaces, and user {nobody.pw_name!r} cannot reach Postgres' programs or data. Run as a "
+        "normal user, or set PRESSROOM_HOME to a folder that others may enter, or set PRESSROOM_DB_URL to a "
+        "server of your own"
     )
 
 

@@ -49,7 +49,7 @@ def _enter_user_namespace(libc: ctypes.CDLL, uid: int, gid: int) -> None:
 
 
 def _drop_to(libc: ctypes.CDLL, uid: int, gid: int) -> None:
-    """Become uid and gid for good; keep only the right to pass through root's closed folders, if it is there."""
+    """Become uid and gid for good; keep only the right to pass through closed folders, if it is there."""
     os.setgroups([])
     os.setgid(gid)
     _check(libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0), "prctl")

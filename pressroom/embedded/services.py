@@ -82,7 +82,7 @@ class Services:
         return {name: runner.pid for name, runner in self._runners.items() if runner.pid is not None}
 
     def check(self) -> tuple[str, ...]:
-        """Start again what has ended, on the same port and data; names of what had. Call it each second or so.
+        """Start again what has ended, on the same port and data; names of what had. Call it each second.
 
         Blocks until a restarted service answers. Raises ServiceStartError or DiskFullError if it does not.
         """
