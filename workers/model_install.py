@@ -180,7 +180,7 @@ def _describe_files(name: str, source: Source, folder: Path) -> Manifest:
 
 def _convert(gguf: Path, target: Path) -> None:
     """In a child process: torch, and the memory of a whole model, never come into this one."""
-    done = subprocess.run(  # noqa: S603 - no shell, paths of our own
+    done = subprocess.run(
         [sys.executable, "-m", "workers.conversion", str(gguf), str(target)],
         capture_output=True,
         text=True,

