@@ -28,8 +28,8 @@ class Identity:
 SAME = Identity("same")
 
 
-def unprivileged_identity(works: Callable[[Identity], bool]) -> Identity:
-    """The first identity that is not root, has a name in the passwd file, and with which `works` is true.
+def unprivileged_identity(obstacle: Callable[[Identity], str | None]) -> Identity:
+    """The first identity that is not root, has a name in the passwd file, and meets no obstacle.
 
     A normal user is taken as it is. root, and a uid without a name (a container started with `--user 12345`),
     get a user namespace: it needs no chown and passes the same folders as before. Where containers forbid
@@ -42,14 +42,17 @@ def unprivileged_identity(works: Callable[[Identity], bool]) -> Identity:
     candidates = [Identity("namespace", nobody.pw_uid, nobody.pw_gid)]
     if uid == 0:
         candidates.append(Identity("drop", nobody.pw_uid, nobody.pw_gid))
+    obstacles = []
     for candidate in candidates:
-        if works(candidate):
+        found = obstacle(candidate)
+        if found is None:
             return candidate
+        obstacles.append(f"{candidate.kind}: {found}")
     raise ServiceStartError(
         f"Postgres cannot run here as uid {uid}: it refuses root and unnamed users, this machine forbids "
         f"user namespaces, and user {nobody.pw_name!r} cannot reach Postgres' programs or data. Run as a "
         "normal user, or set PRESSROOM_HOME to a folder that others may enter, or set PRESSROOM_DB_URL to a "
-        "server of your own"
+        "server of your own. What was tried:\n" + "\n".join(obstacles)
     )
 
 

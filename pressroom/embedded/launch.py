@@ -66,8 +66,10 @@ def _drop_to(libc: ctypes.CDLL, uid: int, gid: int) -> None:
 
 
 def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="ascii") as file:
-        file.write(text)
+    """Not open(): it may load a codec, from files that the new identity cannot read."""
+    descriptor = os.open(path, os.O_WRONLY)
+    os.write(descriptor, text.encode())
+    os.close(descriptor)
 
 
 def _check(result: int, name: str) -> None:

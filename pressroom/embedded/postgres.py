@@ -95,21 +95,21 @@ class PostgresServer:
     def identity(self) -> Identity:
         """As whom it runs; probed once."""
         if self._identity is None:
-            self._identity = unprivileged_identity(self._works)
+            self._identity = unprivileged_identity(self._obstacle)
         return self._identity
 
     @property
     def _data(self) -> Path:
         return self.folder / "data"
 
-    def _works(self, identity: Identity) -> bool:
-        """Whether Postgres' programs start under the identity, with its folder as working directory."""
+    def _obstacle(self, identity: Identity) -> str | None:
+        """Why Postgres' programs do not start under the identity in its folder; None if they do."""
         command = Command(argv=(str(_binary("postgres")), "--version"), folder=self.folder, identity=identity)
         try:
             run_to_end(command, INITDB_SECONDS)
-        except ServiceStartError:
-            return False
-        return True
+        except ServiceStartError as error:
+            return str(error)
+        return None
 
     def _make_cluster(self) -> None:
         """initdb beside the final place, then a rename: a kill in between leaves no half cluster."""

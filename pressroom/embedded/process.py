@@ -58,7 +58,7 @@ class ServerProcess:
         _set_aside(log_path)
         with log_path.open("ab") as log:
             self._log_start = log.tell()
-            self._process = subprocess.Popen(  # noqa: S603 - our own programs
+            self._process = subprocess.Popen(
                 _launch_argv(command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -97,7 +97,7 @@ def run_to_end(command: Command, timeout_seconds: float) -> str:
     """Run a short command the same way; its output. Raises ServiceStartError if it fails or is too slow."""
     program = Path(command.argv[0]).name
     try:
-        done = subprocess.run(  # noqa: S603 - our own programs
+        done = subprocess.run(
             _launch_argv(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
