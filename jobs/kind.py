@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from jobs.inference import Inference
+from jobs.inference import Inference, Prompt, Sampling
 
 PayloadT = TypeVar("PayloadT", bound=BaseModel)
 
@@ -83,6 +83,10 @@ class Kind(Protocol[PayloadT]):
     payload_type: type[PayloadT]
     settings_type: type[BaseModel]
     """What a batch may fix for all its jobs: template, sampling; unknown names are refused."""
+
+    def first_request(self, payload: PayloadT, settings: BaseModel) -> tuple[Prompt, Sampling]:
+        """The model call that a job begins with: intake measures it against the model's context."""
+        ...
 
     def prompt_prefix(self, payload: PayloadT) -> str:
         """A key that jobs share whose prompts begin alike: such jobs are dispatched next to each other."""

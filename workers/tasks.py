@@ -17,13 +17,13 @@ MAX_SHARD_JOBS = 1000
 @app.task(name=RUN_SHARD, bind=True)
 def run_shard(self: Task[..., None], job_ids: list[str]) -> None:
     """Run those of the jobs that are still queued."""
-    process.runner().run_shard(_parse(job_ids), celery_task_id=self.request.id)
+    process.runner().run_shard(_parse(job_ids), celery_task_id=self.request.id or "")
 
 
 @app.task(name=RUN_ALONE, bind=True)
 def run_alone(self: Task[..., None], job_ids: list[str]) -> None:
     """Run jobs under which workers died, with nothing beside them."""
-    process.runner().run_alone(_parse(job_ids), celery_task_id=self.request.id)
+    process.runner().run_alone(_parse(job_ids), celery_task_id=self.request.id or "")
 
 
 def _parse(job_ids: object) -> list[UUID]:

@@ -55,6 +55,8 @@ class HomeState(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     owner_pid: int
+    is_standing: bool = False
+    """True of services that run until they are told to stop; false of those of one command."""
     is_ready: bool = False
     services: dict[str, ServiceState] = {}
 

@@ -44,9 +44,11 @@ class Services:
     With all three URLs configured it starts nothing and touches no folder.
     """
 
-    def __init__(self, settings: Settings, say: Say) -> None:
+    def __init__(self, settings: Settings, say: Say, *, standing: bool = False) -> None:
+        """`standing` services run until they are told to stop: other commands may rely on them."""
         self._configured = _configured(settings)
         self._say = say
+        self._is_standing = standing
         self._home = Home(settings.home)
         self._runners: dict[str, ServerRunner] = {}
 
@@ -93,7 +95,7 @@ class Services:
         return restarted
 
     def _start(self) -> None:
-        self._home.write_state(HomeState(owner_pid=os.getpid()))
+        self._home.write_state(HomeState(owner_pid=os.getpid(), is_standing=self._is_standing))
         servers = self._missing_servers()
         names = ", ".join(server.name for server in servers.values())
         self._say(f"Starting {names} in {self._home.folder}")
@@ -122,7 +124,9 @@ class Services:
             for name, runner in self._runners.items()
             if runner.pid is not None
         }
-        self._home.write_state(HomeState(owner_pid=os.getpid(), is_ready=True, services=services))
+        self._home.write_state(
+            HomeState(owner_pid=os.getpid(), is_standing=self._is_standing, is_ready=True, services=services)
+        )
 
     def _stop(self) -> None:
         for runner in reversed(self._runners.values()):
@@ -131,10 +135,11 @@ class Services:
         self._home.release()
 
 
-def find_running(settings: Settings) -> ServiceUrls | None:
+def find_running(settings: Settings, *, standing: bool = False) -> ServiceUrls | None:
     """The services to use, if nothing has to be started for it: configured, or run by another process.
 
-    Waits for an owner that is just starting them. None if a service that is not configured does not run.
+    Waits for an owner that is just starting them. None if a service that is not configured does not run, or
+    if `standing` is asked for and the services end with another command.
     """
     configured = _configured(settings)
     if len(configured) == len(_URL_FIELDS):
@@ -143,6 +148,8 @@ def find_running(settings: Settings) -> ServiceUrls | None:
     deadline = time.monotonic() + START_SECONDS
     while home.is_owned() and time.monotonic() < deadline:
         state = home.read_state()
+        if state is not None and standing and not state.is_standing:
+            return None
         if state is not None and state.is_ready:
             running = {name: service.url for name, service in state.services.items()}
             urls = running | configured

@@ -1,0 +1,26 @@
+"""Every setting, its value and where it came from."""
+
+from __future__ import annotations
+
+import os
+
+import typer
+from pydantic import SecretStr
+
+from pressroom.console import print_json
+from workers.settings import Settings
+
+
+def print_configuration(settings: Settings, *, json: bool) -> None:
+    """One line a setting on stdout, or one JSON object; secrets are masked by their type."""
+    rows = []
+    for name in Settings.model_fields:
+        variable = f"PRESSROOM_{name.upper()}"
+        value = getattr(settings, name)
+        shown = str(value) if isinstance(value, SecretStr) else settings.model_dump(mode="json")[name]
+        rows.append((variable, shown, "environment" if variable in os.environ else "default"))
+    if json:
+        print_json({variable: {"value": value, "source": source} for variable, value, source in rows})
+        return
+    for variable, value, source in rows:
+        typer.echo(f"{variable}={'' if value is None else value}  ({source})")

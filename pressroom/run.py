@@ -1,0 +1,140 @@
+"""`pressroom run`: submit, start everything, show progress, export, stop. The main job on one machine."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
+
+from db.batches import retry_unfinished
+from db.reports import batch_status
+from jobs.batch import BatchStatus, BatchStatusReport
+from jobs.rejection import Rejected
+from pressroom.console import Interruption, say
+from pressroom.one_machine import OneMachine
+from pressroom.progress import BatchProgress
+from pressroom.summary import Summary
+from storage import open_store
+from storage.store import Store
+from workers.devices import Device
+from workers.models import model_folder, read_manifest
+from workers.producer import Order, submit_file
+from workers.settings import Settings
+
+POLL_SECONDS = 0.25
+"""Between two looks at the batch."""
+
+REJECTED = "rejected.jsonl"
+"""In the output folder: one object for each line that was refused."""
+
+MAX_REJECTED_SHOWN = 10
+"""On the terminal; all are in the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """What `pressroom run` was asked for: a file to submit, or a batch to go on with."""
+
+    order: Order
+    file: Path | None
+    batch_id: UUID | None
+    retry_failed: bool
+    out: Path
+    devices: tuple[Device, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How it ended."""
+
+    summary: Summary
+    interrupted: bool
+
+
+def run_batch(
+    request: RunRequest, settings: Settings, export: Callable[[Engine, Store, BatchStatusReport, Path], None]
+) -> RunResult:
+    """Run one batch to its end or to Ctrl-C; `export` writes what there is into the output folder."""
+    begun_at = time.monotonic()
+    profile = settings.profile_of(request.order.model)
+    for model in settings.profile(profile).models:
+        read_manifest(model_folder(settings.models_folder, model))  # before anything is started in vain
+    request.out.mkdir(parents=True, exist_ok=True)
+    with (
+        Interruption() as interruption,
+        OneMachine(settings, request.devices, profile=profile, say=say) as machine,
+    ):
+        batch_id = _batch(request, machine, settings)
+        say(f"Batch {batch_id}; results will be in {request.out}")
+        first_claim_at = _watch(machine, batch_id, interruption)
+        if interruption.count:
+            say("Draining: what has begun is finished, the rest stays queued. Ctrl-C again ends at once.")
+            machine.drain()
+        summary = Summary(
+            report=batch_status(machine.database, batch_id),
+            elapsed_seconds=time.monotonic() - begun_at,
+            startup_seconds=first_claim_at - begun_at,
+        )
+        export(machine.database, open_store(machine.urls.s3_url), summary.report, request.out)
+    return RunResult(summary, interrupted=bool(interruption.count))
+
+
+def _batch(request: RunRequest, machine: OneMachine, settings: Settings) -> UUID:
+    """The batch to run: the given one, or that which the file becomes."""
+    if request.batch_id is not None:
+        batch_status(machine.database, request.batch_id)  # an unknown id is said at once
+        if request.retry_failed:
+            say(f"{retry_unfinished(machine.database, request.batch_id)} jobs are queued again")
+        return request.batch_id
+    if request.file is None:
+        raise ValueError("neither a file nor a batch was given")
+    with rejected_lines(request.out / REJECTED) as on_rejected:
+        submission = submit_file(machine.database, request.file, request.order, settings, on_rejected)
+    if not submission.created:
+        say("This idempotency key has a batch already; going on with it.")
+    return submission.batch_id
+
+
+@contextmanager
+def rejected_lines(path: Path) -> Iterator[Callable[[Rejected], None]]:
+    """Writes each refused line to the file and says the first few; the file is there even if none was."""
+    number = 0
+    with path.open("w", encoding="utf-8") as lines:
+
+        def on_rejected(rejected: Rejected) -> None:
+            nonlocal number
+            number += 1
+            lines.write(json.dumps(rejected.as_json(), ensure_ascii=False) + "\n")
+            if number <= MAX_REJECTED_SHOWN:
+                say(f"refused: {rejected}")
+
+        yield on_rejected
+    if number > MAX_REJECTED_SHOWN:
+        say(f"... and {number - MAX_REJECTED_SHOWN} more refused lines: see {path}")
+
+
+def _watch(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> float:
+    """Show progress until the batch is final or somebody interrupts; when the first claim was seen."""
+    first_claim_at: float | None = None
+    with BatchProgress() as progress:
+        while not interruption.count:
+            machine.check()
+            try:
+                report = batch_status(machine.database, batch_id)
+            except OperationalError:
+                say("Postgres is away; waiting for it.")
+            else:
+                progress.show(report)
+                if first_claim_at is None and report.counts.queued < report.counts.total:
+                    first_claim_at = time.monotonic()
+                if report.status is not BatchStatus.RUNNING:
+                    break
+            time.sleep(POLL_SECONDS)
+    return first_claim_at or time.monotonic()

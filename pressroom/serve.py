@@ -1,0 +1,81 @@
+"""The pieces, each alone: how several machines run them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+import typer
+
+from db.migrate import upgrade
+from db.session import open_database
+from pressroom.console import Interruption, say
+from pressroom.embedded.services import Services, ServiceUrls, find_running
+from workers.devices import Device
+from workers.dispatcher import Dispatcher
+from workers.models import model_folder, read_manifest
+from workers.settings import Settings
+from workers.supervisor import Supervisor
+
+POLL_SECONDS = 0.5
+
+
+def run_services(settings: Settings) -> None:
+    """Own the embedded services until interrupted; print `export` lines that name them on stdout."""
+    with Interruption() as interruption, Services(settings, say, standing=True) as services:
+        upgrade(open_database(services.urls.db_url))
+        for variable, url in services.urls.environment().items():
+            typer.echo(f"export {variable}='{url}'")
+        say("The services run until Ctrl-C; commands on this machine find them by themselves.")
+        while not interruption.count:
+            services.check()
+            time.sleep(POLL_SECONDS)
+
+
+def run_dispatcher(settings: Settings) -> None:
+    """Dispatch until interrupted, or stand by while another dispatcher is active."""
+    urls = _urls(settings)
+    stopped = threading.Event()
+    dispatcher = Dispatcher(
+        open_database(urls.db_url, application_name="pressroom-dispatcher"), urls.redis_url, settings
+    )
+    with Interruption() as interruption:
+        thread = threading.Thread(target=dispatcher.run, args=(stopped,), name="dispatcher")
+        thread.start()
+        say("Dispatching until Ctrl-C.")
+        while thread.is_alive() and not interruption.count:
+            time.sleep(POLL_SECONDS)
+        stopped.set()
+        thread.join()
+
+
+def run_workers(settings: Settings, devices: Sequence[Device], profile: str) -> None:
+    """Supervise one worker for each device until interrupted, then drain."""
+    for model in settings.profile(profile).models:
+        read_manifest(model_folder(settings.models_folder, model))
+    urls = _urls(settings)
+    with Interruption() as interruption:
+        supervisor = Supervisor(settings, devices, profile=profile, environment=urls.environment())
+        try:
+            say(f"Working on {', '.join(device.name for device in devices)} until Ctrl-C.")
+            while not interruption.count:
+                for death in supervisor.check():
+                    say(death)
+                time.sleep(POLL_SECONDS)
+            say("Draining: what has begun is finished. Ctrl-C again ends at once.")
+            supervisor.stop()
+        except BaseException:
+            supervisor.stop(timeout_seconds=0)
+            raise
+
+
+def _urls(settings: Settings) -> ServiceUrls:
+    """Of services that run: a dispatcher or worker alone starts none. Raises ConfigurationError."""
+    running = find_running(settings, standing=True)
+    if running is not None:
+        return running
+    settings.require_db_url()
+    settings.require_redis_url()
+    settings.require_s3_url()
+    raise AssertionError("unreachable: with every URL set, the services are found")

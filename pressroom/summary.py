@@ -1,0 +1,46 @@
+"""What a run came to, for people and for scripts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from uuid import UUID
+
+from jobs.batch import BatchStatusReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """The one object that `--json` prints."""
+
+    report: BatchStatusReport
+    elapsed_seconds: float
+    """Of the whole command."""
+    startup_seconds: float
+    """Until the first job was claimed: services, model, warm-up."""
+
+    @property
+    def batch_id(self) -> UUID:
+        return self.report.batch_id
+
+    @property
+    def tokens_per_second(self) -> float:
+        """New tokens of succeeded jobs from the first claim to the last commit."""
+        seconds = self.report.working_seconds
+        return self.report.usage.new_tokens / seconds if seconds else 0.0
+
+    def as_json(self) -> dict[str, object]:
+        """Stable names; see the README."""
+        report = self.report
+        return {
+            "batch_id": str(report.batch_id),
+            "kind": report.kind,
+            "model": report.model,
+            "status": report.status.value,
+            "counts": report.counts.as_json(),
+            "usage": asdict(report.usage),
+            "elapsed_seconds": round(self.elapsed_seconds, 2),
+            "startup_seconds": round(self.startup_seconds, 2),
+            "working_seconds": round(report.working_seconds, 2),
+            "tokens_per_second": round(self.tokens_per_second, 2),
+            "top_errors": [{"code": code, "jobs": jobs} for code, jobs in report.top_errors],
+        }

@@ -1,0 +1,88 @@
+"""Which devices this machine has, and how a process is pinned to one before torch is imported."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jobs.errors import ConfigurationError
+
+NVIDIA_SMI_TIMEOUT_SECONDS = 20
+"""It takes seconds on a machine whose driver is not in persistence mode."""
+
+_CUDA = re.compile(r"cuda:(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A place for one worker process."""
+
+    name: str
+    """"cpu", or "cuda:N" with N as the driver counts."""
+
+    def environment(self) -> Mapping[str, str]:
+        """What the process must find set: it sees one GPU, as cuda:0, or none."""
+        match = _CUDA.fullmatch(self.name)
+        if match is None:
+            return {"CUDA_VISIBLE_DEVICES": "", "PRESSROOM_WORKER_DEVICE": "cpu"}
+        return {
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as nvidia-smi counts; CUDA's own order is by speed
+            "CUDA_VISIBLE_DEVICES": match[1],
+            "PRESSROOM_WORKER_DEVICE": "cuda:0",
+        }
+
+
+def parse_devices(given: str) -> list[Device]:
+    """Read "auto", "cpu", "cuda:1" or a list such as "cuda:0,cuda:1". Raises ConfigurationError.
+
+    >>> parse_devices("cuda:0,cuda:1")
+    [Device(name='cuda:0'), Device(name='cuda:1')]
+    """
+    if given == "auto":
+        return [Device(name) for name in _cuda_devices()] or [Device("cpu")]
+    names = [name.strip().lower() for name in given.split(",")]
+    for name in names:
+        if name != "cpu" and not _CUDA.fullmatch(name):
+            raise ConfigurationError(
+                f"{name!r} is no device: give auto, cpu, cuda:N, or several separated by commas",
+                code="device_unknown",
+            )
+    if len(set(names)) < len(names) and set(names) != {"cpu"}:
+        raise ConfigurationError(
+            f"{given!r} names a GPU twice: one worker process owns a GPU", code="device_twice"
+        )
+    return [Device(name) for name in names]
+
+
+def _cuda_devices() -> list[str]:
+    """GPUs that this process may use, asked without CUDA: loading it poisons children (pytorch#40403)."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [f"cuda:{index}" for index in visible.split(",") if index.strip().isdigit()]
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return []
+    try:
+        listed = subprocess.run(
+            [command, "--query-gpu=index", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=NVIDIA_SMI_TIMEOUT_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [f"cuda:{index}" for index in listed.stdout.split() if index.isdigit()]
+
+
+def threads_for(devices: Sequence[Device], num_cores: int) -> int:
+    """CPU threads of each worker: the cores, shared by the workers that compute on them.
+
+    >>> threads_for([Device("cpu"), Device("cpu")], 8), threads_for([Device("cuda:0")], 8)
+    (4, 8)
+    """
+    return max(1, num_cores // max(1, sum(device.name == "cpu" for device in devices)))

@@ -1,0 +1,140 @@
+"""Producers: a file is validated line by line and accepted in one transaction; then its batch has an id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, ValidationError
+from sqlalchemy import Engine
+
+from db import batches
+from db.batches import NewJob
+from jobs.batch import NewBatch
+from jobs.errors import InputError
+from jobs.intake import Accepted, read_lines
+from jobs.kind import Kind
+from jobs.kinds import load_kind
+from jobs.rejection import Rejected
+from workers.prompt_check import prompt_check
+from workers.settings import Settings
+
+
+class StrictIntakeError(InputError):
+    """A line was refused and the caller wanted all or nothing."""
+
+    code = "line_rejected"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a producer asks for besides the file; see jobs.batch.NewBatch."""
+
+    kind: str
+    model: str
+    settings: Mapping[str, object]
+    """For the kind's settings type; unknown names are refused."""
+    seed: int = 0
+    name: str | None = None
+    tenant: str = "default"
+    priority: int = 0
+    idempotency_key: str | None = None
+    deadline_seconds: float | None = None
+    strict: bool = False
+    """Refuse the whole file for one bad line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """An accepted batch."""
+
+    batch_id: UUID
+    created: bool
+    """False if the idempotency key had a batch already: nothing was added."""
+
+
+def submit_file(
+    database: Engine,
+    path: Path,
+    order: Order,
+    settings: Settings,
+    on_rejected: Callable[[Rejected], None],
+) -> Submission:
+    """Accept the good lines of a CSV or JSONL file as one batch; each bad one goes to `on_rejected`.
+
+    Raises FileRejectedError for a file that cannot be used, StrictIntakeError, InputError for settings that
+    do not fit the kind, ConfigurationError for an unknown kind or a model that no profile has. Then nothing
+    was accepted.
+    """
+    kind = load_kind(order.kind)
+    kind_settings = _kind_settings(kind, order.settings)
+    batch = NewBatch(
+        kind=kind.name,
+        kind_version=kind.version,
+        name=order.name or path.name,
+        model=order.model,
+        profile=settings.profile_of(order.model),
+        settings=kind_settings.model_dump(mode="json"),
+        seed=order.seed,
+        stages=kind.stages,
+        tenant=order.tenant,
+        priority=order.priority,
+        idempotency_key=order.idempotency_key,
+        deadline_seconds=order.deadline_seconds,
+        max_attempts=settings.max_attempts,
+    )
+    intake = _Intake(path, kind, kind_settings, order, settings, on_rejected)
+    batch_id, created = batches.accept(database, batch, intake.jobs(), lambda: intake.num_rejected)
+    return Submission(batch_id, created)
+
+
+def _kind_settings(kind: Kind[Any], given: Mapping[str, object]) -> BaseModel:
+    try:
+        return kind.settings_type.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        known = ", ".join(kind.settings_type.model_fields)
+        raise InputError(
+            f"setting {name!r} of kind {kind.name}: {first['msg']} (there are {known})",
+            code="setting_invalid",
+        ) from error
+
+
+class _Intake:
+    """The lines of one file on their way into the database, the refused ones counted and diverted."""
+
+    def __init__(
+        self,
+        path: Path,
+        kind: Kind[Any],
+        kind_settings: BaseModel,
+        order: Order,
+        settings: Settings,
+        on_rejected: Callable[[Rejected], None],
+    ) -> None:
+        self._lines: Iterator[Accepted[Any] | Rejected] = read_lines(
+            path, kind, check=prompt_check(kind, kind_settings, order.model, settings)
+        )
+        self._kind = kind
+        self._strict = order.strict
+        self._on_rejected = on_rejected
+        self.num_rejected = 0
+
+    def jobs(self) -> Iterator[NewJob]:
+        for line in self._lines:
+            if isinstance(line, Rejected):
+                self.num_rejected += 1
+                self._on_rejected(line)
+                continue
+            yield NewJob(
+                line.custom_id, line.payload.model_dump(mode="json"), self._kind.prompt_prefix(line.payload)
+            )
+        if self._strict and self.num_rejected:
+            raise StrictIntakeError(
+                f"{self.num_rejected} lines were refused and nothing was accepted: correct them, or leave "
+                "--strict away to run the others"
+            )
