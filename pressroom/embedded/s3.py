@@ -34,7 +34,12 @@ class S3Server:
         return Command(
             argv=(
                 *(str(_binary()), "serve", "s3", "--addr", f"127.0.0.1:{port}"),
-                *("--log-level", "ERROR", "--cache-dir", str(self.folder / "cache")),
+                *(
+                    "--log-level",
+                    "NOTICE",
+                    "--cache-dir",
+                    str(self.folder / "cache"),
+                ),  # why it ended is a notice
                 str(self.folder / "data"),
             ),
             folder=self.folder,

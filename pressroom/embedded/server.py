@@ -110,12 +110,15 @@ class ServerRunner:
         return self._process is None or not self._process.is_running
 
     def _reason_not_ready(self) -> str | None:
-        """None when it serves. The process is asked last: another program may answer on the port."""
+        """None when it serves. The process is asked again at the end: another program may have the port."""
+        ended = "its process has ended"
+        if self._has_ended():
+            return ended
         try:
             self._server.probe(self.port)
         except NotReadyError as error:
             return str(error)
-        return "its process has ended" if self._has_ended() else None
+        return ended if self._has_ended() else None
 
     def _lost_port(self) -> bool:
         """Whether the log says that the port was taken: EADDRINUSE in the words of all three servers."""
