@@ -25,6 +25,7 @@ from storage import open_store
 from workers import residency
 from workers.code_version import code_facts
 from workers.engine import EngineOptions
+from workers.parent import drain_when_parent_dies
 from workers.publisher import Publisher
 from workers.residency import Residency
 from workers.runner import Runner
@@ -83,6 +84,7 @@ def set_up_logging() -> None:
 def start() -> None:
     """Connect, load and warm the models of the profile; ends the process if that is impossible."""
     global _process
+    drain_when_parent_dies()
     try:
         _process = _start(Settings())
     except PressroomError as error:
