@@ -1,0 +1,45 @@
+# Pressroom's targets; each does all the setup that it needs.
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+MODEL := smollm2-135m-instruct
+NEEDS_TEXT := About 650 MB of packages (several GB where pip takes a CUDA build of torch) and a 93 MB model are downloaded once.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup model demo check test bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## make .venv with every dependency, pinned by constraints.txt
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pressroom needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	@echo "$(NEEDS_TEXT)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[engine,embedded,dev]'
+	@touch $@
+
+model: $(INSTALLED) ## install the default model (93 MB) into the home folder
+	@$(BIN)/pressroom models add $(MODEL)
+
+demo: model ## write two dozen articles with a real model; they end up in out/
+	@$(BIN)/pressroom run articles examples/articles/briefs.csv --out out
+
+check: $(INSTALLED) ## ruff, mypy, import-linter and the unit tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests/unit jobs pressroom workers storage db --doctest-modules
+
+test: check model ## everything: check, integration and acceptance tests
+	$(BIN)/pytest tests/integration tests/acceptance
+
+bench: model ## measure against the bare engine and plain transformers; results in benchmarks/results/
+	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.pipeline
+
+clean: ## remove the virtual environment and build leftovers; models and data stay
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
