@@ -1,0 +1,51 @@
+# syntax=docker/dockerfile:1
+# One image for every piece of Pressroom: `pressroom worker`, `dispatcher`, `submit`, `db upgrade`, ...
+#
+#   docker build -t pressroom:cpu .
+#   docker build -t pressroom:cuda --build-arg ACCELERATOR=cuda .
+#
+# The CUDA build needs no CUDA base image: torch's wheels bring the libraries, the NVIDIA container toolkit
+# the driver. The embedded services are left out: here Postgres, Valkey and S3 are containers of their own.
+
+ARG PYTHON_VERSION=3.11
+
+FROM python:${PYTHON_VERSION}-slim-bookworm AS build
+ARG ACCELERATOR=cpu
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/pressroom
+ENV PATH=/opt/pressroom/bin:$PATH
+WORKDIR /src
+COPY constraints.txt .
+# torch first: by far the largest layer, and the one that changes least.
+RUN case "$ACCELERATOR" in \
+      cpu) index=https://download.pytorch.org/whl/cpu ;; \
+      cuda) index=https://pypi.org/simple ;; \
+      *) echo "ACCELERATOR must be cpu or cuda, not '$ACCELERATOR'" >&2; exit 2 ;; \
+    esac \
+ && pip install --constraint constraints.txt --extra-index-url "$index" torch
+COPY pyproject.toml README.md LICENSE ./
+COPY jobs jobs
+COPY storage storage
+COPY db db
+COPY workers workers
+COPY pressroom pressroom
+RUN pip install --constraint constraints.txt '.[engine]'
+
+FROM python:${PYTHON_VERSION}-slim-bookworm
+# Provenance records it; git is not in the image to ask.
+ARG COMMIT=unknown
+RUN useradd --uid 10001 --create-home pressroom \
+ && install --directory --owner=pressroom --group=pressroom \
+      /var/lib/pressroom /var/lib/pressroom/logs /var/lib/pressroom/models
+COPY --from=build /opt/pressroom /opt/pressroom
+ENV PATH=/opt/pressroom/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PRESSROOM_HOME=/var/lib/pressroom \
+    PRESSROOM_COMMIT=${COMMIT}
+USER pressroom
+WORKDIR /home/pressroom
+# Of a container that only talks to the services; workers and the dispatcher say more of themselves.
+HEALTHCHECK --interval=30s --timeout=20s --start-period=30s --retries=3 \
+    CMD ["python", "-m", "pressroom.health", "services"]
+ENTRYPOINT ["pressroom"]
+CMD ["--help"]

@@ -1,0 +1,38 @@
+"""Whether a container's own process is alive, as Postgres sees it; for health checks."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import Engine, func, select, text
+
+from db.tables import WorkerRow
+
+
+def num_ready_workers(database: Engine, host: str, *, max_silence_seconds: float) -> int:
+    """Worker processes of the host that are warm, not stopped, and were seen lately."""
+    with database.connect() as connection:
+        found = connection.scalar(
+            select(func.count())
+            .select_from(WorkerRow)
+            .where(
+                WorkerRow.host == host,
+                WorkerRow.ready_at.is_not(None),
+                WorkerRow.stopped_at.is_(None),
+                WorkerRow.seen_at > func.now() - timedelta(seconds=max_silence_seconds),
+            )
+        )
+    return found or 0
+
+
+def has_session(database: Engine, application_name: str) -> bool:
+    """Whether a process at this connection's own address is connected under the name."""
+    with database.connect() as connection:
+        found = connection.scalar(
+            text(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = :name "
+                "AND client_addr IS NOT DISTINCT FROM inet_client_addr()"
+            ),
+            {"name": application_name},
+        )
+    return bool(found)

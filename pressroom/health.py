@@ -1,0 +1,78 @@
+"""Health checks for containers: `python -m pressroom.health [services|worker|dispatcher]`.
+
+Exit status 0 and silence when healthy, 1 and a sentence on stderr otherwise, 2 for an unknown role.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from enum import StrEnum
+
+from redis import Redis, RedisError
+from sqlalchemy.exc import SQLAlchemyError
+
+from db.health import has_session, num_ready_workers
+from db.migrate import revisions
+from db.session import open_database
+from jobs.errors import PressroomError
+from storage import open_store
+from workers.settings import Settings
+
+
+class Role(StrEnum):
+    """What the container's process is."""
+
+    SERVICES = "services"
+    """None of Pressroom's own: the database is migrated, and Redis and S3 answer."""
+    WORKER = "worker"
+    """A worker process of this host is warm and alive."""
+    DISPATCHER = "dispatcher"
+    """This host's dispatcher is connected to Postgres, active or standing by."""
+
+
+MAX_SILENCE_SECONDS = 60.0
+"""A worker says every few seconds that it lives; after a minute of silence it does not."""
+DISPATCHER_SESSION = "pressroom-dispatcher"
+"""The application name under which the dispatcher connects."""
+REDIS_TIMEOUT_SECONDS = 5.0
+
+
+def find_fault(settings: Settings, role: Role) -> str | None:
+    """What is wrong with this container's process in its role; None if nothing is."""
+    database = open_database(settings.require_db_url(), pool_size=1, application_name="pressroom-health")
+    try:
+        if role is Role.WORKER:
+            ready = num_ready_workers(database, socket.gethostname(), max_silence_seconds=MAX_SILENCE_SECONDS)
+            return None if ready else "no worker process of this host is warm and alive"
+        if role is Role.DISPATCHER:
+            connected = has_session(database, DISPATCHER_SESSION)
+            return None if connected else "no dispatcher of this host is connected to Postgres"
+        current, wanted = revisions(database)
+        if current != wanted:
+            return f"the database is at revision {current}, not {wanted}: run `pressroom db upgrade`"
+        with Redis.from_url(settings.require_redis_url(), socket_timeout=REDIS_TIMEOUT_SECONDS) as client:
+            client.ping()
+        open_store(settings.require_s3_url())
+        return None
+    except (SQLAlchemyError, RedisError, PressroomError) as error:
+        return str(error)
+    finally:
+        database.dispose()
+
+
+def main(arguments: list[str]) -> int:
+    """Exit status for the role named, `services` if none is."""
+    try:
+        role = Role(*arguments or [Role.SERVICES])
+    except (TypeError, ValueError):
+        sys.stderr.write(f"give one of {', '.join(Role)}\n")
+        return 2
+    fault = find_fault(Settings(), role)
+    if fault is not None:
+        sys.stderr.write(f"{fault}\n")
+    return int(fault is not None)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,93 @@
+"""Health checks tell a live process from a dead one, by what Postgres saw of it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import Engine, text
+
+from db import workers
+from db.session import open_database
+from pressroom.health import DISPATCHER_SESSION, Role, find_fault, main
+from tests.services import embedded_settings
+from workers.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str, redis_url: str, s3_url: str) -> Settings:
+    urls = {"db_url": database_url, "redis_url": redis_url, "s3_url": s3_url}
+    return embedded_settings(tmp_path).model_copy(update={name: SecretStr(url) for name, url in urls.items()})
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Engine]:
+    engine = open_database(database_url)
+    yield engine
+    engine.dispose()
+
+
+def test_services_are_healthy_once_migrated(settings: Settings, empty_database_url: str) -> None:
+    assert find_fault(settings, Role.SERVICES) is None
+
+    not_migrated = settings.model_copy(update={"db_url": SecretStr(empty_database_url)})
+    assert "pressroom db upgrade" in (find_fault(not_migrated, Role.SERVICES) or "")
+
+
+@pytest.mark.parametrize("down", ["db_url", "redis_url", "s3_url"])
+def test_services_are_unhealthy_when_one_is_down(settings: Settings, down: str) -> None:
+    urls = {
+        "db_url": "postgresql://app:s3cret@127.0.0.1:9/pressroom",
+        "redis_url": "redis://:s3cret@127.0.0.1:9/0",
+        "s3_url": "http://key:s3cret@127.0.0.1:9/bucket",
+    }
+    fault = find_fault(settings.model_copy(update={down: SecretStr(urls[down])}), Role.SERVICES)
+
+    assert fault
+    assert "s3cret" not in fault
+
+
+def test_worker_is_healthy_from_ready_to_stopped(settings: Settings, database: Engine) -> None:
+    assert find_fault(settings, Role.WORKER)
+
+    workers.register(
+        database, "w1", profile="default", device="cpu", host=socket.gethostname(), pid=1, max_jobs=4
+    )
+    assert find_fault(settings, Role.WORKER)
+
+    workers.mark_ready(database, "w1")
+    assert find_fault(settings, Role.WORKER) is None
+
+    with database.begin() as connection:
+        connection.execute(text("UPDATE workers SET seen_at = now() - interval '2 minutes'"))
+    assert find_fault(settings, Role.WORKER)
+
+    workers.mark_seen(database, "w1")
+    assert find_fault(settings, Role.WORKER) is None
+    workers.mark_stopped(database, "w1")
+    assert find_fault(settings, Role.WORKER)
+
+
+def test_worker_of_another_host_does_not_count(settings: Settings, database: Engine) -> None:
+    workers.register(database, "w1", profile="default", device="cpu", host="elsewhere", pid=1, max_jobs=4)
+    workers.mark_ready(database, "w1")
+
+    assert find_fault(settings, Role.WORKER)
+
+
+def test_dispatcher_is_healthy_while_it_is_connected(settings: Settings, database_url: str) -> None:
+    assert find_fault(settings, Role.DISPATCHER)
+
+    dispatcher = open_database(database_url, application_name=DISPATCHER_SESSION)
+    with dispatcher.connect():
+        assert find_fault(settings, Role.DISPATCHER) is None
+    dispatcher.dispose()
+
+
+def test_unknown_role_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cook"]) == 2
+    assert main(["worker", "worker"]) == 2
+    assert "services, worker, dispatcher" in capsys.readouterr().err
