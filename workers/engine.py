@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from jobs.inference import Completion, Sampling
 
@@ -34,6 +35,30 @@ class EngineInfo:
     attention: str
     num_slots: int
     max_context_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """How an engine is opened. Every engine module has `open_engine(model_folder, tokenizer, options)`."""
+
+    device: str = "cpu"
+    """As torch names it: "cpu", "cuda:0"."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """None takes float32 on a CPU (faster there and batch-invariant) and bfloat16 on a GPU."""
+    num_slots: int | None = None
+    """Requests decoded together; None chooses for the device."""
+    max_context_tokens: int = 2048
+    """Prompt and new tokens of one request; the model's own limit may be lower."""
+    max_prefill_tokens: int | None = None
+    """Prompt tokens computed in one step, padding included; None chooses for the device."""
+    max_prefix_tokens: int = 8192
+    """Tokens of shared prompt prefixes whose keys and values are kept; 0 computes every prompt whole."""
+    num_threads: int | None = None
+    """CPU threads of the arithmetic, for the whole process; None leaves them as they are."""
+    step_timeout_seconds: float = 300.0
+    """A step that takes longer is hung."""
+    on_hang: Callable[[], None] | None = None
+    """Called from a thread of its own after the stacks were dumped; None ends the process with code 70."""
 
 
 @dataclass(frozen=True, slots=True)

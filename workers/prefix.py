@@ -1,0 +1,81 @@
+"""Which beginnings of prompts are kept, as token ids: the index over keys and values that an engine holds."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+MIN_PREFIX_TOKENS = 32
+"""Shorter beginnings are computed again: waiting a step for them costs more than they save."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixMatch:
+    """The kept prefix that a prompt may begin from; key None and 0 tokens if there is none."""
+
+    key: int | None
+    num_tokens: int
+
+
+NO_MATCH = PrefixMatch(None, 0)
+
+
+def common_prefix_length(left: tuple[int, ...], right: tuple[int, ...]) -> int:
+    """How many leading ids are equal; slices compare in C, so this bisects instead of walking.
+
+    >>> common_prefix_length((1, 2, 3), (1, 2, 4, 5)), common_prefix_length((), (1,))
+    (2, 0)
+    """
+    equal, unequal = 0, min(len(left), len(right)) + 1
+    while unequal - equal > 1:
+        middle = (equal + unequal) // 2
+        if left[equal:middle] == right[equal:middle]:
+            equal = middle
+        else:
+            unequal = middle
+    return equal
+
+
+class PrefixIndex:
+    """A least-recently-used index of kept prefixes. One thread uses it.
+
+    A prefix serves every prompt that shares at least MIN_PREFIX_TOKENS leading ids with it: attention is
+    causal, so any beginning of a prefix is a prefix too.
+    """
+
+    def __init__(self, max_tokens: int) -> None:
+        self.max_tokens = max_tokens
+        self._num_tokens = 0
+        self._next_key = 0
+        self._entries: OrderedDict[int, tuple[int, ...]] = OrderedDict()
+
+    def find(self, prompt_ids: tuple[int, ...]) -> PrefixMatch:
+        """The longest kept beginning of the prompt that leaves at least one id to compute."""
+        best_key, best = None, MIN_PREFIX_TOKENS - 1
+        for key, tokens in self._entries.items():
+            if tokens[: best + 1] == prompt_ids[: best + 1]:
+                length = min(common_prefix_length(tokens, prompt_ids), len(prompt_ids) - 1)
+                if length > best:
+                    best_key, best = key, length
+        if best_key is None:
+            return NO_MATCH
+        self._entries.move_to_end(best_key)
+        return PrefixMatch(best_key, best)
+
+    def add(self, tokens: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+        """Keep a prefix; returns its key, and the keys that fell out for it."""
+        dropped = []
+        while self._entries and self._num_tokens + len(tokens) > self.max_tokens:
+            key, old = self._entries.popitem(last=False)
+            self._num_tokens -= len(old)
+            dropped.append(key)
+        self._next_key += 1
+        self._entries[self._next_key] = tokens
+        self._num_tokens += len(tokens)
+        return self._next_key, tuple(dropped)
+
+    def remove(self, key: int) -> None:
+        """Forget a prefix that could not be kept."""
+        tokens = self._entries.pop(key, None)
+        if tokens is not None:
+            self._num_tokens -= len(tokens)

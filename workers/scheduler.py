@@ -1,0 +1,228 @@
+"""Continuous batching policy: who is computed next, in which slot, and from where. Pure Python, no tensors.
+
+A request waits, is prefilled into the slot after the last running one, and runs until it is finished; the
+last running row then moves into its slot, so that the running rows are always slots 0..n-1 and a batch is a
+view, never a gather. The shape follows nano-vllm's scheduler: https://github.com/GeeeekExplorer/nano-vllm
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from workers.engine import Request
+from workers.prefix import MIN_PREFIX_TOKENS, PrefixIndex, PrefixMatch, common_prefix_length
+
+
+@dataclass(slots=True, eq=False)
+class Generation:
+    """A request on its way through the engine. Owned by the engine's thread."""
+
+    request: Request
+    slot: int = -1
+    """Row of the key-value cache; -1 while waiting."""
+    num_cached_tokens: int = 0
+    """Prompt tokens that a kept prefix gave."""
+    output_ids: list[int] = field(default_factory=list)
+    num_near_ties: int = 0
+    draws: list[float] = field(default_factory=list)
+    """Uniform in [0, 1), one for each token to come, from the request's own random generator."""
+
+    @property
+    def prompt_ids(self) -> tuple[int, ...]:
+        return self.request.prompt_ids
+
+    @property
+    def num_tokens(self) -> int:
+        """Prompt and output; the keys and values of all but the last are in the cache."""
+        return len(self.request.prompt_ids) + len(self.output_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillRow:
+    """Compute prompt_ids[start:stop] in a slot; what lies before is a kept prefix or an earlier chunk."""
+
+    generation: Generation
+    slot: int
+    start: int
+    stop: int
+    prefix_key: int | None = None
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the prompt is complete after this, so that a first token follows."""
+        return self.stop == len(self.generation.prompt_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixSave:
+    """Keep the first num_tokens of a slot under a key, before the batch is computed."""
+
+    key: int
+    slot: int
+    num_tokens: int
+
+
+@dataclass(slots=True)
+class PrefillBatch:
+    """The prompts of one step."""
+
+    rows: list[PrefillRow] = field(default_factory=list)
+    saves: list[PrefixSave] = field(default_factory=list)
+    dropped_keys: list[int] = field(default_factory=list)
+    """To be dropped after the batch: a row of it may still begin from one."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotMove:
+    """Copy the first num_tokens of one slot to another."""
+
+    source: int
+    target: int
+    num_tokens: int
+
+
+class Scheduler:
+    """Admission in order of arrival, under a budget of prompt tokens a step. One thread uses it.
+
+    Slot num_slots is the staging slot: a prompt longer than the budget is computed there in chunks, between
+    decode steps, and moves to the running rows when it is complete.
+    """
+
+    def __init__(self, *, num_slots: int, max_prefill_tokens: int, max_prefix_tokens: int) -> None:
+        self.num_slots = num_slots
+        self.max_prefill_tokens = max_prefill_tokens
+        self.waiting: deque[Generation] = deque()
+        self.running: list[Generation] = []
+        self.staged: Generation | None = None
+        self._staged_tokens = 0
+        self._prefixes = PrefixIndex(max_prefix_tokens)
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self.waiting or self.running or self.staged)
+
+    @property
+    def num_running(self) -> int:
+        return len(self.running) + (self.staged is not None)
+
+    def generations(self) -> Iterator[Generation]:
+        """Everything that is not finished, in no useful order."""
+        yield from self.running
+        if self.staged is not None:
+            yield self.staged
+        yield from self.waiting
+
+    def add(self, generation: Generation) -> None:
+        """Queue a request."""
+        self.waiting.append(generation)
+
+    def plan_prefill(self) -> PrefillBatch | None:
+        """Take from the queue what this step computes; the rows run from now on, None if there are none.
+
+        A request that shares its beginning with a prompt of this very batch is held for the next step, when
+        it can copy that beginning; those behind it may pass.
+        """
+        if self.staged is not None:
+            return self._next_chunk(self.staged)
+        batch = PrefillBatch()
+        held: list[Generation] = []
+        longest = 0
+        while self.waiting and len(self.running) < self.num_slots and len(held) < self.num_slots:
+            generation = self.waiting[0]
+            match = self._match(generation, batch)
+            num_suffix = len(generation.prompt_ids) - match.num_tokens
+            if self._is_better_held(generation, match, batch):
+                held.append(self.waiting.popleft())
+            elif num_suffix > self.max_prefill_tokens:
+                if not batch.rows:
+                    self._stage(self.waiting.popleft(), match, batch)
+                break
+            elif (len(batch.rows) + 1) * max(longest, num_suffix) > self.max_prefill_tokens:
+                break
+            else:
+                longest = max(longest, num_suffix)
+                self._admit(self.waiting.popleft(), match, batch)
+        self.waiting.extendleft(reversed(held))
+        return batch if batch.rows else None
+
+    def prefilled(self, row: PrefillRow) -> SlotMove | None:
+        """The row's tokens are in the cache; a staged prompt that is complete moves to the running rows."""
+        if row.generation is not self.staged:
+            return None
+        self._staged_tokens = row.stop
+        if not row.is_last:
+            return None
+        self.staged = None
+        move = SlotMove(row.slot, len(self.running), row.stop)
+        self._run(row.generation)
+        return move
+
+    def remove(self, generation: Generation) -> SlotMove | None:
+        """The generation is over, for whatever reason; the last running row moves into its slot."""
+        if generation is self.staged:
+            self.staged = None
+            return None
+        if generation.slot < 0:
+            self.waiting.remove(generation)
+            return None
+        last = self.running.pop()
+        if last is generation:
+            return None
+        move = SlotMove(last.slot, generation.slot, last.num_tokens)
+        self.running[generation.slot] = last
+        last.slot = generation.slot
+        return move
+
+    def forget_prefix(self, key: int) -> None:
+        """The engine could not keep this prefix."""
+        self._prefixes.remove(key)
+
+    def _admit(self, generation: Generation, match: PrefixMatch, batch: PrefillBatch) -> None:
+        generation.num_cached_tokens = match.num_tokens
+        self._run(generation)
+        stop = len(generation.prompt_ids)
+        batch.rows.append(PrefillRow(generation, generation.slot, match.num_tokens, stop, match.key))
+
+    def _run(self, generation: Generation) -> None:
+        generation.slot = len(self.running)
+        self.running.append(generation)
+
+    def _stage(self, generation: Generation, match: PrefixMatch, batch: PrefillBatch) -> None:
+        generation.num_cached_tokens = self._staged_tokens = match.num_tokens
+        generation.slot = self.num_slots
+        self.staged = generation
+        row = self._next_chunk(generation).rows[0]
+        batch.rows.append(PrefillRow(generation, row.slot, row.start, row.stop, match.key))
+
+    def _next_chunk(self, generation: Generation) -> PrefillBatch:
+        start = self._staged_tokens
+        stop = min(len(generation.prompt_ids), start + self.max_prefill_tokens)
+        return PrefillBatch([PrefillRow(generation, self.num_slots, start, stop)])
+
+    def _match(self, generation: Generation, batch: PrefillBatch) -> PrefixMatch:
+        """The longest beginning to copy: a kept one, or a running prompt's, which is then kept."""
+        prompt_ids = generation.prompt_ids
+        match = self._prefixes.find(prompt_ids)
+        in_batch = {id(row.generation) for row in batch.rows}
+        best, source = match.num_tokens + MIN_PREFIX_TOKENS - 1, None
+        for other in self.running:
+            if other.prompt_ids[: best + 1] == prompt_ids[: best + 1] and id(other) not in in_batch:
+                length = common_prefix_length(other.prompt_ids, prompt_ids)
+                length = min(length, len(prompt_ids) - 1, self._prefixes.max_tokens)
+                if length > best:
+                    best, source = length, other
+        if source is None:
+            return match
+        key, dropped = self._prefixes.add(prompt_ids[:best])
+        batch.saves.append(PrefixSave(key, source.slot, best))
+        batch.dropped_keys.extend(dropped)
+        return PrefixMatch(key, best)
+
+    def _is_better_held(self, generation: Generation, match: PrefixMatch, batch: PrefillBatch) -> bool:
+        """Whether a prompt of this batch will give at least MIN_PREFIX_TOKENS more than the match."""
+        wanted = match.num_tokens + MIN_PREFIX_TOKENS
+        if wanted > self._prefixes.max_tokens or len(generation.prompt_ids) <= wanted:
+            return False
+        return any(row.generation.prompt_ids[:wanted] == generation.prompt_ids[:wanted] for row in batch.rows)
