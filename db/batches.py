@@ -16,7 +16,6 @@ from jobs.batch import BatchStatus, NewBatch
 from jobs.errors import PermanentError
 from jobs.job import JobStatus, job_id
 
-
 STREAM_ROWS = 500
 """Rows that a streamed read holds at a time."""
 

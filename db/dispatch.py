@@ -150,26 +150,29 @@ def take(database: Engine, batch_id: UUID, limit: int) -> list[UUID]:
 def take_suspect(database: Engine, profile: str) -> UUID | None:
     """Mark one job that is to run alone as sent, unless one of the profile is on its way or running."""
     of_profile = (
-        (BatchRow.id == JobRow.batch_id)
-        & (BatchRow.profile == profile)
-        & (JobRow.num_crashes >= SUSPECT_CRASHES)
+        JobRow.batch_id.in_(select(BatchRow.id).where(BatchRow.profile == profile)),
+        JobRow.num_crashes >= SUSPECT_CRASHES,
     )
-    under_way = select(JobRow.id).where(
-        of_profile,
-        (JobRow.status == JobStatus.RUNNING)
-        | ((JobRow.status == JobStatus.QUEUED) & JobRow.sent_at.is_not(None)),
+    under_way = (
+        select(JobRow.id)
+        .where(
+            *of_profile,
+            (JobRow.status == JobStatus.RUNNING)
+            | ((JobRow.status == JobStatus.QUEUED) & JobRow.sent_at.is_not(None)),
+        )
+        .correlate(None)
     )
     picked = (
         select(JobRow.id)
         .where(
-            of_profile,
+            *of_profile,
             JobRow.status == JobStatus.QUEUED,
             JobRow.sent_at.is_(None),
             JobRow.available_at <= func.now(),
             ~under_way.exists(),
         )
         .limit(1)
-        .with_for_update(skip_locked=True, of=JobRow)
+        .with_for_update(skip_locked=True)
         .cte("picked")
     )
     with database.begin() as connection:

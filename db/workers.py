@@ -13,21 +13,24 @@ from jobs.batch import BatchStatus
 from jobs.job import JobStatus
 
 
-def register(
-    database: Engine, worker_id: str, *, profile: str, device: str, host: str, pid: int, max_jobs: int
-) -> None:
+def register(database: Engine, worker_id: str, *, profile: str, device: str, host: str, pid: int) -> None:
     """A worker process has started; it is not ready yet."""
     with database.begin() as connection:
         connection.execute(
             insert(WorkerRow).values(
-                id=worker_id, profile=profile, device=device, host=host, pid=pid, max_jobs_in_flight=max_jobs
+                id=worker_id, profile=profile, device=device, host=host, pid=pid, max_jobs_in_flight=0
             )
         )
 
 
-def mark_ready(database: Engine, worker_id: str) -> None:
+def mark_ready(database: Engine, worker_id: str, *, max_jobs_in_flight: int) -> None:
     """Its models are warm and it consumes messages."""
-    _set(database, worker_id, "ready_at")
+    with database.begin() as connection:
+        connection.execute(
+            update(WorkerRow)
+            .where(WorkerRow.id == worker_id)
+            .values(ready_at=func.clock_timestamp(), max_jobs_in_flight=max_jobs_in_flight)
+        )
 
 
 def mark_seen(database: Engine, worker_id: str) -> None:

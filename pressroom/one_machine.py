@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 
 from db.migrate import upgrade
 from db.session import open_database
+from jobs.errors import PressroomError
 from pressroom.embedded.services import Services, ServiceUrls, find_running
 from workers.devices import Device
 from workers.dispatcher import Dispatcher
@@ -20,6 +21,12 @@ from workers.supervisor import Supervisor
 
 DISPATCHER_JOIN_SECONDS = 10.0
 """A dispatcher that hangs in a network call ends with the process."""
+
+
+class DispatcherEndedError(PressroomError):
+    """A fault of the dispatcher's own; outages of Postgres and Redis do not end it."""
+
+    code = "dispatcher_ended"
 
 
 class OneMachine:
@@ -85,15 +92,17 @@ class OneMachine:
             self.urls.redis_url,
             self._settings,
         )
-        thread = threading.Thread(
+        self._dispatching = threading.Thread(
             target=dispatcher.run, args=(self._stopping,), name="dispatcher", daemon=True
         )
-        thread.start()
-        self._exits.callback(thread.join, DISPATCHER_JOIN_SECONDS)
+        self._dispatching.start()
+        self._exits.callback(self._dispatching.join, DISPATCHER_JOIN_SECONDS)
         self._exits.callback(self._stopping.set)
 
     def check(self) -> None:
         """Start again what has died. Raises WorkerStartError or ServiceStartError if that cannot help."""
+        if not self._dispatching.is_alive():
+            raise DispatcherEndedError("the dispatcher ended with the error above: the batch can go on later")
         if self._services is not None:
             self._services.check()
         if self._supervisor is not None:

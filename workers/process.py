@@ -98,13 +98,6 @@ def _start(settings: Settings) -> _Process:
         settings.require_db_url(), pool_size=DATABASE_CONNECTIONS, application_name=worker_id
     )
     profile = settings.profile(settings.worker_profile)
-    warm = residency.load(
-        settings.models_folder, profile.models, engine=settings.engine, options=_engine_options(settings)
-    )
-    num_places = settings.max_jobs_in_flight or _places(warm)
-    for resident in warm.all():
-        manifest = resident.manifest.model_dump(mode="json")
-        worker_rows.record_model(database, payload_digest(manifest), resident.manifest.name, manifest)
     worker_rows.register(
         database,
         worker_id,
@@ -112,8 +105,14 @@ def _start(settings: Settings) -> _Process:
         device=settings.worker_device,
         host=platform.node(),
         pid=os.getpid(),
-        max_jobs=num_places,
     )
+    warm = residency.load(
+        settings.models_folder, profile.models, engine=settings.engine, options=_engine_options(settings)
+    )
+    num_places = settings.max_jobs_in_flight or _places(warm)
+    for resident in warm.all():
+        manifest = resident.manifest.model_dump(mode="json")
+        worker_rows.record_model(database, payload_digest(manifest), resident.manifest.name, manifest)
     return _Process(
         settings=settings,
         worker_id=worker_id,
@@ -150,7 +149,9 @@ def ready() -> None:
     """Messages are consumed from now on."""
     if _process is None:
         return
-    worker_rows.mark_ready(_process.database, _process.worker_id)
+    worker_rows.mark_ready(
+        _process.database, _process.worker_id, max_jobs_in_flight=_process.runner.num_places
+    )
     threading.Thread(target=_watch, args=(_process,), name="watchdog", daemon=True).start()
     logger.info("The worker is ready.", extra={"worker_id": _process.worker_id})
 

@@ -61,6 +61,7 @@ class Runner:
         self._publisher = publisher
         self._settings = settings
         self._worker_id = worker_id
+        self.num_places = num_places
         self._capacity = Capacity(num_places)
         self._pool = ThreadPoolExecutor(num_places, thread_name_prefix="job")
         self._held: dict[UUID, _Held] = {}
