@@ -1,0 +1,193 @@
+"""A deterministic engine without a model, for tests: real threads, slots and batches, made-up tokens.
+
+It writes what the prompt says, from a place in it that prompt and seed decide, so that texts are readable.
+Its script can hold it, slow it, make a marked prompt fail, hang, or kill the process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import zlib
+from array import array
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from jobs.errors import ConfigurationError
+from workers.engine import Engine, EngineInfo, EngineOptions, Tokenizer
+from workers.engines.batching import BatchingEngine
+from workers.engines.executor import NextToken
+from workers.scheduler import Generation, PrefillRow, PrefixSave, SlotMove
+
+SCRIPT_VARIABLE = "PRESSROOM_SCRIPT"
+"""Environment variable with the path of a script, a JSON object of the fields of Script."""
+
+_DEFAULT_SLOTS = 8
+_DEFAULT_PREFILL_TOKENS = 512
+_POLL_SECONDS = 0.01
+_MIN_LENGTH, _MAX_LENGTH = 24, 400
+"""Texts end by themselves after so many tokens, by prompt and seed."""
+
+
+class Script(BaseModel):
+    """What the engine shall do besides writing. Texts are looked for in the decoded prompt."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    step_seconds: float = Field(default=0.0, ge=0)
+    """Every step takes at least this long."""
+    hold_file: Path | None = None
+    """Steps wait while this file exists."""
+    max_rows: int | None = Field(default=None, ge=1)
+    """A batch of more rows is out of memory."""
+    fail_text: str | None = None
+    """A batch with such a prompt fails."""
+    hang_text: str | None = None
+    """A batch with such a prompt never returns."""
+    kill_text: str | None = None
+    """The process is killed with SIGKILL when such a prompt has kill_after_tokens tokens of output."""
+    kill_after_tokens: int = Field(default=0, ge=0)
+    kill_once_file: Path | None = None
+    """Made just before the kill; while it exists nothing is killed, so that the next process survives."""
+
+
+def open_engine(model_folder: Path, tokenizer: Tokenizer, options: EngineOptions) -> Engine:  # noqa: ARG001
+    """Start the engine by the script that PRESSROOM_SCRIPT names, if any; raises ConfigurationError."""
+    path = os.environ.get(SCRIPT_VARIABLE)
+    return scripted_engine(tokenizer, options, Script() if path is None else load_script(Path(path)))
+
+
+def scripted_engine(
+    tokenizer: Tokenizer, options: EngineOptions, script: Script, gate: Callable[[], None] | None = None
+) -> BatchingEngine:
+    """Start the engine in this process; gate is called before each batch, on the engine's thread."""
+    return BatchingEngine(ScriptedExecutor(tokenizer, options, script, gate), tokenizer, options)
+
+
+def load_script(path: Path) -> Script:
+    """Read a script file; raises ConfigurationError."""
+    try:
+        return Script.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise ConfigurationError(f"{SCRIPT_VARIABLE} names {path}, which cannot be used: {error}") from error
+
+
+class ScriptedExecutor:
+    """Implements workers.engines.executor.Executor without arithmetic; checks that slots are used right."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        options: EngineOptions,
+        script: Script,
+        gate: Callable[[], None] | None = None,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._script = script
+        self._gate = gate
+        self._max_prefill_tokens = options.max_prefill_tokens or _DEFAULT_PREFILL_TOKENS
+        num_slots = options.num_slots or _DEFAULT_SLOTS
+        self._slots: list[tuple[int, ...]] = [()] * (num_slots + 1)
+        """The token ids whose keys and values a real cache would hold."""
+        self._prefixes: dict[int, tuple[int, ...]] = {}
+        self._info = EngineInfo(
+            name="scripted",
+            versions=(),
+            dtype="none",
+            device="none",
+            attention="none",
+            num_slots=num_slots,
+            max_context_tokens=options.max_context_tokens,
+        )
+
+    @property
+    def info(self) -> EngineInfo:
+        return self._info
+
+    @property
+    def num_tokens(self) -> int:
+        return self._tokenizer.num_tokens
+
+    @property
+    def max_prefill_tokens(self) -> int:
+        return self._max_prefill_tokens
+
+    def prefill(self, rows: Sequence[PrefillRow]) -> list[NextToken]:
+        self._play([row.generation for row in rows])
+        for row in rows:
+            if row.prefix_key is not None:
+                self._slots[row.slot] = self._prefixes[row.prefix_key][: row.start]
+            kept = self._slots[row.slot][: row.start] if row.start else ()
+            self._slots[row.slot] = kept + row.generation.prompt_ids[row.start : row.stop]
+        return [self._next(row.slot, row.generation) for row in rows]
+
+    def decode(self, rows: Sequence[Generation]) -> list[NextToken]:
+        self._play(rows)
+        for row in rows:
+            self._slots[row.slot] = (*self._slots[row.slot][: row.num_tokens - 1], row.output_ids[-1])
+        return [self._next(row.slot, row) for row in rows]
+
+    def move(self, move: SlotMove) -> None:
+        self._slots[move.target] = self._slots[move.source][: move.num_tokens]
+
+    def clear(self, slot: int) -> None:
+        self._slots[slot] = ()
+
+    def save_prefix(self, save: PrefixSave) -> None:
+        self._prefixes[save.key] = self._slots[save.slot][: save.num_tokens]
+
+    def drop_prefix(self, key: int) -> None:
+        self._prefixes.pop(key, None)
+
+    def drop_prefixes(self) -> None:
+        self._prefixes.clear()
+
+    def close(self) -> None:
+        self._slots.clear()
+
+    def _next(self, slot: int, generation: Generation) -> NextToken:
+        """The next token by what the slot holds: a scheduling error would change the text."""
+        num_prompt = len(generation.prompt_ids)
+        prompt_ids, position = self._slots[slot][:num_prompt], len(self._slots[slot]) - num_prompt
+        sampling = generation.request.sampling
+        seed = sampling.seed if sampling.temperature > 0 else 0
+        digest = zlib.crc32(array("q", prompt_ids).tobytes() + repr(seed).encode())
+        ends = self._tokenizer.end_of_text_ids
+        if position >= _MIN_LENGTH + digest % (_MAX_LENGTH - _MIN_LENGTH) and not sampling.ignore_end_of_text:
+            return NextToken(min(ends))
+        words = [token_id for token_id in prompt_ids if token_id not in ends] or [prompt_ids[0]]
+        return NextToken(words[(digest + position) % len(words)])
+
+    def _play(self, generations: Sequence[Generation]) -> None:
+        """Do to the batch what the script says."""
+        script = self._script
+        if self._gate is not None:
+            self._gate()
+        while script.hold_file is not None and script.hold_file.exists():
+            time.sleep(_POLL_SECONDS)
+        if script.step_seconds:
+            time.sleep(script.step_seconds)
+        if script.max_rows is not None and len(generations) > script.max_rows:
+            raise MemoryError(f"the script allows {script.max_rows} rows, the batch has {len(generations)}")
+        marked = [row for row in generations if len(row.output_ids) >= script.kill_after_tokens]
+        if self._has(marked, script.kill_text):
+            _kill_process(script.kill_once_file)
+        while self._has(generations, script.hang_text):
+            time.sleep(_POLL_SECONDS)
+        if self._has(generations, script.fail_text):
+            raise RuntimeError("the script makes this prompt fail")
+
+    def _has(self, generations: Sequence[Generation], text: str | None) -> bool:
+        return text is not None and any(text in self._tokenizer.decode(row.prompt_ids) for row in generations)
+
+
+def _kill_process(once_file: Path | None) -> None:
+    if once_file is not None:
+        try:
+            once_file.touch(exist_ok=False)
+        except FileExistsError:
+            return
+    os.kill(os.getpid(), signal.SIGKILL)
