@@ -21,6 +21,7 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    tuple_,
     update,
 )
 
@@ -114,25 +115,16 @@ def renew(database: Engine, held: Mapping[UUID, int], *, lease_seconds: float) -
     """
     if not held:
         return set()
-    mine = select(JobRow.id, JobRow.attempt, JobRow.status).where(JobRow.id.in_(held))
+    ours = (JobRow.status == JobStatus.RUNNING) & tuple_(JobRow.id, JobRow.attempt).in_(held.items())
     with database.begin() as connection:
-        lost = {
-            row.id
-            for row in connection.execute(mine)
-            if row.status is not JobStatus.RUNNING or row.attempt != held[row.id]
-        }
-        renewable = (
-            select(JobRow.id)
-            .where(JobRow.id.in_(held.keys() - lost), JobRow.status == JobStatus.RUNNING)
-            .with_for_update(skip_locked=True)
-            .cte("renewable")
-        )
+        still_ours = connection.scalars(select(JobRow.id).where(ours)).all()
+        renewable = select(JobRow.id).where(ours).with_for_update(skip_locked=True).cte("renewable")
         connection.execute(
             update(JobRow)
             .where(JobRow.id == renewable.c.id)
             .values(lease_expires_at=func.clock_timestamp() + timedelta(seconds=lease_seconds))
         )
-    return lost
+    return held.keys() - set(still_ours)
 
 
 def release(database: Engine, held: Mapping[UUID, int]) -> int:
@@ -154,9 +146,16 @@ def end_open_jobs(
     which: ColumnElement[bool], *, status: JobStatus, error_code: str | None, error_message: str | None
 ) -> Select[int]:
     """A statement that gives queued and running jobs a final status and returns how many."""
+    still_open = (
+        select(JobRow.id)
+        .where(which, JobRow.status.in_([JobStatus.QUEUED, JobStatus.RUNNING]))
+        .order_by(JobRow.id)  # as group commits lock them: else the two could deadlock
+        .with_for_update()
+        .cte("still_open")
+    )
     ended = (
         update(JobRow)
-        .where(which, JobRow.status.in_([JobStatus.QUEUED, JobStatus.RUNNING]))
+        .where(JobRow.id == still_open.c.id)
         .values(
             status=status,
             finished_at=func.clock_timestamp(),

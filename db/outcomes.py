@@ -64,7 +64,8 @@ Outcome = Success | Failure
 
 def commit(database: Engine, outcomes: Sequence[Outcome]) -> list[UUID]:
     """Write the outcomes whose fence still holds, all in one transaction; return their jobs' ids."""
-    by_id = {outcome.job.id: outcome for outcome in outcomes}
+    # A worker that lost a job and claimed it again may finish both attempts at once: the later one counts.
+    by_id = {outcome.job.id: outcome for outcome in sorted(outcomes, key=lambda outcome: outcome.job.attempt)}
     with database.begin() as connection:
         ours = lock_held(connection, {job_id: outcome.job.attempt for job_id, outcome in by_id.items()})
         successes = [o for o in by_id.values() if isinstance(o, Success) and o.job.id in ours]
