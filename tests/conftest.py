@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,11 @@ from workers.model_install import Installed, add_model
 from workers.settings import DEFAULT_MODEL, Settings
 
 pytest_plugins = ("tests.services",)
+
+PLUGINS = Path(__file__).parent / "plugins"
+"""Looks like an installed package to importlib.metadata: its kinds are found by entry point."""
+
+sys.path.append(str(PLUGINS))
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from redis import Redis
+from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
 
 from db.migrate import upgrade
@@ -30,6 +31,9 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceUrls]:
     """Services of this session's own, whatever the environment configures."""
     home = tmp_path_factory.mktemp("services")
     with Services(embedded_settings(home), print) as running:
+        # Safe against every crash but the machine's own, and several times faster at making databases.
+        _execute(running.urls.db_url, sql.SQL("ALTER SYSTEM SET fsync = off"))
+        _execute(running.urls.db_url, sql.SQL("SELECT pg_reload_conf()"))
         yield running.urls
 
 
@@ -53,6 +57,14 @@ def empty_database_url(services: ServiceUrls) -> Iterator[str]:
 def database_url(services: ServiceUrls, template_database: str) -> Iterator[str]:
     """A migrated database without rows, dropped after the test with whoever is still connected."""
     yield from _database(services.db_url, template_database)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Engine]:
+    """A pool of connections to the migrated database."""
+    engine = open_database(database_url, pool_size=8)
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture(scope="session")
@@ -96,7 +108,7 @@ def _database(url: str, template: str) -> Iterator[str]:
     _execute(url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier))
 
 
-def _execute(url: str, statement: sql.Composed) -> None:
+def _execute(url: str, statement: sql.SQL | sql.Composed) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(statement)
 

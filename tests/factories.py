@@ -1,0 +1,169 @@
+"""Batches, jobs and outcomes for tests that are about something else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sqlalchemy import Engine, select, update
+from sqlalchemy.orm import Session
+
+from db import batches, leases
+from db.batches import NewJob
+from db.outcomes import Failure, StoredArtifact, StoredStatement, Success
+from db.tables import AttemptRow, JobRow
+from jobs.batch import NewBatch
+from jobs.inference import Usage
+from jobs.job import AttemptOutcome, ClaimedJob, JobStatus
+from jobs.provenance import sha256_hex
+
+LEASE_SECONDS = 30.0
+
+
+def new_batch(
+    *,
+    kind: str = "trial",
+    stages: tuple[str, ...] = ("write",),
+    profile: str = "cpu",
+    tenant: str = "default",
+    priority: int = 0,
+    idempotency_key: str | None = None,
+    deadline_seconds: float | None = None,
+    max_attempts: int = 3,
+    model: str = "fake",
+    name: str = "test",
+) -> NewBatch:
+    """A batch of one of the kinds in tests.plugins."""
+    return NewBatch(
+        kind=kind,
+        kind_version="1",
+        name=name,
+        model=model,
+        profile=profile,
+        settings={},
+        stages=stages,
+        tenant=tenant,
+        priority=priority,
+        idempotency_key=idempotency_key,
+        deadline_seconds=deadline_seconds,
+        max_attempts=max_attempts,
+    )
+
+
+def new_jobs(number: int, *, act: str = "write") -> list[NewJob]:
+    """Jobs named line-0, line-1, ..."""
+    return [NewJob(f"line-{n}", {"text": f"text {n}", "act": act}) for n in range(number)]
+
+
+def accept(database: Engine, jobs: Iterable[NewJob] | int, batch: NewBatch | None = None) -> UUID:
+    """A batch with these jobs, or this many."""
+    some = new_jobs(jobs) if isinstance(jobs, int) else jobs
+    return batches.accept(database, batch or new_batch(), some, lambda: 0)[0]
+
+
+def job_ids(database: Engine, batch_id: UUID, stage: int = 0) -> list[UUID]:
+    """The batch's jobs by position."""
+    with database.connect() as connection:
+        rows = connection.scalars(
+            select(JobRow.id)
+            .where(JobRow.batch_id == batch_id, JobRow.stage == stage)
+            .order_by(JobRow.position)
+        )
+        return list(rows)
+
+
+def claim(
+    database: Engine, ids: Sequence[UUID], *, worker: str = "worker-a", lease_seconds: float = LEASE_SECONDS
+) -> list[ClaimedJob]:
+    """Claim as a worker does."""
+    return leases.claim(database, ids, worker_id=worker, celery_task_id="task", lease_seconds=lease_seconds)
+
+
+def claim_batch(
+    database: Engine, batch_id: UUID, *, stage: int = 0, worker: str = "worker-a"
+) -> list[ClaimedJob]:
+    """Claim everything of a stage that can be claimed."""
+    return claim(database, job_ids(database, batch_id, stage), worker=worker)
+
+
+def success(job: ClaimedJob, text: str = "done") -> Success:
+    """An outcome with one artifact whose objects nobody has written."""
+    digest = sha256_hex(text.encode())
+    return Success(
+        job=job,
+        artifacts=(
+            StoredArtifact(
+                name="trial.txt",
+                object_key=f"artifacts/{digest[:2]}/{digest}.txt",
+                sha256=digest,
+                num_bytes=len(text),
+                media_type="text/plain",
+            ),
+        ),
+        statement=StoredStatement(body=b"{}", sha256=sha256_hex(b"{}"), object_key="artifacts/statement"),
+        metrics={"text": text},
+        usage=Usage(prompt_tokens=10, cached_tokens=4, new_tokens=5),
+    )
+
+
+def failure(
+    job: ClaimedJob,
+    *,
+    status: JobStatus = JobStatus.FAILED,
+    code: str = "trial_permanent",
+    message: str = "the payload asks for it",
+    retry_after_seconds: float = 0.0,
+) -> Failure:
+    """An attempt that failed."""
+    return Failure(
+        job=job,
+        status=status,
+        error_code=code,
+        error_message=message,
+        retry_after_seconds=retry_after_seconds,
+    )
+
+
+def run_out_leases(database: Engine, ids: Sequence[UUID]) -> None:
+    """What time does to leases that nobody renews."""
+    set_job(database, ids, lease_expires_at=datetime(2000, 1, 1, tzinfo=UTC))
+
+
+def set_job(database: Engine, ids: Sequence[UUID], **values: object) -> None:
+    """Write columns past the rules, to make a situation that would take long to arise."""
+    with database.begin() as connection:
+        connection.execute(update(JobRow).where(JobRow.id.in_(ids)).values(**values))
+
+
+def job_row(database: Engine, job_id: UUID) -> JobRow:
+    """The job's row, detached."""
+    with Session(database) as session:
+        return session.execute(select(JobRow).where(JobRow.id == job_id)).scalar_one()
+
+
+def statuses(database: Engine, ids: Sequence[UUID]) -> list[JobStatus]:
+    """In the order of the ids."""
+    with database.connect() as connection:
+        rows = connection.execute(select(JobRow.id, JobRow.status).where(JobRow.id.in_(ids)))
+        by_id = {row.id: row.status for row in rows}
+    return [by_id[job_id] for job_id in ids]
+
+
+def attempt_outcomes(database: Engine, job_id: UUID) -> list[AttemptOutcome]:
+    """Of the job's attempts, oldest first."""
+    with database.connect() as connection:
+        rows = connection.scalars(
+            select(AttemptRow.outcome).where(AttemptRow.job_id == job_id).order_by(AttemptRow.attempt)
+        )
+        return list(rows)
+
+
+def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 30.0) -> None:
+    """Poll until the condition holds; the deadline is for a hang, never for speed."""
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            raise AssertionError(f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.02)

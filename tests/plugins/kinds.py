@@ -1,0 +1,94 @@
+"""Kinds that do as their payload says; found through entry points, like those of any other package."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterable
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from jobs.errors import PermanentError, TransientError
+from jobs.inference import Message, Prompt, Sampling
+from jobs.kind import Artifact, Context, PlanContext, Result, Template
+from jobs.provenance import sha256_hex
+
+TEMPLATE = Template("trial", "1", sha256_hex(b"{{ text }}"))
+
+Act = Literal["write", "ask", "permanent", "transient", "bug", "exit", "odd_metrics", "kill"]
+
+
+class TrialPayload(BaseModel):
+    """What the job is to do."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str = "hello"
+    act: Act = "write"
+
+
+class TrialSettings(BaseModel):
+    """None."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class TrialKind:
+    """One stage; every way in which a kind can end."""
+
+    name: ClassVar[str] = "trial"
+    version: ClassVar[str] = "1"
+    stages: ClassVar[tuple[str, ...]] = ("write",)
+    payload_type = TrialPayload
+    settings_type: type[BaseModel] = TrialSettings
+
+    def first_request(self, payload: TrialPayload, settings: BaseModel) -> tuple[Prompt, Sampling]:
+        return Prompt((Message("user", payload.text),)), Sampling(max_new_tokens=8, temperature=0.5)
+
+    def prompt_prefix(self, payload: TrialPayload) -> str:
+        return payload.act
+
+    def run(self, payload: TrialPayload, context: Context) -> Result:
+        if payload.act == "permanent":
+            raise PermanentError("the payload asks for it", code="trial_permanent")
+        if payload.act == "transient":
+            raise TransientError("the payload asks for it", code="trial_transient")
+        if payload.act == "bug":
+            raise KeyError(payload.text)
+        if payload.act == "exit":
+            sys.exit(3)
+        if payload.act == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        text = payload.text
+        if payload.act == "ask":
+            text = context.inference.generate(*self.first_request(payload, TrialSettings())).text
+        metrics: dict[str, object] = {"text": text}
+        if payload.act == "odd_metrics":
+            metrics["unserialisable"] = {1, 2}
+        artifact = Artifact(name="trial.txt", media_type="text/plain", body=text.encode())
+        return Result(artifacts=(artifact,), template=TEMPLATE, metrics=metrics)
+
+    def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, TrialPayload]]:
+        return ()
+
+
+class TwoStageKind(TrialKind):
+    """Each draft becomes a job of the second stage."""
+
+    name: ClassVar[str] = "two_stage"
+    stages: ClassVar[tuple[str, ...]] = ("draft", "polish")
+
+    def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, TrialPayload]]:
+        for custom_id, metrics in context.results():
+            yield custom_id, TrialPayload(text=f"{metrics['text']}, polished")
+
+
+class UnplannableKind(TwoStageKind):
+    """Its second stage cannot be planned."""
+
+    name: ClassVar[str] = "unplannable"
+
+    def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, TrialPayload]]:
+        raise KeyError(stage)
