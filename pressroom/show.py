@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json as jsonlib
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from typing import Any
 
 import typer
 
-from db.reports import JobDetail
+from db.reports import Attempt, JobDetail
 from jobs.batch import BatchStatusReport
 from pressroom.console import print_json
 from pressroom.summary import Summary
+
+SHORT_DIGEST = 16
+"""Hex digits that tell one thing from another at a glance; `--json` has them all."""
 
 
 def print_status(report: BatchStatusReport) -> None:
@@ -19,62 +24,96 @@ def print_status(report: BatchStatusReport) -> None:
     states = ", ".join(f"{number} {state}" for state, number in counts.items() if number and state != "total")
     usage = report.usage
     rate = Summary(report=report, elapsed_seconds=0, startup_seconds=0).tokens_per_second
-    typer.echo(f"batch   {report.batch_id}  {report.status.value}  ({report.kind}, {report.name})")
-    typer.echo(f"jobs    {counts['total']}: {states or 'none'}")
-    typer.echo(
-        f"tokens  {usage.new_tokens} new in {report.working_seconds:.1f} s ({rate:.0f} a second), "
-        f"{usage.prompt_tokens} in prompts, {usage.cached_tokens} of them shared"
+    _line("batch", f"{report.batch_id}  {report.status.value}  ({report.kind}, {report.name})")
+    _line("jobs", f"{counts['total']}: {states or 'none'}")
+    _line(
+        "tokens",
+        f"{usage.new_tokens} new in {report.working_seconds:.1f} s ({rate:.0f} a second), "
+        f"{usage.prompt_tokens} in prompts, {usage.cached_tokens} of them shared",
     )
     for code, number in report.top_errors:
-        typer.echo(f"error   {code}: {number} jobs")
+        _line("error", f"{code}: {number} jobs")
     if report.waiting_reason:
-        typer.echo(f"waits   {report.waiting_reason}")
+        _line("waits", report.waiting_reason)
 
 
 def print_job(detail: JobDetail, *, json: bool) -> None:
-    """A job's attempts and its provenance."""
+    """A job's attempts and its provenance, readable or as one JSON object."""
     result = detail.result
     statement = None if result.statement is None else jsonlib.loads(result.statement)
     if json:
-        print_json(
-            {
-                "job_id": str(result.job_id),
-                "batch_id": str(detail.batch_id),
-                "id": result.custom_id,
-                "status": result.status.value,
-                "attempts": [asdict(attempt) for attempt in detail.attempts],
-                "input": result.payload,
-                "artifact": result.object_key,
-                "metrics": result.metrics,
-                "error": {"code": result.error_code, "message": result.error_message},
-                "provenance": statement,
-            }
-        )
+        print_json(_as_json(detail, statement))
         return
-    typer.echo(f"job         {result.job_id}  {result.status.value}")
-    typer.echo(f"line        {result.custom_id} of batch {detail.batch_id} ({detail.batch_name})")
+    _line("job", f"{result.job_id}  {result.status.value}")
+    _line("line", f"{result.custom_id!r} of batch {detail.batch_id} ({detail.batch_name})")
     for attempt in detail.attempts:
-        ended = (
-            f"{(attempt.ended_at - attempt.started_at).total_seconds():.1f} s" if attempt.ended_at else "now"
-        )
-        error = f"  {attempt.error_code}: {attempt.error_message}" if attempt.error_code else ""
-        typer.echo(
-            f"attempt {attempt.attempt:<3} {attempt.outcome.value}  {ended}  on {attempt.worker_id}{error}"
-        )
+        _line(f"attempt {attempt.attempt}", _attempt(attempt))
     if result.error_code:
-        typer.echo(f"error       {result.error_code}: {result.error_message}")
+        _line("error", f"{result.error_code}: {result.error_message}")
     if statement is not None:
-        typer.echo(f"artifact    {result.object_key}  sha256 {result.sha256}")
-        _print_section(statement["predicate"], "")
+        _line("artifact", f"{result.object_key}")
+        for label, text in _provenance(statement["predicate"]):
+            _line(label, text)
 
 
-def _print_section(section: object, path: str) -> None:
-    """Leaves of the statement, one a line, under their dotted path."""
-    if isinstance(section, dict):
-        for name, value in section.items():
-            _print_section(value, f"{path}.{name}" if path else name)
-    elif isinstance(section, list):
-        for index, value in enumerate(section):
-            _print_section(value, f"{path}[{index}]")
+def _as_json(detail: JobDetail, statement: object) -> dict[str, object]:
+    result = detail.result
+    return {
+        "job_id": str(result.job_id),
+        "batch_id": str(detail.batch_id),
+        "id": result.custom_id,
+        "status": result.status.value,
+        "attempts": [asdict(attempt) for attempt in detail.attempts],
+        "input": dict(result.payload),
+        "artifact": result.object_key,
+        "metrics": dict(result.metrics),
+        "error": {"code": result.error_code, "message": result.error_message} if result.error_code else None,
+        "provenance": statement,
+    }
+
+
+def _attempt(attempt: Attempt) -> str:
+    if attempt.ended_at is None:
+        took = f"since {attempt.started_at:%H:%M:%S}"
     else:
-        typer.echo(f"{path:<38} {section}")
+        took = f"{(attempt.ended_at - attempt.started_at).total_seconds():.1f} s"
+    error = f": {attempt.error_code}: {attempt.error_message}" if attempt.error_code else ""
+    return (
+        f"{attempt.outcome.value}, {took}, worker {attempt.worker_id}, task {attempt.celery_task_id}{error}"
+    )
+
+
+def _provenance(predicate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Label and text of each line of a statement's predicate."""
+    job, prompt, code, usage = (predicate[name] for name in ("job", "prompt", "code", "usage"))
+    timings = predicate["timings"]
+    yield "kind", job["kind"]
+    yield "input", f"sha256 {predicate['inputs'][0]['sha256'][:SHORT_DIGEST]}"
+    yield "template", f"{prompt['template']} {prompt['version']}, sha256 {prompt['sha256'][:SHORT_DIGEST]}"
+    if (model := predicate["model"]) is not None:
+        yield "model", f"{model['name']}, revision {model['revision']}, {model['source'].partition('#')[0]}"
+        yield "", f"weights sha256 {model['weights_sha256'][:SHORT_DIGEST]}"
+        yield "", f"tokenizer sha256 {model['tokenizer_sha256'][:SHORT_DIGEST]}"
+        yield "", f"chat template sha256 {model['chat_template_sha256'][:SHORT_DIGEST]}"
+    if (engine := predicate["engine"]) is not None:
+        versions = ", ".join(f"{name} {version}" for name, version in engine["versions"].items())
+        yield "engine", f"{engine['name']} ({versions}), {engine['dtype']} on {engine['device']}"
+    for number, generation in enumerate(predicate["generations"], start=1):
+        yield f"call {number}", _generation(generation)
+    yield "tokens", f"{usage['new_tokens']} new, {usage['prompt_tokens']} in prompts"
+    yield "code", f"pressroom {code['version']}, commit {code['commit'][:SHORT_DIGEST]}"
+    yield "times", f"queued {timings['queuedAt']}, started {timings['startedAt']}"
+    yield "", f"finished {timings['finishedAt']}"
+
+
+def _generation(generation: Mapping[str, Any]) -> str:
+    sampling, usage = generation["sampling"], generation["usage"]
+    drawn = f"temperature {sampling['temperature']}, top_p {sampling['topP']}, top_k {sampling['topK']}"
+    return (
+        f"{usage['prompt_tokens']} + {usage['new_tokens']} tokens, {generation['finishReason']}; {drawn}, "
+        f"repetition penalty {sampling['repetitionPenalty']}, seed {sampling['seed']}"
+    )
+
+
+def _line(label: str, text: str) -> None:
+    typer.echo(f"{label:<11} {text}")

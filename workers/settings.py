@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     """One attempt may take this long, waiting for the engine included."""
     step_timeout_seconds: float = Field(default=300.0, gt=0)
     """A longer engine step is hung: the worker dumps its stacks and ends, leases recover its jobs."""
-    drain_seconds: float = Field(default=60.0, ge=0)
+    drain_seconds: float = Field(default=30.0, ge=0)
     """How long a stopping worker may finish what it has begun."""
     commit_interval_seconds: float = Field(default=0.2, ge=0)
     """Results that finish within this time share one transaction."""
