@@ -44,6 +44,8 @@ class JobFacts:
     attempt: int
     celery_task_id: str
     worker_id: str
+    worker_device: str
+    """As the worker's machine counts: "cuda:1"; the engine sees its own GPU only, as cuda:0."""
     queued_at: datetime
     started_at: datetime
     finished_at: datetime
@@ -135,7 +137,11 @@ class Provenance:
             "generations": [_generation(generation) for generation in self.generations],
             "usage": asdict(usage),
             "code": asdict(self.code),
-            "worker": {"id": self.job.worker_id, "celeryTaskId": self.job.celery_task_id},
+            "worker": {
+                "id": self.job.worker_id,
+                "device": self.job.worker_device,
+                "celeryTaskId": self.job.celery_task_id,
+            },
             "timings": {
                 "queuedAt": timestamp(self.job.queued_at),
                 "startedAt": timestamp(self.job.started_at),

@@ -86,7 +86,7 @@ def _attempt(attempt: Attempt) -> str:
 def _provenance(predicate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Label and text of each line of a statement's predicate."""
     job, prompt, code, usage = (predicate[name] for name in ("job", "prompt", "code", "usage"))
-    timings = predicate["timings"]
+    timings, worker_device = predicate["timings"], predicate["worker"]["device"]
     yield "kind", job["kind"]
     yield "input", f"sha256 {predicate['inputs'][0]['sha256'][:SHORT_DIGEST]}"
     yield "template", f"{prompt['template']} {prompt['version']}, sha256 {prompt['sha256'][:SHORT_DIGEST]}"
@@ -97,11 +97,11 @@ def _provenance(predicate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "", f"chat template sha256 {model['chat_template_sha256'][:SHORT_DIGEST]}"
     if (engine := predicate["engine"]) is not None:
         versions = ", ".join(f"{name} {version}" for name, version in engine["versions"].items())
-        yield "engine", f"{engine['name']} ({versions}), {engine['dtype']} on {engine['device']}"
+        yield "engine", f"{engine['name']} ({versions}), {engine['dtype']} on {worker_device}"
     for number, generation in enumerate(predicate["generations"], start=1):
         yield f"call {number}", _generation(generation)
     yield "tokens", f"{usage['new_tokens']} new, {usage['prompt_tokens']} in prompts"
-    yield "code", f"pressroom {code['version']}, commit {code['commit'][:SHORT_DIGEST]}"
+    yield "code", f"pressroom {code['version']}, commit {code['commit']}"
     yield "times", f"queued {timings['queuedAt']}, started {timings['startedAt']}"
     yield "", f"finished {timings['finishedAt']}"
 

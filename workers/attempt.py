@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pydantic import ValidationError
@@ -21,12 +22,20 @@ MAX_ERROR_CHARACTERS = 2_000
 """Of an error's message in Postgres: enough to act on, and a prompt does not fit."""
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerIdentity:
+    """Which process on which device."""
+
+    id: str
+    device: str
+
+
 def run_attempt(
     job: ClaimedJob,
     inference: JobInference,
     publisher: Publisher,
     *,
-    worker_id: str,
+    worker: WorkerIdentity,
     celery_task_id: str,
 ) -> Success:
     """Run the kind and store what it made. Raises PressroomError, or whatever a faulty kind lets out."""
@@ -49,7 +58,8 @@ def run_attempt(
         kind_version=kind.version,
         attempt=job.attempt,
         celery_task_id=celery_task_id,
-        worker_id=worker_id,
+        worker_id=worker.id,
+        worker_device=worker.device,
         queued_at=job.queued_at,
         started_at=started_at,
         finished_at=datetime.now(UTC),

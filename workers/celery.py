@@ -10,7 +10,7 @@ from collections.abc import Callable
 from celery import Celery
 from celery.signals import setup_logging, worker_init, worker_ready, worker_shutdown, worker_shutting_down
 
-from workers import process
+import workers.process as process
 from workers.settings import Settings
 
 RUN_SHARD = "pressroom.run_shard"

@@ -25,15 +25,18 @@ class Device:
     """"cpu", or "cuda:N" with N as the driver counts."""
 
     def environment(self) -> Mapping[str, str]:
-        """What the process must find set: it sees one GPU, as cuda:0, or none."""
+        """What the process must find set: it then sees this GPU alone, or none."""
         match = _CUDA.fullmatch(self.name)
-        if match is None:
-            return {"CUDA_VISIBLE_DEVICES": "", "PRESSROOM_WORKER_DEVICE": "cpu"}
         return {
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as nvidia-smi counts; CUDA's own order is by speed
-            "CUDA_VISIBLE_DEVICES": match[1],
-            "PRESSROOM_WORKER_DEVICE": "cuda:0",
+            "CUDA_VISIBLE_DEVICES": match[1] if match else "",
+            "PRESSROOM_WORKER_DEVICE": self.name,
         }
+
+    @property
+    def torch_name(self) -> str:
+        """What torch calls it in a process that `environment` has pinned."""
+        return "cuda:0" if _CUDA.fullmatch(self.name) else self.name
 
 
 def parse_devices(given: str) -> list[Device]:

@@ -23,7 +23,9 @@ from jobs.errors import PressroomError
 from jobs.provenance import payload_digest
 from storage import open_store
 from workers import residency
+from workers.attempt import WorkerIdentity
 from workers.code_version import code_facts
+from workers.devices import Device
 from workers.engine import EngineOptions
 from workers.parent import drain_when_parent_dies
 from workers.publisher import Publisher
@@ -123,7 +125,7 @@ def _start(settings: Settings) -> _Process:
             residency=warm,
             publisher=Publisher(open_store(settings.require_s3_url()), code_facts(settings)),
             settings=settings,
-            worker_id=worker_id,
+            worker=WorkerIdentity(worker_id, settings.worker_device),
             num_places=num_places,
         ),
         stopped=threading.Event(),
@@ -132,7 +134,7 @@ def _start(settings: Settings) -> _Process:
 
 def _engine_options(settings: Settings) -> EngineOptions:
     return EngineOptions(
-        device=settings.worker_device,
+        device=Device(settings.worker_device).torch_name,
         num_slots=settings.num_slots,
         max_context_tokens=settings.max_context_tokens,
         num_threads=settings.num_threads,

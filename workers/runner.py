@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from db import leases
 from db.outcomes import Outcome
 from jobs.job import ClaimedJob
-from workers.attempt import failure_of, run_attempt
+from workers.attempt import WorkerIdentity, failure_of, run_attempt
 from workers.capacity import Capacity
 from workers.committer import Committer
 from workers.context import JobAbandonedError, JobInference
@@ -53,14 +53,14 @@ class Runner:
         residency: Residency,
         publisher: Publisher,
         settings: Settings,
-        worker_id: str,
+        worker: WorkerIdentity,
         num_places: int,
     ) -> None:
         self._database = database
         self._residency = residency
         self._publisher = publisher
         self._settings = settings
-        self._worker_id = worker_id
+        self._worker = worker
         self.num_places = num_places
         self._capacity = Capacity(num_places)
         self._pool = ThreadPoolExecutor(num_places, thread_name_prefix="job")
@@ -105,7 +105,7 @@ class Runner:
             claimed = leases.claim(
                 self._database,
                 job_ids,
-                worker_id=self._worker_id,
+                worker_id=self._worker.id,
                 celery_task_id=celery_task_id,
                 lease_seconds=self._settings.lease_seconds,
             )
@@ -136,7 +136,7 @@ class Runner:
                 held.job,
                 held.inference,
                 self._publisher,
-                worker_id=self._worker_id,
+                worker=self._worker,
                 celery_task_id=celery_task_id,
             )
         except JobAbandonedError:

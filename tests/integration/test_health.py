@@ -53,12 +53,10 @@ def test_services_are_unhealthy_when_one_is_down(settings: Settings, down: str) 
 def test_worker_is_healthy_from_ready_to_stopped(settings: Settings, database: Engine) -> None:
     assert find_fault(settings, Role.WORKER)
 
-    workers.register(
-        database, "w1", profile="default", device="cpu", host=socket.gethostname(), pid=1, max_jobs=4
-    )
+    workers.register(database, "w1", profile="default", device="cpu", host=socket.gethostname(), pid=1)
     assert find_fault(settings, Role.WORKER)
 
-    workers.mark_ready(database, "w1")
+    workers.mark_ready(database, "w1", max_jobs_in_flight=4)
     assert find_fault(settings, Role.WORKER) is None
 
     with database.begin() as connection:
@@ -72,8 +70,8 @@ def test_worker_is_healthy_from_ready_to_stopped(settings: Settings, database: E
 
 
 def test_worker_of_another_host_does_not_count(settings: Settings, database: Engine) -> None:
-    workers.register(database, "w1", profile="default", device="cpu", host="elsewhere", pid=1, max_jobs=4)
-    workers.mark_ready(database, "w1")
+    workers.register(database, "w1", profile="default", device="cpu", host="elsewhere", pid=1)
+    workers.mark_ready(database, "w1", max_jobs_in_flight=4)
 
     assert find_fault(settings, Role.WORKER)
 

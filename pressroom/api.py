@@ -1,0 +1,147 @@
+"""For applications that produce jobs: submit, status, results.
+
+The services are those that PRESSROOM_DB_URL, PRESSROOM_REDIS_URL and PRESSROOM_S3_URL name, or those that
+`pressroom services` runs on this machine; workers and dispatcher run elsewhere. Any thread may call these.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from sqlalchemy import Engine
+
+from db.reports import batch_status
+from db.session import open_database
+from jobs.batch import BatchStatusReport
+from jobs.errors import ConfigurationError
+from jobs.rejection import Rejected
+from pressroom.embedded.services import ServiceUrls, find_running
+from pressroom.export import fetch_results
+from storage import open_store
+from workers.producer import Order, Submission, submit_file
+from workers.settings import DEFAULT_MODEL, Settings
+
+Items = Path | str | Iterable[Mapping[str, object]]
+"""A CSV or JSONL file, or the lines themselves: one mapping each, its keys the file's columns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """One succeeded job."""
+
+    custom_id: str
+    job_id: UUID
+    body: bytes
+    """The artifact, checked against the digest that was committed."""
+    media_type: str
+    metrics: Mapping[str, object]
+    statement: bytes
+    """How it was made: an in-toto statement in canonical JSON."""
+
+
+def submit(
+    kind: str,
+    items: Items,
+    *,
+    model: str = DEFAULT_MODEL,
+    settings: Mapping[str, object] | None = None,
+    seed: int = 0,
+    name: str | None = None,
+    tenant: str = "default",
+    priority: int = 0,
+    idempotency_key: str | None = None,
+    deadline_seconds: float | None = None,
+    strict: bool = False,
+    on_rejected: Callable[[Rejected], None] | None = None,
+) -> Submission:
+    """Accept the items as one batch; when this returns, nothing of it can be lost.
+
+    Each refused item goes to `on_rejected`, and the others run; with `strict` nothing does. `settings` are
+    the kind's, such as temperature. Raises InputError (FileRejectedError, StrictIntakeError) when nothing
+    was accepted, ConfigurationError when kind, model or services are not there.
+    """
+    order = Order(
+        kind=kind,
+        model=model,
+        settings=settings or {},
+        seed=seed,
+        name=name,
+        tenant=tenant,
+        priority=priority,
+        idempotency_key=idempotency_key,
+        deadline_seconds=deadline_seconds,
+        strict=strict,
+    )
+    configured = Settings()
+    with _database(_urls(configured)) as database, _as_file(items) as path:
+        return submit_file(database, path, order, configured, on_rejected or _ignore)
+
+
+def status(batch_id: UUID) -> BatchStatusReport:
+    """Counts by state, tokens, times and errors of a batch. Raises BatchNotFoundError."""
+    with _database(_urls(Settings())) as database:
+        return batch_status(database, batch_id)
+
+
+def results(batch_id: UUID) -> Iterator[Output]:
+    """The succeeded jobs of a batch so far, in input order, streamed.
+
+    Raises BatchNotFoundError, StoreError, or ArtifactAlteredError for an object that was changed.
+    """
+    urls = _urls(Settings())
+    with _database(urls) as database:
+        batch_status(database, batch_id)
+        for exported in fetch_results(database, open_store(urls.s3_url), batch_id):
+            result = exported.result
+            yield Output(
+                custom_id=result.custom_id,
+                job_id=result.job_id,
+                body=exported.body,
+                media_type=result.media_type or "application/octet-stream",
+                metrics=result.metrics,
+                statement=result.statement or b"",
+            )
+
+
+def _ignore(_rejected: Rejected) -> None:
+    """The lines are counted in the batch all the same."""
+
+
+def _urls(settings: Settings) -> ServiceUrls:
+    urls = find_running(settings)
+    if urls is None:
+        raise ConfigurationError(
+            "no services are configured and none run on this machine: set PRESSROOM_DB_URL, "
+            "PRESSROOM_REDIS_URL and PRESSROOM_S3_URL, or run `pressroom services`",
+            code="services_not_found",
+        )
+    return urls
+
+
+@contextmanager
+def _database(urls: ServiceUrls) -> Iterator[Engine]:
+    database = open_database(urls.db_url)
+    try:
+        yield database
+    finally:
+        database.dispose()
+
+
+@contextmanager
+def _as_file(items: Items) -> Iterator[Path]:
+    """Items in memory become a temporary JSONL file: one intake, the same checks and messages."""
+    if isinstance(items, (str, Path)):
+        yield Path(items)
+        return
+    with tempfile.TemporaryDirectory(prefix="pressroom-") as folder:
+        path = Path(folder) / "items.jsonl"
+        with path.open("w", encoding="utf-8") as lines:
+            for item in items:
+                lines.write(json.dumps(dict(item), ensure_ascii=False) + "\n")
+        yield path
