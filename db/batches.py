@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
+import psycopg
 from psycopg.types.json import Jsonb
-from sqlalchemy import Connection, Engine, func, insert, select, update
+from sqlalchemy import Connection, Engine, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import OperationalError
 
 from db.leases import end_open_jobs
 from db.tables import BatchRow, JobRow, StageRow
 from jobs.batch import BatchStatus, NewBatch
-from jobs.errors import PermanentError
+from jobs.errors import InputError, PermanentError
 from jobs.job import JobStatus, job_id
 
 STREAM_ROWS = 500
@@ -24,6 +26,12 @@ class BatchNotFoundError(PermanentError):
     """No batch has this id."""
 
     code = "batch_not_found"
+
+
+class JobsRefusedError(InputError):
+    """Postgres refuses a job of the batch, and with it the whole batch."""
+
+    code = "jobs_refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,8 @@ def accept(
     """Write the batch and all its jobs in one transaction; return its id, and False if the key had one.
 
     `jobs` is streamed through COPY, in bounded memory; `num_rejected` is asked once they are written.
+    Raises JobsRefusedError, for two jobs of one custom_id say, and whatever the iterator raises: then nothing
+    was accepted.
     """
     batch_id = uuid4()
     with database.begin() as connection:
@@ -71,14 +81,6 @@ def accept(
             update(BatchRow).where(BatchRow.id == batch_id).values(num_rejected=num_rejected())
         )
     return batch_id, True
-
-
-def find_by_key(database: Engine, tenant: str, idempotency_key: str) -> UUID | None:
-    """The batch that was accepted under this key, if any."""
-    with database.connect() as connection:
-        return connection.scalar(
-            select(BatchRow.id).where(BatchRow.tenant == tenant, BatchRow.idempotency_key == idempotency_key)
-        )
 
 
 def _insert_batch(connection: Connection, batch_id: UUID, batch: NewBatch) -> UUID | None:
@@ -117,33 +119,37 @@ def _insert_batch(connection: Connection, batch_id: UUID, batch: NewBatch) -> UU
     ).scalar_one()
 
 
-def _open_stage(connection: Connection, batch_id: UUID, number: int, jobs: Iterable[NewJob]) -> int:
+def _open_stage(connection: Connection, batch_id: UUID, number: int, jobs: Iterable[NewJob]) -> None:
     columns = "id, batch_id, stage, position, custom_id, prefix_group, payload, status"
     raw = connection.connection.driver_connection
     if raw is None:
         raise RuntimeError("the connection was closed while a stage was being opened")
-    num_jobs = 0
-    with raw.cursor().copy(f"COPY jobs ({columns}) FROM STDIN") as copy:
-        for num_jobs, job in enumerate(jobs, start=1):
-            position = num_jobs - 1
-            copy.write_row(
-                (
-                    job_id(batch_id, number, position),
-                    batch_id,
-                    number,
-                    position,
-                    job.custom_id,
-                    job.prefix_group,
-                    Jsonb(dict(job.payload)),
-                    JobStatus.QUEUED.value,
+    # A COPY is one statement for as long as its rows take to be made: hours, for a file of millions of lines.
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    try:
+        with raw.cursor().copy(f"COPY jobs ({columns}) FROM STDIN") as copy:
+            for position, job in enumerate(jobs):
+                copy.write_row(
+                    (
+                        job_id(batch_id, number, position),
+                        batch_id,
+                        number,
+                        position,
+                        job.custom_id,
+                        job.prefix_group,
+                        Jsonb(dict(job.payload)),
+                        JobStatus.QUEUED.value,
+                    )
                 )
-            )
+    except psycopg.OperationalError as error:  # below SQLAlchemy, whose own errors are what callers know
+        raise OperationalError("COPY jobs", None, error) from error
+    except psycopg.Error as error:
+        raise JobsRefusedError(f"Postgres refuses the jobs of stage {number}: {error}") from error
     connection.execute(
         update(StageRow)
         .where(StageRow.batch_id == batch_id, StageRow.number == number)
         .values(opened_at=func.now())
     )
-    return num_jobs
 
 
 def close_finished_stages(database: Engine, batch_id: UUID, plan: Planner) -> bool:
@@ -245,10 +251,11 @@ def cancel(database: Engine, batch_id: UUID) -> int:
 def retry_unfinished(database: Engine, batch_id: UUID) -> int:
     """Queue the failed, cancelled and expired jobs again with fresh attempts; return how many."""
     with database.begin() as connection:
+        # The lock first: a stage that is being planned meanwhile must be seen.
+        connection.execute(select(BatchRow.id).where(BatchRow.id == batch_id).with_for_update())
         stage = connection.scalar(select(func.max(JobRow.stage)).where(JobRow.batch_id == batch_id))
         if stage is None:
             raise BatchNotFoundError(f"no batch with jobs has the id {batch_id}: see `pressroom batches`")
-        connection.execute(select(BatchRow.id).where(BatchRow.id == batch_id).with_for_update())
         requeued = connection.execute(
             update(JobRow)
             .where(

@@ -45,6 +45,9 @@ def revisions(database: Engine) -> tuple[str | None, str | None]:
 def _locked(database: Engine, run: Callable[[Config], None]) -> None:
     config = _config()
     with database.begin() as connection:
+        connection.execute(
+            text("SET LOCAL statement_timeout = 0")
+        )  # an index of a large table takes its time
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         config.attributes["connection"] = connection
         run(config)

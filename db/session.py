@@ -35,6 +35,7 @@ def open_database(url: str, *, pool_size: int = 5, application_name: str = "pres
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,  # a restarted server leaves dead connections in the pool
+        hide_parameters=True,  # payload text must not reach a log through an error's message
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             "application_name": application_name,

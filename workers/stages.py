@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from uuid import UUID
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 
 from db.batches import ClosedStage, NewJob, close_finished_stages, stage_results
 from jobs.kinds import load_kind
 
+logger = logging.getLogger(__name__)
+
 
 def close_stages(database: Engine, batch_id: UUID) -> bool:
-    """Close what is finished; True if that finished the batch."""
-    return close_finished_stages(database, batch_id, _plan)
+    """Close what is finished; True if that finished the batch. Raises DBAPIError.
+
+    A stage that its kind cannot plan stays as it was, and is tried again with the next round of repair: the
+    kind's package may be missing here, or be corrected.
+    """
+    try:
+        return close_finished_stages(database, batch_id, _plan)
+    except DBAPIError:
+        raise
+    except Exception:
+        logger.exception("The next stage cannot be planned.", extra={"batch_id": str(batch_id)})
+        return False
 
 
 class _PlanContext:
