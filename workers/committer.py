@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from db.outcomes import Failure, Outcome, commit
 from jobs.job import JobStatus
@@ -76,12 +77,12 @@ class Committer:
     def _write(self, group: list[Outcome]) -> None:
         try:
             written = self._commit_when_possible(group)
-        except DBAPIError as error:  # something that Postgres refuses must not hold up the others
-            logger.exception("A result cannot be stored.", extra={"num_outcomes": len(group)})
+        except Exception as error:  # metrics that are no JSON, text that is no text: its neighbours go on
             if len(group) > 1:
                 for outcome in group:
                     self._write([outcome])
                 return
+            logger.exception("A result cannot be stored.", extra={"job_id": str(group[0].job.id)})
             written = self._commit_when_possible([_unstorable(group[0], error)])
         refused = len(group) - len(written)
         if refused:
@@ -92,15 +93,15 @@ class Committer:
         while True:
             try:
                 return commit(self._database, group)
-            except (OperationalError, InterfaceError):
+            except (OperationalError, InterfaceError, PoolTimeoutError):
                 logger.warning("Postgres is away; the commit is tried again.")
                 time.sleep(RETRY_SECONDS)
 
 
-def _unstorable(outcome: Outcome, error: DBAPIError) -> Failure:
+def _unstorable(outcome: Outcome, error: Exception) -> Failure:
     return Failure(
         job=outcome.job,
         status=JobStatus.FAILED,
         error_code="result_unstorable",
-        error_message=f"Postgres refused the result: {type(error.orig).__name__}",
+        error_message=f"the job's result cannot be stored ({type(error).__name__}): correct its kind",
     )

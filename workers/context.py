@@ -62,15 +62,14 @@ class JobInference:
 
     def _run(self, resident: Resident, prompt_ids: tuple[int, ...], sampling: Sampling) -> Completion:
         request_id = f"{self._request_prefix}/{len(self.generations)}"
+        request = Request(
+            request_id=request_id, prompt_ids=prompt_ids, sampling=sampling, deadline_at=self._deadline_at
+        )
         with self._lock:
             if self._abandoned:
                 raise JobAbandonedError("the job was taken from this worker")
             self._current = request_id
-        future = resident.engine.submit(
-            Request(
-                request_id=request_id, prompt_ids=prompt_ids, sampling=sampling, deadline_at=self._deadline_at
-            )
-        )
+            future = resident.engine.submit(request)  # never blocks; an abandon() after it finds it to cancel
         try:
             return future.result(timeout=self._deadline_at - time.monotonic() + ENGINE_GRACE_SECONDS)
         except CancelledError as error:
