@@ -199,14 +199,18 @@ def forget_stale(database: Engine, profile: str, *, older_than_seconds: float) -
     of_profile = select(BatchRow.id).where(
         BatchRow.profile == profile, BatchRow.status == BatchStatus.RUNNING
     )
+    stale = (
+        select(JobRow.id)
+        .where(
+            JobRow.status == JobStatus.QUEUED,
+            JobRow.sent_at < func.now() - timedelta(seconds=older_than_seconds),
+            JobRow.batch_id.in_(of_profile),
+        )
+        .with_for_update(skip_locked=True)  # whoever holds one is claiming or ending it
+        .cte("stale")
+    )
     with database.begin() as connection:
         forgotten = connection.execute(
-            update(JobRow)
-            .where(
-                JobRow.status == JobStatus.QUEUED,
-                JobRow.sent_at < func.now() - timedelta(seconds=older_than_seconds),
-                JobRow.batch_id.in_(of_profile),
-            )
-            .values(sent_at=None)
-        )
-    return forgotten.rowcount
+            update(JobRow).where(JobRow.id == stale.c.id).values(sent_at=None).returning(JobRow.id)
+        ).all()
+    return len(forgotten)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
 
 from sqlalchemy import Engine, func, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -62,17 +61,17 @@ def record_model(database: Engine, manifest_sha256: str, name: str, manifest: Ma
         )
 
 
-def seconds_waiting(database: Engine, profile: str) -> float:
-    """How long the oldest message of the profile has waited for a claim; 0 if none waits."""
-    with database.connect() as connection:
-        age = connection.scalar(
-            select(func.now() - func.min(JobRow.sent_at))
-            .join(BatchRow, BatchRow.id == JobRow.batch_id)
-            .where(
-                JobRow.status == JobStatus.QUEUED,
-                JobRow.sent_at.is_not(None),
-                BatchRow.profile == profile,
-                BatchRow.status == BatchStatus.RUNNING,
-            )
+def messages_wait(database: Engine, profile: str) -> bool:
+    """Whether a message of the profile was sent and not claimed yet."""
+    waiting = (
+        select(JobRow.id)
+        .join(BatchRow, BatchRow.id == JobRow.batch_id)
+        .where(
+            JobRow.status == JobStatus.QUEUED,
+            JobRow.sent_at.is_not(None),
+            BatchRow.profile == profile,
+            BatchRow.status == BatchStatus.RUNNING,
         )
-    return age.total_seconds() if isinstance(age, timedelta) else 0.0
+    )
+    with database.connect() as connection:
+        return bool(connection.scalar(select(waiting.exists())))

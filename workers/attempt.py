@@ -9,17 +9,21 @@ from datetime import UTC, datetime
 from pydantic import ValidationError
 
 from db.outcomes import Failure, Success
-from jobs.errors import PermanentError, PressroomError
+from jobs.errors import DeadlineError, PermanentError, PressroomError
 from jobs.job import ClaimedJob, JobStatus
 from jobs.kinds import load_kind
 from jobs.provenance import JobFacts
 from workers.context import JobContext, JobInference
 from workers.publisher import Publisher
+from workers.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 MAX_ERROR_CHARACTERS = 2_000
 """Of an error's message in Postgres: enough to act on, and a prompt does not fit."""
+
+MAX_BACKOFF_SECONDS = 3600.0
+"""Doubling passes any limit of Postgres's intervals when a job may have many attempts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +77,33 @@ def run_attempt(
     )
 
 
-def failure_of(job: ClaimedJob, error: Exception, *, backoff_seconds: float) -> Failure:
-    """What an attempt's error means for the job: failed at once, or queued again with backoff.
+def failure_of(job: ClaimedJob, error: BaseException, settings: Settings) -> Failure:
+    """What an attempt's error means for the job: failed or expired at once, or queued again with backoff.
 
     An error that is not Pressroom's own is a fault of the kind: it is retried, and logged with its trace.
     """
     if not isinstance(error, PressroomError):
         logger.error("A kind raised an unexpected error.", exc_info=error, extra={"job_id": str(job.id)})
     code = error.code if isinstance(error, PressroomError) else f"internal_{type(error).__name__.lower()}"
-    retry = not isinstance(error, PermanentError) and job.num_failures + 1 < job.max_attempts
     message = (
         str(error) if isinstance(error, PressroomError) else f"{type(error).__name__} in kind {job.kind}"
     )
     return Failure(
         job=job,
-        status=JobStatus.QUEUED if retry else JobStatus.FAILED,
+        status=_status_after(job, error, settings),
         error_code=code,
         error_message=message[:MAX_ERROR_CHARACTERS],
-        retry_after_seconds=backoff_seconds * 2**job.num_failures,
+        retry_after_seconds=min(
+            MAX_BACKOFF_SECONDS, settings.backoff_seconds * 2.0 ** min(job.num_failures, 1000)
+        ),
     )
+
+
+def _status_after(job: ClaimedJob, error: BaseException, settings: Settings) -> JobStatus:
+    batch_seconds = job.seconds_to_deadline
+    if isinstance(error, DeadlineError) and batch_seconds is not None:
+        # Which of the two deadlines it was: the batch's one expires its jobs.
+        return JobStatus.EXPIRED if batch_seconds <= settings.job_timeout_seconds else JobStatus.FAILED
+    if isinstance(error, PermanentError) or job.num_failures + 1 >= job.max_attempts:
+        return JobStatus.FAILED
+    return JobStatus.QUEUED

@@ -52,6 +52,7 @@ class Dispatcher:
         while not stopped.is_set():
             try:
                 with self._database.connect().execution_options(isolation_level="AUTOCOMMIT") as session:
+                    session.detach()  # closed for good afterwards: in the pool it would keep the lead
                     if dispatch.try_lead(session):
                         logger.info("This dispatcher is active.")
                         self._lead(session, stopped)

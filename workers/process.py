@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 
 from sqlalchemy import Engine as Database
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from db import workers as worker_rows
 from db.session import open_database
@@ -49,6 +49,9 @@ SEEN_SECONDS = 10.0
 
 EXIT_NOT_STARTED = 78
 """EX_CONFIG of sysexits.h: starting again would fail again."""
+
+EXIT_START_FAILED = 1
+"""Something that may pass, such as a Postgres that is away: start it again after a while."""
 
 EXIT_STALLED = 71
 """The worker consumed nothing although messages waited."""
@@ -92,6 +95,9 @@ def start() -> None:
     except PressroomError as error:
         logger.critical("The worker cannot start: %s (%s)", error, error.code)
         os._exit(EXIT_NOT_STARTED)  # Celery would log an exception of a signal and go on without models
+    except Exception:
+        logger.critical("The worker could not start.", exc_info=True)
+        os._exit(EXIT_START_FAILED)
 
 
 def _start(settings: Settings) -> _Process:
@@ -164,15 +170,18 @@ def _watch(process: _Process) -> None:
     After a broker's reset a Celery worker can look alive and consume nothing (celery#8030, #10205).
     """
     stalled_after = 2 * process.settings.resend_seconds
+    # Counted here: the dispatcher renews what is not claimed, so that no message ever looks this old.
+    starved_since = time.monotonic()
     while not process.stopped.wait(SEEN_SECONDS):
         try:
             worker_rows.mark_seen(process.database, process.worker_id)
-            waiting = worker_rows.seconds_waiting(process.database, process.settings.worker_profile)
-        except DBAPIError:
+            waiting = worker_rows.messages_wait(process.database, process.settings.worker_profile)
+        except SQLAlchemyError:
             logger.warning("Postgres is away.")
             continue
-        idle = time.monotonic() - process.runner.last_claim_at
-        if not process.runner.num_in_flight and min(waiting, idle) > stalled_after:
+        if process.runner.num_in_flight or not waiting:
+            starved_since = time.monotonic()
+        elif time.monotonic() - max(starved_since, process.runner.last_claim_at) > stalled_after:
             logger.critical("Messages wait and none is consumed: the worker ends to be started again.")
             os._exit(EXIT_STALLED)
 

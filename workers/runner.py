@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from db import leases
 from db.outcomes import Outcome
@@ -64,7 +64,8 @@ class Runner:
         self.num_places = num_places
         self._capacity = Capacity(num_places)
         self._pool = ThreadPoolExecutor(num_places, thread_name_prefix="job")
-        self._held: dict[UUID, _Held] = {}
+        self._held: dict[tuple[UUID, int], _Held] = {}
+        """By job and attempt: a job that was lost may be claimed again while its lost attempt still runs."""
         self._lock = threading.Lock()
         self._committer = Committer(
             database, interval_seconds=settings.commit_interval_seconds, on_committed=self._committed
@@ -109,13 +110,14 @@ class Runner:
                 celery_task_id=celery_task_id,
                 lease_seconds=self._settings.lease_seconds,
             )
-        except DBAPIError:
+        except SQLAlchemyError:
             logger.warning("Jobs could not be claimed; their message will be sent again.", exc_info=True)
+        finally:
+            self._capacity.give_back(places - len(claimed))
         self.last_claim_at = time.monotonic()
         for job in claimed:
             held = self._hold(job)
             self._pool.submit(self._run, held, celery_task_id)
-        self._capacity.give_back(places - len(claimed))
 
     def _hold(self, job: ClaimedJob) -> _Held:
         seconds = self._settings.job_timeout_seconds
@@ -125,7 +127,7 @@ class Runner:
         inference = JobInference(job, self._residency, deadline_at=deadline_at)
         held = _Held(job, inference, deadline_at + HANDOVER_SECONDS)
         with self._lock:
-            self._held[job.id] = held
+            self._held[job.id, job.attempt] = held
         return held
 
     def _run(self, held: _Held, celery_task_id: str) -> None:
@@ -140,38 +142,48 @@ class Runner:
                 celery_task_id=celery_task_id,
             )
         except JobAbandonedError:
-            self._let_go([held.job.id])
+            self._let_go([held.job])
             return
-        except Exception as error:  # noqa: BLE001 - an attempt's error is its outcome, whatever it is
-            outcome = failure_of(held.job, error, backoff_seconds=self._settings.backoff_seconds)
+        except BaseException as error:  # noqa: BLE001 - an attempt's error is its outcome, sys.exit() too
+            outcome = failure_of(held.job, error, self._settings)
         self._committer.add(outcome)
 
     def _committed(self, outcomes: Sequence[Outcome]) -> None:
-        self._let_go([outcome.job.id for outcome in outcomes])
+        self._let_go(outcome.job for outcome in outcomes)
         for batch_id in {outcome.job.batch_id for outcome in outcomes}:
             try:
                 close_stages(self._database, batch_id)
             except DBAPIError:
                 logger.warning("A stage could not be closed; the reconciler will.", exc_info=True)
 
-    def _let_go(self, job_ids: Sequence[UUID]) -> None:
+    def _let_go(self, jobs: Iterable[ClaimedJob]) -> None:
         with self._lock:
-            freed = sum(self._held.pop(job_id, None) is not None for job_id in job_ids)
+            freed = sum(self._held.pop((job.id, job.attempt), None) is not None for job in jobs)
         self._capacity.give_back(freed)
 
     def _renew_leases(self) -> None:
         while not self._stopped.wait(self._settings.lease_seconds / RENEWALS_PER_LEASE):
             now = time.monotonic()
-            with self._lock:
-                held = dict(self._held)
-            renewable = {job_id: h.job.attempt for job_id, h in held.items() if h.give_up_at > now}
+            newest = self._newest()
+            renewable = {job_id: h.job.attempt for job_id, h in newest.items() if h.give_up_at > now}
             try:
                 lost = leases.renew(self._database, renewable, lease_seconds=self._settings.lease_seconds)
-            except DBAPIError:
+            except SQLAlchemyError:
                 logger.warning("Leases could not be renewed; it is tried again.", exc_info=True)
                 continue
             for job_id in lost:
-                held[job_id].inference.abandon()
+                newest[job_id].inference.abandon()
+
+    def _newest(self) -> dict[UUID, _Held]:
+        """The jobs held; an older attempt of one is over, whoever lost it, and is abandoned here."""
+        newest: dict[UUID, _Held] = {}
+        with self._lock:
+            held = sorted(self._held.items(), key=lambda item: item[0][1])
+        for (job_id, _), one in held:
+            if job_id in newest:
+                newest[job_id].inference.abandon()
+            newest[job_id] = one
+        return newest
 
     def drain(self) -> None:
         """Claim nothing more. Called from a signal handler: it only closes the gate."""
@@ -181,8 +193,7 @@ class Runner:
         """Finish what is in flight within the time, give the rest back to the queue, stop."""
         self._capacity.close()
         if not self._capacity.wait_until_free(timeout_seconds):
-            with self._lock:
-                held = dict(self._held)
+            held = self._newest()
             for job in held.values():
                 job.inference.abandon()
             self._release({job_id: h.job.attempt for job_id, h in held.items()})
@@ -193,7 +204,7 @@ class Runner:
     def _release(self, held: dict[UUID, int]) -> None:
         try:
             released = leases.release(self._database, held)
-        except DBAPIError:
+        except SQLAlchemyError:
             logger.warning("Unfinished jobs could not be given back; their leases will run out.")
         else:
             logger.info("Unfinished jobs were given back.", extra={"num_released": released})
