@@ -1,0 +1,371 @@
+"""The life of a job in a worker: claim -> run -> store -> commit, on real Postgres and S3."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine
+
+from db import recovery
+from db.batches import NewJob
+from db.reports import batch_status, job_detail
+from jobs.batch import BatchStatus
+from jobs.job import AttemptOutcome, JobStatus
+from jobs.provenance import CodeFacts, sha256_hex
+from storage.memory import MemoryStore
+from storage.store import Store
+from tests.factories import (
+    accept,
+    attempt_outcomes,
+    claim,
+    job_ids,
+    job_row,
+    new_batch,
+    new_jobs,
+    run_out_leases,
+    set_job,
+    statuses,
+    wait_until,
+)
+from tests.fakes import MODEL, FailingStore, FakeEngine, fake_residency
+from workers.attempt import WorkerIdentity
+from workers.publisher import Publisher
+from workers.runner import Runner
+from workers.settings import Settings
+
+NUM_PLACES = 4
+
+
+def settings(**values: float) -> Settings:
+    given: dict[str, object] = {"backoff_seconds": 0.0, "commit_interval_seconds": 0.01, **values}
+    return Settings.model_validate(given)
+
+
+@contextmanager
+def running(
+    database: Engine,
+    *,
+    store: Store | None = None,
+    engine: FakeEngine | None = None,
+    config: Settings | None = None,
+    name: str = "worker-a",
+) -> Iterator[Runner]:
+    """A worker's runner, closed afterwards."""
+    runner = Runner(
+        database=database,
+        residency=fake_residency(engine or FakeEngine()),
+        publisher=Publisher(store or MemoryStore(), CodeFacts("0", "test")),
+        settings=config or settings(),
+        worker=WorkerIdentity(name, "cpu"),
+        num_places=NUM_PLACES,
+    )
+    with ExitStack() as exits:
+        exits.callback(runner.close, 30.0)
+        yield runner
+
+
+def run_to_the_end(runner: Runner, database: Engine, ids: list[UUID]) -> None:
+    """Ring the doorbell until every job is final, as the dispatcher does."""
+
+    def all_final() -> bool:
+        runner.run_shard(ids, celery_task_id="task-1")
+        return all(status.is_final for status in statuses(database, ids))
+
+    wait_until(all_final, "every job is final")
+
+
+def test_a_job_goes_from_queued_to_stored_with_its_provenance(database: Engine, store: Store) -> None:
+    batch_id = accept(database, new_jobs(6, act="ask"))
+    ids = job_ids(database, batch_id)
+    with running(database, store=store) as runner:
+        run_to_the_end(runner, database, ids)
+    report = batch_status(database, batch_id)
+    assert (report.status, report.counts.succeeded) == (BatchStatus.FINISHED, 6)
+    result = job_detail(database, ids[0]).result
+    assert result.object_key is not None
+    assert result.statement is not None
+    body = store.get(result.object_key)
+    assert sha256_hex(body) == result.sha256
+    assert body.decode() == result.metrics["text"]
+    statement = json.loads(result.statement)
+    assert statement["subject"] == [{"name": "trial.txt", "digest": {"sha256": result.sha256}}]
+    predicate = statement["predicate"]
+    assert predicate["job"]["id"] == str(ids[0])
+    assert predicate["job"]["batch"] == str(batch_id)
+    assert predicate["job"]["kind"] == "trial@1"
+    assert predicate["job"]["attempt"] == 1
+    assert predicate["model"]["weights_sha256"] == "a" * 64
+    assert predicate["engine"]["name"] == "fake"
+    assert predicate["worker"]["celeryTaskId"] == "task-1"
+    assert predicate["worker"]["id"] == "worker-a"
+    assert predicate["generations"][0]["finishReason"] == "stop"
+    assert predicate["usage"]["new_tokens"] == result.usage.new_tokens == 3
+
+
+def test_the_statement_beside_the_artifact_is_the_one_in_postgres(database: Engine, store: Store) -> None:
+    batch_id = accept(database, 1)
+    ids = job_ids(database, batch_id)
+    with running(database, store=store) as runner:
+        run_to_the_end(runner, database, ids)
+    result = job_detail(database, ids[0]).result
+    assert result.sha256 is not None
+    (key,) = [key for key in store.keys() if key.endswith(".statement.json")]  # noqa: SIM118
+    assert result.sha256 in key
+    assert store.get(key) == result.statement
+    assert result.statement is not None
+    assert sha256_hex(result.statement) in key
+
+
+def test_a_job_that_asks_no_model_names_none(database: Engine) -> None:
+    ids = job_ids(database, accept(database, 1, new_batch(model="not warm anywhere")))
+    with running(database) as runner:
+        run_to_the_end(runner, database, ids)
+    statement = job_detail(database, ids[0]).result.statement
+    assert statement is not None
+    assert json.loads(statement)["predicate"]["model"] is None
+
+
+def test_more_jobs_than_places_all_finish(database: Engine) -> None:
+    ids = job_ids(database, accept(database, new_jobs(5 * NUM_PLACES, act="ask")))
+    with running(database) as runner:
+        runner.run_shard(ids, celery_task_id="task-1")
+        wait_until(lambda: set(statuses(database, ids)) == {JobStatus.SUCCEEDED}, "all succeeded")
+        wait_until(lambda: runner.num_in_flight == 0, "every place is free")
+
+
+def test_a_replayed_message_runs_nothing(database: Engine) -> None:
+    ids = job_ids(database, accept(database, new_jobs(2, act="ask")))
+    engine = FakeEngine()
+    with running(database, engine=engine) as runner:
+        run_to_the_end(runner, database, ids)
+        runner.run_shard([*ids, *ids], celery_task_id="replayed")
+    assert len(engine.requests) == 2
+    assert all(job_row(database, job_id).attempt == 1 for job_id in ids)
+
+
+def test_a_permanent_error_fails_at_once(database: Engine) -> None:
+    ids = job_ids(database, accept(database, new_jobs(1, act="permanent")))
+    with running(database) as runner:
+        run_to_the_end(runner, database, ids)
+    row = job_row(database, ids[0])
+    assert (row.status, row.error_code, row.attempt) == (JobStatus.FAILED, "trial_permanent", 1)
+
+
+@pytest.mark.parametrize(
+    ("act", "code"),
+    [
+        ("transient", "trial_transient"),
+        ("bug", "internal_keyerror"),
+        ("exit", "internal_systemexit"),
+    ],
+)
+def test_other_errors_are_retried_and_every_attempt_keeps_its_own(
+    database: Engine, act: str, code: str
+) -> None:
+    ids = job_ids(database, accept(database, new_jobs(1, act=act)))
+    with running(database) as runner:
+        run_to_the_end(runner, database, ids)
+    detail = job_detail(database, ids[0])
+    assert detail.result.status is JobStatus.FAILED
+    assert [(a.outcome, a.error_code) for a in detail.attempts] == [(AttemptOutcome.FAILED, code)] * 3
+    assert "text 0" not in (detail.result.error_message or "")  # a payload's text is not for logs
+
+
+def test_an_error_takes_no_place_with_it(database: Engine) -> None:
+    ids = job_ids(database, accept(database, new_jobs(NUM_PLACES, act="exit")))
+    with running(database) as runner:
+        run_to_the_end(runner, database, ids)
+        wait_until(lambda: runner.num_in_flight == 0, "every place is free")
+
+
+def test_a_retry_waits_for_its_backoff(database: Engine) -> None:
+    ids = job_ids(database, accept(database, new_jobs(1, act="transient")))
+    with running(database, config=settings(backoff_seconds=1000)) as runner:
+        runner.run_shard(ids, celery_task_id="task-1")
+        wait_until(lambda: job_row(database, ids[0]).num_failures == 1, "the first attempt failed")
+        runner.run_shard(ids, celery_task_id="task-2")
+    assert (job_row(database, ids[0]).attempt, statuses(database, ids)) == (1, [JobStatus.QUEUED])
+
+
+def test_a_job_that_may_fail_a_thousand_times_is_still_committed(database: Engine) -> None:
+    ids = job_ids(database, accept(database, new_jobs(1, act="transient"), new_batch(max_attempts=32_000)))
+    set_job(database, ids, num_failures=5000)
+    with running(database, config=settings(backoff_seconds=2.0)) as runner:
+        runner.run_shard(ids, celery_task_id="task-1")
+        wait_until(lambda: job_row(database, ids[0]).num_failures == 5001, "the failure is committed")
+
+
+def test_a_result_that_cannot_be_stored_fails_alone(database: Engine) -> None:
+    jobs = [*new_jobs(3), *(job for job in new_jobs(4, act="odd_metrics")[3:])]
+    ids = job_ids(database, accept(database, jobs))
+    with running(database, config=settings(commit_interval_seconds=0.2)) as runner:
+        run_to_the_end(runner, database, ids)
+        assert statuses(database, ids) == ["succeeded"] * 3 + ["failed"]
+        assert job_row(database, ids[3]).error_code == "result_unstorable"
+        more = job_ids(database, accept(database, 1))
+        run_to_the_end(runner, database, more)  # the committer lives
+
+
+def test_a_store_that_is_away_is_tried_again(database: Engine) -> None:
+    ids = job_ids(database, accept(database, 1))
+    with running(database, store=FailingStore(1)) as runner:
+        run_to_the_end(runner, database, ids)
+    detail = job_detail(database, ids[0])
+    assert detail.result.status is JobStatus.SUCCEEDED
+    assert [attempt.error_code for attempt in detail.attempts] == ["store_unavailable", None]
+
+
+def test_a_model_that_is_not_warm_fails_the_job_with_what_to_do(database: Engine) -> None:
+    ids = job_ids(database, accept(database, new_jobs(1, act="ask"), new_batch(model="cold")))
+    with running(database) as runner:
+        run_to_the_end(runner, database, ids)
+    row = job_row(database, ids[0])
+    assert (row.status, row.error_code) == (JobStatus.FAILED, "model_not_warm")
+    assert MODEL in (row.error_message or "")
+
+
+def test_a_kind_that_is_not_installed_here_is_tried_again(database: Engine) -> None:
+    ids = job_ids(database, accept(database, 1, new_batch(kind="elsewhere")))
+    with running(database) as runner:
+        run_to_the_end(runner, database, ids)
+    assert [a.error_code for a in job_detail(database, ids[0]).attempts] == ["kind_unknown"] * 3
+
+
+def test_a_payload_of_another_version_fails_with_what_to_do(database: Engine) -> None:
+    ids = job_ids(database, accept(database, [NewJob("old", {"words": 3})]))
+    with running(database) as runner:
+        run_to_the_end(runner, database, ids)
+    assert job_row(database, ids[0]).error_code == "payload_outdated"
+
+
+def test_the_deadline_of_the_batch_expires_a_job_and_that_of_an_attempt_fails_it(
+    database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.context.ENGINE_GRACE_SECONDS", 0.1)
+    engine = FakeEngine(held=True)
+    overdue = new_batch(deadline_seconds=0.001, model=MODEL)
+    expired = job_ids(database, accept(database, new_jobs(1, act="ask"), overdue))
+    failed = job_ids(database, accept(database, new_jobs(1, act="ask")))
+    with running(database, engine=engine, config=settings(job_timeout_seconds=0.2)) as runner:
+        runner.run_shard([*expired, *failed], celery_task_id="task-1")
+        wait_until(lambda: runner.num_in_flight == 0, "both are given up")
+    assert statuses(database, [*expired, *failed]) == [JobStatus.EXPIRED, JobStatus.FAILED]
+    assert job_row(database, failed[0]).error_code == "deadline_exceeded"
+    assert engine.num_waiting == 0  # the engine was told
+
+
+def test_heartbeats_keep_a_lease_that_is_shorter_than_the_job(database: Engine) -> None:
+    engine = FakeEngine(held=True)
+    ids = job_ids(database, accept(database, new_jobs(1, act="ask")))
+    with running(database, engine=engine, config=settings(lease_seconds=3.0)) as runner:
+        runner.run_shard(ids, celery_task_id="task-1")
+        claimed_until = job_row(database, ids[0]).lease_expires_at
+        assert claimed_until is not None
+
+        def renewed_twice() -> bool:
+            assert recovery.reap_expired_leases(database, max_crashes=3).num_requeued == 0
+            until = job_row(database, ids[0]).lease_expires_at
+            assert until is not None
+            return (until - claimed_until).total_seconds() > 1.5
+
+        wait_until(renewed_twice, "the lease was renewed more than once")
+        engine.let_go()
+        wait_until(lambda: statuses(database, ids) == [JobStatus.SUCCEEDED], "the job succeeded")
+
+
+def test_a_lost_lease_abandons_the_work(database: Engine) -> None:
+    engine = FakeEngine(held=True)
+    ids = job_ids(database, accept(database, new_jobs(1, act="ask")))
+    with running(database, engine=engine, config=settings(lease_seconds=0.6)) as runner:
+        runner.run_shard(ids, celery_task_id="task-1")
+        wait_until(lambda: engine.num_waiting == 1, "the engine has the request")
+        lose(database, ids)
+        (elsewhere,) = claim(database, ids, worker="worker-b")
+        wait_until(lambda: runner.num_in_flight == 0, "the work was abandoned")
+    assert engine.num_waiting == 0
+    assert (elsewhere.attempt, statuses(database, ids)) == (2, [JobStatus.RUNNING])
+
+
+def lose(database: Engine, ids: list[UUID]) -> None:
+    """Reap the leases, however quickly their holder renews them."""
+
+    def reaped() -> bool:
+        run_out_leases(database, ids)
+        return recovery.reap_expired_leases(database, max_crashes=99).num_requeued == len(ids)
+
+    wait_until(reaped, "the leases were reaped")
+
+
+def test_a_lost_job_that_comes_back_to_the_same_worker_is_run_again_and_leaks_no_place(
+    database: Engine,
+) -> None:
+    engine = FakeEngine(held=True)
+    ids = job_ids(database, accept(database, new_jobs(1, act="ask")))
+    with running(database, engine=engine, config=settings(lease_seconds=0.6)) as runner:
+        runner.run_shard(ids, celery_task_id="task-1")
+        wait_until(lambda: engine.num_waiting == 1, "the engine has the first request")
+        lose(database, ids)
+        runner.run_shard(ids, celery_task_id="task-2")
+        wait_until(lambda: job_row(database, ids[0]).attempt == 2, "the worker has claimed it again")
+        wait_until(lambda: runner.num_in_flight == 1, "the lost attempt was abandoned")
+        engine.let_go()
+        wait_until(lambda: statuses(database, ids) == [JobStatus.SUCCEEDED], "the job succeeded")
+        wait_until(lambda: runner.num_in_flight == 0, "every place is free")
+    assert attempt_outcomes(database, ids[0]) == [AttemptOutcome.LOST, AttemptOutcome.SUCCEEDED]
+
+
+def test_closing_gives_back_what_is_unfinished_and_claims_no_more(database: Engine) -> None:
+    engine = FakeEngine(held=True)
+    ids = job_ids(database, accept(database, new_jobs(3, act="ask")))
+    with running(database, engine=engine) as runner:
+        runner.run_shard(ids[:2], celery_task_id="task-1")
+        runner.close(0.0)
+        runner.run_shard(ids, celery_task_id="task-2")
+    assert statuses(database, ids) == [JobStatus.QUEUED] * 3
+    assert attempt_outcomes(database, ids[0]) == [AttemptOutcome.RELEASED]
+    assert job_row(database, ids[0]).num_failures == 0
+
+
+def test_draining_finishes_what_has_begun(database: Engine) -> None:
+    engine = FakeEngine(held=True)
+    ids = job_ids(database, accept(database, new_jobs(2, act="ask")))
+    with running(database, engine=engine) as runner:
+        runner.run_shard(ids[:1], celery_task_id="task-1")
+        runner.drain()
+        runner.run_shard(ids[1:], celery_task_id="task-2")
+        closing = threading.Thread(target=runner.close, args=(30.0,))
+        closing.start()
+        engine.let_go()
+        closing.join()
+    assert statuses(database, ids) == [JobStatus.SUCCEEDED, JobStatus.QUEUED]
+
+
+def test_a_job_that_runs_alone_has_nothing_beside_it(database: Engine) -> None:
+    engine = FakeEngine(held=True)
+    ids = job_ids(database, accept(database, new_jobs(4, act="ask")))
+    with running(database, engine=engine) as runner:
+        runner.run_shard(ids[:2], celery_task_id="task-1")
+        alone = threading.Thread(target=runner.run_alone, args=(ids[2:3],), kwargs={"celery_task_id": "t"})
+        alone.start()
+        wait_until(lambda: engine.num_waiting == 2, "the shard is in the engine")
+        assert statuses(database, ids) == ["running", "running", "queued", "queued"]
+        engine.let_go()
+        alone.join()
+        assert statuses(database, ids) == ["succeeded", "succeeded", "succeeded", "queued"]
+        run_to_the_end(runner, database, ids)
+
+
+def test_the_second_stage_of_a_batch_follows_the_last_commit_of_the_first(database: Engine) -> None:
+    batch_id = accept(database, 3, new_batch(kind="two_stage", stages=("draft", "polish")))
+    with running(database) as runner:
+        run_to_the_end(runner, database, job_ids(database, batch_id))
+        wait_until(lambda: len(job_ids(database, batch_id, stage=1)) == 3, "the second stage is planned")
+        run_to_the_end(runner, database, job_ids(database, batch_id, stage=1))
+    assert batch_status(database, batch_id).status is BatchStatus.FINISHED
+    polished = job_detail(database, job_ids(database, batch_id, stage=1)[0])
+    assert polished.result.metrics["text"] == "text 0, polished"
