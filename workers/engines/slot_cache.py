@@ -41,11 +41,12 @@ class SlotCache:
         self._layers: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._rows = self._positions = torch.empty(0)
 
-    def begin(self, first_slot: int, positions: torch.Tensor) -> torch.Tensor:
+    def begin(self, first_slot: int, positions: torch.Tensor, group: int) -> torch.Tensor:
         """Set the batch of the next forward pass and return its mask.
 
-        positions: (R, S) int64, where each column's key and value go; -1 marks padding.
-        The mask is (R, 1, S, K) bool, K the number of positions read; each query sees up to its own position.
+        positions: (R, S) int64, where each column's key and value go; -1 marks padding. The mask is to be
+        added to the scores, (R, 1, G * S, K) for G query heads a group and K positions read, (R, 1, 1, K)
+        if S is 1; each query sees up to its own position.
         """
         num_rows = positions.shape[0]
         longest = int(positions.max()) + 1
@@ -57,7 +58,10 @@ class SlotCache:
         self._num_read = num_read
         columns = torch.arange(num_read, device=positions.device)
         # A padding query sees position 0, not nothing: softmax over nothing is NaN.
-        return (columns <= positions.clamp(min=0)[:, :, None])[:, None]
+        hidden = columns > positions.clamp(min=0)[:, None, :, None]  # (R, 1, S, K)
+        if positions.shape[1] > 1:
+            hidden = hidden.repeat(1, 1, group, 1)
+        return torch.zeros_like(hidden, dtype=self._data.dtype).masked_fill_(hidden, float("-inf"))
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: object, **__: object
