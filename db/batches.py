@@ -201,8 +201,9 @@ def stage_results(closed: ClosedStage) -> Iterator[tuple[str, Mapping[str, objec
     )
     with closed.database.connect() as connection:
         streaming = connection.execution_options(stream_results=True, yield_per=STREAM_ROWS)
-        for row in streaming.execute(statement):
-            yield row.custom_id, row.metrics or {}
+        with streaming.execute(statement) as rows:
+            for row in rows:
+                yield row.custom_id, row.metrics or {}
 
 
 @dataclass(frozen=True, slots=True)

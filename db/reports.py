@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, RowMapping, Select, func, select
 
 from db.batches import STREAM_ROWS, BatchNotFoundError
+from db.dispatch import ALIVE_SECONDS
 from db.tables import ArtifactRow, AttemptRow, BatchRow, JobRow, StatementRow, WorkerRow
 from jobs.batch import BatchStatus, BatchStatusReport, JobCounts
 from jobs.errors import PermanentError
@@ -147,7 +148,11 @@ def _waiting_reason(connection: Connection, profile: str, counts: JobCounts) -> 
         return None
     workers = connection.execute(
         select(func.count(), func.count(WorkerRow.ready_at)).where(
-            WorkerRow.profile == profile, WorkerRow.stopped_at.is_(None)
+            WorkerRow.profile == profile,
+            WorkerRow.stopped_at.is_(None),
+            # One that loads its models gives no sign of life until it is ready.
+            WorkerRow.ready_at.is_(None)
+            | (WorkerRow.seen_at > func.now() - timedelta(seconds=ALIVE_SECONDS)),
         )
     ).one()
     if not workers[0]:
@@ -180,8 +185,9 @@ def stream_results(
         statement = statement.where(JobRow.status.in_(statuses))
     with database.connect() as connection:
         streaming = connection.execution_options(stream_results=True, yield_per=STREAM_ROWS)
-        for row in streaming.execute(statement).mappings():
-            yield _result(row)
+        with streaming.execute(statement) as rows:
+            for row in rows.mappings():
+                yield _result(row)
 
 
 def _results() -> Select[*tuple[Any, ...]]:
