@@ -1,0 +1,224 @@
+"""The whole path against the bare engine: the same prompts, the same slots, in one run.
+
+`python -m benchmarks.pipeline [--jobs 200]`: articles through `pressroom run` (Postgres, Valkey, S3, Celery,
+one worker), from the first claim to the last commit, against the same requests given straight to the engine
+in this process before and after. Prints the ratio and keeps it in benchmarks/results/pipeline.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import machine_facts, write_result
+from jobs.inference import Completion, Prompt, Sampling
+from jobs.intake import Accepted, read_lines
+from jobs.job import job_seed
+from jobs.kinds import load_kind
+from workers import residency
+from workers.engine import EngineOptions, Request
+from workers.process import JOBS_PER_SLOT
+from workers.residency import Resident
+from workers.settings import DEFAULT_MODEL, Settings
+
+SEED = 20_260_101
+TOPICS = (
+    "night trains", "sourdough bread", "public libraries", "tide pools", "typewriters", "city bees",
+    "lighthouses", "board games", "rain gardens", "street markets", "hand tools", "mountain huts",
+)  # fmt: skip
+TONES = ("plain", "warm", "dry", "curious")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One request of a job; the next one is made when it is answered."""
+
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling
+
+
+def write_briefs(path: Path, number: int) -> None:
+    """Seeded briefs of 20 to 80 words, a hundred tokens each on average."""
+    draw = random.Random(SEED)
+    with path.open("w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(["id", "title", "topic", "tone", "length"])
+        for index in range(number):
+            topic = draw.choice(TOPICS)
+            lines.writerow(
+                [f"b{index:05}", f"About {topic}, {index}", topic, draw.choice(TONES), draw.randint(20, 80)]
+            )
+
+
+class _Recorder:
+    """`jobs.kind.Context` and `Inference` straight over an engine; keeps every request."""
+
+    def __init__(self, resident: Resident, custom_id: str, settings: Mapping[str, object]) -> None:
+        self._resident = resident
+        self.custom_id = custom_id
+        self.settings = settings
+        self.seed = job_seed(0, custom_id)
+        self.inference = self
+        self.steps: list[Step] = []
+
+    def generate(self, prompt: Prompt, sampling: Sampling) -> Completion:
+        ids = self._resident.tokenizer.encode_chat(
+            tuple((message.role, message.content) for message in prompt.messages)
+        )
+        step = Step(ids, sampling)
+        self.steps.append(step)
+        request_id = f"{self.custom_id}/{len(self.steps)}"
+        return self._resident.engine.submit(
+            Request(request_id=request_id, prompt_ids=ids, sampling=sampling)
+        ).result()
+
+
+def record(resident: Resident, briefs: Path, places: int) -> list[list[Step]]:
+    """Every job's requests, found by running the kind over the engine."""
+    kind = load_kind("article")
+    settings = kind.settings_type().model_dump(mode="json")
+    lines = [line for line in read_lines(briefs, kind) if isinstance(line, Accepted)]
+
+    def run(line: Accepted[Any]) -> list[Step]:
+        recorder = _Recorder(resident, line.custom_id, settings)
+        kind.run(line.payload, recorder)
+        return recorder.steps
+
+    with ThreadPoolExecutor(places) as pool:
+        return list(pool.map(run, lines))
+
+
+def replay(resident: Resident, jobs: Sequence[Sequence[Step]], places: int) -> tuple[float, int]:
+    """Seconds and new tokens of the requests alone: nothing between an answer and the next request."""
+    waiting: Iterator[tuple[int, Sequence[Step]]] = iter(enumerate(jobs))
+    lock, done = threading.Lock(), threading.Semaphore(0)
+    new_tokens = [0]
+
+    def start_next_job() -> None:
+        with lock:
+            job = next(waiting, None)
+        if job is not None:
+            submit(*job, 0)
+
+    def submit(index: int, steps: Sequence[Step], number: int) -> None:
+        step = steps[number]
+        future = resident.engine.submit(
+            Request(request_id=f"{index}/{number}", prompt_ids=step.prompt_ids, sampling=step.sampling)
+        )
+        future.add_done_callback(lambda answered: answer(answered, index, steps, number))
+
+    def answer(answered: Future[Completion], index: int, steps: Sequence[Step], number: int) -> None:
+        with lock:
+            new_tokens[0] += answered.result().usage.new_tokens
+        if number + 1 < len(steps):
+            submit(index, steps, number + 1)
+        else:
+            start_next_job()
+            done.release()
+
+    begun_at = time.perf_counter()
+    for _ in range(places):
+        start_next_job()
+    for _ in jobs:
+        done.acquire()
+    return time.perf_counter() - begun_at, new_tokens[0]
+
+
+def run_pressroom(briefs: Path, folder: Path, models: Path) -> dict[str, object]:
+    """The summary that `pressroom run` prints, in a fresh home."""
+    completed = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pressroom",
+            "run",
+            "articles",
+            str(briefs),
+            "--out",
+            str(folder / "out"),
+            "--json",
+        ],
+        env={**os.environ, "PRESSROOM_HOME": str(folder / "home"), "PRESSROOM_MODELS_DIR": str(models)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    summary: dict[str, object] = json.loads(completed.stdout)
+    return summary
+
+
+def open_bare_engine(models: Path) -> Resident:
+    """The engine as a worker opens it."""
+    options = EngineOptions(num_threads=len(os.sched_getaffinity(0)))
+    return residency.load(models, [DEFAULT_MODEL], engine="transformers", options=options).get(DEFAULT_MODEL)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=200)
+    arguments = parser.parse_args()
+    models = Settings().models_folder
+    with tempfile.TemporaryDirectory(prefix="pressroom-bench-") as name:
+        folder = Path(name)
+        briefs = folder / "briefs.csv"
+        write_briefs(briefs, arguments.jobs)
+        resident = open_bare_engine(models)
+        places = int(resident.engine.info.num_slots * JOBS_PER_SLOT)
+        jobs = record(resident, briefs, places)
+        bare = [replay(resident, jobs, places)]
+        resident.engine.close()
+        summary = run_pressroom(briefs, folder, models)
+        resident = open_bare_engine(models)
+        bare.append(replay(resident, jobs, places))
+        num_slots = resident.engine.info.num_slots
+        resident.engine.close()
+    report(arguments.jobs, num_slots, jobs, bare, summary)
+
+
+def report(
+    num_jobs: int,
+    num_slots: int,
+    jobs: Sequence[Sequence[Step]],
+    bare: Sequence[tuple[float, int]],
+    summary: Mapping[str, object],
+) -> None:
+    """Print the figures and keep them."""
+    bare_rates = [tokens / seconds for seconds, tokens in bare]
+    bare_rate = sum(bare_rates) / len(bare_rates)
+    rate = float(str(summary["tokens_per_second"]))
+    result: dict[str, object] = {
+        "jobs": num_jobs,
+        "requests": sum(len(steps) for steps in jobs),
+        "num_slots": num_slots,
+        "bare_new_tokens": bare[0][1],
+        "bare_seconds": [round(seconds, 2) for seconds, _ in bare],
+        "bare_tokens_per_second": [round(one, 1) for one in bare_rates],
+        "pressroom": summary,
+        "ratio": round(rate / bare_rate, 3),
+        "machine": machine_facts(),
+    }
+    write_result("pipeline", result)
+    before, after = bare_rates
+    print(f"bare engine     {bare_rate:8.1f} tokens/s (before {before:.1f}, after {after:.1f})")
+    print(
+        f"pressroom run   {rate:8.1f} tokens/s, {summary['working_seconds']} s from first claim to last commit"
+    )
+    print(f"ratio           {rate / bare_rate:8.3f}")
+    print(f"start-up        {summary['startup_seconds']} s, not counted")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""`python -m pressroom`."""
+
+from pressroom.cli import main
+
+main()
