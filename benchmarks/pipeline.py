@@ -213,9 +213,7 @@ def report(
     write_result("pipeline", result)
     before, after = bare_rates
     print(f"bare engine     {bare_rate:8.1f} tokens/s (before {before:.1f}, after {after:.1f})")
-    print(
-        f"pressroom run   {rate:8.1f} tokens/s, {summary['working_seconds']} s from first claim to last commit"
-    )
+    print(f"pressroom run   {rate:8.1f} tokens/s, first claim to last commit {summary['working_seconds']} s")
     print(f"ratio           {rate / bare_rate:8.3f}")
     print(f"start-up        {summary['startup_seconds']} s, not counted")
 
