@@ -1,0 +1,155 @@
+"""Lines of a CSV or JSONL file -> validated payloads of any kind, each line accepted or refused on its own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic
+
+from pydantic import ValidationError
+
+from jobs.errors import InputError
+from jobs.guards import (
+    CONTROL_TOKENS,
+    INJECTION_SUSPECTED,
+    find_control_token,
+    find_secret,
+    invalid_unicode_at,
+    is_injection_suspected,
+)
+from jobs.intake_columns import ID_COLUMN, Columns
+from jobs.intake_file import read_physical_lines, refuse_file
+from jobs.intake_records import Record, read_records
+from jobs.kind import Kind, PayloadT
+from jobs.rejection import FileRejectedError, Rejected
+
+MAX_ID_CHARACTERS = 200
+"""An id becomes a file name at export; file systems allow 255 bytes."""
+
+__all__ = ["Accepted", "FileRejectedError", "Rejected", "read_lines"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted(Generic[PayloadT]):
+    """One line that can become a job."""
+
+    line: int
+    custom_id: str
+    """The line's id, or `line-N`; unique among the accepted lines of the file."""
+    payload: PayloadT
+    flags: tuple[str, ...] = ()
+    """`injection_suspected`: the line runs, its text quoted as data."""
+
+
+def read_lines(
+    path: Path,
+    kind: Kind[PayloadT],
+    *,
+    control_tokens: tuple[str, ...] = CONTROL_TOKENS,
+    check: Callable[[PayloadT], None] | None = None,
+) -> Iterator[Accepted[PayloadT] | Rejected]:
+    """Stream a CSV or JSONL file, gzip or not; blank lines are skipped, order is kept.
+
+    `check` may refuse a payload by raising InputError, for what only the caller knows (the model's context).
+    Memory: one record, and about 150 bytes an accepted line to name both lines of a duplicate id.
+    Raises FileRejectedError, at any moment of the iteration, for what makes the whole file unusable: then
+    lines that were already accepted must not run either.
+    """
+    columns = Columns.of(kind.payload_type)
+    lines_by_id: dict[bytes, int] = {}
+    num_records = 0
+    for record in read_records(path, read_physical_lines(path), columns):
+        num_records += 1
+        if isinstance(record, Rejected):
+            yield record
+            continue
+        try:
+            flags = _check_text(record, control_tokens)
+            custom_id = _custom_id(record)
+            payload = _validate(record, kind, columns)
+            if check is not None:
+                check(payload)
+            _claim_id(custom_id, record, lines_by_id)
+        except _LineRefusedError as refused:
+            yield refused.rejected
+        except InputError as error:
+            yield record.reject(error.code, str(error), "correct the line")
+        else:
+            yield Accepted(line=record.line, custom_id=custom_id, payload=payload, flags=flags)
+    if num_records == 0:
+        raise refuse_file(path, "file_empty", "holds no line to run", "write one line for each text")
+
+
+class _LineRefusedError(Exception):
+    def __init__(self, rejected: Rejected) -> None:
+        super().__init__(str(rejected))
+        self.rejected = rejected
+
+
+def _check_text(record: Record, control_tokens: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse bad Unicode, secrets and control tokens in any string of the record; return its flags."""
+    flags: tuple[str, ...] = ()
+    for column, text in record.strings():
+        if (at := invalid_unicode_at(text)) is not None:
+            raise _LineRefusedError(record.reject_unicode(text, at, column))
+        if (secret := find_secret(text)) is not None:
+            raise _LineRefusedError(record.reject_secret(secret, column))
+        if (token := find_control_token(text, control_tokens)) is not None:
+            reason, advice = f"holds the model's control token {token}", "remove it, or write it with spaces"
+            raise _LineRefusedError(record.reject("input_control_token", reason, advice, column, text))
+        if is_injection_suspected(text):
+            flags = (INJECTION_SUSPECTED,)
+    return flags
+
+
+def _custom_id(record: Record) -> str:
+    given = record.fields.get(ID_COLUMN)
+    if isinstance(given, int) and not isinstance(given, bool):
+        given = str(given)
+    if given is None:
+        return f"line-{record.line}"
+    if not isinstance(given, str) or len(given) > MAX_ID_CHARACTERS or not given.isprintable():
+        reason = f"is not a printable text of at most {MAX_ID_CHARACTERS} characters"
+        raise _LineRefusedError(record.reject("field_invalid", reason, "shorten the id", ID_COLUMN))
+    return given.strip() or f"line-{record.line}"
+
+
+def _claim_id(custom_id: str, record: Record, lines_by_id: dict[bytes, int]) -> None:
+    digest = hashlib.blake2b(custom_id.encode(), digest_size=16).digest()
+    first = lines_by_id.setdefault(digest, record.line)
+    if first != record.line:
+        reason = f"{custom_id!r} stands in line {first} and again in line {record.line}"
+        raise _LineRefusedError(
+            record.reject("duplicate_id", reason, "give each line an id of its own", ID_COLUMN)
+        )
+
+
+def _validate(record: Record, kind: Kind[PayloadT], columns: Columns) -> PayloadT:
+    fields = {name: value for name, value in record.fields.items() if name != ID_COLUMN and value is not None}
+    try:
+        return kind.payload_type.model_validate(fields)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+    first = problems[0]
+    column = str(first["loc"][0]) if first["loc"] else None
+    code, advice = _CODES.get(first["type"], "field_invalid"), columns.advice(column)
+    reason = str(first["msg"])
+    if code == "unknown_column":
+        reason, advice = "is not a column", columns.suggest(column or "")
+    if len(problems) > 1:
+        others = sorted({str(p["loc"][0]) for p in problems[1:] if p["loc"]} - {column})
+        reason += f" (also wrong: {', '.join(others)})" if others else ""
+    shown = record.fields.get(column) if column else None
+    raise _LineRefusedError(
+        record.reject(code, reason, advice, column, shown if isinstance(shown, str) else None)
+    )
+
+
+_CODES = {
+    "missing": "missing_column",
+    "missing_column": "missing_column",
+    "extra_forbidden": "unknown_column",
+}
+"""pydantic's error types that have a code of their own; all others are `field_invalid`."""

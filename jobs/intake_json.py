@@ -1,0 +1,136 @@
+"""JSON that every reader understands alike: one meaning for each key and number, bounded depth."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from jobs.errors import InputError
+
+MAX_DEPTH = 32
+"""Payloads are flat; parsers recurse, and one level is a stack frame in some of them."""
+
+MAX_INTEGER = 2**53 - 1
+"""Beyond it JSON readers disagree (RFC 8259, section 6), and canonical JSON (RFC 8785) refuses."""
+
+_TOKEN = re.compile(
+    r'(?P<string>"[^"\\]*+(?:\\.[^"\\]*+)*+")(?P<colon>\s*:)?|(?P<open>[\[{])|(?P<close>[\]}])'
+    r"|(?P<scalar>-?(?:NaN|Infinity)|-?\d[\d.eE+-]*)"
+)
+
+
+class JsonRefusedError(InputError):
+    """The text is not JSON, or not JSON with one meaning."""
+
+    code = "json_invalid"
+
+    def __init__(self, code: str, reason: str, character: int) -> None:
+        super().__init__(f"{reason} at character {character}", code=code)
+        self.reason = reason
+        self.character = character
+
+
+class _RefusedNumberError(ValueError):
+    """Raised inside json.loads, which knows no position; the position is found afterwards."""
+
+
+def parse(text: str) -> object:
+    """Parse one JSON value.
+
+    Raises JsonRefusedError: `json_invalid`, `json_too_deep`, `json_duplicate_key`, `json_number_invalid`.
+
+    >>> parse('{"a": [1, 2.5]}')
+    {'a': [1, 2.5]}
+    """
+    # The cheap count comes first: only a suspicious line is walked token by token.
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        _check_depth(text)
+    try:
+        return json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_constant=_refuse_number,
+            parse_float=_finite_float,
+            parse_int=_exact_int,
+        )
+    except json.JSONDecodeError as error:
+        raise JsonRefusedError("json_invalid", error.msg, error.pos + 1) from error
+    except _RefusedNumberError as error:
+        position = _position_of_number(text)
+        raise JsonRefusedError("json_number_invalid", str(error), position) from error
+    except KeyError as error:
+        name, position = _first_duplicate(text)
+        raise JsonRefusedError("json_duplicate_key", f"the key {name!r} stands twice", position) from error
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise KeyError("duplicate")
+    return fields
+
+
+def _refuse_number(literal: str) -> object:
+    raise _RefusedNumberError(f"{literal} is not JSON")
+
+
+def _finite_float(literal: str) -> float:
+    number = float(literal)
+    if number in (float("inf"), float("-inf")):
+        raise _RefusedNumberError("the number is too large for any reader")
+    return number
+
+
+def _exact_int(literal: str) -> int:
+    # The digits are counted first: int() of thousands of them is slow, and an error of its own.
+    if len(literal) > 17 or abs(int(literal)) > MAX_INTEGER:
+        raise _RefusedNumberError(
+            f"the integer of {len(literal.lstrip('-'))} digits is larger than 2**53 - 1"
+        )
+    return int(literal)
+
+
+def _check_depth(text: str) -> None:
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        if token["open"]:
+            depth += 1
+            if depth > MAX_DEPTH:
+                reason = f"nested deeper than {MAX_DEPTH} levels"
+                raise JsonRefusedError("json_too_deep", reason, token.start() + 1)
+        elif token["close"]:
+            depth -= 1
+
+
+def _position_of_number(text: str) -> int:
+    """Position, from 1, of the first number that was refused; the line was read up to there, so it is there."""
+    for token in _TOKEN.finditer(text):
+        literal = token["scalar"]
+        if literal is None:
+            continue
+        try:
+            if "N" in literal or "I" in literal:
+                _refuse_number(literal)
+            elif literal.lstrip("-").isdigit():
+                _exact_int(literal)
+            else:
+                _finite_float(literal)
+        except _RefusedNumberError:
+            return token.start() + 1
+    return 1
+
+
+def _first_duplicate(text: str) -> tuple[str, int]:
+    """Key and position, from 1, of the second of two equal keys of one object."""
+    seen: list[set[str]] = []
+    for token in _TOKEN.finditer(text):
+        if token["open"]:
+            seen.append(set())
+        elif token["close"]:
+            seen.pop()
+        elif token["colon"]:
+            name = str(json.loads(token["string"]))
+            if name in seen[-1]:
+                return name, token.start() + 1
+            seen[-1].add(name)
+    return "", 1

@@ -1,0 +1,41 @@
+"""How much a text repeats itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+MAX_REPETITION = 0.1
+"""Bound of seq_rep_n with n = 4 for an article to count as not repetitive."""
+
+
+def seq_rep_n(tokens: Sequence[str], n: int = 4) -> float:
+    """Share of n-grams that occurred before in the same text; 0 for a text shorter than n.
+
+    seq-rep-n of Welleck et al. 2020, "Neural Text Generation with Unlikelihood Training", section 6.1:
+    1 - |unique n-grams| / |n-grams|. Over words here, so that it does not depend on a tokenizer.
+
+    >>> seq_rep_n("a b c d e".split())
+    0.0
+    >>> seq_rep_n("a b a b a b".split(), n=2)
+    0.6
+    """
+    num_ngrams = len(tokens) - n + 1
+    if num_ngrams < 1:
+        return 0.0
+    unique = {tuple(tokens[start : start + n]) for start in range(num_ngrams)}
+    return 1.0 - len(unique) / num_ngrams
+
+
+def distinct_n(tokens: Sequence[str], n: int = 2) -> float:
+    """Number of distinct n-grams over the number of tokens; 0 for an empty text.
+
+    distinct-n of Li et al. 2016, "A Diversity-Promoting Objective Function for Neural Conversation Models",
+    section 5.1 ("scaled by the total number of generated tokens").
+
+    >>> distinct_n("a b a b".split())
+    0.5
+    """
+    if not tokens:
+        return 0.0
+    unique = {tuple(tokens[start : start + n]) for start in range(len(tokens) - n + 1)}
+    return len(unique) / len(tokens)

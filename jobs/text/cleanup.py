@@ -1,0 +1,215 @@
+"""Repair of what a model wrote: chat noise, markup, repeated sentences, a cut ending.
+
+Pure functions. Each says what it did, because a reader of the text is owed that figure.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import nh3
+
+from jobs.text.sentences import is_complete, split_sentences, words
+
+MAX_RESEMBLANCE = 0.7
+"""Sentences whose word sets share more than this (Jaccard; "resemblance" of Broder 1997, section 2) say the same.
+Read off the example articles: rewordings of a loop lie at 0.7 to 1, different sentences of one topic under 0.5."""
+
+MIN_WORDS_TO_COMPARE = 4
+"""Shorter sentences ("It works.") may stand twice; they are dropped only when they are equal."""
+
+_TAG = re.compile(r"<[A-Za-z!/?][^>]*>?")
+_LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
+_PLACEHOLDER = re.compile(
+    r"\[(?:your|insert|add|name|company|date|title|author|city|link)\b[^\]]*\]", re.IGNORECASE
+)
+_OPENING = re.compile(
+    r"^\s*(?:sure|certainly|of course|absolutely|okay|ok|great)\b[^.:!\n]{0,60}[.:!,]\s*"
+    r"|^\s*(?:here(?:'s| is| are)|below is|this is)\b[^.:\n]{0,160}"
+    r"\b(?:article|paragraphs?|text|version|draft|example|post|sentences?)\b[^.:\n]{0,120}:\s*",
+    re.IGNORECASE,
+)
+_CHATTER = re.compile(
+    r"^(?:i hope (?:this|that|you)|let me know|feel free to|please let me|i(?:'m| am) here to help"
+    r"|if you (?:have any|need any|would like)|is there anything|word count|note:|\(?\d+ words\)?|\d+[.)]$"
+    r"|i(?:'ve| have)? (?:made|added|changed|removed|also)\b|best regards|sincerely|the end\b|remember to cite)"
+    r"|\b(?:this|the|my) (?:(?:next|last|first|second|final|previous|following|above|revised) )?"
+    r"(?:paragraph|sentence|text|article|rewrite|phrase|prompt)s?\b"
+    r"|^mention(?:ing|s)?\b",
+    re.IGNORECASE,
+)
+"""Sentences that speak to the person who asked, or about the text, instead of to the reader."""
+
+_LABEL = re.compile(
+    r"^\s*\**(?:title|topic|introduction|intro|conclusion|body|article|paragraph \d+|summary|answer|a|q)\**\s*:\**\s*",
+    re.IGNORECASE,
+)
+_HEADING = re.compile(r"^\s*(?:#{1,6}\s+(?P<hash>.+?)\s*#*|\*\*(?P<bold>[^*]{3,80})\*\*:?)\s*$")
+_BULLET = re.compile(r"^\s*[*•–·-]\s+(?=\S)")
+_ITEM = re.compile(r"- |\d{1,2}\. ")
+_HEADING_EDGES = ' *:"“”'
+_NUMBERED = re.compile(r"^\s*(\d{1,2})[.)]\s+(?=\S)")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one answer of a model left, once repaired."""
+
+    blocks: tuple[str, ...] = ()
+    """Paragraphs, list items and `##` headings. May be empty."""
+    heading: str | None = None
+    """The heading that the text opened with, taken out of it."""
+    was_truncated: bool = False
+    """The ending was cut in a sentence, which was removed."""
+    is_html_sanitised: bool = False
+    """There was markup, and it was removed."""
+
+
+def clean(text: str) -> Piece:
+    """Repair one answer: every step in the order in which each finds what it needs.
+
+    >>> clean("Sure! Here is the article:\\n\\nBread needs time. It also nee").blocks
+    ('Bread needs time.',)
+    """
+    text, is_html_sanitised = strip_html(text)
+    blocks = _without_noise(_blocks(_LINK.sub(r"\1", text.replace("\r\n", "\n"))))
+    heading = None
+    if blocks and (match := _HEADING.match(blocks[0])):
+        heading = (match["hash"] or match["bold"]).strip(_HEADING_EDGES)
+        blocks = blocks[1:]
+    blocks, was_truncated = _mend_ending([_normal_block(block) for block in blocks])
+    while blocks and blocks[-1].startswith("#"):
+        blocks.pop()
+    return Piece(tuple(blocks), heading, was_truncated, is_html_sanitised)
+
+
+def without_repeats(blocks: Iterable[str]) -> tuple[list[str], int]:
+    """Drop every sentence that an earlier one already said; returns what is left and how many went.
+
+    >>> without_repeats(["It takes two days.", "It takes two days. It pays."])
+    (['It takes two days.', 'It pays.'], 1)
+    """
+    seen: list[frozenset[str]] = []
+    kept_blocks: list[str] = []
+    num_removed = 0
+    for block in blocks:
+        kept = []
+        for sentence in split_sentences(block):
+            key = frozenset(words(sentence))
+            if key and any(_is_repeat(key, earlier) for earlier in seen):
+                num_removed += 1
+            else:
+                seen.append(key)
+                kept.append(sentence)
+        if words(text := " ".join(kept)):
+            kept_blocks.append(text)
+    return kept_blocks, num_removed
+
+
+def as_markdown(blocks: Iterable[str]) -> str:
+    """Blocks as Markdown: a blank line between them, none between the items of a list.
+
+    >>> as_markdown(["Two things:", "- time", "- salt", "No more."])
+    'Two things:\\n\\n- time\\n- salt\\n\\nNo more.'
+    """
+    text = ""
+    previous_is_item = False
+    for block in blocks:
+        is_item = _ITEM.match(block) is not None
+        gap = "" if not text else "\n" if is_item and previous_is_item else "\n\n"
+        text += gap + block
+        previous_is_item = is_item
+    return text
+
+
+def strip_html(text: str) -> tuple[str, bool]:
+    """Remove all HTML, the content of scripts included; says whether there was any.
+
+    >>> strip_html('Fish <b>&amp; chips</b><script>alert(1)</script> cost < 9')
+    ('Fish & chips cost < 9', True)
+    """
+    if not _TAG.search(text):
+        return text, False
+    # nh3 writes HTML, so entities are undone; that may uncover tags that were escaped once: again, until none.
+    for _ in range(_MAX_HTML_ROUNDS):
+        text = html.unescape(nh3.clean(text, tags=set()))
+        if not _TAG.search(text):
+            return text, True
+    return text.replace("<", ""), True
+
+
+_MAX_HTML_ROUNDS = 3
+
+
+def _blocks(text: str) -> list[str]:
+    """Paragraphs, list items and headings, one string each."""
+    blocks: list[str] = []
+    for line in text.split("\n"):
+        stripped = line.strip()
+        if not stripped or set(stripped) <= set("-*_= "):
+            blocks.append("")
+        elif (
+            _HEADING.match(line)
+            or _BULLET.match(line)
+            or _NUMBERED.match(line)
+            or not blocks
+            or not blocks[-1]
+        ) or _HEADING.match(blocks[-1]):
+            blocks.append(stripped)
+        else:
+            blocks[-1] += " " + stripped
+    return [block for block in blocks if block]
+
+
+def _without_noise(blocks: list[str]) -> list[str]:
+    kept = []
+    for position, block in enumerate(blocks):
+        if position == 0:
+            block = _OPENING.sub("", _OPENING.sub("", block))
+        if match := _LABEL.match(block):
+            is_title = "title" in match.group().lower()
+            block = ("# " if is_title else "") + block[match.end() :].strip('*" ')
+        sentences = [
+            s for s in split_sentences(block) if not _CHATTER.search(s) and not _PLACEHOLDER.search(s)
+        ]
+        if sentences:
+            kept.append(" ".join(sentences))
+    return kept
+
+
+def _normal_block(block: str) -> str:
+    if match := _HEADING.match(block):
+        return "## " + (match["hash"] or match["bold"]).strip(_HEADING_EDGES)
+    block = _BULLET.sub("- ", block)
+    block = _NUMBERED.sub(r"\1. ", block)
+    block = re.sub(r"[ \t]{2,}", " ", block)
+    return _without_stray_quotes(block)
+
+
+def _without_stray_quotes(block: str) -> str:
+    """A quotation mark that is never closed, at either end of a paragraph, is noise of the model."""
+    if block.count('"') % 2 == 1:
+        block = block[1:] if block.startswith('"') else block.removesuffix('"')
+    return block.strip()
+
+
+def _mend_ending(blocks: list[str]) -> tuple[list[str], bool]:
+    """Drop the last sentence if it is cut; a text without any whole sentence is left as it is."""
+    if not blocks or blocks[-1].startswith("#") or is_complete(blocks[-1]):
+        return blocks, False
+    *head, last = blocks
+    sentences = split_sentences(last)
+    if len(sentences) > 1:
+        return [*head, " ".join(sentences[:-1])], True
+    if any(is_complete(block) for block in head):
+        return head, True
+    return blocks, True
+
+
+def _is_repeat(key: frozenset[str], earlier: frozenset[str]) -> bool:
+    if len(key) < MIN_WORDS_TO_COMPARE or len(earlier) < MIN_WORDS_TO_COMPARE:
+        return key == earlier
+    return len(key & earlier) > MAX_RESEMBLANCE * len(key | earlier)

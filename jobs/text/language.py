@@ -1,0 +1,74 @@
+"""Which language a text is in, and what a language tag is called.
+
+lingua 2.1 (n-gram models, offline). All its 75 languages in low-accuracy mode (trigrams only) load in 0.4 s and
+take 65 MB; the full models load in 5.6 s and take 900 MB, and differ only under about 120 characters.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from threading import Lock
+
+from lingua import Language, LanguageDetector, LanguageDetectorBuilder
+
+from jobs.errors import InputError
+
+_TAG = re.compile(
+    r"(?P<language>[a-z]{2,3})(?P<script>-[a-z]{4})?(?P<region>-(?:[a-z]{2}|\d{3}))?(?P<variants>(?:-[a-z0-9]{5,8})*)",
+    re.IGNORECASE,
+)
+"""RFC 5646, section 2.1, without extensions, private use and the languages of 4 to 8 letters that nobody registered."""
+
+_LOCK = Lock()
+
+
+class LanguageTagError(InputError):
+    """The text is not a language tag of BCP 47."""
+
+    code = "language_tag_invalid"
+
+
+def normal_tag(tag: str) -> str:
+    """The tag in the case that RFC 5646, section 2.1.1, recommends.
+
+    >>> normal_tag("pt-br"), normal_tag("ZH-hant-tw")
+    ('pt-BR', 'zh-Hant-TW')
+    """
+    match = _TAG.fullmatch(tag.strip().replace("_", "-"))
+    if match is None:
+        names = {language.name.lower(): language.iso_code_639_1.name.lower() for language in Language.all()}
+        hint = names.get(tag.strip().lower(), "en")
+        raise LanguageTagError(f"{tag[:40]!r} is not a language tag of BCP 47: write {hint!r}, for example")
+    script, region = match["script"] or "", match["region"] or ""
+    return f"{match['language'].lower()}{script.title()}{region.upper()}{match['variants'].lower()}"
+
+
+def language_name(tag: str) -> str:
+    """The English name of a tag's language; the tag itself if lingua does not know it.
+
+    >>> language_name("pt-BR"), language_name("tlh")
+    ('Portuguese', 'tlh')
+    """
+    primary = tag.partition("-")[0].upper()
+    for language in Language.all():
+        if primary in (language.iso_code_639_1.name, language.iso_code_639_3.name):
+            return language.name.title()
+    return tag
+
+
+def detect_language(text: str) -> str | None:
+    """The ISO 639-1 code of the most likely language; None for a text without words. Any thread may call it.
+
+    >>> detect_language("Le pain demande de la farine, de l'eau, du sel et surtout beaucoup de temps.")
+    'fr'
+    """
+    with _LOCK:  # the first caller loads the models, the others wait instead of loading them again
+        detector = _detector()
+    language = detector.detect_language_of(text)
+    return language.iso_code_639_1.name.lower() if language is not None else None
+
+
+@cache
+def _detector() -> LanguageDetector:
+    return LanguageDetectorBuilder.from_all_languages().with_low_accuracy_mode().build()
