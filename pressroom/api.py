@@ -25,7 +25,7 @@ from pressroom.embedded.services import ServiceUrls, find_running
 from pressroom.export import fetch_results
 from storage import open_store
 from workers.producer import Order, Submission, submit_file
-from workers.settings import DEFAULT_MODEL, Settings
+from workers.settings import DEFAULT_MODEL, Settings, read_settings
 
 Items = Path | str | Iterable[Mapping[str, object]]
 """A CSV or JSONL file, or the lines themselves: one mapping each, its keys the file's columns."""
@@ -78,14 +78,14 @@ def submit(
         deadline_seconds=deadline_seconds,
         strict=strict,
     )
-    configured = Settings()
+    configured = read_settings()
     with _database(_urls(configured)) as database, _as_file(items) as path:
         return submit_file(database, path, order, configured, on_rejected or _ignore)
 
 
 def status(batch_id: UUID) -> BatchStatusReport:
     """Counts by state, tokens, times and errors of a batch. Raises BatchNotFoundError."""
-    with _database(_urls(Settings())) as database:
+    with _database(_urls(read_settings())) as database:
         return batch_status(database, batch_id)
 
 
@@ -94,7 +94,7 @@ def results(batch_id: UUID) -> Iterator[Output]:
 
     Raises BatchNotFoundError, StoreError, or ArtifactAlteredError for an object that was changed.
     """
-    urls = _urls(Settings())
+    urls = _urls(read_settings())
     with _database(urls) as database:
         batch_status(database, batch_id)
         for exported in fetch_results(database, open_store(urls.s3_url), batch_id):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -30,7 +31,13 @@ from pressroom.summary import Summary
 from storage import open_store
 from workers.devices import parse_devices
 from workers.producer import Order, submit_file
-from workers.settings import DEFAULT_MODEL, Settings
+from workers.settings import (
+    DEFAULT_MODEL,
+    ENVIRONMENT_PREFIX,
+    Settings,
+    read_settings,
+    unknown_variables,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -260,8 +267,13 @@ def config(json: Json = False) -> None:
 
 
 def _settings() -> Settings:
-    settings = Settings()
+    settings = read_settings()
     set_up_logging(settings)
+    for name in unknown_variables():
+        near = get_close_matches(
+            name, [f"{ENVIRONMENT_PREFIX}{field.upper()}" for field in Settings.model_fields]
+        )
+        say(f"warning: {name} is no setting{f', did you mean {near[0]}?' if near else ''}")
     return settings
 
 

@@ -14,7 +14,7 @@ from workers.model_catalogue import parse_source
 from workers.model_install import add_model
 from workers.model_sources import ModelSourceError
 from workers.models import Manifest, ModelNameError, check_name, list_models, verify_model
-from workers.settings import DEFAULT_MODEL, Settings
+from workers.settings import DEFAULT_MODEL, read_settings
 
 app = typer.Typer(no_args_is_help=True, help="Install, list and verify models.")
 
@@ -61,7 +61,7 @@ def add(
         raise typer.BadParameter("--revision, --sha256 and --licence belong to a --from", param_hint="--from")
     with _reported():
         parsed = parse_source(source, revision=revision, sha256=sha256, licence=licence) if source else None
-        installed = add_model(name, Settings().models_folder, parsed, progress=_progress)
+        installed = add_model(name, read_settings().models_folder, parsed, progress=_progress)
     if json:
         result = AddResult(
             was_installed=installed.was_installed, folder=str(installed.folder), model=installed.manifest
@@ -76,7 +76,7 @@ def add(
 def list_(json: Json = False) -> None:
     """List the installed models."""
     with _reported():
-        models = list_models(Settings().models_folder)
+        models = list_models(read_settings().models_folder)
     _print(models, json=json)
 
 
@@ -88,8 +88,8 @@ def verify(
     json: Json = False,
 ) -> None:
     """Compare every byte of the models with their manifests."""
-    folder = Settings().models_folder
     with _reported():
+        folder = read_settings().models_folder
         chosen = names or [manifest.name for manifest in list_models(folder)]
         verified = []
         for name in chosen:

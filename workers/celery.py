@@ -11,7 +11,7 @@ from celery import Celery
 from celery.signals import setup_logging, worker_init, worker_ready, worker_shutdown, worker_shutting_down
 
 import workers.process as process
-from workers.settings import Settings
+from workers.settings import read_settings
 
 RUN_SHARD = "pressroom.run_shard"
 RUN_ALONE = "pressroom.run_alone"
@@ -38,7 +38,7 @@ def make_app(redis_url: Callable[[], str]) -> Celery:
     return made
 
 
-app = make_app(lambda: Settings().require_redis_url())
+app = make_app(lambda: read_settings().require_redis_url())
 
 
 @setup_logging.connect

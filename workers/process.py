@@ -31,7 +31,7 @@ from workers.parent import drain_when_parent_dies
 from workers.publisher import Publisher
 from workers.residency import Residency
 from workers.runner import Runner
-from workers.settings import Settings
+from workers.settings import Settings, read_settings
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def runner() -> Runner:
 def set_up_logging() -> None:
     """Log lines on stderr, which the supervisor sends to the worker's log file."""
     logging.basicConfig(
-        level=Settings().log_level,
+        level=read_settings().log_level,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
@@ -91,7 +91,7 @@ def start() -> None:
     global _process
     drain_when_parent_dies()
     try:
-        _process = _start(Settings())
+        _process = _start(read_settings())
     except PressroomError as error:
         logger.critical("The worker cannot start: %s (%s)", error, error.code)
         os._exit(EXIT_NOT_STARTED)  # Celery would log an exception of a signal and go on without models

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from jobs.errors import ConfigurationError
+
+ENVIRONMENT_PREFIX = "PRESSROOM_"
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 """The offline default: small enough for two cores, Apache-2.0, out of a PyPI wheel."""
@@ -32,7 +34,7 @@ class Profile(BaseModel):
 class Settings(BaseSettings):
     """All of Pressroom's settings; `pressroom config` prints each with its value and source."""
 
-    model_config = SettingsConfigDict(env_prefix="PRESSROOM_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, extra="forbid", frozen=True)
 
     home: Path = Field(default_factory=default_home)
     """Data of the embedded services, logs and locks."""
@@ -122,6 +124,25 @@ class Settings(BaseSettings):
     def models_folder(self) -> Path:
         """Where installed models are."""
         return self.models_dir or self.home / "models"
+
+
+def read_settings() -> Settings:
+    """The settings of this process's environment. Raises ConfigurationError that names the variables."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{ENVIRONMENT_PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors()
+        )
+        raise ConfigurationError(f"{faults}: correct or unset it", code="setting_invalid") from error
+    except SettingsError as error:  # a value that should be JSON
+        raise ConfigurationError(f"{error}: give JSON, or unset it", code="setting_invalid") from error
+
+
+def unknown_variables() -> list[str]:
+    """Variables of the environment that look like settings and are none: spelling mistakes, usually."""
+    known = {f"{ENVIRONMENT_PREFIX}{name}".upper() for name in Settings.model_fields}
+    return sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX) and name not in known)
 
 
 def _required(url: SecretStr | None, variable: str) -> str:
