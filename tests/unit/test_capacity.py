@@ -1,0 +1,138 @@
+"""The gate that claims wait at: never more inside than places, one alone when asked, nobody once closed."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from workers.capacity import Capacity
+
+SECONDS = 10.0
+"""Until a wait that ought to end is a hang."""
+
+
+@pytest.fixture
+def pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(8)
+
+
+def held_back(future: Future[int] | Future[bool]) -> bool:
+    """True if the call has had every chance to end and has not."""
+    threading.Event().wait(0.05)
+    return not future.done()
+
+
+def test_as_many_are_taken_as_are_free() -> None:
+    capacity = Capacity(4)
+    assert (capacity.take(3), capacity.take(3)) == (3, 1)
+    assert capacity.num_taken == 4
+    capacity.give_back(2)
+    assert capacity.num_taken == 2
+
+
+def test_take_waits_for_a_place(pool: ThreadPoolExecutor) -> None:
+    capacity = Capacity(1)
+    capacity.take(1)
+    waiting = pool.submit(capacity.take, 1)
+    assert held_back(waiting)
+    capacity.give_back(1)
+    assert waiting.result(SECONDS) == 1
+
+
+def test_closing_lets_the_waiting_go_with_nothing(pool: ThreadPoolExecutor) -> None:
+    capacity = Capacity(1)
+    capacity.take(1)
+    waiting = [pool.submit(capacity.take, 1) for _ in range(3)]
+    capacity.close()
+    assert [future.result(SECONDS) for future in waiting] == [0, 0, 0]
+    assert capacity.take(1) == 0
+    assert capacity.num_taken == 1  # what is inside stays until it is given back
+    capacity.give_back(1)
+    assert capacity.wait_until_free(SECONDS)
+
+
+def test_waiting_until_free_gives_up_after_its_time() -> None:
+    capacity = Capacity(2)
+    capacity.take(1)
+    assert not capacity.wait_until_free(0.01)
+
+
+def test_alone_waits_for_the_others_and_keeps_newcomers_out(pool: ThreadPoolExecutor) -> None:
+    capacity = Capacity(3)
+    capacity.take(2)
+    inside, leave = threading.Event(), threading.Event()
+
+    def alone() -> bool:
+        with capacity.alone() as admitted:
+            inside.set()
+            leave.wait(SECONDS)
+            capacity.give_back(int(admitted))
+        return admitted
+
+    exclusive = pool.submit(alone)
+    assert held_back(exclusive)
+    assert not inside.is_set()
+    newcomer = pool.submit(capacity.take, 1)
+    assert held_back(newcomer)  # else it would never be free
+    capacity.give_back(2)
+    assert inside.wait(SECONDS)
+    assert capacity.num_taken == 1
+    assert held_back(newcomer)
+    leave.set()
+    assert exclusive.result(SECONDS)
+    assert newcomer.result(SECONDS) == 1
+
+
+def test_two_who_want_to_be_alone_go_one_after_the_other(pool: ThreadPoolExecutor) -> None:
+    capacity = Capacity(3)
+    most = 0
+
+    def alone() -> None:
+        nonlocal most
+        with capacity.alone() as admitted:
+            most = max(most, capacity.num_taken)
+            capacity.give_back(int(admitted))
+
+    for future in [pool.submit(alone) for _ in range(20)]:
+        future.result(SECONDS)
+    assert most == 1
+    assert capacity.num_taken == 0
+
+
+def test_closing_refuses_whoever_waits_to_be_alone(pool: ThreadPoolExecutor) -> None:
+    capacity = Capacity(2)
+    capacity.take(1)
+
+    def alone() -> bool:
+        with capacity.alone() as admitted:
+            return admitted
+
+    waiting = pool.submit(alone)
+    assert held_back(waiting)
+    capacity.close()
+    assert not waiting.result(SECONDS)
+    assert capacity.num_taken == 1
+
+
+def test_many_threads_never_hold_more_than_the_places(pool: ThreadPoolExecutor) -> None:
+    capacity = Capacity(3)
+    lock = threading.Lock()
+    inside, most = 0, 0
+
+    def work() -> None:
+        nonlocal inside, most
+        for _ in range(50):
+            taken = capacity.take(2)
+            with lock:
+                inside += taken
+                most = max(most, inside)
+            with lock:
+                inside -= taken
+            capacity.give_back(taken)
+
+    for future in [pool.submit(work) for _ in range(8)]:
+        future.result(SECONDS)
+    assert 0 < most <= 3
+    assert capacity.num_taken == 0
