@@ -1,0 +1,159 @@
+"""The statement: canonical JSON, exact numbers, the same bytes for the same facts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from uuid import UUID
+
+import pytest
+import rfc8785
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.inference import FinishReason, Sampling, Usage
+from jobs.job import job_seed
+from jobs.kind import Template
+from jobs.provenance import (
+    PREDICATE_TYPE,
+    STATEMENT_TYPE,
+    CodeFacts,
+    EngineFacts,
+    Generation,
+    JobFacts,
+    ModelFacts,
+    Provenance,
+    Subject,
+    payload_digest,
+    timestamp,
+    token_digest,
+)
+
+INSTANT = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+def generation(*, seed: int = 7, temperature: float = 0.7, stop: tuple[str, ...] = ()) -> Generation:
+    return Generation(
+        prompt_sha256=token_digest([1, 2]),
+        output_sha256=token_digest([3]),
+        sampling=Sampling(max_new_tokens=9, temperature=temperature, top_p=0.95, seed=seed, stop=stop),
+        usage=Usage(10, 4, 5),
+        finish_reason=FinishReason.LENGTH,
+        num_near_ties=1,
+    )
+
+
+def provenance(
+    *, custom_id: str = "line-1", generations: tuple[Generation, ...] = (generation(),)
+) -> Provenance:
+    return Provenance(
+        subjects=(Subject("article.md", "a" * 64),),
+        job=JobFacts(
+            id=UUID(int=1),
+            batch_id=UUID(int=2),
+            custom_id=custom_id,
+            kind="article",
+            kind_version="1",
+            attempt=2,
+            celery_task_id="task",
+            worker_id="worker",
+            worker_device="cuda:1",
+            queued_at=INSTANT,
+            started_at=INSTANT,
+            finished_at=INSTANT,
+        ),
+        input_sha256=payload_digest({"title": "t"}),
+        template=Template("article", "1", "b" * 64),
+        model=ModelFacts(
+            name="m",
+            source="s",
+            revision="r",
+            weights_sha256="c" * 64,
+            tokenizer_sha256="d" * 64,
+            chat_template_sha256="e" * 64,
+        ),
+        engine=EngineFacts(
+            name="transformers",
+            versions=(("torch", "2"), ("transformers", "5")),
+            dtype="float32",
+            device="cpu",
+            attention="sdpa",
+            num_slots=8,
+        ),
+        generations=generations,
+        code=CodeFacts("0.1.0", "f" * 40),
+    )
+
+
+def leaves(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return [leaf for item in value.values() for leaf in leaves(item)]
+    if isinstance(value, list):
+        return [leaf for item in value for leaf in leaves(item)]
+    return [value]
+
+
+@given(custom_id=texts, stop=texts, temperature=st.floats(0, 2), seed=st.integers(0, 2**53 - 1))
+def test_the_bytes_are_the_canonical_form_of_what_they_parse_to(
+    custom_id: str, stop: str, temperature: float, seed: int
+) -> None:
+    one = generation(seed=seed, temperature=temperature, stop=(stop,))
+    body = provenance(custom_id=custom_id, generations=(one,)).canonical_bytes()
+    parsed = json.loads(body)
+    assert rfc8785.dumps(parsed) == body
+    assert parsed["predicate"]["job"]["customId"] == custom_id
+    sampling = parsed["predicate"]["generations"][0]["sampling"]
+    assert (sampling["stop"], sampling["seed"]) == ([stop], seed)
+    assert float(sampling["temperature"]) == temperature
+
+
+def test_numbers_are_exact_in_every_reader() -> None:
+    for leaf in leaves(json.loads(provenance().canonical_bytes())):
+        assert not isinstance(leaf, float)
+        if isinstance(leaf, int):
+            assert abs(leaf) < 2**53
+
+
+@given(st.integers(), texts)
+def test_seeds_of_jobs_are_exact_in_json(seed: int, custom_id: str) -> None:
+    assert 0 <= job_seed(seed, custom_id) < 2**53
+
+
+def test_the_same_facts_make_the_same_bytes_and_others_do_not() -> None:
+    assert provenance().canonical_bytes() == provenance().canonical_bytes()
+    assert provenance().canonical_bytes() != provenance(custom_id="line-2").canonical_bytes()
+
+
+def test_it_is_an_in_toto_statement() -> None:
+    parsed = json.loads(provenance().canonical_bytes())
+    assert list(parsed) == ["_type", "predicate", "predicateType", "subject"]
+    assert (parsed["_type"], parsed["predicateType"]) == (STATEMENT_TYPE, PREDICATE_TYPE)
+    assert parsed["subject"] == [{"name": "article.md", "digest": {"sha256": "a" * 64}}]
+
+
+def test_usage_is_the_sum_of_all_calls() -> None:
+    parsed = json.loads(provenance(generations=(generation(), generation())).canonical_bytes())
+    assert parsed["predicate"]["usage"] == {"prompt_tokens": 20, "cached_tokens": 8, "new_tokens": 10}
+
+
+def test_a_job_without_a_model_says_so() -> None:
+    bare = replace(provenance(generations=()), model=None, engine=None)
+    predicate = json.loads(bare.canonical_bytes())["predicate"]
+    assert (predicate["model"], predicate["engine"], predicate["generations"]) == (None, None, [])
+
+
+def test_a_number_that_json_readers_round_is_refused() -> None:
+    with pytest.raises(rfc8785.IntegerDomainError):
+        provenance(generations=(generation(seed=2**60),)).canonical_bytes()
+
+
+@given(st.dictionaries(texts, texts | st.integers(-(2**53) + 1, 2**53 - 1) | st.none() | st.booleans()))
+def test_a_payloads_digest_does_not_depend_on_the_order_of_its_keys(payload: dict[str, object]) -> None:
+    assert payload_digest(payload) == payload_digest(dict(reversed(payload.items())))
+
+
+def test_times_are_utc_whatever_the_zone_they_were_taken_in() -> None:
+    elsewhere = INSTANT.astimezone(timezone(timedelta(hours=5, minutes=30)))
+    assert timestamp(elsewhere) == timestamp(INSTANT) == "2026-01-02T03:04:05.000678Z"
