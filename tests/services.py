@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -35,6 +35,12 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceUrls]:
         _execute(running.urls.db_url, sql.SQL("ALTER SYSTEM SET fsync = off"))
         _execute(running.urls.db_url, sql.SQL("SELECT pg_reload_conf()"))
         yield running.urls
+
+
+@pytest.fixture(scope="session")
+def services_admin(services: ServiceUrls) -> Callable[[str], None]:
+    """Executes SQL as the owner of the session's Postgres, outside the test's own database."""
+    return lambda statement: _execute(services.db_url, sql.SQL(statement))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,153 @@
+"""Group commit outlives Postgres's outages and every odd outcome."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import Engine, text
+
+from db import leases
+from db.outcomes import Outcome, Success
+from db.session import open_database
+from jobs.job import ClaimedJob
+from tests.factories import accept, claim_batch, job_ids, job_row, statuses, success, wait_until
+from workers.committer import Committer
+
+SECONDS = 30.0
+"""Until a commit that ought to happen is a hang."""
+
+
+class Committed:
+    """The groups that a committer is done with."""
+
+    def __init__(self) -> None:
+        self.groups: queue.SimpleQueue[list[Outcome]] = queue.SimpleQueue()
+
+    def __call__(self, outcomes: Sequence[Outcome]) -> None:
+        self.groups.put(list(outcomes))
+
+    def next_jobs(self) -> list[object]:
+        return [outcome.job.id for outcome in self.groups.get(timeout=SECONDS)]
+
+
+@pytest.fixture
+def committed() -> Committed:
+    return Committed()
+
+
+@pytest.fixture
+def new_committer(database: Engine, committed: Committed) -> Iterator[Callable[[float], Committer]]:
+    """Makes a committer with this interval; they are closed after the test."""
+    made: list[Committer] = []
+
+    def make(interval_seconds: float) -> Committer:
+        made.append(Committer(database, interval_seconds=interval_seconds, on_committed=committed))
+        return made[-1]
+
+    yield make
+    for committer in made:
+        committer.close(SECONDS)
+
+
+def claimed(database: Engine, number: int) -> list[ClaimedJob]:
+    return claim_batch(database, accept(database, number))
+
+
+def test_what_finishes_within_the_interval_is_one_group(
+    database: Engine, committed: Committed, new_committer: Callable[[float], Committer]
+) -> None:
+    jobs = claimed(database, 10)
+    committer = new_committer(0.5)
+    for job in jobs:
+        committer.add(success(job))
+    assert committed.next_jobs() == [job.id for job in jobs]
+    assert set(statuses(database, [job.id for job in jobs])) == {"succeeded"}
+
+
+def test_closing_commits_what_is_left(database: Engine, new_committer: Callable[[float], Committer]) -> None:
+    jobs = claimed(database, 3)
+    committer = new_committer(1000.0)
+    for job in jobs:
+        committer.add(success(job))
+    committer.close(SECONDS)
+    assert set(statuses(database, [job.id for job in jobs])) == {"succeeded"}
+
+
+def test_a_group_that_its_fence_refuses_is_done_with_too(
+    database: Engine, committed: Committed, new_committer: Callable[[float], Committer]
+) -> None:
+    (job,) = claimed(database, 1)
+    leases.release(database, {job.id: job.attempt})
+    new_committer(0.0).add(success(job))
+    assert committed.next_jobs() == [job.id]
+    assert statuses(database, [job.id]) == ["queued"]
+
+
+@pytest.mark.parametrize("metrics", [{"set": {1}}, {"nul": "\0"}, {"half": "\ud800"}, {"nan": float("nan")}])
+def test_an_outcome_that_cannot_be_stored_fails_its_job_and_no_other(
+    database: Engine,
+    committed: Committed,
+    new_committer: Callable[[float], Committer],
+    metrics: dict[str, object],
+) -> None:
+    first, odd, last = claimed(database, 3)
+    committer = new_committer(0.3)
+    for outcome in (success(first), replace(success(odd), metrics=metrics), success(last)):
+        committer.add(outcome)
+    ids = [first.id, odd.id, last.id]
+    wait_until(lambda: "running" not in statuses(database, ids), "each is committed")
+    assert statuses(database, ids) == ["succeeded", "failed", "succeeded"]
+    assert job_row(database, odd.id).error_code == "result_unstorable"
+    (more,) = claimed(database, 1)
+    committer.add(success(more))  # the thread lives
+    wait_until(lambda: statuses(database, [more.id]) == ["succeeded"], "the next one is committed")
+
+
+def test_two_artifacts_of_one_name_fail_the_job_that_made_them(
+    database: Engine, new_committer: Callable[[float], Committer]
+) -> None:
+    (job,) = claimed(database, 1)
+    once: Success = success(job)
+    new_committer(0.0).add(replace(once, artifacts=once.artifacts * 2))
+    wait_until(lambda: statuses(database, [job.id]) == ["failed"], "it failed")
+
+
+def test_terminated_connections_cost_no_result(
+    database: Engine, new_committer: Callable[[float], Committer]
+) -> None:
+    jobs = claimed(database, 200)
+    committer = new_committer(0.0)
+    other = open_database(database.url.render_as_string(hide_password=False), application_name="axe")
+    try:
+        for number, job in enumerate(jobs):
+            committer.add(success(job))
+            if number % 20 == 0:
+                with other.begin() as connection:
+                    connection.execute(
+                        text(
+                            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                            "WHERE datname = current_database() AND application_name = 'pressroom'"
+                        )
+                    )
+    finally:
+        other.dispose()
+    committer.close(SECONDS)
+    ids = [job.id for job in jobs]
+    wait_until(lambda: set(statuses(database, ids)) == {"succeeded"}, "every result is committed")
+
+
+def test_a_database_that_lets_nobody_in_is_waited_for(
+    database: Engine, services_admin: Callable[[str], None], new_committer: Callable[[float], Committer]
+) -> None:
+    (job,) = claimed(database, 1)
+    name = database.url.database
+    services_admin(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+    services_admin(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+    committer = new_committer(0.0)
+    committer.add(success(job))
+    services_admin(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+    committer.close(SECONDS)
+    assert statuses(database, job_ids(database, job.batch_id)) == ["succeeded"]
