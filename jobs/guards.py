@@ -1,4 +1,4 @@
-"""What is looked for in every text that comes in: control tokens, secrets, instructions to the model, bad Unicode.
+"""What is looked for in every text that comes in: control tokens, secrets, orders to the model, bad Unicode.
 
 Pure functions over strings. Control tokens and secrets refuse a line; suspected injections only flag it.
 """

@@ -1,4 +1,4 @@
-"""Lines of a CSV or JSONL file -> validated payloads of any kind, each line accepted or refused on its own."""
+"""Lines of a CSV or JSONL file -> validated payloads of any kind, each accepted or refused on its own."""
 
 from __future__ import annotations
 

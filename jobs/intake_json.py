@@ -103,7 +103,7 @@ def _check_depth(text: str) -> None:
 
 
 def _position_of_number(text: str) -> int:
-    """Position, from 1, of the first number that was refused; the line was read up to there, so it is there."""
+    """Position, from 1, of the first number that is refused; the parser came that far."""
     for token in _TOKEN.finditer(text):
         literal = token["scalar"]
         if literal is None:

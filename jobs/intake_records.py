@@ -1,4 +1,4 @@
-"""The records of a file, whatever its format: a line number and named fields, or the reason for their absence."""
+"""The records of a file, whatever its format: a line number and named fields, or why there are none."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Record:
 
 
 def read_records(path: Path, lines: Iterator[Line], columns: Columns) -> Iterator[Record | Rejected]:
-    """Stream the records of CSV or JSONL: by the file's name, else JSONL if its first text begins with a brace.
+    """Stream the records of CSV or JSONL: by the file's name, else by its first character.
 
     Raises FileRejectedError for a CSV header that cannot be used.
     """

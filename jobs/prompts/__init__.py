@@ -40,7 +40,7 @@ class _PromptEnvironment(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset({"*", "**", "%"})
 
-    def call_binop(self, context: Context, operator: str, left: object, right: object) -> object:
+    def call_binop(self, context: Context, operator: str, left: object, right: object) -> object:  # noqa: ARG002
         if operator != "**" and isinstance(left, int) and isinstance(right, int):
             return left * right if operator == "*" else left % right
         raise SecurityError(f"the operator {operator} is not allowed on these values in a prompt template")
@@ -70,7 +70,7 @@ class PromptTemplate:
         return cls(Template(name, version, digest), template.blocks, template)
 
     def render(self, block: str, variables: Mapping[str, object]) -> str:
-        """The text of one block, white space at its ends removed. Raises TemplateError, TemplateUnsafeError."""
+        """The text of one block, stripped. Raises TemplateError, TemplateUnsafeError."""
         name = self.identity.name
         if block not in self._blocks:
             raise TemplateError(f"template {name} has no block {block!r}: add {{% block {block} %}}")
@@ -100,7 +100,7 @@ def load_template(name: str, version: str) -> PromptTemplate:
 
 
 def as_data(text: str) -> str:
-    """A value of a brief in one line; in quotation marks, which nothing in it can end, if it seems to give orders.
+    """A value of a brief in one line; in quotation marks, which it cannot end, if it seems to give orders.
 
     Small models write about a phrase that is quoted ("The term ..."), so an ordinary value stands bare.
 

@@ -15,8 +15,8 @@ import nh3
 from jobs.text.sentences import is_complete, split_sentences, words
 
 MAX_RESEMBLANCE = 0.7
-"""Sentences whose word sets share more than this (Jaccard; "resemblance" of Broder 1997, section 2) say the same.
-Read off the example articles: rewordings of a loop lie at 0.7 to 1, different sentences of one topic under 0.5."""
+"""Sentences whose word sets share more than this (Jaccard; "resemblance" of Broder 1997, section 2) say the
+same. Read off the example articles: rewordings of a loop lie at 0.7 to 1, different sentences under 0.5."""
 
 MIN_WORDS_TO_COMPARE = 4
 """Shorter sentences ("It works.") may stand twice; they are dropped only when they are equal."""
@@ -35,16 +35,18 @@ _OPENING = re.compile(
 _CHATTER = re.compile(
     r"^(?:i hope (?:this|that|you)|let me know|feel free to|please let me|i(?:'m| am) here to help"
     r"|if you (?:have any|need any|would like)|is there anything|word count|note:|\(?\d+ words\)?|\d+[.)]$"
-    r"|i(?:'ve| have)? (?:made|added|changed|removed|also)\b|best regards|sincerely|the end\b|remember to cite)"
+    r"|i(?:'ve| have)? (?:made|added|changed|removed|also)\b|best regards|sincerely|the end\b"
+    r"|remember to cite|mention(?:ing|s)?\b)"
     r"|\b(?:this|the|my) (?:(?:next|last|first|second|final|previous|following|above|revised) )?"
     r"(?:paragraph|sentence|text|article|rewrite|phrase|prompt)s?\b"
-    r"|^mention(?:ing|s)?\b",
+    r"|\bin one paragraph\b",
     re.IGNORECASE,
 )
 """Sentences that speak to the person who asked, or about the text, instead of to the reader."""
 
 _LABEL = re.compile(
-    r"^\s*\**(?:title|topic|introduction|intro|conclusion|body|article|paragraph \d+|summary|answer|a|q)\**\s*:\**\s*",
+    r"^\s*\**(?:title|topic|introduction|intro|conclusion|body|article|paragraph \d+|summary|answer|a|q)"
+    r"\**\s*:\**\s*",
     re.IGNORECASE,
 )
 _HEADING = re.compile(r"^\s*(?:#{1,6}\s+(?P<hash>.+?)\s*#*|\*\*(?P<bold>[^*]{3,80})\*\*:?)\s*$")
@@ -62,8 +64,10 @@ class Piece:
     """Paragraphs, list items and `##` headings. May be empty."""
     heading: str | None = None
     """The heading that the text opened with, taken out of it."""
-    was_truncated: bool = False
-    """The ending was cut in a sentence, which was removed."""
+    cut_sentence: str | None = None
+    """The last sentence, taken out because it does not end."""
+    num_noise: int = 0
+    """Sentences taken out because they spoke about the text, or to whom asked for it."""
     is_html_sanitised: bool = False
     """There was markup, and it was removed."""
 
@@ -75,15 +79,15 @@ def clean(text: str) -> Piece:
     ('Bread needs time.',)
     """
     text, is_html_sanitised = strip_html(text)
-    blocks = _without_noise(_blocks(_LINK.sub(r"\1", text.replace("\r\n", "\n"))))
+    blocks, num_noise = _without_noise(_blocks(_LINK.sub(r"\1", text.replace("\r\n", "\n"))))
     heading = None
     if blocks and (match := _HEADING.match(blocks[0])):
         heading = (match["hash"] or match["bold"]).strip(_HEADING_EDGES)
         blocks = blocks[1:]
-    blocks, was_truncated = _mend_ending([_normal_block(block) for block in blocks])
+    blocks, cut_sentence = _mend_ending([_normal_block(block) for block in blocks])
     while blocks and blocks[-1].startswith("#"):
         blocks.pop()
-    return Piece(tuple(blocks), heading, was_truncated, is_html_sanitised)
+    return Piece(tuple(blocks), heading, cut_sentence, num_noise, is_html_sanitised)
 
 
 def without_repeats(blocks: Iterable[str]) -> tuple[list[str], int]:
@@ -133,7 +137,7 @@ def strip_html(text: str) -> tuple[str, bool]:
     """
     if not _TAG.search(text):
         return text, False
-    # nh3 writes HTML, so entities are undone; that may uncover tags that were escaped once: again, until none.
+    # nh3 writes HTML, so entities are undone; that may uncover tags that were escaped: again, until none.
     for _ in range(_MAX_HTML_ROUNDS):
         text = html.unescape(nh3.clean(text, tags=set()))
         if not _TAG.search(text):
@@ -164,20 +168,21 @@ def _blocks(text: str) -> list[str]:
     return [block for block in blocks if block]
 
 
-def _without_noise(blocks: list[str]) -> list[str]:
+def _without_noise(blocks: list[str]) -> tuple[list[str], int]:
     kept = []
+    num_noise = 0
     for position, block in enumerate(blocks):
         if position == 0:
             block = _OPENING.sub("", _OPENING.sub("", block))
         if match := _LABEL.match(block):
             is_title = "title" in match.group().lower()
             block = ("# " if is_title else "") + block[match.end() :].strip('*" ')
-        sentences = [
-            s for s in split_sentences(block) if not _CHATTER.search(s) and not _PLACEHOLDER.search(s)
-        ]
-        if sentences:
-            kept.append(" ".join(sentences))
-    return kept
+        sentences = split_sentences(block)
+        wanted = [s for s in sentences if not _CHATTER.search(s) and not _PLACEHOLDER.search(s)]
+        num_noise += len(sentences) - len(wanted)
+        if wanted:
+            kept.append(" ".join(wanted))
+    return kept, num_noise
 
 
 def _normal_block(block: str) -> str:
@@ -196,17 +201,13 @@ def _without_stray_quotes(block: str) -> str:
     return block.strip()
 
 
-def _mend_ending(blocks: list[str]) -> tuple[list[str], bool]:
-    """Drop the last sentence if it is cut; a text without any whole sentence is left as it is."""
+def _mend_ending(blocks: list[str]) -> tuple[list[str], str | None]:
+    """Take out the last sentence if it is cut, even if that leaves nothing."""
     if not blocks or blocks[-1].startswith("#") or is_complete(blocks[-1]):
-        return blocks, False
+        return blocks, None
     *head, last = blocks
-    sentences = split_sentences(last)
-    if len(sentences) > 1:
-        return [*head, " ".join(sentences[:-1])], True
-    if any(is_complete(block) for block in head):
-        return head, True
-    return blocks, True
+    *whole, cut = split_sentences(last)
+    return ([*head, " ".join(whole)] if whole else head), cut
 
 
 def _is_repeat(key: frozenset[str], earlier: frozenset[str]) -> bool:

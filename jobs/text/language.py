@@ -1,7 +1,7 @@
 """Which language a text is in, and what a language tag is called.
 
-lingua 2.1 (n-gram models, offline). All its 75 languages in low-accuracy mode (trigrams only) load in 0.4 s and
-take 65 MB; the full models load in 5.6 s and take 900 MB, and differ only under about 120 characters.
+lingua 2.1 (n-gram models, offline). All its 75 languages in low-accuracy mode (trigrams only) load in 0.4 s
+and take 65 MB; the full models load in 5.6 s and take 900 MB, and differ only under about 120 characters.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _TAG = re.compile(
     r"(?P<language>[a-z]{2,3})(?P<script>-[a-z]{4})?(?P<region>-(?:[a-z]{2}|\d{3}))?(?P<variants>(?:-[a-z0-9]{5,8})*)",
     re.IGNORECASE,
 )
-"""RFC 5646, section 2.1, without extensions, private use and the languages of 4 to 8 letters that nobody registered."""
+"""RFC 5646, section 2.1, without extensions, private use and the reserved languages of 4 to 8 letters."""
 
 _LOCK = Lock()
 
