@@ -86,6 +86,7 @@ class ScriptedExecutor:
         gate: Callable[[], None] | None = None,
     ) -> None:
         self._tokenizer = tokenizer
+        self._end_of_text_ids = tokenizer.end_of_text_ids
         self._script = script
         self._gate = gate
         self._max_prefill_tokens = options.max_prefill_tokens or _DEFAULT_PREFILL_TOKENS
@@ -155,7 +156,7 @@ class ScriptedExecutor:
         sampling = generation.request.sampling
         seed = sampling.seed if sampling.temperature > 0 else 0
         digest = zlib.crc32(array("q", prompt_ids).tobytes() + repr(seed).encode())
-        ends = self._tokenizer.end_of_text_ids
+        ends = self._end_of_text_ids
         if position >= _MIN_LENGTH + digest % (_MAX_LENGTH - _MIN_LENGTH) and not sampling.ignore_end_of_text:
             return NextToken(min(ends))
         words = [token_id for token_id in prompt_ids if token_id not in ends] or [prompt_ids[0]]

@@ -1,11 +1,12 @@
 """Keys and values of all slots, preallocated; a step writes its tokens in place and reads views.
 
-Shapes: L layers, N slots, H key-value heads, T positions, D head size; a batch has R neighbouring slots of S
-query columns each. DynamicCache would copy the whole cache at every step instead (half of the step's time).
+Shapes: N slots, H key-value heads, T positions, D head size; a batch has R neighbouring slots of S query
+columns each. DynamicCache would copy the whole cache at every step instead (half of the step's time).
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import mmap
 
@@ -15,12 +16,14 @@ from workers.scheduler import PrefixSave, SlotMove
 
 _READ_STEP = 32
 """Attention reads a multiple of this many positions: few distinct shapes, at most 31 masked columns."""
+_GROW_STEP = 256
+"""On a CPU the cache grows by so many positions when a longer row comes: most contexts are never filled."""
 
 
 class SlotCache:
     """The cache that a transformers model is given as past_key_values. The engine's thread uses it.
 
-    Position T - 1 is scratch: padding columns write there, and no query reads it.
+    The last position is scratch: padding columns write there, and no query reads it.
     """
 
     def __init__(
@@ -34,40 +37,46 @@ class SlotCache:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        shape = (2, num_layers, num_slots, num_heads, max_context_tokens + 1, head_size)
-        self._data = _zeros(shape, dtype, device)  # (2, L, N, H, T, D): keys, values
-        self._scratch = max_context_tokens
-        self._prefixes: dict[int, torch.Tensor] = {}
-        self._layers: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._max_positions = max_context_tokens + 1
+        self._dtype, self._device = dtype, device
+        # A CPU's cache grows, for a GPU's everything is claimed now: it must not meet a full device later.
+        first = _GROW_STEP if device.type == "cpu" else self._max_positions
+        self._num_positions = min(first, self._max_positions)
+        shape = (2, num_slots, num_heads, self._num_positions, head_size)  # keys, values
+        self._layers = [_zeros(shape, dtype, device) for _ in range(num_layers)]
+        self._prefixes: dict[int, list[torch.Tensor]] = {}
+        self._views: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._rows = self._positions = torch.empty(0)
+        self._num_read = 0
 
     def begin(self, first_slot: int, positions: torch.Tensor, group: int) -> torch.Tensor:
         """Set the batch of the next forward pass and return its mask.
 
         positions: (R, S) int64, where each column's key and value go; -1 marks padding. The mask is to be
         added to the scores, (R, 1, G * S, K) for G query heads a group and K positions read, (R, 1, 1, K)
-        if S is 1; each query sees up to its own position.
+        if S is 1; each query sees up to its own position. Raises MemoryError if the cache cannot grow.
         """
-        num_rows = positions.shape[0]
+        num_rows, num_columns = positions.shape
         longest = int(positions.max()) + 1
-        num_read = min(-(-longest // _READ_STEP) * _READ_STEP, self._scratch)
-        self._rows = torch.arange(num_rows, device=positions.device)[:, None]
-        self._positions = torch.where(positions < 0, self._scratch, positions)
-        view = self._data[:, :, first_slot : first_slot + num_rows]
-        self._layers = list(zip(view[0].unbind(0), view[1].unbind(0), strict=True))
-        self._num_read = num_read
-        columns = torch.arange(num_read, device=positions.device)
+        self._grow(longest + 1)
+        scratch = self._num_positions - 1
+        self._num_read = min(-(-longest // _READ_STEP) * _READ_STEP, scratch)
+        self._rows = torch.arange(num_rows, device=self._device)[:, None]
+        self._positions = torch.where(positions < 0, scratch, positions)
+        batch = slice(first_slot, first_slot + num_rows)
+        self._views = [(layer[0, batch], layer[1, batch]) for layer in self._layers]
+        columns = torch.arange(self._num_read, device=self._device)
         # A padding query sees position 0, not nothing: softmax over nothing is NaN.
         hidden = columns > positions.clamp(min=0)[:, None, :, None]  # (R, 1, S, K)
-        if positions.shape[1] > 1:
+        if num_columns > 1:
             hidden = hidden.repeat(1, 1, group, 1)
-        return torch.zeros_like(hidden, dtype=self._data.dtype).masked_fill_(hidden, float("-inf"))
+        return torch.zeros_like(hidden, dtype=self._dtype).masked_fill_(hidden, float("-inf"))
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: object, **__: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write (R, H, S, D) keys and values in place; returns (R, H, K, D) views of what attention reads."""
-        keys, values = self._layers[layer_idx]
+        keys, values = self._views[layer_idx]
         keys[self._rows, :, self._positions] = key_states.transpose(1, 2)
         values[self._rows, :, self._positions] = value_states.transpose(1, 2)
         return keys[:, :, : self._num_read], values[:, :, : self._num_read]
@@ -78,21 +87,25 @@ class SlotCache:
 
     def move(self, move: SlotMove) -> None:
         """Copy the beginning of a slot to another."""
-        self._data[:, :, move.target, :, : move.num_tokens] = self._data[
-            :, :, move.source, :, : move.num_tokens
-        ]
+        for layer in self._layers:
+            layer[:, move.target, :, : move.num_tokens] = layer[:, move.source, :, : move.num_tokens]
 
     def clear(self, slot: int) -> None:
         """Zero a slot: a masked NaN is still NaN times zero for the next row that reads past its own end."""
-        self._data[:, :, slot].zero_()
+        for layer in self._layers:
+            layer[:, slot].zero_()
 
     def save_prefix(self, save: PrefixSave) -> None:
         """Keep a copy of a slot's beginning."""
-        self._prefixes[save.key] = self._data[:, :, save.slot, :, : save.num_tokens].clone()
+        self._prefixes[save.key] = [
+            layer[:, save.slot, :, : save.num_tokens].clone() for layer in self._layers
+        ]
 
     def load_prefix(self, key: int, slot: int, num_tokens: int) -> None:
-        """Copy the first num_tokens of a kept prefix into a slot."""
-        self._data[:, :, slot, :, :num_tokens] = self._prefixes[key][:, :, :, :num_tokens]
+        """Copy the first num_tokens of a kept prefix into a slot. Raises MemoryError if it cannot grow."""
+        self._grow(num_tokens + 1)
+        for layer, prefix in zip(self._layers, self._prefixes[key], strict=True):
+            layer[:, slot, :, :num_tokens] = prefix[:, :, :num_tokens]
 
     def drop_prefix(self, key: int) -> None:
         """Release a kept prefix."""
@@ -101,6 +114,18 @@ class SlotCache:
     def drop_prefixes(self) -> None:
         """Release all kept prefixes."""
         self._prefixes.clear()
+
+    def _grow(self, num_positions: int) -> None:
+        """Make room for so many positions, scratch included, one layer after the other."""
+        if num_positions <= self._num_positions:
+            return
+        wanted = min(-(-num_positions // _GROW_STEP) * _GROW_STEP, self._max_positions)
+        for index, layer in enumerate(self._layers):
+            if layer.shape[3] < wanted:
+                grown = _zeros((*layer.shape[:3], wanted, layer.shape[4]), self._dtype, self._device)
+                grown[:, :, :, : layer.shape[3]] = layer
+                self._layers[index] = grown
+        self._num_positions = wanted
 
 
 def slot_bytes(
@@ -111,13 +136,16 @@ def slot_bytes(
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Zeros; on a CPU in pages that the kernel gives when they are first written.
+    """Zeros; on a CPU in huge pages where the kernel has them.
 
-    Most requests are far shorter than the context: memory then follows what is used. torch.zeros would write
-    every page.
+    Decoding streams the whole cache once a step: with pages of 4 KiB attention took four times longer.
     """
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
-    num_bytes = math.prod(shape) * dtype.itemsize
-    pages = mmap.mmap(-1, num_bytes)
+    try:
+        pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+    except OSError as error:
+        raise MemoryError(f"no memory for a key-value cache of shape {shape}") from error
+    with contextlib.suppress(OSError, AttributeError):
+        pages.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(pages, dtype=dtype).view(shape)
