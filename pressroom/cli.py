@@ -13,7 +13,7 @@ from db import batches, migrate, reports
 from db.session import open_database
 from jobs.batch import BatchStatusReport
 from pressroom import models_cli
-from pressroom.articles import export_articles
+from pressroom.articles import INDEX, export_articles
 from pressroom.config import print_configuration
 from pressroom.console import (
     EXIT_FAILURE,
@@ -24,9 +24,10 @@ from pressroom.console import (
     set_up_logging,
 )
 from pressroom.embedded.services import embedded_services
+from pressroom.quality import Quality
 from pressroom.run import REJECTED, RunRequest, rejected_lines, run_batch
 from pressroom.serve import run_dispatcher, run_services, run_workers
-from pressroom.show import print_job, print_status
+from pressroom.show import print_job, print_quality, print_status
 from pressroom.summary import Summary
 from storage import open_store
 from workers.devices import parse_devices
@@ -122,7 +123,7 @@ def run_articles(
             devices=tuple(parse_devices(device)),
         )
         result = run_batch(request, _settings(), export_articles)
-    _print_summary(result.summary, out, json=json)
+    _print_summary(result.summary, result.exported, out, json=json)
     if result.interrupted:
         say(f"Go on with: pressroom run articles --batch {result.summary.batch_id} --out {out}")
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -200,13 +201,9 @@ def results(batch: BatchArgument, out: Out = Path("out"), json: Json = False) ->
     """Write a batch's results so far into a folder."""
     with errors_reported(), embedded_services(_settings(), say) as urls:
         database = open_database(urls.db_url)
-        report = reports.batch_status(database, batch)
-        export_articles(database, open_store(urls.s3_url), report, out)
-    if json:
-        print_json({**_report_json(report), "out": str(out)})
-    else:
-        print_status(report)
-        typer.echo(f"results: {out}")
+        summary = Summary(report=reports.batch_status(database, batch), elapsed_seconds=0, startup_seconds=0)
+        quality = export_articles(database, open_store(urls.s3_url), summary, out)
+    _print_summary(summary, quality, out, json=json)
 
 
 @app.command()
@@ -299,12 +296,13 @@ def _report_json(report: BatchStatusReport) -> dict[str, object]:
     return Summary(report=report, elapsed_seconds=0, startup_seconds=0).as_json()
 
 
-def _print_summary(summary: Summary, out: Path, *, json: bool) -> None:
+def _print_summary(summary: Summary, quality: Quality, out: Path, *, json: bool) -> None:
     if json:
-        print_json({**summary.as_json(), "out": str(out)})
+        print_json({**summary.as_json(), "quality": quality.as_json(), "out": str(out)})
     else:
         print_status(summary.report)
-        typer.echo(f"results: {out / 'index.html'}")
+        print_quality(quality)
+        typer.echo(f"results: {out / INDEX}")
 
 
 def main() -> None:

@@ -26,6 +26,12 @@ FETCH_THREADS = 8
 MAX_NAME_CHARACTERS = 80
 """Of a file name made from an id, its digest included."""
 
+DIGEST_DIGITS = 16
+"""Of the digest in such a name: 64 bits, so that a million ids of other scripts get a million names."""
+
+_LIKE_A_DIGEST = re.compile(rf"(?:^|-)[0-9a-f]{{{DIGEST_DIGITS}}}$")
+"""An id that looks like a name with a digest gets one too, or it could be the name of another id."""
+
 RESULTS = "results.jsonl"
 FAILED = "failed.jsonl"
 
@@ -77,12 +83,12 @@ def file_stem(custom_id: str) -> str:
     >>> file_stem("spring-sale")
     'spring-sale'
     >>> file_stem("../x")
-    'x-84e92be9'
+    'x-d6b96a97d147daaa'
     """
-    safe = re.sub(r"[^A-Za-z0-9_-]+", "-", custom_id).strip("-_")[: MAX_NAME_CHARACTERS - 9]
-    if safe == custom_id:
+    safe = re.sub(r"[^A-Za-z0-9_-]+", "-", custom_id).strip("-_")[: MAX_NAME_CHARACTERS - DIGEST_DIGITS - 1]
+    if safe == custom_id and not _LIKE_A_DIGEST.search(safe):
         return safe
-    return f"{safe}-{hashlib.sha256(custom_id.encode()).hexdigest()[:8]}".lstrip("-")
+    return f"{safe}-{hashlib.sha256(custom_id.encode()).hexdigest()[:DIGEST_DIGITS]}".lstrip("-")
 
 
 def export_batch(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Engine
@@ -15,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from db.batches import retry_unfinished
 from db.reports import batch_status
-from jobs.batch import BatchStatus, BatchStatusReport
+from jobs.batch import BatchStatus
 from jobs.rejection import Rejected
 from pressroom.console import Interruption, say
 from pressroom.one_machine import OneMachine
@@ -24,7 +25,7 @@ from pressroom.summary import Summary
 from storage import open_store
 from storage.store import Store
 from workers.devices import Device
-from workers.models import model_folder, read_manifest
+from workers.models.manifest import model_folder, read_manifest
 from workers.producer import Order, submit_file
 from workers.settings import Settings
 
@@ -36,6 +37,9 @@ REJECTED = "rejected.jsonl"
 
 MAX_REJECTED_SHOWN = 10
 """On the terminal; all are in the file."""
+
+ExportedT = TypeVar("ExportedT")
+"""What a kind's export says of what it wrote."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,16 +55,17 @@ class RunRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class RunResult:
+class RunResult(Generic[ExportedT]):
     """How it ended."""
 
     summary: Summary
+    exported: ExportedT
     interrupted: bool
 
 
 def run_batch(
-    request: RunRequest, settings: Settings, export: Callable[[Engine, Store, BatchStatusReport, Path], None]
-) -> RunResult:
+    request: RunRequest, settings: Settings, export: Callable[[Engine, Store, Summary, Path], ExportedT]
+) -> RunResult[ExportedT]:
     """Run one batch to its end or to Ctrl-C; `export` writes what there is into the output folder."""
     begun_at = time.monotonic()
     profile = settings.profile_of(request.order.model)
@@ -82,8 +87,8 @@ def run_batch(
             elapsed_seconds=time.monotonic() - begun_at,
             startup_seconds=first_claim_at - begun_at,
         )
-        export(machine.database, open_store(machine.urls.s3_url), summary.report, request.out)
-    return RunResult(summary, interrupted=bool(interruption.count))
+        exported = export(machine.database, open_store(machine.urls.s3_url), summary, request.out)
+    return RunResult(summary, exported, interrupted=bool(interruption.count))
 
 
 def _batch(request: RunRequest, machine: OneMachine, settings: Settings) -> UUID:

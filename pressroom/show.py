@@ -11,7 +11,10 @@ import typer
 
 from db.reports import Attempt, JobDetail
 from jobs.batch import BatchStatusReport
+from jobs.metrics.length import LENGTH_TOLERANCE
+from jobs.metrics.repetition import MAX_REPETITION
 from pressroom.console import print_json
+from pressroom.quality import Quality
 from pressroom.summary import Summary
 
 SHORT_DIGEST = 16
@@ -35,6 +38,17 @@ def print_status(report: BatchStatusReport) -> None:
         _line("error", f"{code}: {number} jobs")
     if report.waiting_reason:
         _line("waits", report.waiting_reason)
+
+
+def print_quality(quality: Quality) -> None:
+    """Two lines on stdout: articles of the asked length, and articles under the bound of repetition."""
+    of = quality.num_articles
+    _line("length", f"{quality.num_within_length} of {of} within {LENGTH_TOLERANCE:.0%} of the asked words")
+    _line(
+        "repetition",
+        f"{quality.num_within_repetition} of {of} repeat at most {MAX_REPETITION:.0%} of their "
+        "four-word sequences",
+    )
 
 
 def print_job(detail: JobDetail, *, json: bool) -> None:
