@@ -10,10 +10,10 @@ import typer
 from pydantic import BaseModel, ConfigDict
 
 from jobs.errors import PressroomError
-from workers.model_catalogue import parse_source
-from workers.model_install import add_model
-from workers.model_sources import ModelSourceError
-from workers.models import Manifest, ModelNameError, check_name, list_models, verify_model
+from workers.models.catalogue import parse_source
+from workers.models.install import add_model
+from workers.models.manifest import Manifest, ModelNameError, check_name, list_models, verify_model
+from workers.models.sources import ModelSourceError
 from workers.settings import DEFAULT_MODEL, read_settings
 
 app = typer.Typer(no_args_is_help=True, help="Install, list and verify models.")

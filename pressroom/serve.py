@@ -14,7 +14,7 @@ from pressroom.console import Interruption, say
 from pressroom.embedded.services import Services, ServiceUrls, find_running
 from workers.devices import Device
 from workers.dispatcher import Dispatcher
-from workers.models import model_folder, read_manifest
+from workers.models.manifest import model_folder, read_manifest
 from workers.settings import Settings
 from workers.supervisor import Supervisor
 

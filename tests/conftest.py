@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.model_install import Installed, add_model
+from workers.models.install import Installed, add_model
 from workers.settings import DEFAULT_MODEL, Settings
 
 pytest_plugins = ("tests.services",)

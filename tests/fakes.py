@@ -12,7 +12,7 @@ from jobs.provenance import token_digest
 from storage.memory import MemoryStore
 from storage.store import StoreError
 from workers.engine import EngineInfo, EngineProgress, Request
-from workers.models import Manifest
+from workers.models.manifest import Manifest
 from workers.residency import Residency, Resident
 
 MODEL = "fake"

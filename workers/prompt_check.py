@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from jobs.errors import PromptTooLongError
 from jobs.kind import Kind
-from workers.models import ModelNotInstalledError, model_folder, read_manifest
+from workers.models.manifest import ModelNotInstalledError, model_folder, read_manifest
 from workers.settings import Settings
 from workers.tokenizer import load_tokenizer
 

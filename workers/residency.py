@@ -13,7 +13,7 @@ from typing import Protocol, cast
 from jobs.errors import ConfigurationError, PermanentError
 from jobs.provenance import EngineFacts, ModelFacts
 from workers.engine import Engine, EngineOptions, Tokenizer
-from workers.models import Manifest, model_folder, verify_model
+from workers.models.manifest import Manifest, model_folder, verify_model
 from workers.tokenizer import load_tokenizer
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from jobs.errors import ConfigurationError, InputError
-from workers.model_files import MalformedFileError, read_json_object
+from workers.models.files import MalformedFileError, read_json_object
 
 ROLES = frozenset({"system", "user", "assistant"})
 

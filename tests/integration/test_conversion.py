@@ -10,9 +10,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.tiny_model import CHAT_TEMPLATE
-from workers.model_install import ConversionError, add_model
-from workers.model_sources import FolderSource
-from workers.models import verify_model
+from workers.models.install import ConversionError, add_model
+from workers.models.manifest import verify_model
+from workers.models.sources import FolderSource
 from workers.tokenizer import load_tokenizer
 
 NUM_LAYERS, WIDTH, NUM_HEADS, FEED_FORWARD = 2, 64, 2, 128

@@ -13,16 +13,16 @@ import pytest
 
 from tests.integration.hub_server import serve_hub
 from tests.tiny_model import gguf_bytes, write_tiny_model
-from workers.model_files import MalformedFileError, ModelFormatError
-from workers.model_install import Installed, add_model
-from workers.model_sources import (
+from workers.models.files import MalformedFileError, ModelFormatError
+from workers.models.install import Installed, add_model
+from workers.models.manifest import list_models, model_folder, verify_model
+from workers.models.sources import (
     DownloadDigestError,
     DownloadError,
     FolderSource,
     HubSource,
     PackageSource,
 )
-from workers.models import list_models, model_folder, verify_model
 
 REPOSITORY, REVISION = "organisation/tiny", "0123456789abcdef0123456789abcdef01234567"
 
@@ -139,8 +139,8 @@ def test_hub_that_does_not_know_the_model_is_told(repository: Path, tmp_path: Pa
 SLOW_INSTALL = """
 import sys
 from pathlib import Path
-from workers.model_install import add_model
-from workers.model_sources import FolderSource
+from workers.models.install import add_model
+from workers.models.sources import FolderSource
 
 class Slow(FolderSource):
     def fetch(self, target, progress):

