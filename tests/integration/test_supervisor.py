@@ -1,0 +1,126 @@
+"""One worker process for each device: pinned, restarted, drained, and never left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from sqlalchemy import Engine
+
+from pressroom.embedded.services import ServiceUrls
+from tests.factories import wait_until
+from tests.workers import START_SECONDS, supervised, wait_until_ready, worker_rows
+from workers.supervisor import Supervisor, WorkerStartError
+
+PARENT = """
+import json, sys, time
+from pathlib import Path
+from pressroom.embedded.services import ServiceUrls
+from tests.workers import supervised
+
+with supervised(Path(sys.argv[1]), ServiceUrls(**json.loads(sys.stdin.readline()))) as supervisor:
+    print(json.dumps(supervisor.pids), flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def urls(services: ServiceUrls, database_url: str, redis_url: str) -> ServiceUrls:
+    return ServiceUrls(db_url=database_url, redis_url=redis_url, s3_url=services.s3_url)
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    return psutil.Process(pid).environ()
+
+
+def check_until_restarted(supervisor: Supervisor, index: int, old_pid: int) -> list[str]:
+    """What the supervisor says on the way."""
+    said: list[str] = []
+
+    def restarted() -> bool:
+        said.extend(supervisor.check())
+        return supervisor.pids[index] != old_pid
+
+    wait_until(restarted, "the worker was started again")
+    return said
+
+
+def test_each_gpu_gets_a_worker_that_sees_it_alone_and_a_dead_one_comes_back(
+    database: Engine, urls: ServiceUrls, tmp_path: Path
+) -> None:
+    with supervised(tmp_path, urls, devices=("cuda:0", "cuda:1")) as supervisor:
+        wait_until_ready(database, supervisor)
+        visible = [environment_of(pid)["CUDA_VISIBLE_DEVICES"] for pid in supervisor.pids]
+        assert visible == ["0", "1"]
+        assert {row.device for row in worker_rows(database)} == {"cuda:0", "cuda:1"}
+        assert supervisor.check() == []
+
+        (first_id, second_id), (first_pid, second_pid) = supervisor.worker_ids, supervisor.pids
+        os.kill(second_pid, signal.SIGKILL)
+        said = check_until_restarted(supervisor, 1, second_pid)
+        assert len(said) == 1
+        assert "cuda:1" in said[0]
+        assert "SIGKILL" in said[0]
+        wait_until_ready(database, supervisor)
+        assert (supervisor.pids[0], supervisor.worker_ids[0]) == (first_pid, first_id)
+        assert supervisor.worker_ids[1] != second_id
+        assert environment_of(supervisor.pids[1])["CUDA_VISIBLE_DEVICES"] == "1"
+    stopped = {row.id for row in worker_rows(database) if row.stopped_at}
+    assert stopped == {row.id for row in worker_rows(database)} - {second_id}
+
+
+def test_a_worker_that_cannot_start_says_why_and_is_not_started_again(
+    database: Engine, urls: ServiceUrls, tmp_path: Path
+) -> None:
+    with supervised(tmp_path, urls, profile="no-such-profile") as supervisor:
+        with pytest.raises(WorkerStartError, match="no worker profile is named 'no-such-profile'") as error:
+            wait_until(lambda: bool(supervisor.check()), "the worker ended", seconds=START_SECONDS)
+        assert error.value.code == "worker_cannot_start"
+
+
+def test_a_worker_that_meets_no_database_ends_and_is_started_again(
+    database: Engine, urls: ServiceUrls, tmp_path: Path
+) -> None:
+    nowhere = {"PRESSROOM_DB_URL": "postgresql://nobody:nothing@127.0.0.1:1/none"}
+    with supervised(tmp_path, urls, environment=nowhere) as supervisor:
+        deaths: list[str] = []
+
+        def died() -> bool:
+            deaths.extend(supervisor.check())
+            return bool(deaths)
+
+        wait_until(died, "the worker ended", seconds=START_SECONDS)
+        assert "exit code 1" in deaths[0]
+        check_until_restarted(supervisor, 0, supervisor.pids[0])
+
+
+def test_workers_drain_and_end_when_their_supervisor_is_killed(
+    database: Engine, urls: ServiceUrls, tmp_path: Path
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        given = {"db_url": urls.db_url, "redis_url": urls.redis_url, "s3_url": urls.s3_url}
+        parent.stdin.write(json.dumps(given) + "\n")
+        parent.stdin.flush()
+        (pid,) = json.loads(parent.stdout.readline())
+        worker = psutil.Process(pid)
+        wait_until(
+            lambda: any(row.ready_at for row in worker_rows(database)), "it is ready", seconds=START_SECONDS
+        )
+        parent.kill()
+    wait_until(
+        lambda: all(row.stopped_at for row in worker_rows(database)), "it drained", seconds=START_SECONDS
+    )
+    wait_until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, "the worker ended")

@@ -1,0 +1,59 @@
+"""Real worker processes for tests: Celery under the supervisor, on a profile that needs no model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from db.tables import WorkerRow
+from pressroom.embedded.services import ServiceUrls
+from tests.conftest import PLUGINS
+from tests.factories import wait_until
+from workers.devices import Device
+from workers.settings import Settings
+from workers.supervisor import Supervisor
+
+PROFILE = "cpu"
+START_SECONDS = 60.0
+"""A worker imports Celery and connects: two seconds, unless the machine is busy."""
+
+
+@contextmanager
+def supervised(
+    home: Path,
+    urls: ServiceUrls,
+    *,
+    devices: Sequence[str] = ("cpu",),
+    profile: str = PROFILE,
+    environment: dict[str, str] | None = None,
+) -> Iterator[Supervisor]:
+    """Workers on these devices, drained afterwards."""
+    supervisor = Supervisor(
+        Settings(home=home, drain_seconds=10.0),
+        [Device(name) for name in devices],
+        profile=profile,
+        environment={**urls.environment(), "PYTHONPATH": str(PLUGINS), **(environment or {})},
+    )
+    try:
+        yield supervisor
+    finally:
+        supervisor.stop()
+
+
+def wait_until_ready(database: Engine, supervisor: Supervisor) -> None:
+    """Until every worker of the supervisor consumes messages."""
+    wait_until(
+        lambda: set(supervisor.worker_ids) <= {row.id for row in worker_rows(database) if row.ready_at},
+        "every worker is ready",
+        seconds=START_SECONDS,
+    )
+
+
+def worker_rows(database: Engine) -> list[WorkerRow]:
+    """Every worker that has ever registered."""
+    with Session(database) as session:
+        return list(session.scalars(select(WorkerRow)))
