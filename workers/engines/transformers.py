@@ -173,7 +173,8 @@ class TransformersExecutor:
     ) -> list[NextToken]:
         """One forward pass over (R, S) tokens of neighbouring slots, and the next token of each row."""
         try:
-            with torch.inference_mode():
+            # Not inference_mode: a cache that grows in it could not be written outside of it.
+            with torch.no_grad():
                 where = torch.tensor(positions, device=self._device)
                 mask = self._cache.begin(first_slot, where, self._group)
                 logits = self._model(
