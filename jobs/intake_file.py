@@ -18,7 +18,7 @@ MAX_LINE_BYTES = 4 * 2**20
 MAX_GZIP_RATIO = 200
 """Written text shrinks 3 to 20 times, repetitive JSON 50; deflate cannot pass 1,032 and bombs come close."""
 
-MIN_BYTES_FOR_RATIO = 16 * 2**20
+MIN_BYTES_FOR_RATIO = 4 * 2**20
 """Below this a high ratio is harmless, and small test files of equal lines may have one."""
 
 _GZIP_MAGIC = b"\x1f\x8b"

@@ -71,8 +71,8 @@ class ArticleKind:
     name: ClassVar[str] = "article"
     version: ClassVar[str] = "1"
     stages: ClassVar[tuple[str, ...]] = ("write",)
-    payload_type = ArticleBrief
-    settings_type = ArticleSettings
+    payload_type: type[ArticleBrief] = ArticleBrief
+    settings_type: type[BaseModel] = ArticleSettings
 
     def prompt_prefix(self, payload: ArticleBrief) -> str:  # noqa: ARG002 - all begin alike
         """All articles begin with the same instructions."""
