@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -42,3 +45,13 @@ def open_database(url: str, *, pool_size: int = 5, application_name: str = "pres
             "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MILLISECONDS} -c timezone=UTC",
         },
     )
+
+
+@contextmanager
+def opened_database(url: str) -> Iterator[Engine]:
+    """A pool for as long as the block runs; its connections are closed afterwards."""
+    database = open_database(url)
+    try:
+        yield database
+    finally:
+        database.dispose()

@@ -14,10 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from sqlalchemy import Engine
-
 from db.reports import batch_status
-from db.session import open_database
+from db.session import opened_database
 from jobs.batch import BatchStatusReport
 from jobs.errors import ConfigurationError
 from jobs.rejection import Rejected
@@ -79,13 +77,13 @@ def submit(
         strict=strict,
     )
     configured = read_settings()
-    with _database(_urls(configured)) as database, _as_file(items) as path:
+    with opened_database(_urls(configured).db_url) as database, _as_file(items) as path:
         return submit_file(database, path, order, configured, on_rejected or _ignore)
 
 
 def status(batch_id: UUID) -> BatchStatusReport:
     """Counts by state, tokens, times and errors of a batch. Raises BatchNotFoundError."""
-    with _database(_urls(read_settings())) as database:
+    with opened_database(_urls(read_settings()).db_url) as database:
         return batch_status(database, batch_id)
 
 
@@ -95,7 +93,7 @@ def results(batch_id: UUID) -> Iterator[Output]:
     Raises BatchNotFoundError, StoreError, or ArtifactAlteredError for an object that was changed.
     """
     urls = _urls(read_settings())
-    with _database(urls) as database:
+    with opened_database(urls.db_url) as database:
         batch_status(database, batch_id)
         for exported in fetch_results(database, open_store(urls.s3_url), batch_id):
             result = exported.result
@@ -122,15 +120,6 @@ def _urls(settings: Settings) -> ServiceUrls:
             code="services_not_found",
         )
     return urls
-
-
-@contextmanager
-def _database(urls: ServiceUrls) -> Iterator[Engine]:
-    database = open_database(urls.db_url)
-    try:
-        yield database
-    finally:
-        database.dispose()
 
 
 @contextmanager

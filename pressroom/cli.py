@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
+from sqlalchemy import Engine
 
 from db import batches, migrate, reports
-from db.session import open_database
+from db.session import opened_database
 from jobs.batch import BatchStatusReport
 from pressroom import models_cli
 from pressroom.articles import INDEX, export_articles
@@ -23,7 +26,7 @@ from pressroom.console import (
     say,
     set_up_logging,
 )
-from pressroom.embedded.services import embedded_services
+from pressroom.embedded.services import ServiceUrls, embedded_services
 from pressroom.quality import Quality
 from pressroom.run import REJECTED, RunRequest, rejected_lines, run_batch
 from pressroom.serve import run_dispatcher, run_services, run_workers
@@ -158,8 +161,7 @@ def submit_articles(
         tenant=tenant,
     )
     configured = _settings()
-    with errors_reported(), embedded_services(configured, say) as urls:
-        database = open_database(urls.db_url)
+    with _connected(configured) as (database, _):
         migrate.upgrade(database)
         with rejected_lines(rejected) as on_rejected:
             submission = submit_file(database, file, order, configured, on_rejected)
@@ -175,8 +177,8 @@ def submit_articles(
 @app.command()
 def status(batch: BatchArgument, json: Json = False) -> None:
     """Print a batch's jobs by state, tokens and errors."""
-    with errors_reported(), embedded_services(_settings(), say) as urls:
-        report = reports.batch_status(open_database(urls.db_url), batch)
+    with _connected(_settings()) as (database, _):
+        report = reports.batch_status(database, batch)
     if json:
         print_json(_report_json(report))
     else:
@@ -186,8 +188,8 @@ def status(batch: BatchArgument, json: Json = False) -> None:
 @app.command("batches")
 def list_batches(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20, json: Json = False) -> None:
     """List the newest batches."""
-    with errors_reported(), embedded_services(_settings(), say) as urls:
-        rows = reports.list_batches(open_database(urls.db_url), limit=limit)
+    with _connected(_settings()) as (database, _):
+        rows = reports.list_batches(database, limit=limit)
     if json:
         names = ("id", "name", "kind", "status", "created_at")
         print_json({"batches": [dict(zip(names, row, strict=True)) for row in rows]})
@@ -199,8 +201,7 @@ def list_batches(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20, json
 @app.command()
 def results(batch: BatchArgument, out: Out = Path("out"), json: Json = False) -> None:
     """Write a batch's results so far into a folder."""
-    with errors_reported(), embedded_services(_settings(), say) as urls:
-        database = open_database(urls.db_url)
+    with _connected(_settings()) as (database, urls):
         summary = Summary(report=reports.batch_status(database, batch), elapsed_seconds=0, startup_seconds=0)
         quality = export_articles(database, open_store(urls.s3_url), summary, out)
     _print_summary(summary, quality, out, json=json)
@@ -209,8 +210,8 @@ def results(batch: BatchArgument, out: Out = Path("out"), json: Json = False) ->
 @app.command()
 def cancel(batch: BatchArgument) -> None:
     """End a batch; what is finished stays."""
-    with errors_reported(), embedded_services(_settings(), say) as urls:
-        number = batches.cancel(open_database(urls.db_url), batch)
+    with _connected(_settings()) as (database, _):
+        number = batches.cancel(database, batch)
     typer.echo(f"{number} jobs cancelled")
 
 
@@ -220,8 +221,7 @@ def show(
     json: Json = False,
 ) -> None:
     """Show how one job's artifact was made: attempts, model, engine, sampling, tokens, digests."""
-    with errors_reported(), embedded_services(_settings(), say) as urls:
-        database = open_database(urls.db_url)
+    with _connected(_settings()) as (database, _):
         detail = reports.job_detail(database, _job_id(database, job))
     print_job(detail, json=json)
 
@@ -250,8 +250,7 @@ def worker(device: DeviceOption = "auto", profile: Annotated[str, typer.Option()
 @db_app.command("upgrade")
 def db_upgrade() -> None:
     """Bring the database to this version's schema."""
-    with errors_reported(), embedded_services(_settings(), say) as urls:
-        database = open_database(urls.db_url)
+    with _connected(_settings()) as (database, _):
         migrate.upgrade(database)
         typer.echo(f"the database is at revision {migrate.revisions(database)[0]}")
 
@@ -261,6 +260,17 @@ def config(json: Json = False) -> None:
     """Print every setting with its value and source; secrets are masked."""
     with errors_reported():
         print_configuration(_settings(), json=json)
+
+
+@contextmanager
+def _connected(settings: Settings) -> Iterator[tuple[Engine, ServiceUrls]]:
+    """The database and where the services are, for one command; errors end it as they should."""
+    with (
+        errors_reported(),
+        embedded_services(settings, say) as urls,
+        opened_database(urls.db_url) as database,
+    ):
+        yield database, urls
 
 
 def _settings() -> Settings:
@@ -283,7 +293,7 @@ def _parse_settings(given: list[str] | None) -> dict[str, Any]:
     return {name: value for name, _, value in pairs}
 
 
-def _job_id(database: Any, job: str) -> UUID:
+def _job_id(database: Engine, job: str) -> UUID:
     batch, slash, custom_id = job.partition("/")
     try:
         first = UUID(batch)

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from types import FrameType
 
 import typer
+from psycopg.errors import UndefinedColumn, UndefinedTable
 from rich.console import Console
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from jobs.errors import PressroomError
 from workers.settings import Settings
@@ -45,6 +46,11 @@ def errors_reported() -> Iterator[None]:
         raise typer.Exit(EXIT_FAILURE) from error
     except OperationalError as error:
         say(f"error [database_unavailable]: Postgres cannot be reached: {str(error.orig).splitlines()[0]}")
+        raise typer.Exit(EXIT_FAILURE) from error
+    except ProgrammingError as error:
+        if not isinstance(error.orig, UndefinedTable | UndefinedColumn):
+            raise
+        say("error [database_not_migrated]: the database has another schema: run `pressroom db upgrade`")
         raise typer.Exit(EXIT_FAILURE) from error
 
 

@@ -16,7 +16,8 @@ from sqlalchemy.exc import OperationalError
 
 from db.batches import retry_unfinished
 from db.reports import batch_status
-from jobs.batch import BatchStatus
+from jobs.batch import BatchStatus, BatchStatusReport
+from jobs.errors import ConfigurationError
 from jobs.rejection import Rejected
 from pressroom.console import Interruption, say
 from pressroom.one_machine import OneMachine
@@ -94,7 +95,7 @@ def run_batch(
 def _batch(request: RunRequest, machine: OneMachine, settings: Settings) -> UUID:
     """The batch to run: the given one, or that which the file becomes."""
     if request.batch_id is not None:
-        batch_status(machine.database, request.batch_id)  # an unknown id is said at once
+        check_profile(batch_status(machine.database, request.batch_id), request.order.model, settings)
         if request.retry_failed:
             say(f"{retry_unfinished(machine.database, request.batch_id)} jobs are queued again")
         return request.batch_id
@@ -105,6 +106,15 @@ def _batch(request: RunRequest, machine: OneMachine, settings: Settings) -> UUID
     if not submission.created:
         say("This idempotency key has a batch already; going on with it.")
     return submission.batch_id
+
+
+def check_profile(report: BatchStatusReport, model: str, settings: Settings) -> None:
+    """Raise ConfigurationError if the workers of this run would never see the batch's messages."""
+    if settings.profile_of(report.model) != settings.profile_of(model):
+        raise ConfigurationError(
+            f"batch {report.batch_id} asks for the model {report.model!r}: give --model {report.model}",
+            code="batch_of_another_model",
+        )
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import typer
 
 from db.migrate import upgrade
-from db.session import open_database
+from db.session import open_database, opened_database
 from pressroom.console import Interruption, say
 from pressroom.embedded.services import Services, ServiceUrls, find_running
 from workers.devices import Device
@@ -24,7 +24,8 @@ POLL_SECONDS = 0.5
 def run_services(settings: Settings) -> None:
     """Own the embedded services until interrupted; print `export` lines that name them on stdout."""
     with Interruption() as interruption, Services(settings, say, standing=True) as services:
-        upgrade(open_database(services.urls.db_url))
+        with opened_database(services.urls.db_url) as database:
+            upgrade(database)
         for variable, url in services.urls.environment().items():
             typer.echo(f"export {variable}='{url}'")
         say("The services run until Ctrl-C; commands on this machine find them by themselves.")

@@ -1,0 +1,66 @@
+"""What the command line says about a database that is not as it should be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import Engine
+from typer.testing import CliRunner, Result
+
+from db.reports import batch_status
+from jobs.errors import ConfigurationError
+from pressroom.cli import app
+from pressroom.embedded.services import ServiceUrls
+from pressroom.run import check_profile
+from tests.factories import accept, new_batch
+from workers.settings import Profile, Settings
+
+
+def pressroom(
+    monkeypatch: pytest.MonkeyPatch, services: ServiceUrls, db_url: str, home: Path, *arguments: str
+) -> Result:
+    for variable, url in services.environment().items():
+        monkeypatch.setenv(variable, url)
+    monkeypatch.setenv("PRESSROOM_DB_URL", db_url)
+    monkeypatch.setenv("PRESSROOM_HOME", str(home))
+    return CliRunner().invoke(app, arguments)
+
+
+def test_a_database_without_tables_is_named_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, services: ServiceUrls, empty_database_url: str, tmp_path: Path
+) -> None:
+    done = pressroom(monkeypatch, services, empty_database_url, tmp_path, "batches")
+    assert done.exit_code == 1
+    assert "error [database_not_migrated]" in done.stderr
+    assert "pressroom db upgrade" in done.stderr
+    assert pressroom(monkeypatch, services, empty_database_url, tmp_path, "db", "upgrade").exit_code == 0
+    assert pressroom(monkeypatch, services, empty_database_url, tmp_path, "batches").exit_code == 0
+
+
+def test_a_database_that_does_not_answer_is_named_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, services: ServiceUrls, tmp_path: Path
+) -> None:
+    nowhere = "postgresql://app:the-password@127.0.0.1:1/none"
+    done = pressroom(monkeypatch, services, nowhere, tmp_path, "batches")
+    assert done.exit_code == 1
+    assert "error [database_unavailable]" in done.stderr
+    assert "the-password" not in done.output
+
+
+def test_an_unknown_batch_is_an_error_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, services: ServiceUrls, database_url: str, tmp_path: Path
+) -> None:
+    done = pressroom(monkeypatch, services, database_url, tmp_path, "status", str(uuid4()))
+    assert done.exit_code == 1
+    assert "error [batch_not_found]" in done.stderr
+
+
+def test_going_on_with_a_batch_of_another_model_is_refused_with_what_to_give(database: Engine) -> None:
+    profiles = {"a": Profile(models=("one", "two")), "b": Profile(models=("three",))}
+    settings = Settings(profiles=profiles)
+    report = batch_status(database, accept(database, 1, new_batch(model="one", profile="a")))
+    check_profile(report, "two", settings)  # the same workers have both
+    with pytest.raises(ConfigurationError, match="--model one"):
+        check_profile(report, "three", settings)
