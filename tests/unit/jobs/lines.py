@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.intake import Accepted, FileRejectedError, Rejected, read_lines
-from jobs.kinds.article import ArticleKind
-from jobs.kinds.article_brief import ArticleBrief
+from jobs.kinds.article import ArticleBrief, ArticleKind
 
 HEADER = "id,title,topic,keywords,audience,tone,language,length,outline,facts"
 

@@ -10,8 +10,7 @@ import pytest
 
 from jobs.errors import PromptTooLongError
 from jobs.intake import Rejected, read_lines
-from jobs.kinds.article import ArticleKind
-from jobs.kinds.article_brief import ArticleBrief
+from jobs.kinds.article import ArticleBrief, ArticleKind
 from tests.unit.jobs.lines import HEADER, csv_text, jsonl, read, write
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "articles" / "briefs.csv"

@@ -1,4 +1,4 @@
-"""Articles: a brief in, Markdown with a title out.
+"""An article under way: what is asked next, and what is kept of the answers.
 
 A small model asked for a whole article drifts off its topic and forgets the brief; asked for one paragraph
 at a time, each on one point of the outline, it stays. So an article is a conversation: paragraphs are asked
@@ -7,24 +7,14 @@ for until the asked length is reached. The turns and what was repaired are in th
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import ClassVar
 
-from pydantic import BaseModel
-
-from jobs.errors import PermanentError
-from jobs.guards import INJECTION_SUSPECTED, is_injection_suspected
 from jobs.inference import Completion, FinishReason, Message, Prompt, Sampling
-from jobs.kind import Artifact, Context, PlanContext, Result
-from jobs.kinds.article_brief import DEFAULT_LANGUAGE, ArticleBrief, ArticleSettings
-from jobs.metrics.length import is_within_length, relative_length_error
-from jobs.metrics.repetition import MAX_REPETITION, seq_rep_n
+from jobs.kinds.article.brief import ArticleBrief, ArticleSettings, template_variables
 from jobs.prompts import PromptTemplate
 from jobs.text.cleanup import Piece, as_markdown, clean, without_repeats
-from jobs.text.language import detect_language, language_name
 from jobs.text.sentences import words
 from jobs.text.topic import mentions_any
 
@@ -56,61 +46,8 @@ FACTS_REPETITION_PENALTY = 1.0
 """Of the turn that gives the facts: a penalty covers the prompt too, and pushes away the facts' own words
 ("3 March" became "12 March", "Millbrook" became "Ashwood")."""
 
-HTML_SANITISED = "html_sanitised"
 
-
-class ArticleEmptyError(PermanentError):
-    """The model wrote nothing that can be kept; the same seed would write the same again."""
-
-    code = "article_empty"
-
-
-class ArticleKind:
-    """Implements jobs.kind.Kind; without state, so any thread may run it."""
-
-    name: ClassVar[str] = "article"
-    version: ClassVar[str] = "1"
-    stages: ClassVar[tuple[str, ...]] = ("write",)
-    payload_type: type[ArticleBrief] = ArticleBrief
-    settings_type: type[BaseModel] = ArticleSettings
-
-    def prompt_prefix(self, payload: ArticleBrief) -> str:  # noqa: ARG002 - all begin alike
-        """All articles begin with the same instructions."""
-        return "article"
-
-    def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, ArticleBrief]]:  # noqa: ARG002
-        """Articles have one stage."""
-        return ()
-
-    def first_request(self, payload: ArticleBrief, settings: BaseModel) -> tuple[Prompt, Sampling]:
-        """What the job will ask first, so that intake can measure it; the seed is not the job's."""
-        own = ArticleSettings.model_validate(settings, from_attributes=True)
-        draft = _Draft(payload, own.load())
-        return draft.next_prompt(), draft.next_sampling(own, seed=0)
-
-    def run(self, payload: ArticleBrief, context: Context) -> Result:
-        """Ask for paragraphs until the asked length is there.
-
-        Raises ArticleEmptyError, TemplateError, and what generate() raises.
-        """
-        settings = ArticleSettings.model_validate(context.settings)
-        draft = _Draft(payload, settings.load())
-        while not draft.is_finished():
-            sampling = draft.next_sampling(settings, context.seed)
-            draft.add(context.inference.generate(draft.next_prompt(), sampling))
-        body = draft.markdown()
-        if not body:
-            raise ArticleEmptyError(
-                f"nothing of {draft.num_turns} answers could be kept: change topic or sampling"
-            )
-        title = payload.title or draft.heading() or payload.subject[0].upper() + payload.subject[1:]
-        metrics = _metrics(payload, draft, title, body)
-        text = _front_matter(payload, context.custom_id, metrics) + f"# {title}\n\n{body}\n"
-        artifact = Artifact(name="article.md", media_type="text/markdown", body=text.encode())
-        return Result(artifacts=(artifact,), template=draft.template.identity, metrics=metrics)
-
-
-class _Draft:
+class Draft:
     """An article under way: the conversation so far, and what is kept of it."""
 
     def __init__(self, brief: ArticleBrief, template: PromptTemplate) -> None:
@@ -186,18 +123,9 @@ class _Draft:
         return not self._exchanges and self._brief.facts is not None
 
     def _render_question(self) -> str:
-        brief, turn = self._brief, len(self._exchanges)
-        is_default_language = brief.language.partition("-")[0] == DEFAULT_LANGUAGE
-        variables: dict[str, object] = {
-            "topic": brief.subject,
-            "audience": brief.audience,
-            "tone": brief.tone,
-            "facts": brief.facts,
-            "language": None if is_default_language else language_name(brief.language),
-            "point": self._points[turn] if turn < len(self._points) else None,
-            "keywords": brief.keywords if brief.points else (),
-            "turn": turn,
-        }
+        turn = len(self._exchanges)
+        point = self._points[turn] if turn < len(self._points) else None
+        variables = template_variables(self._brief, turn=turn, point=point)
         return self.template.render("next" if self._exchanges else "first", variables)
 
 
@@ -207,39 +135,3 @@ def _spread(points: Sequence[str], num_paragraphs: int) -> list[str]:
         return list(points)
     edges = [round(i * len(points) / num_paragraphs) for i in range(num_paragraphs + 1)]
     return [" and ".join(points[start:end]) for start, end in pairwise(edges)]
-
-
-def _metrics(brief: ArticleBrief, draft: _Draft, title: str, body: str) -> dict[str, object]:
-    tokens = words(body)
-    flags = [INJECTION_SUSPECTED] if any(map(is_injection_suspected, brief.texts())) else []
-    if any(piece.is_html_sanitised for piece in draft.pieces):
-        flags.append(HTML_SANITISED)
-    repetition = seq_rep_n(tokens)
-    return {
-        "title": title,
-        "asked_words": brief.length,
-        "num_words": len(tokens),
-        "length_error": round(relative_length_error(len(tokens), brief.length), 4),
-        "is_within_length": is_within_length(len(tokens), brief.length),
-        "repetition": round(repetition, 4),
-        "is_within_repetition": repetition <= MAX_REPETITION,
-        "asked_language": brief.language,
-        "detected_language": detect_language(body),
-        "finish_reason": draft.finish_reason.value if draft.finish_reason else None,
-        "was_truncated": draft.pieces[-1].cut_sentence is not None,
-        "num_truncated": sum(piece.cut_sentence is not None for piece in draft.pieces),
-        "num_sentences_removed": draft.kept()[1] + sum(piece.num_noise for piece in draft.pieces),
-        "num_turns": draft.num_turns,
-        "num_off_topic": draft.num_off_topic,
-        "flags": flags,
-    }
-
-
-def _front_matter(brief: ArticleBrief, custom_id: str, metrics: Mapping[str, object]) -> str:
-    """YAML; its scalars are written as JSON, which YAML 1.2 contains."""
-    fields = {"title": metrics["title"], "id": custom_id, "keywords": list(brief.keywords)}
-    fields |= {
-        name: metrics[name] for name in ("asked_language", "detected_language", "asked_words", "num_words")
-    }
-    lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in fields.items()]
-    return f"---\n{''.join(lines)}---\n\n"

@@ -10,13 +10,12 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from jobs.prompts import PromptTemplate, load_template
-from jobs.text.language import LanguageTagError, normal_tag
+from jobs.text.language import LanguageTagError, language_name, normal_tag
 
 MIN_WORDS, MAX_WORDS = 20, 1500
 DEFAULT_WORDS = 200
@@ -103,15 +102,41 @@ class ArticleSettings(BaseModel):
     template_source: str | None = Field(default=None, max_length=20_000)
     """A template of the batch's own, under the name and version above; unset: the one that Pressroom has."""
 
-    @field_validator("template_source")
-    @classmethod
-    def _compiles(cls, source: str | None) -> str | None:
-        if source is not None:
-            PromptTemplate.compile("template_source", "0", source)
-        return source
+    @model_validator(mode="after")
+    def _renders(self) -> Self:
+        """Render every block once, so that a template that cannot be used is refused with the batch."""
+        template = self.load()
+        template.render("system", {})
+        for block, turn in (("first", 0), ("next", 1)):
+            template.render(block, template_variables(_SAMPLE, turn=turn, point="a point"))
+        return self
 
     def load(self) -> PromptTemplate:
         """The template to render. Raises TemplateError."""
         if self.template_source is not None:
             return PromptTemplate.compile(self.template, self.template_version, self.template_source)
         return load_template(self.template, self.template_version)
+
+
+def template_variables(brief: ArticleBrief, *, turn: int, point: str | None) -> dict[str, object]:
+    """What the blocks `first` and `next` of an article template are given; absent values are None.
+
+    `turn` counts the paragraphs before this one; `point` is what this one is about.
+    """
+    is_default_language = brief.language.partition("-")[0] == DEFAULT_LANGUAGE
+    return {
+        "topic": brief.subject,
+        "audience": brief.audience,
+        "tone": brief.tone,
+        "facts": brief.facts,
+        # Without an outline the keywords are the points.
+        "keywords": brief.keywords if brief.points else (),
+        "language": None if is_default_language else language_name(brief.language),
+        "point": point,
+        "turn": turn,
+    }
+
+
+_SAMPLE = ArticleBrief(
+    title="A title", keywords=("one", "two"), outline="a point", facts="A fact.", language="fr"
+)
