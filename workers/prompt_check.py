@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -25,11 +26,19 @@ def prompt_check(
     max_context_tokens = min(settings.max_context_tokens, read_manifest(folder).max_context_tokens)
     tokenizer = load_tokenizer(folder)
 
+    @cache
+    def frame(roles: tuple[str, ...]) -> int:
+        """Tokens that the chat template puts around the contents."""
+        return len(tokenizer.encode_chat(tuple((role, "") for role in roles)))
+
     def check(payload: Any) -> None:
         prompt, sampling = kind.first_request(payload, kind_settings)
         messages = tuple((message.role, message.content) for message in prompt.messages)
         num_bytes = sum(len(content.encode()) for _, content in messages)
-        if 2 * num_bytes + sampling.max_new_tokens <= max_context_tokens:
+        if (
+            frame(tuple(role for role, _ in messages)) + num_bytes + sampling.max_new_tokens
+            <= max_context_tokens
+        ):
             return  # a byte-level token has a byte at least: nearly every prompt is short and not tokenised
         num_tokens = len(tokenizer.encode_chat(messages))
         if num_tokens + sampling.max_new_tokens > max_context_tokens:

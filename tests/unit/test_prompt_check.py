@@ -1,0 +1,61 @@
+"""Prompts that cannot fit are found at intake, to the token, where the model is at hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs.errors import PromptTooLongError
+from tests.plugins.kinds import TrialKind, TrialPayload, TrialSettings
+from tests.tiny_model import write_tiny_model
+from workers.models.install import add_model
+from workers.models.sources import FolderSource
+from workers.prompt_check import prompt_check
+from workers.settings import Settings
+
+NUM_FRAME_TOKENS = 5
+"""<|im_start|> user ... <|im_end|> <|im_start|> assistant, by the tiny model's template."""
+MAX_NEW_TOKENS = 8
+"""As the trial kind asks."""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    models = tmp_path / "models"
+    add_model("tiny", models, FolderSource(write_tiny_model(tmp_path / "source")))
+    return Settings(models_dir=models, max_context_tokens=64)
+
+
+def test_a_model_that_is_not_here_cannot_be_asked(tmp_path: Path) -> None:
+    settings = Settings(models_dir=tmp_path)
+    assert prompt_check(TrialKind(), TrialSettings(), "tiny", settings) is None
+
+
+def text_of(num_words: int) -> TrialPayload:
+    """Words of one token and one byte each, and the spaces between them."""
+    return TrialPayload(text=" ".join("a" * num_words))
+
+
+@pytest.mark.parametrize("num_words", [1, 20, 50, 51])
+def test_a_prompt_that_fits_to_the_last_token_is_let_through(settings: Settings, num_words: int) -> None:
+    check = prompt_check(TrialKind(), TrialSettings(), "tiny", settings)
+    assert check is not None
+    check(text_of(num_words))
+
+
+@pytest.mark.parametrize("num_words", [52, 53, 500])
+def test_a_prompt_one_token_too_long_is_refused_with_both_lengths(settings: Settings, num_words: int) -> None:
+    check = prompt_check(TrialKind(), TrialSettings(), "tiny", settings)
+    assert check is not None
+    num_tokens = num_words + NUM_FRAME_TOKENS
+    with pytest.raises(PromptTooLongError, match=rf"{num_tokens} tokens .* {MAX_NEW_TOKENS} new .* 64"):
+        check(text_of(num_words))
+
+
+def test_the_frame_of_the_template_counts_for_a_short_prompt(settings: Settings) -> None:
+    tight = settings.model_copy(update={"max_context_tokens": NUM_FRAME_TOKENS + MAX_NEW_TOKENS})
+    check = prompt_check(TrialKind(), TrialSettings(), "tiny", tight)
+    assert check is not None
+    with pytest.raises(PromptTooLongError):
+        check(text_of(1))
