@@ -59,7 +59,10 @@ class PromptTemplate:
     def compile(cls, name: str, version: str, source: str) -> PromptTemplate:
         """Compile a template's source. Raises TemplateError."""
         environment = _PromptEnvironment(
-            undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+            loader=jinja2.DictLoader({}),
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
         )
         environment.filters["data"] = as_data
         digest = hashlib.sha256(source.encode()).hexdigest()
@@ -79,7 +82,7 @@ class PromptTemplate:
             return "".join(self._blocks[block](context)).strip()  # type: ignore[arg-type]
         except SecurityError as error:
             raise TemplateUnsafeError(f"template {name}, block {block}: {error}") from error
-        except jinja2.UndefinedError as error:
+        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
             known = ", ".join(sorted(variables))
             raise TemplateError(f"template {name}, block {block}: {error}; it is given {known}") from error
 

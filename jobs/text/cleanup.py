@@ -27,7 +27,7 @@ _PLACEHOLDER = re.compile(
     r"\[(?:your|insert|add|name|company|date|title|author|city|link)\b[^\]]*\]", re.IGNORECASE
 )
 _OPENING = re.compile(
-    r"^\s*(?:sure|certainly|of course|absolutely|okay|ok|great)\b[^.:!\n]{0,60}[.:!,]\s*"
+    r"^\s*(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|great)[.:!,]\s*"
     r"|^\s*(?:here(?:'s| is| are)|below is|this is)\b[^.:\n]{0,160}"
     r"\b(?:article|paragraphs?|text|version|draft|example|post|sentences?)\b[^.:\n]{0,120}:\s*",
     re.IGNORECASE,
@@ -39,7 +39,8 @@ _CHATTER = re.compile(
     r"|remember to cite|mention(?:ing|s)?\b)"
     r"|\b(?:this|the|my) (?:(?:next|last|first|second|final|previous|following|above|revised) )?"
     r"(?:paragraph|sentence|text|article|rewrite|phrase|prompt)s?\b"
-    r"|\bin one paragraph\b",
+    r"|\bin one paragraph\b|\boriginal text\b"
+    r"|^(?:in an? [\w -]{3,40} tone, )?explain\b|^write (?:a|an|the|in)\b",
     re.IGNORECASE,
 )
 """Sentences that speak to the person who asked, or about the text, instead of to the reader."""

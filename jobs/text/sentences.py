@@ -67,7 +67,7 @@ def split_sentences(text: str) -> list[str]:
     sentences: list[str] = []
     start = 0
     for end in _END.finditer(text):
-        if _ends_sentence(text, end):
+        if _ends_sentence(text, start, end):
             sentences.append(text[start : end.end()].strip())
             start = end.end()
     rest = text[start:].strip()
@@ -92,14 +92,14 @@ def words(text: str) -> list[str]:
     return [match.group().lower() for match in _WORD.finditer(text)]
 
 
-def _ends_sentence(text: str, end: re.Match[str]) -> bool:
+def _ends_sentence(text: str, start: int, end: re.Match[str]) -> bool:
     following = text[end.end() :].lstrip()
     if following and following[0].islower():
         return False
     if not end.group().startswith(".") or end.group().startswith(".."):
         return True
-    before = text[: end.start()].rsplit(None, 1)
+    before = text[start : end.start()].split()
     last = before[-1].lstrip("(\"'“‘").lower() if before else ""
     is_initial = len(last) == 1 and last.isalpha() and last not in "i"
-    is_number_of_list = last.isdigit() and text[: end.start()].strip() == last
+    is_number_of_list = last.isdigit() and len(before) == 1
     return not (last in _ABBREVIATIONS or is_initial or is_number_of_list)
