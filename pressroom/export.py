@@ -32,6 +32,9 @@ DIGEST_DIGITS = 16
 _LIKE_A_DIGEST = re.compile(rf"(?:^|-)[0-9a-f]{{{DIGEST_DIGITS}}}$")
 """An id that looks like a name with a digest gets one too, or it could be the name of another id."""
 
+_LISTED = re.compile(r"(?P<files>[a-z]+)/(?P<name>[A-Za-z0-9_-]+\.[a-z0-9]+)")
+"""An artifact in results.jsonl; file_stem() makes no other characters."""
+
 RESULTS = "results.jsonl"
 FAILED = "failed.jsonl"
 
@@ -99,7 +102,7 @@ def export_batch(
     Consume it to the end. What an earlier export left under the same names is replaced.
     """
     (folder / files).mkdir(parents=True, exist_ok=True)
-    _remove_earlier(folder)
+    _remove_earlier(folder, files)
     with (folder / RESULTS).open("w", encoding="utf-8") as lines:
         for exported in fetch_results(database, store, batch_id):
             path = folder / files / exported.file_name
@@ -116,16 +119,27 @@ def export_batch(
             lines.write(json.dumps(_failure(result), ensure_ascii=False) + "\n")
 
 
-def _remove_earlier(folder: Path) -> None:
-    """Remove the files that an earlier export into the folder names, and no others."""
+def _remove_earlier(folder: Path, files: str) -> None:
+    """Remove the artifacts that an earlier export into the folder lists, and nothing else."""
     if not (folder / RESULTS).exists():
         return
-    with (folder / RESULTS).open(encoding="utf-8") as lines:
+    inside = (folder / files).resolve()
+    with (folder / RESULTS).open("rb") as lines:
         for line in lines:
-            path = folder / str(json.loads(line)["file"])
-            if path.resolve().is_relative_to(folder.resolve()):
-                path.unlink(missing_ok=True)
-                path.with_suffix(".json").unlink(missing_ok=True)
+            path = folder / files / (_listed_name(line, files) or "")
+            for written in (path, path.with_suffix(".json")):
+                if written.is_file() and written.resolve().parent == inside:
+                    written.unlink()
+
+
+def _listed_name(line: bytes, files: str) -> str | None:
+    """The artifact's name in a line of results.jsonl; None for a line that is torn or no export's."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    match = _LISTED.fullmatch(str(record.get("file"))) if isinstance(record, dict) else None
+    return match["name"] if match and match["files"] == files else None
 
 
 def _record(result: JobResult, file: str) -> dict[str, object]:

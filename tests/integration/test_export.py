@@ -1,0 +1,233 @@
+"""What an export leaves in a folder, and what it never touches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine
+
+from db.batches import NewJob
+from db.outcomes import StoredArtifact, commit
+from db.reports import batch_status
+from jobs.provenance import sha256_hex
+from pressroom import articles
+from pressroom.articles import export_articles
+from pressroom.export import MAX_NAME_CHARACTERS, ArtifactAlteredError, export_batch, file_stem
+from pressroom.quality import Quality
+from pressroom.summary import Summary
+from storage.filesystem import FilesystemStore
+from storage.memory import MemoryStore
+from storage.store import ObjectNotFoundError, Store
+from tests.factories import accept, claim_batch, failure, new_batch, success
+
+HOSTILE_IDS = (
+    "../../x",
+    "..",
+    ".",
+    "/etc/passwd",
+    "a/b",
+    "a\\b",
+    "a b",
+    "A",
+    "a.md",
+    "a.json",
+    "index",
+    "-rf",
+    "新聞",
+    "记事",
+    "é",
+    "<b>",
+    "x" * 255,
+    "x" * 254,
+    "con",
+    file_stem("../../x"),
+    file_stem("新聞"),
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a batch and the article that it became."""
+
+    custom_id: str
+    text: str
+    is_within_length: bool = True
+    is_within_repetition: bool = True
+
+
+def finished_batch(
+    database: Engine, store: Store, lines: Sequence[Line], *, failing: Sequence[str] = ()
+) -> UUID:
+    """A batch whose lines have become articles, with their objects in the store."""
+    ids = [line.custom_id for line in lines]
+    jobs = [NewJob(custom_id, {"text": custom_id, "act": "write"}) for custom_id in [*ids, *failing]]
+    batch_id = accept(database, jobs, new_batch(kind="trial", name="briefs.csv"))
+    claimed = {job.custom_id: job for job in claim_batch(database, batch_id)}
+    outcomes = []
+    for line in lines:
+        body = line.text.encode()
+        digest = sha256_hex(body)
+        key = f"artifacts/{digest[:2]}/{digest}.md"
+        store.put(key, body, media_type="text/markdown")
+        artifact = StoredArtifact(
+            name="article.md",
+            object_key=key,
+            sha256=digest,
+            num_bytes=len(body),
+            media_type="text/markdown",
+        )
+        outcomes.append(
+            replace(success(claimed[line.custom_id]), artifacts=(artifact,), metrics=metrics(line))
+        )
+    commit(database, outcomes)
+    commit(database, [failure(claimed[custom_id]) for custom_id in failing])
+    return batch_id
+
+
+def metrics(line: Line) -> Mapping[str, object]:
+    return {
+        "title": f"Title of {line.custom_id}",
+        "asked_words": 100,
+        "num_words": 90,
+        "is_within_length": line.is_within_length,
+        "repetition": 0.01,
+        "is_within_repetition": line.is_within_repetition,
+        "asked_language": "en",
+        "detected_language": "en",
+        "flags": [],
+    }
+
+
+def export(database: Engine, store: Store, batch_id: UUID, out: Path) -> Quality:
+    report = batch_status(database, batch_id)
+    return export_articles(database, store, Summary(report=report, elapsed_seconds=9, startup_seconds=1), out)
+
+
+def records(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_an_export_is_the_articles_a_page_and_a_summary(database: Engine, tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path / "store")
+    lines = [Line("a", "# A\n\nOne.\n"), Line("b", "# B\n\nTwo.\n", is_within_length=False)]
+    batch_id = finished_batch(database, store, lines, failing=["c"])
+    out = tmp_path / "out"
+    quality = export(database, store, batch_id, out)
+    assert quality == Quality(num_articles=2, num_within_length=1, num_within_repetition=2)
+    assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} == {
+        *("articles/a.md", "articles/a.json", "articles/b.md", "articles/b.json"),
+        *("results.jsonl", "failed.jsonl", "index.html", "summary.json"),
+    }
+    assert (out / "articles/a.md").read_text() == "# A\n\nOne.\n"
+    assert [record["id"] for record in records(out / "results.jsonl")] == ["a", "b"]
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["batch_id"] == str(batch_id)
+    assert summary["quality"] == {
+        "within_length": {"count": 1, "of": 2, "tolerance": 0.4},
+        "within_repetition": {"count": 2, "of": 2, "bound": 0.1},
+    }
+    page = (out / "index.html").read_text(encoding="utf-8")
+    for part in ("<p>One.</p>", "<p>Two.</p>", 'href="articles/a.json"', "trial_permanent"):
+        assert part in page
+
+
+def test_the_page_stops_at_its_limit_and_the_figures_do_not(
+    database: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(articles, "MAX_PAGE_ARTICLES", 2)
+    monkeypatch.setattr(articles, "MAX_PAGE_FAILURES", 1)
+    store = MemoryStore()
+    lines = [Line(f"line-{number}", f"# T\n\nText {number}.\n") for number in range(5)]
+    batch_id = finished_batch(database, store, lines, failing=["x", "y"])
+    assert export(database, store, batch_id, tmp_path).num_within_length == 5
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "Text 1." in page
+    assert "Text 2." not in page
+    assert (page.count("<article "), page.count("trial_permanent")) == (2, 1)
+    assert len(records(tmp_path / "results.jsonl")) == 5
+
+
+def test_hostile_ids_get_files_of_their_own_inside_the_folder(database: Engine, tmp_path: Path) -> None:
+    store = MemoryStore()
+    lines = [Line(custom_id, f"# T\n\nOf {custom_id}.\n") for custom_id in HOSTILE_IDS]
+    out = tmp_path / "deep" / "out"
+    export(database, store, finished_batch(database, store, lines), out)
+    written = records(out / "results.jsonl")
+    assert [record["id"] for record in written] == list(HOSTILE_IDS)
+    for line, record in zip(lines, written, strict=True):
+        path = out / str(record["file"])
+        assert path.parent == out / "articles"
+        assert path.read_text(encoding="utf-8") == line.text
+        assert json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["id"] == line.custom_id
+        assert len(path.stem) <= MAX_NAME_CHARACTERS
+    assert len(list((out / "articles").iterdir())) == 2 * len(HOSTILE_IDS)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file() and out not in path.parents] == []
+
+
+def test_a_second_export_replaces_the_first_and_nothing_else(database: Engine, tmp_path: Path) -> None:
+    store = MemoryStore()
+    first = finished_batch(database, store, [Line("old", "# T\n\nOld.\n")])
+    second = finished_batch(database, store, [Line("new", "# T\n\nNew.\n")])
+    export(database, store, first, tmp_path)
+    (tmp_path / "articles" / "mine.md").write_text("not from an export")
+    export(database, store, second, tmp_path)
+    assert {path.name for path in (tmp_path / "articles").iterdir()} == {"mine.md", "new.md", "new.json"}
+    assert "Old." not in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"file": "../kept.md"}',
+        '{"file": "articles/../../kept.md"}',
+        '{"file": "link/kept.md"}',
+        '{"file": "KEPT"}',
+        '{"file": "own.md"}',
+        '{"file": "articles"}',
+        '{"file": "articles/inner"}',
+        '{"file": "articles/\\u0000"}',
+        '{"file": 7}',
+        "{}",
+        "[]",
+        "",
+        '{"file": "articles/torn',
+        "\u00ff",
+    ],
+)
+def test_whatever_an_earlier_results_file_names_only_articles_are_removed(
+    database: Engine, tmp_path: Path, line: str
+) -> None:
+    kept, out = tmp_path / "kept.md", tmp_path / "out"
+    (out / "articles" / "inner").mkdir(parents=True)
+    for path in (kept, kept.with_suffix(".json"), out / "own.md"):
+        path.write_text("mine")
+    (out / "link").symlink_to(tmp_path, target_is_directory=True)
+    (out / "articles" / "earlier.md").write_text("of an earlier export")
+    named = line.replace("KEPT", str(kept))
+    (out / "results.jsonl").write_text(f'{{"file": "articles/earlier.md"}}\n{named}\n', encoding="latin-1")
+    store = MemoryStore()
+    export(database, store, finished_batch(database, store, [Line("a", "# T\n\nNew.\n")]), out)
+    assert {path.read_text() for path in (kept, kept.with_suffix(".json"), out / "own.md")} == {"mine"}
+    assert not (out / "articles" / "earlier.md").exists()
+    assert (out / "articles" / "inner").is_dir()
+    assert (out / "articles" / "a.md").exists()
+
+
+def test_an_altered_object_is_an_error_that_names_it(database: Engine, tmp_path: Path) -> None:
+    store = FilesystemStore(tmp_path / "store")
+    batch_id = finished_batch(database, store, [Line("a", "# T\n\nTrue.\n")])
+    (key,) = store.keys("artifacts/")
+    store.delete(key)
+    store.put(key, b"# T\n\nFalse.\n", media_type="text/markdown")
+    with pytest.raises(ArtifactAlteredError, match=key) as caught:
+        export(database, store, batch_id, tmp_path / "out")
+    assert caught.value.code == "artifact_altered"
+    assert not (tmp_path / "out" / "articles" / "a.md").exists()
+    store.delete(key)
+    with pytest.raises(ObjectNotFoundError):
+        list(export_batch(database, store, batch_id, tmp_path / "out", files="articles"))
