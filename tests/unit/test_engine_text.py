@@ -1,0 +1,76 @@
+"""Stop strings over tokens that are bytes: characters arrive in pieces."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.engines.text import TextStream
+
+
+class ByteTokenizer:
+    """A token is a byte; what is not a whole character decodes to U+FFFD, as byte-level tokenizers do."""
+
+    num_tokens = 256
+    end_of_text_ids: frozenset[int] = frozenset()
+    control_tokens: tuple[str, ...] = ()
+
+    def encode_chat(self, messages: tuple[tuple[str, str], ...]) -> tuple[int, ...]:
+        return tuple("".join(content for _, content in messages).encode())
+
+    def decode(self, token_ids: tuple[int, ...]) -> str:
+        return bytes(token_ids).decode(errors="replace")
+
+
+def stream(text: str, *stop: str) -> TextStream:
+    """A stream that was given the text's bytes until it stopped."""
+    made = TextStream(ByteTokenizer(), stop)
+    for byte in text.encode():
+        if made.push(byte) is not None:
+            return made
+    made.finish()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("text", "stop", "kept", "met"),
+    [
+        ("one two three", ("two",), "one ", "two"),
+        ("one two three", ("tw", "two"), "one ", "tw"),
+        ("naïve café — 東京 end", ("東京",), "naïve café — ", "東京"),
+        ("naïve café — 東京 end", ("京 e",), "naïve café — 東", "京 e"),
+        ("🙂🙃", ("🙃",), "🙂", "🙃"),
+        ("nothing here", ("absent",), "nothing here", None),
+    ],
+)
+def test_text_ends_before_the_first_stop_string(
+    text: str, stop: tuple[str, ...], kept: str, met: str | None
+) -> None:
+    made = stream(text, *stop)
+    assert (made.text, made.stop_string) == (kept, met)
+
+
+def test_bytes_that_never_become_a_character_are_kept_as_they_decode() -> None:
+    made = TextStream(ByteTokenizer(), ("stop",))
+    for byte in "ab東".encode()[:-1]:
+        assert made.push(byte) is None
+    made.finish()
+    assert made.text == "ab\N{REPLACEMENT CHARACTER}"
+
+
+@given(
+    st.text(alphabet="aböc東🙂", max_size=30),
+    st.lists(st.text(alphabet="aböc東🙂", min_size=1, max_size=3), min_size=1),
+)
+def test_stream_agrees_with_a_search_in_the_whole_text(text: str, stop: list[str]) -> None:
+    places = [place for place in map(text.find, stop) if place >= 0]
+    made = stream(text, *stop)
+    assert (made.stop_string is None) == (not places)
+    if not places:
+        assert made.text == text
+    else:
+        # It stops at the end of a stop string, so one that begins earlier but ends later is not seen yet.
+        assert made.stop_string is not None
+        assert made.text + made.stop_string in text
+        assert not any(other in made.text for other in stop)
