@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -13,6 +14,7 @@ from db.reports import Attempt, JobDetail
 from jobs.batch import BatchStatusReport
 from jobs.metrics.length import LENGTH_TOLERANCE
 from jobs.metrics.repetition import MAX_REPETITION
+from pressroom.articles import INDEX
 from pressroom.console import print_json
 from pressroom.quality import Quality
 from pressroom.summary import Summary
@@ -49,6 +51,21 @@ def print_quality(quality: Quality) -> None:
         f"{quality.num_within_repetition} of {of} repeat at most {MAX_REPETITION:.0%} of their "
         "four-word sequences",
     )
+
+
+def report_json(report: BatchStatusReport) -> dict[str, object]:
+    """The object that `--json` prints of a batch that this command did not run."""
+    return Summary(report=report, elapsed_seconds=0, startup_seconds=0).as_json()
+
+
+def print_summary(summary: Summary, quality: Quality, out: Path, *, json: bool) -> None:
+    """What a run or an export came to, for people or as one JSON object."""
+    if json:
+        print_json({**summary.as_json(), "quality": quality.as_json(), "out": str(out)})
+    else:
+        print_status(summary.report)
+        print_quality(quality)
+        typer.echo(f"results: {out / INDEX}")
 
 
 def print_job(detail: JobDetail, *, json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -10,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jobs.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
 
 NVIDIA_SMI_TIMEOUT_SECONDS = 20
 """It takes seconds on a machine whose driver is not in persistence mode."""
@@ -23,13 +26,15 @@ class Device:
 
     name: str
     """"cpu", or "cuda:N" with N as the driver counts."""
+    visible_as: str | None = None
+    """What CUDA_VISIBLE_DEVICES calls it where that is no number: a GPU's or a MIG slice's UUID."""
 
     def environment(self) -> Mapping[str, str]:
         """What the process must find set: it then sees this GPU alone, or none."""
         match = _CUDA.fullmatch(self.name)
         return {
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as nvidia-smi counts; CUDA's own order is by speed
-            "CUDA_VISIBLE_DEVICES": match[1] if match else "",
+            "CUDA_VISIBLE_DEVICES": self.visible_as or (match[1] if match else ""),
             "PRESSROOM_WORKER_DEVICE": self.name,
         }
 
@@ -46,7 +51,7 @@ def parse_devices(given: str) -> list[Device]:
     [Device(name='cuda:0'), Device(name='cuda:1')]
     """
     if given == "auto":
-        return [Device(name) for name in _cuda_devices()] or [Device("cpu")]
+        return _cuda_devices() or [Device("cpu")]
     names = [name.strip().lower() for name in given.split(",")]
     for name in names:
         if name != "cpu" and not _CUDA.fullmatch(name):
@@ -61,11 +66,15 @@ def parse_devices(given: str) -> list[Device]:
     return [Device(name) for name in names]
 
 
-def _cuda_devices() -> list[str]:
+def _cuda_devices() -> list[Device]:
     """GPUs that this process may use, asked without CUDA: loading it poisons children (pytorch#40403)."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return [f"cuda:{index}" for index in visible.split(",") if index.strip().isdigit()]
+        given = [entry.strip() for entry in visible.split(",") if entry.strip() not in ("", "-1")]
+        return [
+            Device(f"cuda:{entry}") if entry.isdigit() else Device(f"cuda:{number}", visible_as=entry)
+            for number, entry in enumerate(given)
+        ]
     command = shutil.which("nvidia-smi")
     if command is None:
         return []
@@ -78,8 +87,9 @@ def _cuda_devices() -> list[str]:
             check=True,
         )
     except (OSError, subprocess.SubprocessError):
+        logger.warning("nvidia-smi fails: its GPUs are not used. Repair the driver, or give --device.")
         return []
-    return [f"cuda:{index}" for index in listed.stdout.split() if index.isdigit()]
+    return [Device(f"cuda:{index}") for index in listed.stdout.split() if index.isdigit()]
 
 
 def threads_for(devices: Sequence[Device], num_cores: int) -> int:

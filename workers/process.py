@@ -5,6 +5,7 @@ Celery's signals call these functions; `runner()` is what its tasks reach.
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import platform
@@ -54,7 +55,7 @@ EXIT_START_FAILED = 1
 """Something that may pass, such as a Postgres that is away: start it again after a while."""
 
 EXIT_STALLED = 71
-"""The worker consumed nothing although messages waited."""
+"""The worker consumed nothing although messages waited, or a job of its did not return."""
 
 
 @dataclass(slots=True)
@@ -89,9 +90,11 @@ def set_up_logging() -> None:
 def start() -> None:
     """Connect, load and warm the models of the profile; ends the process if that is impossible."""
     global _process
-    drain_when_parent_dies()
     try:
-        _process = _start(read_settings())
+        settings = read_settings()
+        if settings.supervisor_pid is not None:
+            drain_when_parent_dies(settings.supervisor_pid)
+        _process = _start(settings)
     except PressroomError as error:
         logger.critical("The worker cannot start: %s (%s)", error, error.code)
         os._exit(EXIT_NOT_STARTED)  # Celery would log an exception of a signal and go on without models
@@ -133,6 +136,7 @@ def _start(settings: Settings) -> _Process:
             settings=settings,
             worker=WorkerIdentity(worker_id, settings.worker_device),
             num_places=num_places,
+            on_hung=_end_hung,
         ),
         stopped=threading.Event(),
     )
@@ -151,6 +155,13 @@ def _engine_options(settings: Settings) -> EngineOptions:
 def _places(warm: Residency) -> int:
     slots = sum(resident.engine.info.num_slots for resident in warm.all())
     return int(slots * JOBS_PER_SLOT) or PLACES_WITHOUT_MODEL
+
+
+def _end_hung() -> None:
+    """A thread cannot be killed: end the process, the leases bring its jobs back."""
+    logger.critical("A job has not returned long after its time: the worker ends to be started again.")
+    faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+    os._exit(EXIT_STALLED)
 
 
 def ready() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from uuid import UUID
@@ -35,12 +35,14 @@ HANDOVER_SECONDS = 60.0
 left to run out."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Held:
     job: ClaimedJob
     inference: JobInference
     give_up_at: float
     """On time.monotonic(): from then on the lease is not renewed."""
+    is_running: bool = True
+    """False once its outcome waits for the commit."""
 
 
 class Runner:
@@ -55,12 +57,15 @@ class Runner:
         settings: Settings,
         worker: WorkerIdentity,
         num_places: int,
+        on_hung: Callable[[], None],
     ) -> None:
+        """`on_hung` is called from the heartbeat's thread when a kind does not return long after its time."""
         self._database = database
         self._residency = residency
         self._publisher = publisher
         self._settings = settings
         self._worker = worker
+        self._on_hung = on_hung
         self.num_places = num_places
         self._capacity = Capacity(num_places)
         self._pool = ThreadPoolExecutor(num_places, thread_name_prefix="job")
@@ -146,6 +151,7 @@ class Runner:
             return
         except BaseException as error:  # noqa: BLE001 - an attempt's error is its outcome, sys.exit() too
             outcome = failure_of(held.job, error, self._settings)
+        held.is_running = False
         self._committer.add(outcome)
 
     def _committed(self, outcomes: Sequence[Outcome]) -> None:
@@ -165,6 +171,8 @@ class Runner:
         while not self._stopped.wait(self._settings.lease_seconds / RENEWALS_PER_LEASE):
             now = time.monotonic()
             newest = self._newest()
+            if any(held.is_running and held.give_up_at <= now for held in newest.values()):
+                self._on_hung()
             renewable = {job_id: h.job.attempt for job_id, h in newest.items() if h.give_up_at > now}
             try:
                 lost = leases.renew(self._database, renewable, lease_seconds=self._settings.lease_seconds)

@@ -84,7 +84,8 @@ class Settings(BaseSettings):
     """Revision of the code, for provenance; unset: asked of git where the code is a checkout."""
 
     worker_id: str | None = None
-    """Set by the supervisor for the worker process it starts, like the two below."""
+    """Set by the supervisor for the worker process it starts, like the three below."""
+    supervisor_pid: int | None = None
     worker_device: str = "cpu"
     worker_profile: str = "default"
 

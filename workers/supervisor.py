@@ -69,6 +69,7 @@ class Supervisor:
             "OMP_NUM_THREADS": str(threads),
             **environment,
             "PRESSROOM_WORKER_PROFILE": profile,
+            "PRESSROOM_SUPERVISOR_PID": str(os.getpid()),
         }
         self._logs = settings.home / "logs"
         self._logs.mkdir(parents=True, exist_ok=True)

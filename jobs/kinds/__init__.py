@@ -23,7 +23,8 @@ def load_kind(name: str) -> Kind[Any]:
     found = entry_points(group=GROUP, name=name)
     if not found:
         raise ConfigurationError(
-            f"no kind is named {name!r}: installed are {', '.join(kind_names()) or 'none'}", code="kind_unknown"
+            f"no kind is named {name!r}: installed are {', '.join(kind_names()) or 'none'}",
+            code="kind_unknown",
         )
     kind: Kind[Any] = next(iter(found)).load()()
     return kind

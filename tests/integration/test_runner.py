@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from uuid import UUID
 
@@ -54,6 +54,7 @@ def running(
     engine: FakeEngine | None = None,
     config: Settings | None = None,
     name: str = "worker-a",
+    on_hung: Callable[[], None] = lambda: None,
 ) -> Iterator[Runner]:
     """A worker's runner, closed afterwards."""
     runner = Runner(
@@ -63,6 +64,7 @@ def running(
         settings=config or settings(),
         worker=WorkerIdentity(name, "cpu"),
         num_places=NUM_PLACES,
+        on_hung=on_hung,
     )
     with ExitStack() as exits:
         exits.callback(runner.close, 30.0)
@@ -276,6 +278,20 @@ def test_heartbeats_keep_a_lease_that_is_shorter_than_the_job(database: Engine) 
         wait_until(renewed_twice, "the lease was renewed more than once")
         engine.let_go()
         wait_until(lambda: statuses(database, ids) == [JobStatus.SUCCEEDED], "the job succeeded")
+
+
+def test_a_job_that_does_not_return_is_reported_as_hung(
+    database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.runner.HANDOVER_SECONDS", 0.0)
+    hung = threading.Event()
+    engine = FakeEngine(held=True)
+    ids = job_ids(database, accept(database, new_jobs(1, act="ask")))
+    config = settings(lease_seconds=0.3, job_timeout_seconds=0.01)
+    with running(database, engine=engine, config=config, on_hung=hung.set) as runner:
+        runner.run_shard(ids, celery_task_id="task-1")
+        assert hung.wait(30.0)
+        engine.let_go()
 
 
 def test_a_lost_lease_abandons_the_work(database: Engine) -> None:

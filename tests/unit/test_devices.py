@@ -83,3 +83,10 @@ def test_cpu_workers_share_the_cores() -> None:
     assert threads_for([cpu, cpu, gpu], 8) == 4
     assert threads_for([gpu, gpu], 8) == 8
     assert threads_for([cpu] * 4, 2) == 1
+
+
+def test_gpus_named_by_uuid_keep_their_name(commands: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8f2a,MIG-77")
+    devices = parse_devices("auto")
+    assert [device.name for device in devices] == ["cuda:0", "cuda:1"]
+    assert [device.environment()["CUDA_VISIBLE_DEVICES"] for device in devices] == ["GPU-8f2a", "MIG-77"]

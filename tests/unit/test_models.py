@@ -274,7 +274,7 @@ def test_manifest_survives_its_own_json(installed: Installed) -> None:
 def test_installing_and_verifying_needs_no_torch(source: FolderSource, models: Path) -> None:
     code = (
         "import sys, pathlib;"
-        "from pressroom import models_cli;"
+        "from pressroom.commands import models;"
         "from workers.models.install import add_model;"
         "from workers.models.sources import FolderSource;"
         "from workers.models.manifest import verify_model;"

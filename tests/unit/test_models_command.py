@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from pressroom.models_cli import app
+from pressroom.commands.models import app
 from tests.tiny_model import write_tiny_model
 
 

@@ -1,0 +1,139 @@
+"""`pressroom run articles` and `pressroom submit articles`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from db import migrate, reports
+from pressroom.articles import export_articles
+from pressroom.commands.options import DeviceOption, Json, Out
+from pressroom.commands.session import connected, settings_of_command
+from pressroom.console import EXIT_FAILURE, EXIT_INTERRUPTED, errors_reported, print_json, say
+from pressroom.run import REJECTED, RunRequest, rejected_lines, run_batch
+from pressroom.show import print_summary, report_json
+from workers.devices import parse_devices
+from workers.producer import Order, submit_file
+from workers.settings import DEFAULT_MODEL
+
+ARTICLE = "article"
+
+File = Annotated[
+    Path,
+    typer.Argument(exists=True, dir_okay=False, readable=True, help="CSV or JSONL, also .gz."),
+]
+Model = Annotated[str, typer.Option(help="An installed model that some worker profile has warm.")]
+Seed = Annotated[int, typer.Option(help="Of the batch's sampling: the same seed, the same texts.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse the whole file for one bad line.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the kind; repeat.")
+]
+Priority = Annotated[int, typer.Option(min=-100, max=100, help="Higher goes first.")]
+Tenant = Annotated[str, typer.Option(help="Tenants share the workers evenly.")]
+Key = Annotated[
+    str | None, typer.Option(help="The same key again returns the same batch instead of a second one.")
+]
+Deadline = Annotated[
+    float | None, typer.Option("--deadline", min=1, metavar="SECONDS", help="Jobs not done by then expire.")
+]
+
+
+def run_articles(
+    file: Annotated[
+        Path | None,
+        typer.Argument(exists=True, dir_okay=False, readable=True, help="Briefs: CSV or JSONL, also .gz."),
+    ] = None,
+    out: Out = Path("out"),
+    batch: Annotated[UUID | None, typer.Option(help="Go on with this batch; no FILE then.")] = None,
+    retry_failed: Annotated[
+        bool,
+        typer.Option("--retry-failed", help="With --batch: run failed, cancelled and expired jobs again."),
+    ] = False,
+    model: Model = DEFAULT_MODEL,
+    device: DeviceOption = "auto",
+    seed: Seed = 0,
+    settings: Set = None,
+    strict: Strict = False,
+    idempotency_key: Key = None,
+    deadline: Deadline = None,
+    json: Json = False,
+) -> None:
+    """Write an article for each brief: submit, work, show progress, export, stop."""
+    if (file is None) == (batch is None):
+        raise typer.BadParameter("give a FILE, or --batch to go on with one", param_hint="FILE")
+    order = Order(
+        kind=ARTICLE,
+        model=model,
+        settings=_parse_settings(settings),
+        seed=seed,
+        strict=strict,
+        idempotency_key=idempotency_key,
+        deadline_seconds=deadline,
+    )
+    with errors_reported():
+        request = RunRequest(
+            order=order,
+            file=file,
+            batch_id=batch,
+            retry_failed=retry_failed,
+            out=out,
+            devices=tuple(parse_devices(device)),
+        )
+        result = run_batch(request, settings_of_command(), export_articles)
+    print_summary(result.summary, result.exported, out, json=json)
+    if result.interrupted:
+        say(f"Go on with: pressroom run articles --batch {result.summary.batch_id} --out {out}")
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if not result.summary.report.counts.complete:
+        raise typer.Exit(EXIT_FAILURE)
+
+
+def submit_articles(
+    file: File,
+    model: Model = DEFAULT_MODEL,
+    seed: Seed = 0,
+    settings: Set = None,
+    strict: Strict = False,
+    idempotency_key: Key = None,
+    deadline: Deadline = None,
+    priority: Priority = 0,
+    tenant: Tenant = "default",
+    rejected: Annotated[Path, typer.Option(help="Where refused lines are written.")] = Path(REJECTED),
+    json: Json = False,
+) -> None:
+    """Queue an article for each brief; print the batch's id once everything is accepted."""
+    order = Order(
+        kind=ARTICLE,
+        model=model,
+        settings=_parse_settings(settings),
+        seed=seed,
+        strict=strict,
+        idempotency_key=idempotency_key,
+        deadline_seconds=deadline,
+        priority=priority,
+        tenant=tenant,
+    )
+    configured = settings_of_command()
+    with connected(configured) as (database, _):
+        migrate.upgrade(database)
+        with rejected_lines(rejected) as on_rejected:
+            submission = submit_file(database, file, order, configured, on_rejected)
+        report = reports.batch_status(database, submission.batch_id)
+    if json:
+        print_json({**report_json(report), "created": submission.created})
+    else:
+        typer.echo(str(submission.batch_id))
+    if report.counts.rejected:
+        raise typer.Exit(EXIT_FAILURE)
+
+
+def _parse_settings(given: list[str] | None) -> dict[str, Any]:
+    """["temperature=0.7"] -> {"temperature": "0.7"}; the kind's settings type converts and checks."""
+    pairs = [item.partition("=") for item in given or []]
+    for name, equals, _ in pairs:
+        if not name or not equals:
+            raise typer.BadParameter(f"{name!r} is not NAME=VALUE", param_hint="--set")
+    return {name: value for name, _, value in pairs}

@@ -1,0 +1,82 @@
+"""What is asked and said of batches and jobs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+import typer
+from sqlalchemy import Engine
+
+from db import batches, reports
+from pressroom.articles import export_articles
+from pressroom.commands.options import BatchArgument, Json, Out
+from pressroom.commands.session import connected, settings_of_command
+from pressroom.console import print_json
+from pressroom.show import print_job, print_status, print_summary, report_json
+from pressroom.summary import Summary
+from storage import open_store
+
+app = typer.Typer()
+
+
+@app.command()
+def status(batch: BatchArgument, json: Json = False) -> None:
+    """Print a batch's jobs by state, tokens and errors."""
+    with connected(settings_of_command()) as (database, _):
+        report = reports.batch_status(database, batch)
+    if json:
+        print_json(report_json(report))
+    else:
+        print_status(report)
+
+
+@app.command("batches")
+def list_batches(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20, json: Json = False) -> None:
+    """List the newest batches."""
+    with connected(settings_of_command()) as (database, _):
+        rows = reports.list_batches(database, limit=limit)
+    if json:
+        names = ("id", "name", "kind", "status", "created_at")
+        print_json({"batches": [dict(zip(names, row, strict=True)) for row in rows]})
+        return
+    for batch_id, name, kind, state, created_at in rows:
+        typer.echo(f"{batch_id}  {created_at:%Y-%m-%d %H:%M}  {state.value:<9}  {kind:<10}  {name}")
+
+
+@app.command()
+def results(batch: BatchArgument, out: Out = Path("out"), json: Json = False) -> None:
+    """Write a batch's results so far into a folder."""
+    with connected(settings_of_command()) as (database, urls):
+        summary = Summary(report=reports.batch_status(database, batch), elapsed_seconds=0, startup_seconds=0)
+        quality = export_articles(database, open_store(urls.s3_url), summary, out)
+    print_summary(summary, quality, out, json=json)
+
+
+@app.command()
+def cancel(batch: BatchArgument) -> None:
+    """End a batch; what is finished stays."""
+    with connected(settings_of_command()) as (database, _):
+        number = batches.cancel(database, batch)
+    typer.echo(f"{number} jobs cancelled")
+
+
+@app.command()
+def show(
+    job: Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or BATCH/ID with the line's id.")],
+    json: Json = False,
+) -> None:
+    """Show how one job's artifact was made: attempts, model, engine, sampling, tokens, digests."""
+    with connected(settings_of_command()) as (database, _):
+        detail = reports.job_detail(database, _job_id(database, job))
+    print_job(detail, json=json)
+
+
+def _job_id(database: Engine, job: str) -> UUID:
+    batch, slash, custom_id = job.partition("/")
+    try:
+        first = UUID(batch)
+    except ValueError as error:
+        raise typer.BadParameter("give a job's id, or BATCH/ID", param_hint="JOB") from error
+    return reports.find_job(database, first, custom_id) if slash else first

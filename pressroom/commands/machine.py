@@ -1,0 +1,54 @@
+"""The pieces of Pressroom, each alone; and the settings they share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from db import migrate
+from pressroom.commands.options import DeviceOption, Json
+from pressroom.commands.session import connected, settings_of_command
+from pressroom.config import print_configuration
+from pressroom.console import errors_reported
+from pressroom.serve import run_dispatcher, run_services, run_workers
+from workers.devices import parse_devices
+
+app = typer.Typer()
+db_app = typer.Typer(no_args_is_help=True, help="The database's schema.")
+
+
+@app.command()
+def services() -> None:
+    """Run Valkey, Postgres and S3 for this machine until Ctrl-C; print their URLs."""
+    with errors_reported():
+        run_services(settings_of_command())
+
+
+@app.command()
+def dispatcher() -> None:
+    """Send queued jobs to the workers and repair what crashes leave, until Ctrl-C."""
+    with errors_reported():
+        run_dispatcher(settings_of_command())
+
+
+@app.command()
+def worker(device: DeviceOption = "auto", profile: Annotated[str, typer.Option()] = "default") -> None:
+    """Run one worker process for each device, its models warm, until Ctrl-C drains it."""
+    with errors_reported():
+        run_workers(settings_of_command(), parse_devices(device), profile)
+
+
+@db_app.command("upgrade")
+def db_upgrade() -> None:
+    """Bring the database to this version's schema."""
+    with connected(settings_of_command()) as (database, _):
+        migrate.upgrade(database)
+        typer.echo(f"the database is at revision {migrate.revisions(database)[0]}")
+
+
+@app.command()
+def config(json: Json = False) -> None:
+    """Print every setting with its value and source; secrets are masked."""
+    with errors_reported():
+        print_configuration(settings_of_command(), json=json)

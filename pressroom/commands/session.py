@@ -1,0 +1,36 @@
+"""What every command begins with: its settings, and the services it talks to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+
+from sqlalchemy import Engine
+
+from db.session import opened_database
+from pressroom.console import errors_reported, say, set_up_logging
+from pressroom.embedded.services import ServiceUrls, embedded_services
+from workers.settings import ENVIRONMENT_PREFIX, Settings, read_settings, unknown_variables
+
+
+@contextmanager
+def connected(settings: Settings) -> Iterator[tuple[Engine, ServiceUrls]]:
+    """The database and where the services are, for one command; errors end it as they should."""
+    with (
+        errors_reported(),
+        embedded_services(settings, say) as urls,
+        opened_database(urls.db_url) as database,
+    ):
+        yield database, urls
+
+
+def settings_of_command() -> Settings:
+    settings = read_settings()
+    set_up_logging(settings)
+    for name in unknown_variables():
+        near = get_close_matches(
+            name, [f"{ENVIRONMENT_PREFIX}{field.upper()}" for field in Settings.model_fields]
+        )
+        say(f"warning: {name} is no setting{f', did you mean {near[0]}?' if near else ''}")
+    return settings
