@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import mmap
+from dataclasses import dataclass
 
 import torch
 
@@ -20,30 +21,38 @@ _GROW_STEP = 256
 """On a CPU the cache grows by so many positions when a longer row comes: most contexts are never filled."""
 
 
+@dataclass(frozen=True, slots=True)
+class CacheShape:
+    """What a model asks of its cache."""
+
+    num_layers: int
+    num_heads: int
+    """Key-value heads."""
+    head_size: int
+    max_context_tokens: int
+    dtype: torch.dtype
+
+    @property
+    def slot_bytes(self) -> int:
+        """Memory of one slot with a full context."""
+        head_bytes = self.head_size * (self.max_context_tokens + 1) * self.dtype.itemsize
+        return 2 * self.num_layers * self.num_heads * head_bytes
+
+
 class SlotCache:
     """The cache that a transformers model is given as past_key_values. The engine's thread uses it.
 
     The last position is scratch: padding columns write there, and no query reads it.
     """
 
-    def __init__(
-        self,
-        *,
-        num_layers: int,
-        num_slots: int,
-        num_heads: int,
-        head_size: int,
-        max_context_tokens: int,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        self._max_positions = max_context_tokens + 1
-        self._dtype, self._device = dtype, device
+    def __init__(self, shape: CacheShape, num_slots: int, device: torch.device) -> None:
+        self._max_positions = shape.max_context_tokens + 1
+        self._dtype, self._device = shape.dtype, device
         # A CPU's cache grows, for a GPU's everything is claimed now: it must not meet a full device later.
         first = _GROW_STEP if device.type == "cpu" else self._max_positions
         self._num_positions = min(first, self._max_positions)
-        shape = (2, num_slots, num_heads, self._num_positions, head_size)  # keys, values
-        self._layers = [_zeros(shape, dtype, device) for _ in range(num_layers)]
+        size = (2, num_slots, shape.num_heads, self._num_positions, shape.head_size)  # keys, values
+        self._layers = [_zeros(size, shape.dtype, device) for _ in range(shape.num_layers)]
         self._prefixes: dict[int, list[torch.Tensor]] = {}
         self._views: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._rows = self._positions = torch.empty(0)
@@ -126,13 +135,6 @@ class SlotCache:
                 grown[:, :, :, : layer.shape[3]] = layer
                 self._layers[index] = grown
         self._num_positions = wanted
-
-
-def slot_bytes(
-    *, num_layers: int, num_heads: int, head_size: int, max_context_tokens: int, dtype: torch.dtype
-) -> int:
-    """Memory of one slot."""
-    return 2 * num_layers * num_heads * head_size * (max_context_tokens + 1) * dtype.itemsize
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:

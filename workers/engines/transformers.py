@@ -21,7 +21,7 @@ from workers.engines.batching import BatchingEngine
 from workers.engines.executor import NextToken
 from workers.engines.packed_linear import can_pack, pack_linears
 from workers.engines.sampling import Sampler
-from workers.engines.slot_cache import SlotCache, slot_bytes
+from workers.engines.slot_cache import CacheShape, SlotCache
 from workers.prefix import common_prefix_length
 from workers.scheduler import Generation, PrefillRow, PrefixSave, SlotMove
 
@@ -56,48 +56,30 @@ class TransformersExecutor:
         name = options.dtype or ("float32" if is_cpu else "bfloat16")
         dtype: torch.dtype = getattr(torch, name)
         self._model = _load(model_folder, dtype, self._device)
-        config = self._model.config
         self._num_tokens = _num_embeddings(self._model)
-        self._is_packed = is_cpu and dtype == torch.float32 and can_pack()
-        if self._is_packed:
+        is_packed = is_cpu and dtype == torch.float32 and can_pack()
+        if is_packed:
             pack_linears(self._model)
-        max_context_tokens = min(options.max_context_tokens, config.max_position_embeddings)
-        heads, head_size = _cache_heads(config)
-        self._group = config.num_attention_heads // heads
-        self._reads_shared = options.max_prefix_tokens > 0
-        num_bytes = slot_bytes(
-            num_layers=config.num_hidden_layers,
-            num_heads=heads,
-            head_size=head_size,
-            max_context_tokens=max_context_tokens,
-            dtype=dtype,
-        )
-        num_slots = options.num_slots or _default_slots(self._device, num_bytes)
+        shape = _cache_shape(self._model.config, options.max_context_tokens, dtype)
+        self._group = self._model.config.num_attention_heads // shape.num_heads
+        # In half precision the one softmax over both parts would lose what the fused kernel keeps in fp32.
+        self._reads_shared = options.max_prefix_tokens > 0 and dtype == torch.float32
+        num_slots = options.num_slots or _default_slots(self._device, shape.slot_bytes)
         # One slot more than the scheduler's: the staging slot of prompts that are longer than a step.
-        self._cache = SlotCache(
-            num_layers=config.num_hidden_layers,
-            num_slots=num_slots + 1,
-            num_heads=heads,
-            head_size=head_size,
-            max_context_tokens=max_context_tokens,
-            dtype=dtype,
-            device=self._device,
-        )
+        self._cache = SlotCache(shape, num_slots + 1, self._device)
         self._sampler = Sampler(
-            num_slots=num_slots + 1, max_context_tokens=max_context_tokens, device=self._device
+            num_slots=num_slots + 1, max_context_tokens=shape.max_context_tokens, device=self._device
         )
-        self._max_prefill_tokens = options.max_prefill_tokens or (
-            _CPU_PREFILL_TOKENS if is_cpu else _GPU_PREFILL_TOKENS
-        )
+        default_prefill_tokens = _CPU_PREFILL_TOKENS if is_cpu else _GPU_PREFILL_TOKENS
+        self._max_prefill_tokens = options.max_prefill_tokens or default_prefill_tokens
         self._info = EngineInfo(
             name="transformers",
             versions=(("torch", torch.__version__), ("transformers", transformers.__version__)),
             dtype=name,
             device=options.device,
-            attention="sdpa over slots, grouped heads folded"
-            + (", packed weights" if self._is_packed else ""),
+            attention="sdpa over slots, grouped heads folded" + (", packed weights" if is_packed else ""),
             num_slots=num_slots,
-            max_context_tokens=max_context_tokens,
+            max_context_tokens=shape.max_context_tokens,
         )
 
     @property
@@ -249,11 +231,14 @@ def _check_config(model_folder: Path, config: PretrainedConfig) -> None:
         )
 
 
-def _cache_heads(config: PretrainedConfig) -> tuple[int, int]:
-    """Key-value heads and head size."""
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return heads, size
+def _cache_shape(config: PretrainedConfig, max_context_tokens: int, dtype: torch.dtype) -> CacheShape:
+    return CacheShape(
+        num_layers=config.num_hidden_layers,
+        num_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
+        head_size=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+        max_context_tokens=min(max_context_tokens, config.max_position_embeddings),
+        dtype=dtype,
+    )
 
 
 def _num_embeddings(model: PreTrainedModel) -> int:
