@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 MAX_REPETITION = 0.1
-"""Bound of seq_rep_n with n = 4 for an article to count as not repetitive. Read off the example articles: under
-it no loop was noticed, above it a sentence or a list stood twice (docs/experiments.md, "Article sampling")."""
+"""Bound of seq_rep_n with n = 4 for an article to count as not repetitive. Read off the example articles:
+under it no loop was noticed, above it a sentence or a list stood twice (docs/experiments.md)."""
 
 
 def seq_rep_n(tokens: Sequence[str], n: int = 4) -> float:
     """Share of n-grams that occurred before in the same text; 0 for a text shorter than n.
 
-    seq-rep-n of Welleck et al. 2020, "Neural Text Generation with Unlikelihood Training", section 6.1:
+    seq-rep-n of Welleck et al. 2020, "Neural Text Generation with Unlikelihood Training", arXiv:1908.04319, section 6.1:
     1 - |unique n-grams| / |n-grams|. Over words here, so that it does not depend on a tokenizer.
 
     >>> seq_rep_n("a b c d e".split())

@@ -19,7 +19,7 @@ from jobs.text.sentences import words
 from jobs.text.topic import mentions_any
 
 PARAGRAPH_WORDS = 80
-"""What the default model writes when asked for one paragraph: 60 to 95 on the example briefs."""
+"""About what the default model writes when asked for one paragraph: 40 to 100 on the example briefs."""
 
 MIN_PARAGRAPH_WORDS = 30
 """Below this a model cannot end a sentence that it began; every turn may write as many."""
@@ -28,10 +28,10 @@ MAX_OVERSHOOT = 1.25
 """Room over the missing words: a paragraph that is cut there and mended lands near them."""
 
 MAX_PARAGRAPH_TOKENS = 130
-"""Nearly all of its paragraphs end by themselves before this; those that do not are loops."""
+"""About 100 words: a paragraph that has not ended by then drifts; it is cut and mended."""
 
 TOKENS_PER_WORD = 1.35
-"""SmolLM2's tokenizer on its own English articles: 1.2, up to 1.35; more in other languages."""
+"""SmolLM2's tokenizer on its own English: 1.1 to 1.3; the rest is head-room for names and numbers."""
 
 ENOUGH = 0.85
 """Of the asked words: here another paragraph would overshoot by more than is missing."""

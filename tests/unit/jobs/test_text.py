@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jobs.guards import find_control_token, find_secret, is_injection_suspected
 from jobs.metrics.length import is_within_length, relative_length_error
-from jobs.metrics.repetition import distinct_n, seq_rep_n
+from jobs.metrics.repetition import seq_rep_n
 from jobs.text.cleanup import as_markdown, clean, strip_html, without_repeats
 from jobs.text.language import LanguageTagError, detect_language, language_name, normal_tag
 from jobs.text.sentences import is_complete, split_sentences
@@ -168,8 +168,6 @@ def test_repetition_is_the_share_of_repeated_4_grams() -> None:
     assert seq_rep_n(["a", "b", "c", "d", "a", "b", "c", "d"]) == pytest.approx(1 / 5)
     assert seq_rep_n(["x", "x", "x", "x", "x", "x"]) == pytest.approx(2 / 3)
     assert seq_rep_n(["a"]) == 0
-    assert distinct_n(["a", "b", "c"], n=1) == 1
-    assert distinct_n([]) == 0
 
 
 @given(st.lists(st.sampled_from("abc")), st.integers(1, 5))
