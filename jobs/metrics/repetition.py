@@ -13,7 +13,8 @@ def seq_rep_n(tokens: Sequence[str], n: int = 4) -> float:
     """Share of n-grams that occurred before in the same text; 0 for a text shorter than n.
 
     seq-rep-n of Welleck et al. 2020, "Neural Text Generation with Unlikelihood Training",
-    arXiv:1908.04319, section 6.1: 1 - |unique n-grams| / |n-grams|. Over words here, so that it does not depend on a tokenizer.
+    arXiv:1908.04319, section 6.1: 1 - |unique n-grams| / |n-grams|. Over words here, so that it does not
+    depend on a tokenizer.
 
     >>> seq_rep_n("a b c d e".split())
     0.0
