@@ -53,7 +53,7 @@ def read_lines(
     """Stream a CSV or JSONL file, gzip or not; blank lines are skipped, order is kept.
 
     `check` may refuse a payload by raising InputError, for what only the caller knows (the model's context).
-    Memory: one record, and about 150 bytes an accepted line to name both lines of a duplicate id.
+    Memory: one record, and about 160 bytes an accepted line to name both lines of a duplicate id.
     Raises FileRejectedError, at any moment of the iteration, for what makes the whole file unusable: then
     lines that were already accepted must not run either.
     """
