@@ -156,7 +156,9 @@ def _waiting_reason(connection: Connection, profile: str, counts: JobCounts) -> 
         )
     ).one()
     if not workers[0]:
-        return f"no worker of profile {profile!r} has started: run `pressroom worker --profile {profile}`"
+        return (
+            f"waiting for a worker of profile {profile!r} (`pressroom worker --profile {profile}` starts one)"
+        )
     if not workers[1]:
         return "the workers are loading their models"
     return "messages are on their way, or the jobs wait for their retry time"
