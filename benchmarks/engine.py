@@ -40,6 +40,9 @@ class Measurement:
     num_requests: int
     num_new_tokens: int
     seconds: float
+    cpus_used: float
+    """Processor seconds of this process a second: well below the number of threads, something else ran too
+    and the row is not worth keeping."""
     tokens_per_second: float
     times_one_at_a_time: float
     num_equal: int
@@ -48,16 +51,30 @@ class Measurement:
     num_cached_tokens: int
 
 
-def measure_generate(model_folder: Path, items: Sequence[WorkItem]) -> tuple[list[Tokens], float]:
-    """transformers' generate(), one request after the other: the tokens, and the seconds for all."""
+class Stopwatch:
+    """Wall and processor time of this process since it was made, until stop()."""
+
+    def __init__(self) -> None:
+        self._began_at, self._cpu_began_at = time.perf_counter(), time.process_time()
+        self.seconds = self.cpu_seconds = 0.0
+
+    def stop(self) -> None:
+        """Take the times."""
+        self.seconds = time.perf_counter() - self._began_at
+        self.cpu_seconds = time.process_time() - self._cpu_began_at
+
+
+def measure_generate(model_folder: Path, items: Sequence[WorkItem]) -> tuple[list[Tokens], Stopwatch]:
+    """transformers' generate(), one request after the other: the tokens, and the time for all."""
     model = transformers.AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     torch.nn.Module.eval(model)
     model.generation_config.eos_token_id = None  # the end of the text is ignored by all
     model.generation_config.pad_token_id = 0
     _generate(model, WorkItem(items[0].prompt_ids, 4))  # warm
-    began_at = time.perf_counter()
+    watch = Stopwatch()
     tokens = [_generate(model, item) for item in items]
-    return tokens, time.perf_counter() - began_at
+    watch.stop()
+    return tokens, watch
 
 
 def _generate(model: Any, item: WorkItem) -> Tokens:
@@ -84,7 +101,7 @@ def measure_engine(
     engine = open_engine(model_folder, tokenizer, options)
     try:
         engine.warm()
-        began_at = time.perf_counter()
+        watch = Stopwatch()
         futures = [
             engine.submit(
                 Request(
@@ -96,7 +113,7 @@ def measure_engine(
             for index, item in enumerate(items)
         ]
         done = [future.result() for future in futures]
-        seconds = time.perf_counter() - began_at
+        watch.stop()
     finally:
         engine.close()
     num_new_tokens = sum(completion.usage.new_tokens for completion in done)
@@ -104,9 +121,10 @@ def measure_engine(
         name="engine, shared prefix" if options.max_prefix_tokens else "engine, prefix cache off",
         num_requests=len(items),
         num_new_tokens=num_new_tokens,
-        seconds=seconds,
-        tokens_per_second=num_new_tokens / seconds,
-        times_one_at_a_time=baseline_seconds / seconds,
+        seconds=watch.seconds,
+        cpus_used=watch.cpu_seconds / watch.seconds,
+        tokens_per_second=num_new_tokens / watch.seconds,
+        times_one_at_a_time=baseline_seconds / watch.seconds,
         num_equal=sum(mine.token_ids == theirs for mine, theirs in zip(done, expected, strict=True)),
         num_near_ties=sum(completion.num_near_ties for completion in done),
         num_cached_tokens=sum(completion.usage.cached_tokens for completion in done),
@@ -121,14 +139,15 @@ def run(model_folder: Path, num_prompts: int | None, num_threads: int | None) ->
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     tokenizer = load_tokenizer(model_folder)
     items = article_workload(tokenizer)[:num_prompts]
-    expected, seconds = measure_generate(model_folder, items)
+    expected, watch = measure_generate(model_folder, items)
     num_new_tokens = sum(map(len, expected))
     baseline = Measurement(
         "transformers generate(), one at a time",
         len(items),
         num_new_tokens,
-        seconds,
-        num_new_tokens / seconds,
+        watch.seconds,
+        watch.cpu_seconds / watch.seconds,
+        num_new_tokens / watch.seconds,
         1.0,
         len(items),
         0,
@@ -137,7 +156,7 @@ def run(model_folder: Path, num_prompts: int | None, num_threads: int | None) ->
     measurements = [baseline]
     for max_prefix_tokens in (EngineOptions().max_prefix_tokens, 0):
         options = EngineOptions(max_prefix_tokens=max_prefix_tokens, num_threads=num_threads)
-        measurement, info = measure_engine(model_folder, tokenizer, items, options, expected, seconds)
+        measurement, info = measure_engine(model_folder, tokenizer, items, options, expected, watch.seconds)
         measurements.append(measurement)
     return {
         "workload": {"num_prompts": len(items), "seed": SEED, "is_whole": num_prompts is None},
@@ -149,11 +168,13 @@ def run(model_folder: Path, num_prompts: int | None, num_threads: int | None) ->
 
 def table(result: dict[str, object]) -> str:
     """The measurements for people."""
-    lines = [f"{'':40} {'seconds':>8} {'tok/s':>7} {'x':>6} {'equal':>8} {'near ties':>9} {'cached':>7}"]
+    lines = [
+        f"{'':40} {'seconds':>8} {'cpus':>5} {'tok/s':>7} {'x':>6} {'equal':>8} {'near ties':>9} {'cached':>7}"
+    ]
     measurements = result["measurements"]
     if isinstance(measurements, list):
         lines += [
-            "{name:40} {seconds:8.1f} {tokens_per_second:7.1f} {times_one_at_a_time:6.2f} "
+            "{name:40} {seconds:8.1f} {cpus_used:5.2f} {tokens_per_second:7.1f} {times_one_at_a_time:6.2f} "
             "{num_equal:>3} / {num_requests:<2} {num_near_ties:9} {num_cached_tokens:7}".format(**row)
             for row in measurements
         ]
