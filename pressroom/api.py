@@ -132,5 +132,5 @@ def _as_file(items: Items) -> Iterator[Path]:
         path = Path(folder) / "items.jsonl"
         with path.open("w", encoding="utf-8") as lines:
             for item in items:
-                lines.write(json.dumps(dict(item), ensure_ascii=False) + "\n")
+                lines.write(json.dumps(dict(item), ensure_ascii=True) + "\n")
         yield path

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+from typing import Self
 
 import typer
 from psycopg.errors import UndefinedColumn, UndefinedTable
@@ -16,12 +16,9 @@ from rich.console import Console
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from jobs.errors import PressroomError
-from workers.settings import Settings
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
-"""128 + SIGINT, as shells count."""
 
 console = Console(stderr=True)
 
@@ -41,6 +38,9 @@ def errors_reported() -> Iterator[None]:
     """An error that Pressroom can name becomes a line on stderr and exit status 1, without a traceback."""
     try:
         yield
+    except KeyboardInterrupt as error:
+        say("Interrupted.")
+        raise typer.Exit(EXIT_FAILURE) from error
     except PressroomError as error:
         say(f"error [{error.code}]: {error}")
         raise typer.Exit(EXIT_FAILURE) from error
@@ -54,19 +54,15 @@ def errors_reported() -> Iterator[None]:
         raise typer.Exit(EXIT_FAILURE) from error
 
 
-def set_up_logging(settings: Settings) -> None:
-    """Warnings and worse on stderr; the workers have log files of their own."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("pressroom").setLevel(settings.log_level)
-
-
 class Interruption:
-    """Counts Ctrl-C and SIGTERM instead of raising: the first one drains, the second one ends at once."""
+    """Ctrl-C and SIGTERM: where there is something to drain the first one is counted, else it interrupts."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, counting: bool = True) -> None:
         self.count = 0
+        """Of interruptions that were counted; a second one raises KeyboardInterrupt."""
+        self._counting = counting
 
-    def __enter__(self) -> Interruption:
+    def __enter__(self) -> Self:
         self._before = {
             number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)
         }
@@ -76,7 +72,16 @@ class Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Within the block the first interruption is counted."""
+        self._counting = True
+        try:
+            yield
+        finally:
+            self._counting = False
+
     def _note(self, _number: int, _frame: FrameType | None) -> None:
-        self.count += 1
-        if self.count > 1:
+        if not self._counting or self.count:
             raise KeyboardInterrupt
+        self.count += 1

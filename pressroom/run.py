@@ -61,7 +61,6 @@ class RunResult(Generic[ExportedT]):
 
     summary: Summary
     exported: ExportedT
-    interrupted: bool
 
 
 def run_batch(
@@ -74,22 +73,23 @@ def run_batch(
         read_manifest(model_folder(settings.models_folder, model))  # before anything is started in vain
     request.out.mkdir(parents=True, exist_ok=True)
     with (
-        Interruption() as interruption,
+        Interruption(counting=False) as interruption,
         OneMachine(settings, request.devices, profile=profile, say=say) as machine,
     ):
         batch_id = _batch(request, machine, settings)
         say(f"Batch {batch_id}; results will be in {request.out}")
-        first_claim_at = _watch(machine, batch_id, interruption)
-        if interruption.count:
-            say("Draining: what has begun is finished, the rest stays queued. Ctrl-C again ends at once.")
-            machine.drain()
+        with interruption.counted():
+            first_claim_at = _watch(machine, batch_id, interruption)
+            if interruption.count:
+                say("Draining: what has begun is finished, the rest stays queued. Ctrl-C again ends at once.")
+                machine.drain()
         summary = Summary(
             report=batch_status(machine.database, batch_id),
             elapsed_seconds=time.monotonic() - begun_at,
             startup_seconds=first_claim_at - begun_at,
         )
         exported = export(machine.database, open_store(machine.urls.s3_url), summary, request.out)
-    return RunResult(summary, exported, interrupted=bool(interruption.count))
+    return RunResult(summary, exported)
 
 
 def _batch(request: RunRequest, machine: OneMachine, settings: Settings) -> UUID:

@@ -23,7 +23,7 @@ from db.session import open_database
 from jobs.errors import PressroomError
 from jobs.provenance import payload_digest
 from storage import open_store
-from workers import residency
+from workers import logs, residency
 from workers.attempt import WorkerIdentity
 from workers.code_version import code_facts
 from workers.devices import Device
@@ -80,11 +80,8 @@ def runner() -> Runner:
 
 def set_up_logging() -> None:
     """Log lines on stderr, which the supervisor sends to the worker's log file."""
-    logging.basicConfig(
-        level=read_settings().log_level,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    level = read_settings().log_level
+    logs.set_up_logging(level, others=level, form="%(asctime)s %(levelname)s %(name)s: ")
 
 
 def start() -> None:

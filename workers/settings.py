@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
@@ -79,7 +80,8 @@ class Settings(BaseSettings):
     """A message not claimed for this long is sent again."""
     shard_jobs: int = Field(default=16, ge=1, le=1000)
     """Job ids in one message at most."""
-    log_level: str = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Of workers; commands say warnings and worse, or this if it is set."""
     commit: str | None = None
     """Revision of the code, for provenance; unset: asked of git where the code is a checkout."""
 

@@ -9,10 +9,11 @@ from uuid import UUID
 import typer
 
 from db import migrate, reports
+from jobs.batch import BatchStatus
 from pressroom.articles import export_articles
 from pressroom.commands.options import DeviceOption, Json, Out
 from pressroom.commands.session import connected, settings_of_command
-from pressroom.console import EXIT_FAILURE, EXIT_INTERRUPTED, errors_reported, print_json, say
+from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
 from pressroom.run import REJECTED, RunRequest, rejected_lines, run_batch
 from pressroom.show import print_summary, report_json
 from workers.devices import parse_devices
@@ -84,10 +85,13 @@ def run_articles(
         )
         result = run_batch(request, settings_of_command(), export_articles)
     print_summary(result.summary, result.exported, out, json=json)
-    if result.interrupted:
-        say(f"Go on with: pressroom run articles --batch {result.summary.batch_id} --out {out}")
-        raise typer.Exit(EXIT_INTERRUPTED)
-    if not result.summary.report.counts.complete:
+    report = result.summary.report
+    if report.status is BatchStatus.RUNNING:
+        say(
+            f"Go on with: pressroom run articles --batch {report.batch_id} --model {report.model} "
+            f"--device {device} --out {out}"
+        )
+    if not report.counts.complete:
         raise typer.Exit(EXIT_FAILURE)
 
 

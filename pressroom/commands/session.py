@@ -9,8 +9,9 @@ from difflib import get_close_matches
 from sqlalchemy import Engine
 
 from db.session import opened_database
-from pressroom.console import errors_reported, say, set_up_logging
+from pressroom.console import errors_reported, say
 from pressroom.embedded.services import ServiceUrls, embedded_services
+from workers.logs import set_up_logging
 from workers.settings import ENVIRONMENT_PREFIX, Settings, read_settings, unknown_variables
 
 
@@ -27,7 +28,7 @@ def connected(settings: Settings) -> Iterator[tuple[Engine, ServiceUrls]]:
 
 def settings_of_command() -> Settings:
     settings = read_settings()
-    set_up_logging(settings)
+    set_up_logging(settings.log_level if "log_level" in settings.model_fields_set else "WARNING")
     for name in unknown_variables():
         near = get_close_matches(
             name, [f"{ENVIRONMENT_PREFIX}{field.upper()}" for field in Settings.model_fields]
