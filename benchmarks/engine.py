@@ -169,13 +169,13 @@ def run(model_folder: Path, num_prompts: int | None, num_threads: int | None) ->
 def table(result: dict[str, object]) -> str:
     """The measurements for people."""
     lines = [
-        f"{'':38} {'seconds':>8} {'cpus':>5} {'tok/s':>7} {'x':>6} {'equal':>8} {'near ties':>9} {'cached':>7}"
+        f"{'':38} {'seconds':>8} {'cpus':>5} {'tok/s':>7} {'x':>6} {'equal':>8} {'ties':>5} {'cached':>7}"
     ]
     measurements = result["measurements"]
     if isinstance(measurements, list):
         lines += [
             "{name:38} {seconds:8.1f} {cpus_used:5.2f} {tokens_per_second:7.1f} {times_one_at_a_time:6.2f} "
-            "{num_equal:>3} / {num_requests:<2} {num_near_ties:9} {num_cached_tokens:7}".format(**row)
+            "{num_equal:>3} / {num_requests:<2} {num_near_ties:5} {num_cached_tokens:7}".format(**row)
             for row in measurements
         ]
     return "\n".join(lines)
