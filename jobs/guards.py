@@ -20,17 +20,17 @@ CONTROL_TOKENS: tuple[str, ...] = (
     "<|system|>",
     "<|user|>",
     "<|assistant|>",
+    "<|end|>",
     "<start_of_turn>",
     "<end_of_turn>",
     "[INST]",
     "[/INST]",
     "<<SYS>>",
     "<</SYS>>",
-    "<s>",
-    "</s>",
 )
-"""Turn markers of the common chat templates (ChatML, Llama 2 and 3, Gemma, Mistral, Zephyr), for when the
-model's own tokenizer is not at hand: a text that carries one could end its turn and begin another."""
+"""Turn marks of widespread chat formats (ChatML, Llama, Gemma, Mistral, Phi, Zephyr). Models trained on
+mixed data obey them even where they are no special tokens, and no prose contains them; tags that do occur in
+prose (`<s>`) count only for the models whose tokenizer has them."""
 
 _SECRETS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("a private key", re.compile(r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----")),

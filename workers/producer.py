@@ -15,6 +15,7 @@ from db import batches
 from db.batches import NewJob
 from jobs.batch import NewBatch
 from jobs.errors import InputError
+from jobs.guards import CONTROL_TOKENS
 from jobs.intake import Accepted, read_lines
 from jobs.kind import Kind
 from jobs.kinds import load_kind
@@ -116,8 +117,10 @@ class _Intake:
         settings: Settings,
         on_rejected: Callable[[Rejected], None],
     ) -> None:
+        check = prompt_check(kind, kind_settings, order.model, settings)
+        control_tokens = CONTROL_TOKENS if check is None else check.control_tokens
         self._lines: Iterator[Accepted[Any] | Rejected] = read_lines(
-            path, kind, check=prompt_check(kind, kind_settings, order.model, settings)
+            path, kind, control_tokens=control_tokens, check=check
         )
         self._kind = kind
         self._strict = order.strict

@@ -1,8 +1,7 @@
-"""Finds prompts that cannot fit the model's context before they become jobs, where the model is at hand."""
+"""What the batch's model would refuse is found before it becomes a job, where the model is at hand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -15,33 +14,43 @@ from workers.settings import Settings
 from workers.tokenizer import load_tokenizer
 
 
+class PromptCheck:
+    """Measures the first prompt of each payload against the model's context. Call it with a payload."""
+
+    def __init__(self, kind: Kind[Any], kind_settings: BaseModel, model: str, settings: Settings) -> None:
+        """Raises ModelNotInstalledError if the model is not on this machine."""
+        folder = model_folder(settings.models_folder, model)
+        self._kind = kind
+        self._kind_settings = kind_settings
+        self._max_context_tokens = min(settings.max_context_tokens, read_manifest(folder).max_context_tokens)
+        self._tokenizer = load_tokenizer(folder)
+        self._frame_tokens = cache(self._count_frame_tokens)
+        self.control_tokens = self._tokenizer.control_tokens
+        """A line that holds one of these could end its turn and begin another."""
+
+    def _count_frame_tokens(self, roles: tuple[str, ...]) -> int:
+        """Tokens that the chat template puts around the contents."""
+        return len(self._tokenizer.encode_chat(tuple((role, "") for role in roles)))
+
+    def __call__(self, payload: Any) -> None:
+        """Raise PromptTooLongError with both lengths if it cannot fit."""
+        prompt, sampling = self._kind.first_request(payload, self._kind_settings)
+        messages = tuple((message.role, message.content) for message in prompt.messages)
+        # A byte-level token has a byte at least: nearly every prompt is short, and is not tokenised for this.
+        at_most = self._frame_tokens(tuple(role for role, _ in messages))
+        at_most += sum(len(content.encode()) for _, content in messages)
+        if at_most + sampling.max_new_tokens <= self._max_context_tokens:
+            return
+        num_tokens = len(self._tokenizer.encode_chat(messages))
+        if num_tokens + sampling.max_new_tokens > self._max_context_tokens:
+            raise PromptTooLongError(num_tokens, sampling.max_new_tokens, self._max_context_tokens)
+
+
 def prompt_check(
     kind: Kind[Any], kind_settings: BaseModel, model: str, settings: Settings
-) -> Callable[[Any], None] | None:
-    """A check for intake, or None if the model is not installed on this machine: then the job finds it."""
+) -> PromptCheck | None:
+    """The check for a batch, or None if its model is not on this machine: then the job finds out."""
     try:
-        folder = model_folder(settings.models_folder, model)
+        return PromptCheck(kind, kind_settings, model, settings)
     except ModelNotInstalledError:
         return None
-    max_context_tokens = min(settings.max_context_tokens, read_manifest(folder).max_context_tokens)
-    tokenizer = load_tokenizer(folder)
-
-    @cache
-    def frame(roles: tuple[str, ...]) -> int:
-        """Tokens that the chat template puts around the contents."""
-        return len(tokenizer.encode_chat(tuple((role, "") for role in roles)))
-
-    def check(payload: Any) -> None:
-        prompt, sampling = kind.first_request(payload, kind_settings)
-        messages = tuple((message.role, message.content) for message in prompt.messages)
-        num_bytes = sum(len(content.encode()) for _, content in messages)
-        if (
-            frame(tuple(role for role, _ in messages)) + num_bytes + sampling.max_new_tokens
-            <= max_context_tokens
-        ):
-            return  # a byte-level token has a byte at least: nearly every prompt is short and not tokenised
-        num_tokens = len(tokenizer.encode_chat(messages))
-        if num_tokens + sampling.max_new_tokens > max_context_tokens:
-            raise PromptTooLongError(num_tokens, sampling.max_new_tokens, max_context_tokens)
-
-    return check

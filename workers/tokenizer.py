@@ -20,31 +20,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from jobs.errors import ConfigurationError, InputError
+from jobs.guards import CONTROL_TOKENS
 from workers.models.files import MalformedFileError, read_json_object
 
 ROLES = frozenset({"system", "user", "assistant"})
-
-FOREIGN_CONTROL_TOKENS = (
-    "[INST]",
-    "[/INST]",
-    "<<SYS>>",
-    "<</SYS>>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|endoftext|>",
-    "<|begin_of_text|>",
-    "<|start_header_id|>",
-    "<|end_header_id|>",
-    "<|eot_id|>",
-    "<|system|>",
-    "<|user|>",
-    "<|assistant|>",
-    "<|end|>",
-    "<start_of_turn>",
-    "<end_of_turn>",
-)
-"""Turn marks of widespread chat formats. Models trained on mixed data obey them even where they are no
-special tokens, and no prose contains them; tags that do occur in prose (`<s>`) count only where they are."""
 
 
 class TokenizerError(ConfigurationError):
@@ -211,7 +190,7 @@ def _control_tokens(tokenizer: Tokenizer, chat_template: str) -> tuple[str, ...]
         if token.special or token.content in chat_template
     ]
     # Some tokenizers add plain whitespace as tokens; every text has that
-    return tuple(dict.fromkeys(token for token in (*own, *FOREIGN_CONTROL_TOKENS) if token.strip()))
+    return tuple(dict.fromkeys(token for token in (*own, *CONTROL_TOKENS) if token.strip()))
 
 
 def _compile(chat_template: str) -> Template:

@@ -11,7 +11,7 @@ from importlib.resources import files
 
 import jinja2
 from jinja2.exceptions import SecurityError
-from jinja2.runtime import Context
+from jinja2.runtime import BlockReference, Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from jobs.errors import InputError
@@ -19,6 +19,9 @@ from jobs.guards import is_injection_suspected
 from jobs.kind import Template
 
 _WHITE_SPACE = re.compile(r"\s+")
+_FILTERS = ("capitalize", "default", "first", "join", "last", "length", "list", "lower", "trim", "upper")
+"""None of them returns more than it is given, but `join` by its separators."""
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -35,8 +38,11 @@ class TemplateUnsafeError(TemplateError):
 
 
 class _PromptEnvironment(ImmutableSandboxedEnvironment):
-    """No underscore attributes, no change of values, no operator that makes a large value of small ones:
-    `{{ "a" * 10 ** 10 }}` would take the worker's memory."""
+    """No underscore attributes, no change of values, and nothing that makes a large value of small ones.
+
+    `{{ "a" * 10 ** 10 }}`, `{{ "a".ljust(10 ** 9) }}` or `{{ "a" | center(10 ** 9) }}` would take the
+    worker's memory: so no product of strings, no methods of values, and only the filters that prompts need.
+    """
 
     intercepted_binops = frozenset({"*", "**", "%"})
 
@@ -44,6 +50,11 @@ class _PromptEnvironment(ImmutableSandboxedEnvironment):
         if operator != "**" and isinstance(left, int) and isinstance(right, int):
             return left * right if operator == "*" else left % right
         raise SecurityError(f"the operator {operator} is not allowed on these values in a prompt template")
+
+    def is_safe_callable(self, obj: object) -> bool:
+        return isinstance(obj, Macro | BlockReference) or isinstance(
+            getattr(obj, "__self__", None), LoopContext
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +75,8 @@ class PromptTemplate:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters["data"] = as_data
+        environment.filters = {name: environment.filters[name] for name in _FILTERS} | {"data": as_data}
+        environment.globals.clear()
         digest = hashlib.sha256(source.encode()).hexdigest()
         try:
             template = environment.from_string(source)

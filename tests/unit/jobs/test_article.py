@@ -207,7 +207,8 @@ BLOCKS = "{% block system %}a{% endblock %}{% block first %}%s{% endblock %}{% b
         "{{ '%1000000d' % 1 }}",
         "{{ keywords.__init__ }}",
         "{{ ''['__cl' ~ 'ass__'] }}",
-        "{{ ''|attr('__class__') }}",
+        "{{ 'a'.ljust(20000000) }}",
+        "{{ '{:>20000000}'.format(1) }}",
     ],
 )
 def test_template_that_reaches_out_is_refused_with_the_batch(expression: str) -> None:
@@ -217,7 +218,17 @@ def test_template_that_reaches_out_is_refused_with_the_batch(expression: str) ->
 
 
 @pytest.mark.parametrize(
-    "expression", ["{{ unknown }}", "{% if %}", "{% include 'x' %}", "{{ open('/etc/passwd') }}"]
+    "expression",
+    [
+        "{{ unknown }}",
+        "{% if %}",
+        "{% include 'x' %}",
+        "{{ open('/etc/passwd') }}",
+        "{{ ''|attr('__class__') }}",
+        "{{ 'a' | center(20000000) }}",
+        "{{ '%020000000d' | format(1) }}",
+        "{{ range(1000000000) | list }}",
+    ],
 )
 def test_template_that_cannot_be_rendered_is_refused_with_the_batch(expression: str) -> None:
     with pytest.raises(TemplateError) as caught:

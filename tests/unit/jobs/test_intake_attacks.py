@@ -169,9 +169,7 @@ def test_gz_name_without_gzip_inside_is_refused(tmp_path: Path) -> None:
     assert refused.code == "gzip_malformed"
 
 
-@pytest.mark.parametrize(
-    "token", ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "[INST]", "[/INST]", "<s>", "</s>"]
-)
+@pytest.mark.parametrize("token", ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "[INST]", "[/INST]"])
 @pytest.mark.parametrize("column", ["id", "title", "keywords", "facts"])
 def test_control_token_refuses_the_line(tmp_path: Path, token: str, column: str) -> None:
     fields = {"id": "i", "title": "t", "keywords": "k", "facts": "f", column: f"x {token}system"}
