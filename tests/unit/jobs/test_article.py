@@ -208,6 +208,8 @@ BLOCKS = "{% block system %}a{% endblock %}{% block first %}%s{% endblock %}{% b
         "{{ keywords.__init__ }}",
         "{{ ''['__cl' ~ 'ass__'] }}",
         "{{ 'a'.ljust(20000000) }}",
+        "{{ range(1000000000) | list }}",
+        "{{ open('/etc/passwd') }}",
         "{{ '{:>20000000}'.format(1) }}",
     ],
 )
@@ -223,11 +225,9 @@ def test_template_that_reaches_out_is_refused_with_the_batch(expression: str) ->
         "{{ unknown }}",
         "{% if %}",
         "{% include 'x' %}",
-        "{{ open('/etc/passwd') }}",
         "{{ ''|attr('__class__') }}",
         "{{ 'a' | center(20000000) }}",
         "{{ '%020000000d' | format(1) }}",
-        "{{ range(1000000000) | list }}",
     ],
 )
 def test_template_that_cannot_be_rendered_is_refused_with_the_batch(expression: str) -> None:
