@@ -10,7 +10,9 @@ import typer
 from sqlalchemy import Engine
 
 from db import batches, reports
+from jobs.errors import ConfigurationError
 from pressroom.articles import export_articles
+from pressroom.commands.articles import ARTICLE
 from pressroom.commands.options import BatchArgument, Json, Out
 from pressroom.commands.session import connected, settings_of_command
 from pressroom.console import print_json
@@ -49,7 +51,14 @@ def list_batches(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20, json
 def results(batch: BatchArgument, out: Out = Path("out"), json: Json = False) -> None:
     """Write a batch's results so far into a folder."""
     with connected(settings_of_command()) as (database, urls):
-        summary = Summary(report=reports.batch_status(database, batch), elapsed_seconds=0, startup_seconds=0)
+        report = reports.batch_status(database, batch)
+        if report.kind != ARTICLE:
+            raise ConfigurationError(
+                f"batch {batch} holds jobs of kind {report.kind!r}, which has no export of its own: "
+                "read them with pressroom.results()",
+                code="kind_without_export",
+            )
+        summary = Summary(report=report, elapsed_seconds=0, startup_seconds=0)
         quality = export_articles(database, open_store(urls.s3_url), summary, out)
     print_summary(summary, quality, out, json=json)
 
