@@ -35,6 +35,12 @@ class ConfigurationError(PressroomError):
     code = "configuration"
 
 
+class DiskFullError(ConfigurationError):
+    """There is too little free space for what was about to be written."""
+
+    code = "disk_full"
+
+
 class InputError(PermanentError):
     """A line, a field or a file that the user gave cannot be used."""
 

@@ -17,11 +17,5 @@ class HomeLockedError(ConfigurationError):
     code = "home_locked"
 
 
-class DiskFullError(ConfigurationError):
-    """There is too little free space for the services' data."""
-
-    code = "disk_full"
-
-
 class NotReadyError(Exception):
     """A service runs but does not answer yet; never leaves this package."""

@@ -13,8 +13,8 @@ import psutil
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from jobs.errors import ConfigurationError
-from pressroom.embedded.errors import DiskFullError, HomeLockedError
+from jobs.errors import ConfigurationError, DiskFullError
+from pressroom.embedded.errors import HomeLockedError
 
 MIN_FREE_MB = 300
 """A new Postgres cluster takes 39 MB, its log up to 256 MB more before a checkpoint frees it."""

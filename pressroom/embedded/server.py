@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 from typing import Protocol
 
-from pressroom.embedded.errors import DiskFullError, NotReadyError, ServiceStartError
+from jobs.errors import DiskFullError
+from pressroom.embedded.errors import NotReadyError, ServiceStartError
 from pressroom.embedded.process import Command, ServerProcess
 
 logger = logging.getLogger(__name__)

@@ -22,9 +22,9 @@ from pydantic import SecretStr
 from redis import Redis
 from redis.exceptions import AuthenticationError
 
-from jobs.errors import ConfigurationError
+from jobs.errors import ConfigurationError, DiskFullError
 from pressroom.embedded import server as server_module
-from pressroom.embedded.errors import DiskFullError, NotReadyError, ServiceStartError
+from pressroom.embedded.errors import NotReadyError, ServiceStartError
 from pressroom.embedded.home import MIN_FREE_MB
 from pressroom.embedded.process import Command, ServerProcess
 from pressroom.embedded.server import ServerRunner

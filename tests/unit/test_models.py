@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.errors import PressroomError
+from jobs.errors import DiskFullError, PressroomError
 from tests.tiny_model import write_tiny_model
 from workers.models.files import (
     MANIFEST,
     ModelFormatError,
     RemoteCodeError,
 )
-from workers.models.install import DiskFullError, Installed, ModelNameTakenError, add_model
+from workers.models.install import Installed, ModelNameTakenError, add_model
 from workers.models.manifest import (
     Manifest,
     ModelNameError,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from jobs.errors import ConfigurationError
+from jobs.errors import ConfigurationError, DiskFullError
 from workers.models.catalogue import CATALOGUE
 from workers.models.files import (
     GGUF_SUFFIX,
@@ -59,12 +59,6 @@ class ConversionError(ConfigurationError):
     """The child process that converts GGUF to safetensors failed."""
 
     code = "model_conversion_failed"
-
-
-class DiskFullError(ConfigurationError):
-    """The models folder has no room for what would be installed."""
-
-    code = "disk_full"
 
 
 @dataclass(frozen=True, slots=True)
