@@ -1,6 +1,6 @@
 """The engine against one request at a time with transformers: same prompts, same lengths, in one run.
 
-    python -m benchmarks.engine --model FOLDER [--quick]
+    python -m benchmarks.engine [--model FOLDER] [--quick]
 
 Prints a table on stderr and one JSON object on stdout, and writes benchmarks/results/engine.json (not with
 --quick). Ratios compare rows of one run; do not compare runs of different machines.
@@ -25,6 +25,8 @@ from benchmarks.workload import SEED, WorkItem, article_workload
 from jobs.inference import Sampling
 from workers.engine import EngineInfo, EngineOptions, Request, Tokenizer
 from workers.engines.transformers import open_engine
+from workers.models.manifest import model_folder
+from workers.settings import DEFAULT_MODEL, read_settings
 from workers.tokenizer import load_tokenizer
 
 QUICK_PROMPTS = 8
@@ -184,11 +186,12 @@ def table(result: dict[str, object]) -> str:
 def main() -> None:
     """Parse, run, print, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
-    parser.add_argument("--model", type=Path, required=True, help="folder of an installed model")
+    parser.add_argument("--model", type=Path, help="folder of a model; default: the default model, installed")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_PROMPTS} prompts, nothing written")
     parser.add_argument("--threads", type=int, help="CPU threads; default: as torch chooses")
     arguments = parser.parse_args()
-    result = run(arguments.model, QUICK_PROMPTS if arguments.quick else None, arguments.threads)
+    folder = arguments.model or model_folder(read_settings().models_folder, DEFAULT_MODEL)
+    result = run(folder, QUICK_PROMPTS if arguments.quick else None, arguments.threads)
     print(table(result), file=sys.stderr)
     print(json.dumps(result, indent=2))
     if not arguments.quick:
