@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     DateTime,
     Enum,
     ForeignKey,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
+    literal,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -27,6 +29,10 @@ from jobs.batch import BatchStatus
 from jobs.job import AttemptOutcome, JobStatus
 
 Json = dict[str, object]
+
+SUSPECT_CRASHES = 2
+"""A job under which this many workers in a row died runs alone next: one loss may be a reboot, and the
+neighbours of a job that kills its worker lose their leases too. An index has it: a change is a migration."""
 
 
 def _text_enum(enum: type[StrEnum], name: str) -> Enum:
@@ -118,6 +124,11 @@ class JobRow(Base):
         ),
         Index("ix_jobs_sent", "sent_at", postgresql_where=text("status = 'queued' AND sent_at IS NOT NULL")),
         Index("ix_jobs_leased", "lease_expires_at", postgresql_where=text("status = 'running'")),
+        Index(
+            "ix_jobs_suspect",
+            "batch_id",
+            postgresql_where=text(f"num_crashes >= {SUSPECT_CRASHES} AND status IN ('queued', 'running')"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -149,6 +160,13 @@ class JobRow(Base):
     prompt_tokens: Mapped[int] = mapped_column(server_default=text("0"))
     cached_tokens: Mapped[int] = mapped_column(server_default=text("0"))
     new_tokens: Mapped[int] = mapped_column(server_default=text("0"))
+
+
+def job_is(*statuses: JobStatus) -> ColumnElement[bool]:
+    """The job's status is one of these, as literals: a prepared statement matches no partial index else."""
+    return JobRow.status.in_(
+        [literal(status, JobRow.status.type, literal_execute=True) for status in statuses]
+    )
 
 
 class AttemptRow(Base):

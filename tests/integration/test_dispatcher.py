@@ -6,18 +6,19 @@ import base64
 import json
 import pickle
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 from kombu import Connection, Producer
 from redis import Redis
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 
-from db import dispatch
 from db.session import open_database
+from db.tables import SUSPECT_CRASHES
 from pressroom.embedded.server import ServerRunner
 from pressroom.embedded.services import ServiceUrls
 from pressroom.embedded.valkey import ValkeyServer
@@ -85,7 +86,7 @@ def test_messages_that_redis_lost_are_sent_again(database: Engine, redis_url: st
 
 def test_a_suspect_is_sent_to_run_alone(database: Engine, redis_url: str) -> None:
     ids = job_ids(database, accept(database, 2))
-    set_job(database, ids[:1], num_crashes=dispatch.SUSPECT_CRASHES)
+    set_job(database, ids[:1], num_crashes=SUSPECT_CRASHES)
     new_dispatcher(database, redis_url).tick()
     assert messages(redis_url) == [(RUN_SHARD, ids[1:]), (RUN_ALONE, ids[:1])]
 
@@ -96,6 +97,36 @@ def test_a_stage_that_cannot_be_planned_does_not_stop_the_others(database: Engin
     ids = job_ids(database, accept(database, 1))
     new_dispatcher(database, redis_url).tick()
     assert sent_ids(redis_url) == ids
+
+
+def plans(database: Engine, act: Callable[[], object]) -> list[str]:
+    """How Postgres would execute each statement of the act once more."""
+    executed: list[tuple[str, dict[str, object]]] = []
+
+    def record(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        executed.append((statement, parameters))
+
+    event.listen(database, "before_cursor_execute", record)
+    act()
+    event.remove(database, "before_cursor_execute", record)
+    with database.connect() as connection:
+        return [
+            "\n".join(connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars())
+            for statement, parameters in executed
+        ]
+
+
+def test_no_statement_of_a_round_reads_the_whole_backlog(database: Engine, redis_url: str) -> None:
+    ids = job_ids(database, accept(database, 20_000))
+    claim(database, ids[:10])
+    with database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE jobs"))
+    dispatcher = new_dispatcher(database, redis_url)
+    dispatcher.tick()
+    explained = plans(database, dispatcher.tick)
+    assert any("ix_jobs_unsent" in plan for plan in explained)
+    assert any("ix_jobs_suspect" in plan for plan in explained)
+    assert [plan for plan in explained if "Seq Scan on jobs" in plan] == []
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, update
 from db import batches, dispatch, leases
 from db.outcomes import commit
 from db.recovery import expire_overdue, reap_expired_leases, running_batches
-from db.tables import BatchRow
+from db.tables import SUSPECT_CRASHES, BatchRow
 from jobs.job import AttemptOutcome, JobStatus
 from tests.factories import (
     accept,
@@ -84,7 +84,7 @@ def test_crashes_in_a_row_are_counted_from_anew_when_an_attempt_ends(database: E
 def test_suspects_are_left_out_of_shards_and_taken_one_at_a_time(database: Engine) -> None:
     batch_id = accept(database, 5)
     ids = job_ids(database, batch_id)
-    set_job(database, ids[:3], num_crashes=dispatch.SUSPECT_CRASHES)
+    set_job(database, ids[:3], num_crashes=SUSPECT_CRASHES)
     assert dispatch.demands(database, "cpu", limit=100)[0].num_unsent == 2
     assert dispatch.take(database, batch_id, 100) == ids[3:]
     first = dispatch.take_suspect(database, "cpu")
@@ -102,7 +102,7 @@ def test_suspects_are_left_out_of_shards_and_taken_one_at_a_time(database: Engin
 def test_a_suspect_of_one_profile_does_not_hold_up_another(database: Engine) -> None:
     for profile in ("cpu", "default"):
         ids = job_ids(database, accept(database, 1, new_batch(profile=profile)))
-        set_job(database, ids, num_crashes=dispatch.SUSPECT_CRASHES)
+        set_job(database, ids, num_crashes=SUSPECT_CRASHES)
     assert dispatch.take_suspect(database, "cpu") is not None
     assert dispatch.take_suspect(database, "default") is not None
     assert dispatch.take_suspect(database, "other") is None

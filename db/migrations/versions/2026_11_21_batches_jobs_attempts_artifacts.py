@@ -145,6 +145,13 @@ def upgrade() -> None:
         postgresql_where=sa.text("status = 'queued' AND sent_at IS NOT NULL"),
     )
     op.create_index(
+        "ix_jobs_suspect",
+        "jobs",
+        ["batch_id"],
+        unique=False,
+        postgresql_where=sa.text("num_crashes >= 2 AND status IN ('queued', 'running')"),
+    )
+    op.create_index(
         "ix_jobs_unsent",
         "jobs",
         ["batch_id", "prefix_group", "position"],
@@ -230,6 +237,11 @@ def downgrade() -> None:
     op.drop_table("stages")
     op.drop_index(
         "ix_jobs_unsent", table_name="jobs", postgresql_where=sa.text("status = 'queued' AND sent_at IS NULL")
+    )
+    op.drop_index(
+        "ix_jobs_suspect",
+        table_name="jobs",
+        postgresql_where=sa.text("num_crashes >= 2 AND status IN ('queued', 'running')"),
     )
     op.drop_index(
         "ix_jobs_sent",
