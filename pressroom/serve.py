@@ -66,8 +66,11 @@ def run_workers(settings: Settings, devices: Sequence[Device], profile: str) -> 
                 time.sleep(POLL_SECONDS)
             say("Draining: what has begun is finished. Ctrl-C again ends at once.")
             supervisor.stop()
-        except BaseException:
+        except KeyboardInterrupt:  # the second Ctrl-C: leases bring the jobs back
             supervisor.stop(timeout_seconds=0)
+            raise
+        except BaseException:  # one worker that cannot start: the others finish what they have begun
+            supervisor.stop()
             raise
 
 

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from db import workers as worker_rows
 from db.session import open_database
-from jobs.errors import PressroomError
+from jobs.errors import PressroomError, TransientError
 from jobs.provenance import payload_digest
 from storage import open_store
 from workers import logs, residency
@@ -52,7 +52,7 @@ EXIT_NOT_STARTED = 78
 """EX_CONFIG of sysexits.h: starting again would fail again."""
 
 EXIT_START_FAILED = 1
-"""Something that may pass, such as a Postgres that is away: start it again after a while."""
+"""Something that may pass, such as a Postgres or a store that is away: start it again after a while."""
 
 EXIT_STALLED = 71
 """The worker consumed nothing although messages waited, or a job of its did not return."""
@@ -92,6 +92,9 @@ def start() -> None:
         if settings.supervisor_pid is not None:
             drain_when_parent_dies(settings.supervisor_pid)
         _process = _start(settings)
+    except TransientError as error:
+        logger.critical("The worker could not start: %s (%s)", error, error.code)
+        os._exit(EXIT_START_FAILED)
     except PressroomError as error:
         logger.critical("The worker cannot start: %s (%s)", error, error.code)
         os._exit(EXIT_NOT_STARTED)  # Celery would log an exception of a signal and go on without models

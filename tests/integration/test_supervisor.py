@@ -13,9 +13,13 @@ import psutil
 import pytest
 from sqlalchemy import Engine
 
+from pressroom import serve
 from pressroom.embedded.services import ServiceUrls
+from tests.conftest import PLUGINS
 from tests.factories import wait_until
-from tests.workers import START_SECONDS, supervised, wait_until_ready, worker_rows
+from tests.workers import PROFILE, START_SECONDS, supervised, wait_until_ready, worker_rows
+from workers.devices import Device
+from workers.settings import Settings
 from workers.supervisor import Supervisor, WorkerStartError
 
 PARENT = """
@@ -84,11 +88,17 @@ def test_a_worker_that_cannot_start_says_why_and_is_not_started_again(
         assert error.value.code == "worker_cannot_start"
 
 
-def test_a_worker_that_meets_no_database_ends_and_is_started_again(
-    database: Engine, urls: ServiceUrls, tmp_path: Path
+@pytest.mark.parametrize(
+    ("variable", "nowhere"),
+    [
+        ("PRESSROOM_DB_URL", "postgresql://nobody:nothing@127.0.0.1:1/none"),
+        ("PRESSROOM_S3_URL", "http://nobody:nothing@127.0.0.1:1/none"),
+    ],
+)
+def test_a_worker_that_meets_no_server_ends_and_is_started_again(
+    database: Engine, urls: ServiceUrls, tmp_path: Path, variable: str, nowhere: str
 ) -> None:
-    nowhere = {"PRESSROOM_DB_URL": "postgresql://nobody:nothing@127.0.0.1:1/none"}
-    with supervised(tmp_path, urls, environment=nowhere) as supervisor:
+    with supervised(tmp_path, urls, environment={variable: nowhere}) as supervisor:
         deaths: list[str] = []
 
         def died() -> bool:
@@ -124,3 +134,19 @@ def test_workers_drain_and_end_when_their_supervisor_is_killed(
         lambda: all(row.stopped_at for row in worker_rows(database)), "it drained", seconds=START_SECONDS
     )
     wait_until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, "the worker ended")
+
+
+def test_a_worker_that_cannot_start_costs_no_other_its_drain(
+    database: Engine, urls: ServiceUrls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OneCannotStart(Supervisor):
+        def check(self) -> list[str]:
+            wait_until_ready(database, self)
+            raise WorkerStartError("another worker cannot start")
+
+    monkeypatch.setattr(serve, "Supervisor", OneCannotStart)
+    monkeypatch.setenv("PYTHONPATH", str(PLUGINS))
+    given = {"home": tmp_path, "db_url": urls.db_url, "redis_url": urls.redis_url, "s3_url": urls.s3_url}
+    with pytest.raises(WorkerStartError):
+        serve.run_workers(Settings.model_validate(given), [Device("cpu")], PROFILE)
+    assert [row.stopped_at is not None for row in worker_rows(database)] == [True]
