@@ -1,4 +1,4 @@
-"""One attempt of one job: payload in, outcome out, whatever happens in between."""
+"""One attempt of one job: payload in, result out, and what an error in between means."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
-from db.outcomes import Failure, Success
+from db.outcomes import Failure
 from jobs.errors import DeadlineError, PermanentError, PressroomError
 from jobs.job import ClaimedJob, JobStatus
+from jobs.kind import Result
 from jobs.kinds import load_kind
 from jobs.provenance import JobFacts
 from workers.context import JobContext, JobInference
-from workers.publisher import Publisher
 from workers.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -37,12 +37,11 @@ class WorkerIdentity:
 def run_attempt(
     job: ClaimedJob,
     inference: JobInference,
-    publisher: Publisher,
     *,
     worker: WorkerIdentity,
     celery_task_id: str,
-) -> Success:
-    """Run the kind and store what it made. Raises PressroomError, or whatever a faulty kind lets out."""
+) -> tuple[Result, JobFacts]:
+    """Run the kind; return what it made and how. Raises PressroomError, or what a faulty kind lets out."""
     started_at = datetime.now(UTC)
     kind = load_kind(job.kind)
     try:
@@ -68,13 +67,7 @@ def run_attempt(
         started_at=started_at,
         finished_at=datetime.now(UTC),
     )
-    return publisher.publish(
-        job,
-        result,
-        facts=facts,
-        resident=inference.resident,
-        generations=tuple(inference.generations),
-    )
+    return result, facts
 
 
 def failure_of(job: ClaimedJob, error: BaseException, settings: Settings) -> Failure:

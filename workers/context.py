@@ -20,7 +20,7 @@ ENGINE_GRACE_SECONDS = 30.0
 
 
 class JobAbandonedError(TransientError):
-    """The lease was lost, or the worker is stopping: what the job makes now would be refused anyway."""
+    """The worker holds the job no longer: its lease was lost, its time is up, or the worker is stopping."""
 
     code = "job_abandoned"
 
@@ -36,7 +36,8 @@ class JobInference:
         self._deadline_at = deadline_at
         self._lock = threading.Lock()
         self._current: str | None = None
-        self._abandoned = False
+        self.abandoned = threading.Event()
+        """Set once nothing more shall be done for this attempt."""
         self.generations: list[Generation] = []
         """One for each finished call, in order."""
         self.resident: Resident | None = None
@@ -66,7 +67,7 @@ class JobInference:
             request_id=request_id, prompt_ids=prompt_ids, sampling=sampling, deadline_at=self._deadline_at
         )
         with self._lock:
-            if self._abandoned:
+            if self.abandoned.is_set():
                 raise JobAbandonedError("the job was taken from this worker")
             self._current = request_id
             future = resident.engine.submit(request)  # never blocks; an abandon() after it finds it to cancel
@@ -79,9 +80,9 @@ class JobInference:
             raise DeadlineError("the engine did not answer by the job's deadline") from error
 
     def abandon(self) -> None:
-        """End the call under way, and every further one, with JobAbandonedError."""
+        """End the call under way, every further one, and the wait for the store with JobAbandonedError."""
         with self._lock:
-            self._abandoned = True
+            self.abandoned.set()
             request_id, resident = self._current, self.resident
         if request_id is not None and resident is not None:
             resident.engine.cancel(request_id)

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import PurePosixPath
+from threading import Event
+
+from tenacity import (
+    RetryCallState,
+    RetryError,
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_when_event_set,
+    wait_random_exponential,
+)
 
 from db.outcomes import StoredArtifact, StoredStatement, Success
 from jobs.inference import Usage
@@ -17,8 +29,14 @@ from jobs.provenance import (
     payload_digest,
     sha256_hex,
 )
-from storage.store import Store
+from storage.store import Store, StoreError
+from workers.context import JobAbandonedError
 from workers.residency import Resident
+
+logger = logging.getLogger(__name__)
+
+MAX_WAIT_SECONDS = 15.0
+"""Between two tries while the store is away: it comes back to a handful of requests a second, not a flood."""
 
 STATEMENT_MEDIA_TYPE = "application/vnd.in-toto+json"
 
@@ -48,9 +66,14 @@ class Publisher:
         facts: JobFacts,
         resident: Resident | None,
         generations: tuple[Generation, ...],
+        abandoned: Event,
     ) -> Success:
-        """Store artifacts and statement; what it returns is for the committer. Raises StoreError."""
-        artifacts = tuple(self._put(artifact) for artifact in result.artifacts)
+        """Store artifacts and statement; what it returns is for the committer.
+
+        While the store is away it is tried again, and the job keeps its place, so that a worker claims no
+        more than its places meanwhile. Raises JobAbandonedError once `abandoned` is set.
+        """
+        artifacts = tuple(self._put_artifact(artifact, abandoned) for artifact in result.artifacts)
         provenance = Provenance(
             subjects=tuple(Subject(artifact.name, artifact.sha256) for artifact in artifacts),
             job=facts,
@@ -64,7 +87,7 @@ class Publisher:
         body = provenance.canonical_bytes()
         sha256 = sha256_hex(body)
         key = statement_key(artifacts[0].sha256, sha256)
-        self._store.put(key, body, media_type=STATEMENT_MEDIA_TYPE)
+        self._put(key, body, STATEMENT_MEDIA_TYPE, abandoned)
         return Success(
             job=job,
             artifacts=artifacts,
@@ -73,10 +96,10 @@ class Publisher:
             usage=sum((generation.usage for generation in generations), Usage()),
         )
 
-    def _put(self, artifact: Artifact) -> StoredArtifact:
+    def _put_artifact(self, artifact: Artifact, abandoned: Event) -> StoredArtifact:
         sha256 = sha256_hex(artifact.body)
         key = artifact_key(artifact, sha256)
-        self._store.put(key, artifact.body, media_type=artifact.media_type)
+        self._put(key, artifact.body, artifact.media_type, abandoned)
         return StoredArtifact(
             name=artifact.name,
             object_key=key,
@@ -84,3 +107,20 @@ class Publisher:
             num_bytes=len(artifact.body),
             media_type=artifact.media_type,
         )
+
+    def _put(self, key: str, body: bytes, media_type: str, abandoned: Event) -> None:
+        retrying = Retrying(
+            retry=retry_if_exception_type(StoreError),
+            wait=wait_random_exponential(max=MAX_WAIT_SECONDS),
+            stop=stop_when_event_set(abandoned),
+            sleep=sleep_using_event(abandoned),
+            before_sleep=_warn,
+        )
+        try:
+            retrying(self._store.put, key, body, media_type=media_type)
+        except RetryError as error:
+            raise JobAbandonedError("the store did not answer for as long as the job was held") from error
+
+
+def _warn(state: RetryCallState) -> None:
+    logger.warning("The store is away; storing is tried again.", extra={"num_tries": state.attempt_number})

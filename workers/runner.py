@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import Enum, auto
 from uuid import UUID
 
 from sqlalchemy import Engine
@@ -35,14 +36,22 @@ HANDOVER_SECONDS = 60.0
 left to run out."""
 
 
+class _Phase(Enum):
+    RUNNING = auto()
+    """In its kind."""
+    STORING = auto()
+    """What it made goes to the store, or waits for it."""
+    COMMITTING = auto()
+    """Its outcome is the committer's."""
+
+
 @dataclass(slots=True)
 class _Held:
     job: ClaimedJob
     inference: JobInference
     give_up_at: float
     """On time.monotonic(): from then on the lease is not renewed."""
-    is_running: bool = True
-    """False once its outcome waits for the commit."""
+    phase: _Phase = _Phase.RUNNING
 
 
 class Runner:
@@ -139,19 +148,25 @@ class Runner:
         """One attempt, from claimed to handed to the committer; never raises."""
         outcome: Outcome
         try:
-            outcome = run_attempt(
+            result, facts = run_attempt(
+                held.job, held.inference, worker=self._worker, celery_task_id=celery_task_id
+            )
+            held.phase = _Phase.STORING
+            outcome = self._publisher.publish(
                 held.job,
-                held.inference,
-                self._publisher,
-                worker=self._worker,
-                celery_task_id=celery_task_id,
+                result,
+                facts=facts,
+                resident=held.inference.resident,
+                generations=tuple(held.inference.generations),
+                abandoned=held.inference.abandoned,
             )
         except JobAbandonedError:
+            self._release([held])
             self._let_go([held.job])
             return
         except BaseException as error:  # noqa: BLE001 - an attempt's error is its outcome, sys.exit() too
             outcome = failure_of(held.job, error, self._settings)
-        held.is_running = False
+        held.phase = _Phase.COMMITTING
         self._committer.add(outcome)
 
     def _committed(self, outcomes: Sequence[Outcome]) -> None:
@@ -171,8 +186,11 @@ class Runner:
         while not self._stopped.wait(self._settings.lease_seconds / RENEWALS_PER_LEASE):
             now = time.monotonic()
             newest = self._newest()
-            if any(held.is_running and held.give_up_at <= now for held in newest.values()):
+            overdue = [held for held in newest.values() if held.give_up_at <= now]
+            if any(held.phase is _Phase.RUNNING for held in overdue):
                 self._on_hung()
+            # A store that is away is no fault of the job: it is given back, even while an upload hangs.
+            self._release([held for held in overdue if held.phase is _Phase.STORING])
             renewable = {job_id: h.job.attempt for job_id, h in newest.items() if h.give_up_at > now}
             try:
                 lost = leases.renew(self._database, renewable, lease_seconds=self._settings.lease_seconds)
@@ -201,17 +219,19 @@ class Runner:
         """Finish what is in flight within the time, give the rest back to the queue, stop."""
         self._capacity.close()
         if not self._capacity.wait_until_free(timeout_seconds):
-            held = self._newest()
-            for job in held.values():
-                job.inference.abandon()
-            self._release({job_id: h.job.attempt for job_id, h in held.items()})
+            self._release(list(self._newest().values()))
         self._stopped.set()
         self._committer.close(timeout_seconds=self._settings.lease_seconds)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _release(self, held: dict[UUID, int]) -> None:
+    def _release(self, held: Sequence[_Held]) -> None:
+        """Abandon the jobs and give those that are still ours back to the queue, uncharged."""
+        if not held:
+            return
+        for one in held:
+            one.inference.abandon()
         try:
-            released = leases.release(self._database, held)
+            released = leases.release(self._database, {one.job.id: one.job.attempt for one in held})
         except SQLAlchemyError:
             logger.warning("Unfinished jobs could not be given back; their leases will run out.")
         else:

@@ -217,9 +217,26 @@ def test_a_store_that_is_away_is_tried_again(database: Engine) -> None:
     ids = job_ids(database, accept(database, 1))
     with running(database, store=FailingStore(1)) as runner:
         run_to_the_end(runner, database, ids)
-    detail = job_detail(database, ids[0])
-    assert detail.result.status is JobStatus.SUCCEEDED
-    assert [attempt.error_code for attempt in detail.attempts] == ["store_unavailable", None]
+    assert statuses(database, ids) == [JobStatus.SUCCEEDED]
+    assert attempt_outcomes(database, ids[0]) == [AttemptOutcome.SUCCEEDED]
+
+
+def test_a_store_that_stays_away_costs_a_job_no_attempt(
+    database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.runner.HANDOVER_SECONDS", 0.0)
+    hung = threading.Event()
+    ids = job_ids(database, accept(database, NUM_PLACES + 1))
+    config = settings(lease_seconds=0.3, job_timeout_seconds=1.0)
+    with running(database, store=FailingStore(10_000), config=config, on_hung=hung.set) as runner:
+        runner.run_shard(ids[:NUM_PLACES], celery_task_id="task-1")
+        assert runner.num_in_flight == NUM_PLACES  # those that wait keep others from being claimed
+        wait_until(lambda: runner.num_in_flight == 0, "the jobs were given back")
+    assert statuses(database, ids) == [JobStatus.QUEUED] * len(ids)
+    row = job_row(database, ids[0])
+    assert (row.num_failures, row.num_crashes) == (0, 0)
+    assert attempt_outcomes(database, ids[0]) == [AttemptOutcome.RELEASED]
+    assert not hung.is_set()
 
 
 def test_a_model_that_is_not_warm_fails_the_job_with_what_to_do(database: Engine) -> None:
