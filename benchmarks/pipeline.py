@@ -206,7 +206,7 @@ def report(
         "bare_new_tokens": bare[0][1],
         "bare_seconds": [round(seconds, 2) for seconds, _ in bare],
         "bare_tokens_per_second": [round(one, 1) for one in bare_rates],
-        "pressroom": summary,
+        "pressroom": {name: value for name, value in summary.items() if name != "out"},
         "ratio": round(rate / bare_rate, 3),
         "machine": machine_facts(),
     }
