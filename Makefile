@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 MODEL := smollm2-135m-instruct
-NEEDS_TEXT := About 650 MB of packages (several GB where pip takes a CUDA build of torch) and a 93 MB model are downloaded once.
+NEEDS_TEXT := About 500 MB of packages (several GB where pip takes a CUDA build of torch) and a 93 MB model are downloaded once.
 
 .DEFAULT_GOAL := help
 .PHONY: help setup model demo check test bench clean

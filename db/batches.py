@@ -13,7 +13,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import OperationalError
 
 from db.leases import end_open_jobs
-from db.tables import BatchRow, JobRow, StageRow
+from db.tables import BatchRow, JobRow, StageRow, job_is
+from db.totals import add_final
 from jobs.batch import BatchStatus, NewBatch
 from jobs.errors import InputError, PermanentError
 from jobs.job import JobStatus, job_id
@@ -120,6 +121,7 @@ def _insert_batch(connection: Connection, batch_id: UUID, batch: NewBatch) -> UU
 
 
 def _open_stage(connection: Connection, batch_id: UUID, number: int, jobs: Iterable[NewJob]) -> None:
+    num_jobs = 0
     columns = "id, batch_id, stage, position, custom_id, prefix_group, payload, status"
     raw = connection.connection.driver_connection
     if raw is None:
@@ -129,6 +131,7 @@ def _open_stage(connection: Connection, batch_id: UUID, number: int, jobs: Itera
     try:
         with raw.cursor().copy(f"COPY jobs ({columns}) FROM STDIN") as copy:
             for position, job in enumerate(jobs):
+                num_jobs += 1
                 copy.write_row(
                     (
                         job_id(batch_id, number, position),
@@ -149,6 +152,9 @@ def _open_stage(connection: Connection, batch_id: UUID, number: int, jobs: Itera
         update(StageRow)
         .where(StageRow.batch_id == batch_id, StageRow.number == number)
         .values(opened_at=func.now())
+    )
+    connection.execute(
+        update(BatchRow).where(BatchRow.id == batch_id).values(num_jobs=BatchRow.num_jobs + num_jobs)
     )
 
 
@@ -223,10 +229,13 @@ def _open_stages(connection: Connection, batch_id: UUID) -> Iterator[tuple[_Stag
 
 
 def _has_open_jobs(connection: Connection, batch_id: UUID) -> bool:
-    open_jobs = select(JobRow.id).where(
-        JobRow.batch_id == batch_id, JobRow.status.in_([JobStatus.QUEUED, JobStatus.RUNNING])
+    open_jobs = (
+        select(JobRow.id)
+        .where(JobRow.batch_id == batch_id, job_is(JobStatus.QUEUED, JobStatus.RUNNING))
+        .order_by(JobRow.status)  # the index's: no plan reads the table instead
+        .limit(1)
     )
-    return bool(connection.scalar(select(open_jobs.exists())))
+    return connection.scalar(open_jobs) is not None
 
 
 def cancel(database: Engine, batch_id: UUID) -> int:
@@ -242,11 +251,14 @@ def cancel(database: Engine, batch_id: UUID) -> int:
             .where(BatchRow.id == batch_id)
             .values(status=BatchStatus.CANCELLED, finished_at=func.now())
         )
-        return connection.execute(
+    with database.begin() as connection:  # its own: jobs are locked before their batch
+        number = connection.execute(
             end_open_jobs(
                 JobRow.batch_id == batch_id, status=JobStatus.CANCELLED, error_code=None, error_message=None
             )
         ).scalar_one()
+        add_final(connection, {(batch_id, JobStatus.CANCELLED): number})
+    return number
 
 
 def retry_unfinished(database: Engine, batch_id: UUID) -> int:
@@ -257,13 +269,18 @@ def retry_unfinished(database: Engine, batch_id: UUID) -> int:
         stage = connection.scalar(select(func.max(JobRow.stage)).where(JobRow.batch_id == batch_id))
         if stage is None:
             raise BatchNotFoundError(f"no batch with jobs has the id {batch_id}: see `pressroom batches`")
-        requeued = connection.execute(
-            update(JobRow)
+        unfinished = (
+            select(JobRow.id, JobRow.status)
             .where(
                 JobRow.batch_id == batch_id,
                 JobRow.stage == stage,  # an earlier stage's results are what the later one was planned from
                 JobRow.status.in_([JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED]),
             )
+            .cte("unfinished")
+        )
+        requeued = (
+            update(JobRow)
+            .where(JobRow.id == unfinished.c.id)
             .values(
                 status=JobStatus.QUEUED,
                 num_failures=0,
@@ -274,8 +291,13 @@ def retry_unfinished(database: Engine, batch_id: UUID) -> int:
                 error_code=None,
                 error_message=None,
             )
+            .returning(unfinished.c.status.label("earlier"))
+            .cte("requeued")
         )
-        if requeued.rowcount:
+        numbers = connection.execute(
+            select(requeued.c.earlier, func.count()).group_by(requeued.c.earlier)
+        ).all()
+        if numbers:
             connection.execute(
                 update(BatchRow)
                 .where(BatchRow.id == batch_id)
@@ -286,4 +308,5 @@ def retry_unfinished(database: Engine, batch_id: UUID) -> int:
                 .where(StageRow.batch_id == batch_id, StageRow.number >= stage)
                 .values(closed_at=None)
             )
-    return requeued.rowcount
+            add_final(connection, {(batch_id, status): -number for status, number in numbers})
+    return sum(number for _, number in numbers)

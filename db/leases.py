@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 
 from db.tables import AttemptRow, BatchRow, JobRow
+from db.totals import note_first_claim
 from jobs.job import AttemptOutcome, ClaimedJob, JobStatus, job_seed
 
 
@@ -65,6 +66,7 @@ def claim(
             BatchRow.settings,
             BatchRow.seed,
             BatchRow.max_attempts,
+            BatchRow.first_claim_at,
             func.extract("epoch", BatchRow.deadline_at - func.now()).label("seconds_to_deadline"),
         )
         .cte("claimed")
@@ -86,6 +88,7 @@ def claim(
     statement = select(claimed).add_cte(recorded).order_by(claimed.c.position)
     with database.begin() as connection:
         rows = connection.execute(statement).mappings().all()
+        note_first_claim(connection, {row["batch_id"] for row in rows if row["first_claim_at"] is None})
     return [_claimed_job(row) for row in rows]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,6 +13,7 @@ from sqlalchemy.sql.expression import cast
 
 from db.leases import end_attempts, lock_held
 from db.tables import ArtifactRow, AttemptRow, JobRow, StatementRow
+from db.totals import add_results
 from jobs.inference import Usage
 from jobs.job import AttemptOutcome, ClaimedJob, JobStatus
 
@@ -74,7 +76,20 @@ def commit(database: Engine, outcomes: Sequence[Outcome]) -> list[UUID]:
             _write_successes(connection, successes)
         if failures:
             _write_failures(connection, failures)
+        _count(connection, successes, failures)
     return list(ours)
+
+
+def _count(connection: Connection, successes: Sequence[Success], failures: Sequence[Failure]) -> None:
+    numbers: defaultdict[UUID, Counter[JobStatus]] = defaultdict(Counter)
+    usage: defaultdict[UUID, Usage] = defaultdict(Usage)
+    for success in successes:
+        numbers[success.job.batch_id][JobStatus.SUCCEEDED] += 1
+        usage[success.job.batch_id] += success.usage
+    for failure in failures:
+        if failure.status.is_final:
+            numbers[failure.job.batch_id][failure.status] += 1
+    add_results(connection, {batch_id: (final, usage[batch_id]) for batch_id, final in numbers.items()})
 
 
 def _write_successes(connection: Connection, successes: Sequence[Success]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -9,6 +10,7 @@ from sqlalchemy import Engine, case, func, select, update
 
 from db.leases import end_open_jobs, ending_attempts
 from db.tables import BatchRow, JobRow
+from db.totals import add_final
 from jobs.batch import BatchStatus
 from jobs.job import AttemptOutcome, JobStatus
 
@@ -56,15 +58,16 @@ def reap_expired_leases(database: Engine, *, max_crashes: int) -> Reaped:
             error_code=case((quarantined, "quarantined")),
             error_message=case((quarantined, message)),
         )
-        .returning(JobRow.id, JobRow.attempt, JobRow.status)
+        .returning(JobRow.id, JobRow.attempt, JobRow.batch_id, JobRow.status)
         .cte("reaped")
     )
     with database.begin() as connection:
-        rows = connection.scalars(
-            select(reaped.c.status).add_cte(ending_attempts(reaped, AttemptOutcome.LOST))
+        rows = connection.execute(
+            select(reaped.c.batch_id, reaped.c.status).add_cte(ending_attempts(reaped, AttemptOutcome.LOST))
         ).all()
-    num_quarantined = sum(status is JobStatus.FAILED for status in rows)
-    return Reaped(len(rows) - num_quarantined, num_quarantined)
+        failed = Counter((row.batch_id, row.status) for row in rows if row.status is JobStatus.FAILED)
+        add_final(connection, failed)
+    return Reaped(len(rows) - failed.total(), failed.total())
 
 
 def expire_overdue(database: Engine) -> int:
@@ -72,14 +75,22 @@ def expire_overdue(database: Engine) -> int:
     overdue = select(BatchRow.id).where(
         BatchRow.status == BatchStatus.RUNNING, BatchRow.deadline_at < func.now()
     )
+    with database.connect() as connection:
+        batch_ids = connection.scalars(overdue).all()
+    return sum(_expire(database, batch_id) for batch_id in batch_ids)
+
+
+def _expire(database: Engine, batch_id: UUID) -> int:
     expired = end_open_jobs(
-        JobRow.batch_id.in_(overdue),
+        JobRow.batch_id == batch_id,
         status=JobStatus.EXPIRED,
         error_code="deadline_exceeded",
         error_message="the batch's deadline passed before this job was finished",
     )
     with database.begin() as connection:
-        return connection.execute(expired).scalar_one()
+        number = connection.execute(expired).scalar_one()
+        add_final(connection, {(batch_id, JobStatus.EXPIRED): number})
+    return number
 
 
 def running_batches(database: Engine) -> list[UUID]:

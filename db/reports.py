@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, RowMapping, Select, func, select
+from sqlalchemy import Connection, Engine, Row, RowMapping, Select, func, select
 
 from db.batches import STREAM_ROWS, BatchNotFoundError
 from db.dispatch import ALIVE_SECONDS
-from db.tables import ArtifactRow, AttemptRow, BatchRow, JobRow, StatementRow, WorkerRow
+from db.tables import ArtifactRow, AttemptRow, BatchRow, JobRow, StatementRow, WorkerRow, job_is
 from jobs.batch import BatchStatus, BatchStatusReport, JobCounts
 from jobs.errors import PermanentError
 from jobs.inference import Usage
@@ -78,6 +78,7 @@ class JobDetail:
 
 def batch_status(database: Engine, batch_id: UUID) -> BatchStatusReport:
     """Counts, tokens and times of a batch at one instant. Raises BatchNotFoundError."""
+    running = select(func.count()).where(JobRow.batch_id == batch_id, job_is(JobStatus.RUNNING))
     with database.connect() as connection:
         batch = connection.execute(
             select(
@@ -87,12 +88,23 @@ def batch_status(database: Engine, batch_id: UUID) -> BatchStatusReport:
                 BatchRow.profile,
                 BatchRow.status,
                 BatchRow.num_rejected,
+                BatchRow.num_jobs,
+                BatchRow.num_succeeded,
+                BatchRow.num_failed,
+                BatchRow.num_cancelled,
+                BatchRow.num_expired,
+                running.scalar_subquery().label("num_running"),
+                BatchRow.prompt_tokens,
+                BatchRow.cached_tokens,
+                BatchRow.new_tokens,
                 BatchRow.created_at,
+                BatchRow.first_claim_at,
+                BatchRow.last_commit_at,
             ).where(BatchRow.id == batch_id)
         ).one_or_none()
         if batch is None:
             raise BatchNotFoundError(f"no batch has the id {batch_id}: see `pressroom batches`")
-        counts, usage, first_claim_at, last_commit_at = _tally(connection, batch_id, batch.num_rejected)
+        counts = _counts(batch)
         return BatchStatusReport(
             batch_id=batch_id,
             name=batch.name,
@@ -100,42 +112,33 @@ def batch_status(database: Engine, batch_id: UUID) -> BatchStatusReport:
             model=batch.model,
             status=batch.status,
             counts=counts,
-            usage=usage,
+            usage=Usage(batch.prompt_tokens, batch.cached_tokens, batch.new_tokens),
             created_at=batch.created_at,
-            first_claim_at=first_claim_at,
-            last_commit_at=last_commit_at,
+            first_claim_at=batch.first_claim_at,
+            last_commit_at=batch.last_commit_at,
             top_errors=_top_errors(connection, batch_id) if counts.failed else (),
             waiting_reason=_waiting_reason(connection, batch.profile, counts),
         )
 
 
-def _tally(
-    connection: Connection, batch_id: UUID, num_rejected: int
-) -> tuple[JobCounts, Usage, datetime | None, datetime | None]:
-    rows = connection.execute(
-        select(
-            JobRow.status,
-            func.count().label("jobs"),
-            func.sum(JobRow.prompt_tokens).label("prompt"),
-            func.sum(JobRow.cached_tokens).label("cached"),
-            func.sum(JobRow.new_tokens).label("new"),
-            func.min(JobRow.started_at).label("first"),
-            func.max(JobRow.finished_at).label("last"),
-        )
-        .where(JobRow.batch_id == batch_id)
-        .group_by(JobRow.status)
-    ).all()
-    counts = JobCounts(rejected=num_rejected, **{row.status.value: row.jobs for row in rows})
-    usage = sum((Usage(row.prompt, row.cached, row.new) for row in rows), Usage())
-    firsts = [row.first for row in rows if row.first is not None]
-    lasts = [row.last for row in rows if row.last is not None]
-    return counts, usage, min(firsts, default=None), max(lasts, default=None)
+def _counts(batch: Row[*tuple[Any, ...]]) -> JobCounts:
+    """What is neither final nor running is queued."""
+    final = batch.num_succeeded + batch.num_failed + batch.num_cancelled + batch.num_expired
+    return JobCounts(
+        queued=batch.num_jobs - final - batch.num_running,
+        running=batch.num_running,
+        succeeded=batch.num_succeeded,
+        failed=batch.num_failed,
+        cancelled=batch.num_cancelled,
+        expired=batch.num_expired,
+        rejected=batch.num_rejected,
+    )
 
 
 def _top_errors(connection: Connection, batch_id: UUID) -> tuple[tuple[str, int], ...]:
     rows = connection.execute(
         select(JobRow.error_code, func.count())
-        .where(JobRow.batch_id == batch_id, JobRow.status == JobStatus.FAILED)
+        .where(JobRow.batch_id == batch_id, job_is(JobStatus.FAILED))
         .group_by(JobRow.error_code)
         .order_by(func.count().desc())
         .limit(TOP_ERRORS)

@@ -90,8 +90,20 @@ class BatchRow(Base):
     idempotency_key: Mapped[str | None]
     status: Mapped[BatchStatus] = mapped_column(_text_enum(BatchStatus, "status"))
     num_rejected: Mapped[int]
+    num_jobs: Mapped[int] = mapped_column(server_default=text("0"))
+    """Of all stages opened so far."""
+    num_succeeded: Mapped[int] = mapped_column(server_default=text("0"))
+    num_failed: Mapped[int] = mapped_column(server_default=text("0"))
+    num_cancelled: Mapped[int] = mapped_column(server_default=text("0"))
+    num_expired: Mapped[int] = mapped_column(server_default=text("0"))
+    prompt_tokens: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    cached_tokens: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    new_tokens: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     deadline_at: Mapped[datetime | None]
+    first_claim_at: Mapped[datetime | None]
+    last_commit_at: Mapped[datetime | None]
+    """Of a result that a worker brought; a cancellation is none."""
     finished_at: Mapped[datetime | None]
 
 
@@ -114,7 +126,8 @@ class JobRow(Base):
     __table_args__ = (
         UniqueConstraint("batch_id", "stage", "position"),
         UniqueConstraint("batch_id", "stage", "custom_id"),
-        Index("ix_jobs_batch_id_status", "batch_id", "status"),
+        Index("ix_jobs_open", "batch_id", "status", postgresql_where=text("status IN ('queued', 'running')")),
+        Index("ix_jobs_failed", "batch_id", "error_code", postgresql_where=text("status = 'failed'")),
         Index(
             "ix_jobs_unsent",
             "batch_id",

@@ -66,6 +66,12 @@ class DeadlineError(PermanentError):
 
 
 class EngineError(TransientError):
-    """A step of the engine failed for this request, or the engine was closed under it."""
+    """A step of the engine failed for this request."""
 
     code = "engine_failed"
+
+
+class EngineLostError(EngineError):
+    """The engine was closed or lost its device under the request, which is not charged for it."""
+
+    code = "engine_lost"

@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import Future
 from datetime import UTC, datetime
 
-from jobs.errors import EngineError
+from jobs.errors import EngineLostError
 from jobs.inference import Completion, FinishReason, Usage
 from jobs.provenance import token_digest
 from storage.memory import MemoryStore
@@ -81,7 +81,7 @@ class FakeEngine:
         with self._lock:
             waiting, self._waiting = self._waiting, {}
         for _, future in waiting.values():
-            future.set_exception(EngineError("the engine was closed"))
+            future.set_exception(EngineLostError("the engine was closed"))
 
 
 def completion_of(request: Request) -> Completion:

@@ -65,9 +65,6 @@ class Turnstile:
     def drop_prefix(self, key: int) -> None:
         self._executor.drop_prefix(key)
 
-    def drop_prefixes(self) -> None:
-        self._executor.drop_prefixes()
-
     def close(self) -> None:
         self._executor.close()
 

@@ -57,8 +57,10 @@ class EngineOptions:
     """CPU threads of the arithmetic, for the whole process; None leaves them as they are."""
     step_timeout_seconds: float = 300.0
     """A step that takes longer is hung."""
-    on_hang: Callable[[], None] | None = None
-    """Called from a thread of its own after the stacks were dumped; None ends the process with code 70."""
+    on_broken: Callable[[], None] | None = None
+    """Called when the engine cannot go on, before any future fails: a step hung (from a thread of its own,
+    after the stacks were dumped), or everything in a batch failed (from the engine's). None ends the process
+    with code 70: only a new one has a sound device, and no job is charged for what the old one did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Engine(Protocol):
 
     A request that cannot run fails alone, through its future: PromptTooLongError or InputError before
     admission, DeadlineError, EngineError for a step that failed because of it, CancelledError after cancel().
+    An error that all requests of a batch have is the engine's own: it ends, each of them gets EngineLostError.
     Every future that submit() returned is completed, whatever happens.
     """
 
@@ -98,7 +101,7 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop; what is still in flight gets EngineError."""
+        """Stop; what is still in flight gets EngineLostError."""
         ...
 
 

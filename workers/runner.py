@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from db import leases
 from db.outcomes import Outcome
+from jobs.errors import EngineLostError
 from jobs.job import ClaimedJob
 from workers.attempt import WorkerIdentity, failure_of, run_attempt
 from workers.capacity import Capacity
@@ -160,7 +161,7 @@ class Runner:
                 generations=tuple(held.inference.generations),
                 abandoned=held.inference.abandoned,
             )
-        except JobAbandonedError:
+        except (JobAbandonedError, EngineLostError):
             self._release([held])
             self._let_go([held.job])
             return

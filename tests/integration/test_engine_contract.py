@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.errors import DeadlineError, EngineError, InputError, PromptTooLongError
+from jobs.errors import DeadlineError, EngineError, EngineLostError, InputError, PromptTooLongError
 from jobs.inference import Completion, FinishReason, Sampling
 from tests.tiny_llama import NUM_TOKENS, write_tiny_llama
 from tests.turnstile import BAD_TOKEN, Turnstile
@@ -233,14 +233,32 @@ def test_engine_goes_on_in_smaller_batches_when_memory_is_short(bench: Bench) ->
     assert len(bench.turnstile.batches[-1]) == 1
 
 
-def test_error_between_rows_fails_what_is_in_flight_and_the_engine_goes_on(bench: Bench) -> None:
+@pytest.mark.parametrize("fault", ["breaks_moves", "fails"])
+def test_engine_ends_and_charges_nobody_when_its_device_is_lost(
+    open_bench: Callable[..., Bench], fault: str
+) -> None:
+    broken = threading.Event()
+    bench = open_bench(on_broken=broken.set)
     bench.turnstile.gate.clear()
-    futures = [bench.submit(f"r{n}", (n + 1,), max_new_tokens=n + 1) for n in range(3)]
-    bench.turnstile.breaks_moves = True
+    futures = [bench.submit(f"r{n}", (BAD_TOKEN, n), max_new_tokens=n + 2) for n in range(4)]
+    bench.turnstile.reached.wait(SECONDS)
+    setattr(bench.turnstile, fault, True)
     bench.turnstile.gate.set()
-    errors = [future.exception(SECONDS) for future in futures]
-    assert any(isinstance(error, EngineError) for error in errors)
-    assert len(bench.submit("after", (1,)).result(SECONDS).token_ids) == 8
+    assert broken.wait(SECONDS)
+    lost = [error for future in futures if (error := future.exception(SECONDS)) is not None]
+    assert lost
+    assert {type(error) for error in lost} == {EngineLostError}
+    with pytest.raises(EngineLostError):
+        bench.submit("after", (1,)).result(SECONDS)
+
+
+def test_error_of_a_request_alone_is_its_own(bench: Bench) -> None:
+    bench.turnstile.fails = True
+    for name in ("bad", "bad again"):
+        with pytest.raises(EngineError, match=f"{name} failed") as raised:
+            bench.submit(name, (BAD_TOKEN,)).result(SECONDS)
+        assert raised.type is EngineError
+    assert len(bench.submit("good", (1,)).result(SECONDS).token_ids) == 8
 
 
 def test_cancelled_requests_end_whether_waiting_or_running(bench: Bench) -> None:
@@ -335,7 +353,7 @@ def test_hung_step_is_reported_once(
     open_bench: Callable[..., Bench], capfd: pytest.CaptureFixture[str]
 ) -> None:
     hung = threading.Event()
-    bench = open_bench(step_timeout_seconds=0.1, on_hang=hung.set)
+    bench = open_bench(step_timeout_seconds=0.1, on_broken=hung.set)
     bench.turnstile.gate.clear()
     future = bench.submit("stuck", (1,))
     assert hung.wait(SECONDS)

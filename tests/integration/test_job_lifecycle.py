@@ -19,6 +19,7 @@ from sqlalchemy import Engine, delete, func, select
 
 from db import batches, dispatch, leases, recovery
 from db.outcomes import Outcome, commit
+from db.reports import batch_status
 from db.tables import ArtifactRow, BatchRow, JobRow
 from jobs.job import LEGAL_TRANSITIONS, ClaimedJob, JobStatus
 from tests.factories import accept, claim, failure, job_ids, run_out_leases, success
@@ -127,6 +128,14 @@ class JobLifecycle(RuleBasedStateMachine):
         assert self.succeeded.keys() == {i for i, seen in after.items() if seen[0] is JobStatus.SUCCEEDED}
         self.before = after
         self.check_artifacts()
+        self.check_totals([status for status, _, _ in after.values()])
+
+    def check_totals(self, jobs: list[JobStatus]) -> None:
+        """What is reported is what there is."""
+        report = batch_status(self.database, self.batch_id)
+        reported = report.counts.as_json()
+        assert reported == {"total": NUM_JOBS, "rejected": 0} | {s.value: jobs.count(s) for s in JobStatus}
+        assert report.usage.new_tokens == 5 * len(self.succeeded)
 
     def check_artifacts(self) -> None:
         """One of each succeeded job, none of any other."""

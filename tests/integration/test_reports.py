@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Engine, update
 
-from db import batches, reports, workers
+from db import batches, recovery, reports, workers
 from db.batches import BatchNotFoundError
 from db.outcomes import commit
 from db.reports import JobNotFoundError, batch_status, find_job, job_detail, list_batches, stream_results
@@ -16,7 +16,7 @@ from db.tables import WorkerRow
 from jobs.batch import BatchStatus
 from jobs.inference import Usage
 from jobs.job import AttemptOutcome, JobStatus
-from tests.factories import accept, claim, claim_batch, failure, job_ids, new_batch, success
+from tests.factories import accept, claim, claim_batch, failure, job_ids, new_batch, run_out_leases, success
 from workers.stages import close_stages
 
 
@@ -59,6 +59,33 @@ def test_a_report_sums_tokens_and_spans_first_claim_to_last_commit(database: Eng
     assert report.first_claim_at is not None
     assert report.last_commit_at is not None
     assert report.working_seconds == (report.last_commit_at - report.first_claim_at).total_seconds() > 0
+
+
+def test_lost_attempts_and_cancellations_do_not_move_the_first_claim_and_the_last_commit(
+    database: Engine,
+) -> None:
+    batch_id = accept(database, 2)
+    ids = job_ids(database, batch_id)
+    claim(database, ids[:1])
+    first = batch_status(database, batch_id).first_claim_at
+    assert first is not None
+    run_out_leases(database, ids[:1])
+    recovery.reap_expired_leases(database, max_crashes=3)
+    (job, _) = claim_batch(database, batch_id)
+    commit(database, [success(job)])
+    last = batch_status(database, batch_id).last_commit_at
+    batches.cancel(database, batch_id)
+    report = batch_status(database, batch_id)
+    assert (report.first_claim_at, report.last_commit_at) == (first, last)
+
+
+def test_the_totals_cover_every_stage(database: Engine) -> None:
+    batch_id = accept(database, 2, new_batch(kind="two_stage", stages=("draft", "polish")))
+    commit(database, [success(job) for job in claim_batch(database, batch_id)])
+    close_stages(database, batch_id)
+    claim(database, job_ids(database, batch_id, stage=1)[:1])
+    counts = batch_status(database, batch_id).counts
+    assert (counts.total, counts.succeeded, counts.running, counts.queued) == (4, 2, 1, 1)
 
 
 def test_the_most_frequent_errors_come_first(database: Engine) -> None:

@@ -239,6 +239,19 @@ def test_a_store_that_stays_away_costs_a_job_no_attempt(
     assert not hung.is_set()
 
 
+def test_an_engine_that_ends_costs_its_jobs_no_attempt(database: Engine) -> None:
+    engine = FakeEngine(held=True)
+    ids = job_ids(database, accept(database, new_jobs(2, act="ask")))
+    with running(database, engine=engine) as runner:
+        runner.run_shard(ids, celery_task_id="task-1")
+        wait_until(lambda: engine.num_waiting == 2, "the engine has the requests")
+        engine.close()
+        wait_until(lambda: runner.num_in_flight == 0, "the jobs were given back")
+    assert statuses(database, ids) == [JobStatus.QUEUED] * 2
+    assert job_row(database, ids[0]).num_failures == 0
+    assert attempt_outcomes(database, ids[0]) == [AttemptOutcome.RELEASED]
+
+
 def test_a_model_that_is_not_warm_fails_the_job_with_what_to_do(database: Engine) -> None:
     ids = job_ids(database, accept(database, new_jobs(1, act="ask"), new_batch(model="cold")))
     with running(database) as runner:

@@ -12,14 +12,14 @@ import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from jobs.errors import EngineError, InputError
+from jobs.errors import EngineError, EngineLostError, InputError
 from jobs.inference import Completion, FinishReason, Sampling, Usage
 from workers.engine import EngineInfo, EngineOptions, EngineProgress, Request, Tokenizer
 from workers.engines.admission import deadline_error, find_error
 from workers.engines.containment import Containment
 from workers.engines.executor import Executor, NextToken
 from workers.engines.text import TextStream
-from workers.engines.watchdog import StepWatchdog
+from workers.engines.watchdog import StepWatchdog, end_process
 from workers.scheduler import Generation, PrefillBatch, PrefillRow, Scheduler
 
 CLOSE_SECONDS = 10.0
@@ -44,15 +44,19 @@ class BatchingEngine:
         self._executor = executor
         self._tokenizer = tokenizer
         self._info = executor.info
-        self._max_prefix_tokens = options.max_prefix_tokens
-        self._scheduler = self._new_scheduler()
+        self._scheduler = Scheduler(
+            num_slots=self._info.num_slots,
+            max_prefill_tokens=executor.max_prefill_tokens,
+            max_prefix_tokens=options.max_prefix_tokens,
+        )
         self._containment = Containment(self._info.num_slots)
         self._changed = threading.Condition()
         self._inbox: list[Generation] = []
         self._flights: dict[str, _Flight] = {}
         self._closed = False
         self._num_steps = 0
-        self._watchdog = StepWatchdog(options.step_timeout_seconds, options.on_hang)
+        self._on_broken = options.on_broken or end_process
+        self._watchdog = StepWatchdog(options.step_timeout_seconds, self._on_broken)
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
 
@@ -63,14 +67,14 @@ class BatchingEngine:
     def submit(self, request: Request) -> Future[Completion]:
         """Queue the request; callbacks of the future run in the engine's thread and should be short."""
         future: Future[Completion] = Future()
-        error = find_error(
+        error: Exception | None = find_error(
             request,
             num_tokens=self._executor.num_tokens,
             max_context_tokens=self._info.max_context_tokens,
         )
         with self._changed:
             if self._closed:
-                error = EngineError(f"request {request.request_id} came after the engine was closed")
+                error = EngineLostError(f"request {request.request_id} came after the engine was closed")
             elif request.request_id in self._flights:
                 error = InputError(f"request {request.request_id} is already in flight; ids must be unique")
             if error is None:
@@ -116,8 +120,7 @@ class BatchingEngine:
             self._changed.notify()
         if threading.current_thread() is not self._thread:
             self._thread.join(CLOSE_SECONDS)
-        self._watchdog.stop()
-        self._fail_all("the engine was closed before the text was finished")
+        self._end("the engine was closed before the text was finished")
 
     def _work(self) -> None:
         while self._wait_for_work():
@@ -125,8 +128,10 @@ class BatchingEngine:
             try:
                 self._step()
             except Exception as error:
-                logger.exception("an engine step failed outside of any row", extra={"action": "step_failed"})
-                self._abandon(f"the engine failed between rows: {error!r}")
+                logger.exception("the engine cannot go on", extra={"action": "engine_lost"})
+                self._on_broken()
+                self._end(f"the engine cannot go on: {error!r}")
+                return
             finally:
                 self._watchdog.end()
         self._executor.close()
@@ -249,26 +254,16 @@ class BatchingEngine:
                 return None
             return self._flights.pop(generation.request.request_id).future
 
-    def _new_scheduler(self) -> Scheduler:
-        return Scheduler(
-            num_slots=self._info.num_slots,
-            max_prefill_tokens=self._executor.max_prefill_tokens,
-            max_prefix_tokens=self._max_prefix_tokens,
-        )
-
-    def _abandon(self, message: str) -> None:
-        """Fail everything in flight and start anew: what the slots hold is not known any more."""
-        self._executor.drop_prefixes()
-        self._scheduler = self._new_scheduler()
-        self._fail_all(message)
-
-    def _fail_all(self, message: str) -> None:
+    def _end(self, message: str) -> None:
+        """Take in nothing more, and fail what is in flight."""
+        self._watchdog.stop()
         with self._changed:
+            self._closed = True
             flights, self._flights = list(self._flights.values()), {}
             self._inbox.clear()
         for flight in flights:
             if flight.future.set_running_or_notify_cancel():
-                flight.future.set_exception(EngineError(message))
+                flight.future.set_exception(EngineLostError(message))
 
 
 def _row_error(generation: Generation, cause: Exception) -> EngineError:

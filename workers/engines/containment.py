@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
+from jobs.errors import EngineLostError
 from workers.engines.executor import NextToken
 from workers.scheduler import Generation, PrefillRow
 
@@ -27,7 +28,11 @@ class Containment:
     def run(
         self, rows: Sequence[RowT], compute: Callable[[Sequence[RowT]], list[NextToken]]
     ) -> list[tuple[RowT, NextToken | Exception]]:
-        """Compute all rows, in order; each comes back with its token or with the error that it caused."""
+        """Compute all rows, in order; each comes back with its token or with the error that it caused.
+
+        Raises EngineLostError if every one of several rows fails, and not for want of memory: then it is the
+        device that fails, as after a CUDA error, which every later call in the process gets again.
+        """
         outcomes: list[tuple[RowT, NextToken | Exception]] = []
         pending = [rows] if rows else []
         while pending:
@@ -46,4 +51,11 @@ class Containment:
                     self.max_rows = half
                     logger.warning("device memory is short, batches stay smaller", extra={"max_rows": half})
                 pending += [part[half:], part[:half]]
+        errors = [outcome for _, outcome in outcomes if _is_lasting(outcome)]
+        if len(errors) == len(rows) > 1:
+            raise EngineLostError(f"all {len(rows)} rows of a batch failed: {errors[0]!r}") from errors[0]
         return outcomes
+
+
+def _is_lasting(outcome: NextToken | Exception) -> TypeGuard[Exception]:
+    return isinstance(outcome, Exception) and not isinstance(outcome, MemoryError)

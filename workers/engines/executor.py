@@ -65,10 +65,6 @@ class Executor(Protocol):
         """Release a kept beginning; no error if it is unknown."""
         ...
 
-    def drop_prefixes(self) -> None:
-        """Release every kept beginning."""
-        ...
-
     def close(self) -> None:
         """Release the device's memory."""
         ...

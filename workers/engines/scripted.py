@@ -143,9 +143,6 @@ class ScriptedExecutor:
     def drop_prefix(self, key: int) -> None:
         self._prefixes.pop(key, None)
 
-    def drop_prefixes(self) -> None:
-        self._prefixes.clear()
-
     def close(self) -> None:
         self._slots.clear()
 

@@ -120,10 +120,6 @@ class SlotCache:
         """Release a kept prefix."""
         self._prefixes.pop(key, None)
 
-    def drop_prefixes(self) -> None:
-        """Release all kept prefixes."""
-        self._prefixes.clear()
-
     def _grow(self, num_positions: int) -> None:
         """Make room for so many positions, scratch included, one layer after the other."""
         if num_positions <= self._num_positions:

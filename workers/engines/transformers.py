@@ -137,9 +137,6 @@ class TransformersExecutor:
     def drop_prefix(self, key: int) -> None:
         self._cache.drop_prefix(key)
 
-    def drop_prefixes(self) -> None:
-        self._cache.drop_prefixes()
-
     def close(self) -> None:
         del self._model, self._cache, self._sampler
         if self._device.type == "cuda":

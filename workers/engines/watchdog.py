@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 HUNG_EXIT_CODE = 70
-"""EX_SOFTWARE of sysexits.h: the supervisor can tell a hung step from a crash."""
+"""EX_SOFTWARE of sysexits.h: the supervisor can tell a hung step or a lost device from a crash."""
 
 
 def end_process() -> None:
@@ -25,9 +25,9 @@ class StepWatchdog:
     because no heartbeat runs.
     """
 
-    def __init__(self, timeout_seconds: float, on_hang: Callable[[], None] | None) -> None:
+    def __init__(self, timeout_seconds: float, on_hang: Callable[[], None]) -> None:
         self._timeout_seconds = timeout_seconds
-        self._on_hang = on_hang or end_process
+        self._on_hang = on_hang
         self._step_began_at: float | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="engine-watchdog", daemon=True)

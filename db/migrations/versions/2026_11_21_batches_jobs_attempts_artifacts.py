@@ -42,8 +42,18 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("num_rejected", sa.Integer(), nullable=False),
+        sa.Column("num_jobs", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("num_succeeded", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("num_failed", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("num_cancelled", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("num_expired", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("prompt_tokens", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("cached_tokens", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("new_tokens", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("deadline_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("first_claim_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_commit_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_batches")),
         sa.UniqueConstraint("tenant", "idempotency_key", name=op.f("uq_batches_tenant_idempotency_key")),
@@ -129,13 +139,26 @@ def upgrade() -> None:
         sa.UniqueConstraint("batch_id", "stage", "custom_id", name=op.f("uq_jobs_batch_id_stage_custom_id")),
         sa.UniqueConstraint("batch_id", "stage", "position", name=op.f("uq_jobs_batch_id_stage_position")),
     )
-    op.create_index("ix_jobs_batch_id_status", "jobs", ["batch_id", "status"], unique=False)
+    op.create_index(
+        "ix_jobs_failed",
+        "jobs",
+        ["batch_id", "error_code"],
+        unique=False,
+        postgresql_where=sa.text("status = 'failed'"),
+    )
     op.create_index(
         "ix_jobs_leased",
         "jobs",
         ["lease_expires_at"],
         unique=False,
         postgresql_where=sa.text("status = 'running'"),
+    )
+    op.create_index(
+        "ix_jobs_open",
+        "jobs",
+        ["batch_id", "status"],
+        unique=False,
+        postgresql_where=sa.text("status IN ('queued', 'running')"),
     )
     op.create_index(
         "ix_jobs_sent",
@@ -249,7 +272,10 @@ def downgrade() -> None:
         postgresql_where=sa.text("status = 'queued' AND sent_at IS NOT NULL"),
     )
     op.drop_index("ix_jobs_leased", table_name="jobs", postgresql_where=sa.text("status = 'running'"))
-    op.drop_index("ix_jobs_batch_id_status", table_name="jobs")
+    op.drop_index(
+        "ix_jobs_open", table_name="jobs", postgresql_where=sa.text("status IN ('queued', 'running')")
+    )
+    op.drop_index("ix_jobs_failed", table_name="jobs", postgresql_where=sa.text("status = 'failed'"))
     op.drop_table("jobs")
     op.drop_table("workers")
     op.drop_table("models")
