@@ -79,7 +79,7 @@ class Engine(Protocol):
 
     A request that cannot run fails alone, through its future: PromptTooLongError or InputError before
     admission, DeadlineError, EngineError for a step that failed because of it, CancelledError after cancel().
-    An error that all requests of a batch have is the engine's own: it ends, each of them gets EngineLostError.
+    An error that all requests of a batch have is the engine's own: it ends, and each gets EngineLostError.
     Every future that submit() returned is completed, whatever happens.
     """
 

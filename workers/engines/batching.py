@@ -67,7 +67,7 @@ class BatchingEngine:
     def submit(self, request: Request) -> Future[Completion]:
         """Queue the request; callbacks of the future run in the engine's thread and should be short."""
         future: Future[Completion] = Future()
-        error: Exception | None = find_error(
+        error = find_error(
             request,
             num_tokens=self._executor.num_tokens,
             max_context_tokens=self._info.max_context_tokens,
