@@ -65,8 +65,8 @@ def reap_expired_leases(database: Engine, *, max_crashes: int) -> Reaped:
         rows = connection.execute(
             select(reaped.c.batch_id, reaped.c.status).add_cte(ending_attempts(reaped, AttemptOutcome.LOST))
         ).all()
-        failed = Counter((row.batch_id, row.status) for row in rows if row.status is JobStatus.FAILED)
-        add_final(connection, failed)
+        failed = Counter(row.batch_id for row in rows if row.status is JobStatus.FAILED)
+        add_final(connection, {(batch_id, JobStatus.FAILED): number for batch_id, number in failed.items()})
     return Reaped(len(rows) - failed.total(), failed.total())
 
 

@@ -101,7 +101,7 @@ def test_a_report_says_why_nothing_runs(database: Engine) -> None:
     def reason() -> str:
         return batch_status(database, batch_id).waiting_reason or ""
 
-    assert "no worker of profile 'cpu'" in reason()
+    assert "waiting for a worker of profile 'cpu'" in reason()
     workers.register(database, "w", profile="cpu", device="cpu", host="h", pid=1)
     assert "loading" in reason()
     workers.mark_ready(database, "w", max_jobs_in_flight=1)
@@ -109,7 +109,7 @@ def test_a_report_says_why_nothing_runs(database: Engine) -> None:
     with database.begin() as connection:  # killed: it never said that it stopped
         long_ago = datetime.now(UTC) - timedelta(hours=1)
         connection.execute(update(WorkerRow).values(seen_at=long_ago))
-    assert "no worker of profile 'cpu'" in reason()
+    assert "waiting for a worker of profile 'cpu'" in reason()
     claim_batch(database, batch_id)
     assert reason() == ""
 

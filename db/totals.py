@@ -1,0 +1,64 @@
+"""A batch's running totals: what became final, counted by whoever makes it so, in the same transaction.
+
+Counting the jobs themselves takes a fifth of a second for a million of them, and progress is asked for four
+times a second. Only final states are kept: few jobs run at a time, and the rest is queued.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from uuid import UUID
+
+from sqlalchemy import Connection, func, update
+
+from db.tables import BatchRow
+from jobs.inference import Usage
+from jobs.job import JobStatus
+
+FINAL_COLUMNS = {
+    JobStatus.SUCCEEDED: BatchRow.num_succeeded,
+    JobStatus.FAILED: BatchRow.num_failed,
+    JobStatus.CANCELLED: BatchRow.num_cancelled,
+    JobStatus.EXPIRED: BatchRow.num_expired,
+}
+
+
+def add_final(connection: Connection, changes: Mapping[tuple[UUID, JobStatus], int]) -> None:
+    """Count jobs that became final, or, with a negative number, that no longer are.
+
+    Call it last in a transaction: jobs are locked before batches, and batches in one order, so that no two
+    transactions deadlock.
+    """
+    for (batch_id, status), number in sorted(changes.items()):
+        column = FINAL_COLUMNS[status]
+        connection.execute(update(BatchRow).where(BatchRow.id == batch_id).values({column: column + number}))
+
+
+def add_results(
+    connection: Connection, changes: Mapping[UUID, tuple[Mapping[JobStatus, int], Usage]]
+) -> None:
+    """Count the outcomes that workers commit, with what they used; as `add_final` otherwise."""
+    for batch_id, (numbers, usage) in sorted(changes.items()):
+        connection.execute(
+            update(BatchRow)
+            .where(BatchRow.id == batch_id)
+            .values(
+                {FINAL_COLUMNS[status]: FINAL_COLUMNS[status] + number for status, number in numbers.items()}
+                | {
+                    BatchRow.prompt_tokens: BatchRow.prompt_tokens + usage.prompt_tokens,
+                    BatchRow.cached_tokens: BatchRow.cached_tokens + usage.cached_tokens,
+                    BatchRow.new_tokens: BatchRow.new_tokens + usage.new_tokens,
+                    BatchRow.last_commit_at: func.clock_timestamp(),
+                }
+            )
+        )
+
+
+def note_first_claim(connection: Connection, batch_ids: Iterable[UUID]) -> None:
+    """Workers have just claimed from these batches; only the first claim is kept. Order as in `add_final`."""
+    for batch_id in sorted(batch_ids):
+        connection.execute(
+            update(BatchRow)
+            .where(BatchRow.id == batch_id, BatchRow.first_claim_at.is_(None))
+            .values(first_claim_at=func.clock_timestamp())
+        )
