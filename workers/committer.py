@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from db.outcomes import Failure, Outcome, commit
@@ -22,20 +22,30 @@ MAX_GROUP = 500
 """Outcomes in one transaction; beyond that, a longer transaction saves nothing."""
 
 RETRY_SECONDS = 0.5
-"""Between tries while Postgres is away. The leases decide how long it may be: what was requeued meanwhile
-is refused by its fence."""
+"""Between tries while Postgres is away, or read-only after a failover. The leases decide how long it may be:
+what was requeued meanwhile is refused by its fence."""
 
 
 class Committer:
     """Writes outcomes in a thread of its own. Any thread may call `add`."""
 
     def __init__(
-        self, database: Engine, *, interval_seconds: float, on_committed: Callable[[Sequence[Outcome]], None]
+        self,
+        database: Engine,
+        *,
+        interval_seconds: float,
+        on_committed: Callable[[Sequence[Outcome]], None],
+        on_broken: Callable[[], None],
     ) -> None:
-        """`on_committed` gets each group that is done with, written or refused, in the thread."""
+        """`on_committed` gets each group that is done with, written or refused, in the thread.
+
+        `on_broken` is called in it when nothing can be committed any more: the database lacks a table or a
+        privilege.
+        """
         self._database = database
         self._interval_seconds = interval_seconds
         self._on_committed = on_committed
+        self._on_broken = on_broken
         self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         self._thread.start()
@@ -50,6 +60,13 @@ class Committer:
         self._thread.join(timeout_seconds)
 
     def _run(self) -> None:
+        try:
+            self._commit_until_closed()
+        except Exception:
+            logger.critical("Results cannot be committed.", exc_info=True)
+            self._on_broken()
+
+    def _commit_until_closed(self) -> None:
         while True:
             group, closing = self._gather()
             if group:
@@ -93,8 +110,8 @@ class Committer:
         while True:
             try:
                 return commit(self._database, group)
-            except (OperationalError, InterfaceError, PoolTimeoutError):
-                logger.warning("Postgres is away; the commit is tried again.")
+            except (OperationalError, InterfaceError, InternalError, PoolTimeoutError):  # Internal: read-only
+                logger.warning("Postgres is away or read-only; the commit is tried again.")
                 time.sleep(RETRY_SECONDS)
 
 

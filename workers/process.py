@@ -55,7 +55,7 @@ EXIT_START_FAILED = 1
 """Something that may pass, such as a Postgres or a store that is away: start it again after a while."""
 
 EXIT_STALLED = 71
-"""The worker consumed nothing although messages waited, or a job of its did not return."""
+"""The worker consumed nothing although messages waited, a job did not return, or nothing can be committed."""
 
 
 @dataclass(slots=True)
@@ -136,7 +136,7 @@ def _start(settings: Settings) -> _Process:
             settings=settings,
             worker=WorkerIdentity(worker_id, settings.worker_device),
             num_places=num_places,
-            on_hung=_end_hung,
+            on_broken=_end_broken,
         ),
         stopped=threading.Event(),
     )
@@ -157,9 +157,9 @@ def _places(warm: Residency) -> int:
     return int(slots * JOBS_PER_SLOT) or PLACES_WITHOUT_MODEL
 
 
-def _end_hung() -> None:
+def _end_broken() -> None:
     """A thread cannot be killed: end the process, the leases bring its jobs back."""
-    logger.critical("A job has not returned long after its time: the worker ends to be started again.")
+    logger.critical("The worker cannot go on: it ends to be started again.")
     faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
     os._exit(EXIT_STALLED)
 

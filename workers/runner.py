@@ -67,15 +67,17 @@ class Runner:
         settings: Settings,
         worker: WorkerIdentity,
         num_places: int,
-        on_hung: Callable[[], None],
+        on_broken: Callable[[], None],
     ) -> None:
-        """`on_hung` is called from the heartbeat's thread when a kind does not return long after its time."""
+        """`on_broken` is called, from a thread of the runner's own, when only a new process can go on: a kind
+        does not return long after its time, or results cannot be committed.
+        """
         self._database = database
         self._residency = residency
         self._publisher = publisher
         self._settings = settings
         self._worker = worker
-        self._on_hung = on_hung
+        self._on_broken = on_broken
         self.num_places = num_places
         self._capacity = Capacity(num_places)
         self._pool = ThreadPoolExecutor(num_places, thread_name_prefix="job")
@@ -83,7 +85,10 @@ class Runner:
         """By job and attempt: a job that was lost may be claimed again while its lost attempt still runs."""
         self._lock = threading.Lock()
         self._committer = Committer(
-            database, interval_seconds=settings.commit_interval_seconds, on_committed=self._committed
+            database,
+            interval_seconds=settings.commit_interval_seconds,
+            on_committed=self._committed,
+            on_broken=on_broken,
         )
         self._stopped = threading.Event()
         self._heartbeat = threading.Thread(target=self._renew_leases, name="heartbeat", daemon=True)
@@ -189,7 +194,8 @@ class Runner:
             newest = self._newest()
             overdue = [held for held in newest.values() if held.give_up_at <= now]
             if any(held.phase is _Phase.RUNNING for held in overdue):
-                self._on_hung()
+                logger.critical("A job has not returned long after its time.")
+                self._on_broken()
             # A store that is away is no fault of the job: it is given back, even while an upload hangs.
             self._release([held for held in overdue if held.phase is _Phase.STORING])
             renewable = {job_id: h.job.attempt for job_id, h in newest.items() if h.give_up_at > now}

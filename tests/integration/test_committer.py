@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -25,6 +26,7 @@ class Committed:
 
     def __init__(self) -> None:
         self.groups: queue.SimpleQueue[list[Outcome]] = queue.SimpleQueue()
+        self.broken = threading.Event()
 
     def __call__(self, outcomes: Sequence[Outcome]) -> None:
         self.groups.put(list(outcomes))
@@ -44,7 +46,14 @@ def new_committer(database: Engine, committed: Committed) -> Iterator[Callable[[
     made: list[Committer] = []
 
     def make(interval_seconds: float) -> Committer:
-        made.append(Committer(database, interval_seconds=interval_seconds, on_committed=committed))
+        made.append(
+            Committer(
+                database,
+                interval_seconds=interval_seconds,
+                on_committed=committed,
+                on_broken=committed.broken.set,
+            )
+        )
         return made[-1]
 
     yield make
@@ -151,3 +160,32 @@ def test_a_database_that_lets_nobody_in_is_waited_for(
     services_admin(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
     committer.close(SECONDS)
     assert statuses(database, job_ids(database, job.batch_id)) == ["succeeded"]
+
+
+def test_a_database_that_is_read_only_after_a_failover_is_waited_for(
+    database: Engine,
+    services_admin: Callable[[str], None],
+    new_committer: Callable[[float], Committer],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (job,) = claimed(database, 1)
+    name = database.url.database
+    services_admin(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    services_admin(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+    committer = new_committer(0.0)
+    committer.add(success(job))
+    wait_until(lambda: "tried again" in caplog.text, "the commit was refused")
+    services_admin(f'ALTER DATABASE "{name}" SET default_transaction_read_only = off')
+    services_admin(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+    committer.close(SECONDS)
+    assert statuses(database, [job.id]) == ["succeeded"]
+
+
+def test_a_committer_that_can_never_commit_says_so(
+    database: Engine, committed: Committed, new_committer: Callable[[float], Committer]
+) -> None:
+    (job,) = claimed(database, 1)
+    with database.begin() as connection:
+        connection.execute(text("ALTER TABLE jobs RENAME TO elsewhere"))
+    new_committer(0.0).add(success(job))
+    assert committed.broken.wait(SECONDS)

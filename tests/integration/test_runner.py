@@ -54,7 +54,7 @@ def running(
     engine: FakeEngine | None = None,
     config: Settings | None = None,
     name: str = "worker-a",
-    on_hung: Callable[[], None] = lambda: None,
+    on_broken: Callable[[], None] = lambda: None,
 ) -> Iterator[Runner]:
     """A worker's runner, closed afterwards."""
     runner = Runner(
@@ -64,7 +64,7 @@ def running(
         settings=config or settings(),
         worker=WorkerIdentity(name, "cpu"),
         num_places=NUM_PLACES,
-        on_hung=on_hung,
+        on_broken=on_broken,
     )
     with ExitStack() as exits:
         exits.callback(runner.close, 30.0)
@@ -228,7 +228,7 @@ def test_a_store_that_stays_away_costs_a_job_no_attempt(
     hung = threading.Event()
     ids = job_ids(database, accept(database, NUM_PLACES + 1))
     config = settings(lease_seconds=0.3, job_timeout_seconds=1.0)
-    with running(database, store=FailingStore(10_000), config=config, on_hung=hung.set) as runner:
+    with running(database, store=FailingStore(10_000), config=config, on_broken=hung.set) as runner:
         runner.run_shard(ids[:NUM_PLACES], celery_task_id="task-1")
         assert runner.num_in_flight == NUM_PLACES  # those that wait keep others from being claimed
         wait_until(lambda: runner.num_in_flight == 0, "the jobs were given back")
@@ -318,7 +318,7 @@ def test_a_job_that_does_not_return_is_reported_as_hung(
     engine = FakeEngine(held=True)
     ids = job_ids(database, accept(database, new_jobs(1, act="ask")))
     config = settings(lease_seconds=0.3, job_timeout_seconds=0.01)
-    with running(database, engine=engine, config=config, on_hung=hung.set) as runner:
+    with running(database, engine=engine, config=config, on_broken=hung.set) as runner:
         runner.run_shard(ids, celery_task_id="task-1")
         assert hung.wait(30.0)
         engine.let_go()
