@@ -40,9 +40,9 @@ class Capacity:
 
     @contextmanager
     def alone(self) -> Iterator[bool]:
-        """Wait until every place is free, take one and keep others out until the block ends.
+        """Wait until every place is free, take one, and keep others out until it is given back.
 
-        Yields False, with no place taken, if the gate closed meanwhile.
+        Yields False, with no place taken, if the gate closed meanwhile; once it closes nobody waits any more.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or not self._exclusive)
@@ -54,10 +54,11 @@ class Capacity:
             yield admitted
         finally:
             with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._free == self._num_places)
                 self._exclusive = False
                 self._changed.notify_all()
 
-    def wait_until_free(self, timeout_seconds: float | None = None) -> bool:
+    def wait_until_free(self, timeout_seconds: float) -> bool:
         """Wait until no place is taken; False if that took longer."""
         with self._changed:
             return self._changed.wait_for(lambda: self._free == self._num_places, timeout_seconds)

@@ -112,13 +112,12 @@ class Runner:
             self._start(chunk, celery_task_id, places=taken)
 
     def run_alone(self, job_ids: Sequence[UUID], *, celery_task_id: str) -> None:
-        """Run each job while nothing else is in flight; return when they are committed."""
+        """Run each job while nothing else is in flight; return when they are committed, or when draining."""
         for job_id in job_ids:
             with self._capacity.alone() as admitted:
                 if not admitted:
                     return
                 self._start([job_id], celery_task_id, places=1)
-                self._capacity.wait_until_free()
 
     def _start(self, job_ids: Sequence[UUID], celery_task_id: str, *, places: int) -> None:
         claimed: list[ClaimedJob] = []

@@ -406,6 +406,21 @@ def test_a_job_that_runs_alone_has_nothing_beside_it(database: Engine) -> None:
         run_to_the_end(runner, database, ids)
 
 
+def test_a_job_that_runs_alone_is_given_back_when_the_worker_stops(database: Engine) -> None:
+    engine = FakeEngine(held=True)
+    ids = job_ids(database, accept(database, new_jobs(1, act="ask")))
+    with running(database, engine=engine) as runner:
+        alone = threading.Thread(target=runner.run_alone, args=(ids,), kwargs={"celery_task_id": "t"})
+        alone.start()
+        wait_until(lambda: engine.num_waiting == 1, "the job is in the engine")
+        runner.drain()
+        alone.join(30.0)
+        assert not alone.is_alive()  # Celery waits for it before it says that the worker shuts down
+        runner.close(0.0)
+    assert statuses(database, ids) == [JobStatus.QUEUED]
+    assert attempt_outcomes(database, ids[0]) == [AttemptOutcome.RELEASED]
+
+
 def test_the_second_stage_of_a_batch_follows_the_last_commit_of_the_first(database: Engine) -> None:
     batch_id = accept(database, 3, new_batch(kind="two_stage", stages=("draft", "polish")))
     with running(database) as runner:
