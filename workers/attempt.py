@@ -94,9 +94,10 @@ def failure_of(job: ClaimedJob, error: BaseException, settings: Settings) -> Fai
 
 def _status_after(job: ClaimedJob, error: BaseException, settings: Settings) -> JobStatus:
     batch_seconds = job.seconds_to_deadline
-    if isinstance(error, DeadlineError) and batch_seconds is not None:
-        # Which of the two deadlines it was: the batch's one expires its jobs.
-        return JobStatus.EXPIRED if batch_seconds <= settings.job_timeout_seconds else JobStatus.FAILED
-    if isinstance(error, PermanentError) or job.num_failures + 1 >= job.max_attempts:
+    if isinstance(error, DeadlineError):
+        # Only the batch's own deadline is final; an attempt's may have met a crowded machine.
+        if batch_seconds is not None and batch_seconds <= settings.job_timeout_seconds:
+            return JobStatus.EXPIRED
+    elif isinstance(error, PermanentError):
         return JobStatus.FAILED
-    return JobStatus.QUEUED
+    return JobStatus.FAILED if job.num_failures + 1 >= job.max_attempts else JobStatus.QUEUED

@@ -68,8 +68,9 @@ class Settings(BaseSettings):
     """Workers that may die under a job before it is quarantined."""
     backoff_seconds: float = Field(default=2.0, ge=0)
     """Wait before the first retry; it doubles with every further one."""
-    job_timeout_seconds: float = Field(default=900.0, gt=0)
-    """One attempt may take this long, waiting for the engine included."""
+    job_timeout_seconds: float = Field(default=3600.0, gt=0)
+    """One attempt may take this long, waiting for the engine included; then it is tried again. Generous: a
+    worker full of the longest articles needs about 25 minutes for them on two CPU cores."""
     step_timeout_seconds: float = Field(default=300.0, gt=0)
     """A longer engine step is hung: the worker dumps its stacks and ends, leases recover its jobs."""
     drain_seconds: float = Field(default=30.0, ge=0)

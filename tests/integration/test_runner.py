@@ -275,20 +275,23 @@ def test_a_payload_of_another_version_fails_with_what_to_do(database: Engine) ->
     assert job_row(database, ids[0]).error_code == "payload_outdated"
 
 
-def test_the_deadline_of_the_batch_expires_a_job_and_that_of_an_attempt_fails_it(
+def test_the_deadline_of_the_batch_expires_a_job_and_that_of_an_attempt_is_tried_again(
     database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.context.ENGINE_GRACE_SECONDS", 0.1)
     engine = FakeEngine(held=True)
     overdue = new_batch(deadline_seconds=0.001, model=MODEL)
     expired = job_ids(database, accept(database, new_jobs(1, act="ask"), overdue))
-    failed = job_ids(database, accept(database, new_jobs(1, act="ask")))
+    slow = job_ids(database, accept(database, new_jobs(1, act="ask")))
     with running(database, engine=engine, config=settings(job_timeout_seconds=0.2)) as runner:
-        runner.run_shard([*expired, *failed], celery_task_id="task-1")
+        runner.run_shard([*expired, *slow], celery_task_id="task-1")
         wait_until(lambda: runner.num_in_flight == 0, "both are given up")
-    assert statuses(database, [*expired, *failed]) == [JobStatus.EXPIRED, JobStatus.FAILED]
-    assert job_row(database, failed[0]).error_code == "deadline_exceeded"
-    assert engine.num_waiting == 0  # the engine was told
+        assert statuses(database, [*expired, *slow]) == [JobStatus.EXPIRED, JobStatus.QUEUED]
+        assert job_row(database, slow[0]).error_code == "deadline_exceeded"
+        assert engine.num_waiting == 0  # the engine was told
+        engine.let_go()
+        run_to_the_end(runner, database, slow)
+    assert statuses(database, slow) == [JobStatus.SUCCEEDED]
 
 
 def test_heartbeats_keep_a_lease_that_is_shorter_than_the_job(database: Engine) -> None:
