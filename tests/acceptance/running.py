@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -87,21 +88,36 @@ class PressroomRun:
         assert state is not None
         return state.services[name].pid
 
-    def worker_pid(self) -> int:
-        """Process id of the worker that is ready now."""
+    def worker(self) -> tuple[str, int]:
+        """Id and process id of the worker that was ready last."""
         rows = self.query(
-            "SELECT pid FROM workers WHERE ready_at IS NOT NULL ORDER BY started_at DESC LIMIT 1"
+            "SELECT id, pid FROM workers WHERE ready_at IS NOT NULL ORDER BY started_at DESC LIMIT 1"
         )
-        return int(rows[0]["pid"])
+        return str(rows[0]["id"]), int(rows[0]["pid"])
+
+    def service_url(self, name: str) -> str:
+        """Where an embedded service answers: db_url, redis_url or s3_url."""
+        state = Home(self.home).read_state()
+        assert state is not None
+        return state.services[name].url
+
+    def family(self) -> list[psutil.Process]:
+        """The processes that it has started, and those that they have."""
+        return psutil.Process(self.process.pid).children(recursive=True)
 
     def interrupt(self) -> None:
         """Ctrl-C."""
         self.process.send_signal(signal.SIGINT)
 
-    def finish(self) -> tuple[int, dict[str, Any]]:
+    def finish(self, patience_seconds: float = PATIENCE_SECONDS) -> tuple[int, dict[str, Any]]:
         """Wait for the end; exit status and the object that `--json` printed."""
-        output, _ = self.process.communicate(timeout=PATIENCE_SECONDS)
-        return self.process.returncode, json.loads(output) if output.strip() else {}
+        code, output = self.finish_text(patience_seconds)
+        return code, json.loads(output) if output.strip() else {}
+
+    def finish_text(self, patience_seconds: float = PATIENCE_SECONDS) -> tuple[int, str]:
+        """Wait for the end; exit status and what it printed on stdout."""
+        output, _ = self.process.communicate(timeout=patience_seconds)
+        return self.process.returncode, output
 
     def close(self) -> None:
         """End whatever is left of it."""
@@ -122,8 +138,9 @@ def pressroom(home: Path, *arguments: str | Path, **environment: str) -> Iterato
     """Start `pressroom ARGUMENTS` with this home and PRESSROOM_* environment."""
     settings = {f"PRESSROOM_{name.upper()}": value for name, value in environment.items()}
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PRESSROOM_")}
-    errors = home.parent / f"{home.name}.stderr"
-    with errors.open("a") as stderr:
+    descriptor, name = tempfile.mkstemp(dir=home.parent, suffix=".stderr")
+    errors = Path(name)
+    with os.fdopen(descriptor, "w") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "pressroom", *map(str, arguments)],
             env={**inherited, **settings, "PRESSROOM_HOME": str(home)},

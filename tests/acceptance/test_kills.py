@@ -1,58 +1,110 @@
 """Whatever is killed while a batch runs, every job is done exactly once.
 
-Real processes and services; the scripted engine makes the batch long enough to be hit in the middle.
+Real processes and services. The scripted engine is held in the middle of the batch: some results are
+committed, the worker holds as many leases as it can, the rest is in the queue. Then something dies.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from pressroom.embedded.services import Services
 from storage import open_store
-from tests.acceptance.running import PressroomRun, pressroom, write_briefs, write_script
+from tests.acceptance.running import (
+    PATIENCE_SECONDS,
+    PressroomRun,
+    Row,
+    pressroom,
+    write_briefs,
+    write_script,
+)
 from tests.services import embedded_settings
 
-NUM_JOBS = 40
+NUM_JOBS = 24
+NUM_HELD = 4
+"""Jobs that the worker claims at a time."""
 
+QUEUE = "default"
 SUCCEEDED = "SELECT count(*) FROM jobs WHERE status = 'succeeded'"
-RUNNING = "SELECT count(*) FROM jobs WHERE status = 'running'"
+HELD = "SELECT job_id, attempt, worker_id FROM attempts WHERE outcome = 'running'"
 LOST = "SELECT count(*) FROM attempts WHERE outcome = 'lost'"
+ENDED_JUST_NOW = "SELECT count(*) FROM attempts WHERE ended_at > clock_timestamp() - interval '0.7 seconds'"
+"""Longer than results wait for a common commit: what had left the engine when it was held is in Postgres."""
+
+Held = set[tuple[str, int]]
+"""Job and attempt."""
 
 
-@pytest.fixture
-def briefs(tmp_path: Path) -> Path:
-    return write_briefs(tmp_path / "briefs.csv", NUM_JOBS)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Middle:
+    """A run in the middle of its batch, its engine held."""
+
+    run: PressroomRun
+    worker_id: str
+    worker_pid: int
+    held: Held
+    """The leases of the worker."""
+    hold: Path
+
+    def let_go(self) -> None:
+        """The engine goes on."""
+        self.hold.unlink()
 
 
 @contextmanager
-def batch_under_way(tmp_path: Path, briefs: Path, models_dir: Path) -> Iterator[PressroomRun]:
-    """A run of which some results are committed and some leases are held."""
-    script = write_script(tmp_path / "script.json", step_seconds=0.01)
+def middle_of_a_batch(tmp_path: Path, models_dir: Path) -> Iterator[Middle]:
+    """Start a run and hold it where something can be lost."""
+    hold = tmp_path / "hold"
+    script = write_script(tmp_path / "script.json", step_seconds=0.002, hold_file=str(hold))
     with pressroom(
         tmp_path / "home",
-        *("run", "articles", briefs, "--out", tmp_path / "out", "--json"),
-        engine="scripted",
-        script=str(script),
-        models_dir=str(models_dir),
-        lease_seconds="3",
-        num_slots="4",
-        max_jobs_in_flight="6",
+        *("run", "articles", write_briefs(tmp_path / "briefs.csv", NUM_JOBS, length=20)),
+        *("--out", tmp_path / "out", "--json"),
+        **environment(models_dir, script),
     ) as run:
+        run.wait_until(lambda: run.count(SUCCEEDED) >= 3, "some results")
+        hold.touch()
         run.wait_until(
-            lambda: run.count(SUCCEEDED) >= 5 and run.count(RUNNING) >= 1, "results and leases at once"
+            lambda: len(run.query(HELD)) == NUM_HELD and run.count(ENDED_JUST_NOW) == 0,
+            "every lease held by a worker that makes no step",
         )
-        yield run
+        worker_id, pid = run.worker()
+        rows = run.query(HELD)
+        assert {row["worker_id"] for row in rows} == {worker_id}
+        assert run.count(SUCCEEDED) < NUM_JOBS - NUM_HELD
+        yield Middle(run=run, worker_id=worker_id, worker_pid=pid, held=_pairs(rows), hold=hold)
 
 
-def check_every_job_done_once(run: PressroomRun, tmp_path: Path) -> None:
-    """The run's own summary, then Postgres and the store as they are after it."""
+def environment(models_dir: Path, script: Path) -> dict[str, str]:
+    return {
+        "engine": "scripted",
+        "script": str(script),
+        "models_dir": str(models_dir),
+        "lease_seconds": "2",
+        "drain_seconds": "2",
+        "num_slots": str(NUM_HELD),
+        "max_jobs_in_flight": str(NUM_HELD),
+    }
+
+
+def _pairs(rows: list[Row]) -> Held:
+    return {(str(row["job_id"]), row["attempt"]) for row in rows}
+
+
+def check_every_job_done_once(run: PressroomRun, tmp_path: Path) -> list[Row]:
+    """Wait for the end; look at the summary, Postgres, the store and the folder; return all attempts."""
     code, summary = run.finish()
 
     assert summary["top_errors"] == [], run.stderr
@@ -62,56 +114,129 @@ def check_every_job_done_once(run: PressroomRun, tmp_path: Path) -> None:
         store = open_store(services.urls.s3_url)
         run.reconnect()
         artifacts = run.query("SELECT job_id, object_key FROM artifacts")
-        succeeded = run.query("SELECT job_id, count(*) FROM attempts WHERE outcome = 'succeeded' GROUP BY 1")
-        open_attempts = run.count("SELECT count(*) FROM attempts WHERE outcome = 'running'")
+        attempts = run.query("SELECT job_id, attempt, worker_id, celery_task_id, outcome FROM attempts")
         missing = [row["object_key"] for row in artifacts if not store.exists(row["object_key"])]
-    assert len({row["job_id"] for row in artifacts}) == len(artifacts) == NUM_JOBS
-    assert [row["count"] for row in succeeded] == [1] * NUM_JOBS
-    assert open_attempts == 0
+    succeeded = [row["job_id"] for row in attempts if row["outcome"] == "succeeded"]
+    assert len(succeeded) == len(set(succeeded)) == NUM_JOBS
+    assert {row["job_id"] for row in artifacts} == set(succeeded)
+    assert len(artifacts) == NUM_JOBS
+    assert [row for row in attempts if row["outcome"] == "running"] == []
     assert missing == []
     assert len(list((tmp_path / "out" / "articles").glob("*.md"))) == NUM_JOBS
+    return attempts
 
 
-def test_killed_worker_loses_its_leases_and_no_job(tmp_path: Path, briefs: Path, model_folder: Path) -> None:
-    with batch_under_way(tmp_path, briefs, model_folder.parent) as run:
-        committed_before = run.count(SUCCEEDED)
-        os.kill(run.worker_pid(), signal.SIGKILL)
-        run.wait_until(lambda: run.count(LOST) >= 1, "leases that the dead worker lost")
-
-        assert committed_before >= 5
-        check_every_job_done_once(run, tmp_path)
+def of_outcome(attempts: list[Row], outcome: str) -> Held:
+    return _pairs([row for row in attempts if row["outcome"] == outcome])
 
 
-def test_emptied_valkey_loses_messages_and_no_job(tmp_path: Path, briefs: Path, model_folder: Path) -> None:
-    with batch_under_way(tmp_path, briefs, model_folder.parent) as run:
+def test_killed_worker_loses_its_leases_and_no_job(tmp_path: Path, model_folder: Path) -> None:
+    with middle_of_a_batch(tmp_path, model_folder.parent) as middle:
+        os.kill(middle.worker_pid, signal.SIGKILL)
+        middle.let_go()
+
+        attempts = check_every_job_done_once(middle.run, tmp_path)
+        lost_jobs = {job_id for job_id, _ in middle.held}
+        redone = [
+            row["worker_id"]
+            for row in attempts
+            if str(row["job_id"]) in lost_jobs and row["outcome"] == "succeeded"
+        ]
+        assert of_outcome(attempts, "lost") == middle.held
+        assert middle.worker_id not in redone
+        assert "signal SIGKILL" in middle.run.stderr
+
+
+def test_emptied_valkey_loses_messages_and_no_job(tmp_path: Path, model_folder: Path) -> None:
+    with middle_of_a_batch(tmp_path, model_folder.parent) as middle:
+        run = middle.run
+        lost = messages(run)
         valkey = run.service_pid("redis_url")
         shutil.rmtree(run.home / "valkey")
         os.kill(valkey, signal.SIGKILL)
         run.wait_until(lambda: run.service_pid("redis_url") != valkey, "a new Valkey")
+        run.wait_until(lambda: bool(messages(run)), "messages that were sent again")
+        sent_again = messages(run)
+        middle.let_go()
 
-        check_every_job_done_once(run, tmp_path)
+        attempts = check_every_job_done_once(run, tmp_path)
+        assert lost, "the queue held nothing that could be lost"
+        assert not lost & sent_again, "it came back with what it had held"
+        assert not lost & {row["celery_task_id"] for row in attempts}
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["restarted", "killed"])
-def test_postgres_comes_back_and_no_job_is_lost(
-    tmp_path: Path, briefs: Path, model_folder: Path, how: signal.Signals
+def messages(run: PressroomRun) -> set[str]:
+    """Ids of the messages in the queue; none while Valkey is away or still loading."""
+    with Redis.from_url(run.service_url("redis_url")) as client:
+        try:
+            found = client.lrange(QUEUE, 0, -1)
+        except RedisConnectionError:
+            return set()
+    return {json.loads(message)["headers"]["id"] for message in found}
+
+
+def test_restarted_postgres_finds_the_leases_held_and_no_job_lost(tmp_path: Path, model_folder: Path) -> None:
+    with middle_of_a_batch(tmp_path, model_folder.parent) as middle:
+        restart_postgres(middle.run, signal.SIGINT)
+        middle.let_go()
+
+        attempts = check_every_job_done_once(middle.run, tmp_path)
+        assert middle.held <= of_outcome(attempts, "succeeded") | of_outcome(attempts, "lost")
+
+
+def test_late_results_of_a_worker_cut_off_from_a_killed_postgres_change_nothing(
+    tmp_path: Path, model_folder: Path
 ) -> None:
-    with batch_under_way(tmp_path, briefs, model_folder.parent) as run:
-        postgres = run.service_pid("db_url")
-        os.kill(postgres, how)
-        run.wait_until(lambda: run.service_pid("db_url") != postgres, "a new Postgres")
+    with middle_of_a_batch(tmp_path, model_folder.parent) as middle:
+        run = middle.run
+        os.kill(middle.worker_pid, signal.SIGSTOP)
+        restart_postgres(run, signal.SIGKILL)
+        run.wait_until(lambda: run.count(LOST) == NUM_HELD, "every lease lost")
+        middle.let_go()
+        os.kill(middle.worker_pid, signal.SIGCONT)
 
-        check_every_job_done_once(run, tmp_path)
+        attempts = check_every_job_done_once(run, tmp_path)
+        assert middle.held <= of_outcome(attempts, "lost")
 
 
-def test_interrupted_run_drains_and_goes_on_where_it_stopped(
-    tmp_path: Path, briefs: Path, model_folder: Path
+def restart_postgres(run: PressroomRun, how: signal.Signals) -> None:
+    """End it in this way and wait for the one that the run starts in its place."""
+    postgres = run.service_pid("db_url")
+    os.kill(postgres, how)
+    run.wait_until(lambda: run.service_pid("db_url") != postgres, "a new Postgres")
+
+
+def test_killed_run_takes_everything_with_it_and_goes_on_where_it_stopped(
+    tmp_path: Path, model_folder: Path
 ) -> None:
-    with batch_under_way(tmp_path, briefs, model_folder.parent) as run:
+    with middle_of_a_batch(tmp_path, model_folder.parent) as middle:
+        run = middle.run
+        batch_id = run.query("SELECT id FROM batches")[0]["id"]
+        family = run.family()
+        run.process.kill()
+        _, left = psutil.wait_procs(family, timeout=PATIENCE_SECONDS)
+        assert len(family) >= 4  # Postgres, Valkey, S3 and the worker
+        assert left == []
+        middle.let_go()
+
+    with pressroom(
+        run.home,
+        *("run", "articles", "--batch", str(batch_id), "--out", tmp_path / "out", "--json"),
+        **environment(model_folder.parent, tmp_path / "script.json"),
+    ) as resumed:
+        attempts = check_every_job_done_once(resumed, tmp_path)
+    assert of_outcome(attempts, "lost") == middle.held
+
+
+def test_interrupted_run_drains_and_goes_on_where_it_stopped(tmp_path: Path, model_folder: Path) -> None:
+    with middle_of_a_batch(tmp_path, model_folder.parent) as middle:
+        run = middle.run
         run.interrupt()
+        run.wait_until(lambda: "Draining" in run.stderr, "a drain")
+        middle.let_go()
         code, summary = run.finish()
     counts = summary["counts"]
-    assert code == 130
+    assert code == 1
     assert counts["running"] == 0
     assert 0 < counts["succeeded"] < NUM_JOBS
     assert f"--batch {summary['batch_id']}" in run.stderr
@@ -120,28 +245,37 @@ def test_interrupted_run_drains_and_goes_on_where_it_stopped(
     with pressroom(
         run.home,
         *("run", "articles", "--batch", summary["batch_id"], "--out", tmp_path / "out", "--json"),
-        engine="scripted",
-        models_dir=str(model_folder.parent),
+        **environment(model_folder.parent, tmp_path / "script.json"),
     ) as resumed:
-        check_every_job_done_once(resumed, tmp_path)
+        attempts = check_every_job_done_once(resumed, tmp_path)
+    assert of_outcome(attempts, "lost") == set()
 
 
-def test_job_that_kills_its_worker_is_quarantined_and_its_neighbours_finish(
-    tmp_path: Path, model_folder: Path
+@pytest.mark.parametrize(
+    ("act", "said", "logged"),
+    [
+        ("kill_text", "signal SIGKILL", ""),
+        ("hang_text", "exit code 70", "stacks of all threads"),
+    ],
+    ids=["kills", "hangs"],
+)
+def test_job_that_ends_its_worker_is_quarantined_and_its_neighbours_finish(
+    tmp_path: Path, model_folder: Path, act: str, said: str, logged: str
 ) -> None:
-    briefs = write_briefs(tmp_path / "briefs.csv", 8)
-    briefs.write_text(briefs.read_text() + "killer,Title,poisonous mushrooms,40\n")
-    script = write_script(tmp_path / "script.json", kill_text="poisonous mushrooms", step_seconds=0.005)
+    briefs = write_briefs(tmp_path / "briefs.csv", 6)
+    briefs.write_text(briefs.read_text() + "deadly,Title,poisonous mushrooms,40\n")
+    script = write_script(tmp_path / "script.json", step_seconds=0.002, **{act: "poisonous mushrooms"})
     with pressroom(
         tmp_path / "home",
         *("run", "articles", briefs, "--out", tmp_path / "out", "--json"),
-        engine="scripted",
-        script=str(script),
-        models_dir=str(model_folder.parent),
-        lease_seconds="1",
+        **environment(model_folder.parent, script),
+        max_crashes="2",
+        step_timeout_seconds="2",
     ) as run:
         code, summary = run.finish()
 
     assert code == 1
-    assert summary["counts"]["succeeded"] == 8, run.stderr
+    assert summary["counts"]["succeeded"] == 6, run.stderr
     assert summary["top_errors"] == [{"code": "quarantined", "jobs": 1}]
+    assert run.stderr.count(said) == 2
+    assert logged in (run.home / "logs" / "worker-default-cpu.log").read_text()
