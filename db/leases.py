@@ -21,22 +21,37 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    true,
     tuple_,
     update,
 )
 
-from db.tables import AttemptRow, BatchRow, JobRow
+from db.tables import SUSPECT_CRASHES, AttemptRow, BatchRow, JobRow
 from db.totals import note_first_claim
 from jobs.job import AttemptOutcome, ClaimedJob, JobStatus, job_seed
 
 
 def claim(
-    database: Engine, job_ids: Sequence[UUID], *, worker_id: str, celery_task_id: str, lease_seconds: float
+    database: Engine,
+    job_ids: Sequence[UUID],
+    *,
+    alone: bool,
+    worker_id: str,
+    celery_task_id: str,
+    lease_seconds: float,
 ) -> list[ClaimedJob]:
-    """Take those of the jobs that are queued and due, in one statement; others are left alone."""
+    """Take those of the jobs that are queued and due, in one statement; others are left alone.
+
+    Without `alone`, suspects are left too: the message is older than the suspicion.
+    """
     picked = (
         select(JobRow.id)
-        .where(JobRow.id.in_(job_ids), JobRow.status == JobStatus.QUEUED, JobRow.available_at <= func.now())
+        .where(
+            JobRow.id.in_(job_ids),
+            JobRow.status == JobStatus.QUEUED,
+            JobRow.available_at <= func.now(),
+            true() if alone else JobRow.num_crashes < SUSPECT_CRASHES,
+        )
         .order_by(JobRow.position)
         .with_for_update(skip_locked=True)
         .cte("picked")

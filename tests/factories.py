@@ -75,10 +75,17 @@ def job_ids(database: Engine, batch_id: UUID, stage: int = 0) -> list[UUID]:
 
 
 def claim(
-    database: Engine, ids: Sequence[UUID], *, worker: str = "worker-a", lease_seconds: float = LEASE_SECONDS
+    database: Engine,
+    ids: Sequence[UUID],
+    *,
+    worker: str = "worker-a",
+    lease_seconds: float = LEASE_SECONDS,
+    alone: bool = False,
 ) -> list[ClaimedJob]:
     """Claim as a worker does."""
-    return leases.claim(database, ids, worker_id=worker, celery_task_id="task", lease_seconds=lease_seconds)
+    return leases.claim(
+        database, ids, alone=alone, worker_id=worker, celery_task_id="task", lease_seconds=lease_seconds
+    )
 
 
 def claim_batch(

@@ -109,7 +109,7 @@ class Runner:
             if not taken:
                 return  # draining: the dispatcher sends the rest again
             chunk, remaining = remaining[:taken], remaining[taken:]
-            self._start(chunk, celery_task_id, places=taken)
+            self._start(chunk, celery_task_id, places=taken, alone=False)
 
     def run_alone(self, job_ids: Sequence[UUID], *, celery_task_id: str) -> None:
         """Run each job while nothing else is in flight; return when they are committed, or when draining."""
@@ -117,14 +117,15 @@ class Runner:
             with self._capacity.alone() as admitted:
                 if not admitted:
                     return
-                self._start([job_id], celery_task_id, places=1)
+                self._start([job_id], celery_task_id, places=1, alone=True)
 
-    def _start(self, job_ids: Sequence[UUID], celery_task_id: str, *, places: int) -> None:
+    def _start(self, job_ids: Sequence[UUID], celery_task_id: str, *, places: int, alone: bool) -> None:
         claimed: list[ClaimedJob] = []
         try:
             claimed = leases.claim(
                 self._database,
                 job_ids,
+                alone=alone,
                 worker_id=self._worker.id,
                 celery_task_id=celery_task_id,
                 lease_seconds=self._settings.lease_seconds,

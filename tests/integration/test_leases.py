@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from db import leases
 from db.batches import NewJob
+from db.tables import SUSPECT_CRASHES
 from jobs.job import AttemptOutcome, JobStatus, job_seed
 from tests.factories import (
     accept,
@@ -73,6 +74,13 @@ def test_a_job_is_not_claimed_before_its_retry_time(database: Engine) -> None:
     ids = job_ids(database, accept(database, 2))
     set_job(database, ids[:1], available_at=datetime.now(UTC) + timedelta(hours=1))
     assert [job.id for job in claim(database, ids)] == ids[1:]
+
+
+def test_a_stale_message_claims_no_suspect_among_neighbours(database: Engine) -> None:
+    ids = job_ids(database, accept(database, 2))
+    set_job(database, ids[:1], num_crashes=SUSPECT_CRASHES)
+    assert [job.id for job in claim(database, ids)] == ids[1:]
+    assert [job.id for job in claim(database, ids, alone=True)] == ids[:1]
 
 
 def test_renewal_prolongs_the_lease(database: Engine) -> None:
