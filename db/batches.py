@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import OperationalError
 
-from db.leases import end_open_jobs
+from db.endings import cancel_some
 from db.tables import BatchRow, JobRow, StageRow, job_is
 from db.totals import add_final
 from jobs.batch import BatchStatus, NewBatch
@@ -240,25 +240,18 @@ def _has_open_jobs(connection: Connection, batch_id: UUID) -> bool:
 
 def cancel(database: Engine, batch_id: UUID) -> int:
     """End the batch: open jobs become cancelled, finished ones stay; return how many were cancelled."""
-    with database.begin() as connection:
+    with database.begin() as connection:  # of its own: from now on nothing more is sent
         status = connection.scalar(select(BatchRow.status).where(BatchRow.id == batch_id).with_for_update())
         if status is None:
             raise BatchNotFoundError(f"no batch has the id {batch_id}: see `pressroom batches`")
-        if status is not BatchStatus.RUNNING:
-            return 0
-        connection.execute(
-            update(BatchRow)
-            .where(BatchRow.id == batch_id)
-            .values(status=BatchStatus.CANCELLED, finished_at=func.now())
-        )
-    with database.begin() as connection:  # its own: jobs are locked before their batch
-        number = connection.execute(
-            end_open_jobs(
-                JobRow.batch_id == batch_id, status=JobStatus.CANCELLED, error_code=None, error_message=None
+        if status is BatchStatus.RUNNING:
+            connection.execute(
+                update(BatchRow).where(BatchRow.id == batch_id).values(status=BatchStatus.CANCELLED)
             )
-        ).scalar_one()
-        add_final(connection, {(batch_id, JobStatus.CANCELLED): number})
-    return number
+    num_cancelled = 0
+    while number := cancel_some(database, batch_id):
+        num_cancelled += number
+    return num_cancelled
 
 
 def retry_unfinished(database: Engine, batch_id: UUID) -> int:

@@ -102,7 +102,11 @@ def demands(database: Engine, profile: str, *, limit: int) -> list[Demand]:
             num_sent.label("num_sent"),
             num_unsent.label("num_unsent"),
         )
-        .where(BatchRow.profile == profile, BatchRow.status == BatchStatus.RUNNING)
+        .where(
+            BatchRow.profile == profile,
+            BatchRow.status == BatchStatus.RUNNING,
+            BatchRow.deadline_at.is_(None) | (BatchRow.deadline_at > func.now()),
+        )
         .order_by(BatchRow.priority.desc(), BatchRow.deadline_at.nulls_last(), BatchRow.created_at)
     )
     with database.connect() as connection:

@@ -16,7 +16,6 @@ from sqlalchemy import (
     Connection,
     Engine,
     RowMapping,
-    Select,
     bindparam,
     func,
     insert,
@@ -26,7 +25,7 @@ from sqlalchemy import (
     update,
 )
 
-from db.tables import SUSPECT_CRASHES, AttemptRow, BatchRow, JobRow
+from db.tables import SUSPECT_CRASHES, AttemptRow, BatchRow, JobRow, job_is
 from db.totals import note_first_claim
 from jobs.job import AttemptOutcome, ClaimedJob, JobStatus, job_seed
 
@@ -161,19 +160,29 @@ def release(database: Engine, held: Mapping[UUID, int]) -> int:
 
 
 def end_open_jobs(
-    which: ColumnElement[bool], *, status: JobStatus, error_code: str | None, error_message: str | None
-) -> Select[int]:
-    """A statement that gives queued and running jobs a final status and returns how many."""
-    still_open = (
+    connection: Connection,
+    which: ColumnElement[bool],
+    *,
+    status: JobStatus,
+    error_code: str | None,
+    error_message: str | None,
+    limit: int,
+) -> int:
+    """Give up to `limit` queued or running jobs a final status; return how many."""
+    still_open = job_is(JobStatus.QUEUED, JobStatus.RUNNING)
+    # Queued ones first, as the index has them: they cannot end in the meantime, a few running ones may.
+    picked = connection.scalars(
+        select(JobRow.id).where(which, still_open).order_by(JobRow.status).limit(limit)
+    ).all()
+    locked = connection.scalars(
         select(JobRow.id)
-        .where(which, JobRow.status.in_([JobStatus.QUEUED, JobStatus.RUNNING]))
+        .where(JobRow.id.in_(picked), still_open)
         .order_by(JobRow.id)  # as group commits lock them: else the two could deadlock
         .with_for_update()
-        .cte("still_open")
-    )
+    ).all()
     ended = (
         update(JobRow)
-        .where(JobRow.id == still_open.c.id)
+        .where(JobRow.id.in_(locked))
         .values(
             status=status,
             finished_at=func.clock_timestamp(),
@@ -185,7 +194,8 @@ def end_open_jobs(
         .returning(JobRow.id, JobRow.attempt)
         .cte("ended")
     )
-    return select(func.count(ended.c.id)).add_cte(ending_attempts(ended, AttemptOutcome.ENDED))
+    connection.execute(select(ended.c.id).add_cte(ending_attempts(ended, AttemptOutcome.ENDED)))
+    return len(locked)
 
 
 def ending_attempts(jobs: CTE, outcome: AttemptOutcome) -> CTE:

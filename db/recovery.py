@@ -8,7 +8,8 @@ from uuid import UUID
 
 from sqlalchemy import Engine, case, func, select, update
 
-from db.leases import end_open_jobs, ending_attempts
+from db.endings import cancel_some, expire_some
+from db.leases import ending_attempts
 from db.tables import BatchRow, JobRow
 from db.totals import add_final
 from jobs.batch import BatchStatus
@@ -71,26 +72,23 @@ def reap_expired_leases(database: Engine, *, max_crashes: int) -> Reaped:
 
 
 def expire_overdue(database: Engine) -> int:
-    """End the open jobs of batches whose deadline has passed; return how many."""
+    """End open jobs of batches whose deadline has passed, some of each; return how many."""
     overdue = select(BatchRow.id).where(
         BatchRow.status == BatchStatus.RUNNING, BatchRow.deadline_at < func.now()
     )
     with database.connect() as connection:
         batch_ids = connection.scalars(overdue).all()
-    return sum(_expire(database, batch_id) for batch_id in batch_ids)
+    return sum(expire_some(database, batch_id) for batch_id in batch_ids)
 
 
-def _expire(database: Engine, batch_id: UUID) -> int:
-    expired = end_open_jobs(
-        JobRow.batch_id == batch_id,
-        status=JobStatus.EXPIRED,
-        error_code="deadline_exceeded",
-        error_message="the batch's deadline passed before this job was finished",
+def finish_cancelling(database: Engine) -> int:
+    """End open jobs of batches whose cancellation was interrupted, some of each; return how many."""
+    interrupted = select(BatchRow.id).where(
+        BatchRow.status == BatchStatus.CANCELLED, BatchRow.finished_at.is_(None)
     )
-    with database.begin() as connection:
-        number = connection.execute(expired).scalar_one()
-        add_final(connection, {(batch_id, JobStatus.EXPIRED): number})
-    return number
+    with database.connect() as connection:
+        batch_ids = connection.scalars(interrupted).all()
+    return sum(cancel_some(database, batch_id) for batch_id in batch_ids)
 
 
 def running_batches(database: Engine) -> list[UUID]:

@@ -74,6 +74,9 @@ class BatchRow(Base):
     __table_args__ = (
         UniqueConstraint("tenant", "idempotency_key"),
         Index("ix_batches_running", "profile", "priority", postgresql_where=text("status = 'running'")),
+        Index(
+            "ix_batches_ending", "id", postgresql_where=text("status = 'cancelled' AND finished_at IS NULL")
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 
 from db import recovery
 from workers.settings import Settings
@@ -14,15 +17,38 @@ logger = logging.getLogger(__name__)
 
 
 def reconcile(database: Engine, settings: Settings) -> None:
-    """One round: expired leases, passed deadlines, finished stages that nobody closed. Raises DBAPIError."""
+    """One round: expired leases, passed deadlines, cancellations and stages that nobody finished.
+
+    A step that fails is logged and tried again in the next round: the others, and dispatching, go on. Raises
+    DBAPIError when Postgres is away.
+    """
+    with _guarded("reap"):
+        _reap(database, settings)
+    with _guarded("expire"):
+        expired = recovery.expire_overdue(database)
+        if expired:
+            logger.warning("Jobs expired with their batch's deadline.", extra={"num_expired": expired})
+    with _guarded("finish_cancelling"):
+        recovery.finish_cancelling(database)
+    for batch_id in recovery.running_batches(database):
+        with _guarded("close"):
+            close_stages(database, batch_id)
+
+
+@contextmanager
+def _guarded(step: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            raise
+        logger.exception("A step of repair failed.", extra={"step": step})
+
+
+def _reap(database: Engine, settings: Settings) -> None:
     reaped = recovery.reap_expired_leases(database, max_crashes=settings.max_crashes)
     if reaped.num_requeued or reaped.num_quarantined:
         logger.warning(
             "Leases ran out.",
             extra={"num_requeued": reaped.num_requeued, "num_quarantined": reaped.num_quarantined},
         )
-    expired = recovery.expire_overdue(database)
-    if expired:
-        logger.warning("Jobs expired with their batch's deadline.", extra={"num_expired": expired})
-    for batch_id in recovery.running_batches(database):
-        close_stages(database, batch_id)

@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
 from kombu import Connection, Producer
 from redis import Redis
 from sqlalchemy import Engine, event, text
+from sqlalchemy.exc import ProgrammingError
 
+from db.recovery import reap_expired_leases
 from db.session import open_database
 from db.tables import SUSPECT_CRASHES
 from pressroom.embedded.server import ServerRunner
@@ -27,6 +30,7 @@ from tests.workers import PROFILE, START_SECONDS, supervised, wait_until_ready
 from workers.celery import RUN_ALONE, RUN_SHARD, make_app
 from workers.dispatcher import Dispatcher
 from workers.fairness import MIN_WINDOW_JOBS
+from workers.reconciler import reconcile
 from workers.settings import Settings
 
 SHARD_JOBS = 5
@@ -123,10 +127,25 @@ def test_no_statement_of_a_round_reads_the_whole_backlog(database: Engine, redis
         connection.execute(text("VACUUM ANALYZE jobs"))
     dispatcher = new_dispatcher(database, redis_url)
     dispatcher.tick()
-    explained = plans(database, dispatcher.tick)
+
+    def round_of_everything() -> None:
+        reconcile(database, Settings())
+        dispatcher.tick()
+
+    explained = plans(database, round_of_everything)
     assert any("ix_jobs_unsent" in plan for plan in explained)
     assert any("ix_jobs_suspect" in plan for plan in explained)
     assert [plan for plan in explained if "Seq Scan on jobs" in plan] == []
+
+
+def test_a_step_of_repair_that_fails_does_not_stop_the_sending(database: Engine, redis_url: str) -> None:
+    ids = job_ids(database, accept(database, 3))
+    with database.begin() as connection:
+        connection.execute(text("DROP TABLE attempts"))  # every step that ends attempts fails
+    with pytest.raises(ProgrammingError):
+        reap_expired_leases(database, max_crashes=3)
+    new_dispatcher(database, redis_url).tick()
+    assert sent_ids(redis_url) == ids
 
 
 @contextmanager

@@ -8,12 +8,14 @@ from threading import Barrier
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, select, update
 
-from db import batches, dispatch, leases
+from db import batches, dispatch, endings, leases
 from db.outcomes import commit
-from db.recovery import expire_overdue, reap_expired_leases, running_batches
+from db.recovery import expire_overdue, finish_cancelling, reap_expired_leases, running_batches
+from db.reports import batch_status
 from db.tables import SUSPECT_CRASHES, BatchRow
+from jobs.batch import BatchStatus
 from jobs.job import AttemptOutcome, JobStatus
 from tests.factories import (
     accept,
@@ -150,6 +152,31 @@ def test_open_jobs_of_an_overdue_batch_expire_and_finished_ones_stay(database: E
     assert commit(database, [success(running)]) == []
     assert leases.renew(database, {running.id: 1}, lease_seconds=5) == {running.id}
     assert expire_overdue(database) == 0
+
+
+def test_a_large_batch_expires_some_jobs_at_a_time_and_sends_none_meanwhile(
+    database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endings, "END_LIMIT", 3)
+    batch_id = overdue(database, 7)
+    assert expire_overdue(database) == 3
+    assert dispatch.demands(database, "cpu", limit=10) == []
+    assert [expire_overdue(database) for _ in range(3)] == [3, 1, 0]
+    assert batch_status(database, batch_id).counts.expired == 7
+
+
+def test_a_cancellation_that_was_interrupted_is_finished(database: Engine) -> None:
+    batch_id = accept(database, 3)
+    ids = job_ids(database, batch_id)
+    with database.begin() as connection:  # what `cancel` does before it ends the first job
+        connection.execute(update(BatchRow).values(status=BatchStatus.CANCELLED))
+    set_job(database, ids[:1], num_crashes=SUSPECT_CRASHES)
+    assert dispatch.take_suspect(database, "cpu") is None
+    assert finish_cancelling(database) == 3
+    assert finish_cancelling(database) == 0
+    assert statuses(database, ids) == ["cancelled"] * 3
+    with database.connect() as connection:
+        assert connection.scalar(select(BatchRow.finished_at)) is not None
 
 
 def test_a_batch_in_time_does_not_expire(database: Engine) -> None:

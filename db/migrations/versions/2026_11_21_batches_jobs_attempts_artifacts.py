@@ -59,6 +59,13 @@ def upgrade() -> None:
         sa.UniqueConstraint("tenant", "idempotency_key", name=op.f("uq_batches_tenant_idempotency_key")),
     )
     op.create_index(
+        "ix_batches_ending",
+        "batches",
+        ["id"],
+        unique=False,
+        postgresql_where=sa.text("status = 'cancelled' AND finished_at IS NULL"),
+    )
+    op.create_index(
         "ix_batches_running",
         "batches",
         ["profile", "priority"],
@@ -280,5 +287,10 @@ def downgrade() -> None:
     op.drop_table("workers")
     op.drop_table("models")
     op.drop_index("ix_batches_running", table_name="batches", postgresql_where=sa.text("status = 'running'"))
+    op.drop_index(
+        "ix_batches_ending",
+        table_name="batches",
+        postgresql_where=sa.text("status = 'cancelled' AND finished_at IS NULL"),
+    )
     op.drop_table("batches")
     # ### end Alembic commands ###
