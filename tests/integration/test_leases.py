@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from threading import Barrier
 from uuid import UUID, uuid4
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, insert, text, update
 
 from db import leases
 from db.batches import NewJob
-from db.tables import SUSPECT_CRASHES
+from db.tables import SUSPECT_CRASHES, AttemptRow, JobRow
 from jobs.job import AttemptOutcome, JobStatus, job_seed
 from tests.factories import (
     accept,
@@ -24,6 +24,7 @@ from tests.factories import (
     run_out_leases,
     set_job,
     statuses,
+    wait_until,
 )
 
 
@@ -143,3 +144,42 @@ def test_release_under_a_stale_fence_changes_nothing(database: Engine) -> None:
     assert leases.release(database, {job.id: 1}) == 0
     assert statuses(database, [job.id]) == [JobStatus.RUNNING]
     assert attempt_outcomes(database, job.id) == [AttemptOutcome.RELEASED, AttemptOutcome.RUNNING]
+
+
+def test_a_claim_that_is_committed_while_its_job_is_ended_leaves_no_attempt_running(
+    database: Engine,
+) -> None:
+    (job_id,) = job_ids(database, accept(database, 1))
+
+    def end() -> int:
+        with database.begin() as connection:
+            return leases.end_open_jobs(
+                connection,
+                JobRow.id == job_id,
+                status=JobStatus.CANCELLED,
+                error_code=None,
+                error_message=None,
+                limit=10,
+            )
+
+    def waits_for_a_lock() -> bool:
+        with database.connect() as connection:
+            return bool(connection.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+
+    with ThreadPoolExecutor(1) as pool:
+        with database.begin() as claiming:
+            claiming.execute(update(JobRow).values(status=JobStatus.RUNNING, attempt=1, worker_id="w"))
+            claiming.execute(
+                insert(AttemptRow).values(
+                    job_id=job_id,
+                    attempt=1,
+                    worker_id="w",
+                    celery_task_id="t",
+                    outcome=AttemptOutcome.RUNNING,
+                )
+            )
+            ending = pool.submit(end)
+            wait_until(waits_for_a_lock, "the end waits for the claim")
+        assert ending.result() == 1
+    assert statuses(database, [job_id]) == [JobStatus.CANCELLED]
+    assert attempt_outcomes(database, job_id) == [AttemptOutcome.ENDED]
