@@ -41,7 +41,7 @@ class AttemptOutcome(StrEnum):
     FAILED = "failed"
     """An error of the job's own; `num_failures` counts these."""
     RELEASED = "released"
-    """Given back unfinished by a worker that was stopping."""
+    """Given back unfinished: the worker was stopping, or its engine or the store was away."""
     LOST = "lost"
     """The lease ran out: the worker died, hung, or could not reach Postgres."""
     ENDED = "ended"

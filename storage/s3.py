@@ -36,7 +36,7 @@ READ_TIMEOUT_SECONDS = 60
 """Between two bytes of an answer: a busy server may pause, a hung one must not hold a worker."""
 MAX_TRIES = 5
 """With waits of up to 0.2, 0.4, 0.8 and 1.6 s this bridges a server's restart of a few seconds at most; a
-longer outage is the job's to retry."""
+longer outage is the publisher's to wait out."""
 MAX_CONNECTIONS = 64
 """At least the threads of a worker that upload at once: a smaller pool drops and opens connections again."""
 

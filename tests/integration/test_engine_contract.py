@@ -240,8 +240,9 @@ def test_engine_ends_and_charges_nobody_when_its_device_is_lost(
     broken = threading.Event()
     bench = open_bench(on_broken=broken.set)
     bench.turnstile.gate.clear()
-    futures = [bench.submit(f"r{n}", (BAD_TOKEN, n), max_new_tokens=n + 2) for n in range(4)]
+    bench.submit("before", (1,), max_new_tokens=1)
     bench.turnstile.reached.wait(SECONDS)
+    futures = [bench.submit(f"r{n}", (BAD_TOKEN, n), max_new_tokens=n + 2) for n in range(4)]  # one batch
     setattr(bench.turnstile, fault, True)
     bench.turnstile.gate.set()
     assert broken.wait(SECONDS)

@@ -25,7 +25,8 @@ class Executor(Protocol):
     """Computes batches of slots. Slots of one call are neighbours, in order.
 
     A call may be repeated with a part of its rows after an error: it must not depend on what the failed call
-    left in these slots. MemoryError means that fewer rows may fit; any other error is taken for a row's.
+    left in these slots. MemoryError means that fewer rows may fit; any other error is taken for a row's, or
+    for the device's if every one of several rows has it.
     """
 
     @property
