@@ -34,8 +34,12 @@ Row = Mapping[str, Any]
 class PressroomRun:
     """One `pressroom` command under way."""
 
-    def __init__(self, home: Path, process: subprocess.Popen[str], errors: Path) -> None:
+    def __init__(
+        self, home: Path, process: subprocess.Popen[str], errors: Path, *, db_url: str | None
+    ) -> None:
+        """`db_url` where the command was given one; else it is that of the home's own Postgres."""
         self.home = home
+        self._db_url = db_url
         self.process = process
         self._errors = errors
         self._database: Engine | None = None
@@ -70,10 +74,11 @@ class PressroomRun:
 
     def _connected(self) -> Engine:
         if self._database is None:
-            urls = find_running(embedded_settings(self.home))
-            if urls is None:
+            urls = None if self._db_url else find_running(embedded_settings(self.home))
+            db_url = self._db_url or (urls.db_url if urls else None)
+            if db_url is None:
                 raise ConnectionError("the services do not run yet")
-            self._database = open_database(urls.db_url)
+            self._database = open_database(db_url)
         return self._database
 
     def reconnect(self) -> None:
@@ -108,6 +113,10 @@ class PressroomRun:
     def interrupt(self) -> None:
         """Ctrl-C."""
         self.process.send_signal(signal.SIGINT)
+
+    def terminate(self) -> None:
+        """What init systems and containers send."""
+        self.process.terminate()
 
     def finish(self, patience_seconds: float = PATIENCE_SECONDS) -> tuple[int, dict[str, Any]]:
         """Wait for the end; exit status and the object that `--json` printed."""
@@ -149,7 +158,7 @@ def pressroom(home: Path, *arguments: str | Path, **environment: str) -> Iterato
             text=True,
             start_new_session=True,
         )
-    run = PressroomRun(home, process, errors)
+    run = PressroomRun(home, process, errors, db_url=environment.get("db_url"))
     try:
         yield run
     finally:

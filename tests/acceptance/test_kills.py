@@ -36,6 +36,9 @@ NUM_JOBS = 24
 NUM_HELD = 4
 """Jobs that the worker claims at a time."""
 
+MAX_CRASHES = 3
+"""By default."""
+
 QUEUE = "default"
 SUCCEEDED = "SELECT count(*) FROM jobs WHERE status = 'succeeded'"
 HELD = "SELECT job_id, attempt, worker_id FROM attempts WHERE outcome = 'running'"
@@ -70,7 +73,7 @@ def middle_of_a_batch(tmp_path: Path, models_dir: Path) -> Iterator[Middle]:
     script = write_script(tmp_path / "script.json", step_seconds=0.002, hold_file=str(hold))
     with pressroom(
         tmp_path / "home",
-        *("run", "articles", write_briefs(tmp_path / "briefs.csv", NUM_JOBS, length=20)),
+        *("run", "articles", write_briefs(tmp_path / "briefs.csv", NUM_JOBS)),
         *("--out", tmp_path / "out", "--json"),
         **environment(models_dir, script),
     ) as run:
@@ -269,7 +272,6 @@ def test_job_that_ends_its_worker_is_quarantined_and_its_neighbours_finish(
         tmp_path / "home",
         *("run", "articles", briefs, "--out", tmp_path / "out", "--json"),
         **environment(model_folder.parent, script),
-        max_crashes="2",
         step_timeout_seconds="2",
     ) as run:
         code, summary = run.finish()
@@ -277,5 +279,5 @@ def test_job_that_ends_its_worker_is_quarantined_and_its_neighbours_finish(
     assert code == 1
     assert summary["counts"]["succeeded"] == 6, run.stderr
     assert summary["top_errors"] == [{"code": "quarantined", "jobs": 1}]
-    assert run.stderr.count(said) == 2
+    assert run.stderr.count(said) == MAX_CRASHES
     assert logged in (run.home / "logs" / "worker-default-cpu.log").read_text()
