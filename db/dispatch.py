@@ -15,8 +15,11 @@ from jobs.job import JobStatus
 
 DISPATCHER_LOCK = 0x646F6F7262  # "doorb": distinct from the migration lock
 
+SESSION_NAME = "pressroom-dispatcher"
+"""Under which application name a dispatcher connects: its health check looks for it."""
+
 ALIVE_SECONDS = 60
-"""A worker that was not seen for this long is not counted when messages are sized."""
+"""A worker says every few seconds that it lives: one not seen for this long is not counted."""
 
 
 @dataclass(frozen=True, slots=True)

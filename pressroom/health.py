@@ -12,12 +12,13 @@ from enum import StrEnum
 from redis import Redis, RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
+from db.dispatch import ALIVE_SECONDS, SESSION_NAME
 from db.health import has_session, num_ready_workers
 from db.migrate import revisions
 from db.session import open_database
 from jobs.errors import PressroomError
 from storage import open_store
-from workers.settings import Settings
+from workers.settings import Settings, read_settings
 
 
 class Role(StrEnum):
@@ -31,10 +32,6 @@ class Role(StrEnum):
     """This host's dispatcher is connected to Postgres, active or standing by."""
 
 
-MAX_SILENCE_SECONDS = 60.0
-"""A worker says every few seconds that it lives; after a minute of silence it does not."""
-DISPATCHER_SESSION = "pressroom-dispatcher"
-"""The application name under which the dispatcher connects."""
 REDIS_TIMEOUT_SECONDS = 5.0
 
 
@@ -43,10 +40,10 @@ def find_fault(settings: Settings, role: Role) -> str | None:
     database = open_database(settings.require_db_url(), pool_size=1, application_name="pressroom-health")
     try:
         if role is Role.WORKER:
-            ready = num_ready_workers(database, socket.gethostname(), max_silence_seconds=MAX_SILENCE_SECONDS)
+            ready = num_ready_workers(database, socket.gethostname(), max_silence_seconds=ALIVE_SECONDS)
             return None if ready else "no worker process of this host is warm and alive"
         if role is Role.DISPATCHER:
-            connected = has_session(database, DISPATCHER_SESSION)
+            connected = has_session(database, SESSION_NAME)
             return None if connected else "no dispatcher of this host is connected to Postgres"
         current, wanted = revisions(database)
         if current != wanted:
@@ -68,7 +65,10 @@ def main(arguments: list[str]) -> int:
     except (TypeError, ValueError):
         sys.stderr.write(f"give one of {', '.join(Role)}\n")
         return 2
-    fault = find_fault(Settings(), role)
+    try:
+        fault = find_fault(read_settings(), role)
+    except PressroomError as error:  # of the settings, or a URL that is missing
+        fault = str(error)
     if fault is not None:
         sys.stderr.write(f"{fault}\n")
     return int(fault is not None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
@@ -12,21 +11,14 @@ from sqlalchemy import Engine
 
 from db.migrate import upgrade
 from db.session import open_database
-from jobs.errors import PressroomError
+from pressroom.dispatching import DispatcherThread
 from pressroom.embedded.services import Services, ServiceUrls, find_running
 from workers.devices import Device
-from workers.dispatcher import Dispatcher
 from workers.settings import Settings
 from workers.supervisor import Supervisor
 
 DISPATCHER_JOIN_SECONDS = 10.0
 """A dispatcher that hangs in a network call ends with the process."""
-
-
-class DispatcherEndedError(PressroomError):
-    """A fault of the dispatcher's own; outages of Postgres and Redis do not end it."""
-
-    code = "dispatcher_ended"
 
 
 class OneMachine:
@@ -49,7 +41,6 @@ class OneMachine:
         self._say = say
         self._services: Services | None = None
         self._supervisor: Supervisor | None = None
-        self._stopping = threading.Event()
         self._exits = ExitStack()
 
     def __enter__(self) -> Self:
@@ -87,22 +78,15 @@ class OneMachine:
         return self._services.urls
 
     def _start_dispatcher(self) -> None:
-        dispatcher = Dispatcher(
-            open_database(self.urls.db_url, application_name="pressroom-dispatcher"),
-            self.urls.redis_url,
-            self._settings,
-        )
-        self._dispatching = threading.Thread(
-            target=dispatcher.run, args=(self._stopping,), name="dispatcher", daemon=True
-        )
-        self._dispatching.start()
-        self._exits.callback(self._dispatching.join, DISPATCHER_JOIN_SECONDS)
-        self._exits.callback(self._stopping.set)
+        self._dispatcher = DispatcherThread(self.urls.db_url, self.urls.redis_url, self._settings)
+        self._exits.callback(self._dispatcher.stop, DISPATCHER_JOIN_SECONDS)
 
     def check(self) -> None:
-        """Start again what has died. Raises WorkerStartError or ServiceStartError if that cannot help."""
-        if not self._dispatching.is_alive():
-            raise DispatcherEndedError("the dispatcher ended with the error above: the batch can go on later")
+        """Start again what has died.
+
+        Raises WorkerStartError, ServiceStartError or DispatcherEndedError if that cannot help.
+        """
+        self._dispatcher.check()
         if self._services is not None:
             self._services.check()
         if self._supervisor is not None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 
 import typer
 
 from db.migrate import upgrade
-from db.session import open_database, opened_database
+from db.session import opened_database
 from pressroom.console import Interruption, say
+from pressroom.dispatching import DispatcherThread
 from pressroom.embedded.services import Services, ServiceUrls, find_running
 from workers.devices import Device
-from workers.dispatcher import Dispatcher
 from workers.models.manifest import model_folder, read_manifest
 from workers.settings import Settings
 from workers.supervisor import Supervisor
@@ -35,20 +34,17 @@ def run_services(settings: Settings) -> None:
 
 
 def run_dispatcher(settings: Settings) -> None:
-    """Dispatch until interrupted, or stand by while another dispatcher is active."""
+    """Dispatch until interrupted, or stand by while another one is active. Raises DispatcherEndedError."""
     urls = _urls(settings)
-    stopped = threading.Event()
-    dispatcher = Dispatcher(
-        open_database(urls.db_url, application_name="pressroom-dispatcher"), urls.redis_url, settings
-    )
     with Interruption() as interruption:
-        thread = threading.Thread(target=dispatcher.run, args=(stopped,), name="dispatcher")
-        thread.start()
+        dispatcher = DispatcherThread(urls.db_url, urls.redis_url, settings)
         say("Dispatching until Ctrl-C.")
-        while thread.is_alive() and not interruption.count:
-            time.sleep(POLL_SECONDS)
-        stopped.set()
-        thread.join()
+        try:
+            while not interruption.count:
+                dispatcher.check()
+                time.sleep(POLL_SECONDS)
+        finally:
+            dispatcher.stop()
 
 
 def run_workers(settings: Settings, devices: Sequence[Device], profile: str) -> None:

@@ -15,6 +15,7 @@ from pressroom.cli import app
 from pressroom.embedded.services import ServiceUrls
 from pressroom.run import check_profile
 from tests.factories import accept, new_batch
+from workers.dispatcher import Dispatcher
 from workers.settings import Profile, Settings
 
 
@@ -47,6 +48,19 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(
     assert done.exit_code == 1
     assert "error [database_unavailable]" in done.stderr
     assert "the-password" not in done.output
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_dispatcher_that_crashes_ends_its_command_with_a_failure(
+    monkeypatch: pytest.MonkeyPatch, services: ServiceUrls, database_url: str, tmp_path: Path
+) -> None:
+    def crash(_: Dispatcher) -> None:
+        raise ZeroDivisionError("the test makes it crash")
+
+    monkeypatch.setattr(Dispatcher, "tick", crash)
+    done = pressroom(monkeypatch, services, database_url, tmp_path, "dispatcher")
+    assert done.exit_code == 1
+    assert "error [dispatcher_ended]" in done.stderr
 
 
 def test_an_unknown_batch_is_an_error_and_no_traceback(

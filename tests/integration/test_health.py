@@ -11,8 +11,9 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
 from db import workers
+from db.dispatch import SESSION_NAME
 from db.session import open_database
-from pressroom.health import DISPATCHER_SESSION, Role, find_fault, main
+from pressroom.health import Role, find_fault, main
 from tests.services import embedded_settings
 from workers.settings import Settings
 
@@ -79,10 +80,21 @@ def test_worker_of_another_host_does_not_count(settings: Settings, database: Eng
 def test_dispatcher_is_healthy_while_it_is_connected(settings: Settings, database_url: str) -> None:
     assert find_fault(settings, Role.DISPATCHER)
 
-    dispatcher = open_database(database_url, application_name=DISPATCHER_SESSION)
+    dispatcher = open_database(database_url, application_name=SESSION_NAME)
     with dispatcher.connect():
         assert find_fault(settings, Role.DISPATCHER) is None
     dispatcher.dispose()
+
+
+def test_a_missing_or_unreadable_setting_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("PRESSROOM_DB_URL", raising=False)
+    assert main(["worker"]) == 1
+    assert "PRESSROOM_DB_URL is not set" in capsys.readouterr().err
+    monkeypatch.setenv("PRESSROOM_NUM_SLOTS", "many")
+    assert main(["worker"]) == 1
+    assert "PRESSROOM_NUM_SLOTS" in capsys.readouterr().err
 
 
 def test_unknown_role_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:

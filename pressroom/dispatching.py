@@ -1,0 +1,41 @@
+"""The dispatcher as a thread of a command's process."""
+
+from __future__ import annotations
+
+import threading
+
+from db.dispatch import SESSION_NAME
+from db.session import open_database
+from jobs.errors import PressroomError
+from workers.dispatcher import Dispatcher
+from workers.settings import Settings
+
+
+class DispatcherEndedError(PressroomError):
+    """A fault of the dispatcher's own; outages of Postgres and Redis do not end it."""
+
+    code = "dispatcher_ended"
+
+
+class DispatcherThread:
+    """Dispatches from when it is made until it is stopped; call `check` now and then."""
+
+    def __init__(self, db_url: str, redis_url: str, settings: Settings) -> None:
+        self._database = open_database(db_url, application_name=SESSION_NAME)
+        self._stopping = threading.Event()
+        dispatcher = Dispatcher(self._database, redis_url, settings)
+        self._thread = threading.Thread(
+            target=dispatcher.run, args=(self._stopping,), name="dispatcher", daemon=True
+        )
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise DispatcherEndedError if the thread has crashed."""
+        if not self._thread.is_alive():
+            raise DispatcherEndedError("the dispatcher ended with the error above: the batch can go on later")
+
+    def stop(self, timeout_seconds: float | None = None) -> None:
+        """Stop and wait this long; one that hangs in a network call ends with the process."""
+        self._stopping.set()
+        self._thread.join(timeout_seconds)
+        self._database.dispose()
