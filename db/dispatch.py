@@ -198,6 +198,20 @@ def unsend(database: Engine, job_ids: Sequence[UUID]) -> None:
         )
 
 
+def num_sent(database: Engine, profile: str) -> int:
+    """Jobs of the profile's running batches that were sent and not claimed."""
+    of_profile = select(BatchRow.id).where(
+        BatchRow.profile == profile, BatchRow.status == BatchStatus.RUNNING
+    )
+    sent = (
+        select(func.count())
+        .select_from(JobRow)
+        .where(job_is(JobStatus.QUEUED), JobRow.sent_at.is_not(None), JobRow.batch_id.in_(of_profile))
+    )
+    with database.connect() as connection:
+        return connection.scalar(sent) or 0
+
+
 def forget_stale(database: Engine, profile: str, *, older_than_seconds: float) -> int:
     """Forget messages that were sent this long ago and not claimed: they are sent again; return how many."""
     of_profile = select(BatchRow.id).where(

@@ -80,8 +80,15 @@ class Dispatcher:
                 logger.warning("The broker is away; what is queued waits in Postgres.")
 
     def _forget_lost(self, profile: str) -> None:
-        emptied = self._redis.llen(profile) == 0
-        age = EMPTY_QUEUE_GRACE_SECONDS if emptied else self._settings.resend_seconds
+        """Send again what the queue cannot hold any more: so the number of its messages stays bounded.
+
+        A message carries at most `shard_jobs` ids. While the queue has enough messages for all that was sent
+        and not claimed, they may be just waiting; workers empty it, and then what was lost shows.
+        """
+        num_messages = self._redis.llen(profile)
+        if num_messages * self._settings.shard_jobs >= dispatch.num_sent(self._database, profile):
+            return
+        age = self._settings.resend_seconds if num_messages else EMPTY_QUEUE_GRACE_SECONDS
         forgotten = dispatch.forget_stale(self._database, profile, older_than_seconds=age)
         if forgotten:
             logger.info("Messages are sent again.", extra={"num_jobs": forgotten, "queue": profile})

@@ -88,6 +88,22 @@ def test_messages_that_redis_lost_are_sent_again(database: Engine, redis_url: st
     assert sorted(sent_ids(redis_url)) == sorted(ids)
 
 
+def test_messages_that_may_still_wait_in_the_queue_are_not_sent_again(
+    database: Engine, redis_url: str
+) -> None:
+    ids = job_ids(database, accept(database, 50))
+    dispatcher = new_dispatcher(database, redis_url)
+    dispatcher.tick()
+    num_messages = len(messages(redis_url))
+    set_job(database, ids, sent_at=datetime(2000, 1, 1, tzinfo=UTC))
+    dispatcher.tick()
+    assert len(messages(redis_url)) == num_messages
+    with Redis.from_url(redis_url) as client:  # two messages hold at most ten of the fifty jobs
+        client.ltrim(PROFILE, 0, 1)
+    dispatcher.tick()
+    assert set(sent_ids(redis_url)) == set(ids)
+
+
 def test_a_suspect_is_sent_to_run_alone(database: Engine, redis_url: str) -> None:
     ids = job_ids(database, accept(database, 2))
     set_job(database, ids[:1], num_crashes=SUSPECT_CRASHES)
