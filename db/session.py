@@ -17,6 +17,17 @@ CONNECT_TIMEOUT_SECONDS = 10
 STATEMENT_TIMEOUT_MILLISECONDS = 120_000
 """No statement of Pressroom's own is longer; a hung one must not hold a worker's heartbeat for ever."""
 
+KEEPALIVE_SECONDS = 5
+"""An idle connection is asked this often whether its peer lives. A machine or network that goes silent sends
+no reset: without this a worker's heartbeat or the dispatcher's lead would hang for hours."""
+
+MAX_UNANSWERED_KEEPALIVES = 3
+"""With the above: a silent peer is noticed within 20 seconds, a lease being 30 by default."""
+
+UNACKNOWLEDGED_MILLISECONDS = 20_000
+"""The same for a connection with a statement under way: unacknowledged bytes are not kept alive but sent
+again, for a quarter of an hour by Linux's default. A slow statement is acknowledged and not meant."""
+
 
 def open_database(url: str, *, pool_size: int = 5, application_name: str = "pressroom") -> Engine:
     """A pool of connections; made once a process, shared by its threads.
@@ -42,6 +53,10 @@ def open_database(url: str, *, pool_size: int = 5, application_name: str = "pres
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             "application_name": application_name,
+            "keepalives_idle": KEEPALIVE_SECONDS,
+            "keepalives_interval": KEEPALIVE_SECONDS,
+            "keepalives_count": MAX_UNANSWERED_KEEPALIVES,
+            "tcp_user_timeout": UNACKNOWLEDGED_MILLISECONDS,
             "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MILLISECONDS} -c timezone=UTC",
         },
     )
