@@ -59,7 +59,7 @@ def test_expired_lease_is_requeued_once_by_any_number_of_reconcilers(database: E
 def test_a_job_under_which_workers_keep_ending_is_quarantined_with_its_reason(database: Engine) -> None:
     ids = job_ids(database, accept(database, 1))
     for crash in range(1, 4):
-        claim(database, ids, worker=f"worker-{crash}")
+        claim(database, ids, worker=f"worker-{crash}", alone=crash > SUSPECT_CRASHES)
         run_out_leases(database, ids)
         reaped = reap_expired_leases(database, max_crashes=3)
         assert (reaped.num_requeued, reaped.num_quarantined) == ((1, 0) if crash < 3 else (0, 1))
@@ -93,7 +93,7 @@ def test_suspects_are_left_out_of_shards_and_taken_one_at_a_time(database: Engin
     assert first is not None
     assert first in ids[:3]
     assert dispatch.take_suspect(database, "cpu") is None  # one is on its way
-    (job,) = claim(database, [first])
+    (job,) = claim(database, [first], alone=True)
     assert dispatch.take_suspect(database, "cpu") is None  # it runs
     commit(database, [success(job)])
     second = dispatch.take_suspect(database, "cpu")
@@ -116,9 +116,8 @@ def test_the_neighbours_of_a_job_that_kills_its_worker_are_unharmed(database: En
     killer = ids[2]
     for _ in range(20):  # rounds of a dispatcher and one worker that dies whenever it holds the killer
         shard = dispatch.take(database, batch_id, 100)
-        if not shard and (suspect := dispatch.take_suspect(database, "cpu")):
-            shard = [suspect]
-        held = claim(database, shard)
+        suspect = None if shard else dispatch.take_suspect(database, "cpu")
+        held = claim(database, [suspect], alone=True) if suspect else claim(database, shard)
         if killer in {job.id for job in held}:
             run_out_leases(database, [job.id for job in held])
             reap_expired_leases(database, max_crashes=3)
