@@ -20,6 +20,9 @@ from jobs.job import AttemptOutcome, JobStatus
 
 TOP_ERRORS = 5
 
+LOADING_TIME = timedelta(minutes=15)
+"""A worker that is not ready by then has failed to start: tens of gigabytes from a slow disk take less."""
+
 
 class JobNotFoundError(PermanentError):
     """No job has this id."""
@@ -154,7 +157,7 @@ def _waiting_reason(connection: Connection, profile: str, counts: JobCounts) -> 
             WorkerRow.profile == profile,
             WorkerRow.stopped_at.is_(None),
             # One that loads its models gives no sign of life until it is ready.
-            WorkerRow.ready_at.is_(None)
+            (WorkerRow.ready_at.is_(None) & (WorkerRow.started_at > func.now() - LOADING_TIME))
             | (WorkerRow.seen_at > func.now() - timedelta(seconds=ALIVE_SECONDS)),
         )
     ).one()
@@ -181,18 +184,30 @@ def list_batches(database: Engine, *, limit: int) -> list[tuple[UUID, str, str, 
 def stream_results(
     database: Engine, batch_id: UUID, *, statuses: tuple[JobStatus, ...] = ()
 ) -> Iterator[JobResult]:
-    """The jobs of the batch's last opened stage in input order, through a server-side cursor."""
-    last_stage = select(func.max(JobRow.stage)).where(JobRow.batch_id == batch_id).scalar_subquery()
+    """The jobs of the batch's last opened stage in input order, read in pages.
+
+    No transaction is open between two of them: whoever reads may take hours. Each is as it was when its page
+    was read.
+    """
+    with database.connect() as connection:
+        stage = connection.scalar(select(func.max(JobRow.stage)).where(JobRow.batch_id == batch_id))
     statement = (
-        _results().where(JobRow.batch_id == batch_id, JobRow.stage == last_stage).order_by(JobRow.position)
+        _results()
+        .add_columns(JobRow.position)
+        .where(JobRow.batch_id == batch_id, JobRow.stage == stage)
+        .order_by(JobRow.position)
+        .limit(STREAM_ROWS)
     )
     if statuses:
         statement = statement.where(JobRow.status.in_(statuses))
-    with database.connect() as connection:
-        streaming = connection.execution_options(stream_results=True, yield_per=STREAM_ROWS)
-        with streaming.execute(statement) as rows:
-            for row in rows.mappings():
-                yield _result(row)
+    last = -1
+    while True:
+        with database.connect() as connection:
+            rows = connection.execute(statement.where(JobRow.position > last)).mappings().all()
+        yield from map(_result, rows)
+        if len(rows) < STREAM_ROWS:
+            return
+        last = rows[-1]["position"]
 
 
 def _results() -> Select[*tuple[Any, ...]]:

@@ -7,9 +7,10 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import Engine, update
+from sqlalchemy.pool import QueuePool
 
 from db import batches, recovery, reports, workers
-from db.batches import BatchNotFoundError
+from db.batches import STREAM_ROWS, BatchNotFoundError
 from db.outcomes import commit
 from db.reports import JobNotFoundError, batch_status, find_job, job_detail, list_batches, stream_results
 from db.tables import WorkerRow
@@ -110,12 +111,17 @@ def test_a_report_says_why_nothing_runs(database: Engine) -> None:
         long_ago = datetime.now(UTC) - timedelta(hours=1)
         connection.execute(update(WorkerRow).values(seen_at=long_ago))
     assert "waiting for a worker of profile 'cpu'" in reason()
+    workers.register(database, "failed", profile="cpu", device="cpu", host="h", pid=1)
+    assert "loading" in reason()
+    with database.begin() as connection:  # and never became ready
+        connection.execute(update(WorkerRow).values(started_at=long_ago, seen_at=long_ago))
+    assert "waiting for a worker of profile 'cpu'" in reason()
     claim_batch(database, batch_id)
     assert reason() == ""
 
 
 def test_results_stream_in_input_order_whatever_the_order_of_work(database: Engine) -> None:
-    batch_id = accept(database, 1200)  # more than the cursor holds at a time
+    batch_id = accept(database, 1200)  # more than a page
     jobs = claim_batch(database, batch_id)
     commit(database, [success(job, job.custom_id) for job in jobs[::-1]])
     results = list(stream_results(database, batch_id))
@@ -145,12 +151,14 @@ def test_results_are_those_of_the_last_stage(database: Engine) -> None:
     ]
 
 
-def test_results_that_are_not_read_to_the_end_give_their_connection_back(database: Engine) -> None:
-    batch_id = accept(database, 5)
-    for _ in range(20):  # more often than the pool has connections
-        results = stream_results(database, batch_id)
-        next(iter(results))
-        del results
+def test_no_connection_is_held_while_results_are_read(database: Engine) -> None:
+    batch_id = accept(database, STREAM_ROWS + 1)
+    results = stream_results(database, batch_id)
+    assert next(results).custom_id == "line-0"
+    pool = database.pool
+    assert isinstance(pool, QueuePool)
+    assert pool.checkedout() == 0
+    assert sum(1 for _ in results) == STREAM_ROWS
 
 
 def test_a_job_is_shown_with_every_attempt(database: Engine) -> None:
