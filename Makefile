@@ -32,7 +32,7 @@ check: $(INSTALLED) ## ruff, mypy, import-linter and the unit tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest tests/unit jobs pressroom workers storage db --doctest-modules
+	$(BIN)/pytest tests/unit jobs db storage workers pressroom --doctest-modules --ignore db/migrations
 
 test: check model ## everything: check, integration and acceptance tests
 	$(BIN)/pytest tests/integration tests/acceptance

@@ -47,8 +47,8 @@ class Device:
 def parse_devices(given: str) -> list[Device]:
     """Read "auto", "cpu", "cuda:1" or a list such as "cuda:0,cuda:1". Raises ConfigurationError.
 
-    >>> parse_devices("cuda:0,cuda:1")
-    [Device(name='cuda:0'), Device(name='cuda:1')]
+    >>> [device.name for device in parse_devices("cuda:0,cuda:1")]
+    ['cuda:0', 'cuda:1']
     """
     if given == "auto":
         return _cuda_devices() or [Device("cpu")]
