@@ -13,6 +13,9 @@ from jobs.errors import ConfigurationError
 
 ENVIRONMENT_PREFIX = "PRESSROOM_"
 
+ENGINE_VARIABLES = frozenset({"PRESSROOM_SCRIPT"})
+"""Read by the engine that they are for (workers.engines.scripted), not settings of Pressroom."""
+
 DEFAULT_MODEL = "smollm2-135m-instruct"
 """The offline default: small enough for two cores, Apache-2.0, out of a PyPI wheel."""
 
@@ -64,8 +67,8 @@ class Settings(BaseSettings):
     """A claim not renewed for this long is lost, and the job is queued again."""
     max_attempts: int = Field(default=3, ge=1)
     """Errors of its own that a job may have before it fails."""
-    max_crashes: int = Field(default=3, ge=1)
-    """Workers that may die under a job before it is quarantined."""
+    max_crashes: int = Field(default=3, ge=3)
+    """Workers that may die under a job before it is quarantined; after two it runs alone: 3 or more."""
     backoff_seconds: float = Field(default=2.0, ge=0)
     """Wait before the first retry; it doubles with every further one."""
     job_timeout_seconds: float = Field(default=3600.0, gt=0)
@@ -145,7 +148,7 @@ def read_settings() -> Settings:
 
 def unknown_variables() -> list[str]:
     """Variables of the environment that look like settings and are none: spelling mistakes, usually."""
-    known = {f"{ENVIRONMENT_PREFIX}{name}".upper() for name in Settings.model_fields}
+    known = {f"{ENVIRONMENT_PREFIX}{name}".upper() for name in Settings.model_fields} | ENGINE_VARIABLES
     return sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX) and name not in known)
 
 
