@@ -56,7 +56,7 @@ class FileRejectedError(InputError):
     code = "file_rejected"
 
     def __init__(self, rejected: Rejected) -> None:
-        super().__init__(str(rejected), code=rejected.code)
+        super().__init__(str(rejected).removesuffix(f" [{rejected.code}]"), code=rejected.code)
         self.rejected = rejected
 
 

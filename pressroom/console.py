@@ -44,6 +44,9 @@ def errors_reported() -> Iterator[None]:
     except PressroomError as error:
         say(f"error [{error.code}]: {error}")
         raise typer.Exit(EXIT_FAILURE) from error
+    except OSError as error:
+        say(f"error [file_unusable]: {error.filename}: {error.strerror}")
+        raise typer.Exit(EXIT_FAILURE) from error
     except OperationalError as error:
         say(f"error [database_unavailable]: Postgres cannot be reached: {str(error.orig).splitlines()[0]}")
         raise typer.Exit(EXIT_FAILURE) from error

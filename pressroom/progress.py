@@ -55,7 +55,7 @@ class BatchProgress:
         counts = report.counts
         done = counts.total - counts.open
         figures = _figures(report)
-        doing = report.waiting_reason or "working"
+        doing = "working" if done or counts.running else "starting the workers"
         if console.is_terminal:
             self._bar.update(
                 self._task, description=doing, total=counts.total, completed=done, figures=figures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from jobs.batch import BatchStatus, BatchStatusReport
 from jobs.errors import ConfigurationError
 from jobs.rejection import Rejected
 from pressroom.console import Interruption, say
+from pressroom.export import check_output
 from pressroom.one_machine import OneMachine
 from pressroom.progress import BatchProgress
 from pressroom.summary import Summary
@@ -53,6 +55,8 @@ class RunRequest:
     retry_failed: bool
     out: Path
     devices: tuple[Device, ...]
+    go_on: tuple[str, ...]
+    """The command that goes on with the batch, but for its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,25 +75,38 @@ def run_batch(
     profile = settings.profile_of(request.order.model)
     for model in settings.profile(profile).models:
         read_manifest(model_folder(settings.models_folder, model))  # before anything is started in vain
-    request.out.mkdir(parents=True, exist_ok=True)
+    check_output(request.out)
     with (
         Interruption(counting=False) as interruption,
         OneMachine(settings, request.devices, profile=profile, say=say) as machine,
     ):
         batch_id = _batch(request, machine, settings)
         say(f"Batch {batch_id}; results will be in {request.out}")
-        with interruption.counted():
-            first_claim_at = _watch(machine, batch_id, interruption)
-            if interruption.count:
-                say("Draining: what has begun is finished, the rest stays queued. Ctrl-C again ends at once.")
-                machine.drain()
-        summary = Summary(
-            report=batch_status(machine.database, batch_id),
-            elapsed_seconds=time.monotonic() - begun_at,
-            startup_seconds=first_claim_at - begun_at,
-        )
-        exported = export(machine.database, open_store(machine.urls.s3_url), summary, request.out)
+        go_on = f"Go on with: {shlex.join([*request.go_on, '--batch', str(batch_id)])}"
+        try:
+            first_claim_at = _work(machine, batch_id, interruption)
+            summary = Summary(
+                report=batch_status(machine.database, batch_id),
+                elapsed_seconds=time.monotonic() - begun_at,
+                startup_seconds=first_claim_at - begun_at,
+            )
+            exported = export(machine.database, open_store(machine.urls.s3_url), summary, request.out)
+        except BaseException:  # a second Ctrl-C, a worker that cannot start: what is done is safe
+            say(go_on)
+            raise
+        if summary.report.status is BatchStatus.RUNNING:
+            say(go_on)
     return RunResult(summary, exported)
+
+
+def _work(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> float:
+    """Watch until the batch is final, or drain after an interruption; when the first claim was seen."""
+    with interruption.counted():
+        first_claim_at = _watch(machine, batch_id, interruption)
+        if interruption.count:
+            say("Draining: what has begun is finished, the rest stays queued. Ctrl-C again ends at once.")
+            machine.drain()
+    return first_claim_at
 
 
 def _batch(request: RunRequest, machine: OneMachine, settings: Settings) -> UUID:

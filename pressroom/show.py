@@ -23,8 +23,8 @@ SHORT_DIGEST = 16
 """Hex digits that tell one thing from another at a glance; `--json` has them all."""
 
 
-def print_status(report: BatchStatusReport) -> None:
-    """A few lines on stdout: jobs by state, tokens, speed, errors."""
+def print_status(report: BatchStatusReport, *, is_live: bool = True) -> None:
+    """A few lines on stdout: jobs by state, tokens, speed, errors; what a live batch waits for."""
     counts = report.counts.as_json()
     states = ", ".join(f"{number} {state}" for state, number in counts.items() if number and state != "total")
     usage = report.usage
@@ -38,7 +38,7 @@ def print_status(report: BatchStatusReport) -> None:
     )
     for code, number in report.top_errors:
         _line("error", f"{code}: {number} jobs")
-    if report.waiting_reason:
+    if is_live and report.waiting_reason:
         _line("waits", report.waiting_reason)
 
 
@@ -63,7 +63,7 @@ def print_summary(summary: Summary, quality: Quality, out: Path, *, json: bool) 
     if json:
         print_json({**summary.as_json(), "quality": quality.as_json(), "out": str(out)})
     else:
-        print_status(summary.report)
+        print_status(summary.report, is_live=False)
         print_quality(quality)
         typer.echo(f"results: {out / INDEX}")
 

@@ -71,7 +71,7 @@ def submit_file(
     was accepted.
     """
     kind = load_kind(order.kind)
-    kind_settings = _kind_settings(kind, order.settings)
+    kind_settings = kind_settings_of(kind, order.settings)
     batch = NewBatch(
         kind=kind.name,
         kind_version=kind.version,
@@ -92,7 +92,8 @@ def submit_file(
     return Submission(batch_id, created)
 
 
-def _kind_settings(kind: Kind[Any], given: Mapping[str, object]) -> BaseModel:
+def kind_settings_of(kind: Kind[Any], given: Mapping[str, object]) -> BaseModel:
+    """The kind's settings with these set. Raises InputError that names the setting."""
     try:
         return kind.settings_type.model_validate(given)
     except ValidationError as error:

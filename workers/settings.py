@@ -139,11 +139,17 @@ def read_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         faults = "; ".join(
-            f"{ENVIRONMENT_PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors()
+            f"{ENVIRONMENT_PREFIX}{str(fault['loc'][0]).upper()}{_inside(fault['loc'])}: {fault['msg']}"
+            for fault in error.errors()
         )
         raise ConfigurationError(f"{faults}: correct or unset it", code="setting_invalid") from error
     except SettingsError as error:  # a value that should be JSON
         raise ConfigurationError(f"{error}: give JSON, or unset it", code="setting_invalid") from error
+
+
+def _inside(place: tuple[int | str, ...]) -> str:
+    """Where in a structured value a fault is: " at default.modles"."""
+    return f" at {'.'.join(map(str, place[1:]))}" if len(place) > 1 else ""
 
 
 def unknown_variables() -> list[str]:

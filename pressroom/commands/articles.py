@@ -9,15 +9,16 @@ from uuid import UUID
 import typer
 
 from db import migrate, reports
-from jobs.batch import BatchStatus
+from jobs.errors import InputError
+from jobs.kinds import load_kind
 from pressroom.articles import export_articles
 from pressroom.commands.options import DeviceOption, Json, Out
-from pressroom.commands.session import connected, settings_of_command
+from pressroom.commands.session import connected, devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
+from pressroom.export import FAILED
 from pressroom.run import REJECTED, RunRequest, rejected_lines, run_batch
 from pressroom.show import print_summary, report_json
-from workers.devices import parse_devices
-from workers.producer import Order, submit_file
+from workers.producer import Order, kind_settings_of, submit_file
 from workers.settings import DEFAULT_MODEL
 
 ARTICLE = "article"
@@ -81,16 +82,16 @@ def run_articles(
             batch_id=batch,
             retry_failed=retry_failed,
             out=out,
-            devices=tuple(parse_devices(device)),
+            devices=devices_of_command(device),
+            go_on=("pressroom", "run", "articles", "--model", model, "--device", device, "--out", str(out)),
         )
         result = run_batch(request, settings_of_command(), export_articles)
     print_summary(result.summary, result.exported, out, json=json)
     report = result.summary.report
-    if report.status is BatchStatus.RUNNING:
-        say(
-            f"Go on with: pressroom run articles --batch {report.batch_id} --model {report.model} "
-            f"--device {device} --out {out}"
-        )
+    if report.counts.failed:
+        say(f"What failed is in {out / FAILED}; --batch {report.batch_id} --retry-failed runs it again.")
+    if report.counts.rejected:
+        say(f"The refused lines are in {out / REJECTED}.")
     if not report.counts.complete:
         raise typer.Exit(EXIT_FAILURE)
 
@@ -120,8 +121,7 @@ def submit_articles(
         priority=priority,
         tenant=tenant,
     )
-    configured = settings_of_command()
-    with connected(configured) as (database, _):
+    with connected() as (database, _, configured):
         migrate.upgrade(database)
         with rejected_lines(rejected) as on_rejected:
             submission = submit_file(database, file, order, configured, on_rejected)
@@ -135,9 +135,14 @@ def submit_articles(
 
 
 def _parse_settings(given: list[str] | None) -> dict[str, Any]:
-    """["temperature=0.7"] -> {"temperature": "0.7"}; the kind's settings type converts and checks."""
+    """["temperature=0.7"] -> {"temperature": "0.7"}, checked by the kind's settings type."""
     pairs = [item.partition("=") for item in given or []]
     for name, equals, _ in pairs:
         if not name or not equals:
             raise typer.BadParameter(f"{name!r} is not NAME=VALUE", param_hint="--set")
-    return {name: value for name, _, value in pairs}
+    settings = {name: value for name, _, value in pairs}
+    try:
+        kind_settings_of(load_kind(ARTICLE), settings)
+    except InputError as error:
+        raise typer.BadParameter(str(error), param_hint="--set") from error
+    return settings

@@ -14,7 +14,7 @@ from jobs.errors import ConfigurationError
 from pressroom.articles import export_articles
 from pressroom.commands.articles import ARTICLE
 from pressroom.commands.options import BatchArgument, Json, Out
-from pressroom.commands.session import connected, settings_of_command
+from pressroom.commands.session import connected
 from pressroom.console import print_json
 from pressroom.show import print_job, print_status, print_summary, report_json
 from pressroom.summary import Summary
@@ -26,7 +26,7 @@ app = typer.Typer()
 @app.command()
 def status(batch: BatchArgument, json: Json = False) -> None:
     """Print a batch's jobs by state, tokens and errors."""
-    with connected(settings_of_command()) as (database, _):
+    with connected() as (database, _, _):
         report = reports.batch_status(database, batch)
     if json:
         print_json(report_json(report))
@@ -37,7 +37,7 @@ def status(batch: BatchArgument, json: Json = False) -> None:
 @app.command("batches")
 def list_batches(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20, json: Json = False) -> None:
     """List the newest batches."""
-    with connected(settings_of_command()) as (database, _):
+    with connected() as (database, _, _):
         rows = reports.list_batches(database, limit=limit)
     if json:
         names = ("id", "name", "kind", "status", "created_at")
@@ -50,7 +50,7 @@ def list_batches(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20, json
 @app.command()
 def results(batch: BatchArgument, out: Out = Path("out"), json: Json = False) -> None:
     """Write a batch's results so far into a folder."""
-    with connected(settings_of_command()) as (database, urls):
+    with connected() as (database, urls, _):
         report = reports.batch_status(database, batch)
         if report.kind != ARTICLE:
             raise ConfigurationError(
@@ -66,7 +66,7 @@ def results(batch: BatchArgument, out: Out = Path("out"), json: Json = False) ->
 @app.command()
 def cancel(batch: BatchArgument) -> None:
     """End a batch; what is finished stays."""
-    with connected(settings_of_command()) as (database, _):
+    with connected() as (database, _, _):
         number = batches.cancel(database, batch)
     typer.echo(f"{number} jobs cancelled")
 
@@ -77,7 +77,7 @@ def show(
     json: Json = False,
 ) -> None:
     """Show how one job's artifact was made: attempts, model, engine, sampling, tokens, digests."""
-    with connected(settings_of_command()) as (database, _):
+    with connected() as (database, _, _):
         detail = reports.job_detail(database, _job_id(database, job))
     print_job(detail, json=json)
 

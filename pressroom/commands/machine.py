@@ -8,11 +8,10 @@ import typer
 
 from db import migrate
 from pressroom.commands.options import DeviceOption, Json
-from pressroom.commands.session import connected, settings_of_command
+from pressroom.commands.session import connected, devices_of_command, settings_of_command
 from pressroom.config import print_configuration
 from pressroom.console import errors_reported
 from pressroom.serve import run_dispatcher, run_services, run_workers
-from workers.devices import parse_devices
 
 app = typer.Typer()
 db_app = typer.Typer(no_args_is_help=True, help="The database's schema.")
@@ -36,13 +35,13 @@ def dispatcher() -> None:
 def worker(device: DeviceOption = "auto", profile: Annotated[str, typer.Option()] = "default") -> None:
     """Run one worker process for each device, its models warm, until Ctrl-C drains it."""
     with errors_reported():
-        run_workers(settings_of_command(), parse_devices(device), profile)
+        run_workers(settings_of_command(), devices_of_command(device), profile)
 
 
 @db_app.command("upgrade")
 def db_upgrade() -> None:
     """Bring the database to this version's schema."""
-    with connected(settings_of_command()) as (database, _):
+    with connected() as (database, _, _):
         migrate.upgrade(database)
         typer.echo(f"the database is at revision {migrate.revisions(database)[0]}")
 

@@ -6,24 +6,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 
+import typer
 from sqlalchemy import Engine
 
 from db.session import opened_database
+from jobs.errors import ConfigurationError
 from pressroom.console import errors_reported, say
 from pressroom.embedded.services import ServiceUrls, embedded_services
+from workers.devices import Device, parse_devices
 from workers.logs import set_up_logging
 from workers.settings import ENVIRONMENT_PREFIX, Settings, read_settings, unknown_variables
 
 
 @contextmanager
-def connected(settings: Settings) -> Iterator[tuple[Engine, ServiceUrls]]:
-    """The database and where the services are, for one command; errors end it as they should."""
-    with (
-        errors_reported(),
-        embedded_services(settings, say) as urls,
-        opened_database(urls.db_url) as database,
-    ):
-        yield database, urls
+def connected() -> Iterator[tuple[Engine, ServiceUrls, Settings]]:
+    """The database, where the services are, and the settings of one command; errors end it as they should."""
+    with errors_reported():
+        settings = settings_of_command()
+        with embedded_services(settings, say) as urls, opened_database(urls.db_url) as database:
+            yield database, urls, settings
 
 
 def settings_of_command() -> Settings:
@@ -35,3 +36,11 @@ def settings_of_command() -> Settings:
         )
         say(f"warning: {name} is no setting{f', did you mean {near[0]}?' if near else ''}")
     return settings
+
+
+def devices_of_command(given: str) -> tuple[Device, ...]:
+    """The devices that --device names; an unknown one is wrong usage."""
+    try:
+        return tuple(parse_devices(given))
+    except ConfigurationError as error:
+        raise typer.BadParameter(str(error), param_hint="--device") from error

@@ -52,6 +52,12 @@ class TransformersExecutor:
         if options.num_threads is not None:
             torch.set_num_threads(options.num_threads)
         self._device = torch.device(options.device)
+        if self._device.type == "cuda" and not torch.cuda.is_available():
+            raise ConfigurationError(
+                f"torch {torch.__version__} finds no CUDA device: install its CUDA build and the driver, "
+                "or give --device cpu",
+                code="device_missing",
+            )
         is_cpu = self._device.type == "cpu"
         name = options.dtype or ("float32" if is_cpu else "bfloat16")
         dtype: torch.dtype = getattr(torch, name)
