@@ -19,10 +19,16 @@ RUN_ALONE = "pressroom.run_alone"
 
 def make_app(redis_url: Callable[[], str]) -> Celery:
     """An app on this broker; the URL is asked for on first use, not at import."""
-    made = Celery("pressroom", include=["workers.tasks"], set_as_current=False)
+    made = Celery(
+        "pressroom",
+        include=["workers.tasks"],
+        set_as_current=False,
+        task_cls="workers.messages:CheckedTask",
+    )
     made.add_defaults(
         lambda: {
             "broker_url": redis_url(),
+            "broker_transport": "workers.messages:Transport",
             "accept_content": ["json"],
             "task_serializer": "json",
             "task_ignore_result": True,

@@ -265,6 +265,75 @@ def publish(producer: Producer, body: bytes, content_type: str, task: str = RUN_
     )
 
 
+MALFORMED_BODIES = (
+    b"[]",
+    b"null",
+    b'"x"',
+    b"5",
+    b"{}",
+    b"[[], {}]",
+    b"[{}, [], {}]",
+    b'[[], {}, {"chain": [1]}]',
+)
+FRAMES_OF_NO_MESSAGE = (
+    b"not json at all",
+    b"\xff\xfe",
+    b"[" * 100_000,
+    b'{"__type__": "uuid", "__value__": 5}',
+    b"[1, 2]",
+    b"null",
+    b'{"body": "W10=", "headers": {}}',
+)
+
+
+def broken_frames(redis_url: str) -> list[bytes]:
+    """A good message for each field without which kombu or Celery would fail, with that field broken."""
+    with make_app(lambda: redis_url) as app:
+        app.send_task(RUN_SHARD, ([],), queue="elsewhere")
+    with Redis.from_url(redis_url) as client:
+        good = client.rpop("elsewhere")
+    broken: list[bytes] = []
+    for path in ("headers", "headers.task", "headers.id", "body", "content-type", "properties.delivery_tag"):
+        frame = json.loads(good)
+        *above, name = path.split(".")
+        (frame[above[0]] if above else frame)[name] = [1]
+        broken.append(json.dumps(frame).encode())
+    frame = json.loads(good)
+    frame["properties"]["delivery_info"] = {}
+    return [*broken, json.dumps(frame).encode(), json.dumps(json.loads(good) | {"body": "W"}).encode()]
+
+
+def test_what_is_no_message_at_all_is_dropped_and_the_same_worker_goes_on(
+    database: Engine, services: ServiceUrls, database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    urls = ServiceUrls(db_url=database_url, redis_url=redis_url, s3_url=services.s3_url)
+    frames = [*FRAMES_OF_NO_MESSAGE, *broken_frames(redis_url)]
+    with supervised(tmp_path, urls) as supervisor, Connection(redis_url) as connection:
+        wait_until_ready(database, supervisor)
+        pids = supervisor.pids
+        with Producer(connection) as producer, Redis.from_url(redis_url) as client:
+            for body in MALFORMED_BODIES:
+                publish(producer, body, "application/json")
+            publish(producer, b"[]", "application/json", task="celery.map")
+            client.lpush(PROFILE, *frames)
+        ids = job_ids(database, accept(database, 8))
+        dispatcher = new_dispatcher(database, redis_url)
+
+        def all_done() -> bool:
+            dispatcher.tick()
+            return set(statuses(database, ids)) == {"succeeded"}
+
+        wait_until(all_done, "the good jobs are done", seconds=START_SECONDS)
+        assert supervisor.check() == []
+        assert supervisor.pids == pids
+        with Redis.from_url(redis_url) as client:
+            assert client.hlen("unacked") == 0
+    (log_path,) = (tmp_path / "logs").glob("worker-*.log")
+    log = log_path.read_text()
+    assert log.count("Received invalid task message: refused: ") == len(MALFORMED_BODIES) + 1
+    assert log.count("Dropped a frame that is no message.") == len(frames)
+
+
 def test_bad_messages_are_refused_replays_run_nothing_and_the_worker_goes_on(
     database: Engine, services: ServiceUrls, database_url: str, redis_url: str, tmp_path: Path
 ) -> None:

@@ -1,0 +1,117 @@
+"""What a message must look like before Celery may see it: the rest is refused, logged and never comes back.
+
+Celery 5.7 and kombu unpack what they are sent unchecked, in the main loop: one bad message ends the worker,
+is restored as unacknowledged, and ends the next one. Frames are checked as they leave Redis, bodies before
+a request is made of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from celery import Task
+from celery.exceptions import InvalidTaskError
+from celery.worker import strategy
+from kombu.transport import redis
+from kombu.transport.virtual import Base64
+
+logger = logging.getLogger(__name__)
+
+NEVER_SENT = ("compression", "eta", "expires")
+"""Headers that the dispatcher leaves empty: a bomb, or a message that is kept for years."""
+
+_UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
+"""What kombu's JSON hooks raise; none of them is an error of the connection or `Empty`."""
+
+
+def fault_of_frame(frame: object) -> str | None:
+    """Why kombu or Celery could not take this frame for a message; None if they can."""
+    if not isinstance(frame, dict):
+        return "it is no object"
+    properties, headers = frame.get("properties"), frame.get("headers")
+    if not isinstance(properties, dict) or not isinstance(headers, dict):
+        return "it lacks properties or headers"
+    delivery = properties.get("delivery_info")
+    if not isinstance(delivery, dict) or not _all_ascii(delivery, "exchange", "routing_key"):
+        return "its delivery_info is malformed"
+    if not _all_ascii(properties, "delivery_tag") or properties.get("body_encoding") != "base64":
+        return "its properties are malformed"
+    if not _all_ascii(headers, "task", "id"):
+        return "its headers name no task or no id"
+    if not _all_ascii(frame, "body", "content-type", "content-encoding"):
+        return "its body or the type of it is no text"
+    try:
+        Base64().decode(frame["body"])
+    except ValueError:
+        return "its body is no base64"
+    return None
+
+
+def _all_ascii(fields: dict[Any, Any], *names: str) -> bool:
+    return all(isinstance(value := fields.get(name), str) and value.isascii() for name in names)
+
+
+def fault_of_task(headers: dict[str, Any], body: object) -> str | None:
+    """Why this is no call of a task that the dispatcher could have sent; None if it is one."""
+    if any(headers.get(name) is not None for name in NEVER_SENT):
+        return f"a header of {', '.join(NEVER_SENT)} is set"
+    if headers.get("timelimit") not in (None, [None, None]):
+        return "a time limit is set"
+    if not isinstance(body, list | tuple) or [type(part) for part in body] != [list, dict, dict]:
+        return "the body is not [args, kwargs, embed]"
+    if any(body[2].values()):
+        return "it asks for callbacks"
+    return None
+
+
+class CheckedTask(Task):  # type: ignore[type-arg]  # generic in the stubs alone
+    """The base of every task of the app, Celery's own included."""
+
+    Strategy = "workers.messages:checked_strategy"
+
+
+def checked_strategy(task: object, app: object, consumer: object) -> Callable[..., object]:
+    """Celery's default strategy, which is handed nothing that it cannot unpack."""
+    handle = strategy.default(task, app, consumer)
+
+    def handle_checked(message: Any, body: object, *rest: object) -> object:
+        # a body that was decoded already came in the first protocol, which nobody here speaks
+        fault = fault_of_task(message.headers, message.payload) if body is None else "protocol 1"
+        if fault is not None:
+            raise InvalidTaskError(f"refused: {fault}")  # the consumer logs it and rejects it for good
+        return handle(message, body, *rest)
+
+    return handle_checked
+
+
+class Channel(redis.Channel):
+    """Drops what cannot be read: it has left the queue, and is in no list of unacknowledged messages."""
+
+    connection: Transport
+
+    def _brpop_read(self, **options: object) -> object:
+        self.connection.frame_was_read = False
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]  # the stubs lack it
+        except _UNREADABLE as error:
+            if self.connection.frame_was_read:
+                raise  # of Celery, while it handled a message
+            logger.error("Dropped a frame that is no message.", extra={"reason": type(error).__name__})
+            return True
+
+
+class Transport(redis.Transport):
+    """Kombu's Redis transport, which delivers nothing that is no message."""
+
+    Channel = Channel
+    frame_was_read = False
+
+    def _deliver(self, message: Any, queue: str | None) -> None:
+        self.frame_was_read = True
+        fault = fault_of_frame(message)
+        if fault is not None:
+            logger.error("Dropped a frame that is no message.", extra={"reason": fault})
+            return
+        super()._deliver(message, queue)
