@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from uuid import UUID
 
 from sqlalchemy import Engine
 
-from pressroom.export import FAILED, Exported, export_batch
+from pressroom.console import say
+from pressroom.export import FAILED, RESULTS, Exported, export_batch, export_errors, replace_text
 from pressroom.page import (
     MAX_PAGE_ARTICLES,
     MAX_PAGE_FAILURES,
@@ -32,25 +35,46 @@ SUMMARY = "summary.json"
 def export_articles(database: Engine, store: Store, summary: Summary, out: Path) -> Quality:
     """Write the articles as Markdown and JSON, index.html and summary.json; what the articles came to.
 
-    Holds the page's articles only, however many there are. Raises ArtifactAlteredError or StoreError.
+    Holds the page's articles only, however many there are. A batch without an article leaves the results of
+    another batch alone. Raises ArtifactAlteredError, StoreError, DiskFullError or ConfigurationError.
     """
     quality = Quality()
+    if not summary.report.counts.succeeded and _holds_another_batch(out, summary.batch_id):
+        say(
+            f"Batch {summary.batch_id} has no article yet, and {out} holds another batch: its results "
+            f"are left as they are. For the failures: pressroom results {summary.batch_id} --out DIR"
+        )
+        return quality
     shown: list[PageArticle] = []
-    for exported in export_batch(database, store, summary.batch_id, out, files=FILES):
-        metrics = ArticleMetrics.model_validate(exported.result.metrics)
-        quality = quality.with_article(metrics)
-        if len(shown) < MAX_PAGE_ARTICLES:
-            shown.append(_page_article(exported, metrics))
-    page_summary = PageSummary(
-        run=summary,
-        quality=quality,
-        failures=tuple(itertools.islice(_failures(out / FAILED), MAX_PAGE_FAILURES)),
-        rejected_file=REJECTED if (out / REJECTED).exists() else None,
-    )
-    (out / INDEX).write_text(render_articles_page(page_summary, shown), encoding="utf-8")
-    record = {**summary.as_json(), "quality": quality.as_json()}
-    (out / SUMMARY).write_text(json.dumps(record, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    with closing(export_batch(database, store, summary.batch_id, out, files=FILES)) as results:
+        for exported in results:
+            metrics = ArticleMetrics.model_validate(exported.result.metrics)
+            quality = quality.with_article(metrics)
+            if len(shown) < MAX_PAGE_ARTICLES:
+                shown.append(_page_article(exported, metrics))
+    with export_errors(out, summary.batch_id):
+        page_summary = PageSummary(
+            run=summary,
+            quality=quality,
+            failures=tuple(itertools.islice(_failures(out / FAILED), MAX_PAGE_FAILURES)),
+            rejected_file=REJECTED if (out / REJECTED).exists() else None,
+        )
+        replace_text(out / INDEX, render_articles_page(page_summary, shown))
+        record = {**summary.as_json(), "quality": quality.as_json()}
+        replace_text(out / SUMMARY, json.dumps(record, ensure_ascii=False, indent=2) + "\n")
     return quality
+
+
+def _holds_another_batch(out: Path, batch_id: UUID) -> bool:
+    """Whether there are results in the folder, and not of this batch by its summary."""
+    results = out / RESULTS
+    if not results.exists() or not results.stat().st_size:
+        return False
+    try:
+        record = json.loads((out / SUMMARY).read_bytes())
+    except (OSError, ValueError):
+        return True  # an export that ended before its summary: nobody knows whose
+    return not isinstance(record, dict) or record.get("batch_id") != str(batch_id)
 
 
 def _page_article(exported: Exported, metrics: ArticleMetrics) -> PageArticle:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import json
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
 from uuid import UUID
 
 from sqlalchemy import Engine
 
 from db.reports import JobResult, stream_results
-from jobs.errors import PermanentError
+from jobs.errors import ConfigurationError, DiskFullError, PermanentError
 from jobs.job import JobStatus
 from jobs.provenance import sha256_hex
 from storage.store import Store
@@ -94,18 +98,73 @@ def file_stem(custom_id: str) -> str:
     return f"{safe}-{hashlib.sha256(custom_id.encode()).hexdigest()[:DIGEST_DIGITS]}".lstrip("-")
 
 
+def check_output(folder: Path) -> None:
+    """Make the folder and write to it once, before hours of work go into it.
+
+    Raises DiskFullError or ConfigurationError (`output_unwritable`).
+    """
+    with _output_errors(folder, "give --out another folder"):
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder) as probe:
+            probe.write(b"x")
+
+
+@contextmanager
+def export_errors(folder: Path, batch_id: UUID) -> Iterator[None]:
+    """An OSError in the block becomes DiskFullError or ConfigurationError (`output_unwritable`)."""
+    again = f"what is finished is safe in the store; write it with `pressroom results {batch_id} --out DIR`"
+    with _output_errors(folder, again):
+        yield
+
+
+@contextmanager
+def _output_errors(folder: Path, what_to_do: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        message = f"{folder} cannot be written: {error}: {what_to_do}"
+        if error.errno == errno.ENOSPC:
+            raise DiskFullError(message) from error
+        raise ConfigurationError(message, code="output_unwritable") from error
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file of which a reader sees the earlier or the new text, never a part."""
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def export_batch(
     database: Engine, store: Store, batch_id: UUID, folder: Path, *, files: str
-) -> Iterator[Exported]:
+) -> Generator[Exported, None, None]:
     """Write artifacts to the folder `files`, results.jsonl and failed.jsonl; yield each result once written.
 
-    Consume it to the end. What an earlier export left under the same names is replaced.
+    Consume it to the end, or close it: all is written to a folder beside and takes the place of an earlier
+    export only when it is complete. Raises ArtifactAlteredError, StoreError, DiskFullError or
+    ConfigurationError (`output_unwritable`).
     """
-    (folder / files).mkdir(parents=True, exist_ok=True)
-    _remove_earlier(folder, files)
-    with (folder / RESULTS).open("w", encoding="utf-8") as lines:
-        for exported in fetch_results(database, store, batch_id):
-            path = folder / files / exported.file_name
+    with export_errors(folder, batch_id):
+        (folder / files).mkdir(parents=True, exist_ok=True)
+        # In the folder itself: a rename does not cross file systems
+        with TemporaryDirectory(dir=folder, prefix=".export-", ignore_cleanup_errors=True) as name:
+            new = Path(name)
+            (new / files).mkdir()
+            yield from _write_results(fetch_results(database, store, batch_id), new, files)
+            with (new / FAILED).open("w", encoding="utf-8") as lines:
+                unfinished = (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)
+                for result in stream_results(database, batch_id, statuses=unfinished):
+                    lines.write(json.dumps(_failure(result), ensure_ascii=False) + "\n")
+            _replace_earlier(new, folder, files)
+
+
+def _write_results(results: Iterator[Exported], new: Path, files: str) -> Iterator[Exported]:
+    with (new / RESULTS).open("w", encoding="utf-8") as lines:
+        for exported in results:
+            path = new / files / exported.file_name
             path.write_bytes(exported.body)
             record = _record(exported.result, f"{files}/{exported.file_name}")
             path.with_suffix(".json").write_text(
@@ -113,23 +172,31 @@ def export_batch(
             )
             lines.write(json.dumps(record, ensure_ascii=False) + "\n")
             yield exported
-    with (folder / FAILED).open("w", encoding="utf-8") as lines:
-        unfinished = (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)
-        for result in stream_results(database, batch_id, statuses=unfinished):
-            lines.write(json.dumps(_failure(result), ensure_ascii=False) + "\n")
 
 
-def _remove_earlier(folder: Path, files: str) -> None:
-    """Remove the artifacts that an earlier export into the folder lists, and nothing else."""
-    if not (folder / RESULTS).exists():
-        return
+def _replace_earlier(new: Path, folder: Path, files: str) -> None:
+    """Move the new export into place; of the earlier one remove what it lists and the new one has not."""
     inside = (folder / files).resolve()
-    with (folder / RESULTS).open("rb") as lines:
+    stale = [name for name in _listed_files(folder / RESULTS, files) if not (new / files / name).exists()]
+    for path in (new / files).iterdir():
+        os.replace(path, folder / files / path.name)
+    for list_name in (RESULTS, FAILED):
+        os.replace(new / list_name, folder / list_name)
+    for name in stale:
+        written = folder / files / name
+        if written.is_file() and written.resolve().parent == inside:
+            written.unlink()
+
+
+def _listed_files(results: Path, files: str) -> Iterator[str]:
+    """The names of the artifacts that a results.jsonl lists, and of the JSON file beside each."""
+    if not results.exists():
+        return
+    with results.open("rb") as lines:
         for line in lines:
-            path = folder / files / (_listed_name(line, files) or "")
-            for written in (path, path.with_suffix(".json")):
-                if written.is_file() and written.resolve().parent == inside:
-                    written.unlink()
+            if name := _listed_name(line, files):
+                yield name
+                yield str(Path(name).with_suffix(".json"))
 
 
 def _listed_name(line: bytes, files: str) -> str | None:

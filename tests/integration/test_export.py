@@ -14,10 +14,17 @@ from sqlalchemy import Engine
 from db.batches import NewJob
 from db.outcomes import StoredArtifact, commit
 from db.reports import batch_status
+from jobs.errors import ConfigurationError, DiskFullError
 from jobs.provenance import sha256_hex
 from pressroom import articles
 from pressroom.articles import export_articles
-from pressroom.export import MAX_NAME_CHARACTERS, ArtifactAlteredError, export_batch, file_stem
+from pressroom.export import (
+    MAX_NAME_CHARACTERS,
+    ArtifactAlteredError,
+    check_output,
+    export_batch,
+    file_stem,
+)
 from pressroom.quality import Quality
 from pressroom.summary import Summary
 from storage.filesystem import FilesystemStore
@@ -231,3 +238,89 @@ def test_an_altered_object_is_an_error_that_names_it(database: Engine, tmp_path:
     store.delete(key)
     with pytest.raises(ObjectNotFoundError):
         list(export_batch(database, store, batch_id, tmp_path / "out", files="articles"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file by its path, and every folder with nothing in it."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b""
+        for path in folder.rglob("*")
+    }
+
+
+def test_an_interrupted_export_leaves_the_earlier_one_whole(database: Engine, tmp_path: Path) -> None:
+    store = MemoryStore()
+    export(database, store, finished_batch(database, store, [Line("a", "# T\n\nOld.\n")]), tmp_path)
+    before = contents(tmp_path)
+    second = finished_batch(database, store, [Line(name, f"# T\n\nNew {name}.\n") for name in "ab"])
+    exporting = export_batch(database, store, second, tmp_path, files="articles")
+    assert next(exporting).result.custom_id == "a"
+    exporting.close()
+    assert contents(tmp_path) == before
+
+
+def test_an_export_that_fails_on_its_last_object_leaves_the_earlier_one_whole(
+    database: Engine, tmp_path: Path
+) -> None:
+    store, out = FilesystemStore(tmp_path / "store"), tmp_path / "out"
+    export(database, store, finished_batch(database, store, [Line("a", "# T\n\nOld.\n")]), out)
+    before = contents(out)
+    lines = [Line("a", "# T\n\nNew.\n"), *(Line(f"b{number}", f"# T\n\n{number}.\n") for number in range(99))]
+    second = finished_batch(database, store, lines)
+    digest = sha256_hex(lines[-1].text.encode())
+    store.delete(f"artifacts/{digest[:2]}/{digest}.md")
+    with pytest.raises(ObjectNotFoundError):
+        export(database, store, second, out)
+    assert contents(out) == before
+
+
+def test_a_batch_without_an_article_leaves_the_results_of_another_alone(
+    database: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = MemoryStore()
+    export(database, store, finished_batch(database, store, [Line("a", "# T\n\nOld.\n")]), tmp_path)
+    before = contents(tmp_path)
+    second = finished_batch(database, store, [], failing=["b"])
+    assert export(database, store, second, tmp_path) == Quality()
+    assert contents(tmp_path) == before
+    assert f"pressroom results {second} --out" in capsys.readouterr().err
+
+
+def test_a_batch_without_an_article_writes_its_failures_over_its_own_export(
+    database: Engine, tmp_path: Path
+) -> None:
+    batch_id = finished_batch(database, MemoryStore(), [], failing=["b"])
+    for _ in range(2):
+        export(database, MemoryStore(), batch_id, tmp_path)
+        assert [record["id"] for record in records(tmp_path / "failed.jsonl")] == ["b"]
+
+
+def test_an_output_that_cannot_be_written_is_an_error_that_says_what_to_do(
+    database: Engine, tmp_path: Path
+) -> None:
+    store, out = MemoryStore(), tmp_path / "out"
+    batch_id = finished_batch(database, store, [Line("a", "# T\n\nText.\n")])
+    out.write_text("not a folder")
+    with pytest.raises(ConfigurationError, match=f"{out}.*pressroom results {batch_id} --out DIR") as caught:
+        export(database, store, batch_id, out)
+    assert caught.value.code == "output_unwritable"
+    with pytest.raises(ConfigurationError, match=f"{out} cannot be written.*--out") as caught:
+        check_output(out)
+    assert caught.value.code == "output_unwritable"
+    assert out.read_text() == "not a folder"
+
+
+def test_a_full_disk_is_named_and_leaves_no_torn_page(database: Engine, tmp_path: Path) -> None:
+    store = MemoryStore()
+    batch_id = finished_batch(database, store, [Line("a", "# T\n\nText.\n")])
+    export(database, store, batch_id, tmp_path)
+    before = contents(tmp_path)
+    (tmp_path / ".index.html.part").symlink_to("/dev/full")
+    with pytest.raises(DiskFullError, match=f"{tmp_path}.*No space left.*pressroom results {batch_id}"):
+        export(database, store, batch_id, tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_checking_an_output_makes_the_folder_and_leaves_nothing_in_it(tmp_path: Path) -> None:
+    check_output(tmp_path / "deep" / "out")
+    assert list((tmp_path / "deep" / "out").iterdir()) == []
