@@ -35,7 +35,7 @@ SUSPECT_CRASHES = 2
 neighbours of a job that kills its worker lose their leases too. An index has it: a change is a migration."""
 
 
-def _text_enum(enum: type[StrEnum], name: str) -> Enum:
+def text_enum(enum: type[StrEnum], name: str) -> Enum:
     """Text with a check: a new state is a migration of one constraint, not of a Postgres type."""
     return Enum(
         enum,
@@ -91,7 +91,7 @@ class BatchRow(Base):
     priority: Mapped[int] = mapped_column(SmallInteger)
     max_attempts: Mapped[int] = mapped_column(SmallInteger)
     idempotency_key: Mapped[str | None]
-    status: Mapped[BatchStatus] = mapped_column(_text_enum(BatchStatus, "status"))
+    status: Mapped[BatchStatus] = mapped_column(text_enum(BatchStatus, "status"))
     num_rejected: Mapped[int]
     num_jobs: Mapped[int] = mapped_column(server_default=text("0"))
     """Of all stages opened so far."""
@@ -107,6 +107,10 @@ class BatchRow(Base):
     first_claim_at: Mapped[datetime | None]
     last_commit_at: Mapped[datetime | None]
     """Of a result that a worker brought; a cancellation is none."""
+    num_plan_failures: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    """In a row: of planning the stage that comes next."""
+    plan_retry_at: Mapped[datetime | None]
+    plan_error: Mapped[str | None]
     finished_at: Mapped[datetime | None]
 
 
@@ -155,7 +159,7 @@ class JobRow(Base):
     prefix_group: Mapped[str]
     """Jobs with the same one have prompts that begin alike: they are sent next to each other."""
     payload: Mapped[Json]
-    status: Mapped[JobStatus] = mapped_column(_text_enum(JobStatus, "status"))
+    status: Mapped[JobStatus] = mapped_column(text_enum(JobStatus, "status"))
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
     """Claims so far; of a running job, the fence."""
     num_failures: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
@@ -173,6 +177,8 @@ class JobRow(Base):
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
     metrics: Mapped[Json | None]
+    progress: Mapped[Json | None]
+    """Of a long job while it runs, for people: epoch, step, loss."""
     prompt_tokens: Mapped[int] = mapped_column(server_default=text("0"))
     cached_tokens: Mapped[int] = mapped_column(server_default=text("0"))
     new_tokens: Mapped[int] = mapped_column(server_default=text("0"))
@@ -196,7 +202,7 @@ class AttemptRow(Base):
     celery_task_id: Mapped[str]
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     ended_at: Mapped[datetime | None]
-    outcome: Mapped[AttemptOutcome] = mapped_column(_text_enum(AttemptOutcome, "outcome"))
+    outcome: Mapped[AttemptOutcome] = mapped_column(text_enum(AttemptOutcome, "outcome"))
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
 

@@ -19,6 +19,8 @@ class BatchStatus(StrEnum):
     """The last job of its last stage is final, whatever its outcome."""
     CANCELLED = "cancelled"
     """A user ended it; what was finished before stays."""
+    FAILED = "failed"
+    """A stage could not be planned, however often it was tried; what was finished before stays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol
@@ -89,12 +90,41 @@ class Completion:
     """The stop string that ended the text, if one did."""
 
 
+@dataclass(frozen=True, slots=True)
+class TextPair:
+    """A text to be classified, about a target if one is named."""
+
+    text: str
+    target: str = ""
+    """The entity whose mood is asked, as the text names it; empty asks about the text as a whole."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentimentProbabilities:
+    """Calibrated probabilities of the three classes; they sum to 1."""
+
+    negative: float
+    neutral: float
+    positive: float
+
+
 class Inference(Protocol):
-    """The port through which a kind reaches the models of its worker; any thread may call it."""
+    """The port through which a kind reaches the models of its worker; any thread may call it.
 
-    def generate(self, prompt: Prompt, sampling: Sampling) -> Completion:
-        """Block until the text is there.
+    `model` names another warm model than the batch's own. Each method raises ModelTaskError for a model of
+    another task, DeadlineError or EngineError.
+    """
 
-        Raises PromptTooLongError, DeadlineError or EngineError.
-        """
+    def generate(self, prompt: Prompt, sampling: Sampling, *, model: str | None = None) -> Completion:
+        """Block until the text is there. Raises PromptTooLongError too."""
+        ...
+
+    def classify(
+        self, pairs: Sequence[TextPair], *, model: str | None = None
+    ) -> tuple[SentimentProbabilities, ...]:
+        """One for each pair, in order. A text that is too long is judged by its beginning."""
+        ...
+
+    def embed(self, texts: Sequence[str], *, model: str | None = None) -> tuple[tuple[float, ...], ...]:
+        """A vector of length 1 for each text, in order."""
         ...

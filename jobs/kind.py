@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, TypeVar
 
 from pydantic import BaseModel
 
+from jobs.history import History
 from jobs.inference import Inference, Prompt, Sampling
+from jobs.records import Record
+from jobs.sources import Sources
+from jobs.training import Training
 
 PayloadT = TypeVar("PayloadT", bound=BaseModel)
+ResourceT = TypeVar("ResourceT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +24,16 @@ class Template:
 
     name: str
     version: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """Something that a result was made from: a document, an item, a model."""
+
+    role: str
+    """"document", "watchlist", ..."""
+    name: str
     sha256: str
 
 
@@ -38,9 +53,26 @@ class Result:
 
     artifacts: tuple[Artifact, ...]
     """At least one; the first is the one that people read."""
-    template: Template
+    template: Template | None = None
+    """None for a job that says nothing to a language model."""
     metrics: Mapping[str, object] = field(default_factory=dict)
     """JSON values that the summary, the export and later gates read; kept in Postgres beside the artifact."""
+    records: tuple[Record, ...] = ()
+    """Rows of the kind's own tables, written in the transaction that makes the job succeed."""
+    parents: tuple[Parent, ...] = ()
+    """What it was made from, for its provenance; at most MAX_PARENTS are listed one by one."""
+
+
+class Resources(Protocol):
+    """Inputs that jobs share: stored once, named by content, kept in memory by each worker while there is room."""
+
+    def read(self, sha256: str) -> bytes:
+        """The bytes of a resource, checked against their digest; not kept. Raises ResourceMissingError."""
+        ...
+
+    def load(self, sha256: str, parse: Callable[[bytes], ResourceT]) -> ResourceT:
+        """What `parse`, a module's function, makes of a resource: made once a worker for each digest and function."""
+        ...
 
 
 class Context(Protocol):
@@ -48,6 +80,22 @@ class Context(Protocol):
 
     @property
     def inference(self) -> Inference: ...
+
+    @property
+    def resources(self) -> Resources: ...
+
+    @property
+    def history(self) -> History:
+        """What earlier batches left in Postgres."""
+        ...
+
+    @property
+    def sources(self) -> Sources:
+        """Feeds, object stores and databases outside."""
+        ...
+
+    @property
+    def training(self) -> Training: ...
 
     @property
     def seed(self) -> int:
@@ -72,6 +120,11 @@ class PlanContext(Protocol):
         """custom_id and metrics of every succeeded job of the closed stage, in order, streamed."""
         ...
 
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """As Context has them."""
+        ...
+
 
 class Kind(Protocol[PayloadT]):
     """A kind of content: its input, its stages, and the blocking code that makes one result."""
@@ -84,8 +137,15 @@ class Kind(Protocol[PayloadT]):
     settings_type: type[BaseModel]
     """What a batch may fix for all its jobs: template, sampling; unknown names are refused."""
 
-    def first_request(self, payload: PayloadT, settings: BaseModel) -> tuple[Prompt, Sampling]:
-        """The model call that a job begins with: intake measures it against the model's context."""
+    def models(self, model: str, settings: BaseModel) -> tuple[str, ...]:
+        """Every model that jobs of a batch with this model and settings may ask; none for `""` alone."""
+        ...
+
+    def first_request(self, payload: PayloadT, settings: BaseModel) -> tuple[Prompt, Sampling] | None:
+        """The model call that a job begins with: intake measures it against the model's context.
+
+        None where that is not known before.
+        """
         ...
 
     def prompt_prefix(self, payload: PayloadT) -> str:

@@ -42,7 +42,9 @@ class LabelledFile(BaseModel):
     @model_validator(mode="after")
     def _one_way_to_label(self) -> LabelledFile:
         if (self.label is None) == (self.targets is None) or (self.target and self.targets):
-            raise ValueError("name either a label column, with or without a target column, or a targets column")
+            raise ValueError(
+                "name either a label column, with or without a target column, or a targets column"
+            )
         return self
 
 

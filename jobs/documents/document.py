@@ -1,0 +1,29 @@
+"""A document as sources give it: news, a filing, a post."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+
+MAX_TEXT_BYTES = 1_000_000
+"""Of one document; a longer one is refused, not cut: what is not read must not be counted as read."""
+
+
+def _in_utc(instant: datetime) -> datetime:
+    return instant.astimezone(UTC)
+
+
+class Document(BaseModel):
+    """One document, its time in UTC. The same id of the same monitor is the same document."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(min_length=1, max_length=200)
+    text: str
+    title: str = ""
+    source: str = ""
+    published_at: Annotated[AwareDatetime, AfterValidator(_in_utc)]
+    language: str | None = None
+    """ISO 639-1 as the source says; None if it does not."""

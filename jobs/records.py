@@ -1,0 +1,66 @@
+"""Rows that a job leaves besides its artifacts: written under its fence, in bulk, by db/records.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from jobs.series.mention import Mention, Novelty
+from jobs.series.window import Alert, EntityWindow, WindowSize
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentFacts:
+    """What is kept of an analysed document; its text is in the block's artifact."""
+
+    id: str
+    sha256: str
+    """Of what was analysed: title, text, language, source and time."""
+    published_at: datetime
+    language: str | None
+    num_mentions: int
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalysedDocuments:
+    """A block of documents with their mentions; replaces what an earlier version of a document left."""
+
+    monitor_id: UUID
+    analysis: str
+    """Digest of what the analysis depends on besides the document: watch list, models, code version."""
+    documents: Sequence[DocumentFacts]
+    mentions: Sequence[Mention]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classifications:
+    """What a model said, by digest of what it was asked: asked again, it is not computed again."""
+
+    model_sha256: str
+    probabilities: Sequence[tuple[bytes, float, float, float]]
+    """Digest, negative, neutral, positive."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntityHistory:
+    """An entity's series from an instant on, in place of what stood there.
+
+    Windows and alerts that were computed from a later reading of the mentions are left as they are.
+    """
+
+    monitor_id: UUID
+    entity_id: str
+    read_at: datetime
+    """The database's time before the mentions were read."""
+    since: datetime
+    sizes: tuple[WindowSize, ...]
+    novelties: Sequence[Novelty]
+    windows: Sequence[EntityWindow]
+    alerts: Sequence[Alert]
+    """All that stand from `since` on: those in the database that are not among them are withdrawn."""
+
+
+Record = AnalysedDocuments | Classifications | EntityHistory

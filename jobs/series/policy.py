@@ -1,0 +1,37 @@
+"""How a monitor looks at its entities: windows, rules, and how many false alarms it may raise."""
+
+from __future__ import annotations
+
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from jobs.series.window import AlertRule, WindowSize
+
+
+class Policy(BaseModel):
+    """Fixed for all entities of a monitor."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    windows: tuple[WindowSize, ...] = (WindowSize.DAY, WindowSize.WEEK)
+    time_zone: str = "UTC"
+    """IANA name: where a day begins."""
+    rules: tuple[AlertRule, ...] = tuple(AlertRule)
+    alert_window: WindowSize = WindowSize.DAY
+    """The windows that the rules judge; one of `windows`."""
+    false_alarms_per_week: float = Field(default=0.5, gt=0, le=100)
+    """The budget of the whole monitor: all its entities, all its rules."""
+    cool_down_hours: float = Field(default=72.0, ge=0)
+    """After an alert, the same rule is silent about the same entity for this long."""
+    min_relevance: int = Field(default=20, ge=0, le=100)
+    """Mentions below it are kept, and not counted."""
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError(f"{name!r} is no time zone: write an IANA name such as Europe/Berlin") from error
+        return name
