@@ -44,9 +44,9 @@ class Capacity:
     max_jobs_in_flight: int
 
 
-def try_lead(connection: Connection) -> bool:
-    """Become the one active dispatcher for as long as this session lives; False if another one is."""
-    return bool(connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": DISPATCHER_LOCK}))
+def try_lead(connection: Connection, key: int = DISPATCHER_LOCK) -> bool:
+    """Become the one active holder of this lock for as long as the session lives; False if another one is."""
+    return bool(connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}))
 
 
 def confirm_lead(connection: Connection) -> None:

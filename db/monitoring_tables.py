@@ -86,6 +86,8 @@ class MentionRow(Base):
     novelty: Mapped[int | None]
     """Place in its chain, from 1."""
     first_id: Mapped[str | None]
+    novelty_read_at: Mapped[datetime | None]
+    """When the mentions were read that the two above were computed from; a later reading replaces them."""
 
 
 class EntityWindowRow(Base):

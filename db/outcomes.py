@@ -12,10 +12,12 @@ from sqlalchemy import Connection, Engine, Interval, bindparam, func, insert, up
 from sqlalchemy.sql.expression import cast
 
 from db.leases import end_attempts, lock_held
+from db.records import write_records
 from db.tables import ArtifactRow, AttemptRow, JobRow, StatementRow
 from db.totals import add_results
 from jobs.inference import Usage
 from jobs.job import AttemptOutcome, ClaimedJob, JobStatus
+from jobs.records import Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,7 @@ class Success:
     statement: StoredStatement
     metrics: Mapping[str, object]
     usage: Usage
+    records: tuple[Record, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +77,7 @@ def commit(database: Engine, outcomes: Sequence[Outcome]) -> list[UUID]:
         failures = [o for o in by_id.values() if isinstance(o, Failure) and o.job.id in ours]
         if successes:
             _write_successes(connection, successes)
+            write_records(connection, [(s.job.id, record) for s in successes for record in s.records])
         if failures:
             _write_failures(connection, failures)
         _count(connection, successes, failures)

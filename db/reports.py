@@ -10,8 +10,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row, RowMapping, Select, func, select
 
-from db.batches import STREAM_ROWS, BatchNotFoundError
+from db.batches import BatchNotFoundError
 from db.dispatch import ALIVE_SECONDS
+from db.stages import STREAM_ROWS
 from db.tables import ArtifactRow, AttemptRow, BatchRow, JobRow, StatementRow, WorkerRow, job_is
 from jobs.batch import BatchStatus, BatchStatusReport, JobCounts
 from jobs.errors import PermanentError
@@ -103,6 +104,7 @@ def batch_status(database: Engine, batch_id: UUID) -> BatchStatusReport:
                 BatchRow.created_at,
                 BatchRow.first_claim_at,
                 BatchRow.last_commit_at,
+                BatchRow.plan_error,
             ).where(BatchRow.id == batch_id)
         ).one_or_none()
         if batch is None:
@@ -113,6 +115,7 @@ def batch_status(database: Engine, batch_id: UUID) -> BatchStatusReport:
             name=batch.name,
             kind=batch.kind,
             model=batch.model,
+            profile=batch.profile,
             status=batch.status,
             counts=counts,
             usage=Usage(batch.prompt_tokens, batch.cached_tokens, batch.new_tokens),
@@ -120,7 +123,7 @@ def batch_status(database: Engine, batch_id: UUID) -> BatchStatusReport:
             first_claim_at=batch.first_claim_at,
             last_commit_at=batch.last_commit_at,
             top_errors=_top_errors(connection, batch_id) if counts.failed else (),
-            waiting_reason=_waiting_reason(connection, batch.profile, counts),
+            waiting_reason=batch.plan_error or _waiting_reason(connection, batch.profile, counts),
         )
 
 

@@ -64,6 +64,8 @@ class BatchStatusReport:
     name: str
     kind: str
     model: str
+    profile: str
+    """The queue, and which workers take from it."""
     status: BatchStatus
     counts: JobCounts
     usage: Usage

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -11,11 +12,27 @@ from jobs.series.mention import Mention
 from jobs.series.window import Alert, EntityWindow, WindowSize
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownDocument:
+    """A document that was analysed before."""
+
+    sha256: str
+    analysis: str
+    """As AnalysedDocuments has it: the same digest under the same analysis need not be looked at again."""
+    published_at: datetime
+    entity_ids: tuple[str, ...]
+    """Whose series it is part of."""
+
+
 class History(Protocol):
     """Reads committed rows, each method on a connection of its own; any thread may call it.
 
     All times are UTC, ranges include their begin and exclude their end.
     """
+
+    def documents(self, monitor_id: UUID, ids: Sequence[str]) -> dict[str, KnownDocument]:
+        """What is kept of those documents that are known already, by id."""
+        ...
 
     def now(self) -> datetime:
         """The database's clock; ask it before reading what a record's `read_at` shall vouch for."""

@@ -29,7 +29,7 @@ from storage import open_store
 from storage.store import Store
 from workers.devices import Device
 from workers.models.manifest import model_folder, read_manifest
-from workers.producer import Order, submit_file
+from workers.producer import Submission
 from workers.settings import Settings
 
 POLL_SECONDS = 0.25
@@ -44,13 +44,18 @@ MAX_REJECTED_SHOWN = 10
 ExportedT = TypeVar("ExportedT")
 """What a kind's export says of what it wrote."""
 
+Submit = Callable[[OneMachine, Callable[[Rejected], None]], Submission]
+"""Submits to the machine's database and store; refused lines go to the function."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """What `pressroom run` was asked for: a file to submit, or a batch to go on with."""
+    """What a command that runs a batch on this machine was asked for."""
 
-    order: Order
-    file: Path | None
+    profile: str
+    """Of the workers: the queue that the batch is in."""
+    submit: Submit | None
+    """Makes the batch; None goes on with `batch_id`."""
     batch_id: UUID | None
     retry_failed: bool
     out: Path
@@ -72,15 +77,14 @@ def run_batch(
 ) -> RunResult[ExportedT]:
     """Run one batch to its end or to Ctrl-C; `export` writes what there is into the output folder."""
     begun_at = time.monotonic()
-    profile = settings.profile_of(request.order.model)
-    for model in settings.profile(profile).models:
+    for model in settings.profile(request.profile).models:
         read_manifest(model_folder(settings.models_folder, model))  # before anything is started in vain
     check_output(request.out)
     with (
         Interruption(counting=False) as interruption,
-        OneMachine(settings, request.devices, profile=profile, say=say) as machine,
+        OneMachine(settings, request.devices, profile=request.profile, say=say) as machine,
     ):
-        batch_id = _batch(request, machine, settings)
+        batch_id = _batch(request, machine)
         say(f"Batch {batch_id}; results will be in {request.out}")
         go_on = f"Go on with: {shlex.join([*request.go_on, '--batch', str(batch_id)])}"
         try:
@@ -109,25 +113,25 @@ def _work(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> fl
     return first_claim_at
 
 
-def _batch(request: RunRequest, machine: OneMachine, settings: Settings) -> UUID:
-    """The batch to run: the given one, or that which the file becomes."""
+def _batch(request: RunRequest, machine: OneMachine) -> UUID:
+    """The batch to run: the given one, or that which is submitted."""
     if request.batch_id is not None:
-        check_profile(batch_status(machine.database, request.batch_id), request.order.model, settings)
+        check_profile(batch_status(machine.database, request.batch_id), request.profile)
         if request.retry_failed:
             say(f"{retry_unfinished(machine.database, request.batch_id)} jobs are queued again")
         return request.batch_id
-    if request.file is None:
-        raise ValueError("neither a file nor a batch was given")
+    if request.submit is None:
+        raise ValueError("neither a batch nor how to make one was given")
     with rejected_lines(request.out / REJECTED) as on_rejected:
-        submission = submit_file(machine.database, request.file, request.order, settings, on_rejected)
+        submission = request.submit(machine, on_rejected)
     if not submission.created:
         say("This idempotency key has a batch already; going on with it.")
     return submission.batch_id
 
 
-def check_profile(report: BatchStatusReport, model: str, settings: Settings) -> None:
+def check_profile(report: BatchStatusReport, profile: str) -> None:
     """Raise ConfigurationError if the workers of this run would never see the batch's messages."""
-    if settings.profile_of(report.model) != settings.profile_of(model):
+    if report.profile != profile:
         raise ConfigurationError(
             f"batch {report.batch_id} asks for the model {report.model!r}: give --model {report.model}",
             code="batch_of_another_model",

@@ -11,8 +11,8 @@ from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 
 from db import batches, leases
-from db.batches import NewJob
 from db.outcomes import Failure, StoredArtifact, StoredStatement, Success
+from db.stages import NewJob
 from db.tables import AttemptRow, JobRow
 from jobs.batch import NewBatch
 from jobs.inference import Usage

@@ -15,6 +15,7 @@ from jobs.kind import Result
 from jobs.kinds import load_kind
 from jobs.provenance import JobFacts
 from workers.context import JobContext, JobInference
+from workers.ports import Ports
 from workers.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class WorkerIdentity:
 def run_attempt(
     job: ClaimedJob,
     inference: JobInference,
+    ports: Ports,
     *,
     worker: WorkerIdentity,
     celery_task_id: str,
@@ -52,7 +54,7 @@ def run_attempt(
             "Submit the file again",
             code="payload_outdated",
         ) from error
-    result = kind.run(payload, JobContext(job, inference))
+    result = kind.run(payload, JobContext(job, inference, ports))
     facts = JobFacts(
         id=job.id,
         batch_id=job.batch_id,

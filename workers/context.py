@@ -9,10 +9,13 @@ from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
 from jobs.errors import DeadlineError, TransientError
+from jobs.history import History
 from jobs.inference import Completion, Prompt, Sampling
 from jobs.job import ClaimedJob
+from jobs.kind import Resources
 from jobs.provenance import Generation, token_digest
 from workers.engine import Request
+from workers.ports import Ports
 from workers.residency import Residency, Resident
 
 ENGINE_GRACE_SECONDS = 30.0
@@ -91,13 +94,22 @@ class JobInference:
 class JobContext:
     """`jobs.kind.Context` for one job."""
 
-    def __init__(self, job: ClaimedJob, inference: JobInference) -> None:
+    def __init__(self, job: ClaimedJob, inference: JobInference, ports: Ports) -> None:
         self._job = job
         self._inference = inference
+        self._ports = ports
 
     @property
     def inference(self) -> JobInference:
         return self._inference
+
+    @property
+    def resources(self) -> Resources:
+        return self._ports.resources
+
+    @property
+    def history(self) -> History:
+        return self._ports.history
 
     @property
     def seed(self) -> int:

@@ -29,6 +29,7 @@ from workers.code_version import code_facts
 from workers.devices import Device
 from workers.engine import EngineOptions
 from workers.parent import drain_when_parent_dies
+from workers.ports import open_ports
 from workers.publisher import Publisher
 from workers.residency import Residency
 from workers.runner import Runner
@@ -42,8 +43,8 @@ JOBS_PER_SLOT = 1.5
 PLACES_WITHOUT_MODEL = 4
 """Jobs in flight of a profile that has no engine."""
 
-DATABASE_CONNECTIONS = 4
-"""Claim, commit and heartbeat use one each; no kind thread holds any."""
+DATABASE_CONNECTIONS = 8
+"""Claim, commit and heartbeat use one each; a kind holds one only while it reads history."""
 
 SEEN_SECONDS = 10.0
 """Between two signs of life in the workers table."""
@@ -120,6 +121,7 @@ def _start(settings: Settings) -> _Process:
     warm = residency.load(
         settings.models_folder, profile.models, engine=settings.engine, options=_engine_options(settings)
     )
+    store = open_store(settings.require_s3_url())
     num_places = settings.max_jobs_in_flight or _places(warm)
     for resident in warm.all():
         manifest = resident.manifest.model_dump(mode="json")
@@ -132,7 +134,8 @@ def _start(settings: Settings) -> _Process:
         runner=Runner(
             database=database,
             residency=warm,
-            publisher=Publisher(open_store(settings.require_s3_url()), code_facts(settings)),
+            ports=open_ports(database, store),
+            publisher=Publisher(store, code_facts(settings)),
             settings=settings,
             worker=WorkerIdentity(worker_id, settings.worker_device),
             num_places=num_places,

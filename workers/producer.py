@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from sqlalchemy import Engine
 
 from db import batches
-from db.batches import NewJob
+from db.stages import NewJob
 from jobs.batch import NewBatch
 from jobs.errors import InputError
 from jobs.guards import CONTROL_TOKENS
@@ -72,24 +72,34 @@ def submit_file(
     """
     kind = load_kind(order.kind)
     kind_settings = kind_settings_of(kind, order.settings)
-    batch = NewBatch(
+    intake = _Intake(path, kind, kind_settings, order, settings, on_rejected)
+    batch = new_batch(order, settings, name=path.name)
+    batch_id, created = batches.accept(database, batch, intake.jobs(), lambda: intake.num_rejected)
+    return Submission(batch_id, created)
+
+
+def new_batch(order: Order, settings: Settings, *, name: str, stages: tuple[str, ...] = ()) -> NewBatch:
+    """The batch of an order: its kind's stages, unless it begins later, and the queue that has its models.
+
+    Raises InputError and ConfigurationError as `submit_file` does.
+    """
+    kind = load_kind(order.kind)
+    kind_settings = kind_settings_of(kind, order.settings)
+    return NewBatch(
         kind=kind.name,
         kind_version=kind.version,
-        name=order.name or path.name,
+        name=order.name or name,
         model=order.model,
-        profile=settings.profile_of(order.model),
+        profile=settings.profile_of(kind.models(order.model, kind_settings)),
         settings=kind_settings.model_dump(mode="json"),
         seed=order.seed,
-        stages=kind.stages,
+        stages=stages or kind.stages,
         tenant=order.tenant,
         priority=order.priority,
         idempotency_key=order.idempotency_key,
         deadline_seconds=order.deadline_seconds,
         max_attempts=settings.max_attempts,
     )
-    intake = _Intake(path, kind, kind_settings, order, settings, on_rejected)
-    batch_id, created = batches.accept(database, batch, intake.jobs(), lambda: intake.num_rejected)
-    return Submission(batch_id, created)
 
 
 def kind_settings_of(kind: Kind[Any], given: Mapping[str, object]) -> BaseModel:

@@ -34,7 +34,10 @@ class PromptCheck:
 
     def __call__(self, payload: Any) -> None:
         """Raise PromptTooLongError with both lengths if it cannot fit."""
-        prompt, sampling = self._kind.first_request(payload, self._kind_settings)
+        request = self._kind.first_request(payload, self._kind_settings)
+        if request is None:
+            return
+        prompt, sampling = request
         messages = tuple((message.role, message.content) for message in prompt.messages)
         # A byte-level token has a byte at least: nearly every prompt is short, and is not tokenised for this.
         at_most = self._frame_tokens(tuple(role for role, _ in messages))

@@ -22,6 +22,7 @@ from workers.attempt import WorkerIdentity, failure_of, run_attempt
 from workers.capacity import Capacity
 from workers.committer import Committer
 from workers.context import JobAbandonedError, JobInference
+from workers.ports import Ports
 from workers.publisher import Publisher
 from workers.residency import Residency
 from workers.settings import Settings
@@ -63,6 +64,7 @@ class Runner:
         *,
         database: Engine,
         residency: Residency,
+        ports: Ports,
         publisher: Publisher,
         settings: Settings,
         worker: WorkerIdentity,
@@ -74,6 +76,7 @@ class Runner:
         """
         self._database = database
         self._residency = residency
+        self._ports = ports
         self._publisher = publisher
         self._settings = settings
         self._worker = worker
@@ -155,7 +158,7 @@ class Runner:
         outcome: Outcome
         try:
             result, facts = run_attempt(
-                held.job, held.inference, worker=self._worker, celery_task_id=celery_task_id
+                held.job, held.inference, self._ports, worker=self._worker, celery_task_id=celery_task_id
             )
             held.phase = _Phase.STORING
             outcome = self._publisher.publish(

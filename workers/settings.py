@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +20,12 @@ ENGINE_VARIABLES = frozenset({"PRESSROOM_SCRIPT"})
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 """The offline default: small enough for two cores, Apache-2.0, out of a PyPI wheel."""
+
+DEFAULT_CLASSIFIER = "finance-sentiment"
+"""Pressroom's own: MiniLM with an adapter that `pressroom train classifier` made."""
+
+DEFAULT_EMBEDDER = "minilm"
+"""all-MiniLM-L6-v2, Apache-2.0, out of a PyPI wheel."""
 
 
 def default_home() -> Path:
@@ -51,7 +59,11 @@ class Settings(BaseSettings):
     s3_url: SecretStr | None = None
     """http(s)://access_key:secret_key@host:port/bucket[?region=...]. Unset: an embedded S3 server."""
 
-    profiles: dict[str, Profile] = {"default": Profile(models=(DEFAULT_MODEL,)), "cpu": Profile()}
+    profiles: dict[str, Profile] = {
+        "default": Profile(models=(DEFAULT_MODEL,)),
+        "sentiment": Profile(models=(DEFAULT_CLASSIFIER, DEFAULT_EMBEDDER, DEFAULT_MODEL)),
+        "cpu": Profile(),
+    }
     engine: str = "transformers"
     """Which module of workers.engines runs the models."""
     num_slots: int | None = Field(default=None, ge=1, le=4096)
@@ -107,16 +119,21 @@ class Settings(BaseSettings):
         """The store's URL. Raises ConfigurationError if none is configured."""
         return _required(self.s3_url, "PRESSROOM_S3_URL")
 
-    def profile_of(self, model: str) -> str:
-        """The first profile that has the model warm. Raises ConfigurationError if none has."""
-        for name, profile in self.profiles.items():
-            if model in profile.models:
-                return name
-        raise ConfigurationError(
-            f"no worker profile has the model {model!r} warm: add it to one in PRESSROOM_PROFILES, "
-            f'for example {{"default": {{"models": ["{model}"]}}}}',
-            code="model_without_profile",
-        )
+    def profile_of(self, models: Collection[str]) -> str:
+        """The profile with the fewest models that has all of these warm; the first of equal ones.
+
+        Raises ConfigurationError if none has.
+        """
+        fitting = [name for name, profile in self.profiles.items() if set(models) <= set(profile.models)]
+        if not fitting:
+            listed = ", ".join(models)
+            raise ConfigurationError(
+                f"no worker profile has {'the model' if len(models) == 1 else 'all of the models'} {listed} "
+                "warm: add one to PRESSROOM_PROFILES, for example "
+                f'{json.dumps({"own": {"models": list(models)}})}',
+                code="model_without_profile",
+            )
+        return min(fitting, key=lambda name: len(self.profiles[name].models))
 
     def profile(self, name: str) -> Profile:
         """The profile of this name. Raises ConfigurationError if there is none."""

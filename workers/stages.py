@@ -9,7 +9,8 @@ from uuid import UUID
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from db.batches import ClosedStage, NewJob, close_finished_stages, stage_results
+from db.stages import ClosedStage, NewJob, close_finished_stages, note_plan_failure, stage_results
+from jobs.errors import PressroomError
 from jobs.kinds import load_kind
 
 logger = logging.getLogger(__name__)
@@ -18,16 +19,22 @@ logger = logging.getLogger(__name__)
 def close_stages(database: Engine, batch_id: UUID) -> bool:
     """Close what is finished; True if that finished the batch. Raises DBAPIError.
 
-    A stage that its kind cannot plan stays as it was, and is tried again with the next round of repair: the
-    kind's package may be missing here, or be corrected.
+    A stage that its kind cannot plan stays as it was and is tried again a few times: the kind's package may
+    be missing here. Then the batch fails, with the reason.
     """
     try:
         return close_finished_stages(database, batch_id, _plan)
     except DBAPIError:
         raise
-    except Exception:
+    except Exception as error:
         logger.exception("The next stage cannot be planned.", extra={"batch_id": str(batch_id)})
-        return False
+        return note_plan_failure(database, batch_id, _reason(error))
+
+
+def _reason(error: Exception) -> str:
+    """A fault's own message may hold payload text; Pressroom's errors do not."""
+    said = f"{error} ({error.code})" if isinstance(error, PressroomError) else type(error).__name__
+    return f"the next stage cannot be planned: {said}; see the worker's log"
 
 
 class _PlanContext:
@@ -38,6 +45,10 @@ class _PlanContext:
 
     def results(self) -> Iterator[tuple[str, Mapping[str, object]]]:
         return stage_results(self._closed)
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        return self._closed.settings
 
 
 def _plan(closed: ClosedStage) -> Iterable[NewJob]:

@@ -76,16 +76,21 @@ def run_articles(
         deadline_seconds=deadline,
     )
     with errors_reported():
+        configured = settings_of_command()
         request = RunRequest(
-            order=order,
-            file=file,
+            profile=configured.profile_of([model]),
+            submit=None
+            if file is None
+            else lambda machine, on_rejected: submit_file(
+                machine.database, file, order, configured, on_rejected
+            ),
             batch_id=batch,
             retry_failed=retry_failed,
             out=out,
             devices=devices_of_command(device),
             go_on=("pressroom", "run", "articles", "--model", model, "--device", device, "--out", str(out)),
         )
-        result = run_batch(request, settings_of_command(), export_articles)
+        result = run_batch(request, configured, export_articles)
     print_summary(result.summary, result.exported, out, json=json)
     report = result.summary.report
     if report.counts.failed:

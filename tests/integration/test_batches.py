@@ -14,19 +14,19 @@ from sqlalchemy import Engine, func, select, text, update
 from sqlalchemy.exc import OperationalError
 
 from db import batches, endings, leases
-from db.batches import (
-    BatchNotFoundError,
-    ClosedStage,
-    JobsRefusedError,
-    NewJob,
-    cancel,
-    close_finished_stages,
-    retry_unfinished,
-    stage_results,
-)
+from db.batches import BatchNotFoundError, cancel, retry_unfinished
 from db.outcomes import commit
 from db.reports import batch_status, job_detail
 from db.session import open_database
+from db.stages import (
+    MAX_PLAN_FAILURES,
+    ClosedStage,
+    JobsRefusedError,
+    NewJob,
+    close_finished_stages,
+    note_plan_failure,
+    stage_results,
+)
 from db.tables import BatchRow, JobRow, StageRow
 from jobs.batch import BatchStatus, NewBatch
 from jobs.job import AttemptOutcome, JobStatus
@@ -283,10 +283,22 @@ def test_a_stage_that_cannot_be_planned_leaves_everything_as_it_was(database: En
     assert job_ids(database, batch_id, stage=1) == []
 
 
+def test_a_stage_that_can_never_be_planned_fails_its_batch_with_the_reason(database: Engine) -> None:
+    batch_id = accept(database, 1, new_batch(kind="unplannable", stages=("draft", "polish")))
+    finish(database, batch_id)
+    for _ in range(MAX_PLAN_FAILURES - 1):
+        assert not note_plan_failure(database, batch_id, "KeyError")
+    assert note_plan_failure(database, batch_id, "KeyError")
+    report = batch_status(database, batch_id)
+    assert (report.status, report.waiting_reason) == (BatchStatus.FAILED, "KeyError")
+    retry_unfinished(database, batch_id)
+    assert batch_state(database, batch_id) is BatchStatus.RUNNING
+
+
 def test_results_of_a_stage_are_streamed_in_order(database: Engine) -> None:
     batch_id = accept(database, 30, two_stages())
     finish(database, batch_id)
-    closed = ClosedStage(database, batch_id, "two_stage", 0, "draft", "polish")
+    closed = ClosedStage(database, batch_id, "two_stage", {}, 0, "draft", "polish")
     assert [custom_id for custom_id, _ in stage_results(closed)] == [f"line-{n}" for n in range(30)]
 
 

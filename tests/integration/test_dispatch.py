@@ -10,8 +10,8 @@ from uuid import UUID
 from sqlalchemy import Engine, select, update
 
 from db import batches, dispatch, workers
-from db.batches import NewJob
 from db.outcomes import commit
+from db.stages import NewJob
 from db.tables import JobRow, WorkerRow
 from jobs.job import JobStatus
 from tests.factories import (

@@ -11,9 +11,9 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine
 
-from db.batches import NewJob
 from db.outcomes import StoredArtifact, commit
 from db.reports import batch_status
+from db.stages import NewJob
 from jobs.errors import ConfigurationError, DiskFullError
 from jobs.provenance import sha256_hex
 from pressroom import articles

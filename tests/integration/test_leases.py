@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Engine, insert, text, update
 
 from db import leases
-from db.batches import NewJob
+from db.stages import NewJob
 from db.tables import SUSPECT_CRASHES, AttemptRow, JobRow
 from jobs.job import AttemptOutcome, JobStatus, job_seed
 from tests.factories import (

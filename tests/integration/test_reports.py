@@ -10,9 +10,10 @@ from sqlalchemy import Engine, update
 from sqlalchemy.pool import QueuePool
 
 from db import batches, recovery, reports, workers
-from db.batches import STREAM_ROWS, BatchNotFoundError
+from db.batches import BatchNotFoundError
 from db.outcomes import commit
 from db.reports import JobNotFoundError, batch_status, find_job, job_detail, list_batches, stream_results
+from db.stages import STREAM_ROWS, NewJob
 from db.tables import WorkerRow
 from jobs.batch import BatchStatus
 from jobs.inference import Usage
@@ -23,7 +24,7 @@ from workers.stages import close_stages
 
 def test_counts_add_up_over_every_state(database: Engine) -> None:
     batch_id, _ = batches.accept(
-        database, new_batch(), [batches.NewJob(str(n), {"text": "t"}) for n in range(7)], lambda: 4
+        database, new_batch(), [NewJob(str(n), {"text": "t"}) for n in range(7)], lambda: 4
     )
     ids = job_ids(database, batch_id)
     jobs = claim(database, ids[:5])

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import Engine
 
 from db import recovery
-from db.batches import NewJob
 from db.reports import batch_status, job_detail
+from db.stages import NewJob
 from jobs.batch import BatchStatus
 from jobs.job import AttemptOutcome, JobStatus
 from jobs.provenance import CodeFacts, sha256_hex
@@ -34,6 +34,7 @@ from tests.factories import (
 )
 from tests.fakes import MODEL, FailingStore, FakeEngine, fake_residency
 from workers.attempt import WorkerIdentity
+from workers.ports import open_ports
 from workers.publisher import Publisher
 from workers.runner import Runner
 from workers.settings import Settings
@@ -57,10 +58,12 @@ def running(
     on_broken: Callable[[], None] = lambda: None,
 ) -> Iterator[Runner]:
     """A worker's runner, closed afterwards."""
+    kept = store or MemoryStore()
     runner = Runner(
         database=database,
         residency=fake_residency(engine or FakeEngine()),
-        publisher=Publisher(store or MemoryStore(), CodeFacts("0", "test")),
+        ports=open_ports(database, kept),
+        publisher=Publisher(kept, CodeFacts("0", "test")),
         settings=config or settings(),
         worker=WorkerIdentity(name, "cpu"),
         num_places=NUM_PLACES,

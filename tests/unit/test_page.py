@@ -123,6 +123,7 @@ def summary(
         name=name,
         kind="article",
         model=model,
+        profile="default",
         status=BatchStatus.FINISHED,
         counts=JobCounts(**({"succeeded": 1} | counts)),
         usage=Usage(3000, 400, 1234),

@@ -186,6 +186,7 @@ def upgrade() -> None:
         sa.Column("signature", sa.LargeBinary(), nullable=False),
         sa.Column("novelty", sa.Integer(), nullable=True),
         sa.Column("first_id", sa.Text(), nullable=True),
+        sa.Column("novelty_read_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
             ["monitor_id"], ["monitors.id"], name=op.f("fk_mentions_monitor_id_monitors"), ondelete="CASCADE"
         ),

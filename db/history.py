@@ -1,0 +1,151 @@
+"""What earlier batches left, read: implements jobs.history.History over Postgres."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Engine, func, select
+
+from db.monitoring_tables import AlertRow, ClassificationRow, DocumentRow, EntityWindowRow, MentionRow
+from jobs.history import KnownDocument
+from jobs.monitor import AlertStatus
+from jobs.series.mention import Mention
+from jobs.series.window import Alert, EntityWindow, WindowSize
+
+_MENTION = [getattr(MentionRow, name) for name in Mention.__dataclass_fields__]
+_WINDOW = [getattr(EntityWindowRow, name) for name in EntityWindow.__dataclass_fields__]
+_ALERT = [getattr(AlertRow, name) for name in Alert.__dataclass_fields__]
+
+
+class DatabaseHistory:
+    """Implements jobs.history.History. Any thread may call it; each call uses a connection of its own."""
+
+    def __init__(self, database: Engine) -> None:
+        self._database = database
+
+    def now(self) -> datetime:
+        """The database's clock."""
+        with self._database.connect() as connection:
+            return connection.execute(select(func.clock_timestamp())).scalar_one()
+
+    def documents(self, monitor_id: UUID, ids: Sequence[str]) -> dict[str, KnownDocument]:
+        """Those that are known, by id."""
+        entities = (
+            select(func.array_agg(MentionRow.entity_id))
+            .where(MentionRow.monitor_id == monitor_id, MentionRow.document_id == DocumentRow.id)
+            .scalar_subquery()
+        )
+        statement = select(
+            DocumentRow.id, DocumentRow.sha256, DocumentRow.analysis, DocumentRow.published_at, entities
+        ).where(DocumentRow.monitor_id == monitor_id, DocumentRow.id == func.any(list(ids)))
+        with self._database.connect() as connection:
+            return {
+                id_: KnownDocument(
+                    sha256=sha256,
+                    analysis=analysis,
+                    published_at=published_at,
+                    entity_ids=tuple(sorted(entity_ids or ())),
+                )
+                for id_, sha256, analysis, published_at, entity_ids in connection.execute(statement)
+            }
+
+    def mentions(
+        self, monitor_id: UUID, entity_ids: Sequence[str], *, since: datetime, until: datetime
+    ) -> dict[str, list[Mention]]:
+        """By entity, each ordered by (published_at, document_id)."""
+        statement = (
+            select(*_MENTION)
+            .where(
+                MentionRow.monitor_id == monitor_id,
+                MentionRow.entity_id.in_(entity_ids),
+                MentionRow.published_at >= since,
+                MentionRow.published_at < until,
+            )
+            .order_by(MentionRow.published_at, MentionRow.document_id)
+        )
+        found: defaultdict[str, list[Mention]] = defaultdict(list)
+        with self._database.connect() as connection:
+            for row in connection.execute(statement):
+                mention = Mention(**row._mapping)
+                found[mention.entity_id].append(mention)
+        return dict(found)
+
+    def windows(
+        self,
+        monitor_id: UUID,
+        entity_ids: Sequence[str],
+        size: WindowSize,
+        *,
+        since: datetime,
+        until: datetime,
+    ) -> dict[str, list[EntityWindow]]:
+        """By entity, each ordered by starts_at."""
+        statement = (
+            select(*_WINDOW)
+            .where(
+                EntityWindowRow.monitor_id == monitor_id,
+                EntityWindowRow.entity_id.in_(entity_ids),
+                EntityWindowRow.size == size,
+                EntityWindowRow.starts_at >= since,
+                EntityWindowRow.starts_at < until,
+            )
+            .order_by(EntityWindowRow.starts_at)
+        )
+        found: defaultdict[str, list[EntityWindow]] = defaultdict(list)
+        with self._database.connect() as connection:
+            for row in connection.execute(statement):
+                window = EntityWindow(**row._mapping)
+                found[window.entity_id].append(window)
+        return dict(found)
+
+    def alerts(
+        self, monitor_id: UUID, entity_ids: Sequence[str], *, since: datetime, until: datetime
+    ) -> dict[str, list[Alert]]:
+        """By entity, ordered by starts_at; withdrawn ones are left out."""
+        statement = (
+            select(*_ALERT)
+            .where(
+                AlertRow.monitor_id == monitor_id,
+                AlertRow.entity_id.in_(entity_ids),
+                AlertRow.starts_at >= since,
+                AlertRow.starts_at < until,
+                AlertRow.status != AlertStatus.WITHDRAWN,
+            )
+            .order_by(AlertRow.starts_at, AlertRow.rule)
+        )
+        found: defaultdict[str, list[Alert]] = defaultdict(list)
+        with self._database.connect() as connection:
+            for row in connection.execute(statement):
+                fields = {**row._mapping, "document_ids": tuple(row.document_ids)}
+                alert = Alert(**fields)
+                found[alert.entity_id].append(alert)
+        return dict(found)
+
+    def first_published_at(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, datetime]:
+        """When each entity's first mention was published."""
+        statement = (
+            select(MentionRow.entity_id, func.min(MentionRow.published_at))
+            .where(MentionRow.monitor_id == monitor_id, MentionRow.entity_id.in_(entity_ids))
+            .group_by(MentionRow.entity_id)
+        )
+        with self._database.connect() as connection:
+            return {row[0]: row[1] for row in connection.execute(statement)}
+
+    def classifications(
+        self, model_sha256: str, digests: Sequence[bytes]
+    ) -> dict[bytes, tuple[float, float, float]]:
+        """Probabilities that this model has given to inputs of these digests."""
+        statement = select(
+            ClassificationRow.digest,
+            ClassificationRow.negative,
+            ClassificationRow.neutral,
+            ClassificationRow.positive,
+        ).where(
+            ClassificationRow.model_sha256 == model_sha256,
+            ClassificationRow.digest == func.any(list(digests)),
+        )
+        with self._database.connect() as connection:
+            return {digest: (neg, neu, pos) for digest, neg, neu, pos in connection.execute(statement)}

@@ -1,0 +1,260 @@
+"""Schedules, and what came of each due time: settled once, in the transaction that makes its batch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID, uuid4
+
+from sqlalchemy import Connection, Engine, RowMapping, case, func, insert, select, update
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import OperationalError
+
+from db.monitoring_tables import ScheduleRow, ScheduleRunRow
+from db.tables import BatchRow
+from jobs.batch import BatchStatus
+from jobs.cron import Cron, CronError
+from jobs.errors import PressroomError, TransientError
+from jobs.schedule import CatchUp, RunOutcome, settle
+
+logger = logging.getLogger(__name__)
+
+BEAT_LOCK = 0x62656174  # "beat"
+
+SESSION_NAME = "pressroom-beat"
+"""Under which application name beat connects."""
+
+MAX_DUE = 1_000
+"""Due times that one transaction settles; the next one goes on behind them."""
+
+MAX_SKIPPED_ROWS = 100
+"""More due times than this, skipped at once, become one row: a year of missed minutes is half a million."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """A schedule as Postgres has it."""
+
+    id: UUID
+    starts: str
+    target_id: UUID
+    cron: Cron
+    catch_up: CatchUp
+    paused_at: datetime | None
+    seen_until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleRun:
+    """What came of one due time."""
+
+    due_at: datetime
+    outcome: RunOutcome
+    batch_id: UUID | None
+    error_code: str | None
+    error_message: str | None
+
+
+Start = Callable[[Connection, Schedule, datetime], UUID]
+"""Makes the batch of a due time in this transaction. A PressroomError other than a TransientError, or a bug,
+makes the run a failed one; anything else leaves the due time as it was."""
+
+
+def put_schedule(
+    connection: Connection, *, starts: str, target_id: UUID, cron: Cron, catch_up: CatchUp
+) -> UUID:
+    """Create the target's schedule or change it; the first due time is the next one from now."""
+    same_times = (ScheduleRow.cron == cron.expression) & (ScheduleRow.time_zone == cron.time_zone)
+    statement = postgresql.insert(ScheduleRow).values(
+        id=uuid4(),
+        starts=starts,
+        target_id=target_id,
+        cron=cron.expression,
+        time_zone=cron.time_zone,
+        catch_up=catch_up,
+    )
+    changed = {name: statement.excluded[name] for name in ("cron", "time_zone", "catch_up")}
+    seen_until = case((same_times, ScheduleRow.seen_until), else_=func.clock_timestamp())
+    return connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["starts", "target_id"], set_={**changed, "seen_until": seen_until}
+        ).returning(ScheduleRow.id)
+    ).scalar_one()
+
+
+def pause(database: Engine, schedule_id: UUID) -> None:
+    """Start nothing from now on; a batch that runs goes on."""
+    with database.begin() as connection:
+        connection.execute(
+            update(ScheduleRow)
+            .where(ScheduleRow.id == schedule_id, ScheduleRow.paused_at.is_(None))
+            .values(paused_at=func.clock_timestamp())
+        )
+
+
+def resume(database: Engine, schedule_id: UUID) -> None:
+    """Go on with the next due time from now: what passed meanwhile was not wanted, and is not caught up."""
+    with database.begin() as connection:
+        connection.execute(
+            update(ScheduleRow)
+            .where(ScheduleRow.id == schedule_id, ScheduleRow.paused_at.is_not(None))
+            .values(paused_at=None, seen_until=func.clock_timestamp())
+        )
+
+
+def find_schedule(database: Engine, starts: str, target_id: UUID) -> Schedule | None:
+    """The target's schedule, if it has one."""
+    found = [schedule for schedule in list_schedules(database, starts) if schedule.target_id == target_id]
+    return found[0] if found else None
+
+
+def list_schedules(database: Engine, starts: str | None = None) -> list[Schedule]:
+    """All schedules, or all that start this, the oldest first."""
+    statement = select(ScheduleRow.__table__).order_by(ScheduleRow.created_at, ScheduleRow.id)
+    if starts is not None:
+        statement = statement.where(ScheduleRow.starts == starts)
+    with database.connect() as connection:
+        return [_schedule(row) for row in connection.execute(statement).mappings()]
+
+
+def due_schedules(database: Engine) -> list[Schedule]:
+    """The schedules that are not paused and have a due time to settle, by the database's clock."""
+    statement = select(ScheduleRow.__table__, func.clock_timestamp().label("now"))
+    with database.connect() as connection:
+        rows = connection.execute(statement.where(ScheduleRow.paused_at.is_(None))).mappings().all()
+    due = []
+    for row in rows:
+        try:
+            schedule = _schedule(row)
+        except CronError:  # its time zone was known when it was made
+            logger.exception("A schedule cannot be read.", extra={"schedule_id": str(row["id"])})
+            continue
+        if schedule.cron.due_between(schedule.seen_until, row["now"], at_most=1):
+            due.append(schedule)
+    return due
+
+
+def list_runs(database: Engine, schedule_id: UUID, *, limit: int = 20) -> list[ScheduleRun]:
+    """What came of the newest due times, the newest first."""
+    with database.connect() as connection:
+        rows = connection.execute(
+            select(
+                ScheduleRunRow.due_at,
+                ScheduleRunRow.outcome,
+                ScheduleRunRow.batch_id,
+                ScheduleRunRow.error_code,
+                ScheduleRunRow.error_message,
+            )
+            .where(ScheduleRunRow.schedule_id == schedule_id)
+            .order_by(ScheduleRunRow.due_at.desc())
+            .limit(limit)
+        )
+        return [ScheduleRun(**row._mapping) for row in rows]
+
+
+def settle_due(database: Engine, schedule_id: UUID, start: Start) -> bool:
+    """Settle due times that have passed; True if more of them may be due at once.
+
+    The row's lock, not a lead, keeps two beats apart; whoever comes second finds `seen_until` moved on. By
+    the database's clock. Raises DBAPIError, TransientError: then nothing is settled, and nothing lost.
+    """
+    with database.begin() as connection:
+        unpaused = (ScheduleRow.id == schedule_id) & ScheduleRow.paused_at.is_(None)
+        row = (
+            connection.execute(
+                select(ScheduleRow.__table__).where(unpaused).with_for_update(skip_locked=True)
+            )
+            .mappings()
+            .one_or_none()
+        )
+        if row is None:
+            return False
+        schedule = _schedule(row)
+        now = connection.execute(select(func.clock_timestamp())).scalar_one()
+        due = schedule.cron.due_between(schedule.seen_until, now, at_most=MAX_DUE)
+        if not due:
+            return False
+        settled = settle(
+            due,
+            now=now,
+            catch_up=schedule.catch_up,
+            is_busy=_is_busy(connection, schedule_id),
+            more_follow=len(due) == MAX_DUE,
+        )
+        _write(connection, schedule, settled, start)
+        return bool(settled) and (len(settled) < len(due) or len(due) == MAX_DUE)
+
+
+def _write(
+    connection: Connection, schedule: Schedule, settled: Sequence[tuple[datetime, RunOutcome]], start: Start
+) -> None:
+    if not settled:
+        return
+    rows = _skipped_rows([due_at for due_at, outcome in settled if outcome is RunOutcome.SKIPPED])
+    latest, outcome = settled[-1]
+    if outcome is RunOutcome.STARTED:
+        rows.append(_started_row(connection, schedule, latest, start))
+    elif outcome is RunOutcome.OVERLAPPED:
+        rows.append({"due_at": latest, "outcome": outcome})
+    columns = ("due_at", "outcome", "batch_id", "error_code", "error_message")
+    connection.execute(
+        insert(ScheduleRunRow),
+        [{"schedule_id": schedule.id, **{name: row.get(name) for name in columns}} for row in rows],
+    )
+    connection.execute(update(ScheduleRow).where(ScheduleRow.id == schedule.id).values(seen_until=latest))
+
+
+def _skipped_rows(skipped: Sequence[datetime]) -> list[dict[str, object]]:
+    if len(skipped) <= MAX_SKIPPED_ROWS:
+        return [{"due_at": due_at, "outcome": RunOutcome.SKIPPED} for due_at in skipped]
+    message = f"this one and the {len(skipped) - 1} before it, from {skipped[0]:%Y-%m-%dT%H:%M:%SZ} on"
+    return [{"due_at": skipped[-1], "outcome": RunOutcome.SKIPPED, "error_message": message}]
+
+
+def _started_row(
+    connection: Connection, schedule: Schedule, due_at: datetime, start: Start
+) -> dict[str, object]:
+    try:
+        with connection.begin_nested():  # what a failed start has written goes, the run's row stays
+            batch_id = start(connection, schedule, due_at)
+        return {"due_at": due_at, "outcome": RunOutcome.STARTED, "batch_id": batch_id}
+    except (TransientError, OperationalError):
+        raise
+    except PressroomError as error:
+        code, message = error.code, str(error)
+    except Exception as error:
+        logger.exception("A scheduled run failed to start.", extra={"schedule_id": str(schedule.id)})
+        code, message = "unexpected", f"{type(error).__name__}: {error}"
+    return {
+        "due_at": due_at,
+        "outcome": RunOutcome.FAILED,
+        "error_code": code,
+        "error_message": message,
+    }
+
+
+def _is_busy(connection: Connection, schedule_id: UUID) -> bool:
+    """Whether the batch that the schedule made last is under way."""
+    latest = (
+        select(ScheduleRunRow.batch_id)
+        .where(ScheduleRunRow.schedule_id == schedule_id, ScheduleRunRow.batch_id.is_not(None))
+        .order_by(ScheduleRunRow.due_at.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    status = connection.scalar(select(BatchRow.status).where(BatchRow.id == latest))
+    return status is BatchStatus.RUNNING
+
+
+def _schedule(row: RowMapping) -> Schedule:
+    return Schedule(
+        id=row["id"],
+        starts=row["starts"],
+        target_id=row["target_id"],
+        cron=Cron(row["cron"], row["time_zone"]),
+        catch_up=row["catch_up"],
+        paused_at=row["paused_at"],
+        seen_until=row["seen_until"],
+    )

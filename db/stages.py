@@ -1,0 +1,209 @@
+"""Stages of a batch: opened by COPY, closed once, planned one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+import psycopg
+from psycopg.types.json import Jsonb
+from sqlalchemy import Connection, Engine, case, func, select, text, update
+from sqlalchemy.exc import OperationalError
+
+from db.tables import BatchRow, JobRow, StageRow, job_is
+from jobs.batch import BatchStatus
+from jobs.errors import InputError
+from jobs.job import JobStatus, job_id
+
+PLAN_RETRY_SECONDS = 2.0
+"""Before a stage that could not be planned is tried again; it doubles with every failure."""
+
+MAX_PLAN_FAILURES = 5
+"""Tries within a minute: a kind's package that is being installed is there by then, a fault stays one."""
+
+STREAM_ROWS = 500
+"""Rows that a streamed read holds at a time."""
+
+
+class JobsRefusedError(InputError):
+    """Postgres refuses a job of the batch, and with it the whole batch."""
+
+    code = "jobs_refused"
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """One job to be queued."""
+
+    custom_id: str
+    payload: Mapping[str, object]
+    prefix_group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedStage:
+    """A stage whose last job closed, and the name of the one to be planned."""
+
+    database: Engine
+    batch_id: UUID
+    kind: str
+    settings: Mapping[str, object]
+    number: int
+    name: str
+    next_name: str
+
+
+Planner = Callable[[ClosedStage], Iterable[NewJob]]
+
+
+def open_stage(connection: Connection, batch_id: UUID, number: int, jobs: Iterable[NewJob]) -> None:
+    num_jobs = 0
+    columns = "id, batch_id, stage, position, custom_id, prefix_group, payload, status"
+    raw = connection.connection.driver_connection
+    if raw is None:
+        raise RuntimeError("the connection was closed while a stage was being opened")
+    # A COPY is one statement for as long as its rows take to be made: hours, for a file of millions of lines.
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    try:
+        with raw.cursor().copy(f"COPY jobs ({columns}) FROM STDIN") as copy:
+            for position, job in enumerate(jobs):
+                num_jobs += 1
+                copy.write_row(
+                    (
+                        job_id(batch_id, number, position),
+                        batch_id,
+                        number,
+                        position,
+                        job.custom_id,
+                        job.prefix_group,
+                        Jsonb(dict(job.payload)),
+                        JobStatus.QUEUED.value,
+                    )
+                )
+    except psycopg.OperationalError as error:  # below SQLAlchemy, whose own errors are what callers know
+        raise OperationalError("COPY jobs", None, error) from error
+    except psycopg.Error as error:
+        raise JobsRefusedError(f"Postgres refuses the jobs of stage {number}: {error}") from error
+    connection.execute(
+        update(StageRow)
+        .where(StageRow.batch_id == batch_id, StageRow.number == number)
+        .values(opened_at=func.now())
+    )
+    connection.execute(
+        update(BatchRow).where(BatchRow.id == batch_id).values(num_jobs=BatchRow.num_jobs + num_jobs)
+    )
+
+
+def close_finished_stages(database: Engine, batch_id: UUID, plan: Planner) -> bool:
+    """Close the batch's stage if its last job is final, plan the next one; True if the batch finished.
+
+    Everything happens under the batch's row lock and in one transaction: whoever comes second finds it done.
+    """
+    with database.connect() as connection:
+        # Without the lock: nearly every call ends here
+        if _has_open_jobs(connection, batch_id) or _waits_to_be_planned(connection, batch_id):
+            return False
+    with database.begin() as connection:
+        batch = connection.execute(
+            select(BatchRow.kind, BatchRow.status, BatchRow.settings)
+            .where(BatchRow.id == batch_id)
+            .with_for_update()
+        ).one_or_none()
+        if batch is None or batch.status is not BatchStatus.RUNNING:
+            return False
+        for stage, following in _open_stages(connection, batch_id):
+            if _has_open_jobs(connection, batch_id):
+                return False
+            connection.execute(
+                update(StageRow)
+                .where(StageRow.batch_id == batch_id, StageRow.number == stage.number)
+                .values(closed_at=func.now())
+            )
+            if following is not None:
+                closed = ClosedStage(
+                    database, batch_id, batch.kind, batch.settings, stage.number, stage.name, following.name
+                )
+                open_stage(connection, batch_id, following.number, plan(closed))
+        connection.execute(
+            update(BatchRow)
+            .where(BatchRow.id == batch_id)
+            .values(status=BatchStatus.FINISHED, finished_at=func.now(), num_plan_failures=0, plan_error=None)
+        )
+    return True
+
+
+def note_plan_failure(database: Engine, batch_id: UUID, message: str) -> bool:
+    """A stage could not be planned: it is tried again after a while, which grows, and then no more.
+
+    True if that was the last try: the batch has failed.
+    """
+    tries = BatchRow.num_plan_failures + 1
+    seconds = PLAN_RETRY_SECONDS * func.power(2, BatchRow.num_plan_failures)
+    is_last = tries >= MAX_PLAN_FAILURES
+    with database.begin() as connection:
+        status = connection.scalar(
+            update(BatchRow)
+            .where(BatchRow.id == batch_id, BatchRow.status == BatchStatus.RUNNING)
+            .values(
+                num_plan_failures=tries,
+                plan_error=message,
+                plan_retry_at=func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, seconds),
+                status=case((is_last, BatchStatus.FAILED.value), else_=BatchStatus.RUNNING.value),
+                finished_at=case((is_last, func.clock_timestamp())),
+            )
+            .returning(BatchRow.status)
+        )
+    return status is BatchStatus.FAILED
+
+
+def _waits_to_be_planned(connection: Connection, batch_id: UUID) -> bool:
+    waits = select(BatchRow.plan_retry_at > func.clock_timestamp()).where(BatchRow.id == batch_id)
+    return bool(connection.scalar(waits))
+
+
+def stage_results(closed: ClosedStage) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """custom_id and metrics of the closed stage's succeeded jobs, in input order, streamed.
+
+    On a connection of its own: the one that closes the stage is busy with COPY while this is read.
+    """
+    statement = (
+        select(JobRow.custom_id, JobRow.metrics)
+        .where(
+            JobRow.batch_id == closed.batch_id,
+            JobRow.stage == closed.number,
+            JobRow.status == JobStatus.SUCCEEDED,
+        )
+        .order_by(JobRow.position)
+    )
+    with closed.database.connect() as connection:
+        streaming = connection.execution_options(stream_results=True, yield_per=STREAM_ROWS)
+        with streaming.execute(statement) as rows:
+            for row in rows:
+                yield row.custom_id, row.metrics or {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    number: int
+    name: str
+
+
+def _open_stages(connection: Connection, batch_id: UUID) -> Iterator[tuple[_Stage, _Stage | None]]:
+    rows = connection.execute(
+        select(StageRow.number, StageRow.name)
+        .where(StageRow.batch_id == batch_id, StageRow.closed_at.is_(None))
+        .order_by(StageRow.number)
+    ).all()
+    stages = [_Stage(row.number, row.name) for row in rows]
+    yield from zip(stages, [*stages[1:], None], strict=True)
+
+
+def _has_open_jobs(connection: Connection, batch_id: UUID) -> bool:
+    open_jobs = (
+        select(JobRow.id)
+        .where(JobRow.batch_id == batch_id, job_is(JobStatus.QUEUED, JobStatus.RUNNING))
+        .order_by(JobRow.status)  # the index's: no plan reads the table instead
+        .limit(1)
+    )
+    return connection.scalar(open_jobs) is not None

@@ -1,0 +1,65 @@
+"""Shared inputs of jobs, loaded once a worker and kept while there is room for them."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+from storage.resources import read_resource
+from storage.store import Store
+
+ResourceT = TypeVar("ResourceT")
+
+MAX_KEPT_BYTES = 512 * 1024 * 1024
+"""Of stored bytes; what is made of them is a small multiple in memory."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Of the loading: a second job waits for the first instead of loading the same again."""
+    value: Any = None
+    num_bytes: int = 0
+    is_loaded: bool = False
+
+
+class StoredResources:
+    """Implements jobs.kind.Resources over the store. Any thread may call it."""
+
+    def __init__(self, store: Store, *, max_kept_bytes: int = MAX_KEPT_BYTES) -> None:
+        self._store = store
+        self._max_kept_bytes = max_kept_bytes
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, Callable[[bytes], Any]], _Kept] = OrderedDict()
+        """The least recently used first."""
+
+    def read(self, sha256: str) -> bytes:
+        """The bytes of a resource, not kept. Raises ResourceMissingError or StoreError."""
+        return read_resource(self._store, sha256)
+
+    def load(self, sha256: str, parse: Callable[[bytes], ResourceT]) -> ResourceT:
+        """What `parse` makes of a resource. Raises what `read` and `parse` raise; then nothing is kept."""
+        key = (sha256, parse)
+        with self._lock:
+            kept = self._kept.setdefault(key, _Kept())
+            self._kept.move_to_end(key)
+        with kept.lock:
+            if not kept.is_loaded:
+                body = self.read(sha256)
+                kept.value, kept.num_bytes = parse(body), len(body)
+                kept.is_loaded = True
+        self._evict(key)
+        return cast("ResourceT", kept.value)
+
+    def _evict(self, in_use: tuple[str, Callable[[bytes], Any]]) -> None:
+        """Let go of the least recently used; jobs that hold one keep it alive."""
+        with self._lock:
+            total = sum(kept.num_bytes for kept in self._kept.values())
+            for key in list(self._kept):
+                if total <= self._max_kept_bytes:
+                    return
+                if key != in_use:
+                    total -= self._kept.pop(key).num_bytes
