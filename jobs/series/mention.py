@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+NUM_PERMUTATIONS = 64
+"""Of a signature's MinHash: the standard error of an estimated similarity is at most 1/16 (Broder 1997)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mention:

@@ -1,0 +1,139 @@
+"""From tests of single windows to alerts that a person wants: one for each thing that happens.
+
+A rule fires at every window whose p-value lies below its threshold. An alert is the first of these after it
+has not fired for the cool-down: as long as a silence or a bad mood goes on, it is not told again. This
+depends on the cool-down's windows alone and on no earlier alert, so late documents change alerts in a bounded
+stretch only.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.series.budget import thresholds
+from jobs.series.calendar import shifted, window_of
+from jobs.series.counts import Columns, Counts, epoch_us_of
+from jobs.series.policy import Policy
+from jobs.series.rules.scale import SCALES
+from jobs.series.rules.table import JUDGES
+from jobs.series.rules.verdict import Verdicts
+from jobs.series.window import Alert, AlertRule, WindowSize
+
+MAX_DOCUMENTS = 8
+"""That an alert cites: as many as a person reads."""
+
+_WEEKEND = 5
+
+
+def first_window(policy: Policy, since: datetime) -> datetime:
+    """The start of the earliest window that alerts from `since` on depend on."""
+    size, zone = policy.alert_window, ZoneInfo(policy.time_zone)
+    quiet_since = window_of(size, zone, since) - timedelta(hours=policy.cool_down_hours)
+    return shifted(size, zone, window_of(size, zone, quiet_since), -SCALES[size].past - 1)
+
+
+def alerts(
+    entity_id: str,
+    columns: Columns,
+    counts: Counts,
+    *,
+    since: datetime,
+    as_of: datetime,
+    policy: Policy,
+    num_entities: int,
+) -> list[Alert]:
+    """Those of the windows that begin at `since` or later and have ended by `as_of`, in order of time and
+    rule.
+
+    `counts` are windows of `policy.alert_window` from `first_window(policy, since)` or earlier on.
+    """
+    scale = SCALES[counts.size]
+    num_judged = len(counts) if counts.ends_at <= as_of else len(counts) - 1
+    at = np.arange(max(scale.past, counts.known_from), num_judged)
+    if not len(at):
+        return []
+    edges = np.array([epoch_us_of(start) for start in counts.starts], np.int64)
+    cells = _cells(counts, ZoneInfo(policy.time_zone))
+    found = []
+    for rule, threshold in thresholds(policy, num_entities).items():
+        verdicts = JUDGES[rule](counts, cells, at, scale)
+        fires = verdicts.p_value < threshold
+        for place in _first_of_each(fires, edges[at], policy.cool_down_hours):
+            index = int(at[place])
+            if counts.starts[index] >= since:
+                documents = _drivers(rule, columns, counts, index, int(verdicts.run[place]))
+                found.append(_alert(entity_id, rule, counts, index, verdicts, place, threshold, documents))
+    return sorted(found, key=lambda alert: (alert.starts_at, alert.rule))
+
+
+def _first_of_each(
+    fires: NDArray[np.bool_], starts_us: NDArray[np.int64], cool_down_hours: float
+) -> list[int]:
+    """Places that fire, and that no other fires within the cool-down before."""
+    places = np.flatnonzero(fires)
+    apart = np.diff(starts_us[places]) > cool_down_hours * 3.6e9
+    return [int(place) for place in places[np.concatenate([[True], apart])]] if len(places) else []
+
+
+def _cells(counts: Counts, zone: ZoneInfo) -> NDArray[np.int64]:
+    """Which windows have the same time of the week: weekdays for days; for hours, the hour of a working day
+    or of a weekend, since 168 cells would each know too little."""
+    if counts.size is WindowSize.WEEK:
+        return np.zeros(len(counts), np.int64)
+    local = [start.astimezone(zone) for start in counts.starts]
+    if counts.size is WindowSize.DAY:
+        return np.array([moment.weekday() for moment in local], np.int64)
+    return np.array([moment.hour + 24 * (moment.weekday() >= _WEEKEND) for moment in local], np.int64)
+
+
+def _drivers(rule: AlertRule, columns: Columns, counts: Counts, index: int, run: int) -> tuple[str, ...]:
+    """Ids of the first reports behind the verdict: of the run, those that pull most; for a silence, the last
+    before."""
+    begin_us = epoch_us_of(counts.starts[index - run + 1])
+    end_us = epoch_us_of(counts.starts[index + 1] if index + 1 < len(counts) else counts.ends_at)
+    if rule is AlertRule.SILENCE:
+        oldest_us = epoch_us_of(counts.starts[index - run + 1 - SCALES[counts.size].baseline])
+        places = _counted(columns, oldest_us, end_us)[::-1]
+    else:
+        places = _counted(columns, begin_us, end_us)
+        pull = columns.score[places] * columns.weight[places]
+        if rule is AlertRule.REVERSAL and pull.sum() > 0:
+            pull = -pull
+        if rule is AlertRule.SURGE:
+            places, pull = places[columns.label[places] == 0], pull[columns.label[places] == 0]
+        places = places[np.argsort(pull, kind="stable")]
+    return tuple(columns.mentions[place].document_id for place in places[:MAX_DOCUMENTS])
+
+
+def _counted(columns: Columns, begin_us: int, end_us: int) -> NDArray[np.int64]:
+    low, high = np.searchsorted(columns.epoch_us, [begin_us, end_us])
+    places: NDArray[np.int64] = low + np.flatnonzero(columns.first[low:high])
+    return places
+
+
+def _alert(
+    entity_id: str,
+    rule: AlertRule,
+    counts: Counts,
+    index: int,
+    verdicts: Verdicts,
+    place: int,
+    threshold: float,
+    documents: tuple[str, ...],
+) -> Alert:
+    return Alert(
+        entity_id=entity_id,
+        rule=rule,
+        size=counts.size,
+        starts_at=counts.starts[index],
+        statistic=float(verdicts.statistic[place]),
+        p_value=float(verdicts.p_value[place]),
+        threshold=threshold,
+        observed=float(verdicts.observed[place]),
+        expected=float(verdicts.expected[place]),
+        document_ids=documents,
+    )

@@ -1,0 +1,130 @@
+"""Whatever the batches, the series is that of the set of documents."""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime, timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.series.analysis import analyse, past_needed
+from jobs.series.mention import Mention, Novelty
+from jobs.series.policy import Policy
+from jobs.series.window import Alert, AlertRule, EntityWindow, WindowSize
+from tests.unit.series.feed import MONDAY, mention, quiet
+
+NUM_ENTITIES = 20
+DAYS = 150
+END = MONDAY + timedelta(days=DAYS)
+
+
+class Kept:
+    """One entity as the database has it, through the calls that a batch makes."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.mentions: dict[str, Mention] = {}
+        self.novelties: dict[str, tuple[datetime, Novelty]] = {}
+        self.windows: dict[tuple[WindowSize, datetime], EntityWindow] = {}
+        self.alerts: dict[str, Alert] = {}
+
+    def add(self, new: list[Mention], as_of: datetime) -> None:
+        """A batch: its documents are written, then the series is computed from the first that has changed on."""
+        changed_at = [m.published_at for m in new]
+        changed_at += [
+            self.mentions[m.document_id].published_at for m in new if m.document_id in self.mentions
+        ]
+        self.mentions.update((m.document_id, m) for m in new)
+        if not self.mentions:
+            return
+        last = [start for size, start in self.windows if size is self.policy.alert_window]
+        first_at = min(m.published_at for m in self.mentions.values())
+        since = min([*changed_at, *([max(last)] if last else [first_at])])
+        read_from = since - past_needed(self.policy)
+        analysis = analyse(
+            "acme-steel",
+            [m for m in self.mentions.values() if m.published_at >= read_from],
+            since=since,
+            as_of=as_of,
+            first_at=first_at,
+            policy=self.policy,
+            num_entities=NUM_ENTITIES,
+        )
+        since = analysis.since
+        self.novelties = {i: (at, n) for i, (at, n) in self.novelties.items() if at < since}
+        for novelty in analysis.novelties:
+            self.novelties[novelty.document_id] = (self.mentions[novelty.document_id].published_at, novelty)
+        self.windows = {key: w for key, w in self.windows.items() if w.starts_at < since}
+        self.windows.update(((w.size, w.starts_at), w) for w in analysis.windows)
+        self.alerts = {key: alert for key, alert in self.alerts.items() if alert.starts_at < since}
+        self.alerts.update((alert.key, alert) for alert in analysis.alerts)
+
+    def all(self) -> tuple[object, ...]:
+        return (
+            sorted(self.mentions),
+            {i: novelty for i, (_, novelty) in self.novelties.items()},
+            self.windows,
+            self.alerts,
+        )
+
+
+def eventful() -> list[Mention]:
+    """Quiet weeks, a surge, copies of copies over many days, a turn of mood, and a silence."""
+    made = quiet(range(70), 3, seed=1)
+    made += quiet(range(70, 72), 9, seed=2, moods="nnnnno", first_number=1000)
+    made += quiet(range(72, 100), 3, seed=3, first_number=2000)
+    made += quiet(range(100, 130), 3, seed=4, moods="nnnno", first_number=3000)
+    return made + [mention(4000 + n, 20 + 2.3 * n, text=7, num_changed=n % 12) for n in range(40)]
+
+
+FEED = eventful()
+SIZES = st.sampled_from(
+    [
+        Policy(windows=(WindowSize.DAY, WindowSize.WEEK), time_zone="Europe/Berlin"),
+        Policy(windows=(WindowSize.DAY,), cool_down_hours=0, min_relevance=0, false_alarms_per_week=5),
+        Policy(windows=(WindowSize.WEEK,), alert_window=WindowSize.WEEK, time_zone="America/New_York"),
+    ]
+)
+
+
+@st.composite
+def cuts(draw: st.DrawFn) -> list[tuple[list[Mention], datetime]]:
+    """Batches of the feed: mostly by time, some documents late, some sent twice, instants that only grow."""
+    num_batches = draw(st.integers(1, 5))
+    ends = sorted(draw(st.lists(st.integers(1, DAYS), min_size=num_batches, max_size=num_batches)))
+    chance = random.Random(draw(st.integers(0, 2**32)))
+    batches: list[tuple[list[Mention], datetime]] = [([], MONDAY + timedelta(days=end)) for end in ends]
+    batches[-1] = ([], END)
+    for each in FEED:
+        earliest = next((i for i, (_, as_of) in enumerate(batches) if each.published_at < as_of), 0)
+        place = earliest if chance.random() < 0.95 else chance.randrange(earliest, num_batches)
+        batches[place][0].append(each)
+        if chance.random() < 0.02:
+            batches[chance.randrange(place, num_batches)][0].append(each)
+    for documents, _ in batches:
+        chance.shuffle(documents)
+    return batches
+
+
+@given(cuts(), SIZES)
+@settings(deadline=None, max_examples=30)
+def test_any_cut_into_batches_leaves_the_same_series(
+    batches: list[tuple[list[Mention], datetime]], policy: Policy
+) -> None:
+    whole, cut = Kept(policy), Kept(policy)
+    whole.add(FEED, END)
+    for documents, as_of in batches:
+        cut.add(documents, as_of)
+    assert cut.all() == whole.all()
+
+
+def test_the_feed_of_the_cuts_has_something_to_find() -> None:
+    kept = Kept(Policy())
+    kept.add(FEED, END)
+    assert {alert.rule for alert in kept.alerts.values()} >= {
+        AlertRule.SURGE,
+        AlertRule.SILENCE,
+        AlertRule.REVERSAL,
+    }
+    assert max(novelty.number for _, novelty in kept.novelties.values()) > 2
