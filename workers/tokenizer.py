@@ -21,9 +21,12 @@ from tokenizers import Tokenizer
 
 from jobs.errors import ConfigurationError, InputError
 from jobs.guards import CONTROL_TOKENS
-from workers.models.files import MalformedFileError, read_json_object
+from workers.models.files import MalformedFileError, read_json_object, task_of
 
 ROLES = frozenset({"system", "user", "assistant"})
+
+NO_TEMPLATE = "{{ raise_exception('the model holds no conversation') }}"
+"""In place of a chat template, for a model that classifies or embeds."""
 
 
 class TokenizerError(ConfigurationError):
@@ -48,7 +51,8 @@ class ChatTokenizer:
     """The tokenizer of one model (`workers.engine.Tokenizer`). Any thread may call it.
 
     `tokenizer_sha256` and `chat_template_sha256` are lower-case hex, for provenance: over the bytes of
-    tokenizer.json, and over the chat template's text in UTF-8.
+    tokenizer.json, and over the chat template's text in UTF-8. An encoder has no chat template: its digest is
+    empty, and `encode_chat` raises ChatTemplateError.
     """
 
     def __init__(
@@ -64,13 +68,14 @@ class ChatTokenizer:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
-        self._template = _compile(chat_template)
+        self._template = _compile(chat_template or NO_TEMPLATE)
         self._special_tokens = special_tokens
         self.num_tokens = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
         self.end_of_text_ids = end_of_text_ids
         self.control_tokens = _control_tokens(tokenizer, chat_template)
         self.tokenizer_sha256 = tokenizer_sha256
-        self.chat_template_sha256 = hashlib.sha256(chat_template.encode()).hexdigest()
+        digest = hashlib.sha256(chat_template.encode()).hexdigest()
+        self.chat_template_sha256 = digest if chat_template else ""
 
     def encode_chat(self, messages: tuple[tuple[str, str], ...]) -> tuple[int, ...]:
         """Role and content of each turn -> prompt ids, ready for the assistant's turn.
@@ -130,11 +135,13 @@ def load_tokenizer(folder: Path) -> ChatTokenizer:
         raise MalformedFileError(f"{path}: not a tokenizer ({error}); install the model again") from error
     settings = _optional_json(folder / "tokenizer_config.json")
     special_tokens = _special_tokens(settings)
+    is_encoder = task_of(_optional_json(folder / "config.json")) != "generate"
+    end_token = special_tokens.get("eos_token")
     return ChatTokenizer(
         tokenizer,
-        _chat_template(folder, settings),
+        "" if is_encoder else _chat_template(folder, settings),
         special_tokens=special_tokens,
-        end_of_text_ids=_end_of_text_ids(folder, tokenizer, special_tokens.get("eos_token")),
+        end_of_text_ids=frozenset() if is_encoder else _end_of_text_ids(folder, tokenizer, end_token),
         tokenizer_sha256=hashlib.sha256(body).hexdigest(),
     )
 

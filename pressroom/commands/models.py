@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from jobs.errors import PressroomError
 from workers.models.catalogue import parse_source
+from workers.models.classifier import LabelsUnknownError, parse_labels
 from workers.models.install import add_model
 from workers.models.manifest import Manifest, ModelNameError, check_name, list_models, verify_model
 from workers.models.sources import ModelSourceError
@@ -54,6 +55,10 @@ def add(
     licence: Annotated[
         str | None, typer.Option(help="SPDX id of the model's licence, for the record.")
     ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Of a classifier whose settings do not say: negative=0,neutral=1,positive=2."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Install a model; one that is there already is left alone."""
@@ -61,7 +66,13 @@ def add(
         raise typer.BadParameter("--revision, --sha256 and --licence belong to a --from", param_hint="--from")
     with _reported():
         parsed = parse_source(source, revision=revision, sha256=sha256, licence=licence) if source else None
-        installed = add_model(name, read_settings().models_folder, parsed, progress=_progress)
+        installed = add_model(
+            name,
+            read_settings().models_folder,
+            parsed,
+            labels=parse_labels(labels) if labels else None,
+            progress=_progress,
+        )
     if json:
         result = AddResult(
             was_installed=installed.was_installed, folder=str(installed.folder), model=installed.manifest
@@ -103,7 +114,7 @@ def _reported() -> Iterator[None]:
     """Errors that have a name become a line on stderr and an exit code: 2 for wrong usage, 1 otherwise."""
     try:
         yield
-    except (ModelNameError, ModelSourceError) as error:
+    except (ModelNameError, ModelSourceError, LabelsUnknownError) as error:
         raise typer.BadParameter(str(error)) from error
     except PressroomError as error:
         typer.echo(f"error [{error.code}]: {error}", err=True)
@@ -116,7 +127,8 @@ def _print(models: tuple[Manifest, ...], *, json: bool) -> None:
         return
     for model in models:
         typer.echo(
-            f"{model.name}  {model.architecture}  {_size(model)}  context {model.max_context_tokens}  "
+            f"{model.name}  {model.architecture}  {model.task}  {_size(model)}  "
+            f"context {model.max_context_tokens}  "
             f"{model.licence or 'licence unknown'}  {model.source.partition('#')[0]}  "
             f"weights {model.weights_sha256[:12]}"
         )

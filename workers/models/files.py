@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from jobs.errors import PermanentError
 from workers.models.gguf_header import GgufHeaderError, check_gguf_header
@@ -20,6 +21,9 @@ MAX_JSON_BYTES = 64 * 1024 * 1024
 """Of a model's JSON file. The largest tokenizer.json files in use (256,000 tokens) are about 35 MB."""
 MAX_SAFETENSORS_HEADER_BYTES = 100_000_000
 """The limit of the format itself (safetensors/src/tensor.rs, MAX_HEADER_SIZE)."""
+
+Task = Literal["generate", "classify", "embed"]
+"""What a model is asked for: text, probabilities of classes, or a vector."""
 
 MANIFEST = "manifest.json"
 """Of an installed model; manifest.py says what is in it."""
@@ -86,6 +90,24 @@ def is_kept(path: Path) -> bool:
     return named and path.name != MANIFEST and re.fullmatch(FILE_NAME, path.name) is not None
 
 
+def task_of(config: dict[str, object]) -> Task:
+    """What a model does, by the class that its config.json names; an unknown one is a language model.
+
+    >>> task_of({"architectures": ["BertForSequenceClassification"]})
+    'classify'
+    """
+    architectures = config.get("architectures")
+    name = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    if name.endswith("ForSequenceClassification"):
+        return "classify"
+    # All of them encoders; LlamaModel and the like are embedding models too
+    return (
+        "embed"
+        if name.endswith(("Model", "ForMaskedLM")) and not name.endswith("LMHeadModel")
+        else "generate"
+    )
+
+
 def check_formats(folder: Path) -> None:
     """Raise ModelFormatError or RemoteCodeError for what could run code, anywhere below the folder."""
     for path in sorted(folder.rglob("*")):
@@ -95,7 +117,7 @@ def check_formats(folder: Path) -> None:
                 "they are loaded; remove the file, or convert the model to safetensors"
             )
     for path in sorted(folder.glob("*.json")):
-        if _asks_for_code(read_json_object(path)):
+        if _asks_for_code(_read_json(path)):  # some are lists: sentence-transformers' modules.json
             raise RemoteCodeError(
                 f"{path}: `auto_map` asks for Python code of the model's own, which is never run; use "
                 "a model whose architecture transformers knows"
@@ -132,7 +154,7 @@ def read_safetensors_header(path: Path) -> tuple[Tensor, ...]:
             raise MalformedFileError(
                 f"{path}: not safetensors, its header would have {length} bytes of {size}"
             )
-        header = _parse_object(file.read(length), path)
+        header = _as_object(_parse(file.read(length), path), path)
     header.pop("__metadata__", None)
     tensors = sorted(
         (_tensor(path, name, entry) for name, entry in header.items()),
@@ -162,16 +184,24 @@ def check_gguf(path: Path) -> None:
 
 def read_json_object(path: Path) -> dict[str, object]:
     """The JSON object in a model's file; MalformedFileError if it is not one."""
+    return _as_object(_read_json(path), path)
+
+
+def _read_json(path: Path) -> object:
     if (size := path.stat().st_size) > MAX_JSON_BYTES:
         raise MalformedFileError(f"{path}: {size} bytes, a model's JSON file has at most {MAX_JSON_BYTES}")
-    return _parse_object(path.read_bytes(), path)
+    return _parse(path.read_bytes(), path)
 
 
-def _parse_object(text: bytes, path: Path) -> dict[str, object]:
+def _parse(text: bytes, path: Path) -> object:
     try:
-        value = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
+        value: object = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
         raise MalformedFileError(f"{path}: not valid JSON ({error}); fetch the model again") from error
+    return value
+
+
+def _as_object(value: object, path: Path) -> dict[str, object]:
     if not isinstance(value, dict):
         raise MalformedFileError(f"{path}: a JSON {type(value).__name__} where an object belongs")
     return value

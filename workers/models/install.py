@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +19,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from jobs.errors import ConfigurationError, DiskFullError
+from jobs.training import Label
 from workers.models.catalogue import CATALOGUE
+from workers.models.classifier import settle_classifier
 from workers.models.files import (
     GGUF_SUFFIX,
     MANIFEST,
@@ -28,6 +30,7 @@ from workers.models.files import (
     check_gguf,
     check_weights,
     read_json_object,
+    task_of,
 )
 from workers.models.manifest import (
     Manifest,
@@ -87,12 +90,19 @@ def describe(name: str, source: Source | None = None) -> Download:
 
 
 def add_model(
-    name: str, models_folder: Path, source: Source | None = None, *, progress: Progress = lambda _: None
+    name: str,
+    models_folder: Path,
+    source: Source | None = None,
+    *,
+    labels: Mapping[Label, int] | None = None,
+    progress: Progress = lambda _: None,
 ) -> Installed:
     """Install a model, or find it installed; safe to call from several processes at once.
 
+    `labels` says what a classifier's outputs are where its own settings do not.
     Raises ModelNameError, ModelSourceError, ModelNameTakenError, DiskFullError, DownloadError,
-    DownloadDigestError, ConversionError, and the errors of workers.models.verify_model.
+    DownloadDigestError, ConversionError,
+    LabelsUnknownError, and the errors of workers.models.verify_model.
     """
     folder = models_folder / check_name(name)
     if (found := _find(folder, source)) is not None:
@@ -104,7 +114,7 @@ def add_model(
         if (found := _find(folder, source)) is not None:  # another process was faster
             return found
         with _partial_folder(models_folder, name) as partial:
-            made = _make(name, source, partial, progress)
+            made = _make(name, source, partial, progress, labels)
             if folder.exists():
                 raise ModelNameTakenError(f"{folder} is there without a {MANIFEST}: move it away first")
             made.rename(folder)
@@ -125,7 +135,9 @@ def _find(folder: Path, source: Source | None) -> Installed | None:
     return Installed(manifest, folder, was_installed=True)
 
 
-def _make(name: str, source: Source, partial: Path, progress: Progress) -> Path:
+def _make(
+    name: str, source: Source, partial: Path, progress: Progress, labels: Mapping[Label, int] | None
+) -> Path:
     """Fetch, convert, check and describe a model below `partial`; the finished folder."""
     download = source.describe()
     _check_room(partial, download)
@@ -142,6 +154,8 @@ def _make(name: str, source: Source, partial: Path, progress: Progress) -> Path:
         check_formats(made)
     else:
         made = fetched
+    if task_of(read_json_object(made / "config.json")) == "classify":
+        settle_classifier(made, labels)
     progress("computing digests")
     manifest = _describe_files(name, source, made)
     (made / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -162,6 +176,7 @@ def _describe_files(name: str, source: Source, folder: Path) -> Manifest:
         revision=source.revision,
         licence=source.licence,
         architecture=str(architectures[0]),
+        task=task_of(config),
         files=files,
         weights_sha256=weights_digest(files),
         tokenizer_sha256=tokenizer.tokenizer_sha256,

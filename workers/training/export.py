@@ -1,0 +1,67 @@
+"""What is kept of a training: adapters and head in fp16, and the settings with which peft reads them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors.torch import save_file
+from transformers import AutoTokenizer, PreTrainedModel
+
+from jobs.training import LABELS
+from workers.training.network import load_classifier, trainable
+
+ADAPTER = "adapter_model.safetensors"
+ADAPTER_SETTINGS = "adapter_config.json"
+"""The names that peft gives them: `PeftModel.from_pretrained` reads the folder."""
+
+
+def write_adapter(net: torch.nn.Module, folder: Path) -> None:
+    """Round what was trained to fp16, in the network too, and write it into the folder."""
+    with torch.no_grad():
+        for each in trainable(net).values():
+            each.copy_(each.half().float())
+    state = get_peft_model_state_dict(net)
+    tensors = {name: each.detach().half().contiguous() for name, each in sorted(state.items())}
+    save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
+    os.chmod(folder / ADAPTER, 0o644)
+    settings = net.peft_config["default"].to_dict()  # type: ignore[index,union-attr]
+    kept = {name: _plain(value) for name, value in sorted(settings.items()) if value is not None}
+    kept["inference_mode"] = True
+    (folder / ADAPTER_SETTINGS).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+
+
+def merge(base: Path, adapter: Path, target: Path) -> None:
+    """Base and adapter -> a plain model folder in fp32, as any published classifier is."""
+    net = PeftModel.from_pretrained(load_classifier(base), adapter)
+    merged = merged_model(net)
+    merged.save_pretrained(target)
+    AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(target)
+
+
+def merged_model(net: torch.nn.Module) -> PreTrainedModel:
+    """The network with its adapters added into the weights that they adapt."""
+    merged: PreTrainedModel = net.merge_and_unload()  # type: ignore[operator]
+    merged.train(False)
+    return merged
+
+
+def classifier_settings(*, temperature: float, with_targets: bool, max_tokens: int) -> dict[str, object]:
+    """classifier.json: how an engine asks the model, and what its outputs mean."""
+    return {
+        "labels": {label: place for place, label in enumerate(LABELS)},
+        "temperature": temperature,
+        "input": "text_and_target" if with_targets else "text",
+        "max_tokens": max_tokens,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Settings as JSON; sets in one order, so that the same training writes the same file."""
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    return value if isinstance(value, str | int | float | bool | list | dict) else str(value)

@@ -1,0 +1,74 @@
+"""Held-out figures of a classifier, for each file and each way to ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix, f1_score
+
+from jobs.training import LABELS
+from workers.training.calibrate import Floats, calibration_error, probabilities
+from workers.training.data import Example
+
+MIN_EXAMPLES = 10
+"""Of a subset that gets figures of its own."""
+
+Predict = Callable[[Sequence[Example], bool], Floats]
+"""Logits of the examples; with their targets, or with the texts alone."""
+
+
+def figures(logits: Floats, examples: Sequence[Example], temperature: float) -> dict[str, object]:
+    """Accuracy, macro-F1, F1 of each class, confusion (rows: right, columns: said), calibration error."""
+    labels = labels_of(examples)
+    said = logits.argmax(axis=1)
+    places = list(range(len(LABELS)))
+    scores = f1_score(labels, said, labels=places, average=None, zero_division=0)
+    return {
+        "num_examples": len(examples),
+        "accuracy": round(float((said == labels).mean()), 4),
+        "macro_f1": round(float(scores.mean()), 4),
+        "f1": {label: round(float(score), 4) for label, score in zip(LABELS, scores, strict=True)},
+        "confusion": confusion_matrix(labels, said, labels=places).tolist(),
+        "calibration_error": round(calibration_error(probabilities(logits, temperature), labels), 4),
+    }
+
+
+def evaluate(
+    predict: Predict, examples: Sequence[Example], names: Mapping[int, str], temperature: float
+) -> dict[str, object]:
+    """Figures for each file by its name: all examples, and where they differ from them these subsets:
+
+    `one_target`: texts with one labelled target; `several_targets`: the others; `text_alone`: texts with one
+    labelled target, which the model is not told.
+    """
+    return {
+        name: _of_file([each for each in examples if each.file == number], predict, temperature)
+        for number, name in names.items()
+        if any(each.file == number for each in examples)
+    }
+
+
+def _of_file(examples: Sequence[Example], predict: Predict, temperature: float) -> dict[str, object]:
+    found: dict[str, object] = {"all": figures(predict(examples, True), examples, temperature)}
+    if not any(each.target for each in examples):
+        return found
+    num_targets: dict[int, int] = {}
+    for each in examples:
+        num_targets[each.line] = num_targets.get(each.line, 0) + 1
+    one = [each for each in examples if num_targets[each.line] == 1]
+    several = [each for each in examples if num_targets[each.line] > 1]
+    for name, subset, targets in (
+        ("one_target", one, True),
+        ("several_targets", several, True),
+        ("text_alone", one, False),
+    ):
+        if len(subset) >= MIN_EXAMPLES:
+            found[name] = figures(predict(subset, targets), subset, temperature)
+    return found
+
+
+def labels_of(examples: Sequence[Example]) -> NDArray[np.int64]:
+    """The right answers, as places in LABELS."""
+    return np.array([each.label for each in examples], dtype=np.int64)
