@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pressroom.commands import articles, batches, machine, models
+from pressroom.commands import articles, batches, machine, models, standing
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,6 +21,7 @@ app.add_typer(run_app, name="run")
 app.add_typer(submit_app, name="submit")
 app.add_typer(batches.app)
 app.add_typer(machine.app)
+app.add_typer(standing.app)
 app.add_typer(machine.db_app, name="db")
 app.add_typer(models.app, name="models")
 

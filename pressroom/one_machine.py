@@ -1,4 +1,4 @@
-"""One machine's process tree: services, dispatcher and one worker per device, started and stopped as one."""
+"""One machine's process tree: services, dispatcher, beat and workers, started and stopped as one."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from db.migrate import upgrade
 from db.session import open_database
 from pressroom.dispatching import DispatcherThread
 from pressroom.embedded.services import Services, ServiceUrls, find_running
+from workers.beat import BeatThread
 from workers.devices import Device
 from workers.settings import Settings
 from workers.supervisor import Supervisor
 
-DISPATCHER_JOIN_SECONDS = 10.0
-"""A dispatcher that hangs in a network call ends with the process."""
+THREAD_JOIN_SECONDS = 10.0
+"""A dispatcher or beat that hangs in a network call ends with the process."""
 
 
 class OneMachine:
@@ -32,15 +33,19 @@ class OneMachine:
         settings: Settings,
         devices: Sequence[Device],
         *,
-        profile: str,
+        profiles: Sequence[str],
         say: Callable[[str], None],
+        standing: bool = False,
     ) -> None:
+        """One worker a profile and device; `standing`: with beat, and so that other commands rely on it."""
         self._settings = settings
         self._devices = devices
-        self._profile = profile
+        self._profiles = profiles
         self._say = say
+        self._is_standing = standing
         self._services: Services | None = None
-        self._supervisor: Supervisor | None = None
+        self._supervisors: list[Supervisor] = []
+        self._beat: BeatThread | None = None
         self._exits = ExitStack()
 
     def __enter__(self) -> Self:
@@ -50,14 +55,13 @@ class OneMachine:
             self.database: Engine = open_database(self.urls.db_url)
             self._exits.callback(self.database.dispose)
             upgrade(self.database)
-            self._supervisor = Supervisor(
-                self._settings,
-                self._devices,
-                profile=self._profile,
-                environment=self.urls.environment(),
-            )
-            self._exits.callback(self._supervisor.stop)
+            self._exits.callback(self.drain)
+            for profile in self._profiles:
+                self._supervisors.append(self._supervisor(profile))
             self._start_dispatcher()
+            if self._is_standing:
+                self._beat = BeatThread(self.urls.db_url, self.urls.redis_url, self._settings)
+                self._exits.callback(self._beat.stop, THREAD_JOIN_SECONDS)
         except BaseException:
             self._exits.close()
             raise
@@ -66,39 +70,50 @@ class OneMachine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._supervisor is not None and isinstance(error, KeyboardInterrupt):
-            self._supervisor.stop(timeout_seconds=0)  # the second Ctrl-C: leases bring the jobs back
+        if isinstance(error, KeyboardInterrupt):  # the second Ctrl-C: leases bring the jobs back
+            for supervisor in self._supervisors:
+                supervisor.stop(timeout_seconds=0)
         self._exits.close()
+
+    def _supervisor(self, profile: str) -> Supervisor:
+        environment = self.urls.environment()
+        return Supervisor(self._settings, self._devices, profile=profile, environment=environment)
 
     def _start_services(self) -> ServiceUrls:
         running = find_running(self._settings, standing=True)
         if running is not None:
             return running
-        self._services = self._exits.enter_context(Services(self._settings, self._say))
+        self._services = self._exits.enter_context(
+            Services(self._settings, self._say, standing=self._is_standing)
+        )
         return self._services.urls
 
     def _start_dispatcher(self) -> None:
         self._dispatcher = DispatcherThread(self.urls.db_url, self.urls.redis_url, self._settings)
-        self._exits.callback(self._dispatcher.stop, DISPATCHER_JOIN_SECONDS)
+        self._exits.callback(self._dispatcher.stop, THREAD_JOIN_SECONDS)
 
     def check(self) -> None:
         """Start again what has died.
 
-        Raises WorkerStartError, ServiceStartError or DispatcherEndedError if that cannot help.
+        Raises WorkerStartError, ServiceStartError, DispatcherEndedError or BeatEndedError if that is no help.
         """
         self._dispatcher.check()
+        if self._beat is not None:
+            self._beat.check()
         if self._services is not None:
             self._services.check()
-        if self._supervisor is not None:
-            for death in self._supervisor.check():
+        for supervisor in self._supervisors:
+            for death in supervisor.check():
                 self._say(death)
 
     def drain(self) -> None:
         """Let the workers finish what they have begun, give the rest back, and end; `check` no more."""
-        if self._supervisor is not None:
-            self._supervisor.stop()
+        for supervisor in self._supervisors:
+            supervisor.drain()
+        for supervisor in self._supervisors:
+            supervisor.stop()
 
     @property
     def worker_pids(self) -> list[int]:
-        """Process ids of the workers, in the order of the devices."""
-        return [] if self._supervisor is None else self._supervisor.pids
+        """Process ids of the workers, in the order of profiles and devices."""
+        return [pid for supervisor in self._supervisors for pid in supervisor.pids]

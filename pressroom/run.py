@@ -82,7 +82,7 @@ def run_batch(
     check_output(request.out)
     with (
         Interruption(counting=False) as interruption,
-        OneMachine(settings, request.devices, profile=request.profile, say=say) as machine,
+        OneMachine(settings, request.devices, profiles=(request.profile,), say=say) as machine,
     ):
         batch_id = _batch(request, machine)
         say(f"Batch {batch_id}; results will be in {request.out}")

@@ -35,7 +35,7 @@ def run_services(settings: Settings) -> None:
 
 def run_dispatcher(settings: Settings) -> None:
     """Dispatch until interrupted, or stand by while another one is active. Raises DispatcherEndedError."""
-    urls = _urls(settings)
+    urls = running_urls(settings)
     with Interruption() as interruption:
         dispatcher = DispatcherThread(urls.db_url, urls.redis_url, settings)
         say("Dispatching until Ctrl-C.")
@@ -51,7 +51,7 @@ def run_workers(settings: Settings, devices: Sequence[Device], profile: str) -> 
     """Supervise one worker for each device until interrupted, then drain."""
     for model in settings.profile(profile).models:
         read_manifest(model_folder(settings.models_folder, model))
-    urls = _urls(settings)
+    urls = running_urls(settings)
     with Interruption() as interruption:
         supervisor = Supervisor(settings, devices, profile=profile, environment=urls.environment())
         try:
@@ -70,7 +70,7 @@ def run_workers(settings: Settings, devices: Sequence[Device], profile: str) -> 
             raise
 
 
-def _urls(settings: Settings) -> ServiceUrls:
+def running_urls(settings: Settings) -> ServiceUrls:
     """Of services that run: a dispatcher or worker alone starts none. Raises ConfigurationError."""
     running = find_running(settings, standing=True)
     if running is not None:

@@ -1,0 +1,74 @@
+"""`pressroom up`: everything that standing work needs on one machine. `pressroom beat`: beat alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from jobs.errors import ConfigurationError
+from pressroom.console import Interruption, say
+from pressroom.one_machine import OneMachine
+from pressroom.serve import POLL_SECONDS, running_urls
+from workers.beat import BeatThread
+from workers.devices import Device
+from workers.models.manifest import ModelNotInstalledError, model_folder, read_manifest
+from workers.settings import Settings
+
+
+def run_up(settings: Settings, devices: Sequence[Device], profiles: Sequence[str]) -> None:
+    """Services, dispatcher, beat and workers of the profiles until interrupted, then drain.
+
+    A second interruption ends at once: leases bring back what was under way.
+    """
+    for profile in profiles:
+        for model in settings.profile(profile).models:
+            read_manifest(model_folder(settings.models_folder, model))  # before anything is started in vain
+    with (
+        Interruption(counting=False) as interruption,
+        OneMachine(settings, devices, profiles=profiles, say=say, standing=True) as machine,
+        interruption.counted(),
+    ):
+        say(f"Up, with workers for {', '.join(profiles)}, until Ctrl-C; schedules are kept.")
+        while not interruption.count:
+            machine.check()
+            time.sleep(POLL_SECONDS)
+        say("Draining: what has begun is finished, the rest stays queued. Ctrl-C again ends at once.")
+        machine.drain()
+
+
+def installed_profiles(settings: Settings) -> tuple[str, ...]:
+    """The profiles that a worker can serve as things are. Raises ConfigurationError if none has a model."""
+    usable = tuple(name for name in settings.profiles if _is_installed(settings, name))
+    if not any(settings.profile(name).models for name in usable):
+        listed = "; ".join(
+            f"{name}: {', '.join(p.models)}" for name, p in settings.profiles.items() if p.models
+        )
+        raise ConfigurationError(
+            f"no worker profile has all its models installed ({listed}): install them with "
+            "`pressroom models add NAME`",
+            code="no_profile_installed",
+        )
+    return usable
+
+
+def _is_installed(settings: Settings, profile: str) -> bool:
+    try:
+        for model in settings.profile(profile).models:
+            model_folder(settings.models_folder, model)
+    except ModelNotInstalledError:
+        return False
+    return True
+
+
+def run_beat(settings: Settings) -> None:
+    """Start what is due until interrupted; stand by while another beat is active. Raises BeatEndedError."""
+    urls = running_urls(settings)
+    with Interruption() as interruption:
+        beat = BeatThread(urls.db_url, urls.redis_url, settings)
+        say("Keeping the schedules until Ctrl-C.")
+        try:
+            while not interruption.count:
+                beat.check()
+                time.sleep(POLL_SECONDS)
+        finally:
+            beat.stop()

@@ -1,0 +1,200 @@
+"""Due times in a real Postgres: each is settled once, whoever looks and whatever fails."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Connection, Engine, select, text, update
+
+from db import schedules
+from db.batches import cancel
+from db.monitoring_tables import ScheduleRow
+from db.schedules import MAX_SKIPPED_ROWS, Schedule, list_runs, pause, resume, settle_due
+from db.tables import BatchRow
+from jobs.errors import ConfigurationError, TransientError
+from jobs.schedule import CatchUp, RunOutcome
+from tests.trial_beat import database_now, start_trial, trial_schedule
+from workers.settings import Settings
+
+HOUR = timedelta(hours=1)
+
+
+def start(connection: Connection, schedule: Schedule, due_at: datetime) -> UUID:
+    return start_trial(connection, schedule, due_at, Settings())
+
+
+def batch_names(database: Engine) -> list[str]:
+    with database.connect() as connection:
+        return sorted(connection.scalars(select(BatchRow.name)))
+
+
+def outcomes(database: Engine, schedule_id: UUID) -> Counter[RunOutcome]:
+    return Counter(run.outcome for run in list_runs(database, schedule_id, limit=10_000))
+
+
+def settle_all(database: Engine, schedule_id: UUID) -> None:
+    while settle_due(database, schedule_id, start):
+        pass
+
+
+def finish_batches(database: Engine) -> None:
+    with database.connect() as connection:
+        ids = connection.scalars(select(BatchRow.id).where(BatchRow.status == "running")).all()
+    for batch_id in ids:
+        cancel(database, batch_id)
+
+
+def test_due_time_becomes_one_batch_however_often_it_is_settled(database: Engine) -> None:
+    schedule_id = trial_schedule(database, since=timedelta(minutes=1))
+    for _ in range(3):
+        settle_due(database, schedule_id, start)
+
+    assert outcomes(database, schedule_id)[RunOutcome.STARTED] == 1
+    assert len(batch_names(database)) == 1
+
+
+def test_many_who_settle_at_once_make_one_batch(database: Engine) -> None:
+    schedule_id = trial_schedule(database, since=timedelta(minutes=1))
+    gate = threading.Barrier(6)
+
+    def settle() -> None:
+        gate.wait()
+        settle_due(database, schedule_id, start)
+
+    threads = [threading.Thread(target=settle) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(batch_names(database)) == 1
+
+
+def test_latest_runs_the_newest_missed_due_time_and_skips_the_others(database: Engine) -> None:
+    schedule_id = trial_schedule(database, "0 * * * *", since=5 * HOUR)
+    settle_all(database, schedule_id)
+
+    newest, *others = list_runs(database, schedule_id)
+    assert newest.outcome is RunOutcome.STARTED
+    assert len(others) in (4, 5)
+    assert {run.outcome for run in others} == {RunOutcome.SKIPPED}
+    assert batch_names(database) == [f"{newest.due_at:%Y-%m-%dT%H:%M:%SZ}"]
+
+
+def test_all_runs_each_missed_due_time_once_the_one_before_has_ended(database: Engine) -> None:
+    schedule_id = trial_schedule(database, "0 * * * *", since=3 * HOUR, catch_up=CatchUp.ALL)
+    for number in (1, 2, 3):
+        settle_all(database, schedule_id)
+        assert len(batch_names(database)) == number
+        finish_batches(database)
+
+    assert set(outcomes(database, schedule_id)) == {RunOutcome.STARTED}
+    assert len(set(batch_names(database))) == 3
+
+
+def test_none_runs_no_missed_due_time(database: Engine) -> None:
+    other_half_of_the_day = (database_now(database) + 12 * HOUR).hour
+    cron = f"0 {other_half_of_the_day} * * *"
+    schedule_id = trial_schedule(database, cron, since=timedelta(days=5), catch_up=CatchUp.NONE)
+    settle_all(database, schedule_id)
+
+    assert outcomes(database, schedule_id)[RunOutcome.SKIPPED] >= 4
+    assert outcomes(database, schedule_id)[RunOutcome.OVERLAPPED] == 0
+
+
+def test_due_time_during_the_run_before_is_recorded_as_overlapped(database: Engine) -> None:
+    schedule_id = trial_schedule(database, since=timedelta(minutes=1))
+    settle_all(database, schedule_id)
+    with database.begin() as connection:  # a minute passes
+        connection.execute(text("UPDATE schedule_runs SET due_at = due_at - interval '10 minutes'"))
+        connection.execute(text("UPDATE schedules SET seen_until = seen_until - interval '1 minute'"))
+    settle_all(database, schedule_id)
+
+    assert outcomes(database, schedule_id)[RunOutcome.OVERLAPPED] == 1
+    assert len(batch_names(database)) == 1
+
+
+def test_next_due_time_runs_when_the_run_before_was_cancelled(database: Engine) -> None:
+    schedule_id = trial_schedule(database, since=timedelta(minutes=1))
+    settle_all(database, schedule_id)
+    finish_batches(database)
+    with database.begin() as connection:
+        connection.execute(text("UPDATE schedule_runs SET due_at = due_at - interval '10 minutes'"))
+        connection.execute(text("UPDATE schedules SET seen_until = seen_until - interval '1 minute'"))
+    settle_all(database, schedule_id)
+
+    assert outcomes(database, schedule_id)[RunOutcome.STARTED] == 2
+
+
+def test_a_year_of_missed_minutes_costs_few_rows(database: Engine) -> None:
+    schedule_id = trial_schedule(database, since=timedelta(days=30))
+    settle_all(database, schedule_id)
+
+    counted = outcomes(database, schedule_id)
+    assert counted[RunOutcome.STARTED] == 1
+    assert counted[RunOutcome.SKIPPED] <= 30 * 24 * 60 / schedules.MAX_DUE + MAX_SKIPPED_ROWS + 1
+
+
+def test_paused_schedule_starts_nothing_and_does_not_catch_up_when_resumed(database: Engine) -> None:
+    schedule_id = trial_schedule(database, "0 0 1 * *", since=timedelta(days=90), catch_up=CatchUp.ALL)
+    pause(database, schedule_id)
+    settle_all(database, schedule_id)
+    assert batch_names(database) == []
+    assert schedules.due_schedules(database) == []
+
+    resume(database, schedule_id)
+    due = [schedule.id for schedule in schedules.due_schedules(database)]
+    assert due == []  # the next month is to come; what passed is not caught up
+    assert list_runs(database, schedule_id) == []
+
+
+def test_start_that_is_refused_is_a_failed_run_and_leaves_nothing_else(database: Engine) -> None:
+    def refuse(connection: Connection, schedule: Schedule, due_at: datetime) -> UUID:
+        start(connection, schedule, due_at)
+        raise ConfigurationError("no worker profile has the model", code="model_without_profile")
+
+    schedule_id = trial_schedule(database, since=timedelta(minutes=1))
+    settle_due(database, schedule_id, refuse)
+
+    run = list_runs(database, schedule_id)[0]
+    assert (run.outcome, run.error_code, run.batch_id) == (RunOutcome.FAILED, "model_without_profile", None)
+    assert batch_names(database) == []
+
+
+def test_bug_of_a_starter_is_a_failed_run(database: Engine) -> None:
+    def crash(connection: Connection, schedule: Schedule, due_at: datetime) -> UUID:
+        raise KeyError("policy")
+
+    schedule_id = trial_schedule(database, since=timedelta(minutes=1))
+    settle_due(database, schedule_id, crash)
+
+    assert list_runs(database, schedule_id)[0].error_code == "unexpected"
+
+
+def test_start_that_may_succeed_later_leaves_the_due_time_as_it_was(database: Engine) -> None:
+    def wait(connection: Connection, schedule: Schedule, due_at: datetime) -> UUID:
+        start(connection, schedule, due_at)
+        raise TransientError("the store is away")
+
+    schedule_id = trial_schedule(database, since=timedelta(minutes=1))
+    with pytest.raises(TransientError):
+        settle_due(database, schedule_id, wait)
+    assert list_runs(database, schedule_id) == []
+
+    settle_due(database, schedule_id, start)
+    assert len(batch_names(database)) == 1
+
+
+def test_schedule_that_cannot_be_read_does_not_stop_the_others(database: Engine) -> None:
+    broken = trial_schedule(database, since=HOUR)
+    sound = trial_schedule(database, since=HOUR)
+    with database.begin() as connection:
+        connection.execute(
+            update(ScheduleRow).where(ScheduleRow.id == broken).values(time_zone="Mars/Utopia")
+        )
+
+    assert [schedule.id for schedule in schedules.due_schedules(database)] == [sound]

@@ -1,0 +1,169 @@
+"""Celery beat with its schedules in Postgres: `pressroom beat`, or, where Celery itself is what one runs,
+`celery -A workers.celery beat -S workers.beat:PostgresScheduler`.
+
+It sends no messages: a due time becomes a batch, in one transaction with the row that says so, and the
+dispatcher finds the batch's jobs. Several may run; one is active, the others stand by.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import partial
+from typing import Any, ClassVar
+from uuid import UUID
+
+from celery.beat import Scheduler, Service
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from db.schedules import BEAT_LOCK, SESSION_NAME, Schedule, due_schedules, settle_due
+from db.session import open_database
+from jobs.errors import ConfigurationError, PressroomError, TransientError
+from workers.celery import make_app
+from workers.lead import Lead
+from workers.monitors import STARTS as MONITOR
+from workers.monitors import start_scheduled
+from workers.parent import drain_when_parent_dies
+from workers.settings import Settings, read_settings
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 1.0
+"""Between two looks at the schedules: the grain of cron expressions that name seconds."""
+
+STANDBY_SECONDS = 2.0
+"""Between two tries to lead, and after an outage of Postgres."""
+
+Starter = Callable[[Connection, Schedule, datetime, Settings], UUID]
+"""Makes the batch of a due time in the transaction given; see db.schedules.Start for its errors."""
+
+STARTERS: Mapping[str, Starter] = {MONITOR: start_scheduled}
+"""By what schedules say that they start: another kind of thing that starts by itself adds one function."""
+
+
+class BeatEndedError(PressroomError):
+    """A fault of beat's own; outages of Postgres do not end it."""
+
+    code = "beat_ended"
+
+
+class UnknownStartError(ConfigurationError):
+    """A schedule of a later version, or of a package that is not installed here."""
+
+    code = "schedule_unknown"
+
+
+class Beat:
+    """Settles due times while it leads. Belongs to one thread."""
+
+    def __init__(self, database: Engine, settings: Settings, starters: Mapping[str, Starter]) -> None:
+        self._database = database
+        self._settings = settings
+        self._starters = starters
+        self._lead = Lead(database, BEAT_LOCK)
+        self._was_active = False
+
+    def tick(self) -> float:
+        """Settle what is due; seconds until the next tick. Outlives outages of Postgres."""
+        try:
+            is_active = self._lead.is_held()
+            if is_active and not self._was_active:
+                logger.info("This beat is active.")
+            self._was_active = is_active
+            if not is_active:
+                return STANDBY_SECONDS
+            for schedule in due_schedules(self._database):
+                self._settle(schedule)
+        except DBAPIError:
+            logger.warning("Postgres is away; what is due waits.")
+            return STANDBY_SECONDS
+        return TICK_SECONDS
+
+    def _settle(self, schedule: Schedule) -> None:
+        try:
+            while settle_due(self._database, schedule.id, self._start):
+                pass
+        except TransientError as error:
+            logger.warning("A due time waits.", extra={"schedule_id": str(schedule.id), "reason": str(error)})
+
+    def _start(self, connection: Connection, schedule: Schedule, due_at: datetime) -> UUID:
+        starter = self._starters.get(schedule.starts)
+        if starter is None:
+            raise UnknownStartError(
+                f"a schedule starts {schedule.starts!r}, which is unknown here: known are "
+                f"{', '.join(self._starters)}"
+            )
+        batch_id = starter(connection, schedule, due_at, self._settings)
+        logger.info("A scheduled batch is made.", extra={"batch_id": str(batch_id), "due_at": due_at})
+        return batch_id
+
+    def close(self) -> None:
+        """Let another one lead."""
+        self._lead.give_up()
+
+
+class PostgresScheduler(Scheduler):
+    """What `celery beat` runs; it needs no broker and keeps no file."""
+
+    max_interval = int(TICK_SECONDS)
+    starters: ClassVar[Mapping[str, Starter]] = STARTERS
+    _beat: Beat | None = None
+    _database: Engine | None = None
+
+    def __init__(
+        self, *arguments: Any, db_url: str | None = None, settings: Settings | None = None, **options: Any
+    ) -> None:
+        """Without `db_url` and `settings` both are those of the environment."""
+        self._db_url = db_url
+        self._settings = settings
+        super().__init__(*arguments, **options)
+
+    def setup_schedule(self) -> None:
+        """Connect; not called for the instance that Celery makes to print its name."""
+        settings = self._settings or read_settings()
+        if settings.supervisor_pid is not None:
+            drain_when_parent_dies(settings.supervisor_pid)
+        db_url = self._db_url or settings.require_db_url()
+        self._database = open_database(db_url, application_name=SESSION_NAME)
+        self._beat = Beat(self._database, settings, self.starters)
+
+    def tick(self, *_: Any, **__: Any) -> float:
+        """One round; seconds until the next."""
+        if self._beat is None:
+            raise RuntimeError("the scheduler was made lazily")
+        return self._beat.tick()
+
+    def close(self) -> None:
+        """Give up the lead and the connections; a second time does nothing."""
+        if self._beat is not None:
+            self._beat.close()
+        if self._database is not None:
+            self._database.dispose()
+        super().close()
+
+    @property
+    def info(self) -> str:
+        return "    . schedules -> Postgres"
+
+
+class BeatThread:
+    """Celery's beat service as a thread, until it is stopped; call `check` now and then."""
+
+    def __init__(self, db_url: str, redis_url: str, settings: Settings) -> None:
+        scheduler = partial(PostgresScheduler, db_url=db_url, settings=settings)
+        self._service = Service(make_app(lambda: redis_url), scheduler_cls=scheduler)  # type: ignore[arg-type]  # Celery only calls it
+        self._thread = threading.Thread(target=self._service.start, name="beat", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise BeatEndedError if the thread has crashed."""
+        if not self._thread.is_alive():
+            raise BeatEndedError("beat ended with the error above: what is due waits in Postgres")
+
+    def stop(self, timeout_seconds: float | None = None) -> None:
+        """Stop and wait this long; one that hangs in a network call ends with the process."""
+        self._service.stop()
+        self._thread.join(timeout_seconds)

@@ -1,0 +1,66 @@
+"""Starts a monitor: its sources become the first jobs of a batch."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from db.batches import accept_in
+from db.monitors import get_monitor
+from db.schedules import Schedule
+from db.stages import NewJob
+from jobs.errors import ConfigurationError
+from jobs.monitor import Monitor
+from workers.producer import Order, new_batch
+from workers.settings import Settings
+
+KIND = "sentiment_report"
+FIRST_STAGE = "collect"
+
+STARTS = "monitor"
+"""What schedules of monitors say that they start."""
+
+
+class MonitorWithoutSourcesError(ConfigurationError):
+    """Only files are run through this monitor."""
+
+    code = "monitor_without_sources"
+
+
+def start_monitor(connection: Connection, monitor: Monitor, due_at: datetime, settings: Settings) -> UUID:
+    """Make the batch that reads the monitor's sources, one job each, in the caller's transaction; its id.
+
+    Raises MonitorWithoutSourcesError, and as `workers.producer.new_batch` does.
+    """
+    if not monitor.sources:
+        raise MonitorWithoutSourcesError(
+            f"the monitor {monitor.name!r} has no sources: add some with `pressroom monitor create`, or run "
+            f"files through it with `pressroom run sentiment FILE --monitor {monitor.name}`"
+        )
+    as_of = due_at.astimezone(UTC)
+    order = Order(
+        kind=KIND,
+        model=monitor.model,
+        settings={
+            **monitor.settings,
+            "monitor_id": str(monitor.id),
+            "watchlist_sha256": monitor.watchlist_sha256,
+            "num_entities": monitor.num_entities,
+            "policy": monitor.policy.model_dump(mode="json"),
+            "as_of": as_of.isoformat(),
+        },
+        tenant=monitor.tenant,
+    )
+    batch = new_batch(order, settings, name=f"{monitor.name} {as_of:%Y-%m-%d %H:%M}Z")
+    jobs = [
+        NewJob(f"source-{number}", {"stage": FIRST_STAGE, "source": source.model_dump(mode="json")})
+        for number, source in enumerate(monitor.sources)
+    ]
+    return accept_in(connection, batch, jobs, lambda: 0)[0]
+
+
+def start_scheduled(connection: Connection, schedule: Schedule, due_at: datetime, settings: Settings) -> UUID:
+    """As `start_monitor`, for the monitor of a schedule. Raises MonitorNotFoundError, too."""
+    return start_monitor(connection, get_monitor(connection.engine, schedule.target_id), due_at, settings)
