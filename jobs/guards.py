@@ -32,18 +32,27 @@ CONTROL_TOKENS: tuple[str, ...] = (
 mixed data obey them even where they are no special tokens, and no prose contains them; tags that do occur in
 prose (`<s>`) count only for the models whose tokenizer has them."""
 
-_SECRETS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("a private key", re.compile(r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----")),
-    ("an AWS access key", re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")),
-    ("a GitHub token", re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{40,})")),
-    ("a GitLab token", re.compile(r"\bglpat-[A-Za-z0-9_-]{20,}")),
-    ("an API key", re.compile(r"\bsk-(?=[A-Za-z0-9_-]*[0-9])[A-Za-z0-9_-]{20,}")),
-    ("a Stripe key", re.compile(r"\b[sr]k_live_[A-Za-z0-9]{16,}")),
-    ("a Google API key", re.compile(r"\bAIza[0-9A-Za-z_-]{35}")),
-    ("a Slack token", re.compile(r"\bxox[abposr]-[A-Za-z0-9-]{10,}")),
-    ("a Hugging Face token", re.compile(r"\bhf_[A-Za-z0-9]{30,}\b")),
+_SECRETS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
+    (
+        "a private key",
+        ("-----BEGIN ",),
+        re.compile(r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"),
+    ),
+    ("an AWS access key", ("AKIA", "ASIA"), re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")),
+    (
+        "a GitHub token",
+        ("gh", "github_pat_"),
+        re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{40,})"),
+    ),
+    ("a GitLab token", ("glpat-",), re.compile(r"\bglpat-[A-Za-z0-9_-]{20,}")),
+    ("an API key", ("sk-",), re.compile(r"\bsk-(?=[A-Za-z0-9_-]*[0-9])[A-Za-z0-9_-]{20,}")),
+    ("a Stripe key", ("k_live_",), re.compile(r"\b[sr]k_live_[A-Za-z0-9]{16,}")),
+    ("a Google API key", ("AIza",), re.compile(r"\bAIza[0-9A-Za-z_-]{35}")),
+    ("a Slack token", ("xox",), re.compile(r"\bxox[abposr]-[A-Za-z0-9-]{10,}")),
+    ("a Hugging Face token", ("hf_",), re.compile(r"\bhf_[A-Za-z0-9]{30,}\b")),
 )
-"""Prefixes that their issuers chose so that leaks can be found; entropy heuristics flag ordinary prose."""
+"""Prefixes that their issuers chose so that leaks can be found, with literals of which each match holds one;
+entropy heuristics flag ordinary prose."""
 
 _INJECTIONS: tuple[re.Pattern[str], ...] = (
     re.compile(
@@ -82,7 +91,13 @@ def find_secret(text: str) -> str | None:
     >>> find_secret("use AKIAABCDEFGHIJKLMNOP for the bucket")
     'an AWS access key'
     """
-    return next((name for name, pattern in _SECRETS if pattern.search(text)), None)
+    for name, needles, pattern in _SECRETS:
+        for needle in needles:  # millions of texts pass here, and a literal is found faster than a pattern
+            if needle in text:
+                if pattern.search(text):
+                    return name
+                break
+    return None
 
 
 def is_injection_suspected(text: str) -> bool:

@@ -55,6 +55,8 @@ _ABBREVIATIONS = frozenset(
 
 _END = re.compile(r"""[.!?…]+["'”’»)\]]*(?=\s|$)|[。！？]+[」』”]*""")
 _WORD = re.compile(r"[^\W_]+(?:['’.\-][^\W_]+)*")
+_NEAR = 100
+"""Characters on either side that decide whether a sentence ends; they bound the time a text can take."""
 _CLOSED = re.compile(r"""[.!?…。！？]["'”’»)\]*_」』]*$""")
 
 
@@ -64,14 +66,29 @@ def split_sentences(text: str) -> list[str]:
     >>> split_sentences('Dr. Lee ran 3.5 km. "Well done!" he said. It rained')
     ['Dr. Lee ran 3.5 km.', '"Well done!" he said.', 'It rained']
     """
-    sentences: list[str] = []
+    return [text[begin:end] for begin, end in sentence_spans(text)]
+
+
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """Where the sentences of one paragraph begin and end, without the spaces around them.
+
+    >>> sentence_spans(" It rained. Again")
+    [(1, 11), (12, 17)]
+    """
+    spans: list[tuple[int, int]] = []
     start = 0
     for end in _END.finditer(text):
         if _ends_sentence(text, start, end):
-            sentences.append(text[start : end.end()].strip())
+            spans.append((start, end.end()))
             start = end.end()
-    rest = text[start:].strip()
-    return [sentence for sentence in (*sentences, rest) if sentence]
+    spans.append((start, len(text)))
+    stripped = []
+    for begin, stop in spans:
+        part = text[begin:stop]
+        begin += len(part) - len(part.lstrip())
+        if bare := part.strip():
+            stripped.append((begin, begin + len(bare)))
+    return stripped
 
 
 def is_complete(sentence: str) -> bool:
@@ -93,13 +110,14 @@ def words(text: str) -> list[str]:
 
 
 def _ends_sentence(text: str, start: int, end: re.Match[str]) -> bool:
-    following = text[end.end() :].lstrip()
+    following = text[end.end() : end.end() + _NEAR].lstrip()
     if following and following[0].islower():
         return False
     if not end.group().startswith(".") or end.group().startswith(".."):
         return True
-    before = text[start : end.start()].split()
+    near = max(start, end.start() - _NEAR)
+    before = text[near : end.start()].split()
     last = before[-1].lstrip("(\"'“‘").lower() if before else ""
     is_initial = len(last) == 1 and last.isalpha() and last not in "i"
-    is_number_of_list = last.isdigit() and len(before) == 1
+    is_number_of_list = last.isdigit() and len(before) == 1 and near == start
     return not (last in _ABBREVIATIONS or is_initial or is_number_of_list)

@@ -1,0 +1,72 @@
+"""Rows of a Parquet file, a few at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from jobs.documents.fields import ColumnMappingError
+from jobs.documents.records import require_columns
+from jobs.intake_file import MAX_GZIP_RATIO, MIN_BYTES_FOR_RATIO, refuse_file
+
+_BATCH_ROWS = 64
+"""A dictionary-encoded column may hold one text of 1 MB a million times: so many stand in memory at once."""
+
+_MAX_ROW_GROUP_BYTES = 2**30
+"""Unpacked, of the columns that are read; writers' defaults lie between 1 and 512 MB."""
+
+
+def parquet_records(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[int, Mapping[str, object]]]:
+    """Row numbers, from 1, and the columns of them that make a document.
+
+    Raises FileRejectedError: `file_unreadable`, `parquet_malformed`, `body_too_large`, `missing_column`.
+    """
+    try:
+        # Memory-mapping would turn a file that is cut short meanwhile into a bus error.
+        with path.open("rb") as raw, parquet.ParquetFile(raw, memory_map=False, pre_buffer=False) as file:
+            wanted = _columns(path, file.schema_arrow.names, columns)
+            _check_sizes(path, file.metadata, wanted)
+            number = 0
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted, use_threads=False):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except OSError as error:
+        if error.errno is not None:
+            reason = f"cannot be read: {error.strerror}"
+            raise refuse_file(
+                path, "file_unreadable", reason, "check the path and its permissions"
+            ) from error
+        raise _malformed(path, error) from error
+    except (pa.ArrowException, ValueError, OverflowError, UnicodeDecodeError) as error:
+        raise _malformed(path, error) from error
+
+
+def _malformed(path: Path, error: Exception) -> Exception:
+    reason = f"is no Parquet that can be read: {str(error)[:200]}"
+    return refuse_file(path, "parquet_malformed", reason, "write or transfer the file again")
+
+
+def _columns(path: Path, names: list[str], columns: Mapping[str, str]) -> list[str]:
+    try:
+        return list(require_columns(names, columns).values())
+    except ColumnMappingError as error:
+        raise refuse_file(path, error.code, str(error), "correct the columns or the mapping") from error
+
+
+def _check_sizes(path: Path, metadata: parquet.FileMetaData, wanted: list[str]) -> None:
+    for group in range(metadata.num_row_groups):
+        row_group = metadata.row_group(group)
+        chunks = [row_group.column(index) for index in range(row_group.num_columns)]
+        chunks = [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in wanted]
+        unpacked = sum(chunk.total_uncompressed_size for chunk in chunks)
+        packed = sum(chunk.total_compressed_size for chunk in chunks)
+        if unpacked > _MAX_ROW_GROUP_BYTES:
+            reason = f"row group {group} has {unpacked:,} bytes, more than {_MAX_ROW_GROUP_BYTES:,}"
+            raise refuse_file(path, "body_too_large", reason, "write the file with smaller row groups")
+        if unpacked > MIN_BYTES_FOR_RATIO and unpacked > MAX_GZIP_RATIO * max(packed, 1):
+            reason = f"row group {group} unpacks to more than {MAX_GZIP_RATIO} times its size"
+            raise refuse_file(path, "body_too_large", reason, "look at the file, or write it uncompressed")

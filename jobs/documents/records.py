@@ -1,0 +1,228 @@
+"""Named fields of any source -> documents: each is checked, accepted or refused on its own."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from urllib.parse import urlsplit
+
+from jobs.documents.digest import derived_id, version_number
+from jobs.documents.document import MAX_TEXT_BYTES, Document
+from jobs.documents.fields import ColumnMappingError, assign, check_mapping
+from jobs.documents.instants import implausible, parse_instant
+from jobs.guards import find_secret, invalid_unicode_at
+from jobs.intake_records import Record
+from jobs.rejection import Rejected
+
+MAX_ID_CHARACTERS = 200
+"""An id becomes a key in Postgres and an anchor in a report."""
+
+_MAX_SHAPES = 1_000
+"""Of records whose columns are remembered: files have one, a hostile one may have one a line."""
+
+_LANGUAGE = re.compile(r"([a-z]{2})(?:[-_][a-z0-9-_]+)?", re.IGNORECASE)
+_UNKNOWN_LANGUAGES = frozenset({"un", "xx"})
+_LETTER = re.compile(r"[^\W\d_]")
+_NO_WORDS = re.compile(
+    r"<[^<>]{0,1000}>|(?:https?://|www\.)\S+|&#?\w{1,10};|\b(?:AT_USER|URL)\b", re.IGNORECASE
+)
+"""What holds letters and is no word of a reader: tags, links, entities, stand-ins for names and links."""
+
+
+_MAY_BE_NO_WORD = re.compile("[<&]|://|[wW]{3}[.]|URL|AT_USER")
+
+
+class _RefusedError(Exception):
+    def __init__(self, rejected: Rejected) -> None:
+        super().__init__(str(rejected))
+        self.rejected = rejected
+
+
+class DocumentMaker:
+    """Makes documents of records of one file, feed or query. Not for several threads at once."""
+
+    def __init__(self, name: str, *, now: datetime, columns: Mapping[str, str]) -> None:
+        """`now` decides what is in the future. Raises ColumnMappingError for a field that documents lack."""
+        check_mapping(columns)
+        self._name = name
+        self._now = now
+        self._columns = columns
+        self._shapes: dict[tuple[str, ...], dict[str, str]] = {}
+
+    def make(self, line: int, fields: Mapping[str, object]) -> Document | Rejected:
+        """A document, or why the record is none."""
+        record = Record(self._name, line, {})
+        try:
+            return self._document(record, fields)
+        except _RefusedError as refused:
+            return refused.rejected
+
+    def _document(self, record: Record, fields: Mapping[str, object]) -> Document:
+        columns = self._assigned(fields)
+        texts = {
+            field: _text(record, column, value)
+            for field, column in columns.items()
+            if field != "published_at" and (value := fields[column]) is not None
+        }
+        title, text = texts.get("title", ""), texts.get("text", "")
+        source, given_id = texts.get("source", ""), texts.get("id", "")
+        published_at = self._published_at(record, columns.get("published_at"), fields)
+        _check_words(record, columns.get("text"), title, text)
+        if given_id.startswith(("http://", "https://")):
+            source = source or _host(given_id)
+        return Document(
+            id=_id(record, columns, given_id) or derived_id(source, title, text, published_at.isoformat()),
+            text=text,
+            title=title,
+            source=source,
+            published_at=published_at,
+            language=normal_language(texts.get("language", "")),
+        )
+
+    def _assigned(self, fields: Mapping[str, object]) -> dict[str, str]:
+        shape = tuple(fields)
+        columns = self._shapes.get(shape)
+        if columns is None:
+            if len(self._shapes) >= _MAX_SHAPES:
+                self._shapes.clear()
+            columns = self._shapes[shape] = assign(shape, self._columns)
+        return columns
+
+    def _published_at(self, record: Record, column: str | None, fields: Mapping[str, object]) -> datetime:
+        value = fields.get(column) if column is not None else None
+        if value is None or value == "":
+            advice = "write the date into a column published_at, or name its column"
+            raise _RefusedError(record.reject("document_undated", "has no date", advice, column))
+        published_at = parse_instant(value)
+        if published_at is None:
+            reason, advice = "is no date that can be read", "write it as 2026-01-31T09:30:00Z"
+            shown = value if isinstance(value, str) else None
+            raise _RefusedError(record.reject("document_date_invalid", reason, advice, column, shown))
+        if (reason := implausible(published_at, self._now) or "") != "":
+            advice = "correct the date, and check its unit and time zone"
+            raise _RefusedError(record.reject("document_date_implausible", reason, advice, column))
+        return published_at
+
+
+class Versions:
+    """Tells which documents of a reading are new: 100 bytes of memory for each id."""
+
+    def __init__(self) -> None:
+        self._versions: dict[int, int] = {}
+        self.num_duplicates = 0
+        """The same id with the same content."""
+        self.num_superseded = 0
+        """The same id with an earlier version than one that was read before."""
+        self.num_corrections = 0
+        """The same id with a later version: it takes the place of the one that was read before."""
+
+    def is_new(self, document: Document) -> bool:
+        """False for what was read before, and for what a version that was read before replaces."""
+        key, version = hash(document.id), version_number(document)
+        before = self._versions.get(key)
+        if before == version:
+            self.num_duplicates += 1
+            return False
+        if before is not None and version < before:
+            self.num_superseded += 1
+            return False
+        self._versions[key] = version
+        self.num_corrections += before is not None
+        return True
+
+
+def read_rows(
+    name: str,
+    rows: Iterable[Mapping[str, object]],
+    *,
+    now: datetime,
+    columns: Mapping[str, str] | None = None,
+) -> Iterator[Document | Rejected]:
+    """Documents of rows of a query or in memory; `line` of a refused one is its number from 1."""
+    maker = DocumentMaker(name, now=now, columns=columns or {})
+    versions = Versions()
+    for number, row in enumerate(rows, start=1):
+        made = maker.make(number, row)
+        if isinstance(made, Rejected) or versions.is_new(made):
+            yield made
+
+
+def require_columns(names: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:
+    """The column of each field. Raises ColumnMappingError if the columns cannot make a document."""
+    given = list(names)
+    for field, column in columns.items():
+        if column not in given:
+            raise ColumnMappingError(
+                f"there is no column {column!r} for {field}: the file has {', '.join(given)}"
+            )
+    assigned = assign(given, columns)
+    missing = [] if {"text", "title"} & set(assigned) else ["text or title"]
+    missing += [] if "published_at" in assigned else ["published_at"]
+    if missing:
+        raise ColumnMappingError(
+            f"has no column for {' and '.join(missing)}: rename one of {', '.join(given)}, or map it",
+            code="missing_column",
+        )
+    return assigned
+
+
+def normal_language(tag: str) -> str | None:
+    """ISO 639-1 code of a language tag; None if it says nothing.
+
+    >>> normal_language("en-US"), normal_language("und"), normal_language("English")
+    ('en', None, 'en')
+    """
+    match = _LANGUAGE.fullmatch(tag)
+    if match is None:
+        return "en" if tag.lower() in ("english", "eng") else None
+    code = match[1].lower()
+    return None if code in _UNKNOWN_LANGUAGES else code
+
+
+def _text(record: Record, column: str, value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        reason, advice = f"is {type(value).__name__}, not text", "write it as a string"
+        raise _RefusedError(record.reject("field_invalid", reason, advice, column))
+    if len(value) * 4 > MAX_TEXT_BYTES and len(value.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
+        reason, advice = (
+            f"has more than {MAX_TEXT_BYTES:,} bytes",
+            "split the document, or send its beginning",
+        )
+        raise _RefusedError(record.reject("document_too_large", reason, advice, column))
+    if (at := invalid_unicode_at(value)) is not None:
+        raise _RefusedError(record.reject_unicode(value, at, column))
+    if (secret := find_secret(value)) is not None:
+        raise _RefusedError(record.reject_secret(secret, column))
+    return value.strip()
+
+
+def _check_words(record: Record, column: str | None, title: str, text: str) -> None:
+    if not title and not text:
+        raise _RefusedError(
+            record.reject("document_empty", "has no text", "write the text, or leave the line out", column)
+        )
+    for part in (title, text):
+        if _LETTER.search(_NO_WORDS.sub(" ", part) if _MAY_BE_NO_WORD.search(part) else part):
+            return
+    reason, advice = "holds no words, only signs, numbers or links", "leave the line out"
+    raise _RefusedError(record.reject("document_without_words", reason, advice, column, text or title))
+
+
+def _id(record: Record, columns: Mapping[str, str], given: str) -> str:
+    if len(given) <= MAX_ID_CHARACTERS and given.isprintable():
+        return given
+    if given.startswith(("http://", "https://")) and given.isprintable():
+        return f"sha256-{hashlib.sha256(given.encode()).hexdigest()[:32]}"
+    reason = f"is not a printable text of at most {MAX_ID_CHARACTERS} characters"
+    raise _RefusedError(record.reject("field_invalid", reason, "shorten the id", columns["id"]))
+
+
+def _host(url: str) -> str:
+    try:
+        return (urlsplit(url).hostname or "").removeprefix("www.")
+    except ValueError:
+        return ""

@@ -1,0 +1,74 @@
+"""MinHash signatures: how alike two documents are, without keeping their texts.
+
+Broder 1997, "On the resemblance and containment of documents": the share of equal minima of two signatures
+estimates the Jaccard similarity of their sets of shingles. A signature is NUM_PERMUTATIONS little-endian
+unsigned 32-bit integers.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+from functools import cache
+from itertools import islice, pairwise
+
+import numpy as np
+from datasketch import MinHash
+from numpy.typing import NDArray
+
+from jobs.series.mention import NUM_PERMUTATIONS
+
+_SEED = 20_260_101
+_SCHEME = "affine32"
+"""datasketch's own default: bijections of 32 bits, so that minima are equal by shingles only."""
+_CHUNK = 4_096
+"""Shingles that are permuted at once: a megabyte of numbers."""
+
+_REPOST = re.compile(
+    r"^(?:\W*\b(?:rt|via|mt)\b[\s:]*(?:@\w+|at_user)[\s:]*)+|\b(?:rt|via)[\s:]+(?:@\w+|at_user)\b"
+)
+_NOISE = re.compile(r"(?:https?://|www\.)\S+|\burl\b|\bat_user\b|@\w+|&\w{2,8};")
+_WORD = re.compile(r"[^\W_]+(?:[.,'][^\W_]+)*")
+
+
+def signature(text: str) -> bytes:
+    """The signature of a text; the same whatever its case, links, mentions of users and marks of reposts.
+
+    >>> similarity(signature("RT @x: Acme beats, raises. https://t.co/1"), signature("Acme beats; raises"))
+    1.0
+    """
+    shingles = iter(_shingles(text))
+    sketch = MinHash(
+        num_perm=NUM_PERMUTATIONS, hashfunc=zlib.crc32, permutations=_permutations(), scheme=_SCHEME
+    )
+    while chunk := list(islice(shingles, _CHUNK)):
+        sketch.update_batch(chunk)
+    return bytes(sketch.hashvalues.astype("<u4").tobytes())
+
+
+def similarity(first: bytes, second: bytes) -> float:
+    """Estimated Jaccard similarity of what two signatures were made of, 0 to 1."""
+    return float(np.mean(unpack([first])[0] == unpack([second])[0]))
+
+
+def unpack(signatures: Sequence[bytes]) -> NDArray[np.uint32]:
+    """Signatures as rows: shape (signatures, NUM_PERMUTATIONS)."""
+    return np.frombuffer(b"".join(signatures), dtype="<u4").reshape(-1, NUM_PERMUTATIONS)
+
+
+def _shingles(text: str) -> set[bytes]:
+    """Words and pairs of words: pairs alone are too few in a headline, words alone know no order."""
+    lowered = text.lower()
+    words = _WORD.findall(_NOISE.sub(" ", _REPOST.sub(" ", lowered)))
+    encoded = [word.encode("utf-8", "replace") for word in words or lowered.split()]
+    pairs = {first + b" " + second for first, second in pairwise(encoded)}
+    return pairs.union(encoded)
+
+
+@cache
+def _permutations() -> NDArray[np.uint32]:
+    permutations: NDArray[np.uint32] = np.asarray(
+        MinHash(num_perm=NUM_PERMUTATIONS, seed=_SEED, scheme=_SCHEME).permutations
+    )
+    return permutations

@@ -1,0 +1,54 @@
+"""What embeddings decide about links: topics that no alias names, and names that several entities have.
+
+All vectors have length 1, so that a dot product is a cosine. Thresholds are those of MiniLM
+(all-minilm-l6-v2), measured by benchmarks/linking.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float32]
+
+MIN_TOPIC_SIMILARITY = 0.45
+MIN_ENTITY_SIMILARITY = 0.2
+MIN_MARGIN = 0.05
+
+
+def similarities(document_vector: Vector, vectors: Mapping[str, Vector]) -> dict[str, float]:
+    """The cosine of a document, shape (width,), with each of the vectors, shape (width,) too."""
+    if not vectors:
+        return {}
+    products = np.stack(list(vectors.values())) @ document_vector
+    return dict(zip(vectors, products.tolist(), strict=True))
+
+
+def topic_links(
+    document_vector: Vector,
+    topic_vectors: Mapping[str, Vector],
+    *,
+    min_similarity: float = MIN_TOPIC_SIMILARITY,
+) -> dict[str, float]:
+    """Topics whose description the document is near enough to, with their cosines, nearest first."""
+    found = similarities(document_vector, topic_vectors)
+    ranked = sorted(found.items(), key=lambda item: item[1], reverse=True)
+    return {topic: cosine for topic, cosine in ranked if cosine >= min_similarity}
+
+
+def resolve_ambiguous(
+    document_vector: Vector,
+    entity_vectors: Mapping[str, Vector],
+    *,
+    min_similarity: float = MIN_ENTITY_SIMILARITY,
+    min_margin: float = MIN_MARGIN,
+) -> str | None:
+    """The entity whose description the document is nearest to; None if none is near, or two alike."""
+    ranked = sorted(similarities(document_vector, entity_vectors).items(), key=lambda item: -item[1])
+    if not ranked or ranked[0][1] < min_similarity:
+        return None
+    if len(ranked) > 1 and ranked[0][1] - ranked[1][1] < min_margin:
+        return None
+    return ranked[0][0]
