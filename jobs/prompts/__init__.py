@@ -84,6 +84,10 @@ class PromptTemplate:
             raise TemplateError(f"template {name}, line {error.lineno}: {error.message}") from error
         return cls(Template(name, version, digest), template.blocks, template)
 
+    def has_block(self, block: str) -> bool:
+        """Whether the template has a block of this name."""
+        return block in self._blocks
+
     def render(self, block: str, variables: Mapping[str, object]) -> str:
         """The text of one block, stripped. Raises TemplateError, TemplateUnsafeError."""
         name = self.identity.name

@@ -1,0 +1,171 @@
+"""The points of a summary: from the facts, what each of its sentences may speak of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from jobs.guards import CONTROL_TOKENS, INJECTION_SUSPECTED
+from jobs.kinds.sentiment_report.report.claims import Point, Quantity, Unit
+from jobs.kinds.sentiment_report.report.facts import Driver, ReportFacts
+from jobs.kinds.sentiment_report.report.prose import (
+    STEADY,
+    amount,
+    mood,
+    mood_sentence,
+    negatives_sentence,
+    percent,
+    quotation_sentence,
+    score,
+    span,
+    volume_sentence,
+)
+
+USUAL_BAND = 0.15
+"""A volume within this share of the usual one is called about as many."""
+
+MAX_QUOTED_CHARACTERS = 240
+"""A longer sentence is quoted in the report, not in the summary: small models do not copy it whole."""
+
+
+def make_points(facts: ReportFacts) -> tuple[Point, ...]:
+    """In the order of the summary; at least one."""
+    return tuple(_points(facts))
+
+
+def _points(facts: ReportFacts) -> Iterator[Point]:
+    yield _volume(facts)
+    if facts.window.mean_score is not None:
+        yield _mood(facts)
+        yield _negatives(facts)
+    driver = next((each for each in facts.drivers if _may_be_quoted(each)), None)
+    if driver is not None:
+        yield _quotation(driver)
+
+
+def _volume(facts: ReportFacts) -> Point:
+    window, usual = facts.window, facts.expected_documents
+    quantities = [Quantity(window.num_documents, Unit.DOCUMENTS)]
+    direction = None
+    if usual is not None:
+        quantities.append(Quantity(usual, Unit.DOCUMENTS, is_past=True))
+        direction = _direction(window.num_documents - usual, USUAL_BAND * usual)
+    words = {1: "More than usual", 0: "About as many as usual", -1: "Fewer than usual", None: ""}
+    variables = {
+        "name": facts.entity.name,
+        "when": span(window, facts.ends_at, facts.zone),
+        "documents": amount(window.num_documents),
+        "usual": "" if usual is None else f"{amount(usual)} a {window.size.value}",
+        "comparison": words[direction],
+    }
+    return Point(
+        name="volume",
+        variables=variables,
+        quantities=tuple(quantities),
+        direction=direction,
+        names=(facts.entity.name, *_dates(facts)),
+        plain=volume_sentence(facts),
+    )
+
+
+def _mood(facts: ReportFacts) -> Point:
+    window = facts.window
+    now = window.mean_score or 0.0
+    quantities = [Quantity(now, Unit.SCORE)]
+    direction = None
+    if window.baseline_score is not None:
+        quantities.append(Quantity(window.baseline_score, Unit.SCORE, is_past=True))
+        direction = _direction(now - window.baseline_score, STEADY)
+    words = {1: "Better than in the past", 0: "Much as in the past", -1: "Worse than in the past", None: ""}
+    variables = {
+        "name": facts.entity.name,
+        "mood": mood(now),
+        "score": score(now),
+        "past_score": "" if window.baseline_score is None else score(window.baseline_score),
+        "comparison": words[direction],
+    }
+    return Point(
+        name="mood",
+        variables=variables,
+        quantities=tuple(quantities),
+        direction=direction,
+        mood=mood(now),
+        names=(facts.entity.name,),
+        plain=mood_sentence(facts) or "",
+    )
+
+
+def _negatives(facts: ReportFacts) -> Point:
+    window, past = facts.window, facts.past_negative_share
+    share = window.num_negative / window.num_documents if window.num_documents else 0.0
+    quantities = [
+        Quantity(window.num_documents, Unit.DOCUMENTS),
+        Quantity(window.num_negative, Unit.DOCUMENTS, mood="negative"),
+        Quantity(share, Unit.SHARE, mood="negative"),
+    ]
+    if past is not None:
+        quantities.append(Quantity(past, Unit.SHARE, is_past=True, mood="negative"))
+    variables = {
+        "name": facts.entity.name,
+        "documents": amount(window.num_documents),
+        "negative": amount(window.num_negative),
+        "share": percent(share),
+        "past_share": "" if past is None else percent(past),
+    }
+    return Point(
+        name="negatives",
+        variables=variables,
+        quantities=tuple(quantities),
+        direction=None if past is None else _direction(share - past, 0.0),
+        names=(facts.entity.name,),
+        plain=negatives_sentence(facts) or "",
+    )
+
+
+def _quotation(driver: Driver) -> Point:
+    sentence = " ".join(driver.sentence.replace('"', "'").replace("“", "'").replace("”", "'").split())
+    source = " ".join(driver.source.split()) or "The strongest document"
+    return Point(
+        name="quotation",
+        variables={"source": source, "sentence": sentence},
+        names=(source,),
+        quotation=sentence,
+        plain=quotation_sentence(driver),
+    )
+
+
+def _may_be_quoted(driver: Driver) -> bool:
+    """Not what seems to give orders to the model, nor what could pass for a turn of the conversation."""
+    text = f"{driver.source} {driver.sentence}"
+    return (
+        INJECTION_SUSPECTED not in driver.flags
+        and 0 < len(driver.sentence) <= MAX_QUOTED_CHARACTERS
+        and len(driver.source) <= MAX_QUOTED_CHARACTERS
+        and not any(token in text for token in CONTROL_TOKENS)
+    )
+
+
+def _direction(difference: float, band: float) -> int:
+    return 0 if abs(difference) <= band else 1 if difference > 0 else -1
+
+
+def _dates(facts: ReportFacts) -> tuple[str, ...]:
+    """The window's dates in the forms in which people write them."""
+    zone = facts.zone
+    first = facts.window.starts_at.astimezone(zone)
+    last = (facts.ends_at - timedelta(seconds=1)).astimezone(zone)
+    when = span(facts.window, facts.ends_at, zone)
+    return (when, when.removeprefix("the week of "), *_forms(first), *_forms(last))
+
+
+def _forms(at: datetime) -> tuple[str, ...]:
+    month, year = f"{at:%B}", at.year
+    return (
+        f"{at.day} {month} {year}",
+        f"{month} {at.day}, {year}",
+        f"{month} {at.day}",
+        f"{at.day} {month}",
+        f"{month} {year}",
+        f"{at:%Y-%m-%d}",
+        f"{at:%A}",
+    )
