@@ -18,6 +18,10 @@ _MAX_CHARACTERS = 2_000
 _MIN_WORDS = 10
 """lingua takes headlines of fewer words, names and numbers mostly, for any language."""
 
+_MIN_WORDS_WITH_EVIDENCE = 5
+"""Where a word of another language is among them."""
+
+_MASKED = re.compile(r"(?:https?://|www\.)\S+|[$#@]\s?\w+|\b(?:URL|AT_USER)\b")
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 
 
@@ -31,16 +35,14 @@ def document_language(given: str | None, text: str) -> str | None:
     """
     if given is not None:
         return given
-    words = [word.lower() for word in _WORD.findall(text[:_MAX_CHARACTERS])]
+    words = [word.lower() for word in _WORD.findall(_MASKED.sub(" ", text[:_MAX_CHARACTERS]))]
     if not words:
-        return None
-    num_ascii = sum(word.isascii() for word in words)
+        return SUPPORTED if _WORD.search(text) else None  # tickers and links alone
     english, others = word_list("english"), word_list("other_languages")
     num_english = sum(word in english for word in words)
-    num_others = sum(word in others for word in words)
-    if num_ascii * 2 >= len(words):
-        if num_english > num_others:
-            return SUPPORTED
-        if num_others == 0 and len(words) < _MIN_WORDS:
-            return SUPPORTED  # "Infosys Q2 PAT zooms": nothing speaks against it
+    num_others = sum(word in others or not word.isascii() for word in words)
+    if num_english >= max(num_others, 1) or (num_others == 0 and len(words) < _MIN_WORDS):
+        return SUPPORTED  # "Infosys Q2 PAT zooms": nothing speaks against it
+    if num_others == 1 and len(words) < _MIN_WORDS_WITH_EVIDENCE and text.isascii():
+        return SUPPORTED  # "Den Networks rallies"
     return detect_language(text[:_MAX_CHARACTERS]) or SUPPORTED

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from jobs.documents.clauses import clause
 from jobs.documents.mentions import Finder, Place
 from jobs.documents.prepare import Prepared, Span
-from jobs.documents.vectors import Vector, resolve_ambiguous
+from jobs.documents.vectors import MIN_ENTITY_SIMILARITY, MIN_MARGIN, nearest
 from jobs.documents.watchlist import Watchlist
 
 _LEAD_WEIGHT, _DENSITY_WEIGHT, _SHARE_WEIGHT = 50, 30, 20
@@ -119,12 +119,16 @@ def _settle_by_context(places: Sequence[Place]) -> tuple[dict[int, list[Place]],
 
 
 def settle(
-    links: Sequence[Link], document_vector: Vector, entity_vectors: Mapping[str, Vector]
+    links: Sequence[Link],
+    cosines: Mapping[str, float],
+    *,
+    min_score: float = MIN_ENTITY_SIMILARITY,
+    min_margin: float = MIN_MARGIN,
 ) -> tuple[list[Link], bool]:
-    """Decide ambiguous links by how near the document is to the descriptions, whose vectors are given by id.
+    """Decide ambiguous links by the cosines of the document with the entities' descriptions, by entity id.
 
     Of links that begin at the same place the nearest is kept, if it is near enough and no other is as near. A
-    link without rivals whose entity has no description is kept if the text writes it with a capital letter.
+    link without rivals whose entity has no cosine is kept if the text writes it with a capital letter.
     Returns the links that are left, and whether one was dropped.
     """
     kept = [link for link in links if not link.is_ambiguous]
@@ -134,13 +138,9 @@ def settle(
             groups.setdefault(link.start, []).append(link)
     is_dropped = False
     for rivals in groups.values():
-        vectors = {
-            link.entity_id: entity_vectors[link.entity_id]
-            for link in rivals
-            if link.entity_id in entity_vectors
-        }
-        chosen = resolve_ambiguous(document_vector, vectors)
-        if chosen is None and not vectors and len(rivals) == 1 and rivals[0].target[0].isupper():
+        known = {link.entity_id: cosines[link.entity_id] for link in rivals if link.entity_id in cosines}
+        chosen = nearest(known, min_similarity=min_score, min_margin=min_margin)
+        if not known and len(rivals) == 1 and rivals[0].target[0].isupper():
             chosen = rivals[0].entity_id
         kept += [link for link in rivals if link.entity_id == chosen]
         is_dropped = is_dropped or chosen is None

@@ -38,17 +38,25 @@ def topic_links(
     return {topic: cosine for topic, cosine in ranked if cosine >= min_similarity}
 
 
-def resolve_ambiguous(
-    document_vector: Vector,
-    entity_vectors: Mapping[str, Vector],
+def nearest(
+    cosines: Mapping[str, float],
     *,
     min_similarity: float = MIN_ENTITY_SIMILARITY,
     min_margin: float = MIN_MARGIN,
 ) -> str | None:
-    """The entity whose description the document is nearest to; None if none is near, or two alike."""
-    ranked = sorted(similarities(document_vector, entity_vectors).items(), key=lambda item: -item[1])
+    """The name of the largest cosine; None if it is too small, or another is nearly as large.
+
+    >>> nearest({"apple": 0.4, "apple-bank": 0.1}), nearest({"apple": 0.4, "apple-bank": 0.39})
+    ('apple', None)
+    """
+    ranked = sorted(cosines.items(), key=lambda item: item[1], reverse=True)
     if not ranked or ranked[0][1] < min_similarity:
         return None
     if len(ranked) > 1 and ranked[0][1] - ranked[1][1] < min_margin:
         return None
     return ranked[0][0]
+
+
+def resolve_ambiguous(document_vector: Vector, entity_vectors: Mapping[str, Vector]) -> str | None:
+    """The entity whose description the document is nearest to; None if none is near, or two alike."""
+    return nearest(similarities(document_vector, entity_vectors))

@@ -27,7 +27,7 @@ class Entity(BaseModel):
     name: str = Field(min_length=1, max_length=100)
     aliases: tuple[str, ...] = ()
     tickers: tuple[str, ...] = ()
-    """As exchanges write them: "ACME"; found as $ACME, (NYSE: ACME), or bare where they are no common word."""
+    """As exchanges write them: "ACME"; found as $ACME, (NYSE: ACME), or bare if it is no common word."""
     description: str = ""
     """A sentence or two: tells a company from others of its name, and says what a topic is about."""
 
