@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, Engine, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, func, insert, literal, or_, select, update
 from sqlalchemy.dialects import postgresql
 
 from db.endings import cancel_some
@@ -143,7 +143,9 @@ def retry_unfinished(database: Engine, batch_id: UUID) -> int:
         ).all()
         reopened = connection.scalar(
             update(BatchRow)
-            .where(BatchRow.id == batch_id, or_(bool(numbers), BatchRow.status == BatchStatus.FAILED))
+            .where(
+                BatchRow.id == batch_id, or_(literal(bool(numbers)), BatchRow.status == BatchStatus.FAILED)
+            )
             .values(
                 status=BatchStatus.RUNNING,
                 finished_at=None,

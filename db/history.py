@@ -12,7 +12,7 @@ from sqlalchemy import Engine, func, select
 from db.monitoring_tables import AlertRow, ClassificationRow, DocumentRow, EntityWindowRow, MentionRow
 from jobs.history import KnownDocument
 from jobs.monitor import AlertStatus
-from jobs.series.mention import Mention
+from jobs.series.mention import Mention, Novelty
 from jobs.series.window import Alert, EntityWindow, WindowSize
 
 _MENTION = [getattr(MentionRow, name) for name in Mention.__dataclass_fields__]
@@ -29,7 +29,17 @@ class DatabaseHistory:
     def now(self) -> datetime:
         """The database's clock."""
         with self._database.connect() as connection:
-            return connection.execute(select(func.clock_timestamp())).scalar_one()
+            return connection.execute(select(func.clock_timestamp().label("now"))).one().now
+
+    def digests(self, monitor_id: UUID, ids: Sequence[str], *, analysis: str) -> dict[str, str]:
+        """Digests of those documents that were analysed in this way, by id."""
+        statement = select(DocumentRow.id, DocumentRow.sha256).where(
+            DocumentRow.monitor_id == monitor_id,
+            DocumentRow.id == func.any(list(ids)),
+            DocumentRow.analysis == analysis,
+        )
+        with self._database.connect() as connection:
+            return {row[0]: row[1] for row in connection.execute(statement)}
 
     def documents(self, monitor_id: UUID, ids: Sequence[str]) -> dict[str, KnownDocument]:
         """Those that are known, by id."""
@@ -38,18 +48,17 @@ class DatabaseHistory:
             .where(MentionRow.monitor_id == monitor_id, MentionRow.document_id == DocumentRow.id)
             .scalar_subquery()
         )
-        statement = select(
-            DocumentRow.id, DocumentRow.sha256, DocumentRow.analysis, DocumentRow.published_at, entities
-        ).where(DocumentRow.monitor_id == monitor_id, DocumentRow.id == func.any(list(ids)))
+        statement = select(DocumentRow.id, DocumentRow.sha256, DocumentRow.published_at, entities).where(
+            DocumentRow.monitor_id == monitor_id, DocumentRow.id == func.any(list(ids))
+        )
         with self._database.connect() as connection:
             return {
                 id_: KnownDocument(
                     sha256=sha256,
-                    analysis=analysis,
                     published_at=published_at,
                     entity_ids=tuple(sorted(entity_ids or ())),
                 )
-                for id_, sha256, analysis, published_at, entity_ids in connection.execute(statement)
+                for id_, sha256, published_at, entity_ids in connection.execute(statement)
             }
 
     def mentions(
@@ -72,6 +81,23 @@ class DatabaseHistory:
                 mention = Mention(**row._mapping)
                 found[mention.entity_id].append(mention)
         return dict(found)
+
+    def novelties(
+        self, monitor_id: UUID, entity_id: str, *, since: datetime, until: datetime
+    ) -> dict[str, Novelty]:
+        """Of an entity's mentions, by document."""
+        statement = select(MentionRow.document_id, MentionRow.novelty, MentionRow.first_id).where(
+            MentionRow.monitor_id == monitor_id,
+            MentionRow.entity_id == entity_id,
+            MentionRow.published_at >= since,
+            MentionRow.published_at < until,
+        )
+        with self._database.connect() as connection:
+            return {
+                id_: Novelty(document_id=id_, entity_id=entity_id, number=number, first_id=first_id)
+                for id_, number, first_id in connection.execute(statement)
+                if number is not None and first_id is not None
+            }
 
     def windows(
         self,
@@ -133,6 +159,25 @@ class DatabaseHistory:
         )
         with self._database.connect() as connection:
             return {row[0]: row[1] for row in connection.execute(statement)}
+
+    def last_window_at(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, datetime]:
+        """The earliest of the last starts of each entity's windows by size."""
+        statement = (
+            select(EntityWindowRow.entity_id, func.max(EntityWindowRow.starts_at))
+            .where(EntityWindowRow.monitor_id == monitor_id, EntityWindowRow.entity_id.in_(entity_ids))
+            .group_by(EntityWindowRow.entity_id, EntityWindowRow.size)
+        )
+        earliest: dict[str, datetime] = {}
+        with self._database.connect() as connection:
+            for entity_id, last in connection.execute(statement):
+                earliest[entity_id] = min(last, earliest.get(entity_id, last))
+        return earliest
+
+    def last_published_at(self, monitor_id: UUID) -> datetime | None:
+        """Of all documents of the monitor."""
+        statement = select(func.max(DocumentRow.published_at)).where(DocumentRow.monitor_id == monitor_id)
+        with self._database.connect() as connection:
+            return connection.scalar(statement)
 
     def classifications(
         self, model_sha256: str, digests: Sequence[bytes]

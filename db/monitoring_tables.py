@@ -46,7 +46,10 @@ class DocumentRow(Base):
     """A document that was analysed; its text is in the artifact of the job."""
 
     __tablename__ = "documents"
-    __table_args__ = (Index("ix_documents_job_id", "job_id"),)
+    __table_args__ = (
+        Index("ix_documents_job_id", "job_id"),
+        Index("ix_documents_published_at", "monitor_id", "published_at"),
+    )
 
     monitor_id: Mapped[UUID] = mapped_column(ForeignKey("monitors.id", ondelete="CASCADE"), primary_key=True)
     id: Mapped[str] = mapped_column(primary_key=True)

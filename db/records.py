@@ -5,12 +5,25 @@ Rows are written in the order of their keys, so that no two transactions deadloc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, literal, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects import postgresql
 
 from db.monitoring_tables import (
@@ -54,10 +67,19 @@ def _write_documents(connection: Connection, blocks: Sequence[tuple[UUID, Analys
     if not documents:
         return
     rows = [documents[key] for key in sorted(documents)]
-    _upsert(connection, DocumentRow, rows, keys=("monitor_id", "id"), also={"analysed_at": func.now()})
-    # What an earlier version of a document said is gone; on the lock of its row nobody else writes them.
+    _upsert(
+        connection,
+        DocumentRow,
+        rows,
+        keys=("monitor_id", "id"),
+        where=lambda new: (
+            tuple_(DocumentRow.published_at, DocumentRow.sha256) <= tuple_(new.published_at, new.sha256)
+        ),
+    )
+    standing = _standing(connection, documents)
+    # What an earlier version of a document said is gone; under the lock of its row nobody else writes them.
     connection.execute(
-        delete(MentionRow).where(tuple_(MentionRow.monitor_id, MentionRow.document_id).in_(sorted(documents)))
+        delete(MentionRow).where(tuple_(MentionRow.monitor_id, MentionRow.document_id).in_(standing))
     )
     mentions = {
         (block.monitor_id, mention.entity_id, mention.document_id): {
@@ -66,9 +88,23 @@ def _write_documents(connection: Connection, blocks: Sequence[tuple[UUID, Analys
         }
         for _, block in blocks
         for mention in block.mentions
+        if (block.monitor_id, mention.document_id) in standing
     }
     if mentions:
         connection.execute(insert(MentionRow), [mentions[key] for key in sorted(mentions)])
+
+
+def _standing(
+    connection: Connection, documents: Mapping[tuple[UUID, str], Mapping[str, object]]
+) -> set[tuple[UUID, str]]:
+    """Which of the documents are in their rows now: of two versions of one, the later stays."""
+    rows = connection.execute(
+        select(DocumentRow.monitor_id, DocumentRow.id, DocumentRow.sha256, DocumentRow.job_id).where(
+            tuple_(DocumentRow.monitor_id, DocumentRow.id).in_(sorted(documents))
+        )
+    )
+    found = {(row.monitor_id, row.id): (row.sha256, row.job_id) for row in rows}
+    return {key for key, given in documents.items() if found[key] == (given["sha256"], given["job_id"])}
 
 
 def _write_classifications(connection: Connection, some: Sequence[Classifications]) -> None:
@@ -135,7 +171,13 @@ def _write_windows(connection: Connection, job_id: UUID, history: EntityHistory)
     ]
     if rows:
         keys = ("monitor_id", "entity_id", "size", "starts_at")
-        _upsert(connection, EntityWindowRow, rows, keys=keys, fenced=True)
+        _upsert(
+            connection,
+            EntityWindowRow,
+            rows,
+            keys=keys,
+            where=lambda new: EntityWindowRow.read_at <= new.read_at,
+        )
     # One that a document left, corrected to another time or entity, and that nothing else is in.
     connection.execute(
         delete(EntityWindowRow).where(
@@ -166,7 +208,14 @@ def _write_alerts(connection: Connection, job_id: UUID, history: EntityHistory) 
     if rows:
         ids = [row["id"] for row in rows]
         known = set(connection.scalars(select(AlertRow.id).where(AlertRow.id.in_(ids))))
-        _upsert(connection, AlertRow, rows, keys=("monitor_id", "key"), fenced=True, kept=("id", "status"))
+        _upsert(
+            connection,
+            AlertRow,
+            rows,
+            keys=("monitor_id", "key"),
+            where=lambda new: AlertRow.read_at <= new.read_at,
+            kept=("id", "status"),
+        )
     _reopen_and_withdraw(connection, history, [row["id"] for row in rows])
     new = [row["id"] for row in rows if row["id"] not in known]
     if new:
@@ -209,20 +258,13 @@ def _upsert(
     rows: Sequence[Mapping[str, object]],
     *,
     keys: tuple[str, ...],
-    fenced: bool = False,
+    where: Callable[[Any], ColumnElement[bool]],
     kept: tuple[str, ...] = (),
-    also: Mapping[str, object] | None = None,
 ) -> None:
-    """Insert the rows or replace those of their keys; a fenced one only if it was read no later."""
+    """Insert the rows; one whose key is there is replaced if `where`, of the new row, holds."""
     statement = postgresql.insert(table).values({name: bindparam(name) for name in rows[0]})
     replaced = {name: statement.excluded[name] for name in rows[0] if name not in (*keys, *kept)}
     connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=keys,
-            set_={**replaced, **(also or {})},
-            where=table.read_at <= statement.excluded.read_at
-            if fenced and hasattr(table, "read_at")
-            else None,
-        ),
+        statement.on_conflict_do_update(index_elements=keys, set_=replaced, where=where(statement.excluded)),
         rows,
     )

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from jobs.series.mention import Mention
+from jobs.series.mention import Mention, Novelty
 from jobs.series.window import Alert, EntityWindow, WindowSize
 
 
@@ -17,8 +17,6 @@ class KnownDocument:
     """A document that was analysed before."""
 
     sha256: str
-    analysis: str
-    """As AnalysedDocuments has it: the same digest under the same analysis need not be looked at again."""
     published_at: datetime
     entity_ids: tuple[str, ...]
     """Whose series it is part of."""
@@ -29,6 +27,10 @@ class History(Protocol):
 
     All times are UTC, ranges include their begin and exclude their end.
     """
+
+    def digests(self, monitor_id: UUID, ids: Sequence[str], *, analysis: str) -> dict[str, str]:
+        """Digests of those documents that were analysed in this way, by id."""
+        ...
 
     def documents(self, monitor_id: UUID, ids: Sequence[str]) -> dict[str, KnownDocument]:
         """What is kept of those documents that are known already, by id."""
@@ -42,6 +44,12 @@ class History(Protocol):
         self, monitor_id: UUID, entity_ids: Sequence[str], *, since: datetime, until: datetime
     ) -> dict[str, list[Mention]]:
         """By entity, each ordered by (published_at, document_id)."""
+        ...
+
+    def novelties(
+        self, monitor_id: UUID, entity_id: str, *, since: datetime, until: datetime
+    ) -> dict[str, Novelty]:
+        """Of an entity's mentions, by document; those whose series was not computed yet are left out."""
         ...
 
     def windows(
@@ -64,6 +72,14 @@ class History(Protocol):
 
     def first_published_at(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, datetime]:
         """When each entity's first mention was published; entities without one are left out."""
+        ...
+
+    def last_window_at(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, datetime]:
+        """The earliest of the last starts of each entity's windows by size; left out without windows."""
+        ...
+
+    def last_published_at(self, monitor_id: UUID) -> datetime | None:
+        """Of all documents of the monitor."""
         ...
 
     def classifications(

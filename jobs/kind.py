@@ -64,14 +64,18 @@ class Result:
 
 
 class Resources(Protocol):
-    """Inputs that jobs share: stored once, named by content, kept in memory by each worker while there is room."""
+    """Inputs that jobs share: stored once, named by content, kept by a worker while it has room."""
 
     def read(self, sha256: str) -> bytes:
         """The bytes of a resource, checked against their digest; not kept. Raises ResourceMissingError."""
         ...
 
     def load(self, sha256: str, parse: Callable[[bytes], ResourceT]) -> ResourceT:
-        """What `parse`, a module's function, makes of a resource: made once a worker for each digest and function."""
+        """What `parse`, a function of a module, makes of a resource; made once a worker."""
+        ...
+
+    def write(self, body: bytes, *, media_type: str) -> str:
+        """Store a resource for later jobs of the batch; its digest."""
         ...
 
 

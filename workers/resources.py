@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
-from storage.resources import read_resource
+from storage.resources import put_resource, read_resource
 from storage.store import Store
 
 ResourceT = TypeVar("ResourceT")
@@ -39,6 +39,10 @@ class StoredResources:
     def read(self, sha256: str) -> bytes:
         """The bytes of a resource, not kept. Raises ResourceMissingError or StoreError."""
         return read_resource(self._store, sha256)
+
+    def write(self, body: bytes, *, media_type: str) -> str:
+        """Store a resource; its digest. Raises StoreError."""
+        return put_resource(self._store, body, media_type=media_type)
 
     def load(self, sha256: str, parse: Callable[[bytes], ResourceT]) -> ResourceT:
         """What `parse` makes of a resource. Raises what `read` and `parse` raise; then nothing is kept."""

@@ -134,6 +134,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("monitor_id", "id", name=op.f("pk_documents")),
     )
     op.create_index("ix_documents_job_id", "documents", ["job_id"], unique=False)
+    op.create_index("ix_documents_published_at", "documents", ["monitor_id", "published_at"], unique=False)
     op.create_table(
         "entity_windows",
         sa.Column("monitor_id", sa.Uuid(), nullable=False),
@@ -271,6 +272,7 @@ def downgrade() -> None:
     op.drop_index("ix_mentions_document", table_name="mentions")
     op.drop_table("mentions")
     op.drop_table("entity_windows")
+    op.drop_index("ix_documents_published_at", table_name="documents")
     op.drop_index("ix_documents_job_id", table_name="documents")
     op.drop_table("documents")
     op.drop_index("ix_alerts_series", table_name="alerts")

@@ -1,0 +1,137 @@
+"""The stage `documents`: what each document of a block says about each entity that it is about."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from jobs.documents.blocks import analysed_line, parse_block
+from jobs.documents.digest import document_digest
+from jobs.documents.linking import Link
+from jobs.inference import TextPair
+from jobs.kind import Artifact, Context, Parent, Result
+from jobs.kinds.sentiment_report.linked import Analysis, link_documents
+from jobs.kinds.sentiment_report.payload import DocumentsPayload, SentimentSettings
+from jobs.kinds.sentiment_report.watched import Watched, load_watched
+from jobs.records import AnalysedDocuments, Classifications, DocumentFacts
+from jobs.series.mention import Mention
+from jobs.text.normalise import normalise
+
+
+def analyse_documents(payload: DocumentsPayload, settings: SentimentSettings, context: Context) -> Result:
+    """Clean, link and classify a block. Raises what the ports raise."""
+    documents = payload.documents or parse_block(context.resources.read(payload.block_sha256 or ""))
+    watched = context.resources.load(settings.watchlist_sha256, load_watched)
+    analyses = link_documents(documents, watched, context.inference, embedder=settings.embedder)
+    classifications = _classify(analyses, context)
+    facts = [_facts(analysis) for analysis in analyses]
+    mentions = [mention for analysis in analyses for mention in analysis.mentions]
+    lines = [
+        analysed_line(analysis.prepared, analysis.mentions, flags=analysis.flags) for analysis in analyses
+    ]
+    return Result(
+        artifacts=(Artifact(name="documents.jsonl", media_type="application/jsonl", body=b"".join(lines)),),
+        metrics=_metrics(analyses, watched, settings, context),
+        records=(
+            AnalysedDocuments(
+                monitor_id=settings.monitor_id,
+                analysis=settings.analysis,
+                documents=facts,
+                mentions=mentions,
+            ),
+            *([classifications] if classifications.probabilities else []),
+        ),
+        parents=(
+            Parent("watchlist", watched.watchlist.name, settings.watchlist_sha256),
+            *(Parent("document", one.id, one.sha256) for one in facts),
+        ),
+    )
+
+
+def _classify(analyses: Sequence[Analysis], context: Context) -> Classifications:
+    """Fill in the mentions of all analyses; what was asked before is answered from history."""
+    pairs = [
+        TextPair(normalise(link.sentence), normalise(link.target)) for each in analyses for link in each.links
+    ]
+    digests = [pair_digest(pair) for pair in pairs]
+    model_sha256 = context.inference.model_sha256()
+    known = context.history.classifications(model_sha256, list(set(digests))) if digests else {}
+    missing = {digest: pair for digest, pair in zip(digests, pairs, strict=True) if digest not in known}
+    answers = context.inference.classify(list(missing.values())) if missing else ()
+    new = {
+        digest: (answer.negative, answer.neutral, answer.positive)
+        for digest, answer in zip(missing, answers, strict=True)
+    }
+    answered = iter([known.get(digest) or new[digest] for digest in digests])
+    for analysis in analyses:
+        analysis.mentions = [_mention(analysis, link, *next(answered)) for link in analysis.links]
+    return Classifications(
+        model_sha256=model_sha256,
+        probabilities=[(digest, *probabilities) for digest, probabilities in new.items()],
+    )
+
+
+def pair_digest(pair: TextPair) -> bytes:
+    """What names a question to a classifier: SHA-256 of text and target, joined by NUL."""
+    return hashlib.sha256(f"{pair.text}\0{pair.target}".encode()).digest()
+
+
+def _mention(analysis: Analysis, link: Link, negative: float, neutral: float, positive: float) -> Mention:
+    document = analysis.prepared.document
+    return Mention(
+        document_id=document.id,
+        entity_id=link.entity_id,
+        published_at=document.published_at,
+        relevance=link.relevance,
+        topic=analysis.topic,
+        p_negative=negative,
+        p_neutral=neutral,
+        p_positive=positive,
+        sentence=link.sentence,
+        title=analysis.prepared.title,
+        source=document.source,
+        signature=analysis.prepared.signature,
+    )
+
+
+def _facts(analysis: Analysis) -> DocumentFacts:
+    document = analysis.prepared.document
+    return DocumentFacts(
+        id=document.id,
+        sha256=document_digest(document),
+        published_at=document.published_at,
+        language=analysis.prepared.language,
+        num_mentions=len(analysis.mentions),
+        flags=analysis.flags,
+    )
+
+
+def _metrics(
+    analyses: Sequence[Analysis], watched: Watched, settings: SentimentSettings, context: Context
+) -> dict[str, object]:
+    """What the next stage is planned from, and counts for people."""
+    since: dict[int, datetime] = {}
+
+    def note(entity_ids: Iterable[str], instant: datetime) -> None:
+        for entity_id in entity_ids:
+            position = watched.positions.get(entity_id)
+            if position is not None:  # None: an entity of an earlier watch list
+                since[position] = min(instant, since.get(position, instant))
+
+    documents = [analysis.prepared.document for analysis in analyses]
+    for known in context.history.documents(settings.monitor_id, [one.id for one in documents]).values():
+        note(known.entity_ids, known.published_at)
+    for analysis in analyses:
+        note((link.entity_id for link in analysis.links), analysis.prepared.document.published_at)
+    return {
+        "since": {str(position): instant.isoformat() for position, instant in sorted(since.items())},
+        "until": max(document.published_at for document in documents).isoformat(),
+        "num_documents": len(analyses),
+        "num_mentions": sum(len(analysis.mentions) for analysis in analyses),
+        "num_unlinked": sum(not analysis.links for analysis in analyses),
+        "num_flagged": {
+            flag: sum(flag in analysis.flags for analysis in analyses)
+            for flag in sorted({flag for analysis in analyses for flag in analysis.flags})
+        },
+    }

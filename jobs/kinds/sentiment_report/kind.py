@@ -1,0 +1,129 @@
+"""The kind: which stage runs what, and how each is planned from what the one before left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, ClassVar, cast
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel
+
+from jobs.inference import Prompt, Sampling
+from jobs.kind import Context, PlanContext, Result
+from jobs.kinds.sentiment_report.collect import collect
+from jobs.kinds.sentiment_report.documents import analyse_documents
+from jobs.kinds.sentiment_report.payload import (
+    CollectPayload,
+    DocumentsPayload,
+    ReportPayload,
+    SentimentPayload,
+    SentimentSettings,
+    WindowsPayload,
+)
+from jobs.kinds.sentiment_report.windows import bring_up_to_date
+from jobs.kinds.sentiment_report.write import write_report
+from jobs.series.calendar import shifted, window_of
+from jobs.series.policy import Policy
+
+ENTITIES_PER_JOB = 8
+"""Of a windows job: a few seconds of work for entities with thousands of documents each."""
+
+
+class SentimentReportKind:
+    """Implements jobs.kind.Kind; without state, so any thread may run it."""
+
+    name: ClassVar[str] = "sentiment_report"
+    version: ClassVar[str] = "1"
+    stages: ClassVar[tuple[str, ...]] = ("collect", "documents", "windows", "reports")
+    """A batch that is made from a file begins with `documents`."""
+    payload_type: type[SentimentPayload] = SentimentPayload
+    settings_type: type[BaseModel] = SentimentSettings
+
+    def prompt_prefix(self, payload: SentimentPayload) -> str:
+        """Reports share their instructions; the others ask no language model."""
+        return payload.root.stage
+
+    def models(self, model: str, settings: BaseModel) -> tuple[str, ...]:
+        """The classifier, and the models of topics and summaries where they are wanted."""
+        own = SentimentSettings.model_validate(settings, from_attributes=True)
+        return tuple(name for name in (model, own.embedder, own.summarizer) if name)
+
+    def first_request(
+        self,
+        payload: SentimentPayload,  # noqa: ARG002
+        settings: BaseModel,  # noqa: ARG002
+    ) -> tuple[Prompt, Sampling] | None:
+        """What a report asks depends on what the stages before find."""
+        return None
+
+    def run(self, payload: SentimentPayload, context: Context) -> Result:
+        """Run a job of any stage. Raises what its stage does."""
+        settings = SentimentSettings.model_validate(context.settings)
+        match payload.root:
+            case CollectPayload() as given:
+                return collect(given, settings, context)
+            case DocumentsPayload() as given:
+                return analyse_documents(given, settings, context)
+            case WindowsPayload() as given:
+                return bring_up_to_date(given, settings, context)
+            case ReportPayload() as given:
+                return write_report(given, settings, context)
+
+    def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, SentimentPayload]]:
+        """The jobs of a stage, from the metrics that the jobs of the one before left."""
+        settings = SentimentSettings.model_validate(context.settings)
+        plans = {"documents": _plan_documents, "windows": _plan_windows, "reports": _plan_reports}
+        return plans[stage](context, settings)
+
+
+def _plan_documents(
+    context: PlanContext,
+    settings: SentimentSettings,  # noqa: ARG001
+) -> Iterator[tuple[str, SentimentPayload]]:
+    for custom_id, metrics in context.results():
+        for number, sha256 in enumerate(cast("list[str]", metrics["blocks"])):
+            yield f"{custom_id}-{number}", SentimentPayload(DocumentsPayload(block_sha256=sha256))
+
+
+def _plan_windows(
+    context: PlanContext, settings: SentimentSettings
+) -> Iterator[tuple[str, SentimentPayload]]:
+    """Every entity, also one that nothing was read about: its silence may be news."""
+    since: dict[int, datetime] = {}
+    last: datetime | None = None
+    for _, metrics in context.results():
+        until = datetime.fromisoformat(str(metrics["until"]))
+        last = max(until, last or until)
+        for position, given in cast("Mapping[str, str]", metrics["since"]).items():
+            instant = datetime.fromisoformat(given)
+            since[int(position)] = min(instant, since.get(int(position), instant))
+    as_of = settings.as_of or (None if last is None else _end_of_window(last, settings.policy))
+    if as_of is None:
+        return  # a file in which nothing is new
+    for start in range(0, settings.num_entities, ENTITIES_PER_JOB):
+        stop = min(start + ENTITIES_PER_JOB, settings.num_entities)
+        own = {position: since[position] for position in range(start, stop) if position in since}
+        payload = WindowsPayload(start=start, stop=stop, since=own, as_of=as_of)
+        yield f"entities-{start}-{stop - 1}", SentimentPayload(payload)
+
+
+def _end_of_window(instant: datetime, policy: Policy) -> datetime:
+    size, zone = policy.alert_window, ZoneInfo(policy.time_zone)
+    return shifted(size, zone, window_of(size, zone, instant), 1)
+
+
+def _plan_reports(
+    context: PlanContext, settings: SentimentSettings
+) -> Iterator[tuple[str, SentimentPayload]]:
+    """Windows with new alerts first, then the latest ones; no more than the batch may write."""
+    wanted = [
+        one for _, metrics in context.results() for one in cast("list[dict[str, Any]]", metrics["reports"])
+    ]
+    alerts = [one for one in wanted if one["has_alert"]]
+    latest = [one for one in wanted if not one["has_alert"]]
+    alerts.sort(key=lambda one: (one["starts_at"], one["entity_id"]), reverse=True)
+    for one in [*alerts, *latest][: settings.max_reports]:
+        payload = ReportPayload(entity=one["entity"], size=one["size"], starts_at=one["starts_at"])
+        name = f"{one['entity_id']}-{one['size']}-{one['local_date']}"
+        yield name, SentimentPayload(payload)

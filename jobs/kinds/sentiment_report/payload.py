@@ -1,0 +1,93 @@
+"""What the jobs of each stage are given, and what a batch fixes for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
+
+from jobs.documents.document import Document
+from jobs.series.policy import Policy
+from jobs.series.window import WindowSize
+from jobs.sources import Source
+
+
+class CollectPayload(BaseModel):
+    """Read one source of a monitor."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stage: Literal["collect"] = "collect"
+    source: Source
+
+
+class DocumentsPayload(BaseModel):
+    """Analyse a block of documents: given here, or stored as a resource by a job that collected them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stage: Literal["documents"] = "documents"
+    documents: tuple[Document, ...] = ()
+    block_sha256: str | None = None
+
+
+class WindowsPayload(BaseModel):
+    """Bring the series of some neighbouring entities of the watch list up to date."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stage: Literal["windows"] = "windows"
+    start: int = Field(ge=0)
+    stop: int = Field(ge=1)
+    """Positions in the watch list, the second excluded."""
+    since: Mapping[int, AwareDatetime] = Field(default_factory=dict)
+    """By position: the earliest document of this batch that came, changed or went."""
+    as_of: AwareDatetime
+    """Windows are judged up to here."""
+
+
+class ReportPayload(BaseModel):
+    """Write the report of one entity in one window."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stage: Literal["reports"] = "reports"
+    entity: int = Field(ge=0)
+    """Position in the watch list."""
+    size: WindowSize
+    starts_at: AwareDatetime
+
+
+AnyPayload = CollectPayload | DocumentsPayload | WindowsPayload | ReportPayload
+
+
+class SentimentPayload(RootModel[Annotated[AnyPayload, Field(discriminator="stage")]]):
+    """The payload of a job of any stage."""
+
+
+class SentimentSettings(BaseModel):
+    """What a batch fixes for all its jobs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    monitor_id: UUID
+    """Whose history the documents become part of."""
+    watchlist_sha256: str
+    """Of the resource that holds the watch list as JSON."""
+    num_entities: int = Field(ge=1)
+    policy: Policy = Policy()
+    as_of: AwareDatetime | None = None
+    """When a monitor was due: windows are judged up to here. None, for a file: to the end of the window that its
+    last document is in."""
+    analysis: str = ""
+    """Digest of what an analysis depends on besides the document: such a document is not looked at again."""
+    embedder: str | None = None
+    """Tells the documents of a topic by their meaning; None finds topics by their aliases alone."""
+    summarizer: str | None = None
+    """Language model of the summaries; None says the facts in plain sentences."""
+    reports: Literal["latest", "alerts", "none"] = "latest"
+    """A report for each entity's latest window and for each window with a new alert; or for alerts alone."""
+    max_reports: int = Field(default=500, ge=0)
+    """In one batch; a first run over years of documents would write thousands about the past."""

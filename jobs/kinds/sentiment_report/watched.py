@@ -1,0 +1,30 @@
+"""A watch list made ready for the jobs of a batch; loaded once a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jobs.documents.linking import Linker
+from jobs.documents.watchlist import Entity, Watchlist
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A watch list, its linker, and its entities and their positions by id."""
+
+    watchlist: Watchlist
+    linker: Linker
+    entities: Mapping[str, Entity]
+    positions: Mapping[str, int]
+
+
+def load_watched(body: bytes) -> Watched:
+    """What a worker makes of the watch list's resource."""
+    watchlist = Watchlist.model_validate_json(body)
+    return Watched(
+        watchlist,
+        Linker(watchlist),
+        {entity.id: entity for entity in watchlist.entities},
+        {entity.id: position for position, entity in enumerate(watchlist.entities)},
+    )

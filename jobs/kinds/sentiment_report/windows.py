@@ -1,0 +1,138 @@
+"""The stage `windows`: the series of some entities, brought up to date from what is in the history."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from jobs.documents.watchlist import Entity
+from jobs.kind import Artifact, Context, Parent, Result
+from jobs.kinds.sentiment_report.payload import SentimentSettings, WindowsPayload
+from jobs.kinds.sentiment_report.watched import load_watched
+from jobs.records import EntityHistory
+from jobs.series.analysis import analyse, past_needed
+from jobs.series.window import Alert, EntityWindow
+
+FAR = timedelta(days=7)
+"""Documents are refused that are further in the future than a day."""
+
+MICROSECOND = timedelta(microseconds=1)
+"""Ranges of the history exclude their end."""
+
+
+def bring_up_to_date(payload: WindowsPayload, settings: SentimentSettings, context: Context) -> Result:
+    """Compute each entity's windows and alerts from its first change on. Raises what the ports raise."""
+    watched = context.resources.load(settings.watchlist_sha256, load_watched)
+    entities = watched.watchlist.entities[payload.start : payload.stop]
+    histories = []
+    reports: list[dict[str, object]] = []
+    for position, entity in enumerate(entities, start=payload.start):
+        history = _history(entity, payload.since.get(position), payload.as_of, settings, context)
+        if history is not None:
+            histories.append(history)
+            reports += _wanted_reports(position, entity, history, settings, context)
+    return Result(
+        artifacts=(Artifact(name="series.jsonl", media_type="application/jsonl", body=_lines(histories)),),
+        metrics={
+            "reports": reports,
+            "num_windows": sum(len(history.windows) for history in histories),
+            "num_alerts": sum(len(history.alerts) for history in histories),
+            "num_followups": sum(one.number > 1 for history in histories for one in history.novelties),
+        },
+        records=tuple(histories),
+        parents=(Parent("watchlist", watched.watchlist.name, settings.watchlist_sha256),),
+    )
+
+
+def _history(
+    entity: Entity,
+    changed_at: datetime | None,
+    as_of: datetime,
+    settings: SentimentSettings,
+    context: Context,
+) -> EntityHistory | None:
+    """None for an entity that nothing has ever been read about."""
+    monitor_id, policy = settings.monitor_id, settings.policy
+    read_at = context.history.now()
+    as_of = max(as_of, context.history.last_published_at(monitor_id) or as_of)
+    first_at = context.history.first_published_at(monitor_id, [entity.id]).get(entity.id)
+    kept_until = context.history.last_window_at(monitor_id, [entity.id]).get(entity.id)
+    if first_at is None and kept_until is None:
+        return None
+    since = min(instant for instant in (changed_at, kept_until, as_of) if instant is not None)
+    mentions = context.history.mentions(
+        monitor_id, [entity.id], since=since - past_needed(policy), until=as_of + MICROSECOND
+    ).get(entity.id, [])
+    analysis = analyse(
+        entity.id,
+        mentions,
+        since=since,
+        as_of=as_of,
+        first_at=first_at or as_of,
+        policy=policy,
+        num_entities=settings.num_entities,
+    )
+    return EntityHistory(
+        monitor_id=monitor_id,
+        entity_id=entity.id,
+        read_at=read_at,
+        since=min(since, analysis.since),
+        sizes=policy.windows,
+        novelties=analysis.novelties,
+        windows=analysis.windows,
+        alerts=analysis.alerts,
+    )
+
+
+def _wanted_reports(
+    position: int,
+    entity: Entity,
+    history: EntityHistory,
+    settings: SentimentSettings,
+    context: Context,
+) -> list[dict[str, object]]:
+    """The windows to write about: those with alerts that are new, and the latest with documents."""
+    if settings.reports == "none":
+        return []
+    policy = settings.policy
+    told = context.history.alerts(
+        settings.monitor_id, [entity.id], since=history.since, until=history.read_at + FAR
+    ).get(entity.id, [])
+    known = {alert.key for alert in told}
+    starts = {alert.starts_at: True for alert in history.alerts if alert.key not in known}
+    judged = [w for w in history.windows if w.size is policy.alert_window and w.num_documents]
+    if settings.reports == "latest" and judged:
+        starts.setdefault(judged[-1].starts_at, False)
+    zone = ZoneInfo(policy.time_zone)
+    return [
+        {
+            "entity": position,
+            "entity_id": entity.id,
+            "size": policy.alert_window.value,
+            "starts_at": start.isoformat(),
+            "local_date": start.astimezone(zone).strftime("%Y-%m-%d"),
+            "has_alert": has_alert,
+        }
+        for start, has_alert in sorted(starts.items())
+    ]
+
+
+def _lines(histories: Sequence[EntityHistory]) -> bytes:
+    """Windows and alerts as JSON lines, for whoever wants to check the database against its provenance."""
+    rows = [
+        {"type": kind, **_plain(one)}
+        for history in histories
+        for kind, some in (("window", history.windows), ("alert", history.alerts))
+        for one in some
+    ]
+    return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+
+
+def _plain(one: EntityWindow | Alert) -> Mapping[str, object]:
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in asdict(one).items()
+    }

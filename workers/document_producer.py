@@ -1,0 +1,148 @@
+"""Producers of documents: a file becomes a batch of blocks; what was analysed before is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from db import batches
+from db.history import DatabaseHistory
+from db.stages import NewJob
+from jobs.documents.blocks import blocks
+from jobs.documents.document import Document
+from jobs.documents.read import read_documents
+from jobs.documents.watchlist import Watchlist
+from jobs.kinds.sentiment_report.known import KnownFilter
+from jobs.monitor import Monitor
+from jobs.provenance import payload_digest
+from jobs.rejection import Rejected
+from storage.resources import put_resource
+from storage.store import Store
+from workers.models.manifest import ModelNotInstalledError, model_folder, read_manifest
+from workers.producer import Order, StrictIntakeError, Submission, new_batch
+from workers.settings import Settings
+
+KIND = "sentiment_report"
+FILE_STAGES = ("documents", "windows", "reports")
+"""A file is read here; nothing is left to collect."""
+
+
+@dataclass(slots=True)
+class Intake:
+    """What became of the records of a file."""
+
+    num_documents: int = 0
+    """To be analysed."""
+    num_known: int = 0
+    """Analysed before, in the same way and with the same content."""
+    num_rejected: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentsOrder:
+    """A file of documents for a monitor."""
+
+    monitor: Monitor
+    settings: Mapping[str, object]
+    """Of the kind, in place of the monitor's own."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    strict: bool = False
+    idempotency_key: str | None = None
+
+
+def put_watchlist(store: Store, watchlist: Watchlist) -> str:
+    """Store a watch list for workers; its digest."""
+    return put_resource(store, watchlist.model_dump_json().encode(), media_type="application/json")
+
+
+def kind_settings(monitor: Monitor, own: Mapping[str, object], settings: Settings) -> dict[str, object]:
+    """What a batch of the monitor fixes: its own settings, changed by these."""
+    merged = {
+        **monitor.settings,
+        **own,
+        "monitor_id": str(monitor.id),
+        "watchlist_sha256": monitor.watchlist_sha256,
+        "num_entities": monitor.num_entities,
+        "policy": monitor.policy.model_dump(mode="json"),
+    }
+    models = [monitor.model, *(str(merged[name]) for name in ("embedder",) if merged.get(name))]
+    merged["analysis"] = payload_digest(
+        {
+            "watchlist": monitor.watchlist_sha256,
+            "models": [_weights_of(model, settings) for model in models],
+            "min_relevance": monitor.policy.min_relevance,
+        }
+    )
+    return merged
+
+
+def _weights_of(model: str, settings: Settings) -> str:
+    """The digest of its weights where it is installed here, else its name."""
+    try:
+        return read_manifest(model_folder(settings.models_folder, model)).weights_sha256
+    except ModelNotInstalledError:
+        return model
+
+
+def submit_documents(
+    database: Engine,
+    path: Path,
+    order: DocumentsOrder,
+    settings: Settings,
+    on_rejected: Callable[[Rejected], None],
+) -> tuple[Submission, Intake]:
+    """Accept the documents of a file that are not known yet as one batch of blocks.
+
+    Raises as `workers.producer.submit_file` does; then nothing was accepted.
+    """
+    monitor = order.monitor
+    own = kind_settings(monitor, order.settings, settings)
+    batch = new_batch(
+        Order(
+            kind=KIND,
+            model=monitor.model,
+            settings=own,
+            tenant=monitor.tenant,
+            idempotency_key=order.idempotency_key,
+        ),
+        settings,
+        name=path.name,
+        stages=FILE_STAGES,
+    )
+    known = KnownFilter(DatabaseHistory(database), monitor_id=monitor.id, analysis=str(own["analysis"]))
+    intake = Intake()
+    documents = read_documents(path, now=datetime.now(UTC), columns=order.columns)
+    jobs = _jobs(known.unknown(documents), intake, on_rejected, strict=order.strict)
+    batch_id, created = batches.accept(database, batch, jobs, lambda: intake.num_rejected)
+    intake.num_known = known.num_known
+    return Submission(batch_id, created), intake
+
+
+def _jobs(
+    stream: Iterable[Document | Rejected],
+    intake: Intake,
+    on_rejected: Callable[[Rejected], None],
+    *,
+    strict: bool,
+) -> Iterator[NewJob]:
+    def accepted() -> Iterator[Document]:
+        for one in stream:
+            if isinstance(one, Rejected):
+                intake.num_rejected += 1
+                on_rejected(one)
+            else:
+                intake.num_documents += 1
+                yield one
+
+    for number, block in enumerate(blocks(accepted())):
+        documents = [document.model_dump(mode="json", exclude_none=True) for document in block]
+        yield NewJob(f"block-{number}", {"stage": "documents", "documents": documents}, "documents")
+    if strict and intake.num_rejected:
+        raise StrictIntakeError(
+            f"{intake.num_rejected} documents were refused and nothing was accepted: correct them, or leave "
+            "--strict away to run the others"
+        )
