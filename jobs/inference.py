@@ -125,6 +125,10 @@ class Inference(Protocol):
         """One for each pair, in order. A text that is too long is judged by its beginning."""
         ...
 
+    def model_sha256(self, *, model: str | None = None) -> str:
+        """What a classifier's answers depend on besides the question, as a digest."""
+        ...
+
     def embed(self, texts: Sequence[str], *, model: str | None = None) -> tuple[tuple[float, ...], ...]:
         """A vector of length 1 for each text, in order."""
         ...

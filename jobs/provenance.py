@@ -16,10 +16,13 @@ from uuid import UUID
 import rfc8785
 
 from jobs.inference import FinishReason, Sampling, Usage
-from jobs.kind import Template
+from jobs.kind import Parent, Template
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:pressroom:provenance:1"
+
+MAX_PARENTS = 1000
+"""Listed in a statement: 150 bytes each."""
 
 Json = None | bool | int | str | Sequence["Json"] | Mapping[str, "Json"]
 
@@ -76,8 +79,38 @@ class EngineFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderFacts:
+    """The engine of a model for classes or embeddings, and the arithmetic under it."""
+
+    name: str
+    versions: tuple[tuple[str, str], ...]
+    dtype: str
+    device: str
+    attention: str
+    max_batch_tokens: int
+    max_tokens: int
+    classifier_sha256: str | None
+    """Of the file that says which output is which class, and their calibration."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoding:
+    """All that a job asked of one model for classes or embeddings."""
+
+    task: str
+    model: ModelFacts
+    engine: EncoderFacts
+    num_calls: int
+    num_inputs: int
+    inputs_sha256: str
+    """Of the token ids and segments of every input, in order; see `jobs.digests`."""
+    outputs_sha256: str
+    """Of the answers to six decimals, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """One call of the model."""
+    """One call of a language model."""
 
     prompt_sha256: str
     """Of the prompt's token ids, see `token_digest`."""
@@ -87,6 +120,8 @@ class Generation:
     usage: Usage
     finish_reason: FinishReason
     num_near_ties: int
+    model_name: str = ""
+    """Of the model that was asked; empty means the statement's `model`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +141,19 @@ class Provenance:
     job: JobFacts
     input_sha256: str
     """Of the payload as canonical JSON."""
-    template: Template
+    template: Template | None
+    """None for a job that says nothing to a language model."""
     model: ModelFacts | None
     engine: EngineFacts | None
-    """Both empty for a job that asked no model."""
+    """Of the language model that was asked first; both empty for a job that asked none."""
     generations: tuple[Generation, ...]
     code: CodeFacts
+    models: tuple[ModelFacts, ...] = ()
+    """All that were asked, `model` among them."""
+    encodings: tuple[Encoding, ...] = ()
+    """One for each model that was asked for classes or embeddings."""
+    parents: tuple[Parent, ...] = ()
+    """What the artifacts were made from, besides the payload."""
 
     def canonical_bytes(self) -> bytes:
         """The statement as RFC 8785 canonical JSON."""
@@ -125,16 +167,13 @@ class Provenance:
                 "attempt": self.job.attempt,
             },
             "inputs": [{"role": "payload", "sha256": self.input_sha256}],
-            "prompt": {
-                "template": self.template.name,
-                "version": self.template.version,
-                "sha256": self.template.sha256,
-            },
+            "lineage": _lineage(self.parents),
+            "prompt": None if self.template is None else _template(self.template),
             "model": None if self.model is None else asdict(self.model),
-            "engine": None
-            if self.engine is None
-            else {**asdict(self.engine), "versions": dict(self.engine.versions)},
-            "generations": [_generation(generation) for generation in self.generations],
+            "engine": None if self.engine is None else _engine(self.engine),
+            "models": [asdict(model) for model in self.models],
+            "generations": [_generation(generation, self.model) for generation in self.generations],
+            "encodings": [_encoding(encoding) for encoding in self.encodings],
             "usage": asdict(usage),
             "code": asdict(self.code),
             "worker": {
@@ -158,9 +197,41 @@ class Provenance:
         )
 
 
-def _generation(generation: Generation) -> Mapping[str, Json]:
-    sampling = generation.sampling
+def _template(template: Template) -> Mapping[str, Json]:
+    return {"template": template.name, "version": template.version, "sha256": template.sha256}
+
+
+def _engine(engine: EngineFacts | EncoderFacts) -> Mapping[str, Json]:
+    return {**asdict(engine), "versions": dict(engine.versions)}
+
+
+def _lineage(parents: Sequence[Parent]) -> Mapping[str, Json]:
+    """The first MAX_PARENTS one by one; the number and one digest over all."""
+    lines = "".join(f"{parent.role} {parent.sha256} {parent.name}\n" for parent in parents)
     return {
+        "parents": [asdict(parent) for parent in parents[:MAX_PARENTS]],
+        "numParents": len(parents),
+        "parentsSha256": sha256_hex(lines.encode()),
+    }
+
+
+def _encoding(encoding: Encoding) -> Mapping[str, Json]:
+    return {
+        "task": encoding.task,
+        "model": encoding.model.name,
+        "engine": _engine(encoding.engine),
+        "numCalls": encoding.num_calls,
+        "numInputs": encoding.num_inputs,
+        "inputsSha256": encoding.inputs_sha256,
+        "outputsSha256": encoding.outputs_sha256,
+    }
+
+
+def _generation(generation: Generation, model: ModelFacts | None) -> Mapping[str, Json]:
+    sampling = generation.sampling
+    is_other = generation.model_name not in ("", "" if model is None else model.name)
+    return {
+        **({"model": generation.model_name} if is_other else {}),
         "promptSha256": generation.prompt_sha256,
         "outputSha256": generation.output_sha256,
         "sampling": {

@@ -14,7 +14,8 @@ from jobs.job import ClaimedJob, JobStatus
 from jobs.kind import Result
 from jobs.kinds import load_kind
 from jobs.provenance import JobFacts
-from workers.context import JobContext, JobInference
+from workers.context import JobContext
+from workers.inference import JobInference
 from workers.ports import Ports
 from workers.settings import Settings
 

@@ -9,6 +9,8 @@ from sqlalchemy import Engine
 from db.history import DatabaseHistory
 from storage.store import Store
 from workers.resources import StoredResources
+from workers.settings import Settings
+from workers.training.port import TrainingPlace
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +19,15 @@ class Ports:
 
     history: DatabaseHistory
     resources: StoredResources
+    training: TrainingPlace
 
 
-def open_ports(database: Engine, store: Store) -> Ports:
+def open_ports(database: Engine, store: Store, settings: Settings) -> Ports:
     """The ports over this process's database and store; connects to nothing yet."""
-    return Ports(history=DatabaseHistory(database), resources=StoredResources(store))
+    training = TrainingPlace(
+        database=database,
+        store=store,
+        models_folder=settings.models_folder,
+        num_threads=settings.num_threads,
+    )
+    return Ports(history=DatabaseHistory(database), resources=StoredResources(store), training=training)

@@ -40,8 +40,9 @@ logger = logging.getLogger(__name__)
 JOBS_PER_SLOT = 1.5
 """Jobs held for each engine slot: while some post-process and upload, the next prompts already wait."""
 
-PLACES_WITHOUT_MODEL = 4
-"""Jobs in flight of a profile that has no engine."""
+PLACES_WITHOUT_SLOTS = 4
+"""Jobs in flight of a profile that generates nothing. One that encodes holds a block of hundreds of texts:
+while one is in the encoder, others are prepared and stored."""
 
 DATABASE_CONNECTIONS = 8
 """Claim, commit and heartbeat use one each; a kind holds one only while it reads history."""
@@ -134,7 +135,7 @@ def _start(settings: Settings) -> _Process:
         runner=Runner(
             database=database,
             residency=warm,
-            ports=open_ports(database, store),
+            ports=open_ports(database, store, settings),
             publisher=Publisher(store, code_facts(settings)),
             settings=settings,
             worker=WorkerIdentity(worker_id, settings.worker_device),
@@ -156,8 +157,7 @@ def _engine_options(settings: Settings) -> EngineOptions:
 
 
 def _places(warm: Residency) -> int:
-    slots = sum(resident.engine.info.num_slots for resident in warm.all())
-    return int(slots * JOBS_PER_SLOT) or PLACES_WITHOUT_MODEL
+    return int(warm.num_slots * JOBS_PER_SLOT) or PLACES_WITHOUT_SLOTS
 
 
 def _end_broken() -> None:

@@ -22,7 +22,6 @@ from jobs.job import ClaimedJob
 from jobs.kind import Artifact, Result
 from jobs.provenance import (
     CodeFacts,
-    Generation,
     JobFacts,
     Provenance,
     Subject,
@@ -30,8 +29,7 @@ from jobs.provenance import (
     sha256_hex,
 )
 from storage.store import Store, StoreError
-from workers.context import JobAbandonedError
-from workers.residency import Resident
+from workers.inference import Asked, JobAbandonedError
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +62,7 @@ class Publisher:
         result: Result,
         *,
         facts: JobFacts,
-        resident: Resident | None,
-        generations: tuple[Generation, ...],
+        asked: Asked,
         abandoned: Event,
     ) -> Success:
         """Store artifacts and statement; what it returns is for the committer.
@@ -79,9 +76,12 @@ class Publisher:
             job=facts,
             input_sha256=payload_digest(job.payload),
             template=result.template,
-            model=None if resident is None else resident.model_facts(),
-            engine=None if resident is None else resident.engine_facts(),
-            generations=generations,
+            model=asked.model,
+            engine=asked.engine,
+            models=asked.models,
+            generations=asked.generations,
+            encodings=asked.encodings,
+            parents=result.parents,
             code=self._code,
         )
         body = provenance.canonical_bytes()
@@ -93,7 +93,7 @@ class Publisher:
             artifacts=artifacts,
             statement=StoredStatement(body=body, sha256=sha256, object_key=key),
             metrics=result.metrics,
-            usage=sum((generation.usage for generation in generations), Usage()),
+            usage=sum((generation.usage for generation in asked.generations), Usage()),
         )
 
     def _put_artifact(self, artifact: Artifact, abandoned: Event) -> StoredArtifact:

@@ -8,10 +8,13 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol, cast
 
 from jobs.errors import ConfigurationError, PermanentError
-from jobs.provenance import EngineFacts, ModelFacts
+from jobs.provenance import EncoderFacts, EngineFacts, ModelFacts
+from workers.encoder import Encoder, EncoderTask
+from workers.encoder_tokenizer import RowTokenizer, classifier_digest, load_row_tokenizer
 from workers.engine import Engine, EngineOptions, Tokenizer
 from workers.models.manifest import Manifest, model_folder, verify_model
 from workers.tokenizer import load_tokenizer
@@ -25,15 +28,29 @@ class OpenEngine(Protocol):
     def __call__(self, model_folder: Path, tokenizer: Tokenizer, options: EngineOptions) -> Engine: ...
 
 
+class OpenEncoder(Protocol):
+    """`open_encoder` of a module of workers.engines; one without it leaves it to workers.engines.encoder."""
+
+    def __call__(
+        self, model_folder: Path, tokenizer: RowTokenizer, options: EngineOptions, task: EncoderTask
+    ) -> Encoder: ...
+
+
 class ModelNotWarmError(PermanentError):
     """A job asks for a model that this worker's profile does not have."""
 
     code = "model_not_warm"
 
 
+class ModelTaskError(PermanentError):
+    """A model is asked for what it was not made for."""
+
+    code = "model_task_mismatch"
+
+
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """A model that is ready."""
+    """A language model that is ready."""
 
     manifest: Manifest
     tokenizer: Tokenizer
@@ -41,14 +58,7 @@ class Resident:
 
     def model_facts(self) -> ModelFacts:
         """What provenance says of the model."""
-        return ModelFacts(
-            name=self.manifest.name,
-            source=self.manifest.source,
-            revision=self.manifest.revision,
-            weights_sha256=self.manifest.weights_sha256,
-            tokenizer_sha256=self.manifest.tokenizer_sha256,
-            chat_template_sha256=self.manifest.chat_template_sha256,
-        )
+        return _model_facts(self.manifest)
 
     def engine_facts(self) -> EngineFacts:
         """What provenance says of the engine."""
@@ -63,14 +73,69 @@ class Resident:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class ResidentEncoder:
+    """A model for classes or embeddings that is ready."""
+
+    manifest: Manifest
+    tokenizer: RowTokenizer
+    engine: Encoder
+    classifier_sha256: str | None
+    """Of the classifier.json that says what its outputs mean and how they are calibrated."""
+
+    def model_facts(self) -> ModelFacts:
+        """What provenance says of the model."""
+        return _model_facts(self.manifest)
+
+    def engine_facts(self) -> EncoderFacts:
+        """What provenance says of the engine."""
+        info = self.engine.info
+        return EncoderFacts(
+            name=info.name,
+            versions=info.versions,
+            dtype=info.dtype,
+            device=info.device,
+            attention=info.attention,
+            max_batch_tokens=info.max_batch_tokens,
+            max_tokens=info.max_tokens,
+            classifier_sha256=self.classifier_sha256,
+        )
+
+
+def _model_facts(manifest: Manifest) -> ModelFacts:
+    return ModelFacts(
+        name=manifest.name,
+        source=manifest.source,
+        revision=manifest.revision,
+        weights_sha256=manifest.weights_sha256,
+        tokenizer_sha256=manifest.tokenizer_sha256,
+        chat_template_sha256=manifest.chat_template_sha256,
+    )
+
+
 class Residency:
     """The warm models of a worker process. Any thread may ask for one once they are loaded."""
 
-    def __init__(self, residents: Iterable[Resident]) -> None:
+    def __init__(self, residents: Iterable[Resident | ResidentEncoder]) -> None:
         self._residents = {resident.manifest.name: resident for resident in residents}
 
-    def get(self, model: str) -> Resident:
-        """The warm model of this name. Raises ModelNotWarmError."""
+    def generator(self, model: str) -> Resident:
+        """The warm language model of this name. Raises ModelNotWarmError or ModelTaskError."""
+        resident = self._get(model)
+        if not isinstance(resident, Resident):
+            raise _task_error(model, resident.engine.info.task, "generate")
+        return resident
+
+    def encoder(self, model: str, task: EncoderTask) -> ResidentEncoder:
+        """The warm model of this name and task. Raises ModelNotWarmError or ModelTaskError."""
+        resident = self._get(model)
+        if not isinstance(resident, ResidentEncoder):
+            raise _task_error(model, "generate", task)
+        if resident.engine.info.task != task:
+            raise _task_error(model, resident.engine.info.task, task)
+        return resident
+
+    def _get(self, model: str) -> Resident | ResidentEncoder:
         if model not in self._residents:
             raise ModelNotWarmError(
                 f"the job asks for {model!r}, warm here: {', '.join(self._residents) or 'no model'}; "
@@ -78,9 +143,14 @@ class Residency:
             )
         return self._residents[model]
 
-    def all(self) -> list[Resident]:
+    def all(self) -> list[Resident | ResidentEncoder]:
         """Every warm model."""
         return list(self._residents.values())
+
+    @property
+    def num_slots(self) -> int:
+        """Of all language models: requests that are decoded together."""
+        return sum(each.engine.info.num_slots for each in self.all() if isinstance(each, Resident))
 
     def close(self) -> None:
         """Stop the engines."""
@@ -90,30 +160,46 @@ class Residency:
 
 def load(models_folder: Path, names: Iterable[str], *, engine: str, options: EngineOptions) -> Residency:
     """Verify, load and warm the models one after the other. Raises what verify_model and the engine raise."""
-    open_engine = _engine_factory(engine)
     residents = []
     for name in names:
         begun_at = time.monotonic()
         folder = model_folder(models_folder, name)
-        manifest = verify_model(folder)
-        tokenizer = load_tokenizer(folder)
-        opened = open_engine(folder, tokenizer, options)
-        opened.warm()
-        residents.append(Resident(manifest, tokenizer, opened))
+        resident = _open(verify_model(folder), folder, engine, options)
+        resident.engine.warm()
+        residents.append(resident)
         logger.info(
             "A model is warm.", extra={"model": name, "seconds": round(time.monotonic() - begun_at, 1)}
         )
     return Residency(residents)
 
 
-def _engine_factory(name: str) -> OpenEngine:
+def _open(
+    manifest: Manifest, folder: Path, engine: str, options: EngineOptions
+) -> Resident | ResidentEncoder:
     """The engine's module is imported here, where it runs, and nowhere else."""
+    module = _import_engine(engine)
+    if manifest.task == "generate":
+        tokenizer = load_tokenizer(folder)
+        return Resident(manifest, tokenizer, cast(OpenEngine, module.open_engine)(folder, tokenizer, options))
+    if not hasattr(module, "open_encoder"):
+        module = _import_engine("encoder")
+    rows = load_row_tokenizer(folder)
+    encoder = cast(OpenEncoder, module.open_encoder)(folder, rows, options, manifest.task)
+    return ResidentEncoder(manifest, rows, encoder, classifier_digest(folder))
+
+
+def _import_engine(name: str) -> ModuleType:
     try:
-        module = importlib.import_module(f"workers.engines.{name}")
+        return importlib.import_module(f"workers.engines.{name}")
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"the engine {name!r} cannot be loaded ({error}): install the extra `pressroom[engine]`, "
             "or correct PRESSROOM_ENGINE",
             code="engine_not_installed",
         ) from error
-    return cast(OpenEngine, module.open_engine)
+
+
+def _task_error(model: str, task: str, asked: str) -> ModelTaskError:
+    return ModelTaskError(
+        f"the model {model!r} is one to {task}, the job asks it to {asked}: name another model"
+    )

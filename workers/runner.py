@@ -21,7 +21,7 @@ from jobs.job import ClaimedJob
 from workers.attempt import WorkerIdentity, failure_of, run_attempt
 from workers.capacity import Capacity
 from workers.committer import Committer
-from workers.context import JobAbandonedError, JobInference
+from workers.inference import JobAbandonedError, JobInference
 from workers.ports import Ports
 from workers.publisher import Publisher
 from workers.residency import Residency
@@ -165,8 +165,7 @@ class Runner:
                 held.job,
                 result,
                 facts=facts,
-                resident=held.inference.resident,
-                generations=tuple(held.inference.generations),
+                asked=held.inference.asked(),
                 abandoned=held.inference.abandoned,
             )
         except (JobAbandonedError, EngineLostError):

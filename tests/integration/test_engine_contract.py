@@ -19,7 +19,8 @@ from tests.turnstile import BAD_TOKEN, Turnstile
 from workers.engine import EngineOptions, Request
 from workers.engines.batching import BatchingEngine
 from workers.engines.executor import Executor
-from workers.engines.scripted import Script, ScriptedExecutor
+from workers.engines.script import Script
+from workers.engines.scripted import ScriptedExecutor
 from workers.engines.transformers import TransformersExecutor
 from workers.tokenizer import ChatTokenizer, load_tokenizer
 

@@ -62,7 +62,7 @@ def running(
     runner = Runner(
         database=database,
         residency=fake_residency(engine or FakeEngine()),
-        ports=open_ports(database, kept),
+        ports=open_ports(database, kept, config or settings()),
         publisher=Publisher(kept, CodeFacts("0", "test")),
         settings=config or settings(),
         worker=WorkerIdentity(name, "cpu"),
@@ -281,7 +281,7 @@ def test_a_payload_of_another_version_fails_with_what_to_do(database: Engine) ->
 def test_the_deadline_of_the_batch_expires_a_job_and_that_of_an_attempt_is_tried_again(
     database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.context.ENGINE_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr("workers.inference.ENGINE_GRACE_SECONDS", 0.1)
     engine = FakeEngine(held=True)
     overdue = new_batch(deadline_seconds=0.001, model=MODEL)
     expired = job_ids(database, accept(database, new_jobs(1, act="ask"), overdue))

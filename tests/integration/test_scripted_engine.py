@@ -15,7 +15,8 @@ from jobs.errors import ConfigurationError, EngineError
 from jobs.inference import Sampling
 from tests.tiny_llama import write_tiny_llama
 from workers.engine import EngineOptions, Request
-from workers.engines.scripted import SCRIPT_VARIABLE, Script, load_script, scripted_engine
+from workers.engines.script import SCRIPT_VARIABLE, Script, load_script
+from workers.engines.scripted import scripted_engine
 from workers.engines.watchdog import HUNG_EXIT_CODE
 from workers.tokenizer import ChatTokenizer, load_tokenizer
 

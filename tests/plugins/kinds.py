@@ -44,6 +44,9 @@ class TrialKind:
     payload_type = TrialPayload
     settings_type: type[BaseModel] = TrialSettings
 
+    def models(self, model: str, settings: BaseModel) -> tuple[str, ...]:
+        return (model,)
+
     def first_request(self, payload: TrialPayload, settings: BaseModel) -> tuple[Prompt, Sampling]:
         return Prompt((Message("user", payload.text),)), Sampling(max_new_tokens=8, temperature=0.5)
 

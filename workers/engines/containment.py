@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeGuard, TypeVar
 
 from jobs.errors import EngineLostError
-from workers.engines.executor import NextToken
-from workers.scheduler import Generation, PrefillRow
 
-RowT = TypeVar("RowT", Generation, PrefillRow)
+RowT = TypeVar("RowT")
+OutcomeT = TypeVar("OutcomeT")
 
 logger = logging.getLogger(__name__)
 
@@ -26,14 +25,14 @@ class Containment:
         self.max_rows = max_rows
 
     def run(
-        self, rows: Sequence[RowT], compute: Callable[[Sequence[RowT]], list[NextToken]]
-    ) -> list[tuple[RowT, NextToken | Exception]]:
-        """Compute all rows, in order; each comes back with its token or with the error that it caused.
+        self, rows: Sequence[RowT], compute: Callable[[Sequence[RowT]], list[OutcomeT]]
+    ) -> list[tuple[RowT, OutcomeT | Exception]]:
+        """Compute all rows, in order; each comes back with its outcome or with the error that it caused.
 
         Raises EngineLostError if every one of several rows fails, and not for want of memory: then it is the
         device that fails, as after a CUDA error, which every later call in the process gets again.
         """
-        outcomes: list[tuple[RowT, NextToken | Exception]] = []
+        outcomes: list[tuple[RowT, OutcomeT | Exception]] = []
         pending = [rows] if rows else []
         while pending:
             part = pending.pop()
@@ -57,5 +56,5 @@ class Containment:
         return outcomes
 
 
-def _is_lasting(outcome: NextToken | Exception) -> TypeGuard[Exception]:
+def _is_lasting(outcome: object) -> TypeGuard[Exception]:
     return isinstance(outcome, Exception) and not isinstance(outcome, MemoryError)

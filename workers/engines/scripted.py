@@ -6,58 +6,29 @@ Its script can hold it, slow it, make a marked prompt fail, hang, or kill the pr
 
 from __future__ import annotations
 
-import os
-import signal
-import time
 import zlib
 from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from jobs.errors import ConfigurationError
 from workers.engine import Engine, EngineInfo, EngineOptions, Tokenizer
 from workers.engines.batching import BatchingEngine
 from workers.engines.executor import NextToken
+from workers.engines.script import Script, play, script_of_environment
+from workers.engines.scripted_encoder import open_encoder
 from workers.scheduler import Generation, PrefillRow, PrefixSave, SlotMove
 
-SCRIPT_VARIABLE = "PRESSROOM_SCRIPT"
-"""Environment variable with the path of a script, a JSON object of the fields of Script."""
+__all__ = ["ScriptedExecutor", "open_encoder", "open_engine", "scripted_engine"]
 
 _DEFAULT_SLOTS = 8
 _DEFAULT_PREFILL_TOKENS = 512
-_POLL_SECONDS = 0.01
 _MIN_LENGTH, _MAX_LENGTH = 24, 400
 """Texts end by themselves after so many tokens, by prompt and seed."""
 
 
-class Script(BaseModel):
-    """What the engine shall do besides writing. Texts are looked for in the decoded prompt."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    step_seconds: float = Field(default=0.0, ge=0)
-    """Every step takes at least this long."""
-    hold_file: Path | None = None
-    """Steps wait while this file exists."""
-    max_rows: int | None = Field(default=None, ge=1)
-    """A batch of more rows is out of memory."""
-    fail_text: str | None = None
-    """A batch with such a prompt fails."""
-    hang_text: str | None = None
-    """A batch with such a prompt never returns."""
-    kill_text: str | None = None
-    """The process is killed with SIGKILL when such a prompt has kill_after_tokens tokens of output."""
-    kill_after_tokens: int = Field(default=0, ge=0)
-    kill_once_file: Path | None = None
-    """Made just before the kill; while it exists nothing is killed, so that the next process survives."""
-
-
 def open_engine(model_folder: Path, tokenizer: Tokenizer, options: EngineOptions) -> Engine:  # noqa: ARG001
     """Start the engine by the script that PRESSROOM_SCRIPT names, if any; raises ConfigurationError."""
-    path = os.environ.get(SCRIPT_VARIABLE)
-    return scripted_engine(tokenizer, options, Script() if path is None else load_script(Path(path)))
+    return scripted_engine(tokenizer, options, script_of_environment())
 
 
 def scripted_engine(
@@ -65,14 +36,6 @@ def scripted_engine(
 ) -> BatchingEngine:
     """Start the engine in this process; gate is called before each batch, on the engine's thread."""
     return BatchingEngine(ScriptedExecutor(tokenizer, options, script, gate), tokenizer, options)
-
-
-def load_script(path: Path) -> Script:
-    """Read a script file; raises ConfigurationError."""
-    try:
-        return Script.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise ConfigurationError(f"{SCRIPT_VARIABLE} names {path}, which cannot be used: {error}") from error
 
 
 class ScriptedExecutor:
@@ -161,31 +124,12 @@ class ScriptedExecutor:
 
     def _play(self, generations: Sequence[Generation]) -> None:
         """Do to the batch what the script says."""
-        script = self._script
         if self._gate is not None:
             self._gate()
-        while script.hold_file is not None and script.hold_file.exists():
-            time.sleep(_POLL_SECONDS)
-        if script.step_seconds:
-            time.sleep(script.step_seconds)
-        if script.max_rows is not None and len(generations) > script.max_rows:
-            raise MemoryError(f"the script allows {script.max_rows} rows, the batch has {len(generations)}")
-        marked = [row for row in generations if len(row.output_ids) >= script.kill_after_tokens]
-        if self._has(marked, script.kill_text):
-            _kill_process(script.kill_once_file)
-        while self._has(generations, script.hang_text):
-            time.sleep(_POLL_SECONDS)
-        if self._has(generations, script.fail_text):
-            raise RuntimeError("the script makes this prompt fail")
+        marked = [row for row in generations if len(row.output_ids) >= self._script.kill_after_tokens]
+        play(self._script, self._texts(generations), marked=self._texts(marked))
 
-    def _has(self, generations: Sequence[Generation], text: str | None) -> bool:
-        return text is not None and any(text in self._tokenizer.decode(row.prompt_ids) for row in generations)
-
-
-def _kill_process(once_file: Path | None) -> None:
-    if once_file is not None:
-        try:
-            once_file.touch(exist_ok=False)
-        except FileExistsError:
-            return
-    os.kill(os.getpid(), signal.SIGKILL)
+    def _texts(self, generations: Sequence[Generation]) -> list[str]:
+        if not self._script.looks_at_texts:
+            return [""] * len(generations)
+        return [self._tokenizer.decode(row.prompt_ids) for row in generations]

@@ -37,6 +37,10 @@ class ArticleKind:
     payload_type: type[ArticleBrief] = ArticleBrief
     settings_type: type[BaseModel] = ArticleSettings
 
+    def models(self, model: str, settings: BaseModel) -> tuple[str, ...]:  # noqa: ARG002
+        """The batch's own."""
+        return (model,)
+
     def prompt_prefix(self, payload: ArticleBrief) -> str:  # noqa: ARG002 - all begin alike
         """All articles begin with the same instructions."""
         return "article"

@@ -1,0 +1,102 @@
+"""Texts and pairs of texts -> the rows of an encoder, in bulk, with neither torch nor transformers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Encoding, Tokenizer
+
+from jobs.errors import InputError
+from jobs.inference import TextPair
+from workers.encoder import EncoderRow
+from workers.models.classifier import CLASSIFIER, read_classifier_settings
+from workers.models.files import MalformedFileError, read_json_object
+from workers.tokenizer import TokenizerError
+
+MAX_CHARACTERS = 20_000
+"""Of a text: more than the longest row takes, and bounded work for 200 KB of it."""
+
+MAX_TARGET_CHARACTERS = 200
+
+_SENTENCE_BERT = "sentence_bert_config.json"
+
+
+class RowTokenizer:
+    """The tokenizer of one encoder. Any thread may call it; the library's own threads share the work."""
+
+    def __init__(self, tokenizer: Tokenizer, *, max_tokens: int, takes_targets: bool) -> None:
+        # longest_first cuts the text alone as long as the target is the shorter, and never fails
+        tokenizer.enable_truncation(max_tokens, strategy="longest_first")
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self._takes_targets = takes_targets
+        self.max_tokens = max_tokens
+        self.num_tokens = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+
+    def encode(self, pairs: Sequence[TextPair]) -> tuple[EncoderRow, ...]:
+        """A row for each pair; a text that is too long loses its end. Raises InputError for no Unicode."""
+        inputs = [self._input(number, pair) for number, pair in enumerate(pairs)]
+        return tuple(map(_row, self._tokenizer.encode_batch_fast(inputs)))
+
+    def decode(self, row: EncoderRow) -> tuple[str, str]:
+        """Text and target of a row, special tokens left out."""
+        text = [each for each, kind in zip(row.token_ids, row.type_ids, strict=True) if not kind]
+        target = [each for each, kind in zip(row.token_ids, row.type_ids, strict=True) if kind]
+        decode = self._tokenizer.decode
+        return decode(text, skip_special_tokens=True), decode(target, skip_special_tokens=True)
+
+    def _input(self, number: int, pair: TextPair) -> str | tuple[str, str]:
+        text, target = pair.text[:MAX_CHARACTERS], pair.target[:MAX_TARGET_CHARACTERS]
+        try:
+            (text + target).encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"text {number}: character {error.start + 1} is half of a surrogate pair: save it as UTF-8",
+                code="text_invalid_unicode",
+            ) from error
+        return (text, target) if target and self._takes_targets else text
+
+
+def _row(encoding: Encoding) -> EncoderRow:
+    return EncoderRow(tuple(encoding.ids), tuple(encoding.type_ids))
+
+
+def load_row_tokenizer(folder: Path) -> RowTokenizer:
+    """Read the tokenizer of an installed encoder. Raises TokenizerError or MalformedFileError."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise TokenizerError(f"{path} is missing: only fast tokenizers are read; install the model again")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception for whatever its parser finds
+        raise MalformedFileError(f"{path}: not a tokenizer ({error}); install the model again") from error
+    classifier = read_classifier_settings(folder) if (folder / CLASSIFIER).is_file() else None
+    limits = [max_positions(folder)]
+    if classifier is not None:
+        limits.append(classifier.max_tokens)
+    elif isinstance(longest := _optional(folder / _SENTENCE_BERT).get("max_seq_length"), int):
+        limits.append(longest)
+    takes_targets = classifier is not None and classifier.input == "text_and_target"
+    return RowTokenizer(tokenizer, max_tokens=min(limits), takes_targets=takes_targets)
+
+
+def max_positions(folder: Path) -> int:
+    """Tokens that the model has positions for; RoBERTa's begin behind the padding token's id."""
+    config = read_json_object(folder / "config.json")
+    positions, padding = config.get("max_position_embeddings"), config.get("pad_token_id")
+    if not isinstance(positions, int):
+        raise TokenizerError(f"{folder / 'config.json'} does not say max_position_embeddings")
+    is_shifted = config.get("model_type") in {"roberta", "xlm-roberta", "camembert", "mpnet"}
+    return positions - (padding if isinstance(padding, int) else 1) - 1 if is_shifted else positions
+
+
+def classifier_digest(folder: Path) -> str | None:
+    """SHA-256 of the folder's classifier.json, lower-case hex; None if it has none."""
+    path = folder / CLASSIFIER
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def _optional(path: Path) -> dict[str, object]:
+    return read_json_object(path) if path.is_file() else {}

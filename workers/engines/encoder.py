@@ -1,0 +1,190 @@
+"""The default encoder: any model of the BERT family that transformers can load, for classes or embeddings."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedModel
+
+from jobs.errors import ConfigurationError
+from jobs.training import LABELS
+from workers.encoder import Encoder, EncoderInfo, EncoderRow, EncoderTask, Vector
+from workers.encoder_tokenizer import RowTokenizer
+from workers.engine import EngineOptions
+from workers.engines.encoding import EncodingEngine
+from workers.engines.packed_linear import can_pack, pack_encoder
+from workers.models.classifier import read_classifier_settings
+
+_CPU_BATCH_TOKENS = 1024
+"""Measured on two cores: 256 to 8,192 are equally fast; a short step lets the next request in sooner."""
+_GPU_BATCH_TOKENS = 32_768
+_STEP_TOKENS = 32
+"""Measured: about what the interpreter does in the time of a step's own overhead; 16 to 64 make no odds."""
+
+
+def open_encoder(
+    model_folder: Path, tokenizer: RowTokenizer, options: EngineOptions, task: EncoderTask
+) -> Encoder:
+    """Load the model of a local folder and start its engine; raises ConfigurationError.
+
+    Sets the process's thread count if the options say so, and silences transformers' progress bars.
+    """
+    return EncodingEngine(TransformersEncoder(model_folder, tokenizer, options, task), options)
+
+
+class TransformersEncoder:
+    """Implements workers.engines.encoding.EncoderExecutor with a transformers model."""
+
+    def __init__(
+        self, model_folder: Path, tokenizer: RowTokenizer, options: EngineOptions, task: EncoderTask
+    ) -> None:
+        if options.num_threads is not None:
+            torch.set_num_threads(options.num_threads)
+        self._device = torch.device(options.device)
+        if self._device.type == "cuda" and not torch.cuda.is_available():
+            raise ConfigurationError(
+                f"torch {torch.__version__} finds no CUDA device: install its CUDA build and the driver, "
+                "or give --device cpu",
+                code="device_missing",
+            )
+        is_cpu = self._device.type == "cpu"
+        name = options.dtype or ("float32" if is_cpu else "bfloat16")
+        self._model = _load(model_folder, getattr(torch, name), self._device, task)
+        self._num_tokens = _num_embeddings(self._model)
+        self._padding_id = int(self._model.config.pad_token_id or 0)
+        self._has_types = getattr(self._model.config, "type_vocab_size", 0) > 1
+        self._temperature, self._order = 1.0, [0, 1, 2]
+        if task == "classify":
+            self._read_classifier(model_folder)
+        is_packed = is_cpu and name == "float32" and can_pack()
+        if is_packed:
+            pack_encoder(self._model)
+        self._info = EncoderInfo(
+            name="encoder",
+            task=task,
+            versions=(("torch", torch.__version__), ("transformers", transformers.__version__)),
+            dtype=name,
+            device=options.device,
+            attention="sdpa" + (", packed weights" if is_packed else ""),
+            max_batch_tokens=options.max_prefill_tokens
+            or (_CPU_BATCH_TOKENS if is_cpu else _GPU_BATCH_TOKENS),
+            max_tokens=tokenizer.max_tokens,
+        )
+
+    def _read_classifier(self, model_folder: Path) -> None:
+        classifier = read_classifier_settings(model_folder)
+        self._temperature = classifier.temperature
+        self._order = [classifier.labels[label] for label in LABELS]
+        if self._model.config.num_labels != len(LABELS):
+            raise ConfigurationError(
+                f"the model in {model_folder} has {self._model.config.num_labels} outputs, its "
+                f"classifier.json names {len(LABELS)}: install it again"
+            )
+
+    @property
+    def info(self) -> EncoderInfo:
+        return self._info
+
+    @property
+    def num_tokens(self) -> int:
+        return self._num_tokens
+
+    @property
+    def step_tokens(self) -> int:
+        return _STEP_TOKENS
+
+    def encode(self, rows: Sequence[EncoderRow]) -> list[Vector]:
+        longest = max(len(row.token_ids) for row in rows)
+        try:
+            with torch.inference_mode():
+                inputs = self._inputs(rows, longest)
+                output = self._model(**inputs)
+                if self._info.task == "classify":
+                    answers = self._probabilities(output.logits)
+                else:
+                    answers = _mean_of_tokens(output.last_hidden_state, inputs["attention_mask"])
+                return [tuple(answer) for answer in answers.tolist()]
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+                if self._device.type == "cuda":
+                    torch.cuda.empty_cache()
+                raise MemoryError(str(error)) from error
+            raise
+
+    def close(self) -> None:
+        del self._model
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _inputs(self, rows: Sequence[EncoderRow], longest: int) -> dict[str, torch.Tensor]:
+        """Padded tensors of shape (rows, longest), int64."""
+        padding = [(longest - len(row.token_ids)) for row in rows]
+        ids = [row.token_ids + (self._padding_id,) * num for row, num in zip(rows, padding, strict=True)]
+        mask = [(1,) * len(row.token_ids) + (0,) * num for row, num in zip(rows, padding, strict=True)]
+        inputs = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
+        if self._has_types:
+            types = [row.type_ids + (0,) * num for row, num in zip(rows, padding, strict=True)]
+            inputs["token_type_ids"] = torch.tensor(types)
+        return {name: tensor.to(self._device, non_blocking=True) for name, tensor in inputs.items()}
+
+    def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        """Temperature scaling, Guo et al. 2017, equation 9: softmax(z / T); in fp32, our order of classes."""
+        return (logits.float() / self._temperature)[:, self._order].softmax(-1)
+
+
+def _mean_of_tokens(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The mean over the attention mask, then length 1: the recipe of sentence-transformers' all-MiniLM-L6-v2
+    (its model card, `mean_pooling` and `F.normalize`). (R, S, D) -> (R, D) in fp32.
+    """
+    weights = mask.unsqueeze(-1).float()
+    mean = (states.float() * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+    return torch.nn.functional.normalize(mean, dim=1)
+
+
+def _load(model_folder: Path, dtype: torch.dtype, device: torch.device, task: EncoderTask) -> PreTrainedModel:
+    """Safetensors of a local folder, no code of the folder, no hub."""
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    loader = AutoModelForSequenceClassification if task == "classify" else AutoModel
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            config = AutoConfig.from_pretrained(model_folder, local_files_only=True, trust_remote_code=False)
+            model: PreTrainedModel
+            model, loading = loader.from_pretrained(
+                model_folder,
+                config=config,
+                dtype=dtype,
+                attn_implementation="sdpa",
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"the model in {model_folder} cannot be loaded: {error}; "
+                "run `pressroom models verify`, or install a safetensors model of the BERT family"
+            ) from error
+    if config.is_encoder_decoder or getattr(config, "is_decoder", False):
+        raise ConfigurationError(f"the {config.model_type} model in {model_folder} is not an encoder")
+    if task == "classify" and loading["missing_keys"]:
+        raise ConfigurationError(
+            f"the model in {model_folder} has no weights for {min(loading['missing_keys'])}: it is no "
+            "classifier; make one of it with `pressroom train classifier`"
+        )
+    # Through the base class: transformers' own wrappers of these methods carry no types.
+    torch.nn.Module.to(model, device)
+    torch.nn.Module.eval(model)
+    return model
+
+
+def _num_embeddings(model: PreTrainedModel) -> int:
+    weight = model.get_input_embeddings().weight
+    if not isinstance(weight, torch.Tensor):
+        raise ConfigurationError("the model has no token embedding: it is not a text encoder")
+    return weight.shape[0]

@@ -1,0 +1,191 @@
+"""The port to the models of a worker, for one job, behind a record of every call for the provenance."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from jobs.digests import row_bytes, vector_bytes
+from jobs.errors import DeadlineError, TransientError
+from jobs.inference import Completion, Prompt, Sampling, SentimentProbabilities, TextPair
+from jobs.job import ClaimedJob
+from jobs.provenance import Encoding, EngineFacts, Generation, ModelFacts, sha256_hex, token_digest
+from workers.encoder import EncoderRequest, EncoderTask, Vector
+from workers.engine import Request
+from workers.residency import Residency, Resident, ResidentEncoder
+
+ENGINE_GRACE_SECONDS = 30.0
+"""The engine ends a request at its deadline; a future that is silent for this much longer is given up."""
+
+AnswerT = TypeVar("AnswerT")
+
+
+class JobAbandonedError(TransientError):
+    """The worker holds the job no longer: its lease was lost, its time is up, or the worker is stopping."""
+
+    code = "job_abandoned"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a job asked of its models."""
+
+    model: ModelFacts | None
+    engine: EngineFacts | None
+    """Of the first language model asked, if there was any."""
+    models: tuple[ModelFacts, ...]
+    generations: tuple[Generation, ...]
+    encodings: tuple[Encoding, ...]
+
+
+@dataclass(slots=True)
+class _EncodingLog:
+    resident: ResidentEncoder
+    num_calls: int = 0
+    num_inputs: int = 0
+    inputs: hashlib._Hash = field(default_factory=hashlib.sha256)
+    outputs: hashlib._Hash = field(default_factory=hashlib.sha256)
+
+    def facts(self) -> Encoding:
+        return Encoding(
+            task=self.resident.engine.info.task,
+            model=self.resident.model_facts(),
+            engine=self.resident.engine_facts(),
+            num_calls=self.num_calls,
+            num_inputs=self.num_inputs,
+            inputs_sha256=self.inputs.hexdigest(),
+            outputs_sha256=self.outputs.hexdigest(),
+        )
+
+
+class JobInference:
+    """`jobs.inference.Inference` for one job. Its calls may come from one thread, `abandon` from another."""
+
+    def __init__(self, job: ClaimedJob, residency: Residency, *, deadline_at: float) -> None:
+        """`deadline_at` is on time.monotonic()."""
+        self._request_prefix = f"{job.id}/{job.attempt}"
+        self._model = job.model
+        self._residency = residency
+        self._deadline_at = deadline_at
+        self._lock = threading.Lock()
+        self._num_calls = 0
+        self._cancel_current: Callable[[], None] | None = None
+        self._generations: list[Generation] = []
+        self._residents: dict[str, Resident] = {}
+        self._encodings: dict[str, _EncodingLog] = {}
+        self.abandoned = threading.Event()
+        """Set once nothing more shall be done for this attempt."""
+
+    @property
+    def deadline_at(self) -> float:
+        """On time.monotonic()."""
+        return self._deadline_at
+
+    def generate(self, prompt: Prompt, sampling: Sampling, *, model: str | None = None) -> Completion:
+        """Block until the text is there. Raises as jobs.inference.Inference says, and JobAbandonedError."""
+        messages = tuple((message.role, message.content) for message in prompt.messages)
+        name = self._model if model is None else model
+        self._residents[name] = resident = self._residency.generator(name)
+        prompt_ids = resident.tokenizer.encode_chat(messages)
+        request_id = self._next_id()
+        request = Request(
+            request_id=request_id, prompt_ids=prompt_ids, sampling=sampling, deadline_at=self._deadline_at
+        )
+        completion = self._wait(
+            lambda: resident.engine.submit(request), lambda: resident.engine.cancel(request_id)
+        )
+        self._generations.append(
+            Generation(
+                prompt_sha256=token_digest(prompt_ids),
+                output_sha256=token_digest(completion.token_ids),
+                sampling=sampling,
+                usage=completion.usage,
+                finish_reason=completion.finish_reason,
+                num_near_ties=completion.num_near_ties,
+                model_name=name,
+            )
+        )
+        return completion
+
+    def classify(
+        self, pairs: Sequence[TextPair], *, model: str | None = None
+    ) -> tuple[SentimentProbabilities, ...]:
+        """Block until every pair has its probabilities. Raises as `generate` does."""
+        return tuple(
+            SentimentProbabilities(negative=negative, neutral=neutral, positive=positive)
+            for negative, neutral, positive in self._encode(pairs, model, "classify")
+        )
+
+    def model_sha256(self, *, model: str | None = None) -> str:
+        """Of the weights, the tokenizer and the settings of a classifier. Raises as `classify` does."""
+        resident = self._residency.encoder(self._model if model is None else model, "classify")
+        manifest = resident.manifest
+        parts = (manifest.weights_sha256, manifest.tokenizer_sha256, resident.classifier_sha256 or "")
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+    def embed(self, texts: Sequence[str], *, model: str | None = None) -> tuple[Vector, ...]:
+        """Block until every text has its vector. Raises as `generate` does."""
+        return self._encode([TextPair(text) for text in texts], model, "embed")
+
+    def _encode(self, pairs: Sequence[TextPair], model: str | None, task: EncoderTask) -> tuple[Vector, ...]:
+        resident = self._residency.encoder(self._model if model is None else model, task)
+        rows = resident.tokenizer.encode(
+            pairs
+        )  # here, in the job's thread: it overlaps with the engine's steps
+        request_id = self._next_id()
+        request = EncoderRequest(request_id=request_id, rows=rows, deadline_at=self._deadline_at)
+        answers = self._wait(
+            lambda: resident.engine.submit(request), lambda: resident.engine.cancel(request_id)
+        )
+        log = self._encodings.setdefault(resident.manifest.name, _EncodingLog(resident))
+        log.num_calls += 1
+        log.num_inputs += len(rows)
+        for row, answer in zip(rows, answers, strict=True):
+            log.inputs.update(row_bytes(row.token_ids, row.type_ids))
+            log.outputs.update(vector_bytes(answer))
+        return answers
+
+    def _next_id(self) -> str:
+        self._num_calls += 1
+        return f"{self._request_prefix}/{self._num_calls}"
+
+    def _wait(self, submit: Callable[[], Future[AnswerT]], cancel: Callable[[], None]) -> AnswerT:
+        with self._lock:
+            if self.abandoned.is_set():
+                raise JobAbandonedError("the job was taken from this worker")
+            self._cancel_current = cancel
+            future = submit()  # never blocks; an abandon() after it finds it to cancel
+        try:
+            return future.result(timeout=self._deadline_at - time.monotonic() + ENGINE_GRACE_SECONDS)
+        except CancelledError as error:
+            raise JobAbandonedError("the job was taken from this worker") from error
+        except FutureTimeoutError as error:
+            cancel()
+            raise DeadlineError("the engine did not answer by the job's deadline") from error
+
+    def abandon(self) -> None:
+        """End the call under way, every further one, and the wait for the store with JobAbandonedError."""
+        with self._lock:
+            self.abandoned.set()
+            cancel = self._cancel_current
+        if cancel is not None:
+            cancel()
+
+    def asked(self) -> Asked:
+        """What was asked so far; once the kind has returned."""
+        first = next(iter(self._residents.values()), None)
+        encodings = tuple(log.facts() for log in self._encodings.values())
+        generators = (resident.model_facts() for resident in self._residents.values())
+        return Asked(
+            model=None if first is None else first.model_facts(),
+            engine=None if first is None else first.engine_facts(),
+            models=(*generators, *(encoding.model for encoding in encodings)),
+            generations=tuple(self._generations),
+            encodings=encodings,
+        )
