@@ -8,7 +8,20 @@ from typing import Annotated, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.documents.document import Document
+from jobs.errors import PermanentError, TransientError
 from jobs.rejection import Rejected
+
+
+class SourceDownError(TransientError):
+    """A source does not answer, or not in time: it may later."""
+
+    code = "source_down"
+
+
+class SourceRefusedError(PermanentError):
+    """A source that cannot be read as it is, or that is hostile."""
+
+    code = "source_refused"
 
 
 class FileSource(BaseModel):
@@ -62,6 +75,6 @@ class Sources(Protocol):
     def fetch(self, source: Source) -> Iterator[Document | Rejected]:
         """Stream everything the source holds now: what was read before is found out by its id and digest.
 
-        Raises SourceError for a source that is down or hostile: with what, where and what to do.
+        Raises SourceDownError, SourceRefusedError, or FileRejectedError for a file that is no use as a whole.
         """
         ...

@@ -1,0 +1,165 @@
+"""Files, objects and queries as a monitor's sources, over real servers."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from jobs.documents.document import Document
+from jobs.errors import PermanentError, PressroomError, TransientError
+from jobs.rejection import Rejected
+from jobs.sources import FileSource, PrefixSource, QuerySource, Source
+from storage.store import Store
+from workers.connectors.sources import ConnectedSources
+
+VARIABLE = "NEWS_URL"
+
+
+@pytest.fixture
+def sources(s3_url: str) -> ConnectedSources:
+    return ConnectedSources(s3_url)
+
+
+def line(number: int, text: str = "Orders fell.") -> str:
+    return json.dumps({"id": f"d{number}", "text": text, "published_at": "2026-03-02T09:30:00Z"}) + "\n"
+
+
+def ids(sources: ConnectedSources, source: Source) -> list[str]:
+    """Of documents; of what was refused, the code."""
+    return [read.id if isinstance(read, Document) else read.code for read in sources.fetch(source)]
+
+
+def refusal(sources: ConnectedSources, source: Source) -> PressroomError:
+    with pytest.raises(PressroomError) as caught:
+        list(sources.fetch(source))
+    return caught.value
+
+
+def test_file_is_read(sources: ConnectedSources, tmp_path: Path) -> None:
+    path = tmp_path / "news.jsonl"
+    path.write_text(line(1) + line(2))
+    assert ids(sources, FileSource(path=str(path))) == ["d1", "d2"]
+
+
+def test_folder_is_read_by_name_and_one_bad_file_does_not_stop_the_others(
+    sources: ConnectedSources, tmp_path: Path
+) -> None:
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(line(2).encode()))
+    (tmp_path / "a.jsonl").write_text(line(1))
+    (tmp_path / "aa.csv").write_text("no,such,columns\n1,2,3\n")
+    (tmp_path / "c.jsonl.part").write_text(line(3))
+    (tmp_path / ".d.jsonl").write_text(line(4))
+    (tmp_path / "readme.md").write_text("# news")
+    (tmp_path / "e").mkdir()
+
+    assert ids(sources, FileSource(path=str(tmp_path))) == ["d1", "missing_column", "d2"]
+
+
+def test_file_that_is_not_there_is_named(sources: ConnectedSources, tmp_path: Path) -> None:
+    error = refusal(sources, FileSource(path=str(tmp_path / "absent.csv")))
+    assert error.code == "source_missing"
+    assert "absent.csv" in str(error)
+
+
+def test_objects_below_a_prefix_are_read_and_refusals_name_the_object(
+    sources: ConnectedSources, store: Store
+) -> None:
+    store.put("news/b.jsonl", (line(2) + "{}\n").encode(), media_type="application/jsonl")
+    store.put("news/a.jsonl", line(1).encode(), media_type="application/jsonl")
+    store.put("news/notes.txt", b"nothing", media_type="text/plain")
+    store.put("other/c.jsonl", line(3).encode(), media_type="application/jsonl")
+
+    read = list(sources.fetch(PrefixSource(prefix="news/")))
+    assert [one.id for one in read if isinstance(one, Document)] == ["d1", "d2"]
+    assert [(one.file, one.line) for one in read if isinstance(one, Rejected)] == [("news/b.jsonl", 2)]
+
+
+def test_another_store_is_named_by_a_variable(
+    sources: ConnectedSources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_text(line(1))
+    source = PrefixSource(prefix="in/", url_variable=VARIABLE)
+    assert refusal(sources, source).code == "source_variable_missing"
+
+    monkeypatch.setenv(VARIABLE, tmp_path.as_uri())
+    assert ids(sources, source) == ["d1"]
+
+
+def test_store_that_is_down_may_come_back(sources: ConnectedSources, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "http://key:secret@127.0.0.1:1/bucket")
+    error = refusal(sources, PrefixSource(prefix="in/", url_variable=VARIABLE))
+    assert isinstance(error, TransientError)
+    assert "secret" not in str(error)
+
+
+@pytest.fixture
+def news_table(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A database of somebody else's, with 1,200 rows of news."""
+    with psycopg.connect(empty_database_url) as connection:
+        connection.execute(
+            "CREATE TABLE news AS SELECT 'n' || i AS id, 'Orders fell by ' || i AS text, "
+            "timestamptz '2026-03-01 12:00Z' + i * interval '1 minute' AS published_at "
+            "FROM generate_series(1, 1200) AS i"
+        )
+    monkeypatch.setenv(VARIABLE, empty_database_url)
+    return empty_database_url
+
+
+def query(sql: str) -> QuerySource:
+    return QuerySource(url_variable=VARIABLE, sql=sql)
+
+
+def test_rows_of_a_query_become_documents(sources: ConnectedSources, news_table: str) -> None:
+    read = ids(sources, query("SELECT id, text, published_at FROM news WHERE text LIKE '%1%' ORDER BY 3;"))
+    assert read[:3] == ["n1", "n10", "n11"]
+    assert len(ids(sources, query("SELECT * FROM news"))) == 1200
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM news",
+        "SELECT * FROM news; DELETE FROM news",
+        "SELECT * FROM news; COMMIT; DELETE FROM news",
+        "WITH gone AS (DELETE FROM news RETURNING *) SELECT * FROM gone",
+        "SELECT id, text, published_at FROM news, set_config('transaction_read_only', 'off', true)",
+        "SELEKT",
+        "SELECT * FROM absent",
+    ],
+)
+def test_query_that_is_no_reading_is_refused_and_changes_nothing(
+    sources: ConnectedSources, news_table: str, sql: str
+) -> None:
+    error = refusal(sources, query(sql))
+    assert error.code == "source_query_failed"
+    assert isinstance(error, PermanentError)
+    with psycopg.connect(news_table) as connection:
+        assert connection.execute("SELECT count(*) FROM news").fetchone() == (1200,)
+
+
+def test_query_without_the_columns_of_documents_is_refused_at_once(
+    sources: ConnectedSources, news_table: str
+) -> None:
+    assert refusal(sources, query("SELECT id, text FROM news")).code == "missing_column"
+
+
+def test_query_that_takes_too_long_is_ended(
+    sources: ConnectedSources, news_table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.connectors.query._OPTIONS", "-c statement_timeout=200")
+    error = refusal(sources, query("SELECT *, pg_sleep(30) FROM news"))
+    assert isinstance(error, TransientError)
+
+
+def test_database_that_is_down_may_come_back(
+    sources: ConnectedSources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "postgresql://me:secret@127.0.0.1:1/news")
+    error = refusal(sources, query("SELECT 1"))
+    assert isinstance(error, TransientError)
+    assert "secret" not in str(error)

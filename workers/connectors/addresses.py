@@ -1,0 +1,145 @@
+"""Which addresses may be called: none of this machine, its network or its cloud, unless that is allowed.
+
+A name is resolved once and the connection goes to the address that was checked, so that a name which
+answers differently the second time (DNS rebinding) gains nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+import httpx
+
+from jobs.errors import PermanentError, TransientError
+
+Address = IPv4Address | IPv6Address
+
+Resolve = Callable[[str, int], list[str]]
+"""Host and port -> addresses as text. Raises OSError."""
+
+MAX_ADDRESSES = 4
+"""Tried in turn for one request."""
+
+METADATA = frozenset(
+    ipaddress.ip_address(text)
+    for text in ("169.254.169.254", "fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192")
+)
+"""Where clouds hand out credentials (AWS, GCP and Azure; AWS over IPv6; Alibaba; Azure's agent; Oracle)."""
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+class AddressRefusedError(PermanentError):
+    """A URL leads where no request may go."""
+
+    code = "private_address"
+
+
+class UnreachableError(TransientError):
+    """A host has no address now, or does not answer."""
+
+    code = "unreachable"
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A URL and the checked addresses of its host."""
+
+    url: httpx.URL
+    addresses: tuple[Address, ...]
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """Ask the system; also reads 2130706433 and 0177.0.0.1 as the C library does, for the check to see."""
+    infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(info[4][0]) for info in infos))
+
+
+def find_destination(
+    text: str, *, what: str, allow_private: bool, resolver: Resolve = resolve
+) -> Destination:
+    """Check a URL; `what` ("feed", "webhook") begins the codes of errors.
+
+    Raises AddressRefusedError: `<what>_private_address`, `<what>_url_invalid`; and UnreachableError.
+    """
+    try:
+        url = httpx.URL(text)
+        host = url.raw_host.decode("ascii")
+    except (httpx.InvalidURL, UnicodeError, TypeError) as error:
+        raise _invalid(what, "it cannot be read") from error
+    if url.scheme not in ("http", "https") or not host:
+        raise _invalid(what, "it needs a scheme http or https, and a host")
+    if url.userinfo:
+        raise _invalid(what, "it holds a user or a password")
+    port = url.port or (443 if url.scheme == "https" else 80)
+    try:
+        found = resolver(host, port)
+    except (OSError, UnicodeError) as error:
+        raise UnreachableError(
+            f"{shown(text)}: {host} has no address: check the name, and the network's DNS",
+            code=f"{what}_unreachable",
+        ) from error
+    addresses = tuple(ipaddress.ip_address(one.partition("%")[0]) for one in found[:MAX_ADDRESSES])
+    for address in addresses:
+        if is_never_called(address) or not (allow_private or is_public(address)):
+            raise AddressRefusedError(
+                f"{shown(text)}: {host} is {address}, which is no public address: correct the URL"
+                + ("" if is_never_called(address) else ", or set allow_private for it if it is yours"),
+                code=f"{what}_private_address",
+            )
+    return Destination(url, addresses)
+
+
+def is_public(address: Address) -> bool:
+    """Whether it is reached over the internet; an IPv6 address that embeds an IPv4 one counts as that one.
+
+    >>> is_public(ipaddress.ip_address("93.184.215.14")), is_public(ipaddress.ip_address("::ffff:10.0.0.1"))
+    (True, False)
+    """
+    return all(one.is_global and not one.is_multicast and not one.is_reserved for one in _embedded(address))
+
+
+def is_never_called(address: Address) -> bool:
+    """Link-local, multicast and cloud metadata: refused in one's own network, too."""
+    return any(
+        one in METADATA or one.is_link_local or one.is_multicast or one.is_unspecified
+        for one in _embedded(address)
+    )
+
+
+def _embedded(address: Address) -> list[Address]:
+    """The address, or the IPv4 ones that a translator or a tunnel would make of it."""
+    if isinstance(address, IPv4Address):
+        return [address]
+    if address.ipv4_mapped is not None:
+        return [address.ipv4_mapped]
+    if address in _NAT64:
+        return [IPv4Address(int(address) & 0xFFFFFFFF)]
+    if address.sixtofour is not None:
+        return [address.sixtofour]
+    if address.teredo is not None:
+        return list(address.teredo)
+    return [address]
+
+
+def shown(url: str) -> str:
+    """The URL without what may be secret in it, for messages.
+
+    >>> shown("https://me:pw@example.com/feed?key=1")
+    'https://example.com/feed'
+    """
+    try:
+        parsed = httpx.URL(url)
+        return str(parsed.copy_with(userinfo=b"", query=None, fragment=None))[:200]
+    except (httpx.InvalidURL, TypeError):
+        return url.partition("?")[0].rpartition("@")[2][:200]
+
+
+def _invalid(what: str, reason: str) -> AddressRefusedError:
+    return AddressRefusedError(
+        f"the {what}'s URL cannot be used: {reason}; write https://host/path", code=f"{what}_url_invalid"
+    )

@@ -1,0 +1,90 @@
+"""RSS and Atom feeds over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import httpx
+
+from jobs.documents.document import Document
+from jobs.documents.feed import MAX_FEED_BYTES, read_feed
+from jobs.rejection import Rejected
+from jobs.sources import FeedSource, SourceDownError, SourceRefusedError
+from workers.connectors.addresses import Resolve, resolve, shown
+from workers.connectors.http import exchange, read_body
+
+MAX_REDIRECTS = 5
+"""Feeds that moved, http -> https, a content network: two or three are usual."""
+
+TOTAL_SECONDS = 60.0
+"""For one hop, its body included."""
+
+ACCEPT = "application/rss+xml, application/atom+xml, application/xml;q=0.9, text/xml;q=0.9, */*;q=0.1"
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504})
+_NO_FEED = ("text/html", "image/", "audio/", "video/", "font/", "application/pdf", "application/zip")
+
+
+def read_feed_source(
+    source: FeedSource, *, now: datetime, resolver: Resolve = resolve
+) -> Iterator[Document | Rejected]:
+    """Documents of the feed as it is now. Raises SourceDownError, SourceRefusedError, FileRejectedError.
+
+    Address errors and those of the body come as they are: `feed_private_address`, `body_too_large`.
+    """
+    return read_feed(shown(source.url), fetch_feed(source, resolver=resolver), now=now)
+
+
+def fetch_feed(source: FeedSource, *, resolver: Resolve = resolve) -> bytes:
+    """The feed's bytes; every hop of a redirect is checked like the first URL."""
+    url = source.url
+    for _ in range(MAX_REDIRECTS + 1):
+        with exchange(
+            "GET",
+            url,
+            what="feed",
+            headers={"Accept": ACCEPT},
+            total_seconds=TOTAL_SECONDS,
+            allow_private=source.allow_private,
+            resolver=resolver,
+        ) as response:
+            if response.status_code in _REDIRECTS:
+                url = _next_hop(url, response)
+                continue
+            _check(url, response)
+            return read_body(response, url=url, max_bytes=MAX_FEED_BYTES)
+    raise SourceRefusedError(
+        f"{shown(source.url)}: redirects more than {MAX_REDIRECTS} times: give the URL that it ends at",
+        code="feed_redirect",
+    )
+
+
+def _next_hop(url: str, response: httpx.Response) -> str:
+    location = response.headers.get("location", "")
+    try:
+        there = httpx.URL(url).join(location)
+    except (httpx.InvalidURL, TypeError) as error:
+        raise _refused(url, "redirects to what is no URL", "feed_redirect") from error
+    if not location or there.scheme not in ("http", "https"):
+        raise _refused(url, "redirects to what is no web address", "feed_redirect")
+    if httpx.URL(url).scheme == "https" and there.scheme != "https":
+        raise _refused(url, "redirects from https to http", "feed_redirect")
+    return str(there)
+
+
+def _check(url: str, response: httpx.Response) -> None:
+    status = response.status_code
+    if status != httpx.codes.OK:
+        message = f"{shown(url)}: answers with status {status}: look at it in a browser"
+        if status in _MAY_PASS:
+            raise SourceDownError(message, code="feed_status")
+        raise SourceRefusedError(message, code="feed_status")
+    media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type.startswith(_NO_FEED):
+        raise _refused(url, f"is {media_type[:60]}, no feed", "feed_media_type")
+
+
+def _refused(url: str, reason: str, code: str) -> SourceRefusedError:
+    return SourceRefusedError(f"{shown(url)}: {reason}: look at it in a browser, and correct it", code=code)

@@ -1,0 +1,55 @@
+"""Files and folders of the worker's machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from jobs.documents.document import Document
+from jobs.documents.read import FEED_SUFFIXES, JSON_SUFFIXES, read_documents
+from jobs.rejection import FileRejectedError, Rejected
+from jobs.sources import FileSource, SourceDownError, SourceRefusedError
+
+SUFFIXES = JSON_SUFFIXES | FEED_SUFFIXES | {".csv", ".parquet"}
+"""What is read of a folder or below a prefix; other files there are nobody's mistake."""
+
+
+def read_file_source(source: FileSource, *, now: datetime) -> Iterator[Document | Rejected]:
+    """Documents of the file, or of every document file of the folder, by name; one that is no use is a row.
+
+    Raises SourceRefusedError for what is not there, SourceDownError for what cannot be read now, and, for a
+    file that is named itself, FileRejectedError.
+    """
+    path = Path(source.path).expanduser()
+    try:
+        if path.is_dir():
+            for child in sorted(path.iterdir()):
+                if is_document_file(child.name) and child.is_file():
+                    yield from read_leniently(child, now=now)
+        elif path.exists():
+            yield from read_documents(path, now=now)
+        else:
+            raise SourceRefusedError(
+                f"{path} is not there: create it, or correct the monitor's source", code="source_missing"
+            )
+    except OSError as error:
+        raise SourceDownError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def is_document_file(name: str) -> bool:
+    """Whether its name is that of a file of documents; hidden and half-written ones are none.
+
+    >>> is_document_file("news.csv.gz"), is_document_file(".news.csv"), is_document_file("news.csv.part")
+    (True, False, False)
+    """
+    suffix = Path(name.lower().removesuffix(".gz")).suffix
+    return suffix in SUFFIXES and not name.startswith(".")
+
+
+def read_leniently(path: Path, *, now: datetime) -> Iterator[Document | Rejected]:
+    """As read_documents; a file that is no use as a whole is a refused row, for the others to go on."""
+    try:
+        yield from read_documents(path, now=now)
+    except FileRejectedError as error:
+        yield error.rejected

@@ -1,0 +1,171 @@
+"""One HTTP request to a checked address: bounded in time and size, no redirect followed, no proxy used."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, Self
+
+import httpx
+
+from jobs.errors import PermanentError
+from workers.connectors.addresses import (
+    Address,
+    Destination,
+    Resolve,
+    UnreachableError,
+    find_destination,
+    resolve,
+    shown,
+)
+
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 15.0
+"""Of silence, between two parts of an answer."""
+
+USER_AGENT = "pressroom (+standing monitor)"
+
+
+class BodyTooLargeError(PermanentError):
+    """An answer is larger than it may be, as sent or unpacked."""
+
+    code = "body_too_large"
+
+
+class BodyEncodingError(PermanentError):
+    """An answer is packed in a way that nobody asked for."""
+
+    code = "body_encoding"
+
+
+@contextmanager
+def exchange(
+    method: str,
+    url: str,
+    *,
+    what: str,
+    headers: Mapping[str, str],
+    total_seconds: float,
+    content: bytes | None = None,
+    allow_private: bool = False,
+    resolver: Resolve = resolve,
+) -> Iterator[httpx.Response]:
+    """The answer's head, its body not read yet; both must have come after `total_seconds`.
+
+    Raises AddressRefusedError and UnreachableError, within the block, too.
+    """
+    destination = find_destination(url, what=what, allow_private=allow_private, resolver=resolver)
+    timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
+    # SSL_CERT_FILE counts, HTTP_PROXY does not: a proxy would resolve the name again.
+    with (
+        httpx.Client(timeout=timeout, verify=httpx.create_ssl_context(), trust_env=False) as client,
+        _Deadline(total_seconds) as deadline,
+    ):
+        try:
+            response = _send(client, destination, method, headers, content, deadline)
+            try:
+                yield response
+            finally:
+                response.close()
+            if deadline.is_over:  # a body without a length looks whole when it is cut off
+                raise httpx.ReadTimeout("it was cut off")
+        except httpx.HTTPError as error:
+            reason = str(error) or type(error).__name__
+            raise UnreachableError(
+                f"{shown(url)}: no whole answer within {total_seconds:.0f} s ({reason}): try it with curl",
+                code=f"{what}_unreachable",
+            ) from error
+
+
+def _send(
+    client: httpx.Client,
+    destination: Destination,
+    method: str,
+    headers: Mapping[str, str],
+    content: bytes | None,
+    deadline: _Deadline,
+) -> httpx.Response:
+    """To the first address that answers; the name stays in Host and in the TLS handshake."""
+    last = len(destination.addresses) - 1
+    for number, address in enumerate(destination.addresses):
+        request = _request(client, destination, address, method, headers, content, deadline)
+        try:
+            return client.send(request, stream=True, follow_redirects=False)
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            if number == last:
+                raise
+    raise httpx.ConnectError("the host has no address")
+
+
+def _request(
+    client: httpx.Client,
+    destination: Destination,
+    address: Address,
+    method: str,
+    headers: Mapping[str, str],
+    content: bytes | None,
+    deadline: _Deadline,
+) -> httpx.Request:
+    url = destination.url
+    return client.build_request(
+        method,
+        url.copy_with(host=str(address)),
+        content=content,
+        headers={
+            "User-Agent": USER_AGENT,
+            "Accept-Encoding": "gzip",
+            **headers,
+            "Host": url.netloc.decode("ascii"),
+        },
+        extensions={"sni_hostname": url.raw_host.decode("ascii"), "trace": deadline.trace},
+    )
+
+
+class _Deadline:
+    """Cuts the connection off when the time is over: httpx bounds each silence, not a steady drip."""
+
+    def __init__(self, seconds: float) -> None:
+        self._sockets: list[socket.socket] = []
+        self._timer = threading.Timer(seconds, self._cut)
+        self._timer.daemon = True
+        self.is_over = False
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """httpcore tells it of each socket; TLS takes the first one's place."""
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self._sockets.append(info["return_value"].get_extra_info("socket"))
+            if self.is_over:
+                self._cut()
+
+    def _cut(self) -> None:
+        self.is_over = True
+        for one in list(self._sockets):
+            with suppress(OSError):  # closed already, or TLS has taken it over
+                socket.socket.shutdown(one, socket.SHUT_RDWR)
+
+
+def read_body(response: httpx.Response, *, url: str, max_bytes: int) -> bytes:
+    """The body, unpacked. Raises BodyTooLargeError, before it is in memory, and BodyEncodingError."""
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "", "gzip"):
+        raise BodyEncodingError(f"{shown(url)}: is sent as {encoding[:40]!r}: send it plain or as gzip")
+    unpack = zlib.decompressobj(wbits=31) if encoding == "gzip" else None
+    body = bytearray()
+    try:
+        for chunk in response.iter_raw():
+            body += chunk if unpack is None else unpack.decompress(chunk, max_bytes + 1 - len(body))
+            if len(body) > max_bytes:
+                raise BodyTooLargeError(f"{shown(url)}: has more than {max_bytes:,} bytes")
+    except zlib.error as error:
+        raise BodyEncodingError(f"{shown(url)}: says that it is gzip, and is not: {error}") from error
+    return bytes(body)

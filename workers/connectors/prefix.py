@@ -1,0 +1,67 @@
+"""Objects below a prefix of a store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+
+from jobs.documents.document import Document
+from jobs.errors import ConfigurationError
+from jobs.rejection import Rejected
+from jobs.sources import PrefixSource, SourceDownError, SourceRefusedError
+from storage import open_store
+from storage.store import ObjectKeyError, ObjectNotFoundError, Store, StoreError
+from workers.connectors.file import is_document_file, read_leniently
+
+
+def read_prefix_source(source: PrefixSource, *, own_url: str, now: datetime) -> Iterator[Document | Rejected]:
+    """Documents of every document file below the prefix, by key; one that is no use is a refused row.
+
+    Raises SourceDownError, SourceRefusedError.
+    """
+    try:
+        store = open_store(_store_url(source, own_url))
+        for key in store.keys(source.prefix):
+            if is_document_file(PurePosixPath(key).name):
+                yield from _read_object(store, key, now)
+    except StoreError as error:
+        raise SourceDownError(f"the store of the prefix {source.prefix!r} is down: {error}") from error
+    except (ConfigurationError, ObjectKeyError) as error:
+        raise SourceRefusedError(
+            f"the prefix {source.prefix!r} cannot be read: {error}", code=error.code
+        ) from error
+
+
+def _store_url(source: PrefixSource, own_url: str) -> str:
+    return own_url if source.url_variable is None else required_variable(source.url_variable)
+
+
+def required_variable(name: str) -> str:
+    """An environment variable of this worker. Raises SourceRefusedError that names it, never its value."""
+    value = os.environ.get(name)
+    if not value:
+        raise SourceRefusedError(
+            f"the environment variable {name} of the worker is not set: set it to the source's URL and start "
+            "the workers again",
+            code="source_variable_missing",
+        )
+    return value
+
+
+def _read_object(store: Store, key: str, now: datetime) -> Iterator[Document | Rejected]:
+    try:
+        body = store.get(key)
+    except (ObjectKeyError, ObjectNotFoundError) as error:  # of another bucket, or deleted meanwhile
+        advice = "use lower-case names of letters, digits, . - _"
+        yield Rejected(file=key, line=1, code=error.code, reason="cannot be read", advice=advice)
+        return
+    with TemporaryDirectory(prefix="pressroom-source-") as folder:
+        path = Path(folder) / PurePosixPath(key).name
+        path.write_bytes(body)
+        del body  # the readers stream
+        for read in read_leniently(path, now=now):
+            yield replace(read, file=key) if isinstance(read, Rejected) else read

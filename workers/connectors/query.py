@@ -1,0 +1,58 @@
+"""Rows of a Postgres query."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import psycopg
+from psycopg.rows import dict_row
+
+from jobs.documents.document import Document
+from jobs.documents.records import read_rows, require_columns
+from jobs.rejection import Rejected
+from jobs.sources import QuerySource, SourceDownError, SourceRefusedError
+from workers.connectors.prefix import required_variable
+
+STATEMENT_TIMEOUT_MILLISECONDS = 60_000
+"""Of the query, and of fetching each further part of it."""
+
+_OPTIONS = f"-c statement_timeout={STATEMENT_TIMEOUT_MILLISECONDS} -c default_transaction_read_only=on"
+
+CONNECT_SECONDS = 10
+FETCH_ROWS = 500
+"""In memory at a time."""
+
+
+def read_query_source(source: QuerySource, *, now: datetime) -> Iterator[Document | Rejected]:
+    """Documents of the query's rows, fetched as they are wanted, in a transaction that can write nothing.
+
+    Raises SourceDownError, SourceRefusedError, ColumnMappingError.
+    """
+    name = f"query of {source.url_variable}"
+    url = required_variable(source.url_variable)
+    try:
+        with psycopg.connect(
+            url,
+            connect_timeout=CONNECT_SECONDS,
+            application_name="pressroom-source",
+            options=_OPTIONS,
+        ) as connection:
+            connection.read_only = True
+            # A cursor of the server's: one SELECT, or it is refused, and no more rows than FETCH_ROWS here.
+            with connection.cursor("pressroom", row_factory=dict_row) as cursor:
+                cursor.itersize = FETCH_ROWS
+                cursor.execute(source.sql.strip().rstrip(";").encode())
+                require_columns([column.name for column in cursor.description or ()], {})
+                yield from read_rows(name, cursor, now=now)
+    except psycopg.OperationalError as error:
+        raise SourceDownError(f"the {name} is down or too slow: {_said(error)}") from error
+    except psycopg.Error as error:
+        raise SourceRefusedError(
+            f"the {name} fails: {_said(error)}; try it with psql", code="source_query_failed"
+        ) from error
+
+
+def _said(error: psycopg.Error) -> str:
+    """The first line of what the server, or the driver, says: no row, no URL."""
+    return (error.diag.message_primary or str(error)).splitlines()[0]
