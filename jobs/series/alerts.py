@@ -57,12 +57,12 @@ def alerts(
     if not len(at):
         return []
     edges = np.array([epoch_us_of(start) for start in counts.starts], np.int64)
-    cells = _cells(counts, ZoneInfo(policy.time_zone))
+    cells = cells_of(counts, ZoneInfo(policy.time_zone))
     found = []
     for rule, threshold in thresholds(policy, num_entities).items():
         verdicts = JUDGES[rule](counts, cells, at, scale)
         fires = verdicts.p_value < threshold
-        for place in _first_of_each(fires, edges[at], policy.cool_down_hours):
+        for place in onsets(fires, edges[at], policy.cool_down_hours):
             index = int(at[place])
             if counts.starts[index] >= since:
                 documents = _drivers(rule, columns, counts, index, int(verdicts.run[place]))
@@ -70,16 +70,14 @@ def alerts(
     return sorted(found, key=lambda alert: (alert.starts_at, alert.rule))
 
 
-def _first_of_each(
-    fires: NDArray[np.bool_], starts_us: NDArray[np.int64], cool_down_hours: float
-) -> list[int]:
+def onsets(fires: NDArray[np.bool_], starts_us: NDArray[np.int64], cool_down_hours: float) -> list[int]:
     """Places that fire, and that no other fires within the cool-down before."""
     places = np.flatnonzero(fires)
     apart = np.diff(starts_us[places]) > cool_down_hours * 3.6e9
     return [int(place) for place in places[np.concatenate([[True], apart])]] if len(places) else []
 
 
-def _cells(counts: Counts, zone: ZoneInfo) -> NDArray[np.int64]:
+def cells_of(counts: Counts, zone: ZoneInfo) -> NDArray[np.int64]:
     """Which windows have the same time of the week: weekdays for days; for hours, the hour of a working day
     or of a weekend, since 168 cells would each know too little."""
     if counts.size is WindowSize.WEEK:

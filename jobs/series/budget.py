@@ -26,6 +26,6 @@ def thresholds(policy: Policy, num_entities: int) -> dict[AlertRule, float]:
     """By rule of the policy: a window whose p-value lies below has something to tell."""
     if num_entities < 1:
         raise ValueError("a monitor has at least one entity")
-    share = policy.false_alarms_per_week / len(policy.rules) / num_entities
+    share = policy.false_alarms_per_week / max(len(policy.rules), 1) / num_entities
     windows = SCALES[policy.alert_window].windows_per_week
     return {rule: share / (windows * TESTS_PER_WINDOW[rule]) for rule in policy.rules}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from jobs.series.window import AlertRule, WindowSize
 
@@ -18,12 +18,13 @@ class Policy(BaseModel):
     time_zone: str = "UTC"
     """IANA name: where a day begins."""
     rules: tuple[AlertRule, ...] = tuple(AlertRule)
+    """They share the budget equally; none is a monitor without alerts."""
     alert_window: WindowSize = WindowSize.DAY
     """The windows that the rules judge; one of `windows`."""
     false_alarms_per_week: float = Field(default=0.5, gt=0, le=100)
     """The budget of the whole monitor: all its entities, all its rules."""
     cool_down_hours: float = Field(default=72.0, ge=0)
-    """After an alert, the same rule is silent about the same entity for this long."""
+    """A rule that goes on firing is not told again: it must not have fired about the entity for this long."""
     min_relevance: int = Field(default=20, ge=0, le=100)
     """Mentions below it are kept, and not counted."""
 
@@ -35,3 +36,11 @@ class Policy(BaseModel):
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
             raise ValueError(f"{name!r} is no time zone: write an IANA name such as Europe/Berlin") from error
         return name
+
+    @model_validator(mode="after")
+    def _judged_windows_are_kept(self) -> Policy:
+        if self.alert_window not in self.windows:
+            raise ValueError(
+                f"alert_window {self.alert_window.value!r} is not one of the windows: add it there"
+            )
+        return self

@@ -1,9 +1,9 @@
 """Reversal: the mood has turned to the other side of its past, and stays there.
 
-Test: Welch-like two-sample t of the run's mean score against that of the mood baseline before it, two-sided,
-with the past's variance for both (see mood.py). It fires only when the two means have opposite signs, and
-both halves of the run lie on the new side: a bad day does not turn a good month. Runs of one, two and four
-weeks.
+Test: Welch-like two-sample t of the run's mean score against that of the mood baseline before it,
+two-sided, with the past's variance for both (see mood.py). It fires only when the two means have
+opposite signs, and all three thirds of the run lie on the new side: a burst of a few days does not turn
+a good month. Runs of one, two and four weeks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,12 @@ def judge(counts: Counts, _cells: Int64s, at: Int64s, scale: Scale) -> Verdicts:
 
 def _judge_run(counts: Counts, at: Int64s, scale: Scale, run: int) -> Verdicts:
     past, now = scores(counts, at, scale.mood_baseline, run), scores(counts, at, run)
-    halves = scores(counts, at, run // 2), scores(counts, at, run - run // 2, run // 2)
+    third = run // 3
+    thirds = [
+        scores(counts, at, run - 2 * third, 2 * third),
+        scores(counts, at, third, third),
+        scores(counts, at, third),
+    ]
     past_mean, mean = past.mean(), now.mean()
     spread = noise(past, past.score - past_mean[:, None] * past.weight, scale, 1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -38,7 +43,7 @@ def _judge_run(counts: Counts, at: Int64s, scale: Scale, run: int) -> Verdicts:
         t = (mean - past_mean) / np.sqrt(variance)
         side = np.sign(mean)
         turned = (mean * past_mean < 0) & (np.minimum(abs(mean), abs(past_mean)) >= MIN_DISTANCE)
-        stays = (halves[0].mean() * side > 0) & (halves[1].mean() * side > 0)
+        stays = np.all([part.mean() * side > 0 for part in thirds], axis=0)
     holds = turned & stays & (now.documents.sum(1) >= MIN_RUN_DOCUMENTS)
     return Verdicts(
         p_value=masked(2 * spread.lower_tail(-abs(t)), holds),

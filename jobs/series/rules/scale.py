@@ -69,7 +69,7 @@ SCALES = {
         silence_runs=(1, 2, 4),
         mood_baseline=26,
         mood_block=2,
-        reversal_runs=(2, 4),
+        reversal_runs=(3, 6),
         slide_ramp=6,
     ),
 }

@@ -2,15 +2,13 @@
 
 Test: weighted least squares of the windows' scores on a hinge that is level over the past and falls over the
 last `slide_ramp` windows (four weeks, for days); one-sided t of its slope, with the variance of mood.py. It
-fires only if the middle of the ramp already lies below the past, and the last quarter below the middle: a
-sudden fall is a surge or a reversal. The p-value is that of the whole slope; the conditions only take alerts
-away.
+fires only if the hinge explains the scores better than a sudden fall anywhere in the ramp does: that is a
+surge or a reversal. The condition only takes alerts away; the p-value is that of the slope.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from scipy import special
 
 from jobs.series.counts import Counts
 from jobs.series.rules.mood import Scores, noise, scores
@@ -18,26 +16,24 @@ from jobs.series.rules.scale import Scale
 from jobs.series.rules.verdict import Bools, Floats, Int64s, Verdicts, masked
 
 MIN_RAMP_DOCUMENTS = 8
-_MAX_MIDDLE_P = 0.15
-"""How surely the middle of the ramp lies below the past: three of twenty quiet ones pass."""
+_NUM_STEPS = 7
+"""Sudden falls that the hinge must beat: after each eighth of the ramp."""
 
 
 def judge(counts: Counts, _cells: Int64s, at: Int64s, scale: Scale) -> Verdicts:
     """Observed is the fitted score at the end of the ramp, expected that before it."""
     length, ramp = scale.mood_baseline, scale.slide_ramp
-    hinge = np.maximum(np.arange(1 - length, 1) + ramp, 0) / ramp
     whole = scores(counts, at, length)
-    weight = whole.weight.sum(1)
+    hinge = np.maximum(np.arange(1 - length, 1) + ramp, 0) / ramp
     with np.errstate(invalid="ignore", divide="ignore"):
-        centred = hinge - ((whole.weight * hinge).sum(1) / weight)[:, None]
-        moment = (whole.weight * centred**2).sum(1)
-        slope = (whole.score * centred).sum(1) / moment
+        slope, centred = _fit(whole, hinge)
         level = whole.mean()
         residual = whole.score - whole.weight * (level[:, None] + slope[:, None] * centred)
         spread = noise(whole, np.nan_to_num(residual), scale, 2)
+        moment = (whole.weight * centred**2).sum(1)
         t = slope / np.sqrt(spread.variance * (whole.weight_squared * centred**2).sum(1)) * moment
         before = level + slope * centred[:, 0]
-        holds = _goes_on(counts, at, scale, spread.variance) & _known(whole, ramp, scale)
+        holds = _gradual(whole, ramp) & _enough(whole, ramp, scale)
     return Verdicts(
         p_value=masked(spread.lower_tail(t), holds),
         statistic=t,
@@ -47,23 +43,28 @@ def judge(counts: Counts, _cells: Int64s, at: Int64s, scale: Scale) -> Verdicts:
     )
 
 
-def _goes_on(counts: Counts, at: Int64s, scale: Scale, variance: Floats) -> Bools:
-    """The ramp's second and third quarter lie below the past, and its last below them."""
-    quarter = scale.slide_ramp // 4
-    past = scores(counts, at, scale.mood_baseline - scale.slide_ramp, scale.slide_ramp)
-    middle, last = scores(counts, at, 2 * quarter, quarter), scores(counts, at, quarter)
-    spread = np.sqrt(
-        variance
-        * (
-            past.weight_squared.sum(1) / past.weight.sum(1) ** 2.0
-            + middle.weight_squared.sum(1) / middle.weight.sum(1) ** 2.0
-        )
-    )
-    enough = scores(counts, at, scale.slide_ramp).documents.sum(1) >= MIN_RAMP_DOCUMENTS
-    below: Bools = special.ndtr((middle.mean() - past.mean()) / spread) < _MAX_MIDDLE_P
-    return np.asarray(enough & below & (last.mean() < middle.mean()))
+def _fit(whole: Scores, shape: Floats) -> tuple[Floats, Floats]:
+    """Slope (T,) of the scores on a shape (D,) beside a level, and the shape centred on its weighted
+    mean (T, D)."""
+    centred = shape - ((whole.weight * shape).sum(1) / whole.weight.sum(1))[:, None]
+    return (whole.score * centred).sum(1) / (whole.weight * centred**2).sum(1), centred
 
 
-def _known(whole: Scores, ramp: int, scale: Scale) -> Bools:
-    """Enough past before the ramp."""
-    return np.asarray(whole.known[:, :-ramp].sum(1) >= scale.min_baseline)
+def _explained(whole: Scores, shape: Floats) -> Floats:
+    """By how much a fit of the shape lowers the weighted sum of squares: (T,)."""
+    slope, centred = _fit(whole, shape)
+    return np.asarray(slope**2 * (whole.weight * centred**2).sum(1))
+
+
+def _gradual(whole: Scores, ramp: int) -> Bools:
+    """The hinge beats every step."""
+    days = np.arange(1 - whole.weight.shape[1], 1) + ramp
+    hinge = _explained(whole, np.maximum(days, 0) / ramp)
+    steps = [_explained(whole, (days * 8 > ramp * k).astype(float)) for k in range(1, _NUM_STEPS + 1)]
+    return np.asarray(hinge > np.nan_to_num(np.array(steps)).max(axis=0))
+
+
+def _enough(whole: Scores, ramp: int, scale: Scale) -> Bools:
+    """Known past before the ramp, and documents in it."""
+    known = whole.known[:, :-ramp].sum(1) >= scale.min_baseline
+    return np.asarray(known & (whole.documents[:, -ramp:].sum(1) >= MIN_RAMP_DOCUMENTS))

@@ -33,7 +33,6 @@ def _judge_run(counts: Counts, cells: Int64s, at: Int64s, scale: Scale, run: int
     negative = trailing(counts.negative, at, run).sum(1)
     documents = trailing(counts.documents, at, run).sum(1)
     past = forecast(counts.documents, cells, counts.known_from, at, run, scale, MIN_PAST_DOCUMENTS)
-    # Half a negative document more than seen: with none in the past any would be a miracle.
     expected = forecast(counts.negative, cells, counts.known_from, at, run, scale, 0)
     past_negative = trailing(counts.negative, at, scale.baseline, run).sum(1)
     share = (past_negative + 0.5) / (past.past_documents + 1.0)

@@ -61,7 +61,8 @@ def forecast(
     past_cells = trailing(cells, at, scale.baseline, run)
     total, windows = past.sum(1).astype(float), known.sum(1).astype(float)
     enough = (windows >= scale.min_baseline) & (total >= min_documents)
-    total, windows = np.where(enough, total, 1.0), np.where(enough, windows, 1.0)
+    # One document where none was seen: a first one is unlikely, and no miracle.
+    total, windows = np.maximum(total, 1.0), np.where(enough, windows, 1.0)
 
     rates = _rates(counts, cells, known_from, at - run + 1, scale.baseline, _CELL_DOCUMENTS * windows / total)
     mean = np.take_along_axis(rates, trailing(cells, at, run), axis=1).sum(1)
