@@ -15,7 +15,7 @@ from db.stages import NewJob
 from jobs.documents.blocks import blocks
 from jobs.documents.document import Document
 from jobs.documents.read import read_documents
-from jobs.documents.watchlist import Watchlist
+from jobs.documents.watchlist_file import WatchlistFile
 from jobs.kinds.sentiment_report.known import KnownFilter
 from jobs.monitor import Monitor
 from jobs.provenance import payload_digest
@@ -54,9 +54,9 @@ class DocumentsOrder:
     idempotency_key: str | None = None
 
 
-def put_watchlist(store: Store, watchlist: Watchlist) -> str:
+def put_watchlist(store: Store, file: WatchlistFile) -> str:
     """Store a watch list for workers; its digest."""
-    return put_resource(store, watchlist.model_dump_json().encode(), media_type="application/json")
+    return put_resource(store, file.body, media_type="application/json")
 
 
 def kind_settings(monitor: Monitor, own: Mapping[str, object], settings: Settings) -> dict[str, object]:

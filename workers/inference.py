@@ -15,7 +15,7 @@ from jobs.digests import row_bytes, vector_bytes
 from jobs.errors import DeadlineError, TransientError
 from jobs.inference import Completion, Prompt, Sampling, SentimentProbabilities, TextPair
 from jobs.job import ClaimedJob
-from jobs.provenance import Encoding, EngineFacts, Generation, ModelFacts, sha256_hex, token_digest
+from jobs.provenance import Encoding, EngineFacts, Generation, ModelFacts, token_digest
 from workers.encoder import EncoderRequest, EncoderTask, Vector
 from workers.engine import Request
 from workers.residency import Residency, Resident, ResidentEncoder
@@ -135,9 +135,7 @@ class JobInference:
 
     def _encode(self, pairs: Sequence[TextPair], model: str | None, task: EncoderTask) -> tuple[Vector, ...]:
         resident = self._residency.encoder(self._model if model is None else model, task)
-        rows = resident.tokenizer.encode(
-            pairs
-        )  # here, in the job's thread: it overlaps with the engine's steps
+        rows = resident.tokenizer.encode(pairs)  # in the job's thread: it overlaps with the engine's steps
         request_id = self._next_id()
         request = EncoderRequest(request_id=request_id, rows=rows, deadline_at=self._deadline_at)
         answers = self._wait(

@@ -13,10 +13,10 @@ from db.schedules import Schedule
 from db.stages import NewJob
 from jobs.errors import ConfigurationError
 from jobs.monitor import Monitor
+from workers.document_producer import KIND, kind_settings
 from workers.producer import Order, new_batch
 from workers.settings import Settings
 
-KIND = "sentiment_report"
 FIRST_STAGE = "collect"
 
 STARTS = "monitor"
@@ -43,14 +43,7 @@ def start_monitor(connection: Connection, monitor: Monitor, due_at: datetime, se
     order = Order(
         kind=KIND,
         model=monitor.model,
-        settings={
-            **monitor.settings,
-            "monitor_id": str(monitor.id),
-            "watchlist_sha256": monitor.watchlist_sha256,
-            "num_entities": monitor.num_entities,
-            "policy": monitor.policy.model_dump(mode="json"),
-            "as_of": as_of.isoformat(),
-        },
+        settings=kind_settings(monitor, {"as_of": as_of.isoformat()}, settings),
         tenant=monitor.tenant,
     )
     batch = new_batch(order, settings, name=f"{monitor.name} {as_of:%Y-%m-%d %H:%M}Z")

@@ -93,6 +93,7 @@ class Publisher:
             artifacts=artifacts,
             statement=StoredStatement(body=body, sha256=sha256, object_key=key),
             metrics=result.metrics,
+            records=result.records,
             usage=sum((generation.usage for generation in asked.generations), Usage()),
         )
 

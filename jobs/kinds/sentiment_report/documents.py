@@ -44,6 +44,7 @@ def analyse_documents(payload: DocumentsPayload, settings: SentimentSettings, co
         ),
         parents=(
             Parent("watchlist", watched.watchlist.name, settings.watchlist_sha256),
+            Parent("classifier", "probabilities", classifications.model_sha256),
             *(Parent("document", one.id, one.sha256) for one in facts),
         ),
     )

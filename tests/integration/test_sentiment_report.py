@@ -1,0 +1,305 @@
+"""Documents become mentions, windows, alerts and reports: through the runner, on real Postgres."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine, select
+
+from db.monitoring_tables import AlertRow, ClassificationRow, DocumentRow, EntityWindowRow, MentionRow
+from db.monitors import get_monitor, new_id, put_monitor
+from db.reports import batch_status, job_detail
+from db.tables import JobRow
+from jobs.batch import BatchStatus
+from jobs.documents.watchlist_file import read_watchlist
+from jobs.monitor import AlertStatus, Monitor
+from jobs.provenance import CodeFacts
+from jobs.rejection import Rejected
+from jobs.series.policy import Policy
+from storage.memory import MemoryStore
+from tests.factories import job_ids, wait_until
+from tests.tiny_encoder import write_manifest, write_scripted_encoder
+from workers import residency
+from workers.attempt import WorkerIdentity
+from workers.document_producer import DocumentsOrder, Intake, put_watchlist, submit_documents
+from workers.engine import EngineOptions
+from workers.ports import open_ports
+from workers.publisher import Publisher
+from workers.runner import Runner
+from workers.settings import Profile, Settings
+from workers.stages import close_stages
+
+BEGIN = datetime(2026, 1, 5, 9, tzinfo=UTC)
+CLASSIFIER = "scripted-sentiment"
+WATCHLIST = """
+name = "trial"
+[[company]]
+name = "Acme Steel"
+tickers = ["ACME"]
+[[company]]
+name = "Borealis Foods"
+[[company]]
+name = "Nobody Holdings"
+"""
+GOOD = "{} beats forecasts in week {} as orders rise {}"
+BAD = "{} warns of a loss in week {} after a plant recall {}"
+
+
+def documents(days: int, *, seed: int = 0) -> list[dict[str, str]]:
+    """Two companies, about two documents a day each; Acme's mood turns on the last three days."""
+    rng = random.Random(seed)
+    lines = []
+    for day in range(days):
+        for name in ("Acme Steel", "Borealis Foods"):
+            is_bad_day = name == "Acme Steel" and day >= days - 3
+            for number in range(8 if is_bad_day else 2):
+                pattern = BAD if is_bad_day or rng.random() < 0.15 else GOOD
+                words = " ".join(rng.choices(("mill", "order", "harbour", "autumn", "river", "night"), k=5))
+                at = BEGIN + timedelta(days=day, minutes=rng.randrange(600))
+                lines.append(
+                    {
+                        "id": f"{name[:4]}-{day}-{number}",
+                        "text": pattern.format(name, day, words),
+                        "published_at": at.isoformat(),
+                    }
+                )
+    return lines
+
+
+class Press:
+    """A monitor, and a worker that runs what is submitted to it."""
+
+    def __init__(self, database: Engine, folder: Path, runner: Runner, store: MemoryStore, config: Settings):
+        self.database = database
+        self.store = store
+        self.rejected: list[Rejected] = []
+        self._folder = folder
+        self._runner = runner
+        self._config = config
+        watch = folder / "watch.toml"
+        watch.write_text(WATCHLIST)
+        file = read_watchlist(watch)
+        with database.begin() as connection:
+            self.monitor_id = put_monitor(
+                connection,
+                Monitor(
+                    id=new_id(),
+                    tenant="default",
+                    name="trial",
+                    watchlist_sha256=put_watchlist(store, file),
+                    num_entities=len(file.watchlist.entities),
+                    policy=Policy(),
+                    sources=(),
+                    targets=(),
+                    settings={},
+                    model=CLASSIFIER,
+                ),
+            )
+
+    def run(self, lines: Sequence[dict[str, str]], *, reports: str = "none") -> tuple[UUID, Intake]:
+        """Submit the lines as one file and run its batch to the end."""
+        path = self._folder / "documents.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        order = DocumentsOrder(
+            monitor=get_monitor(self.database, self.monitor_id), settings={"reports": reports}
+        )
+        submission, intake = submit_documents(self.database, path, order, self._config, self.rejected.append)
+        batch_id = submission.batch_id
+
+        def is_done() -> bool:
+            for stage in range(3):
+                self._runner.run_shard(job_ids(self.database, batch_id, stage), celery_task_id="task")
+            close_stages(self.database, batch_id)
+            return batch_status(self.database, batch_id).status is not BatchStatus.RUNNING
+
+        wait_until(is_done, "the batch is finished")
+        return batch_id, intake
+
+    def series(self) -> dict[str, list[tuple[object, ...]]]:
+        """Everything that the history says, but for when it was written."""
+        with self.database.connect() as connection:
+            mentions = connection.execute(
+                select(
+                    MentionRow.entity_id,
+                    MentionRow.document_id,
+                    MentionRow.p_negative,
+                    MentionRow.novelty,
+                    MentionRow.first_id,
+                ).order_by(MentionRow.entity_id, MentionRow.document_id)
+            )
+            columns = [c for c in EntityWindowRow.__table__.c if c.name not in ("read_at", "job_id")]
+            windows = connection.execute(
+                select(*columns).order_by(
+                    EntityWindowRow.entity_id, EntityWindowRow.size, EntityWindowRow.starts_at
+                )
+            )
+            alerts = connection.execute(
+                select(AlertRow.key, AlertRow.p_value, AlertRow.document_ids)
+                .where(AlertRow.status != AlertStatus.WITHDRAWN)
+                .order_by(AlertRow.key)
+            )
+            return {
+                "mentions": [tuple(row) for row in mentions],
+                "windows": [tuple(row) for row in windows],
+                "alerts": [(row[0], row[1], tuple(row[2])) for row in alerts],
+            }
+
+    def count(self, table: type[DocumentRow | MentionRow | ClassificationRow]) -> int:
+        with self.database.connect() as connection:
+            return len(connection.execute(select(table.__table__)).all())
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier that counts words, installed."""
+    folder = tmp_path_factory.mktemp("models")
+    write_manifest(write_scripted_encoder(folder / CLASSIFIER), CLASSIFIER, "classify")
+    return folder
+
+
+@contextmanager
+def pressing(database: Engine, models: Path, folder: Path) -> Iterator[Press]:
+    config = Settings(
+        models_dir=models,
+        profiles={"cpu": Profile(models=(CLASSIFIER,))},
+        engine="scripted",
+        commit_interval_seconds=0.01,
+        backoff_seconds=0,
+    )
+    store = MemoryStore()
+    warm = residency.load(models, [CLASSIFIER], engine="scripted", options=EngineOptions())
+    runner = Runner(
+        database=database,
+        residency=warm,
+        ports=open_ports(database, store, config),
+        publisher=Publisher(store, CodeFacts("0", "test")),
+        settings=config,
+        worker=WorkerIdentity("worker-a", "cpu"),
+        num_places=4,
+        on_broken=lambda: None,
+    )
+    try:
+        yield Press(database, folder, runner, store, config)
+    finally:
+        runner.close(30.0)
+        warm.close()
+
+
+@pytest.fixture
+def press(database: Engine, models: Path, tmp_path: Path) -> Iterator[Press]:
+    with pressing(database, models, tmp_path) as running:
+        yield running
+
+
+def test_documents_become_mentions_windows_and_alerts(press: Press) -> None:
+    batch_id, intake = press.run(documents(60))
+    report = batch_status(press.database, batch_id)
+    assert (report.status, report.counts.failed) == (BatchStatus.FINISHED, 0), report.top_errors
+    assert intake.num_documents == press.count(DocumentRow) == 258
+    series = press.series()
+    assert {row[0] for row in series["mentions"]} == {"acme-steel", "borealis-foods"}
+    keys = [str(row[0]) for row in series["alerts"]]
+    assert any(key.startswith("acme-steel/") and "/day/2026-03-0" in key for key in keys), keys
+    assert not any(key.startswith("borealis-foods") for key in keys), keys
+
+
+def test_the_same_documents_in_any_cut_and_order_leave_the_same_series(
+    database: Engine, models: Path, tmp_path: Path, press: Press
+) -> None:
+    lines = documents(50, seed=3)
+    press.run(lines)
+    whole = press.series()
+    with database.begin() as connection:
+        for table in (AlertRow, EntityWindowRow, MentionRow, DocumentRow):
+            connection.execute(table.__table__.delete())
+    shuffled = random.Random(7).sample(lines, len(lines))
+    cut = len(shuffled) // 3
+    for part in (shuffled[cut : 2 * cut], shuffled[2 * cut :], shuffled[:cut]):
+        press.run(part)
+    assert press.series() == whole
+
+
+def test_a_document_that_is_known_is_not_analysed_again(press: Press) -> None:
+    lines = documents(20)
+    press.run(lines)
+    again = [
+        *lines,
+        {"id": "new", "text": GOOD.format("Acme Steel", 99, "at last"), "published_at": "2026-01-20"},
+    ]
+    batch_id, intake = press.run(again)
+    assert (intake.num_known, intake.num_documents) == (len(lines), 1)
+    assert batch_status(press.database, batch_id).counts.failed == 0
+    assert press.count(DocumentRow) == len(lines) + 1
+
+
+def test_a_corrected_document_takes_what_it_said_before_with_it(press: Press) -> None:
+    lines = documents(20)
+    press.run(lines)
+    wrong = {
+        "id": "x",
+        "text": BAD.format("Acme Steel", 1, "at the mill"),
+        "published_at": "2026-01-10T10:00:00Z",
+    }
+    press.run([wrong])
+    right = {
+        **wrong,
+        "text": BAD.format("Borealis Foods", 1, "at the mill"),
+        "published_at": "2026-01-12T10:00:00Z",
+    }
+    press.run([right])
+    corrected = press.series()
+    with press.database.begin() as connection:
+        for table in (AlertRow, EntityWindowRow, MentionRow, DocumentRow):
+            connection.execute(table.__table__.delete())
+    press.run([*lines, right])
+    assert corrected == press.series()
+
+
+def test_an_answer_is_kept_and_not_asked_for_again(press: Press) -> None:
+    lines = documents(10)
+    press.run(lines)
+    known = press.count(ClassificationRow)
+    copies = [{**line, "id": f"copy of {line['id']}"} for line in lines]
+    batch_id, _ = press.run(copies)
+    assert press.count(ClassificationRow) == known
+    detail = job_detail(press.database, job_ids(press.database, batch_id, 0)[0])
+    assert detail.result.statement is not None
+    predicate = json.loads(detail.result.statement)["predicate"]
+    assert {parent["role"] for parent in predicate["lineage"]["parents"]} == {
+        "watchlist",
+        "document",
+        "classifier",
+    }
+
+
+def test_reports_are_written_for_latest_windows_and_new_alerts(press: Press) -> None:
+    batch_id, _ = press.run(documents(60), reports="latest")
+    assert batch_status(press.database, batch_id).counts.failed == 0
+    with press.database.connect() as connection:
+        names = connection.scalars(
+            select(JobRow.custom_id).where(JobRow.batch_id == batch_id, JobRow.stage == 2)
+        ).all()
+    assert {name.rpartition("-day-")[0] for name in names} == {"acme-steel", "borealis-foods"}
+    detail = job_detail(press.database, job_ids(press.database, batch_id, 2)[0])
+    assert detail.result.object_key is not None
+    assert "Acme Steel" in press.store.get(detail.result.object_key).decode()
+
+
+def test_bad_documents_are_refused_alone(press: Press) -> None:
+    good = documents(3)
+    bad = [
+        {"id": "undated", "text": "Acme Steel beats forecasts"},
+        {"id": "old", "text": "Acme Steel beats forecasts", "published_at": "1970-01-01T00:00:00Z"},
+        {"id": "future", "text": "Acme Steel beats forecasts", "published_at": "2126-01-01T00:00:00Z"},
+        {"id": "empty", "text": " ", "published_at": "2026-01-06T00:00:00Z"},
+    ]
+    _, intake = press.run([*bad, *good])
+    assert (intake.num_rejected, intake.num_documents) == (4, len(good))
+    assert [one.line for one in press.rejected] == [1, 2, 3, 4]
