@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from jobs.history import History
 from jobs.job import ClaimedJob
 from jobs.kind import Resources
+from jobs.sources import Sources
 from jobs.training import Training
 from workers.inference import JobInference
 from workers.ports import Ports
@@ -31,6 +32,10 @@ class JobContext:
     @property
     def history(self) -> History:
         return self._ports.history
+
+    @property
+    def sources(self) -> Sources:
+        return self._ports.sources
 
     @property
     def training(self) -> Training:

@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 
 from db.history import DatabaseHistory
 from storage.store import Store
+from workers.connectors.sources import ConnectedSources
 from workers.resources import StoredResources
 from workers.settings import Settings
 from workers.training.port import TrainingPlace
@@ -19,6 +20,7 @@ class Ports:
 
     history: DatabaseHistory
     resources: StoredResources
+    sources: ConnectedSources
     training: TrainingPlace
 
 
@@ -30,4 +32,9 @@ def open_ports(database: Engine, store: Store, settings: Settings) -> Ports:
         models_folder=settings.models_folder,
         num_threads=settings.num_threads,
     )
-    return Ports(history=DatabaseHistory(database), resources=StoredResources(store), training=training)
+    return Ports(
+        history=DatabaseHistory(database),
+        resources=StoredResources(store),
+        sources=ConnectedSources(store),
+        training=training,
+    )

@@ -13,6 +13,7 @@ from jobs.documents.document import Document
 from jobs.errors import PermanentError, PressroomError, TransientError
 from jobs.rejection import Rejected
 from jobs.sources import FileSource, PrefixSource, QuerySource, Source
+from storage import open_store
 from storage.store import Store
 from workers.connectors.sources import ConnectedSources
 
@@ -21,7 +22,7 @@ VARIABLE = "NEWS_URL"
 
 @pytest.fixture
 def sources(s3_url: str) -> ConnectedSources:
-    return ConnectedSources(s3_url)
+    return ConnectedSources(open_store(s3_url))
 
 
 def line(number: int, text: str = "Orders fell.") -> str:

@@ -18,13 +18,14 @@ from storage.store import ObjectKeyError, ObjectNotFoundError, Store, StoreError
 from workers.connectors.file import is_document_file, read_leniently
 
 
-def read_prefix_source(source: PrefixSource, *, own_url: str, now: datetime) -> Iterator[Document | Rejected]:
+def read_prefix_source(source: PrefixSource, *, own_store: Store, now: datetime) -> Iterator[Document | Rejected]:
     """Documents of every document file below the prefix, by key; one that is no use is a refused row.
 
     Raises SourceDownError, SourceRefusedError.
     """
     try:
-        store = open_store(_store_url(source, own_url))
+        variable = source.url_variable
+        store = own_store if variable is None else open_store(required_variable(variable))
         for key in store.keys(source.prefix):
             if is_document_file(PurePosixPath(key).name):
                 yield from _read_object(store, key, now)
@@ -34,10 +35,6 @@ def read_prefix_source(source: PrefixSource, *, own_url: str, now: datetime) -> 
         raise SourceRefusedError(
             f"the prefix {source.prefix!r} cannot be read: {error}", code=error.code
         ) from error
-
-
-def _store_url(source: PrefixSource, own_url: str) -> str:
-    return own_url if source.url_variable is None else required_variable(source.url_variable)
 
 
 def required_variable(name: str) -> str:

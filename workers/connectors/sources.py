@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from jobs.documents.document import Document
 from jobs.rejection import Rejected
 from jobs.sources import FeedSource, FileSource, PrefixSource, QuerySource, Source
+from storage.store import Store
 from workers.connectors.feed import read_feed_source
 from workers.connectors.file import read_file_source
 from workers.connectors.prefix import read_prefix_source
@@ -17,9 +18,9 @@ from workers.connectors.query import read_query_source
 class ConnectedSources:
     """`jobs.sources.Sources` over files, stores, HTTP and Postgres. Any thread may call it."""
 
-    def __init__(self, store_url: str) -> None:
-        """`store_url` is that of Pressroom's own store."""
-        self._store_url = store_url
+    def __init__(self, store: Store) -> None:
+        """`store` is Pressroom's own."""
+        self._store = store
 
     def fetch(self, source: Source) -> Iterator[Document | Rejected]:
         """Stream what the source holds now. Raises as jobs.sources.Sources says; each retry begins anew."""
@@ -28,7 +29,7 @@ class ConnectedSources:
             case FileSource():
                 return read_file_source(source, now=now)
             case PrefixSource():
-                return read_prefix_source(source, own_url=self._store_url, now=now)
+                return read_prefix_source(source, own_store=self._store, now=now)
             case FeedSource():
                 return read_feed_source(source, now=now)
             case QuerySource():
