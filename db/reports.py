@@ -127,6 +127,17 @@ def batch_status(database: Engine, batch_id: UUID) -> BatchStatusReport:
         )
 
 
+def job_artifacts(database: Engine, job_id: UUID) -> list[tuple[str, str, str]]:
+    """Name, object key and sha256 of each file that a job made, in the kind's order."""
+    with database.connect() as connection:
+        rows = connection.execute(
+            select(ArtifactRow.name, ArtifactRow.object_key, ArtifactRow.sha256)
+            .where(ArtifactRow.job_id == job_id)
+            .order_by(ArtifactRow.number)
+        )
+        return [(name, key, sha256) for name, key, sha256 in rows]
+
+
 def _counts(batch: Row[*tuple[Any, ...]]) -> JobCounts:
     """What is neither final nor running is queued."""
     final = batch.num_succeeded + batch.num_failed + batch.num_cancelled + batch.num_expired

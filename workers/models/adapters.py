@@ -78,8 +78,8 @@ class AdapterSource:
         expected = _base_digest(self.folder)
         if found != expected:
             raise WeightsDigestError(
-                f"{self.name} was trained on weights {expected[:12]}, {self.base} has {found[:12]}: an adapter "
-                "fits its own base only; install that one"
+                f"{self.name} was trained on weights {expected[:12]}, {self.base} has {found[:12]}: an "
+                "adapter fits its own base only; install that one"
             )
 
     def _merge(self, base: Path, target: Path) -> None:

@@ -7,13 +7,7 @@ from pathlib import Path
 
 from workers.models.adapters import BUNDLED, AdapterSource
 from workers.models.sources import FolderSource, HubSource, ModelSourceError, PackageSource, Source
-from workers.settings import DEFAULT_MODEL
-
-EMBEDDING_MODEL = "minilm"
-"""The offline default for embeddings, and the base of the classifier."""
-
-SENTIMENT_MODEL = "finance-sentiment"
-"""The offline default for sentiment: `pressroom train classifier` made it, see its model card."""
+from workers.settings import DEFAULT_CLASSIFIER, DEFAULT_EMBEDDER, DEFAULT_MODEL
 
 _PACKAGE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.!+_-]*)")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -37,8 +31,10 @@ CATALOGUE: dict[str, Source] = {
         download_bytes=92_871_040,
         installed_bytes=541_613_993,
     ),
-    EMBEDDING_MODEL: _MINILM,
-    SENTIMENT_MODEL: AdapterSource(SENTIMENT_MODEL, BUNDLED / SENTIMENT_MODEL, _MINILM, scheme="bundled"),
+    DEFAULT_EMBEDDER: _MINILM,
+    DEFAULT_CLASSIFIER: AdapterSource(
+        DEFAULT_CLASSIFIER, BUNDLED / DEFAULT_CLASSIFIER, _MINILM, scheme="bundled"
+    ),
 }
 """Each with the digest of what was examined; the sizes are told before a download starts."""
 

@@ -19,62 +19,52 @@ def render_card(
     order: TrainingOrder, evaluation: Mapping[str, Any], *, licences: Sequence[str], adapter_bytes: int
 ) -> str:
     """Markdown. `evaluation` is what evaluation.json holds."""
-    split = evaluation["split"]
-    return "\n".join(
-        [
-            f"# {order.model}",
-            "",
-            "Sentiment of a financial text, as a whole or about one company in it: negative, neutral, "
-            f"positive. LoRA adapters of rank {order.recipe.rank} and a head ({adapter_bytes / 1e6:.1f} MB) on "
-            f"`{order.base}`, weights `{order.base_weights_sha256[:12]}`; merged into it at installation.",
-            "",
-            "## Data",
-            "",
-            "| File | Examples | Skipped lines | From | Licence | sha256 |",
-            "|---|---|---|---|---|---|",
-            *_data_rows(order, evaluation),
-            "",
-            f"Split by seed {order.seed} in whole groups of near-duplicate texts: {split['num_train']} "
-            f"examples train, {split['num_dev']} choose the best weights and the temperature, {split['num_test']} are "
-            "held out; the figures below are theirs alone, measured once, on the weights as they are stored.",
-            "",
-            "## Held-out figures",
-            "",
-            f"| File | Examples | n | Accuracy | Macro-F1 | {' | '.join(f'F1 {x}' for x in LABELS)} | ECE |",
-            "|---|---|---|---|---|---|",
-            *_data_rows(order, evaluation),
-            "",
-            f"Split by seed {order.seed} in whole groups of near-duplicate texts: {split['num_train']} "
-            f"examples train, {split['num_dev']} choose the best weights and the temperature, {split['num_test']} are "
-            "held out; the figures below are theirs alone, measured once, on the weights as they are stored.",
-            "",
-            "## Held-out figures",
-            "",
-            "| File | Examples | n | Accuracy | Macro-F1 | "
-            + " | ".join(f"F1 {x}" for x in LABELS)
-            + " | ECE |",
-            "|---|---|---|---|---|---|---|---|---|",
-            *_figure_rows(evaluation["test"]),
-            "",
-            "ECE: expected calibration error, 15 bins, after dividing the logits by "
-            f"{evaluation['temperature']}.",
-            "",
-            "## Limits",
-            "",
-            "- English headlines and posts of a sentence or two. A long text is judged by its first "
-            f"{order.recipe.max_tokens} tokens; give it sentence by sentence.",
-            "- Its labels are those of its sets: the mood of the wording, not a forecast of a price.",
-            "- Irony, rumours and negation over several clauses are often missed; entities of one sentence "
-            "with opposite moods are told apart less well than single ones (see the table).",
-            "- The probabilities are calibrated on a held-out part of the same sets. A source with another share "
-            "of neutral texts needs `pressroom train classifier` with a few hundred labels of its own.",
-            "",
-            "## Licence",
-            "",
-            *[f"- {line}" for line in licences],
-            "",
-        ]
+    what = (
+        "Sentiment of a financial text, as a whole or about one company in it: negative, neutral, positive. "
+        f"LoRA adapters of rank {order.recipe.rank} and a head ({adapter_bytes / 1e6:.1f} MB) on "
+        f"`{order.base}`, weights `{order.base_weights_sha256[:12]}`; merged into it at installation."
     )
+    lines = [f"# {order.model}", "", what, "", "## Data", "", *_data(order, evaluation)]
+    lines += ["", "## Held-out figures", "", *_figures(evaluation)]
+    lines += ["", "## Limits", "", *_limits(order), "", "## Licence", ""]
+    return "\n".join([*lines, *(f"- {licence}" for licence in licences), ""])
+
+
+def _data(order: TrainingOrder, evaluation: Mapping[str, Any]) -> list[str]:
+    split = evaluation["split"]
+    return [
+        "| File | Examples | Skipped lines | From | Licence | sha256 |",
+        "|---|---|---|---|---|---|",
+        *_data_rows(order, evaluation),
+        "",
+        f"Split by seed {order.seed} in whole groups of near-duplicate texts: {split['num_train']} examples "
+        f"train, {split['num_dev']} choose the best weights and the temperature, {split['num_test']} are "
+        "held out; the figures below are of those alone, on the weights as they are stored.",
+    ]
+
+
+def _figures(evaluation: Mapping[str, Any]) -> list[str]:
+    classes = " | ".join(f"F1 {label}" for label in LABELS)
+    return [
+        f"| File | Examples | n | Accuracy | Macro-F1 | {classes} | ECE |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *_figure_rows(evaluation["test"]),
+        "",
+        "ECE: expected calibration error, 15 bins, after dividing the logits by "
+        f"{evaluation['temperature']}.",
+    ]
+
+
+def _limits(order: TrainingOrder) -> list[str]:
+    return [
+        "- English headlines and posts of a sentence or two. A long text is judged by its first "
+        f"{order.recipe.max_tokens} tokens: give it sentence by sentence.",
+        "- Its labels are those of its sets: the mood of the wording, not a forecast of a price.",
+        "- Irony, rumours and negation over several clauses are often missed; entities of one sentence with "
+        "opposite moods are told apart less well than single ones.",
+        "- The probabilities are calibrated on a held-out part of the same sets. A source with another share "
+        "of neutral texts needs a model of its own: `pressroom train classifier` with some hundred labels.",
+    ]
 
 
 def _data_rows(order: TrainingOrder, evaluation: Mapping[str, Any]) -> list[str]:

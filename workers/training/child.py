@@ -1,8 +1,8 @@
 """One training, in a process of its own: `python -m workers.training.child WORK BASE [THREADS]`.
 
 WORK holds order.json, data/SHA256.csv for each file and, when it goes on, a checkpoint in checkpoints/;
-what is made lies in result/ at the end. Each line on stdout is an event as JSON; the parent reads them. The process
-ends when its stdin is closed: it does not outlive the worker that started it.
+what is made lies in result/ at the end. Each line on stdout is an event as JSON; the parent reads
+them. The process ends when its stdin is closed: it does not outlive the worker that started it.
 """
 
 from __future__ import annotations
@@ -62,9 +62,10 @@ def train(work: Path, base: Path, num_threads: int | None) -> None:
         test_share=recipe.test_share,
     )
     say("split", num_train=len(split.train), num_dev=len(split.dev), num_test=len(split.test))
-    encoder = Encoder(base, recipe.max_tokens)
-    torch.manual_seed(order.seed)
-    net = with_adapters(load_classifier(base), recipe, base=order.base)
+    torch.manual_seed(order.seed)  # of the new head and the adapters
+    model = load_classifier(base)
+    encoder = Encoder(base, min(recipe.max_tokens, int(model.config.max_position_embeddings)))
+    net = with_adapters(model, recipe, base=order.base)
     folder = work / CHECKPOINTS
     folder.mkdir(exist_ok=True)
     task = Task(split.train, split.dev, recipe, order.seed, order_digest(order), folder)
@@ -138,7 +139,7 @@ def _write_result(
     settings = classifier_settings(
         temperature=temperature,
         with_targets=any(example.target for example in split.train),
-        max_tokens=order.recipe.max_tokens,
+        max_tokens=encoder.max_tokens,
     )
     licences = [f"{base.name}: {base.licence or 'unknown'} ({base.source.partition('#')[0]})"]
     licences += [
@@ -213,7 +214,8 @@ def say(event: str, **fields: object) -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 1024):  # not sys.stdin: its lock would be held when this process ends by itself
+        pass
     os._exit(EXIT_REFUSED)
 
 

@@ -25,7 +25,7 @@ def write_adapter(net: torch.nn.Module, folder: Path) -> None:
     with torch.no_grad():
         for each in trainable(net).values():
             each.copy_(each.half().float())
-    state = get_peft_model_state_dict(net)
+    state = get_peft_model_state_dict(net, save_embedding_layers=False)
     tensors = {name: each.detach().half().contiguous() for name, each in sorted(state.items())}
     save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
     os.chmod(folder / ADAPTER, 0o644)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -43,29 +44,31 @@ def evaluate(
     `one_target`: texts with one labelled target; `several_targets`: the others; `text_alone`: texts with one
     labelled target, which the model is not told.
     """
-    return {
-        name: _of_file([each for each in examples if each.file == number], predict, temperature)
-        for number, name in names.items()
-        if any(each.file == number for each in examples)
-    }
+    logits = predict(examples, True)
+    found = {}
+    for number, name in names.items():
+        places = [place for place, each in enumerate(examples) if each.file == number]
+        if places:
+            of_file = [examples[place] for place in places]
+            found[name] = _of_file(of_file, logits[places], predict, temperature)
+    return found
 
 
-def _of_file(examples: Sequence[Example], predict: Predict, temperature: float) -> dict[str, object]:
-    found: dict[str, object] = {"all": figures(predict(examples, True), examples, temperature)}
+def _of_file(
+    examples: Sequence[Example], logits: Floats, predict: Predict, temperature: float
+) -> dict[str, object]:
+    found: dict[str, object] = {"all": figures(logits, examples, temperature)}
     if not any(each.target for each in examples):
         return found
-    num_targets: dict[int, int] = {}
-    for each in examples:
-        num_targets[each.line] = num_targets.get(each.line, 0) + 1
-    one = [each for each in examples if num_targets[each.line] == 1]
-    several = [each for each in examples if num_targets[each.line] > 1]
-    for name, subset, targets in (
-        ("one_target", one, True),
-        ("several_targets", several, True),
-        ("text_alone", one, False),
-    ):
-        if len(subset) >= MIN_EXAMPLES:
-            found[name] = figures(predict(subset, targets), subset, temperature)
+    num_targets = Counter(each.line for each in examples)
+    one = [place for place, each in enumerate(examples) if num_targets[each.line] == 1]
+    several = [place for place, each in enumerate(examples) if num_targets[each.line] > 1]
+    for name, places in (("one_target", one), ("several_targets", several)):
+        if len(places) >= MIN_EXAMPLES:
+            found[name] = figures(logits[places], [examples[place] for place in places], temperature)
+    if len(one) >= MIN_EXAMPLES:
+        alone = [examples[place] for place in one]
+        found["text_alone"] = figures(predict(alone, False), alone, temperature)
     return found
 
 

@@ -94,7 +94,7 @@ class Encoder:
 
     def __init__(self, folder: Path, max_tokens: int) -> None:
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self._max_tokens = max_tokens
+        self.max_tokens = max_tokens
         self._pad_id = int(self._tokenizer.pad_token_id or 0)
         self._has_types = "token_type_ids" in self._tokenizer.model_input_names
 
@@ -110,7 +110,7 @@ class Encoder:
                 [pairs[place][0] for place in places],
                 second,
                 truncation="only_first" if paired else True,
-                max_length=self._max_tokens,
+                max_length=self.max_tokens,
                 return_token_type_ids=True,
             )
             rows = zip(places, made["input_ids"], made["token_type_ids"], strict=True)

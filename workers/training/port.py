@@ -11,16 +11,23 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+from uuid import UUID
 
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from db.job_progress import report_progress
 from jobs.errors import ConfigurationError, DeadlineError, PermanentError, TransientError
+from jobs.job import ClaimedJob
 from jobs.training import TrainedClassifier, TrainingOrder
 from storage.resources import read_resource
 from storage.store import Store, StoreError
+from workers.inference import JobAbandonedError, JobInference
 from workers.models.manifest import WeightsDigestError, model_folder, verify_model
 from workers.models.sources import last_lines
 from workers.training.child import CHECKPOINTS, DATA, EXIT_REFUSED, ORDER, RESULT
@@ -53,34 +60,33 @@ class TrainingError(TransientError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holding:
-    """What a worker knows of the job that trains."""
+class TrainingPlace:
+    """What a worker process has for trainings."""
 
-    job_id: str
-    abandoned: threading.Event
-    """Set once nothing more shall be done for this attempt."""
-    deadline_at: float
-    """On time.monotonic()."""
-    on_abandoned: Callable[[], Exception]
-    """The error that ends an abandoned job."""
-    on_progress: Callable[[Event], None] = lambda _: None
-    """Gets step, num_steps, loss, dev_macro_f1 about once a second; any thread."""
+    database: Engine
+    store: Store
+    models_folder: Path
+    num_threads: int | None
+    """CPU threads of a training; None: as many as torch takes."""
+
+    def port(self, job: ClaimedJob, inference: JobInference) -> ChildTraining:
+        """The port of one attempt; it ends when `inference` is abandoned."""
+        return ChildTraining(job, inference, self)
 
 
 class ChildTraining:
     """Implements jobs.training.Training. One training at a time; blocks the thread that calls it."""
 
-    def __init__(
-        self, holding: Holding, store: Store, models_folder: Path, *, num_threads: int | None
-    ) -> None:
-        self._holding = holding
-        self._store = store
-        self._models_folder = models_folder
-        self._num_threads = num_threads
+    def __init__(self, job: ClaimedJob, inference: JobInference, place: TrainingPlace) -> None:
+        self._job = job
+        self._inference = inference
+        self._place = place
+        self._store = place.store
+        self._prefix = checkpoint_prefix(job.id)
 
     def train_classifier(self, order: TrainingOrder) -> TrainedClassifier:
         """As jobs.training.Training says; the checkpoints stay until `forget_checkpoints`."""
-        base = model_folder(self._models_folder, order.base)
+        base = model_folder(self._place.models_folder, order.base)
         manifest = verify_model(base)
         if manifest.weights_sha256 != order.base_weights_sha256:
             raise WeightsDigestError(
@@ -100,7 +106,7 @@ class ChildTraining:
             (work / name).mkdir()
         for file in order.files:
             (work / DATA / f"{file.sha256}.csv").write_bytes(read_resource(self._store, file.sha256))
-        newest = max(self._store.keys(checkpoint_prefix(self._holding.job_id)), default=None)
+        newest = max(self._store.keys(self._prefix), default=None)
         if newest is not None:
             (work / CHECKPOINTS / newest.rpartition("/")[2]).write_bytes(self._store.get(newest))
             logger.info("A training goes on from a checkpoint.", extra={"checkpoint": newest})
@@ -110,7 +116,7 @@ class ChildTraining:
         self, work: Path, base: Path
     ) -> Iterator[tuple[subprocess.Popen[str], queue.SimpleQueue[Event | None]]]:
         command = [sys.executable, "-m", "workers.training.child", str(work), str(base)]
-        command += [str(self._num_threads)] if self._num_threads else []
+        command += [str(self._place.num_threads)] if self._place.num_threads else []
         with (work / "stderr.log").open("w") as stderr:
             child = subprocess.Popen(
                 command,
@@ -142,9 +148,9 @@ class ChildTraining:
     ) -> None:
         """Until the child is done; raises what ended it otherwise."""
         while True:
-            if self._holding.abandoned.is_set():
-                raise self._holding.on_abandoned()
-            if time.monotonic() > self._holding.deadline_at:
+            if self._inference.abandoned.is_set():
+                raise JobAbandonedError("the job was taken from this worker")
+            if time.monotonic() > self._inference.deadline_at:
                 raise DeadlineError(
                     "the training was not finished by its deadline; it goes on when run again"
                 )
@@ -161,15 +167,14 @@ class ChildTraining:
             if event["event"] == "checkpoint":
                 self._keep(checkpoints / str(event["file"]))
             if event["event"] == "progress":
-                self._holding.on_progress({name: value for name, value in event.items() if name != "event"})
+                self._report({name: value for name, value in event.items() if name != "event"})
 
     def _keep(self, path: Path) -> None:
         """Store the checkpoint, then let go of earlier ones; a store that is away costs one checkpoint."""
-        prefix = checkpoint_prefix(self._holding.job_id)
         try:
-            self._store.put(prefix + path.name, path.read_bytes(), media_type=MEDIA_TYPE)
-            for key in list(self._store.keys(prefix)):
-                if key < prefix + path.name:
+            self._store.put(self._prefix + path.name, path.read_bytes(), media_type=MEDIA_TYPE)
+            for key in list(self._store.keys(self._prefix)):
+                if key < self._prefix + path.name:
                     self._store.delete(key)
         except StoreError:
             logger.warning("A checkpoint could not be stored.", exc_info=True)
@@ -177,13 +182,19 @@ class ChildTraining:
             if earlier.name < path.name:
                 earlier.unlink()
 
+    def _report(self, progress: Event) -> None:
+        try:
+            report_progress(self._place.database, self._job.id, self._job.attempt, progress)
+        except SQLAlchemyError:
+            logger.warning("Postgres is away; the progress of a training is not told.")
 
-def checkpoint_prefix(job_id: str) -> str:
+
+def checkpoint_prefix(job_id: UUID) -> str:
     """Where the checkpoints of a job are."""
     return f"training/{job_id}/"
 
 
-def forget_checkpoints(store: Store, job_id: str) -> None:
+def forget_checkpoints(store: Store, job_id: UUID) -> None:
     """Delete the checkpoints of a job that has succeeded."""
     for key in list(store.keys(checkpoint_prefix(job_id))):
         store.delete(key)

@@ -1,0 +1,154 @@
+"""`pressroom train classifier`: labelled texts of a user's own become a model of theirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from jobs.errors import InputError
+from jobs.training import LabelledFile, Recipe
+from pressroom.commands.options import Json
+from pressroom.commands.session import settings_of_command
+from pressroom.console import EXIT_FAILURE, EXIT_USAGE, errors_reported, print_json, say
+from pressroom.train_plan import (
+    PLAN_SUFFIX,
+    Plan,
+    Prepared,
+    TrainingDataMissingError,
+    digest_of,
+    first_fault,
+    parse_map,
+    prepare,
+    read_plan,
+)
+from pressroom.training import Trained, check_model_name, train
+from workers.settings import DEFAULT_EMBEDDER
+
+app = typer.Typer(no_args_is_help=True, help="Train models on your own data.")
+
+
+@app.callback()
+def _train() -> None:
+    """Keeps `classifier` a command of its own while it is the only one."""
+
+
+@app.command()
+def classifier(
+    file: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, readable=True, help="Labelled CSV, or a TOML plan."),
+    ],
+    out: Annotated[str | None, typer.Option(metavar="NAME", help="What the model shall be called.")] = None,
+    base: Annotated[str, typer.Option(help="Installed encoder to fine-tune.")] = DEFAULT_EMBEDDER,
+    text: Annotated[str, typer.Option(metavar="COLUMN", help="Column with the text.")] = "text",
+    label: Annotated[str, typer.Option(metavar="COLUMN", help="Column with the label.")] = "label",
+    target: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column with the entity that the label is about.")
+    ] = None,
+    targets: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column with {entity: label}, instead of --label.")
+    ] = None,
+    map_: Annotated[
+        str | None, typer.Option("--map", help="The file's labels: negative=0,neutral=2,positive=1.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, max=100, help="At most.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of split, order and dropout.")] = 0,
+    data: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Where the files of a TOML plan are.")
+    ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Also write adapter, recipe, evaluation and card here."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Fine-tune, calibrate, measure on held-out texts, install. The same command goes on after Ctrl-C."""
+    with errors_reported():
+        settings = settings_of_command()
+        try:
+            if file.suffix == PLAN_SUFFIX:
+                plan, folder = _with_options(read_plan(file), out, epochs), data or file.parent
+            else:
+                plan = _plan(file, out, base, text, label, target, targets, map_, epochs, seed)
+                folder = file.parent
+            prepared = prepare(plan, folder, settings.models_folder)
+        except (InputError, TrainingDataMissingError) as error:
+            say(f"error [{error.code}]: {error}")
+            raise typer.Exit(EXIT_USAGE) from error
+        check_model_name(plan.model, settings.models_folder)
+        _say_data(prepared)
+        trained = train(prepared, settings, keep=keep)
+    if trained is None:
+        raise typer.Exit(EXIT_FAILURE)
+    _print(trained, json=json)
+
+
+def _with_options(plan: Plan, out: str | None, epochs: int | None) -> Plan:
+    """A plan says everything; what it is called and how long it may take can be said anew."""
+    recipe = plan.recipe if epochs is None else plan.recipe.model_copy(update={"epochs": epochs})
+    return plan.model_copy(update={"model": out or plan.model, "recipe": recipe})
+
+
+def _plan(
+    file: Path,
+    out: str | None,
+    base: str,
+    text: str,
+    label: str,
+    target: str | None,
+    targets: str | None,
+    map_: str | None,
+    epochs: int | None,
+    seed: int,
+) -> Plan:
+    if out is None:
+        raise typer.BadParameter("say what the model shall be called", param_hint="--out")
+    try:
+        labelled = LabelledFile(
+            name=file.name,
+            sha256=digest_of(file),
+            text=text,
+            label=None if targets else label,
+            target=target,
+            targets=targets,
+            map=parse_map(map_) if map_ else {},
+        )
+    except ValidationError as error:
+        raise InputError(first_fault(error), code="training_plan_invalid") from error
+    recipe = Recipe() if epochs is None else Recipe(epochs=epochs)
+    return Plan(model=out, base=base, seed=seed, files=(labelled,), recipe=recipe)
+
+
+def _say_data(prepared: Prepared) -> None:
+    for file, data in zip(prepared.order.files, prepared.data, strict=True):
+        say(f"{file.name}: {len(data.examples)} examples, {len(data.skipped)} lines left out")
+        for skipped in data.skipped[:5]:
+            say(f"  line {skipped.line} {skipped.reason}")
+
+
+def _print(trained: Trained, *, json: bool) -> None:
+    manifest = trained.installed.manifest
+    if json:
+        record: dict[str, Any] = {
+            "model": manifest.name,
+            "folder": str(trained.installed.folder),
+            "weights_sha256": manifest.weights_sha256,
+            "batch_id": str(trained.batch_id),
+            "job_id": str(trained.job_id),
+            "elapsed_seconds": round(trained.seconds, 1),
+            "evaluation": trained.evaluation,
+        }
+        print_json(record)
+        return
+    typer.echo(f"{manifest.name}: installed in {trained.installed.folder}")
+    typer.echo("Held out, in whole groups of near-duplicate texts:")
+    for name, subsets in trained.evaluation["test"].items():
+        for subset, found in subsets.items():
+            typer.echo(
+                f"  {name}, {subset.replace('_', ' ')}: macro-F1 {found['macro_f1']:.3f}, accuracy "
+                f"{found['accuracy']:.3f}, calibration error {found['calibration_error']:.3f} "
+                f"({found['num_examples']} examples)"
+            )

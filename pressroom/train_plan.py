@@ -1,0 +1,127 @@
+"""What `pressroom train classifier` is asked for: one labelled CSV, or a TOML file that names several."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from jobs.errors import ConfigurationError, InputError
+from jobs.training import LABELS, Label, LabelledFile, Recipe, TrainingOrder
+from workers.models.manifest import check_name, model_folder, read_manifest
+from workers.training.data import LabelledData, read_labelled
+
+PLAN_SUFFIX = ".toml"
+
+
+class TrainingDataMissingError(ConfigurationError):
+    """A file that a plan names is not where it was looked for."""
+
+    code = "training_data_missing"
+
+
+class Plan(BaseModel):
+    """A training that can be repeated: its files by their digests, and how it is fitted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    base: str
+    seed: int = 0
+    files: tuple[LabelledFile, ...] = Field(min_length=1)
+    recipe: Recipe = Recipe()
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An order and the bytes of its files, every line read once."""
+
+    order: TrainingOrder
+    bodies: Mapping[str, bytes]
+    """By sha256."""
+    data: tuple[LabelledData, ...]
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same order goes on where it was left."""
+        return f"train-{hashlib.sha256(self.order.model_dump_json().encode()).hexdigest()[:32]}"
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a TOML file. Raises InputError that names the field."""
+    try:
+        return Plan.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not TOML ({error})", code="training_plan_invalid") from error
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_fault(error)}", code="training_plan_invalid") from error
+
+
+def first_fault(error: ValidationError) -> str:
+    """Where and what the first fault is."""
+    fault = error.errors()[0]
+    return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+
+
+def parse_map(text: str) -> dict[str, Label]:
+    """`negative=0,neutral=2,positive=1` -> label in the file to class; a class may stand several times.
+
+    >>> parse_map("negative=0, neutral=2, positive=1")
+    {'0': 'negative', '2': 'neutral', '1': 'positive'}
+    """
+    found: dict[str, Label] = {}
+    for part in text.split(","):
+        name, equals, given = (each.strip() for each in part.partition("="))
+        label = next((each for each in LABELS if each == name.lower()), None)
+        if label is None or not equals or not given or given in found:
+            raise InputError(
+                f"{part.strip()!r} is not CLASS=LABEL with negative, neutral or positive and a label of the "
+                "file that no other class has",
+                code="label_map_invalid",
+            )
+        found[given] = label
+    return found
+
+
+def digest_of(path: Path) -> str:
+    """sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def prepare(plan: Plan, folder: Path, models_folder: Path) -> Prepared:
+    """Find and read the plan's files in the folder. Raises InputError or ConfigurationError, nothing started.
+
+    A name may hold folders; where it is not found under the folder, its last part is tried.
+    """
+    check_name(plan.model)
+    base = read_manifest(model_folder(models_folder, plan.base))
+    bodies, data = {}, []
+    for number, file in enumerate(plan.files):
+        body = _find(file, folder).read_bytes()
+        data.append(read_labelled(body, file, number))
+        bodies[file.sha256] = body
+    order = TrainingOrder(
+        model=plan.model,
+        base=plan.base,
+        base_weights_sha256=base.weights_sha256,
+        files=plan.files,
+        recipe=plan.recipe,
+        seed=plan.seed,
+    )
+    return Prepared(order, bodies, tuple(data))
+
+
+def _find(file: LabelledFile, folder: Path) -> Path:
+    for path in (folder / file.name, folder / Path(file.name).name):
+        if path.is_file():
+            return path
+    origin = f" from {file.source}" if file.source else ""
+    raise TrainingDataMissingError(
+        f"{file.name} is not in {folder}: get it{origin} and say where "
+        "it is with --data"
+    )
