@@ -23,6 +23,7 @@ from db.schedules import BEAT_LOCK, SESSION_NAME, Schedule, due_schedules, settl
 from db.session import open_database
 from jobs.errors import ConfigurationError, PressroomError, TransientError
 from workers.celery import make_app
+from workers.delivery.courier import Courier
 from workers.lead import Lead
 from workers.monitors import STARTS as MONITOR
 from workers.monitors import start_scheduled
@@ -36,6 +37,9 @@ TICK_SECONDS = 1.0
 
 STANDBY_SECONDS = 2.0
 """Between two tries to lead, and after an outage of Postgres."""
+
+COURIER_JOIN_SECONDS = 5.0
+"""A delivery that hangs is made again by the next courier, with the same id."""
 
 Starter = Callable[[Connection, Schedule, datetime, Settings], UUID]
 """Makes the batch of a due time in the transaction given; see db.schedules.Start for its errors."""
@@ -106,7 +110,7 @@ class Beat:
 
 
 class PostgresScheduler(Scheduler):
-    """What `celery beat` runs; it needs no broker and keeps no file."""
+    """What `celery beat` runs; it needs no broker and keeps no file. Beside it alerts are delivered."""
 
     max_interval = int(TICK_SECONDS)
     starters: ClassVar[Mapping[str, Starter]] = STARTERS
@@ -129,6 +133,12 @@ class PostgresScheduler(Scheduler):
         db_url = self._db_url or settings.require_db_url()
         self._database = open_database(db_url, application_name=SESSION_NAME)
         self._beat = Beat(self._database, settings, self.starters)
+        self._stopping = threading.Event()
+        courier = Courier(self._database)
+        self._courier = threading.Thread(
+            target=courier.run, args=(self._stopping,), name="courier", daemon=True
+        )
+        self._courier.start()
 
     def tick(self, *_: Any, **__: Any) -> float:
         """One round; seconds until the next."""
@@ -137,9 +147,11 @@ class PostgresScheduler(Scheduler):
         return self._beat.tick()
 
     def close(self) -> None:
-        """Give up the lead and the connections; a second time does nothing."""
+        """Stop delivering, give up the lead and the connections; a second time does nothing."""
         if self._beat is not None:
             self._beat.close()
+            self._stopping.set()
+            self._courier.join(COURIER_JOIN_SECONDS)
         if self._database is not None:
             self._database.dispose()
         super().close()

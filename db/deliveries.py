@@ -1,0 +1,209 @@
+"""Alerts on their way to their targets: the rows are written with the alerts, so none is forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import TypeAdapter
+from sqlalchemy import ColumnElement, Engine, RowMapping, func, or_, select, update
+
+from db.monitoring_tables import AlertRow, DeliveryRow, MentionRow, MonitorRow, MuteRow
+from jobs.monitor import AlertStatus, Target
+from jobs.series.window import AlertRule, WindowSize
+
+COURIER_LOCK = 0x636F7572  # "cour"
+
+MAX_DOCUMENTS = 5
+"""Of an alert's drivers, the strongest first, that are told with it; all their ids are."""
+
+_TARGETS: TypeAdapter[list[Target]] = TypeAdapter(list[Target])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One alert that is due at one target."""
+
+    alert_id: UUID
+    target_name: str
+    target: Target | None
+    """None if the monitor has no target of this name any more."""
+    num_attempts: int
+    is_muted: bool
+    monitor_id: UUID
+    monitor: str
+    entity_id: str
+    rule: AlertRule
+    size: WindowSize
+    starts_at: datetime
+    statistic: float
+    p_value: float
+    threshold: float
+    observed: float
+    expected: float
+    document_ids: tuple[str, ...]
+    raised_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Driver:
+    """A document that drives an alert, as it is told."""
+
+    id: str
+    title: str
+    source: str
+    published_at: datetime
+    sentence: str
+    score: float
+
+
+def is_muted() -> ColumnElement[bool]:
+    """Whether a mute that has not run out covers the row of `alerts`."""
+    return (
+        select(MuteRow.id)
+        .where(
+            MuteRow.monitor_id == AlertRow.monitor_id,
+            or_(MuteRow.entity_id.is_(None), MuteRow.entity_id == AlertRow.entity_id),
+            or_(MuteRow.rule.is_(None), MuteRow.rule == AlertRow.rule),
+            or_(MuteRow.until.is_(None), MuteRow.until > func.now()),
+        )
+        .correlate(AlertRow)
+        .exists()
+    )
+
+
+def due_deliveries(database: Engine, *, limit: int) -> list[Delivery]:
+    """What is due, the longest due first; a withdrawn alert waits, for it may come back."""
+    statement = (
+        select(
+            DeliveryRow.target,
+            DeliveryRow.num_attempts,
+            AlertRow.__table__,
+            MonitorRow.name.label("monitor"),
+            MonitorRow.targets,
+            is_muted().label("is_muted"),
+        )
+        .join(AlertRow, AlertRow.id == DeliveryRow.alert_id)
+        .join(MonitorRow, MonitorRow.id == AlertRow.monitor_id)
+        .where(
+            DeliveryRow.ended_at.is_(None),
+            DeliveryRow.due_at <= func.now(),
+            AlertRow.status != AlertStatus.WITHDRAWN,
+        )
+        .order_by(DeliveryRow.due_at, DeliveryRow.alert_id)
+        .limit(limit)
+    )
+    with database.connect() as connection:
+        return [_delivery(row) for row in connection.execute(statement).mappings()]
+
+
+def drivers(database: Engine, delivery: Delivery) -> list[Driver]:
+    """The strongest documents behind the alert, as far as they are still known."""
+    ids = delivery.document_ids[:MAX_DOCUMENTS]
+    with database.connect() as connection:
+        rows = connection.execute(
+            select(MentionRow.__table__).where(
+                MentionRow.monitor_id == delivery.monitor_id,
+                MentionRow.entity_id == delivery.entity_id,
+                MentionRow.document_id.in_(ids),
+            )
+        ).mappings()
+        known = {row["document_id"]: row for row in rows}
+    return [
+        Driver(
+            id=id_,
+            title=row["title"],
+            source=row["source"],
+            published_at=row["published_at"],
+            sentence=row["sentence"],
+            score=row["p_positive"] - row["p_negative"],
+        )
+        for id_ in ids
+        if (row := known.get(id_)) is not None
+    ]
+
+
+def begin_attempt(database: Engine, delivery: Delivery, *, retry_seconds: float) -> bool:
+    """Count the attempt before it is made, due again after this long; False if another courier has it.
+
+    A crash in the middle is an attempt that failed: the message goes out again, with the same id.
+    """
+    with database.begin() as connection:
+        taken = connection.scalar(
+            update(DeliveryRow)
+            .where(
+                *_is(delivery),
+                DeliveryRow.ended_at.is_(None),
+                DeliveryRow.num_attempts == delivery.num_attempts,
+            )
+            .values(num_attempts=DeliveryRow.num_attempts + 1, due_at=_after(retry_seconds))
+            .returning(DeliveryRow.num_attempts)
+        )
+    return taken is not None
+
+
+def end(
+    database: Engine, delivery: Delivery, *, error_code: str | None = None, message: str | None = None
+) -> None:
+    """It is delivered, or, with an error code, will not be."""
+    with database.begin() as connection:
+        connection.execute(
+            update(DeliveryRow)
+            .where(*_is(delivery))
+            .values(ended_at=func.clock_timestamp(), error_code=error_code, error_message=message)
+        )
+
+
+def note_failure(database: Engine, delivery: Delivery, *, error_code: str, message: str) -> None:
+    """It is tried again; say why it failed."""
+    with database.begin() as connection:
+        connection.execute(
+            update(DeliveryRow).where(*_is(delivery)).values(error_code=error_code, error_message=message)
+        )
+
+
+def postpone(database: Engine, deliveries: Sequence[Delivery], *, seconds: float) -> None:
+    """Try these later, without counting an attempt: their target does not answer."""
+    if not deliveries:
+        return
+    with database.begin() as connection:
+        for delivery in deliveries:
+            connection.execute(
+                update(DeliveryRow)
+                .where(*_is(delivery), DeliveryRow.ended_at.is_(None))
+                .values(due_at=_after(seconds))
+            )
+
+
+def _is(delivery: Delivery) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return (DeliveryRow.alert_id == delivery.alert_id, DeliveryRow.target == delivery.target_name)
+
+
+def _after(seconds: float) -> ColumnElement[datetime]:
+    return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+
+
+def _delivery(row: RowMapping) -> Delivery:
+    targets = _TARGETS.validate_python(row["targets"].get("targets", []))
+    return Delivery(
+        alert_id=row["id"],
+        target_name=row["target"],
+        target=next((target for target in targets if target.name == row["target"]), None),
+        num_attempts=row["num_attempts"],
+        is_muted=row["is_muted"],
+        monitor_id=row["monitor_id"],
+        monitor=row["monitor"],
+        entity_id=row["entity_id"],
+        rule=row["rule"],
+        size=row["size"],
+        starts_at=row["starts_at"],
+        statistic=row["statistic"],
+        p_value=row["p_value"],
+        threshold=row["threshold"],
+        observed=row["observed"],
+        expected=row["expected"],
+        document_ids=tuple(row["document_ids"]),
+        raised_at=row["raised_at"],
+    )

@@ -1,0 +1,131 @@
+"""Delivers what is due: one courier is active, by an advisory lock, others stand by."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from db import deliveries
+from db.deliveries import COURIER_LOCK, Delivery
+from jobs.errors import PermanentError, PressroomError
+from jobs.monitor import FileTarget, WebhookTarget
+from workers.connectors.addresses import Resolve, resolve
+from workers.delivery.file import append_line
+from workers.delivery.message import message_body, message_id
+from workers.delivery.webhook import send_webhook
+from workers.lead import Lead
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
+"""After the first, second, ... attempt: 5 s to a day, three days in all, as the specification of Standard
+Webhooks recommends. After the last one more attempt is made, and then none."""
+
+POLL_SECONDS = 2.0
+STANDBY_SECONDS = 5.0
+
+MAX_DUE = 200
+"""Looked at in one round."""
+
+NUM_THREADS = 8
+"""Targets that are delivered to at a time: one that hangs holds up only itself."""
+
+
+class Courier:
+    """Runs in one thread, delivers in some more."""
+
+    def __init__(self, database: Engine, *, resolver: Resolve = resolve) -> None:
+        self._database = database
+        self._resolver = resolver
+        self._lead = Lead(database, COURIER_LOCK)
+
+    def run(self, stopped: threading.Event) -> None:
+        """Deliver until the event is set; outlives outages of Postgres."""
+        with ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="delivery") as pool:
+            while not stopped.is_set():
+                wait = POLL_SECONDS
+                try:
+                    if self._lead.is_held():
+                        self.deliver_due(pool)
+                    else:
+                        wait = STANDBY_SECONDS
+                except DBAPIError:
+                    logger.warning("Postgres is away; alerts wait in it.")
+                    wait = STANDBY_SECONDS
+                except Exception:
+                    logger.exception("A round of deliveries failed.")
+                    wait = STANDBY_SECONDS
+                stopped.wait(wait)
+        self._lead.give_up()
+
+    def deliver_due(self, pool: ThreadPoolExecutor) -> None:
+        """One round: every target has its own deliveries in order, and others are not held up by it."""
+        due = deliveries.due_deliveries(self._database, limit=MAX_DUE)
+        by_target = sorted(due, key=_target_of)
+        groups = [list(group) for _, group in groupby(by_target, key=_target_of)]
+        list(pool.map(self._deliver_in_turn, groups))
+
+    def _deliver_in_turn(self, group: Sequence[Delivery]) -> None:
+        for number, delivery in enumerate(group):
+            if not self._deliver(delivery):
+                seconds = _retry_seconds(delivery)
+                deliveries.postpone(self._database, group[number + 1 :], seconds=seconds)
+                return
+
+    def _deliver(self, delivery: Delivery) -> bool:
+        """False if its target should be left alone for a while."""
+        if delivery.is_muted:
+            deliveries.end(self._database, delivery, error_code="muted", message="the alert is muted")
+            return True
+        if delivery.target is None:
+            message = f"the monitor has no target {delivery.target_name!r} any more"
+            deliveries.end(self._database, delivery, error_code="target_removed", message=message)
+            return True
+        if not deliveries.begin_attempt(self._database, delivery, retry_seconds=_retry_seconds(delivery)):
+            return True
+        try:
+            self._send(delivery)
+        except PressroomError as error:
+            extra = {"alert_id": str(delivery.alert_id), "target": delivery.target_name, "code": error.code}
+            logger.warning("An alert could not be delivered.", extra=extra)
+            is_refused = isinstance(error, PermanentError)
+            self._note(delivery, error.code, str(error), is_final=is_refused)
+            return is_refused
+        except DBAPIError:
+            raise
+        except Exception as error:
+            logger.exception("A delivery failed.", extra={"alert_id": str(delivery.alert_id)})
+            self._note(delivery, "unexpected", f"{type(error).__name__}: {error}")
+            return False
+        deliveries.end(self._database, delivery)
+        return True
+
+    def _note(self, delivery: Delivery, code: str, message: str, *, is_final: bool = False) -> None:
+        if is_final or delivery.num_attempts >= len(RETRY_SECONDS):
+            deliveries.end(self._database, delivery, error_code=code, message=message)
+        else:
+            deliveries.note_failure(self._database, delivery, error_code=code, message=message)
+
+    def _send(self, delivery: Delivery) -> None:
+        body = message_body(delivery, deliveries.drivers(self._database, delivery))
+        id_ = message_id(delivery)
+        match delivery.target:
+            case WebhookTarget() as target:
+                send_webhook(target, message_id=id_, body=body, resolver=self._resolver)
+            case FileTarget() as target:
+                append_line(target, message_id=id_, body=body, is_first=delivery.num_attempts == 0)
+
+
+def _retry_seconds(delivery: Delivery) -> float:
+    """From the attempt that is made now to the next one."""
+    return RETRY_SECONDS[min(delivery.num_attempts, len(RETRY_SECONDS) - 1)]
+
+
+def _target_of(delivery: Delivery) -> tuple[str, str]:
+    return str(delivery.monitor_id), delivery.target_name

@@ -1,0 +1,57 @@
+"""Alerts as lines of JSON in a file or on stdout."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from pathlib import Path
+
+from jobs.errors import TransientError
+from jobs.monitor import FileTarget
+
+STDOUT = "-"
+
+LOOK_BACK_BYTES = 2**20
+"""How much of the file's end is looked through for a line that an attempt before has written."""
+
+
+class FileTargetError(TransientError):
+    """The file cannot be written now."""
+
+    code = "alert_file_unusable"
+
+
+def append_line(target: FileTarget, *, message_id: str, body: str, is_first: bool) -> None:
+    """Append one line. After an attempt that may have written it, one that is there already is left alone.
+
+    On stdout a line may come twice, after a crash between writing and noting it; its id tells.
+    Raises FileTargetError.
+    """
+    if target.path == STDOUT:
+        sys.stdout.write(f"{body}\n")
+        sys.stdout.flush()
+        return
+    path = Path(target.path).expanduser()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _append(path, message_id, body.encode(), is_first=is_first)
+    except OSError as error:
+        raise FileTargetError(
+            f"{path} cannot be written ({error.strerror or error}): make room, or correct the target"
+        ) from error
+
+
+def _append(path: Path, message_id: str, line: bytes, *, is_first: bool) -> None:
+    with path.open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - (1 if is_first else LOOK_BACK_BYTES)))
+        end = file.read()
+        torn = bool(end) and not end.endswith(b"\n")
+        whole_lines = end[: end.rfind(b"\n") + 1]
+        if not is_first and f'"id": "{message_id}"'.encode() in whole_lines:
+            return
+        file.write((b"\n" if torn else b"") + line + b"\n")
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,58 @@
+"""What is said of an alert."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import uuid5
+
+from db.deliveries import Delivery, Driver
+
+EVENT = "alert.raised"
+"""As Standard Webhooks writes types of events."""
+
+
+def message_id(delivery: Delivery) -> str:
+    """The same at every attempt: by it a receiver knows what it has had."""
+    return f"msg_{uuid5(delivery.alert_id, delivery.target_name).hex}"
+
+
+def message_body(delivery: Delivery, drivers: Sequence[Driver]) -> str:
+    """One JSON object in one line; the same at every attempt while its documents stay as they are."""
+    return json.dumps(
+        {
+            "type": EVENT,
+            "timestamp": _instant(delivery.raised_at),
+            "id": message_id(delivery),
+            "data": {
+                "alert_id": str(delivery.alert_id),
+                "monitor": delivery.monitor,
+                "entity_id": delivery.entity_id,
+                "rule": delivery.rule,
+                "window": {"size": delivery.size, "starts_at": _instant(delivery.starts_at)},
+                "observed": delivery.observed,
+                "expected": delivery.expected,
+                "statistic": delivery.statistic,
+                "p_value": delivery.p_value,
+                "threshold": delivery.threshold,
+                "document_ids": list(delivery.document_ids),
+                "documents": [
+                    {
+                        "id": driver.id,
+                        "title": driver.title,
+                        "source": driver.source,
+                        "published_at": _instant(driver.published_at),
+                        "sentence": driver.sentence,
+                        "score": round(driver.score, 4),
+                    }
+                    for driver in drivers
+                ],
+            },
+        },
+        ensure_ascii=False,
+    )
+
+
+def _instant(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

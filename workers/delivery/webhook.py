@@ -1,0 +1,86 @@
+"""Webhooks as Standard Webhooks has them (github.com/standard-webhooks/standard-webhooks, spec 1.0)."""
+
+from __future__ import annotations
+
+import binascii
+import os
+from datetime import UTC, datetime
+
+import httpx
+from standardwebhooks import Webhook
+from standardwebhooks.webhooks import EmptyWebhookSecretError
+
+from jobs.errors import PermanentError, TransientError
+from jobs.monitor import WebhookTarget
+from workers.connectors.addresses import Resolve, resolve, shown
+from workers.connectors.http import exchange
+
+TOTAL_SECONDS = 20.0
+"""For a receiver to answer; the specification asks for 15 to 30."""
+
+
+class WebhookRefusedError(PermanentError):
+    """The receiver does not want it, or is where nothing may be sent."""
+
+    code = "webhook_refused"
+
+
+class WebhookFailedError(TransientError):
+    """The receiver could not take it now."""
+
+    code = "webhook_failed"
+
+
+def send_webhook(target: WebhookTarget, *, message_id: str, body: str, resolver: Resolve = resolve) -> None:
+    """POST a signed message. Any 2xx takes it; a redirect or 410 refuses it; the rest may pass.
+
+    Raises WebhookRefusedError, WebhookFailedError, AddressRefusedError, UnreachableError.
+    """
+    sent_at = datetime.now(UTC)
+    signature = _signer(target).sign(msg_id=message_id, timestamp=sent_at, data=body)
+    with exchange(
+        "POST",
+        target.url,
+        what="webhook",
+        headers={
+            "Content-Type": "application/json",
+            "webhook-id": message_id,
+            "webhook-timestamp": str(int(sent_at.timestamp())),
+            "webhook-signature": signature,
+        },
+        content=body.encode(),
+        total_seconds=TOTAL_SECONDS,
+        allow_private=target.allow_private,
+        resolver=resolver,
+    ) as response:
+        status = response.status_code
+    if 200 <= status < 300:
+        return
+    where = f"the webhook {target.name!r} at {shown(target.url)}"
+    if status == httpx.codes.GONE:
+        raise WebhookRefusedError(f"{where} is gone: remove it from the monitor", code="webhook_gone")
+    if 300 <= status < 400:
+        raise WebhookRefusedError(
+            f"{where} redirects ({status}), which is not followed: give the URL that it leads to",
+            code="webhook_redirect",
+        )
+    raise WebhookFailedError(f"{where} answers with status {status}: look at its log", code="webhook_status")
+
+
+def _signer(target: WebhookTarget) -> Webhook:
+    """A variable that is missing may be set by the next attempt: an alert is not lost for it."""
+    secret = os.environ.get(target.secret_variable, "")
+    if not secret:
+        raise WebhookFailedError(
+            f"the environment variable {target.secret_variable} is not set where beat runs: set it to the "
+            f"signing secret of the webhook {target.name!r}",
+            code="webhook_secret_missing",
+        )
+    try:
+        return Webhook(secret)
+    except (binascii.Error, ValueError, EmptyWebhookSecretError) as error:
+        raise WebhookFailedError(
+            f"the environment variable {target.secret_variable} holds no signing secret: it reads "
+            '"whsec_" and base64',
+            code="webhook_secret_invalid",
+        ) from error
