@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pressroom.commands import articles, batches, machine, models, standing
+from pressroom.commands import articles, batches, evaluate, machine, models, standing
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,6 +24,7 @@ app.add_typer(machine.app)
 app.add_typer(standing.app)
 app.add_typer(machine.db_app, name="db")
 app.add_typer(models.app, name="models")
+app.add_typer(evaluate.app, name="evaluate")
 
 
 def main() -> None:

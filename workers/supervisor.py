@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -17,7 +18,7 @@ from uuid import uuid4
 from jobs.errors import ConfigurationError
 from workers.devices import Device, threads_for
 from workers.process import EXIT_NOT_STARTED
-from workers.settings import Settings
+from workers.settings import Profile, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class Supervisor:
             "PRESSROOM_NUM_THREADS": str(threads),
             "OMP_NUM_THREADS": str(threads),
             **environment,
+            "PRESSROOM_PROFILES": _as_json(settings.profiles),  # a command may have one of its own
             "PRESSROOM_WORKER_PROFILE": profile,
             "PRESSROOM_SUPERVISOR_PID": str(os.getpid()),
         }
@@ -165,3 +167,7 @@ def _tail(path: Path) -> str:
         log.seek(0, os.SEEK_END)
         log.seek(max(0, log.tell() - LOG_TAIL_BYTES))
         return log.read().decode(errors="replace")
+
+
+def _as_json(profiles: Mapping[str, Profile]) -> str:
+    return json.dumps({name: profile.model_dump(mode="json") for name, profile in profiles.items()})

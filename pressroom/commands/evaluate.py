@@ -1,0 +1,147 @@
+"""`pressroom evaluate sentiment`: how good a model is on a labelled file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+from uuid import UUID
+
+import typer
+from sqlalchemy import Engine
+
+from jobs.labelled import LabelColumns, LabelMapError, parse_label_map
+from jobs.rejection import Rejected
+from jobs.training import LABELS
+from pressroom.commands.options import DeviceOption, Json
+from pressroom.commands.session import devices_of_command, settings_of_command
+from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
+from pressroom.evaluate import PROFILE, Evaluation, export_evaluation, submit_texts, with_profile
+from pressroom.one_machine import OneMachine
+from pressroom.run import REJECTED, RunRequest, run_batch
+from pressroom.summary import Summary
+from storage.store import Store
+from workers.producer import Submission
+from workers.settings import DEFAULT_CLASSIFIER, Settings
+
+app = typer.Typer(no_args_is_help=True, help="Measure a model on labelled data.")
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps `sentiment` a command of its own while it is the only one."""
+
+
+@app.command("sentiment")
+def evaluate_sentiment(
+    file: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, readable=True, help="Labelled: CSV or JSONL, also .gz."),
+    ],
+    text: Annotated[str, typer.Option(help="Column with the text.")],
+    label: Annotated[str | None, typer.Option(help="Column with the label.")] = None,
+    target: Annotated[str | None, typer.Option(help="Column with what the label is about.")] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(help='In place of --label and --target: column with {"Acme": "positive", ...}.'),
+    ] = None,
+    label_map: Annotated[
+        str | None,
+        typer.Option("--map", metavar="CLASS=LABEL,...", help="negative=0,neutral=2,positive=1"),
+    ] = None,
+    model: Annotated[str, typer.Option(help="An installed classifier.")] = DEFAULT_CLASSIFIER,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", file_okay=False, help="Folder for figures, predictions and refused lines."
+        ),
+    ] = None,
+    batch: Annotated[UUID | None, typer.Option(help="Go on with this batch of the same FILE.")] = None,
+    device: DeviceOption = "auto",
+    json: Json = False,
+) -> None:
+    """Classify every text of a labelled file and print accuracy, F1, confusion, calibration and speed."""
+    if (label is None) == (targets is None) or (target is not None and targets is not None):
+        raise typer.BadParameter(
+            "name a label column, with or without --target, or --targets", param_hint="--label"
+        )
+    try:
+        classes = parse_label_map(label_map) if label_map else None
+    except LabelMapError as error:
+        raise typer.BadParameter(str(error), param_hint="--map") from error
+    columns = LabelColumns(text=text, label=label, target=target, targets=targets, classes=classes)
+    with errors_reported(), ExitStack() as stack:
+        configured = with_profile(settings_of_command(), model)
+        folder = out or Path(stack.enter_context(TemporaryDirectory(prefix="pressroom-")))
+        request = RunRequest(
+            profile=PROFILE,
+            submit=_submitter(file, columns, model, configured),
+            batch_id=batch,
+            retry_failed=batch is not None,
+            out=folder,
+            devices=devices_of_command(device),
+            go_on=_go_on(file, columns, model, device, label_map, out),
+        )
+
+        def export(database: Engine, store: Store, summary: Summary, _: Path) -> Evaluation:
+            return export_evaluation(database, store, summary, out, file=file, columns=columns)
+
+        result = run_batch(request, configured, export)
+    counts = result.summary.report.counts
+    if json:
+        print_json({**result.summary.as_json(), "evaluation": result.exported.as_json()})
+    else:
+        _print(result.exported, model, file)
+    if counts.rejected and out is not None:
+        say(f"The refused lines are in {out / REJECTED}.")
+    if not counts.complete:
+        raise typer.Exit(EXIT_FAILURE)
+
+
+def _submitter(
+    file: Path, columns: LabelColumns, model: str, settings: Settings
+) -> Callable[[OneMachine, Callable[[Rejected], None]], Submission]:
+    def submit(machine: OneMachine, on_rejected: Callable[[Rejected], None]) -> Submission:
+        return submit_texts(machine.database, file, columns, model, settings, on_rejected)
+
+    return submit
+
+
+def _go_on(
+    file: Path, columns: LabelColumns, model: str, device: str, label_map: str | None, out: Path | None
+) -> tuple[str, ...]:
+    options = {
+        "--text": columns.text,
+        "--label": columns.label,
+        "--target": columns.target,
+        "--targets": columns.targets,
+        "--map": label_map,
+        "--model": model,
+        "--device": device,
+        "--out": None if out is None else str(out),
+    }
+    given = [part for name, value in options.items() if value is not None for part in (name, value)]
+    return ("pressroom", "evaluate", "sentiment", str(file), *given)
+
+
+def _print(evaluation: Evaluation, model: str, file: Path) -> None:
+    """A table on stdout."""
+    figures = evaluation.figures
+    typer.echo(f"{model} on {file.name}: {figures.num_examples} texts")
+    typer.echo(f"accuracy  {figures.accuracy:.3f}   macro-F1  {figures.macro_f1:.3f}")
+    typer.echo(
+        f"calibration error  {figures.calibration_error:.3f}   log loss  {figures.log_loss:.3f}   "
+        f"{evaluation.texts_per_second:.0f} documents a second"
+    )
+    if evaluation.num_missing:
+        typer.echo(f"{evaluation.num_missing} texts have no answer: their jobs did not succeed")
+    typer.echo("")
+    typer.echo(
+        f"{'':10} {'precision':>9} {'recall':>7} {'F1':>6}    said: " + " ".join(f"{x:>9}" for x in LABELS)
+    )
+    for name, row in zip(LABELS, figures.confusion, strict=True):
+        one = figures.classes[name]
+        cells = " ".join(f"{number:9}" for number in row)
+        typer.echo(f"{name:10} {one.precision:9.3f} {one.recall:7.3f} {one.f1:6.3f}          {cells}")

@@ -1,0 +1,184 @@
+"""`pressroom evaluate sentiment`: a labelled file -> blocks -> a batch -> figures of the model."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import Engine
+
+from db import batches
+from db.stages import NewJob
+from jobs.errors import InputError
+from jobs.kinds.sentiment_labels import BLOCK_TEXTS, LabelledText, text_digest
+from jobs.labelled import LabelColumns, read_labelled_texts
+from jobs.labelled import LabelledText as RightAnswer
+from jobs.metrics.classification import ClassificationFigures, classification_figures
+from jobs.rejection import Rejected
+from jobs.training import LABELS
+from pressroom.export import export_errors, fetch_results, replace_text
+from pressroom.summary import Summary
+from storage.store import Store
+from workers.producer import Order, Submission, new_batch
+from workers.settings import Profile, Settings
+
+KIND = "sentiment_labels"
+PROFILE = "evaluate"
+"""Of a worker with the one model that is asked about."""
+
+PREDICTIONS = "predictions.jsonl"
+EVALUATION = "evaluation.json"
+
+
+class NothingEvaluatedError(InputError):
+    """No text of the file was classified."""
+
+    code = "nothing_evaluated"
+
+
+class OtherFileError(InputError):
+    """A batch is about other texts than the file that it is compared with."""
+
+    code = "batch_of_another_file"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What came of it."""
+
+    figures: ClassificationFigures
+    num_missing: int
+    """Texts whose job did not succeed; they are not part of the figures."""
+    texts_per_second: float
+    """From the first claim to the last commit: reading, storing and committing included."""
+
+    def as_json(self) -> dict[str, object]:
+        """Shares and losses to four decimals."""
+        values = asdict(self.figures)
+        values["classes"] = {
+            name: {key: round(value, 4) for key, value in one.items()}
+            for name, one in values["classes"].items()
+        }
+        rounded = {
+            name: round(value, 4) if isinstance(value, float) else value for name, value in values.items()
+        }
+        return {
+            **rounded,
+            "labels": list(LABELS),
+            "num_missing": self.num_missing,
+            "documents_per_second": round(self.texts_per_second, 1),
+        }
+
+
+def with_profile(settings: Settings, model: str) -> Settings:
+    """The settings, with a profile that has this model alone: any installed model can be asked about."""
+    return settings.model_copy(update={"profiles": {**settings.profiles, PROFILE: Profile(models=(model,))}})
+
+
+def submit_texts(
+    database: Engine,
+    file: Path,
+    columns: LabelColumns,
+    model: str,
+    settings: Settings,
+    on_rejected: Callable[[Rejected], None],
+) -> Submission:
+    """Accept the texts of a labelled file as one batch of blocks; the labels stay in the file.
+
+    Raises FileRejectedError, and what `workers.producer.new_batch` raises; then nothing was accepted.
+    """
+    num_rejected = 0
+
+    def texts() -> Iterator[RightAnswer]:
+        nonlocal num_rejected
+        for one in read_labelled_texts(file, columns):
+            if isinstance(one, Rejected):
+                num_rejected += 1
+                on_rejected(one)
+            else:
+                yield one
+
+    order = Order(kind=KIND, model=model, settings={})
+    batch = new_batch(order, settings, name=file.name)
+    batch_id, created = batches.accept(database, batch, _jobs(texts()), lambda: num_rejected)
+    return Submission(batch_id, created)
+
+
+def _jobs(texts: Iterator[RightAnswer]) -> Iterator[NewJob]:
+    number = 0
+    while block := list(itertools.islice(texts, BLOCK_TEXTS)):
+        payload = {"texts": [{"id": one.id, "text": one.text, "target": one.target} for one in block]}
+        yield NewJob(f"block-{number}", payload, "")
+        number += 1
+
+
+def export_evaluation(
+    database: Engine, store: Store, summary: Summary, out: Path | None, *, file: Path, columns: LabelColumns
+) -> Evaluation:
+    """Compare what the model said with the file's labels; with a folder, write both there.
+
+    Raises OtherFileError, NothingEvaluatedError, and what fetching results raises.
+    """
+    right = (one for one in read_labelled_texts(file, columns) if not isinstance(one, Rejected))
+    labels: list[int] = []
+    probabilities: list[tuple[float, float, float]] = []
+    num_missing = 0
+    with closing(_Predictions(out)) as predictions:
+        for said in _said(database, store, summary):
+            answer = next(right, None)
+            while answer is not None and answer.id != said.id:
+                num_missing += 1
+                answer = next(right, None)
+            if answer is None or text_digest(answer.text, answer.target) != said.sha256:
+                raise OtherFileError(
+                    f"the batch has a text {said.id!r} that is not in {file}: give the file it was made from"
+                )
+            labels.append(LABELS.index(answer.label))
+            probabilities.append((said.negative, said.neutral, said.positive))
+            predictions.write(said, answer)
+    num_missing += sum(1 for _ in right)
+    if not labels:
+        raise NothingEvaluatedError(f"no text of {file} was classified: see what was refused or failed")
+    seconds = summary.report.working_seconds
+    evaluation = Evaluation(
+        classification_figures(np.array(labels, dtype=np.int64), np.array(probabilities)),
+        num_missing,
+        len(labels) / seconds if seconds else 0.0,
+    )
+    if out is not None:
+        with export_errors(out, summary.batch_id):
+            replace_text(out / EVALUATION, json.dumps(evaluation.as_json(), indent=2) + "\n")
+    return evaluation
+
+
+def _said(database: Engine, store: Store, summary: Summary) -> Iterator[LabelledText]:
+    for exported in fetch_results(database, store, summary.batch_id):
+        for line in exported.body.splitlines():
+            yield LabelledText.model_validate_json(line)
+
+
+class _Predictions:
+    """predictions.jsonl, where a folder is given."""
+
+    def __init__(self, out: Path | None) -> None:
+        self._lines = None if out is None else (out / PREDICTIONS).open("w", encoding="utf-8")
+
+    def write(self, said: LabelledText, answer: RightAnswer) -> None:
+        if self._lines is not None:
+            line: dict[str, object] = {
+                "line": int(answer.id.partition(".")[0]),
+                "target": answer.target or None,
+                "label": answer.label,
+                "predicted": said.label,
+                **{label: getattr(said, label) for label in LABELS},
+            }
+            self._lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def close(self) -> None:
+        if self._lines is not None:
+            self._lines.close()
