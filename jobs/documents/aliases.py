@@ -36,27 +36,33 @@ class Spelling:
     """Folded: lower case, without accents, plain apostrophes and hyphens."""
     entity: int
     """Its place in the watch list."""
+    written: str
     is_common: bool
-    """A single word of English: counts where a capital letter, or something else, says it is a name."""
+    """Words of English alone: counts where capital letters, or something else, say that it is a name."""
     is_cased: bool
     """It counts only as `written`."""
-    written: str
+    is_derived: bool
+    """Made here of a name that the watch list has: gives way to an entity that has it as its own."""
 
 
 def spellings(index: int, entity: Entity) -> list[Spelling]:
     """All spellings of an entity; tickers are not among them."""
     found: dict[str, Spelling] = {}
-    for name in (entity.name, *entity.aliases):
-        for written in _variants(_SPACE.sub(" ", name.strip()), entity.kind):
-            text = fold(written)
-            is_single = " " not in written
-            is_company = entity.kind is EntityKind.COMPANY
-            is_short = is_single and len(written) <= _MAX_SHORT and written.isupper()
-            spelling = Spelling(
-                text, index, is_company and is_single and is_common(written), is_company and is_short, written
-            )
-            if text:
-                found.setdefault(text, spelling)
+    is_company = entity.kind is EntityKind.COMPANY
+    names = [_SPACE.sub(" ", name.strip()) for name in (entity.name, *entity.aliases)]
+    derived = [variant for name in names for variant in _variants(name, entity.kind)]
+    for place, written in enumerate((*names, *derived)):
+        is_short = len(written) <= _MAX_SHORT and written.isupper()
+        spelling = Spelling(
+            text=fold(written),
+            entity=index,
+            written=written,
+            is_common=is_company and all(is_common(word) for word in written.split()),
+            is_cased=is_company and is_short,
+            is_derived=place >= len(names),
+        )
+        if spelling.text:
+            found.setdefault(spelling.text, spelling)
     return list(found.values())
 
 
@@ -93,7 +99,8 @@ def _variants(name: str, kind: EntityKind) -> Iterator[str]:
     for written in dict.fromkeys(names):
         if not written:
             continue
-        yield written
+        if written != name:
+            yield written
         if " & " in written:
             yield written.replace(" & ", " and ")
             yield written.replace(" & ", "&")

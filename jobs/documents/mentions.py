@@ -55,6 +55,8 @@ class Finder:
                 self._tickers[key] = tuple(dict.fromkeys((*self._tickers.get(key, ()), index)))
         self._automaton = ahocorasick.Automaton()
         for text, owners in by_text.items():
+            if not all(owner.is_derived for owner in owners):
+                owners[:] = [owner for owner in owners if not owner.is_derived]
             self._automaton.add_word(text, (len(text), tuple(owners)))
         if by_text:
             self._automaton.make_automaton()
@@ -78,11 +80,14 @@ class Finder:
         haystack = folded.replace("\n\n", "\0\0").replace("\n", " ") if "\n" in folded else folded
         for last, (length, owners) in self._automaton.iter(haystack):
             start, end = last - length + 1, last + 1
-            if not _is_word(haystack, start, end):
+            is_plural = haystack[end : end + 1] == "s" and cased[start].isupper()
+            if not _is_word(haystack, start, end + is_plural):
                 continue
             certain: list[int] = []
             weak: list[int] = []
             for owner in owners:
+                if is_plural and owner.is_common:
+                    continue
                 strength = _strength(owner, cased, start, end, has_case, sentences)
                 if strength is not None:
                     (certain if strength else weak).append(owner.entity)
@@ -122,7 +127,7 @@ def _may_mask(text: str) -> bool:
 
 
 def _is_word(text: str, start: int, end: int) -> bool:
-    """Whether a spelling stands there as a word: "Acme's" and "#Acme" are, "Acmex" and "pre-Acme" not."""
+    """Whether what stands there is a word: "Acme's" and "#Acme" are, "Acmex" and "pre-Acme" not."""
     if start:
         before = text[start - 1]
         if (before.isalnum() and text[start].isalnum()) or before == "_":
@@ -152,7 +157,8 @@ def _strength(
         return True
     if not has_case:
         return False
-    if spelling.written[0].isupper() and not cased[start].isupper():
+    written = zip(spelling.written, cased[start:end], strict=False)
+    if any(name.isupper() and not given.isupper() for name, given in written):
         return None
     return not _says_nothing(cased, start, end, sentences)
 
@@ -160,8 +166,8 @@ def _strength(
 def _says_nothing(cased: str, start: int, end: int, sentences: Sequence[tuple[int, int]]) -> bool:
     """Whether a capital letter here is one that any word would have."""
     begin, stop = next((span for span in sentences if span[0] <= start < span[1]), (0, len(cased)))
-    if not cased[begin:start].strip(" \"'“‘(#@"):
-        return True
+    if not cased[begin:start].strip(" \"'“‘(#@") and " " not in cased[start:end]:
+        return True  # "Best Buy cuts" has a second capital, which "Best buys" has not
     others = [word for word in (cased[begin:start] + cased[end:stop]).split() if len(word) > 3]
     others = [word for word in others if word[0].isalpha()]
     num_capitals = sum(word[0].isupper() for word in others)
