@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 
 from jobs.inference import FinishReason, Sampling, Usage
 from jobs.job import job_seed
-from jobs.kind import Template
+from jobs.kind import Parent, Template
 from jobs.provenance import (
+    MAX_PARENTS,
     PREDICATE_TYPE,
     STATEMENT_TYPE,
     CodeFacts,
+    EncoderFacts,
+    Encoding,
     EngineFacts,
     Generation,
     JobFacts,
@@ -66,14 +69,7 @@ def provenance(
         ),
         input_sha256=payload_digest({"title": "t"}),
         template=Template("article", "1", "b" * 64),
-        model=ModelFacts(
-            name="m",
-            source="s",
-            revision="r",
-            weights_sha256="c" * 64,
-            tokenizer_sha256="d" * 64,
-            chat_template_sha256="e" * 64,
-        ),
+        model=MODEL,
         engine=EngineFacts(
             name="transformers",
             versions=(("torch", "2"), ("transformers", "5")),
@@ -84,6 +80,40 @@ def provenance(
         ),
         generations=generations,
         code=CodeFacts("0.1.0", "f" * 40),
+        models=(MODEL, encoding().model),
+        encodings=(encoding(),),
+        parents=(Parent("document", "news-1", "4" * 64),),
+    )
+
+
+MODEL = ModelFacts(
+    name="m",
+    source="s",
+    revision="r",
+    weights_sha256="c" * 64,
+    tokenizer_sha256="d" * 64,
+    chat_template_sha256="e" * 64,
+)
+
+
+def encoding() -> Encoding:
+    return Encoding(
+        task="classify",
+        model=replace(MODEL, name="moods", chat_template_sha256=""),
+        engine=EncoderFacts(
+            name="encoder",
+            versions=(("torch", "2"),),
+            dtype="float32",
+            device="cpu",
+            attention="sdpa",
+            max_batch_tokens=1024,
+            max_tokens=96,
+            classifier_sha256="1" * 64,
+        ),
+        num_calls=2,
+        num_inputs=250,
+        inputs_sha256="2" * 64,
+        outputs_sha256="3" * 64,
     )
 
 
@@ -142,6 +172,43 @@ def test_a_job_without_a_model_says_so() -> None:
     bare = replace(provenance(generations=()), model=None, engine=None)
     predicate = json.loads(bare.canonical_bytes())["predicate"]
     assert (predicate["model"], predicate["engine"], predicate["generations"]) == (None, None, [])
+
+
+def test_what_encoders_were_asked_stands_beside_the_generations() -> None:
+    predicate = json.loads(provenance().canonical_bytes())["predicate"]
+    (one,) = predicate["encodings"]
+    assert (one["task"], one["model"], one["numInputs"], one["numCalls"]) == ("classify", "moods", 250, 2)
+    assert (one["inputsSha256"], one["outputsSha256"]) == ("2" * 64, "3" * 64)
+    assert one["engine"]["versions"] == {"torch": "2"}
+    assert [model["name"] for model in predicate["models"]] == ["m", "moods"]
+    assert predicate["model"]["name"] == "m"
+
+
+def test_a_generation_names_its_model_where_it_is_another_than_the_statements() -> None:
+    own, other = replace(generation(), model_name="m"), replace(generation(), model_name="n")
+    predicate = json.loads(provenance(generations=(own, other)).canonical_bytes())["predicate"]
+    assert [one.get("model") for one in predicate["generations"]] == [None, "n"]
+
+
+def test_a_statement_without_a_template_says_so() -> None:
+    predicate = json.loads(replace(provenance(), template=None).canonical_bytes())["predicate"]
+    assert predicate["prompt"] is None
+
+
+def test_lineage_lists_parents_up_to_a_bound_and_covers_all_of_them() -> None:
+    parents = tuple(Parent("document", f"news-{n}", f"{n:064x}") for n in range(MAX_PARENTS + 5))
+
+    def lineage(some: tuple[Parent, ...]) -> dict[str, object]:
+        found: dict[str, object] = json.loads(replace(provenance(), parents=some).canonical_bytes())[
+            "predicate"
+        ]["lineage"]
+        return found
+
+    whole, shorter = lineage(parents), lineage(parents[:-1])
+    assert whole["numParents"] == MAX_PARENTS + 5
+    assert whole["parents"] == shorter["parents"]
+    assert whole["parentsSha256"] != shorter["parentsSha256"]
+    assert lineage(parents[:1])["parents"] == [{"role": "document", "name": "news-0", "sha256": "0" * 64}]
 
 
 def test_a_number_that_json_readers_round_is_refused() -> None:

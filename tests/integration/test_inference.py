@@ -1,0 +1,241 @@
+"""A job's way to the models of its worker: tasks, abandonment, deadlines, and what is recorded of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from jobs.errors import DeadlineError, EngineLostError
+from jobs.inference import Message, Prompt, Sampling, TextPair
+from jobs.job import ClaimedJob
+from tests.factories import wait_until
+from tests.fakes import MODEL, FakeEngine, fake_residency
+from tests.tiny_encoder import write_manifest, write_scripted_encoder, write_tiny_bert
+from workers import residency
+from workers.encoder import Encoder, EncoderRequest, EncoderRow, EncoderTask
+from workers.encoder_tokenizer import classifier_digest, load_row_tokenizer
+from workers.engine import EngineOptions
+from workers.engines.script import Script
+from workers.engines.scripted_encoder import scripted_encoder
+from workers.inference import JobAbandonedError, JobInference
+from workers.process import _places
+from workers.residency import ModelNotWarmError, ModelTaskError, Residency, ResidentEncoder
+
+SECONDS = 60.0
+PROMPT = Prompt((Message("user", "hello"),))
+PAIRS = [TextPair("Acme profit surges", "Acme"), TextPair("Acme shares fall on loss")]
+
+
+def job(model: str = "moods", *, attempt: int = 1) -> ClaimedJob:
+    return ClaimedJob(
+        id=UUID(int=1),
+        batch_id=UUID(int=2),
+        kind="trial",
+        custom_id="line-1",
+        payload={},
+        settings={},
+        model=model,
+        seed=0,
+        queued_at=datetime(2026, 1, 1, tzinfo=UTC),
+        attempt=attempt,
+        num_failures=0,
+        max_attempts=3,
+        seconds_to_deadline=None,
+    )
+
+
+class Worker:
+    """Three warm models, and a gate before the encoders' batches."""
+
+    def __init__(self, folder: Path) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.reached = threading.Event()
+        self.fake = FakeEngine()
+        generator = fake_residency(self.fake).generator(MODEL)
+        encoders = [self._encoder(folder / "moods", "classify"), self._encoder(folder / "vectors", "embed")]
+        self.residency = Residency([generator, *encoders])
+
+    def _encoder(self, folder: Path, task: EncoderTask) -> ResidentEncoder:
+        write_scripted_encoder(folder, task)
+        manifest = write_manifest(folder, folder.name, task)
+        tokenizer = load_row_tokenizer(folder)
+        engine = scripted_encoder(tokenizer, EngineOptions(), task, Script(), self._pass)
+        return ResidentEncoder(manifest, tokenizer, engine, classifier_digest(folder))
+
+    def _pass(self) -> None:
+        self.reached.set()
+        self.gate.wait(SECONDS)
+
+    def inference(self, model: str = "moods", *, seconds: float = SECONDS, attempt: int = 1) -> JobInference:
+        deadline_at = time.monotonic() + seconds
+        return JobInference(job(model, attempt=attempt), self.residency, deadline_at=deadline_at)
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Worker]:
+    one = Worker(tmp_path)
+    yield one
+    one.gate.set()
+    one.residency.close()
+
+
+def test_one_job_asks_models_of_all_three_tasks(worker: Worker) -> None:
+    inference = worker.inference()
+    good, bad = inference.classify(PAIRS)
+    assert good.positive > 0.5 < bad.negative
+    assert good.negative + good.neutral + good.positive == pytest.approx(1.0)
+    one, same, other = inference.embed(["a rise", "a rise", "a fall"], model="vectors")
+    assert one == same != other
+    inference.generate(PROMPT, Sampling(max_new_tokens=3), model=MODEL)
+    asked = inference.asked()
+    assert asked.model is not None
+    assert asked.model.name == MODEL
+    assert [model.name for model in asked.models] == [MODEL, "moods", "vectors"]
+    assert [(e.model.name, e.task, e.num_calls, e.num_inputs) for e in asked.encodings] == [
+        ("moods", "classify", 1, 2),
+        ("vectors", "embed", 1, 3),
+    ]
+    assert len(asked.generations) == 1
+
+
+def test_the_record_depends_on_inputs_and_model_and_not_on_how_calls_are_cut(worker: Worker) -> None:
+    whole, cut, other = (worker.inference() for _ in range(3))
+    whole.classify(PAIRS)
+    for pair in PAIRS:
+        cut.classify([pair])
+    other.classify([PAIRS[1], PAIRS[0]])
+    (a,), (b,), (c,) = (one.asked().encodings for one in (whole, cut, other))
+    assert (a.inputs_sha256, a.outputs_sha256) == (b.inputs_sha256, b.outputs_sha256)
+    assert a.inputs_sha256 != c.inputs_sha256
+    assert a.outputs_sha256 != c.outputs_sha256
+    assert (a.num_calls, b.num_calls) == (1, 2)
+
+
+def test_nothing_asked_is_nothing_recorded(worker: Worker) -> None:
+    inference = worker.inference()
+    assert inference.classify([]) == ()
+    asked = worker.inference().asked()
+    assert (asked.model, asked.models, asked.generations, asked.encodings) == (None, (), (), ())
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda inference: inference.classify(PAIRS, model="vectors"),
+        lambda inference: inference.classify(PAIRS, model=MODEL),
+        lambda inference: inference.embed(["x"], model="moods"),
+        lambda inference: inference.generate(PROMPT, Sampling(max_new_tokens=1), model="moods"),
+    ],
+)
+def test_a_model_of_another_task_is_refused(worker: Worker, ask: Callable[[JobInference], object]) -> None:
+    with pytest.raises(ModelTaskError):
+        ask(worker.inference())
+
+
+def test_a_model_that_is_not_warm_is_refused(worker: Worker) -> None:
+    with pytest.raises(ModelNotWarmError):
+        worker.inference("absent").classify(PAIRS)
+
+
+def test_an_abandoned_job_stops_waiting_and_asks_nothing_more(worker: Worker) -> None:
+    worker.gate.clear()
+    inference = worker.inference()
+
+    def abandon() -> None:
+        worker.reached.wait(SECONDS)
+        inference.abandon()
+
+    threading.Thread(target=abandon).start()
+    with pytest.raises(JobAbandonedError):
+        inference.classify(PAIRS)
+    with pytest.raises(JobAbandonedError):
+        inference.embed(["x"], model="vectors")
+
+
+def test_a_job_past_its_deadline_gets_a_deadline_error(worker: Worker) -> None:
+    with pytest.raises(DeadlineError):
+        worker.inference(seconds=-1).classify(PAIRS)
+
+
+def test_an_encoder_that_does_not_answer_is_given_up(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.inference.ENGINE_GRACE_SECONDS", 0.1)
+    worker.gate.clear()
+    with pytest.raises(DeadlineError):
+        worker.inference(seconds=0.1).classify(PAIRS)
+
+
+def test_a_closing_worker_tells_who_waits_that_its_engine_is_lost(worker: Worker) -> None:
+    worker.gate.clear()
+    lost: list[BaseException] = []
+
+    def ask(attempt: int) -> None:
+        try:
+            worker.inference(attempt=attempt).classify([TextPair(f"attempt {attempt}")])
+        except EngineLostError as error:
+            lost.append(error)
+
+    running, waiting = (threading.Thread(target=ask, args=(attempt,)) for attempt in (1, 2))
+    running.start()
+    worker.reached.wait(SECONDS)
+    waiting.start()
+    encoder = worker.residency.encoder("moods", "classify").engine
+    wait_until(lambda: encoder.progress().num_waiting > 0, "the second job waits")
+    closing = threading.Thread(target=worker.residency.close)
+    closing.start()
+    wait_until(lambda: is_closed(encoder), "the encoder takes nothing more")
+    worker.gate.set()
+    for thread in (running, waiting, closing):
+        thread.join(SECONDS)
+    assert len(lost) == 1
+
+
+def is_closed(encoder: Encoder) -> bool:
+    future = encoder.submit(EncoderRequest(request_id=str(time.monotonic()), rows=(EncoderRow((5,), (0,)),)))
+    return future.done() and isinstance(future.exception(), EngineLostError)
+
+
+def test_classifier_digest_covers_weights_tokenizer_and_calibration(tmp_path: Path) -> None:
+    digests = set()
+    for number, change in enumerate(("", "classifier.json", "model.safetensors")):
+        folder = tmp_path / str(number)
+        write_scripted_encoder(folder)
+        if change == "classifier.json":
+            text = (folder / change).read_text()
+            (folder / change).write_text(text.replace("1.7", "1.8"))
+        if change == "model.safetensors":
+            body = (folder / change).read_bytes()
+            (folder / change).write_bytes(body[:-1] + b"\x01")
+        write_manifest(folder, "moods", "classify")
+        warm = residency.load(
+            tmp_path / str(number) / "..", [str(number)], engine="scripted", options=EngineOptions()
+        )
+        digests.add(JobInference(job(), warm, deadline_at=time.monotonic() + 60).model_sha256(model="moods"))
+        warm.close()
+    assert len(digests) == 3
+
+
+@pytest.mark.parametrize("engine", ["scripted", "transformers"])
+def test_a_profile_of_encoders_is_loaded_and_verified_by_task(tmp_path: Path, engine: str) -> None:
+    tasks: dict[str, EncoderTask] = {"moods": "classify", "vectors": "embed"}
+    for name, task in tasks.items():
+        write = write_scripted_encoder if engine == "scripted" else write_tiny_bert
+        write(tmp_path / name, task)
+        write_manifest(tmp_path / name, name, task)
+    warm = residency.load(tmp_path, tasks, engine=engine, options=EngineOptions())
+    try:
+        inference = JobInference(job(), warm, deadline_at=time.monotonic() + 60)
+        assert len(inference.classify(PAIRS)) == 2
+        assert len(inference.embed(["x", "y"], model="vectors")) == 2
+        assert _places(warm) > 1
+        assert inference.asked().encodings[0].engine.classifier_sha256 == classifier_digest(
+            tmp_path / "moods"
+        )
+    finally:
+        warm.close()
