@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from jobs.errors import ConfigurationError, DiskFullError
 from jobs.training import Label
 from workers.models.catalogue import CATALOGUE
-from workers.models.classifier import settle_classifier
+from workers.models.classifier import LabelsUnknownError, settle_classifier
 from workers.models.files import (
     GGUF_SUFFIX,
     MANIFEST,
@@ -156,6 +156,8 @@ def _make(
         made = fetched
     if task_of(read_json_object(made / "config.json")) == "classify":
         settle_classifier(made, labels)
+    elif labels is not None:
+        raise LabelsUnknownError(f"{name} is no classifier: leave --labels away")
     progress("computing digests")
     manifest = _describe_files(name, source, made)
     (made / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -44,14 +44,6 @@ def order_digest(order: TrainingOrder) -> str:
 
 def train(work: Path, base: Path, num_threads: int | None) -> None:
     """Read, split, fit, calibrate, evaluate, write."""
-    import torch
-
-    if num_threads is not None:
-        torch.set_num_threads(num_threads)
-    torch.use_deterministic_algorithms(mode=True)
-    from workers.training.fit import Task, fit
-    from workers.training.network import Encoder, load_classifier, with_adapters
-
     order = TrainingOrder.model_validate_json((work / ORDER).read_bytes())
     recipe = order.recipe
     data = _read(work, order)
@@ -62,6 +54,14 @@ def train(work: Path, base: Path, num_threads: int | None) -> None:
         test_share=recipe.test_share,
     )
     say("split", num_train=len(split.train), num_dev=len(split.dev), num_test=len(split.test))
+    import torch  # after the data were found usable: it takes seconds
+
+    from workers.training.fit import Task, fit
+    from workers.training.network import Encoder, load_classifier, with_adapters
+
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+    torch.use_deterministic_algorithms(mode=True)
     torch.manual_seed(order.seed)  # of the new head and the adapters
     model = load_classifier(base)
     encoder = Encoder(base, min(recipe.max_tokens, int(model.config.max_position_embeddings)))
