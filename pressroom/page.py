@@ -135,7 +135,7 @@ def render_articles_page(summary: PageSummary, articles: Sequence[PageArticle]) 
         lstrip_blocks=True,
     )
     environment.filters.update(number=_number, instant=_instant, language=language_name)
-    style, script = _part("articles.css"), _part("articles.js")
+    style, script = page_part("articles.css"), page_part("articles.js")
     return environment.get_template("articles.html.jinja").render(
         summary=summary,
         report=summary.run.report,
@@ -146,7 +146,7 @@ def render_articles_page(summary: PageSummary, articles: Sequence[PageArticle]) 
         short_digest=SHORT_DIGEST,
         style=Markup(style),  # noqa: S704 - files of this package
         script=Markup(script),  # noqa: S704
-        policy=_policy(style, script),
+        policy=page_policy(style, script),
     )
 
 
@@ -220,14 +220,16 @@ def _num_remarks(articles: Sequence[PageArticle]) -> dict[str, int]:
     }
 
 
-def _part(name: str) -> str:
+def page_part(name: str) -> str:
+    """A file of pressroom/pages."""
     return (files("pressroom") / "pages" / name).read_text(encoding="utf-8")
 
 
-def _policy(style: str, script: str) -> str:
+def page_policy(style: str, script: str = "") -> str:
     """A Content-Security-Policy that knows the page's style and script by digest and allows nothing else."""
+    scripts = f"script-src {_source(script)}; " if script else ""
     return (
-        f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; "
+        f"default-src 'none'; style-src {_source(style)}; {scripts}"
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
 

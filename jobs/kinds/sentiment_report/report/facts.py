@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, time, timedelta
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from jobs.documents.watchlist import Entity
 from jobs.guards import INJECTION_SUSPECTED, is_injection_suspected
+from jobs.series.calendar import shifted
 from jobs.series.mention import Mention, Novelty
 from jobs.series.window import Alert, AlertRule, EntityWindow, WindowSize
 
@@ -107,7 +108,7 @@ def make_facts(
     `mentions` are the entity's, at least those of the window and those that its alerts cite; `novelties` are
     by document id, a mention without one is a first report. Whatever is later than the window is left out.
     """
-    ends_at = window_end(window, time_zone)
+    ends_at = shifted(window.size, ZoneInfo(time_zone), window.starts_at, 1)
     known = {each.starts_at: each for each in history if each.size is window.size}
     past = sorted((w for at, w in known.items() if at < window.starts_at), key=lambda w: w.starts_at)
     shown = (*past[-(CHART_WINDOWS[window.size] - 1) :], window)
@@ -126,16 +127,6 @@ def make_facts(
         drivers=_drivers(window, current, counted, novelties or {}),
         neighbours=_neighbours(neighbours),
     )
-
-
-def window_end(window: EntityWindow, time_zone: str) -> datetime:
-    """When the window is over, in UTC: a day of 23 or 25 hours is one day."""
-    if window.size is WindowSize.HOUR:
-        return window.starts_at + timedelta(hours=1)
-    zone = ZoneInfo(time_zone)
-    days = 1 if window.size is WindowSize.DAY else 7
-    last = window.starts_at.astimezone(zone).date() + timedelta(days=days)
-    return datetime.combine(last, time(), tzinfo=zone).astimezone(window.starts_at.tzinfo)
 
 
 def _drivers(

@@ -102,11 +102,16 @@ def moment(at: datetime, zone: ZoneInfo) -> str:
 
 def span(window: EntityWindow, ends_at: datetime, zone: ZoneInfo) -> str:
     """The window in words: "2 March 2026", "the week of 2 to 8 March 2026"."""
-    if window.size is WindowSize.HOUR:
-        return f"{moment(window.starts_at, zone)} to {ends_at.astimezone(zone):%H:%M}"
-    if window.size is WindowSize.DAY:
-        return day(window.starts_at, zone)
-    first = window.starts_at.astimezone(zone)
+    return span_of(window.size, window.starts_at, ends_at, zone)
+
+
+def span_of(size: WindowSize, starts_at: datetime, ends_at: datetime, zone: ZoneInfo) -> str:
+    """As span."""
+    if size is WindowSize.HOUR:
+        return f"{moment(starts_at, zone)} to {ends_at.astimezone(zone):%H:%M}"
+    if size is WindowSize.DAY:
+        return day(starts_at, zone)
+    first = starts_at.astimezone(zone)
     last = (ends_at - timedelta(seconds=1)).astimezone(zone)
     begin = f"{first.day}" if first.month == last.month else f"{first.day} {first:%B}"
     return f"the week of {begin} to {last.day} {last:%B %Y}"

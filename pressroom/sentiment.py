@@ -1,0 +1,194 @@
+"""What `run sentiment` leaves in the output folder: the reports, the rows behind them, a page, a summary."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sqlalchemy import Engine
+
+from db.history import DatabaseHistory
+from db.monitor_reports import batch_settings
+from db.monitors import get_monitor
+from jobs.documents.watchlist import Watchlist
+from jobs.kinds.sentiment_report.payload import SentimentSettings
+from jobs.monitor import Monitor
+from pressroom.export import FAILED, export_errors, replace_text
+from pressroom.run import REJECTED
+from pressroom.sentiment_files import (
+    REPORT_FILE,
+    REPORT_LIST,
+    REPORTS,
+    DocumentCounts,
+    MentionCounts,
+    ReportEntry,
+    write_alerts,
+    write_documents,
+    write_failures,
+    write_mentions,
+    write_rejected,
+    write_reports,
+    write_windows,
+)
+from pressroom.sentiment_page import PageSource, render_sentiment_page
+from pressroom.summary import Summary
+from storage.resources import read_resource
+from storage.store import Store
+
+INDEX = "index.html"
+SUMMARY = "summary.json"
+
+EXPORT_PAST = timedelta(days=366)
+"""Of the monitor's rows: what is older than a year stays in Postgres, unless the batch brought it."""
+
+MICROSECOND = timedelta(microseconds=1)
+"""Ranges exclude their end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentimentFigures:
+    """What the batch came to."""
+
+    documents: DocumentCounts
+    mentions: MentionCounts
+    num_entities: int
+    num_windows: int
+    num_alerts: int
+    """That stand, since `since`."""
+    num_withdrawn: int
+    num_reports: int
+    num_rejected: int
+    num_points: int
+    """Sentences of summaries that were asked of the language model."""
+    num_sentences_kept: int
+    num_sentences_dropped: int
+    since: datetime
+    as_of: datetime
+    monitor: str = field(default="")
+
+    def as_json(self) -> Mapping[str, object]:
+        """Stable names; see docs/sentiment.md."""
+        plain = asdict(self)
+        return plain | {"since": self.since.isoformat(), "as_of": self.as_of.isoformat()}
+
+
+def export_sentiment(database: Engine, store: Store, summary: Summary, out: Path) -> SentimentFigures:
+    """Write reports/, the rows as JSONL and CSV, index.html and summary.json; what the batch came to.
+
+    All is written beside and takes the place of an earlier export only when it is complete. Memory: the
+    watch list, the windows and alerts of a year, one page of rows. Raises ArtifactAlteredError, StoreError,
+    DiskFullError, ConfigurationError (`output_unwritable`), BatchNotFoundError or MonitorNotFoundError.
+    """
+    settings = SentimentSettings.model_validate(batch_settings(database, summary.batch_id))
+    monitor = get_monitor(database, settings.monitor_id)
+    watchlist = Watchlist.model_validate_json(read_resource(store, settings.watchlist_sha256))
+    with export_errors(out, summary.batch_id):
+        out.mkdir(parents=True, exist_ok=True)
+        # In the folder itself: a rename does not cross file systems
+        with TemporaryDirectory(dir=out, prefix=".export-", ignore_cleanup_errors=True) as name:
+            new = Path(name)
+            figures = _write_all(database, store, summary, settings, monitor, watchlist, new)
+            _replace_earlier(new, out)
+    return figures
+
+
+def _write_all(
+    database: Engine,
+    store: Store,
+    summary: Summary,
+    settings: SentimentSettings,
+    monitor: Monitor,
+    watchlist: Watchlist,
+    new: Path,
+) -> SentimentFigures:
+    batch_id = summary.batch_id
+    documents = write_documents(database, store, batch_id, new)
+    as_of = DatabaseHistory(database).last_published_at(monitor.id) or datetime.now(UTC)
+    since = min(filter(None, (as_of - EXPORT_PAST, documents.first_published_at)))
+    mentions = write_mentions(database, monitor.id, watchlist, since, new)
+    windows = write_windows(database, monitor.id, watchlist, settings.policy, since, as_of + MICROSECOND, new)
+    alerts = write_alerts(database, monitor.id, since, new)
+    reports = write_reports(database, store, batch_id, new)
+    write_failures(database, batch_id, new)
+    num_rejected = write_rejected(database, store, batch_id, new) + summary.report.counts.rejected
+    figures = SentimentFigures(
+        documents=documents,
+        mentions=mentions,
+        num_entities=len(watchlist.entities),
+        num_windows=sum(map(len, windows.values())),
+        num_alerts=sum(record.is_standing for record in alerts),
+        num_withdrawn=sum(not record.is_standing for record in alerts),
+        num_reports=len(reports),
+        num_rejected=num_rejected,
+        num_points=_total(reports, "num_points"),
+        num_sentences_kept=_total(reports, "num_sentences_kept"),
+        num_sentences_dropped=_total(reports, "num_sentences_dropped"),
+        since=since,
+        as_of=as_of,
+        monitor=monitor.name,
+    )
+    source = PageSource(
+        summary=summary,
+        monitor=monitor,
+        settings=settings,
+        watchlist=watchlist,
+        documents=documents,
+        mentions=mentions,
+        num_rejected=num_rejected,
+        num_sentences_kept=figures.num_sentences_kept,
+        num_sentences_dropped=figures.num_sentences_dropped,
+        windows=windows,
+        alerts=[record for record in alerts if record.is_standing],
+        reports=reports,
+        as_of=as_of,
+    )
+    replace_text(new / INDEX, render_sentiment_page(database, source))
+    record = {**summary.as_json(), "sentiment": figures.as_json()}
+    replace_text(new / SUMMARY, json.dumps(record, ensure_ascii=False, indent=2) + "\n")
+    return figures
+
+
+def _total(reports: list[ReportEntry], name: str) -> int:
+    return sum(value for report in reports if isinstance(value := report.metrics.get(name), int))
+
+
+def _replace_earlier(new: Path, out: Path) -> None:
+    """Move the new export into place; of the earlier one remove the reports that the new one has not."""
+    (out / REPORTS).mkdir(exist_ok=True)
+    inside = (out / REPORTS).resolve()
+    stale = [name for name in _listed(out / REPORT_LIST) if not (new / name).exists()]
+    for path in (new / REPORTS).iterdir():
+        os.replace(path, out / REPORTS / path.name)
+    # The page last: it is what people open, and its links are good by then
+    files = sorted((path for path in new.iterdir() if path.is_file()), key=lambda path: path.name == INDEX)
+    for path in files:
+        os.replace(path, out / path.name)
+    for name in stale:
+        written = out / name
+        if written.is_file() and written.resolve().parent == inside:
+            written.unlink()
+
+
+def _listed(report_list: Path) -> list[str]:
+    """The files that an earlier export's list names; nothing of a line that is torn or no export's."""
+    names = []
+    for line in report_list.read_bytes().splitlines() if report_list.exists() else ():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        files = record.get("files") if isinstance(record, dict) else None
+        names += (
+            [str(name) for name in files if REPORT_FILE.fullmatch(str(name))]
+            if isinstance(files, list)
+            else []
+        )
+    return names
+
+
+__all__ = ["FAILED", "REJECTED", "SentimentFigures", "export_sentiment"]

@@ -1,0 +1,258 @@
+"""The files of a sentiment export but for its page: each streamed, artifacts checked by digest."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import cast
+from uuid import UUID
+
+from sqlalchemy import Engine
+
+from db.history import DatabaseHistory
+from db.monitor_reports import (
+    AlertRecord,
+    StageJob,
+    StoredObject,
+    list_alerts,
+    stream_mentions,
+    stream_stage,
+)
+from jobs.documents.watchlist import Watchlist
+from jobs.job import JobStatus
+from jobs.provenance import sha256_hex
+from jobs.series.policy import Policy
+from jobs.series.window import EntityWindow, WindowSize
+from pressroom.export import FAILED, FETCH_THREADS, ArtifactAlteredError, file_stem
+from pressroom.run import REJECTED
+from storage.store import Store
+
+REPORTS = "reports"
+REPORT_LIST = "reports.jsonl"
+REPORT_FILE = re.compile(rf"{REPORTS}/[A-Za-z0-9_-]+(?:\.statement)?\.(?:md|html|json|svg|png)")
+DOCUMENTS, MENTIONS, WINDOWS, ALERTS = "documents.jsonl", "mentions.jsonl", "windows.jsonl", "alerts.jsonl"
+
+Windows = Mapping[tuple[str, WindowSize], list[EntityWindow]]
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet takes a cell that begins so for a formula (OWASP, CSV injection)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentCounts:
+    """What the batch's documents were."""
+
+    num_documents: int = 0
+    num_unlinked: int = 0
+    """About nobody on the watch list."""
+    num_flagged: Mapping[str, int]
+    num_known: int = 0
+    """Read again by a collection, and not analysed again."""
+    first_published_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MentionCounts:
+    """What the monitor's documents say of its entities."""
+
+    num_mentions: int = 0
+    num_followups: int = 0
+    """Of them, those that repeat an earlier report."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportEntry:
+    """A report in the folder."""
+
+    stem: str
+    entity_id: str
+    metrics: Mapping[str, object]
+
+    def link(self, suffix: str) -> str:
+        """Of one of its files, beside the page."""
+        return f"{REPORTS}/{self.stem}.{suffix}"
+
+
+def write_documents(database: Engine, store: Store, batch_id: UUID, folder: Path) -> DocumentCounts:
+    """documents.jsonl: the blocks of the batch, one after the other."""
+    counts = {"num_documents": 0, "num_unlinked": 0, "num_known": 0}
+    flagged: dict[str, int] = {}
+    first: datetime | None = None
+    with (folder / DOCUMENTS).open("wb") as lines:
+        for job, bodies in _fetch(database, store, batch_id, "documents"):
+            for body in bodies:
+                lines.write(body)
+                first = min(filter(None, (first, _first_published(body))), default=None)
+            for name in counts:
+                counts[name] += _number(job, name)
+            for flag, number in cast("Mapping[str, int]", job.metrics.get("num_flagged", {})).items():
+                flagged[flag] = flagged.get(flag, 0) + number
+    for job in stream_stage(database, batch_id, "collect", statuses=(JobStatus.SUCCEEDED,)):
+        counts["num_known"] += _number(job, "num_known")
+    return DocumentCounts(**counts, num_flagged=flagged, first_published_at=first)
+
+
+def write_mentions(
+    database: Engine, monitor_id: UUID, watchlist: Watchlist, since: datetime, folder: Path
+) -> MentionCounts:
+    """mentions.jsonl: one row for each document and entity, by entity and time."""
+    num_mentions = num_followups = 0
+    with (folder / MENTIONS).open("w", encoding="utf-8") as lines:
+        for entity in watchlist.entities:
+            for mention in stream_mentions(database, monitor_id, entity.id, since=since):
+                row = asdict(mention) | {"score": mention.p_positive - mention.p_negative}
+                lines.write(_line(row))
+                num_mentions += 1
+                num_followups += (mention.novelty or 1) > 1
+    return MentionCounts(num_mentions=num_mentions, num_followups=num_followups)
+
+
+def write_windows(
+    database: Engine,
+    monitor_id: UUID,
+    watchlist: Watchlist,
+    policy: Policy,
+    since: datetime,
+    until: datetime,
+    folder: Path,
+) -> Windows:
+    """windows.jsonl and windows.csv; the windows by entity and size."""
+    history = DatabaseHistory(database)
+    found: dict[tuple[str, WindowSize], list[EntityWindow]] = {}
+    columns = [*EntityWindow.__dataclass_fields__]
+    with (
+        (folder / WINDOWS).open("w", encoding="utf-8") as lines,
+        (folder / "windows.csv").open("w", encoding="utf-8", newline="") as table,
+    ):
+        writer = csv.writer(table)
+        writer.writerow(columns)
+        for entity, size in itertools.product(watchlist.entities, policy.windows):
+            windows = history.windows(monitor_id, [entity.id], size, since=since, until=until)
+            found[entity.id, size] = windows.get(entity.id, [])
+            for window in found[entity.id, size]:
+                row = asdict(window)
+                lines.write(_line(row))
+                writer.writerow([csv_cell(row[column]) for column in columns])
+    return found
+
+
+def write_alerts(database: Engine, monitor_id: UUID, since: datetime, folder: Path) -> list[AlertRecord]:
+    """alerts.jsonl, the newest first, withdrawn ones too."""
+    records = list_alerts(database, monitor_id, since=since)
+    with (folder / ALERTS).open("w", encoding="utf-8") as lines:
+        for record in records:
+            row = asdict(record)
+            lines.write(_line({"key": record.alert.key} | row.pop("alert") | row))
+    return records
+
+
+def write_reports(database: Engine, store: Store, batch_id: UUID, folder: Path) -> list[ReportEntry]:
+    """reports/: each report in its formats with its statement of provenance; reports.jsonl lists them."""
+    (folder / REPORTS).mkdir()
+    entries = []
+    with (folder / REPORT_LIST).open("w", encoding="utf-8") as lines:
+        for job, bodies in _fetch(database, store, batch_id, "reports"):
+            stem = file_stem(job.custom_id)
+            entry = ReportEntry(
+                stem=stem, entity_id=str(job.metrics.get("entity_id", "")), metrics=job.metrics
+            )
+            files = []
+            for artifact, body in zip(job.artifacts, bodies, strict=True):
+                # The report's Markdown names the chart as it is called among the job's artifacts
+                text = body.replace(b"](chart.svg)", f"]({stem}.svg)".encode())
+                body = text if artifact.name.endswith(".md") else body
+                files.append(entry.link(artifact.name.rpartition(".")[2]))
+                (folder / files[-1]).write_bytes(body)
+            if job.statement is not None:
+                files.append(entry.link("statement.json"))
+                (folder / files[-1]).write_bytes(job.statement)
+            record = {"id": job.custom_id, "job_id": str(job.job_id), "files": files}
+            lines.write(_line(record | {"metrics": dict(job.metrics)}))
+            entries.append(entry)
+    return entries
+
+
+def write_failures(database: Engine, batch_id: UUID, folder: Path) -> None:
+    """failed.jsonl: the jobs of any stage that did not succeed, and why."""
+    ended = (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)
+    with (folder / FAILED).open("w", encoding="utf-8") as lines:
+        for job in stream_stage(database, batch_id, statuses=ended):
+            error = {"code": job.error_code, "message": job.error_message}
+            record = {"id": job.custom_id, "job_id": str(job.job_id), "stage": job.stage}
+            lines.write(_line(record | {"status": job.status, "attempt": job.attempt, "error": error}))
+
+
+def write_rejected(database: Engine, store: Store, batch_id: UUID, folder: Path) -> int:
+    """rejected.jsonl of a batch that collected its documents itself; how many it refused.
+
+    A batch made from a file has none: intake wrote the file's.
+    """
+    number = 0
+    for job, bodies in _fetch(database, store, batch_id, "collect"):
+        with (folder / REJECTED).open("ab") as lines:
+            lines.writelines(bodies)
+        number += _number(job, "num_rejected")
+    return number
+
+
+def csv_cell(value: object) -> object:
+    """A cell that no spreadsheet takes for a formula; numbers stay numbers.
+
+    >>> csv_cell("=1+1"), csv_cell(-0.5), csv_cell("plain"), csv_cell(None)
+    ("'=1+1", -0.5, 'plain', '')
+    """
+    plain = "" if value is None else _plain(value) if isinstance(value, Enum | datetime) else value
+    return f"'{plain}" if isinstance(plain, str) and plain.startswith(_FORMULA) else plain
+
+
+def _fetch(
+    database: Engine, store: Store, batch_id: UUID, stage: str
+) -> Iterator[tuple[StageJob, list[bytes]]]:
+    """The succeeded jobs of a stage with the bytes of their artifacts. Raises ArtifactAlteredError."""
+    jobs = stream_stage(database, batch_id, stage, statuses=(JobStatus.SUCCEEDED,))
+
+    def fetch(artifact: StoredObject) -> bytes:
+        body = store.get(artifact.object_key)
+        if sha256_hex(body) != artifact.sha256:
+            raise ArtifactAlteredError(
+                f"object {artifact.object_key} ({artifact.name}) has not the digest that was committed: "
+                f"the store in {store.location} was changed"
+            )
+        return body
+
+    with ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch") as pool:
+        while some := list(itertools.islice(jobs, FETCH_THREADS)):
+            bodies = pool.map(fetch, [artifact for job in some for artifact in job.artifacts])
+            for job in some:
+                yield job, list(itertools.islice(bodies, len(job.artifacts)))
+
+
+def _first_published(body: bytes) -> datetime | None:
+    """Of the documents of a block."""
+    given = (json.loads(line)["published_at"] for line in body.split(b"\n") if line)
+    return min(map(datetime.fromisoformat, given), default=None)
+
+
+def _number(job: StageJob, name: str) -> int:
+    value = job.metrics.get(name, 0)
+    return value if isinstance(value, int) else 0
+
+
+def _line(row: Mapping[str, object]) -> str:
+    return json.dumps(row, ensure_ascii=False, default=_plain) + "\n"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, Enum):
+        return value.value
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
