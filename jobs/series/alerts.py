@@ -8,6 +8,7 @@ stretch only.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -51,18 +52,11 @@ def alerts(
 
     `counts` are windows of `policy.alert_window` from `first_window(policy, since)` or earlier on.
     """
-    scale = SCALES[counts.size]
     num_judged = len(counts) if counts.ends_at <= as_of else len(counts) - 1
-    at = np.arange(max(scale.past, counts.known_from), num_judged)
-    if not len(at):
-        return []
-    edges = np.array([epoch_us_of(start) for start in counts.starts], np.int64)
-    cells = cells_of(counts, ZoneInfo(policy.time_zone))
+    at = np.arange(max(SCALES[counts.size].past, counts.known_from), num_judged)
     found = []
-    for rule, threshold in thresholds(policy, num_entities).items():
-        verdicts = JUDGES[rule](counts, cells, at, scale)
-        fires = verdicts.p_value < threshold
-        for place in onsets(fires, edges[at], policy.cool_down_hours):
+    for rule, threshold, verdicts, places in fired(counts, at, policy, num_entities):
+        for place in places:
             index = int(at[place])
             if counts.starts[index] >= since:
                 documents = _drivers(rule, columns, counts, index, int(verdicts.run[place]))
@@ -70,14 +64,33 @@ def alerts(
     return sorted(found, key=lambda alert: (alert.starts_at, alert.rule))
 
 
-def onsets(fires: NDArray[np.bool_], starts_us: NDArray[np.int64], cool_down_hours: float) -> list[int]:
+def fired(
+    counts: Counts, at: NDArray[np.int64], policy: Policy, num_entities: int
+) -> Iterator[tuple[AlertRule, float, Verdicts, list[int]]]:
+    """Each rule of the policy with its threshold, its verdicts on the windows `at`, and the places of
+    alerts."""
+    if not len(at):
+        return
+    starts_us = np.array([epoch_us_of(counts.starts[index]) for index in at], np.int64)
+    cells = _cells(counts, ZoneInfo(policy.time_zone))
+    for rule, threshold in thresholds(policy, num_entities).items():
+        verdicts = JUDGES[rule](counts, cells, at, SCALES[counts.size])
+        yield (
+            rule,
+            threshold,
+            verdicts,
+            _onsets(verdicts.p_value < threshold, starts_us, policy.cool_down_hours),
+        )
+
+
+def _onsets(fires: NDArray[np.bool_], starts_us: NDArray[np.int64], cool_down_hours: float) -> list[int]:
     """Places that fire, and that no other fires within the cool-down before."""
     places = np.flatnonzero(fires)
     apart = np.diff(starts_us[places]) > cool_down_hours * 3.6e9
     return [int(place) for place in places[np.concatenate([[True], apart])]] if len(places) else []
 
 
-def cells_of(counts: Counts, zone: ZoneInfo) -> NDArray[np.int64]:
+def _cells(counts: Counts, zone: ZoneInfo) -> NDArray[np.int64]:
     """Which windows have the same time of the week: weekdays for days; for hours, the hour of a working day
     or of a weekend, since 168 cells would each know too little."""
     if counts.size is WindowSize.WEEK:

@@ -17,7 +17,7 @@ from jobs.series.window import AlertRule
 TESTS_PER_WINDOW: dict[AlertRule, float] = {
     AlertRule.SURGE: 1.0,
     AlertRule.SLIDE: 1.0,
-    AlertRule.SILENCE: 1.0,
+    AlertRule.SILENCE: 0.25,
     AlertRule.REVERSAL: 1.0,
 }
 

@@ -19,6 +19,9 @@ from jobs.series.rules.verdict import Bools, Floats, Int64s, trailing
 
 _CELL_DOCUMENTS = 2.0
 """How many documents a cell's rate is drawn towards the overall rate by."""
+_WIDENING = 1.5
+"""An underestimated dispersion raises false alarms, and there are few blocks to estimate it from. Of 1,
+1.5 and 2 the first whose surges stay near their share of the budget on busy feeds with bursts and moods."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +93,16 @@ def _rates(
 
 
 def _dispersion(past: Int64s, expected: Floats, block: int) -> Floats:
-    """Variance over mean of block sums, at least 1, plus its own standard error sqrt(2 / (blocks - 1)).
+    """Variance over mean of block sums, at least 1, widened by 1.5 of its standard errors, sqrt(2 /
+    (blocks - 1)).
 
-    The ratio of sums and not Pearson's sum of ratios: quiet cells, whose expectation is near 0, would rule
-    it.
+    The ratio of sums and not Pearson's sum of ratios: quiet cells, whose expectation is near 0, would
+    rule it.
     """
     shape = (len(past), past.shape[1] // block, block)
     observed, mean = past.reshape(shape).sum(2), np.ascontiguousarray(expected).reshape(shape).sum(2)
     degrees = np.maximum(np.count_nonzero(mean > 0, axis=1) - 1, 1)
     squares = ((observed - mean) ** 2).sum(1)
     ratio = squares / np.maximum(mean.sum(1), 1e-9) * (degrees + 1) / degrees
-    widened: Floats = np.maximum(ratio, 1.0) * (1 + np.sqrt(2 / degrees))
+    widened: Floats = np.maximum(ratio, 1.0) * (1 + _WIDENING * np.sqrt(2 / degrees))
     return widened

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from jobs.series.mention import NUM_PERMUTATIONS, Mention
@@ -48,7 +49,7 @@ def mention(
 
 
 def quiet(
-    days: range, per_day: int, *, seed: int = 0, moods: str = "nnoooppp", first_number: int = 0
+    days: Iterable[int], per_day: int, *, seed: int = 0, moods: str = "nnoooppp", first_number: int = 0
 ) -> list[Mention]:
     """So many mentions on each day, at any hour; moods are drawn from letters: n, p, and o for neutral."""
     chance = random.Random(seed)
