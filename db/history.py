@@ -173,6 +173,12 @@ class DatabaseHistory:
                 earliest[entity_id] = min(last, earliest.get(entity_id, last))
         return earliest
 
+    def mentioned(self, monitor_id: UUID) -> list[str]:
+        """Entities that have mentions."""
+        statement = select(MentionRow.entity_id).where(MentionRow.monitor_id == monitor_id).distinct()
+        with self._database.connect() as connection:
+            return sorted(connection.scalars(statement))
+
     def last_published_at(self, monitor_id: UUID) -> datetime | None:
         """Of all documents of the monitor."""
         statement = select(func.max(DocumentRow.published_at)).where(DocumentRow.monitor_id == monitor_id)

@@ -17,6 +17,7 @@ from jobs.metrics.repetition import MAX_REPETITION
 from pressroom.articles import INDEX
 from pressroom.console import print_json
 from pressroom.quality import Quality
+from pressroom.sentiment import SentimentFigures
 from pressroom.summary import Summary
 
 SHORT_DIGEST = 16
@@ -66,6 +67,23 @@ def print_summary(summary: Summary, quality: Quality, out: Path, *, json: bool) 
         print_status(summary.report, is_live=False)
         print_quality(quality)
         typer.echo(f"results: {out / INDEX}")
+
+
+def print_sentiment(summary: Summary, figures: SentimentFigures, out: Path, *, json: bool) -> None:
+    """What a run over documents came to."""
+    if json:
+        print_json({**summary.as_json(), "figures": dict(figures.as_json()), "out": str(out)})
+        return
+    print_status(summary.report, is_live=False)
+    documents, mentions = figures.documents, figures.mentions
+    _line(
+        "documents",
+        f"{documents.num_documents} analysed, {documents.num_unlinked} of them about nobody watched, "
+        f"{figures.num_rejected} refused",
+    )
+    _line("mentions", f"{mentions.num_mentions} of {figures.num_entities} entities")
+    _line("alerts", f"{figures.num_alerts} stand; {figures.num_reports} reports")
+    typer.echo(f"results: {out / INDEX}")
 
 
 def print_job(detail: JobDetail, *, json: bool) -> None:

@@ -51,6 +51,7 @@ class DocumentsOrder:
     """Of the kind, in place of the monitor's own."""
     columns: Mapping[str, str] = field(default_factory=dict)
     strict: bool = False
+    stages: tuple[str, ...] = FILE_STAGES
     idempotency_key: str | None = None
 
 
@@ -111,7 +112,7 @@ def submit_documents(
         ),
         settings,
         name=path.name,
-        stages=FILE_STAGES,
+        stages=order.stages,
     )
     known = KnownFilter(DatabaseHistory(database), monitor_id=monitor.id, analysis=str(own["analysis"]))
     intake = Intake()

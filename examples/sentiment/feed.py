@@ -91,7 +91,7 @@ def event_row(event: Event) -> dict[str, str]:
     """As `pressroom monitor backtest --events` reads it."""
     return {
         "entity_id": event.entity_id,
-        "rule": event.turn.value,
+        "kind": event.turn.value,
         "starts_at": f"{event.begins.isoformat()}T00:00:00Z",
         "ends_at": f"{(event.ends + timedelta(days=1)).isoformat()}T00:00:00Z",
     }

@@ -49,7 +49,7 @@ def test_each_kind_of_turn_is_planted_twice_on_entities_of_the_watch_list(folder
     events = [json.loads(line) for line in (folder / EVENTS).read_text().splitlines()]
     known = {entity.id for entity in read_watchlist(folder / WATCHLIST).watchlist.entities}
 
-    assert Counter(event["rule"] for event in events) == {turn.value: 2 for turn in Turn}
+    assert Counter(event["kind"] for event in events) == {turn.value: 2 for turn in Turn}
     assert {event["entity_id"] for event in events} <= known
     assert all(event["starts_at"] < event["ends_at"] for event in events)
     assert events == [event_row(event) for event in make_feed(1)[1]]

@@ -1,0 +1,163 @@
+"""A dated file replayed as if live: its documents are analysed once, its alerts are raised day by day."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Engine
+
+from db.history import DatabaseHistory
+from jobs.errors import InputError
+from jobs.intake_json import JsonRefusedError, parse
+from jobs.monitor import Monitor
+from jobs.series.backtest import ReplayedAlert, replay
+from jobs.series.calendar import shifted, window_of
+from jobs.series.mention import Mention
+from jobs.series.policy import Policy
+from jobs.series.scoring import Event, Score, score, watched_weeks
+from jobs.series.window import WindowSize
+
+BEGINNING = datetime.fromisoformat("1990-01-01T00:00:00+00:00")
+"""Documents are refused that are older."""
+
+END = datetime.fromisoformat("2200-01-01T00:00:00+00:00")
+
+_EVENT = TypeAdapter(Event)
+
+
+class EventsInvalidError(InputError):
+    """The file of events cannot be read."""
+
+    code = "events_invalid"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backtest:
+    """What the replay came to."""
+
+    num_mentions: int
+    first_at: datetime | None
+    last_at: datetime | None
+    alerts: tuple[ReplayedAlert, ...]
+    score: Score | None
+    """None without events to score against."""
+
+    def as_json(self) -> dict[str, object]:
+        """Stable names; times in UTC."""
+        return {
+            "num_mentions": self.num_mentions,
+            "first_at": None if self.first_at is None else self.first_at.isoformat(),
+            "last_at": None if self.last_at is None else self.last_at.isoformat(),
+            "alerts": [_alert(entry) for entry in self.alerts],
+            "score": None if self.score is None else _score(self.score),
+        }
+
+
+def read_events(path: Path) -> tuple[Event, ...]:
+    """Events of a JSONL file: entity_id, kind, starts_at, ends_at. Raises EventsInvalidError."""
+    events = []
+    with path.open(encoding="utf-8", errors="surrogateescape") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                events.append(_EVENT.validate_python(parse(line)))
+            except JsonRefusedError as error:
+                raise EventsInvalidError(f"{path}:{number}: {error.reason}: write one JSON object") from error
+            except ValidationError as error:
+                first = error.errors()[0]
+                name = ".".join(map(str, first["loc"]))
+                raise EventsInvalidError(
+                    f"{path}:{number}: {name}: {first['msg']} (there are entity_id, kind, starts_at, ends_at)"
+                ) from error
+    return tuple(events)
+
+
+def backtest(database: Engine, monitor: Monitor, events: Sequence[Event] | None) -> Backtest:
+    """Replay all mentions of a monitor's documents."""
+    mentions = _mentions(database, monitor)
+    times = [mention.published_at for each in mentions.values() for mention in each]
+    first, last = min(times, default=None), max(times, default=None)
+    policy = monitor.policy
+    until = None if last is None else _end_of_day(last, policy)
+    replayed = replay(mentions, policy=policy, num_entities=monitor.num_entities, until=until)
+    weeks = 0.0 if first is None or last is None else watched_weeks(first, last)
+    return Backtest(
+        num_mentions=len(times),
+        first_at=first,
+        last_at=last,
+        alerts=tuple(replayed),
+        score=None if events is None else score(replayed, events, num_weeks=weeks),
+    )
+
+
+def _mentions(database: Engine, monitor: Monitor) -> Mapping[str, list[Mention]]:
+    history = DatabaseHistory(database)
+    ids = history.mentioned(monitor.id)
+    return history.mentions(monitor.id, ids, since=BEGINNING, until=END)
+
+
+def _end_of_day(instant: datetime, policy: Policy) -> datetime:
+    zone = ZoneInfo(policy.time_zone)
+    return shifted(WindowSize.DAY, zone, window_of(WindowSize.DAY, zone, instant), 1)
+
+
+def _alert(entry: ReplayedAlert) -> dict[str, object]:
+    return {
+        "key": entry.alert.key,
+        **asdict(entry.alert),
+        "starts_at": entry.alert.starts_at.isoformat(),
+        "raised_at": entry.raised_at.isoformat(),
+        "withdrawn_at": None if entry.withdrawn_at is None else entry.withdrawn_at.isoformat(),
+    }
+
+
+def _score(score: Score) -> dict[str, object]:
+    plain = asdict(score)
+    plain["by_rule"] = {rule.value: asdict(each) for rule, each in score.by_rule.items()}
+    plain["outcomes"] = [
+        {
+            **outcome.event.model_dump(mode="json"),
+            "alert_key": outcome.alert_key,
+            "delay_days": outcome.delay_days,
+            "noticed": outcome.noticed,
+        }
+        for outcome in score.outcomes
+    ]
+    return plain
+
+
+def lines_of(result: Backtest) -> Iterator[str]:
+    """For people: each alert in a line, then the figures."""
+    for entry in result.alerts:
+        alert = entry.alert
+        gone = "" if entry.withdrawn_at is None else f"  withdrawn {entry.withdrawn_at:%Y-%m-%d}"
+        yield (
+            f"{entry.raised_at:%Y-%m-%d}  {alert.rule.value:<8}  {alert.entity_id:<24}  "
+            f"{alert.observed:.2f} against {alert.expected:.2f}, p {alert.p_value:.1e}{gone}"
+        )
+    span = "" if result.first_at is None else f" from {result.first_at:%Y-%m-%d} to {result.last_at:%Y-%m-%d}"
+    yield f"{len(result.alerts)} alerts over {result.num_mentions} mentions{span}"
+    found = result.score
+    if found is None:
+        return
+    yield (
+        f"caught {found.num_caught} of {found.num_events} events"
+        + (
+            f", median delay {found.median_delay_days:.1f} days"
+            if found.median_delay_days is not None
+            else ""
+        )
+        + f"; {found.num_false} of {found.num_alerts} alerts false"
+        + (f" ({found.false_alarms_per_week:.2f} a week)" if found.false_alarms_per_week is not None else "")
+    )
+    for rule, each in found.by_rule.items():
+        yield (
+            f"  {rule.value:<8}  {each.num_caught} of {each.num_events} caught, "
+            f"{each.num_false} of {each.num_alerts} alerts false"
+        )
