@@ -73,6 +73,9 @@ class Recipe(BaseModel):
     does. Between them macro-F1 on the dev part is best."""
     target_dropout: float = Field(default=0.5, ge=0, le=1)
     """Share of examples whose target is left out, so that the model judges a text without one too."""
+    mixed_texts_alone: bool = False
+    """Whether the target may be left out where the targets of one text have different labels. True teaches
+    what a text says that moves several ways, and costs accuracy on such targets."""
     average: float = Field(default=0.0, ge=0, lt=1)
     """Decay a step of the moving average of weights that is evaluated and kept; 0 keeps the last weights."""
     bf16: bool = True

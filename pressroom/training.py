@@ -31,8 +31,9 @@ from storage.resources import put_resource
 from storage.store import Store
 from workers.devices import Device
 from workers.models.adapters import AdapterSource
+from workers.models.files import MANIFEST
 from workers.models.install import Installed, ModelNameTakenError, add_model
-from workers.models.manifest import MANIFEST, model_folder, read_manifest
+from workers.models.manifest import model_folder, read_manifest
 from workers.models.sources import FolderSource
 from workers.producer import Order, new_batch
 from workers.settings import Settings

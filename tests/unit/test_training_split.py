@@ -7,36 +7,11 @@ import pytest
 from workers.training.data import Example
 from workers.training.split import MIN_PART, Split, SplitError, near_duplicate_groups, split_examples
 
-WORDS = [
-    "copper",
-    "tin",
-    "wheat",
-    "maize",
-    "cotton",
-    "rubber",
-    "sugar",
-    "coffee",
-    "cocoa",
-    "silver",
-    "bonds",
-    "yields",
-    "rupee",
-    "dollar",
-    "euro",
-    "banks",
-    "steel",
-    "autos",
-    "drugs",
-    "hotels",
-    "airlines",
-    "retail",
-    "cement",
-    "power",
-    "telecom",
-    "insurance",
-    "shipping",
-    "mining",
-]
+WORDS = (
+    *("copper", "tin", "wheat", "maize", "cotton", "rubber", "sugar", "coffee", "cocoa", "silver"),
+    *("bonds", "yields", "rupee", "dollar", "euro", "banks", "steel", "autos", "drugs", "hotels"),
+    *("airlines", "retail", "cement", "power", "telecom", "insurance", "shipping", "mining"),
+)
 
 
 def examples(number: int = 600, *, file: int = 0, copies: int = 1) -> list[Example]:

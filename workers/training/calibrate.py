@@ -11,8 +11,6 @@ Floats = NDArray[np.float64]
 
 TEMPERATURES = (0.05, 20.0)
 """Where it is sought; outside, a model is beyond what one temperature mends."""
-NUM_BINS = 15
-"""Of the calibration error, as in Guo et al. 2017."""
 
 
 def fit_temperature(logits: Floats, labels: NDArray[np.int64]) -> float:
@@ -39,20 +37,3 @@ def probabilities(logits: Floats, temperature: float) -> Floats:
     shifted = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     said: Floats = shifted / shifted.sum(axis=1, keepdims=True)
     return said
-
-
-def calibration_error(said: Floats, labels: NDArray[np.int64]) -> float:
-    """Expected calibration error of the top class, bins of equal width (Guo et al. 2017, equation 3).
-
-    >>> calibration_error(np.array([[0.5, 0.3, 0.2]] * 4), np.array([0, 0, 1, 2]))
-    0.0
-    """
-    top = said.max(axis=1)
-    right = said.argmax(axis=1) == labels
-    bins = np.minimum((top * NUM_BINS).astype(int), NUM_BINS - 1)
-    error = 0.0
-    for place in range(NUM_BINS):
-        inside = bins == place
-        if inside.any():
-            error += inside.mean() * abs(float(right[inside].mean()) - float(top[inside].mean()))
-    return float(error)

@@ -25,13 +25,11 @@ from workers.models.manifest import Manifest, read_manifest
 from workers.training.card import render_card
 from workers.training.data import Example, LabelledData, read_labelled
 from workers.training.split import Split, split_examples
+from workers.training.work import CHECKPOINTS, DATA, EXIT_REFUSED, ORDER, RESULT
 
 if TYPE_CHECKING:
     from workers.training.checkpoint import Progress
 
-ORDER, DATA, CHECKPOINTS, RESULT = "order.json", "data", "checkpoints", "result"
-EXIT_REFUSED = 3
-"""The last event says why; any other status than 0 is a crash."""
 PROGRESS_SECONDS = 1.0
 """Between two events of a training that goes on."""
 PACKAGES = ("torch", "transformers", "peft", "tokenizers", "scikit-learn", "datasketch")

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, f1_score
 
+from jobs.metrics.classification import classification_figures
 from jobs.training import LABELS
-from workers.training.calibrate import Floats, calibration_error, probabilities
+from workers.training.calibrate import Floats, probabilities
 from workers.training.data import Example
 
 MIN_EXAMPLES = 10
@@ -22,17 +22,14 @@ Predict = Callable[[Sequence[Example], bool], Floats]
 
 def figures(logits: Floats, examples: Sequence[Example], temperature: float) -> dict[str, object]:
     """Accuracy, macro-F1, F1 of each class, confusion (rows: right, columns: said), calibration error."""
-    labels = labels_of(examples)
-    said = logits.argmax(axis=1)
-    places = list(range(len(LABELS)))
-    scores = f1_score(labels, said, labels=places, average=None, zero_division=0)
+    found = classification_figures(labels_of(examples), probabilities(logits, temperature))
     return {
-        "num_examples": len(examples),
-        "accuracy": round(float((said == labels).mean()), 4),
-        "macro_f1": round(float(scores.mean()), 4),
-        "f1": {label: round(float(score), 4) for label, score in zip(LABELS, scores, strict=True)},
-        "confusion": confusion_matrix(labels, said, labels=places).tolist(),
-        "calibration_error": round(calibration_error(probabilities(logits, temperature), labels), 4),
+        "num_examples": found.num_examples,
+        "accuracy": round(found.accuracy, 4),
+        "macro_f1": round(found.macro_f1, 4),
+        "f1": {label: round(found.classes[label].f1, 4) for label in LABELS},
+        "confusion": [list(row) for row in found.confusion],
+        "calibration_error": round(found.calibration_error, 4),
     }
 
 
@@ -45,7 +42,7 @@ def evaluate(
     labelled target, which the model is not told.
     """
     logits = predict(examples, True)
-    found = {}
+    found: dict[str, object] = {}
     for number, name in names.items():
         places = [place for place, each in enumerate(examples) if each.file == number]
         if places:

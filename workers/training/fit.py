@@ -194,7 +194,8 @@ class _Training:
         pairs = []
         for place in places:
             example = self._task.train[place]
-            dropped = draw.random() < recipe.target_dropout and self._droppable[place]
+            may_drop = recipe.mixed_texts_alone or self._droppable[place]
+            dropped = draw.random() < recipe.target_dropout and may_drop
             pairs.append((example.text, "" if dropped else example.target))
         rows = self._encoder.encode(pairs)
         batches = []

@@ -30,7 +30,7 @@ from storage.store import Store, StoreError
 from workers.inference import JobAbandonedError, JobInference
 from workers.models.manifest import WeightsDigestError, model_folder, verify_model
 from workers.models.sources import last_lines
-from workers.training.child import CHECKPOINTS, DATA, EXIT_REFUSED, ORDER, RESULT
+from workers.training.work import CHECKPOINTS, DATA, EXIT_REFUSED, ORDER, RESULT, RESULT_FILES
 
 logger = logging.getLogger(__name__)
 
@@ -39,16 +39,6 @@ POLL_SECONDS = 0.5
 STOP_SECONDS = 10.0
 """After which a child that was asked to end is killed."""
 MEDIA_TYPE = "application/octet-stream"
-
-RESULT_FILES = (
-    "MODEL_CARD.md",
-    "adapter_model.safetensors",
-    "adapter_config.json",
-    "classifier.json",
-    "evaluation.json",
-    "recipe.json",
-)
-"""In the order in which people read them."""
 
 Event = Mapping[str, object]
 
