@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from pressroom.commands import articles, batches, evaluate, machine, models, standing
+from pressroom.commands import (
+    alerts,
+    articles,
+    batches,
+    evaluate,
+    machine,
+    models,
+    monitor,
+    sentiment,
+    standing,
+    train,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -16,14 +27,19 @@ run_app = typer.Typer(no_args_is_help=True, help="Run a batch on this machine, f
 submit_app = typer.Typer(no_args_is_help=True, help="Queue a batch for workers that run elsewhere.")
 
 run_app.command("articles")(articles.run_articles)
+run_app.command("sentiment")(sentiment.run_sentiment)
 submit_app.command("articles")(articles.submit_articles)
+monitor.app.command("backtest")(sentiment.backtest_file)
 app.add_typer(run_app, name="run")
 app.add_typer(submit_app, name="submit")
 app.add_typer(batches.app)
 app.add_typer(machine.app)
 app.add_typer(standing.app)
+app.add_typer(monitor.app, name="monitor")
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(machine.db_app, name="db")
 app.add_typer(models.app, name="models")
+app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="evaluate")
 
 

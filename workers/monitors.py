@@ -11,6 +11,7 @@ from db.batches import accept_in
 from db.monitors import get_monitor
 from db.schedules import Schedule
 from db.stages import NewJob
+from jobs.batch import NewBatch
 from jobs.errors import ConfigurationError
 from jobs.monitor import Monitor
 from workers.document_producer import KIND, kind_settings
@@ -29,11 +30,8 @@ class MonitorWithoutSourcesError(ConfigurationError):
     code = "monitor_without_sources"
 
 
-def start_monitor(connection: Connection, monitor: Monitor, due_at: datetime, settings: Settings) -> UUID:
-    """Make the batch that reads the monitor's sources, one job each, in the caller's transaction; its id.
-
-    Raises MonitorWithoutSourcesError, and as `workers.producer.new_batch` does.
-    """
+def batch_of(monitor: Monitor, due_at: datetime, settings: Settings) -> NewBatch:
+    """The batch that reads the monitor's sources. Raises MonitorWithoutSourcesError, and as `new_batch`."""
     if not monitor.sources:
         raise MonitorWithoutSourcesError(
             f"the monitor {monitor.name!r} has no sources: add some with `pressroom monitor create`, or run "
@@ -46,12 +44,16 @@ def start_monitor(connection: Connection, monitor: Monitor, due_at: datetime, se
         settings=kind_settings(monitor, {"as_of": as_of.isoformat()}, settings),
         tenant=monitor.tenant,
     )
-    batch = new_batch(order, settings, name=f"{monitor.name} {as_of:%Y-%m-%d %H:%M}Z")
+    return new_batch(order, settings, name=f"{monitor.name} {as_of:%Y-%m-%d %H:%M}Z")
+
+
+def start_monitor(connection: Connection, monitor: Monitor, due_at: datetime, settings: Settings) -> UUID:
+    """Make the monitor's batch, one job a source, in this transaction; its id. Raises as `batch_of`."""
     jobs = [
         NewJob(f"source-{number}", {"stage": FIRST_STAGE, "source": source.model_dump(mode="json")})
         for number, source in enumerate(monitor.sources)
     ]
-    return accept_in(connection, batch, jobs, lambda: 0)[0]
+    return accept_in(connection, batch_of(monitor, due_at, settings), jobs, lambda: 0)[0]
 
 
 def start_scheduled(connection: Connection, schedule: Schedule, due_at: datetime, settings: Settings) -> UUID:

@@ -1,0 +1,192 @@
+"""`pressroom monitor`: what is watched by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from sqlalchemy import Engine
+
+from db import migrate, monitors, schedules
+from db.schedules import Schedule
+from jobs.errors import ConfigurationError
+from jobs.monitor import Monitor
+from jobs.schedule import CatchUp
+from jobs.series.window import AlertRule, WindowSize
+from pressroom.commands.options import DeviceOption, Json, Out
+from pressroom.commands.session import connected, devices_of_command, settings_of_command
+from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
+from pressroom.monitor_file import MonitorFile, make_monitor_file, read_monitor_file, source_of, targets_of
+from pressroom.monitors import make_monitor, run_elsewhere, run_here
+from pressroom.show import print_sentiment
+from pressroom.show_monitors import MonitorState, print_monitor, print_monitor_line
+from storage import open_store
+from workers.monitors import STARTS
+
+app = typer.Typer(no_args_is_help=True, help="What is watched by itself: sources, a watch list, a schedule.")
+
+NUM_RUNS_SHOWN = 10
+
+SECRET_VARIABLE = "ALERT_WEBHOOK_SECRET"  # noqa: S105 - a name, not a secret
+
+Name = Annotated[str, typer.Argument(metavar="NAME")]
+
+
+@app.command()
+def create(
+    what: Annotated[
+        str,
+        typer.Argument(metavar="NAME|FILE.toml", help="A name, with options; or a file that says it all."),
+    ],
+    watch: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Watch list: TOML or JSON.")
+    ] = None,
+    source: Annotated[
+        list[str] | None, typer.Option(help="A file, a folder, s3://PREFIX, or a feed's URL; repeat.")
+    ] = None,
+    cron: Annotated[str | None, typer.Option(help='"0 * * * *": every hour. Unset: when told to.')] = None,
+    time_zone: Annotated[str, typer.Option(help="Of the schedule, and of days and weeks.")] = "UTC",
+    catch_up: Annotated[
+        CatchUp, typer.Option(help="Of runs that were missed: the latest, all, or none.")
+    ] = CatchUp.LATEST,
+    window: Annotated[list[WindowSize] | None, typer.Option(help="Repeat; the first is judged.")] = None,
+    rule: Annotated[list[AlertRule] | None, typer.Option(help="Repeat; unset: all four.")] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="Where alerts go: a webhook's URL, a file, or - for stdout; repeat."),
+    ] = None,
+    secret_variable: Annotated[
+        str, typer.Option(help="Environment variable that holds the webhooks' signing secret.")
+    ] = SECRET_VARIABLE,
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="Feeds and webhooks may be in your own network.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Make a monitor, or change the one of this name."""
+    with connected() as (database, urls, settings):
+        if what.endswith(".toml"):
+            if watch or source or cron or target:
+                raise typer.BadParameter("give a file or options, not both", param_hint="FILE.toml")
+            given = read_monitor_file(Path(what))
+        else:
+            given = _from_options(
+                {
+                    "name": what,
+                    "watch": watch,
+                    "source": [source_of(text) for text in source or ()],
+                    "target": targets_of(target or (), secret_variable=secret_variable),
+                    "cron": cron,
+                    "time_zone": time_zone,
+                    "catch_up": catch_up,
+                },
+                window,
+                rule,
+                allow_private=allow_private,
+            )
+        migrate.upgrade(database)
+        made = make_monitor(database, open_store(urls.s3_url), given, settings)
+        say(f"{'Made' if made.is_new else 'Changed'} the monitor {made.monitor.name}.")
+        _print(database, made.monitor, json=json)
+    if given.cron is not None:
+        say("It runs while `pressroom up`, or `pressroom beat` with dispatcher and workers, does.")
+
+
+def _from_options(
+    given: dict[str, Any],
+    windows: list[WindowSize] | None,
+    rules: list[AlertRule] | None,
+    *,
+    allow_private: bool,
+) -> MonitorFile:
+    if given["watch"] is None:
+        raise typer.BadParameter("give the watch list", param_hint="--watch")
+    policy: dict[str, object] = {}
+    if windows:
+        policy |= {"windows": windows, "alert_window": windows[0]}
+    if rules:
+        policy["rules"] = rules
+    if allow_private:
+        for name in ("source", "target"):
+            given[name] = [_opened(one.model_dump()) for one in given[name]]
+    else:
+        given = given | {name: [one.model_dump() for one in given[name]] for name in ("source", "target")}
+    return make_monitor_file({**given, "policy": policy}, folder=Path.cwd(), where=given["name"])
+
+
+def _opened(fields: dict[str, object]) -> dict[str, object]:
+    return fields | {"allow_private": True} if "allow_private" in fields else fields
+
+
+@app.command("list")
+def list_monitors(json: Json = False) -> None:
+    """List the monitors: when each runs, and how it went last."""
+    with connected() as (database, _, _):
+        states = [_state(database, monitor, num_runs=1) for monitor in monitors.list_monitors(database)]
+    if json:
+        print_json({"monitors": [state.as_json() for state in states]})
+        return
+    for state in states:
+        print_monitor_line(state)
+
+
+@app.command()
+def show(name: Name, json: Json = False) -> None:
+    """Show a monitor: sources, targets, windows and rules, and what came of the latest due times."""
+    with connected() as (database, _, _):
+        _print(database, monitors.find_monitor(database, name), json=json)
+
+
+@app.command()
+def run(name: Name, out: Out = Path("out"), device: DeviceOption = "auto", json: Json = False) -> None:
+    """Run a monitor once, now: by the workers that run, else by workers of this command's own."""
+    with errors_reported():
+        settings = settings_of_command()
+        result = run_elsewhere(name, out, settings) or run_here(
+            name, out, settings, devices_of_command(device), device
+        )
+    print_sentiment(result.summary, result.exported, out, json=json)
+    if not result.summary.report.counts.complete and result.summary.report.counts.total:
+        raise typer.Exit(EXIT_FAILURE)
+
+
+@app.command()
+def pause(name: Name) -> None:
+    """Start a monitor by itself no more; a run under way goes on."""
+    with connected() as (database, _, _):
+        schedules.pause(database, _scheduled(database, name).id)
+    say(f"{name} is paused; `pressroom monitor run {name}` runs it all the same.")
+
+
+@app.command()
+def resume(name: Name) -> None:
+    """Start a paused monitor by itself again, from its next due time on; what passed is not caught up."""
+    with connected() as (database, _, _):
+        schedules.resume(database, _scheduled(database, name).id)
+        state = _state(database, monitors.find_monitor(database, name), num_runs=0)
+    print_monitor_line(state)
+
+
+def _scheduled(database: Engine, name: str) -> Schedule:
+    schedule = schedules.find_schedule(database, STARTS, monitors.find_monitor(database, name).id)
+    if schedule is None:
+        raise ConfigurationError(
+            f"the monitor {name!r} has no schedule: give it one with `pressroom monitor create --cron`",
+            code="monitor_without_schedule",
+        )
+    return schedule
+
+
+def _state(database: Engine, monitor: Monitor, *, num_runs: int) -> MonitorState:
+    schedule = schedules.find_schedule(database, STARTS, monitor.id)
+    runs = schedules.list_runs(database, schedule.id, limit=num_runs) if schedule and num_runs else []
+    return MonitorState(monitor, schedule, runs)
+
+
+def _print(database: Engine, monitor: Monitor, *, json: bool) -> None:
+    state = _state(database, monitor, num_runs=NUM_RUNS_SHOWN)
+    if json:
+        print_json(state.as_json())
+    else:
+        print_monitor(state)

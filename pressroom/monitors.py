@@ -1,0 +1,150 @@
+"""Makes monitors from what people write, and runs them on demand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+from sqlalchemy import Engine
+
+from db import monitors, schedules
+from db.dispatch import capacity
+from db.migrate import upgrade
+from db.monitors import MonitorNotFoundError
+from db.reports import batch_status
+from db.session import opened_database
+from jobs.batch import BatchStatus, BatchStatusReport
+from jobs.documents.watchlist_file import read_watchlist
+from jobs.monitor import Monitor
+from jobs.rejection import Rejected
+from pressroom.console import Interruption, say
+from pressroom.embedded.services import embedded_services, find_running
+from pressroom.export import check_output
+from pressroom.monitor_file import MonitorFile
+from pressroom.one_machine import OneMachine
+from pressroom.progress import BatchProgress
+from pressroom.run import RunRequest, RunResult, run_batch
+from pressroom.sentiment import SentimentFigures, export_sentiment
+from pressroom.summary import Summary
+from storage import open_store
+from storage.store import Store
+from workers.devices import Device
+from workers.document_producer import put_watchlist
+from workers.monitors import STARTS, batch_of, start_monitor
+from workers.producer import Submission
+from workers.settings import Settings
+
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A monitor that was made or changed."""
+
+    monitor: Monitor
+    is_new: bool
+
+
+def make_monitor(database: Engine, store: Store, given: MonitorFile, settings: Settings) -> Made:
+    """Store the watch list, the monitor and its schedule; a monitor of this name is changed to it.
+
+    A schedule that it has stays where none is given. Raises WatchlistError, and ConfigurationError or
+    InputError for what no worker could run: then nothing was changed.
+    """
+    watched = read_watchlist(given.watch)
+    for warning in watched.warnings:
+        say(f"warning: {given.watch}: {warning}")
+    try:
+        earlier: Monitor | None = monitors.find_monitor(database, given.name)
+    except MonitorNotFoundError:
+        earlier = None
+    monitor = Monitor(
+        id=earlier.id if earlier else monitors.new_id(),
+        tenant="default",
+        name=given.name,
+        watchlist_sha256=put_watchlist(store, watched),
+        num_entities=len(watched.watchlist.entities),
+        policy=given.policy,
+        sources=given.sources,
+        targets=given.targets,
+        settings={**given.settings, "embedder": given.embedder, "summarizer": given.summarizer},
+        model=given.model,
+    )
+    if given.cron is not None or monitor.sources:
+        batch_of(monitor, datetime.now(UTC), settings)  # what cannot run is told now, not at night
+    with database.begin() as connection:
+        monitor_id = monitors.put_monitor(connection, monitor)
+        if given.schedule is not None:
+            schedules.put_schedule(
+                connection,
+                starts=STARTS,
+                target_id=monitor_id,
+                cron=given.schedule,
+                catch_up=given.catch_up,
+            )
+    return Made(monitors.get_monitor(database, monitor_id), earlier is None)
+
+
+def run_elsewhere(name: str, out: Path, settings: Settings) -> RunResult[SentimentFigures] | None:
+    """Queue a run and watch it, if a standing machine has workers for it; None if there are none."""
+    begun_at = time.monotonic()
+    urls = find_running(settings, standing=True)
+    if urls is None:
+        return None
+    with opened_database(urls.db_url) as database:
+        monitor = monitors.find_monitor(database, name)
+        profile = batch_of(monitor, datetime.now(UTC), settings).profile
+        if not capacity(database, profile).num_workers:
+            return None
+        check_output(out)
+        batch_id = _start_now(database, monitor, settings)
+        say(f"Batch {batch_id}, by the workers that run; results will be in {out}. Ctrl-C leaves it to them.")
+        report = _watch(database, batch_id)
+        elapsed_seconds = time.monotonic() - begun_at
+        summary = Summary(report=report, elapsed_seconds=elapsed_seconds, startup_seconds=0)
+        return RunResult(summary, export_sentiment(database, open_store(urls.s3_url), summary, out))
+
+
+def run_here(
+    name: str, out: Path, settings: Settings, devices: Sequence[Device], device: str
+) -> RunResult[SentimentFigures]:
+    """Run the monitor once with workers of this command's own."""
+    with embedded_services(settings, say) as urls, opened_database(urls.db_url) as database:
+        upgrade(database)
+        monitor = monitors.find_monitor(database, name)
+    profile = batch_of(monitor, datetime.now(UTC), settings).profile
+
+    def submit(machine: OneMachine, _: Callable[[Rejected], None]) -> Submission:
+        return Submission(_start_now(machine.database, monitor, settings), True)
+
+    request = RunRequest(
+        profile=profile,
+        submit=submit,
+        batch_id=None,
+        retry_failed=False,
+        out=out,
+        devices=tuple(devices),
+        go_on=("pressroom", "run", "sentiment", "--monitor", name, "--device", device, "--out", str(out)),
+    )
+    return run_batch(request, settings, export_sentiment)
+
+
+def _start_now(database: Engine, monitor: Monitor, settings: Settings) -> UUID:
+    """Queue a run of the monitor, whatever its schedule says."""
+    with database.begin() as connection:
+        return start_monitor(connection, monitor, datetime.now(UTC), settings)
+
+
+def _watch(database: Engine, batch_id: UUID) -> BatchStatusReport:
+    """Show the progress of a batch that other processes work on, until it is final or Ctrl-C."""
+    with Interruption() as interruption, BatchProgress() as progress:
+        while True:
+            report = batch_status(database, batch_id)
+            progress.show(report)
+            if report.status is not BatchStatus.RUNNING or interruption.count:
+                return report
+            time.sleep(POLL_SECONDS)
