@@ -163,7 +163,9 @@ def run_pressroom(briefs: Path, folder: Path, models: Path) -> dict[str, object]
 def open_bare_engine(models: Path) -> Resident:
     """The engine as a worker opens it."""
     options = EngineOptions(num_threads=len(os.sched_getaffinity(0)))
-    return residency.load(models, [DEFAULT_MODEL], engine="transformers", options=options).get(DEFAULT_MODEL)
+    return residency.load(models, [DEFAULT_MODEL], engine="transformers", options=options).generator(
+        DEFAULT_MODEL
+    )
 
 
 def main() -> None:

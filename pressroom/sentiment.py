@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from pydantic_core import to_jsonable_python
 from sqlalchemy import Engine
 
 from db.history import DatabaseHistory
@@ -73,8 +74,8 @@ class SentimentFigures:
 
     def as_json(self) -> Mapping[str, object]:
         """Stable names; see docs/sentiment.md."""
-        plain = asdict(self)
-        return plain | {"since": self.since.isoformat(), "as_of": self.as_of.isoformat()}
+        plain: Mapping[str, object] = to_jsonable_python(self)
+        return plain
 
 
 def export_sentiment(database: Engine, store: Store, summary: Summary, out: Path) -> SentimentFigures:

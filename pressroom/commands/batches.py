@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -16,9 +17,12 @@ from pressroom.commands.articles import ARTICLE
 from pressroom.commands.options import BatchArgument, Json, Out
 from pressroom.commands.session import connected
 from pressroom.console import print_json
-from pressroom.show import print_job, print_status, print_summary, report_json
+from pressroom.sentiment import export_sentiment
+from pressroom.show import print_job, print_sentiment, print_status, print_summary, report_json
 from pressroom.summary import Summary
 from storage import open_store
+from storage.store import Store
+from workers.document_producer import KIND
 
 app = typer.Typer()
 
@@ -52,15 +56,33 @@ def results(batch: BatchArgument, out: Out = Path("out"), json: Json = False) ->
     """Write a batch's results so far into a folder."""
     with connected() as (database, urls, _):
         report = reports.batch_status(database, batch)
-        if report.kind != ARTICLE:
+        summary = Summary(report=report, elapsed_seconds=0, startup_seconds=0)
+        write = EXPORTS.get(report.kind)
+        if write is None:
             raise ConfigurationError(
                 f"batch {batch} holds jobs of kind {report.kind!r}, which has no export of its own: "
                 "read them with pressroom.results()",
                 code="kind_without_export",
             )
-        summary = Summary(report=report, elapsed_seconds=0, startup_seconds=0)
-        quality = export_articles(database, open_store(urls.s3_url), summary, out)
-    print_summary(summary, quality, out, json=json)
+        told = write(database, open_store(urls.s3_url), summary, out)
+    told(json)
+
+
+def _write_articles(database: Engine, store: Store, summary: Summary, out: Path) -> Callable[[bool], None]:
+    quality = export_articles(database, store, summary, out)
+    return lambda json: print_summary(summary, quality, out, json=json)
+
+
+def _write_sentiment(database: Engine, store: Store, summary: Summary, out: Path) -> Callable[[bool], None]:
+    figures = export_sentiment(database, store, summary, out)
+    return lambda json: print_sentiment(summary, figures, out, json=json)
+
+
+EXPORTS: Mapping[str, Callable[[Engine, Store, Summary, Path], Callable[[bool], None]]] = {
+    ARTICLE: _write_articles,
+    KIND: _write_sentiment,
+}
+"""By kind: writes the results, and returns what prints what they came to, as JSON or not."""
 
 
 @app.command()
