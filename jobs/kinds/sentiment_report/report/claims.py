@@ -18,7 +18,6 @@ from jobs.kinds.sentiment_report.report.vocabulary import (
     IN_THE_PAST,
     LOWER,
     MULTIPLES,
-    NEGATIONS,
     NUMBER_WORDS,
     RAISED,
     STEADY_WORDS,
@@ -254,8 +253,6 @@ def _direction_fault(text: str, point: Point) -> str | None:
         for side, pattern in ((1, RAISED), (-1, LOWER), (-1, FEWER), (0, STEADY_WORDS))
         if pattern.search(text)
     }
-    if NEGATIONS.search(text):
-        return "negation"
     if len(claimed) > 1:
         return "direction"
     if claimed and (point.direction is None or claimed != {point.direction}):

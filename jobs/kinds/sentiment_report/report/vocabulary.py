@@ -1,6 +1,7 @@
 """The words that a summary may be made of, and those that claim a number, a time or a direction.
 
-Closed on purpose: a sentence with any other word may say what no fact says ("its chairman resigned").
+Closed on purpose: a sentence with any other word may say what no fact says ("its chairman resigned"), or deny
+what one says ("not").
 """
 
 from __future__ import annotations
@@ -85,4 +86,3 @@ STEADY_WORDS = re.compile(
     r"|in line)\b",
     re.IGNORECASE,
 )
-NEGATIONS = re.compile(r"\b(?:not|never|neither|nor|without|hardly)\b|n['’]t\b", re.IGNORECASE)
