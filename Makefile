@@ -4,13 +4,14 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 MODEL := smollm2-135m-instruct
-NEEDS_TEXT := About 500 MB of packages (several GB where pip takes a CUDA build of torch) and a 93 MB model are downloaded once.
+SENTIMENT_MODELS := minilm finance-sentiment
+NEEDS_TEXT := About 700 MB of packages (several GB where pip takes a CUDA build of torch) and 93 MB (articles) to 175 MB (sentiment) of models are downloaded once.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model demo check test bench clean
+.PHONY: help setup model sentiment-models demo demo-sentiment check test bench bench-sentiment clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## make .venv with every dependency, pinned by constraints.txt
 
@@ -24,8 +25,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 model: $(INSTALLED) ## install the default model (93 MB) into the home folder
 	@$(BIN)/pressroom models add $(MODEL)
 
+sentiment-models: model ## install the classifier and the embedding model too (82 MB)
+	@for name in $(SENTIMENT_MODELS); do $(BIN)/pressroom models add $$name || exit 1; done
+
 demo: model ## write two dozen articles with a real model; they end up in out/
 	@$(BIN)/pressroom run articles examples/articles/briefs.csv --out out
+
+demo-sentiment: sentiment-models ## months of invented news through a monitor: alerts and reports in out-sentiment/
+	@$(BIN)/python -m examples.sentiment.demo --out out-sentiment
 
 check: $(INSTALLED) ## ruff, mypy, import-linter and the unit tests
 	$(BIN)/ruff format --check .
@@ -34,12 +41,17 @@ check: $(INSTALLED) ## ruff, mypy, import-linter and the unit tests
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/unit jobs db storage workers pressroom --doctest-modules --ignore db/migrations
 
-test: check model ## everything: check, integration and acceptance tests
+test: check sentiment-models ## everything: check, integration and acceptance tests
 	$(BIN)/pytest tests/integration tests/acceptance
 
 bench: model ## measure against the bare engine and plain transformers; results in benchmarks/results/
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.pipeline
+
+bench-sentiment: sentiment-models ## the classifier against one document at a time, the whole path, the alerts
+	$(BIN)/python -m benchmarks.encoder
+	$(BIN)/python -m benchmarks.sentiment
+	$(BIN)/python -m benchmarks.alerts
 
 clean: ## remove the virtual environment and build leftovers; models and data stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

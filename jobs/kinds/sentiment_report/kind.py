@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, ClassVar, cast
-from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
 
@@ -21,10 +20,8 @@ from jobs.kinds.sentiment_report.payload import (
     SentimentSettings,
     WindowsPayload,
 )
-from jobs.kinds.sentiment_report.windows import bring_up_to_date
+from jobs.kinds.sentiment_report.windows import bring_up_to_date, end_of_window
 from jobs.kinds.sentiment_report.write import write_report
-from jobs.series.calendar import shifted, window_of
-from jobs.series.policy import Policy
 
 ENTITIES_PER_JOB = 8
 """Of a windows job: a few seconds of work for entities with thousands of documents each."""
@@ -98,19 +95,12 @@ def _plan_windows(
         for position, given in cast("Mapping[str, str]", metrics["since"]).items():
             instant = datetime.fromisoformat(given)
             since[int(position)] = min(instant, since.get(int(position), instant))
-    as_of = settings.as_of or (None if last is None else _end_of_window(last, settings.policy))
-    if as_of is None:
-        return  # a file in which nothing is new
+    as_of = settings.as_of or (None if last is None else end_of_window(last, settings.policy))
     for start in range(0, settings.num_entities, ENTITIES_PER_JOB):
         stop = min(start + ENTITIES_PER_JOB, settings.num_entities)
         own = {position: since[position] for position in range(start, stop) if position in since}
         payload = WindowsPayload(start=start, stop=stop, since=own, as_of=as_of)
         yield f"entities-{start}-{stop - 1}", SentimentPayload(payload)
-
-
-def _end_of_window(instant: datetime, policy: Policy) -> datetime:
-    size, zone = policy.alert_window, ZoneInfo(policy.time_zone)
-    return shifted(size, zone, window_of(size, zone, instant), 1)
 
 
 def _plan_reports(

@@ -44,8 +44,8 @@ class WindowsPayload(BaseModel):
     """Positions in the watch list, the second excluded."""
     since: Mapping[int, AwareDatetime] = Field(default_factory=dict)
     """By position: the earliest document of this batch that came, changed or went."""
-    as_of: AwareDatetime
-    """Windows are judged up to here."""
+    as_of: AwareDatetime | None
+    """Windows are judged up to here; None, where nothing was new: to the end of what is known."""
 
 
 class ReportPayload(BaseModel):

@@ -14,6 +14,8 @@ from jobs.kinds.sentiment_report.payload import SentimentSettings, WindowsPayloa
 from jobs.kinds.sentiment_report.watched import load_watched
 from jobs.records import EntityHistory
 from jobs.series.analysis import analyse, past_needed
+from jobs.series.calendar import shifted, window_of
+from jobs.series.policy import Policy
 from jobs.series.window import Alert, EntityWindow
 
 FAR = timedelta(days=7)
@@ -50,17 +52,18 @@ def bring_up_to_date(payload: WindowsPayload, settings: SentimentSettings, conte
 def _history(
     entity: Entity,
     changed_at: datetime | None,
-    as_of: datetime,
+    given_as_of: datetime | None,
     settings: SentimentSettings,
     context: Context,
 ) -> EntityHistory | None:
     """None for an entity that nothing has ever been read about."""
     monitor_id, policy = settings.monitor_id, settings.policy
     read_at = context.history.now()
-    as_of = max(as_of, context.history.last_published_at(monitor_id) or as_of)
+    last = context.history.last_published_at(monitor_id)
+    as_of = _as_of(given_as_of, last, policy)
     first_at = context.history.first_published_at(monitor_id, [entity.id]).get(entity.id)
     kept_until = context.history.last_window_at(monitor_id, [entity.id]).get(entity.id)
-    if first_at is None and kept_until is None:
+    if as_of is None or (first_at is None and kept_until is None):
         return None
     since = min(instant for instant in (changed_at, kept_until, as_of) if instant is not None)
     mentions = context.history.mentions(
@@ -85,6 +88,19 @@ def _history(
         windows=analysis.windows,
         alerts=analysis.alerts,
     )
+
+
+def _as_of(given: datetime | None, last: datetime | None, policy: Policy) -> datetime | None:
+    """No earlier than the last document: what came before a correction stands."""
+    if given is None:
+        return None if last is None else end_of_window(last, policy)
+    return given if last is None else max(given, last)
+
+
+def end_of_window(instant: datetime, policy: Policy) -> datetime:
+    """The end of the window that is judged which the instant lies in."""
+    size, zone = policy.alert_window, ZoneInfo(policy.time_zone)
+    return shifted(size, zone, window_of(size, zone, instant), 1)
 
 
 def _wanted_reports(

@@ -1,0 +1,175 @@
+"""The demo: months of invented news through a monitor, and what it would have told us, over several seeds.
+
+    python -m examples.sentiment.demo --out DIR [--seeds 3]
+
+writes the page and the reports of the first feed into DIR; every feed is replayed day by day, and the alerts are
+scored by the turns that were planted in it, which no detector has seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from uuid import UUID
+
+from db.monitors import find_monitor
+from db.reports import batch_status
+from examples.sentiment.feed import EVENTS, FEED, WATCHLIST, write_feed
+from jobs.batch import BatchStatus
+from jobs.errors import PressroomError
+from jobs.series.window import AlertRule
+from pressroom.backtest import Backtest, backtest, read_events
+from pressroom.commands.sentiment import MonitorOptions, put_monitor_of
+from pressroom.console import Interruption, errors_reported, say
+from pressroom.export import check_output
+from pressroom.one_machine import OneMachine
+from pressroom.progress import BatchProgress
+from pressroom.run import REJECTED, rejected_lines
+from pressroom.sentiment import INDEX, export_sentiment
+from pressroom.summary import Summary
+from storage import open_store
+from workers.devices import parse_devices
+from workers.document_producer import FILE_STAGES, DocumentsOrder, submit_documents
+from workers.settings import DEFAULT_CLASSIFIER, DEFAULT_EMBEDDER, DEFAULT_MODEL, Settings, read_settings
+
+FEEDS = "feeds"
+SCORES = "backtests.json"
+POLL_SECONDS = 0.25
+
+
+class DemoFailedError(PressroomError):
+    """A batch of the demo did not end well."""
+
+    code = "demo_failed"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("out-sentiment"))
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    with errors_reported():
+        run_demo(arguments.out, range(1, arguments.seeds + 1), read_settings())
+
+
+def run_demo(out: Path, seeds: Sequence[int], settings: Settings) -> None:
+    """Run the first feed to its reports, replay all of them, print the scores."""
+    check_output(out)
+    folders = {seed: out / FEEDS / f"seed-{seed}" for seed in seeds}
+    for seed, folder in folders.items():
+        num_rows, events = write_feed(seed, folder)
+        say(f"Feed {seed}: {num_rows} documents, {len(events)} planted turns")
+    profile = settings.profile_of((DEFAULT_CLASSIFIER, DEFAULT_EMBEDDER, DEFAULT_MODEL))
+    results = {}
+    with (
+        Interruption() as interruption,
+        OneMachine(settings, tuple(parse_devices("auto")), profiles=(profile,), say=say) as machine,
+    ):
+        demo = _Demo(machine, settings, interruption)
+        for number, (seed, folder) in enumerate(folders.items()):
+            say(f"Feed {seed}" + (": the whole path, to its reports" if number == 0 else ": replayed"))
+            demo.run(folder, out, f"demo-{seed}", with_reports=number == 0)
+            monitor = find_monitor(machine.database, f"demo-{seed}")
+            results[seed] = backtest(machine.database, monitor, read_events(folder / EVENTS))
+    (out / SCORES).write_text(
+        json.dumps({str(seed): result.as_json() for seed, result in results.items()}, indent=2) + "\n"
+    )
+    for line in score_lines(results):
+        print(line)
+    print(f"reports: {out / INDEX}")
+
+
+class _Demo:
+    """Runs feeds on one machine."""
+
+    def __init__(self, machine: OneMachine, settings: Settings, interruption: Interruption) -> None:
+        self._machine = machine
+        self._settings = settings
+        self._interruption = interruption
+
+    def run(self, folder: Path, out: Path, name: str, *, with_reports: bool) -> None:
+        """One feed through a monitor of this name; with reports, written into `out`."""
+        machine, begun_at = self._machine, time.monotonic()
+        store = open_store(machine.urls.s3_url)
+        options = MonitorOptions(
+            name=name,
+            watch=folder / WATCHLIST,
+            model=DEFAULT_CLASSIFIER,
+            windows=None,
+            time_zone=None,
+            rules=None,
+            false_alarms_per_week=None,
+        )
+        own = {
+            "embedder": DEFAULT_EMBEDDER,
+            "summarizer": DEFAULT_MODEL if with_reports else None,
+            "reports": "latest" if with_reports else "none",
+        }
+        order = DocumentsOrder(
+            monitor=put_monitor_of(machine.database, store, options),
+            settings=own,
+            stages=FILE_STAGES if with_reports else FILE_STAGES[:1],
+        )
+
+        with rejected_lines((out if with_reports else folder) / REJECTED) as on_rejected:
+            submission, _ = submit_documents(
+                machine.database, folder / FEED, order, self._settings, on_rejected
+            )
+        self._watch(submission.batch_id)
+        if with_reports:
+            seconds = time.monotonic() - begun_at
+            report = batch_status(machine.database, submission.batch_id)
+            summary = Summary(report=report, elapsed_seconds=seconds, startup_seconds=0)
+            export_sentiment(machine.database, store, summary, out)
+
+    def _watch(self, batch_id: UUID) -> None:
+        with BatchProgress() as progress:
+            while True:
+                if self._interruption.count:
+                    raise KeyboardInterrupt
+                self._machine.check()
+                report = batch_status(self._machine.database, batch_id)
+                progress.show(report)
+                if report.status is not BatchStatus.RUNNING:
+                    break
+                time.sleep(POLL_SECONDS)
+        if report.counts.failed or report.status is not BatchStatus.FINISHED:
+            raise DemoFailedError(
+                f"batch {batch_id}: {report.counts.failed} jobs failed: {report.top_errors}"
+            )
+
+
+def score_lines(results: Mapping[int, Backtest]) -> Iterator[str]:
+    """What was caught, how late, and what was false: by feed, then by rule."""
+    scores = {seed: result.score for seed, result in results.items() if result.score is not None}
+    for seed, found in scores.items():
+        delay = "" if found.median_delay_days is None else f", {found.median_delay_days:.1f} days late"
+        yield (
+            f"feed {seed}: {found.num_caught} of {found.num_events} turns caught by their own rule{delay} "
+            f"(median), {found.recall_any or 0:.0%} by any; {found.num_false} of {found.num_alerts} alerts false, "
+            f"{found.false_alarms_per_week or 0:.2f} a week"
+        )
+    for rule in AlertRule:
+        own = [found.by_rule[rule] for found in scores.values()]
+        delays = [
+            outcome.delay_days
+            for found in scores.values()
+            for outcome in found.outcomes
+            if outcome.event.kind is rule and outcome.delay_days is not None
+        ]
+        late = "" if not delays else f", median {median(delays):.1f} days late"
+        yield (
+            f"  {rule.value:<8} {sum(each.num_caught for each in own)} of "
+            f"{sum(each.num_events for each in own)} caught{late}; {sum(each.num_false for each in own)} of "
+            f"{sum(each.num_alerts for each in own)} alerts false"
+        )
+
+
+if __name__ == "__main__":
+    main()
