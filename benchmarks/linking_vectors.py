@@ -1,0 +1,185 @@
+"""What embeddings add to linking: topics that a headline does not name, and names that two companies share.
+
+The labels are SEntFiN's names, taken out of the text that is embedded, and Banking77's categories. Thresholds
+are looked at on one half of the texts; the figures of those in jobs/documents/vectors.py are of the other.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.documents.vectors import MIN_ENTITY_SIMILARITY, MIN_MARGIN, MIN_TOPIC_SIMILARITY
+from jobs.inference import TextPair
+from workers.encoder_tokenizer import load_row_tokenizer
+from workers.engine import EngineOptions
+from workers.engines.encoder import TransformersEncoder
+from workers.models.manifest import model_folder
+from workers.settings import read_settings
+
+if TYPE_CHECKING:
+    from benchmarks.linking import Labelled
+
+Matrix = NDArray[np.float32]
+SEED = 20_260_101
+_BATCH = 64
+
+TOPICS: Mapping[str, tuple[str, str]] = {
+    "gold": (r"\bgold\b", "Gold. Price, demand and imports of gold and jewellery, bullion markets."),
+    "oil": (r"\b(?:crude )?oil\b|\bcrude\b|\bbrent\b", "Oil. Price of crude, barrels, OPEC supply and fuel."),
+    "rupee": (r"\brupee\b", "Rupee. The exchange rate of the Indian currency against the dollar."),
+    "telecom": (r"\btelecom\b", "Telecom. Mobile operators, spectrum auctions, subscribers and tariffs."),
+    "banks": (r"\bbank(?:s|ing)?\b", "Banks. Lenders, loans, deposits, bad debts and interest margins."),
+    "pharma": (r"\bpharma\w*", "Pharma. Makers of drugs, generics, FDA approvals, clinical trials."),
+    "ipo": (r"\bipos?\b", "IPO. Companies that go public, initial offerings, listings."),
+    "metals": (r"\b(?:metals?|copper|zinc|nickel|lead)\b", "Metals. Copper, zinc and aluminium futures."),
+}  # fmt: skip
+"""Id: what names the topic, and its description as a watch list would have it, name first."""
+
+COMPANIES: Mapping[str, str] = {
+    "Infosys": "Software services, outsourcing and consulting for clients in the USA and Europe.",
+    "Tata Steel": "Makes steel in India and Europe.",
+    "ONGC": "Explores and produces crude oil and natural gas.",
+    "Sun Pharma": "Makes generic drugs; plants inspected by the US FDA.",
+    "Bharti Airtel": "Mobile telephone operator: subscribers, spectrum and data tariffs.",
+    "DLF": "Develops real estate: housing, offices and land.",
+    "Maruti Suzuki": "Makes passenger cars; sells vehicles through dealers.",
+    "ITC": "Sells cigarettes and consumer goods, and runs hotels.",
+    "SpiceJet": "Low-cost airline: passengers, flights, aircraft, fares.",
+    "SBI": "Largest bank of India: loans, deposits, interest rates, bad debts.",
+    "Coal India": "Mines coal and supplies it to power stations.",
+    "HUL": "Sells soap, detergent, shampoo and packaged food to households.",
+}
+"""Name in SEntFiN, and a description as a watch list would have it."""
+
+SHARED_NAME = "Bharat"
+
+
+def measure_vectors(headlines: Sequence[Labelled], banking: Path, model: str) -> dict[str, object]:
+    """All figures; the model is an installed one."""
+    from benchmarks.linking import column
+
+    embedder = Embedder(model)
+    texts, labels = column(banking, "text"), column(banking, "category")
+    return {
+        "model": model,
+        "topics_in_headlines": measure_topics([one.text for one in headlines], embedder),
+        "categories_of_banking77": measure_categories(texts, labels, embedder),
+        "shared_names": measure_shared_names(headlines, embedder),
+    }
+
+
+class Embedder:
+    """An installed model, without queue or worker around it."""
+
+    def __init__(self, model: str) -> None:
+        folder = model_folder(read_settings().models_folder, model)
+        self._tokenizer = load_row_tokenizer(folder)
+        self._encoder = TransformersEncoder(folder, self._tokenizer, EngineOptions(), "embed")
+
+    def embed(self, texts: Sequence[str]) -> Matrix:
+        """Vectors of length 1, shape (texts, width)."""
+        rows = self._tokenizer.encode([TextPair(text) for text in texts])
+        order = sorted(range(len(rows)), key=lambda place: len(rows[place].token_ids))
+        vectors: list[tuple[float, ...]] = [()] * len(rows)
+        for begin in range(0, len(order), _BATCH):
+            places = order[begin : begin + _BATCH]
+            answers = self._encoder.encode([rows[place] for place in places])
+            for place, answer in zip(places, answers, strict=True):
+                vectors[place] = answer
+        return np.asarray(vectors, np.float32)
+
+
+def measure_topics(texts: Sequence[str], embedder: Embedder) -> dict[str, object]:
+    """Headlines of which the topic's own words were taken, against all others that do not have them."""
+    names = re.compile("|".join(pattern for pattern, _ in TOPICS.values()), re.IGNORECASE)
+    drawn = random.Random(SEED).sample(list(texts), 4_000)
+    wanted = np.array(
+        [[bool(re.search(pattern, text, re.IGNORECASE)) for pattern, _ in TOPICS.values()] for text in drawn]
+    )
+    cosines = (
+        embedder.embed([names.sub("", text) for text in drawn])
+        @ embedder.embed([description for _, description in TOPICS.values()]).T
+    )
+    half = len(drawn) // 2
+    return {
+        "texts": len(drawn),
+        "topics": len(TOPICS),
+        "by_threshold_on_one_half": curve(cosines[:half], wanted[:half]),
+        "chosen_on_the_other": at(cosines[half:], wanted[half:], MIN_TOPIC_SIMILARITY),
+    }
+
+
+def measure_categories(texts: Sequence[str], labels: Sequence[str], embedder: Embedder) -> dict[str, object]:
+    """Customers' queries and the names of their categories: another domain, short descriptions."""
+    names = sorted(set(labels))
+    places = random.Random(SEED).sample(range(len(texts)), 3_000)
+    cosines = (
+        embedder.embed([texts[place] for place in places])
+        @ embedder.embed([name.replace("_", " ") for name in names]).T
+    )
+    wanted = np.array([[labels[place] == name for name in names] for place in places])
+    half = len(places) // 2
+    return {
+        "texts": len(places),
+        "categories": len(names),
+        "nearest_is_right": round(float(np.mean(wanted[np.arange(len(places)), cosines.argmax(1)])), 4),
+        "by_threshold_on_one_half": curve(cosines[:half], wanted[:half]),
+        "chosen_on_the_other": at(cosines[half:], wanted[half:], MIN_TOPIC_SIMILARITY),
+    }
+
+
+def curve(cosines: Matrix, wanted: NDArray[np.bool_]) -> dict[str, object]:
+    """Precision and recall of (text, topic) by threshold."""
+    return {f"{threshold:.2f}": at(cosines, wanted, threshold) for threshold in np.arange(0.25, 0.61, 0.05)}
+
+
+def at(cosines: Matrix, wanted: NDArray[np.bool_], threshold: float) -> dict[str, float]:
+    """Precision and recall at one threshold."""
+    found = cosines >= threshold
+    both = float(np.sum(found & wanted))
+    return {
+        "precision": round(both / max(float(found.sum()), 1.0), 4),
+        "recall": round(both / float(wanted.sum()), 4),
+    }
+
+
+def measure_shared_names(headlines: Sequence[Labelled], embedder: Embedder) -> dict[str, object]:
+    """Two companies get one name: which of the two descriptions a headline about one of them is nearer to."""
+    about = [
+        (one.text, one.names[0]) for one in headlines if len(one.names) == 1 and one.names[0] in COMPANIES
+    ]
+    texts = [
+        re.sub(rf"\b{re.escape(name)}\b", SHARED_NAME, text, flags=re.IGNORECASE) for text, name in about
+    ]
+    companies = list(COMPANIES)
+    cosines = (
+        embedder.embed(texts)
+        @ embedder.embed([f"{SHARED_NAME}. {description}" for description in COMPANIES.values()]).T
+    )
+    own = np.array([companies.index(name) for _, name in about])
+    outcomes = np.zeros(3, int)  # right, wrong, dropped
+    by_rule: dict[str, dict[str, float]] = {}
+    for min_similarity in (0.1, 0.15, 0.2, 0.25, 0.3):
+        for min_margin in (0.0, 0.02, 0.05, 0.1):
+            outcomes[:] = 0
+            for pair in combinations(range(len(companies)), 2):
+                for company, rival in (pair, pair[::-1]):
+                    mine = cosines[own == company]
+                    lead = mine[:, company] - mine[:, rival]
+                    kept = (np.abs(lead) >= min_margin) & (mine[:, [company, rival]].max(1) >= min_similarity)
+                    outcomes += [np.sum(kept & (lead > 0)), np.sum(kept & (lead <= 0)), np.sum(~kept)]
+            right, wrong, dropped = outcomes.tolist()
+            by_rule[f"similarity {min_similarity:.2f}, margin {min_margin:.2f}"] = {
+                "right_of_kept": round(right / max(right + wrong, 1), 4),
+                "dropped": round(dropped / max(right + wrong + dropped, 1), 4),
+            }
+    chosen = f"similarity {MIN_ENTITY_SIMILARITY:.2f}, margin {MIN_MARGIN:.2f}"
+    return {"headlines": len(about), "chosen": chosen, "by_rule": by_rule}
