@@ -19,8 +19,7 @@ from db.monitors import get_monitor
 from jobs.documents.watchlist import Watchlist
 from jobs.kinds.sentiment_report.payload import SentimentSettings
 from jobs.monitor import Monitor
-from pressroom.export import FAILED, export_errors, replace_text
-from pressroom.run import REJECTED
+from pressroom.export import export_errors, replace_text
 from pressroom.sentiment_files import (
     REPORT_FILE,
     REPORT_LIST,
@@ -190,6 +189,3 @@ def _listed(report_list: Path) -> list[str]:
             else []
         )
     return names
-
-
-__all__ = ["FAILED", "REJECTED", "SentimentFigures", "export_sentiment"]

@@ -83,6 +83,16 @@ _COUNTED_LATE = re.compile(
     r"\b(?:was|were|is|are)\s+(?P<mood>negative|positive|neutral)\b",
     re.IGNORECASE,
 )
+_COUNTS = re.compile(
+    r"\s*(?:(?:new|other|negative|positive|neutral)\s+)?(?:documents?|reports?|stories|story)\b"
+    r"|\s*(?:(?:of|out of) (?:the|its|all|these|them)\b|(?:was|were) (?:negative|positive|neutral)\b)",
+    re.IGNORECASE,
+)
+_COUNTS_PAST = re.compile(
+    r"\s*(?:documents?|reports?|stories)?\s*(?:(?:a|an|per|each|every)\s+(?:hour|day|week)\b|in\b|of\b|[.,;]|$)"
+    r"|\s*documents?\b",
+    re.IGNORECASE,
+)
 _BLANK = "\N{WHITE SQUARE}"
 
 
@@ -101,6 +111,8 @@ def find_fault(sentence: str, point: Point) -> str | None:
         return "quotation"
     if point.quotation is not None and not quoted:
         return "quotation"
+    if any(text.count(name) > 1 for name in point.names[:1]):
+        return "repetition"
     text = _without_names(text, point.names)
     if _unknown_words(text):
         return "name" if any(word[0].isupper() for word in _unknown_words(text)[:1]) else "word"
@@ -178,7 +190,7 @@ def _number_fault(text: str, point: Point) -> str | None:
         fits = [quantity for quantity in point.quantities if _is_rounding(number, quantity)]
         if not fits:
             return "number"
-        if not any(_is_of_its_time(q, before, after) and _is_of_its_mood(q, text, number) for q in fits):
+        if not any(_has_its_role(quantity, number, text, before, after) for quantity in fits):
             return "role"
         if _is_hedged(before) and not _rest_is_past(fits):
             return "hedge"
@@ -204,6 +216,23 @@ def _is_rounding(number: _Number, quantity: Quantity) -> bool:
     elif number.sign < 0:
         return False
     return abs(value - number.value) <= 0.5 * 10.0**-number.decimals + 1e-9
+
+
+def _has_its_role(quantity: Quantity, number: _Number, text: str, before: str, after: str) -> bool:
+    """Whether the words around the number call it what it is."""
+    return (
+        _is_of_its_time(quantity, before, after)
+        and _is_of_its_mood(quantity, text, number)
+        and _is_of_its_unit(quantity, after)
+    )
+
+
+def _is_of_its_unit(quantity: Quantity, after: str) -> bool:
+    """A number of documents says that it counts documents: "2 days" are none."""
+    if quantity.unit is not Unit.DOCUMENTS:
+        return True
+    said = (_COUNTS_PAST if quantity.is_past else _COUNTS).match(after)
+    return said is not None
 
 
 def _is_of_its_time(quantity: Quantity, before: str, after: str) -> bool:

@@ -11,10 +11,12 @@ from jobs.kinds.sentiment_report.report.facts import Driver, ReportFacts
 from jobs.kinds.sentiment_report.report.prose import (
     STEADY,
     amount,
+    count,
     mood,
     mood_sentence,
     negatives_sentence,
     percent,
+    preposition,
     quotation_sentence,
     score,
     span,
@@ -23,6 +25,9 @@ from jobs.kinds.sentiment_report.report.prose import (
 
 USUAL_BAND = 0.15
 """A volume within this share of the usual one is called about as many."""
+
+MIN_SHARED_DOCUMENTS = 4
+"""Below this a share says nothing: its interval spans more than half of the scale."""
 
 MAX_QUOTED_CHARACTERS = 240
 """A longer sentence is quoted in the report, not in the summary: small models do not copy it whole."""
@@ -37,7 +42,8 @@ def _points(facts: ReportFacts) -> Iterator[Point]:
     yield _volume(facts)
     if facts.window.mean_score is not None:
         yield _mood(facts)
-        yield _negatives(facts)
+        if facts.window.num_documents >= MIN_SHARED_DOCUMENTS:
+            yield _negatives(facts)
     driver = next((each for each in facts.drivers if _may_be_quoted(each)), None)
     if driver is not None:
         yield _quotation(driver)
@@ -53,8 +59,8 @@ def _volume(facts: ReportFacts) -> Point:
     words = {1: "More than usual", 0: "About as many as usual", -1: "Fewer than usual", None: ""}
     variables = {
         "name": facts.entity.name,
-        "when": span(window, facts.ends_at, facts.zone),
-        "documents": amount(window.num_documents),
+        "when": f"{preposition(window.size)} {span(window, facts.ends_at, facts.zone)}",
+        "documents": count(window.num_documents, "document"),
         "usual": "" if usual is None else f"{amount(usual)} a {window.size.value}",
         "comparison": words[direction],
     }
@@ -107,8 +113,8 @@ def _negatives(facts: ReportFacts) -> Point:
         quantities.append(Quantity(past, Unit.SHARE, is_past=True, mood="negative"))
     variables = {
         "name": facts.entity.name,
-        "documents": amount(window.num_documents),
-        "negative": amount(window.num_negative),
+        "documents": count(window.num_documents, "document"),
+        "negative": amount(window.num_negative) if window.num_negative else "none",
         "share": percent(share),
         "past_share": "" if past is None else percent(past),
     }

@@ -117,6 +117,11 @@ def span_of(size: WindowSize, starts_at: datetime, ends_at: datetime, zone: Zone
     return f"the week of {begin} to {last.day} {last:%B %Y}"
 
 
+def preposition(size: WindowSize) -> str:
+    """What stands before a window's words."""
+    return {WindowSize.HOUR: "from", WindowSize.DAY: "on", WindowSize.WEEK: "in"}[size]
+
+
 def mood(value: float | None) -> str | None:
     """
     >>> mood(-0.4), mood(0.1), mood(None)
@@ -142,16 +147,13 @@ def alert_words(alert: Alert, name: str) -> str:
 def volume_sentence(facts: ReportFacts) -> str:
     """How many documents there were, and how many there usually are."""
     window, name = facts.window, facts.entity.name
-    when = span(window, facts.ends_at, facts.zone)
-    preposition = (
-        "On" if window.size is WindowSize.DAY else "In" if window.size is WindowSize.WEEK else "From"
-    )
+    when = f"{preposition(window.size).capitalize()} {span(window, facts.ends_at, facts.zone)}"
     usual = ""
     if facts.expected_documents is not None:
         usual = f", against {amount(facts.expected_documents)} a {window.size.value} in its past"
     number = count(window.num_documents, "document") if window.num_documents else "no documents"
     verb = "was" if window.num_documents == 1 else "were"
-    return f"{preposition} {when} there {verb} {number} about {name}{usual}."
+    return f"{when} there {verb} {number} about {name}{usual}."
 
 
 def mood_sentence(facts: ReportFacts) -> str | None:
