@@ -54,11 +54,11 @@ def main() -> None:
     quick = parser.parse_args().quick
     policy = Policy()
     quiet = [
-        _quiet(policy, mix, character, num_monitors=1 if quick else 15)
+        _quiet(policy, mix, character, num_monitors=1 if quick else 10)
         for mix in MIXES
         for character in (*QUIET, DRIFT)
     ]
-    planted = [_planted(policy, turn, per_day, 10 if quick else 100) for turn in TURNS for per_day in PER_DAY]
+    planted = [_planted(policy, turn, per_day, 5 if quick else 50) for turn in TURNS for per_day in PER_DAY]
     result: dict[str, object] = {
         "machine": machine_facts(),
         "policy": policy.model_dump(mode="json"),

@@ -15,10 +15,10 @@ from jobs.series.rules.scale import SCALES
 from jobs.series.window import AlertRule
 
 TESTS_PER_WINDOW: dict[AlertRule, float] = {
-    AlertRule.SURGE: 1.0,
-    AlertRule.SLIDE: 1.0,
+    AlertRule.SURGE: 0.75,
+    AlertRule.SLIDE: 0.2,
     AlertRule.SILENCE: 0.25,
-    AlertRule.REVERSAL: 1.0,
+    AlertRule.REVERSAL: 0.2,
 }
 
 

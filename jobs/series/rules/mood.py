@@ -22,6 +22,10 @@ from jobs.series.rules.verdict import Bools, Floats, Int64s, trailing
 PRIOR_DEGREES = 8.0
 PRIOR_EFFECT = 1.25
 """The design effect of a quiet feed with a little autocorrelation."""
+WANDER = 0.1
+"""Standard deviation of a mood that wanders for weeks, in units of the score: what blocks are too short to
+see. Added to each comparison of two means; a busy entity's mean is otherwise so certain that each drift is a
+turn. Of 0, 0.1 and 0.15 the smallest that keeps such feeds near the budget."""
 MIN_DOCUMENTS = 12
 """Of the past."""
 MIN_WINDOWS = 6

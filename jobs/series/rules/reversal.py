@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from jobs.series.counts import Counts
-from jobs.series.rules.mood import noise, scores
+from jobs.series.rules.mood import WANDER, noise, scores
 from jobs.series.rules.scale import Scale
 from jobs.series.rules.verdict import Int64s, Verdicts, masked, most_significant
 
@@ -40,7 +40,7 @@ def _judge_run(counts: Counts, at: Int64s, scale: Scale, run: int) -> Verdicts:
             past.weight_squared.sum(1) / past.weight.sum(1) ** 2.0
             + now.weight_squared.sum(1) / now.weight.sum(1) ** 2.0
         )
-        t = (mean - past_mean) / np.sqrt(variance)
+        t = (mean - past_mean) / np.sqrt(variance + WANDER**2)
         side = np.sign(mean)
         turned = (mean * past_mean < 0) & (np.minimum(abs(mean), abs(past_mean)) >= MIN_DISTANCE)
         stays = np.all([part.mean() * side > 0 for part in thirds], axis=0)

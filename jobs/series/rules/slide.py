@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from jobs.series.counts import Counts
-from jobs.series.rules.mood import Scores, noise, scores
+from jobs.series.rules.mood import WANDER, Scores, noise, scores
 from jobs.series.rules.scale import Scale
 from jobs.series.rules.verdict import Bools, Floats, Int64s, Verdicts, masked
 
@@ -31,7 +31,8 @@ def judge(counts: Counts, _cells: Int64s, at: Int64s, scale: Scale) -> Verdicts:
         residual = whole.score - whole.weight * (level[:, None] + slope[:, None] * centred)
         spread = noise(whole, np.nan_to_num(residual), scale, 2)
         moment = (whole.weight * centred**2).sum(1)
-        t = slope / np.sqrt(spread.variance * (whole.weight_squared * centred**2).sum(1)) * moment
+        variance = spread.variance * (whole.weight_squared * centred**2).sum(1) / moment**2
+        t = slope / np.sqrt(variance + WANDER**2)
         before = level + slope * centred[:, 0]
         holds = _gradual(whole, ramp) & _enough(whole, ramp, scale)
     return Verdicts(
