@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from workers.training.calibrate import TEMPERATURES, fit_temperature, probabilities
+from workers.training.calibrate import TEMPERATURES, fit_calibration, probabilities
 
 
 def drawn(scale: float, number: int = 4000) -> tuple[np.ndarray, np.ndarray]:
@@ -22,12 +22,20 @@ def drawn(scale: float, number: int = 4000) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("scale", [0.4, 1.0, 3.0])
 def test_the_temperature_that_was_put_in_is_found(scale: float) -> None:
-    assert fit_temperature(*drawn(scale)) == pytest.approx(scale, rel=0.08)
+    found = fit_calibration(*drawn(scale))
+    assert found.temperature == pytest.approx(scale, rel=0.08)
+    assert np.allclose(found.offsets, 0, atol=0.15 * scale)
+
+
+def test_the_shares_that_the_training_held_back_are_found() -> None:
+    logits, labels = drawn(1.0)
+    found = fit_calibration(logits - np.array([0.7, 0.0, -0.4]), labels)
+    assert np.allclose(found.offsets, (0.7, 0.0, -0.4), atol=0.15)
 
 
 def test_a_model_that_is_always_wrong_gets_the_highest_temperature() -> None:
     logits, labels = drawn(1.0)
-    assert fit_temperature(-5 * logits, labels) == pytest.approx(TEMPERATURES[1], rel=0.05)
+    assert fit_calibration(-5 * logits, labels).temperature == pytest.approx(TEMPERATURES[1], rel=0.05)
 
 
 @given(

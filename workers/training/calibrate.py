@@ -1,34 +1,49 @@
-"""Probabilities that mean what they say: one temperature for the logits, chosen on the dev part."""
+"""Probabilities that mean what they say: a temperature and offsets for the logits, chosen on the dev part."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 
 Floats = NDArray[np.float64]
 """Logits or probabilities, shape (examples, classes)."""
 
 TEMPERATURES = (0.05, 20.0)
 """Where it is sought; outside, a model is beyond what one temperature mends."""
+MAX_OFFSET = 5.0
+"""Of a class's logit: e to the 5 is a hundred times as frequent as the training made it."""
 
 
-def fit_temperature(logits: Floats, labels: NDArray[np.int64]) -> float:
-    """The temperature with the smallest negative log-likelihood (Guo et al. 2017, section 4.2).
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What makes softmax((logits + offsets) / temperature) mean what it says."""
 
-    >>> sure = np.log(np.array([[0.999, 0.0005, 0.0005]] * 10))
-    >>> labels = np.array([0] * 7 + [1, 2, 1])
-    >>> fit_temperature(sure, labels) > 2
-    True
+    temperature: float
+    offsets: tuple[float, ...]
+    """One for each class, added to the logits; 0 for neutral."""
+
+
+def fit_calibration(logits: Floats, labels: NDArray[np.int64]) -> Calibration:
+    """Temperature and offsets with the smallest negative log-likelihood.
+
+    Bias-corrected temperature scaling (Alexandari, Kundaje, Shrikumar 2020, section 2.2): the training held
+    the classes' shares back in part (`Recipe.balance`), the offsets bring back what the dev part has of them.
     """
 
-    def loss(log_temperature: float) -> float:
-        said = probabilities(logits, float(np.exp(log_temperature)))
+    def loss(parameters: NDArray[np.float64]) -> float:
+        log_temperature, negative, positive = parameters
+        said = probabilities(logits + np.array([negative, 0.0, positive]), float(np.exp(log_temperature)))
         return float(-np.log(np.maximum(said[np.arange(len(labels)), labels], 1e-12)).mean())
 
     low, high = np.log(TEMPERATURES)
-    found = minimize_scalar(loss, bounds=(low, high), method="bounded")
-    return round(float(np.exp(found.x)), 4)
+    bounds = [(low, high), (-MAX_OFFSET, MAX_OFFSET), (-MAX_OFFSET, MAX_OFFSET)]
+    found = minimize(loss, np.zeros(3), method="Nelder-Mead", bounds=bounds)
+    log_temperature, negative, positive = found.x
+    temperature = round(float(np.exp(log_temperature)), 4)
+    return Calibration(temperature, (round(float(negative), 4), 0.0, round(float(positive), 4)))
 
 
 def probabilities(logits: Floats, temperature: float) -> Floats:

@@ -8,23 +8,20 @@ them. The process ends when its stdin is closed: it does not outlive the worker 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.errors import PressroomError, TransientError
-from jobs.training import LABELS, TrainingOrder
-from workers.models.manifest import Manifest, read_manifest
-from workers.training.card import render_card
-from workers.training.data import Example, LabelledData, read_labelled
-from workers.training.split import Split, split_examples
+from jobs.training import TrainingOrder
+from workers.models.manifest import read_manifest
+from workers.training.data import LabelledData, read_labelled
+from workers.training.split import split_examples
 from workers.training.work import CHECKPOINTS, DATA, EXIT_REFUSED, ORDER, RESULT
 
 if TYPE_CHECKING:
@@ -32,7 +29,6 @@ if TYPE_CHECKING:
 
 PROGRESS_SECONDS = 1.0
 """Between two events of a training that goes on."""
-PACKAGES = ("torch", "transformers", "peft", "tokenizers", "scikit-learn", "datasketch")
 
 
 def order_digest(order: TrainingOrder) -> str:
@@ -56,6 +52,7 @@ def train(work: Path, base: Path, num_threads: int | None) -> None:
 
     from workers.training.fit import Task, fit
     from workers.training.network import Encoder, load_classifier, with_adapters
+    from workers.training.result import Made, write_result
 
     if num_threads is not None:
         torch.set_num_threads(num_threads)
@@ -68,7 +65,8 @@ def train(work: Path, base: Path, num_threads: int | None) -> None:
     folder.mkdir(exist_ok=True)
     task = Task(split.train, split.dev, recipe, order.seed, order_digest(order), folder)
     progress = fit(net, encoder, task, _progress_events(), lambda path: say("checkpoint", file=path.name))
-    _write_result(work / RESULT, order, read_manifest(base), net, encoder, data, split, progress)
+    made = Made(order, read_manifest(base), tuple(data), split, progress)
+    write_result(work / RESULT, made, net, encoder)
     say("done")
 
 
@@ -77,109 +75,6 @@ def _read(work: Path, order: TrainingOrder) -> list[LabelledData]:
         read_labelled((work / DATA / f"{file.sha256}.csv").read_bytes(), file, number)
         for number, file in enumerate(order.files)
     ]
-
-
-def _write_result(
-    folder: Path,
-    order: TrainingOrder,
-    base: Manifest,
-    net: Any,
-    encoder: Any,
-    data: Sequence[LabelledData],
-    split: Split,
-    progress: Progress,
-) -> None:
-    """Everything is measured on the weights as they are stored: rounded to fp16, merged into the base."""
-    from workers.training.calibrate import fit_temperature
-    from workers.training.export import ADAPTER, classifier_settings, merged_model, write_adapter
-    from workers.training.figures import evaluate, labels_of
-    from workers.training.network import predict
-
-    folder.mkdir(exist_ok=True)
-    write_adapter(net, folder)
-    model = merged_model(net)
-
-    def logits(examples: Sequence[Example], targets: bool) -> Any:
-        return predict(model, encoder, examples, targets=targets).double().numpy()
-
-    temperature = fit_temperature(logits(split.dev, True), labels_of(split.dev))
-    names = _file_names(order)
-    evaluation: dict[str, object] = {
-        "data": [
-            {
-                "name": names[number],
-                "num_examples": len(each.examples),
-                "num_skipped": len(each.skipped),
-                "skipped": [f"line {skipped.line} {skipped.reason}" for skipped in each.skipped[:20]],
-                "num_of_label": {
-                    label: sum(example.label == place for example in each.examples)
-                    for place, label in enumerate(LABELS)
-                },
-            }
-            for number, each in enumerate(data)
-        ],
-        "split": {
-            "seed": order.seed,
-            "num_groups": split.num_groups,
-            "num_train": len(split.train),
-            "num_dev": len(split.dev),
-            "num_test": len(split.test),
-        },
-        "temperature": temperature,
-        "dev": evaluate(logits, split.dev, names, temperature),
-        "test": evaluate(logits, split.test, names, temperature),
-        "history": [
-            {"step": each.step, "loss": round(each.loss, 4), "dev_macro_f1": round(each.macro_f1, 4)}
-            for each in progress.history
-        ],
-        "best_step": progress.best_step,
-    }
-    settings = classifier_settings(
-        temperature=temperature,
-        with_targets=any(example.target for example in split.train),
-        max_tokens=encoder.max_tokens,
-    )
-    licences = [f"{base.name}: {base.licence or 'unknown'} ({base.source.partition('#')[0]})"]
-    licences += [
-        f"{name}: {file.licence or 'unknown'}" for name, file in zip(names.values(), order.files, strict=True)
-    ]
-    adapter_bytes = (folder / ADAPTER).stat().st_size
-    _write_json(folder / "classifier.json", settings)
-    _write_json(folder / "evaluation.json", evaluation)
-    _write_json(folder / "recipe.json", _recipe(order, base))
-    card = render_card(order, evaluation, licences=licences, adapter_bytes=adapter_bytes)
-    (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
-
-
-def _file_names(order: TrainingOrder) -> dict[int, str]:
-    """Names that tell the files apart."""
-    names: dict[int, str] = {}
-    for number, file in enumerate(order.files):
-        names[number] = file.name if file.name not in names.values() else f"{file.name} ({number + 1})"
-    return names
-
-
-def _recipe(order: TrainingOrder, base: Manifest) -> dict[str, object]:
-    """Everything that the weights depend on; but for the processor, whose sums may round otherwise."""
-    import torch
-
-    return {
-        "order": order.model_dump(mode="json"),
-        "base": {
-            "name": base.name,
-            "source": base.source,
-            "revision": base.revision,
-            "licence": base.licence,
-            "weights_sha256": base.weights_sha256,
-            "tokenizer_sha256": base.tokenizer_sha256,
-        },
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "num_threads": torch.get_num_threads(),
-    }
-
-
-def _write_json(path: Path, value: Mapping[str, object]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _progress_events() -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,21 @@ def write_adapter(net: torch.nn.Module, folder: Path) -> None:
     kept = {name: _plain(value) for name, value in sorted(settings.items()) if value is not None}
     kept["inference_mode"] = True
     (folder / ADAPTER_SETTINGS).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+
+
+def shift_head(net: torch.nn.Module, offsets: Sequence[float]) -> bool:
+    """Add the offsets to the logits, for good, in the head's bias; False for a head that has none."""
+    heads = [
+        part
+        for part in net.modules()
+        if isinstance(part, torch.nn.Linear) and part.out_features == len(LABELS) and part.bias is not None
+    ]
+    trained = [part.bias for part in heads if part.bias.requires_grad]
+    if not trained:
+        return False
+    with torch.no_grad():
+        trained[-1].add_(torch.tensor(list(offsets)))
+    return True
 
 
 def merge(base: Path, adapter: Path, target: Path) -> None:
