@@ -2,8 +2,8 @@
 
     python -m examples.sentiment.demo --out DIR [--seeds 3]
 
-writes the page and the reports of the first feed into DIR; every feed is replayed day by day, and the alerts are
-scored by the turns that were planted in it, which no detector has seen.
+writes the page and the reports of the first feed into DIR; every feed is replayed day by day, and the alerts
+are scored by the turns that were planted in it, which no detector has seen.
 """
 
 from __future__ import annotations
@@ -48,9 +48,7 @@ class DemoFailedError(PressroomError):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description="Months of invented news through a monitor, scored.")
     parser.add_argument("--out", type=Path, default=Path("out-sentiment"))
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
@@ -152,8 +150,8 @@ def score_lines(results: Mapping[int, Backtest]) -> Iterator[str]:
         delay = "" if found.median_delay_days is None else f", {found.median_delay_days:.1f} days late"
         yield (
             f"feed {seed}: {found.num_caught} of {found.num_events} turns caught by their own rule{delay} "
-            f"(median), {found.recall_any or 0:.0%} by any; {found.num_false} of {found.num_alerts} alerts false, "
-            f"{found.false_alarms_per_week or 0:.2f} a week"
+            f"(median), {found.recall_any or 0:.0%} by any; {found.num_false} of {found.num_alerts} alerts "
+            f"false, {found.false_alarms_per_week or 0:.2f} a week"
         )
     for rule in AlertRule:
         own = [found.by_rule[rule] for found in scores.values()]

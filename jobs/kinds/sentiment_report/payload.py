@@ -79,8 +79,8 @@ class SentimentSettings(BaseModel):
     num_entities: int = Field(ge=1)
     policy: Policy = Policy()
     as_of: AwareDatetime | None = None
-    """When a monitor was due: windows are judged up to here. None, for a file: to the end of the window that its
-    last document is in."""
+    """When a monitor was due: windows are judged up to here. None, for a file: to the end of the window that
+    its last document is in."""
     analysis: str = ""
     """Digest of what an analysis depends on besides the document: such a document is not looked at again."""
     embedder: str | None = None

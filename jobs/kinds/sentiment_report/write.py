@@ -65,7 +65,7 @@ def _facts(
     windows = history.windows(monitor_id, [entity.id], size, since=begin, until=end).get(entity.id, [])
     if not windows or windows[-1].starts_at != payload.starts_at:
         raise WindowGoneError(
-            f"{entity.id} has no window of {payload.starts_at:%Y-%m-%d %H:%M}Z any more: run the monitor again"
+            f"{entity.id} has no window of {payload.starts_at:%Y-%m-%d %H:%M}Z any more: run it again"
         )
     alerts = history.alerts(monitor_id, [entity.id], since=begin, until=end).get(entity.id, [])
     since = payload.starts_at - CITED_PAST
