@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from jobs.guards import CONTROL_TOKENS
-from jobs.inference import Completion, FinishReason, Inference, Prompt, Sampling, Usage
+from jobs.inference import (
+    Completion,
+    FinishReason,
+    Inference,
+    Prompt,
+    Sampling,
+    SentimentProbabilities,
+    TextPair,
+    Usage,
+)
 from jobs.kinds.sentiment_report.report.facts import ReportFacts
 from jobs.kinds.sentiment_report.report.points import make_points
 from jobs.kinds.sentiment_report.report.summary import (
@@ -32,6 +43,17 @@ class Scripted(Inference):
         self.prompts.append(prompt)
         self.samplings.append(sampling)
         return Completion(text=answer, token_ids=(1,), finish_reason=FinishReason.STOP, usage=Usage(1, 0, 1))
+
+    def classify(
+        self, pairs: Sequence[TextPair], *, model: str | None = None
+    ) -> tuple[SentimentProbabilities, ...]:
+        raise NotImplementedError
+
+    def embed(self, texts: Sequence[str], *, model: str | None = None) -> tuple[tuple[float, ...], ...]:
+        raise NotImplementedError
+
+    def model_sha256(self, *, model: str | None = None) -> str:
+        raise NotImplementedError
 
 
 TRUE = (
