@@ -21,12 +21,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from benchmarks.machine import machine_facts, write_result
 from jobs.inference import Completion, Prompt, Sampling
 from jobs.intake import Accepted, read_lines
 from jobs.job import job_seed
+from jobs.kind import Context
 from jobs.kinds import load_kind
 from workers import residency
 from workers.engine import EngineOptions, Request
@@ -64,7 +65,7 @@ def write_briefs(path: Path, number: int) -> None:
 
 
 class _Recorder:
-    """`jobs.kind.Context` and `Inference` straight over an engine; keeps every request."""
+    """What an article asks of `jobs.kind.Context`, straight over an engine; keeps every request."""
 
     def __init__(self, resident: Resident, custom_id: str, settings: Mapping[str, object]) -> None:
         self._resident = resident
@@ -94,7 +95,7 @@ def record(resident: Resident, briefs: Path, places: int) -> list[list[Step]]:
 
     def run(line: Accepted[Any]) -> list[Step]:
         recorder = _Recorder(resident, line.custom_id, settings)
-        kind.run(line.payload, recorder)
+        kind.run(line.payload, cast("Context", recorder))
         return recorder.steps
 
     with ThreadPoolExecutor(places) as pool:

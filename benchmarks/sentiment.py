@@ -1,8 +1,8 @@
 """The whole path of documents against the bare classifier: the same texts, the same model, in one run.
 
 `python -m benchmarks.sentiment [--documents 20000]`: documents through a monitor (read, deduplicate, link,
-classify, store, aggregate), workers already warm, between two rounds of the bare encoder over the same rows in
-batches by length. Then the same file again with one document in a hundred changed.
+classify, store, aggregate), workers already warm, between two rounds of the bare encoder over the same rows
+in batches by length. Then the same file again with one document in a hundred changed.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import DateTime, Engine, func, select
 
 from db.monitoring_tables import AlertRow, ClassificationRow, DocumentRow, EntityWindowRow, MentionRow
 from jobs.history import KnownDocument
@@ -29,7 +29,9 @@ class DatabaseHistory:
     def now(self) -> datetime:
         """The database's clock."""
         with self._database.connect() as connection:
-            return connection.execute(select(func.clock_timestamp().label("now"))).one().now
+            return connection.execute(
+                select(func.clock_timestamp(type_=DateTime(timezone=True)))
+            ).scalar_one()
 
     def digests(self, monitor_id: UUID, ids: Sequence[str], *, analysis: str) -> dict[str, str]:
         """Digests of those documents that were analysed in this way, by id."""

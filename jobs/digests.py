@@ -23,4 +23,4 @@ def vector_bytes(vector: Sequence[float]) -> bytes:
     True
     """
     millionths = np.rint(np.asarray(vector, dtype=float) * 1e6).astype("<i8")
-    return np.int64(len(vector)).astype("<i8").tobytes() + millionths.tobytes()
+    return len(vector).to_bytes(8, "little") + bytes(millionths.tobytes())

@@ -85,5 +85,5 @@ class History(Protocol):
     def classifications(
         self, model_sha256: str, digests: Sequence[bytes]
     ) -> dict[bytes, tuple[float, float, float]]:
-        """Probabilities (negative, neutral, positive) that this model has given to inputs of these digests."""
+        """Probabilities (negative, neutral, positive) that this model has given to these inputs."""
         ...

@@ -130,7 +130,7 @@ class Settings(BaseSettings):
             raise ConfigurationError(
                 f"no worker profile has {'the model' if len(models) == 1 else 'all of the models'} {listed} "
                 "warm: add one to PRESSROOM_PROFILES, for example "
-                f'{json.dumps({"own": {"models": list(models)}})}',
+                f"{json.dumps({'own': {'models': list(models)}})}",
                 code="model_without_profile",
             )
         return min(fitting, key=lambda name: len(self.profiles[name].models))

@@ -40,7 +40,7 @@ class ClassifierKind:
 
     def first_request(
         self,
-        payload: TrainingOrder,
+        payload: TrainingOrder,  # noqa: ARG002
         settings: BaseModel,  # noqa: ARG002 - the seam's arguments
     ) -> tuple[Prompt, Sampling] | None:
         """It asks no language model."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, delete, select
 
 from db.monitoring_tables import AlertRow, ClassificationRow, DocumentRow, EntityWindowRow, MentionRow
 from db.monitors import get_monitor, new_id, put_monitor
@@ -218,7 +218,7 @@ def test_the_same_documents_in_any_cut_and_order_leave_the_same_series(
     whole = press.series()
     with database.begin() as connection:
         for table in (AlertRow, EntityWindowRow, MentionRow, DocumentRow):
-            connection.execute(table.__table__.delete())
+            connection.execute(delete(table))
     shuffled = random.Random(7).sample(lines, len(lines))
     cut = len(shuffled) // 3
     for part in (shuffled[cut : 2 * cut], shuffled[2 * cut :], shuffled[:cut]):
@@ -257,7 +257,7 @@ def test_a_corrected_document_takes_what_it_said_before_with_it(press: Press) ->
     corrected = press.series()
     with press.database.begin() as connection:
         for table in (AlertRow, EntityWindowRow, MentionRow, DocumentRow):
-            connection.execute(table.__table__.delete())
+            connection.execute(delete(table))
     press.run([*lines, right])
     assert corrected == press.series()
 

@@ -18,7 +18,9 @@ from storage.store import ObjectKeyError, ObjectNotFoundError, Store, StoreError
 from workers.connectors.file import is_document_file, read_leniently
 
 
-def read_prefix_source(source: PrefixSource, *, own_store: Store, now: datetime) -> Iterator[Document | Rejected]:
+def read_prefix_source(
+    source: PrefixSource, *, own_store: Store, now: datetime
+) -> Iterator[Document | Rejected]:
     """Documents of every document file below the prefix, by key; one that is no use is a refused row.
 
     Raises SourceDownError, SourceRefusedError.

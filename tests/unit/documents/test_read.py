@@ -74,7 +74,7 @@ def test_headline_alone_is_a_document_and_gets_a_stable_id(tmp_path: Path) -> No
 def test_url_is_id_and_names_the_source(tmp_path: Path) -> None:
     long = "https://www.news.example/" + "a" * 300
     content = jsonl(
-        *({"url": url, "text": "Acme", "date": "2024-05-01"} for url in ("https://x.example/1", long))
+        *(dict[str, object](url=url, text="Acme", date="2024-05-01") for url in ("https://x.example/1", long))
     )
     first, second = read(write(tmp_path, "a.jsonl", content)).documents
     assert (first.id, first.source) == ("https://x.example/1", "x.example")
@@ -256,7 +256,10 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_rows_of_a_query_are_documents() -> None:
-    rows = [{"id": 5, "body": "Acme", "created": NOW}, {"id": 6, "body": None, "created": NOW}]
+    rows: list[dict[str, object]] = [
+        {"id": 5, "body": "Acme", "created": NOW},
+        {"id": 6, "body": None, "created": NOW},
+    ]
     first, second = read_rows("query", rows, now=NOW)
     assert first.__class__.__name__ == "Document"
     assert getattr(second, "code", "") == "document_empty"
