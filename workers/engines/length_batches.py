@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 ItemT = TypeVar("ItemT")
+
+MAX_ROUND = 2_000
+"""Items that are sorted together: enough for batches without padding, and few enough that what came first is
+finished first. Were all sorted, every job in flight would end with the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +25,8 @@ class _Waiting(Generic[ItemT]):
 class LengthBatches(Generic[ItemT]):
     """Items that wait, cut into batches by length. Not thread-safe.
 
-    All that wait are sorted by length and cut; the batch with the oldest item goes first. So nothing starves:
-    whatever arrives, each batch takes the one that has waited longest.
+    Rounds of the oldest are sorted by length and cut; the batch with the oldest item goes first. So nothing
+    starves, and each batch takes the one that has waited longest.
     """
 
     def __init__(self, *, max_batch_tokens: int, step_tokens: int) -> None:
@@ -30,8 +35,9 @@ class LengthBatches(Generic[ItemT]):
         """
         self._max_batch_tokens = max_batch_tokens
         self._step_tokens = step_tokens
-        self._new: list[_Waiting[ItemT]] = []
-        self._batches: list[list[_Waiting[ItemT]]] = []
+        self._queue: deque[_Waiting[ItemT]] = deque()
+        self._batches: deque[list[_Waiting[ItemT]]] = deque()
+        """Of the round under way, the one with the oldest item first."""
         self._num_added = 0
         self._num_waiting = 0
 
@@ -40,7 +46,7 @@ class LengthBatches(Generic[ItemT]):
 
     def add(self, length: int, item: ItemT) -> None:
         """Let an item of so many tokens wait."""
-        self._new.append(_Waiting(length, self._num_added, item))
+        self._queue.append(_Waiting(length, self._num_added, item))
         self._num_added += 1
         self._num_waiting += 1
 
@@ -48,26 +54,25 @@ class LengthBatches(Generic[ItemT]):
         """The next batch, by length; empty if nothing waits. Number times longest keeps to the budget, but
         for a single item that does not.
         """
-        if self._new:
-            self._cut([each for batch in self._batches for each in batch] + self._new)
+        if not self._batches and self._queue:
+            size = min(MAX_ROUND, len(self._queue))
+            self._cut([self._queue.popleft() for _ in range(size)])
         if not self._batches:
             return []
-        place = min(range(len(self._batches)), key=lambda each: min(one.order for one in self._batches[each]))
-        batch = self._batches.pop(place)  # the others stay as they are: sorting again would cut them the same
+        batch = self._batches.popleft()
         self._num_waiting -= len(batch)
         return [each.item for each in batch]
 
     def drop(self, is_dead: Callable[[ItemT], bool]) -> None:
         """Forget the items that nobody waits for any more."""
-        alive = [each for batch in [*self._batches, self._new] for each in batch if not is_dead(each.item)]
-        if len(alive) != self._num_waiting:
-            self._num_waiting = len(alive)
-            self._cut(alive)
+        self._queue = deque(each for each in self._queue if not is_dead(each.item))
+        alive = [[each for each in batch if not is_dead(each.item)] for batch in self._batches]
+        self._batches = deque(batch for batch in alive if batch)
+        self._num_waiting = len(self._queue) + sum(map(len, self._batches))
 
     def _cut(self, waiting: list[_Waiting[ItemT]]) -> None:
-        self._new = []
-        self._batches = []
         waiting.sort(key=lambda each: (each.length, each.order))
+        batches: list[list[_Waiting[ItemT]]] = []
         batch: list[_Waiting[ItemT]] = []
         num_tokens = 0
         for each in waiting:
@@ -75,9 +80,11 @@ class LengthBatches(Generic[ItemT]):
             if batch and (
                 padded > self._max_batch_tokens or padded - num_tokens - each.length > self._step_tokens
             ):
-                self._batches.append(batch)
+                batches.append(batch)
                 batch, num_tokens = [], 0
             batch.append(each)
             num_tokens += each.length
         if batch:
-            self._batches.append(batch)
+            batches.append(batch)
+        batches.sort(key=lambda batch: min(each.order for each in batch))
+        self._batches.extend(batches)
