@@ -24,7 +24,9 @@ from jobs.training import LABELS
 from pressroom.export import export_errors, fetch_results, replace_text
 from pressroom.summary import Summary
 from storage.store import Store
+from workers.models.manifest import model_folder, read_manifest
 from workers.producer import Order, Submission, new_batch
+from workers.residency import ModelTaskError
 from workers.settings import Profile, Settings
 
 KIND = "sentiment_labels"
@@ -76,8 +78,15 @@ class Evaluation:
 
 
 def with_profile(settings: Settings, model: str) -> Settings:
-    """The settings, with a profile that has this model alone: any installed model can be asked about."""
-    return settings.model_copy(update={"profiles": {**settings.profiles, PROFILE: Profile(models=(model,))}})
+    """The settings, with a profile that has this model alone: any installed classifier can be asked about.
+
+    Raises ModelNotInstalledError or ModelTaskError.
+    """
+    task = read_manifest(model_folder(settings.models_folder, model)).task
+    if task != "classify":
+        raise ModelTaskError(f"the model {model!r} is one to {task}: name a classifier with --model")
+    profiles = {**settings.profiles, PROFILE: Profile(models=(model,))}
+    return settings.model_copy(update={"profiles": profiles})
 
 
 def submit_texts(
@@ -143,7 +152,8 @@ def export_evaluation(
             predictions.write(said, answer)
     num_missing += sum(1 for _ in right)
     if not labels:
-        raise NothingEvaluatedError(f"no text of {file} was classified: see what was refused or failed")
+        errors = ", ".join(f"{code} ({number} jobs)" for code, number in summary.report.top_errors)
+        raise NothingEvaluatedError(f"no text of {file} was classified: {errors or 'all were refused'}")
     seconds = summary.report.working_seconds
     evaluation = Evaluation(
         classification_figures(np.array(labels, dtype=np.int64), np.array(probabilities)),
