@@ -18,7 +18,7 @@ TESTS_PER_WINDOW: dict[AlertRule, float] = {
     AlertRule.SURGE: 0.75,
     AlertRule.SLIDE: 0.2,
     AlertRule.SILENCE: 0.25,
-    AlertRule.REVERSAL: 0.2,
+    AlertRule.REVERSAL: 0.08,
 }
 
 

@@ -1,9 +1,10 @@
 """Slide: the mood has been getting worse, slowly.
 
-Test: weighted least squares of the windows' scores on a hinge that is level over the past and falls over the
-last `slide_ramp` windows (four weeks, for days); one-sided t of its slope, with the variance of mood.py. It
-fires only if the hinge explains the scores better than a sudden fall anywhere in the ramp does: that is a
-surge or a reversal. The condition only takes alerts away; the p-value is that of the slope.
+Test: weighted least squares of the windows' scores on a hinge that is level over the past and falls over
+the last `slide_ramp` windows (four weeks, for days); one-sided t of its slope, with the variance of
+mood.py. It fires only if the hinge explains the scores about as well as a sudden fall anywhere in the
+ramp does, or better: such a fall is a surge or a reversal. The condition only takes alerts away; the
+p-value is that of the slope.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from jobs.series.rules.verdict import Bools, Floats, Int64s, Verdicts, masked
 
 MIN_RAMP_DOCUMENTS = 8
 _NUM_STEPS = 7
-"""Sudden falls that the hinge must beat: after each eighth of the ramp."""
+"""Sudden falls that the hinge is compared with: after each eighth of the ramp."""
+_MARGIN = 0.9
+"""Of seven steps one will fit the noise of a true slide: the hinge may explain a tenth less than the
+best. Of a true step it explains a quarter less."""
 
 
 def judge(counts: Counts, _cells: Int64s, at: Int64s, scale: Scale) -> Verdicts:
@@ -58,11 +62,11 @@ def _explained(whole: Scores, shape: Floats) -> Floats:
 
 
 def _gradual(whole: Scores, ramp: int) -> Bools:
-    """The hinge beats every step."""
+    """The hinge explains the scores about as well as the best step, or better."""
     days = np.arange(1 - whole.weight.shape[1], 1) + ramp
     hinge = _explained(whole, np.maximum(days, 0) / ramp)
     steps = [_explained(whole, (days * 8 > ramp * k).astype(float)) for k in range(1, _NUM_STEPS + 1)]
-    return np.asarray(hinge > np.nan_to_num(np.array(steps)).max(axis=0))
+    return np.asarray(hinge > _MARGIN * np.nan_to_num(np.array(steps)).max(axis=0))
 
 
 def _enough(whole: Scores, ramp: int, scale: Scale) -> Bools:
