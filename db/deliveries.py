@@ -74,8 +74,25 @@ def is_muted() -> ColumnElement[bool]:
     )
 
 
-def due_deliveries(database: Engine, *, limit: int) -> list[Delivery]:
-    """What is due, the longest due first; a withdrawn alert waits, for it may come back."""
+def due_deliveries(database: Engine, *, limit: int, limit_per_target: int = 1_000) -> list[Delivery]:
+    """What is due, the longest due first, and no more of one target than its limit.
+
+    A withdrawn alert waits, for it may come back.
+    """
+    turn = func.row_number().over(
+        partition_by=(AlertRow.monitor_id, DeliveryRow.target),
+        order_by=(DeliveryRow.due_at, DeliveryRow.alert_id),
+    )
+    due = (
+        select(DeliveryRow.alert_id, DeliveryRow.target, turn.label("turn"))
+        .join(AlertRow, AlertRow.id == DeliveryRow.alert_id)
+        .where(
+            DeliveryRow.ended_at.is_(None),
+            DeliveryRow.due_at <= func.now(),
+            AlertRow.status != AlertStatus.WITHDRAWN,
+        )
+        .subquery()
+    )
     statement = (
         select(
             DeliveryRow.target,
@@ -85,13 +102,10 @@ def due_deliveries(database: Engine, *, limit: int) -> list[Delivery]:
             MonitorRow.targets,
             is_muted().label("is_muted"),
         )
+        .join(due, (due.c.alert_id == DeliveryRow.alert_id) & (due.c.target == DeliveryRow.target))
         .join(AlertRow, AlertRow.id == DeliveryRow.alert_id)
         .join(MonitorRow, MonitorRow.id == AlertRow.monitor_id)
-        .where(
-            DeliveryRow.ended_at.is_(None),
-            DeliveryRow.due_at <= func.now(),
-            AlertRow.status != AlertStatus.WITHDRAWN,
-        )
+        .where(due.c.turn <= limit_per_target)
         .order_by(DeliveryRow.due_at, DeliveryRow.alert_id)
         .limit(limit)
     )

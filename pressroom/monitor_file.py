@@ -38,6 +38,9 @@ from workers.settings import DEFAULT_CLASSIFIER, DEFAULT_EMBEDDER, DEFAULT_MODEL
 
 STDOUT = "-"
 
+NONE = "none"
+"""In place of a model's name: do without one."""
+
 
 class MonitorFileError(InputError):
     """A monitor cannot be made from this; the message says which field, and what it may be."""
@@ -101,7 +104,7 @@ def read_monitor_file(path: Path) -> MonitorFile:
 def make_monitor_file(given: dict[str, Any], *, folder: Path, where: str) -> MonitorFile:
     """Check the fields, `none` for no model; paths become absolute. Raises MonitorFileError, CronError."""
     for name in ("embedder", "summarizer"):
-        if given.get(name) == "none":
+        if given.get(name) == NONE:
             given = {**given, name: None}
     try:
         monitor = MonitorFile.model_validate(given)

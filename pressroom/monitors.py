@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import UUID
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 
 from db import monitors, schedules
 from db.dispatch import capacity
@@ -24,7 +25,7 @@ from jobs.rejection import Rejected
 from pressroom.console import Interruption, say
 from pressroom.embedded.services import embedded_services, find_running
 from pressroom.export import check_output
-from pressroom.monitor_file import MonitorFile
+from pressroom.monitor_file import NONE, MonitorFile
 from pressroom.one_machine import OneMachine
 from pressroom.progress import BatchProgress
 from pressroom.run import RunRequest, RunResult, run_batch
@@ -128,7 +129,12 @@ def run_here(
         retry_failed=False,
         out=out,
         devices=tuple(devices),
-        go_on=("pressroom", "run", "sentiment", "--monitor", name, "--device", device, "--out", str(out)),
+        go_on=(
+            *("pressroom", "run", "sentiment", "--monitor", name, "--model", monitor.model),
+            *("--embedder", str(monitor.settings.get("embedder") or NONE)),
+            *("--summarizer", str(monitor.settings.get("summarizer") or NONE)),
+            *("--device", device, "--out", str(out)),
+        ),
     )
     return run_batch(request, settings, export_sentiment)
 
@@ -143,7 +149,12 @@ def _watch(database: Engine, batch_id: UUID) -> BatchStatusReport:
     """Show the progress of a batch that other processes work on, until it is final or Ctrl-C."""
     with Interruption() as interruption, BatchProgress() as progress:
         while True:
-            report = batch_status(database, batch_id)
+            try:
+                report = batch_status(database, batch_id)
+            except OperationalError:
+                say("Postgres is away; waiting for it.")
+                time.sleep(POLL_SECONDS)
+                continue
             progress.show(report)
             if report.status is not BatchStatus.RUNNING or interruption.count:
                 return report

@@ -259,6 +259,19 @@ def test_target_that_is_down_does_not_hold_up_another(
     assert attempts == [1, 0, 0, 0, 0]  # one told that it is down; the others wait, uncounted
 
 
+def test_backlog_of_one_target_leaves_room_for_another(database: Engine, server: HostileServer) -> None:
+    monitor_id = monitor_of(database, webhook(server, name="many"), webhook(server, name="one"))
+    for day in range(12):
+        alert(database, monitor_id, ["many"], day=day)
+    last = alert(database, monitor_id, ["one"], day=12)
+
+    due = deliveries.due_deliveries(database, limit=200, limit_per_target=5)
+    assert [delivery.target_name for delivery in due].count("many") == 5
+    assert last in {delivery.alert_id for delivery in due}
+    deliver(database, rounds=3)
+    assert len(server.seen) == 13
+
+
 def test_line_that_was_written_before_a_crash_is_not_written_again(database: Engine, tmp_path: Path) -> None:
     path = tmp_path / "alerts.jsonl"
     alert_id = alert(database, monitor_of(database, FileTarget(name="lines", path=str(path))), ["lines"])

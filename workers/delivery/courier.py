@@ -31,7 +31,8 @@ POLL_SECONDS = 2.0
 STANDBY_SECONDS = 5.0
 
 MAX_DUE = 200
-"""Looked at in one round."""
+MAX_DUE_PER_TARGET = 5
+"""Looked at in one round: a target that is slow holds up the others for a few of its answers at most."""
 
 NUM_THREADS = 8
 """Targets that are delivered to at a time: one that hangs holds up only itself."""
@@ -52,7 +53,7 @@ class Courier:
                 wait = POLL_SECONDS
                 try:
                     if self._lead.is_held():
-                        self.deliver_due(pool)
+                        wait = 0.0 if self.deliver_due(pool) else POLL_SECONDS
                     else:
                         wait = STANDBY_SECONDS
                 except DBAPIError:
@@ -64,12 +65,13 @@ class Courier:
                 stopped.wait(wait)
         self._lead.give_up()
 
-    def deliver_due(self, pool: ThreadPoolExecutor) -> None:
-        """One round: every target has its own deliveries in order, and others are not held up by it."""
-        due = deliveries.due_deliveries(self._database, limit=MAX_DUE)
+    def deliver_due(self, pool: ThreadPoolExecutor) -> bool:
+        """One round, every target in its own order; False if nothing was due."""
+        due = deliveries.due_deliveries(self._database, limit=MAX_DUE, limit_per_target=MAX_DUE_PER_TARGET)
         by_target = sorted(due, key=_target_of)
         groups = [list(group) for _, group in groupby(by_target, key=_target_of)]
         list(pool.map(self._deliver_in_turn, groups))
+        return bool(due)
 
     def _deliver_in_turn(self, group: Sequence[Delivery]) -> None:
         for number, delivery in enumerate(group):
