@@ -23,10 +23,13 @@ def clause(text: str, sentence: Span, mention: Span, others: Sequence[Span]) -> 
     >>> clause(headline, (0, len(headline)), (27, 31), [(0, 4)])
     'Bolt slides after profit warning'
     """
-    begin, end = _clause_span(text, sentence, mention, others) if others else sentence
+    begin, end = sentence
     if end - begin > MAX_CHARACTERS:
         begin = max(begin, mention[0] - MAX_CHARACTERS // 2)
         end = min(end, begin + MAX_CHARACTERS)
+    near = [span for span in others if begin <= span[0] < end]
+    if near:
+        begin, end = _clause_span(text, (begin, end), mention, near)
     return text[begin:end].strip()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,9 @@ _LISTING = re.compile(rf"\b(?i:{_EXCHANGE})\s?:\s?([A-Z0-9][A-Z0-9.&-]{{0,11}})(
 _CAPITALS = re.compile(r"(?<![\w$.&'’-])[A-Z][A-Z0-9&]{1,9}(?:[.-][A-Z]{1,2})?(?![\w&])")
 _TICKER_EDGES = re.compile(r"^(?:\$|[A-Za-z]+\s?:\s?)|\s+")
 _DOMAIN = re.compile(r"\.(?:com|net|org|io|co|in|ai|uk|de)\b")
+_NEAR = 300
+"""Characters on either side of a name that show how its sentence is written."""
+
 _MIN_WORDS_OF_CASE = 2
 _TITLE_CASE = 0.7
 """Share of a sentence's other words that begin with a capital: above it a capital letter says nothing."""
@@ -165,10 +169,16 @@ def _strength(
 
 def _says_nothing(cased: str, start: int, end: int, sentences: Sequence[tuple[int, int]]) -> bool:
     """Whether a capital letter here is one that any word would have."""
-    begin, stop = next((span for span in sentences if span[0] <= start < span[1]), (0, len(cased)))
-    if not cased[begin:start].strip(" \"'“‘(#@") and " " not in cased[start:end]:
+    begin, stop = 0, len(cased)
+    if sentences:
+        begin, stop = sentences[max(bisect_right(sentences, start, key=lambda span: span[0]) - 1, 0)]
+    if not cased[max(begin, start - _NEAR) : start].strip(" \"'“‘(#@") and " " not in cased[start:end]:
         return True  # "Best Buy cuts" has a second capital, which "Best buys" has not
-    others = [word for word in (cased[begin:start] + cased[end:stop]).split() if len(word) > 3]
+    others = [
+        word
+        for word in (cased[max(begin, start - _NEAR) : start] + cased[end : min(stop, end + _NEAR)]).split()
+        if len(word) > 3
+    ]
     others = [word for word in others if word[0].isalpha()]
     num_capitals = sum(word[0].isupper() for word in others)
     return len(others) < _MIN_WORDS_OF_CASE or num_capitals > _TITLE_CASE * len(others)
