@@ -10,7 +10,7 @@ from jobs.kinds.sentiment_report.report.claims import Point, Quantity, Unit, fin
 from jobs.kinds.sentiment_report.report.points import make_points
 from tests.unit.report.samples import facts
 
-VOLUME, MOOD, NEGATIVES, QUOTATION = make_points(facts())
+VOLUME, MOOD, NEGATIVES = make_points(facts())
 """12 documents against 4 a day; a score of −0.67 against +0.05; 9 of 12 negative, 75% against 25%."""
 
 TRUE = (
@@ -24,7 +24,6 @@ TRUE = (
     (NEGATIVES, "Of the 12 documents about Northvale Steel, 9 were negative: 75%, against 25% in the past."),
     (NEGATIVES, "75 percent of the documents were negative, up from 25 percent in the past."),
     (NEGATIVES, "9 of the 12 documents about Northvale Steel were negative."),
-    (QUOTATION, "Calder Wire wrote: “Northvale Steel cuts its forecast by 12%”."),
 )
 FALSE = (
     (VOLUME, "Northvale Steel was in 13 documents on 1 March 2026.", "number"),
@@ -44,6 +43,13 @@ FALSE = (
     (VOLUME, "Northvale Steel will be in 12 documents.", "word"),
     (VOLUME, "Northvale Steel was in 12 documents on the", "incomplete"),
     (VOLUME, "Northvale Steel was in 12 “bad” documents.", "quotation"),
+    (VOLUME, "Northvale Steel was in 12 days.", "role"),
+    (VOLUME, "Northvale Steel had 12 documents about Northvale Steel.", "repetition"),
+    (
+        NEGATIVES,
+        "Of the 12 documents about Northvale Steel, 9 were negative: 9, against 25% in the past.",
+        "role",
+    ),
     (VOLUME, "Northvale Steel was in 12th documents.", "word"),
     (MOOD, "The score of Northvale Steel fell to +0.67.", "number"),
     (MOOD, "The score of Northvale Steel rose to −0.67.", "direction"),
@@ -55,10 +61,6 @@ FALSE = (
     (NEGATIVES, "9 documents about Northvale Steel were positive.", "role"),
     (NEGATIVES, "25% of the documents about Northvale Steel were negative.", "role"),
     (NEGATIVES, "Only 9 of the 12 documents about Northvale Steel were negative.", "direction"),
-    (QUOTATION, "Calder Wire wrote: “Northvale Steel cuts its forecast by 13%”.", "quotation"),
-    (QUOTATION, "Calder Wire wrote: “Northvale Steel cuts its forecast”.", "quotation"),
-    (QUOTATION, "Halden Foods wrote: “Northvale Steel cuts its forecast by 12%”.", "name"),
-    (QUOTATION, "Calder Wire wrote that Northvale Steel cuts its forecast by 12%.", "quotation"),
 )
 
 
@@ -109,4 +111,4 @@ def test_score_with_another_sign_or_value_is_dropped(value: float, other: float)
 @given(st.text(max_size=60))
 def test_no_text_makes_the_check_fail(text: str) -> None:
     find_fault(text, VOLUME)
-    find_fault(f"{text}.", QUOTATION)
+    find_fault(f"{text}.", NEGATIVES)

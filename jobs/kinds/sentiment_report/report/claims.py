@@ -1,6 +1,6 @@
 """Whether a sentence that a model wrote says only what the facts say.
 
-A point holds what one sentence may speak of. Checked are its dates, quotations, numbers (which one, of when,
+A point holds what one sentence may speak of. Checked are its dates, numbers (which one, of when,
 with which sign), names, words, and the direction that it claims. In doubt a sentence is refused: what is
 dropped costs a sentence, what is wrong costs the reader's trust.
 """
@@ -60,13 +60,11 @@ class Point:
     """The word for the present score."""
     names: tuple[str, ...] = ()
     """Entities, sources and dates, as the facts write them."""
-    quotation: str | None = None
-    """The only words that may stand in quotation marks."""
     plain: str = ""
     """The point in a sentence made by rule."""
 
 
-_QUOTED = re.compile(r"[“\"]([^”\"]*)[”\"]")
+_QUOTED = re.compile(r"[“”\"„«»]")
 _NUMBER = re.compile(
     r"(?P<sign>[+\-−–])?(?<![\w.])(?P<digits>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)"
     r"(?P<percent>\s?(?:%|percent\b|per cent\b))?(?P<tail>[\w]*)"
@@ -106,30 +104,14 @@ def find_fault(sentence: str, point: Point) -> str | None:
     """
     if not is_complete(sentence):
         return "incomplete"
-    text, quoted = _without_quotations(sentence)
-    if any(not _is_verbatim(words, point.quotation) for words in quoted):
+    if _QUOTED.search(sentence):
         return "quotation"
-    if point.quotation is not None and not quoted:
-        return "quotation"
-    if any(text.count(name) > 1 for name in point.names[:1]):
+    if any(sentence.count(name) > 1 for name in point.names[:1]):
         return "repetition"
-    text = _without_names(text, point.names)
+    text = _without_names(sentence, point.names)
     if _unknown_words(text):
         return "name" if any(word[0].isupper() for word in _unknown_words(text)[:1]) else "word"
     return _number_fault(text, point) or _direction_fault(text, point)
-
-
-def _without_quotations(sentence: str) -> tuple[str, list[str]]:
-    quoted = [match.group(1) for match in _QUOTED.finditer(sentence)]
-    return _QUOTED.sub(_BLANK, sentence), quoted
-
-
-def _is_verbatim(words: str, quotation: str | None) -> bool:
-    """Whether the words are the whole quotation, or its beginning up to an ellipsis."""
-    if quotation is None:
-        return False
-    said, meant = (" ".join(text.split()).rstrip(".,") for text in (words, quotation))
-    return said == meant
 
 
 def _without_names(text: str, names: tuple[str, ...]) -> str:

@@ -49,7 +49,7 @@ def make_report(facts: ReportFacts, inference: Inference | None, *, model: str |
             "mean_score": window.mean_score,
             "change": window.change,
             "num_alerts": len(facts.alerts),
-            "summary": " ".join(summary.sentences),
+            "summary": summary.text,
             "is_summary_by_model": summary.is_by_model,
             "num_points": summary.num_points,
             "num_sentences_kept": len(summary.sentences) if summary.is_by_model else 0,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from jobs.guards import CONTROL_TOKENS, INJECTION_SUSPECTED
 from jobs.kinds.sentiment_report.report.claims import Point, Quantity, Unit
-from jobs.kinds.sentiment_report.report.facts import Driver, ReportFacts
+from jobs.kinds.sentiment_report.report.facts import ReportFacts
 from jobs.kinds.sentiment_report.report.prose import (
     STEADY,
     amount,
@@ -17,7 +16,6 @@ from jobs.kinds.sentiment_report.report.prose import (
     negatives_sentence,
     percent,
     preposition,
-    quotation_sentence,
     score,
     span,
     volume_sentence,
@@ -28,9 +26,6 @@ USUAL_BAND = 0.15
 
 MIN_SHARED_DOCUMENTS = 4
 """Below this a share says nothing: its interval spans more than half of the scale."""
-
-MAX_QUOTED_CHARACTERS = 240
-"""A longer sentence is quoted in the report, not in the summary: small models do not copy it whole."""
 
 
 def make_points(facts: ReportFacts) -> tuple[Point, ...]:
@@ -44,9 +39,6 @@ def _points(facts: ReportFacts) -> Iterator[Point]:
         yield _mood(facts)
         if facts.window.num_documents >= MIN_SHARED_DOCUMENTS:
             yield _negatives(facts)
-    driver = next((each for each in facts.drivers if _may_be_quoted(each)), None)
-    if driver is not None:
-        yield _quotation(driver)
 
 
 def _volume(facts: ReportFacts) -> Point:
@@ -125,29 +117,6 @@ def _negatives(facts: ReportFacts) -> Point:
         direction=None if past is None else _direction(share - past, 0.0),
         names=(facts.entity.name,),
         plain=negatives_sentence(facts) or "",
-    )
-
-
-def _quotation(driver: Driver) -> Point:
-    sentence = " ".join(driver.sentence.replace('"', "'").replace("“", "'").replace("”", "'").split())
-    source = " ".join(driver.source.split()) or "The strongest document"
-    return Point(
-        name="quotation",
-        variables={"source": source, "sentence": sentence},
-        names=(source,),
-        quotation=sentence,
-        plain=quotation_sentence(driver),
-    )
-
-
-def _may_be_quoted(driver: Driver) -> bool:
-    """Not what seems to give orders to the model, nor what could pass for a turn of the conversation."""
-    text = f"{driver.source} {driver.sentence}"
-    return (
-        INJECTION_SUSPECTED not in driver.flags
-        and 0 < len(driver.sentence) <= MAX_QUOTED_CHARACTERS
-        and len(driver.source) <= MAX_QUOTED_CHARACTERS
-        and not any(token in text for token in CONTROL_TOKENS)
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from jobs.kinds.sentiment_report.report.facts import Driver, ReportFacts
+from jobs.guards import INJECTION_SUSPECTED
+from jobs.kinds.sentiment_report.report.facts import ReportFacts
 from jobs.series.window import Alert, AlertRule, EntityWindow, WindowSize
 
 MOOD_BAND = 0.15
@@ -13,6 +14,9 @@ MOOD_BAND = 0.15
 
 STEADY = 0.05
 """A change of the mean score below this is called none: it is less than the charts show."""
+
+MAX_QUOTED_CHARACTERS = 240
+"""A longer sentence stands among the documents, not in the summary."""
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -180,7 +184,11 @@ def negatives_sentence(facts: ReportFacts) -> str | None:
     return text + ("." if past is None else f", against {percent(past)} in its past.")
 
 
-def quotation_sentence(driver: Driver) -> str:
-    """What the strongest document says."""
-    speaker = f"{driver.source} wrote" if driver.source else "The strongest document said"
-    return f"{speaker}: “{driver.sentence.strip()}”"
+def quotation(facts: ReportFacts) -> str | None:
+    """What the strongest document says, word for word; not one that seems to give orders to a model."""
+    for driver in facts.drivers:
+        sentence = " ".join(driver.sentence.split())
+        if sentence and len(sentence) <= MAX_QUOTED_CHARACTERS and INJECTION_SUSPECTED not in driver.flags:
+            speaker = f"{driver.source} wrote" if driver.source else "The strongest document said"
+            return f"{speaker}: “{sentence}”"
+    return None

@@ -10,6 +10,7 @@ from jobs.kind import Template
 from jobs.kinds.sentiment_report.report.claims import Point, find_fault
 from jobs.kinds.sentiment_report.report.facts import ReportFacts
 from jobs.kinds.sentiment_report.report.points import make_points
+from jobs.kinds.sentiment_report.report.prose import quotation
 from jobs.prompts import PromptTemplate, load_template
 from jobs.text.sentences import split_sentences
 
@@ -18,8 +19,8 @@ TEMPLATE = ("sentiment", "1")
 MAX_TRIES = 3
 """Of each point: the first greedy, the next drawn. Measured with the default model: docs/sentiment.md."""
 
-MAX_SENTENCE_TOKENS = 110
-"""The longest quotation that is asked for has about 60."""
+MAX_SENTENCE_TOKENS = 80
+"""The longest example has about 45."""
 
 RETRY_TEMPERATURE = 0.6
 """Far enough from greedy that another try says it otherwise, near enough to keep the pattern."""
@@ -40,6 +41,8 @@ class Summary:
     """What stands in the report, and what was taken out of it."""
 
     sentences: tuple[str, ...]
+    quotation: str | None
+    """Of the strongest document; set by rule, word for word."""
     dropped: tuple[DroppedSentence, ...]
     is_by_model: bool
     """False where nothing that the model wrote could stand: then the sentences are made by rule."""
@@ -47,6 +50,11 @@ class Summary:
     """Sentences that were wanted of the model."""
     model: str | None
     template: Template | None
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return " ".join((*self.sentences, *filter(None, [self.quotation])))
 
 
 def write_summary(
@@ -60,6 +68,7 @@ def write_summary(
     if inference is None:
         return Summary(
             sentences=plain_sentences(facts),
+            quotation=quotation(facts),
             dropped=(),
             is_by_model=False,
             num_points=len(points),
@@ -75,6 +84,7 @@ def write_summary(
             kept.append(sentence)
     return Summary(
         sentences=tuple(kept) or plain_sentences(facts),
+        quotation=quotation(facts),
         dropped=tuple(dropped),
         is_by_model=bool(kept),
         num_points=len(points),
@@ -108,7 +118,7 @@ def _ask(
             stop=("\n",),
         )
         answer = inference.generate(prompt, sampling, model=model).text.strip()
-        for sentence in _split(answer, point)[:1]:
+        for sentence in split_sentences(answer)[:1]:
             fault = find_fault(sentence, point)
             if fault is None:
                 return sentence
@@ -137,8 +147,3 @@ def neutral(text: str) -> str:
     for token in CONTROL_TOKENS:
         text = text.replace(token, f"{token[0]} {token[1:]}")
     return text
-
-
-def _split(answer: str, point: Point) -> list[str]:
-    """The sentences of an answer; one that quotes is whole as it stands."""
-    return [answer] if point.quotation is not None and answer else split_sentences(answer)

@@ -50,7 +50,7 @@ WORDS = frozenset(
     risen rose same score scored sentiment series share shows showed similar since slightly so stayed steady
     sharply still story stories than that the their them then there these they this those time times to
     today tone topic total turned under unchanged until up usual usually value very was week weekly weeks well
-    went were when where which while whole window with within worse wrote writes said says according source
+    went were when where which while whole window with within worse
     worsened worsening improved improving improvement half twice double doubled triple tripled down dipped
     climbed sank slid rising falling lowest highest roughly approximately least just exactly what
     """.split()  # noqa: SIM905 - as a list of literals nobody reads it
