@@ -74,34 +74,30 @@ def analyse(
     columns = columns_of(ordered, epoch_us, numbers, policy.min_relevance)
 
     windows: list[EntityWindow] = []
-    for size in policy.windows:
-        start = window_of(size, zone, begin)
-        read_from = shifted(size, zone, start, -COMPARISONS[size].past)
-        if start < as_of:
-            counts = count(columns, size, zone, begin=read_from, until=as_of, first_at=first_at)
-            windows += entity_windows(entity_id, counts, begin=COMPARISONS[size].past)
     found: list[Alert] = []
+    for size in policy.windows:
+        past = COMPARISONS[size].past
+        read_from = shifted(size, zone, window_of(size, zone, begin), -past)
+        if begin < as_of:
+            counts = count(columns, size, zone, begin=read_from, until=as_of, first_at=first_at)
+            windows += entity_windows(entity_id, counts, begin=past)
     if begin < as_of:
         read_from = first_window(policy, begin)
         counts = count(columns, policy.alert_window, zone, begin=read_from, until=as_of, first_at=first_at)
         found = alerts(
             entity_id, columns, counts, since=begin, as_of=as_of, policy=policy, num_entities=num_entities
         )
-    new = int(np.searchsorted(epoch_us, epoch_us_of(begin)))
-    return Analysis(
-        since=begin,
-        novelties=[
-            Novelty(
-                document_id=ordered[place].document_id,
-                entity_id=entity_id,
-                number=int(numbers[place]),
-                first_id=ordered[int(firsts[place])].document_id,
-            )
-            for place in range(new, len(ordered))
-        ],
-        windows=windows,
-        alerts=found,
-    )
+    novelties = [
+        Novelty(
+            document_id=ordered[place].document_id,
+            entity_id=entity_id,
+            number=int(numbers[place]),
+            first_id=ordered[int(firsts[place])].document_id,
+        )
+        for place in range(int(np.searchsorted(epoch_us, epoch_us_of(begin))), len(ordered))
+    ]
+    # Before `first_at` there is nothing, and what may have stood there goes.
+    return Analysis(since=begin_of(policy, since), novelties=novelties, windows=windows, alerts=found)
 
 
 def _first_read(policy: Policy, begin: datetime) -> datetime:

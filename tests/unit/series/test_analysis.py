@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -122,6 +124,18 @@ def test_any_cut_into_batches_leaves_the_same_series(
     for documents, as_of in batches:
         cut.add(documents, as_of)
     assert cut.all() == whole.all()
+
+
+@pytest.mark.parametrize("moved_to", [10.5, 60.5, 125.5])
+def test_documents_that_are_dated_anew_leave_nothing_at_their_former_day(moved_to: float) -> None:
+    policy = Policy(cool_down_hours=0, false_alarms_per_week=100)
+    first = mention(99_999, -30.0, mood="negative")
+    moved = replace(first, published_at=MONDAY + timedelta(days=moved_to))
+    once, twice = Kept(policy), Kept(policy)
+    once.add([*FEED, moved], END)
+    twice.add([*FEED, first], END)
+    twice.add([moved], END)
+    assert twice.all() == once.all()
 
 
 @given(st.integers(0, DAYS), SIZES)
