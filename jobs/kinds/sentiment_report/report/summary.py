@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from jobs.guards import CONTROL_TOKENS
@@ -118,12 +119,22 @@ def _ask(
             stop=("\n",),
         )
         answer = inference.generate(prompt, sampling, model=model).text.strip()
-        for sentence in split_sentences(answer)[:1]:
+        for sentence in map(mended, split_sentences(answer)[:1]):
             fault = find_fault(sentence, point)
             if fault is None:
                 return sentence
             dropped.append(DroppedSentence(sentence, point.name, fault))
     return None
+
+
+def mended(sentence: str) -> str:
+    """The sentence with the verb in the number of its documents, which small models get wrong.
+
+    >>> mended("There was 8 documents."), mended("There were 1 document about it.")
+    ('There were 8 documents.', 'There was 1 document about it.')
+    """
+    plural = re.sub(r"^There was (?=[\d,]+ documents\b)", "There were ", sentence)
+    return re.sub(r"^There were (?=1 document\b)", "There was ", plural)
 
 
 def make_prompt(point: Point, template: PromptTemplate) -> Prompt:
