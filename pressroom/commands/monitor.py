@@ -65,7 +65,7 @@ def create(
     json: Json = False,
 ) -> None:
     """Make a monitor, or change the one of this name."""
-    with connected() as (database, urls, settings):
+    with errors_reported():
         if what.endswith(".toml"):
             if watch or source or cron or target:
                 raise typer.BadParameter("give a file or options, not both", param_hint="FILE.toml")
@@ -85,6 +85,7 @@ def create(
                 rule,
                 allow_private=allow_private,
             )
+    with connected() as (database, urls, settings):
         migrate.upgrade(database)
         made = make_monitor(database, open_store(urls.s3_url), given, settings)
         say(f"{'Made' if made.is_new else 'Changed'} the monitor {made.monitor.name}.")

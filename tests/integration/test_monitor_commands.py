@@ -1,0 +1,103 @@
+"""`pressroom monitor` and `pressroom alerts` as a user gives them, over real services."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+from typer.testing import CliRunner
+
+from db import alerts, monitors
+from pressroom.cli import app
+from pressroom.embedded.services import ServiceUrls
+from tests.integration.test_delivery import alert
+
+Run = Callable[..., Any]
+
+WATCH = '[[company]]\nname = "Acme Steel"\ntickers = ["ACME"]\n'
+CREATE = ("monitor", "create", "steel", "--watch", "watch.toml", "--source", "in")
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, services: ServiceUrls, database_url: str, s3_url: str, tmp_path: Path
+) -> Run:
+    """Runs a command with `--json`, if it has that; what it printed."""
+    for variable, url in services.environment().items():
+        monkeypatch.setenv(variable, url)
+    monkeypatch.setenv("PRESSROOM_DB_URL", database_url)
+    monkeypatch.setenv("PRESSROOM_S3_URL", s3_url)
+    monkeypatch.setenv("PRESSROOM_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "watch.toml").write_text(f'name = "steel"\n{WATCH}')
+
+    def invoke(*arguments: str, code: int = 0) -> Any:
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == code, done.output
+        return json.loads(done.stdout) if "--json" in arguments else done.output
+
+    return invoke
+
+
+def test_monitor_is_made_changed_paused_and_resumed(run: Run, tmp_path: Path) -> None:
+    target = ("--target", "https://example.com/hook?token=secret", "--target", "-")
+    made = run(*CREATE, *target, "--cron", "0 7 * * *", "--time-zone", "Europe/Berlin", "--json")
+    assert made["schedule"]["cron"] == "0 7 * * *"
+    assert made["policy"]["time_zone"] == "Europe/Berlin"
+    assert made["sources"] == [{"type": "file", "path": str(tmp_path / "in")}]
+    assert made["targets"][0]["url"] == "https://example.com/hook"
+
+    changed = run(*CREATE, "--rule", "surge", "--window", "hour", "--json")
+    assert changed["id"] == made["id"]
+    assert (changed["policy"]["rules"], changed["policy"]["alert_window"]) == (["surge"], "hour")
+    assert changed["schedule"]["cron"] == "0 7 * * *"  # none was given: it stays
+
+    run("monitor", "pause", "steel")
+    (listed,) = run("monitor", "list", "--json")["monitors"]
+    assert (listed["schedule"]["next_due_at"], listed["name"]) == (None, "steel")
+    assert "paused" in run("monitor", "show", "steel")
+    assert "next" in run("monitor", "resume", "steel")
+
+
+def test_monitor_that_no_worker_could_run_is_refused_when_it_is_made(
+    run: Run, monkeypatch: pytest.MonkeyPatch, database: Engine
+) -> None:
+    monkeypatch.setenv("PRESSROOM_PROFILES", '{"default": {"models": ["other"]}}')
+    assert "model_without_profile" in run(*CREATE, code=1)
+    assert monitors.list_monitors(database) == []
+
+
+@pytest.mark.parametrize("extra", [("--cron", "hourly"), ("--cron", "0 * * * *", "--time-zone", "Mars")])
+def test_schedule_that_is_none_is_refused(run: Run, extra: tuple[str, ...], database: Engine) -> None:
+    assert "error [" in run(*CREATE, *extra, code=1)
+    assert monitors.list_monitors(database) == []
+
+
+def test_monitor_without_a_schedule_cannot_be_paused(run: Run) -> None:
+    run(*CREATE)
+    assert "monitor_without_schedule" in run("monitor", "pause", "steel", code=1)
+    assert "monitor_not_found" in run("monitor", "show", "iron", code=1)
+
+
+def test_alert_is_listed_shown_acknowledged_and_muted(run: Run, database: Engine) -> None:
+    made = run(*CREATE, "--json")
+    alert_id = str(alert(database, monitors.find_monitor(database, "steel").id, ["stdout"]))
+    assert made["num_entities"] == 1
+
+    (listed,) = run("alerts", "list", "--monitor", "steel", "--json")["alerts"]
+    assert (listed["id"], listed["status"], listed["is_muted"]) == (alert_id, "open", False)
+    assert run("alerts", "list", "--status", "acknowledged", "--json") == {"alerts": []}
+    assert run("alerts", "show", alert_id, "--json")["deliveries"][0]["target"] == "stdout"
+    assert run("alerts", "ack", alert_id, "--note", "seen", "--json")["note"] == "seen"
+    assert "acknowledged" in run("alerts", "show", alert_id)
+
+    mute = run("alerts", "mute", "steel", "--rule", "surge", "--hours", "2", "--json")
+    assert run("alerts", "list", "--json")["alerts"][0]["is_muted"]
+    assert mute["id"] in run("alerts", "mutes")
+    run("alerts", "unmute", mute["id"])
+    assert alerts.list_mutes(database) == []
+    assert "mute_not_found" in run("alerts", "unmute", mute["id"], code=1)
