@@ -53,20 +53,20 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rank: int = Field(default=32, ge=1, le=256)
+    rank: int = Field(default=48, ge=1, le=256)
     """Of the LoRA adapters on every linear layer (Hu et al. 2021, section 4.1); alpha is the same."""
     adapter_dropout: float = Field(default=0.1, ge=0, lt=1)
     learning_rate: float = Field(default=5e-4, gt=0, le=0.1)
     """Peak; AdamW, linear warm-up, then linear to nothing."""
     warmup_share: float = Field(default=0.06, ge=0, le=0.5)
     weight_decay: float = Field(default=0.01, ge=0)
-    epochs: int = Field(default=4, ge=1, le=100)
+    epochs: int = Field(default=5, ge=1, le=100)
     """At most; dev macro-F1 ends the training earlier."""
-    patience: int = Field(default=2, ge=1)
+    patience: int = Field(default=4, ge=1)
     """Evaluations without a better dev macro-F1 after which it ends."""
     batch_size: int = Field(default=32, ge=1, le=1024)
     max_tokens: int = Field(default=96, ge=16, le=512)
-    label_smoothing: float = Field(default=0.05, ge=0, lt=1)
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     balance: float = Field(default=0.6, ge=0, le=1)
     """How much of the log prior of each file's labels is added to the logits while training (Menon et al.
     2021, "logit adjustment"): at 1 the model does not learn how frequent a label is in this file, at 0 it
@@ -76,7 +76,7 @@ class Recipe(BaseModel):
     mixed_texts_alone: bool = False
     """Whether the target may be left out where the targets of one text have different labels. True teaches
     what a text says that moves several ways, and costs accuracy on such targets."""
-    average: float = Field(default=0.0, ge=0, lt=1)
+    average: float = Field(default=0.998, ge=0, lt=1)
     """Decay a step of the moving average of weights that is evaluated and kept; 0 keeps the last weights."""
     bf16: bool = True
     """Matrix products in bfloat16 while training; evaluation and the finished model are fp32."""
