@@ -122,6 +122,5 @@ def _find(file: LabelledFile, folder: Path) -> Path:
             return path
     origin = f" from {file.source}" if file.source else ""
     raise TrainingDataMissingError(
-        f"{file.name} is not in {folder}: get it{origin} and say where "
-        "it is with --data"
+        f"{file.name} is not in {folder}: get it{origin} and say where it is with --data"
     )
