@@ -5,10 +5,10 @@ from __future__ import annotations
 from uuid import UUID, uuid4
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, delete, func, select
 from sqlalchemy.dialects import postgresql
 
-from db.monitoring_tables import MonitorRow
+from db.monitoring_tables import EntityWindowRow, MonitorRow
 from jobs.errors import PermanentError
 from jobs.monitor import Monitor, Target
 from jobs.series.policy import Policy
@@ -38,6 +38,14 @@ def put_monitor(connection: Connection, monitor: Monitor) -> UUID:
         "settings": monitor.settings,
         "model": monitor.model,
     }
+    earlier = connection.execute(
+        select(MonitorRow.id, MonitorRow.policy)
+        .where(MonitorRow.tenant == monitor.tenant, MonitorRow.name == monitor.name)
+        .with_for_update()
+    ).one_or_none()
+    if earlier is not None and earlier.policy != fields["policy"]:
+        # Windows of another time zone or size are no past to go on from; the next batch computes all anew.
+        connection.execute(delete(EntityWindowRow).where(EntityWindowRow.monitor_id == earlier.id))
     statement = postgresql.insert(MonitorRow).values(
         id=monitor.id, tenant=monitor.tenant, name=monitor.name, **fields
     )

@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -53,13 +54,13 @@ BAD = "{} warns of a loss in week {} after a plant recall {}"
 
 
 def documents(days: int, *, seed: int = 0) -> list[dict[str, str]]:
-    """Two companies, about two documents a day each; Acme's mood turns on the last three days."""
+    """Two companies, about two documents a day each; Acme's mood turns on the last five days."""
     rng = random.Random(seed)
     lines = []
     for day in range(days):
         for name in ("Acme Steel", "Borealis Foods"):
-            is_bad_day = name == "Acme Steel" and day >= days - 3
-            for number in range(8 if is_bad_day else 2):
+            is_bad_day = name == "Acme Steel" and day >= days - 5
+            for number in range(14 if is_bad_day else 2):
                 pattern = BAD if is_bad_day or rng.random() < 0.15 else GOOD
                 words = " ".join(rng.choices(("mill", "order", "harbour", "autumn", "river", "night"), k=5))
                 at = BEGIN + timedelta(days=day, minutes=rng.randrange(600))
@@ -134,6 +135,7 @@ class Press:
                     MentionRow.first_id,
                 ).order_by(MentionRow.entity_id, MentionRow.document_id)
             )
+            # monitor, entity, size and start first
             columns = [c for c in EntityWindowRow.__table__.c if c.name not in ("read_at", "job_id")]
             windows = connection.execute(
                 select(*columns).order_by(
@@ -202,7 +204,7 @@ def test_documents_become_mentions_windows_and_alerts(press: Press) -> None:
     batch_id, intake = press.run(documents(60))
     report = batch_status(press.database, batch_id)
     assert (report.status, report.counts.failed) == (BatchStatus.FINISHED, 0), report.top_errors
-    assert intake.num_documents == press.count(DocumentRow) == 258
+    assert intake.num_documents == press.count(DocumentRow) == 300
     series = press.series()
     assert {row[0] for row in series["mentions"]} == {"acme-steel", "borealis-foods"}
     keys = [str(row[0]) for row in series["alerts"]]
@@ -224,6 +226,18 @@ def test_the_same_documents_in_any_cut_and_order_leave_the_same_series(
     for part in (shuffled[cut : 2 * cut], shuffled[2 * cut :], shuffled[:cut]):
         press.run(part)
     assert press.series() == whole
+
+
+def test_a_changed_policy_computes_all_windows_anew(press: Press) -> None:
+    lines = documents(30)
+    press.run(lines)
+    monitor = get_monitor(press.database, press.monitor_id)
+    moved = replace(monitor, policy=Policy(time_zone="Asia/Tokyo"))
+    with press.database.begin() as connection:
+        put_monitor(connection, moved)
+    press.run(lines)
+    starts = {row[3].hour for row in press.series()["windows"] if isinstance(row[3], datetime)}
+    assert starts == {15}  # midnight in Tokyo
 
 
 def test_a_document_that_is_known_is_not_analysed_again(press: Press) -> None:

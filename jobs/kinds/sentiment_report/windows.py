@@ -65,6 +65,8 @@ def _history(
     kept_until = context.history.last_window_at(monitor_id, [entity.id]).get(entity.id)
     if as_of is None or (first_at is None and kept_until is None):
         return None
+    if kept_until is None:  # the first time, or the policy changed: everything
+        changed_at = first_at
     since = min(instant for instant in (changed_at, kept_until, as_of) if instant is not None)
     mentions = context.history.mentions(
         monitor_id, [entity.id], since=since - past_needed(policy), until=as_of + MICROSECOND
