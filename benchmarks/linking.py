@@ -40,7 +40,7 @@ SEED = 20_260_101
 MIN_LABELS = 10
 """Of an entity to be on the short watch list: what somebody would follow, not every name ever seen."""
 SETS = ("sentiment/sentfin.csv", "series/stocknet-aapl-tweets.jsonl.gz", "generation/e2e-dev.csv",
-        "customer-service/banking77-train.csv")  # fmt: skip
+        "customer-service/banking77-train.csv", "sentiment/twitter-financial-news-train.csv")  # fmt: skip
 WORD_NAMES = (
     "Apple", "Target", "Gap", "Visa", "Ford", "Meta", "Block", "Match", "Snap", "Shell", "Oracle", "Square",
     "Unity", "Best Buy", "General Motors", "Citizens", "Discover", "Chase", "Wise", "Monday", "Zoom", "Dish",
@@ -70,7 +70,7 @@ def main() -> None:
         print(
             f"{arguments.data} has no {', '.join(missing)}: get SEntFiN from pyRis/SEntFiN, the posts from"
             " yumoxu/stocknet-dataset, E2E from tuetschek/e2e-dataset, Banking77 from"
-            " PolyAI-LDN/task-specific-datasets",
+            " PolyAI-LDN/task-specific-datasets, tweets from zeroshot/twitter-financial-news-sentiment",
             file=sys.stderr,
         )
         raise SystemExit(2)
@@ -96,7 +96,9 @@ def main() -> None:
     if arguments.embedder:
         from benchmarks.linking_vectors import measure_vectors
 
-        result["vectors"] = measure_vectors(headlines, arguments.data / SETS[3], arguments.embedder)
+        result["vectors"] = measure_vectors(
+            headlines, arguments.data / SETS[3], arguments.data / SETS[4], arguments.embedder
+        )
     print(json.dumps(result, indent=2))
     print(write_result("linking", result))
 
