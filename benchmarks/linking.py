@@ -17,10 +17,10 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -52,8 +52,7 @@ WORD_TICKERS = (
 _NUMBERS = re.compile(r"\d[\d.,]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Labelled:
+class Labelled(NamedTuple):
     """A headline, and the names that annotators found in it."""
 
     text: str
@@ -100,7 +99,16 @@ def main() -> None:
             headlines, arguments.data / SETS[3], arguments.data / SETS[4], arguments.embedder
         )
     print(json.dumps(result, indent=2))
-    print(write_result("linking", result))
+    print(write_result("linking", without_texts(result)))
+
+
+def without_texts(result: Mapping[str, object]) -> dict[str, object]:
+    """What is kept: figures; the texts that were drawn to be read stay with their owners."""
+    return {
+        name: without_texts(value) if isinstance(value, dict) else value
+        for name, value in result.items()
+        if not name.startswith("drawn_")
+    }
 
 
 def read_sentfin(path: Path) -> list[Labelled]:
@@ -212,7 +220,7 @@ EDITS: dict[str, Callable[[list[str], random.Random], str]] = {
     "the publisher's name at the end": lambda words, _: " ".join(words) + " - Reuters",
     "UPDATE 1- before it": lambda words, _: "UPDATE 1-" + " ".join(words),
     "cut to nine tenths": lambda words, _: " ".join(words[: max(1, round(len(words) * 0.9))]) + "...",
-    "one word left out": lambda words, draw: " ".join(_without(words, draw)),
+    "one word left out": lambda words, draw: " ".join(_with(words, draw)),
     "one word replaced": lambda words, draw: " ".join(_with(words, draw, _pseudo_word(draw))),
     "two neighbours swapped": lambda words, draw: " ".join(_swapped(words, draw)),
 }
@@ -255,14 +263,9 @@ def similar_pairs(texts: Sequence[str]) -> list[tuple[int, int]]:
     return pairs
 
 
-def _without(words: Sequence[str], draw: random.Random) -> list[str]:
+def _with(words: Sequence[str], draw: random.Random, *other: str) -> list[str]:
     place = draw.randrange(len(words))
-    return [*words[:place], *words[place + 1 :]]
-
-
-def _with(words: Sequence[str], draw: random.Random, word: str) -> list[str]:
-    place = draw.randrange(len(words))
-    return [*words[:place], word, *words[place + 1 :]]
+    return [*words[:place], *other, *words[place + 1 :]]
 
 
 def _pseudo_word(draw: random.Random) -> str:

@@ -102,7 +102,7 @@ class Embedder:
 
 
 def measure_topics(texts: Sequence[str], embedder: Embedder) -> dict[str, object]:
-    """What lies above a threshold, how much of it has the topic's own name, and how many that have it are found.
+    """What lies above a threshold, how much of it has the topic's own name, and what share of those that do.
 
     Headlines without the name may be about the topic nevertheless ("SBI's bad loans"): they are to be read.
     """

@@ -28,7 +28,7 @@ _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 def document_language(given: str | None, text: str) -> str | None:
     """ISO 639-1 code: what the source says, else what the words say; None for a text without words.
 
-    >>> document_language(None, "MMTC Q2 net loss at Rs 10.4 crore")
+    >>> document_language(None, "Acme Q2 net loss at Rs 10.4 crore")
     'en'
     >>> document_language(None, "Aktie von Acme steigt nach den Zahlen auf ein neues Hoch")
     'de'

@@ -27,15 +27,15 @@ FOREIGN = {
     "ko": ["삼성전자 주가 급등"],
 }
 ENGLISH = [
-    "MMTC Q2 net loss at Rs 10.4 crore",
+    "Acme Q2 net loss at Rs 10.4 crore",
     "Infosys Q2 PAT zooms",
     "$AAPL $TSLA $FB",
-    "$LK - Muddy Waters goes short Luckin Coffee https://t.co/8yrbwAjLKG",
+    "$CORE - Bolt Motors goes long Acme Coffee https://t.co/8yrbwAjLKG",
     "Den Networks rallies",
     "Nestlé cuts prices",
     "AAPL 🚀🚀🚀",
-    "rt AT_USER summary of yesterday's webcast featuring $ aapl $ wynn URL",
-    "Samsung Electronic India enterprise business head quits",
+    "rt AT_USER notes of the call with $ aapl $ acme URL",
+    "Acme Electronic India enterprise head Kumar quits",
 ]
 
 
