@@ -9,8 +9,15 @@ from uuid import UUID
 
 from sqlalchemy import DateTime, Engine, func, select
 
-from db.monitoring_tables import AlertRow, ClassificationRow, DocumentRow, EntityWindowRow, MentionRow
-from jobs.history import KnownDocument
+from db.monitoring_tables import (
+    AlertRow,
+    ClassificationRow,
+    DocumentRow,
+    EntityWindowRow,
+    MentionRow,
+    UnsettledRow,
+)
+from jobs.history import KnownDocument, Unsettled
 from jobs.monitor import AlertStatus
 from jobs.series.mention import Mention, Novelty
 from jobs.series.window import Alert, EntityWindow, WindowSize
@@ -162,11 +169,25 @@ class DatabaseHistory:
         with self._database.connect() as connection:
             return {row[0]: row[1] for row in connection.execute(statement)}
 
-    def last_window_at(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, datetime]:
-        """The earliest of the last starts of each entity's windows by size."""
+    def unsettled(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, Unsettled]:
+        """Entities whose mentions have changed since their series was computed."""
+        statement = select(UnsettledRow.entity_id, UnsettledRow.since, UnsettledRow.number).where(
+            UnsettledRow.monitor_id == monitor_id, UnsettledRow.entity_id.in_(entity_ids)
+        )
+        with self._database.connect() as connection:
+            return {row[0]: Unsettled(row[1], row[2]) for row in connection.execute(statement)}
+
+    def last_window_at(
+        self, monitor_id: UUID, entity_ids: Sequence[str], sizes: Sequence[WindowSize]
+    ) -> dict[str, datetime]:
+        """The earliest of the last starts of each entity's windows of these sizes."""
         statement = (
             select(EntityWindowRow.entity_id, func.max(EntityWindowRow.starts_at))
-            .where(EntityWindowRow.monitor_id == monitor_id, EntityWindowRow.entity_id.in_(entity_ids))
+            .where(
+                EntityWindowRow.monitor_id == monitor_id,
+                EntityWindowRow.entity_id.in_(entity_ids),
+                EntityWindowRow.size.in_(sizes),
+            )
             .group_by(EntityWindowRow.entity_id, EntityWindowRow.size)
         )
         earliest: dict[str, datetime] = {}

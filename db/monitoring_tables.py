@@ -61,6 +61,8 @@ class DocumentRow(Base):
     flags: Mapped[list[str]] = mapped_column(ARRAY(Text))
     job_id: Mapped[UUID]
     """Not a foreign key: a batch may be deleted, what it found stays."""
+    submitted_at: Mapped[datetime]
+    """When its batch was accepted: what a later batch says of the document counts."""
     analysed_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -118,6 +120,19 @@ class EntityWindowRow(Base):
     read_at: Mapped[datetime]
     """When the mentions were read: a later reading replaces it, an earlier one does not."""
     job_id: Mapped[UUID]
+
+
+class UnsettledRow(Base):
+    """An entity whose mentions have changed since its series was computed, for whatever reason it was not."""
+
+    __tablename__ = "unsettled_series"
+
+    monitor_id: Mapped[UUID] = mapped_column(ForeignKey("monitors.id", ondelete="CASCADE"), primary_key=True)
+    entity_id: Mapped[str] = mapped_column(primary_key=True)
+    since: Mapped[datetime]
+    """The earliest mention that came, changed or went."""
+    number: Mapped[int] = mapped_column(server_default=text("1"))
+    """Rises with each change: a series that was read before the last one does not settle it."""
 
 
 class AlertRow(Base):

@@ -1,13 +1,13 @@
 """Writes the rows that jobs leave besides their artifacts, in the transaction that makes the jobs succeed.
 
-Rows are written in the order of their keys, so that no two transactions deadlock.
+Transactions that write the same monitor's rows wait for each other, so that no two deadlock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
-from datetime import timedelta
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -15,6 +15,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     bindparam,
+    case,
     delete,
     func,
     insert,
@@ -34,77 +35,143 @@ from db.monitoring_tables import (
     EntityWindowRow,
     MentionRow,
     MonitorRow,
+    UnsettledRow,
 )
+from db.tables import BatchRow, JobRow
 from jobs.monitor import AlertStatus
-from jobs.records import AnalysedDocuments, Classifications, EntityHistory, Record
+from jobs.records import AnalysedDocuments, Classifications, DocumentFacts, EntityHistory, Record
+from jobs.series.window import WindowSize
 
 DELIVERED_AGE = timedelta(days=7)
-"""An alert about an older window is kept and not delivered: a file of last year's news is no news."""
+"""An alert about a window that ended earlier is kept and not delivered: last year's news is no news."""
+
+_LENGTHS = {
+    WindowSize.HOUR: timedelta(hours=1),
+    WindowSize.DAY: timedelta(days=1),
+    WindowSize.WEEK: timedelta(days=7),
+}
 
 
 def write_records(connection: Connection, records: Iterable[tuple[UUID, Record]]) -> None:
     """Write what these jobs leave; each record comes with the id of its job."""
     by_job = list(records)
-    _write_documents(connection, [(j, r) for j, r in by_job if isinstance(r, AnalysedDocuments)])
+    monitors = {record.monitor_id for _, record in by_job if not isinstance(record, Classifications)}
+    for monitor_id in sorted(monitors):
+        connection.execute(select(func.pg_advisory_xact_lock(monitor_id.int & (2**63 - 1))))
     _write_classifications(connection, [r for _, r in by_job if isinstance(r, Classifications)])
+    _write_documents(connection, [(j, r) for j, r in by_job if isinstance(r, AnalysedDocuments)])
     histories = [(j, r) for j, r in by_job if isinstance(r, EntityHistory)]
     for job_id, history in sorted(histories, key=lambda pair: (pair[1].monitor_id, pair[1].entity_id)):
         _write_history(connection, job_id, history)
 
 
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """What one job says of a document."""
+
+    submitted_at: datetime
+    job_id: UUID
+    block: AnalysedDocuments
+    document: DocumentFacts
+
+    @property
+    def order(self) -> tuple[datetime, datetime, str]:
+        """A later batch corrects an earlier one; in one batch the later time counts, then any fixed order."""
+        return self.submitted_at, self.document.published_at, self.document.sha256
+
+
 def _write_documents(connection: Connection, blocks: Sequence[tuple[UUID, AnalysedDocuments]]) -> None:
-    documents = {
-        (block.monitor_id, document.id): {
-            "monitor_id": block.monitor_id,
-            "job_id": job_id,
-            "analysis": block.analysis,
-            **asdict(document),
-            "flags": list(document.flags),
+    submitted = _submitted_at(connection, {job_id for job_id, _ in blocks})
+    for monitor_id in sorted({block.monitor_id for _, block in blocks}):
+        versions: dict[str, _Version] = {}
+        for job_id, block in blocks:
+            for document in block.documents if block.monitor_id == monitor_id else ():
+                version = _Version(submitted[job_id], job_id, block, document)
+                other = versions.get(document.id)
+                if other is None or version.order > other.order:
+                    versions[document.id] = version
+        if versions:
+            _write_versions(connection, monitor_id, versions)
+
+
+def _submitted_at(connection: Connection, job_ids: Collection[UUID]) -> dict[UUID, datetime]:
+    if not job_ids:
+        return {}
+    rows = connection.execute(
+        select(JobRow.id, BatchRow.created_at)
+        .join(BatchRow, BatchRow.id == JobRow.batch_id)
+        .where(JobRow.id == func.any(list(job_ids)))
+    )
+    return {row.id: row.created_at for row in rows}
+
+
+def _write_versions(connection: Connection, monitor_id: UUID, versions: Mapping[str, _Version]) -> None:
+    rows = [
+        {
+            "monitor_id": monitor_id,
+            "job_id": version.job_id,
+            "submitted_at": version.submitted_at,
+            "analysis": version.block.analysis,
+            **asdict(version.document),
+            "flags": list(version.document.flags),
         }
-        for job_id, block in blocks
-        for document in block.documents
-    }
-    if not documents:
-        return
-    rows = [documents[key] for key in sorted(documents)]
+        for _, version in sorted(versions.items())
+    ]
+    ordered = (DocumentRow.submitted_at, DocumentRow.published_at, DocumentRow.sha256)
     _upsert(
         connection,
         DocumentRow,
         rows,
         keys=("monitor_id", "id"),
-        where=lambda new: (
-            tuple_(DocumentRow.published_at, DocumentRow.sha256) <= tuple_(new.published_at, new.sha256)
-        ),
+        where=lambda new: tuple_(*ordered) <= tuple_(new.submitted_at, new.published_at, new.sha256),
     )
-    standing = _standing(connection, documents)
-    # What an earlier version of a document said is gone; under the lock of its row nobody else writes them.
-    connection.execute(
-        delete(MentionRow).where(tuple_(MentionRow.monitor_id, MentionRow.document_id).in_(standing))
+    standing = set(
+        connection.scalars(
+            select(DocumentRow.id).where(
+                DocumentRow.monitor_id == monitor_id,
+                DocumentRow.id == func.any(list(versions)),
+                DocumentRow.job_id == func.any(list({version.job_id for version in versions.values()})),
+            )
+        )
     )
+    gone = connection.execute(
+        delete(MentionRow)
+        .where(MentionRow.monitor_id == monitor_id, MentionRow.document_id == func.any(list(standing)))
+        .returning(MentionRow.entity_id, MentionRow.published_at)
+    ).all()
     mentions = {
-        (block.monitor_id, mention.entity_id, mention.document_id): {
-            "monitor_id": block.monitor_id,
-            **asdict(mention),
-        }
-        for _, block in blocks
-        for mention in block.mentions
-        if (block.monitor_id, mention.document_id) in standing
+        (mention.entity_id, mention.document_id): {"monitor_id": monitor_id, **asdict(mention)}
+        for version in {id(v.block): v for v in versions.values()}.values()
+        for mention in version.block.mentions
+        if mention.document_id in standing and versions[mention.document_id].block is version.block
     }
     if mentions:
         connection.execute(insert(MentionRow), [mentions[key] for key in sorted(mentions)])
+    come = [(row["entity_id"], row["published_at"]) for row in mentions.values()]
+    _unsettle(connection, monitor_id, [*((row.entity_id, row.published_at) for row in gone), *come])
 
 
-def _standing(
-    connection: Connection, documents: Mapping[tuple[UUID, str], Mapping[str, object]]
-) -> set[tuple[UUID, str]]:
-    """Which of the documents are in their rows now: of two versions of one, the later stays."""
-    rows = connection.execute(
-        select(DocumentRow.monitor_id, DocumentRow.id, DocumentRow.sha256, DocumentRow.job_id).where(
-            tuple_(DocumentRow.monitor_id, DocumentRow.id).in_(sorted(documents))
-        )
+def _unsettle(connection: Connection, monitor_id: UUID, changes: Iterable[tuple[Any, Any]]) -> None:
+    """Note from when on the entities' series no longer show what is there."""
+    since: dict[str, datetime] = {}
+    for entity_id, instant in changes:
+        since[entity_id] = min(instant, since.get(entity_id, instant))
+    if not since:
+        return
+    statement = postgresql.insert(UnsettledRow)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["monitor_id", "entity_id"],
+            set_={
+                "since": func.least(UnsettledRow.since, statement.excluded.since),
+                "number": UnsettledRow.number + 1,
+            },
+        ),
+        [
+            {"monitor_id": monitor_id, "entity_id": entity_id, "since": instant}
+            for entity_id, instant in sorted(since.items())
+        ],
     )
-    found = {(row.monitor_id, row.id): (row.sha256, row.job_id) for row in rows}
-    return {key for key, given in documents.items() if found[key] == (given["sha256"], given["job_id"])}
 
 
 def _write_classifications(connection: Connection, some: Sequence[Classifications]) -> None:
@@ -125,6 +192,14 @@ def _write_classifications(connection: Connection, some: Sequence[Classification
 
 
 def _write_history(connection: Connection, job_id: UUID, history: EntityHistory) -> None:
+    if history.unsettled is not None:
+        connection.execute(
+            delete(UnsettledRow).where(
+                UnsettledRow.monitor_id == history.monitor_id,
+                UnsettledRow.entity_id == history.entity_id,
+                UnsettledRow.number == history.unsettled,
+            )
+        )
     _write_novelties(connection, history)
     _write_windows(connection, job_id, history)
     _write_alerts(connection, job_id, history)
@@ -232,7 +307,12 @@ def _reopen_and_withdraw(connection: Connection, history: EntityHistory, standin
     connection.execute(
         update(AlertRow)
         .where(*ours, AlertRow.id.in_(standing), AlertRow.status == AlertStatus.WITHDRAWN)
-        .values(status=AlertStatus.OPEN)
+        .values(
+            status=case(
+                (AlertRow.acknowledged_at.is_(None), AlertStatus.OPEN.value),
+                else_=AlertStatus.ACKNOWLEDGED.value,
+            )
+        )
     )
     connection.execute(
         update(AlertRow)
@@ -245,7 +325,8 @@ def _enqueue_deliveries(connection: Connection, history: EntityHistory, new: Seq
     targets = connection.scalar(select(MonitorRow.targets).where(MonitorRow.id == history.monitor_id)) or {}
     listed = targets.get("targets", [])
     names = [target["name"] for target in listed] if isinstance(listed, list) else []
-    recent = {alert.key for alert in history.alerts if alert.starts_at >= history.read_at - DELIVERED_AGE}
+    newest = history.read_at - DELIVERED_AGE
+    recent = {alert.key for alert in history.alerts if alert.starts_at + _LENGTHS[alert.size] >= newest}
     ids = [uuid5(history.monitor_id, key) for key in sorted(recent)]
     rows = [{"alert_id": id_, "target": name} for id_ in ids if id_ in new for name in sorted(names)]
     if rows:

@@ -49,6 +49,8 @@ class ClosedStage:
     batch_id: UUID
     kind: str
     settings: Mapping[str, object]
+    num_failed: int
+    """Jobs of the batch, so far."""
     number: int
     name: str
     next_name: str
@@ -106,7 +108,7 @@ def close_finished_stages(database: Engine, batch_id: UUID, plan: Planner) -> bo
             return False
     with database.begin() as connection:
         batch = connection.execute(
-            select(BatchRow.kind, BatchRow.status, BatchRow.settings)
+            select(BatchRow.kind, BatchRow.status, BatchRow.settings, BatchRow.num_failed)
             .where(BatchRow.id == batch_id)
             .with_for_update()
         ).one_or_none()
@@ -122,7 +124,14 @@ def close_finished_stages(database: Engine, batch_id: UUID, plan: Planner) -> bo
             )
             if following is not None:
                 closed = ClosedStage(
-                    database, batch_id, batch.kind, batch.settings, stage.number, stage.name, following.name
+                    database,
+                    batch_id,
+                    batch.kind,
+                    batch.settings,
+                    batch.num_failed,
+                    stage.number,
+                    stage.name,
+                    following.name,
                 )
                 open_stage(connection, batch_id, following.number, plan(closed))
         connection.execute(

@@ -22,6 +22,16 @@ class KnownDocument:
     """Whose series it is part of."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """What of an entity's mentions its series does not show yet."""
+
+    since: datetime
+    """The earliest change."""
+    number: int
+    """Of the last change."""
+
+
 class History(Protocol):
     """Reads committed rows, each method on a connection of its own; any thread may call it.
 
@@ -74,8 +84,14 @@ class History(Protocol):
         """When each entity's first mention was published; entities without one are left out."""
         ...
 
-    def last_window_at(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, datetime]:
-        """The earliest of the last starts of each entity's windows by size; left out without windows."""
+    def unsettled(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, Unsettled]:
+        """Entities whose mentions have changed since; ask before reading the mentions."""
+        ...
+
+    def last_window_at(
+        self, monitor_id: UUID, entity_ids: Sequence[str], sizes: Sequence[WindowSize]
+    ) -> dict[str, datetime]:
+        """The earliest of the last starts of each entity's windows of these sizes; left out without any."""
         ...
 
     def last_published_at(self, monitor_id: UUID) -> datetime | None:

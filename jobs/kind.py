@@ -129,6 +129,11 @@ class PlanContext(Protocol):
         """As Context has them."""
         ...
 
+    @property
+    def num_failed(self) -> int:
+        """Jobs of the batch that have failed so far."""
+        ...
+
 
 class Kind(Protocol[PayloadT]):
     """A kind of content: its input, its stages, and the blocking code that makes one result."""

@@ -59,6 +59,8 @@ class EntityHistory:
     sizes: tuple[WindowSize, ...]
     novelties: Sequence[Novelty]
     windows: Sequence[EntityWindow]
+    unsettled: int | None
+    """Number of the entity's unsettled change that the series takes in, see History.unsettled."""
     alerts: Sequence[Alert]
     """All that stand from `since` on: those in the database that are not among them are withdrawn."""
 

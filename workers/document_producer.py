@@ -74,19 +74,20 @@ def kind_settings(monitor: Monitor, own: Mapping[str, object], settings: Setting
     merged["analysis"] = payload_digest(
         {
             "watchlist": monitor.watchlist_sha256,
-            "models": [_weights_of(model, settings) for model in models],
+            "models": [_model_digest(model, settings) for model in models],
             "min_relevance": monitor.policy.min_relevance,
         }
     )
     return merged
 
 
-def _weights_of(model: str, settings: Settings) -> str:
-    """The digest of its weights where it is installed here, else its name."""
+def _model_digest(model: str, settings: Settings) -> str:
+    """Of all its files but the manifest, where it is installed here; else its name."""
     try:
-        return read_manifest(model_folder(settings.models_folder, model)).weights_sha256
+        manifest = read_manifest(model_folder(settings.models_folder, model))
     except ModelNotInstalledError:
         return model
+    return payload_digest({file.path: file.sha256 for file in manifest.files})
 
 
 def submit_documents(

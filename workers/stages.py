@@ -50,6 +50,10 @@ class _PlanContext:
     def settings(self) -> Mapping[str, object]:
         return self._closed.settings
 
+    @property
+    def num_failed(self) -> int:
+        return self._closed.num_failed
+
 
 def _plan(closed: ClosedStage) -> Iterable[NewJob]:
     kind = load_kind(closed.kind)

@@ -298,7 +298,7 @@ def test_a_stage_that_can_never_be_planned_fails_its_batch_with_the_reason(datab
 def test_results_of_a_stage_are_streamed_in_order(database: Engine) -> None:
     batch_id = accept(database, 30, two_stages())
     finish(database, batch_id)
-    closed = ClosedStage(database, batch_id, "two_stage", {}, 0, "draft", "polish")
+    closed = ClosedStage(database, batch_id, "two_stage", {}, 0, 0, "draft", "polish")
     assert [custom_id for custom_id, _ in stage_results(closed)] == [f"line-{n}" for n in range(30)]
 
 

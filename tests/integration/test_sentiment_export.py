@@ -184,6 +184,7 @@ def history(monitor_id: UUID) -> tuple[Record, ...]:
             ],
             windows=[window],
             alerts=[alert],
+            unsettled=None,
         ),
     )
 

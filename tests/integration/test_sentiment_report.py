@@ -14,18 +14,29 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, delete, select
 
-from db.monitoring_tables import AlertRow, ClassificationRow, DocumentRow, EntityWindowRow, MentionRow
+from db.batches import cancel
+from db.monitoring_tables import (
+    AlertRow,
+    ClassificationRow,
+    DeliveryRow,
+    DocumentRow,
+    EntityWindowRow,
+    MentionRow,
+)
 from db.monitors import get_monitor, new_id, put_monitor
+from db.records import write_records
 from db.reports import batch_status, job_detail
 from db.tables import JobRow
 from jobs.batch import BatchStatus
 from jobs.documents.watchlist_file import read_watchlist
-from jobs.monitor import AlertStatus, Monitor
+from jobs.monitor import AlertStatus, FileTarget, Monitor
 from jobs.provenance import CodeFacts
+from jobs.records import EntityHistory
 from jobs.rejection import Rejected
 from jobs.series.policy import Policy
+from jobs.series.window import Alert, AlertRule, WindowSize
 from storage.memory import MemoryStore
-from tests.factories import job_ids, wait_until
+from tests.factories import job_ids, statuses, wait_until
 from tests.tiny_encoder import write_manifest, write_scripted_encoder
 from workers import residency
 from workers.attempt import WorkerIdentity
@@ -104,8 +115,10 @@ class Press:
                 ),
             )
 
-    def run(self, lines: Sequence[dict[str, str]], *, reports: str = "none") -> tuple[UUID, Intake]:
-        """Submit the lines as one file and run its batch to the end."""
+    def run(
+        self, lines: Sequence[dict[str, str]], *, reports: str = "none", until_stage: int | None = None
+    ) -> tuple[UUID, Intake]:
+        """Submit the lines as one file and run its batch to the end, or cancel it after a stage."""
         path = self._folder / "documents.jsonl"
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
         order = DocumentsOrder(
@@ -113,6 +126,16 @@ class Press:
         )
         submission, intake = submit_documents(self.database, path, order, self._config, self.rejected.append)
         batch_id = submission.batch_id
+
+        def is_stage_done() -> bool:
+            ids = job_ids(self.database, batch_id, until_stage or 0)
+            self._runner.run_shard(ids, celery_task_id="task")
+            return all(status.is_final for status in statuses(self.database, ids))
+
+        if until_stage is not None:
+            wait_until(is_stage_done, "the stage is finished")
+            cancel(self.database, batch_id)
+            return batch_id, intake
 
         def is_done() -> bool:
             for stage in range(3):
@@ -274,6 +297,77 @@ def test_a_corrected_document_takes_what_it_said_before_with_it(press: Press) ->
             connection.execute(delete(table))
     press.run([*lines, right])
     assert corrected == press.series()
+
+
+def test_of_two_versions_in_one_file_the_later_counts_however_often_it_is_read(press: Press) -> None:
+    first = {"id": "x", "text": BAD.format("Acme Steel", 1, "at the mill"), "published_at": "2026-01-10"}
+    later = {"id": "x", "text": BAD.format("Borealis Foods", 1, "at sea"), "published_at": "2026-01-12"}
+    for _ in range(2):
+        press.run([*documents(10), first, later])
+        said = [row[:2] for row in press.series()["mentions"] if row[1] == "x"]
+        assert said == [("borealis-foods", "x")]
+
+
+def test_a_correction_counts_though_its_time_is_the_same_or_earlier(press: Press) -> None:
+    lines = documents(10)
+    for number, at in enumerate(("2026-01-10", "2026-01-10", "2026-01-09", "2026-01-09")):
+        press.run([*lines, {"id": "x", "text": f"Acme Steel sees plan {number} through", "published_at": at}])
+        with press.database.connect() as connection:
+            sentence = connection.scalar(select(MentionRow.sentence).where(MentionRow.document_id == "x"))
+        assert sentence == f"Acme Steel sees plan {number} through"
+
+
+def test_what_a_cancelled_batch_has_read_enters_its_window_with_the_next(press: Press) -> None:
+    lines = documents(30)
+    press.run(lines)
+    late = {
+        "id": "x",
+        "text": BAD.format("Acme Steel", 1, "at the mill"),
+        "published_at": "2026-01-08T10:00:00Z",
+    }
+    press.run([*lines, late], until_stage=0)
+    new = {"id": "y", "text": GOOD.format("Acme Steel", 2, "at last"), "published_at": "2026-02-03T10:00:00Z"}
+    press.run([*lines, late, new])
+    series = press.series()
+    with press.database.begin() as connection:
+        for table in (AlertRow, EntityWindowRow, MentionRow, DocumentRow):
+            connection.execute(delete(table))
+    press.run([*lines, late, new])
+    assert press.series() == series
+
+
+def test_weekly_alerts_are_delivered_too(press: Press) -> None:
+    week = Alert(
+        entity_id="acme-steel",
+        rule=AlertRule.SURGE,
+        size=WindowSize.WEEK,
+        starts_at=BEGIN.replace(hour=0),
+        statistic=1.0,
+        p_value=0.001,
+        threshold=0.01,
+        observed=1.0,
+        expected=0.1,
+        document_ids=("x",),
+    )
+    target = FileTarget(name="log", path="-")
+    monitor = replace(get_monitor(press.database, press.monitor_id), targets=(target,))
+    history = EntityHistory(
+        monitor_id=press.monitor_id,
+        entity_id="acme-steel",
+        read_at=week.starts_at + timedelta(days=7, seconds=5),
+        since=week.starts_at,
+        sizes=(WindowSize.WEEK,),
+        novelties=(),
+        windows=(),
+        unsettled=None,
+        alerts=(week, replace(week, starts_at=week.starts_at - timedelta(days=14))),
+    )
+    with press.database.begin() as connection:
+        put_monitor(connection, monitor)
+        write_records(connection, [(UUID(int=1), history)])
+        due = connection.scalars(select(DeliveryRow.alert_id)).all()
+        keys = connection.scalars(select(AlertRow.key).where(AlertRow.id.in_(due))).all()
+    assert list(keys) == [week.key]
 
 
 def test_an_answer_is_kept_and_not_asked_for_again(press: Press) -> None:

@@ -117,6 +117,20 @@ def upgrade() -> None:
     )
     op.create_index("ix_alerts_series", "alerts", ["monitor_id", "entity_id", "starts_at"], unique=False)
     op.create_table(
+        "unsettled_series",
+        sa.Column("monitor_id", sa.Uuid(), nullable=False),
+        sa.Column("entity_id", sa.Text(), nullable=False),
+        sa.Column("since", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("number", sa.Integer(), server_default=sa.text("1"), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["monitor_id"],
+            ["monitors.id"],
+            name=op.f("fk_unsettled_series_monitor_id_monitors"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("monitor_id", "entity_id", name=op.f("pk_unsettled_series")),
+    )
+    op.create_table(
         "documents",
         sa.Column("monitor_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Text(), nullable=False),
@@ -127,6 +141,7 @@ def upgrade() -> None:
         sa.Column("num_mentions", sa.SmallInteger(), nullable=False),
         sa.Column("flags", postgresql.ARRAY(sa.Text()), nullable=False),
         sa.Column("job_id", sa.Uuid(), nullable=False),
+        sa.Column("submitted_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("analysed_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(
             ["monitor_id"], ["monitors.id"], name=op.f("fk_documents_monitor_id_monitors"), ondelete="CASCADE"
@@ -275,6 +290,7 @@ def downgrade() -> None:
     op.drop_index("ix_documents_published_at", table_name="documents")
     op.drop_index("ix_documents_job_id", table_name="documents")
     op.drop_table("documents")
+    op.drop_table("unsettled_series")
     op.drop_index("ix_alerts_series", table_name="alerts")
     op.drop_table("alerts")
     op.drop_table("schedules")

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from jobs.documents.blocks import analysed_line, parse_block
-from jobs.documents.digest import document_digest
+from jobs.documents.digest import document_digest, version_number
+from jobs.documents.document import Document
 from jobs.documents.linking import Link
 from jobs.inference import TextPair
 from jobs.kind import Artifact, Context, Parent, Result
@@ -21,7 +22,8 @@ from jobs.text.normalise import normalise
 
 def analyse_documents(payload: DocumentsPayload, settings: SentimentSettings, context: Context) -> Result:
     """Clean, link and classify a block. Raises what the ports raise."""
-    documents = payload.documents or parse_block(context.resources.read(payload.block_sha256 or ""))
+    given = payload.documents or parse_block(context.resources.read(payload.block_sha256 or ""))
+    documents = _latest(given)
     watched = context.resources.load(settings.watchlist_sha256, load_watched)
     analyses = link_documents(documents, watched, context.inference, embedder=settings.embedder)
     classifications = _classify(analyses, context)
@@ -71,6 +73,16 @@ def _classify(analyses: Sequence[Analysis], context: Context) -> Classifications
         model_sha256=model_sha256,
         probabilities=[(digest, *probabilities) for digest, probabilities in new.items()],
     )
+
+
+def _latest(documents: Iterable[Document]) -> list[Document]:
+    """Each id once: of two versions in one block the one that is published later."""
+    latest: dict[str, Document] = {}
+    for document in documents:
+        other = latest.get(document.id)
+        if other is None or version_number(document) > version_number(other):
+            latest[document.id] = document
+    return list(latest.values())
 
 
 def pair_digest(pair: TextPair) -> bytes:

@@ -96,6 +96,11 @@ def _plan_windows(
             instant = datetime.fromisoformat(given)
             since[int(position)] = min(instant, since.get(int(position), instant))
     as_of = settings.as_of or (None if last is None else end_of_window(last, settings.policy))
+    if settings.as_of and context.num_failed:
+        # A source that is down is no silence: what is judged ends with what was read.
+        if last is None:
+            return
+        as_of = min(settings.as_of, last)
     for start in range(0, settings.num_entities, ENTITIES_PER_JOB):
         stop = min(start + ENTITIES_PER_JOB, settings.num_entities)
         own = {position: since[position] for position in range(start, stop) if position in since}
@@ -115,5 +120,5 @@ def _plan_reports(
     alerts.sort(key=lambda one: (one["starts_at"], one["entity_id"]), reverse=True)
     for one in [*alerts, *latest][: settings.max_reports]:
         payload = ReportPayload(entity=one["entity"], size=one["size"], starts_at=one["starts_at"])
-        name = f"{one['entity_id']}-{one['size']}-{one['local_date']}"
+        name = f"{one['entity_id']}-{one['size']}-{one['name']}"
         yield name, SentimentPayload(payload)

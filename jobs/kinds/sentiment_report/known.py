@@ -27,8 +27,14 @@ class KnownFilter:
         """Of those that were read, left out."""
 
     def unknown(self, documents: Iterable[Document | Rejected]) -> Iterator[Document | Rejected]:
-        """What has to be analysed, in order, and every rejection."""
+        """What has to be analysed, and every rejection.
+
+        A document that is known with other content comes last: if the stream also holds the version that is
+        known, the other is an earlier one of it, and is left out each time.
+        """
         stream = iter(documents)
+        changed: dict[str, Document] = {}
+        settled: set[str] = set()
         while chunk := list(islice(stream, LOOKUP_DOCUMENTS)):
             read = [one for one in chunk if isinstance(one, Document)]
             known = self._history.digests(
@@ -36,7 +42,15 @@ class KnownFilter:
             )
             self.num_read += len(read)
             for one in chunk:
-                if isinstance(one, Document) and known.get(one.id) == document_digest(one):
-                    self.num_known += 1
-                else:
+                if isinstance(one, Rejected) or one.id not in known:
                     yield one
+                elif known[one.id] == document_digest(one):
+                    self.num_known += 1
+                    settled.add(one.id)
+                else:
+                    changed[one.id] = one
+        for document in changed.values():
+            if document.id in settled:
+                self.num_known += 1
+            else:
+                yield document

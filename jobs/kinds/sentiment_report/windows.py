@@ -16,7 +16,7 @@ from jobs.records import EntityHistory
 from jobs.series.analysis import analyse, past_needed
 from jobs.series.calendar import shifted, window_of
 from jobs.series.policy import Policy
-from jobs.series.window import Alert, EntityWindow
+from jobs.series.window import Alert, EntityWindow, WindowSize
 
 FAR = timedelta(days=7)
 """Documents are refused that are further in the future than a day."""
@@ -62,12 +62,16 @@ def _history(
     last = context.history.last_published_at(monitor_id)
     as_of = _as_of(given_as_of, last, policy)
     first_at = context.history.first_published_at(monitor_id, [entity.id]).get(entity.id)
-    kept_until = context.history.last_window_at(monitor_id, [entity.id]).get(entity.id)
+    # Hours without documents have no window, and say nothing of how far a series has come.
+    sizes = [size for size in policy.windows if size is not WindowSize.HOUR] or policy.windows
+    kept_until = context.history.last_window_at(monitor_id, [entity.id], sizes).get(entity.id)
+    unsettled = context.history.unsettled(monitor_id, [entity.id]).get(entity.id)
     if as_of is None or (first_at is None and kept_until is None):
         return None
     if kept_until is None:  # the first time, or the policy changed: everything
         changed_at = first_at
-    since = min(instant for instant in (changed_at, kept_until, as_of) if instant is not None)
+    changes = (changed_at, None if unsettled is None else unsettled.since, kept_until, as_of)
+    since = min(instant for instant in changes if instant is not None)
     mentions = context.history.mentions(
         monitor_id, [entity.id], since=since - past_needed(policy), until=as_of + MICROSECOND
     ).get(entity.id, [])
@@ -86,6 +90,7 @@ def _history(
         read_at=read_at,
         since=min(since, analysis.since),
         sizes=policy.windows,
+        unsettled=None if unsettled is None else unsettled.number,
         novelties=analysis.novelties,
         windows=analysis.windows,
         alerts=analysis.alerts,
@@ -124,18 +129,24 @@ def _wanted_reports(
     judged = [w for w in history.windows if w.size is policy.alert_window and w.num_documents]
     if settings.reports == "latest" and judged:
         starts.setdefault(judged[-1].starts_at, False)
-    zone = ZoneInfo(policy.time_zone)
     return [
         {
             "entity": position,
             "entity_id": entity.id,
             "size": policy.alert_window.value,
             "starts_at": start.isoformat(),
-            "local_date": start.astimezone(zone).strftime("%Y-%m-%d"),
+            "name": _name(policy, start),
             "has_alert": has_alert,
         }
         for start, has_alert in sorted(starts.items())
     ]
+
+
+def _name(policy: Policy, start: datetime) -> str:
+    """Of a window, for files: the local day, or the hour in UTC, which no change of clocks repeats."""
+    if policy.alert_window is WindowSize.HOUR:
+        return start.strftime("%Y-%m-%dT%H%MZ")
+    return start.astimezone(ZoneInfo(policy.time_zone)).strftime("%Y-%m-%d")
 
 
 def _lines(histories: Sequence[EntityHistory]) -> bytes:
