@@ -69,7 +69,7 @@ _INJECTIONS: tuple[re.Pattern[str], ...] = (
         re.IGNORECASE,
     ),
     re.compile(r"\byou are (?:now|no longer)\b.{0,40}\b(?:assistant|AI|model|mode|DAN|bot)\b", re.IGNORECASE),
-    re.compile(r"^\s*(?:system|assistant)\s*:", re.IGNORECASE | re.MULTILINE),
+    re.compile(r"^[^\S\n]*(?:system|assistant)[^\S\n]*:", re.IGNORECASE | re.MULTILINE),
 )
 """Phrases that address the model instead of the reader. They only flag: a text about prompts is legal."""
 

@@ -23,7 +23,7 @@ MAX_DEPTH = 200
 """Of open elements; feeds have ten, and the parsers keep a stack."""
 
 _DECLARED = re.compile(
-    rb"<[!]\s*(?:ENTITY|ATTLIST|ELEMENT|NOTATION)|<!DOCTYPE[^>\[]{0,1000}\[", re.IGNORECASE
+    rb"<[!]\s*(?:ENTITY|ATTLIST|ELEMENT|NOTATION)|<!DOCTYPE[^>\[<]{0,1000}\[", re.IGNORECASE
 )
 _ENCODING = re.compile(rb"""^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9._\-]{1,40})["']""")
 _ENCODINGS = re.compile(

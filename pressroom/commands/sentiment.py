@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from db.monitors import MonitorNotFoundError
 from jobs.documents.watchlist_file import read_watchlist
 from jobs.errors import ConfigurationError
 from jobs.monitor import Monitor
-from jobs.provenance import sha256_hex
 from jobs.rejection import Rejected
 from jobs.series.policy import Policy
 from jobs.series.window import AlertRule, WindowSize
@@ -181,7 +181,7 @@ def backtest_file(
         configured = settings_of_command()
         own = {"embedder": None if embedder == NONE else embedder, "summarizer": None, "reports": "none"}
         # Apart from live history, and the same for the same files: what is known is not analysed again.
-        name = f"backtest-{sha256_hex(file.read_bytes() + watch.read_bytes())[:16]}"
+        name = _backtest_name(file, watch, _columns(column), model, embedder)
         options = MonitorOptions(
             name=name,
             watch=watch,
@@ -218,6 +218,17 @@ def backtest_file(
         raise typer.Exit(EXIT_FAILURE)
 
 
+def _backtest_name(*parts: object) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Path):
+            with part.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        else:
+            digest.update(repr(part).encode())
+    return f"backtest-{digest.hexdigest()[:16]}"
+
+
 def _submitter(
     file: Path,
     options: MonitorOptions,
@@ -242,7 +253,11 @@ def _submitter(
 
 
 def put_monitor_of(database: Engine, store: Store, options: MonitorOptions) -> Monitor:
-    """The monitor that is meant, made or changed as the options say. Raises MonitorNotFoundError."""
+    """The monitor that is meant, made or changed as the options say.
+
+    One with sources is a standing one: it is used as it is, and changed by `monitor create` alone. Raises
+    MonitorNotFoundError or ConfigurationError (`monitor_stands`).
+    """
     watched = None if options.watch is None else read_watchlist(options.watch)
     for warning in () if watched is None else watched.warnings:
         say(f"warning: {options.watch}: {warning}")
@@ -251,23 +266,40 @@ def put_monitor_of(database: Engine, store: Store, options: MonitorOptions) -> M
         earlier: Monitor | None = monitors.find_monitor(database, name)
     except MonitorNotFoundError:
         earlier = None
-    if watched is None and earlier is None:
+    if earlier is not None and earlier.sources:
+        return _standing(earlier, options)
+    if watched is not None:
+        watchlist_sha256, num_entities = put_watchlist(store, watched), len(watched.watchlist.entities)
+    elif earlier is not None:
+        watchlist_sha256, num_entities = earlier.watchlist_sha256, earlier.num_entities
+    else:
         raise MonitorNotFoundError(f"no monitor is named {name!r}: give its watch list with --watch")
-    policy = _policy(options, earlier.policy if earlier else Policy())
     monitor = Monitor(
         id=earlier.id if earlier else monitors.new_id(),
         tenant="default",
         name=name,
-        watchlist_sha256=put_watchlist(store, watched) if watched else earlier.watchlist_sha256,  # type: ignore[union-attr]
-        num_entities=len(watched.watchlist.entities) if watched else earlier.num_entities,  # type: ignore[union-attr]
-        policy=policy,
-        sources=earlier.sources if earlier else (),
+        watchlist_sha256=watchlist_sha256,
+        num_entities=num_entities,
+        policy=_policy(options, earlier.policy if earlier else Policy()),
+        sources=(),
         targets=earlier.targets if earlier else (),
         settings=earlier.settings if earlier else {},
         model=options.model,
     )
     with database.begin() as connection:
         monitors.put_monitor(connection, monitor)
+    return monitor
+
+
+def _standing(monitor: Monitor, options: MonitorOptions) -> Monitor:
+    given = (options.watch, options.windows, options.time_zone, options.rules, options.false_alarms_per_week)
+    if any(one is not None for one in given) or options.model != monitor.model:
+        raise ConfigurationError(
+            f"the monitor {monitor.name!r} stands by itself, with the classifier {monitor.model}: run files "
+            f"through it with --monitor {monitor.name} --model {monitor.model} and none of its other options, "
+            "change it with `pressroom monitor create`, or give --monitor another name",
+            code="monitor_stands",
+        )
     return monitor
 
 

@@ -94,13 +94,21 @@ def find_destination(
     return Destination(url, addresses)
 
 
+def _is_site_local(address: Address) -> bool:
+    """fec0::/10, deprecated by RFC 3879 and still routed in some networks."""
+    return isinstance(address, ipaddress.IPv6Address) and address.is_site_local
+
+
 def is_public(address: Address) -> bool:
     """Whether it is reached over the internet; an IPv6 address that embeds an IPv4 one counts as that one.
 
     >>> is_public(ipaddress.ip_address("93.184.215.14")), is_public(ipaddress.ip_address("::ffff:10.0.0.1"))
     (True, False)
     """
-    return all(one.is_global and not one.is_multicast and not one.is_reserved for one in _embedded(address))
+    return all(
+        one.is_global and not one.is_multicast and not one.is_reserved and not _is_site_local(one)
+        for one in _embedded(address)
+    )
 
 
 def is_never_called(address: Address) -> bool:

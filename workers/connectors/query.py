@@ -54,5 +54,6 @@ def read_query_source(source: QuerySource, *, now: datetime) -> Iterator[Documen
 
 
 def _said(error: psycopg.Error) -> str:
-    """The first line of what the server, or the driver, says: no row, no URL."""
-    return (error.diag.message_primary or str(error)).splitlines()[0]
+    """What the server says; the driver's own words may hold parts of the URL, and so a password."""
+    said = error.diag.message_primary
+    return said.splitlines()[0] if said else f"{type(error).__name__}, look at the URL and at the server"
