@@ -41,8 +41,11 @@ JOBS_PER_SLOT = 1.5
 """Jobs held for each engine slot: while some post-process and upload, the next prompts already wait."""
 
 PLACES_WITHOUT_SLOTS = 4
-"""Jobs in flight of a profile that generates nothing. One that encodes holds a block of hundreds of texts:
-while one is in the encoder, others are prepared and stored."""
+"""Jobs in flight of a profile that generates nothing."""
+
+PLACES_OF_ENCODERS = 16
+"""The least that a profile with an encoder has. A job holds a block of hundreds of texts: a round of eight is
+computed while the next is prepared and the last is stored."""
 
 DATABASE_CONNECTIONS = 8
 """Claim, commit and heartbeat use one each; a kind holds one only while it reads history."""
@@ -157,7 +160,8 @@ def _engine_options(settings: Settings) -> EngineOptions:
 
 
 def _places(warm: Residency) -> int:
-    return int(warm.num_slots * JOBS_PER_SLOT) or PLACES_WITHOUT_SLOTS
+    least = PLACES_OF_ENCODERS if warm.has_encoders else PLACES_WITHOUT_SLOTS
+    return max(int(warm.num_slots * JOBS_PER_SLOT), least)
 
 
 def _end_broken() -> None:

@@ -148,6 +148,11 @@ class Residency:
         return list(self._residents.values())
 
     @property
+    def has_encoders(self) -> bool:
+        """Whether there are models that classify or embed."""
+        return any(isinstance(each, ResidentEncoder) for each in self.all())
+
+    @property
     def num_slots(self) -> int:
         """Of all language models: requests that are decoded together."""
         return sum(each.engine.info.num_slots for each in self.all() if isinstance(each, Resident))

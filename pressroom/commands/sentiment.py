@@ -296,8 +296,8 @@ def _standing(monitor: Monitor, options: MonitorOptions) -> Monitor:
     if any(one is not None for one in given) or options.model != monitor.model:
         raise ConfigurationError(
             f"the monitor {monitor.name!r} stands by itself, with the classifier {monitor.model}: run files "
-            f"through it with --monitor {monitor.name} --model {monitor.model} and none of its other options, "
-            "change it with `pressroom monitor create`, or give --monitor another name",
+            f"through it with --monitor {monitor.name} --model {monitor.model} and none of its other "
+            "options, change it with `pressroom monitor create`, or give --monitor another name",
             code="monitor_stands",
         )
     return monitor
