@@ -50,8 +50,8 @@ def _figures(evaluation: Mapping[str, Any]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|",
         *_figure_rows(evaluation["test"]),
         "",
-        "ECE: expected calibration error, 15 bins; calibrated by offsets in the head's bias and by dividing the "
-        "logits by "
+        "ECE: expected calibration error, 15 bins; calibrated by offsets in the head's bias and by dividing "
+        "the logits by "
         f"{evaluation['temperature']}.",
     ]
 
