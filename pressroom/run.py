@@ -119,6 +119,11 @@ def _batch(request: RunRequest, machine: OneMachine) -> UUID:
         check_profile(batch_status(machine.database, request.batch_id), request.profile)
         if request.retry_failed:
             say(f"{retry_unfinished(machine.database, request.batch_id)} jobs are queued again")
+            if num_failed := batch_status(machine.database, request.batch_id).counts.failed:
+                say(
+                    f"{num_failed} failed jobs of earlier stages stay so: what followed was planned without "
+                    "them. Submit the input again; what is done is not done twice"
+                )
         return request.batch_id
     if request.submit is None:
         raise ValueError("neither a batch nor how to make one was given")
