@@ -39,6 +39,20 @@ from workers.settings import DEFAULT_CLASSIFIER, DEFAULT_EMBEDDER, DEFAULT_MODEL
 NONE = "none"
 """In place of a model's name: do without one."""
 
+Column = Annotated[
+    list[str] | None,
+    typer.Option("--column", metavar="FIELD=COLUMN", help="Where the file names a field otherwise."),
+]
+Window = Annotated[list[WindowSize] | None, typer.Option(help="Repeat; the first is judged.")]
+TimeZone = Annotated[str | None, typer.Option(help="IANA name: where a day begins.")]
+Rule = Annotated[list[AlertRule] | None, typer.Option(help="Repeat; unset: all four.")]
+FalseAlarms = Annotated[
+    float | None,
+    typer.Option("--false-alarms", min=0.001, help="A week, of the whole monitor: the budget."),
+]
+Classifier = Annotated[str, typer.Option(help="The classifier.")]
+Embedder = Annotated[str, typer.Option(help="Finds topics by meaning; none: by alias.")]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonitorOptions:
@@ -72,22 +86,14 @@ def run_sentiment(
         str | None,
         typer.Option(help="Whose history the documents become part of; unset: the watch list's name."),
     ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option("--column", metavar="FIELD=COLUMN", help="Where the file names a field otherwise."),
-    ] = None,
-    window: Annotated[list[WindowSize] | None, typer.Option(help="Repeat; the first is judged.")] = None,
-    time_zone: Annotated[str | None, typer.Option(help="IANA name: where a day begins.")] = None,
-    rule: Annotated[list[AlertRule] | None, typer.Option(help="Repeat; unset: all four.")] = None,
-    false_alarms: Annotated[
-        float | None,
-        typer.Option("--false-alarms", min=0.001, help="A week, of the whole monitor: the budget."),
-    ] = None,
+    column: Column = None,
+    window: Window = None,
+    time_zone: TimeZone = None,
+    rule: Rule = None,
+    false_alarms: FalseAlarms = None,
     reports: Annotated[str, typer.Option(help="latest, alerts or none.")] = "latest",
-    model: Annotated[str, typer.Option(help="The classifier.")] = DEFAULT_CLASSIFIER,
-    embedder: Annotated[
-        str, typer.Option(help="Finds topics by meaning; none: by alias.")
-    ] = DEFAULT_EMBEDDER,
+    model: Classifier = DEFAULT_CLASSIFIER,
+    embedder: Embedder = DEFAULT_EMBEDDER,
     summarizer: Annotated[str, typer.Option(help="Writes summaries; none: plain sentences.")] = DEFAULT_MODEL,
     batch: Annotated[UUID | None, typer.Option(help="Go on with this batch; no FILE then.")] = None,
     retry_failed: Annotated[
@@ -157,21 +163,13 @@ def backtest_file(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="What happened, as JSONL, to score the alerts by."),
     ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option("--column", metavar="FIELD=COLUMN", help="Where the file names a field otherwise."),
-    ] = None,
-    window: Annotated[list[WindowSize] | None, typer.Option(help="Repeat; the first is judged.")] = None,
-    time_zone: Annotated[str | None, typer.Option(help="IANA name: where a day begins.")] = None,
-    rule: Annotated[list[AlertRule] | None, typer.Option(help="Repeat; unset: all four.")] = None,
-    false_alarms: Annotated[
-        float | None,
-        typer.Option("--false-alarms", min=0.001, help="A week, of the whole monitor: the budget."),
-    ] = None,
-    model: Annotated[str, typer.Option(help="The classifier.")] = DEFAULT_CLASSIFIER,
-    embedder: Annotated[
-        str, typer.Option(help="Finds topics by meaning; none: by alias.")
-    ] = DEFAULT_EMBEDDER,
+    column: Column = None,
+    window: Window = None,
+    time_zone: TimeZone = None,
+    rule: Rule = None,
+    false_alarms: FalseAlarms = None,
+    model: Classifier = DEFAULT_CLASSIFIER,
+    embedder: Embedder = DEFAULT_EMBEDDER,
     device: DeviceOption = "auto",
     json: Json = False,
 ) -> None:
