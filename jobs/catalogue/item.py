@@ -1,0 +1,47 @@
+"""An item of a catalogue, as it is recommended and written about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from jobs.provenance import payload_digest
+
+AttributeValue = str | float | bool | tuple[str, ...]
+
+
+class Item(BaseModel):
+    """One row of a catalogue."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(min_length=1, max_length=200)
+    title: str = Field(min_length=1, max_length=500)
+    text: str = ""
+    """Description, plain."""
+    category: str | None = None
+    attributes: Mapping[str, AttributeValue] = Field(default_factory=dict)
+    """Brand, colour, material, pages, ...: whatever else is known."""
+    price: float | None = Field(default=None, ge=0)
+    currency: str | None = None
+    available: bool = True
+    available_from: AwareDatetime | None = None
+    available_until: AwareDatetime | None = None
+    """From this moment on it is gone."""
+
+    def is_available(self, at: datetime) -> bool:
+        """Whether it may be recommended at this moment."""
+        begun = self.available_from is None or self.available_from <= at
+        return self.available and begun and (self.available_until is None or at < self.available_until)
+
+    @property
+    def sha256(self) -> str:
+        """Of the whole row."""
+        return payload_digest(self.model_dump(mode="json"))
+
+    def part(self, fields: tuple[str, ...]) -> dict[str, object]:
+        """Those fields and attributes of the row that are named and set: what a text may be about."""
+        row = self.model_dump(mode="json", exclude={"attributes"}) | dict(self.attributes)
+        return {name: row[name] for name in fields if row.get(name) not in (None, "", (), [])}

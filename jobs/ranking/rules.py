@@ -1,0 +1,41 @@
+"""Business rules, as data: what may be on a list, and how it is mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class PriceBand(BaseModel):
+    """What an item may cost. Items without a price pass."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min: float | None = Field(default=None, ge=0)
+    max: float | None = Field(default=None, ge=0)
+    min_ratio: float | None = Field(default=None, ge=0)
+    """Of the median price of what the user had to do with; users without one pass."""
+    max_ratio: float | None = Field(default=None, ge=0)
+
+
+class Rules(BaseModel):
+    """The rules of a refresh."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    list_length: int = Field(default=10, ge=1, le=100)
+    reserve: int = Field(default=10, ge=0, le=100)
+    """Items kept behind the list: they move up at once when others become unavailable."""
+    exclude: Literal["interacted", "purchased", "nothing"] = "interacted"
+    """Which items of the user's own history are left out."""
+    blocked_items: frozenset[str] = frozenset()
+    blocked_categories: frozenset[str] = frozenset()
+    max_per_category: int | None = Field(default=None, ge=1)
+    """On one list."""
+    max_per_attribute: Mapping[str, int] = Field(default_factory=dict)
+    """On one list, for each value of the attribute: {"brand": 2}."""
+    price: PriceBand = PriceBand()
+    diversity: float = Field(default=0.1, ge=0, le=1)
+    """Weight of being unlike what is on the list already (Carbonell and Goldstein 1998, MMR); 0 is off."""
