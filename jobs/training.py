@@ -49,7 +49,7 @@ class LabelledFile(BaseModel):
 
 
 class Recipe(BaseModel):
-    """How a classifier is fitted. The defaults are those of the bundled model."""
+    """How a classifier is fitted. The defaults are those of the bundled model; its many texts need less dev."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,9 +61,12 @@ class Recipe(BaseModel):
     warmup_share: float = Field(default=0.06, ge=0, le=0.5)
     weight_decay: float = Field(default=0.01, ge=0)
     epochs: int = Field(default=5, ge=1, le=100)
-    """At most; dev macro-F1 ends the training earlier."""
+    """Of each member, at most; dev macro-F1 ends it earlier."""
     patience: int = Field(default=4, ge=1)
     """Evaluations without a better dev macro-F1 after which it ends."""
+    members: int = Field(default=3, ge=1, le=10)
+    """Trainings from one beginning, with other draws of order and dropout; the model is their mean, of the
+    same size. Each takes its time."""
     batch_size: int = Field(default=32, ge=1, le=1024)
     max_tokens: int = Field(default=96, ge=16, le=512)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
@@ -82,7 +85,7 @@ class Recipe(BaseModel):
     """Matrix products in bfloat16 while training; evaluation and the finished model are fp32."""
     dev_share: float = Field(default=0.1, gt=0, lt=0.5)
     test_share: float = Field(default=0.2, gt=0, lt=0.5)
-    evaluations_per_epoch: int = Field(default=2, ge=1, le=100)
+    evaluations_per_epoch: int = Field(default=1, ge=1, le=100)
     checkpoint_steps: int = Field(default=100, ge=1)
     """A training that is killed does at most this many steps again."""
 

@@ -49,7 +49,7 @@ from workers.training.port import (
 ADAPTER = "adapter_model.safetensors"
 CHILD = "workers.training.child"
 DATA = labelled_csv()
-RECIPE = Recipe(rank=8, learning_rate=0.02, epochs=4, checkpoint_steps=10, patience=50, bf16=False)
+RECIPE = Recipe(rank=8, learning_rate=0.02, epochs=4, members=2, checkpoint_steps=10, patience=50, bf16=False)
 
 
 class CountingStore(MemoryStore):
@@ -117,13 +117,14 @@ def train(
     return port.train_classifier(order_for(models, data))
 
 
+@pytest.mark.parametrize("kill_at", [2, 6, 8], ids=["first member", "between two", "second member"])
 def test_a_killed_training_goes_on_elsewhere_and_makes_the_same_model(
-    database: Engine, models: Path, tmp_path: Path
+    database: Engine, models: Path, kill_at: int
 ) -> None:
     undisturbed = CountingStore()
     whole = train(database, queue(database, order_for(models)), undisturbed, models)
 
-    store = CountingStore(kill_at=2)
+    store = CountingStore(kill_at)
     job_id = queue(database, order_for(models))
     with pytest.raises(TrainingError, match="ended with -9"):
         train(database, job_id, store, models)

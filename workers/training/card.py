@@ -19,9 +19,11 @@ def render_card(
     order: TrainingOrder, evaluation: Mapping[str, Any], *, licences: Sequence[str], adapter_bytes: int
 ) -> str:
     """Markdown. `evaluation` is what evaluation.json holds."""
+    members = order.recipe.members
+    trained = f", the mean of {members} trainings from one beginning" if members > 1 else ""
     what = (
         "Sentiment of a financial text, as a whole or about one company in it: negative, neutral, positive. "
-        f"LoRA adapters of rank {order.recipe.rank} and a head ({adapter_bytes / 1e6:.1f} MB) on "
+        f"LoRA adapters of rank {order.recipe.rank} and a head ({adapter_bytes / 1e6:.1f} MB){trained}, on "
         f"`{order.base}`, weights `{order.base_weights_sha256[:12]}`; merged into it at installation."
     )
     lines = [f"# {order.model}", "", what, "", "## Data", "", *_data(order, evaluation)]
@@ -38,8 +40,8 @@ def _data(order: TrainingOrder, evaluation: Mapping[str, Any]) -> list[str]:
         *_data_rows(order, evaluation),
         "",
         f"Split by seed {order.seed} in whole groups of near-duplicate texts: {split['num_train']} examples "
-        f"train, {split['num_dev']} choose the best weights and the temperature, {split['num_test']} are "
-        "held out; the figures below are of those alone, on the weights as they are stored.",
+        f"train, {split['num_dev']} choose the best weights, the temperature and the offsets, "
+        f"{split['num_test']} are held out; the figures below are of those alone, on the weights as they are stored.",
     ]
 
 

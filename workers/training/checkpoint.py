@@ -35,18 +35,32 @@ class Evaluation:
     """Mean over the files."""
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One of the trainings whose mean is the model, when it has ended."""
+
+    best_step: int
+    """Of its best weights, which are kept; counted over all members."""
+    macro_f1: float
+    """On the dev part, mean over the files."""
+
+
 @dataclass(slots=True)
 class Progress:
     """Where a training is, apart from its tensors. The random numbers of a step follow from its number."""
 
     step: int = 0
+    """Over all members; one that ends early leaves out the numbers of its last steps."""
     loss_sum: float = 0.0
     loss_steps: int = 0
     best_f1: float = -1.0
+    """Of the member that is being trained."""
     best_step: int = 0
     seconds: float = 0.0
     """Time spent so far, restarts included."""
     history: list[Evaluation] = field(default_factory=list)
+    members: list[Member] = field(default_factory=list)
+    """Those that have ended."""
 
 
 def write_checkpoint(
@@ -83,6 +97,7 @@ def read_newest(folder: Path, *, order_sha256: str) -> tuple[Progress, dict[str,
             groups.setdefault(group, {})[name] = file.get_tensor(key)
     values = json.loads(metadata["progress"])
     values["history"] = [Evaluation(**each) for each in values["history"]]
+    values["members"] = [Member(**each) for each in values["members"]]
     return Progress(**values), groups
 
 

@@ -18,6 +18,7 @@ from torch.nn import functional
 from jobs.training import LABELS, Recipe
 from workers.training.checkpoint import (
     Evaluation,
+    Member,
     Progress,
     copied,
     put,
@@ -25,6 +26,7 @@ from workers.training.checkpoint import (
     write_checkpoint,
 )
 from workers.training.data import Example
+from workers.training.members import mean_of_members
 from workers.training.network import Encoded, Encoder, forward, predict, trainable
 
 BUCKET_BATCHES = 40
@@ -58,20 +60,25 @@ def fit(
     on_progress: OnProgress,
     on_checkpoint: Callable[[Path], None],
 ) -> Progress:
-    """Train until the last epoch or until dev macro-F1 stays; leaves the best weights in the network."""
+    """Train one member after the other, each until its last epoch or until dev macro-F1 stays.
+
+    Leaves the mean of their best weights in the network.
+    """
     training = _Training(net, encoder, task)
     training.resume()
     progress = training.progress
-    while progress.step < training.num_steps and not training.is_patience_over():
+    while progress.step < training.num_steps:
         begun_at = time.monotonic()
         training.step()
-        if progress.step % training.evaluation_steps == 0 or progress.step == training.num_steps:
+        if training.own_step % training.evaluation_steps == 0 or training.own_step == training.member_steps:
             training.evaluate()
+        if training.own_step == training.member_steps or training.is_patience_over():
+            training.begin_next_member()
         progress.seconds += time.monotonic() - begun_at
-        if progress.step % task.recipe.checkpoint_steps == 0 or progress.step == training.num_steps:
+        if progress.step % task.recipe.checkpoint_steps == 0 or training.own_step == 0:
             on_checkpoint(training.save())
         on_progress(progress, training.num_steps)
-    put(training.parameters, training.best)
+    put(training.parameters, mean_of_members(training.members))
     return progress
 
 
@@ -82,20 +89,42 @@ class _Training:
         self._task = task
         recipe = task.recipe
         self.parameters = trainable(net)
-        self._optimizer = torch.optim.AdamW(
-            self.parameters.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
+        self._beginning = copied(self.parameters)
         self._epoch_steps = math.ceil(len(task.train) / recipe.batch_size)
-        self.num_steps = self._epoch_steps * recipe.epochs
+        self.member_steps = self._epoch_steps * recipe.epochs
+        self.num_steps = self.member_steps * recipe.members
         self.evaluation_steps = math.ceil(self._epoch_steps / recipe.evaluations_per_epoch)
         self.progress = Progress()
-        self.best = copied(self.parameters)
-        self._average = copied(self.parameters) if recipe.average else {}
+        self.members: list[dict[str, Tensor]] = []
+        self._begin_member()
         self._log_priors = log_priors(task.train)
         self._droppable = droppable_targets(task.train)
         self._epoch = -1
         self._batches: list[tuple[list[Encoded], list[int]]] = []
         net.train(True)
+
+    @property
+    def own_step(self) -> int:
+        """Steps of the member that is being trained; draws follow from the step of them all."""
+        return self.progress.step - len(self.members) * self.member_steps
+
+    def _begin_member(self) -> None:
+        put(self.parameters, self._beginning)
+        recipe = self._task.recipe
+        self._optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+        self._best = copied(self.parameters)
+        self._average = copied(self.parameters) if recipe.average else {}
+
+    def begin_next_member(self) -> None:
+        """Keep the best weights of this member; the next one begins where this one began."""
+        progress = self.progress
+        progress.members.append(Member(progress.best_step, progress.best_f1))
+        progress.best_f1, progress.best_step = -1.0, 0
+        self.members.append(self._best)
+        progress.step = len(self.members) * self.member_steps
+        self._begin_member()
 
     def resume(self) -> None:
         """Go on from the newest checkpoint, if there is one."""
@@ -103,31 +132,39 @@ class _Training:
         if found is None:
             return
         self.progress, groups = found
+        self.members = [groups[f"member{number}"] for number in range(len(self.progress.members))]
+        if not self.own_step:
+            return
         put(self.parameters, groups["parameter"])
-        self.best, self._average = groups["best"], groups.get("average", {})
+        self._best, self._average = groups["best"], groups.get("average", {})
         for name, parameter in self.parameters.items():
             self._optimizer.state[parameter] = {
-                "step": torch.tensor(float(self.progress.step)),
+                "step": torch.tensor(float(self.own_step)),
                 "exp_avg": groups["moment1"][name],
                 "exp_avg_sq": groups["moment2"][name],
             }
 
     def save(self) -> Path:
-        state = {name: self._optimizer.state[each] for name, each in self.parameters.items()}
-        groups = {
-            "parameter": copied(self.parameters),
-            "best": self.best,
-            "average": self._average,
-            "moment1": {name: each["exp_avg"] for name, each in state.items()},
-            "moment2": {name: each["exp_avg_sq"] for name, each in state.items()},
-        }
+        """Write a checkpoint; between two members there is nothing to keep of the one that begins."""
+        groups = {f"member{number}": each for number, each in enumerate(self.members)}
+        if self.own_step:
+            state = {name: self._optimizer.state[each] for name, each in self.parameters.items()}
+            groups |= {
+                "parameter": copied(self.parameters),
+                "best": self._best,
+                "average": self._average,
+                "moment1": {name: each["exp_avg"] for name, each in state.items()},
+                "moment2": {name: each["exp_avg_sq"] for name, each in state.items()},
+            }
         return write_checkpoint(
             self._task.checkpoints, self.progress, groups, order_sha256=self._task.order_sha256
         )
 
     def is_patience_over(self) -> bool:
-        """Whether the last looks were all worse than the best one."""
-        since = [each for each in self.progress.history if each.step > self.progress.best_step]
+        """Whether the last looks at this member were all worse than the best one."""
+        begun_at = len(self.members) * self.member_steps
+        after = max(begun_at, self.progress.best_step)
+        since = [each for each in self.progress.history if each.step > after]
         return len(since) >= self._task.recipe.patience
 
     def step(self) -> None:
@@ -143,13 +180,13 @@ class _Training:
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), MAX_GRADIENT_NORM)
         for group in self._optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * self._rate(progress.step)
+            group["lr"] = recipe.learning_rate * self._rate(self.own_step)
         self._optimizer.step()
         self._optimizer.zero_grad()
         progress.step += 1
-        progress.loss_sum += float(loss)
+        progress.loss_sum += float(loss.detach())
         progress.loss_steps += 1
-        self._follow(min(recipe.average, progress.step / (progress.step + 10)))
+        self._follow(min(recipe.average, self.own_step / (self.own_step + 10)))
 
     def _follow(self, decay: float) -> None:
         """Move the average; it begins quickly, or the random head would stay in it for long."""
@@ -159,10 +196,10 @@ class _Training:
                     self._average[name].lerp_(each, 1 - decay)
 
     def _rate(self, step: int) -> float:
-        warmup = max(1, int(self._task.recipe.warmup_share * self.num_steps))
+        warmup = max(1, int(self._task.recipe.warmup_share * self.member_steps))
         if step < warmup:
             return (step + 1) / warmup
-        return (self.num_steps - step) / max(1, self.num_steps - warmup)
+        return (self.member_steps - step) / max(1, self.member_steps - warmup)
 
     def evaluate(self) -> None:
         """Look at the dev part with the weights that would be kept, and keep them if none were better."""
@@ -176,7 +213,7 @@ class _Training:
         progress.loss_sum, progress.loss_steps = 0.0, 0
         if score > progress.best_f1:
             progress.best_f1, progress.best_step = score, progress.step
-            self.best = copied(self.parameters)
+            self._best = copied(self.parameters)
         put(self.parameters, current)
 
     def _batch(self, step: int) -> tuple[list[Encoded], list[int]]:

@@ -104,7 +104,10 @@ def _facts(made: Made) -> dict[str, object]:
             {"step": each.step, "loss": round(each.loss, 4), "dev_macro_f1": round(each.macro_f1, 4)}
             for each in progress.history
         ],
-        "best_step": progress.best_step,
+        "members": [
+            {"best_step": each.best_step, "dev_macro_f1": round(each.macro_f1, 4)}
+            for each in progress.members
+        ],
     }
 
 
