@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
 
 class PriceBand(BaseModel):
@@ -39,3 +39,8 @@ class Rules(BaseModel):
     price: PriceBand = PriceBand()
     diversity: float = Field(default=0.1, ge=0, le=1)
     """Weight of being unlike what is on the list already (Carbonell and Goldstein 1998, MMR); 0 is off."""
+
+    @field_serializer("blocked_items", "blocked_categories")
+    def _ordered(self, names: frozenset[str]) -> list[str]:
+        """A set's own order differs from process to process, and digests are taken over the rules."""
+        return sorted(names)
