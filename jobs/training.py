@@ -49,7 +49,7 @@ class LabelledFile(BaseModel):
 
 
 class Recipe(BaseModel):
-    """How a classifier is fitted. The defaults are those of the bundled model; its many texts need less dev."""
+    """How a classifier is fitted. The defaults are those of the bundled model, but for its dev share."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -41,7 +41,8 @@ def _data(order: TrainingOrder, evaluation: Mapping[str, Any]) -> list[str]:
         "",
         f"Split by seed {order.seed} in whole groups of near-duplicate texts: {split['num_train']} examples "
         f"train, {split['num_dev']} choose the best weights, the temperature and the offsets, "
-        f"{split['num_test']} are held out; the figures below are of those alone, on the weights as they are stored.",
+        f"{split['num_test']} are held out; the figures below are of those alone, on the weights as they are "
+        "stored.",
     ]
 
 
