@@ -6,7 +6,7 @@ import hashlib
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -30,11 +30,13 @@ _lists = st.lists(
 )
 
 
+@settings(deadline=None, max_examples=40)
 @given(_lists)
 def test_lists_come_back_as_they_were_given(lists: list[UserList]) -> None:
     assert read_lists_bytes(lists_bytes(lists)) == lists
 
 
+@settings(deadline=None, max_examples=40)
 @given(_lists)
 def test_the_same_lists_have_the_same_digest(lists: list[UserList]) -> None:
     body, again = lists_bytes(lists), lists_bytes(read_lists_bytes(lists_bytes(lists)))
