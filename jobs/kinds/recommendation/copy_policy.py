@@ -6,6 +6,10 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
+MAX_HEADLINE_CHARACTERS = 80
+MAX_BLURB_CHARACTERS = 300
+MAX_REASON_CHARACTERS = 160
+
 
 class CopyScope(StrEnum):
     """Who shares a text. A million users need not mean a million texts."""
@@ -60,7 +64,7 @@ class Brief(BaseModel):
     items: tuple[Featured, ...] = Field(min_length=1)
     """Ordered by id: another order of the same items is no other text."""
     because: str | None = None
-    """What the reason goes by, in words: the title of an item they had to do with, or the segment's category."""
+    """What the reason goes by: the title of an item they had to do with, or the segment's category."""
 
 
 class CopyText(BaseModel):
@@ -72,7 +76,9 @@ class CopyText(BaseModel):
     blurb: str
     reason: str
     origin: str
-    """"model" or "template"."""
+    """"model" where the blurb is the model's, else "template"."""
+    template_parts: tuple[str, ...] = ()
+    """Which of headline, blurb and reason are by the plain template, whatever the origin."""
     num_tries: int = 0
     problems: tuple[str, ...] = ()
     """Why answers of the model were not taken, one for each."""
