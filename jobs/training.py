@@ -60,7 +60,7 @@ class Recipe(BaseModel):
     """Peak; AdamW, linear warm-up, then linear to nothing."""
     warmup_share: float = Field(default=0.06, ge=0, le=0.5)
     weight_decay: float = Field(default=0.01, ge=0)
-    epochs: int = Field(default=5, ge=1, le=100)
+    epochs: int = Field(default=4, ge=1, le=100)
     """Of each member, at most; dev macro-F1 ends it earlier."""
     patience: int = Field(default=4, ge=1)
     """Evaluations without a better dev macro-F1 after which it ends."""

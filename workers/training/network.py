@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 from jobs.errors import ConfigurationError
 from jobs.training import LABELS, Recipe
 from workers.training.data import Example
+from workers.training.dropout import use_byte_dropout
 
 EVALUATION_BATCH = 64
 
@@ -64,6 +65,7 @@ def with_adapters(model: PreTrainedModel, recipe: Recipe, *, base: str) -> torch
         task_type="SEQ_CLS",
     )
     net: torch.nn.Module = get_peft_model(model, config)
+    use_byte_dropout(net)
     net.peft_config["default"].base_model_name_or_path = base  # type: ignore[index,union-attr]
     return net
 
