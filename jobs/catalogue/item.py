@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from jobs.provenance import payload_digest
 
 AttributeValue = str | float | bool | tuple[str, ...]
+
+
+def _in_utc(instant: datetime) -> datetime:
+    return instant.astimezone(UTC)
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""In UTC: the same moment has the same digest."""
 
 
 class Item(BaseModel):
@@ -27,8 +36,8 @@ class Item(BaseModel):
     price: float | None = Field(default=None, ge=0)
     currency: str | None = None
     available: bool = True
-    available_from: AwareDatetime | None = None
-    available_until: AwareDatetime | None = None
+    available_from: Instant | None = None
+    available_until: Instant | None = None
     """From this moment on it is gone."""
 
     def is_available(self, at: datetime) -> bool:
