@@ -46,7 +46,10 @@ def accept_in(
         return existing, False
     connection.execute(
         insert(StageRow),
-        [{"batch_id": batch_id, "number": n, "name": name} for n, name in enumerate(batch.stages)],
+        [
+            {"batch_id": batch_id, "number": number, "name": stage.name, "profile": stage.profile}
+            for number, stage in enumerate(batch.stages)
+        ],
     )
     open_stage(connection, batch_id, 0, jobs)
     connection.execute(update(BatchRow).where(BatchRow.id == batch_id).values(num_rejected=num_rejected()))
@@ -64,7 +67,7 @@ def _insert_batch(connection: Connection, batch_id: UUID, batch: NewBatch) -> UU
             kind=batch.kind,
             kind_version=batch.kind_version,
             model=batch.model,
-            profile=batch.profile,
+            profile=batch.stages[0].profile,
             settings=batch.settings,
             seed=batch.seed,
             priority=batch.priority,

@@ -17,6 +17,7 @@ from db.monitoring_tables import (
     MentionRow,
     UnsettledRow,
 )
+from db.refresh_tables import CopyRow
 from jobs.history import KnownDocument, Unsettled
 from jobs.monitor import AlertStatus
 from jobs.series.mention import Mention, Novelty
@@ -207,6 +208,12 @@ class DatabaseHistory:
         statement = select(func.max(DocumentRow.published_at)).where(DocumentRow.monitor_id == monitor_id)
         with self._database.connect() as connection:
             return connection.scalar(statement)
+
+    def known_copies(self, keys: Sequence[str]) -> frozenset[str]:
+        """Those of these keys whose text was written before."""
+        statement = select(CopyRow.key).where(CopyRow.key == func.any(list(keys)))
+        with self._database.connect() as connection:
+            return frozenset(connection.scalars(statement))
 
     def classifications(
         self, model_sha256: str, digests: Sequence[bytes]

@@ -92,8 +92,15 @@ def open_stage(connection: Connection, batch_id: UUID, number: int, jobs: Iterab
         .where(StageRow.batch_id == batch_id, StageRow.number == number)
         .values(opened_at=func.now())
     )
+    profile = (
+        select(StageRow.profile)
+        .where(StageRow.batch_id == batch_id, StageRow.number == number)
+        .scalar_subquery()
+    )
     connection.execute(
-        update(BatchRow).where(BatchRow.id == batch_id).values(num_jobs=BatchRow.num_jobs + num_jobs)
+        update(BatchRow)
+        .where(BatchRow.id == batch_id)
+        .values(num_jobs=BatchRow.num_jobs + num_jobs, profile=func.coalesce(profile, BatchRow.profile))
     )
 
 
@@ -171,16 +178,23 @@ def _waits_to_be_planned(connection: Connection, batch_id: UUID) -> bool:
     return bool(connection.scalar(waits))
 
 
-def stage_results(closed: ClosedStage) -> Iterator[tuple[str, Mapping[str, object]]]:
-    """custom_id and metrics of the closed stage's succeeded jobs, in input order, streamed.
+def stage_results(
+    closed: ClosedStage, stage: str | None = None
+) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """custom_id and metrics of a stage's succeeded jobs, in input order, streamed; unnamed: the closed one's.
 
     On a connection of its own: the one that closes the stage is busy with COPY while this is read.
     """
+    number = (
+        select(StageRow.number)
+        .where(StageRow.batch_id == closed.batch_id, StageRow.name == (stage or closed.name))
+        .scalar_subquery()
+    )
     statement = (
         select(JobRow.custom_id, JobRow.metrics)
         .where(
             JobRow.batch_id == closed.batch_id,
-            JobRow.stage == closed.number,
+            JobRow.stage == number,
             JobRow.status == JobStatus.SUCCEEDED,
         )
         .order_by(JobRow.position)

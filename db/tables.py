@@ -86,6 +86,7 @@ class BatchRow(Base):
     kind_version: Mapped[str]
     model: Mapped[str]
     profile: Mapped[str]
+    """Of the stage that is open: the queue of its jobs."""
     settings: Mapped[Json]
     seed: Mapped[int] = mapped_column(BigInteger)
     priority: Mapped[int] = mapped_column(SmallInteger)
@@ -122,6 +123,8 @@ class StageRow(Base):
     batch_id: Mapped[UUID] = mapped_column(ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
     name: Mapped[str]
+    profile: Mapped[str | None]
+    """Of its jobs; None in batches from before stages had one: that of the stage before."""
     opened_at: Mapped[datetime | None]
     closed_at: Mapped[datetime | None]
 

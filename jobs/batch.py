@@ -86,6 +86,15 @@ class BatchStatusReport:
         return max(0.0, (self.last_commit_at - self.first_claim_at).total_seconds())
 
 
+@dataclass(frozen=True, slots=True)
+class NewStage:
+    """A step of a batch, and where it is worked off."""
+
+    name: str
+    profile: str
+    """The queue: a worker of this profile has the models warm that the stage's jobs ask."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewBatch:
     """What a producer fixes for all jobs of a batch."""
@@ -95,11 +104,10 @@ class NewBatch:
     name: str
     """For people: usually the input file's name."""
     model: str
-    profile: str
-    """The queue; a worker of this profile has the model warm."""
     settings: dict[str, object]
     seed: int = 0
-    stages: tuple[str, ...]
+    stages: tuple[NewStage, ...]
+    """At least one, in their order."""
     tenant: str = "default"
     """Batches of different tenants share the workers evenly, whatever their sizes."""
     priority: int = 0
@@ -109,3 +117,8 @@ class NewBatch:
     deadline_seconds: float | None = None
     """From acceptance; jobs not finished by then expire."""
     max_attempts: int = 3
+
+    @property
+    def profiles(self) -> tuple[str, ...]:
+        """Those that the batch needs workers of, each once, in the order of its stages."""
+        return tuple(dict.fromkeys(stage.profile for stage in self.stages))

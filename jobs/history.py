@@ -98,6 +98,10 @@ class History(Protocol):
         """Of all documents of the monitor."""
         ...
 
+    def known_copies(self, keys: Sequence[str]) -> frozenset[str]:
+        """Those of these keys whose text was written before."""
+        ...
+
     def classifications(
         self, model_sha256: str, digests: Sequence[bytes]
     ) -> dict[bytes, tuple[float, float, float]]:

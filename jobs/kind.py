@@ -74,6 +74,10 @@ class Resources(Protocol):
         """What `parse`, a function of a module, makes of a resource; made once a worker."""
         ...
 
+    def load_together(self, sha256s: tuple[str, ...], parse: Callable[..., ResourceT]) -> ResourceT:
+        """As `load`, of several: `parse` gets the bytes of each. It is hashable, and equal to its equals."""
+        ...
+
     def write(self, body: bytes, *, media_type: str) -> str:
         """Store a resource for later jobs of the batch; its digest."""
         ...
@@ -118,10 +122,13 @@ class Context(Protocol):
 
 
 class PlanContext(Protocol):
-    """What a finished stage left, for planning the next one."""
+    """What finished stages left, for planning the next one."""
 
-    def results(self) -> Iterable[tuple[str, Mapping[str, object]]]:
-        """custom_id and metrics of every succeeded job of the closed stage, in order, streamed."""
+    def results(self, stage: str | None = None) -> Iterable[tuple[str, Mapping[str, object]]]:
+        """custom_id and metrics of every succeeded job, in order, streamed.
+
+        Of the stage that closed last, or of an earlier one; nothing of one that the batch does not have.
+        """
         ...
 
     @property
@@ -146,8 +153,11 @@ class Kind(Protocol[PayloadT]):
     settings_type: type[BaseModel]
     """What a batch may fix for all its jobs: template, sampling; unknown names are refused."""
 
-    def models(self, model: str, settings: BaseModel) -> tuple[str, ...]:
-        """Every model that jobs of a batch with this model and settings may ask; none for `""` alone."""
+    def models(self, model: str, settings: BaseModel, stage: str) -> tuple[str, ...]:
+        """Every model that the stage's jobs may ask, in a batch with this model and settings.
+
+        They decide the profile, which is the queue: a stage without models runs where there is no engine.
+        """
         ...
 
     def first_request(self, payload: PayloadT, settings: BaseModel) -> tuple[Prompt, Sampling] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -65,4 +65,23 @@ class EntityHistory:
     """All that stand from `since` on: those in the database that are not among them are withdrawn."""
 
 
-Record = AnalysedDocuments | Classifications | EntityHistory
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenCopy:
+    """A text, by the digest of all that it was written from."""
+
+    key: str
+    audience: str
+    text: Mapping[str, object]
+    num_new_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeRelease:
+    """A release of a refresh: it is numbered, and published, with the job that made it."""
+
+    refresh_id: UUID
+    manifest_sha256: str
+    figures: Mapping[str, object]
+
+
+Record = AnalysedDocuments | Classifications | EntityHistory | WrittenCopy | MadeRelease

@@ -98,8 +98,8 @@ def run_elsewhere(name: str, out: Path, settings: Settings) -> RunResult[Sentime
         return None
     with opened_database(urls.db_url) as database:
         monitor = monitors.find_monitor(database, name)
-        profile = batch_of(monitor, datetime.now(UTC), settings).profile
-        if not capacity(database, profile).num_workers:
+        profiles = batch_of(monitor, datetime.now(UTC), settings).profiles
+        if not all(capacity(database, profile).num_workers for profile in profiles):
             return None
         check_output(out)
         batch_id = _start_now(database, monitor, settings)
@@ -117,13 +117,13 @@ def run_here(
     with embedded_services(settings, say) as urls, opened_database(urls.db_url) as database:
         upgrade(database)
         monitor = monitors.find_monitor(database, name)
-    profile = batch_of(monitor, datetime.now(UTC), settings).profile
+    profiles = batch_of(monitor, datetime.now(UTC), settings).profiles
 
     def submit(machine: OneMachine, _: Callable[[Rejected], None]) -> Submission:
         return Submission(_start_now(machine.database, monitor, settings), True)
 
     request = RunRequest(
-        profile=profile,
+        profiles=profiles,
         submit=submit,
         batch_id=None,
         retry_failed=False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +52,8 @@ Submit = Callable[[OneMachine, Callable[[Rejected], None]], Submission]
 class RunRequest:
     """What a command that runs a batch on this machine was asked for."""
 
-    profile: str
-    """Of the workers: the queue that the batch is in."""
+    profiles: tuple[str, ...]
+    """Of the workers: the queues that the batch's stages are in."""
     submit: Submit | None
     """Makes the batch; None goes on with `batch_id`."""
     batch_id: UUID | None
@@ -77,12 +77,13 @@ def run_batch(
 ) -> RunResult[ExportedT]:
     """Run one batch to its end or to Ctrl-C; `export` writes what there is into the output folder."""
     begun_at = time.monotonic()
-    for model in settings.profile(request.profile).models:
-        read_manifest(model_folder(settings.models_folder, model))  # before anything is started in vain
+    for profile in request.profiles:
+        for model in settings.profile(profile).models:
+            read_manifest(model_folder(settings.models_folder, model))  # before anything is started in vain
     check_output(request.out)
     with (
         Interruption(counting=False) as interruption,
-        OneMachine(settings, request.devices, profiles=(request.profile,), say=say) as machine,
+        OneMachine(settings, request.devices, profiles=request.profiles, say=say) as machine,
     ):
         batch_id = _batch(request, machine)
         say(f"Batch {batch_id}; results will be in {request.out}")
@@ -116,7 +117,7 @@ def _work(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> fl
 def _batch(request: RunRequest, machine: OneMachine) -> UUID:
     """The batch to run: the given one, or that which is submitted."""
     if request.batch_id is not None:
-        check_profile(batch_status(machine.database, request.batch_id), request.profile)
+        check_profile(batch_status(machine.database, request.batch_id), request.profiles)
         if request.retry_failed:
             say(f"{retry_unfinished(machine.database, request.batch_id)} jobs are queued again")
             if num_failed := batch_status(machine.database, request.batch_id).counts.failed:
@@ -134,9 +135,9 @@ def _batch(request: RunRequest, machine: OneMachine) -> UUID:
     return submission.batch_id
 
 
-def check_profile(report: BatchStatusReport, profile: str) -> None:
+def check_profile(report: BatchStatusReport, profiles: Collection[str]) -> None:
     """Raise ConfigurationError if the workers of this run would never see the batch's messages."""
-    if report.profile != profile:
+    if report.profile not in profiles:
         raise ConfigurationError(
             f"batch {report.batch_id} asks for the model {report.model!r}: give --model {report.model}",
             code="batch_of_another_model",

@@ -78,7 +78,7 @@ def train(prepared: Prepared, settings: Settings, *, keep: Path | None) -> Train
     """
     begun_at = time.monotonic()
     batch = new_batch(_order(prepared), settings, name=f"train {prepared.order.model}")
-    machine = OneMachine(settings, (Device("cpu"),), profiles=(batch.profile,), say=say)
+    machine = OneMachine(settings, (Device("cpu"),), profiles=batch.profiles, say=say)
     with Interruption(counting=False) as interruption, machine:
         store = open_store(machine.urls.s3_url)
         for body in prepared.bodies.values():

@@ -14,7 +14,7 @@ from db import batches, leases
 from db.outcomes import Failure, StoredArtifact, StoredStatement, Success
 from db.stages import NewJob
 from db.tables import AttemptRow, JobRow
-from jobs.batch import NewBatch
+from jobs.batch import NewBatch, NewStage
 from jobs.inference import Usage
 from jobs.job import AttemptOutcome, ClaimedJob, JobStatus
 from jobs.provenance import sha256_hex
@@ -41,9 +41,8 @@ def new_batch(
         kind_version="1",
         name=name,
         model=model,
-        profile=profile,
         settings={},
-        stages=stages,
+        stages=tuple(NewStage(stage, profile) for stage in stages),
         tenant=tenant,
         priority=priority,
         idempotency_key=idempotency_key,

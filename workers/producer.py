@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from db import batches
 from db.stages import NewJob
-from jobs.batch import NewBatch
+from jobs.batch import NewBatch, NewStage
 from jobs.errors import InputError
 from jobs.guards import CONTROL_TOKENS
 from jobs.intake import Accepted, read_lines
@@ -90,10 +90,12 @@ def new_batch(order: Order, settings: Settings, *, name: str, stages: tuple[str,
         kind_version=kind.version,
         name=order.name or name,
         model=order.model,
-        profile=settings.profile_of(kind.models(order.model, kind_settings)),
         settings=kind_settings.model_dump(mode="json"),
         seed=order.seed,
-        stages=stages or kind.stages,
+        stages=tuple(
+            NewStage(stage, settings.profile_of(kind.models(order.model, kind_settings, stage)))
+            for stage in stages or kind.stages
+        ),
         tenant=order.tenant,
         priority=order.priority,
         idempotency_key=order.idempotency_key,

@@ -17,6 +17,9 @@ MAX_KEPT_BYTES = 512 * 1024 * 1024
 """Of stored bytes; what is made of them is a small multiple in memory."""
 
 
+_Key = tuple[tuple[str, ...], Callable[..., Any]]
+
+
 @dataclass(slots=True)
 class _Kept:
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -33,7 +36,7 @@ class StoredResources:
         self._store = store
         self._max_kept_bytes = max_kept_bytes
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[str, Callable[[bytes], Any]], _Kept] = OrderedDict()
+        self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
         """The least recently used first."""
 
     def read(self, sha256: str) -> bytes:
@@ -46,19 +49,23 @@ class StoredResources:
 
     def load(self, sha256: str, parse: Callable[[bytes], ResourceT]) -> ResourceT:
         """What `parse` makes of a resource. Raises what `read` and `parse` raise; then nothing is kept."""
-        key = (sha256, parse)
+        return self.load_together((sha256,), parse)
+
+    def load_together(self, sha256s: tuple[str, ...], parse: Callable[..., ResourceT]) -> ResourceT:
+        """What `parse` makes of several resources. Raises as `load` does."""
+        key = (sha256s, parse)
         with self._lock:
             kept = self._kept.setdefault(key, _Kept())
             self._kept.move_to_end(key)
         with kept.lock:
             if not kept.is_loaded:
-                body = self.read(sha256)
-                kept.value, kept.num_bytes = parse(body), len(body)
+                bodies = [self.read(sha256) for sha256 in sha256s]
+                kept.value, kept.num_bytes = parse(*bodies), sum(map(len, bodies))
                 kept.is_loaded = True
         self._evict(key)
         return cast("ResourceT", kept.value)
 
-    def _evict(self, in_use: tuple[str, Callable[[bytes], Any]]) -> None:
+    def _evict(self, in_use: _Key) -> None:
         """Let go of the least recently used; jobs that hold one keep it alive."""
         with self._lock:
             total = sum(kept.num_bytes for kept in self._kept.values())

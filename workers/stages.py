@@ -43,8 +43,8 @@ class _PlanContext:
     def __init__(self, closed: ClosedStage) -> None:
         self._closed = closed
 
-    def results(self) -> Iterator[tuple[str, Mapping[str, object]]]:
-        return stage_results(self._closed)
+    def results(self, stage: str | None = None) -> Iterator[tuple[str, Mapping[str, object]]]:
+        return stage_results(self._closed, stage)
 
     @property
     def settings(self) -> Mapping[str, object]:

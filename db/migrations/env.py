@@ -7,7 +7,7 @@ import os
 from alembic import context
 from sqlalchemy import Connection
 
-from db import monitoring_tables  # noqa: F401 - for its tables
+from db import monitoring_tables, refresh_tables  # noqa: F401 - for their tables
 from db.session import open_database
 from db.tables import Base
 from jobs.errors import ConfigurationError

@@ -34,7 +34,12 @@ class ClassifierKind:
     payload_type = TrainingOrder
     settings_type = ClassifierSettings
 
-    def models(self, model: str, settings: BaseModel) -> tuple[str, ...]:  # noqa: ARG002 - the seam's arguments
+    def models(
+        self,
+        model: str,  # noqa: ARG002
+        settings: BaseModel,  # noqa: ARG002
+        stage: str,  # noqa: ARG002 - the seam's arguments
+    ) -> tuple[str, ...]:
         """None: the base is read by the training itself, no engine needs to be warm."""
         return ()
 

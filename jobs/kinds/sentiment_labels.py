@@ -70,7 +70,12 @@ class SentimentLabelsKind:
     payload_type: type[LabelBlock] = LabelBlock
     settings_type: type[BaseModel] = LabelSettings
 
-    def models(self, model: str, settings: BaseModel) -> tuple[str, ...]:  # noqa: ARG002
+    def models(
+        self,
+        model: str,
+        settings: BaseModel,  # noqa: ARG002
+        stage: str,  # noqa: ARG002
+    ) -> tuple[str, ...]:
         """The batch's own."""
         return (model,)
 

@@ -78,7 +78,7 @@ def run_articles(
     with errors_reported():
         configured = settings_of_command()
         request = RunRequest(
-            profile=configured.profile_of([model]),
+            profiles=(configured.profile_of([model]),),
             submit=None
             if file is None
             else lambda machine, on_rejected: submit_file(

@@ -76,7 +76,7 @@ def evaluate_sentiment(
         configured = with_profile(settings_of_command(), model)
         folder = out or Path(stack.enter_context(TemporaryDirectory(prefix="pressroom-")))
         request = RunRequest(
-            profile=PROFILE,
+            profiles=(PROFILE,),
             submit=_submitter(file, columns, model, configured),
             batch_id=batch,
             retry_failed=batch is not None,

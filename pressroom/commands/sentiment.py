@@ -129,7 +129,7 @@ def run_sentiment(
         configured = settings_of_command()
         models = [name for name in (model, own["embedder"], own["summarizer"]) if name]
         request = RunRequest(
-            profile=configured.profile_of(models),
+            profiles=(configured.profile_of(models),),
             submit=None
             if file is None
             else _submitter(file, options, own, _columns(column), strict, configured),
@@ -190,7 +190,7 @@ def backtest_file(
             false_alarms_per_week=false_alarms,
         )
         request = RunRequest(
-            profile=configured.profile_of([name for name in (model, own["embedder"]) if name]),
+            profiles=(configured.profile_of([name for name in (model, own["embedder"]) if name]),),
             submit=_submitter(file, options, own, _columns(column), False, configured, stages=("documents",)),
             batch_id=None,
             retry_failed=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from threading import Barrier
 from uuid import UUID, uuid4
@@ -15,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from db import batches, endings, leases
 from db.batches import BatchNotFoundError, cancel, retry_unfinished
+from db.dispatch import running_profiles
 from db.outcomes import commit
 from db.reports import batch_status, job_detail
 from db.session import open_database
@@ -28,7 +30,7 @@ from db.stages import (
     stage_results,
 )
 from db.tables import BatchRow, JobRow, StageRow
-from jobs.batch import BatchStatus, NewBatch
+from jobs.batch import BatchStatus, NewBatch, NewStage
 from jobs.job import AttemptOutcome, JobStatus
 from tests.factories import (
     accept,
@@ -410,3 +412,29 @@ def test_retry_lifts_the_deadline_that_the_jobs_expired_by(database: Engine) -> 
     assert retry_unfinished(database, batch_id) == 1
     (job,) = claim_batch(database, batch_id)
     assert job.seconds_to_deadline is None
+
+
+def test_a_batch_moves_to_the_queue_of_the_stage_that_opens(database: Engine) -> None:
+    moving = replace(two_stages(), stages=(NewStage("draft", "cpu"), NewStage("polish", "default")))
+    batch_id = accept(database, 2, moving)
+    assert batch_status(database, batch_id).profile == "cpu"
+    assert running_profiles(database) == ["cpu"]
+    finish(database, batch_id)
+    assert close_finished_stages(database, batch_id, lambda closed: new_jobs(1)) is False
+    assert batch_status(database, batch_id).profile == "default"
+    assert running_profiles(database) == ["default"]
+
+
+def test_a_stage_is_planned_from_any_stage_before_it(database: Engine) -> None:
+    batch_id = accept(database, 2, new_batch(kind="trial", stages=("draft", "polish", "print")))
+    seen: list[list[str]] = []
+
+    def plan(closed: ClosedStage) -> Iterable[NewJob]:
+        seen.append([custom_id for custom_id, _ in stage_results(closed, "draft")])
+        return new_jobs(1)
+
+    finish(database, batch_id)
+    close_finished_stages(database, batch_id, plan)
+    finish(database, batch_id, stage=1)
+    close_finished_stages(database, batch_id, plan)
+    assert seen == [["line-0", "line-1"]] * 2

@@ -75,6 +75,6 @@ def test_going_on_with_a_batch_of_another_model_is_refused_with_what_to_give(dat
     profiles = {"a": Profile(models=("one", "two")), "b": Profile(models=("three",))}
     settings = Settings(profiles=profiles)
     report = batch_status(database, accept(database, 1, new_batch(model="one", profile="a")))
-    check_profile(report, settings.profile_of(["two"]))  # the same workers have both
+    check_profile(report, [settings.profile_of(["two"])])  # the same workers have both
     with pytest.raises(ConfigurationError, match="--model one"):
-        check_profile(report, settings.profile_of(["three"]))
+        check_profile(report, [settings.profile_of(["three"])])

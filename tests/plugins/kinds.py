@@ -44,7 +44,7 @@ class TrialKind:
     payload_type = TrialPayload
     settings_type: type[BaseModel] = TrialSettings
 
-    def models(self, model: str, settings: BaseModel) -> tuple[str, ...]:
+    def models(self, model: str, settings: BaseModel, stage: str) -> tuple[str, ...]:
         return (model,)
 
     def first_request(self, payload: TrialPayload, settings: BaseModel) -> tuple[Prompt, Sampling]:

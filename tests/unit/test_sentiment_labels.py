@@ -58,6 +58,6 @@ def test_the_model_reads_the_text_as_it_was_taught_and_the_digest_is_of_the_text
 
 def test_it_asks_the_batchs_model_alone_and_refuses_an_empty_block() -> None:
     kind = SentimentLabelsKind()
-    assert kind.models("m", LabelSettings()) == ("m",)
+    assert kind.models("m", LabelSettings(), "label") == ("m",)
     with pytest.raises(ValidationError):
         LabelBlock.model_validate({"texts": []})

@@ -37,7 +37,12 @@ class ArticleKind:
     payload_type: type[ArticleBrief] = ArticleBrief
     settings_type: type[BaseModel] = ArticleSettings
 
-    def models(self, model: str, settings: BaseModel) -> tuple[str, ...]:  # noqa: ARG002
+    def models(
+        self,
+        model: str,
+        settings: BaseModel,  # noqa: ARG002
+        stage: str,  # noqa: ARG002
+    ) -> tuple[str, ...]:
         """The batch's own."""
         return (model,)
 

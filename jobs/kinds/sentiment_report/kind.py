@@ -41,7 +41,12 @@ class SentimentReportKind:
         """Reports share their instructions; the others ask no language model."""
         return payload.root.stage
 
-    def models(self, model: str, settings: BaseModel) -> tuple[str, ...]:
+    def models(
+        self,
+        model: str,
+        settings: BaseModel,
+        stage: str,  # noqa: ARG002 - one worker for all: what a stage leaves is warm for the next
+    ) -> tuple[str, ...]:
         """The classifier, and the models of topics and summaries where they are wanted."""
         own = SentimentSettings.model_validate(settings, from_attributes=True)
         return tuple(name for name in (model, own.embedder, own.summarizer) if name)

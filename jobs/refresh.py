@@ -1,0 +1,53 @@
+"""A refresh: a catalogue and a log whose recommendations are made again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class RefreshSources(BaseModel):
+    """Where a standing refresh reads its files: paths on the worker's machine."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    catalogue: str
+    interactions: str
+    columns: tuple[str, ...] = ()
+    """FIELD=COLUMN, where the files name a field otherwise."""
+    event_weights: Mapping[str, float] = Field(default_factory=dict)
+    """By kind of event; empty: the usual ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refresh:
+    """A refresh as Postgres has it."""
+
+    id: UUID
+    tenant: str
+    name: str
+    model: str
+    """Writes the texts; empty for lists without texts."""
+    settings: dict[str, object]
+    """Of the kind, but for what each run adds."""
+    sources: RefreshSources | None
+    published_release_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """What one run of a refresh made, as Postgres has it."""
+
+    id: UUID
+    refresh_id: UUID
+    number: int
+    batch_id: UUID
+    manifest_sha256: str
+    figures: Mapping[str, object] = field(default_factory=dict)
+    made_at: datetime
+    published_at: datetime | None
+    """When it last became the one that stands."""
