@@ -10,6 +10,7 @@ from typing import Protocol
 import rfc8785
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from jobs.catalogue.interactions import UserBlock
 from jobs.catalogue.item import Item
 from jobs.errors import PermanentError
 from jobs.kinds.recommendation.copy_policy import CopyPolicy, CopyScope, CopyText
@@ -184,8 +185,8 @@ class ReleaseReader(Protocol):
         """Texts of segments or items; empty where texts are per user."""
         ...
 
-    def history(self, number: int) -> Mapping[str, tuple[str, ...]]:
-        """Item ids of what each user of a block had to do with, the newest first."""
+    def interactions(self, number: int) -> UserBlock:
+        """What the users of a block had to do with."""
         ...
 
     def find_copies(self, keys: Collection[Sha256]) -> Mapping[Sha256, CopyText]:

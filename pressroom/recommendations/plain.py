@@ -1,0 +1,25 @@
+"""The plain text for an audience whose own is not there: its job failed, or it names what has left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jobs.catalogue.item import Item
+from jobs.kinds.recommendation.copy_facts import read_facts
+from jobs.kinds.recommendation.copy_policy import Brief, CopyPolicy, CopyText, Featured
+from jobs.kinds.recommendation.copy_template import plain_copy
+
+TEMPLATE = "template"
+"""Origin of a text that no model wrote."""
+
+
+def plain_text(audience: str, items: Sequence[Item], because: str | None, policy: CopyPolicy) -> CopyText:
+    """What the copy stage itself takes when no answer of the model stands; `items` has at least one."""
+    featured = sorted(items, key=lambda item: item.id)
+    brief = Brief(
+        audience=audience,
+        items=tuple(Featured(item_id=item.id, row=item.part(policy.fields)) for item in featured),
+        because=because,
+    )
+    parts = plain_copy(read_facts(brief, policy))
+    return CopyText(**parts, origin=TEMPLATE)
