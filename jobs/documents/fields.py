@@ -32,18 +32,23 @@ class ColumnMappingError(InputError):
     code = "column_mapping_invalid"
 
 
-def check_mapping(columns: Mapping[str, str]) -> None:
-    """Raise ColumnMappingError if a name on the left is no field of a document."""
+def check_mapping(
+    columns: Mapping[str, str], *, fields: Iterable[str] = FIELDS, record: str = "a document"
+) -> None:
+    """Raise ColumnMappingError if a name on the left is no field of such a record."""
+    names = list(fields)
     for field in columns:
-        if field not in FIELDS:
-            nearest = difflib.get_close_matches(field, FIELDS, n=1, cutoff=0.0)[0]
+        if field not in names:
+            nearest = difflib.get_close_matches(field, names, n=1, cutoff=0.0)[0]
             raise ColumnMappingError(
-                f"{field!r} is no field of a document: did you mean {nearest!r}? "
-                f"The fields are {', '.join(FIELDS)}"
+                f"{field!r} is no field of {record}: did you mean {nearest!r}? "
+                f"The fields are {', '.join(names)}"
             )
 
 
-def assign(names: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:
+def assign(
+    names: Iterable[str], columns: Mapping[str, str], fields: Mapping[str, tuple[str, ...]] = FIELDS
+) -> dict[str, str]:
     """The column of each field that these column names hold; `columns` goes before the usual names.
 
     >>> assign(["URL", "Headline", "Pub Date", "likes"], {})
@@ -53,7 +58,7 @@ def assign(names: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:
     normal = {_SEPARATORS.sub("_", name.strip().lower()): name for name in reversed(given)}
     taken = set(columns.values())
     assigned = {}
-    for field, usual in FIELDS.items():
+    for field, usual in fields.items():
         if field in columns:
             if columns[field] in given:
                 assigned[field] = columns[field]

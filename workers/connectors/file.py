@@ -7,7 +7,8 @@ from datetime import datetime
 from pathlib import Path
 
 from jobs.documents.document import Document
-from jobs.documents.read import FEED_SUFFIXES, JSON_SUFFIXES, read_documents
+from jobs.documents.read import read_documents
+from jobs.file_records import FEED_SUFFIXES, JSON_SUFFIXES
 from jobs.rejection import FileRejectedError, Rejected
 from jobs.sources import FileSource, SourceDownError, SourceRefusedError
 

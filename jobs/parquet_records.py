@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import parquet
 
-from jobs.documents.fields import ColumnMappingError
-from jobs.documents.records import require_columns
+from jobs.errors import InputError
 from jobs.intake_file import MAX_GZIP_RATIO, MIN_BYTES_FOR_RATIO, refuse_file
 
 _BATCH_ROWS = 64
@@ -19,21 +18,30 @@ _MAX_ROW_GROUP_BYTES = 2**30
 """Unpacked, of the columns that are read; writers' defaults lie between 1 and 512 MB."""
 
 
-def parquet_records(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[int, Mapping[str, object]]]:
-    """Row numbers, from 1, and the columns of them that make a document.
+def parquet_records(
+    path: Path, require: Callable[[list[str]], Iterable[str]]
+) -> Iterator[tuple[int, Mapping[str, object]]]:
+    """Row numbers, from 1, and those columns that `require` wants; it raises InputError if they are no use.
 
     Raises FileRejectedError: `file_unreadable`, `parquet_malformed`, `body_too_large`, `missing_column`.
     """
+    number = 0
+    for batch in parquet_batches(path, require, batch_rows=_BATCH_ROWS):
+        for row in batch.to_pylist():
+            number += 1
+            yield number, row
+
+
+def parquet_batches(
+    path: Path, require: Callable[[list[str]], Iterable[str]], *, batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """As parquet_records, so many rows at a time as Arrow columns."""
     try:
         # Memory-mapping would turn a file that is cut short meanwhile into a bus error.
         with path.open("rb") as raw, parquet.ParquetFile(raw, memory_map=False, pre_buffer=False) as file:
-            wanted = _columns(path, file.schema_arrow.names, columns)
+            wanted = _columns(path, file.schema_arrow.names, require)
             _check_sizes(path, file.metadata, wanted)
-            number = 0
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted, use_threads=False):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
+            yield from file.iter_batches(batch_size=batch_rows, columns=wanted, use_threads=False)
     except OSError as error:
         if error.errno is not None:
             reason = f"cannot be read: {error.strerror}"
@@ -50,10 +58,10 @@ def _malformed(path: Path, error: Exception) -> Exception:
     return refuse_file(path, "parquet_malformed", reason, "write or transfer the file again")
 
 
-def _columns(path: Path, names: list[str], columns: Mapping[str, str]) -> list[str]:
+def _columns(path: Path, names: list[str], require: Callable[[list[str]], Iterable[str]]) -> list[str]:
     try:
-        return list(require_columns(names, columns).values())
-    except ColumnMappingError as error:
+        return list(require(names))
+    except InputError as error:
         raise refuse_file(path, error.code, str(error), "correct the columns or the mapping") from error
 
 
