@@ -13,21 +13,24 @@ BYTES = 256
 """Values of a byte: the share that is dropped is a multiple of 1 / 256."""
 
 
-class ByteDropout(torch.nn.Module):
-    """Zeroes elements while training, each by itself with the nearest share to `p` that a byte can draw."""
+class ByteDropout(torch.nn.Dropout):
+    """Zeroes elements while training, each by itself with the nearest share to `p` that a byte can draw.
+
+    A torch.nn.Dropout, for the models that read its `p` and drop out by themselves.
+    """
 
     def __init__(self, p: float) -> None:
-        super().__init__()
+        super().__init__(p)
         self._num_dropped = round(p * BYTES)
         self._scale = BYTES / (BYTES - self._num_dropped)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """`inputs` of any shape and float dtype; drawn from torch's generator, eight elements a draw."""
+    def forward(self, input: Tensor) -> Tensor:
+        """`input` of any shape and float dtype; drawn from torch's generator, eight elements a draw."""
         if not self.training or not self._num_dropped:
-            return inputs
-        draws = torch.empty((inputs.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
-        kept = draws.view(torch.uint8)[: inputs.numel()].view(inputs.shape).ge_(self._num_dropped)
-        return inputs * kept.to(inputs.dtype).mul_(self._scale)
+            return input
+        draws = torch.empty((input.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
+        kept = draws.view(torch.uint8)[: input.numel()].view(input.shape).ge_(self._num_dropped)
+        return input * kept.to(input.dtype).mul_(self._scale)
 
 
 def use_byte_dropout(net: torch.nn.Module) -> None:
