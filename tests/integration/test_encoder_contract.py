@@ -77,10 +77,12 @@ class Turnstile:
 class Bench:
     """An encoder, and the turnstile in front of its device."""
 
-    def __init__(self, turnstile: Turnstile, tokenizer: RowTokenizer, options: EngineOptions) -> None:
+    def __init__(
+        self, turnstile: Turnstile, tokenizer: RowTokenizer, options: EngineOptions, num_lanes: int
+    ) -> None:
         self.turnstile = turnstile
         self.tokenizer = tokenizer
-        self.engine = EncodingEngine(turnstile, options)
+        self.engine = EncodingEngine(turnstile, options, num_lanes=num_lanes)
 
     def submit(
         self, request_id: str, rows: Sequence[EncoderRow], **values: float
@@ -116,7 +118,10 @@ def open_bench(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Iter
     benches: list[Bench] = []
 
     def open_one(
-        task: EncoderTask = "classify", on_broken: Callable[[], None] | None = None, budget: int = BUDGET
+        task: EncoderTask = "classify",
+        on_broken: Callable[[], None] | None = None,
+        budget: int = BUDGET,
+        num_lanes: int = 1,
     ) -> Bench:
         options = EngineOptions(max_prefill_tokens=budget, on_broken=on_broken)
         folder = folders[f"{request.param}-{task}"]
@@ -126,7 +131,7 @@ def open_bench(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Iter
             if request.param == "scripted"
             else TransformersEncoder(folder, tokenizer, options, task)
         )
-        benches.append(Bench(Turnstile(executor), tokenizer, options))
+        benches.append(Bench(Turnstile(executor), tokenizer, options, num_lanes))
         return benches[-1]
 
     yield open_one
@@ -156,7 +161,7 @@ def test_answers_are_the_same_alone_and_in_any_batch(
     texts = some_texts(60, seed=1)
     alone = open_bench(task)
     expected = [alone.submit(f"r{n}", alone.rows([text])).result(SECONDS)[0] for n, text in enumerate(texts)]
-    together = open_bench(task, budget=600)
+    together = open_bench(task, budget=600, num_lanes=2)
     draw = random.Random(2)
     places = draw.sample(range(60), 60)
     futures = [
@@ -196,6 +201,47 @@ def test_rows_of_several_requests_share_a_step_within_the_budget(bench: Bench) -
     assert len(bench.turnstile.batches) < 30
     for batch in bench.turnstile.batches:
         assert len(batch) * max(len(row.token_ids) for row in batch) <= BUDGET
+
+
+def test_lanes_compute_at_the_same_time_and_a_row_of_one_is_not_computed_by_another(
+    open_bench: Callable[..., Bench],
+) -> None:
+    bench = open_bench(budget=MAX_TOKENS, num_lanes=2)
+    met = threading.Barrier(3)
+    encode = bench.turnstile.encode
+
+    def meet(rows: Sequence[EncoderRow]) -> list[Vector]:
+        met.wait(SECONDS)
+        return encode(rows)
+
+    bench.turnstile.encode = meet  # type: ignore[method-assign]
+    bench.turnstile.gate.clear()
+    long = [" ".join([word] * MAX_TOKENS) for word in ("profit", "loss", "profit", "loss")]
+    first = bench.submit("first", bench.rows(long))
+    met.wait(SECONDS)
+    second = bench.submit("second", bench.rows(long))
+    bench.turnstile.gate.set()
+    assert first.result(SECONDS) == second.result(SECONDS)
+    assert [len(batch) for batch in bench.turnstile.batches] == [1, 1]
+
+
+def test_a_lost_device_is_told_once_whatever_the_lanes(open_bench: Callable[..., Bench]) -> None:
+    broken: list[str] = []
+    bench = open_bench(on_broken=lambda: broken.append("lost"), num_lanes=3)
+    bench.turnstile.max_rows = 2
+    bench.turnstile.gate.clear()
+
+    def lost(rows: Sequence[EncoderRow]) -> list[Vector]:
+        bench.turnstile.gate.wait(SECONDS)
+        raise RuntimeError("CUDA error")
+
+    bench.turnstile.encode = lost  # type: ignore[method-assign]
+    futures = [bench.submit(f"r{n}", bench.rows(some_texts(40, seed=n))) for n in range(4)]
+    bench.turnstile.gate.set()
+    for future in futures:
+        with pytest.raises(EngineLostError):
+            future.result(SECONDS)
+    assert broken == ["lost"]
 
 
 @pytest.mark.parametrize(
@@ -305,7 +351,9 @@ def test_deadline_ends_waiting_requests(bench: Bench) -> None:
         bench.submit("past", bench.rows(["past"]), deadline_at=time.monotonic() - 1).result(SECONDS)
 
 
-def test_close_completes_every_future(bench: Bench) -> None:
+@pytest.mark.parametrize("num_lanes", [1, 3])
+def test_close_completes_every_future(open_bench: Callable[..., Bench], num_lanes: int) -> None:
+    bench = open_bench(num_lanes=num_lanes)
     bench.turnstile.gate.clear()
     futures = [bench.submit(f"r{n}", bench.rows(some_texts(20, seed=n))) for n in range(8)]
     bench.turnstile.reached.wait(SECONDS)
@@ -320,7 +368,11 @@ def test_close_completes_every_future(bench: Bench) -> None:
             future.result(SECONDS)
 
 
-def test_any_thread_may_submit_and_progress_says_when_all_is_done(bench: Bench) -> None:
+@pytest.mark.parametrize("num_lanes", [1, 3])
+def test_any_thread_may_submit_and_progress_says_when_all_is_done(
+    open_bench: Callable[..., Bench], num_lanes: int
+) -> None:
+    bench = open_bench(num_lanes=num_lanes)
     results: list[int] = []
 
     def work(name: int) -> None:
@@ -335,7 +387,7 @@ def test_any_thread_may_submit_and_progress_says_when_all_is_done(bench: Bench) 
         thread.join(SECONDS)
     assert results == [6] * 40
     progress = bench.engine.progress()
-    assert (progress.num_waiting, progress.num_steps > 0) == (0, True)
+    assert (progress.num_running, progress.num_waiting, progress.num_steps > 0) == (0, 0, True)
 
 
 def test_warming_fills_one_step(bench: Bench) -> None:

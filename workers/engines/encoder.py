@@ -31,9 +31,22 @@ def open_encoder(
 ) -> Encoder:
     """Load the model of a local folder and start its engine; raises ConfigurationError.
 
-    Sets the process's thread count if the options say so, and silences transformers' progress bars.
+    Sets the process's thread count if the options say so, and silences transformers' progress bars. On a CPU
+    each of the threads computes batches of its own.
     """
-    return EncodingEngine(TransformersEncoder(model_folder, tokenizer, options, task), options)
+    executor = TransformersEncoder(model_folder, tokenizer, options, task)
+    if options.device != "cpu":
+        return EncodingEngine(executor, options)
+    num_threads = torch.get_num_threads()
+    engine = EncodingEngine(executor, options, num_lanes=num_threads, enter_lane=_use_one_core)
+    torch.set_num_threads(num_threads)  # of threads to come, such as a language model's
+    return engine
+
+
+def _use_one_core() -> None:
+    """Whatever this thread computes."""
+    torch.set_num_threads(1)
+    torch.get_num_threads()  # the first call in a thread settles its number: later changes are not for it
 
 
 class TransformersEncoder:

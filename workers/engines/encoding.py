@@ -1,4 +1,4 @@
-"""The encoder's engine: a thread that batches rows by length and completes requests, over any executor."""
+"""The encoder's engine: threads that batch rows by length and complete requests, over any executor."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from jobs.errors import DeadlineError, EngineError, EngineLostError, InputError, PressroomError
 from workers.encoder import EncoderInfo, EncoderRequest, EncoderRow, Vector
 from workers.engine import EngineOptions, EngineProgress
+from workers.engines.asked_rows import Asked, AskedRows, Flight
 from workers.engines.batching import CLOSE_SECONDS
 from workers.engines.containment import Containment
-from workers.engines.length_batches import LengthBatches
 from workers.engines.watchdog import StepWatchdog, end_process
 
 logger = logging.getLogger(__name__)
 
 
 class EncoderExecutor(Protocol):
-    """Computes batches of rows. Only the engine's thread calls it.
+    """Computes batches of rows. Only the engine's lanes call it, and all of them at once.
 
     A call may be repeated with a part of its rows after an error. MemoryError means that fewer rows may fit;
     any other error is taken for a row's, or for the device's if every one of several rows has it.
@@ -51,66 +50,59 @@ class EncoderExecutor(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
-class _Flight:
-    """A request between submit() and the end of its future; in a table under the engine's lock."""
-
-    request: EncoderRequest
-    future: Future[tuple[Vector, ...]]
-    answers: list[Vector | None]
-    num_missing: int
-
-    @property
-    def is_over(self) -> bool:
-        return self.future.done()
-
-
-@dataclass(slots=True, eq=False)
-class _Asked:
-    """A row that waits, and everyone who asked for it; only the engine's thread looks at it."""
-
-    row: EncoderRow
-    by: list[tuple[_Flight, int]] = field(default_factory=list)
-
-    @property
-    def is_dead(self) -> bool:
-        return all(flight.is_over for flight, _ in self.by)
-
-
 class EncodingEngine:
     """Implements workers.encoder.Encoder; any thread may call its public methods.
 
     Callers tokenise in threads of their own, so that it overlaps with the arithmetic here; after infinity's
-    `BatchHandler` (encode_pre, encode_core, encode_post).
+    `BatchHandler` (encode_pre, encode_core, encode_post). On a CPU a lane is a core that computes batches of
+    its own: cores that share each product wait for one another, most of all where something else wants one.
     """
 
-    def __init__(self, executor: EncoderExecutor, options: EngineOptions) -> None:
+    def __init__(
+        self,
+        executor: EncoderExecutor,
+        options: EngineOptions,
+        *,
+        num_lanes: int = 1,
+        enter_lane: Callable[[], None] | None = None,
+    ) -> None:
+        """`enter_lane` is called once in the thread of each lane, before its first batch and before this
+        returns.
+        """
         self._executor = executor
         self._info = info = executor.info
-        self._batches: LengthBatches[_Asked] = LengthBatches(
-            max_batch_tokens=info.max_batch_tokens, step_tokens=executor.step_tokens
-        )
-        self._asked: dict[EncoderRow, _Asked] = {}
-        """Rows that wait, so that the same row is computed once."""
+        self._rows = AskedRows(max_batch_tokens=info.max_batch_tokens, step_tokens=executor.step_tokens)
         self._containment = Containment(info.max_batch_tokens)
         self._changed = threading.Condition()
-        self._inbox: list[_Flight] = []
-        self._flights: dict[str, _Flight] = {}
+        self._inbox: list[Flight] = []
+        self._flights: dict[str, Flight] = {}
         self._closed = False
         self._cancelled = False
         self._num_steps = 0
         self._num_running = 0
         self._on_broken = options.on_broken or end_process
-        self._watchdog = StepWatchdog(options.step_timeout_seconds, self._on_broken)
-        self._thread = threading.Thread(target=self._work, name="encoder", daemon=True)
-        self._thread.start()
+        self._watchdogs = [
+            StepWatchdog(options.step_timeout_seconds, self._on_broken) for _ in range(num_lanes)
+        ]
+        self._enter_lane = enter_lane or (lambda: None)
+        self._entered = threading.Semaphore(0)
+        self._num_open = num_lanes
+        self._lanes = [
+            threading.Thread(target=self._work, args=(watchdog,), name="encoder", daemon=True)
+            for watchdog in self._watchdogs
+        ]
+        for lane in self._lanes:
+            lane.start()
+        for _ in self._lanes:
+            self._entered.acquire()
 
     @property
     def info(self) -> EncoderInfo:
         return self._info
 
     def submit(self, request: EncoderRequest) -> Future[tuple[Vector, ...]]:
-        """Queue the rows; callbacks of the future run in the engine's thread and should be short."""
+        """Queue the rows; callbacks of the future run in a lane, under the engine's lock, and should be
+        short."""
         future: Future[tuple[Vector, ...]] = Future()
         error = self._find_error(request)
         with self._changed:
@@ -120,7 +112,7 @@ class EncodingEngine:
                 error = InputError(f"request {request.request_id} is already in flight; ids must be unique")
             if error is None and request.rows:
                 num_rows = len(request.rows)
-                flight = _Flight(request, future, [None] * num_rows, num_rows)
+                flight = Flight(request, future, [None] * num_rows, num_rows)
                 self._flights[request.request_id] = flight
                 self._inbox.append(flight)
                 self._changed.notify()
@@ -157,9 +149,9 @@ class EncodingEngine:
             num_inbox = sum(flight.num_missing for flight in self._inbox)
         return EngineProgress(
             num_running=self._num_running,
-            num_waiting=len(self._batches) + num_inbox,
+            num_waiting=len(self._rows) + num_inbox,
             num_steps=self._num_steps,
-            seconds_in_step=self._watchdog.seconds_in_step,
+            seconds_in_step=max(watchdog.seconds_in_step for watchdog in self._watchdogs),
         )
 
     def warm(self) -> None:
@@ -173,78 +165,89 @@ class EncodingEngine:
     def close(self) -> None:
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(CLOSE_SECONDS)
+            self._changed.notify_all()
+        until = time.monotonic() + CLOSE_SECONDS
+        for lane in self._lanes:
+            if lane is not threading.current_thread():
+                lane.join(max(0.0, until - time.monotonic()))
         self._end("the encoder was closed before the request was finished")
 
-    def _work(self) -> None:
-        while self._wait_for_work():
-            self._watchdog.begin()
+    def _work(self, watchdog: StepWatchdog) -> None:
+        """A lane, from its begin to its end."""
+        self._enter_lane()
+        self._entered.release()
+        while batch := self._next_batch():
+            watchdog.begin()
             try:
-                self._step()
-            except Exception as error:
-                logger.exception("the encoder cannot go on", extra={"action": "engine_lost"})
-                self._on_broken()
-                self._end(f"the encoder cannot go on: {error!r}")
+                self._step(batch)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the engine ends with it
+                self._break(error)
                 return
             finally:
-                self._watchdog.end()
-        self._executor.close()
-
-    def _wait_for_work(self) -> bool:
-        """Sleep until there is something to do; take in what arrived. False when the engine is closed."""
+                watchdog.end()
         with self._changed:
-            while not (self._closed or self._inbox or len(self._batches)):
+            self._num_open -= 1
+            is_last = self._num_open == 0
+        if is_last:
+            self._executor.close()
+
+    def _break(self, error: Exception) -> None:
+        with self._changed:
+            was_closed, self._closed = self._closed, True
+        if not was_closed:  # else another lane has said so
+            logger.error("the encoder cannot go on", exc_info=error, extra={"action": "engine_lost"})
+            self._on_broken()
+        self._end(f"the encoder cannot go on: {error!r}")
+
+    def _next_batch(self) -> list[Asked]:
+        """Sleep until there is something to do, and take it; empty when the engine is closed."""
+        with self._changed:
+            while not self._closed:
+                self._take_in()
+                if batch := self._rows.take():
+                    self._num_running += len(batch)
+                    if len(self._rows):
+                        self._changed.notify()  # another lane, if one sleeps
+                    return batch
                 self._changed.wait()
-            inbox, self._inbox = self._inbox, []
-            drop, self._cancelled = self._cancelled, False
-            if self._closed:
-                return False
+        return []
+
+    def _take_in(self) -> None:
+        """Let what arrived wait, and forget what nobody waits for any more."""
+        inbox, self._inbox = self._inbox, []
         for flight in inbox:
-            for place, row in enumerate(flight.request.rows):
-                self._ask(row, flight, place)
-        if self._fail_expired() or drop:
-            self._batches.drop(lambda asked: asked.is_dead)
-            self._asked = {row: asked for row, asked in self._asked.items() if not asked.is_dead}
-        return True
+            self._rows.ask(flight)
+        self._fail_expired()
+        if self._cancelled:
+            self._cancelled = False
+            self._rows.drop_dead()
 
-    def _ask(self, row: EncoderRow, flight: _Flight, place: int) -> None:
-        asked = self._asked.get(row)
-        if asked is None:
-            asked = self._asked[row] = _Asked(row)
-            self._batches.add(len(row.token_ids), asked)
-        asked.by.append((flight, place))
-
-    def _fail_expired(self) -> bool:
-        """End what is past its deadline; whether there was any."""
+    def _fail_expired(self) -> None:
+        """End what is past its deadline."""
         now = time.monotonic()
-        with self._changed:
-            late = [
-                flight
-                for flight in self._flights.values()
-                if flight.request.deadline_at is not None and flight.request.deadline_at <= now
-            ]
+        late = [
+            flight
+            for flight in self._flights.values()
+            if flight.request.deadline_at is not None and flight.request.deadline_at <= now
+        ]
         for flight in late:
             self._fail(flight, _deadline_error(flight.request))
-        return bool(late)
 
-    def _step(self) -> None:
-        taken = self._batches.take()
-        for asked in taken:
-            del self._asked[asked.row]
-        batch = [asked for asked in taken if not asked.is_dead]
-        self._num_running = len(batch)
-        for asked, outcome in self._containment.run(batch, self._compute):
-            for flight, place in asked.by:
-                self._accept(flight, place, outcome)
-        self._num_running = 0
-        self._num_steps += 1
+    def _step(self, batch: Sequence[Asked]) -> None:
+        outcomes = self._containment.run(batch, self._compute)
+        with self._changed:
+            self._take_in()  # who asked meanwhile for these rows is answered, too
+            self._rows.forget(batch)
+            for asked, outcome in outcomes:
+                for flight, place in asked.by:
+                    self._accept(flight, place, outcome)
+            self._num_running -= len(batch)
+            self._num_steps += 1
 
-    def _compute(self, batch: Sequence[_Asked]) -> list[Vector]:
+    def _compute(self, batch: Sequence[Asked]) -> list[Vector]:
         return self._executor.encode([asked.row for asked in batch])
 
-    def _accept(self, flight: _Flight, place: int, outcome: Vector | Exception) -> None:
+    def _accept(self, flight: Flight, place: int, outcome: Vector | Exception) -> None:
         if flight.is_over:
             self._remove(flight)
             return
@@ -263,12 +266,12 @@ class EncodingEngine:
         if not flight.num_missing and self._remove(flight):
             flight.future.set_result(tuple(answer for answer in flight.answers if answer is not None))
 
-    def _fail(self, flight: _Flight, error: Exception) -> None:
+    def _fail(self, flight: Flight, error: Exception) -> None:
         self._cancelled = True  # its other rows wait for nobody
         if self._remove(flight):
             flight.future.set_exception(error)
 
-    def _remove(self, flight: _Flight) -> bool:
+    def _remove(self, flight: Flight) -> bool:
         """Take the request out of the table; whether its future is now the caller's to complete."""
         with self._changed:
             if self._flights.get(flight.request.request_id) is not flight:
@@ -278,9 +281,11 @@ class EncodingEngine:
 
     def _end(self, message: str) -> None:
         """Take in nothing more, and fail what is in flight."""
-        self._watchdog.stop()
+        for watchdog in self._watchdogs:
+            watchdog.stop()
         with self._changed:
             self._closed = True
+            self._changed.notify_all()
             flights, self._flights = list(self._flights.values()), {}
             self._inbox.clear()
         for flight in flights:
