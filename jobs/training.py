@@ -64,7 +64,7 @@ class Recipe(BaseModel):
     """Of each member, at most; dev macro-F1 ends it earlier."""
     patience: int = Field(default=4, ge=1)
     """Evaluations without a better dev macro-F1 after which it ends."""
-    members: int = Field(default=3, ge=1, le=10)
+    members: int = Field(default=2, ge=1, le=10)
     """Trainings from one beginning, with other draws of order and dropout; the model is their mean, of the
     same size. Each takes its time."""
     batch_size: int = Field(default=32, ge=1, le=1024)
