@@ -6,7 +6,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,12 +38,54 @@ class Line:
     """The line passed MAX_LINE_BYTES: it was skipped and its text is empty."""
 
 
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Whole lines of the file, many at a time."""
+
+    first_line: int
+    """From 1."""
+    body: bytes
+    """With its line ends; the last line of the file may lack one."""
+    is_too_large: bool = False
+    """One line that passed MAX_LINE_BYTES: it was skipped and `body` is empty."""
+
+
 def read_physical_lines(path: Path) -> Iterator[Line]:
     """Stream the lines of a file, one in memory at a time.
 
     Raises FileRejectedError: `file_unreadable`, `gzip_malformed`, `body_too_large` (gzip bomb),
     `text_invalid_unicode` (UTF-16).
     """
+    with _opened(path) as (stream, raw):
+        yield from _split(path, stream, raw)
+
+
+def read_chunks(path: Path, *, chunk_bytes: int = MAX_LINE_BYTES) -> Iterator[Chunk]:
+    """Stream the file in pieces of about this size that end with a line; raises as read_physical_lines."""
+    with _opened(path) as (stream, raw):
+        line, num_bytes, begun = 1, 0, b""
+        while body := stream.read(chunk_bytes):
+            body = body if num_bytes else _without_mark(path, body)
+            num_bytes += len(body)
+            _check_ratio(path, num_bytes, raw.tell() if stream is not raw else num_bytes, line)
+            whole, end, begin = body.rpartition(b"\n")
+            if end:
+                body, begun = begun + whole + end, begin
+                yield Chunk(line, body)
+                line += body.count(b"\n")
+                continue
+            begun += body
+            if len(begun) > MAX_LINE_BYTES:
+                num_bytes += _skip_line(path, stream, raw, num_bytes, line)
+                yield Chunk(line, b"", is_too_large=True)
+                line, begun = line + 1, b""
+        if begun:
+            yield Chunk(line, begun)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[io.BufferedReader | gzip.GzipFile, io.BufferedReader]]:
+    """What the file unpacks to, and the file itself; the same where it is not packed."""
     try:
         raw = path.open("rb")
     except OSError as error:
@@ -55,9 +97,8 @@ def read_physical_lines(path: Path) -> Iterator[Line]:
             raise refuse_file(
                 path, "gzip_malformed", "is named .gz and is no gzip", "compress it, or rename it"
             )
-        stream = gzip.GzipFile(fileobj=raw, mode="rb") if is_gzip else raw
         try:
-            yield from _split(path, stream, raw, is_gzip)
+            yield (gzip.GzipFile(fileobj=raw, mode="rb") if is_gzip else raw), raw
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             reason = f"the gzip data is damaged or cut short: {error}"
             raise refuse_file(
@@ -70,9 +111,7 @@ def refuse_file(path: Path, code: str, reason: str, advice: str, line: int = 1) 
     return FileRejectedError(Rejected(file=str(path), line=line, code=code, reason=reason, advice=advice))
 
 
-def _split(
-    path: Path, stream: io.BufferedReader | gzip.GzipFile, raw: io.BufferedReader, is_gzip: bool
-) -> Iterator[Line]:
+def _split(path: Path, stream: io.BufferedReader | gzip.GzipFile, raw: io.BufferedReader) -> Iterator[Line]:
     number = num_bytes = 0
     while chunk := stream.readline(MAX_LINE_BYTES + 1):
         number += 1
@@ -80,15 +119,26 @@ def _split(
             chunk = _without_mark(path, chunk)
         num_bytes += len(chunk)
         is_too_large = len(chunk) > MAX_LINE_BYTES
-        while len(chunk) > 0 and is_too_large and not chunk.endswith(b"\n"):
-            chunk = stream.readline(_SKIP_BYTES)
-            num_bytes += len(chunk)
-            if is_gzip:
-                _check_ratio(path, num_bytes, raw.tell(), number)
-        if is_gzip:
+        if is_too_large and not chunk.endswith(b"\n"):
+            num_bytes += _skip_line(path, stream, raw, num_bytes, number)
+        if stream is not raw:
             _check_ratio(path, num_bytes, raw.tell(), number)
         text = "" if is_too_large else chunk.decode("utf-8", "surrogateescape")
         yield Line(number, text, is_too_large)
+
+
+def _skip_line(
+    path: Path, stream: io.BufferedReader | gzip.GzipFile, raw: io.BufferedReader, num_bytes: int, line: int
+) -> int:
+    """Read past the end of a line of which `num_bytes` of the file are read; how many bytes it had more."""
+    num_skipped = 0
+    while chunk := stream.readline(_SKIP_BYTES):
+        num_skipped += len(chunk)
+        if stream is not raw:
+            _check_ratio(path, num_bytes + num_skipped, raw.tell(), line)
+        if chunk.endswith(b"\n"):
+            break
+    return num_skipped
 
 
 def _without_mark(path: Path, chunk: bytes) -> bytes:
