@@ -194,9 +194,10 @@ class EncodingEngine:
     def _break(self, error: Exception) -> None:
         with self._changed:
             was_closed, self._closed = self._closed, True
-        if not was_closed:  # else another lane has said so
-            logger.error("the encoder cannot go on", exc_info=error, extra={"action": "engine_lost"})
-            self._on_broken()
+        if was_closed:  # another lane ends the engine, or whoever closes it
+            return
+        logger.error("the encoder cannot go on", exc_info=error, extra={"action": "engine_lost"})
+        self._on_broken()
         self._end(f"the encoder cannot go on: {error!r}")
 
     def _next_batch(self) -> list[Asked]:
