@@ -10,18 +10,13 @@ from jobs.catalogue.item import Item
 from jobs.kinds.recommendation.copy_policy import CopyScope, CopyText
 from jobs.kinds.recommendation.release import (
     BlockLists,
-    CopyEntry,
-    CopyIndex,
     ReleaseReader,
     audience_of,
     shown_items,
 )
 from jobs.ranking.lists import RankedItem, UserList
-from pressroom.recommendations.plain import plain_text
 from pressroom.recommendations.reasons import reason_words
-
-MAX_KEPT_TEXTS = 20_000
-"""Of segments and items, so that blocks share what they look up: some 10 MB."""
+from pressroom.recommendations.texts import TextFinder, Texts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +80,10 @@ class RowMaker:
     """Makes the rows of one block after another; for one thread."""
 
     reader: ReleaseReader
-    _texts: dict[str, CopyText | None] = field(default_factory=dict, init=False)
-    """By audience, of segments and items."""
+    _finder: TextFinder = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._finder = TextFinder(self.reader)
 
     def rows_of(self, block: BlockLists, users: Collection[str] | None = None) -> list[Row]:
         """The rows of a block, in its order; of these users only, if they are given."""
@@ -113,7 +110,7 @@ class RowMaker:
         rank: int,
         ranked: RankedItem,
         catalogue: Mapping[str, Item],
-        texts: Mapping[str, CopyText | None],
+        texts: Texts,
     ) -> RowItem:
         item = catalogue.get(ranked.item_id)
         return RowItem(
@@ -134,62 +131,31 @@ class RowMaker:
     def _scope(self) -> CopyScope:
         return self.reader.manifest.copy_policy.scope
 
-    def _copy(
-        self, one: UserList, items: Sequence[RankedItem], texts: Mapping[str, CopyText | None]
-    ) -> CopyText | None:
+    def _copy(self, one: UserList, items: Sequence[RankedItem], texts: Texts) -> CopyText | None:
         if self._scope in (CopyScope.ITEM, CopyScope.NONE):
             return None
         name = one.user_id if self._scope is CopyScope.USER else one.segment
         found = texts.get(audience_of(self._scope, name))
-        return found or self._plain(audience_of(self._scope, name), [item.item_id for item in items])
+        return found or self._finder.plain(audience_of(self._scope, name), [item.item_id for item in items])
 
     def _find(
         self, block: BlockLists, lists: Sequence[UserList], shown: Sequence[Sequence[RankedItem]]
-    ) -> Mapping[str, CopyText | None]:
-        """The texts of all audiences that these rows need; None for one with nothing left to write about."""
+    ) -> Texts:
+        """The texts of all audiences that these rows need."""
         match self._scope:
             case CopyScope.NONE:
                 return {}
             case CopyScope.USER:
-                return self._look_up(
-                    [audience_of(CopyScope.USER, one.user_id) for one in lists], block.copies
-                )
+                users = [audience_of(CopyScope.USER, one.user_id) for one in lists]
+                return self._finder.find(users, block.copies)
             case CopyScope.SEGMENT:
-                wanted = {audience_of(CopyScope.SEGMENT, one.segment) for one in lists}
+                return self._finder.find_shared(
+                    {audience_of(CopyScope.SEGMENT, one.segment) for one in lists}
+                )
             case CopyScope.ITEM:
-                wanted = {audience_of(CopyScope.ITEM, item.item_id) for items in shown for item in items}
-        missing = wanted - self._texts.keys()
-        if len(self._texts) + len(missing) > MAX_KEPT_TEXTS:
-            self._texts.clear()
-            missing = wanted
-        self._texts.update(self._look_up(sorted(missing), self.reader.copy_index()))
-        return self._texts
-
-    def _look_up(self, audiences: Sequence[str], index: CopyIndex) -> dict[str, CopyText | None]:
-        entries = {audience: index[audience] for audience in audiences if audience in index}
-        found = self.reader.find_copies({entry.key for entry in entries.values()})
-        return {
-            audience: self._of_entry(audience, entries[audience], found)
-            if audience in entries
-            else self._without_entry(audience)
-            for audience in audiences
-        }
-
-    def _of_entry(self, audience: str, entry: CopyEntry, found: Mapping[str, CopyText]) -> CopyText | None:
-        """The text as written, or the plain one: where there is none, or where it names what has left."""
-        here = [item_id for item_id in entry.items if item_id not in self.reader.withdrawn]
-        if len(here) == len(entry.items) and entry.key in found:
-            return found[entry.key]
-        return self._plain(audience, here, entry.because)
-
-    def _without_entry(self, audience: str) -> CopyText | None:
-        scope, _, name = audience.partition(":")
-        return self._plain(audience, [name]) if scope == CopyScope.ITEM else None
-
-    def _plain(self, audience: str, item_ids: Sequence[str], because: str | None = None) -> CopyText | None:
-        catalogue, policy = self.reader.catalogue(), self.reader.manifest.copy_policy
-        items = [catalogue[item_id] for item_id in item_ids if item_id in catalogue][: policy.featured]
-        return plain_text(audience, items, because, policy) if items else None
+                return self._finder.find_shared(
+                    {audience_of(CopyScope.ITEM, item.item_id) for items in shown for item in items}
+                )
 
 
 def _item_json(item: RowItem) -> dict[str, object]:

@@ -27,6 +27,7 @@ from jobs.kinds.recommendation.release_reader import StoredRelease
 from jobs.ranking.lists import RankedItem, Reason, ReasonKind, UserList
 from jobs.ranking.lists_file import lists_bytes
 from jobs.ranking.rules import Rules
+from jobs.ranking.settings import RankingSettings
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -150,6 +151,8 @@ def make_release(
         inputs_sha256="0" * 64,
         catalogue_sha256=shelf.put(catalogue_bytes(items)),
         model_sha256=hashlib.sha256(model.encode()).hexdigest(),
+        fitted_inputs_sha256="0" * 64,
+        ranking=RankingSettings(),
         rules=rules or Rules(list_length=3, reserve=2),
         copy_policy=policy,
         language_model="smollm2-135m-instruct",

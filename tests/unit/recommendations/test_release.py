@@ -23,6 +23,7 @@ from jobs.kinds.recommendation.release import (
 )
 from jobs.ranking.lists import RankedItem, Reason, ReasonKind, UserList
 from jobs.ranking.rules import Rules
+from jobs.ranking.settings import RankingSettings
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -35,6 +36,8 @@ def _manifest() -> ReleaseManifest:
         inputs_sha256="a" * 64,
         catalogue_sha256="b" * 64,
         model_sha256="c" * 64,
+        fitted_inputs_sha256="0" * 64,
+        ranking=RankingSettings(),
         rules=Rules(blocked_items=frozenset(map(str, range(20)))),
         copy_policy=CopyPolicy(),
         blocks=(

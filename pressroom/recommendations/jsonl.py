@@ -1,0 +1,91 @@
+"""Rows and texts of a release as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TextIO
+
+from jobs.kinds.recommendation.release import ReleaseReader
+from pressroom.recommendations.rows import Row, copy_json
+from pressroom.recommendations.texts import TextFinder
+
+RECOMMENDATIONS = "recommendations.jsonl"
+COPIES = "copies.jsonl"
+
+
+class LinesFile:
+    """A file of JSON lines that takes the place of an earlier one when it is complete."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._partial = path.with_name(f".{path.name}.part")
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> Self:
+        self._file = self._partial.open("w", encoding="utf-8", newline="\n")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+        if kind is None:
+            os.replace(self._partial, self._path)
+        else:
+            self._partial.unlink(missing_ok=True)
+
+    def write_line(self, row: Mapping[str, object]) -> None:
+        """One object."""
+        if self._file is None:
+            raise ValueError(f"{self._path} is not open")
+        self._file.write(json_line(row))
+
+
+class JsonlSink(LinesFile):
+    """recommendations.jsonl; implements sinks.RowSink."""
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """The rows of a block."""
+        for row in rows:
+            self.write_line(row.as_json())
+
+
+def json_line(row: Mapping[str, object]) -> str:
+    r"""One line, whatever is in the strings.
+
+    >>> json_line({"user": "a\u2028b\nc"})
+    '{"user":"a\\u2028b\\nc"}\n'
+    """
+    line = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+    # Both are valid within JSON, and some readers of lines end one at them
+    return line.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029") + "\n"
+
+
+def write_copies(reader: ReleaseReader, path: Path) -> None:
+    """copies.jsonl: a line for each audience that a text was planned for, with what readers get now."""
+    finder = TextFinder(reader)
+    with LinesFile(path) as lines:
+        indexes = (
+            (block.copies for block in reader.blocks()) if _is_per_user(reader) else [reader.copy_index()]
+        )
+        for index in indexes:
+            for audience, entry, text in finder.all_of(index):
+                lines.write_line(
+                    {
+                        "audience": audience,
+                        "key": entry.key,
+                        "items": entry.items,
+                        **copy_json(text),
+                        "num_tries": 0 if text is None else text.num_tries,
+                        "problems": () if text is None else text.problems,
+                    }
+                )
+
+
+def _is_per_user(reader: ReleaseReader) -> bool:
+    return any(block.copy_index_sha256 is not None for block in reader.manifest.blocks)
