@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from jobs.kinds.recommendation.copy_policy import CopyScope
 from jobs.ranking.lists import ReasonKind
 from pressroom.recommendations.rows import Row
 
@@ -48,7 +49,7 @@ class ReleaseFigures:
     texts: dict[str, int]
     """Readings by origin: users, or places where texts are per item."""
     num_texts: dict[str, int]
-    """Different texts by origin, as far as they are shown."""
+    """Audiences by the origin of their text, as far as it is shown: users, segments or items."""
 
     @property
     def coverage(self) -> float | None:
@@ -57,7 +58,7 @@ class ReleaseFigures:
 
     @property
     def model_share(self) -> float | None:
-        """Share of the different texts that a language model wrote; None without any text."""
+        """Share of the texts that a language model wrote; None without any text."""
         total = sum(self.num_texts.values())
         return self.num_texts.get(MODEL, 0) / total if total else None
 
@@ -80,15 +81,16 @@ class ReleaseFigures:
 
 @dataclass(slots=True)
 class Census:
-    """Counts rows and picks some; implements sinks.RowSink. Memory: the shown items, the different texts."""
+    """Counts rows and picks some; implements sinks.RowSink. Memory: the shown items, the segments."""
 
+    scope: CopyScope
     _num_users: int = 0
     _num_empty: int = 0
     _items: Counter[str] = field(default_factory=Counter)
     _reasons: Counter[ReasonKind] = field(default_factory=Counter)
     _readings: Counter[str] = field(default_factory=Counter)
-    _different: dict[bytes, str] = field(default_factory=dict)
-    """Origin by digest: a million users' own texts are 100 MB of digests and no more."""
+    _shared: dict[str, str] = field(default_factory=dict)
+    """Origin by segment or item."""
     _segments: Counter[str] = field(default_factory=Counter)
     _picked: defaultdict[str, list[tuple[int, str]]] = field(default_factory=lambda: defaultdict(list))
 
@@ -110,11 +112,13 @@ class Census:
             for item in row.items:
                 self._items[item.item_id] += 1
                 self._reasons[item.ranked.reason.kind] += 1
-            for text in [row.copy, *(item.copy for item in row.items)]:
-                if text is not None:
-                    self._readings[text.origin] += 1
-                    words = "\0".join((text.headline, text.blurb, text.reason)).encode()
-                    self._different[hashlib.blake2b(words, digest_size=16).digest()] = text.origin
+                if item.copy is not None:
+                    self._readings[item.copy.origin] += 1
+                    self._shared[item.item_id] = item.copy.origin
+            if row.copy is not None:
+                self._readings[row.copy.origin] += 1
+                if self.scope is CopyScope.SEGMENT:
+                    self._shared[row.segment] = row.copy.origin
 
     def _pick(self, row: Row) -> None:
         """The users of a segment whose hashes are lowest: the same ones next time."""
@@ -124,6 +128,9 @@ class Census:
         heapq.heappush(self._picked[row.segment], (-low, row.user_id))
         if len(self._picked[row.segment]) > USERS_OF_SEGMENT:
             heapq.heappop(self._picked[row.segment])
+
+    def _num_texts(self) -> Counter[str]:
+        return self._readings if self.scope is CopyScope.USER else Counter(self._shared.values())
 
     def segments(self) -> list[SegmentFigures]:
         """The largest first."""
@@ -150,5 +157,5 @@ class Census:
             num_withdrawn=num_withdrawn,
             reasons={kind.value: self._reasons[kind] for kind in ReasonKind},
             texts=dict(sorted(self._readings.items())),
-            num_texts=dict(sorted(Counter(self._different.values()).items())),
+            num_texts=dict(sorted(self._num_texts().items())),
         )

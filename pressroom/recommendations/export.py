@@ -23,7 +23,7 @@ def export_release(reader: ReleaseReader, folder: Path, *, title: str = "Recomme
     parquet.MAX_BUFFERED_ROWS says. Raises OSError, and what the reader raises.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    census = Census()
+    census = Census(reader.manifest.copy_policy.scope)
     pass_over(reader, [JsonlSink(folder / RECOMMENDATIONS), ParquetSink(folder / FOLDER), census])
     write_copies(reader, folder / COPIES)
     figures = figures_of(reader, census)

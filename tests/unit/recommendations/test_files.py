@@ -166,7 +166,7 @@ def test_figures_count_what_is_shown(tmp_path: Path) -> None:
         user_list("cy", "f", segment="boots"),
     ]
     release = make_release(shelf, lists, ITEMS, index=index, withdrawn=frozenset("f"))
-    census = Census()
+    census = Census(CopyScope.SEGMENT)
     pass_over(release, [census])
     figures = figures_of(release, census)
     assert (figures.num_users, figures.num_users_without_items, figures.num_withdrawn) == (3, 1, 1)
