@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from jobs.catalogue.interactions import UserBlock
 from jobs.catalogue.item import Item
+from jobs.ranking.histories import history_matrix
 from jobs.ranking.item_item import largest
 from jobs.ranking.vectors import ItemVectors, text_of
 
@@ -64,6 +66,8 @@ def likeness_rows(content: Content, begin: int, end: int) -> Rows:
 def nearest(content: Content, num_neighbours: int) -> sp.csr_matrix:
     """Shape (items, items): of each item (row) those it is most like, with the likeness."""
     num_items = content.values.shape[0]
+    if not num_neighbours:
+        return sp.csr_matrix((num_items, num_items), dtype=np.float32)
     chunks = [
         largest(likeness_rows(content, begin, min(begin + _CHUNK_ROWS, num_items)), num_neighbours)
         for begin in range(0, num_items, _CHUNK_ROWS)
@@ -78,6 +82,12 @@ def diversity_features(content: Content) -> Rows:
         _narrow(content.values, VALUES_WIDTH) * np.float32(np.sqrt(1 - content.text_share)),
     ]
     return np.ascontiguousarray(np.hstack(parts), np.float32)
+
+
+def behaviour_features(blocks: Iterable[UserBlock], place: Mapping[str, int]) -> Rows:
+    """Shape (items, width): what items are alike by where there is no catalogue, the users they share."""
+    histories = sp.vstack([history_matrix(block, place, max_user_items=10_000) for block in blocks], "csr")
+    return _narrow(_unit(sp.csr_matrix(histories.T)), TEXT_WIDTH)
 
 
 def _narrow(rows: Rows | sp.csr_matrix, width: int) -> Rows:

@@ -13,6 +13,7 @@ from jobs.catalogue.interactions import UserBlock
 from jobs.ranking.arrays import pack_arrays, unpack_arrays
 from jobs.ranking.histories import history_matrix, latest_entries, places_of
 from jobs.ranking.item_item import CoOccurrence, coefficients
+from jobs.ranking.low_rank import Factors, low_rank_factors
 from jobs.ranking.settings import RankingSettings
 
 _KIND = "pressroom.item_model.1"
@@ -28,6 +29,9 @@ class FittedModel:
     """(num_items,)"""
     coefficients: sp.csr_matrix
     """(num_items, num_items), float32: what a row in the history adds to the score of a column."""
+    history_factors: Factors
+    """(num_items, rank): the sum over a history, times item_factors, is the low-rank part of its scores."""
+    item_factors: Factors
     num_users: int
     num_entries: int
     """Of the histories, as they were cut."""
@@ -47,6 +51,8 @@ class FittedModel:
             "indptr": self.coefficients.indptr.astype("<i8"),
             "indices": self.coefficients.indices.astype("<i4"),
             "values": self.coefficients.data.astype("<f4"),
+            "history_factors": self.history_factors.astype("<f4"),
+            "item_factors": self.item_factors.astype("<f4"),
         }
         return pack_arrays(_KIND, header, arrays)
 
@@ -60,6 +66,8 @@ def read_model_bytes(body: bytes) -> FittedModel:
         ids,
         arrays["num_users_of_item"],
         sp.csr_matrix(parts, (len(ids), len(ids))),
+        arrays["history_factors"],
+        arrays["item_factors"],
         header["num_users"],
         header["num_entries"],
         header["last_event_at"],
@@ -94,10 +102,15 @@ def fit(
     together = CoOccurrence(len(fitted), settings.user_exponent)
     for block in blocks:
         together.add(history_matrix(block, fitted, max_user_items=settings.max_user_items))
+    # Before the coefficients, which leave nothing of the sums.
+    factors = low_rank_factors(together.sums, counted.users[np.sort(head)].astype(np.float64), settings)
+    is_fitted = np.isin(seen, head)
     return FittedModel(
         item_ids=tuple(ids[number] for number in seen.tolist()),
         num_users_of_item=counted.users[seen],
-        coefficients=_spread(coefficients(together, settings), np.isin(seen, head)),
+        coefficients=_spread(coefficients(together, settings), is_fitted),
+        history_factors=_spread_rows(factors[0], is_fitted),
+        item_factors=_spread_rows(factors[1], is_fitted),
         num_users=counted.num_users,
         num_entries=counted.num_entries,
         last_event_at=counted.last_event_at,
@@ -125,3 +138,9 @@ def _spread(matrix: sp.csr_matrix, is_fitted: npt.NDArray[np.bool_]) -> sp.csr_m
     coo = matrix.tocoo()
     shape = (len(is_fitted), len(is_fitted))
     return sp.csr_matrix((coo.data, (places[coo.row], places[coo.col])), shape)
+
+
+def _spread_rows(rows: Factors, is_fitted: npt.NDArray[np.bool_]) -> Factors:
+    every = np.zeros((len(is_fitted), rows.shape[1]), np.float32)
+    every[is_fitted] = rows
+    return every

@@ -68,12 +68,13 @@ def coefficients(together: CoOccurrence, settings: RankingSettings) -> sp.csr_ma
     sums *= together.scale()
     counts = sums.diagonal().astype(np.float64)
     before = sums.copy() if settings.knn_weight else None
-    np.fill_diagonal(sums, counts * (1 + settings.ease_dropout) + settings.ease_lambda)
-    _invert(sums)
-    inverse_diagonal = sums.diagonal().copy()
+    if settings.regression_weight:
+        np.fill_diagonal(sums, counts * (1 + settings.ease_dropout) + settings.ease_lambda)
+        _invert(sums)
+    weights = -settings.regression_weight / sums.diagonal()
     chunks = []
     for begin in range(0, len(sums), _CHUNK_ROWS):
-        rows = sums[begin : begin + _CHUNK_ROWS] / -inverse_diagonal
+        rows = sums[begin : begin + _CHUNK_ROWS] * weights
         if before is not None:
             rows += settings.knn_weight * _cosines(before[begin : begin + _CHUNK_ROWS], counts, begin)
         rows[np.arange(len(rows)), np.arange(begin, begin + len(rows))] = 0
@@ -87,17 +88,6 @@ def _cosines(
     """Of the items' columns of users (Sarwar et al. 2001, section 3.1.1)."""
     lengths = np.sqrt(np.maximum(counts, 1e-9))
     return rows / lengths[begin : begin + len(rows), None] / lengths
-
-
-def cosine_neighbours(together: CoOccurrence, num_neighbours: int) -> sp.csr_matrix:
-    """Item-kNN: the cosines alone, of each item the largest; `together` stays as it is."""
-    counts = together.sums.diagonal().astype(np.float64)
-    chunks = []
-    for begin in range(0, len(counts), _CHUNK_ROWS):
-        rows = _cosines(together.sums[begin : begin + _CHUNK_ROWS], counts, begin)
-        rows[np.arange(len(rows)), np.arange(begin, begin + len(rows))] = 0
-        chunks.append(largest(rows, num_neighbours))
-    return sp.vstack(chunks, "csr")
 
 
 def largest(rows: npt.NDArray[np.floating], num: int) -> sp.csr_matrix:

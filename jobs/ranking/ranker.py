@@ -15,9 +15,9 @@ from jobs.ranking.constraints import allowed_items, own_entries, price_limits
 from jobs.ranking.content import content_of, diversity_features, nearest
 from jobs.ranking.fit import FittedModel
 from jobs.ranking.histories import history_matrix, places_of
-from jobs.ranking.lists import RankedItem, UserList
+from jobs.ranking.lists import RankedItem, ReasonKind, UserList
 from jobs.ranking.mixing import caps_of, mix
-from jobs.ranking.reasons import largest_terms, parts_of, reasons_of
+from jobs.ranking.reasons import KINDS, largest_parts, largest_terms, parts_of, reasons_of
 from jobs.ranking.rules import Rules
 from jobs.ranking.scores import Scores, Terms, score, top
 from jobs.ranking.segments import NEW, segments_of
@@ -112,8 +112,14 @@ def _terms(
     rows, columns = places[entries.row], places[entries.col]
     kept = (rows >= 0) & (columns >= 0)
     behaviour = sp.csr_matrix((entries.data[kept], (rows[kept], columns[kept])), (num_items, num_items))
+    known = places[places >= 0]
+    factors = np.zeros((2, num_items, model.item_factors.shape[1]), np.float32)
+    factors[0, known], factors[1, known] = (
+        model.history_factors[places >= 0],
+        model.item_factors[places >= 0],
+    )
     users = np.zeros(num_items)
-    users[places[places >= 0]] = model.num_users_of_item[places >= 0]
+    users[known] = model.num_users_of_item[places >= 0]
     most = max(users.max(initial=0), 1)
     popularity = settings.popularity_weight * np.log1p(users) / np.log1p(most)
     # Falls from the cold weight, of items that nobody had to do with, to the other one.
@@ -122,7 +128,7 @@ def _terms(
     likeness = sp.csr_matrix((sp.diags(weight.astype(np.float32)) @ nearest).T, dtype=np.float32)
     behaviour.sort_indices()
     likeness.sort_indices()
-    return Terms(behaviour, likeness, popularity.astype(np.float32))
+    return Terms(behaviour, factors[0], factors[1], likeness, popularity.astype(np.float32))
 
 
 def _rank(
@@ -135,9 +141,8 @@ def _rank(
     scored = score(ranker.terms, histories)
     forbid(scored.total, ranker, own, limits)
     chosen, scores = _choose(ranker, scored.total)
-    dense = histories.toarray()
     parts = parts_of(scored, ranker.terms.popularity, chosen)
-    because = _because(ranker, dense, parts, chosen)
+    because = _because(ranker, histories, parts, chosen)
     reasons = reasons_of(parts, because, chosen, ranker.items)
     segments = segments_of(histories, ranker.categories)
     ids = [item.id for item in ranker.items]
@@ -196,11 +201,17 @@ def _mixed(ranker: Ranker, scores: Scores, num_candidates: int, num: int) -> npt
 
 
 def _because(
-    ranker: Ranker, histories: Scores, parts: npt.NDArray[np.float32], chosen: npt.NDArray[np.int64]
+    ranker: Ranker, histories: sp.csr_matrix, parts: npt.NDArray[np.float32], chosen: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    because = np.full(chosen.shape, -1, np.int64)
-    winners = np.maximum(parts, 0).argmax(axis=2)
-    for kind, by_item in enumerate((ranker.behaviour_by_item, ranker.likeness_by_item)):
-        users, at = np.nonzero((winners == kind) & (chosen >= 0))
-        because[users, at] = largest_terms(histories, by_item, users, chosen[users, at])
+    """The item of the history with the largest term in the largest part; -1 for popularity."""
+    terms = ranker.terms
+    winners = largest_parts(parts)
+    of_behaviour = largest_terms(
+        histories, ranker.behaviour_by_item, (terms.history_factors, terms.item_factors), chosen
+    )
+    because = np.where(winners == KINDS.index(ReasonKind.BEHAVIOUR), of_behaviour, -1)
+    is_content = winners == KINDS.index(ReasonKind.CONTENT)
+    if is_content.any():
+        of_content = largest_terms(histories, ranker.likeness_by_item, None, chosen)
+        because = np.where(is_content, of_content, because)
     return because

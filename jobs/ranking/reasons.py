@@ -30,31 +30,60 @@ def parts_of(scored: Scored, popularity: Scores, chosen: npt.NDArray[np.int64]) 
     )
 
 
-def largest_terms(
-    histories: npt.NDArray[np.float32],
-    by_item: sp.csc_matrix,
-    users: npt.NDArray[np.int64],
-    places: npt.NDArray[np.int64],
-) -> npt.NDArray[np.int64]:
-    """Of pairs of user and item, the place in the history with the largest term; of equal ones the first.
+def largest_parts(parts: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Which kind weighs most, as places in KINDS, shape (users, chosen)."""
+    return np.asarray(np.maximum(parts, 0).argmax(axis=2), np.int64)
 
-    `histories` (users, items) is dense; `by_item` has in column i what each item of a history adds to i.
+
+def largest_terms(
+    histories: sp.csr_matrix,
+    by_item: sp.csc_matrix,
+    factors: tuple[Scores, Scores] | None,
+    chosen: npt.NDArray[np.int64],
+) -> npt.NDArray[np.int64]:
+    """Of each chosen item (users, chosen) the place in the history with the largest term, first of equals.
+
+    The term of h for i is history[h] * (by_item[h, i] + factors[0][h] . factors[1][i]), the second where
+    there are factors; -1 where no term is positive.
     """
+    num_chosen = chosen.shape[1]
+    lengths = np.diff(histories.indptr)
+    terms = np.zeros((len(histories.indices), num_chosen), np.float32)
+    if factors is not None:
+        for user in np.flatnonzero(lengths).tolist():
+            begin, end = histories.indptr[user], histories.indptr[user + 1]
+            rows = factors[0][histories.indices[begin:end]]
+            terms[begin:end] = rows @ factors[1][np.maximum(chosen[user], 0)].T
+    entries, slots, values = _found(histories, by_item, chosen)
+    terms[entries, slots] += values
+    terms *= histories.data[:, None]
+    because = np.full(chosen.shape, -1, np.int64)
+    for user in np.flatnonzero(lengths).tolist():
+        begin, end = histories.indptr[user], histories.indptr[user + 1]
+        best = terms[begin:end].argmax(axis=0)
+        is_positive = terms[begin + best, np.arange(num_chosen)] > 0
+        because[user] = np.where(is_positive, histories.indices[begin + best], -1)
+    return because
+
+
+def _found(
+    histories: sp.csr_matrix, by_item: sp.csc_matrix, chosen: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Entries of histories that a column of a chosen item has a value for: entry, which chosen one, value."""
+    num_users, num_items = histories.shape
+    places = np.maximum(chosen.ravel(), 0)
     starts = by_item.indptr[places].astype(np.int64)
     lengths = by_item.indptr[places + 1].astype(np.int64) - starts
-    found = np.full(len(places), -1, np.int64)
-    is_filled = lengths > 0
-    starts, lengths, pairs = starts[is_filled], lengths[is_filled], np.flatnonzero(is_filled)
-    if not len(pairs):
-        return found
-    begins = np.cumsum(lengths) - lengths
-    flat = np.arange(int(lengths.sum())) + np.repeat(starts - begins, lengths)
-    terms = by_item.data[flat] * histories[np.repeat(users[pairs], lengths), by_item.indices[flat]]
-    highest = np.maximum.reduceat(terms, begins)
-    at = np.flatnonzero(terms == np.repeat(highest, lengths))
-    first = at[np.searchsorted(at, begins)]
-    found[pairs] = np.where(highest > 0, by_item.indices[flat[first]], -1)
-    return found
+    flat = np.arange(int(lengths.sum())) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
+    pairs = np.repeat(np.arange(len(places)), lengths)
+    # Where in the histories an entry is: their places, by user and item, are ordered.
+    where = np.full((num_users, num_items), -1, np.int32)
+    where[np.repeat(np.arange(num_users), np.diff(histories.indptr)), histories.indices] = np.arange(
+        len(histories.indices)
+    )
+    entries = where[pairs // chosen.shape[1], by_item.indices[flat]]
+    kept = entries >= 0
+    return entries[kept].astype(np.int64), pairs[kept] % chosen.shape[1], by_item.data[flat[kept]]
 
 
 def shared_attribute(one: Item, other: Item) -> str | None:
@@ -84,7 +113,7 @@ def reasons_of(
 ) -> list[list[Reason]]:
     """Of each user's chosen items, in order; `because` (users, chosen) is -1 where there is none."""
     positive = np.maximum(parts, 0)
-    winners = positive.argmax(axis=2)
+    winners = largest_parts(parts)
     largest = positive.max(axis=2)
     totals = positive.sum(axis=2)
     shares = np.divide(largest, totals, out=np.zeros_like(totals), where=totals > 0)

@@ -17,6 +17,9 @@ class Terms:
 
     behaviour: sp.csr_matrix
     """(items, items): what an item of the history (row) adds."""
+    history_factors: Scores
+    """(items, rank): summed over the history and multiplied with item_factors, they add to behaviour too."""
+    item_factors: Scores
     likeness: sp.csr_matrix
     """(items, items): the same by content, weighted for the item that is scored."""
     popularity: Scores
@@ -35,6 +38,7 @@ class Scored:
 def score(terms: Terms, histories: sp.csr_matrix) -> Scored:
     """Scores of users, shape (users, items). An item for which nothing speaks has 0 exactly."""
     behaviour = (histories @ terms.behaviour).toarray()
+    behaviour += (histories @ terms.history_factors) @ terms.item_factors.T
     content = (mean_rows(histories) @ terms.likeness).toarray()
     total = behaviour + content
     total += terms.popularity

@@ -22,9 +22,15 @@ class RankingSettings(BaseModel):
     """Ridge in proportion to an item's count: p / (1 - p) for a chance p of dropping entries (Steck 2020)."""
     user_exponent: float = Field(default=0.5, ge=0, le=1)
     """A user with n items weighs n ** -exponent in the fit."""
+    regression_weight: float = Field(default=1.0, ge=0)
+    """Of the regression's coefficients; 0 saves the inversion."""
     knn_weight: float = Field(default=0.0, ge=0)
     """Of the cosine of two items' users, added to the regression's coefficient."""
-    num_neighbours: int = Field(default=300, ge=1, le=10_000)
+    rank: int = Field(default=24, ge=1, le=1000)
+    """Directions of the low-rank part."""
+    low_rank_weight: float = Field(default=0.5, ge=0)
+    """Of that part, added to the sum of the coefficients."""
+    num_neighbours: int = Field(default=200, ge=1, le=10_000)
     """Kept of an item: the largest by amount."""
     popularity_weight: float = Field(default=0.01, ge=0)
     """Of log(1 + users) over its largest value."""
