@@ -24,3 +24,5 @@ class Inputs(BaseModel):
     """Entries kept, of all blocks."""
     counts: Mapping[str, int] = Field(default_factory=dict)
     """What was noticed: unknown_item, duplicate, weight_invalid, in_future, user_cut, ...: events or rows."""
+    flagged: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Of injection_suspected, html_removed, text_cut, formula, ...: the first ids of the items, ordered."""

@@ -1,0 +1,149 @@
+"""Events of some users -> what each of them had to do with, an entry an item; and blocks of those."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from jobs.catalogue.interactions import UserBlock
+from jobs.catalogue.partitions import leading_bits, ordered
+
+
+@dataclass(frozen=True, slots=True)
+class Histories:
+    """Users with their entries; users are ordered by id, entries of a user by item."""
+
+    user_ids: pa.StringArray
+    bits: npt.NDArray[np.int64]
+    """(num_users,): of each user's hash those that decide the block."""
+    indptr: npt.NDArray[np.int64]
+    items: npt.NDArray[np.int32]
+    """(num_entries,): positions in the ordered ids of the catalogue."""
+    weights: npt.NDArray[np.float32]
+    times: npt.NDArray[np.int64]
+    is_purchase: npt.NDArray[np.bool_]
+    num_duplicates: int = 0
+    """Events left out: the same user, item, kind, weight and time."""
+    num_users_cut: int = 0
+    num_events_cut: int = 0
+
+
+def histories(events: pa.Table, *, is_purchase: npt.NDArray[np.bool_], max_events: int) -> Histories:
+    """What these events come to, in whatever order they are; `is_purchase` is by kind."""
+    users, user = ordered(events["user"].combine_chunks())
+    item, kind, weight, time = (events[name].to_numpy() for name in ("item", "kind", "weight", "time"))
+    order = np.lexsort((kind, weight, time, item, user))
+    order = order[_is_new(*(values[order] for values in (user, item, time, weight, kind)))]
+    kept, num_users_cut = _latest(user[order], time[order], len(users), max_events)
+    latest = order[kept]
+    user, item, time, weight, kind = (values[latest] for values in (user, item, time, weight, kind))
+
+    begins = np.flatnonzero(_is_new(user, item))
+    ends = np.append(begins[1:], len(user))
+    indptr = np.zeros(len(users) + 1, dtype=np.int64)
+    np.cumsum(np.bincount(user[begins], minlength=len(users)), out=indptr[1:])
+    return Histories(
+        user_ids=users,
+        bits=leading_bits(users),
+        indptr=indptr,
+        items=item[begins],
+        weights=_sums(weight, begins),
+        times=time[ends - 1],
+        is_purchase=_any(is_purchase[kind], begins),
+        num_duplicates=events.num_rows - len(order),
+        num_users_cut=num_users_cut,
+        num_events_cut=len(order) - len(latest),
+    )
+
+
+def joined(parts: Sequence[Histories]) -> Histories:
+    """Several parts of the users as one."""
+    users = pa.concat_arrays([part.user_ids for part in parts])
+    offsets = np.cumsum([0, *(part.indptr[-1] for part in parts)])
+    bounds = [part.indptr[1:] + offset for part, offset in zip(parts, offsets, strict=False)]
+    together = Histories(
+        user_ids=users,
+        bits=np.concatenate([part.bits for part in parts]),
+        indptr=np.concatenate([[0], *bounds]).astype(np.int64),
+        items=np.concatenate([part.items for part in parts]),
+        weights=np.concatenate([part.weights for part in parts]),
+        times=np.concatenate([part.times for part in parts]),
+        is_purchase=np.concatenate([part.is_purchase for part in parts]),
+    )
+    _, rank = ordered(users)
+    return selected(together, np.argsort(rank))
+
+
+def selected(of: Histories, users: npt.NDArray[np.int64]) -> Histories:
+    """Those users, in this order."""
+    counts = np.diff(of.indptr)[users]
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    entries = np.repeat(of.indptr[users] - indptr[:-1], counts) + np.arange(indptr[-1])
+    return Histories(
+        user_ids=of.user_ids.take(pa.array(users)),
+        bits=of.bits[users],
+        indptr=indptr,
+        items=of.items[entries],
+        weights=of.weights[entries],
+        times=of.times[entries],
+        is_purchase=of.is_purchase[entries],
+    )
+
+
+def as_block(of: Histories, catalogue_ids: Sequence[str]) -> UserBlock:
+    """As a resource holds it: with the ids of its own items only, so that other items do not change it."""
+    present, items = np.unique(of.items, return_inverse=True)
+    return UserBlock(
+        user_ids=tuple(of.user_ids.to_pylist()),
+        item_ids=tuple(catalogue_ids[position] for position in present),
+        indptr=of.indptr,
+        items=items.astype(np.int32),
+        weights=of.weights,
+        times=of.times,
+        is_purchase=of.is_purchase,
+    )
+
+
+def _is_new(*columns: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
+    """Of ordered rows, those that are not as the row before."""
+    is_new = np.zeros(len(columns[0]), dtype=np.bool_)
+    is_new[:1] = True
+    for values in columns:
+        is_new[1:] |= values[1:] != values[:-1]
+    return is_new
+
+
+def _latest(
+    user: npt.NDArray[np.int32], time: npt.NDArray[np.int64], num_users: int, max_events: int
+) -> tuple[npt.NDArray[np.bool_], int]:
+    """Which events stay when each user keeps the latest ones, and how many users lose some.
+
+    Of events of one time the later in the given order stay, which is by user and has no ties.
+    """
+    kept = np.ones(len(user), dtype=bool)
+    counts = np.bincount(user, minlength=num_users)
+    begins = np.concatenate([[0], np.cumsum(counts)])
+    cut = np.flatnonzero(counts > max_events)
+    for each in cut:
+        events = slice(begins[each], begins[each + 1])
+        earliest = np.argsort(time[events], kind="stable")[: counts[each] - max_events]
+        kept[begins[each] + earliest] = False
+    return kept, len(cut)
+
+
+def _sums(weight: npt.NDArray[np.float32], begins: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    if not len(begins):
+        return np.zeros(0, dtype=np.float32)
+    # In 64 bits, and in a fixed order: a sum in another order would be another digest.
+    return np.add.reduceat(weight.astype(np.float64), begins).astype(np.float32)
+
+
+def _any(flags: npt.NDArray[np.bool_], begins: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    if not len(begins):
+        return np.zeros(0, dtype=np.bool_)
+    found: npt.NDArray[np.bool_] = np.logical_or.reduceat(flags, begins)
+    return found

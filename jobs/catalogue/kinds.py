@@ -1,0 +1,62 @@
+"""Kinds of events: what each weighs, and which are purchases."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from jobs.catalogue.options import IntakeOptions
+from jobs.catalogue.tally import Tally
+from jobs.catalogue.values import as_text
+
+MAX_KINDS = 1_000
+"""Of a log; those beyond count as one."""
+
+
+class Kinds:
+    """Numbers the kinds of one log as they come. Not for several threads at once."""
+
+    def __init__(self, options: IntakeOptions) -> None:
+        self._known = {name.strip().lower() for name in options.event_weights}
+        self._purchases = {name.strip().lower() for name in options.purchase_kinds}
+        self._given = {name.strip().lower(): weight for name, weight in options.event_weights.items()}
+        self._names = [""]
+        self._numbers = {"": 0}
+
+    def read(
+        self, column: pa.Array | None, num_rows: int
+    ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float64]]:
+        """Of each row the number of its kind, 0 for none, and what it weighs."""
+        if column is None:
+            return np.zeros(num_rows, dtype=np.int16), np.ones(num_rows)
+        encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+        names = [(as_text(value) or "").lower() for value in encoded.dictionary.to_pylist()]
+        numbers = np.array([*(self._number(name) for name in names), 0], dtype=np.int16)
+        codes = encoded.indices.cast(pa.int32()).fill_null(len(names)).to_numpy(zero_copy_only=False)
+        kind = numbers[codes]
+        return kind, np.array([self._given.get(name, 1.0) for name in self._names])[kind]
+
+    def count(self, kind: npt.NDArray[np.int16], tally: Tally) -> None:
+        """Count events of kinds that nothing is known of."""
+        counts = np.bincount(kind, minlength=len(self._names))
+        unknown = sum(
+            int(count)
+            for name, count in zip(self._names, counts, strict=True)
+            if name and name not in self._known
+        )
+        if unknown:
+            tally.counts["unknown_kind"] += unknown
+
+    @property
+    def is_purchase(self) -> npt.NDArray[np.bool_]:
+        """By number."""
+        return np.array([name in self._purchases for name in self._names])
+
+    def _number(self, name: str) -> int:
+        if len(self._names) > MAX_KINDS and name not in self._known and name not in self._purchases:
+            name = "(other)"
+        if name not in self._numbers:
+            self._numbers[name] = len(self._names)
+            self._names.append(name)
+        return self._numbers[name]

@@ -1,0 +1,50 @@
+"""How the files of a refresh are read, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.catalogue.interactions import MAX_BLOCKS
+
+EVENT_WEIGHTS: Mapping[str, float] = {
+    "view": 1, "click": 1, "pageview": 1,
+    "cart": 3, "add_to_cart": 3, "addtocart": 3, "basket": 3,
+    "purchase": 5, "buy": 5, "order": 5, "transaction": 5,
+}  # fmt: skip
+
+PURCHASE_KINDS = frozenset({"purchase", "buy", "order", "transaction"})
+
+
+class IntakeOptions(BaseModel):
+    """Columns, weights and limits; a refresh keeps them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    catalogue_columns: Mapping[str, str] = Field(default_factory=dict)
+    """Field of an item -> column of the file, where the usual names (fields.py) do not find it."""
+    interaction_columns: Mapping[str, str] = Field(default_factory=dict)
+    event_weights: Mapping[str, float] = Field(default_factory=lambda: dict(EVENT_WEIGHTS))
+    """By kind of event, in lower case; times the weight of the row. Others weigh 1; 0 leaves the kind out."""
+    purchase_kinds: frozenset[str] = PURCHASE_KINDS
+    """Kinds of events after which the user has the item."""
+    users_per_block: int = Field(default=1_000, ge=1)
+    num_blocks: int | None = Field(default=None, ge=1, le=MAX_BLOCKS)
+    """As many as the refresh had before, a power of two: kept until the users have doubled."""
+    max_events: int = Field(default=1_000, ge=1)
+    """Of one user; the latest are kept. Beyond that it is a robot or a till."""
+
+    def blocks_for(self, num_users: int) -> int:
+        """How many blocks these users make: a power of two, never fewer than before.
+
+        >>> IntakeOptions().blocks_for(5_000), IntakeOptions(num_blocks=8).blocks_for(15_000)
+        (4, 8)
+        """
+        before = self.num_blocks or 0
+        if before and num_users <= 2 * before * self.users_per_block:
+            return before
+        blocks = 1
+        while blocks < MAX_BLOCKS and num_users > 1.5 * blocks * self.users_per_block:
+            blocks *= 2
+        return max(blocks, before)

@@ -1,0 +1,101 @@
+"""A catalogue and a log of interactions -> resources: what a refresh begins with.
+
+Blocking; the paths are on the machine that runs it, be it the command's or a worker's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+
+from jobs.catalogue import catalogue_file, interactions_file
+from jobs.catalogue.blocks import Blocks
+from jobs.catalogue.event_batches import event_batches
+from jobs.catalogue.events import EventReader
+from jobs.catalogue.inputs import Inputs
+from jobs.catalogue.item import Item
+from jobs.catalogue.kinds import Kinds
+from jobs.catalogue.options import IntakeOptions
+from jobs.catalogue.partitions import Partitions
+from jobs.catalogue.read_items import read_items
+from jobs.catalogue.tally import MAX_FLAGGED, Tally
+from jobs.intake_file import refuse_file
+from jobs.rejection import FileRejectedError, Rejected, snippet
+
+_SHOWN_IDS = 3
+
+Write = Callable[[bytes, str], str]
+"""Stores bytes of a media type as a resource; its digest."""
+
+
+def take_in(
+    catalogue: Path,
+    interactions: Path,
+    *,
+    options: IntakeOptions,
+    write: Write,
+    on_rejected: Callable[[Rejected], None],
+    now: datetime,
+) -> Inputs:
+    """Read both files (CSV, JSONL, both gzip or not, or Parquet) and store what they hold.
+
+    The same rows in whatever order give the same resources; of items with one id the last row counts.
+    `on_rejected` gets the first refused rows of each code; all are counted. Memory: the items, and one part
+    of 256 of the users; disk: 30 bytes an event in the folder for temporary files.
+    Raises FileRejectedError, or ColumnMappingError, for a file that is no use as a whole.
+    """
+    tally = Tally(on_rejected)
+    items = read_items(catalogue, options.catalogue_columns, tally)
+    item_ids = sorted(items)
+    kinds = Kinds(options)
+    reader = EventReader(interactions, item_ids, kinds, now, tally)
+    with Partitions() as partitions:
+        for batch in event_batches(interactions, options.interaction_columns, tally):
+            partitions.add(reader.read(batch))
+        if reader.num_timed + reader.num_untimed == 0:
+            raise _nothing_kept(interactions, item_ids, reader, tally)
+        num_users = partitions.num_users()
+        blocks = Blocks(partitions, item_ids, is_purchase=kinds.is_purchase, max_events=options.max_events)
+        stored = tuple(
+            write(interactions_file.block_bytes(block), interactions_file.MEDIA_TYPE)
+            for block in blocks.make(options.blocks_for(num_users))
+        )
+    _count(tally, items.values(), blocks, reader, now)
+    return Inputs(
+        catalogue_sha256=write(catalogue_file.catalogue_bytes(items.values()), catalogue_file.MEDIA_TYPE),
+        num_items=len(items),
+        blocks=stored,
+        num_users=num_users,
+        num_interactions=blocks.num_entries,
+        counts={code: count for code, count in sorted(tally.counts.items()) if count},
+        flagged={
+            code: tuple(sorted(ids)[:MAX_FLAGGED]) for code, ids in sorted(tally.flagged.items()) if ids
+        },
+    )
+
+
+def _count(tally: Tally, items: Iterable[Item], blocks: Blocks, reader: EventReader, now: datetime) -> None:
+    counts = tally.counts
+    availability = [item.is_available(now) for item in items]
+    counts["item_unavailable"] = availability.count(False)
+    counts["item_without_interactions"] = len(availability) - blocks.num_items
+    counts["duplicate"] = blocks.num_duplicates
+    counts["user_cut"] = blocks.num_users_cut
+    counts["event_cut"] = blocks.num_events_cut
+    if reader.num_timed:
+        counts["time_missing"] = reader.num_untimed
+    for code, ids in tally.flagged.items():
+        counts[code] = len(ids)
+
+
+def _nothing_kept(path: Path, item_ids: list[str], reader: EventReader, tally: Tally) -> FileRejectedError:
+    if reader.unknown_items and tally.counts["unknown_item"] == reader.num_rows:
+        theirs = ", ".join(repr(snippet(each)) for each in reader.unknown_items)
+        ours = ", ".join(repr(snippet(each)) for each in item_ids[:_SHOWN_IDS])
+        reason = f"no item of it is in the catalogue: it has {theirs}, the catalogue {ours}"
+        advice = "take the column with the catalogue's ids, or check that the files belong together"
+        return refuse_file(path, "no_common_ids", reason, advice)
+    found = ", ".join(f"{count:,} {code}" for code, count in tally.counts.most_common() if count)
+    reason = f"no line of it can be used: {found}" if found else "holds no interaction"
+    return refuse_file(path, "interactions_empty", reason, "correct the lines that are told one by one")
