@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.dialects import postgresql
 
 from db.refresh_tables import CopyRow
+from db.tables import JobRow
 from jobs.records import WrittenCopy
 
 RECENT = 500
@@ -17,19 +19,27 @@ RECENT = 500
 
 def write_copies(connection: Connection, written: Sequence[tuple[UUID, WrittenCopy]]) -> None:
     """Keep the texts of these jobs; of two for one key the first stands: releases may show it already."""
+    if not written:
+        return
+    tokens = _new_tokens(connection, [job_id for job_id, _ in written])
     rows = {
         copy.key: {
             "key": copy.key,
             "audience": copy.audience,
             "text": dict(copy.text),
-            "num_new_tokens": copy.num_new_tokens,
+            "num_new_tokens": tokens[job_id],
             "job_id": job_id,
         }
         for job_id, copy in written
     }
-    if rows:
-        ordered = [rows[key] for key in sorted(rows)]
-        connection.execute(postgresql.insert(CopyRow).on_conflict_do_nothing(), ordered)
+    ordered = [rows[key] for key in sorted(rows)]
+    connection.execute(postgresql.insert(CopyRow).on_conflict_do_nothing(), ordered)
+
+
+def _new_tokens(connection: Connection, job_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """As the transaction that ends the jobs has set them."""
+    statement = select(JobRow.id, JobRow.new_tokens).where(JobRow.id == func.any(list(job_ids)))
+    return {row[0]: row[1] for row in connection.execute(statement)}
 
 
 def find_copies(database: Engine, keys: Collection[str]) -> dict[str, dict[str, object]]:
@@ -39,9 +49,34 @@ def find_copies(database: Engine, keys: Collection[str]) -> dict[str, dict[str, 
         return {row[0]: row[1] for row in connection.execute(statement)}
 
 
-def tokens_of_a_copy(database: Engine) -> float | None:
-    """New tokens that a text has cost lately, on average; None before there is one."""
-    recent = select(CopyRow.num_new_tokens).order_by(CopyRow.made_at.desc()).limit(RECENT).subquery()
+@dataclass(frozen=True, slots=True)
+class CopyCost:
+    """What texts have cost lately."""
+
+    num_new_tokens: float
+    """A text, on average."""
+    tokens_per_second: float | None
+    """Of the jobs of the latest batch, all together; None where they are gone or took no time."""
+
+
+def cost_of_a_copy(database: Engine) -> CopyCost | None:
+    """Of the latest texts; None before there is one."""
+    recent = (
+        select(CopyRow.num_new_tokens, CopyRow.job_id).order_by(CopyRow.made_at.desc()).limit(RECENT)
+    ).subquery()
+    began = func.min(JobRow.started_at)
+    seconds = func.extract("epoch", func.max(JobRow.finished_at) - began)
+    rates = (
+        select(func.sum(JobRow.new_tokens), seconds)
+        .join(recent, recent.c.job_id == JobRow.id)
+        .group_by(JobRow.batch_id)
+        .order_by(began.desc())
+        .limit(1)
+    )
     with database.connect() as connection:
         mean = connection.scalar(select(func.avg(recent.c.num_new_tokens)))
-    return None if mean is None else float(mean)
+        latest = connection.execute(rates).one_or_none()
+    if mean is None:
+        return None
+    rate = float(latest[0]) / float(latest[1]) if latest is not None and latest[0] and latest[1] else None
+    return CopyCost(float(mean), rate)

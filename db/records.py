@@ -38,7 +38,7 @@ from db.monitoring_tables import (
     MonitorRow,
     UnsettledRow,
 )
-from db.releases import write_releases
+from db.releases import withdraw_in, write_releases
 from db.tables import BatchRow, JobRow
 from jobs.monitor import AlertStatus
 from jobs.records import (
@@ -48,6 +48,7 @@ from jobs.records import (
     EntityHistory,
     MadeRelease,
     Record,
+    WithdrawnItems,
     WrittenCopy,
 )
 from jobs.series.window import WindowSize
@@ -74,6 +75,10 @@ def write_records(connection: Connection, records: Iterable[tuple[UUID, Record]]
     for job_id, history in sorted(histories, key=lambda pair: (pair[1].monitor_id, pair[1].entity_id)):
         _write_history(connection, job_id, history)
     write_copies(connection, [(j, r) for j, r in by_job if isinstance(r, WrittenCopy)])
+    for refresh_id, reasons in sorted(
+        (r.refresh_id, r.reasons) for _, r in by_job if isinstance(r, WithdrawnItems)
+    ):
+        withdraw_in(connection, refresh_id, reasons)
     write_releases(connection, [(j, r) for j, r in by_job if isinstance(r, MadeRelease)])
 
 

@@ -85,20 +85,22 @@ def _publish(
 
 def withdraw(database: Engine, refresh_id: UUID, reasons: Mapping[str, str]) -> int:
     """Take items off the standing lists at once, each with its reason; how many were not withdrawn yet."""
+    with database.begin() as connection:
+        return withdraw_in(connection, refresh_id, reasons)
+
+
+def withdraw_in(connection: Connection, refresh_id: UUID, reasons: Mapping[str, str]) -> int:
+    """As `withdraw`, in the caller's transaction."""
     if not reasons:
         return 0
     rows = [
         {"refresh_id": refresh_id, "item_id": item_id, "reason": reason}
         for item_id, reason in sorted(reasons.items())
     ]
-    with database.begin() as connection:
-        new = connection.execute(
-            postgresql.insert(WithdrawnItemRow)
-            .values(rows)
-            .on_conflict_do_nothing()
-            .returning(WithdrawnItemRow.item_id)
-        )
-        return len(new.all())
+    new = connection.execute(
+        postgresql.insert(WithdrawnItemRow).on_conflict_do_nothing().returning(WithdrawnItemRow.item_id), rows
+    )
+    return len(new.all())
 
 
 def withdrawn_items(database: Engine, refresh_id: UUID) -> dict[str, str]:

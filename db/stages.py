@@ -178,28 +178,24 @@ def _waits_to_be_planned(connection: Connection, batch_id: UUID) -> bool:
     return bool(connection.scalar(waits))
 
 
-def stage_results(
-    closed: ClosedStage, stage: str | None = None
-) -> Iterator[tuple[str, Mapping[str, object]]]:
-    """custom_id and metrics of a stage's succeeded jobs, in input order, streamed; unnamed: the closed one's.
+def stage_results(database: Engine, batch_id: UUID, stage: str) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """custom_id and metrics of a stage's succeeded jobs, in input order, streamed on a connection of its own.
 
-    On a connection of its own: the one that closes the stage is busy with COPY while this is read.
+    Nothing of a stage that the batch does not have.
     """
     number = (
-        select(StageRow.number)
-        .where(StageRow.batch_id == closed.batch_id, StageRow.name == (stage or closed.name))
-        .scalar_subquery()
+        select(StageRow.number).where(StageRow.batch_id == batch_id, StageRow.name == stage).scalar_subquery()
     )
     statement = (
         select(JobRow.custom_id, JobRow.metrics)
         .where(
-            JobRow.batch_id == closed.batch_id,
+            JobRow.batch_id == batch_id,
             JobRow.stage == number,
             JobRow.status == JobStatus.SUCCEEDED,
         )
         .order_by(JobRow.position)
     )
-    with closed.database.connect() as connection:
+    with database.connect() as connection:
         streaming = connection.execution_options(stream_results=True, yield_per=STREAM_ROWS)
         with streaming.execute(statement) as rows:
             for row in rows:

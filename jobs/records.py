@@ -72,7 +72,15 @@ class WrittenCopy:
     key: str
     audience: str
     text: Mapping[str, object]
-    num_new_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawnItems:
+    """Items that leave the standing lists of a refresh at once, before new lists are made."""
+
+    refresh_id: UUID
+    reasons: Mapping[str, str]
+    """By item."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,4 +92,4 @@ class MadeRelease:
     figures: Mapping[str, object]
 
 
-Record = AnalysedDocuments | Classifications | EntityHistory | WrittenCopy | MadeRelease
+Record = AnalysedDocuments | Classifications | EntityHistory | WrittenCopy | WithdrawnItems | MadeRelease

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 
 class RefreshSources(BaseModel):
@@ -17,10 +17,6 @@ class RefreshSources(BaseModel):
 
     catalogue: str
     interactions: str
-    columns: tuple[str, ...] = ()
-    """FIELD=COLUMN, where the files name a field otherwise."""
-    event_weights: Mapping[str, float] = Field(default_factory=dict)
-    """By kind of event; empty: the usual ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,8 @@ from pressroom.commands import (
     machine,
     models,
     monitor,
+    recommendations,
+    refresh,
     sentiment,
     standing,
     train,
@@ -28,6 +30,7 @@ submit_app = typer.Typer(no_args_is_help=True, help="Queue a batch for workers t
 
 run_app.command("articles")(articles.run_articles)
 run_app.command("sentiment")(sentiment.run_sentiment)
+run_app.command("recommendations")(recommendations.run_recommendations)
 submit_app.command("articles")(articles.submit_articles)
 monitor.app.command("backtest")(sentiment.backtest_file)
 app.add_typer(run_app, name="run")
@@ -37,6 +40,7 @@ app.add_typer(machine.app)
 app.add_typer(standing.app)
 app.add_typer(monitor.app, name="monitor")
 app.add_typer(alerts.app, name="alerts")
+app.add_typer(refresh.app, name="refresh")
 app.add_typer(machine.db_app, name="db")
 app.add_typer(models.app, name="models")
 app.add_typer(train.app, name="train")

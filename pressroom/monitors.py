@@ -10,25 +10,21 @@ from pathlib import Path
 from uuid import UUID
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
 
 from db import monitors, schedules
 from db.dispatch import capacity
 from db.migrate import upgrade
 from db.monitors import MonitorNotFoundError
-from db.reports import batch_status
 from db.session import opened_database
-from jobs.batch import BatchStatus, BatchStatusReport
 from jobs.documents.watchlist_file import read_watchlist
 from jobs.monitor import Monitor
 from jobs.rejection import Rejected
-from pressroom.console import Interruption, say
+from pressroom.console import say
 from pressroom.embedded.services import embedded_services, find_running
 from pressroom.export import check_output
 from pressroom.monitor_file import NONE, MonitorFile
 from pressroom.one_machine import OneMachine
-from pressroom.progress import BatchProgress
-from pressroom.run import RunRequest, RunResult, run_batch
+from pressroom.run import RunRequest, RunResult, run_batch, watch_elsewhere
 from pressroom.sentiment import SentimentFigures, export_sentiment
 from pressroom.summary import Summary
 from storage import open_store
@@ -38,8 +34,6 @@ from workers.document_producer import put_watchlist
 from workers.monitors import STARTS, batch_of, start_monitor
 from workers.producer import Submission
 from workers.settings import Settings
-
-POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +98,7 @@ def run_elsewhere(name: str, out: Path, settings: Settings) -> RunResult[Sentime
         check_output(out)
         batch_id = _start_now(database, monitor, settings)
         say(f"Batch {batch_id}, by the workers that run; results will be in {out}. Ctrl-C leaves it to them.")
-        report = _watch(database, batch_id)
+        report = watch_elsewhere(database, batch_id)
         elapsed_seconds = time.monotonic() - begun_at
         summary = Summary(report=report, elapsed_seconds=elapsed_seconds, startup_seconds=0)
         return RunResult(summary, export_sentiment(database, open_store(urls.s3_url), summary, out))
@@ -143,19 +137,3 @@ def _start_now(database: Engine, monitor: Monitor, settings: Settings) -> UUID:
     """Queue a run of the monitor, whatever its schedule says."""
     with database.begin() as connection:
         return start_monitor(connection, monitor, datetime.now(UTC), settings)
-
-
-def _watch(database: Engine, batch_id: UUID) -> BatchStatusReport:
-    """Show the progress of a batch that other processes work on, until it is final or Ctrl-C."""
-    with Interruption() as interruption, BatchProgress() as progress:
-        while True:
-            try:
-                report = batch_status(database, batch_id)
-            except OperationalError:
-                say("Postgres is away; waiting for it.")
-                time.sleep(POLL_SECONDS)
-                continue
-            progress.show(report)
-            if report.status is not BatchStatus.RUNNING or interruption.count:
-                return report
-            time.sleep(POLL_SECONDS)

@@ -180,3 +180,19 @@ def _watch(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> f
                     break
             time.sleep(POLL_SECONDS)
     return first_claim_at or time.monotonic()
+
+
+def watch_elsewhere(database: Engine, batch_id: UUID) -> BatchStatusReport:
+    """Show the progress of a batch that other processes work on, until it is final or Ctrl-C."""
+    with Interruption() as interruption, BatchProgress() as progress:
+        while True:
+            try:
+                report = batch_status(database, batch_id)
+            except OperationalError:
+                say("Postgres is away; waiting for it.")
+                time.sleep(POLL_SECONDS)
+                continue
+            progress.show(report)
+            if report.status is not BatchStatus.RUNNING or interruption.count:
+                return report
+            time.sleep(POLL_SECONDS)

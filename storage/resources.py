@@ -32,13 +32,25 @@ def put_resource(store: Store, body: bytes, *, media_type: str) -> str:
 
 
 def read_resource(store: Store, sha256: str) -> bytes:
-    """The bytes of a resource. Raises ResourceMissingError or StoreError."""
+    """The bytes of a resource, or of the artifact with this digest: what one job makes a later one takes in.
+
+    Raises ResourceMissingError or StoreError.
+    """
     try:
         body = store.get(resource_key(sha256))
     except ObjectNotFoundError as error:
-        raise ResourceMissingError(
-            f"resource {sha256} is not in {store.location}: submit the batch again from its file"
-        ) from error
+        key = _artifact_key(store, sha256)
+        if key is None:
+            raise ResourceMissingError(
+                f"resource {sha256} is not in {store.location}: submit the batch again from its file"
+            ) from error
+        body = store.get(key)
     if hashlib.sha256(body).hexdigest() != sha256:
         raise ResourceMissingError(f"resource {sha256} in {store.location} has another digest: altered")
     return body
+
+
+def _artifact_key(store: Store, sha256: str) -> str | None:
+    """Where workers/publisher.py has put it; its statements begin with the same digest."""
+    keys = store.keys(f"artifacts/{sha256[:2]}/{sha256}")
+    return next((key for key in keys if not key.endswith(".statement.json")), None)

@@ -26,8 +26,10 @@ from workers.celery import make_app
 from workers.delivery.courier import Courier
 from workers.lead import Lead
 from workers.monitors import STARTS as MONITOR
-from workers.monitors import start_scheduled
+from workers.monitors import start_scheduled as start_monitor
 from workers.parent import drain_when_parent_dies
+from workers.refreshes import STARTS as REFRESH
+from workers.refreshes import start_scheduled as start_refresh
 from workers.settings import Settings, read_settings
 
 logger = logging.getLogger(__name__)
@@ -44,7 +46,7 @@ COURIER_JOIN_SECONDS = 5.0
 Starter = Callable[[Connection, Schedule, datetime, Settings], UUID]
 """Makes the batch of a due time in the transaction given; see db.schedules.Start for its errors."""
 
-STARTERS: Mapping[str, Starter] = {MONITOR: start_scheduled}
+STARTERS: Mapping[str, Starter] = {MONITOR: start_monitor, REFRESH: start_refresh}
 """By what schedules say that they start: another kind of thing that starts by itself adds one function."""
 
 

@@ -22,7 +22,7 @@ from jobs.provenance import payload_digest
 from jobs.rejection import Rejected
 from storage.resources import put_resource
 from storage.store import Store
-from workers.models.manifest import ModelNotInstalledError, model_folder, read_manifest
+from workers.models.manifest import model_digest
 from workers.producer import Order, StrictIntakeError, Submission, new_batch
 from workers.settings import Settings
 
@@ -74,20 +74,11 @@ def kind_settings(monitor: Monitor, own: Mapping[str, object], settings: Setting
     merged["analysis"] = payload_digest(
         {
             "watchlist": monitor.watchlist_sha256,
-            "models": [_model_digest(model, settings) for model in models],
+            "models": [model_digest(settings.models_folder, model) for model in models],
             "min_relevance": monitor.policy.min_relevance,
         }
     )
     return merged
-
-
-def _model_digest(model: str, settings: Settings) -> str:
-    """Of all its files but the manifest, where it is installed here; else its name."""
-    try:
-        manifest = read_manifest(model_folder(settings.models_folder, model))
-    except ModelNotInstalledError:
-        return model
-    return payload_digest({file.path: file.sha256 for file in manifest.files})
 
 
 def submit_documents(

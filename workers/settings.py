@@ -61,6 +61,7 @@ class Settings(BaseSettings):
 
     profiles: dict[str, Profile] = {
         "default": Profile(models=(DEFAULT_MODEL,)),
+        "recommendation": Profile(models=(DEFAULT_EMBEDDER, DEFAULT_MODEL)),
         "sentiment": Profile(models=(DEFAULT_CLASSIFIER, DEFAULT_EMBEDDER, DEFAULT_MODEL)),
         "cpu": Profile(),
     }

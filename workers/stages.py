@@ -44,7 +44,8 @@ class _PlanContext:
         self._closed = closed
 
     def results(self, stage: str | None = None) -> Iterator[tuple[str, Mapping[str, object]]]:
-        return stage_results(self._closed, stage)
+        # On a connection of its own: the one that closes the stage is busy with COPY meanwhile.
+        return stage_results(self._closed.database, self._closed.batch_id, stage or self._closed.name)
 
     @property
     def settings(self) -> Mapping[str, object]:

@@ -300,8 +300,8 @@ def test_a_stage_that_can_never_be_planned_fails_its_batch_with_the_reason(datab
 def test_results_of_a_stage_are_streamed_in_order(database: Engine) -> None:
     batch_id = accept(database, 30, two_stages())
     finish(database, batch_id)
-    closed = ClosedStage(database, batch_id, "two_stage", {}, 0, 0, "draft", "polish")
-    assert [custom_id for custom_id, _ in stage_results(closed)] == [f"line-{n}" for n in range(30)]
+    names = [custom_id for custom_id, _ in stage_results(database, batch_id, "draft")]
+    assert names == [f"line-{n}" for n in range(30)]
 
 
 def test_cancel_ends_open_jobs_and_fences_their_workers_off(database: Engine) -> None:
@@ -430,7 +430,7 @@ def test_a_stage_is_planned_from_any_stage_before_it(database: Engine) -> None:
     seen: list[list[str]] = []
 
     def plan(closed: ClosedStage) -> Iterable[NewJob]:
-        seen.append([custom_id for custom_id, _ in stage_results(closed, "draft")])
+        seen.append([custom_id for custom_id, _ in stage_results(closed.database, closed.batch_id, "draft")])
         return new_jobs(1)
 
     finish(database, batch_id)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from jobs.errors import ConfigurationError, InputError, PermanentError
+from jobs.provenance import payload_digest
 from workers.models.files import (
     FILE_NAME,
     MANIFEST,
@@ -126,6 +127,15 @@ def read_manifest(folder: Path) -> Manifest:
                 f"{path}: revision {manifest.revision} is not that of {manifest.source}"
             )
     return manifest
+
+
+def model_digest(models_folder: Path, name: str) -> str:
+    """Of all files of a model but the manifest, where it is installed here; else its name."""
+    try:
+        manifest = read_manifest(model_folder(models_folder, name))
+    except ModelNotInstalledError:
+        return name
+    return payload_digest({file.path: file.sha256 for file in manifest.files})
 
 
 def verify_model(folder: Path) -> Manifest:

@@ -1,1 +1,1 @@
-"""Recommendations: catalogue and interactions in; a list of items for each user, and words about them, out."""
+"""Recommendations: a catalogue and interactions in; lists of items for users, and words about them, out."""

@@ -16,6 +16,7 @@ from jobs.errors import PermanentError
 from jobs.kinds.recommendation.copy_policy import CopyPolicy, CopyScope, CopyText
 from jobs.ranking.lists import RankedItem, UserList
 from jobs.ranking.rules import Rules
+from jobs.ranking.settings import RankingSettings
 
 Sha256 = str
 
@@ -77,11 +78,17 @@ class ReleaseManifest(BaseModel):
     catalogue_sha256: Sha256
     model_sha256: Sha256
     """The fitted ranking model."""
+    fitted_inputs_sha256: Sha256
+    """What it was fitted to: older inputs, where it was carried over."""
     vectors_sha256: Sha256 | None = None
+    embedder: str | None = None
     rules: Rules
+    ranking: RankingSettings
     copy_policy: CopyPolicy
     language_model: str | None = None
     """Its name; None where no text was asked for."""
+    language_model_digest: str = ""
+    """Of its files."""
     blocks: tuple[ReleasedBlock, ...]
     """By number; a power of two of them, see jobs.catalogue.interactions.block_of."""
     copy_index_sha256: Sha256 | None = None

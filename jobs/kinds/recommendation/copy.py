@@ -1,0 +1,38 @@
+"""The stage `copy`: one text, kept under the key of all that it was written from."""
+
+from __future__ import annotations
+
+import json
+
+from jobs.kind import Artifact, Context, Parent, Result
+from jobs.kinds.recommendation.copy_key import copy_seed
+from jobs.kinds.recommendation.copy_policy import Brief
+from jobs.kinds.recommendation.copy_write import copy_template, write_copy
+from jobs.kinds.recommendation.materials import JSON
+from jobs.kinds.recommendation.payload import CopyPayload, RecommendationSettings
+from jobs.provenance import payload_digest
+from jobs.records import WrittenCopy
+
+TEXT = "copy.json"
+
+
+def read_briefs(body: bytes) -> tuple[tuple[str, Brief], ...]:
+    """Key and brief of each line of a resource."""
+    rows = [json.loads(line) for line in body.decode().splitlines()]
+    return tuple((row["key"], Brief.model_validate(row["brief"])) for row in rows)
+
+
+def write_text(payload: CopyPayload, settings: RecommendationSettings, context: Context) -> Result:
+    """Write the text. Raises TemplateError and what generate() raises."""
+    key, brief = context.resources.load(payload.briefs_sha256, read_briefs)[payload.number]
+    text = write_copy(brief, settings.copy_policy, context.inference, copy_seed(key))
+    said = text.model_dump(mode="json")
+    body = json.dumps({"key": key, "audience": brief.audience, **said}, ensure_ascii=False, indent=2)
+    parents = tuple(Parent("item", item.item_id, payload_digest(item.row)) for item in brief.items)
+    return Result(
+        artifacts=(Artifact(name=TEXT, media_type=JSON, body=body.encode()),),
+        template=copy_template(settings.copy_policy).identity,
+        metrics={"origin": text.origin, "num_tries": text.num_tries, "problems": list(text.problems)},
+        records=(WrittenCopy(key=key, audience=brief.audience, text=said),),
+        parents=parents,
+    )

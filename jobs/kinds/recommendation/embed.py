@@ -1,0 +1,46 @@
+"""The stage `embed`: a vector for each item's text that had none in the release before."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from jobs.kind import Artifact, Context, Parent, Result
+from jobs.kinds.recommendation.materials import BINARY, load_catalogue, load_inputs, load_previous
+from jobs.kinds.recommendation.payload import EmbedPayload, RecommendationSettings
+from jobs.provenance import sha256_hex
+from jobs.ranking.vectors import ItemVectors, read_vectors_bytes, text_digest, text_of
+
+VECTORS = "vectors.bin"
+
+
+def embed_items(payload: EmbedPayload, settings: RecommendationSettings, context: Context) -> Result:
+    """Embed a range of the catalogue. Raises what the ports raise."""
+    items = load_catalogue(context.resources, payload.inputs_sha256).items[payload.start : payload.stop]
+    texts = {text_digest(text): text for text in map(text_of, items)}
+    earlier = _earlier(settings, context)
+    new = sorted(set(texts) - set(earlier))
+    answers = context.inference.embed([texts[digest] for digest in new], model=settings.embedder)
+    found = {digest: earlier[digest] for digest in texts if digest in earlier}
+    for digest, answer in zip(new, answers, strict=True):
+        found[digest] = np.asarray(answer, np.float32)
+    body = ItemVectors.of(found).to_bytes()
+    catalogue_sha256 = load_inputs(context.resources, payload.inputs_sha256).catalogue_sha256
+    return Result(
+        artifacts=(Artifact(name=VECTORS, media_type=BINARY, body=body),),
+        metrics={
+            "inputs_sha256": payload.inputs_sha256,
+            "vectors_sha256": sha256_hex(body),
+            "num_embedded": len(new),
+            "num_known": len(found) - len(new),
+        },
+        parents=(Parent("catalogue", "catalogue", catalogue_sha256),),
+    )
+
+
+def _earlier(settings: RecommendationSettings, context: Context) -> dict[str, npt.NDArray[np.float32]]:
+    previous = load_previous(context.resources, settings)
+    if previous is None or previous.vectors_sha256 is None or previous.embedder != settings.embedder:
+        return {}
+    vectors = context.resources.load(previous.vectors_sha256, read_vectors_bytes)
+    return dict(zip(vectors.digests, vectors.rows, strict=True))

@@ -1,0 +1,210 @@
+"""`pressroom run recommendations`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from db.migrate import upgrade
+from db.session import opened_database
+from jobs.kinds.recommendation.copy_policy import CopyScope
+from jobs.rejection import Rejected
+from pressroom.commands.options import DeviceOption, Json, Out
+from pressroom.commands.session import devices_of_command, settings_of_command
+from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
+from pressroom.embedded.services import embedded_services
+from pressroom.export import check_output
+from pressroom.one_machine import OneMachine
+from pressroom.recommendations.outcome import Outcome, export_outcome, export_standing
+from pressroom.refresh_file import RefreshFile, make_refresh_file, read_refresh_file
+from pressroom.refreshes import Taken, make_refresh, sources_of, take_in_run
+from pressroom.run import REJECTED, RunRequest, RunResult, rejected_lines, run_batch
+from pressroom.show_refreshes import lines_of_figures, lines_of_texts
+from storage import open_store
+from workers.producer import Submission
+from workers.refreshes import profiles_of, start_run
+from workers.settings import Settings
+
+Catalogue = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, readable=True, help="Items: CSV, JSONL (also .gz) or Parquet."),
+]
+Interactions = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, readable=True, help="Who had to do with what; likewise."),
+]
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--settings", exists=True, dir_okay=False, help="TOML: [rules], [copy], [ranking], [intake], models."
+    ),
+]
+CatalogueColumn = Annotated[
+    list[str] | None,
+    typer.Option("--catalogue-column", metavar="FIELD=COLUMN", help="Where the file names it otherwise."),
+]
+InteractionColumn = Annotated[
+    list[str] | None,
+    typer.Option("--interaction-column", metavar="FIELD=COLUMN", help="Likewise."),
+]
+Copy = Annotated[
+    CopyScope | None, typer.Option("--copy", help="Who shares a text; none: lists without texts.")
+]
+Model = Annotated[str | None, typer.Option(help="Writes the texts.")]
+Embedder = Annotated[str | None, typer.Option(help="Finds items alike by text; none: by attributes.")]
+
+
+def run_recommendations(
+    catalogue: Catalogue = None,
+    interactions: Interactions = None,
+    out: Out = Path("out"),
+    refresh: Annotated[
+        str | None,
+        typer.Option(help="Whose releases it goes on from; unset: the catalogue's name."),
+    ] = None,
+    settings: SettingsFile = None,
+    copy: Copy = None,
+    catalogue_column: CatalogueColumn = None,
+    interaction_column: InteractionColumn = None,
+    model: Model = None,
+    embedder: Embedder = None,
+    batch: Annotated[UUID | None, typer.Option(help="Go on with this batch; no files then.")] = None,
+    retry_failed: Annotated[
+        bool,
+        typer.Option("--retry-failed", help="With --batch: run failed, cancelled and expired jobs again."),
+    ] = False,
+    device: DeviceOption = "auto",
+    json: Json = False,
+) -> None:
+    """Rank for each user and write the words, where something changed since the run before."""
+    if batch is None and (catalogue is None or interactions is None):
+        raise typer.BadParameter("give --catalogue and --interactions, or --batch to go on with one")
+    with errors_reported():
+        configured = settings_of_command()
+        given = _given(settings, copy, catalogue_column, interaction_column, model, embedder)
+        devices = devices_of_command(device)
+        submit = None
+        if catalogue is not None and interactions is not None:
+            name = refresh or given.name or catalogue.name.partition(".")[0]
+            taken = _take_in(given, name, catalogue, interactions, out, configured, json=json)
+            if taken is None:
+                return
+            submit = _submitter(taken, configured)
+        request = RunRequest(
+            profiles=profiles_of(given.language_model, given.settings, configured),
+            submit=submit,
+            batch_id=batch,
+            retry_failed=retry_failed,
+            out=out,
+            devices=devices,
+            go_on=("pressroom", "run", "recommendations", "--device", device, "--out", str(out)),
+        )
+        result = run_batch(request, configured, export_outcome)
+    print_outcome(result, out, json=json)
+
+
+def _given(
+    file: Path | None,
+    copy: CopyScope | None,
+    catalogue_column: list[str] | None,
+    interaction_column: list[str] | None,
+    model: str | None,
+    embedder: str | None,
+) -> RefreshFile:
+    """The file, changed by the options."""
+    given = RefreshFile() if file is None else read_refresh_file(file)
+    intake = given.intake.model_dump() | {
+        name: dict(columns)
+        for name, columns in (
+            ("catalogue_columns", columns_of(catalogue_column, "--catalogue-column")),
+            ("interaction_columns", columns_of(interaction_column, "--interaction-column")),
+        )
+        if columns
+    }
+    changed: dict[str, object] = {"intake": intake}
+    if copy is not None:
+        changed["copy"] = given.copy_policy.model_dump() | {"scope": copy}
+    models = {"model": model, "embedder": embedder}
+    changed |= {name: value for name, value in models.items() if value is not None}
+    unchanged = given.model_dump(by_alias=True)
+    return make_refresh_file({**unchanged, **changed}, folder=Path.cwd(), where="the options")
+
+
+def columns_of(given: list[str] | None, option: str) -> dict[str, str]:
+    """FIELD=COLUMN, by field."""
+    pairs = [item.partition("=") for item in given or []]
+    for name, equals, column in pairs:
+        if not (name and equals and column):
+            raise typer.BadParameter(f"{name!r} is not FIELD=COLUMN", param_hint=option)
+    return {name: column for name, _, column in pairs}
+
+
+def _take_in(
+    given: RefreshFile,
+    name: str,
+    catalogue: Path,
+    interactions: Path,
+    out: Path,
+    settings: Settings,
+    *,
+    json: bool,
+) -> Taken | None:
+    """Read the files; None if nothing changed: then the release that stands is written and told."""
+    check_output(out)
+    with embedded_services(settings, say) as urls, opened_database(urls.db_url) as database:
+        upgrade(database)
+        store = open_store(urls.s3_url)
+        refresh = make_refresh(database, given, name, settings, standing=False).refresh
+        with rejected_lines(out / REJECTED) as on_rejected:
+            sources = sources_of(catalogue, interactions)
+            taken = take_in_run(database, store, refresh, sources, settings, on_rejected)
+        _say_taken(taken)
+        if taken.unchanged is None:
+            return taken
+        figures = export_standing(database, store, taken.unchanged, out)
+        say(f"Nothing changed since release {figures.number}; it is in {out}.")
+        if json:
+            print_json({"unchanged": True, "release": figures.as_json()})
+    return None
+
+
+def _say_taken(taken: Taken) -> None:
+    inputs = taken.run.inputs
+    if inputs is not None:
+        say(f"{inputs.num_items} items, {inputs.num_users} users, {inputs.num_interactions} interactions")
+        for name, number in sorted(inputs.counts.items()):
+            if number:
+                say(f"  {name}: {number}")
+    if taken.num_withdrawn:
+        say(f"{taken.num_withdrawn} items are gone and have left the standing lists.")
+
+
+def _submitter(
+    taken: Taken, settings: Settings
+) -> Callable[[OneMachine, Callable[[Rejected], None]], Submission]:
+    def submit(machine: OneMachine, _: Callable[[Rejected], None]) -> Submission:
+        with machine.database.begin() as connection:
+            return start_run(connection, taken.run, settings)
+
+    return submit
+
+
+def print_outcome(result: RunResult[Outcome], out: Path, *, json: bool) -> None:
+    """What a run came to; ends with a failure if it came to no release, or lacks texts."""
+    outcome, counts = result.exported, result.summary.report.counts
+    if json:
+        print_json({**result.summary.as_json(), **outcome.as_json()})
+    else:
+        if outcome.texts is not None:
+            for line in lines_of_texts(outcome.texts):
+                typer.echo(line)
+        if outcome.figures is not None:
+            for line in lines_of_figures(outcome.figures):
+                typer.echo(line)
+            typer.echo(f"Look at {out / 'index.html'}; the rows are in {out / 'recommendations.jsonl'}.")
+    if outcome.release is None or counts.failed:
+        raise typer.Exit(EXIT_FAILURE)

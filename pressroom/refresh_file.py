@@ -1,0 +1,97 @@
+"""A refresh as its owner writes it: a TOML file, or the options of a command."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from jobs.catalogue.options import IntakeOptions
+from jobs.cron import Cron
+from jobs.errors import InputError
+from jobs.kinds.recommendation.copy_policy import CopyPolicy
+from jobs.kinds.recommendation.payload import RefreshSettings
+from jobs.ranking.rules import Rules
+from jobs.ranking.settings import RankingSettings
+from jobs.schedule import CatchUp
+from workers.settings import DEFAULT_EMBEDDER, DEFAULT_MODEL
+
+NONE = "none"
+"""In place of a model's name: do without one."""
+
+
+class RefreshFileError(InputError):
+    """The file is no TOML, or does not say what a refresh is."""
+
+    code = "refresh_file_invalid"
+
+
+class RefreshFile(BaseModel):
+    """What the file says; every section may be left out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    catalogue: Path | None = None
+    """From the file's folder, if it is no absolute path."""
+    interactions: Path | None = None
+    model: str = DEFAULT_MODEL
+    """Writes the texts; "none" for lists alone."""
+    embedder: str = DEFAULT_EMBEDDER
+    """Finds items that are alike by their texts; "none": by attributes."""
+    refit_share: float = Field(default=0.05, ge=0, le=1)
+    cron: str | None = None
+    time_zone: str = "UTC"
+    catch_up: CatchUp = CatchUp.LATEST
+    intake: IntakeOptions = IntakeOptions()
+    rules: Rules = Rules()
+    ranking: RankingSettings = RankingSettings()
+    copy_policy: CopyPolicy = Field(default=CopyPolicy(), alias="copy")
+
+    @property
+    def settings(self) -> RefreshSettings:
+        """Of the kind."""
+        return RefreshSettings(
+            rules=self.rules,
+            ranking=self.ranking,
+            copy_policy=self.copy_policy,
+            embedder=None if self.embedder == NONE else self.embedder,
+            refit_share=self.refit_share,
+            intake=self.intake,
+        )
+
+    @property
+    def language_model(self) -> str:
+        """As jobs.refresh.Refresh has it."""
+        return "" if self.model == NONE or self.copy_policy.scope == "none" else self.model
+
+    @property
+    def schedule(self) -> Cron | None:
+        """Raises CronError."""
+        return None if self.cron is None else Cron(self.cron, self.time_zone)
+
+
+def read_refresh_file(path: Path) -> RefreshFile:
+    """The file. Raises RefreshFileError."""
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RefreshFileError(f"{path} is no TOML: {error}") from error
+    return make_refresh_file(given, folder=path.parent, where=str(path))
+
+
+def make_refresh_file(given: dict[str, object], *, folder: Path, where: str) -> RefreshFile:
+    """Of what a file or a command says; paths go from the folder. Raises RefreshFileError."""
+    try:
+        made = RefreshFile.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise RefreshFileError(f"{where}, {place}: {first['msg']}") from error
+    found = {
+        name: (folder / path).absolute()
+        for name, path in (("catalogue", made.catalogue), ("interactions", made.interactions))
+        if path is not None
+    }
+    return made.model_copy(update=found)

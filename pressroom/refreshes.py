@@ -1,0 +1,193 @@
+"""Refreshes from the command line: made, run here or elsewhere, rolled back, opened as releases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from db import refreshes, releases, schedules
+from db.copies import find_copies
+from db.refreshes import RefreshNotFoundError
+from jobs.catalogue.inputs import Inputs
+from jobs.errors import ConfigurationError
+from jobs.kinds.recommendation.collect import gone_items, take_in_files
+from jobs.kinds.recommendation.copy_policy import CopyText
+from jobs.kinds.recommendation.materials import load_catalogue
+from jobs.kinds.recommendation.payload import RefreshSettings
+from jobs.kinds.recommendation.release import ReleaseManifest, read_manifest
+from jobs.kinds.recommendation.release_reader import StoredRelease
+from jobs.refresh import Refresh, RefreshSources, Release
+from jobs.rejection import Rejected
+from pressroom.refresh_file import RefreshFile
+from storage.store import Store
+from workers.models.manifest import model_digest
+from workers.refreshes import STARTS, Run, batch_of
+from workers.resources import StoredResources
+from workers.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What `refresh create` came to."""
+
+    refresh: Refresh
+    is_new: bool
+
+
+def make_refresh(
+    database: Engine, given: RefreshFile, name: str, settings: Settings, *, standing: bool
+) -> Made:
+    """Make the refresh or change the one of this name; `standing`: it reads its files by itself.
+
+    Raises ConfigurationError for models that no profile has, CronError.
+    """
+    try:
+        earlier: Refresh | None = refreshes.find_refresh(database, name)
+    except RefreshNotFoundError:
+        earlier = None
+    sources = None if earlier is None else earlier.sources
+    if standing:
+        sources = RefreshSources(catalogue=str(given.catalogue), interactions=str(given.interactions))
+    refresh = Refresh(
+        id=earlier.id if earlier else refreshes.new_id(),
+        tenant="default",
+        name=name,
+        model=given.language_model,
+        settings=given.settings.model_dump(mode="json"),
+        sources=sources,
+    )
+    if standing:
+        run = Run(refresh=refresh, as_of=datetime.now(UTC))
+        batch_of(database, run, settings)  # what cannot run is told now, not at night
+    with database.begin() as connection:
+        refresh_id = refreshes.put_refresh(connection, refresh)
+        if given.schedule is not None:
+            schedules.put_schedule(
+                connection,
+                starts=STARTS,
+                target_id=refresh_id,
+                cron=given.schedule,
+                catch_up=given.catch_up,
+            )
+    return Made(refreshes.get_refresh(database, refresh_id), earlier is None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """Files that were taken in, and what they mean for the release that stands."""
+
+    run: Run
+    num_withdrawn: int
+    """Items that left the standing lists at once."""
+    unchanged: Release | None
+    """The release that stands, if the run would make it again."""
+
+
+def take_in_run(
+    database: Engine,
+    store: Store,
+    refresh: Refresh,
+    sources: RefreshSources,
+    settings: Settings,
+    on_rejected: Callable[[Rejected], None],
+) -> Taken:
+    """Read the files here; what is gone leaves the standing lists. Raises as take_in_files."""
+    now = datetime.now(UTC)
+    resources = StoredResources(store)
+    standing = standing_release(database, refresh)
+    previous = None if standing is None else read_manifest(resources.read(standing.manifest_sha256))
+    own = RefreshSettings.model_validate(refresh.settings)
+    inputs_sha256, inputs = take_in_files(sources, own.intake, previous, resources, on_rejected, now=now)
+    gone = gone_items(resources, previous, inputs_sha256, now)
+    releases.withdraw(database, refresh.id, gone)
+    run = Run(refresh=refresh, as_of=now, inputs_sha256=inputs_sha256, inputs=inputs)
+    is_same = previous is not None and _is_same(previous, run, own, inputs, resources, settings)
+    return Taken(run=run, num_withdrawn=len(gone), unchanged=standing if is_same else None)
+
+
+def _is_same(
+    previous: ReleaseManifest,
+    run: Run,
+    own: RefreshSettings,
+    inputs: Inputs,
+    resources: StoredResources,
+    settings: Settings,
+) -> bool:
+    """Whether the run would make the release that stands once more."""
+    model = run.refresh.model
+    is_same = (
+        previous.catalogue_sha256 == inputs.catalogue_sha256
+        and tuple(block.interactions_sha256 for block in previous.blocks) == inputs.blocks
+        and previous.rules == own.rules
+        and previous.ranking == own.ranking
+        and previous.copy_policy == own.copy_policy
+        and previous.embedder == own.embedder
+        and previous.language_model == (model or None)
+        and previous.language_model_digest == (model_digest(settings.models_folder, model) if model else "")
+        and previous.counts.num_texts_failed == 0
+    )
+    if not is_same:
+        return False
+    items = load_catalogue(resources, previous.inputs_sha256).items
+    return all(item.is_available(previous.as_of) == item.is_available(run.as_of) for item in items)
+
+
+def standing_release(database: Engine, refresh: Refresh) -> Release | None:
+    """The release that is published now."""
+    if refresh.published_release_id is None:
+        return None
+    return releases.get_release(database, refresh.published_release_id)
+
+
+def open_release(database: Engine, store: Store, release: Release) -> StoredRelease:
+    """The release, without the items that have left since. Raises ResourceMissingError."""
+    resources = StoredResources(store)
+    manifest = read_manifest(resources.read(release.manifest_sha256))
+    now = datetime.now(UTC)
+    items = load_catalogue(resources, manifest.inputs_sha256).items
+    expired = {item.id for item in items if not item.is_available(now)}
+    withdrawn = releases.withdrawn_items(database, release.refresh_id)
+    return StoredRelease(
+        manifest=manifest,
+        read=resources.read,
+        copies=lambda keys: copies_of(database, keys),
+        withdrawn=frozenset(withdrawn) | expired,
+    )
+
+
+def copies_of(database: Engine, keys: Collection[str]) -> Mapping[str, CopyText]:
+    """The texts of these keys that are there."""
+    return {key: CopyText.model_validate(text) for key, text in find_copies(database, keys).items()}
+
+
+def rollback(database: Engine, store: Store, refresh: Refresh, number: int | None) -> Release:
+    """Publish an earlier release again; unset: the newest that was published before the one that stands.
+
+    Items that are gone by now stay gone. Raises ReleaseNotFoundError or ConfigurationError.
+    """
+    standing = standing_release(database, refresh)
+    every = releases.list_releases(database, refresh.id)
+    if number is None:
+        before = [one for one in every if standing is not None and one.number < standing.number]
+        if not before:
+            raise ConfigurationError(
+                f"the refresh {refresh.name!r} has no release before the one that stands",
+                code="release_not_found",
+            )
+        number = before[0].number
+    wanted = releases.find_release(database, refresh.id, number)
+    resources = StoredResources(store)
+    newest = read_manifest(resources.read(every[0].manifest_sha256))
+    manifest = read_manifest(resources.read(wanted.manifest_sha256))
+    gone = gone_items(resources, manifest, newest.inputs_sha256, datetime.now(UTC))
+    releases.withdraw(database, refresh.id, gone)
+    return releases.publish(database, refresh.id, wanted.number)
+
+
+def sources_of(catalogue: Path, interactions: Path) -> RefreshSources:
+    """Files that a command names."""
+    return RefreshSources(catalogue=str(catalogue), interactions=str(interactions))

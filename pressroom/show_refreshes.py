@@ -1,0 +1,135 @@
+"""What commands print about refreshes, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import typer
+
+from db.schedules import Schedule, ScheduleRun
+from jobs.refresh import Refresh, Release
+from pressroom.recommendations.census import ReleaseFigures
+from pressroom.recommendations.outcome import TextPlan
+
+MAX_CHANGES_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshState:
+    """A refresh, when it runs, and what it made."""
+
+    refresh: Refresh
+    schedule: Schedule | None
+    runs: Sequence[ScheduleRun]
+    releases: Sequence[Release]
+
+    def as_json(self) -> dict[str, object]:
+        """Stable names; see docs/recommendations.md."""
+        refresh, schedule = self.refresh, self.schedule
+        return {
+            "name": refresh.name,
+            "model": refresh.model,
+            "sources": None if refresh.sources is None else refresh.sources.model_dump(),
+            "settings": refresh.settings,
+            "schedule": None
+            if schedule is None
+            else {
+                "cron": schedule.cron.expression,
+                "time_zone": schedule.cron.time_zone,
+                "paused": schedule.paused_at is not None,
+            },
+            "runs": [
+                {"due_at": run.due_at.isoformat(), "outcome": run.outcome.value, "error": run.error_message}
+                for run in self.runs
+            ],
+            "releases": [
+                {
+                    "number": release.number,
+                    "made_at": release.made_at.isoformat(),
+                    "published_at": release.published_at.isoformat() if release.published_at else None,
+                    "stands": release.id == refresh.published_release_id,
+                    "batch_id": str(release.batch_id),
+                    "manifest_sha256": release.manifest_sha256,
+                    "figures": dict(release.figures),
+                }
+                for release in self.releases
+            ],
+        }
+
+
+def print_refresh(state: RefreshState) -> None:
+    """All about one."""
+    print_refresh_line(state)
+    if state.refresh.sources is not None:
+        typer.echo(f"  catalogue     {state.refresh.sources.catalogue}")
+        typer.echo(f"  interactions  {state.refresh.sources.interactions}")
+    for run in state.runs:
+        said = f": {run.error_message}" if run.error_message else ""
+        typer.echo(f"  due {run.due_at:%Y-%m-%d %H:%M}Z  {run.outcome.value}{said}")
+    for release in state.releases:
+        mark = "*" if release.id == state.refresh.published_release_id else " "
+        figures = release.figures
+        typer.echo(
+            f"{mark} release {release.number}  {release.made_at:%Y-%m-%d %H:%M}Z  {figures.get('num_users')} "
+            f"users, {figures.get('num_texts_written')} texts written, "
+            f"{figures.get('num_texts_carried')} carried over"
+        )
+
+
+def print_refresh_line(state: RefreshState) -> None:
+    """One line of a list."""
+    schedule = state.schedule
+    when = "when told to"
+    if schedule is not None:
+        when = (
+            f"{schedule.cron.expression} {schedule.cron.time_zone}{' (paused)' if schedule.paused_at else ''}"
+        )
+    standing = [one for one in state.releases if one.id == state.refresh.published_release_id]
+    stands = f"release {standing[0].number}" if standing else "no release"
+    typer.echo(f"{state.refresh.name:<24}  {when:<24}  {stands}  {state.refresh.model or 'no texts'}")
+
+
+def lines_of_texts(plan: TextPlan, *, is_plan: bool = False) -> Iterator[str]:
+    """How many texts are new, and why."""
+    num_same = plan.num_texts - plan.num_to_write
+    verb = "to write" if is_plan else "written"
+    yield (
+        f"{plan.num_audiences} audiences, {plan.num_texts} texts: {plan.num_to_write} {verb}, "
+        f"{num_same} unchanged"
+    )
+    for reason, number in sorted(plan.why.items(), key=lambda pair: -pair[1]):
+        yield f"  {reason}: {number}"
+    if is_plan:
+        for change in plan.changes[:MAX_CHANGES_SHOWN]:
+            yield f"    {change['audience']}: {change['why']}{_details(change.get('details'))}"
+        yield f"about {plan.num_tokens} tokens, {plan.seconds:.0f} s"
+
+
+def _details(details: object) -> str:
+    if not isinstance(details, dict) or not details:
+        return ""
+    parts = []
+    for name, value in details.items():
+        if isinstance(value, dict):
+            fields = "; ".join(f"{field} {was} -> {now}" for field, (was, now) in value.items())
+            parts.append(f"{name}: {fields}")
+        else:
+            parts.append(f"{name} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+    return f" ({'; '.join(parts)})"
+
+
+def lines_of_figures(figures: ReleaseFigures) -> Iterator[str]:
+    """What a release came to."""
+    yield f"release {figures.number}: {figures.num_users} users, {figures.num_places} places on lists"
+    if figures.coverage is not None:
+        yield (
+            f"  {figures.num_items_shown} of {figures.num_items} items are on a list ({figures.coverage:.0%})"
+        )
+    reasons = ", ".join(f"{name} {number}" for name, number in sorted(figures.reasons.items()))
+    yield f"  reasons: {reasons}"
+    if figures.model_share is not None:
+        origins = ", ".join(f"{name} {number}" for name, number in sorted(figures.num_texts.items()))
+        yield f"  texts: {origins} ({figures.model_share:.0%} by the model)"
+    if figures.num_users_without_items:
+        yield f"  {figures.num_users_without_items} users have no item: the rules leave none"
