@@ -43,7 +43,7 @@ def histories(events: pa.Table, *, is_purchase: npt.NDArray[np.bool_], max_event
     user, item, time, weight, kind = (values[latest] for values in (user, item, time, weight, kind))
 
     begins = np.flatnonzero(_is_new(user, item))
-    ends = np.append(begins[1:], len(user))
+    ends = np.append(begins, len(user))[1:]
     indptr = np.zeros(len(users) + 1, dtype=np.int64)
     np.cumsum(np.bincount(user[begins], minlength=len(users)), out=indptr[1:])
     return Histories(
@@ -135,7 +135,7 @@ def _latest(
     return kept, len(cut)
 
 
-def _sums(weight: npt.NDArray[np.float32], begins: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+def _sums(weight: npt.NDArray[np.generic], begins: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     if not len(begins):
         return np.zeros(0, dtype=np.float32)
     # In 64 bits, and in a fixed order: a sum in another order would be another digest.
