@@ -58,7 +58,7 @@ def average_precision(hits: Hits, num_held_out: Counts) -> Numbers:
 
 def hit_rate(hits: Hits) -> Numbers:
     """1 for a list with a hit (Deshpande and Karypis 2004, section 5.2)."""
-    return hits.any(axis=1).astype(np.float64)
+    return np.asarray(hits.any(axis=1), np.float64)
 
 
 def coverage(lists: npt.NDArray[np.int64], num_items: int) -> float:

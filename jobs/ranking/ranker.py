@@ -15,11 +15,11 @@ from jobs.ranking.constraints import allowed_items, own_entries, price_limits
 from jobs.ranking.content import content_of, diversity_features, nearest
 from jobs.ranking.fit import FittedModel
 from jobs.ranking.histories import history_matrix, places_of
-from jobs.ranking.lists import RankedItem, ReasonKind, UserList
+from jobs.ranking.lists import RankedItem, UserList
 from jobs.ranking.mixing import caps_of, mix
-from jobs.ranking.reasons import KINDS, largest_parts, largest_terms, parts_of, reasons_of
+from jobs.ranking.reasons import largest_parts, parts_of, reasons_of, sources
 from jobs.ranking.rules import Rules
-from jobs.ranking.scores import Scores, Terms, score, top
+from jobs.ranking.scores import Neighbours, Scores, Terms, score, top
 from jobs.ranking.segments import NEW, segments_of
 from jobs.ranking.settings import RankingSettings
 from jobs.ranking.vectors import ItemVectors
@@ -29,6 +29,9 @@ _MAX_CELLS = 4_000_000
 _MAX_USERS = 256
 _WIDER = 10
 """Times as many candidates for users whose lists stay short under the caps."""
+
+_NEARLY_WARM = 0.01
+"""An item with so little left of its cold weight is like all others: most products are with zeros then."""
 
 NEW_USER = ""
 """Id on the list of users without a history."""
@@ -61,8 +64,6 @@ class Ranker:
             diversity_features(content) if rules.diversity else np.zeros((len(self.items), 0), np.float32)
         )
         self.terms = _terms(model, self.place, nearest(content, settings.num_content_neighbours), settings)
-        self.behaviour_by_item = self.terms.behaviour.tocsc()
-        self.likeness_by_item = self.terms.likeness.tocsc()
 
 
 def rank_block(ranker: Ranker, block: UserBlock) -> list[UserList]:
@@ -122,13 +123,18 @@ def _terms(
     users[known] = model.num_users_of_item[places >= 0]
     most = max(users.max(initial=0), 1)
     popularity = settings.popularity_weight * np.log1p(users) / np.log1p(most)
-    # Falls from the cold weight, of items that nobody had to do with, to the other one.
-    coldness = settings.cold_users / (settings.cold_users + users)
-    weight = settings.content_weight + (settings.cold_content_weight - settings.content_weight) * coldness
-    likeness = sp.csr_matrix((sp.diags(weight.astype(np.float32)) @ nearest).T, dtype=np.float32)
-    behaviour.sort_indices()
+    weights = sp.diags(_content_weights(users, settings))
+    likeness = sp.csr_matrix(weights @ nearest, dtype=np.float32)
+    likeness.eliminate_zeros()
     likeness.sort_indices()
-    return Terms(behaviour, factors[0], factors[1], likeness, popularity.astype(np.float32))
+    return Terms(Neighbours.of(behaviour), factors[0], factors[1], likeness, popularity.astype(np.float32))
+
+
+def _content_weights(users: npt.NDArray[np.float64], settings: RankingSettings) -> npt.NDArray[np.float64]:
+    """Falls from the cold weight, of items that nobody had to do with, to the other one."""
+    coldness = settings.cold_users / (settings.cold_users + users)
+    coldness[coldness < _NEARLY_WARM] = 0
+    return settings.content_weight + (settings.cold_content_weight - settings.content_weight) * coldness
 
 
 def _rank(
@@ -142,7 +148,7 @@ def _rank(
     forbid(scored.total, ranker, own, limits)
     chosen, scores = _choose(ranker, scored.total)
     parts = parts_of(scored, ranker.terms.popularity, chosen)
-    because = _because(ranker, histories, parts, chosen)
+    because = sources(ranker.terms, histories, largest_parts(parts), chosen)
     reasons = reasons_of(parts, because, chosen, ranker.items)
     segments = segments_of(histories, ranker.categories)
     ids = [item.id for item in ranker.items]
@@ -198,20 +204,3 @@ def _choose(ranker: Ranker, scores: Scores) -> tuple[npt.NDArray[np.int64], Scor
 def _mixed(ranker: Ranker, scores: Scores, num_candidates: int, num: int) -> npt.NDArray[np.int64]:
     places, best = top(scores, num_candidates)
     return mix(places, best, ranker.features, ranker.caps, num=num, diversity=ranker.rules.diversity)
-
-
-def _because(
-    ranker: Ranker, histories: sp.csr_matrix, parts: npt.NDArray[np.float32], chosen: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """The item of the history with the largest term in the largest part; -1 for popularity."""
-    terms = ranker.terms
-    winners = largest_parts(parts)
-    of_behaviour = largest_terms(
-        histories, ranker.behaviour_by_item, (terms.history_factors, terms.item_factors), chosen
-    )
-    because = np.where(winners == KINDS.index(ReasonKind.BEHAVIOUR), of_behaviour, -1)
-    is_content = winners == KINDS.index(ReasonKind.CONTENT)
-    if is_content.any():
-        of_content = largest_terms(histories, ranker.likeness_by_item, None, chosen)
-        because = np.where(is_content, of_content, because)
-    return because

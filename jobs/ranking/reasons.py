@@ -11,8 +11,9 @@ import scipy.sparse as sp
 from jobs.catalogue.item import Item
 from jobs.ranking.content import CATEGORY
 from jobs.ranking.lists import Reason, ReasonKind
-from jobs.ranking.scores import Scored, Scores
+from jobs.ranking.scores import Places, Scored, Scores, Terms
 
+_BEHAVIOUR, _CONTENT = 0, 1
 KINDS = (ReasonKind.BEHAVIOUR, ReasonKind.CONTENT, ReasonKind.POPULAR)
 """In this order of equal parts."""
 
@@ -35,55 +36,52 @@ def largest_parts(parts: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     return np.asarray(np.maximum(parts, 0).argmax(axis=2), np.int64)
 
 
-def largest_terms(
-    histories: sp.csr_matrix,
-    by_item: sp.csc_matrix,
-    factors: tuple[Scores, Scores] | None,
-    chosen: npt.NDArray[np.int64],
-) -> npt.NDArray[np.int64]:
-    """Of each chosen item (users, chosen) the place in the history with the largest term, first of equals.
+def sources(terms: Terms, histories: sp.csr_matrix, winners: Places, chosen: Places) -> npt.NDArray[np.int64]:
+    """Of each chosen item the place in the history with the largest term of the part that won.
 
-    The term of h for i is history[h] * (by_item[h, i] + factors[0][h] . factors[1][i]), the second where
-    there are factors; -1 where no term is positive.
+    Shape (users, chosen); of equal terms the first place; -1 for popularity, and where nothing is chosen.
     """
-    num_chosen = chosen.shape[1]
-    lengths = np.diff(histories.indptr)
-    terms = np.zeros((len(histories.indices), num_chosen), np.float32)
-    if factors is not None:
-        for user in np.flatnonzero(lengths).tolist():
-            begin, end = histories.indptr[user], histories.indptr[user + 1]
-            rows = factors[0][histories.indices[begin:end]]
-            terms[begin:end] = rows @ factors[1][np.maximum(chosen[user], 0)].T
-    entries, slots, values = _found(histories, by_item, chosen)
-    terms[entries, slots] += values
-    terms *= histories.data[:, None]
     because = np.full(chosen.shape, -1, np.int64)
-    for user in np.flatnonzero(lengths).tolist():
-        begin, end = histories.indptr[user], histories.indptr[user + 1]
-        best = terms[begin:end].argmax(axis=0)
-        is_positive = terms[begin + best, np.arange(num_chosen)] > 0
-        because[user] = np.where(is_positive, histories.indices[begin + best], -1)
+    slot_of = np.full(histories.shape[1] + 1, -1, np.int64)
+    for user, (begin, end) in enumerate(zip(histories.indptr[:-1], histories.indptr[1:], strict=True)):
+        history, weights = histories.indices[begin:end], histories.data[begin:end]
+        if not len(history):
+            continue
+        slots = np.flatnonzero((winners[user] == _BEHAVIOUR) & (chosen[user] >= 0))
+        if len(slots):
+            places = chosen[user, slots]
+            found = behaviour_terms(terms, history, weights, places, slot_of)
+            because[user, slots] = history[found.argmax(axis=0)]
+        for slot in np.flatnonzero((winners[user] == _CONTENT) & (chosen[user] >= 0)):
+            because[user, slot] = _most_like(terms, history, weights, chosen[user, slot])
     return because
 
 
-def _found(
-    histories: sp.csr_matrix, by_item: sp.csc_matrix, chosen: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Entries of histories that a column of a chosen item has a value for: entry, which chosen one, value."""
-    num_users, num_items = histories.shape
-    places = np.maximum(chosen.ravel(), 0)
-    starts = by_item.indptr[places].astype(np.int64)
-    lengths = by_item.indptr[places + 1].astype(np.int64) - starts
-    flat = np.arange(int(lengths.sum())) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
-    pairs = np.repeat(np.arange(len(places)), lengths)
-    # Where in the histories an entry is: their places, by user and item, are ordered.
-    where = np.full((num_users, num_items), -1, np.int32)
-    where[np.repeat(np.arange(num_users), np.diff(histories.indptr)), histories.indices] = np.arange(
-        len(histories.indices)
-    )
-    entries = where[pairs // chosen.shape[1], by_item.indices[flat]]
-    kept = entries >= 0
-    return entries[kept].astype(np.int64), pairs[kept] % chosen.shape[1], by_item.data[flat[kept]]
+def behaviour_terms(
+    terms: Terms,
+    history: npt.NDArray[np.int32],
+    weights: Scores,
+    places: Places,
+    slot_of: npt.NDArray[np.int64],
+) -> Scores:
+    """What each item of a history adds to the behaviour of each of some items, shape (history, places).
+
+    `slot_of` (items + 1,) is -1 throughout, before and after.
+    """
+    found: Scores = terms.history_factors[history] @ terms.item_factors[places].T
+    slot_of[places] = np.arange(len(places))
+    slots = slot_of[terms.neighbours.places[history]]
+    slot_of[places] = -1
+    rows, columns = np.nonzero(slots >= 0)
+    found[rows, slots[rows, columns]] += terms.neighbours.values[history[rows], columns]
+    return found * weights[:, None]
+
+
+def _most_like(terms: Terms, history: npt.NDArray[np.int32], weights: Scores, place: int) -> int:
+    begin, end = terms.likeness.indptr[place], terms.likeness.indptr[place + 1]
+    like, values = terms.likeness.indices[begin:end], terms.likeness.data[begin:end]
+    common, at, of_history = np.intersect1d(like, history, assume_unique=True, return_indices=True)
+    return int(common[(values[at] * weights[of_history]).argmax()])
 
 
 def shared_attribute(one: Item, other: Item) -> str | None:

@@ -16,7 +16,7 @@ class RankingSettings(BaseModel):
     """The most popular ones: the fit holds a square matrix of them, 400 MB of float32 for 10,000."""
     half_life_days: float | None = Field(default=None, gt=0)
     """After which an entry of a history weighs half, counted back from the last event of the log."""
-    ease_lambda: float = Field(default=200.0, gt=0)
+    ease_lambda: float = Field(default=600.0, gt=0)
     """Ridge of the item-item regression (Steck 2019, eq. 8)."""
     ease_dropout: float = Field(default=0.5, ge=0)
     """Ridge in proportion to an item's count: p / (1 - p) for a chance p of dropping entries (Steck 2020)."""
@@ -28,13 +28,13 @@ class RankingSettings(BaseModel):
     """Of the cosine of two items' users, added to the regression's coefficient."""
     rank: int = Field(default=24, ge=1, le=1000)
     """Directions of the low-rank part."""
-    low_rank_weight: float = Field(default=0.5, ge=0)
+    low_rank_weight: float = Field(default=0.8, ge=0)
     """Of that part, added to the sum of the coefficients."""
     num_neighbours: int = Field(default=200, ge=1, le=10_000)
     """Kept of an item: the largest by amount."""
     popularity_weight: float = Field(default=0.01, ge=0)
     """Of log(1 + users) over its largest value."""
-    content_weight: float = Field(default=0.05, ge=0)
+    content_weight: float = Field(default=0.0, ge=0)
     """Of the mean similarity with the history, for items with many users."""
     cold_content_weight: float = Field(default=1.0, ge=0)
     """The same for items without any; in between it falls with the item's users."""
@@ -42,7 +42,7 @@ class RankingSettings(BaseModel):
     """Users at which an item's content weight is halfway between the two."""
     num_content_neighbours: int = Field(default=50, ge=0, le=1000)
     """Items that an item is like, by text and attributes: they bring it to a user when no behaviour does."""
-    text_share: float = Field(default=0.5, ge=0, le=1)
+    text_share: float = Field(default=0.25, ge=0, le=1)
     """Of an item's likeness; the rest is that of its attributes."""
     num_candidates: int = Field(default=100, ge=10, le=1000)
     """Of a user, by score after the rules: what diversity and caps choose from."""
