@@ -5,20 +5,17 @@ Transactions that write the same monitor's rows wait for each other, so that no 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
-    bindparam,
     case,
     delete,
     func,
-    insert,
     literal,
     or_,
     select,
@@ -27,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql
 
-from db.copies import write_copies
+from db.bulk import fields_of, insert_rows, upsert_rows
 from db.monitoring_tables import (
     AlertRow,
     ClassificationRow,
@@ -38,19 +35,9 @@ from db.monitoring_tables import (
     MonitorRow,
     UnsettledRow,
 )
-from db.releases import withdraw_in, write_releases
 from db.tables import BatchRow, JobRow
 from jobs.monitor import AlertStatus
-from jobs.records import (
-    AnalysedDocuments,
-    Classifications,
-    DocumentFacts,
-    EntityHistory,
-    MadeRelease,
-    Record,
-    WithdrawnItems,
-    WrittenCopy,
-)
+from jobs.records import AnalysedDocuments, Classifications, DocumentFacts, EntityHistory, Record
 from jobs.series.window import WindowSize
 
 DELIVERED_AGE = timedelta(days=7)
@@ -66,7 +53,7 @@ _LENGTHS = {
 def write_records(connection: Connection, records: Iterable[tuple[UUID, Record]]) -> None:
     """Write what these jobs leave; each record comes with the id of its job."""
     by_job = list(records)
-    monitors = {r.monitor_id for _, r in by_job if isinstance(r, AnalysedDocuments | EntityHistory)}
+    monitors = {record.monitor_id for _, record in by_job if not isinstance(record, Classifications)}
     for monitor_id in sorted(monitors):
         connection.execute(select(func.pg_advisory_xact_lock(monitor_id.int & (2**63 - 1))))
     _write_classifications(connection, [r for _, r in by_job if isinstance(r, Classifications)])
@@ -74,12 +61,6 @@ def write_records(connection: Connection, records: Iterable[tuple[UUID, Record]]
     histories = [(j, r) for j, r in by_job if isinstance(r, EntityHistory)]
     for job_id, history in sorted(histories, key=lambda pair: (pair[1].monitor_id, pair[1].entity_id)):
         _write_history(connection, job_id, history)
-    write_copies(connection, [(j, r) for j, r in by_job if isinstance(r, WrittenCopy)])
-    for refresh_id, reasons in sorted(
-        (r.refresh_id, r.reasons) for _, r in by_job if isinstance(r, WithdrawnItems)
-    ):
-        withdraw_in(connection, refresh_id, reasons)
-    write_releases(connection, [(j, r) for j, r in by_job if isinstance(r, MadeRelease)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +110,13 @@ def _write_versions(connection: Connection, monitor_id: UUID, versions: Mapping[
             "job_id": version.job_id,
             "submitted_at": version.submitted_at,
             "analysis": version.block.analysis,
-            **asdict(version.document),
+            **fields_of(version.document),
             "flags": list(version.document.flags),
         }
         for _, version in sorted(versions.items())
     ]
     ordered = (DocumentRow.submitted_at, DocumentRow.published_at, DocumentRow.sha256)
-    _upsert(
+    upsert_rows(
         connection,
         DocumentRow,
         rows,
@@ -157,13 +138,13 @@ def _write_versions(connection: Connection, monitor_id: UUID, versions: Mapping[
         .returning(MentionRow.entity_id, MentionRow.published_at)
     ).all()
     mentions = {
-        (mention.entity_id, mention.document_id): {"monitor_id": monitor_id, **asdict(mention)}
+        (mention.entity_id, mention.document_id): {"monitor_id": monitor_id, **fields_of(mention)}
         for version in {id(v.block): v for v in versions.values()}.values()
         for mention in version.block.mentions
         if mention.document_id in standing and versions[mention.document_id].block is version.block
     }
     if mentions:
-        connection.execute(insert(MentionRow), [mentions[key] for key in sorted(mentions)])
+        insert_rows(connection, MentionRow, [mentions[key] for key in sorted(mentions)])
     come = [(row["entity_id"], row["published_at"]) for row in mentions.values()]
     _unsettle(connection, monitor_id, [*((row.entity_id, row.published_at) for row in gone), *come])
 
@@ -204,8 +185,7 @@ def _write_classifications(connection: Connection, some: Sequence[Classification
         for digest, negative, neutral, positive in one.probabilities
     }
     if rows:
-        statement = postgresql.insert(ClassificationRow).on_conflict_do_nothing()
-        connection.execute(statement, [rows[key] for key in sorted(rows)])
+        insert_rows(connection, ClassificationRow, [rows[key] for key in sorted(rows)], unless_known=True)
 
 
 def _write_history(connection: Connection, job_id: UUID, history: EntityHistory) -> None:
@@ -255,7 +235,7 @@ def _write_windows(connection: Connection, job_id: UUID, history: EntityHistory)
     rows = [
         {
             "monitor_id": history.monitor_id,
-            **asdict(window),
+            **fields_of(window),
             "read_at": history.read_at,
             "job_id": job_id,
         }
@@ -263,7 +243,7 @@ def _write_windows(connection: Connection, job_id: UUID, history: EntityHistory)
     ]
     if rows:
         keys = ("monitor_id", "entity_id", "size", "starts_at")
-        _upsert(
+        upsert_rows(
             connection,
             EntityWindowRow,
             rows,
@@ -288,7 +268,7 @@ def _write_alerts(connection: Connection, job_id: UUID, history: EntityHistory) 
             "id": uuid5(history.monitor_id, alert.key),
             "monitor_id": history.monitor_id,
             "key": alert.key,
-            **asdict(alert),
+            **fields_of(alert),
             "document_ids": list(alert.document_ids),
             "status": AlertStatus.OPEN,
             "read_at": history.read_at,
@@ -300,7 +280,7 @@ def _write_alerts(connection: Connection, job_id: UUID, history: EntityHistory) 
     if rows:
         ids = [row["id"] for row in rows]
         known = set(connection.scalars(select(AlertRow.id).where(AlertRow.id.in_(ids))))
-        _upsert(
+        upsert_rows(
             connection,
             AlertRow,
             rows,
@@ -348,21 +328,3 @@ def _enqueue_deliveries(connection: Connection, history: EntityHistory, new: Seq
     rows = [{"alert_id": id_, "target": name} for id_ in ids if id_ in new for name in sorted(names)]
     if rows:
         connection.execute(postgresql.insert(DeliveryRow).on_conflict_do_nothing(), rows)
-
-
-def _upsert(
-    connection: Connection,
-    table: type[DocumentRow] | type[EntityWindowRow] | type[AlertRow],
-    rows: Sequence[Mapping[str, object]],
-    *,
-    keys: tuple[str, ...],
-    where: Callable[[Any], ColumnElement[bool]],
-    kept: tuple[str, ...] = (),
-) -> None:
-    """Insert the rows; one whose key is there is replaced if `where`, of the new row, holds."""
-    statement = postgresql.insert(table).values({name: bindparam(name) for name in rows[0]})
-    replaced = {name: statement.excluded[name] for name in rows[0] if name not in (*keys, *kept)}
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=keys, set_=replaced, where=where(statement.excluded)),
-        rows,
-    )

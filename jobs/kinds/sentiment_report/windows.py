@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -161,7 +160,5 @@ def _lines(histories: Sequence[EntityHistory]) -> bytes:
 
 
 def _plain(one: EntityWindow | Alert) -> Mapping[str, object]:
-    return {
-        name: value.isoformat() if isinstance(value, datetime) else value
-        for name, value in asdict(one).items()
-    }
+    values = ((name, getattr(one, name)) for name in one.__dataclass_fields__)
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values}
