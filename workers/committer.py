@@ -34,16 +34,21 @@ class Committer:
         database: Engine,
         *,
         interval_seconds: float,
+        num_in_flight: Callable[[], int],
         on_committed: Callable[[Sequence[Outcome]], None],
         on_broken: Callable[[], None],
     ) -> None:
-        """`on_committed` gets each group that is done with, written or refused, in the thread.
+        """`num_in_flight` counts the jobs whose outcomes are not committed: a group that
+        nothing can be added to is not waited with.
+
+        `on_committed` gets each group that is done with, written or refused, in the thread.
 
         `on_broken` is called in it when nothing can be committed any more: the database lacks a table or a
         privilege.
         """
         self._database = database
         self._interval_seconds = interval_seconds
+        self._num_in_flight = num_in_flight
         self._on_committed = on_committed
         self._on_broken = on_broken
         self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
@@ -75,13 +80,13 @@ class Committer:
                 return
 
     def _gather(self) -> tuple[list[Outcome], bool]:
-        """Wait for an outcome, then for what follows it within the interval."""
+        """Wait for an outcome, then for what follows it within the interval, if anything can."""
         first = self._outcomes.get()
         if first is None:
             return [], True
         group = [first]
         until = time.monotonic() + self._interval_seconds
-        while len(group) < MAX_GROUP:
+        while len(group) < min(MAX_GROUP, self._num_in_flight()):
             try:
                 outcome = self._outcomes.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:

@@ -90,6 +90,7 @@ class Runner:
         self._committer = Committer(
             database,
             interval_seconds=settings.commit_interval_seconds,
+            num_in_flight=lambda: self.num_in_flight,
             on_committed=self._committed,
             on_broken=on_broken,
         )

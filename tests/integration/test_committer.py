@@ -41,15 +41,16 @@ def committed() -> Committed:
 
 
 @pytest.fixture
-def new_committer(database: Engine, committed: Committed) -> Iterator[Callable[[float], Committer]]:
-    """Makes a committer with this interval; they are closed after the test."""
+def new_committer(database: Engine, committed: Committed) -> Iterator[Callable[..., Committer]]:
+    """Makes a committer with this interval, beside many jobs; they are closed after the test."""
     made: list[Committer] = []
 
-    def make(interval_seconds: float) -> Committer:
+    def make(interval_seconds: float, num_in_flight: Callable[[], int] = lambda: 1000) -> Committer:
         made.append(
             Committer(
                 database,
                 interval_seconds=interval_seconds,
+                num_in_flight=num_in_flight,
                 on_committed=committed,
                 on_broken=committed.broken.set,
             )
@@ -74,6 +75,16 @@ def test_what_finishes_within_the_interval_is_one_group(
         committer.add(success(job))
     assert committed.next_jobs() == [job.id for job in jobs]
     assert set(statuses(database, [job.id for job in jobs])) == {"succeeded"}
+
+
+def test_a_group_that_nothing_can_be_added_to_is_not_waited_with(
+    database: Engine, committed: Committed, new_committer: Callable[..., Committer]
+) -> None:
+    jobs = claimed(database, 2)
+    committer = new_committer(10 * SECONDS, num_in_flight=lambda: 2)
+    committer.add(success(jobs[0]))
+    committer.add(success(jobs[1]))
+    assert committed.next_jobs() == [job.id for job in jobs]
 
 
 def test_closing_commits_what_is_left(database: Engine, new_committer: Callable[[float], Committer]) -> None:
