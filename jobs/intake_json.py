@@ -46,13 +46,7 @@ def parse(text: str) -> object:
     if text.count("[") + text.count("{") > MAX_DEPTH:
         _check_depth(text)
     try:
-        return json.loads(
-            text,
-            object_pairs_hook=_object,
-            parse_constant=_refuse_number,
-            parse_float=_finite_float,
-            parse_int=_exact_int,
-        )
+        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise JsonRefusedError("json_invalid", error.msg, error.pos + 1) from error
     except _RefusedNumberError as error:
@@ -88,6 +82,15 @@ def _exact_int(literal: str) -> int:
             f"the integer of {len(literal.lstrip('-'))} digits is larger than 2**53 - 1"
         )
     return int(literal)
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object,
+    parse_constant=_refuse_number,
+    parse_float=_finite_float,
+    parse_int=_exact_int,
+)
+"""Made once: json.loads makes one a call, which takes longer than a short line."""
 
 
 def _check_depth(text: str) -> None:

@@ -8,6 +8,7 @@ unsigned 32-bit integers.
 from __future__ import annotations
 
 import re
+import threading
 import zlib
 from collections.abc import Sequence
 from functools import cache
@@ -47,7 +48,7 @@ def signature(text: str) -> bytes:
     1.0
     """
     shingles = iter(_shingles(text))
-    sketch = MinHash(num_perm=NUM_PERMUTATIONS, hashfunc=int, permutations=_permutations(), scheme=_SCHEME)
+    sketch = _empty_sketch()
     while chunk := list(islice(shingles, _CHUNK)):
         sketch.update_batch(chunk)
     return bytes(sketch.hashvalues.astype("<u4").tobytes())
@@ -79,6 +80,20 @@ def _shingles(text: str) -> set[int]:
             if _NUMBER.search(word):
                 shingles.update(value * copy & _ALL_BITS for copy in _NUMBER_COPIES)
     return shingles
+
+
+def _empty_sketch() -> MinHash:
+    """This thread's own: to make one takes as long as a headline's minima."""
+    sketch: MinHash | None = getattr(_of_thread, "sketch", None)
+    if sketch is None:
+        sketch = _of_thread.sketch = MinHash(
+            num_perm=NUM_PERMUTATIONS, hashfunc=int, permutations=_permutations(), scheme=_SCHEME
+        )
+    sketch.clear()
+    return sketch
+
+
+_of_thread = threading.local()
 
 
 @cache

@@ -47,8 +47,9 @@ def link_documents(
     documents: Sequence[Document], watched: Watched, inference: Inference, *, embedder: str | None
 ) -> list[Analysis]:
     """Prepare and link each document, in order; without an embedder by names alone."""
-    prepared = [prepare(document) for document in documents]
-    links = [watched.linker.link(one) if one.is_supported else [] for one in prepared]
+    with watched.turn:
+        prepared = [prepare(document) for document in documents]
+        links = [watched.linker.link(one) if one.is_supported else [] for one in prepared]
     vectors = _vectors(prepared, links, watched, inference, embedder)
     analyses = []
     for place, (one, own) in enumerate(zip(prepared, links, strict=True)):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jobs.documents.linking import Linker
 from jobs.documents.watchlist import Entity, Watchlist
@@ -17,6 +18,9 @@ class Watched:
     linker: Linker
     entities: Mapping[str, Entity]
     positions: Mapping[str, int]
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    """Held while a block is prepared: several at once are no faster under one interpreter lock, and an engine
+    that needs it, too, would wait behind them all."""
 
 
 def load_watched(body: bytes) -> Watched:
