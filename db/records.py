@@ -25,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 
 from db.bulk import fields_of, insert_rows, upsert_rows
+from db.copies import write_copies
 from db.monitoring_tables import (
     AlertRow,
     ClassificationRow,
@@ -35,9 +36,19 @@ from db.monitoring_tables import (
     MonitorRow,
     UnsettledRow,
 )
+from db.releases import withdraw_in, write_releases
 from db.tables import BatchRow, JobRow
 from jobs.monitor import AlertStatus
-from jobs.records import AnalysedDocuments, Classifications, DocumentFacts, EntityHistory, Record
+from jobs.records import (
+    AnalysedDocuments,
+    Classifications,
+    DocumentFacts,
+    EntityHistory,
+    MadeRelease,
+    Record,
+    WithdrawnItems,
+    WrittenCopy,
+)
 from jobs.series.window import WindowSize
 
 DELIVERED_AGE = timedelta(days=7)
@@ -53,7 +64,7 @@ _LENGTHS = {
 def write_records(connection: Connection, records: Iterable[tuple[UUID, Record]]) -> None:
     """Write what these jobs leave; each record comes with the id of its job."""
     by_job = list(records)
-    monitors = {record.monitor_id for _, record in by_job if not isinstance(record, Classifications)}
+    monitors = {r.monitor_id for _, r in by_job if isinstance(r, AnalysedDocuments | EntityHistory)}
     for monitor_id in sorted(monitors):
         connection.execute(select(func.pg_advisory_xact_lock(monitor_id.int & (2**63 - 1))))
     _write_classifications(connection, [r for _, r in by_job if isinstance(r, Classifications)])
@@ -61,6 +72,12 @@ def write_records(connection: Connection, records: Iterable[tuple[UUID, Record]]
     histories = [(j, r) for j, r in by_job if isinstance(r, EntityHistory)]
     for job_id, history in sorted(histories, key=lambda pair: (pair[1].monitor_id, pair[1].entity_id)):
         _write_history(connection, job_id, history)
+    write_copies(connection, [(j, r) for j, r in by_job if isinstance(r, WrittenCopy)])
+    for refresh_id, reasons in sorted(
+        (r.refresh_id, r.reasons) for _, r in by_job if isinstance(r, WithdrawnItems)
+    ):
+        withdraw_in(connection, refresh_id, reasons)
+    write_releases(connection, [(j, r) for j, r in by_job if isinstance(r, MadeRelease)])
 
 
 @dataclass(frozen=True, slots=True)
