@@ -44,8 +44,8 @@ def pass_over(reader: ReleaseReader, sinks: Sequence[RowSink]) -> None:
 
 def figures_of(reader: ReleaseReader, census: Census) -> ReleaseFigures:
     """What went by, with what the release itself says."""
-    return census.figures(
-        number=reader.manifest.number,
-        num_items=len(reader.catalogue()),
-        num_withdrawn=len(reader.withdrawn & reader.catalogue().keys()),
-    )
+    catalogue, as_of = reader.catalogue(), reader.manifest.as_of
+    left = [
+        item_id for item_id in reader.withdrawn & catalogue.keys() if catalogue[item_id].is_available(as_of)
+    ]
+    return census.figures(number=reader.manifest.number, num_items=len(catalogue), num_withdrawn=len(left))
