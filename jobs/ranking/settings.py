@@ -36,7 +36,7 @@ class RankingSettings(BaseModel):
     """Of log(1 + users) over its largest value."""
     content_weight: float = Field(default=0.0, ge=0)
     """Of the mean similarity with the history, for items with many users."""
-    cold_content_weight: float = Field(default=1.0, ge=0)
+    cold_content_weight: float = Field(default=0.3, ge=0)
     """The same for items without any; in between it falls with the item's users."""
     cold_users: float = Field(default=5.0, gt=0)
     """Users at which an item's content weight is halfway between the two."""

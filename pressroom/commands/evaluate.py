@@ -1,4 +1,4 @@
-"""`pressroom evaluate sentiment`: how good a model is on a labelled file."""
+"""`pressroom evaluate`: how good a model is on a labelled file, or rankings of a log."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from jobs.labelled import LabelColumns, LabelMapError, parse_label_map
 from jobs.rejection import Rejected
 from jobs.training import LABELS
+from pressroom.commands.evaluate_recommendations import evaluate_recommendations
 from pressroom.commands.options import DeviceOption, Json
 from pressroom.commands.session import devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
@@ -26,12 +27,10 @@ from storage.store import Store
 from workers.producer import Submission
 from workers.settings import DEFAULT_CLASSIFIER, Settings
 
-app = typer.Typer(no_args_is_help=True, help="Measure a model on labelled data.")
+app = typer.Typer(no_args_is_help=True, help="Measure a model on labelled data, rankings on a log.")
 
 
-@app.callback()
-def _group() -> None:
-    """Keeps `sentiment` a command of its own while it is the only one."""
+app.command("recommendations")(evaluate_recommendations)
 
 
 @app.command("sentiment")
