@@ -105,11 +105,8 @@ def _print(figures: Evaluation) -> None:
         rest = "".join(f"{one.per_user[measure].mean:10.3f}" for measure in _COLUMNS[4:])
         typer.echo(f"{name:15}{cells}{rest}{one.coverage:9.3f}")
     typer.echo("\nthe blend minus")
-    for name, one in figures.differences.items():
-        cells = "".join(
-            f"{_interval(one[measure], signed=True) if measure in one else '':>24}"
-            for measure in _COLUMNS[:3]
-        )
+    for name, difference in figures.differences.items():
+        cells = "".join(f"{_interval(difference[measure], signed=True):>24}" for measure in COMPARED)
         typer.echo(f"{name:15}{cells}")
     typer.echo("\nMeans over users with 95% bootstrap intervals; differences are paired.")
 
