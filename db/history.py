@@ -23,7 +23,8 @@ from jobs.monitor import AlertStatus
 from jobs.series.mention import Mention, Novelty
 from jobs.series.window import Alert, EntityWindow, WindowSize
 
-_MENTION = [getattr(MentionRow, name) for name in Mention.__dataclass_fields__]
+_MENTION_FIELDS = tuple(Mention.__dataclass_fields__)
+_MENTION = [getattr(MentionRow, name) for name in _MENTION_FIELDS]
 _WINDOW = [getattr(EntityWindowRow, name) for name in EntityWindow.__dataclass_fields__]
 _ALERT = [getattr(AlertRow, name) for name in Alert.__dataclass_fields__]
 
@@ -88,7 +89,7 @@ class DatabaseHistory:
         found: defaultdict[str, list[Mention]] = defaultdict(list)
         with self._database.connect() as connection:
             for row in connection.execute(statement):
-                mention = Mention(**row._mapping)
+                mention = Mention(**dict(zip(_MENTION_FIELDS, row, strict=True)))
                 found[mention.entity_id].append(mention)
         return dict(found)
 

@@ -19,6 +19,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    true,
     tuple_,
     update,
 )
@@ -220,8 +221,18 @@ def _write_history(connection: Connection, job_id: UUID, history: EntityHistory)
 
 
 def _write_novelties(connection: Connection, history: EntityHistory) -> None:
+    """Those that differ from what stands, unless a later reading has looked at them: it wrote their windows,
+    and all that follow.
+    """
     if not history.novelties:
         return
+    later_since = connection.scalar(
+        select(func.min(EntityWindowRow.starts_at)).where(
+            EntityWindowRow.monitor_id == history.monitor_id,
+            EntityWindowRow.entity_id == history.entity_id,
+            EntityWindowRow.read_at > history.read_at,
+        )
+    )
     novelties = sorted(history.novelties, key=lambda novelty: novelty.document_id)
     given = (
         func.unnest(
@@ -239,6 +250,11 @@ def _write_novelties(connection: Connection, history: EntityHistory) -> None:
             MentionRow.entity_id == history.entity_id,
             MentionRow.document_id == given.c.document_id,
             or_(MentionRow.novelty_read_at.is_(None), MentionRow.novelty_read_at <= history.read_at),
+            true() if later_since is None else MentionRow.published_at < later_since,
+            or_(
+                MentionRow.novelty.is_distinct_from(given.c.number),
+                MentionRow.first_id.is_distinct_from(given.c.first_id),
+            ),
         )
         .values(
             novelty=given.c.number,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from jobs.documents.watchlist import Entity
+from jobs.history import Unsettled
 from jobs.kind import Artifact, Context, Parent, Result
 from jobs.kinds.sentiment_report.payload import SentimentSettings, WindowsPayload
 from jobs.kinds.sentiment_report.watched import load_watched
@@ -28,10 +30,11 @@ def bring_up_to_date(payload: WindowsPayload, settings: SentimentSettings, conte
     """Compute each entity's windows and alerts from its first change on. Raises what the ports raise."""
     watched = context.resources.load(settings.watchlist_sha256, load_watched)
     entities = watched.watchlist.entities[payload.start : payload.stop]
+    kept = _kept([entity.id for entity in entities], payload.as_of, settings, context)
     histories = []
     reports: list[dict[str, object]] = []
     for position, entity in enumerate(entities, start=payload.start):
-        history = _history(entity, payload.since.get(position), payload.as_of, settings, context)
+        history = _history(entity, payload.since.get(position), kept, settings, context)
         if history is not None:
             histories.append(history)
             reports += _wanted_reports(position, entity, history, settings, context)
@@ -48,23 +51,43 @@ def bring_up_to_date(payload: WindowsPayload, settings: SentimentSettings, conte
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What is known of some entities before their mentions are read."""
+
+    read_at: datetime
+    as_of: datetime | None
+    first_at: Mapping[str, datetime]
+    until: Mapping[str, datetime]
+    unsettled: Mapping[str, Unsettled]
+
+
+def _kept(
+    entity_ids: Sequence[str], given_as_of: datetime | None, settings: SentimentSettings, context: Context
+) -> _Kept:
+    monitor_id, policy, history = settings.monitor_id, settings.policy, context.history
+    # Hours without documents have no window, and say nothing of how far a series has come.
+    sizes = [size for size in policy.windows if size is not WindowSize.HOUR] or policy.windows
+    return _Kept(
+        read_at=history.now(),
+        as_of=_as_of(given_as_of, history.last_published_at(monitor_id), policy),
+        first_at=history.first_published_at(monitor_id, entity_ids),
+        until=history.last_window_at(monitor_id, entity_ids, sizes),
+        unsettled=history.unsettled(monitor_id, entity_ids),
+    )
+
+
 def _history(
     entity: Entity,
     changed_at: datetime | None,
-    given_as_of: datetime | None,
+    kept: _Kept,
     settings: SentimentSettings,
     context: Context,
 ) -> EntityHistory | None:
     """None for an entity that nothing has ever been read about."""
-    monitor_id, policy = settings.monitor_id, settings.policy
-    read_at = context.history.now()
-    last = context.history.last_published_at(monitor_id)
-    as_of = _as_of(given_as_of, last, policy)
-    first_at = context.history.first_published_at(monitor_id, [entity.id]).get(entity.id)
-    # Hours without documents have no window, and say nothing of how far a series has come.
-    sizes = [size for size in policy.windows if size is not WindowSize.HOUR] or policy.windows
-    kept_until = context.history.last_window_at(monitor_id, [entity.id], sizes).get(entity.id)
-    unsettled = context.history.unsettled(monitor_id, [entity.id]).get(entity.id)
+    monitor_id, policy, as_of = settings.monitor_id, settings.policy, kept.as_of
+    first_at, kept_until = kept.first_at.get(entity.id), kept.until.get(entity.id)
+    unsettled = kept.unsettled.get(entity.id)
     if as_of is None or (first_at is None and kept_until is None):
         return None
     if kept_until is None:  # the first time, or the policy changed: everything
@@ -86,7 +109,7 @@ def _history(
     return EntityHistory(
         monitor_id=monitor_id,
         entity_id=entity.id,
-        read_at=read_at,
+        read_at=kept.read_at,
         since=min(since, analysis.since),
         sizes=policy.windows,
         unsettled=None if unsettled is None else unsettled.number,
