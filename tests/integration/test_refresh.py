@@ -1,0 +1,382 @@
+"""A catalogue and a log become releases, and only what changed is made again: on real Postgres."""
+
+from __future__ import annotations
+
+import csv
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine, func, select, update
+
+from db import refreshes, releases
+from db.refresh_tables import CopyRow
+from db.reports import batch_status
+from db.schedules import Schedule
+from db.stages import stage_results
+from db.tables import JobRow
+from jobs.batch import BatchStatus
+from jobs.cron import Cron
+from jobs.job import JobStatus
+from jobs.kinds.recommendation.copy_policy import CopyPolicy, CopyScope
+from jobs.kinds.recommendation.payload import RefreshSettings
+from jobs.kinds.recommendation.release import shown_items
+from jobs.kinds.recommendation.release_reader import StoredRelease
+from jobs.provenance import CodeFacts
+from jobs.ranking.rules import Rules
+from jobs.refresh import Refresh, RefreshSources, Release
+from jobs.rejection import Rejected
+from jobs.schedule import CatchUp
+from pressroom.recommendations.outcome import text_plan
+from pressroom.refreshes import Taken, open_release, rollback, sources_of, take_in_run
+from storage.memory import MemoryStore
+from tests.factories import job_ids, wait_until
+from tests.fakes import MODEL, FakeEngine, fake_residency
+from workers.attempt import WorkerIdentity
+from workers.ports import open_ports
+from workers.publisher import Publisher
+from workers.refreshes import STAGES, Run, start_run, start_scheduled
+from workers.runner import Runner
+from workers.settings import Profile, Settings
+from workers.stages import close_stages
+
+CATEGORIES = ("boots", "lamps", "mugs", "tents")
+NUM_ITEMS, NUM_USERS = 60, 120
+COPY = 3
+"""Number of the stage, in a batch that is made from files without an embedder."""
+
+Rows = list[dict[str, str]]
+
+
+def items() -> Rows:
+    """Sixty items of four categories."""
+    rng = random.Random(1)
+    return [
+        {
+            "id": f"i{number}",
+            "title": f"{rng.choice(('Alpin', 'Norda', 'Fels'))} {CATEGORIES[number % 4][:-1]} {number}",
+            "category": CATEGORIES[number % 4],
+            "colour": rng.choice(("red", "blue")),
+            "price": str(rng.randrange(5, 90)),
+            "currency": "EUR",
+            "available": "true",
+        }
+        for number in range(NUM_ITEMS)
+    ]
+
+
+def event(user: int, item: int, at: int = 1760000000) -> dict[str, str]:
+    return {"user": f"u{user}", "item": f"i{item}", "event": "view", "timestamp": str(at)}
+
+
+def events() -> Rows:
+    """Users who mostly keep to one category."""
+    rng = random.Random(2)
+    rows = []
+    for user in range(NUM_USERS):
+        own = [number for number in range(NUM_ITEMS) if number % 4 == user % 4]
+        for _ in range(rng.randrange(3, 9)):
+            number = rng.choice(own) if rng.random() < 0.8 else rng.randrange(NUM_ITEMS)
+            rows.append(
+                {"user": f"u{user}", "item": f"i{number}", "event": "view", "timestamp": "1760000000"}
+            )
+    return rows
+
+
+class Shop:
+    """A refresh, and a worker that runs what is submitted to it."""
+
+    def __init__(self, database: Engine, folder: Path, config: Settings) -> None:
+        self.database = database
+        self.store = MemoryStore()
+        self.engine = FakeEngine()
+        self.rejected: list[Rejected] = []
+        self.items, self.events = items(), events()
+        self._folder, self.config = folder, config
+        self._warm = fake_residency(self.engine)
+        self.runner = Runner(
+            database=database,
+            residency=self._warm,
+            ports=open_ports(database, self.store, config),
+            publisher=Publisher(self.store, CodeFacts("0", "test")),
+            settings=config,
+            worker=WorkerIdentity("worker-a", "cpu"),
+            num_places=4,
+            on_broken=lambda: None,
+        )
+        self.put(RefreshSettings(rules=Rules(list_length=5, reserve=5), copy_policy=CopyPolicy(max_tries=1)))
+
+    def put(self, own: RefreshSettings, sources: RefreshSources | None = None) -> None:
+        """Make the refresh, or change it."""
+        refresh = Refresh(
+            id=refreshes.new_id(),
+            tenant="default",
+            name="shop",
+            model=MODEL,
+            settings=own.model_dump(mode="json"),
+            sources=sources,
+        )
+        with self.database.begin() as connection:
+            refreshes.put_refresh(connection, refresh)
+
+    def close(self) -> None:
+        self.runner.close(30.0)
+        self._warm.close()
+
+    @property
+    def refresh(self) -> Refresh:
+        return refreshes.find_refresh(self.database, "shop")
+
+    def write(self) -> RefreshSources:
+        """The files as they are now."""
+        for name, rows in (("catalogue", self.items), ("interactions", self.events)):
+            with (self._folder / f"{name}.csv").open("w", newline="") as file:
+                writer = csv.DictWriter(file, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+        return sources_of(self._folder / "catalogue.csv", self._folder / "interactions.csv")
+
+    def take_in(self) -> Taken:
+        return take_in_run(
+            self.database, self.store, self.refresh, self.write(), self.config, self.rejected.append
+        )
+
+    def submit(self, run: Run) -> UUID:
+        with self.database.begin() as connection:
+            return start_run(connection, run, self.config).batch_id
+
+    def run(self, *, plan_only: bool = False) -> UUID:
+        """Take the files in and run their batch to its end."""
+        taken = self.take_in()
+        assert taken.unchanged is None
+        return self.finish(self.submit(replace(taken.run, plan_only=plan_only)))
+
+    def finish(self, batch_id: UUID) -> UUID:
+        wait_until(lambda: self.work(batch_id), "the batch is finished", seconds=60)
+        return batch_id
+
+    def work(self, batch_id: UUID, *, stages: int = len(STAGES)) -> bool:
+        """Run what is queued of the first stages; whether the batch is final."""
+        for stage in range(stages):
+            self.runner.run_shard(job_ids(self.database, batch_id, stage), celery_task_id="task")
+        close_stages(self.database, batch_id)
+        return batch_status(self.database, batch_id).status is not BatchStatus.RUNNING
+
+    def standing(self) -> Release:
+        release_id = self.refresh.published_release_id
+        assert release_id is not None
+        return releases.get_release(self.database, release_id)
+
+    def open(self, release: Release | None = None) -> StoredRelease:
+        return open_release(self.database, self.store, release or self.standing())
+
+    def shown(self, release: Release | None = None) -> dict[str, tuple[str, ...]]:
+        """Item ids by user."""
+        reader = self.open(release)
+        return {
+            one.user_id: tuple(
+                ranked.item_id for ranked in shown_items(one, reader.manifest.rules, reader.withdrawn)
+            )
+            for block in reader.blocks()
+            for one in block.lists
+        }
+
+    def num_copies(self) -> int:
+        with self.database.connect() as connection:
+            return connection.scalar(select(func.count()).select_from(CopyRow)) or 0
+
+    def written(self, batch_id: UUID) -> set[str]:
+        """Audiences that the batch wrote a text for."""
+        changes = [
+            change
+            for _, facts in stage_results(self.database, batch_id, "brief")
+            for change in facts["changes"]  # type: ignore[attr-defined]
+        ]
+        return {change["audience"] for change in changes}
+
+
+@pytest.fixture
+def shop(database: Engine, tmp_path: Path) -> Iterator[Shop]:
+    config = Settings(
+        home=tmp_path / "home",
+        profiles={"cpu": Profile(), "default": Profile(models=(MODEL,))},
+        commit_interval_seconds=0.01,
+        backoff_seconds=0,
+    )
+    running = Shop(database, tmp_path, config)
+    yield running
+    running.close()
+
+
+def test_files_become_a_release_with_a_list_for_each_user_and_a_text_for_each_segment(shop: Shop) -> None:
+    batch_id = shop.run()
+    report = batch_status(shop.database, batch_id)
+    assert (report.status, report.counts.failed) == (BatchStatus.FINISHED, 0), report.top_errors
+    shown = shop.shown()
+    seen = {(row["user"], row["item"]) for row in shop.events}
+    assert shown.keys() == {f"u{number}" for number in range(NUM_USERS)}
+    assert all(len(set(row)) == 5 for row in shown.values())
+    assert not any((user, item) in seen for user, row in shown.items() for item in row)
+    assert set(shop.open().copy_index()) == {f"segment:{name}" for name in CATEGORIES}
+    assert shop.num_copies() == 4
+
+
+def test_the_same_files_again_are_the_release_that_stands(shop: Shop) -> None:
+    shop.run()
+    shop.events.reverse()
+    assert shop.take_in().unchanged == shop.standing()
+
+
+def test_a_plan_tells_what_a_run_writes_and_writes_nothing(shop: Shop) -> None:
+    planned = text_plan(shop.database, shop.run(plan_only=True))
+    assert planned is not None
+    assert (planned.num_texts, planned.num_to_write, planned.why) == (4, 4, {"new audience": 4})
+    assert (shop.num_copies(), shop.refresh.published_release_id, shop.engine.requests) == (0, None, [])
+    shop.run()
+    assert shop.num_copies() == 4
+
+
+def test_a_price_writes_exactly_the_texts_anew_that_name_it(shop: Shop) -> None:
+    shop.run()
+    before = shop.shown()
+    index = shop.open().copy_index()
+    item_id = index["segment:boots"].items[0]
+    row = next(row for row in shop.items if row["id"] == item_id)
+    row["price"] = "123"
+    batch_id = shop.run()
+    assert shop.written(batch_id) == {name for name, entry in index.items() if item_id in entry.items}
+    assert shop.num_copies() == 4 + len(shop.written(batch_id))
+    assert shop.shown() == before
+    changes = [c for _, facts in stage_results(shop.database, batch_id, "brief") for c in facts["changes"]]  # type: ignore[attr-defined]
+    assert all(change["why"] == "an item's row" and item_id in change["details"] for change in changes)
+
+
+def test_a_price_that_no_text_names_writes_nothing(shop: Shop) -> None:
+    shop.run()
+    named = {item for entry in shop.open().copy_index().values() for item in entry.items}
+    row = next(row for row in shop.items if row["id"] not in named)
+    row["price"] = "123"
+    batch_id = shop.run()
+    assert shop.written(batch_id) == set()
+    assert shop.open().manifest.counts.num_texts_carried == 4
+
+
+def test_an_item_that_is_sold_out_leaves_the_standing_lists_before_new_ones_are_made(shop: Shop) -> None:
+    shop.run()
+    gone = next(iter(shop.shown().values()))[0]
+    next(row for row in shop.items if row["id"] == gone)["available"] = "false"
+    taken = shop.take_in()
+    assert taken.num_withdrawn == 1
+    assert releases.withdrawn_items(shop.database, shop.refresh.id) == {gone: "not available"}
+    shown = shop.shown()
+    assert all(gone not in row and len(row) == 5 for row in shown.values())  # the reserve moved up
+    shop.finish(shop.submit(taken.run))
+    assert all(gone not in row for row in shop.shown().values())
+    assert releases.withdrawn_items(shop.database, shop.refresh.id) == {}
+
+
+def test_a_few_changed_users_leave_the_model_and_the_lists_of_all_others(shop: Shop) -> None:
+    shop.run()
+    before, model = shop.shown(), shop.open().manifest.model_sha256
+    shop.events.append(event(7, 0, 1760000001))
+    shop.run()
+    after = shop.shown()
+    assert shop.open().manifest.model_sha256 == model
+    assert {user for user in after if after[user] != before[user]} <= {"u7"}
+
+
+def test_many_changed_users_have_the_model_fitted_again(shop: Shop) -> None:
+    shop.run()
+    manifest = shop.open().manifest
+    shop.events += [event(number, 0, 1760000001) for number in range(0, NUM_USERS, 2)]
+    shop.run()
+    assert shop.open().manifest.model_sha256 != manifest.model_sha256
+    assert shop.open().manifest.fitted_inputs_sha256 == shop.open().manifest.inputs_sha256
+
+
+def test_a_rollback_publishes_the_release_before_without_what_is_gone_by_now(shop: Shop) -> None:
+    shop.run()
+    first = shop.shown()
+    gone = first["u0"][0]
+    next(row for row in shop.items if row["id"] == gone)["available"] = "false"
+    shop.run()
+    assert rollback(shop.database, shop.store, shop.refresh, None).number == 1
+    again = shop.shown()
+    assert again["u0"][:4] == first["u0"][1:]
+    assert all(gone not in row for row in again.values())
+    shop.events.append(event(7, 0, 1760000001))
+    shop.run()
+    assert shop.standing().number == 3
+
+
+def test_a_run_that_began_earlier_and_ends_later_does_not_replace_the_newer_release(shop: Shop) -> None:
+    slow = shop.submit(shop.take_in().run)
+    shop.events.append(event(7, 0, 1760000001))
+    newer = shop.run()
+    shop.finish(slow)
+    assert shop.standing().batch_id == newer
+    assert len(releases.list_releases(shop.database, shop.refresh.id)) == 2
+
+
+def test_a_text_that_failed_is_told_and_written_by_the_next_run(shop: Shop) -> None:
+    batch_id = shop.submit(shop.take_in().run)
+
+    def copies_are_planned() -> bool:
+        shop.work(batch_id, stages=COPY)
+        return bool(job_ids(shop.database, batch_id, COPY))
+
+    wait_until(copies_are_planned, "the texts are planned")
+    lost = job_ids(shop.database, batch_id, COPY)[0]
+    with shop.database.begin() as connection:
+        connection.execute(update(JobRow).where(JobRow.id == lost).values(status=JobStatus.FAILED))
+    shop.finish(batch_id)
+    assert shop.open().manifest.counts.num_texts_failed == 1
+    assert shop.num_copies() == 3
+    assert shop.take_in().unchanged is None
+    again = shop.run()
+    assert (shop.num_copies(), len(shop.written(again))) == (4, 1)
+
+
+def test_a_schedule_reads_the_files_itself_and_tells_what_it_refused(shop: Shop) -> None:
+    shop.items.append({**shop.items[0], "id": "i99", "price": "a lot"})
+    shop.put(RefreshSettings(copy_policy=CopyPolicy(scope=CopyScope.NONE)), shop.write())
+    schedule = Schedule(
+        id=refreshes.new_id(),
+        starts="refresh",
+        target_id=shop.refresh.id,
+        cron=Cron("0 3 * * *", "UTC"),
+        catch_up=CatchUp.LATEST,
+        paused_at=None,
+        seen_until=datetime.now(UTC),
+    )
+    with shop.database.begin() as connection:
+        batch_id = start_scheduled(connection, schedule, datetime.now(UTC), shop.config)
+    shop.finish(batch_id)
+    assert shop.standing().batch_id == batch_id
+    [(_, facts)] = stage_results(shop.database, batch_id, "collect")
+    assert (facts["num_rejected"], facts["num_items"]) == (1, NUM_ITEMS), facts
+    assert len(shop.shown()) == NUM_USERS
+
+
+@pytest.mark.parametrize("scope", [CopyScope.USER, CopyScope.ITEM])
+def test_texts_for_each_user_or_item_are_found_again(shop: Shop, scope: CopyScope) -> None:
+    rules = Rules(list_length=5, reserve=5)
+    shop.put(RefreshSettings(rules=rules, copy_policy=CopyPolicy(scope=scope, max_tries=1)))
+    shop.run()
+    reader = shop.open()
+    index = dict(reader.copy_index())
+    for block in reader.blocks():
+        index |= block.copies
+    expected = {f"user:u{n}" for n in range(NUM_USERS)}
+    if scope is CopyScope.ITEM:
+        expected = {f"item:{item}" for row in shop.shown().values() for item in row}
+    assert set(index) == expected
+    assert set(reader.find_copies([entry.key for entry in index.values()])) == {e.key for e in index.values()}
+    num_copies = shop.num_copies()
+    shop.events.append(event(7, 0, 1760000001))
+    assert len(shop.written(shop.run())) <= 1 + 5 * (scope is CopyScope.ITEM)
+    assert shop.num_copies() - num_copies <= 1 + 5 * (scope is CopyScope.ITEM)
