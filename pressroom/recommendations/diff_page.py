@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from jobs.kinds.recommendation.release import ReleaseReader
 from pressroom.page import page_part, page_policy
-from pressroom.recommendations.diff_causes import title_of
+from pressroom.recommendations.diff_causes import Cause, title_of
 from pressroom.recommendations.diff_summary import DiffSummary
 from pressroom.recommendations.diff_texts import TextDiff
 from pressroom.recommendations.diff_users import Place, UserDiff
@@ -42,6 +42,8 @@ class PagePair:
 
     user: UserDiff
     segment: str
+    why: str
+    """Said once where all changes have the same causes; else each has its own."""
     before: Sequence[PagePlace]
     after: Sequence[PagePlace]
 
@@ -81,34 +83,37 @@ def render_diff_page(
 
 def _pair(user: UserDiff, before: ReleaseReader, after: ReleaseReader) -> PagePair:
     old, new = (segment_label(one or "") for one in (user.segment_before, user.segment_after))
+    all_causes = {place.causes for place in user.changed_places()}
+    is_common = len(all_causes) == 1
     was_there = [place for place in user.places if place.rank_before is not None]
+
+    def place_of(place: Place, *, on_both: bool) -> PagePlace:
+        """One that is on both lists is marked on the later one."""
+        title = title_of(place.item_id, after.catalogue(), before.catalogue())
+        if on_both or place.change is None:
+            return PagePlace(title=title, change=None, words="")
+        words = {"added": "new on the list", "removed": "left", "moved": f"was {place.rank_before}"}
+        why = "" if is_common else f": {causes_words(place.causes)}"
+        return PagePlace(title=title, change=place.change, words=f"{words[place.change]}{why}")
+
     return PagePair(
         user=user,
         segment=new if old == new else f"{old}, now {new}",
+        why=causes_words(all_causes.pop()) if is_common else "",
         before=[
-            _place(place, before, after, on_both=place.rank_after is not None)
+            place_of(place, on_both=place.rank_after is not None)
             for place in sorted(was_there, key=lambda place: place.rank_before or 0)
         ],
-        after=[_place(place, before, after, on_both=False) for place in user.places if place.rank_after],
+        after=[place_of(place, on_both=False) for place in user.places if place.rank_after is not None],
     )
 
 
-def _place(place: Place, before: ReleaseReader, after: ReleaseReader, *, on_both: bool) -> PagePlace:
-    """On the side of the later list, and on both for one that left, with its causes."""
-    title = title_of(place.item_id, after.catalogue(), before.catalogue())
-    if on_both:
-        return PagePlace(title=title, change=None, words="")
-    why = " or ".join(cause.value for cause in place.causes)
-    match place.change:
-        case "added":
-            words = f"new on the list: {why}"
-        case "removed":
-            words = f"left: {why}"
-        case "moved":
-            words = f"was {place.rank_before}: {why}"
-        case _:
-            words = ""
-    return PagePlace(title=title, change=place.change, words=words)
+def causes_words(causes: Sequence[Cause]) -> str:
+    """
+    >>> causes_words([Cause.INTERACTIONS, Cause.MODEL])
+    'their interactions changed or model refitted'
+    """
+    return " or ".join(cause.value for cause in causes)
 
 
 def _move(item_id: str, lost: int, gained: int, before: ReleaseReader, after: ReleaseReader) -> PageMove:
