@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from jobs.catalogue.histories import Histories, as_block, histories, joined, selected
+from jobs.catalogue.histories import Histories, as_block, histories, selected
 from jobs.catalogue.interactions import MAX_BLOCKS, UserBlock
 from jobs.catalogue.partitions import NUM_PARTS, Partitions
 
@@ -44,15 +44,15 @@ class Blocks:
         parts_at_once = max(1, NUM_PARTS // num_blocks)
         blocks_at_once = max(1, num_blocks // NUM_PARTS)
         for number, begin in enumerate(range(0, NUM_PARTS, parts_at_once)):
-            together = joined([self._finish(part) for part in range(begin, begin + parts_at_once)])
+            together = self._finish(range(begin, begin + parts_at_once))
             block = together.bits * num_blocks // MAX_BLOCKS
             for each in range(number * blocks_at_once, (number + 1) * blocks_at_once):
                 chosen = selected(together, np.flatnonzero(block == each))
                 yield as_block(chosen, self._catalogue_ids)
 
-    def _finish(self, part: int) -> Histories:
+    def _finish(self, parts: range) -> Histories:
         made = histories(
-            self._partitions.read(part), is_purchase=self._is_purchase, max_events=self._max_events
+            self._partitions.read(parts), is_purchase=self._is_purchase, max_events=self._max_events
         )
         self._has_interactions[made.items] = True
         self.num_entries += len(made.items)

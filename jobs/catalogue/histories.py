@@ -60,24 +60,6 @@ def histories(events: pa.Table, *, is_purchase: npt.NDArray[np.bool_], max_event
     )
 
 
-def joined(parts: Sequence[Histories]) -> Histories:
-    """Several parts of the users as one."""
-    users = pa.concat_arrays([part.user_ids for part in parts])
-    offsets = np.cumsum([0, *(part.indptr[-1] for part in parts)])
-    bounds = [part.indptr[1:] + offset for part, offset in zip(parts, offsets, strict=False)]
-    together = Histories(
-        user_ids=users,
-        bits=np.concatenate([part.bits for part in parts]),
-        indptr=np.concatenate([[0], *bounds]).astype(np.int64),
-        items=np.concatenate([part.items for part in parts]),
-        weights=np.concatenate([part.weights for part in parts]),
-        times=np.concatenate([part.times for part in parts]),
-        is_purchase=np.concatenate([part.is_purchase for part in parts]),
-    )
-    _, rank = ordered(users)
-    return selected(together, np.argsort(rank))
-
-
 def selected(of: Histories, users: npt.NDArray[np.int64]) -> Histories:
     """Those users, in this order."""
     counts = np.diff(of.indptr)[users]
