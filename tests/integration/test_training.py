@@ -161,6 +161,7 @@ def test_the_kind_trains_in_a_worker_and_its_model_can_be_installed(
     progress = job_row(database, job_id).progress
     assert progress is not None
     assert progress["step"] == progress["num_steps"]
+    assert progress["best_dev_macro_f1"] >= progress["dev_macro_f1"]  # of all members
     assert running_progress(database, detail.batch_id) == []
 
     for name, key, _ in job_artifacts(database, job_id):

@@ -90,13 +90,14 @@ def _progress_events() -> Any:
             return
         said_at, num_looks = time.monotonic(), len(progress.history)
         last = progress.history[-1] if progress.history else None
+        best = max((each.macro_f1 for each in progress.history), default=None)
         say(
             "progress",
             step=progress.step,
             num_steps=num_steps,
             loss=None if last is None else round(last.loss, 4),
             dev_macro_f1=None if last is None else round(last.macro_f1, 4),
-            best_dev_macro_f1=None if last is None else round(progress.best_f1, 4),
+            best_dev_macro_f1=None if best is None else round(best, 4),
         )
 
     return on_progress
