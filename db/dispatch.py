@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+import psycopg
 from sqlalchemy import Connection, Engine, func, literal, select, text, update
+from sqlalchemy.exc import OperationalError
 
+from db.stages import JOBS_QUEUED
 from db.tables import SUSPECT_CRASHES, BatchRow, JobRow, WorkerRow, job_is
 from jobs.batch import BatchStatus
 from jobs.job import JobStatus
@@ -47,6 +50,23 @@ class Capacity:
 def try_lead(connection: Connection, key: int = DISPATCHER_LOCK) -> bool:
     """Become the one active holder of this lock for as long as the session lives; False if another one is."""
     return bool(connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}))
+
+
+def listen(connection: Connection) -> None:
+    """Have the session told when jobs are queued; it must commit by itself."""
+    connection.execute(text(f"LISTEN {JOBS_QUEUED}"))
+
+
+def wait_for_jobs(connection: Connection, at_most_seconds: float) -> None:
+    """Return when jobs have been queued since the last call, or after this time. Raises DBAPIError."""
+    raw = connection.connection.dbapi_connection  # of a detached one SQLAlchemy knows no driver's
+    if not isinstance(raw, psycopg.Connection):
+        raise RuntimeError("the connection was closed while jobs were waited for")
+    try:
+        for _ in raw.notifies(timeout=at_most_seconds, stop_after=1):
+            pass
+    except psycopg.Error as error:  # below SQLAlchemy, whose own errors are what callers know
+        raise OperationalError("LISTEN", None, error) from error
 
 
 def confirm_lead(connection: Connection) -> None:

@@ -22,6 +22,9 @@ PLAN_RETRY_SECONDS = 2.0
 MAX_PLAN_FAILURES = 5
 """Tries within a minute: a kind's package that is being installed is there by then, a fault stays one."""
 
+JOBS_QUEUED = "pressroom_jobs_queued"
+"""Channel of Postgres on which the dispatcher hears of new jobs: it looks by itself, too, a little later."""
+
 STREAM_ROWS = 500
 """Rows that a streamed read holds at a time."""
 
@@ -87,6 +90,7 @@ def open_stage(connection: Connection, batch_id: UUID, number: int, jobs: Iterab
         raise OperationalError("COPY jobs", None, error) from error
     except psycopg.Error as error:
         raise JobsRefusedError(f"Postgres refuses the jobs of stage {number}: {error}") from error
+    connection.execute(select(func.pg_notify(JOBS_QUEUED, "")))  # heard when the transaction commits
     connection.execute(
         update(StageRow)
         .where(StageRow.batch_id == batch_id, StageRow.number == number)

@@ -24,7 +24,7 @@ from workers.settings import Settings
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.2
-"""Between two looks at the tables: well under the time of the shortest job."""
+"""Between two looks at the tables, if no stage begins meanwhile: well under the time of the shortest job."""
 
 RECONCILE_SECONDS = 1.0
 """Between two rounds of repair."""
@@ -63,7 +63,9 @@ class Dispatcher:
         self._redis.close()
 
     def _lead(self, session: Connection, stopped: threading.Event) -> None:
-        while not stopped.wait(TICK_SECONDS):
+        dispatch.listen(session)
+        while not stopped.is_set():
+            dispatch.wait_for_jobs(session, TICK_SECONDS)
             dispatch.confirm_lead(session)
             self.tick()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from threading import Barrier
@@ -145,6 +146,17 @@ def test_profiles_are_those_of_running_batches(database: Engine) -> None:
     accept(database, 1, new_batch(profile="a"))
     batches.cancel(database, accept(database, 1, new_batch(profile="c")))
     assert dispatch.running_profiles(database) == ["a", "b"]
+
+
+def test_who_listens_hears_of_queued_jobs_without_waiting_for_the_next_look(database: Engine) -> None:
+    with database.connect().execution_options(isolation_level="AUTOCOMMIT") as session:
+        session.detach()
+        dispatch.listen(session)
+        accept(database, 1)
+        begun_at = time.monotonic()
+        dispatch.wait_for_jobs(session, 60.0)
+        assert time.monotonic() - begun_at < 30.0
+        dispatch.wait_for_jobs(session, 0.0)  # nothing more: it returns, too
 
 
 def test_one_session_leads_until_it_ends(database: Engine) -> None:
