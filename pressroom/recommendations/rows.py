@@ -105,6 +105,19 @@ class RowMaker:
             for one, items in zip(lists, shown, strict=True)
         ]
 
+    def touched(self, block: BlockLists, item_ids: Collection[str]) -> set[str]:
+        """Users whose rows may come out otherwise when these items leave or come back."""
+        index = block.copies if self._scope is CopyScope.USER else self.reader.copy_index()
+        wanted = frozenset(item_ids)
+        touched = set()
+        for one in block.lists:
+            name = one.user_id if self._scope is CopyScope.USER else one.segment
+            entry = index.get(audience_of(self._scope, name))
+            in_text = entry is not None and not wanted.isdisjoint(entry.items)
+            if in_text or not wanted.isdisjoint(item.item_id for item in one.items):
+                touched.add(one.user_id)
+        return touched
+
     def _item(
         self,
         rank: int,

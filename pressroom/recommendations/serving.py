@@ -141,10 +141,14 @@ class _Export:
     def _update(self, marker: State) -> Served:
         """Rows of the served release that came out otherwise, in place: each is right by itself."""
         if marker.get("identity") != self._identity:
-            for rows in _parts(row for block in self._reader.blocks() for row in self._maker.rows_of(block)):
-                self._overwrite({key_of(row.user_id): row_body(row) for row in rows})
-            state = self._state(len(self._reader.manifest.blocks), int_of(marker, "num_rows"), None)
-            self._fenced(self._served, RELEASE, lambda pipeline: pipeline.set(RELEASE, json.dumps(state)))
+            changed = self._reader.withdrawn.symmetric_difference(_names(marker["withdrawn"]))
+            for block in self._reader.blocks():
+                rows = self._maker.rows_of(block, self._maker.touched(block, changed))
+                for some in _parts(rows):
+                    self._overwrite({key_of(row.user_id): row_body(row) for row in some})
+                self._staging.expire(LOCK, LOCK_SECONDS)
+            body = self._marker(int_of(marker, "num_rows"), None)
+            self._fenced(self._served, RELEASE, lambda pipeline: pipeline.set(RELEASE, body))
         return self._outcome(int_of(marker, "num_rows"), 0, was_served=True)
 
     def _overwrite(self, bodies: Mapping[str, str]) -> None:
@@ -158,7 +162,6 @@ class _Export:
         if changed:
             self._fenced(self._served, RELEASE, put)
             self._num_written += len(changed)
-        self._staging.expire(LOCK, LOCK_SECONDS)
 
     def _replace(self) -> Served:
         """All rows beside the served ones, then in their place."""
@@ -219,10 +222,10 @@ class _Export:
                 "keys from it (an eviction policy, a short expiry?); the served release is as it was",
                 code="serving_incomplete",
             )
-        marker = self._state(len(self._reader.manifest.blocks), num_rows, expires_at)
+        marker = self._marker(num_rows, expires_at)
 
         def swap(pipeline: Pipeline) -> None:
-            pipeline.set(RELEASE, json.dumps(marker))
+            pipeline.set(RELEASE, marker)
             pipeline.delete(LOCK, STAGING)
             pipeline.swapdb(self._staging_number, number_of(self._served))
             pipeline.flushdb(asynchronous=True)  # by now it holds what was served
@@ -256,11 +259,15 @@ class _Export:
             "refresh": manifest.refresh,
             "release": manifest.number,
             "created_at": manifest.created_at.isoformat(),
-            "num_withdrawn": len(self._reader.withdrawn),
             "num_rows": num_rows,
             "next_block": next_block,
             "expires_at": expires_at,
         }
+
+    def _marker(self, num_rows: int, expires_at: int | None) -> str:
+        """What says of the served database which release it has, and without which items."""
+        state = self._state(len(self._reader.manifest.blocks), num_rows, expires_at)
+        return json.dumps({**state, "withdrawn": sorted(self._reader.withdrawn)})
 
     def _outcome(self, num_rows: int, num_resumed: int, *, was_served: bool = False) -> Served:
         return Served(
@@ -282,6 +289,10 @@ def identity_of(reader: ReleaseReader, expire_seconds: int | None) -> str:
     digest = hashlib.sha256(manifest_bytes(reader.manifest))
     digest.update(json.dumps([sorted(reader.withdrawn), expire_seconds]).encode())
     return digest.hexdigest()
+
+
+def _names(value: object) -> set[str]:
+    return {str(name) for name in value} if isinstance(value, list) else set()
 
 
 def _parts(rows: Iterable[Row]) -> Iterator[list[Row]]:

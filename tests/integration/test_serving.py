@@ -102,6 +102,18 @@ def test_withdrawn_item_leaves_the_served_rows_in_place(server: Server) -> None:
     assert server.rows() == served_rows(before)
 
 
+def test_text_that_names_a_withdrawn_item_leaves_the_rows_of_all_its_readers(server: Server) -> None:
+    shelf = Shelf()
+    index = {"segment:tents": shelf.entry("k", ["a"], text("Item a"))}
+    lists = [user_list("ann", "c", "d"), user_list("bob", "a"), user_list("cy", "c", segment="boots")]
+    serve_release(make_release(shelf, lists, ITEMS, index=index), server.target)
+    after = make_release(shelf, lists, ITEMS, index=index, withdrawn=frozenset("a"))
+    update = serve_release(after, server.target)
+    assert (update.was_served, update.num_written) == (True, 2)
+    assert server.rows() == served_rows(after)
+    assert "Item a" not in json.dumps(server.rows())
+
+
 def test_readers_never_see_two_releases_at_once(server: Server) -> None:
     serve_release(release(1), server.target)
     keys = [key_of(f"user-{n}") for n in range(60)]
