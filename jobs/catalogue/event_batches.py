@@ -190,6 +190,8 @@ def _fast_jsonl(chunk: Chunk, columns: Mapping[str, str]) -> EventBatch | None:
             return None
     except (pa.ArrowException, UnicodeDecodeError, JsonRefusedError, ColumnMappingError):
         return None
+    if table[found["user"]].null_count and table[found["item"]].null_count:
+        return None
     for field, column in found.items():
         values = table[column]
         if pa.types.is_int64(values.type) and pc.any(pc.greater(pc.abs_checked(values), MAX_INTEGER)).as_py():
@@ -239,10 +241,12 @@ def _slow(
 def _texts(
     record: Record, fields: Mapping[str, object], columns: Mapping[str, str]
 ) -> dict[str, str] | Rejected:
-    try:
-        found = _found(tuple(fields), tuple(columns.items()))
-    except ColumnMappingError as error:
-        return record.reject(error.code, str(error)[:300], "write a user and an item into every line")
+    found = _found(tuple(fields), tuple(columns.items()))
+    if not any(field in ("user", "item") for field, _ in found):
+        try:
+            interaction_columns(list(fields), columns)
+        except ColumnMappingError as error:
+            return record.reject(error.code, str(error)[:300], "write a user and an item into every line")
     texts = {}
     for field, column in found:
         text = as_text(fields[column])
@@ -256,4 +260,4 @@ def _texts(
 
 @lru_cache(maxsize=1_000)  # files have one shape, a hostile one may have one a line
 def _found(names: tuple[str, ...], columns: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    return tuple(interaction_columns(list(names), dict(columns)).items())
+    return tuple(assign(names, dict(columns), INTERACTION_FIELDS).items())

@@ -47,6 +47,7 @@ def take_in(
     """
     tally = Tally(on_rejected)
     items = read_items(catalogue, options.catalogue_columns, tally)
+    tally.first = None
     item_ids = sorted(items)
     kinds = Kinds(options)
     reader = EventReader(interactions, item_ids, kinds, now, tally)
@@ -96,6 +97,7 @@ def _nothing_kept(path: Path, item_ids: list[str], reader: EventReader, tally: T
         reason = f"no item of it is in the catalogue: it has {theirs}, the catalogue {ours}"
         advice = "take the column with the catalogue's ids, or check that the files belong together"
         return refuse_file(path, "no_common_ids", reason, advice)
-    found = ", ".join(f"{count:,} {code}" for code, count in tally.counts.most_common() if count)
-    reason = f"no line of it can be used: {found}" if found else "holds no interaction"
-    return refuse_file(path, "interactions_empty", reason, "correct the lines that are told one by one")
+    if (first := tally.first) is None:
+        return refuse_file(path, "interactions_empty", "holds no interaction", "write one line for each")
+    reason = f"no line of it can be used; line {first.line} {first.reason}"
+    return refuse_file(path, "interactions_empty", reason, first.advice)

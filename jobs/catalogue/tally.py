@@ -19,6 +19,8 @@ class Tally:
     def __init__(self, on_rejected: Callable[[Rejected], None]) -> None:
         self._on_rejected = on_rejected
         self._num_listed: Counter[str] = Counter()
+        self.first: Rejected | None = None
+        """That was told of the file under way."""
         self.counts: Counter[str] = Counter()
         self.flagged: dict[str, set[str]] = {}
 
@@ -35,6 +37,7 @@ class Tally:
         """Tell a row that is counted already."""
         if self.room(rejected.code) > 0:
             self._num_listed[rejected.code] += 1
+            self.first = self.first or rejected
             self._on_rejected(rejected)
 
     def flag(self, item_id: str, codes: Iterable[str]) -> None:

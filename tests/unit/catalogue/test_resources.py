@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC
+from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.catalogue.catalogue_file import catalogue_bytes, read_catalogue_bytes
@@ -40,18 +41,21 @@ ITEMS = st.builds(
 CATALOGUES = st.lists(ITEMS, max_size=5, unique_by=lambda item: item.id)
 
 
+@settings(deadline=None)
 @given(CATALOGUES)
 def test_catalogue_comes_back_ordered_by_id(items: list[Item]) -> None:
     assert list(read_catalogue_bytes(catalogue_bytes(items))) == sorted(items, key=lambda item: item.id)
 
 
+@settings(deadline=None)
 @given(CATALOGUES, st.randoms())
-def test_catalogue_has_the_same_bytes_in_any_order(items: list[Item], random: np.random.Generator) -> None:
+def test_catalogue_has_the_same_bytes_in_any_order(items: list[Item], random: Random) -> None:
     shuffled = list(items)
     random.shuffle(shuffled)
     assert catalogue_bytes(shuffled) == catalogue_bytes(items)
 
 
+@settings(deadline=None)
 @given(CATALOGUES.filter(bool))
 def test_item_has_the_same_digest_after_a_round_trip(items: list[Item]) -> None:
     back = read_catalogue_bytes(catalogue_bytes(items))
@@ -84,6 +88,7 @@ def blocks(draw: st.DrawFn) -> UserBlock:
     )
 
 
+@settings(deadline=None)
 @given(blocks())
 def test_block_comes_back_with_the_same_bytes(block: UserBlock) -> None:
     back = read_block_bytes(block_bytes(block))
@@ -92,6 +97,7 @@ def test_block_comes_back_with_the_same_bytes(block: UserBlock) -> None:
     assert block_bytes(back) == block_bytes(block)
 
 
+@settings(deadline=None)
 @given(IDS, st.integers(0, 15))
 def test_user_stays_where_he_was_when_blocks_double(user_id: str, power: int) -> None:
     assert block_of(user_id, 2 ** (power + 1)) // 2 == block_of(user_id, 2**power)

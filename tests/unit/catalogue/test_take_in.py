@@ -6,6 +6,7 @@ import tempfile
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -133,9 +134,9 @@ CELLS = st.tuples(
     st.lists(CELLS, min_size=1, max_size=30).map(lambda rows: [("ann", "tent", "", "", ""), *rows]),
     st.randoms(),
 )
-def test_lines_in_another_order_give_the_same_inputs(rows: list[tuple[str, ...]], random: object) -> None:
+def test_lines_in_another_order_give_the_same_inputs(rows: list[tuple[str, ...]], random: Random) -> None:
     shuffled = list(rows)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    random.shuffle(shuffled)
     with tempfile.TemporaryDirectory() as name:
         taken = [
             take_texts(
