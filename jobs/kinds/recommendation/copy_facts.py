@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from jobs.guards import find_control_token, find_secret, is_injection_suspected
 from jobs.kinds.recommendation.copy_policy import Brief, CopyPolicy
+from jobs.kinds.recommendation.copy_words import COLOURS, HUES, MAKERS
 
 MAX_VALUE_CHARACTERS = 100
 """Of a value that is said: two fit in a blurb."""
@@ -33,6 +34,12 @@ class Fact:
     spellings: tuple[str, ...]
     """Every way in which it may be said, `value` among them; case does not count."""
 
+    @property
+    def alone(self) -> str:
+        """The value with its field's name, where it does not say by itself what it is."""
+        named = f"{self.field.replace('_', ' ')} {self.value}"
+        return self.value if self.value[0].isdigit() or named not in self.spellings else named
+
 
 @dataclass(frozen=True, slots=True)
 class ItemFacts:
@@ -40,13 +47,18 @@ class ItemFacts:
 
     title: str | None
     """None where it cannot be said."""
+    name: str | None
+    """The title's main part, see short_name."""
     facts: tuple[Fact, ...]
     """Of the other fields, in the policy's order; at most one of each, but for lists."""
 
-    def first(self, *fields: str) -> str | None:
-        """The value of the first of these fields that is known."""
-        found = (fact.value for name in fields for fact in self.facts if fact.field == name)
-        return next(found, None)
+    def first(self, fields: frozenset[str]) -> str | None:
+        """The first value that is of one of these fields."""
+        return next((fact.value for fact in self.facts if fact.field in fields), None)
+
+    def unsaid(self) -> tuple[Fact, ...]:
+        """The facts that the name does not say already."""
+        return tuple(fact for fact in self.facts if not has_word(self.name or "", (fact.value,)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +114,32 @@ def _item_facts(row: Mapping[str, object], policy: CopyPolicy) -> ItemFacts:
             kept = [said for each in spellings if (said := sayable(each, policy.forbidden))]
             if kept and sayable(value, policy.forbidden):
                 facts.append(Fact(field, value, tuple(dict.fromkeys(kept))))
-    return ItemFacts(sayable(title, policy.forbidden) if isinstance(title, str) else None, tuple(facts))
+    said = sayable(title, policy.forbidden) if isinstance(title, str) else None
+    return ItemFacts(said, None if said is None else short_name(said, facts), tuple(facts))
+
+
+def short_name(title: str, facts: Sequence[Fact] = ()) -> str:
+    """The title without variant and maker: what is left still names the item, and is easier to say.
+
+    >>> short_name("Alder Trail Tent, 4 x 3 m, green", [Fact("brand", "Alder", ("Alder",))])
+    'Trail Tent'
+    >>> short_name("The Lion, the Witch and the Wardrobe")
+    'The Lion, the Witch and the Wardrobe'
+    """
+    known = {spelling.casefold() for fact in facts for spelling in fact.spellings}
+    head, *rest = title.split(", ")
+    is_long = len(head.split()) >= 3
+    left = [part for part in rest if part.casefold() not in known and not _is_variant(part, is_long=is_long)]
+    name = ", ".join((head, *left))
+    for maker in (fact.value for fact in facts if fact.field in MAKERS):
+        if name.casefold().startswith(f"{maker.casefold()} ") and len(name[len(maker) :].split()) >= 2:
+            name = name[len(maker) :].strip()
+    return name
+
+
+def _is_variant(part: str, *, is_long: bool) -> bool:
+    """Whether a part behind a comma says which of several alike it is: a size, a number, a colour."""
+    return len(part) <= 4 or any(map(str.isdigit, part)) or (is_long and len(part.split()) <= 2)
 
 
 def _spelled(field: str, value: object, row: Mapping[str, object]) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -130,7 +167,10 @@ def _words(field: str, value: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     """A category may be a path, and its things are spoken of one by one; other values stand as they are."""
     line = " ".join(value.split())
     if field != "category":
-        yield line, (line,)
+        name = field.replace("_", " ")
+        hue = line.split()[-1]
+        heads = (hue,) if field in COLOURS and hue.lower() in HUES else ()
+        yield line, (line, f"{name} {line}", f"{line} {name}", *heads)
         return
     parts = [part for each in re.split(r"[>|/]", line) if (part := each.strip())]
     if parts:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from jobs.kinds.recommendation.copy_facts import CopyFacts, Fact, ItemFacts
 from jobs.kinds.recommendation.copy_policy import MAX_BLURB_CHARACTERS, MAX_HEADLINE_CHARACTERS
+from jobs.kinds.recommendation.copy_words import GROUPS
 
 _COUNTS = ("No", "One", "Two", "Three", "Four", "Five")
 
@@ -17,7 +16,7 @@ def plain_copy(facts: CopyFacts) -> dict[str, str]:
 
 def _headline(facts: CopyFacts) -> str:
     if len(facts.items) == 1:
-        said = facts.items[0].title or _in_category(facts, "A pick") or "A pick for you"
+        said = facts.items[0].name or _in_category(facts, "A pick") or "A pick for you"
     else:
         picks = f"{_count(len(facts.items))} picks"
         said = _in_category(facts, picks) or f"{picks} for you"
@@ -26,7 +25,7 @@ def _headline(facts: CopyFacts) -> str:
 
 def _in_category(facts: CopyFacts, what: str) -> str | None:
     """The category that all share, said of them."""
-    categories = {item.first("category") for item in facts.items}
+    categories = {item.first(GROUPS) for item in facts.items}
     category = categories.pop()
     return None if categories or category is None else f"{what} in {category}"
 
@@ -34,7 +33,7 @@ def _in_category(facts: CopyFacts, what: str) -> str | None:
 def _blurb(facts: CopyFacts) -> str:
     """As much of each item as there is room for; an item without a title that can be said is left out."""
     titled = [item for item in facts.items if item.title is not None]
-    for num_facts in range(max((len(item.facts) for item in titled), default=0), -1, -1):
+    for num_facts in range(max((len(item.unsaid()) for item in titled), default=0), -1, -1):
         blurb = " ".join(_sentence(item, num_facts) for item in titled)
         if blurb and len(blurb) <= MAX_BLURB_CHARACTERS:
             return blurb
@@ -46,8 +45,8 @@ def _blurb(facts: CopyFacts) -> str:
 
 
 def _sentence(item: ItemFacts, num_facts: int) -> str:
-    said = [_said(fact) for fact in item.facts[:num_facts]]
-    return f"{item.title}: {_joined(said)}." if said else f"Have a look at {item.title}."
+    said = [_said(fact) for fact in item.unsaid()[:num_facts]]
+    return f"{item.name}: {', '.join(said)}." if said else f"Have a look at {item.name}."
 
 
 def _said(fact: Fact) -> str:
@@ -61,13 +60,7 @@ def _said(fact: Fact) -> str:
             return f"made of {fact.value}"
         case "price" | "colour" | "color":
             return fact.value
-    is_amount = fact.value.endswith(tuple("0123456789")) or fact.value.startswith(tuple("0123456789"))
-    name = fact.field.replace("_", " ")
-    return fact.value if is_amount or fact.value == name else f"{name} {fact.value}"
-
-
-def _joined(parts: Sequence[str]) -> str:
-    return ", ".join(parts)
+    return fact.alone
 
 
 def _reason(facts: CopyFacts) -> str:

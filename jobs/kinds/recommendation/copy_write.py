@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from jobs.inference import Inference
-from jobs.kinds.recommendation.copy_facts import read_facts
-from jobs.kinds.recommendation.copy_policy import Brief, CopyPolicy, CopyText
+import math
+import re
+from dataclasses import dataclass, field
+
+from jobs.inference import FinishReason, Inference, Sampling
+from jobs.kinds.recommendation.copy_answer import read_answer
+from jobs.kinds.recommendation.copy_checks import CopyCheck
+from jobs.kinds.recommendation.copy_facts import CopyFacts, read_facts
+from jobs.kinds.recommendation.copy_policy import MAX_BLURB_CHARACTERS, Brief, CopyPolicy, CopyText
+from jobs.kinds.recommendation.copy_prompt import Question, make_prompt, questions
 from jobs.kinds.recommendation.copy_template import plain_copy
 from jobs.prompts import PromptTemplate, load_template
+from jobs.text.sentences import split_sentences
+
+PARTS = ("headline", "blurb", "reason")
+
+RETRY_TEMPERATURE = 0.3
+"""Added for each further try: under the first one's, another seed says the same again."""
+
+TOP_P = 0.9
+
+MIN_LINES = 2 / 3
+"""Of the items that a text about several must speak of."""
 
 
 def copy_template(policy: CopyPolicy) -> PromptTemplate:
@@ -15,7 +33,110 @@ def copy_template(policy: CopyPolicy) -> PromptTemplate:
     return load_template(name, version)
 
 
-def write_copy(brief: Brief, policy: CopyPolicy, inference: Inference, seed: int) -> CopyText:  # noqa: ARG001
+def write_copy(brief: Brief, policy: CopyPolicy, inference: Inference, seed: int) -> CopyText:
     """Headline, blurb and reason. Raises TemplateError and what generate() raises."""
-    parts = plain_copy(read_facts(brief, policy))
-    return CopyText(**parts, origin="template", template_parts=tuple(parts))
+    facts = read_facts(brief, policy)
+    writer = _Writer(policy, inference, seed, copy_template(policy), CopyCheck(facts, policy.forbidden))
+    written = writer.write(facts)
+    parts = plain_copy(facts) | written
+    return CopyText(
+        **parts,
+        origin="model" if "blurb" in written else "template",
+        template_parts=tuple(part for part in PARTS if part not in written),
+        num_tries=writer.num_tries,
+        problems=tuple(writer.problems),
+    )
+
+
+@dataclass(slots=True)
+class _Writer:
+    policy: CopyPolicy
+    inference: Inference
+    seed: int
+    template: PromptTemplate
+    check: CopyCheck
+    num_tries: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def write(self, facts: CopyFacts) -> dict[str, str]:
+        """The parts that stand."""
+        written: dict[str, str] = {}
+        lines: list[str] = []
+        asked = questions(facts)
+        if not asked:
+            self.problems.append("no title that can be said")
+        for number, question in enumerate(asked):
+            said = self._ask(question, self.seed + number * self.policy.max_tries)
+            if question.block == "line":
+                lines += filter(None, [said.get("blurb")])
+            else:
+                written |= said
+        if len(facts.items) > 1 and len(lines) >= math.ceil(MIN_LINES * len(facts.items)):
+            blurb = _joined(lines)
+            fault = self.check.find_fault("blurb", blurb)
+            if fault is None:
+                written["blurb"] = blurb
+            else:
+                self.problems.append(f"blurb: {fault}")
+        return written
+
+    def _ask(self, question: Question, seed: int) -> dict[str, str]:
+        """The parts of the first answers that stand, asked for again while one is missing."""
+        kept: dict[str, str] = {}
+        for attempt in range(self.policy.max_tries):
+            self.num_tries = max(self.num_tries, attempt + 1)
+            sampling = Sampling(
+                max_new_tokens=self.policy.max_new_tokens,
+                temperature=self.policy.temperature + attempt * RETRY_TEMPERATURE,
+                top_p=TOP_P,
+                seed=seed + attempt,
+                stop=("}",),
+            )
+            prompt = make_prompt(question.with_less(attempt), self.template, self.policy.tone)
+            completion = self.inference.generate(prompt, sampling)
+            is_whole = completion.finish_reason is FinishReason.STOP
+            answer = read_answer(completion.text + "}" * is_whole, question.parts)
+            for part in question.parts:
+                if part not in kept:
+                    kept |= self._standing(part, answer.get(part, ""), is_whole=is_whole)
+            if len(kept) == len(question.parts):
+                break
+        return kept
+
+    def _standing(self, part: str, text: str, *, is_whole: bool) -> dict[str, str]:
+        """The part, or of a blurb those sentences that stand; nothing, if none does."""
+        text = _mended(part, text, is_whole=is_whole)
+        fault = self.check.find_fault(part, text)
+        if fault is None:
+            return {part: text}
+        self.problems.append(f"{part}: {fault}")
+        kept = ""
+        for sentence in split_sentences(text) if part == "blurb" else ():
+            longer = f"{kept} {sentence}".strip()
+            kept = kept if self.check.find_fault(part, longer) else longer
+        return {part: kept} if kept else {}
+
+
+def _mended(part: str, text: str, *, is_whole: bool) -> str:
+    """The text with what small models get wrong in its form alone.
+
+    >>> _mended("headline", "Meet the The Good Earth.", is_whole=True)
+    'Meet The Good Earth'
+    """
+    text = re.sub(r"\b[Tt]he (?=The )", "", text)
+    if part == "headline":
+        first = split_sentences(text)[:1]
+        return first[0].removesuffix(".") if first else ""
+    return f"{text}." if is_whole and text[-1:].isalnum() else text
+
+
+def _joined(lines: list[str]) -> str:
+    """The lines as one text; where there is no room, of the longest the first sentence alone."""
+    lines = list(lines)
+    while len(" ".join(lines)) > MAX_BLURB_CHARACTERS:
+        longest = max(range(len(lines)), key=lambda number: len(lines[number]))
+        first = split_sentences(lines[longest])[0]
+        if first == lines[longest]:
+            break
+        lines[longest] = first
+    return " ".join(lines)
