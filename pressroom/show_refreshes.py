@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import typer
 
 from db.schedules import Schedule, ScheduleRun
 from jobs.refresh import Refresh, Release
-from pressroom.recommendations.census import ReleaseFigures
-from pressroom.recommendations.outcome import TextPlan
-
-MAX_CHANGES_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,48 +84,3 @@ def print_refresh_line(state: RefreshState) -> None:
     standing = [one for one in state.releases if one.id == state.refresh.published_release_id]
     stands = f"release {standing[0].number}" if standing else "no release"
     typer.echo(f"{state.refresh.name:<24}  {when:<24}  {stands}  {state.refresh.model or 'no texts'}")
-
-
-def lines_of_texts(plan: TextPlan, *, is_plan: bool = False) -> Iterator[str]:
-    """How many texts are new, and why."""
-    num_same = plan.num_texts - plan.num_to_write
-    verb = "to write" if is_plan else "written"
-    yield (
-        f"{plan.num_audiences} audiences, {plan.num_texts} texts: {plan.num_to_write} {verb}, "
-        f"{num_same} unchanged"
-    )
-    for reason, number in sorted(plan.why.items(), key=lambda pair: -pair[1]):
-        yield f"  {reason}: {number}"
-    if is_plan:
-        for change in plan.changes[:MAX_CHANGES_SHOWN]:
-            yield f"    {change['audience']}: {change['why']}{_details(change.get('details'))}"
-        yield f"about {plan.num_tokens} tokens, {plan.seconds:.0f} s"
-
-
-def _details(details: object) -> str:
-    if not isinstance(details, dict) or not details:
-        return ""
-    parts = []
-    for name, value in details.items():
-        if isinstance(value, dict):
-            fields = "; ".join(f"{field} {was} -> {now}" for field, (was, now) in value.items())
-            parts.append(f"{name}: {fields}")
-        else:
-            parts.append(f"{name} {', '.join(map(str, value)) if isinstance(value, list) else value}")
-    return f" ({'; '.join(parts)})"
-
-
-def lines_of_figures(figures: ReleaseFigures) -> Iterator[str]:
-    """What a release came to."""
-    yield f"release {figures.number}: {figures.num_users} users, {figures.num_places} places on lists"
-    if figures.coverage is not None:
-        yield (
-            f"  {figures.num_items_shown} of {figures.num_items} items are on a list ({figures.coverage:.0%})"
-        )
-    reasons = ", ".join(f"{name} {number}" for name, number in sorted(figures.reasons.items()))
-    yield f"  reasons: {reasons}"
-    if figures.model_share is not None:
-        origins = ", ".join(f"{name} {number}" for name, number in sorted(figures.num_texts.items()))
-        yield f"  texts: {origins} ({figures.model_share:.0%} by the model)"
-    if figures.num_users_without_items:
-        yield f"  {figures.num_users_without_items} users have no item: the rules leave none"

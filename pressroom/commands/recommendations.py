@@ -20,10 +20,10 @@ from pressroom.embedded.services import embedded_services
 from pressroom.export import check_output
 from pressroom.one_machine import OneMachine
 from pressroom.recommendations.outcome import Outcome, export_outcome, export_standing
+from pressroom.recommendations.show import lines_of_figures, lines_of_stages, lines_of_texts
 from pressroom.refresh_file import RefreshFile, make_refresh_file, read_refresh_file
 from pressroom.refreshes import Taken, make_refresh, sources_of, take_in_run
 from pressroom.run import REJECTED, RunRequest, RunResult, rejected_lines, run_batch
-from pressroom.show_refreshes import lines_of_figures, lines_of_texts
 from storage import open_store
 from workers.producer import Submission
 from workers.refreshes import profiles_of, start_run
@@ -199,6 +199,8 @@ def print_outcome(result: RunResult[Outcome], out: Path, *, json: bool) -> None:
     if json:
         print_json({**result.summary.as_json(), **outcome.as_json()})
     else:
+        for line in lines_of_stages(outcome.stages):
+            typer.echo(line)
         if outcome.texts is not None:
             for line in lines_of_texts(outcome.texts):
                 typer.echo(line)

@@ -18,15 +18,11 @@ from pressroom.commands.session import connected, devices_of_command, settings_o
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
 from pressroom.recommendations.outcome import export_standing
 from pressroom.recommendations.serving import ServingTarget, serve_release
+from pressroom.recommendations.show import lines_of_stages, lines_of_texts
 from pressroom.refresh_file import make_refresh_file, read_refresh_file
 from pressroom.refresh_runs import run_elsewhere, run_here
 from pressroom.refreshes import make_refresh, open_release, rollback, standing_release
-from pressroom.show_refreshes import (
-    RefreshState,
-    lines_of_texts,
-    print_refresh,
-    print_refresh_line,
-)
+from pressroom.show_refreshes import RefreshState, print_refresh, print_refresh_line
 from storage import open_store
 from workers.refreshes import STARTS
 
@@ -106,7 +102,7 @@ def plan(name: Name, device: DeviceOption = "auto", json: Json = False) -> None:
     if json:
         print_json({**result.summary.as_json(), **result.exported.as_json()})
     elif texts is not None:
-        for line in lines_of_texts(texts, is_plan=True):
+        for line in (*lines_of_stages(result.exported.stages), *lines_of_texts(texts, is_plan=True)):
             typer.echo(line)
     if result.summary.report.counts.failed or texts is None:
         raise typer.Exit(EXIT_FAILURE)
