@@ -12,7 +12,6 @@ import scipy.sparse as sp
 from jobs.catalogue.interactions import UserBlock
 from jobs.catalogue.item import Item
 from jobs.ranking.histories import history_matrix
-from jobs.ranking.item_item import largest
 from jobs.ranking.vectors import ItemVectors, text_of
 
 Rows = npt.NDArray[np.float32]
@@ -26,7 +25,6 @@ MAX_TOKENS = 50_000
 _WORD = r"(?u)\w+"
 TEXT_WIDTH = 48
 VALUES_WIDTH = 16
-_CHUNK_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,30 +49,6 @@ def content_of(items: Sequence[Item], vectors: ItemVectors | None, text_share: f
     return Content(text, values, names, text_share)
 
 
-def likeness_rows(content: Content, begin: int, end: int) -> Rows:
-    """Shape (end - begin, items), from 0 to 1, and 0 with itself."""
-    text = content.text[begin:end] @ content.text.T
-    dense: Rows = _dense(text)
-    np.maximum(dense, 0, out=dense)
-    dense *= content.text_share
-    if content.text_share < 1:
-        dense += (1 - content.text_share) * (content.values[begin:end] @ content.values.T).toarray()
-    dense[np.arange(end - begin), np.arange(begin, end)] = 0
-    return dense
-
-
-def nearest(content: Content, num_neighbours: int) -> sp.csr_matrix:
-    """Shape (items, items): of each item (row) those it is most like, with the likeness."""
-    num_items = content.values.shape[0]
-    if not num_neighbours:
-        return sp.csr_matrix((num_items, num_items), dtype=np.float32)
-    chunks = [
-        largest(likeness_rows(content, begin, min(begin + _CHUNK_ROWS, num_items)), num_neighbours)
-        for begin in range(0, num_items, _CHUNK_ROWS)
-    ]
-    return sp.vstack(chunks, "csr") if chunks else sp.csr_matrix((0, 0), dtype=np.float32)
-
-
 def diversity_features(content: Content) -> Rows:
     """Shape (items, width): rows whose products come near the likeness, few enough to compare many."""
     parts = [
@@ -82,6 +56,22 @@ def diversity_features(content: Content) -> Rows:
         _narrow(content.values, VALUES_WIDTH) * np.float32(np.sqrt(1 - content.text_share)),
     ]
     return np.ascontiguousarray(np.hstack(parts), np.float32)
+
+
+def factors_by_content(features: Rows, factors: Rows, is_known: npt.NDArray[np.bool_], ridge: float) -> Rows:
+    """What factors (items, rank) items would have by their content: a ridge regression over the known ones.
+
+    As Gantner et al. 2010, "Learning attribute-to-feature mappings for cold-start recommendations", 3.2, in
+    closed form.
+    """
+    if not is_known.any() or not factors.shape[1]:
+        return np.zeros_like(factors)
+    inputs = np.hstack([features, np.ones((len(features), 1))]).astype(np.float64)
+    known = inputs[is_known]
+    penalty = np.full(inputs.shape[1], ridge)
+    penalty[-1] = 1e-6 * len(known)  # none on the mean
+    weights = np.linalg.solve(known.T @ known + np.diag(penalty), known.T @ factors[is_known])
+    return np.asarray(inputs @ weights, np.float32)
 
 
 def behaviour_features(blocks: Iterable[UserBlock], place: Mapping[str, int]) -> Rows:

@@ -34,9 +34,7 @@ _NOTHING = {
     "knn_weight": 0.0,
     "low_rank_weight": 0.0,
     "popularity_weight": _ONLY_FOR_NEW,
-    "content_weight": 0.0,
     "cold_content_weight": 0.0,
-    "num_content_neighbours": 0,
 }
 _MOST_NEIGHBOURS = 2000
 """Of the regression as published, which keeps all: beyond so many nothing changes that could be measured."""
@@ -134,7 +132,7 @@ def evaluate(
         )
     catalogue = items or [Item(id=item_id, title=item_id) for item_id in log.item_ids]
     if not items:
-        settings = settings.model_copy(update={"num_content_neighbours": 0})
+        settings = settings.model_copy(update={"cold_content_weight": 0.0})
     ways = {BLEND: (settings, 0.0), AS_LISTED: (settings, Rules().diversity)}
     ways |= {name: (one, 0.0) for name, one in BASELINES.items()}
     known = _Known(log, ~is_held_out, tuple(sorted(catalogue, key=lambda item: item.id)))
@@ -167,6 +165,18 @@ def evaluate(
         },
         lists=lists,
     )
+
+
+def evaluate_one(
+    log: Log, items: Sequence[Item], split: Split, *, seed: int, k: int, settings: RankingSettings
+) -> dict[str, measures.Numbers]:
+    """The measures of one method, of each user with something held out: what weights are chosen by."""
+    is_held_out = held_out(log, split, seed)
+    known = _Known(log, ~is_held_out, tuple(sorted(items, key=lambda item: item.id)))
+    truth = _Truth.of(log, is_held_out, known.place)
+    bare = settings.model_copy(update={"cold_content_weight": 0.0})
+    lists = known.lists(bare, 0.0, k, None)[truth.users]
+    return _numbers(lists, truth, known, np.zeros((len(known.items), 1), np.float32))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

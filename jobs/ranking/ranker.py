@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from jobs.catalogue.interactions import UserBlock
 from jobs.catalogue.item import Item
 from jobs.ranking.constraints import allowed_items, own_entries, price_limits
-from jobs.ranking.content import content_of, diversity_features, nearest
+from jobs.ranking.content import content_of, diversity_features, factors_by_content
 from jobs.ranking.fit import FittedModel
 from jobs.ranking.histories import history_matrix, places_of
 from jobs.ranking.lists import RankedItem, UserList
@@ -29,9 +29,6 @@ _MAX_CELLS = 4_000_000
 _MAX_USERS = 256
 _WIDER = 10
 """Times as many candidates for users whose lists stay short under the caps."""
-
-_NEARLY_WARM = 0.01
-"""An item with so little left of its cold weight is like all others: most products are with zeros then."""
 
 NEW_USER = ""
 """Id on the list of users without a history."""
@@ -59,11 +56,10 @@ class Ranker:
         self.prices = np.array([np.nan if item.price is None else item.price for item in self.items])
         self.categories = tuple(item.category for item in self.items)
         self.caps = caps_of(self.items, rules)
-        content = content_of(self.items, vectors, settings.text_share)
-        self.features = (
-            diversity_features(content) if rules.diversity else np.zeros((len(self.items), 0), np.float32)
-        )
-        self.terms = _terms(model, self.place, nearest(content, settings.num_content_neighbours), settings)
+        self.features = np.zeros((len(self.items), 0), np.float32)
+        if rules.diversity or settings.cold_content_weight:
+            self.features = diversity_features(content_of(self.items, vectors, settings.text_share))
+        self.terms = _terms(model, self.place, self.features, settings)
 
 
 def rank_block(ranker: Ranker, block: UserBlock) -> list[UserList]:
@@ -104,7 +100,10 @@ def rank_new_user(ranker: Ranker) -> UserList:
 
 
 def _terms(
-    model: FittedModel, place: dict[str, int], nearest: sp.csr_matrix, settings: RankingSettings
+    model: FittedModel,
+    place: dict[str, int],
+    features: npt.NDArray[np.float32],
+    settings: RankingSettings,
 ) -> Terms:
     """The model's items brought to the places of the catalogue's; the catalogue decides which there are."""
     num_items = len(place)
@@ -113,28 +112,35 @@ def _terms(
     rows, columns = places[entries.row], places[entries.col]
     kept = (rows >= 0) & (columns >= 0)
     behaviour = sp.csr_matrix((entries.data[kept], (rows[kept], columns[kept])), (num_items, num_items))
-    known = places[places >= 0]
-    factors = np.zeros((2, num_items, model.item_factors.shape[1]), np.float32)
-    factors[0, known], factors[1, known] = (
-        model.history_factors[places >= 0],
-        model.item_factors[places >= 0],
-    )
+    known, is_there = places[places >= 0], places >= 0
+    history, items = np.zeros((2, num_items, model.item_factors.shape[1]), np.float32)
+    history[known], items[known] = model.history_factors[is_there], model.item_factors[is_there]
     users = np.zeros(num_items)
-    users[known] = model.num_users_of_item[places >= 0]
-    most = max(users.max(initial=0), 1)
-    popularity = settings.popularity_weight * np.log1p(users) / np.log1p(most)
-    weights = sp.diags(_content_weights(users, settings))
-    likeness = sp.csr_matrix(weights @ nearest, dtype=np.float32)
-    likeness.eliminate_zeros()
-    likeness.sort_indices()
-    return Terms(Neighbours.of(behaviour), factors[0], factors[1], likeness, popularity.astype(np.float32))
+    users[known] = model.num_users_of_item[is_there]
+    popularity = settings.popularity_weight * np.log1p(users) / np.log1p(max(users.max(initial=0), 1))
+    is_fitted = np.asarray(items.any(axis=1), np.bool_)
+    weight = _content_weights(users, is_fitted, settings)[:, None]
+    history_content, item_content = np.zeros_like(history), np.zeros_like(items)
+    if settings.cold_content_weight:
+        history_content = factors_by_content(features, history, is_fitted, settings.content_ridge)
+        history_content[is_fitted] = 0
+        item_content = factors_by_content(features, items, is_fitted, settings.content_ridge)
+    return Terms(
+        neighbours=Neighbours.of(behaviour),
+        history_factors=history,
+        item_factors=items,
+        history_content=history_content,
+        item_content=(weight * item_content).astype(np.float32),
+        popularity=popularity.astype(np.float32),
+    )
 
 
-def _content_weights(users: npt.NDArray[np.float64], settings: RankingSettings) -> npt.NDArray[np.float64]:
-    """Falls from the cold weight, of items that nobody had to do with, to the other one."""
-    coldness = settings.cold_users / (settings.cold_users + users)
-    coldness[coldness < _NEARLY_WARM] = 0
-    return settings.content_weight + (settings.cold_content_weight - settings.content_weight) * coldness
+def _content_weights(
+    users: npt.NDArray[np.float64], is_fitted: npt.NDArray[np.bool_], settings: RankingSettings
+) -> npt.NDArray[np.float64]:
+    """Falls with the users of an item; all of it for items that the model does not know."""
+    coldness = np.where(is_fitted, settings.cold_users / (settings.cold_users + users), 1.0)
+    return settings.cold_content_weight * coldness
 
 
 def _rank(

@@ -52,8 +52,10 @@ def sources(terms: Terms, histories: sp.csr_matrix, winners: Places, chosen: Pla
             places = chosen[user, slots]
             found = behaviour_terms(terms, history, weights, places, slot_of)
             because[user, slots] = history[found.argmax(axis=0)]
-        for slot in np.flatnonzero((winners[user] == _CONTENT) & (chosen[user] >= 0)):
-            because[user, slot] = _most_like(terms, history, weights, chosen[user, slot])
+        slots = np.flatnonzero((winners[user] == _CONTENT) & (chosen[user] >= 0))
+        if len(slots):
+            found = content_terms(terms, history, weights, chosen[user, slots])
+            because[user, slots] = history[found.argmax(axis=0)]
     return because
 
 
@@ -68,20 +70,21 @@ def behaviour_terms(
 
     `slot_of` (items + 1,) is -1 throughout, before and after.
     """
-    found: Scores = terms.history_factors[history] @ terms.item_factors[places].T
+    found = terms.history_factors[history] @ terms.item_factors[places].T
     slot_of[places] = np.arange(len(places))
     slots = slot_of[terms.neighbours.places[history]]
     slot_of[places] = -1
     rows, columns = np.nonzero(slots >= 0)
     found[rows, slots[rows, columns]] += terms.neighbours.values[history[rows], columns]
-    return found * weights[:, None]
+    return np.asarray(found * weights[:, None], np.float32)
 
 
-def _most_like(terms: Terms, history: npt.NDArray[np.int32], weights: Scores, place: int) -> int:
-    begin, end = terms.likeness.indptr[place], terms.likeness.indptr[place + 1]
-    like, values = terms.likeness.indices[begin:end], terms.likeness.data[begin:end]
-    common, at, of_history = np.intersect1d(like, history, assume_unique=True, return_indices=True)
-    return int(common[(values[at] * weights[of_history]).argmax()])
+def content_terms(terms: Terms, history: npt.NDArray[np.int32], weights: Scores, places: Places) -> Scores:
+    """What each item of a history adds to the content part of each of some items, shape (history, places)."""
+    promised = terms.history_content[history]
+    found = (terms.history_factors[history] + promised) @ terms.item_content[places].T
+    found += promised @ terms.item_factors[places].T
+    return np.asarray(found * weights[:, None], np.float32)
 
 
 def shared_attribute(one: Item, other: Item) -> str | None:

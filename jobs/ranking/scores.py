@@ -37,17 +37,20 @@ class Neighbours:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Terms:
-    """The score of an item is the sum over the history of behaviour, its mean of likeness, and popularity.
+    """The score of an item is the sum over the history of behaviour and content, and popularity.
 
-    Behaviour of h for i is neighbours[h, i] + history_factors[h] . item_factors[i].
+    Behaviour of h for i is neighbours[h, i] + history_factors[h] . item_factors[i]; content is
+    (history_factors + history_content)[h] . item_content[i] + history_content[h] . item_factors[i].
     """
 
     neighbours: Neighbours
     history_factors: Scores
     """(items, rank)"""
     item_factors: Scores
-    likeness: sp.csr_matrix
-    """(items, items): of the item that is scored (row) with one of the history, times its content weight."""
+    history_content: Scores
+    """(items, rank): what content says of the factors of items that have none; 0 for others."""
+    item_content: Scores
+    """The same of item_factors, times the weight of content for this item."""
     popularity: Scores
     """(items,)"""
 
@@ -72,21 +75,13 @@ def score(terms: Terms, histories: sp.csr_matrix) -> Scored:
         added = values[rows] * histories.data[begin:end, None] if weighted else values[rows]
         # A sparse product takes ten times as long: it first counts, then orders what comes out.
         behaviour[user] += np.bincount(places[rows].ravel(), added.ravel(), num_items + 1)[:num_items]
-    if terms.likeness.nnz:
-        content = np.asarray((mean_rows(histories) @ terms.likeness.T).toarray(), np.float32)
-    else:
-        content = np.zeros_like(behaviour)
+    promised = histories @ terms.history_content
+    content = (histories @ terms.history_factors + promised) @ terms.item_content.T
+    if promised.any():
+        content += promised @ terms.item_factors.T
     total = behaviour + content
     total += terms.popularity
     return Scored(behaviour, content, total)
-
-
-def mean_rows(histories: sp.csr_matrix) -> sp.csr_matrix:
-    """Rows that sum up to 1, or are empty."""
-    sums = np.asarray(histories.sum(axis=1)).ravel()
-    scale = np.divide(1, sums, out=np.zeros_like(sums), where=sums > 0)
-    data = histories.data * np.repeat(scale, np.diff(histories.indptr)).astype(np.float32)
-    return sp.csr_matrix((data, histories.indices, histories.indptr), histories.shape)
 
 
 def top(scores: Scores, num: int) -> tuple[Places, Scores]:

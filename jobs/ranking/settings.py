@@ -34,14 +34,12 @@ class RankingSettings(BaseModel):
     """Kept of an item: the largest by amount."""
     popularity_weight: float = Field(default=0.01, ge=0)
     """Of log(1 + users) over its largest value."""
-    content_weight: float = Field(default=0.0, ge=0)
-    """Of the mean similarity with the history, for items with many users."""
-    cold_content_weight: float = Field(default=0.3, ge=0)
-    """The same for items without any; in between it falls with the item's users."""
-    cold_users: float = Field(default=5.0, gt=0)
-    """Users at which an item's content weight is halfway between the two."""
-    num_content_neighbours: int = Field(default=50, ge=0, le=1000)
-    """Items that an item is like, by text and attributes: they bring it to a user when no behaviour does."""
+    cold_content_weight: float = Field(default=2.0, ge=0)
+    """Of what text and attributes promise of the low-rank part, for items that nobody had to do with."""
+    cold_users: float = Field(default=1.0, gt=0)
+    """Users at which half of that weight is left."""
+    content_ridge: float = Field(default=1.0, gt=0)
+    """Of the regression of items' factors on their content."""
     text_share: float = Field(default=0.25, ge=0, le=1)
     """Of an item's likeness; the rest is that of its attributes."""
     num_candidates: int = Field(default=100, ge=10, le=1000)

@@ -1,0 +1,199 @@
+"""How fast blocks are fitted and ranked: a made-up log, with tastes and popularity as logs have them."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from jobs.catalogue.interactions import UserBlock
+from jobs.catalogue.item import Item
+from jobs.ranking.constraints import own_entries
+from jobs.ranking.fit import FittedModel, fit
+from jobs.ranking.histories import history_matrix, places_of
+from jobs.ranking.mixing import mix
+from jobs.ranking.ranker import Ranker, forbid, rank_block
+from jobs.ranking.reasons import largest_parts, parts_of, reasons_of, sources
+from jobs.ranking.rules import PriceBand, Rules
+from jobs.ranking.scores import score, top
+from jobs.ranking.segments import segments_of
+from jobs.ranking.settings import RankingSettings
+
+NUM_ITEMS = 10_000
+NUM_TASTES = 20
+PER_USER = 100
+USERS_A_BLOCK = 1000
+USERS_AT_ONCE = 250
+TOP = 100
+AIM = 1000.0
+"""Users a second and process: candidates and the 100 best of them."""
+_COMPARED_BLOCKS = 10
+
+RULES = Rules(
+    max_per_category=4,
+    max_per_attribute={"brand": 2},
+    price=PriceBand(max_ratio=3),
+    blocked_categories=frozenset({"c7"}),
+)
+"""All kinds of them at once, with the default of diversity, a list of 10 and 10 in reserve."""
+
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True, slots=True)
+class MadeUpBlocks:
+    """Blocks that are made again each time they are asked for: none stays in memory."""
+
+    num_blocks: int
+    item_ids: tuple[str, ...]
+    cumulated: npt.NDArray[np.float64]
+    """(tastes, items): popularity by Zipf's law, with a taste's own items five times as likely."""
+
+    @classmethod
+    def of(cls, num_blocks: int) -> MadeUpBlocks:
+        generator = np.random.default_rng(0)
+        popularity = generator.permutation(1 / np.arange(1, NUM_ITEMS + 1) ** 0.7)
+        own = np.arange(NUM_ITEMS) % NUM_TASTES == np.arange(NUM_TASTES)[:, None]
+        likely = popularity * np.where(own, 5.0, 1.0)
+        ids = tuple(f"i{number:05d}" for number in range(NUM_ITEMS))
+        return cls(num_blocks, ids, np.cumsum(likely / likely.sum(axis=1, keepdims=True), axis=1))
+
+    def __iter__(self) -> Iterator[UserBlock]:
+        return (self.block(number) for number in range(self.num_blocks))
+
+    def block(self, number: int) -> UserBlock:
+        """1,000 users with 100 items each."""
+        generator = np.random.default_rng(number + 1)
+        rows = []
+        for taste in generator.integers(0, NUM_TASTES, USERS_A_BLOCK).tolist():
+            drawn = np.searchsorted(self.cumulated[taste], generator.random(PER_USER * 2)).clip(
+                0, NUM_ITEMS - 1
+            )
+            _, first = np.unique(drawn, return_index=True)
+            rows.append(np.sort(drawn[np.sort(first)[:PER_USER]]))
+        items = np.concatenate(rows).astype(np.int32)
+        indptr = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
+        return UserBlock(
+            user_ids=tuple(f"u{number}-{user}" for user in range(USERS_A_BLOCK)),
+            item_ids=self.item_ids,
+            indptr=indptr.astype(np.int64),
+            items=items,
+            weights=np.ones(len(items), np.float32),
+            times=generator.integers(1_700_000_000, 1_730_000_000, len(items)),
+            is_purchase=np.zeros(len(items), np.bool_),
+        )
+
+
+def made_up_items(item_ids: tuple[str, ...]) -> list[Item]:
+    """One category for each taste, 300 brands, three colours, prices from 1 to 50."""
+    colours = ("red", "green", "blue")
+    return [
+        Item(
+            id=item_id,
+            title=f"Item {number}",
+            category=f"c{number % NUM_TASTES}",
+            price=float(number % 50 + 1),
+            attributes={"brand": f"b{number * 7 % 300}", "colour": colours[number % 3]},
+        )
+        for number, item_id in enumerate(item_ids)
+    ]
+
+
+@dataclass(slots=True)
+class Clock:
+    """Seconds by stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def timed(self, stage: str, work: Callable[[], ResultT]) -> ResultT:
+        """What the work comes to."""
+        begun = time.perf_counter()
+        result = work()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begun
+        return result
+
+
+def measure_speed(num_users: int) -> dict[str, object]:
+    """Fit on all blocks, then rank all of them; the stages and plain SciPy on some, in turn."""
+    blocks = MadeUpBlocks.of(max(1, num_users // USERS_A_BLOCK))
+    items = made_up_items(blocks.item_ids)
+    settings = RankingSettings()
+    clock = Clock()
+    model = clock.timed("fit", lambda: fit(blocks, settings, blocks.item_ids))
+    ranker = clock.timed("build", lambda: Ranker(model, items, None, RULES, settings, datetime.now(UTC)))
+    stages = _by_stage(ranker, model, blocks)
+    num_ranked = 0
+    whole = Clock()
+    for block in blocks:
+        num_ranked += len(whole.timed("rank_block", partial(rank_block, ranker, block)))
+    return {
+        "num_users": num_ranked,
+        "num_items": NUM_ITEMS,
+        "entries_a_user": round(model.num_entries / model.num_users, 1),
+        "fit_seconds": round(clock.seconds["fit"], 1),
+        "ranker_seconds": round(clock.seconds["build"], 1),
+        "model_megabytes": round(len(model.to_bytes()) / 2**20, 1),
+        **stages,
+        "whole_pipeline_users_per_second": round(num_ranked / whole.seconds["rank_block"]),
+        "peak_megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+
+
+def _by_stage(ranker: Ranker, model: FittedModel, blocks: MadeUpBlocks) -> dict[str, object]:
+    num_blocks = min(_COMPARED_BLOCKS, blocks.num_blocks)
+    clock, plain = Clock(), Clock()
+    for number in range(num_blocks):
+        block = blocks.block(number)
+        histories = history_matrix(block, ranker.place, max_user_items=1000)
+        own = own_entries(block, places_of(block, ranker.place), NUM_ITEMS, RULES)
+        for begin in range(0, USERS_A_BLOCK, USERS_AT_ONCE):
+            users = slice(begin, begin + USERS_AT_ONCE)
+            plain.timed("plain", partial(_plain_scipy, model, histories[users]))
+            _stages(ranker, histories[users], own[users], clock)
+    num_users = num_blocks * USERS_A_BLOCK
+    candidates = sum(clock.seconds[stage] for stage in ("score", "rules", "top"))
+    return {
+        "aim_users_per_second": AIM,
+        "candidates_and_top_users_per_second": round(num_users / candidates),
+        "plain_scipy_users_per_second": round(num_users / plain.seconds["plain"]),
+        "times_plain_scipy": round(plain.seconds["plain"] / candidates, 2),
+        "microseconds_a_user": {
+            stage: round(seconds / num_users * 1e6, 1) for stage, seconds in clock.seconds.items()
+        },
+    }
+
+
+def _plain_scipy(model: FittedModel, histories: sp.csr_matrix) -> npt.NDArray[np.int64]:
+    """What one would write first, and the same model without its low-rank part."""
+    scores = (histories @ model.coefficients).toarray()
+    scores[histories.nonzero()] = -np.inf
+    best = np.argpartition(-scores, TOP, axis=1)[:, :TOP]
+    order = np.argsort(-np.take_along_axis(scores, best, 1), axis=1)
+    return np.take_along_axis(best, order, 1)
+
+
+def _stages(ranker: Ranker, histories: sp.csr_matrix, own: sp.csr_matrix, clock: Clock) -> None:
+    """What rank_block does, one after the other; the lists themselves are thrown away."""
+    num = RULES.list_length + RULES.reserve
+    scored = clock.timed("score", lambda: score(ranker.terms, histories))
+    clock.timed("rules", lambda: forbid(scored.total, ranker, own, None))
+    places, best = clock.timed("top", lambda: top(scored.total, TOP))
+    chosen = clock.timed(
+        "mix", lambda: mix(places, best, ranker.features, ranker.caps, num=num, diversity=RULES.diversity)
+    )
+
+    def explain() -> None:
+        parts = parts_of(scored, ranker.terms.popularity, chosen)
+        because = sources(ranker.terms, histories, largest_parts(parts), chosen)
+        reasons_of(parts, because, chosen, ranker.items)
+
+    clock.timed("reasons", explain)
+    clock.timed("segments", lambda: segments_of(histories, ranker.categories))
