@@ -10,6 +10,7 @@ import numpy.typing as npt
 from jobs.catalogue.histories import Histories, as_block, histories, selected
 from jobs.catalogue.interactions import MAX_BLOCKS, UserBlock
 from jobs.catalogue.partitions import NUM_PARTS, Partitions
+from jobs.catalogue.robots import Robots
 
 
 class Blocks:
@@ -22,12 +23,14 @@ class Blocks:
         *,
         is_purchase: npt.NDArray[np.bool_],
         max_events: int,
+        robots: Robots,
     ) -> None:
         """`catalogue_ids` are ordered; `is_purchase` is by number of kind."""
         self._partitions = partitions
         self._catalogue_ids = catalogue_ids
         self._is_purchase = is_purchase
         self._max_events = max_events
+        self._robots = robots
         self._has_interactions = np.zeros(len(catalogue_ids), dtype=bool)
         self.num_entries = 0
         self.num_duplicates = 0
@@ -52,7 +55,10 @@ class Blocks:
 
     def _finish(self, parts: range) -> Histories:
         made = histories(
-            self._partitions.read(parts), is_purchase=self._is_purchase, max_events=self._max_events
+            self._partitions.read(parts),
+            is_purchase=self._is_purchase,
+            max_events=self._max_events,
+            robots=self._robots,
         )
         self._has_interactions[made.items] = True
         self.num_entries += len(made.items)

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from jobs.catalogue.interactions import UserBlock
 from jobs.catalogue.partitions import leading_bits, ordered
+from jobs.catalogue.robots import Robots, is_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +28,28 @@ class Histories:
     times: npt.NDArray[np.int64]
     is_purchase: npt.NDArray[np.bool_]
     num_duplicates: int = 0
-    """Events left out: the same user, item, kind, weight and time."""
+    """Events left out: the same user, item, kind, weight and time; not of users who are cut."""
     num_users_cut: int = 0
     num_events_cut: int = 0
+    """All that users who are cut had beyond what is kept, equal ones too."""
 
 
-def histories(events: pa.Table, *, is_purchase: npt.NDArray[np.bool_], max_events: int) -> Histories:
+def histories(
+    events: pa.Table, *, is_purchase: npt.NDArray[np.bool_], max_events: int, robots: Robots
+) -> Histories:
     """What these events come to, in whatever order they are; `is_purchase` is by kind."""
     users, user = ordered(events["user"].combine_chunks())
     item, kind, weight, time = (events[name].to_numpy() for name in ("item", "kind", "weight", "time"))
     order = np.lexsort((kind, weight, time, item, user))
-    order = order[_is_new(*(values[order] for values in (user, item, time, weight, kind)))]
-    kept, num_users_cut = _latest(user[order], time[order], len(users), max_events)
-    latest = order[kept]
+    order = order[is_new(*(values[order] for values in (user, item, time, weight, kind)))]
+    latest = order[_latest(user[order], time[order], len(users), max_events)]
+    num_read = np.bincount(user, minlength=len(users)) + robots.num_dropped(users)
+    num_different = np.bincount(user[order], minlength=len(users))
+    num_kept = np.bincount(user[latest], minlength=len(users))
+    is_cut = (num_kept < num_different) | (robots.num_dropped(users) > 0)
     user, item, time, weight, kind = (values[latest] for values in (user, item, time, weight, kind))
 
-    begins = np.flatnonzero(_is_new(user, item))
+    begins = np.flatnonzero(is_new(user, item))
     ends = np.append(begins, len(user))[1:]
     indptr = np.zeros(len(users) + 1, dtype=np.int64)
     np.cumsum(np.bincount(user[begins], minlength=len(users)), out=indptr[1:])
@@ -54,9 +61,9 @@ def histories(events: pa.Table, *, is_purchase: npt.NDArray[np.bool_], max_event
         weights=_sums(weight, begins),
         times=time[ends - 1],
         is_purchase=_any(is_purchase[kind], begins),
-        num_duplicates=events.num_rows - len(order),
-        num_users_cut=num_users_cut,
-        num_events_cut=len(order) - len(latest),
+        num_duplicates=int((num_read - num_different)[~is_cut].sum()),
+        num_users_cut=int(np.count_nonzero(is_cut)),
+        num_events_cut=int((num_read - num_kept)[is_cut].sum()),
     )
 
 
@@ -90,31 +97,21 @@ def as_block(of: Histories, catalogue_ids: Sequence[str]) -> UserBlock:
     )
 
 
-def _is_new(*columns: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
-    """Of ordered rows, those that are not as the row before."""
-    is_new = np.zeros(len(columns[0]), dtype=np.bool_)
-    is_new[:1] = True
-    for values in columns:
-        is_new[1:] |= values[1:] != values[:-1]
-    return is_new
-
-
 def _latest(
     user: npt.NDArray[np.int32], time: npt.NDArray[np.int64], num_users: int, max_events: int
-) -> tuple[npt.NDArray[np.bool_], int]:
-    """Which events stay when each user keeps the latest ones, and how many users lose some.
+) -> npt.NDArray[np.bool_]:
+    """Which events stay when each user keeps the latest ones.
 
     Of events of one time the later in the given order stay, which is by user and has no ties.
     """
     kept = np.ones(len(user), dtype=bool)
     counts = np.bincount(user, minlength=num_users)
     begins = np.concatenate([[0], np.cumsum(counts)])
-    cut = np.flatnonzero(counts > max_events)
-    for each in cut:
+    for each in np.flatnonzero(counts > max_events):
         events = slice(begins[each], begins[each + 1])
         earliest = np.argsort(time[events], kind="stable")[: counts[each] - max_events]
         kept[begins[each] + earliest] = False
-    return kept, len(cut)
+    return kept
 
 
 def _sums(weight: npt.NDArray[np.generic], begins: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:

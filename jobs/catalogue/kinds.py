@@ -21,8 +21,9 @@ class Kinds:
         self._known = {name.strip().lower() for name in options.event_weights}
         self._purchases = {name.strip().lower() for name in options.purchase_kinds}
         self._given = {name.strip().lower(): weight for name, weight in options.event_weights.items()}
-        self._names = [""]
-        self._numbers = {"": 0}
+        # Those that matter have their numbers before the log is read, so its order does not.
+        self._names = ["", *sorted(self._known | self._purchases)]
+        self._numbers = {name: number for number, name in enumerate(self._names)}
 
     def read(
         self, column: pa.Array | None, num_rows: int

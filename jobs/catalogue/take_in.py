@@ -19,6 +19,7 @@ from jobs.catalogue.kinds import Kinds
 from jobs.catalogue.options import IntakeOptions
 from jobs.catalogue.partitions import Partitions
 from jobs.catalogue.read_items import read_items
+from jobs.catalogue.robots import Robots
 from jobs.catalogue.tally import MAX_FLAGGED, Tally
 from jobs.intake_file import refuse_file
 from jobs.rejection import FileRejectedError, Rejected, snippet
@@ -49,15 +50,21 @@ def take_in(
     items = read_items(catalogue, options.catalogue_columns, tally)
     tally.first = None
     item_ids = sorted(items)
-    kinds = Kinds(options)
+    kinds, robots = Kinds(options), Robots(options.max_events)
     reader = EventReader(interactions, item_ids, kinds, now, tally)
     with Partitions() as partitions:
         for batch in event_batches(interactions, options.interaction_columns, tally):
-            partitions.add(reader.read(batch))
+            partitions.add(robots.cut(reader.read(batch)))
         if reader.num_timed + reader.num_untimed == 0:
             raise _nothing_kept(interactions, item_ids, reader, tally)
         num_users = partitions.num_users()
-        blocks = Blocks(partitions, item_ids, is_purchase=kinds.is_purchase, max_events=options.max_events)
+        blocks = Blocks(
+            partitions,
+            item_ids,
+            is_purchase=kinds.is_purchase,
+            max_events=options.max_events,
+            robots=robots,
+        )
         stored = tuple(
             write(interactions_file.block_bytes(block), interactions_file.MEDIA_TYPE)
             for block in blocks.make(options.blocks_for(num_users))

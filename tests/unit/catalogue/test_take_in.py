@@ -226,3 +226,22 @@ def test_log_in_several_pieces_is_one_log(tmp_path: Path, monkeypatch: pytest.Mo
     in_pieces = take(goods, log)
     assert in_pieces.inputs == whole.inputs
     assert in_pieces.codes == whole.codes == [(line, "unknown_item") for line in range(2, 502, 7)]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.tuples(st.sampled_from(["tent", "mug"]), st.integers(0, 9)), min_size=1, max_size=40),
+    st.integers(1, 4),
+)
+def test_robot_is_cut_alike_in_one_piece_and_in_many(events: list[tuple[str, int]], max_events: int) -> None:
+    rows = [{"user": "robot", "item": item, "time": 1_700_000_000 + second} for item, second in events]
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        goods, log = write(Path(name), "goods.csv", GOODS), write_rows(Path(name), "log.csv", rows)
+        whole = take(goods, log, max_events=max_events)
+        patch.setattr(event_batches, "read_chunks", partial(read_chunks, chunk_bytes=150))
+        assert take(goods, log, max_events=max_events).inputs == whole.inputs
+    different = len(set(events))
+    assert sum(weight for _, _, weight, _, _ in whole.entries) == min(different, max_events)
+    is_cut = different > max_events
+    assert whole.counts.get("event_cut", 0) == (len(events) - max_events if is_cut else 0)
+    assert whole.counts.get("duplicate", 0) == (0 if is_cut else len(events) - different)
