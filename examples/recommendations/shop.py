@@ -2,7 +2,7 @@
 
     python -m examples.recommendations.shop --out DIR [--users 5000] [--items 2000] [--seed 1]
 
-writes DIR/catalogue.csv, DIR/interactions.csv and DIR/rules.toml. The same options give the same files.
+writes DIR/catalogue.csv, DIR/interactions.csv and DIR/refresh.toml. The same options give the same files.
 With --next-day the log has one more day, on which 1% of the shoppers came by; with --change-price
 [ID[=PRICE]] one item (the one that is bought most, a tenth cheaper) has another price. Nothing else differs.
 """
@@ -21,7 +21,7 @@ from random import Random
 from examples.recommendations.goods import COLUMNS, Good, make_goods
 from examples.recommendations.shoppers import Event, make_log, make_shoppers, visits_of_day
 
-CATALOGUE, INTERACTIONS, RULES = "catalogue.csv", "interactions.csv", "rules.toml"
+CATALOGUE, INTERACTIONS, REFRESH = "catalogue.csv", "interactions.csv", "refresh.toml"
 
 LAST_DAY = date(2025, 6, 30)
 """Fixed, so that the same seed gives the same files on any day."""
@@ -59,7 +59,7 @@ def write_shop(
         ("user_id", "item_id", "event", "timestamp"),
         ((event.user_id, event.item_id, event.kind, f"{event.at:%Y-%m-%dT%H:%M:%SZ}") for event in events),
     )
-    shutil.copyfile(Path(__file__).with_name(RULES), folder / RULES)
+    shutil.copyfile(Path(__file__).with_name(REFRESH), folder / REFRESH)
     return goods, events
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import csv
-import tomllib
 from collections import Counter
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from examples.recommendations.shop import CATALOGUE, INTERACTIONS, RULES, write_shop
-from jobs.ranking.rules import Rules
+from examples.recommendations.shop import CATALOGUE, INTERACTIONS, REFRESH, write_shop
+from pressroom.refresh_file import read_refresh_file
 from tests.unit.catalogue.files import take
 
 write_small = partial(write_shop, num_users=300, num_items=400)
@@ -31,7 +30,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def test_same_seed_gives_the_same_files(shop: Path, tmp_path: Path) -> None:
     write_small(tmp_path)
-    for name in (CATALOGUE, INTERACTIONS, RULES):
+    for name in (CATALOGUE, INTERACTIONS, REFRESH):
         assert (tmp_path / name).read_bytes() == (shop / name).read_bytes()
 
 
@@ -93,6 +92,7 @@ def test_changed_price_changes_one_cell(shop: Path, tmp_path: Path, change: str)
     assert (tmp_path / INTERACTIONS).read_bytes() == (shop / INTERACTIONS).read_bytes()
 
 
-def test_rules_of_the_shop_are_rules(shop: Path) -> None:
-    rules = Rules.model_validate(tomllib.loads((shop / RULES).read_text(encoding="utf-8")))
-    assert rules.max_per_attribute == {"brand": 3, "line": 3}
+def test_refresh_of_the_shop_names_its_files_and_rules(shop: Path) -> None:
+    refresh = read_refresh_file(shop / REFRESH)
+    assert (refresh.catalogue, refresh.interactions) == (shop / CATALOGUE, shop / INTERACTIONS)
+    assert refresh.rules.max_per_attribute == {"brand": 3, "line": 3}
