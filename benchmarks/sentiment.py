@@ -4,6 +4,8 @@
 classify, store, aggregate), workers already warm, between two rounds of the bare encoder over the same rows
 in batches by length. Then the same file again with one document in a hundred new: first the newest ones, as
 when a file has grown, then others, scattered over its ninety days, so that every series is computed anew.
+
+`--alone` leaves the bare classifier out and prints the memory of one long batch (`--documents 100000`).
 """
 
 from __future__ import annotations
@@ -11,31 +13,23 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from random import Random
 
 import psutil
 from sqlalchemy import select
 
 from benchmarks.machine import machine_facts, write_result
+from benchmarks.sentiment_files import Files, make_files
 from db.reports import batch_status
 from db.tables import WorkerRow
-from examples.sentiment.feed import make_feed, watchlist_toml
 from jobs.batch import BatchStatus, BatchStatusReport
-from jobs.documents.document import Document
-from jobs.documents.linking import Linker
-from jobs.documents.prepare import prepare
-from jobs.documents.watchlist import EntityKind, Watchlist
-from jobs.documents.watchlist_file import read_watchlist
 from jobs.inference import TextPair
-from jobs.text.normalise import normalise
 from pressroom.commands.sentiment import MonitorOptions, put_monitor_of
 from pressroom.one_machine import OneMachine
 from storage import open_store
@@ -49,11 +43,23 @@ from workers.settings import DEFAULT_CLASSIFIER, Settings
 
 PROFILE = "classifier"
 OWN = {"embedder": None, "summarizer": None, "reports": "none"}
-CHANGED = 0.01
-BEGIN = datetime(2026, 1, 5, tzinfo=UTC)
-SPAN = timedelta(days=90)
 BLOCK = 250
 """Rows in one request to the bare encoder, as in a job."""
+
+
+POLL_SECONDS = 0.1
+"""Between two looks at the batch; `pressroom run` looks less often."""
+
+
+@dataclass(slots=True)
+class Memory:
+    """Peaks of resident memory in bytes, each second."""
+
+    worker: int = 0
+    producer: int = 0
+    """This process: it reads the file and dispatches, too."""
+    services: int = 0
+    """Postgres, Valkey and S3; what they share counted once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,60 +67,11 @@ class Round:
     """One file through the monitor."""
 
     seconds: float
+    cpu_seconds: float
+    """Of all processes."""
     intake: Intake
     report: BatchStatusReport
-    peak_worker_bytes: int
-
-
-def make_documents(number: int) -> list[dict[str, str]]:
-    """Headlines of invented companies, no two alike, over ninety days."""
-    rng = Random(0)
-    rows: list[dict[str, str]] = []
-    seen: set[str] = set()
-    seed = 0
-    while len(rows) < number:
-        seed += 1
-        for row in make_feed(seed)[0]:
-            text = " ".join(str(row.get("title") or row.get("text") or "").split())
-            if len(text) < 20 or text in seen or "<" in text:
-                continue
-            seen.add(text)
-            at = BEGIN + SPAN * rng.random()
-            rows.append({"id": f"d{len(rows):06d}", "text": text, "published_at": at.isoformat()})
-            if len(rows) == number:
-                break
-    return rows
-
-
-def write_documents(path: Path, rows: Sequence[dict[str, str]]) -> None:
-    """As JSON lines."""
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def companies(path: Path) -> Watchlist:
-    """The demo's companies, without its topics: names alone link, and one model does all the arithmetic."""
-    path.write_text(watchlist_toml())
-    watchlist = read_watchlist(path).watchlist
-    kept = tuple(entity for entity in watchlist.entities if entity.kind is EntityKind.COMPANY)
-    own = watchlist.model_copy(update={"entities": kept})
-    company = [
-        {"id": e.id, "name": e.name, "tickers": list(e.tickers), "aliases": list(e.aliases)} for e in kept
-    ]
-    json_path = path.with_suffix(".json")
-    json_path.write_text(json.dumps({"name": "bench", "company": company}))
-    return own
-
-
-def pairs_of(rows: Sequence[dict[str, str]], watchlist: Watchlist) -> list[TextPair]:
-    """What the jobs ask the classifier, each once."""
-    linker = Linker(watchlist)
-    pairs: dict[TextPair, None] = {}
-    for row in rows:
-        prepared = prepare(Document.model_validate(row))
-        for link in linker.link(prepared):
-            if not link.is_ambiguous:
-                pairs[TextPair(normalise(link.sentence), normalise(link.target))] = None
-    return list(pairs)
+    memory: Memory
 
 
 def bare_seconds(resident: ResidentEncoder, pairs: Sequence[TextPair]) -> float:
@@ -149,116 +106,183 @@ def wait_until_ready(machine: OneMachine) -> None:
 def run_round(machine: OneMachine, path: Path, options: MonitorOptions, settings: Settings) -> Round:
     """Submit a file and wait for the end of its batch."""
     store = open_store(machine.urls.s3_url)
-    peak, done = [0], threading.Event()
-    watcher = threading.Thread(target=_watch_memory, args=(machine.worker_pids[0], peak, done))
+    memory, done = Memory(), threading.Event()
+    watcher = threading.Thread(target=_watch_memory, args=(machine.worker_pids[0], memory, done))
     watcher.start()
-    begun_at = time.perf_counter()
+    begun_at, cpu_seconds = time.perf_counter(), _cpu_seconds()
     monitor = put_monitor_of(machine.database, store, options)
     submission, intake = submit_documents(
         machine.database, path, DocumentsOrder(monitor=monitor, settings=OWN), settings, print
     )
     while (report := batch_status(machine.database, submission.batch_id)).status is BatchStatus.RUNNING:
         machine.check()
-        time.sleep(0.05)
-    seconds = time.perf_counter() - begun_at
+        time.sleep(POLL_SECONDS)
+    seconds, cpu_seconds = time.perf_counter() - begun_at, _cpu_seconds() - cpu_seconds
     done.set()
     watcher.join()
-    return Round(seconds, intake, report, peak[0])
+    return Round(seconds, cpu_seconds, intake, report, memory)
 
 
-def _watch_memory(pid: int, peak: list[int], done: threading.Event) -> None:
-    process = psutil.Process(pid)
-    while not done.wait(0.25):
-        peak[0] = max(peak[0], process.memory_info().rss)
+def _family() -> list[psutil.Process]:
+    return [psutil.Process(), *psutil.Process().children(recursive=True)]
+
+
+def _cpu_seconds() -> float:
+    """So far, of this process and all that it started."""
+    total = 0.0
+    for process in _family():
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+def _watch_memory(worker_pid: int, memory: Memory, done: threading.Event) -> None:
+    while not done.wait(1.0):
+        services = 0
+        for process in _family():
+            with suppress(psutil.NoSuchProcess):
+                if process.pid == worker_pid:
+                    memory.worker = max(memory.worker, process.memory_info().rss)
+                elif process.pid == os.getpid():
+                    memory.producer = max(memory.producer, process.memory_info().rss)
+                else:
+                    services += process.memory_full_info().pss
+        memory.services = max(memory.services, services)
+
+
+def run_bare(models: Path, pairs: Sequence[TextPair]) -> float:
+    """Seconds of the bare classifier, opened for it."""
+    resident = open_bare(models)
+    try:
+        return bare_seconds(resident, pairs)
+    finally:
+        resident.engine.close()
+
+
+def run_all(home: Path, files: Files) -> dict[str, Round]:
+    """The three files through one monitor, in this order."""
+    options = MonitorOptions(
+        name=None,
+        watch=files.watch,
+        model=DEFAULT_CLASSIFIER,
+        windows=None,
+        time_zone=None,
+        rules=None,
+        false_alarms_per_week=None,
+    )
+    os.environ["PRESSROOM_PROFILES"] = json.dumps({PROFILE: {"models": [DEFAULT_CLASSIFIER]}})
+    os.environ["PRESSROOM_MODELS_DIR"] = str(Settings().models_folder)
+    settings = Settings(home=home)
+    with OneMachine(settings, [Device("cpu")], profiles=(PROFILE,), say=print) as machine:
+        wait_until_ready(machine)
+        return {
+            path.stem: run_round(machine, path, options, settings)
+            for path in (files.first, files.grown, files.scattered)
+        }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, default=20_000)
+    parser.add_argument("--alone", action="store_true")
     arguments = parser.parse_args()
     models = Settings().models_folder
     with tempfile.TemporaryDirectory(prefix="pressroom-bench-") as name:
-        folder = Path(name)
-        rows = make_documents(arguments.documents)
-        write_documents(folder / "first.jsonl", rows)
-        num_changed = int(len(rows) * CHANGED)
-        more = make_documents(arguments.documents + 2 * num_changed)[arguments.documents :]
-        newest = [
-            {**row, "published_at": (BEGIN + SPAN + timedelta(minutes=number)).isoformat()}
-            for number, row in enumerate(more[:num_changed])
-        ]
-        write_documents(folder / "grown.jsonl", [*rows, *newest])
-        write_documents(folder / "scattered.jsonl", [*rows, *newest, *more[num_changed:]])
-        pairs = pairs_of(rows, companies(folder / "watch.toml"))
-        options = MonitorOptions(
-            name=None,
-            watch=folder / "watch.json",
-            model=DEFAULT_CLASSIFIER,
-            windows=None,
-            time_zone=None,
-            rules=None,
-            false_alarms_per_week=None,
-        )
-        resident = open_bare(models)
-        bare = [bare_seconds(resident, pairs)]
-        resident.engine.close()
-        os.environ["PRESSROOM_PROFILES"] = json.dumps({PROFILE: {"models": [DEFAULT_CLASSIFIER]}})
-        os.environ["PRESSROOM_MODELS_DIR"] = str(models)
-        settings = Settings(home=folder / "home")
-        with OneMachine(settings, [Device("cpu")], profiles=(PROFILE,), say=print) as machine:
-            wait_until_ready(machine)
-            first = run_round(machine, folder / "first.jsonl", options, settings)
-            grown = run_round(machine, folder / "grown.jsonl", options, settings)
-            scattered = run_round(machine, folder / "scattered.jsonl", options, settings)
-        resident = open_bare(models)
-        bare.append(bare_seconds(resident, pairs))
-        resident.engine.close()
-    report(len(rows), len(pairs), bare, first, {"grown": grown, "scattered": scattered})
+        files = make_files(Path(name), arguments.documents)
+        bare = [] if arguments.alone else [run_bare(models, files.pairs)]
+        rounds = run_all(Path(name) / "home", files)
+        bare += [] if arguments.alone else [run_bare(models, files.pairs)]
+    if arguments.alone:
+        report_alone(files, rounds)
+    else:
+        report(files, bare, rounds)
 
 
-def report(
-    num_documents: int, num_pairs: int, bare: Sequence[float], first: Round, again: Mapping[str, Round]
-) -> None:
+def report_alone(files: Files, rounds: Mapping[str, Round]) -> None:
+    """Print the memory of the long batch and keep it."""
+    first = rounds["first"]
+    write_result(
+        "sentiment_memory",
+        {
+            "documents": files.num_documents,
+            "seconds": round(first.seconds, 1),
+            "documents_per_second": round(files.num_documents / first.seconds, 1),
+            "again": _again(rounds),
+            "failed_jobs": sum(each.report.counts.failed for each in rounds.values()),
+            "memory": _peaks(rounds.values()),
+            "machine": machine_facts(),
+        },
+    )
+    print(f"{files.num_documents} documents in one batch: {first.seconds:.0f} s")
+    print_again_and_memory(rounds)
+
+
+def report(files: Files, bare: Sequence[float], rounds: Mapping[str, Round]) -> None:
     """Print the figures and keep them."""
+    first = rounds["first"]
+    num_pairs = len(files.pairs)
     bare_rate = num_pairs / (sum(bare) / len(bare))
     # Of the questions that reached the model: a document about two companies is two, an unlinked one none.
     rate = num_pairs / first.seconds
-    rounds = [first, *again.values()]
-    peak_worker = max(each.peak_worker_bytes for each in rounds)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     write_result(
         "sentiment",
         {
-            "documents": num_documents,
+            "documents": files.num_documents,
             "classified_pairs": num_pairs,
             "bare_seconds": [round(seconds, 2) for seconds in bare],
             "bare_pairs_per_second": round(bare_rate, 1),
             "whole_path_seconds": round(first.seconds, 2),
+            "whole_path_cpu_seconds": round(first.cpu_seconds, 2),
             "whole_path_pairs_per_second": round(rate, 1),
-            "whole_path_documents_per_second": round(num_documents / first.seconds, 1),
+            "whole_path_documents_per_second": round(files.num_documents / first.seconds, 1),
             "ratio": round(rate / bare_rate, 3),
-            "again": {
-                name: {
-                    "new_documents": each.intake.num_documents,
-                    "known_documents": each.intake.num_known,
-                    "seconds": round(each.seconds, 2),
-                    "share": round(each.seconds / first.seconds, 4),
-                }
-                for name, each in again.items()
-            },
-            "failed_jobs": sum(each.report.counts.failed for each in rounds),
-            "peak_worker_bytes": peak_worker,
-            "peak_producer_bytes": peak,
+            "again": _again(rounds),
+            "failed_jobs": sum(each.report.counts.failed for each in rounds.values()),
+            "memory": _peaks(rounds.values()),
             "machine": machine_facts(),
         },
     )
-    print(f"bare classifier  {bare_rate:8.1f} questions/s ({num_pairs} of {num_documents} documents)")
-    print(f"whole path       {rate:8.1f} questions/s, {num_documents / first.seconds:.1f} documents/s")
+    print(f"bare classifier  {bare_rate:8.1f} questions/s ({num_pairs} of {files.num_documents} documents)")
+    print(
+        f"whole path       {rate:8.1f} questions/s, {files.num_documents / first.seconds:.1f} documents/s, "
+        f"{first.cpu_seconds:.0f} s of processor time"
+    )
     print(f"ratio            {rate / bare_rate:8.3f}")
-    for name, each in again.items():
+    print_again_and_memory(rounds)
+
+
+def print_again_and_memory(rounds: Mapping[str, Round]) -> None:
+    """What both reports end with."""
+    first = rounds["first"]
+    for name, each in list(rounds.items())[1:]:
         share = each.seconds / first.seconds
         print(f"1% {name:<13} {each.seconds:8.1f} s, {share:.1%} of the first run's {first.seconds:.1f} s")
-    print(f"memory           worker {peak_worker / 1e6:.0f} MB, this process {peak / 1e6:.0f} MB")
+    peaks = ", ".join(
+        f"{name.split('_')[0]} {value / 1e6:.0f} MB" for name, value in _peaks(rounds.values()).items()
+    )
+    print(f"memory           {peaks}")
+
+
+def _again(rounds: Mapping[str, Round]) -> dict[str, dict[str, float]]:
+    return {
+        name: {
+            "new_documents": each.intake.num_documents,
+            "known_documents": each.intake.num_known,
+            "seconds": round(each.seconds, 2),
+            "share": round(each.seconds / rounds["first"].seconds, 4),
+        }
+        for name, each in list(rounds.items())[1:]
+    }
+
+
+def _peaks(rounds: Iterable[Round]) -> dict[str, int]:
+    memories = [each.memory for each in rounds]
+    return {
+        "worker_peak_bytes": max(each.worker for each in memories),
+        "producer_peak_bytes": max(each.producer for each in memories),
+        "services_peak_bytes": max(each.services for each in memories),
+    }
 
 
 if __name__ == "__main__":
