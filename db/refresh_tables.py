@@ -26,6 +26,8 @@ class RefreshRow(Base):
     """jobs.refresh.RefreshSettings."""
     sources: Mapped[Json | None]
     """jobs.refresh.RefreshSources; None for one that only files of `run` go through."""
+    serving: Mapped[Json | None]
+    """jobs.refresh.ServingPlace; None where nothing is served by itself."""
     published_release_id: Mapped[UUID | None]
     """What stands. Not a foreign key: releases point here."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql
 
 from db.refresh_tables import RefreshRow
 from jobs.errors import PermanentError
-from jobs.refresh import Refresh, RefreshSources
+from jobs.refresh import Refresh, RefreshSources, ServingPlace
 
 
 class RefreshNotFoundError(PermanentError):
@@ -27,6 +27,7 @@ def put_refresh(connection: Connection, refresh: Refresh) -> UUID:
         "model": refresh.model,
         "settings": refresh.settings,
         "sources": None if refresh.sources is None else refresh.sources.model_dump(mode="json"),
+        "serving": None if refresh.serving is None else refresh.serving.model_dump(mode="json"),
     }
     statement = postgresql.insert(RefreshRow).values(
         id=refresh.id, tenant=refresh.tenant, name=refresh.name, **fields
@@ -78,5 +79,6 @@ def _refresh(row: RowMapping) -> Refresh:
         model=row["model"],
         settings=row["settings"],
         sources=None if row["sources"] is None else RefreshSources.model_validate(row["sources"]),
+        serving=None if row["serving"] is None else ServingPlace.model_validate(row["serving"]),
         published_release_id=row["published_release_id"],
     )

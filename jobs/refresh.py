@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class RefreshSources(BaseModel):
@@ -17,6 +17,18 @@ class RefreshSources(BaseModel):
 
     catalogue: str
     interactions: str
+
+
+class ServingPlace(BaseModel):
+    """Where the standing release of a refresh is served from by itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url_variable: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """Environment variable with redis://HOST:PORT/DATABASE, of the process that serves; never that URL."""
+    staging: int = Field(default=15, ge=0)
+    """A second logical database of that server."""
+    expire_seconds: int | None = Field(default=None, ge=60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +43,7 @@ class Refresh:
     settings: dict[str, object]
     """Of the kind, but for what each run adds."""
     sources: RefreshSources | None
+    serving: ServingPlace | None = None
     published_release_id: UUID | None = None
 
 

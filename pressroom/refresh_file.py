@@ -14,6 +14,7 @@ from jobs.kinds.recommendation.copy_policy import CopyPolicy
 from jobs.kinds.recommendation.payload import RefreshSettings
 from jobs.ranking.rules import Rules
 from jobs.ranking.settings import RankingSettings
+from jobs.refresh import ServingPlace
 from jobs.schedule import CatchUp
 from workers.settings import DEFAULT_EMBEDDER, DEFAULT_MODEL
 
@@ -44,6 +45,8 @@ class RefreshFile(BaseModel):
     cron: str | None = None
     time_zone: str = "UTC"
     catch_up: CatchUp = CatchUp.LATEST
+    serving: ServingPlace | None = None
+    """Served from there by itself while `pressroom up` runs."""
     intake: IntakeOptions = IntakeOptions()
     rules: Rules = Rules()
     ranking: RankingSettings = RankingSettings()

@@ -59,6 +59,7 @@ def make_refresh(
         model=given.language_model,
         settings=given.settings.model_dump(mode="json"),
         sources=sources,
+        serving=given.serving if standing or earlier is None else earlier.serving,
     )
     if standing:
         run = Run(refresh=refresh, as_of=datetime.now(UTC))

@@ -9,6 +9,7 @@ from jobs.errors import ConfigurationError
 from pressroom.console import Interruption, say
 from pressroom.one_machine import OneMachine
 from pressroom.serve import POLL_SECONDS, running_urls
+from pressroom.serving_thread import served_by_itself
 from workers.beat import BeatThread
 from workers.devices import Device
 from workers.models.manifest import ModelNotInstalledError, model_folder, read_manifest
@@ -26,6 +27,7 @@ def run_up(settings: Settings, devices: Sequence[Device], profiles: Sequence[str
     with (
         Interruption(counting=False) as interruption,
         OneMachine(settings, devices, profiles=profiles, say=say, standing=True) as machine,
+        served_by_itself(machine.urls.db_url, machine.urls.s3_url),
         interruption.counted(),
     ):
         say(f"Up, with workers for {', '.join(profiles)}, until Ctrl-C; schedules are kept.")

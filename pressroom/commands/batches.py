@@ -15,14 +15,18 @@ from jobs.errors import ConfigurationError
 from pressroom.articles import export_articles
 from pressroom.commands.articles import ARTICLE
 from pressroom.commands.options import BatchArgument, Json, Out
+from pressroom.commands.recommendations import print_outcome
 from pressroom.commands.session import connected
 from pressroom.console import print_json
+from pressroom.recommendations.outcome import export_outcome
+from pressroom.run import RunResult
 from pressroom.sentiment import export_sentiment
 from pressroom.show import print_job, print_sentiment, print_status, print_summary, report_json
 from pressroom.summary import Summary
 from storage import open_store
 from storage.store import Store
 from workers.document_producer import KIND
+from workers.refreshes import KIND as RECOMMENDATION
 
 app = typer.Typer()
 
@@ -78,9 +82,15 @@ def _write_sentiment(database: Engine, store: Store, summary: Summary, out: Path
     return lambda json: print_sentiment(summary, figures, out, json=json)
 
 
+def _write_release(database: Engine, store: Store, summary: Summary, out: Path) -> Callable[[bool], None]:
+    outcome = export_outcome(database, store, summary, out)
+    return lambda json: print_outcome(RunResult(summary, outcome), out, json=json)
+
+
 EXPORTS: Mapping[str, Callable[[Engine, Store, Summary, Path], Callable[[bool], None]]] = {
     ARTICLE: _write_articles,
     KIND: _write_sentiment,
+    RECOMMENDATION: _write_release,
 }
 """By kind: writes the results, and returns what prints what they came to, as JSON or not."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -11,17 +10,19 @@ from sqlalchemy import Engine
 
 from db import migrate, refreshes, releases, schedules
 from jobs.errors import ConfigurationError
-from jobs.refresh import Refresh
+from jobs.refresh import Refresh, ServingPlace
 from pressroom.commands.options import DeviceOption, Json, Out
 from pressroom.commands.recommendations import print_outcome
 from pressroom.commands.session import connected, devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
+from pressroom.recommendations.diff import compare_releases
 from pressroom.recommendations.outcome import export_standing
-from pressroom.recommendations.serving import ServingTarget, serve_release
+from pressroom.recommendations.serving import serve_release
 from pressroom.recommendations.show import lines_of_stages, lines_of_texts
 from pressroom.refresh_file import make_refresh_file, read_refresh_file
 from pressroom.refresh_runs import run_elsewhere, run_here
 from pressroom.refreshes import make_refresh, open_release, rollback, standing_release
+from pressroom.serving_thread import target_of
 from pressroom.show_refreshes import RefreshState, print_refresh, print_refresh_line
 from storage import open_store
 from workers.refreshes import STARTS
@@ -172,8 +173,6 @@ def diff(
     json: Json = False,
 ) -> None:
     """Compare two releases: diff.html to read, diff.jsonl to process."""
-    from pressroom.recommendations.diff import compare_releases
-
     with connected() as (database, urls, _):
         refresh = refreshes.find_refresh(database, name)
         store = open_store(urls.s3_url)
@@ -203,19 +202,14 @@ def serve(
 ) -> None:
     """Write the release that stands to Redis as rec:USER, and switch to it at once."""
     with connected() as (database, urls, _):
-        url = os.environ.get(url_variable)
-        if not url:
-            raise ConfigurationError(
-                f"{url_variable} is not set: set it to redis://HOST:PORT/DATABASE, a database for this alone",
-                code="serving_unset",
-            )
         refresh = refreshes.find_refresh(database, name)
+        place = ServingPlace(url_variable=url_variable, staging=staging, expire_seconds=expire_seconds)
+        target = target_of(place if refresh.serving is None else refresh.serving)
         release = standing_release(database, refresh)
         if release is None:
             raise ConfigurationError(
                 f"the refresh {name!r} has no release yet: run it", code="release_not_found"
             )
-        target = ServingTarget(url=url, staging=staging, expire_seconds=expire_seconds)
         served = serve_release(open_release(database, open_store(urls.s3_url), release), target)
     if json:
         print_json(

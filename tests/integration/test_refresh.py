@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from redis import Redis
 from sqlalchemy import Engine, func, select, update
 
 from db import refreshes, releases
@@ -28,11 +30,12 @@ from jobs.kinds.recommendation.release import shown_items
 from jobs.kinds.recommendation.release_reader import StoredRelease
 from jobs.provenance import CodeFacts
 from jobs.ranking.rules import Rules
-from jobs.refresh import Refresh, RefreshSources, Release
+from jobs.refresh import Refresh, RefreshSources, Release, ServingPlace
 from jobs.rejection import Rejected
 from jobs.schedule import CatchUp
 from pressroom.recommendations.outcome import text_plan
 from pressroom.refreshes import Taken, open_release, rollback, sources_of, take_in_run
+from pressroom.serving_thread import Follower
 from storage.memory import MemoryStore
 from tests.factories import job_ids, wait_until
 from tests.fakes import MODEL, FakeEngine, fake_residency
@@ -380,3 +383,28 @@ def test_texts_for_each_user_or_item_are_found_again(shop: Shop, scope: CopyScop
     shop.events.append(event(7, 0, 1760000001))
     assert len(shop.written(shop.run())) <= 1 + 5 * (scope is CopyScope.ITEM)
     assert shop.num_copies() - num_copies <= 1 + 5 * (scope is CopyScope.ITEM)
+
+
+def test_what_stands_is_served_by_itself_and_what_leaves_is_gone_there_too(
+    shop: Shop, redis_url: str, redis_numbers: Iterator[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = next(redis_numbers)
+    monkeypatch.setenv("SERVING", redis_url)
+    with shop.database.begin() as connection:
+        place = ServingPlace(url_variable="SERVING", staging=number)
+        refreshes.put_refresh(connection, replace(shop.refresh, serving=place))
+    follower = Follower(shop.database, shop.store)
+    with Redis.from_url(redis_url, decode_responses=True) as served:
+        served.flushdb()
+        try:
+            assert follower.look() == []
+            shop.run()
+            assert [one.num_rows for one in follower.look()] == [NUM_USERS]
+            assert follower.look() == []
+            shown = json.loads(str(served.get("rec:u0")))["items"]
+            releases.withdraw(shop.database, shop.refresh.id, {shown[0]["item"]: "by hand"})
+            follower.look()
+            again = json.loads(str(served.get("rec:u0")))["items"]
+            assert [one["item"] for one in again][:4] == [one["item"] for one in shown][1:]
+        finally:
+            served.flushdb()

@@ -23,6 +23,7 @@ def upgrade() -> None:
         sa.Column("model", sa.Text(), nullable=False),
         sa.Column("settings", postgresql.JSONB(), nullable=False),
         sa.Column("sources", postgresql.JSONB(), nullable=True),
+        sa.Column("serving", postgresql.JSONB(), nullable=True),
         sa.Column("published_release_id", sa.Uuid(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=NOW, nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), server_default=NOW, nullable=False),

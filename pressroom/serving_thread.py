@@ -1,0 +1,125 @@
+"""Serves what stands, by itself: whatever made the release, or took an item off it, is found by looking."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from db.refreshes import list_refreshes
+from db.releases import withdrawn_items
+from db.session import opened_database
+from jobs.errors import ConfigurationError, PressroomError
+from jobs.refresh import Refresh, ServingPlace
+from pressroom.recommendations.serving import Served, ServingTarget, serve_release
+from pressroom.refreshes import open_release, standing_release
+from storage import open_store
+from storage.store import Store
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 5.0
+"""Between two looks at what stands."""
+
+EXPIRY_SECONDS = 60.0
+"""Between two looks at the clock: an item that expires is served for at most this long."""
+
+JOIN_SECONDS = 10.0
+"""An export that is under way is gone on with by the next one."""
+
+RETRY_SECONDS = 30.0
+"""After a server that did not do as asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What was served when."""
+
+    release_id: UUID
+    withdrawn: frozenset[str]
+    at: float
+    """On time.monotonic()."""
+
+
+class Follower:
+    """Belongs to one thread."""
+
+    def __init__(self, database: Engine, store: Store) -> None:
+        self._database = database
+        self._store = store
+        self._seen: dict[UUID, _Seen] = {}
+        self._retry_at: dict[UUID, float] = {}
+
+    def look(self) -> list[Served]:
+        """Serve what has changed since the last look; faults of one refresh leave the others alone."""
+        served = []
+        for refresh in list_refreshes(self._database):
+            if time.monotonic() < self._retry_at.get(refresh.id, 0.0):
+                continue
+            try:
+                done = self._follow(refresh)
+            except PressroomError as error:
+                told = {"refresh": refresh.name, "reason": str(error)}
+                logger.warning("A release is not served.", extra=told)
+                self._retry_at[refresh.id] = time.monotonic() + RETRY_SECONDS
+                continue
+            if done is not None:
+                served.append(done)
+        return served
+
+    def _follow(self, refresh: Refresh) -> Served | None:
+        release = standing_release(self._database, refresh)
+        if refresh.serving is None or release is None:
+            return None
+        withdrawn = frozenset(withdrawn_items(self._database, refresh.id))
+        seen = self._seen.get(refresh.id)
+        is_same = seen is not None and (seen.release_id, seen.withdrawn) == (release.id, withdrawn)
+        if seen is not None and is_same and time.monotonic() - seen.at < EXPIRY_SECONDS:
+            return None
+        begun_at = time.monotonic()
+        served = serve_release(open_release(self._database, self._store, release), target_of(refresh.serving))
+        self._seen[refresh.id] = _Seen(release.id, withdrawn, begun_at)
+        return served
+
+
+def target_of(place: ServingPlace) -> ServingTarget:
+    """The place with its URL. Raises ConfigurationError (`serving_unset`)."""
+    url = os.environ.get(place.url_variable)
+    if not url:
+        raise ConfigurationError(
+            f"{place.url_variable} is not set: set it to redis://HOST:PORT/DATABASE, a database for "
+            "this alone",
+            code="serving_unset",
+        )
+    return ServingTarget(url=url, staging=place.staging, expire_seconds=place.expire_seconds)
+
+
+@contextmanager
+def served_by_itself(db_url: str, s3_url: str) -> Iterator[None]:
+    """In a thread, for as long as the block lasts."""
+    stopping = threading.Event()
+    with opened_database(db_url) as database:
+        follower = Follower(database, open_store(s3_url))
+        thread = threading.Thread(target=_follow, args=(follower, stopping), name="serving", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stopping.set()
+            thread.join(JOIN_SECONDS)
+
+
+def _follow(follower: Follower, stopping: threading.Event) -> None:
+    while not stopping.wait(LOOK_SECONDS):
+        try:
+            follower.look()
+        except DBAPIError:
+            logger.warning("Postgres is away; what is served stays as it is.")
