@@ -50,7 +50,8 @@ def parquet_batches(
             wanted = _columns(path, file.schema_arrow.names, require)
             _check_sizes(path, file.metadata, wanted)
             if keep_dictionaries:
-                yield from _with_dictionaries(raw, wanted, batch_rows)
+                texts = [name for name in wanted if _is_text(file.schema_arrow.field(name).type)]
+                yield from _with_dictionaries(raw, wanted, texts, batch_rows)
                 return
             yield from file.iter_batches(batch_size=batch_rows, columns=wanted, use_threads=False)
     except OSError as error:
@@ -64,8 +65,14 @@ def parquet_batches(
         raise _malformed(path, error) from error
 
 
-def _with_dictionaries(raw: BinaryIO, wanted: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
-    with parquet.ParquetFile(raw, memory_map=False, pre_buffer=False, read_dictionary=wanted) as file:
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _with_dictionaries(
+    raw: BinaryIO, wanted: list[str], texts: list[str], batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    with parquet.ParquetFile(raw, memory_map=False, pre_buffer=False, read_dictionary=texts) as file:
         yield from file.iter_batches(batch_size=batch_rows, columns=wanted, use_threads=False)
 
 

@@ -38,6 +38,20 @@ PARQUET_BATCH_ROWS = 2**17
 _QUOTED_CELL = re.compile(rb'(?:\A|(?<=[,\n]))"(?:[^"\n]|"")*"(?=[,\r\n]|\Z)')
 
 
+_READ = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_integer,
+    pa.types.is_float32,
+    pa.types.is_float64,
+    pa.types.is_decimal,
+    pa.types.is_timestamp,
+    pa.types.is_date,
+    pa.types.is_null,
+)
+"""Types of Parquet columns, or of their dictionaries."""
+
+
 @dataclass(frozen=True, slots=True)
 class EventBatch:
     """Rows as the file has them: nothing but their form is checked."""
@@ -76,8 +90,18 @@ def _parquet(path: Path, columns: Mapping[str, str]) -> Iterator[EventBatch]:
         names = batch.schema.names
         found = interaction_columns(names, columns)
         arrays = {field: batch.column(names.index(column)) for field, column in found.items()}
+        for field, array in arrays.items():
+            if not _is_read(array.type):
+                reason = f"column {found[field]!r} holds {array.type}, no texts, numbers or dates"
+                raise refuse_file(path, "field_invalid", reason, "write it as one of these")
         yield EventBatch(arrays, np.arange(row, row + batch.num_rows))
         row += batch.num_rows
+
+
+def _is_read(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return any(is_kind(kind) for is_kind in _READ)
 
 
 def _csv(path: Path, columns: Mapping[str, str], tally: Tally) -> Iterator[EventBatch]:

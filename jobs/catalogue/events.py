@@ -45,6 +45,8 @@ _NUMBER_OF = {reason[0]: number for number, reason in enumerate(_REASONS)}
 _UNLISTED = frozenset({"kind_ignored"})
 _NEEDLES = r"BEGIN |AKIA|ASIA|gh|glpat-|sk-|k_live_|AIza|xox|hf_"
 """One of them is in every secret that find_secret knows: only such ids are shown to it."""
+_MAX_SHOWN = 1_000
+"""Of an id of any length: what is looked through for secrets before its beginning is told."""
 _UNPRINTABLE = r"[\x00-\x1f\x7f]"
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
 
@@ -135,7 +137,7 @@ class EventReader:
                 text = None
                 if field in texts:
                     ids, codes = texts[field]
-                    text = ids[codes[row]].as_py()
+                    text = ids[codes[row]].as_py()[:_MAX_SHOWN]
                 if code == "unknown_item" and text is not None and len(self.unknown_items) < 3:
                     self.unknown_items += [text] if text not in self.unknown_items else []
                 record = Record(str(self._path), int(batch.lines[row]), {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,35 @@ class UserBlock:
     """(num_entries,), of the last event, seconds since 1970 UTC; 0 where the log has no times."""
     is_purchase: npt.NDArray[np.bool_]
     """(num_entries,): whether any of the events was one."""
+
+
+def histories_of(block: UserBlock) -> dict[str, bytes]:
+    """What each user did, as bytes: the same bytes, the same history."""
+    ids = np.asarray(block.item_ids, dtype=object)
+    found = {}
+    for user_id, start, stop in zip(block.user_ids, block.indptr[:-1], block.indptr[1:], strict=True):
+        arrays = (block.weights, block.times, block.is_purchase)
+        names = "\n".join(ids[block.items[start:stop]]).encode()
+        found[user_id] = b"\n\n".join((names, *(values[start:stop].tobytes() for values in arrays)))
+    return found
+
+
+def only_users(block: UserBlock, user_ids: Collection[str]) -> UserBlock:
+    """The block with these of its users alone."""
+    wanted = set(user_ids)
+    places = np.array([n for n, user_id in enumerate(block.user_ids) if user_id in wanted], np.int64)
+    lengths = np.diff(block.indptr)[places]
+    kept = np.repeat(block.indptr[places] - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+    used, items = np.unique(block.items[kept], return_inverse=True)
+    return UserBlock(
+        user_ids=tuple(block.user_ids[place] for place in places),
+        item_ids=tuple(block.item_ids[item] for item in used),
+        indptr=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        items=items.astype(np.int32),
+        weights=block.weights[kept],
+        times=block.times[kept],
+        is_purchase=block.is_purchase[kept],
+    )
 
 
 def block_of(user_id: str, num_blocks: int) -> int:

@@ -7,9 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
-from pyarrow import parquet
 
 from jobs.catalogue.item_maker import MAX_TEXT_CHARACTERS
 from jobs.catalogue.tally import MAX_LISTED
@@ -261,30 +259,3 @@ def test_mapping_to_an_unknown_field_or_column_says_which_there_are(tmp_path: Pa
 @pytest.mark.parametrize("body", ["\ufeff" + LOG, LOG.replace("\n", "\r\n"), LOG.rstrip("\n"), "\n\n" + LOG])
 def test_bom_and_line_ends_change_nothing(tmp_path: Path, body: str) -> None:
     assert take_texts(tmp_path, log=body).inputs == take_texts(tmp_path).inputs
-
-
-def test_parquet_of_a_data_frame_with_gaps_is_read(tmp_path: Path) -> None:
-    table = pa.table(
-        {
-            "user_id": pa.array([1.0, 2.0, float("nan"), 4.5]),
-            "item_id": pa.array([7, 7, 7, None], pa.int64()),
-            "rating": pa.array([5.0, float("nan"), 1.0, 1.0]),
-            "timestamp": pa.array([1_700_000_000_000, None, None, None], pa.timestamp("ms")),
-            "event": pa.array(["view", None, "view", "view"]).dictionary_encode(),
-        }
-    )
-    parquet.write_table(table, tmp_path / "log.parquet")
-    taken = take(write(tmp_path, "goods.csv", "id,title\n7,Mug\n"), tmp_path / "log.parquet")
-    assert taken.entries == [("1", "7", 5.0, 1_700_000_000, False)]
-    assert taken.counts == {"weight_invalid": 1, "user_missing": 1, "item_missing": 1}
-
-
-def test_huge_text_repeated_in_parquet_stays_small_in_memory(tmp_path: Path) -> None:
-    names = pa.array(["x" * 1_000_000, "ann"])
-    users = pa.DictionaryArray.from_arrays(pa.array([0] * 100_000 + [1], pa.int32()), names)
-    parquet.write_table(pa.table({"user": users, "item": ["tent"] * 100_001}), tmp_path / "log.parquet")
-    before = pa.total_allocated_bytes()
-    taken = take(write(tmp_path, "goods.csv", GOODS), tmp_path / "log.parquet")
-    assert taken.counts["field_invalid"] == 100_000
-    assert taken.inputs.num_users == 1
-    assert pa.default_memory_pool().max_memory() - before < 2**28
