@@ -65,6 +65,8 @@ def coefficients(together: CoOccurrence, settings: RankingSettings) -> sp.csr_ma
     dropout (Steck 2020, "Autoencoders that don't overfit towards the Identity", eq. 6). Raises SingularError.
     """
     sums = together.sums
+    if not len(sums):
+        return sp.csr_matrix((0, 0), dtype=np.float32)
     sums *= together.scale()
     counts = sums.diagonal().astype(np.float64)
     before = sums.copy() if settings.knn_weight else None
@@ -79,7 +81,7 @@ def coefficients(together: CoOccurrence, settings: RankingSettings) -> sp.csr_ma
             rows += settings.knn_weight * _cosines(before[begin : begin + _CHUNK_ROWS], counts, begin)
         rows[np.arange(len(rows)), np.arange(begin, begin + len(rows))] = 0
         chunks.append(largest(rows, settings.num_neighbours))
-    return sp.vstack(chunks, "csr") if chunks else sp.csr_matrix((0, 0), dtype=np.float32)
+    return sp.vstack(chunks, "csr")
 
 
 def _cosines(

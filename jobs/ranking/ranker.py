@@ -30,6 +30,9 @@ _MAX_USERS = 256
 _WIDER = 10
 """Times as many candidates for users whose lists stay short under the caps."""
 
+_NEARLY_WARM = 0.01
+"""An item with so little left of its cold weight has none: most products are of few items then."""
+
 NEW_USER = ""
 """Id on the list of users without a history."""
 
@@ -140,6 +143,7 @@ def _content_weights(
 ) -> npt.NDArray[np.float64]:
     """Falls with the users of an item; all of it for items that the model does not know."""
     coldness = np.where(is_fitted, settings.cold_users / (settings.cold_users + users), 1.0)
+    coldness[coldness < _NEARLY_WARM] = 0
     return settings.cold_content_weight * coldness
 
 
@@ -185,7 +189,8 @@ def forbid(
     limits: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None,
 ) -> None:
     """-inf for what the rules keep off a user's list, and for what nothing speaks for."""
-    scores[scores == 0] = -np.inf
+    # Users alone speak for an item whatever its score; without them it takes more than 0.
+    scores[(scores <= 0) & (ranker.terms.popularity == 0)] = -np.inf
     scores[:, ~ranker.allowed] = -np.inf
     scores[np.repeat(np.arange(len(scores)), np.diff(own.indptr)), own.indices] = -np.inf
     if limits is not None:

@@ -65,20 +65,26 @@ class Scored:
 
 
 def score(terms: Terms, histories: sp.csr_matrix) -> Scored:
-    """Scores of users, shape (users, items). An item for which nothing speaks has 0 exactly."""
-    behaviour = (histories @ terms.history_factors) @ terms.item_factors.T
-    num_items = histories.shape[1]
+    """Scores of users, shape (users, items). An item for which nothing speaks has 0 exactly.
+
+    User by user: a product for many at once rounds in ways that depend on who else is in the block.
+    """
+    num_users, num_items = histories.shape
     places, values = terms.neighbours.places, terms.neighbours.values
-    weighted = bool((histories.data != 1).any())
+    directions, promised = histories @ terms.history_factors, histories @ terms.history_content
+    cold = np.flatnonzero(terms.item_content.any(axis=1))
+    cold_content = terms.item_content[cold]
+    behaviour, content = np.zeros((2, num_users, num_items), np.float32)
+    is_weighted = bool((histories.data != 1).any())
     for user, (begin, end) in enumerate(zip(histories.indptr[:-1], histories.indptr[1:], strict=True)):
         rows = histories.indices[begin:end]
-        added = values[rows] * histories.data[begin:end, None] if weighted else values[rows]
+        added = values[rows] * histories.data[begin:end, None] if is_weighted else values[rows]
         # A sparse product takes ten times as long: it first counts, then orders what comes out.
-        behaviour[user] += np.bincount(places[rows].ravel(), added.ravel(), num_items + 1)[:num_items]
-    promised = histories @ terms.history_content
-    content = (histories @ terms.history_factors + promised) @ terms.item_content.T
-    if promised.any():
-        content += promised @ terms.item_factors.T
+        behaviour[user] = np.bincount(places[rows].ravel(), added.ravel(), num_items + 1)[:num_items]
+        behaviour[user] += terms.item_factors @ directions[user]
+        content[user, cold] = cold_content @ (directions[user] + promised[user])
+        if promised[user].any():
+            content[user] += terms.item_factors @ promised[user]
     total = behaviour + content
     total += terms.popularity
     return Scored(behaviour, content, total)

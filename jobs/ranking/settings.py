@@ -16,7 +16,7 @@ class RankingSettings(BaseModel):
     """The most popular ones: the fit holds a square matrix of them, 400 MB of float32 for 10,000."""
     half_life_days: float | None = Field(default=None, gt=0)
     """After which an entry of a history weighs half, counted back from the last event of the log."""
-    ease_lambda: float = Field(default=600.0, gt=0)
+    ease_lambda: float = Field(default=400.0, gt=0)
     """Ridge of the item-item regression (Steck 2019, eq. 8)."""
     ease_dropout: float = Field(default=0.5, ge=0)
     """Ridge in proportion to an item's count: p / (1 - p) for a chance p of dropping entries (Steck 2020)."""
@@ -34,7 +34,7 @@ class RankingSettings(BaseModel):
     """Kept of an item: the largest by amount."""
     popularity_weight: float = Field(default=0.01, ge=0)
     """Of log(1 + users) over its largest value."""
-    cold_content_weight: float = Field(default=2.0, ge=0)
+    cold_content_weight: float = Field(default=1.0, ge=0)
     """Of what text and attributes promise of the low-rank part, for items that nobody had to do with."""
     cold_users: float = Field(default=1.0, gt=0)
     """Users at which half of that weight is left."""
