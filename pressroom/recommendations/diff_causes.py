@@ -133,7 +133,7 @@ def general_causes(before: ReleaseManifest, after: ReleaseManifest) -> list[Caus
         causes.append(Cause.RULES)
     if before.rules.list_length != after.rules.list_length:
         causes.append(Cause.LENGTH)
-    if before.ranking != after.ranking:
+    if (before.ranking, before.embedder) != (after.ranking, after.embedder):
         causes.append(Cause.RECIPE)
     if before.model_sha256 != after.model_sha256:
         causes.append(Cause.MODEL)
