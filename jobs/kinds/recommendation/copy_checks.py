@@ -44,6 +44,9 @@ _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _SIGNS = re.compile(rf"[\w\s{_BLANK},.!?:()'’&…–—-]*", re.ASCII)
 _ARTICLES = re.compile(r"(?:(?:^|\s+)(?:a|an|the|our|this|these|those|its))*[\s:,(]*$", re.IGNORECASE)
 _IT = re.compile(r"(?:it|its)\b", re.IGNORECASE)
+_PRONOUN = re.compile(r"(?:its?|they)\b", re.IGNORECASE)
+_THEY = re.compile(r"they cost\b", re.IGNORECASE)
+_ARE = re.compile(r"\b(?:are|come)\b", re.IGNORECASE)
 _IDENTITY = re.compile(rf"\b(?:is|are|be|called|named)\b|[:,(–—-]\s*(?:a|an|the|our)\b|{_BLANK}\s*{_BLANK}")
 
 
@@ -99,6 +102,7 @@ class CopyCheck:
         self._facts = facts
         self._forbidden = forbidden
         self._owners: dict[str, list[_Owner]] = {}
+        self._said: set[str] = set()
         for number, item in enumerate(facts.items):
             if item.title is not None:
                 for title in {item.title, item.name or item.title}:
@@ -109,11 +113,12 @@ class CopyCheck:
         if facts.because is not None:
             for spelling in {facts.because, short_name(facts.because)}:
                 self._own(spelling, _Owner(None, BECAUSE, facts.because))
-        longest_first = sorted(self._owners, key=len, reverse=True)
+        longest_first = sorted(self._said, key=len, reverse=True)
         phrases = "|".join(map(re.escape, longest_first)) or r"(?!)"
         self._phrases = re.compile(rf"(?<![\w-])(?<!\d[.,])(?:{phrases})(?![\w-])(?![.,]\d)", re.IGNORECASE)
 
     def _own(self, phrase: str, owner: _Owner) -> None:
+        self._said.add(phrase)
         self._owners.setdefault(phrase.casefold(), []).append(owner)
 
     def find_fault(self, part: str, text: str) -> str | None:
@@ -187,7 +192,7 @@ class CopyCheck:
     def _fact_fault(self, sentence: _Sentence, before: _Sentence | None) -> str | None:
         """Each value must be one of the item that is named; of all of them where several or none are."""
         named = sentence.named
-        if not named and before is not None and len(before.named) == 1 and _IT.match(sentence.text):
+        if not named and before is not None and len(before.named) == 1 and _goes_on(before, sentence):
             named = before.named
         facts = [each for each in sentence.mentions if not each.titled and not each.is_because]
         if named:
@@ -199,7 +204,7 @@ class CopyCheck:
         return None if all(_covers(facts, item) for item in every) else "another item's"
 
     def _whole_fault(self, part: str, sentences: Sequence[_Sentence]) -> str | None:
-        whole = [each for each in sentences if not _IT.match(each.text)]
+        whole = [each for each in sentences if not _PRONOUN.match(each.text)]
         texts = [(each.text, *(mention.phrase for mention in each.mentions)) for each in whole]
         if len(set(texts)) < len(texts):
             return "repetition"
@@ -244,6 +249,12 @@ def _mention_fault(sentence: _Sentence) -> str | None:
             return "another item's"
         is_other = mention.is_because or (is_other and not mention.titled)
     return None
+
+
+def _goes_on(before: _Sentence, sentence: _Sentence) -> bool:
+    """Whether a sentence that names nothing speaks of what the one before it names: boots are "they"."""
+    is_plural = _ARE.search(before.text) and _THEY.match(sentence.text)
+    return bool(_IT.match(sentence.text) or is_plural)
 
 
 def _covers(facts: Sequence[_Mention], item: int) -> bool:

@@ -168,7 +168,7 @@ def _words(field: str, value: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     line = " ".join(value.split())
     if field != "category":
         name = field.replace("_", " ")
-        hue = line.split()[-1]
+        hue = line.rpartition(" ")[2]
         heads = (hue,) if field in COLOURS and hue.lower() in HUES else ()
         yield line, (line, f"{name} {line}", f"{line} {name}", *heads)
         return

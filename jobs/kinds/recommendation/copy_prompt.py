@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jobs.guards import CONTROL_TOKENS
@@ -33,10 +33,16 @@ class Question:
     """Which the answer is to have."""
     variables: Mapping[str, str | None]
 
-    def with_less(self, attempt: int) -> Question:
-        """The question of a further try: without the facts that small models most often get wrong."""
+    def of_try(self, attempt: int, missing: Sequence[str]) -> Question:
+        """The question of a further try: without the facts that small models most often get wrong.
+
+        Where only the blurb is missing, nothing else is asked for again.
+        """
         left_out = dict.fromkeys(name for name in LEFT_OUT[: 2 * attempt] if name in self.variables)
-        return replace(self, variables={**self.variables, **left_out})
+        variables = {**self.variables, **left_out}
+        if tuple(missing) == ("blurb",):
+            return Question("line", ("blurb",), variables)
+        return replace(self, variables=variables)
 
 
 def questions(facts: CopyFacts) -> tuple[Question, ...]:

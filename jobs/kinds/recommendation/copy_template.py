@@ -1,47 +1,74 @@
-"""The text that needs no model: plain sentences from the rows, true by construction."""
+"""The text that needs no model: plain sentences from the rows, as rich as the checks and the room allow."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from jobs.kinds.recommendation.copy_checks import CopyCheck
 from jobs.kinds.recommendation.copy_facts import CopyFacts, Fact, ItemFacts
-from jobs.kinds.recommendation.copy_policy import MAX_BLURB_CHARACTERS, MAX_HEADLINE_CHARACTERS
-from jobs.kinds.recommendation.copy_words import GROUPS
+from jobs.kinds.recommendation.copy_words import COLOURS, GROUPS, MAKERS, MATERIALS, PRICES
 
 _COUNTS = ("No", "One", "Two", "Three", "Four", "Five")
 
 
-def plain_copy(facts: CopyFacts) -> dict[str, str]:
-    """Headline, blurb and reason by rule: the same facts, the same words."""
-    return {"headline": _headline(facts), "blurb": _blurb(facts), "reason": _reason(facts)}
+def plain_copy(facts: CopyFacts, check: CopyCheck) -> dict[str, str]:
+    """Headline, blurb and reason by rule: the same facts, the same words.
+
+    Of each the first that its checks let stand; the last says nothing of any item.
+    """
+    candidates = {"headline": _headlines(facts), "blurb": _blurbs(facts), "reason": _reasons(facts)}
+    return {part: _first_that_stands(part, texts, check) for part, texts in candidates.items()}
 
 
-def _headline(facts: CopyFacts) -> str:
-    if len(facts.items) == 1:
-        said = facts.items[0].name or _in_category(facts, "A pick") or "A pick for you"
-    else:
-        picks = f"{_count(len(facts.items))} picks"
-        said = _in_category(facts, picks) or f"{picks} for you"
-    return said if len(said) <= MAX_HEADLINE_CHARACTERS else "Picked for you"
+def _first_that_stands(part: str, texts: Iterator[str], check: CopyCheck) -> str:
+    text = ""
+    for text in texts:
+        if check.find_fault(part, text) is None:
+            break
+    return text
 
 
-def _in_category(facts: CopyFacts, what: str) -> str | None:
-    """The category that all share, said of them."""
-    categories = {item.first(GROUPS) for item in facts.items}
-    category = categories.pop()
-    return None if categories or category is None else f"{what} in {category}"
+def _headlines(facts: CopyFacts) -> Iterator[str]:
+    count = len(facts.items)
+    if count == 1:
+        yield from filter(None, (facts.items[0].name, facts.items[0].title))
+    picks = "A pick" if count == 1 else f"{_COUNTS[count] if count < len(_COUNTS) else count} picks"
+    category = _shared_category(facts)
+    if category is not None:
+        yield f"{picks} in {category}"
+    yield f"{picks} for you"
+    yield "For you"
+    yield "Here"
 
 
-def _blurb(facts: CopyFacts) -> str:
-    """As much of each item as there is room for; an item without a title that can be said is left out."""
+def _blurbs(facts: CopyFacts) -> Iterator[str]:
+    """An item without a title that can be said is left out."""
     titled = [item for item in facts.items if item.title is not None]
     for num_facts in range(max((len(item.unsaid()) for item in titled), default=0), -1, -1):
-        blurb = " ".join(_sentence(item, num_facts) for item in titled)
-        if blurb and len(blurb) <= MAX_BLURB_CHARACTERS:
-            return blurb
-    kept: list[str] = []
+        yield " ".join(dict.fromkeys(_sentence(item, num_facts) for item in titled))
+    for num_items in range(len(titled), 0, -1):
+        yield " ".join(dict.fromkeys(f"{item.title}." for item in titled[:num_items]))
     for item in titled:
-        if len(" ".join((*kept, _sentence(item, 0)))) <= MAX_BLURB_CHARACTERS:
-            kept.append(_sentence(item, 0))
-    return " ".join(kept) or "Have a look: this is one of our picks."
+        yield _sentence(item, 0)
+    yield "Have a look: this is one of our picks."
+    yield "Here it is."
+    yield "Here."
+
+
+def _reasons(facts: CopyFacts) -> Iterator[str]:
+    if facts.because is not None:
+        yield f"Picked because of {facts.because}."
+    category = _shared_category(facts)
+    if category is not None:
+        yield f"Our pick in {category}."
+    yield "Our pick for you."
+    yield "For you."
+    yield "Here."
+
+
+def _shared_category(facts: CopyFacts) -> str | None:
+    categories = {item.first(GROUPS) for item in facts.items}
+    return categories.pop() if len(categories) == 1 else None
 
 
 def _sentence(item: ItemFacts, num_facts: int) -> str:
@@ -51,23 +78,10 @@ def _sentence(item: ItemFacts, num_facts: int) -> str:
 
 def _said(fact: Fact) -> str:
     """A fact in few words, with its field where the value alone would not say what it is."""
-    match fact.field:
-        case "brand" | "author" | "artist" | "director":
-            return f"by {fact.value}"
-        case "category":
-            return f"in {fact.value}"
-        case "material" | "fabric":
-            return f"made of {fact.value}"
-        case "price" | "colour" | "color":
-            return fact.value
-    return fact.alone
-
-
-def _reason(facts: CopyFacts) -> str:
-    if facts.because is not None:
-        return f"Picked because of {facts.because}."
-    return f"{_in_category(facts, 'Our pick') or 'Our pick for you'}."
-
-
-def _count(number: int) -> str:
-    return _COUNTS[number] if number < len(_COUNTS) else str(number)
+    if fact.field in MAKERS:
+        return f"by {fact.value}"
+    if fact.field in GROUPS:
+        return f"in {fact.value}"
+    if fact.field in MATERIALS:
+        return f"made of {fact.value}"
+    return fact.value if fact.field in COLOURS | PRICES else fact.alone

@@ -38,7 +38,7 @@ def write_copy(brief: Brief, policy: CopyPolicy, inference: Inference, seed: int
     facts = read_facts(brief, policy)
     writer = _Writer(policy, inference, seed, copy_template(policy), CopyCheck(facts, policy.forbidden))
     written = writer.write(facts)
-    parts = plain_copy(facts) | written
+    parts = plain_copy(facts, writer.check) | written
     return CopyText(
         **parts,
         origin="model" if "blurb" in written else "template",
@@ -84,24 +84,28 @@ class _Writer:
         """The parts of the first answers that stand, asked for again while one is missing."""
         kept: dict[str, str] = {}
         for attempt in range(self.policy.max_tries):
-            self.num_tries = max(self.num_tries, attempt + 1)
-            sampling = Sampling(
-                max_new_tokens=self.policy.max_new_tokens,
-                temperature=self.policy.temperature + attempt * RETRY_TEMPERATURE,
-                top_p=TOP_P,
-                seed=seed + attempt,
-                stop=("}",),
-            )
-            prompt = make_prompt(question.with_less(attempt), self.template, self.policy.tone)
-            completion = self.inference.generate(prompt, sampling)
-            is_whole = completion.finish_reason is FinishReason.STOP
-            answer = read_answer(completion.text + "}" * is_whole, question.parts)
-            for part in question.parts:
-                if part not in kept:
-                    kept |= self._standing(part, answer.get(part, ""), is_whole=is_whole)
-            if len(kept) == len(question.parts):
+            missing = [part for part in question.parts if part not in kept]
+            if not missing:
                 break
+            self.num_tries = max(self.num_tries, attempt + 1)
+            asked = question.of_try(attempt, missing)
+            completion = self.inference.generate(
+                make_prompt(asked, self.template, self.policy.tone), self._sampling(seed, attempt)
+            )
+            is_whole = completion.finish_reason is FinishReason.STOP
+            answer = read_answer(completion.text + "}" * is_whole, asked.parts)
+            for part in missing:
+                kept |= self._standing(part, answer.get(part, ""), is_whole=is_whole)
         return kept
+
+    def _sampling(self, seed: int, attempt: int) -> Sampling:
+        return Sampling(
+            max_new_tokens=self.policy.max_new_tokens,
+            temperature=self.policy.temperature + attempt * RETRY_TEMPERATURE,
+            top_p=TOP_P,
+            seed=seed + attempt,
+            stop=("}",),
+        )
 
     def _standing(self, part: str, text: str, *, is_whole: bool) -> dict[str, str]:
         """The part, or of a blurb those sentences that stand; nothing, if none does."""
@@ -124,6 +128,7 @@ def _mended(part: str, text: str, *, is_whole: bool) -> str:
     'Meet The Good Earth'
     """
     text = re.sub(r"\b[Tt]he (?=The )", "", text)
+    text = re.sub(r"(\b(?:are|come) [^.]*\. )It costs\b", r"\1They cost", text)
     if part == "headline":
         first = split_sentences(text)[:1]
         return first[0].removesuffix(".") if first else ""

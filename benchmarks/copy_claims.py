@@ -1,0 +1,200 @@
+"""What a text claims of goods of the demo shop, and whether their rows say so.
+
+Shares no code with Pressroom's own checks, and works the other way round: those allow a closed list of words,
+this one knows every colour, material, maker, category, size and feature that the shop has, and a list of
+claims that shops like to make, and looks for each of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+Row = Mapping[str, str]
+
+CLAIMS = frozenset(
+    """
+    waterproof water-resistant windproof breathable durable sturdy robust strong tough light
+    lightweight heavy warm cosy cozy cool soft comfortable comfort ergonomic elegant stylish classic
+    modern vintage rustic luxury luxurious premium quality high-quality top-quality beautiful lovely
+    pretty gorgeous stunning perfect ideal great good best better finest fine superb excellent
+    amazing awesome unique rare exclusive limited special popular favourite favorite famous renowned
+    legendary iconic award award-winning best-selling bestseller bestselling top top-notch new
+    newest latest brand-new upcoming old used refurbished handmade hand-made handcrafted crafted
+    artisan custom custom-made organic natural eco eco-friendly sustainable ethical fair vegan
+    recycled recyclable biodegradable free cheap cheaper affordable inexpensive bargain discount
+    discounted sale reduced save saving offer deal gift shipping delivery guarantee guaranteed
+    warranty certified tested approved authentic genuine original official patented safe healthy
+    hypoallergenic washable foldable adjustable portable compact small large big huge tiny long
+    short wide narrow tall thick thin versatile practical easy quick fast simple smart rechargeable
+    cordless electric solar led women men unisex kids children baby family families adults beginners
+    professionals home kitchen office garden outdoor outdoors indoor travel camping hiking beach
+    winter summer spring autumn christmas holiday today tomorrow now soon only last first never
+    always everyone nobody most more less least than ever not no without bought customers people
+    loved rated stars reviews
+    """.split()  # noqa: SIM905
+)
+HUES = frozenset(
+    """
+    red orange yellow green blue purple violet pink brown black white grey gray silver gold golden
+    beige ivory cream navy teal turquoise olive lime mustard rust sand sage copper bronze charcoal
+    graphite maroon burgundy crimson scarlet magenta lavender mint coral peach tan khaki oatmeal
+    terracotta rose honey walnut natural amber colourful colorful multicoloured bright dark pale
+    deep
+    """.split()  # noqa: SIM905
+)
+STUFFS = frozenset(
+    """
+    wool cotton linen silk leather suede canvas nylon polyester velvet satin denim fleece down felt
+    jute rattan bamboo wood wooden oak beech teak larch cedar pine acacia ash walnut eucalyptus
+    steel iron aluminium titanium brass copper metal plastic rubber latex glass ceramic porcelain
+    stoneware clay concrete marble stone paper mesh microfibre polyamide polycarbonate polypropylene
+    polyethylene acrylic webbing gold silver diamond
+    """.split()  # noqa: SIM905
+)
+NUMBER_WORDS = {
+    "two": 2,
+    "three": 3,
+    "four": 4,
+    "five": 5,
+    "six": 6,
+    "seven": 7,
+    "eight": 8,
+    "nine": 9,
+    "ten": 10,
+}
+
+_WORD = re.compile(r"[a-z0-9]+(?:[.'-][a-z0-9]+)*")
+_PRICE = re.compile(r"([\d.,]*\d)\s*(?:eur|€|usd|\$|gbp|£)|(?:eur|€|usd|\$|gbp|£)\s*([\d.,]*\d)")
+_MADE_OF = re.compile(r"made (?:of|from|with) ((?:[a-z-]+ ?)+)")
+_BY = re.compile(r"\bby ([^.,(:]+)")
+_COLUMNS = ("title", "category", "brand", "line", "material", "colour", "size", "cut", "features")
+_SAYS_NOTHING = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "and",
+        "of",
+        "in",
+        "with",
+        "for",
+        "to",
+        "on",
+        "at",
+        "by",
+        "from",
+        "it",
+        "is",
+        "are",
+        "can",
+        "have",
+        "you",
+        "your",
+        "our",
+        "one",
+        "look",
+        "take",
+        "set",
+    ]
+)
+"""Words of titles and features that any sentence may have: a watering can, and what you can have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lie:
+    """Something that a text states and that a row lacks."""
+
+    sentence: str
+    said: str
+    kind: str
+
+
+class ShopVocabulary:
+    """Every word that says something of any good of the shop."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._words = set(CLAIMS | HUES | STUFFS)
+        for row in rows:
+            for column in (
+                "title",
+                "category",
+                "brand",
+                "line",
+                "material",
+                "colour",
+                "size",
+                "cut",
+                "features",
+            ):
+                self._words.update(_words(row[column]) - _EMPTY)
+
+    def lies(self, text: str, rows: Sequence[Row], *, because: str | None = None) -> Iterator[Lie]:
+        """What the text states of goods and the rows lack; `because` may be named, as a name alone."""
+        text = text.lower()
+        for name in sorted(filter(None, _names_of(because)), key=len, reverse=True):
+            text = text.replace(f"interest in {name}", "interest").replace(f"because of {name}", "because")
+        named: list[Row] = []
+        for sentence in re.split(r"(?<=[.!?])\s+", text):
+            here = [row for row in rows if _is_named(row, sentence)]
+            named = here or (named if re.match(r"(?:it|they)\b", sentence) else [])
+            yield from self._lies_of(sentence, named or rows, is_named=bool(named), number=len(rows))
+
+    def _lies_of(self, sentence: str, rows: Sequence[Row], *, is_named: bool, number: int) -> Iterator[Lie]:
+        """Of rows that share a name the sentence may be about either."""
+        alike = len({_name(row) for row in rows}) == 1 and len(rows) > 1
+        found = [list(self._lies_of_row(sentence, row, is_named=is_named, number=number)) for row in rows]
+        yield from min(found, key=len) if alike else (lie for lies in found for lie in lies)
+
+    def _lies_of_row(self, sentence: str, row: Row, *, is_named: bool, number: int) -> Iterator[Lie]:
+        said = set(_WORD.findall(" ".join(row.values()).lower())) | _words(" ".join(row.values()))
+        price = float(row["price"])
+        for match in _PRICE.finditer(sentence):
+            if float((match[1] or match[2]).replace(",", "")) != price:
+                yield Lie(sentence, match.group(), "price")
+        for word in _words(_PRICE.sub(" ", sentence)):
+            if word in NUMBER_WORDS:
+                if NUMBER_WORDS[word] != number or is_named:
+                    yield Lie(sentence, word, "number")
+            elif (
+                (word in self._words or word[0].isdigit())
+                and word not in said
+                and word.rstrip("s") not in said
+            ):
+                yield Lie(sentence, word, "word")
+        for match in _MADE_OF.finditer(sentence):
+            if not match[1].startswith(row["material"].lower()):
+                yield Lie(sentence, match.group(), "material")
+        for match in _BY.finditer(sentence):
+            if not match[1].startswith(row["brand"].lower()):
+                yield Lie(sentence, match.group(), "maker")
+
+
+def unlisted_words(texts: Iterable[str], rows: Sequence[Row]) -> set[str]:
+    """The words of the texts that stand in no row: for a reader to go through."""
+    return {word for text in texts for word in _words(text)} - _words(
+        " ".join(v for r in rows for v in r.values())
+    )
+
+
+def _words(text: str) -> set[str]:
+    """Words in lower case, compounds as a whole and in parts."""
+    found = set()
+    for word in _WORD.findall(text.lower().replace("’", "'")):
+        whole = word.removesuffix("'s")
+        found |= {whole, *re.split(r"[-']", whole)}
+    return found - {""}
+
+
+def _name(row: Row) -> str:
+    """As goods are called: their title without maker and variant."""
+    return row["title"].lower().removeprefix(row["brand"].lower()).split(", ")[0].strip()
+
+
+def _is_named(row: Row, sentence: str) -> bool:
+    return _name(row) in sentence
+
+
+def _names_of(because: str | None) -> tuple[str, ...]:
+    return () if because is None else (because.lower(), because.lower().split(", ")[0])

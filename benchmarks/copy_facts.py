@@ -1,0 +1,261 @@
+"""Copy by the language model over the demo shop: how much of it stands, what it costs, whether it is true.
+
+`python -m benchmarks.copy_facts [--texts 500] [--show 10]`: half of the texts about one item, half about
+three that head a segment, by the engine as a worker runs it. What is published is then checked against the
+rows by benchmarks/copy_claims.py, which shares no code with the product's own checks, and lies are planted to
+see that it finds them. Keeps benchmarks/results/copy_facts.json; exit 1 if a published text states what a row lacks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from benchmarks.copy_claims import Row, ShopVocabulary, unlisted_words
+from benchmarks.machine import machine_facts, write_result
+from examples.recommendations.goods import make_goods
+from examples.recommendations.shop import LAST_DAY
+from jobs.catalogue.item import Item
+from jobs.inference import Completion, Inference, Prompt, Sampling, Usage
+from jobs.kinds.recommendation.copy_key import copy_key, copy_seed
+from jobs.kinds.recommendation.copy_policy import Brief, CopyPolicy, CopyText, Featured
+from jobs.kinds.recommendation.copy_write import copy_template, write_copy
+from workers import residency
+from workers.engine import EngineOptions, Request
+from workers.process import JOBS_PER_SLOT
+from workers.residency import Resident
+from workers.settings import DEFAULT_MODEL, Settings
+
+SEED = 20_260_101
+NUM_ITEMS = 2_000
+CLAIMS = ("waterproof", "handmade", "on sale", "the best")
+SHARED_CATEGORY = 0.6
+"""Of the segments: their items are of one category, the others mixed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A text, what it is about, and the rows as the shop has them."""
+
+    brief: Brief
+    rows: tuple[Row, ...]
+    text: CopyText
+
+    @property
+    def parts(self) -> tuple[str, str, str]:
+        return self.text.headline, self.text.blurb, self.text.reason
+
+
+class BareInference:
+    """Straight to the engine, counting; the part of Inference that copy uses. Any thread may call it."""
+
+    def __init__(self, resident: Resident) -> None:
+        self._resident = resident
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+        self.usage = Usage()
+        self.num_calls = 0
+
+    def generate(self, prompt: Prompt, sampling: Sampling, *, model: str | None = None) -> Completion:  # noqa: ARG002
+        ids = self._resident.tokenizer.encode_chat(
+            tuple((message.role, message.content) for message in prompt.messages)
+        )
+        request = Request(request_id=str(next(self._numbers)), prompt_ids=ids, sampling=sampling)
+        completion = self._resident.engine.submit(request).result()
+        with self._lock:
+            self.usage += completion.usage
+            self.num_calls += 1
+        return completion
+
+
+def make_briefs(rows: Sequence[Row], number: int, policy: CopyPolicy) -> list[tuple[Brief, tuple[Row, ...]]]:
+    """Items and segments by turns, seeded; every other item because of another."""
+    draw = random.Random(SEED)
+    categories = sorted({row["category"] for row in rows})
+    briefs = []
+    for index in range(number):
+        because: str | None
+        if index % 2:
+            category = draw.choice(categories)
+            is_shared = draw.random() < SHARED_CATEGORY
+            pool = [row for row in rows if row["category"] == category] if is_shared else list(rows)
+            chosen = tuple(sorted(draw.sample(pool, 3), key=lambda row: row["id"]))
+            audience, because = f"segment:{category}", category
+        else:
+            chosen = (draw.choice(rows),)
+            other = draw.choice(rows)["title"]
+            audience, because = f"item:{chosen[0]['id']}", draw.choice([None, other])
+        featured = tuple(Featured(item_id=row["id"], row=item_of(row).part(policy.fields)) for row in chosen)
+        briefs.append((Brief(audience=audience, items=featured, because=because), chosen))
+    return briefs
+
+
+def item_of(row: Row) -> Item:
+    """The row as intake takes it in."""
+    names = ("brand", "line", "material", "colour", "size", "cut")
+    return Item(
+        id=row["id"],
+        title=row["title"],
+        text=row["description"],
+        category=row["category"] or None,
+        attributes={name: row[name] for name in names if row[name]},
+        price=float(row["price"]),
+        currency=row["currency"],
+    )
+
+
+def write_all(
+    briefs: Sequence[tuple[Brief, tuple[Row, ...]]], policy: CopyPolicy, inference: BareInference, places: int
+) -> list[Written]:
+    """As many at once as a worker holds jobs."""
+    template_sha256 = copy_template(policy).identity.sha256
+
+    def write(job: tuple[Brief, tuple[Row, ...]]) -> Written:
+        brief, rows = job
+        seed = copy_seed(copy_key(brief, policy, template_sha256, DEFAULT_MODEL))
+        return Written(brief, rows, write_copy(brief, policy, cast("Inference", inference), seed))
+
+    with ThreadPoolExecutor(places) as pool:
+        return list(pool.map(write, briefs))
+
+
+def num_false(written: Sequence[Written], vocabulary: ShopVocabulary) -> int:
+    """Published texts that state what a row lacks; each is printed."""
+    false = 0
+    for each in written:
+        lies = [
+            lie for part in each.parts for lie in vocabulary.lies(part, each.rows, because=each.brief.because)
+        ]
+        false += bool(lies)
+        for lie in lies:
+            print(f"FALSE {lie.kind}: {lie.said!r} in {lie.sentence!r}", file=sys.stderr)
+    return false
+
+
+def plant(written: Sequence[Written], vocabulary: ShopVocabulary, rows: Sequence[Row]) -> dict[str, object]:
+    """Lies of each kind, put into published blurbs: how many of them the checker finds."""
+    draw = random.Random(SEED)
+    planted: Counter[str] = Counter()
+    found: Counter[str] = Counter()
+    for each in written:
+        row, other = each.rows[0], draw.choice(rows)
+        blurb = each.text.blurb
+        lies = {
+            "colour": _swapped(blurb, row["colour"], other["colour"]),
+            "material": _swapped(blurb, row["material"], other["material"]),
+            "maker": _swapped(blurb, row["brand"], other["brand"]),
+            "price": blurb.replace(" EUR", "9 EUR"),
+            "claim": blurb.replace(
+                ".", f", {draw.choice(['waterproof', 'handmade', 'on sale', 'the best'])}.", 1
+            ),
+            "size": blurb.replace(".", ", for two people.", 1),
+        }
+        if len(each.rows) > 1:
+            lies["another item's"] = _swapped(blurb, each.rows[0]["material"], each.rows[1]["material"])
+        for kind, text in lies.items():
+            if text != blurb:
+                planted[kind] += 1
+                found[kind] += any(vocabulary.lies(text, each.rows, because=each.brief.because))
+    return {kind: {"planted": number, "found": found[kind]} for kind, number in planted.items()}
+
+
+def _swapped(text: str, one: str, other: str) -> str:
+    return text.replace(one, other, 1) if one and other and one not in other and other not in one else text
+
+
+def report(written: Sequence[Written], inference: BareInference, seconds: float) -> dict[str, object]:
+    """Shares, tries and cost."""
+    by_scope: dict[str, object] = {}
+    for name, texts in (
+        ("item", [each.text for each in written if len(each.rows) == 1]),
+        ("segment", [each.text for each in written if len(each.rows) > 1]),
+    ):
+        by_scope[name] = {
+            "texts": len(texts),
+            "by_model": sum(text.origin == "model" for text in texts),
+            "whole_by_model": sum(not text.template_parts for text in texts),
+            "tries": dict(sorted(Counter(text.num_tries for text in texts).items())),
+            "plain_parts": dict(Counter(part for text in texts for part in text.template_parts)),
+        }
+    problems = Counter(_kind_of(problem) for each in written for problem in each.text.problems)
+    return {
+        "texts": len(written),
+        "by_model": sum(each.text.origin == "model" for each in written),
+        **by_scope,
+        "problems": dict(problems.most_common()),
+        "calls": inference.num_calls,
+        "prompt_tokens": inference.usage.prompt_tokens,
+        "cached_tokens": inference.usage.cached_tokens,
+        "new_tokens": inference.usage.new_tokens,
+        "new_tokens_per_text": round(inference.usage.new_tokens / len(written), 1),
+        "seconds": round(seconds, 1),
+        "texts_per_second": round(len(written) / seconds, 3),
+    }
+
+
+def _kind_of(problem: str) -> str:
+    """ "blurb: word: red" -> "blurb: word"."""
+    return ": ".join(problem.split(": ")[:2])
+
+
+def show(written: Sequence[Written]) -> None:
+    """For a reader."""
+    for each in written:
+        print(" / ".join(", ".join(map(str, item.row.values())) for item in each.brief.items))
+        print(f"  [{each.text.origin}] {each.text.headline}\n  {each.text.blurb}\n  {each.text.reason}\n")
+
+
+def open_engine(models: Path) -> Resident:
+    """As a worker opens it."""
+    options = EngineOptions(num_threads=len(os.sched_getaffinity(0)))
+    return residency.load(models, [DEFAULT_MODEL], engine="transformers", options=options).generator(
+        DEFAULT_MODEL
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--texts", type=int, default=500)
+    parser.add_argument("--show", type=int, default=0, help="print so many of the texts")
+    parser.add_argument("--dry", action="store_true", help="keep no result")
+    given = parser.parse_args()
+    policy = CopyPolicy()
+    rows: list[Row] = [good.row for good in make_goods(NUM_ITEMS, random.Random(1), last_day=LAST_DAY)]
+    resident = open_engine(Settings().models_folder)
+    inference = BareInference(resident)
+    begun_at = time.perf_counter()
+    briefs = make_briefs(rows, given.texts, policy)
+    written = write_all(briefs, policy, inference, int(resident.engine.info.num_slots * JOBS_PER_SLOT))
+    figures = report(written, inference, time.perf_counter() - begun_at)
+    resident.engine.close()
+    show(written[: given.show])
+    vocabulary = ShopVocabulary(rows)
+    false = num_false(written, vocabulary)
+    words = unlisted_words((part for each in written for part in each.parts), rows)
+    result: Mapping[str, object] = {
+        **figures,
+        "false": false,
+        "planted_lies": plant(written, vocabulary, rows),
+        "words_of_no_row": sorted(words),
+        "machine": machine_facts(),
+    }
+    for name, value in result.items():
+        print(f"{name:20} {value}")
+    if not given.dry:
+        write_result("copy_facts", result)
+    return 1 if false else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
