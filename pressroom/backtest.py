@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -27,7 +28,16 @@ BEGINNING = datetime.fromisoformat("1990-01-01T00:00:00+00:00")
 
 END = datetime.fromisoformat("2200-01-01T00:00:00+00:00")
 
+MONITOR_PREFIX = "backtest-"
+"""Of the names of the monitors that hold replayed files; behind it 16 digits of what is replayed."""
+
+_MONITOR = re.compile(rf"{MONITOR_PREFIX}[0-9a-f]{{16}}")
 _EVENT = TypeAdapter(Event)
+
+
+def is_of_backtest(monitor: Monitor) -> bool:
+    """Whether nobody made the monitor but `pressroom monitor backtest`."""
+    return _MONITOR.fullmatch(monitor.name) is not None and not monitor.sources
 
 
 class EventsInvalidError(InputError):

@@ -14,6 +14,7 @@ from jobs.errors import ConfigurationError
 from jobs.monitor import Monitor
 from jobs.schedule import CatchUp
 from jobs.series.window import AlertRule, WindowSize
+from pressroom.backtest import is_of_backtest
 from pressroom.commands.options import DeviceOption, Json, Out
 from pressroom.commands.session import connected, devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
@@ -121,10 +122,14 @@ def _opened(fields: dict[str, object]) -> dict[str, object]:
 
 
 @app.command("list")
-def list_monitors(json: Json = False) -> None:
+def list_monitors(
+    all_: Annotated[bool, typer.Option("--all", help="Those that backtests made, too.")] = False,
+    json: Json = False,
+) -> None:
     """List the monitors: when each runs, and how it went last."""
     with connected() as (database, _, _):
-        states = [_state(database, monitor, num_runs=1) for monitor in monitors.list_monitors(database)]
+        listed = [one for one in monitors.list_monitors(database) if all_ or not is_of_backtest(one)]
+        states = [_state(database, monitor, num_runs=1) for monitor in listed]
     if json:
         print_json({"monitors": [state.as_json() for state in states]})
         return

@@ -21,7 +21,7 @@ from jobs.monitor import Monitor
 from jobs.rejection import Rejected
 from jobs.series.policy import Policy
 from jobs.series.window import AlertRule, WindowSize
-from pressroom.backtest import Backtest, backtest, lines_of, read_events
+from pressroom.backtest import MONITOR_PREFIX, Backtest, backtest, lines_of, read_events
 from pressroom.commands.options import DeviceOption, Json, Out
 from pressroom.commands.session import devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
@@ -224,7 +224,7 @@ def _backtest_name(*parts: object) -> str:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         else:
             digest.update(repr(part).encode())
-    return f"backtest-{digest.hexdigest()[:16]}"
+    return f"{MONITOR_PREFIX}{digest.hexdigest()[:16]}"
 
 
 def _submitter(

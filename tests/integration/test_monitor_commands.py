@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,17 @@ def run(
         return json.loads(done.stdout) if "--json" in arguments else done.output
 
     return invoke
+
+
+def test_what_a_backtest_made_is_listed_only_when_asked_for(run: Run, database: Engine) -> None:
+    run(*CREATE)
+    made = monitors.find_monitor(database, "steel")
+    replayed = replace(made, id=monitors.new_id(), name="backtest-0123456789abcdef", sources=())
+    with database.begin() as connection:
+        monitors.put_monitor(connection, replayed)
+    assert [one["name"] for one in run("monitor", "list", "--json")["monitors"]] == ["steel"]
+    listed = run("monitor", "list", "--all", "--json")["monitors"]
+    assert [one["name"] for one in listed] == ["backtest-0123456789abcdef", "steel"]
 
 
 def test_monitor_is_made_changed_paused_and_resumed(run: Run, tmp_path: Path) -> None:
