@@ -3,7 +3,8 @@
 `python -m benchmarks.copy_facts [--texts 500] [--show 10]`: half of the texts about one item, half about
 three that head a segment, by the engine as a worker runs it. What is published is then checked against the
 rows by benchmarks/copy_claims.py, which shares no code with the product's own checks, and lies are planted to
-see that it finds them. Keeps benchmarks/results/copy_facts.json; exit 1 if a published text states what a row lacks.
+see that it finds them. Keeps benchmarks/results/copy_facts.json; exit 1 if a published text states
+what a row lacks.
 """
 
 from __future__ import annotations
@@ -152,9 +153,9 @@ def plant(written: Sequence[Written], vocabulary: ShopVocabulary, rows: Sequence
         row, other = each.rows[0], draw.choice(rows)
         blurb = each.text.blurb
         lies = {
-            "colour": _swapped(blurb, row["colour"], other["colour"]),
-            "material": _swapped(blurb, row["material"], other["material"]),
-            "maker": _swapped(blurb, row["brand"], other["brand"]),
+            "colour": _swapped(blurb, row, row["colour"], other["colour"]),
+            "material": _swapped(blurb, row, row["material"], other["material"]),
+            "maker": _swapped(blurb, row, row["brand"], other["brand"]),
             "price": blurb.replace(" EUR", "9 EUR"),
             "claim": blurb.replace(
                 ".", f", {draw.choice(['waterproof', 'handmade', 'on sale', 'the best'])}.", 1
@@ -162,7 +163,7 @@ def plant(written: Sequence[Written], vocabulary: ShopVocabulary, rows: Sequence
             "size": blurb.replace(".", ", for two people.", 1),
         }
         if len(each.rows) > 1:
-            lies["another item's"] = _swapped(blurb, each.rows[0]["material"], each.rows[1]["material"])
+            lies["another item's"] = _swapped(blurb, row, row["material"], each.rows[1]["material"])
         for kind, text in lies.items():
             if text != blurb:
                 planted[kind] += 1
@@ -170,8 +171,11 @@ def plant(written: Sequence[Written], vocabulary: ShopVocabulary, rows: Sequence
     return {kind: {"planted": number, "found": found[kind]} for kind, number in planted.items()}
 
 
-def _swapped(text: str, one: str, other: str) -> str:
-    return text.replace(one, other, 1) if one and other and one not in other and other not in one else text
+def _swapped(text: str, row: Row, one: str, other: str) -> str:
+    """The text with a value of another row, if that is no word of the row's own."""
+    own = " ".join(row.values()).lower().split()
+    is_lie = bool(one and other) and not set(other.lower().split()) <= set(own)
+    return text.replace(one, other, 1) if is_lie else text
 
 
 def report(written: Sequence[Written], inference: BareInference, seconds: float) -> dict[str, object]:

@@ -138,3 +138,9 @@ def test_examples_show_just_the_kinds_of_facts_that_the_question_has() -> None:
     assert not any(
         name in shown for name in ("Material:", "Brand:", "Price:", "Category:", "Because of:", "made of")
     )
+
+
+def test_megabyte_in_a_row_is_left_unsaid() -> None:
+    row = {**TENT, "brand": "x" * 1_000_000, "category": "a/" * 500_000, "features": ["y"] * 1_000_000}
+    text = write_copy(brief_of(row), POLICY, Telling(GOOD), 1)
+    assert text.blurb == "The Trail Tent is made of nylon. It costs 199 EUR."
