@@ -202,7 +202,7 @@ def print_outcome(result: RunResult[Outcome], out: Path, *, json: bool) -> None:
         for line in lines_of_stages(outcome.stages):
             typer.echo(line)
         if outcome.texts is not None:
-            for line in lines_of_texts(outcome.texts):
+            for line in lines_of_texts(outcome.texts, is_plan=outcome.release is None):
                 typer.echo(line)
         if outcome.figures is not None:
             for line in lines_of_figures(outcome.figures):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jobs.catalogue.item import Item
+from jobs.kinds.recommendation.copy_checks import CopyCheck
 from jobs.kinds.recommendation.copy_facts import read_facts
 from jobs.kinds.recommendation.copy_policy import Brief, CopyPolicy, CopyText, Featured
 from jobs.kinds.recommendation.copy_template import plain_copy
@@ -21,5 +22,6 @@ def plain_text(audience: str, items: Sequence[Item], because: str | None, policy
         items=tuple(Featured(item_id=item.id, row=item.part(policy.fields)) for item in featured),
         because=because,
     )
-    parts = plain_copy(read_facts(brief, policy))
-    return CopyText(**parts, origin=TEMPLATE)
+    facts = read_facts(brief, policy)
+    parts = plain_copy(facts, CopyCheck(facts, policy.forbidden))
+    return CopyText(**parts, origin=TEMPLATE, template_parts=tuple(parts))
