@@ -29,6 +29,7 @@ from benchmarks.sentiment_files import Files, make_files
 from db.reports import batch_status
 from db.tables import WorkerRow
 from jobs.batch import BatchStatus, BatchStatusReport
+from jobs.documents.blocks import MAX_BLOCK_DOCUMENTS
 from jobs.inference import TextPair
 from pressroom.commands.sentiment import MonitorOptions, put_monitor_of
 from pressroom.one_machine import OneMachine
@@ -43,7 +44,7 @@ from workers.settings import DEFAULT_CLASSIFIER, Settings
 
 PROFILE = "classifier"
 OWN = {"embedder": None, "summarizer": None, "reports": "none"}
-BLOCK = 250
+BLOCK = MAX_BLOCK_DOCUMENTS
 """Rows in one request to the bare encoder, as in a job."""
 
 

@@ -9,8 +9,9 @@ from jobs.documents.document import Document
 from jobs.documents.prepare import Prepared
 from jobs.series.mention import Mention
 
-MAX_BLOCK_DOCUMENTS = 250
-"""Short documents: half a minute of a worker's time, so that a lost lease costs little."""
+MAX_BLOCK_DOCUMENTS = 500
+"""Short documents: a second or two of a worker's time, so that a lost lease costs little, and what a block
+costs whatever it holds (a claim, look-ups, two objects, a commit) counts little, too."""
 
 MAX_BLOCK_BYTES = 2_000_000
 """Long ones: two of the largest at most, so that a block is bounded in every worker's memory."""
