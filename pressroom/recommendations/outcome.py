@@ -150,12 +150,7 @@ def _stages(database: Engine, batch_id: UUID) -> dict[str, dict[str, int]]:
     if fitted:
         stages["fit"] = {"num_fitted": sum(not facts["is_carried"] for facts in fitted)}
     if ranked:
-        num_carried = sum(bool(facts["is_carried"]) for facts in ranked)
-        stages["rank"] = {
-            "num_users": _total(ranked, "num_users"),
-            "num_blocks_ranked": len(ranked) - num_carried,
-            "num_blocks_carried": num_carried,
-        }
+        stages["rank"] = {name: _total(ranked, name) for name in ("num_users", "num_ranked")}
     return stages
 
 

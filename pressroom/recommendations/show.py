@@ -28,12 +28,9 @@ def lines_of_stages(stages: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     if "fit" in stages:
         yield _line("model", "fitted" if stages["fit"].get("num_fitted") else "carried over: little changed")
     if ranked:
-        made, carried = ranked.get("num_blocks_ranked", 0), ranked.get("num_blocks_carried", 0)
-        yield _line(
-            "lists",
-            f"{ranked.get('num_users', 0):,} users in {made + carried:,} blocks: {made:,} ranked, "
-            f"{carried:,} carried over",
-        )
+        num_users, num_ranked = ranked.get("num_users", 0), ranked.get("num_ranked", 0)
+        told = f"{num_users:,} users: {num_ranked:,} ranked, {num_users - num_ranked:,} carried over"
+        yield _line("lists", told)
 
 
 def lines_of_texts(plan: TextPlan, *, is_plan: bool = False) -> Iterator[str]:

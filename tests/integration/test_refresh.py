@@ -289,6 +289,7 @@ def test_a_few_changed_users_leave_the_model_and_the_lists_of_all_others(shop: S
     shop.run()
     after = shop.shown()
     assert shop.open().manifest.model_sha256 == model
+    assert shop.open().manifest.counts.num_users_ranked == 1
     assert {user for user in after if after[user] != before[user]} <= {"u7"}
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jobs.catalogue.inputs import Inputs
-from jobs.catalogue.interactions import UserBlock
+from jobs.catalogue.interactions import UserBlock, histories_of
 from jobs.catalogue.interactions_file import read_block_bytes
 from jobs.kind import Artifact, Context, Parent, Resources, Result
 from jobs.kinds.recommendation.materials import BINARY, JSON, load_catalogue, load_inputs, load_previous
@@ -91,15 +91,6 @@ def changed_share(resources: Resources, before: Inputs, now: Inputs) -> float:
     num_changed = 0
     for old, new in zip(before.blocks, now.blocks, strict=True):
         if old != new:
-            histories = [_histories(read_block_bytes(resources.read(sha256))) for sha256 in (old, new)]
+            histories = [histories_of(read_block_bytes(resources.read(sha256))) for sha256 in (old, new)]
             num_changed += len({user for user, _ in histories[0].items() ^ histories[1].items()})
     return min(1.0, num_changed / max(1, before.num_users, now.num_users))
-
-
-def _histories(block: UserBlock) -> dict[str, bytes]:
-    items = np.asarray(block.item_ids, dtype=object)
-    found = {}
-    for user, start, stop in zip(block.user_ids, block.indptr[:-1], block.indptr[1:], strict=True):
-        names = "\n".join(items[block.items[start:stop]]).encode()
-        found[user] = names + block.weights[start:stop].tobytes() + block.times[start:stop].tobytes()
-    return found

@@ -112,7 +112,7 @@ def _block(facts: Mapping[str, object], briefs: Mapping[int, Mapping[str, object
     own = briefs.get(cast("int", facts["block"]))
     return ReleasedBlock(
         interactions_sha256=str(facts["interactions_sha256"]),
-        ranking_key=str(facts["ranking_key"]),
+        basis=str(facts["basis"]),
         lists_sha256=str(facts["lists_sha256"]),
         num_users=cast("int", facts["num_users"]),
         copy_index_sha256=None if own is None else str(own["copy_index_sha256"]),
@@ -122,12 +122,10 @@ def _block(facts: Mapping[str, object], briefs: Mapping[int, Mapping[str, object
 def _counts(
     ranked: list[Mapping[str, object]], briefs: list[Mapping[str, object]], num_written: int
 ) -> ReleaseCounts:
-    num_carried = sum(bool(facts["is_carried"]) for facts in ranked)
     num_to_write = _total(briefs, "num_to_write")
     return ReleaseCounts(
         num_users=_total(ranked, "num_users"),
-        num_blocks_ranked=len(ranked) - num_carried,
-        num_blocks_carried=num_carried,
+        num_users_ranked=_total(ranked, "num_ranked"),
         num_texts_written=num_written,
         num_texts_carried=_total(briefs, "num_texts") - num_to_write,
         num_texts_failed=num_to_write - num_written,

@@ -6,20 +6,23 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from jobs.catalogue.catalogue_file import read_catalogue_bytes
+from jobs.catalogue.inputs import Inputs
+from jobs.catalogue.interactions import UserBlock, histories_of, only_users
 from jobs.catalogue.interactions_file import read_block_bytes
-from jobs.kind import Artifact, Context, Parent, Result
-from jobs.kinds.recommendation.materials import JSON, PARQUET, load_inputs, load_previous, parents_of
-from jobs.kinds.recommendation.payload import RankPayload, RecommendationSettings
+from jobs.kind import Artifact, Context, Parent, Resources, Result
+from jobs.kinds.recommendation.materials import PARQUET, load_inputs, load_previous, parents_of
+from jobs.kinds.recommendation.payload import Materials, RankPayload, RecommendationSettings
+from jobs.kinds.recommendation.release import ReleaseManifest
 from jobs.provenance import payload_digest, sha256_hex
 from jobs.ranking.fit import read_model_bytes
-from jobs.ranking.lists_file import lists_bytes
+from jobs.ranking.lists import UserList
+from jobs.ranking.lists_file import lists_bytes, read_lists_bytes
 from jobs.ranking.ranker import Ranker, rank_block
 from jobs.ranking.rules import Rules
 from jobs.ranking.settings import RankingSettings
 from jobs.ranking.vectors import read_vectors_bytes
 
 LISTS = "lists.parquet"
-CARRIED = "carried.json"
 
 RANKING_VERSION = 1
 """Rises when the same inputs come to other lists."""
@@ -60,47 +63,67 @@ class _MakeRanker:
 
 
 def rank_users(payload: RankPayload, settings: RecommendationSettings, context: Context) -> Result:
-    """Rank for the users of the block. Raises what the ports raise."""
+    """Rank for the users of the block that are not as they were. Raises what the ports raise."""
     materials, resources = payload.materials, context.resources
     inputs = load_inputs(resources, materials.inputs_sha256)
     interactions_sha256 = inputs.blocks[payload.block]
-    key = _ranking_key(payload, settings, context)
-    facts: dict[str, object] = {
-        "block": payload.block,
-        "interactions_sha256": interactions_sha256,
-        "ranking_key": key,
-    }
-    parents = (
-        *parents_of(materials, inputs),
-        Parent("interactions", f"block-{payload.block}", interactions_sha256),
+    basis = _basis(materials, settings, context)
+    block = read_block_bytes(resources.read(interactions_sha256))
+    carried = _carried(payload.block, basis, block, load_previous(resources, settings), resources)
+    new = [user_id for user_id in block.user_ids if user_id not in carried]
+    lists = dict(carried)
+    if new:
+        ranker = _ranker(materials, inputs, settings, resources)
+        lists |= {one.user_id: one for one in rank_block(ranker, only_users(block, new))}
+    body = lists_bytes([lists[user_id] for user_id in block.user_ids])
+    return Result(
+        artifacts=(Artifact(name=LISTS, media_type=PARQUET, body=body),),
+        metrics={
+            "block": payload.block,
+            "interactions_sha256": interactions_sha256,
+            "basis": basis,
+            "lists_sha256": sha256_hex(body),
+            "num_users": len(lists),
+            "num_ranked": len(new),
+        },
+        parents=(
+            *parents_of(materials, inputs),
+            Parent("interactions", f"block-{payload.block}", interactions_sha256),
+        ),
     )
-    previous = load_previous(resources, settings)
-    if previous is not None and len(previous.blocks) == len(inputs.blocks):
-        before = previous.blocks[payload.block]
-        if before.ranking_key == key:
-            facts |= {"lists_sha256": before.lists_sha256, "num_users": before.num_users, "is_carried": True}
-            body = before.model_dump_json().encode()
-            return Result(artifacts=(Artifact(name=CARRIED, media_type=JSON, body=body),), metrics=facts)
+
+
+def _carried(
+    number: int, basis: str, block: UserBlock, previous: ReleaseManifest | None, resources: Resources
+) -> dict[str, UserList]:
+    """The lists of the release before, of those users whose history is what it was."""
+    if previous is None or number >= len(previous.blocks) or previous.blocks[number].basis != basis:
+        return {}
+    before = previous.blocks[number]
+    lists = read_lists_bytes(resources.read(before.lists_sha256))
+    was = histories_of(read_block_bytes(resources.read(before.interactions_sha256)))
+    now = histories_of(block)
+    return {
+        one.user_id: one for one in lists if one.user_id in now and now[one.user_id] == was.get(one.user_id)
+    }
+
+
+def _ranker(
+    materials: Materials, inputs: Inputs, settings: RecommendationSettings, resources: Resources
+) -> Ranker:
     make = _MakeRanker(settings.rules.model_dump_json(), settings.ranking.model_dump_json(), settings.as_of)
     wanted = [inputs.catalogue_sha256, materials.model_sha256, materials.vectors_sha256]
-    ranker = resources.load_together(tuple(sha256 for sha256 in wanted if sha256), make)
-    lists = rank_block(ranker, read_block_bytes(resources.read(interactions_sha256)))
-    body = lists_bytes(lists)
-    facts |= {"lists_sha256": sha256_hex(body), "num_users": len(lists), "is_carried": False}
-    artifact = Artifact(name=LISTS, media_type=PARQUET, body=body)
-    return Result(artifacts=(artifact,), metrics=facts, parents=parents)
+    return resources.load_together(tuple(sha256 for sha256 in wanted if sha256), make)
 
 
-def _ranking_key(payload: RankPayload, settings: RecommendationSettings, context: Context) -> str:
-    inputs = load_inputs(context.resources, payload.materials.inputs_sha256)
-    rows = context.resources.load(inputs.catalogue_sha256, _RankableRows(settings.as_of))
+def _basis(materials: Materials, settings: RecommendationSettings, context: Context) -> str:
+    inputs = load_inputs(context.resources, materials.inputs_sha256)
     return payload_digest(
         {
             "version": RANKING_VERSION,
-            "interactions": inputs.blocks[payload.block],
-            "model": payload.materials.model_sha256,
-            "vectors": payload.materials.vectors_sha256,
-            "catalogue": rows,
+            "model": materials.model_sha256,
+            "vectors": materials.vectors_sha256,
+            "catalogue": context.resources.load(inputs.catalogue_sha256, _RankableRows(settings.as_of)),
             "rules": settings.rules.model_dump(mode="json"),
             "ranking": settings.ranking.model_dump(mode="json"),
         }

@@ -33,8 +33,8 @@ class ReleasedBlock(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     interactions_sha256: Sha256
-    ranking_key: Sha256
-    """Digest of all that the lists depend on."""
+    basis: Sha256
+    """Digest of all that the lists depend on besides the interactions."""
     lists_sha256: Sha256
     """What jobs.ranking.lists_file.read_lists_bytes reads."""
     num_users: int = Field(ge=0)
@@ -51,9 +51,8 @@ class ReleaseCounts(BaseModel):
     num_items: int = 0
     """Of the catalogue."""
     num_interactions: int = 0
-    num_blocks_ranked: int = 0
-    num_blocks_carried: int = 0
-    """Their lists are those of the release before."""
+    num_users_ranked: int = 0
+    """The others' lists are those of the release before."""
     num_texts_written: int = 0
     num_texts_carried: int = 0
     num_texts_failed: int = 0

@@ -134,7 +134,7 @@ def make_release(
         blocks.append(
             ReleasedBlock(
                 interactions_sha256=shelf.put(block_bytes(past)),
-                ranking_key=hashlib.sha256(body).hexdigest(),
+                basis=hashlib.sha256(body).hexdigest(),
                 lists_sha256=shelf.put(body),
                 num_users=len(own),
                 copy_index_sha256=shelf.put(copy_index_bytes(entries))

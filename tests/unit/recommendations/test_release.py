@@ -41,9 +41,7 @@ def _manifest() -> ReleaseManifest:
         rules=Rules(blocked_items=frozenset(map(str, range(20)))),
         copy_policy=CopyPolicy(),
         blocks=(
-            ReleasedBlock(
-                interactions_sha256="d" * 64, ranking_key="e" * 64, lists_sha256="f" * 64, num_users=2
-            ),
+            ReleasedBlock(interactions_sha256="d" * 64, basis="e" * 64, lists_sha256="f" * 64, num_users=2),
         ),
     )
 

@@ -39,9 +39,9 @@ def test_run_without_anything_to_write_says_so() -> None:
 
 
 def test_stages_tell_what_was_made_and_what_was_carried_over() -> None:
-    ranked = {"num_users": 5000, "num_blocks_ranked": 1, "num_blocks_carried": 7}
+    ranked = {"num_users": 5000, "num_ranked": 50}
     told = "\n".join(lines_of_stages({"fit": {"num_fitted": 0}, "rank": ranked}))
-    assert "1 ranked, 7 carried over" in told
+    assert "50 ranked, 4,950 carried over" in told
     assert "carried over: little changed" in told
 
 
