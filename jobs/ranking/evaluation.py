@@ -126,19 +126,12 @@ def evaluate(
     Raises SplitInvalidError or NothingHeldOutError.
     """
     is_held_out = held_out(log, split, seed)
-    if not is_held_out.any() or is_held_out.all():
-        raise NothingHeldOutError(
-            f"{split} of {len(log.users)} entries leaves nothing to fit on or measure by"
-        )
-    catalogue = items or [Item(id=item_id, title=item_id) for item_id in log.item_ids]
-    if not items:
-        settings = settings.model_copy(update={"cold_content_weight": 0.0})
-    ways = {BLEND: (settings, 0.0), AS_LISTED: (settings, Rules().diversity)}
-    ways |= {name: (one, 0.0) for name, one in BASELINES.items()}
-    known = _Known(log, ~is_held_out, tuple(sorted(catalogue, key=lambda item: item.id)))
+    _check(is_held_out, split)
+    known = _Known(log, ~is_held_out, _as_sold(items, log))
     truth = _Truth.of(log, is_held_out, known.place)
     lists = {
-        name: known.lists(one, diversity, k, vectors)[truth.users] for name, (one, diversity) in ways.items()
+        name: known.lists(one, diversity, k, vectors)[truth.users]
+        for name, (one, diversity) in _ways(settings, with_content=bool(items)).items()
     }
     features = known.features(vectors if items else None, with_content=bool(items))
     numbers = {name: _numbers(one, truth, known, features) for name, one in lists.items()}
@@ -158,13 +151,44 @@ def evaluate(
             )
             for name, one in numbers.items()
         },
-        differences={
-            name: {measure: interval(numbers[BLEND][measure] - one[measure]) for measure in COMPARED}
-            for name, one in numbers.items()
-            if name != BLEND
-        },
+        differences=_differences(numbers),
         lists=lists,
     )
+
+
+def _differences(
+    numbers: Mapping[str, Mapping[str, measures.Numbers]],
+) -> dict[str, dict[str, Interval]]:
+    blend = numbers[BLEND]
+    return {
+        name: {measure: interval(blend[measure] - one[measure]) for measure in COMPARED}
+        for name, one in numbers.items()
+        if name != BLEND
+    }
+
+
+def _check(is_held_out: Mask, split: Split) -> None:
+    if not is_held_out.any() or is_held_out.all():
+        raise NothingHeldOutError(
+            f"{split} of {len(is_held_out)} entries leaves nothing to fit on or measure by"
+        )
+
+
+def _as_sold(items: Sequence[Item] | None, log: Log) -> tuple[Item, ...]:
+    """The catalogue as it was while the log was written: what is sold out today could be had then."""
+    if not items:
+        return tuple(Item(id=item_id, title=item_id) for item_id in log.item_ids)
+    always = {"available": True, "available_from": None, "available_until": None}
+    return tuple(sorted((item.model_copy(update=always) for item in items), key=lambda item: item.id))
+
+
+def _ways(settings: RankingSettings, *, with_content: bool) -> dict[str, tuple[RankingSettings, float]]:
+    """Settings and diversity of each method."""
+    ways = {BLEND: (settings, 0.0), AS_LISTED: (settings, Rules().diversity)}
+    if not with_content:
+        # An id says nothing of an item, nor of what it is like.
+        ways = {BLEND: (settings.model_copy(update={"cold_content_weight": 0.0}), 0.0)}
+    return ways | {name: (one, 0.0) for name, one in BASELINES.items()}
 
 
 def evaluate_one(
@@ -172,7 +196,7 @@ def evaluate_one(
 ) -> dict[str, measures.Numbers]:
     """The measures of one method, of each user with something held out: what weights are chosen by."""
     is_held_out = held_out(log, split, seed)
-    known = _Known(log, ~is_held_out, tuple(sorted(items, key=lambda item: item.id)))
+    known = _Known(log, ~is_held_out, _as_sold(items, log))
     truth = _Truth.of(log, is_held_out, known.place)
     bare = settings.model_copy(update={"cold_content_weight": 0.0})
     lists = known.lists(bare, 0.0, k, None)[truth.users]
