@@ -8,10 +8,11 @@ SENTIMENT_MODELS := minilm finance-sentiment
 NEEDS_TEXT := About 700 MB of packages (several GB where pip takes a CUDA build of torch) and 93 MB (articles) to 175 MB (sentiment) of models are downloaded once.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model sentiment-models demo demo-sentiment check test bench bench-sentiment clean
+.PHONY: help setup model sentiment-models recommendation-models demo demo-sentiment demo-recommendations check test \
+	bench bench-sentiment bench-recommendations clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## make .venv with every dependency, pinned by constraints.txt
 
@@ -28,11 +29,20 @@ model: $(INSTALLED) ## install the default model (93 MB) into the home folder
 sentiment-models: model ## install the classifier and the embedding model too (82 MB)
 	@for name in $(SENTIMENT_MODELS); do $(BIN)/pressroom models add $$name || exit 1; done
 
+recommendation-models: model ## install the embedding model too (82 MB)
+	@$(BIN)/pressroom models add minilm
+
 demo: model ## write two dozen articles with a real model; they end up in out/
 	@$(BIN)/pressroom run articles examples/articles/briefs.csv --out out
 
 demo-sentiment: sentiment-models ## months of invented news through a monitor: alerts and reports in out-sentiment/
 	@$(BIN)/python -m examples.sentiment.demo --out out-sentiment
+
+demo-recommendations: recommendation-models ## an invented shop: lists, words, a page in out-recommendations/; again: only changes
+	@$(BIN)/python -m examples.recommendations.shop --out out-recommendations/shop
+	@$(BIN)/pressroom run recommendations --settings out-recommendations/shop/refresh.toml \
+		--catalogue out-recommendations/shop/catalogue.csv \
+		--interactions out-recommendations/shop/interactions.csv --out out-recommendations
 
 check: $(INSTALLED) ## ruff, mypy, import-linter and the unit tests
 	$(BIN)/ruff format --check .
@@ -52,6 +62,12 @@ bench-sentiment: sentiment-models ## the classifier against one document at a ti
 	$(BIN)/python -m benchmarks.encoder
 	$(BIN)/python -m benchmarks.sentiment
 	$(BIN)/python -m benchmarks.alerts
+
+bench-recommendations: recommendation-models ## ranking on public data and at scale, facts of 500 texts, what a refresh costs
+	$(BIN)/python -m pip download --quiet --no-deps --dest build/recbole recbole==1.2.1
+	$(BIN)/python -m benchmarks.ranking --recbole build/recbole/recbole-1.2.1-py3-none-any.whl
+	$(BIN)/python -m benchmarks.copy_facts
+	$(BIN)/python -m benchmarks.refresh
 
 clean: ## remove the virtual environment and build leftovers; models and data stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

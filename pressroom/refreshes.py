@@ -154,6 +154,7 @@ def open_release(database: Engine, store: Store, release: Release) -> StoredRele
     withdrawn = releases.withdrawn_items(database, release.refresh_id)
     return StoredRelease(
         manifest=manifest,
+        number=release.number,
         read=resources.read,
         copies=lambda keys: copies_of(database, keys),
         withdrawn=frozenset(withdrawn) | expired,

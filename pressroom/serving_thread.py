@@ -99,6 +99,11 @@ def target_of(place: ServingPlace) -> ServingTarget:
             "this alone",
             code="serving_unset",
         )
+    if url == os.environ.get("PRESSROOM_REDIS_URL"):
+        raise ConfigurationError(
+            f"{place.url_variable} names the database of the messages: serve from another one of the server",
+            code="serving_unsuited",
+        )
     return ServingTarget(url=url, staging=place.staging, expire_seconds=place.expire_seconds)
 
 

@@ -134,8 +134,8 @@ class _Tally:
 
     def summary(self, before: ReleaseReader, after: ReleaseReader) -> DiffSummary:
         return DiffSummary(
-            before=before.manifest.number,
-            after=after.manifest.number,
+            before=before.number,
+            after=after.number,
             num_users_before=self.num_before,
             num_users_after=self.num_after,
             num_users_new=self.users["new"],

@@ -48,4 +48,4 @@ def figures_of(reader: ReleaseReader, census: Census) -> ReleaseFigures:
     left = [
         item_id for item_id in reader.withdrawn & catalogue.keys() if catalogue[item_id].is_available(as_of)
     ]
-    return census.figures(number=reader.manifest.number, num_items=len(catalogue), num_withdrawn=len(left))
+    return census.figures(number=reader.number, num_items=len(catalogue), num_withdrawn=len(left))

@@ -96,7 +96,7 @@ class RowMaker:
             Row(
                 user_id=one.user_id,
                 segment=one.segment,
-                release=manifest.number,
+                release=self.reader.number,
                 items=tuple(
                     self._item(rank, ranked, catalogue, texts) for rank, ranked in enumerate(items, start=1)
                 ),

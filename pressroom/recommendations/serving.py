@@ -257,7 +257,7 @@ class _Export:
             "identity": self._identity,
             "manifest": self._release,
             "refresh": manifest.refresh,
-            "release": manifest.number,
+            "release": self._reader.number,
             "created_at": manifest.created_at.isoformat(),
             "num_rows": num_rows,
             "next_block": next_block,
@@ -271,7 +271,7 @@ class _Export:
 
     def _outcome(self, num_rows: int, num_resumed: int, *, was_served: bool = False) -> Served:
         return Served(
-            release=self._reader.manifest.number,
+            release=self._reader.number,
             num_rows=num_rows,
             num_resumed_blocks=num_resumed,
             was_served=was_served,

@@ -97,6 +97,8 @@ def gone_items(
     now = load_catalogue(resources, inputs_sha256)
     gone = {}
     for item in load_catalogue(resources, previous.inputs_sha256).items:
+        if not item.is_available(previous.as_of):
+            continue  # it was on no list
         current = now.by_id.get(item.id)
         if current is None:
             gone[item.id] = "no longer in the catalogue"

@@ -41,7 +41,8 @@ class CopyPolicy(BaseModel):
     max_tries: int = Field(default=3, ge=1, le=10)
     """Answers of the model before the plain template is taken."""
     max_new_tokens: int = Field(default=120, ge=16, le=1000)
-    temperature: float = Field(default=0.3, ge=0, le=2)
+    temperature: float = Field(default=0, ge=0, le=2)
+    """Of the first try; each further one is bolder, see copy_write."""
 
 
 class Featured(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from jobs.inference import FinishReason, Inference, Sampling
@@ -22,6 +23,8 @@ RETRY_TEMPERATURE = 0.3
 """Added for each further try: under the first one's, another seed says the same again."""
 
 TOP_P = 0.9
+
+_BREAK = re.compile(r"(?:,| and|,? in) (?=\S)")
 
 MIN_LINES = 2 / 3
 """Of the items that a text about several must speak of."""
@@ -108,17 +111,30 @@ class _Writer:
         )
 
     def _standing(self, part: str, text: str, *, is_whole: bool) -> dict[str, str]:
-        """The part, or of a blurb those sentences that stand; nothing, if none does."""
+        """The part, or what stands of it: whole sentences, or the beginning of one; nothing, if none does."""
         text = _mended(part, text, is_whole=is_whole)
         fault = self.check.find_fault(part, text)
         if fault is None:
             return {part: text}
         self.problems.append(f"{part}: {fault}")
         kept = ""
-        for sentence in split_sentences(text) if part == "blurb" else ():
-            longer = f"{kept} {sentence}".strip()
-            kept = kept if self.check.find_fault(part, longer) else longer
+        for sentence in split_sentences(text) if part == "blurb" else [text]:
+            longer = (f"{kept} {version}".strip() for version in _versions(part, sentence))
+            kept = next((one for one in longer if self.check.find_fault(part, one) is None), kept)
         return {part: kept} if kept else {}
+
+
+def _versions(part: str, sentence: str) -> Iterator[str]:
+    """The sentence, then ever less of its end: "..., in blue", "... and comes in blue".
+
+    >>> list(_versions("blurb", "A tent, made of nylon and in blue."))
+    ['A tent, made of nylon and in blue.', 'A tent, made of nylon.', 'A tent.']
+    """
+    yield sentence
+    end = "" if part == "headline" else "."
+    while breaks := list(_BREAK.finditer(sentence)):
+        sentence = sentence[: breaks[-1].start()]
+        yield sentence + end
 
 
 def _mended(part: str, text: str, *, is_whole: bool) -> str:

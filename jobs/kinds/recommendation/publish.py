@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.kind import Artifact, Context, Result
-from jobs.kinds.recommendation.materials import JSON, load_inputs, load_previous, parents_of
+from jobs.kinds.recommendation.materials import JSON, load_inputs, parents_of
 from jobs.kinds.recommendation.payload import PublishPayload, RecommendationSettings
 from jobs.kinds.recommendation.release import ReleaseManifest, manifest_bytes
 from jobs.provenance import sha256_hex
@@ -16,11 +16,9 @@ def publish(payload: PublishPayload, settings: RecommendationSettings, context: 
     """Put the release together. Raises what the ports raise."""
     materials = payload.materials
     inputs = load_inputs(context.resources, materials.inputs_sha256)
-    previous = load_previous(context.resources, settings)
     manifest = ReleaseManifest(
         refresh=settings.refresh,
         refresh_id=str(settings.refresh_id),
-        number=1 if previous is None else previous.number + 1,
         created_at=context.history.now(),
         as_of=settings.as_of,
         inputs_sha256=materials.inputs_sha256,

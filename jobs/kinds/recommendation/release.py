@@ -68,8 +68,6 @@ class ReleaseManifest(BaseModel):
     refresh: str | None = None
     """Name of the standing refresh that it is of; None for a single run."""
     refresh_id: str | None = None
-    number: int = Field(ge=1)
-    """Counts the releases of its refresh."""
     created_at: AwareDatetime
     as_of: AwareDatetime
     """Availability and age are judged by this moment."""
@@ -169,6 +167,11 @@ class ReleaseReader(Protocol):
 
     @property
     def manifest(self) -> ReleaseManifest: ...
+
+    @property
+    def number(self) -> int:
+        """Of its refresh, from 1: Postgres gave it when the release was made."""
+        ...
 
     @property
     def withdrawn(self) -> frozenset[str]:

@@ -31,6 +31,7 @@ class StoredRelease:
     """Implements release.ReleaseReader; for one thread."""
 
     manifest: ReleaseManifest
+    number: int
     read: Callable[[Sha256], bytes]
     """The bytes of a resource or artifact that the manifest names, checked against the digest."""
     copies: Callable[[Collection[Sha256]], Mapping[Sha256, CopyText]]

@@ -145,7 +145,6 @@ def make_release(
     is_shared = policy.scope in (CopyScope.SEGMENT, CopyScope.ITEM)
     manifest = ReleaseManifest(
         refresh="nightly",
-        number=number,
         created_at=AT,
         as_of=AT,
         inputs_sha256="0" * 64,
@@ -160,4 +159,6 @@ def make_release(
         copy_index_sha256=shelf.put(copy_index_bytes(index)) if is_shared else None,
         counts=ReleaseCounts(num_users=len(lists), num_items=len(items)),
     )
-    return StoredRelease(manifest=manifest, read=shelf.read, copies=shelf.find, withdrawn=withdrawn)
+    return StoredRelease(
+        manifest=manifest, number=number, read=shelf.read, copies=shelf.find, withdrawn=withdrawn
+    )
