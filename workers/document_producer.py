@@ -40,6 +40,8 @@ class Intake:
     num_known: int = 0
     """Analysed before, in the same way and with the same content."""
     num_rejected: int = 0
+    num_repeated: int = 0
+    """Left out: the file has the same id with the same content, or with a later version, before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +114,7 @@ def submit_documents(
     jobs = _jobs(known.unknown(documents), intake, on_rejected, strict=order.strict)
     batch_id, created = batches.accept(database, batch, jobs, lambda: intake.num_rejected)
     intake.num_known = known.num_known
+    intake.num_repeated = documents.versions.num_duplicates + documents.versions.num_superseded
     return Submission(batch_id, created), intake
 
 

@@ -241,9 +241,10 @@ def _submitter(
         monitor = put_monitor_of(machine.database, open_store(machine.urls.s3_url), options)
         order = DocumentsOrder(monitor=monitor, settings=own, columns=columns, strict=strict, stages=stages)
         submission, intake = submit_documents(machine.database, file, order, settings, on_rejected)
+        repeated = f"{intake.num_repeated} repeated in the file, " if intake.num_repeated else ""
         say(
             f"{intake.num_documents} documents to analyse, {intake.num_known} known already, "
-            f"{intake.num_rejected} refused; monitor {monitor.name}"
+            f"{repeated}{intake.num_rejected} refused; monitor {monitor.name}"
         )
         return submission
 

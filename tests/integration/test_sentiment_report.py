@@ -270,8 +270,8 @@ def test_a_document_that_is_known_is_not_analysed_again(press: Press) -> None:
         *lines,
         {"id": "new", "text": GOOD.format("Acme Steel", 99, "at last"), "published_at": "2026-01-20"},
     ]
-    batch_id, intake = press.run(again)
-    assert (intake.num_known, intake.num_documents) == (len(lines), 1)
+    batch_id, intake = press.run([*again, lines[3]])
+    assert (intake.num_known, intake.num_documents, intake.num_repeated) == (len(lines), 1, 1)
     assert batch_status(press.database, batch_id).counts.failed == 0
     assert press.count(DocumentRow) == len(lines) + 1
 
