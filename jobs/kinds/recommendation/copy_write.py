@@ -24,7 +24,8 @@ RETRY_TEMPERATURE = 0.3
 
 TOP_P = 0.9
 
-_BREAK = re.compile(r"(?:,| and|,? in) (?=\S)")
+_BREAK = re.compile(r"(?:,| and) (?=\S)")
+_DANGLING = re.compile(r"\b(?:a|an|the|our|by|in|of|for|at|with|is|are|comes?|costs?|made)$")
 
 MIN_LINES = 2 / 3
 """Of the items that a text about several must speak of."""
@@ -125,7 +126,7 @@ class _Writer:
 
 
 def _versions(part: str, sentence: str) -> Iterator[str]:
-    """The sentence, then ever less of its end: "..., in blue", "... and comes in blue".
+    """The sentence, then ever less of its end.
 
     >>> list(_versions("blurb", "A tent, made of nylon and in blue."))
     ['A tent, made of nylon and in blue.', 'A tent, made of nylon.', 'A tent.']
@@ -134,7 +135,8 @@ def _versions(part: str, sentence: str) -> Iterator[str]:
     end = "" if part == "headline" else "."
     while breaks := list(_BREAK.finditer(sentence)):
         sentence = sentence[: breaks[-1].start()]
-        yield sentence + end
+        if not _DANGLING.search(sentence):
+            yield sentence + end
 
 
 def _mended(part: str, text: str, *, is_whole: bool) -> str:

@@ -144,3 +144,12 @@ def test_megabyte_in_a_row_is_left_unsaid() -> None:
     row = {**TENT, "brand": "x" * 1_000_000, "category": "a/" * 500_000, "features": ["y"] * 1_000_000}
     text = write_copy(brief_of(row), POLICY, Telling(GOOD), 1)
     assert text.blurb == "The Trail Tent is made of nylon. It costs 199 EUR."
+
+
+def test_false_end_of_a_sentence_is_left_out_and_told() -> None:
+    model = Telling(GOOD.replace("nylon.", "nylon and comes in white.").replace("Alder", "Alder, in white"))
+    text = write_copy(brief_of(TENT), POLICY, model, 1)
+    assert text.headline == "The Trail Tent by Alder"
+    assert text.blurb == "The Trail Tent is made of nylon. It costs 199 EUR."
+    assert (text.origin, text.num_tries) == ("model", 1)
+    assert text.problems == ("headline: word: white", "blurb: word: white")
