@@ -1,9 +1,9 @@
 """What a refresh costs: everything, then with 1% of the users changed, then with nothing changed.
 
-`python -m benchmarks.refresh [--users 200] [--items 300]`: the invented shop with a text for each user, so that
-tokens follow users; services, worker and models of its own, warm before the first measurement. Then the demo's
-shape (5,000 users, 2,000 items, texts for segments), where ranking is the larger part. Prints tokens and seconds
-from first claim to last commit, with their shares of the full run, and keeps them in
+`python -m benchmarks.refresh [--users 200] [--items 300]`: the invented shop with a text for each user, so
+that tokens follow users; services, worker and models of its own, warm before the first measurement. Then
+the demo's shape (5,000 users, 2,000 items, texts for segments), where ranking is the larger part. Prints
+tokens and seconds from first claim to last commit, with their shares of the full run, and keeps them in
 benchmarks/results/refresh.json.
 """
 

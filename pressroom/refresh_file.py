@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from jobs.catalogue.options import IntakeOptions
 from jobs.cron import Cron
 from jobs.errors import InputError
-from jobs.kinds.recommendation.copy_policy import CopyPolicy
+from jobs.kinds.recommendation.copy_policy import CopyPolicy, CopyScope
 from jobs.kinds.recommendation.payload import RefreshSettings
 from jobs.ranking.rules import Rules
 from jobs.ranking.settings import RankingSettings
@@ -55,10 +55,11 @@ class RefreshFile(BaseModel):
     @property
     def settings(self) -> RefreshSettings:
         """Of the kind."""
+        scope = self.copy_policy.scope if self.language_model else CopyScope.NONE
         return RefreshSettings(
             rules=self.rules,
             ranking=self.ranking,
-            copy_policy=self.copy_policy,
+            copy_policy=self.copy_policy.model_copy(update={"scope": scope}),
             embedder=None if self.embedder == NONE else self.embedder,
             refit_share=self.refit_share,
             intake=self.intake,
@@ -67,7 +68,7 @@ class RefreshFile(BaseModel):
     @property
     def language_model(self) -> str:
         """As jobs.refresh.Refresh has it."""
-        return "" if self.model == NONE or self.copy_policy.scope == "none" else self.model
+        return "" if NONE in (self.model, self.copy_policy.scope.value) else self.model
 
     @property
     def schedule(self) -> Cron | None:
