@@ -34,7 +34,7 @@ def rows_of(out: Path) -> list[dict[str, Any]]:
 
 def test_files_become_lists_and_the_same_files_again_are_told_to_be_unchanged(tmp_path: Path) -> None:
     files, out = shop(tmp_path / "shop"), tmp_path / "out"
-    command = ("run", "recommendations", *files, *PLAIN, "--out", out, "--json")
+    command: tuple[str | Path, ...] = ("run", "recommendations", *files, *PLAIN, "--out", out, "--json")
     with pressroom(tmp_path / "home", *command) as run:
         code, printed = run.finish()
     assert code == 0, run.stderr
@@ -87,7 +87,7 @@ def test_a_refresh_is_planned_run_compared_and_rolled_back(tmp_path: Path) -> No
     settings.write_text('model = "none"\nembedder = "none"\n' + settings.read_text())
     home, out = tmp_path / "home", tmp_path / "out"
 
-    def call(*arguments: object) -> dict[str, Any]:
+    def call(*arguments: str | Path) -> dict[str, Any]:
         with pressroom(home, "refresh", *arguments, "--json") as run:
             code, printed = run.finish()
         assert code == 0, run.stderr
@@ -104,7 +104,7 @@ def test_a_refresh_is_planned_run_compared_and_rolled_back(tmp_path: Path) -> No
     shown = rows_of(out)
     shop(tmp_path / "shop", next_day=True)
     assert call("run", "shop", "--out", out)["release"]["release"] == 2
-    differences = call("diff", "shop", 1, 2, "--out", out)
+    differences = call("diff", "shop", "1", "2", "--out", out)
     assert differences["num_users_changed"] == sum(
         [item["item"] for item in before["items"]] != [item["item"] for item in after["items"]]
         for before, after in zip(shown, rows_of(out), strict=True)
