@@ -31,6 +31,8 @@ def reason_words(reason: Reason, item_id: str, catalogue: Mapping[str, Item]) ->
             shared = _shared(reason.attribute, catalogue.get(item_id), because)
             if title is None:
                 return f"It fits what you were interested in{shared}."
+            if not shared:  # brought by its description as a whole: that is no likeness of the two
+                return f"By its description it goes with {title}, which you were interested in."
             return f"Similar to {title}, which you were interested in{shared}."
         case ReasonKind.POPULAR:
             value = _value(reason.attribute, catalogue.get(item_id))

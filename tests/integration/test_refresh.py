@@ -29,7 +29,7 @@ from jobs.kinds.recommendation.payload import RefreshSettings
 from jobs.kinds.recommendation.release import shown_items
 from jobs.kinds.recommendation.release_reader import StoredRelease
 from jobs.provenance import CodeFacts
-from jobs.ranking.rules import Rules
+from jobs.ranking.rules import PriceBand, Rules
 from jobs.refresh import Refresh, RefreshSources, Release, ServingPlace
 from jobs.rejection import Rejected
 from jobs.schedule import CatchUp
@@ -256,6 +256,21 @@ def test_a_price_writes_exactly_the_texts_anew_that_name_it(shop: Shop) -> None:
     assert shop.shown() == before
     changes = [c for _, facts in stage_results(shop.database, batch_id, "brief") for c in facts["changes"]]  # type: ignore[attr-defined]
     assert all(change["why"] == "an item's row" and item_id in change["details"] for change in changes)
+
+
+def test_a_price_beyond_the_band_takes_the_item_off_exactly_the_lists_that_had_it(shop: Shop) -> None:
+    rules = Rules(list_length=5, reserve=5, price=PriceBand(max=100))
+    shop.put(RefreshSettings(rules=rules, copy_policy=CopyPolicy(scope=CopyScope.NONE)))
+    shop.run()
+    before = shop.shown()
+    dear = before["u0"][0]
+    next(row for row in shop.items if row["id"] == dear)["price"] = "101"
+    shop.run()
+    after = shop.shown()
+    assert {user for user in after if after[user] != before[user]} == {
+        user for user, row in before.items() if dear in row
+    }
+    assert all(dear not in row and len(row) == 5 for row in after.values())
 
 
 def test_a_price_that_no_text_names_writes_nothing(shop: Shop) -> None:
