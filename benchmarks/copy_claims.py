@@ -114,14 +114,14 @@ class ShopVocabulary:
         yield from min(found, key=len) if alike else (lie for lies in found for lie in lies)
 
     def _lies_of_row(self, sentence: str, row: Row, *, is_named: bool, number: int) -> Iterator[Lie]:
-        said = set(_WORD.findall(" ".join(row.values()).lower())) | _words(" ".join(row.values()))
+        said = words_of(row)
         price = float(row["price"])
         for match in _PRICE.finditer(sentence):
             if float((match[1] or match[2]).replace(",", "")) != price:
                 yield Lie(sentence, match.group(), "price")
         for word in _words(_PRICE.sub(" ", sentence)):
             if word in NUMBER_WORDS:
-                if NUMBER_WORDS[word] != number or is_named:
+                if word not in said and (NUMBER_WORDS[word] != number or is_named):
                     yield Lie(sentence, word, "number")
             elif (
                 (word in self._words or word[0].isdigit())
@@ -135,6 +135,11 @@ class ShopVocabulary:
         for match in _BY.finditer(sentence):
             if not match[1].startswith(row["brand"].lower()):
                 yield Lie(sentence, match.group(), "maker")
+
+
+def words_of(row: Row) -> set[str]:
+    """All that a row says, word by word."""
+    return _words(" ".join(row.values()))
 
 
 def unlisted_words(texts: Iterable[str], rows: Sequence[Row]) -> set[str]:

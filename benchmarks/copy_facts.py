@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import os
 import random
 import sys
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from benchmarks.copy_claims import Row, ShopVocabulary, unlisted_words
+from benchmarks.copy_claims import Row, ShopVocabulary, unlisted_words, words_of
 from benchmarks.machine import machine_facts, write_result
 from examples.recommendations.goods import make_goods
 from examples.recommendations.shop import LAST_DAY
@@ -40,7 +41,7 @@ from workers.settings import DEFAULT_MODEL, Settings
 
 SEED = 20_260_101
 NUM_ITEMS = 2_000
-CLAIMS = ("waterproof", "handmade", "on sale", "the best")
+CLAIMS = ("waterproof", "handmade", "discounted", "best")
 SHARED_CATEGORY = 0.6
 """Of the segments: their items are of one category, the others mixed."""
 
@@ -152,14 +153,13 @@ def plant(written: Sequence[Written], vocabulary: ShopVocabulary, rows: Sequence
     for each in written:
         row, other = each.rows[0], draw.choice(rows)
         blurb = each.text.blurb
+        claim, said = draw.choice(CLAIMS), set[str]().union(*map(words_of, each.rows))
         lies = {
             "colour": _swapped(blurb, row, row["colour"], other["colour"]),
             "material": _swapped(blurb, row, row["material"], other["material"]),
             "maker": _swapped(blurb, row, row["brand"], other["brand"]),
             "price": blurb.replace(" EUR", "9 EUR"),
-            "claim": blurb.replace(
-                ".", f", {draw.choice(['waterproof', 'handmade', 'on sale', 'the best'])}.", 1
-            ),
+            "claim": blurb if claim in said else blurb.replace(".", f", {claim}.", 1),
             "size": blurb.replace(".", ", for two people.", 1),
         }
         if len(each.rows) > 1:
@@ -173,8 +173,7 @@ def plant(written: Sequence[Written], vocabulary: ShopVocabulary, rows: Sequence
 
 def _swapped(text: str, row: Row, one: str, other: str) -> str:
     """The text with a value of another row, if that is no word of the row's own."""
-    own = " ".join(row.values()).lower().split()
-    is_lie = bool(one and other) and not set(other.lower().split()) <= set(own)
+    is_lie = bool(one and other) and not set(other.lower().split()) <= words_of(row)
     return text.replace(one, other, 1) if is_lie else text
 
 
@@ -220,6 +219,14 @@ def show(written: Sequence[Written]) -> None:
         print(f"  [{each.text.origin}] {each.text.headline}\n  {each.text.blurb}\n  {each.text.reason}\n")
 
 
+def keep(written: Sequence[Written], path: Path) -> None:
+    """All of them, for another look."""
+    with path.open("w", encoding="utf-8") as file:
+        for each in written:
+            row = {"because": each.brief.because, "rows": each.rows, **each.text.model_dump(mode="json")}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
 def open_engine(models: Path) -> Resident:
     """As a worker opens it."""
     options = EngineOptions(num_threads=len(os.sched_getaffinity(0)))
@@ -232,6 +239,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=int, default=500)
     parser.add_argument("--show", type=int, default=0, help="print so many of the texts")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="write all texts with their rows, JSONL")
     parser.add_argument("--dry", action="store_true", help="keep no result")
     given = parser.parse_args()
     policy = CopyPolicy()
@@ -244,6 +252,8 @@ def main() -> int:
     figures = report(written, inference, time.perf_counter() - begun_at)
     resident.engine.close()
     show(written[: given.show])
+    if given.keep is not None:
+        keep(written, given.keep)
     vocabulary = ShopVocabulary(rows)
     false = num_false(written, vocabulary)
     words = unlisted_words((part for each in written for part in each.parts), rows)
