@@ -30,6 +30,8 @@ class RefreshRow(Base):
     """jobs.refresh.ServingPlace; None where nothing is served by itself."""
     published_release_id: Mapped[UUID | None]
     """What stands. Not a foreign key: releases point here."""
+    rolled_back_at: Mapped[datetime | None]
+    """A run that began before does not publish over it."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 

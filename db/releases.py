@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, RowMapping, delete, func, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    RowMapping,
+    ScalarResult,
+    delete,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql
 
 from db.refresh_tables import RefreshRow, ReleaseRow, WithdrawnItemRow
@@ -22,13 +33,16 @@ class ReleaseNotFoundError(PermanentError):
 
 
 def write_releases(connection: Connection, made: Sequence[tuple[UUID, MadeRelease]]) -> None:
-    """Number the releases of these jobs and publish each, unless what a later batch made stands already."""
+    """Number the releases of these jobs and publish each.
+
+    Unless what a later batch made stands already, or somebody went back to an earlier one meanwhile.
+    """
     for job_id, release in sorted(made, key=lambda pair: (pair[1].refresh_id, pair[0])):
-        standing_id = connection.execute(
-            select(RefreshRow.published_release_id)
+        refresh = connection.execute(
+            select(RefreshRow.published_release_id, RefreshRow.rolled_back_at)
             .where(RefreshRow.id == release.refresh_id)
             .with_for_update()  # whoever numbers or publishes waits here
-        ).scalar_one()
+        ).one()
         batch = connection.execute(
             select(BatchRow.id, BatchRow.created_at)
             .join(JobRow, JobRow.batch_id == BatchRow.id)
@@ -47,9 +61,18 @@ def write_releases(connection: Connection, made: Sequence[tuple[UUID, MadeReleas
                 figures=dict(release.figures),
             )
         )
-        standing_at = connection.scalar(select(ReleaseRow.submitted_at).where(ReleaseRow.id == standing_id))
-        if standing_at is None or standing_at <= batch.created_at:
+        standing_at = connection.scalar(
+            select(ReleaseRow.submitted_at).where(ReleaseRow.id == refresh.published_release_id)
+        )
+        if all(at is None or at <= batch.created_at for at in (standing_at, refresh.rolled_back_at)):
             _publish(connection, release.refresh_id, job_id)
+            # What left since the batch was accepted is gone from newer inputs than the release's own.
+            connection.execute(
+                delete(WithdrawnItemRow).where(
+                    WithdrawnItemRow.refresh_id == release.refresh_id,
+                    WithdrawnItemRow.since < batch.created_at,
+                )
+            )
 
 
 def publish(database: Engine, refresh_id: UUID, number: int) -> Release:
@@ -66,21 +89,22 @@ def publish(database: Engine, refresh_id: UUID, number: int) -> Release:
             raise ReleaseNotFoundError(
                 f"the refresh has no release {number}: see `pressroom refresh show NAME`"
             )
-        _publish(connection, refresh_id, row, keep_withdrawn=True)
+        _publish(connection, refresh_id, row)
+        connection.execute(
+            update(RefreshRow)
+            .where(RefreshRow.id == refresh_id)
+            .values(rolled_back_at=func.clock_timestamp())
+        )
     return get_release(database, row)
 
 
-def _publish(
-    connection: Connection, refresh_id: UUID, release_id: UUID, *, keep_withdrawn: bool = False
-) -> None:
+def _publish(connection: Connection, refresh_id: UUID, release_id: UUID) -> None:
     connection.execute(
         update(RefreshRow).where(RefreshRow.id == refresh_id).values(published_release_id=release_id)
     )
     connection.execute(
         update(ReleaseRow).where(ReleaseRow.id == release_id).values(published_at=func.clock_timestamp())
     )
-    if not keep_withdrawn:  # the new lists were made without them, or with them again
-        connection.execute(delete(WithdrawnItemRow).where(WithdrawnItemRow.refresh_id == refresh_id))
 
 
 def withdraw(database: Engine, refresh_id: UUID, reasons: Mapping[str, str]) -> int:
@@ -97,10 +121,15 @@ def withdraw_in(connection: Connection, refresh_id: UUID, reasons: Mapping[str, 
         {"refresh_id": refresh_id, "item_id": item_id, "reason": reason}
         for item_id, reason in sorted(reasons.items())
     ]
-    new = connection.execute(
-        postgresql.insert(WithdrawnItemRow).on_conflict_do_nothing().returning(WithdrawnItemRow.item_id), rows
+    statement = postgresql.insert(WithdrawnItemRow)
+    again = {"since": func.clock_timestamp(), "reason": statement.excluded.reason}
+    new: ScalarResult[bool] = connection.scalars(
+        statement.on_conflict_do_update(index_elements=["refresh_id", "item_id"], set_=again).returning(
+            literal_column("xmax = 0")
+        ),
+        rows,
     )
-    return len(new.all())
+    return sum(new)
 
 
 def withdrawn_items(database: Engine, refresh_id: UUID) -> dict[str, str]:
@@ -157,6 +186,7 @@ def _release(row: RowMapping) -> Release:
         batch_id=row["batch_id"],
         manifest_sha256=row["manifest_sha256"],
         figures=row["figures"],
+        submitted_at=row["submitted_at"],
         made_at=row["made_at"],
         published_at=row["published_at"],
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, Engine, RowMapping, case, func, insert, select, update
+from sqlalchemy import Connection, Engine, RowMapping, case, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import OperationalError
 
@@ -82,6 +82,13 @@ def put_schedule(
             index_elements=["starts", "target_id"], set_={**changed, "seen_until": seen_until}
         ).returning(ScheduleRow.id)
     ).scalar_one()
+
+
+def remove_schedule(connection: Connection, *, starts: str, target_id: UUID) -> None:
+    """The target starts by itself no more; what came of its due times is forgotten."""
+    connection.execute(
+        delete(ScheduleRow).where(ScheduleRow.starts == starts, ScheduleRow.target_id == target_id)
+    )
 
 
 def pause(database: Engine, schedule_id: UUID) -> None:

@@ -57,6 +57,8 @@ class Release:
     batch_id: UUID
     manifest_sha256: str
     figures: Mapping[str, object] = field(default_factory=dict)
+    submitted_at: datetime
+    """When its batch was accepted."""
     made_at: datetime
     published_at: datetime | None
     """When it last became the one that stands."""

@@ -14,7 +14,7 @@ from jobs.kinds.recommendation.copy_policy import CopyPolicy, CopyScope
 from jobs.kinds.recommendation.payload import RefreshSettings
 from jobs.ranking.rules import Rules
 from jobs.ranking.settings import RankingSettings
-from jobs.refresh import ServingPlace
+from jobs.refresh import Refresh, ServingPlace
 from jobs.schedule import CatchUp
 from workers.settings import DEFAULT_EMBEDDER, DEFAULT_MODEL
 
@@ -74,6 +74,21 @@ class RefreshFile(BaseModel):
     def schedule(self) -> Cron | None:
         """Raises CronError."""
         return None if self.cron is None else Cron(self.cron, self.time_zone)
+
+
+def file_of(refresh: Refresh) -> RefreshFile:
+    """What a file would say of a refresh that is there."""
+    own = RefreshSettings.model_validate(refresh.settings)
+    return RefreshFile(
+        name=refresh.name,
+        model=refresh.model or NONE,
+        embedder=own.embedder or NONE,
+        refit_share=own.refit_share,
+        intake=own.intake,
+        rules=own.rules,
+        ranking=own.ranking,
+        copy=own.copy_policy,
+    )
 
 
 def read_refresh_file(path: Path) -> RefreshFile:

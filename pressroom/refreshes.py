@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from jobs.kinds.recommendation.materials import load_catalogue
 from jobs.kinds.recommendation.payload import RefreshSettings
 from jobs.kinds.recommendation.release import ReleaseManifest, read_manifest
 from jobs.kinds.recommendation.release_reader import StoredRelease
+from jobs.kinds.recommendation.versions import code_digest
 from jobs.refresh import Refresh, RefreshSources, Release
 from jobs.rejection import Rejected
 from pressroom.refresh_file import RefreshFile
@@ -43,12 +44,10 @@ def make_refresh(
 ) -> Made:
     """Make the refresh or change the one of this name; `standing`: it reads its files by itself.
 
+    A standing one is changed by `refresh create` alone: a run of files gets what it says, for itself.
     Raises ConfigurationError for models that no profile has, CronError.
     """
-    try:
-        earlier: Refresh | None = refreshes.find_refresh(database, name)
-    except RefreshNotFoundError:
-        earlier = None
+    earlier = earlier_refresh(database, name)
     sources = None if earlier is None else earlier.sources
     if standing:
         sources = RefreshSources(catalogue=str(given.catalogue), interactions=str(given.interactions))
@@ -64,6 +63,8 @@ def make_refresh(
     if standing:
         run = Run(refresh=refresh, as_of=datetime.now(UTC))
         batch_of(database, run, settings)  # what cannot run is told now, not at night
+    if earlier is not None and earlier.sources is not None and not standing:
+        return Made(replace(earlier, model=refresh.model, settings=refresh.settings), False)
     with database.begin() as connection:
         refresh_id = refreshes.put_refresh(connection, refresh)
         if given.schedule is not None:
@@ -74,7 +75,17 @@ def make_refresh(
                 cron=given.schedule,
                 catch_up=given.catch_up,
             )
+        elif standing:
+            schedules.remove_schedule(connection, starts=STARTS, target_id=refresh_id)
     return Made(refreshes.get_refresh(database, refresh_id), earlier is None)
+
+
+def earlier_refresh(database: Engine, name: str) -> Refresh | None:
+    """The refresh of this name, if there is one."""
+    try:
+        return refreshes.find_refresh(database, name)
+    except RefreshNotFoundError:
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +118,10 @@ def take_in_run(
     releases.withdraw(database, refresh.id, gone)
     run = Run(refresh=refresh, as_of=now, inputs_sha256=inputs_sha256, inputs=inputs)
     is_same = previous is not None and _is_same(previous, run, own, inputs, resources, settings)
+    items = load_catalogue(resources, inputs_sha256).by_id
+    withdrawn = releases.withdrawn_items(database, refresh.id)
+    if any(name in items and items[name].is_available(now) for name in withdrawn):
+        is_same = False  # taken off by hand, or gone for a while: this run decides anew
     return Taken(run=run, num_withdrawn=len(gone), unchanged=standing if is_same else None)
 
 
@@ -129,6 +144,7 @@ def _is_same(
         and previous.embedder == own.embedder
         and previous.language_model == (model or None)
         and previous.language_model_digest == (model_digest(settings.models_folder, model) if model else "")
+        and previous.code == code_digest(own.copy_policy)
         and previous.counts.num_texts_failed == 0
     )
     if not is_same:
@@ -174,7 +190,7 @@ def rollback(database: Engine, store: Store, refresh: Refresh, number: int | Non
     standing = standing_release(database, refresh)
     every = releases.list_releases(database, refresh.id)
     if number is None:
-        before = [one for one in every if standing is not None and one.number < standing.number]
+        before = [one for one in every if standing and one.number < standing.number and one.published_at]
         if not before:
             raise ConfigurationError(
                 f"the refresh {refresh.name!r} has no release before the one that stands",
@@ -183,7 +199,8 @@ def rollback(database: Engine, store: Store, refresh: Refresh, number: int | Non
         number = before[0].number
     wanted = releases.find_release(database, refresh.id, number)
     resources = StoredResources(store)
-    newest = read_manifest(resources.read(every[0].manifest_sha256))
+    newest_inputs = max(every, key=lambda one: one.submitted_at)
+    newest = read_manifest(resources.read(newest_inputs.manifest_sha256))
     manifest = read_manifest(resources.read(wanted.manifest_sha256))
     gone = gone_items(resources, manifest, newest.inputs_sha256, datetime.now(UTC))
     releases.withdraw(database, refresh.id, gone)

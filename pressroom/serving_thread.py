@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
+from redis import Redis
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
@@ -45,8 +47,13 @@ class _Seen:
 
     release_id: UUID
     withdrawn: frozenset[str]
+    """By hand, or by newer inputs."""
+    left: frozenset[str]
+    """These, and what had expired."""
+    served_at: float
+    """On time.monotonic(), as the next one."""
     at: float
-    """On time.monotonic()."""
+    """When the clock was looked at last."""
 
 
 class Follower:
@@ -71,6 +78,12 @@ class Follower:
                 logger.warning("A release is not served.", extra=told)
                 self._retry_at[refresh.id] = time.monotonic() + RETRY_SECONDS
                 continue
+            except DBAPIError:
+                raise
+            except Exception:
+                logger.exception("A release is not served.", extra={"refresh": refresh.name})
+                self._retry_at[refresh.id] = time.monotonic() + RETRY_SECONDS
+                continue
             if done is not None:
                 served.append(done)
         return served
@@ -85,8 +98,14 @@ class Follower:
         if seen is not None and is_same and time.monotonic() - seen.at < EXPIRY_SECONDS:
             return None
         begun_at = time.monotonic()
-        served = serve_release(open_release(self._database, self._store, release), target_of(refresh.serving))
-        self._seen[refresh.id] = _Seen(release.id, withdrawn, begun_at)
+        reader = open_release(self._database, self._store, release)
+        lasts = (refresh.serving.expire_seconds or math.inf) / 2
+        still = seen is not None and is_same and seen.left == reader.withdrawn
+        if seen is not None and still and begun_at - seen.served_at < lasts:
+            self._seen[refresh.id] = replace(seen, at=begun_at)
+            return None
+        served = serve_release(reader, target_of(refresh.serving))
+        self._seen[refresh.id] = _Seen(release.id, withdrawn, reader.withdrawn, begun_at, begun_at)
         return served
 
 
@@ -99,6 +118,12 @@ def target_of(place: ServingPlace) -> ServingTarget:
             "this alone",
             code="serving_unset",
         )
+    try:
+        Redis.from_url(url).close()  # nothing is connected yet
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{place.url_variable} is no redis://HOST:PORT/DATABASE", code="serving_unset"
+        ) from error
     if url == os.environ.get("PRESSROOM_REDIS_URL"):
         raise ConfigurationError(
             f"{place.url_variable} names the database of the messages: serve from another one of the server",

@@ -96,6 +96,7 @@ def _settings(database: Engine, run: Run, settings: Settings) -> Mapping[str, ob
         "sources": refresh.sources if run.inputs is None else None,
         "inputs_sha256": run.inputs_sha256,
         "previous_sha256": previous,
+        "plan_only": run.plan_only,
     }
 
 
@@ -122,4 +123,6 @@ def _first_jobs(run: Run, batch: NewBatch) -> Planned:
 def start_scheduled(connection: Connection, schedule: Schedule, due_at: datetime, settings: Settings) -> UUID:
     """The run of a due time, for the refresh of a schedule. Raises RefreshNotFoundError, too."""
     refresh = get_refresh(connection.engine, schedule.target_id)
-    return start_run(connection, Run(refresh=refresh, as_of=due_at), settings).batch_id
+    # What is available is judged by the clock: a due time that is caught up may be days ago.
+    run = Run(refresh=refresh, as_of=max(due_at, datetime.now(UTC)))
+    return start_run(connection, run, settings).batch_id

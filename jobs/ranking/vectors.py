@@ -15,6 +15,9 @@ from jobs.ranking.arrays import pack_arrays, unpack_arrays
 MAX_TEXT_CHARACTERS = 2000
 """Encoders of sentences read the first 256 tokens and no more."""
 
+UNIT_TOLERANCE = 1e-5
+"""A vector of float32 this near to length 1 has it."""
+
 _KIND = "pressroom.item_vectors.1"
 
 
@@ -58,6 +61,7 @@ class ItemVectors:
         width = len(vectors[digests[0]]) if digests else 0
         rows = np.array([vectors[digest] for digest in digests], np.float32).reshape(len(digests), width)
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        lengths[np.abs(lengths - 1) < UNIT_TOLERANCE] = 1  # to scale them again would make other bytes
         return cls(digests, np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0))
 
     def without(self, digests: Iterable[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -12,6 +13,7 @@ import typer
 from db.migrate import upgrade
 from db.session import opened_database
 from jobs.kinds.recommendation.copy_policy import CopyScope
+from jobs.refresh import Refresh, RefreshSources
 from jobs.rejection import Rejected
 from pressroom.commands.options import DeviceOption, Json, Out
 from pressroom.commands.session import devices_of_command, settings_of_command
@@ -21,8 +23,8 @@ from pressroom.export import check_output
 from pressroom.one_machine import OneMachine
 from pressroom.recommendations.outcome import Outcome, export_outcome, export_standing
 from pressroom.recommendations.show import lines_of_figures, lines_of_stages, lines_of_texts
-from pressroom.refresh_file import RefreshFile, make_refresh_file, read_refresh_file
-from pressroom.refreshes import Taken, make_refresh, sources_of, take_in_run
+from pressroom.refresh_file import RefreshFile, file_of, make_refresh_file, read_refresh_file
+from pressroom.refreshes import Taken, earlier_refresh, make_refresh, sources_of, take_in_run
 from pressroom.run import REJECTED, RunRequest, RunResult, rejected_lines, run_batch
 from storage import open_store
 from workers.producer import Submission
@@ -85,15 +87,16 @@ def run_recommendations(
         raise typer.BadParameter("give --catalogue and --interactions, or --batch to go on with one")
     with errors_reported():
         configured = settings_of_command()
-        given = _given(settings, copy, catalogue_column, interaction_column, model, embedder)
+        options = _Options(settings, copy, catalogue_column, interaction_column, model, embedder)
         devices = devices_of_command(device)
-        submit = None
+        submit, given = None, options.over(None)
         if catalogue is not None and interactions is not None:
             name = refresh or given.name or catalogue.name.partition(".")[0]
-            taken = _take_in(given, name, catalogue, interactions, out, configured, json=json)
+            sources = sources_of(catalogue, interactions)
+            taken = _take_in(options, name, sources, out, configured, json=json)
             if taken is None:
                 return
-            submit = _submitter(taken, configured)
+            submit, given = _submitter(taken, configured), file_of(taken.run.refresh)
         request = RunRequest(
             profiles=profiles_of(given.language_model, given.settings, configured),
             submit=submit,
@@ -107,31 +110,36 @@ def run_recommendations(
     print_outcome(result, out, json=json)
 
 
-def _given(
-    file: Path | None,
-    copy: CopyScope | None,
-    catalogue_column: list[str] | None,
-    interaction_column: list[str] | None,
-    model: str | None,
-    embedder: str | None,
-) -> RefreshFile:
-    """The file, changed by the options."""
-    given = RefreshFile() if file is None else read_refresh_file(file)
-    intake = given.intake.model_dump() | {
-        name: dict(columns)
-        for name, columns in (
-            ("catalogue_columns", columns_of(catalogue_column, "--catalogue-column")),
-            ("interaction_columns", columns_of(interaction_column, "--interaction-column")),
-        )
-        if columns
-    }
-    changed: dict[str, object] = {"intake": intake}
-    if copy is not None:
-        changed["copy"] = given.copy_policy.model_dump() | {"scope": copy}
-    models = {"model": model, "embedder": embedder}
-    changed |= {name: value for name, value in models.items() if value is not None}
-    unchanged = given.model_dump(by_alias=True)
-    return make_refresh_file({**unchanged, **changed}, folder=Path.cwd(), where="the options")
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What the command line says of the refresh; None leaves it as it is, or takes the default."""
+
+    file: Path | None
+    copy: CopyScope | None
+    catalogue_column: list[str] | None
+    interaction_column: list[str] | None
+    model: str | None
+    embedder: str | None
+
+    def over(self, earlier: Refresh | None) -> RefreshFile:
+        """The settings file, else what the refresh has, else the defaults; changed by the options."""
+        base = RefreshFile() if earlier is None else file_of(earlier)
+        given = base if self.file is None else read_refresh_file(self.file)
+        intake = given.intake.model_dump() | {
+            name: dict(columns)
+            for name, columns in (
+                ("catalogue_columns", columns_of(self.catalogue_column, "--catalogue-column")),
+                ("interaction_columns", columns_of(self.interaction_column, "--interaction-column")),
+            )
+            if columns
+        }
+        changed: dict[str, object] = {"intake": intake}
+        if self.copy is not None:
+            changed["copy"] = given.copy_policy.model_dump() | {"scope": self.copy}
+        models = {"model": self.model, "embedder": self.embedder}
+        changed |= {name: value for name, value in models.items() if value is not None}
+        unchanged = given.model_dump(by_alias=True)
+        return make_refresh_file({**unchanged, **changed}, folder=Path.cwd(), where="the options")
 
 
 def columns_of(given: list[str] | None, option: str) -> dict[str, str]:
@@ -144,23 +152,16 @@ def columns_of(given: list[str] | None, option: str) -> dict[str, str]:
 
 
 def _take_in(
-    given: RefreshFile,
-    name: str,
-    catalogue: Path,
-    interactions: Path,
-    out: Path,
-    settings: Settings,
-    *,
-    json: bool,
+    options: _Options, name: str, sources: RefreshSources, out: Path, settings: Settings, *, json: bool
 ) -> Taken | None:
     """Read the files; None if nothing changed: then the release that stands is written and told."""
     check_output(out)
     with embedded_services(settings, say) as urls, opened_database(urls.db_url) as database:
         upgrade(database)
         store = open_store(urls.s3_url)
+        given = options.over(earlier_refresh(database, name))
         refresh = make_refresh(database, given, name, settings, standing=False).refresh
         with rejected_lines(out / REJECTED) as on_rejected:
-            sources = sources_of(catalogue, interactions)
             taken = take_in_run(database, store, refresh, sources, settings, on_rejected)
         _say_taken(taken)
         if taken.unchanged is None:
@@ -208,5 +209,7 @@ def print_outcome(result: RunResult[Outcome], out: Path, *, json: bool) -> None:
             for line in lines_of_figures(outcome.figures):
                 typer.echo(line)
             typer.echo(f"Look at {out / 'index.html'}; the rows are in {out / 'recommendations.jsonl'}.")
+    if outcome.release is not None and counts.failed:
+        say("Run it again: the texts that failed are written, and nothing else.")
     if outcome.release is None or counts.failed:
         raise typer.Exit(EXIT_FAILURE)

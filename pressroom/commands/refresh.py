@@ -192,9 +192,12 @@ def diff(
 def serve(
     name: Name,
     url_variable: Annotated[
-        str, typer.Option(help="Environment variable with redis://HOST:PORT/DATABASE of the served database.")
-    ] = "SERVING_REDIS_URL",
-    staging: Annotated[int, typer.Option(help="A second logical database of the server, to fill.")] = 15,
+        str | None,
+        typer.Option(help="Environment variable with redis://HOST:PORT/DATABASE; unset: SERVING_REDIS_URL."),
+    ] = None,
+    staging: Annotated[
+        int | None, typer.Option(help="A second logical database of the server, to fill; unset: 15.")
+    ] = None,
     expire_seconds: Annotated[
         int | None, typer.Option(min=60, help="Rows vanish after so long; unset: they stay.")
     ] = None,
@@ -203,8 +206,10 @@ def serve(
     """Write the release that stands to Redis as rec:USER, and switch to it at once."""
     with connected() as (database, urls, _):
         refresh = refreshes.find_refresh(database, name)
-        place = ServingPlace(url_variable=url_variable, staging=staging, expire_seconds=expire_seconds)
-        target = target_of(place if refresh.serving is None else refresh.serving)
+        options = {"url_variable": url_variable, "staging": staging, "expire_seconds": expire_seconds}
+        own = refresh.serving or ServingPlace(url_variable="SERVING_REDIS_URL")
+        given = {name: value for name, value in options.items() if value is not None}
+        target = target_of(own.model_copy(update=given))
         release = standing_release(database, refresh)
         if release is None:
             raise ConfigurationError(

@@ -34,7 +34,8 @@ from jobs.refresh import Refresh, RefreshSources, Release, ServingPlace
 from jobs.rejection import Rejected
 from jobs.schedule import CatchUp
 from pressroom.recommendations.outcome import text_plan
-from pressroom.refreshes import Taken, open_release, rollback, sources_of, take_in_run
+from pressroom.refresh_file import RefreshFile, file_of
+from pressroom.refreshes import Taken, make_refresh, open_release, rollback, sources_of, take_in_run
 from pressroom.serving_thread import Follower
 from storage.memory import MemoryStore
 from tests.factories import job_ids, wait_until
@@ -339,6 +340,51 @@ def test_a_run_that_began_earlier_and_ends_later_does_not_replace_the_newer_rele
     shop.finish(slow)
     assert shop.standing().batch_id == newer
     assert len(releases.list_releases(shop.database, shop.refresh.id)) == 2
+
+
+def test_what_leaves_while_a_run_is_under_way_stays_off_the_release_that_it_makes(shop: Shop) -> None:
+    shop.run()
+    slow = shop.submit(replace(shop.take_in().run))
+    gone = shop.shown()["u0"][0]
+    releases.withdraw(shop.database, shop.refresh.id, {gone: "by hand"})
+    shop.finish(slow)
+    assert shop.standing().batch_id == slow
+    assert all(gone not in row for row in shop.shown().values())
+    assert shop.take_in().unchanged is None  # it is in the catalogue: the next run decides anew
+    shop.run()
+    assert any(gone in row for row in shop.shown().values())
+
+
+def test_a_run_that_began_before_a_rollback_does_not_undo_it(shop: Shop) -> None:
+    shop.run()
+    shop.events.append(event(7, 0, 1760000001))
+    shop.run()
+    shop.events.append(event(8, 0, 1760000001))
+    under_way = shop.submit(shop.take_in().run)
+    rollback(shop.database, shop.store, shop.refresh, None)
+    shop.finish(under_way)
+    assert shop.standing().number == 1
+
+
+def test_a_release_that_never_stood_is_not_gone_back_to(shop: Shop) -> None:
+    slow = shop.submit(shop.take_in().run)
+    shop.events.append(event(7, 0, 1760000001))
+    shop.run()
+    shop.finish(slow)
+    shop.events.append(event(8, 0, 1760000001))
+    shop.run()
+    assert rollback(shop.database, shop.store, shop.refresh, None).number == 1
+
+
+def test_a_run_of_files_leaves_the_rules_of_the_refresh_as_they_are(shop: Shop) -> None:
+    sources = shop.write()
+    rules = Rules(blocked_items=frozenset({"i0"}))
+    shop.put(RefreshSettings(rules=rules), sources)
+    given = file_of(shop.refresh)
+    made = make_refresh(shop.database, given, "shop", shop.config, standing=False)
+    assert RefreshSettings.model_validate(made.refresh.settings).rules == rules
+    make_refresh(shop.database, RefreshFile(), "shop", shop.config, standing=False)
+    assert RefreshSettings.model_validate(shop.refresh.settings).rules == rules
 
 
 def test_a_text_that_failed_is_told_and_written_by_the_next_run(shop: Shop) -> None:

@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("sources", postgresql.JSONB(), nullable=True),
         sa.Column("serving", postgresql.JSONB(), nullable=True),
         sa.Column("published_release_id", sa.Uuid(), nullable=True),
+        sa.Column("rolled_back_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=NOW, nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), server_default=NOW, nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_refreshes")),

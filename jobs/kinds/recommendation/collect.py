@@ -44,6 +44,7 @@ def collect(settings: RecommendationSettings, context: Context) -> Result:
         sources, settings.intake, previous, context.resources, on_rejected, now=settings.as_of
     )
     gone = gone_items(context.resources, previous, inputs_sha256, settings.as_of)
+    withdrawn = WithdrawnItems(refresh_id=settings.refresh_id, reasons=gone)
     lines = "".join(json.dumps(one.as_json(), ensure_ascii=False) + "\n" for one in rejected)
     return Result(
         artifacts=(Artifact(name="rejected.jsonl", media_type=JSONL, body=lines.encode()),),
@@ -56,7 +57,7 @@ def collect(settings: RecommendationSettings, context: Context) -> Result:
             "counts": dict(inputs.counts),
             "num_withdrawn": len(gone),
         },
-        records=(WithdrawnItems(refresh_id=settings.refresh_id, reasons=gone),) if gone else (),
+        records=(withdrawn,) if gone and not settings.plan_only else (),
         parents=(Parent("catalogue", sources.catalogue, inputs.catalogue_sha256),),
     )
 

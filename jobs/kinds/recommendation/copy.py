@@ -25,6 +25,10 @@ def read_briefs(body: bytes) -> tuple[tuple[str, Brief], ...]:
 def write_text(payload: CopyPayload, settings: RecommendationSettings, context: Context) -> Result:
     """Write the text. Raises TemplateError and what generate() raises."""
     key, brief = context.resources.load(payload.briefs_sha256, read_briefs)[payload.number]
+    if key in context.history.known_copies((key,)):  # written for another block's users meanwhile
+        body = json.dumps({"key": key, "audience": brief.audience, "known": True})
+        known = Artifact(name=TEXT, media_type=JSON, body=body.encode())
+        return Result(artifacts=(known,), metrics={"is_known": True})
     text = write_copy(brief, settings.copy_policy, context.inference, copy_seed(key))
     said = text.model_dump(mode="json")
     body = json.dumps({"key": key, "audience": brief.audience, **said}, ensure_ascii=False, indent=2)
@@ -32,7 +36,12 @@ def write_text(payload: CopyPayload, settings: RecommendationSettings, context: 
     return Result(
         artifacts=(Artifact(name=TEXT, media_type=JSON, body=body.encode()),),
         template=copy_template(settings.copy_policy).identity,
-        metrics={"origin": text.origin, "num_tries": text.num_tries, "problems": list(text.problems)},
+        metrics={
+            "is_known": False,
+            "origin": text.origin,
+            "num_tries": text.num_tries,
+            "problems": list(text.problems),
+        },
         records=(WrittenCopy(key=key, audience=brief.audience, text=said),),
         parents=parents,
     )

@@ -22,6 +22,7 @@ def copy_key(brief: Brief, policy: CopyPolicy, template_sha256: str, model: str)
         {
             "rules": RULES_VERSION,
             "items": [{"id": item.item_id, "row": item.row} for item in brief.items],
+            "fields": [name for name in policy.fields if any(name in item.row for item in brief.items)],
             "because": brief.because,
             "policy": policy.model_dump(mode="json", exclude=_NOT_IN_TEXTS),
             "template": template_sha256,

@@ -14,6 +14,7 @@ from jobs.catalogue.interactions_file import read_block_bytes
 from jobs.kind import Artifact, Context, Parent, Resources, Result
 from jobs.kinds.recommendation.materials import BINARY, JSON, load_catalogue, load_inputs, load_previous
 from jobs.kinds.recommendation.payload import FitPayload, Materials, RecommendationSettings
+from jobs.kinds.recommendation.versions import FIT_VERSION
 from jobs.provenance import sha256_hex
 from jobs.ranking.fit import fit
 from jobs.ranking.vectors import ItemVectors, read_vectors_bytes
@@ -40,7 +41,8 @@ def fit_model(payload: FitPayload, settings: RecommendationSettings, context: Co
     inputs = load_inputs(resources, payload.inputs_sha256)
     previous = load_previous(resources, settings)
     share = 1.0
-    if previous is not None and previous.ranking == settings.ranking:
+    same_recipe = previous is not None and previous.ranking == settings.ranking
+    if previous is not None and same_recipe and previous.fit_version == FIT_VERSION:
         share = changed_share(resources, load_inputs(resources, previous.fitted_inputs_sha256), inputs)
     artifacts = []
     is_carried = previous is not None and share <= settings.refit_share

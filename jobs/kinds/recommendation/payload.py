@@ -142,5 +142,7 @@ class RecommendationSettings(RefreshSettings):
     inputs_sha256: Sha256 | None = None
     """None: the batch collects them from `sources`."""
     sources: RefreshSources | None = None
+    plan_only: bool = False
+    """Nothing that stands is changed."""
     previous_sha256: Sha256 | None = None
     """Manifest of the release that stands: what has not changed since is carried over."""

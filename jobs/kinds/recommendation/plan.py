@@ -97,8 +97,8 @@ def plan_publish(context: PlanContext, settings: RecommendationSettings) -> Plan
         or len(briefs) != (len(ranked) if per_user else 1)
     ):
         return
-    num_written = sum(1 for _ in context.results("copy"))
-    counts = _counts(ranked, list(briefs.values()), num_written)
+    copies = [facts for _, facts in context.results("copy")]
+    counts = _counts(ranked, list(briefs.values()), copies)
     payload = PublishPayload(
         materials=Materials.model_validate(fitted["materials"]),
         blocks=tuple(_block(facts, briefs if per_user else {}) for facts in ranked),
@@ -120,15 +120,17 @@ def _block(facts: Mapping[str, object], briefs: Mapping[int, Mapping[str, object
 
 
 def _counts(
-    ranked: list[Mapping[str, object]], briefs: list[Mapping[str, object]], num_written: int
+    ranked: list[Mapping[str, object]],
+    briefs: list[Mapping[str, object]],
+    copies: list[Mapping[str, object]],
 ) -> ReleaseCounts:
     num_to_write = _total(briefs, "num_to_write")
     return ReleaseCounts(
         num_users=_total(ranked, "num_users"),
         num_users_ranked=_total(ranked, "num_ranked"),
-        num_texts_written=num_written,
+        num_texts_written=sum(not facts["is_known"] for facts in copies),
         num_texts_carried=_total(briefs, "num_texts") - num_to_write,
-        num_texts_failed=num_to_write - num_written,
+        num_texts_failed=num_to_write - len(copies),
     )
 
 

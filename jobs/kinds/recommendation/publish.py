@@ -6,6 +6,7 @@ from jobs.kind import Artifact, Context, Result
 from jobs.kinds.recommendation.materials import JSON, load_inputs, parents_of
 from jobs.kinds.recommendation.payload import PublishPayload, RecommendationSettings
 from jobs.kinds.recommendation.release import ReleaseManifest, manifest_bytes
+from jobs.kinds.recommendation.versions import FIT_VERSION, code_digest
 from jobs.provenance import sha256_hex
 from jobs.records import MadeRelease
 
@@ -16,6 +17,8 @@ def publish(payload: PublishPayload, settings: RecommendationSettings, context: 
     """Put the release together. Raises what the ports raise."""
     materials = payload.materials
     inputs = load_inputs(context.resources, materials.inputs_sha256)
+    sizes = {"num_items": inputs.num_items, "num_interactions": inputs.num_interactions}
+    counts = payload.counts.model_copy(update=sizes)
     manifest = ReleaseManifest(
         refresh=settings.refresh,
         refresh_id=str(settings.refresh_id),
@@ -27,6 +30,8 @@ def publish(payload: PublishPayload, settings: RecommendationSettings, context: 
         fitted_inputs_sha256=materials.fitted_inputs_sha256,
         vectors_sha256=materials.vectors_sha256,
         embedder=settings.embedder,
+        code=code_digest(settings.copy_policy),
+        fit_version=FIT_VERSION,
         rules=settings.rules,
         ranking=settings.ranking,
         copy_policy=settings.copy_policy,
@@ -34,10 +39,10 @@ def publish(payload: PublishPayload, settings: RecommendationSettings, context: 
         language_model_digest=settings.language_model_digest,
         blocks=payload.blocks,
         copy_index_sha256=payload.copy_index_sha256,
-        counts=payload.counts,
+        counts=counts,
     )
     body = manifest_bytes(manifest)
-    figures = payload.counts.model_dump()
+    figures = counts.model_dump()
     release = MadeRelease(refresh_id=settings.refresh_id, manifest_sha256=sha256_hex(body), figures=figures)
     return Result(
         artifacts=(Artifact(name=MANIFEST, media_type=JSON, body=body),),

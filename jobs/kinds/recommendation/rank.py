@@ -13,6 +13,7 @@ from jobs.kind import Artifact, Context, Parent, Resources, Result
 from jobs.kinds.recommendation.materials import PARQUET, load_inputs, load_previous, parents_of
 from jobs.kinds.recommendation.payload import Materials, RankPayload, RecommendationSettings
 from jobs.kinds.recommendation.release import ReleaseManifest
+from jobs.kinds.recommendation.versions import RANKING_VERSION
 from jobs.provenance import payload_digest, sha256_hex
 from jobs.ranking.fit import read_model_bytes
 from jobs.ranking.lists import UserList
@@ -24,9 +25,6 @@ from jobs.ranking.vectors import read_vectors_bytes
 
 LISTS = "lists.parquet"
 
-RANKING_VERSION = 1
-"""Rises when the same inputs come to other lists."""
-
 
 @dataclass(frozen=True, slots=True)
 class _RankableRows:
@@ -35,10 +33,10 @@ class _RankableRows:
     as_of: datetime
 
     def __call__(self, body: bytes) -> str:
+        dates = {"available", "available_from", "available_until"}
         rows = [
-            item.model_dump(mode="json", exclude={"available", "available_from", "available_until"})
+            [item.model_dump(mode="json", exclude=dates), item.is_available(self.as_of)]
             for item in read_catalogue_bytes(body)
-            if item.is_available(self.as_of)
         ]
         return payload_digest({"rows": rows})
 

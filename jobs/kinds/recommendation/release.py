@@ -57,7 +57,6 @@ class ReleaseCounts(BaseModel):
     num_texts_carried: int = 0
     num_texts_failed: int = 0
     """Audiences whose job failed: readers get the plain template."""
-    num_new_tokens: int = 0
 
 
 class ReleaseManifest(BaseModel):
@@ -79,6 +78,9 @@ class ReleaseManifest(BaseModel):
     """What it was fitted to: older inputs, where it was carried over."""
     vectors_sha256: Sha256 | None = None
     embedder: str | None = None
+    code: str = ""
+    """Digest of what of Pressroom itself it depends on."""
+    fit_version: int = 0
     rules: Rules
     ranking: RankingSettings
     copy_policy: CopyPolicy

@@ -40,3 +40,10 @@ def test_only_texts_that_did_not_come_before_are_to_be_embedded() -> None:
         text_digest(text_of(other))
     ]
     assert known.of_items([other, TENT]).tolist() == [[0.0, 0.0], [1.0, 0.0]]
+
+
+def test_vectors_that_are_joined_again_keep_their_bytes() -> None:
+    rows = np.random.default_rng(1).normal(size=(500, 384)).astype(np.float32)
+    once = ItemVectors.of({f"{number:03}": row for number, row in enumerate(rows)})
+    again = ItemVectors.of(dict(zip(once.digests, once.rows, strict=True)))
+    assert again.to_bytes() == once.to_bytes()
