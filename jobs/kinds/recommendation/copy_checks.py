@@ -20,7 +20,9 @@ from jobs.kinds.recommendation.copy_policy import (
 )
 from jobs.kinds.recommendation.copy_words import (
     BECAUSE,
+    CLAIMS,
     COUNTED,
+    GROUPS,
     NEVER_OF,
     NUMBER_WORDS,
     ONLY_OF,
@@ -43,6 +45,8 @@ _RESERVED = re.compile(f"[\ue000-\uf8ff{_BLANK}]")
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _SIGNS = re.compile(rf"[\w\s{_BLANK},.!?:()'’&…–—-]*", re.ASCII)
 _ARTICLES = re.compile(r"(?:(?:^|\s+)(?:a|an|the|our|this|these|those|its))*[\s:,(]*$", re.IGNORECASE)
+_AS_MATERIAL = re.compile(r"\b(?:in|is|are)\s+$", re.IGNORECASE)
+"""Without an article a group of one is read as what an item is made of: "comes in glass"."""
 _IT = re.compile(r"(?:it|its)\b", re.IGNORECASE)
 _PRONOUN = re.compile(r"(?:its?|they)\b", re.IGNORECASE)
 _THEY = re.compile(r"they cost\b", re.IGNORECASE)
@@ -149,6 +153,8 @@ class CopyCheck:
             return "markup"
         if has_word(text, self._forbidden):
             return "forbidden word"
+        if CLAIMS.search(text):
+            return "claim"
         return None
 
     def sentences(self, text: str) -> tuple[_Sentence, ...]:
@@ -196,7 +202,8 @@ class CopyCheck:
             named = before.named
         facts = [each for each in sentence.mentions if not each.titled and not each.is_because]
         if named:
-            is_true = all(any(all(f.is_of(i) for f in facts) for i in items) for items in named)
+            fits = any if sentence.named else all  # "it" goes on with either of two items of one name
+            is_true = all(fits(all(f.is_of(i) for f in facts) for i in items) for items in named)
             return None if is_true else "another item's"
         every = range(len(self._facts.items))
         if len(every) > 1 and any(owner.field in PRICES for fact in facts for owner in fact.owners):
@@ -219,13 +226,15 @@ def _sentence(masked: str, found: Sequence[tuple[str, tuple[_Owner, ...]]]) -> _
     for match in _MENTION.finditer(masked):
         phrase, owners = found[int(match[1])]
         before = _MENTION.sub(_BLANK, masked[: match.start()])
-        mentions.append(_Mention(phrase, _allowed(owners, before)))
+        mentions.append(_Mention(phrase, _allowed(owners, before, phrase)))
     return _Sentence(_MENTION.sub(_BLANK, masked), tuple(mentions))
 
 
-def _allowed(owners: tuple[_Owner, ...], before: str) -> tuple[_Owner, ...]:
+def _allowed(owners: tuple[_Owner, ...], before: str, phrase: str) -> tuple[_Owner, ...]:
     """Those that the words right before the value let it be of."""
     lead = before[: match.start()] if (match := _ARTICLES.search(before)) else before
+    if _AS_MATERIAL.search(before) and (not phrase.endswith("s") or phrase.endswith("ss")):
+        owners = tuple(owner for owner in owners if owner.field not in GROUPS)
     for pattern, fields in ONLY_OF:
         if pattern.search(lead):
             return tuple(owner for owner in owners if owner.field in fields)

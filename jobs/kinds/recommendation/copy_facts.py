@@ -234,7 +234,8 @@ def _amounts(number: str, name: list[str]) -> Iterator[str]:
     """
     yield f"{' '.join(name)} {number}"
     yield f"{' '.join(name)}: {number}"
-    for begin in range(len(name)):
+    # "Max load kg 100" is no weight: the unit alone is said of what the name has one word for
+    for begin in range(len(name) if len(name) <= 2 else len(name) - 1):
         unit = " ".join(name[begin:])
         yield f"{number} {unit}"
         yield f"{number}-{unit}"

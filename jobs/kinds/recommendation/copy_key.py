@@ -5,7 +5,7 @@ from __future__ import annotations
 from jobs.kinds.recommendation.copy_policy import Brief, CopyPolicy
 from jobs.provenance import payload_digest
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Of reading, checks and plain template; rises when the same answers would come to another text."""
 
 _NOT_IN_TEXTS = {"scope", "featured", "fields", "template"}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from jobs.kinds.recommendation.copy_words import NEEDED
 
 MAX_HEADLINE_CHARACTERS = 80
 MAX_BLURB_CHARACTERS = 300
@@ -38,6 +40,15 @@ class CopyPolicy(BaseModel):
     tone: str = Field(default="friendly", max_length=100)
     forbidden: tuple[str, ...] = ()
     """Words that no text may have."""
+
+    @field_validator("forbidden")
+    @classmethod
+    def _sentences_stay_possible(cls, forbidden: tuple[str, ...]) -> tuple[str, ...]:
+        for phrase in forbidden:
+            if not phrase.strip() or all(word in NEEDED for word in phrase.lower().split()):
+                raise ValueError(f"{phrase!r} is what the plainest text is made of: forbid others")
+        return forbidden
+
     max_tries: int = Field(default=3, ge=1, le=10)
     """Answers of the model before the plain template is taken."""
     max_new_tokens: int = Field(default=120, ge=16, le=1000)

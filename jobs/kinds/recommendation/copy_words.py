@@ -11,7 +11,7 @@ import re
 
 WORDS = frozenset(
     """
-    a an the this that these those each all some our your you we it its they them their here there
+    a an the this that these those some our your you we it its they them their here there
     i'd it's here's that's you'll we've
     is are be have has can could may might come comes coming go goes
     made costs cost priced called named shown
@@ -24,6 +24,12 @@ WORDS = frozenset(
     simply maybe perhaps please worth closer
     """.split()  # noqa: SIM905 - as a list of literals nobody reads it
 )
+
+CLAIMS = re.compile(r"\b(?:you(?:['’]ve| have)|(?:our|the|this) shop)\b", re.IGNORECASE)
+"""Of closed words, and yet said of the reader or of the shop, not of an item."""
+
+NEEDED = frozenset({"here"})
+"""What the plain template says when nothing else can be said: a policy cannot forbid it."""
 
 NUMBER_WORDS = {"two": 2, "three": 3, "four": 4, "five": 5}
 
@@ -51,6 +57,8 @@ ONLY_OF = tuple(
     (re.compile(rf"\b(?:{before})$", re.IGNORECASE), fields)
     for before, fields in (
         (r"made (?:of|from|with)", MATERIALS),
+        (r"made in", NOTHING),
+        (r"(?:recommended|suggested|picked|selected|shown|chosen|thought|brought|put) by", NOTHING),
         (r"because of|interest in|since", frozenset({BECAUSE})),
         (r"if you like", frozenset({BECAUSE}) | GROUPS),
         (r"(?:may|might|could) like", frozenset({TITLE})),

@@ -58,6 +58,11 @@ def test_true_blurbs_stand(text: str) -> None:
         ("The Trail Tent is from 199 EUR.", "role"),
         ("The Trail Tent comes with tents.", "role"),
         ("The Trail Tent is nylon-free.", "word: nylon-free"),
+        ("The Trail Tent is made in Alder.", "role"),
+        ("The Trail Tent, recommended by Alder.", "role"),
+        ("All tents cost 199 EUR: meet the Trail Tent.", "word: All"),
+        ("You have chosen the Trail Tent.", "claim"),
+        ("The Trail Tent: our shop belongs to Alder.", "claim"),
         ("The Trail Tent is made of nylon, made of nylon.", "repetition"),
         ("The Trail Tent is here. The Trail Tent is here.", "repetition"),
         ("The Trail Tent is", "incomplete"),
@@ -102,7 +107,7 @@ def test_forbidden_word_is_refused_wherever_it_stands() -> None:
     ],
 )
 def test_attribute_of_another_item_is_refused(text: str) -> None:
-    assert check_of(TENT, MUG).find_fault("blurb", text) in ("another item's", "whose price")
+    assert check_of(TENT, MUG).find_fault("blurb", text) in ("another item's", "whose price", "word: All")
 
 
 @pytest.mark.parametrize(
@@ -156,3 +161,19 @@ def test_values_that_are_regular_expressions_or_fold_oddly_are_only_text() -> No
     check = check_of(row)
     assert check.find_fault("headline", "C++ (3rd ed.) ıßİ") is None
     assert check.find_fault("headline", "C++ (3rd ed.) by Anyone") is not None
+
+
+def test_two_sentences_about_items_of_one_name_are_about_one_item() -> None:
+    check = check_of(MUG, {**MUG, "colour": "blue", "price": 200.0})
+    assert check.find_fault("blurb", "The Kestrel Mug comes in red. It costs 200 EUR.") == "another item's"
+
+
+def test_a_group_of_one_is_no_material() -> None:
+    check = check_of({"title": "Ray Reader", "category": "Glasses"})
+    assert check.find_fault("blurb", "The Ray Reader comes in glass.") is not None
+    assert check.find_fault("blurb", "The Ray Reader is in glasses.") is None
+
+
+def test_the_plainest_word_cannot_be_forbidden() -> None:
+    with pytest.raises(ValueError, match="forbid others"):
+        CopyPolicy(forbidden=("Here",))
