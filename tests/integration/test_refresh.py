@@ -456,8 +456,11 @@ def test_what_stands_is_served_by_itself_and_what_leaves_is_gone_there_too(
         place = ServingPlace(url_variable="SERVING", staging=number)
         refreshes.put_refresh(connection, replace(shop.refresh, serving=place))
     follower = Follower(shop.database, shop.store)
-    with Redis.from_url(redis_url, decode_responses=True) as served:
-        served.flushdb()
+    with (
+        Redis.from_url(redis_url, decode_responses=True) as served,
+        Redis.from_url(f"{redis_url.rpartition('/')[0]}/{number}") as staging,
+    ):
+        staging.flushdb()  # another test may have had it
         try:
             assert follower.look() == []
             shop.run()
@@ -470,3 +473,4 @@ def test_what_stands_is_served_by_itself_and_what_leaves_is_gone_there_too(
             assert [one["item"] for one in again][:4] == [one["item"] for one in shown][1:]
         finally:
             served.flushdb()
+            staging.flushdb()
