@@ -7,7 +7,7 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -20,7 +20,7 @@ from db.refresh_tables import CopyRow
 from db.reports import batch_status
 from db.schedules import Schedule
 from db.stages import stage_results
-from db.tables import JobRow
+from db.tables import JobRow, StatementRow
 from jobs.batch import BatchStatus
 from jobs.cron import Cron
 from jobs.job import JobStatus
@@ -227,6 +227,40 @@ def test_files_become_a_release_with_a_list_for_each_user_and_a_text_for_each_se
     assert not any((user, item) in seen for user, row in shown.items() for item in row)
     assert set(shop.open().copy_index()) == {f"segment:{name}" for name in CATEGORIES}
     assert shop.num_copies() == 4
+
+
+def test_texts_have_their_items_and_lists_their_model_as_parents(shop: Shop) -> None:
+    batch_id = shop.run()
+    manifest = shop.open().manifest
+    parents = {
+        stage: {
+            (parent["role"], parent["name"], parent["sha256"])
+            for job_id in job_ids(shop.database, batch_id, number)
+            for parent in json.loads(statement_of(shop, job_id))["predicate"]["lineage"]["parents"]
+        }
+        for stage, number in (("rank", COPY - 2), ("copy", COPY))
+    }
+    assert ("model", "ranking model", manifest.model_sha256) in parents["rank"]
+    assert ("catalogue", "catalogue", manifest.catalogue_sha256) in parents["rank"]
+    featured = {item for entry in shop.open().copy_index().values() for item in entry.items}
+    assert {name for role, name, _ in parents["copy"] if role == "item"} == featured
+
+
+def statement_of(shop: Shop, job_id: UUID) -> bytes:
+    with shop.database.connect() as connection:
+        return connection.execute(select(StatementRow.body).where(StatementRow.job_id == job_id)).scalar_one()
+
+
+def test_an_item_that_expires_leaves_the_standing_lists_by_the_clock(shop: Shop) -> None:
+    expires_at = datetime.now(UTC) + timedelta(seconds=8)
+    for row in shop.items:
+        row["available_until"] = ""
+    shop.run()
+    gone = shop.shown()["u0"][0]
+    next(row for row in shop.items if row["id"] == gone)["available_until"] = expires_at.isoformat()
+    shop.run()
+    wait_until(lambda: datetime.now(UTC) > expires_at, "it has expired", seconds=20)
+    assert all(gone not in row and len(row) == 5 for row in shop.shown().values())
 
 
 def test_the_same_files_again_are_the_release_that_stands(shop: Shop) -> None:
