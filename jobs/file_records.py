@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from jobs.errors import InputError
-from jobs.guards import find_secret, invalid_unicode_at
+from jobs.guards import invalid_unicode_at
 from jobs.intake_csv import DELIMITERS, read_csv_records
 from jobs.intake_file import MAX_LINE_BYTES, Line, read_physical_lines, refuse_file
-from jobs.intake_json import JsonRefusedError, parse
-from jobs.intake_records import Record
+from jobs.intake_records import Record, json_object
 from jobs.parquet_records import parquet_records
 from jobs.rejection import Rejected, snippet
 
@@ -62,33 +61,17 @@ def jsonl_records(path: Path, lines: Iterator[Line]) -> Iterator[Fields | Reject
     for line in lines:
         text = line.text.strip(" \t\r\n")
         if text:
-            yield parse_line(name, line.number, text)
+            yield _parse_line(name, line.number, text)
         elif line.is_too_large:
             yield too_large(Record(name, line.number, {}))
 
 
-def parse_line(name: str, number: int, text: str) -> Fields | Rejected:
+def _parse_line(name: str, number: int, text: str) -> Fields | Rejected:
+    record = Record(name, number, {})
     if (at := invalid_unicode_at(text)) is not None:
-        return Record(name, number, {}).reject_unicode(text, at)
-    try:
-        value = parse(text)
-    except JsonRefusedError as error:
-        record = Record(name, number, {})
-        if (secret := find_secret(text)) is not None:
-            return record.reject_secret(secret)
-        return Rejected(
-            file=name,
-            line=number,
-            character=error.character,
-            code=error.code,
-            reason=error.reason,
-            advice="write one JSON object in one line",
-            snippet=snippet(text),
-        )
-    if not isinstance(value, dict):
-        advice = 'write one JSON object a line, such as {"id": "..."}'
-        return Record(name, number, {}).reject("json_invalid", "is not a JSON object", advice, text=text)
-    return number, value
+        return record.reject_unicode(text, at)
+    value = json_object(record, text, example='{"id": "..."}')
+    return value if isinstance(value, Rejected) else (number, value)
 
 
 def csv_records(path: Path, lines: Iterator[Line], require: Require) -> Iterator[Fields | Rejected]:

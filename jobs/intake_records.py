@@ -95,10 +95,12 @@ def _jsonl(path: Path, lines: Iterable[Line]) -> Iterator[Record | Rejected]:
         elif (at := invalid_unicode_at(text)) is not None:
             yield record.reject_unicode(text, at)
         else:
-            yield _parse(record, text)
+            value = json_object(record, text, example='{"title": "..."}')
+            yield value if isinstance(value, Rejected) else Record(record.file, record.line, value)
 
 
-def _parse(record: Record, text: str) -> Record | Rejected:
+def json_object(record: Record, text: str, *, example: str) -> dict[str, object] | Rejected:
+    """The object of a line of JSONL; `example` shows people what one looks like."""
     try:
         value = parse(text)
     except JsonRefusedError as error:
@@ -114,9 +116,9 @@ def _parse(record: Record, text: str) -> Record | Rejected:
             snippet=snippet(text),
         )
     if not isinstance(value, dict):
-        advice = 'write one JSON object a line, such as {"title": "..."}'
+        advice = f"write one JSON object a line, such as {example}"
         return record.reject("json_invalid", "is not a JSON object", advice, text=text)
-    return Record(record.file, record.line, value)
+    return value
 
 
 def _csv(path: Path, lines: Iterable[Line], columns: Columns) -> Iterator[Record | Rejected]:

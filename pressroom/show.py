@@ -23,6 +23,8 @@ from pressroom.summary import Summary
 SHORT_DIGEST = 16
 """Hex digits that tell one thing from another at a glance; `--json` has them all."""
 
+MAX_PARENTS_SHOWN = 5
+
 
 def print_status(report: BatchStatusReport, *, is_live: bool = True) -> None:
     """A few lines on stdout: jobs by state, tokens, speed, errors; what a live batch waits for."""
@@ -138,7 +140,12 @@ def _provenance(predicate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     timings, worker_device = predicate["timings"], predicate["worker"]["device"]
     yield "kind", job["kind"]
     yield "input", f"sha256 {predicate['inputs'][0]['sha256'][:SHORT_DIGEST]}"
-    yield "template", f"{prompt['template']} {prompt['version']}, sha256 {prompt['sha256'][:SHORT_DIGEST]}"
+    yield from _parents(predicate["lineage"])
+    if prompt is not None:
+        yield (
+            "template",
+            f"{prompt['template']} {prompt['version']}, sha256 {prompt['sha256'][:SHORT_DIGEST]}",
+        )
     if (model := predicate["model"]) is not None:
         yield "model", f"{model['name']}, revision {model['revision']}, {model['source'].partition('#')[0]}"
         yield "", f"weights sha256 {model['weights_sha256'][:SHORT_DIGEST]}"
@@ -149,10 +156,27 @@ def _provenance(predicate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "engine", f"{engine['name']} ({versions}), {engine['dtype']} on {worker_device}"
     for number, generation in enumerate(predicate["generations"], start=1):
         yield f"call {number}", _generation(generation)
+    for encoding in predicate["encodings"]:
+        yield (
+            encoding["task"],
+            f"{encoding['numInputs']} texts by {encoding['model']}, inputs sha256 "
+            f"{encoding['inputsSha256'][:SHORT_DIGEST]}, answers sha256 "
+            f"{encoding['outputsSha256'][:SHORT_DIGEST]}",
+        )
     yield "tokens", f"{usage['new_tokens']} new, {usage['prompt_tokens']} in prompts"
     yield "code", f"pressroom {code['version']}, commit {code['commit']}"
     yield "times", f"queued {timings['queuedAt']}, started {timings['startedAt']}"
     yield "", f"finished {timings['finishedAt']}"
+
+
+def _parents(lineage: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What it was made from; the first few."""
+    label = "made from"
+    for parent in lineage["parents"][:MAX_PARENTS_SHOWN]:
+        yield label, f"{parent['role']} {parent['name']}, sha256 {parent['sha256'][:SHORT_DIGEST]}"
+        label = ""
+    if lineage["numParents"] > MAX_PARENTS_SHOWN:
+        yield "", f"and {lineage['numParents'] - MAX_PARENTS_SHOWN} more: see --json"
 
 
 def _generation(generation: Mapping[str, Any]) -> str:

@@ -33,9 +33,6 @@ _WIDER = 10
 _NEARLY_WARM = 0.01
 """An item with so little left of its cold weight has none: most products are of few items then."""
 
-NEW_USER = ""
-"""Id on the list of users without a history."""
-
 
 class Ranker:
     """Model, catalogue and rules as arrays in one order of items, that of their ids."""
@@ -86,20 +83,6 @@ def rank_block(ranker: Ranker, block: UserBlock) -> list[UserList]:
         of_users = None if limits is None else (limits[0][begin:end], limits[1][begin:end])
         lists += _rank(ranker, block.user_ids[begin:end], histories[begin:end], own[begin:end], of_users)
     return lists
-
-
-def rank_new_user(ranker: Ranker) -> UserList:
-    """The list of everybody without a history."""
-    nobody = UserBlock(
-        user_ids=(NEW_USER,),
-        item_ids=(),
-        indptr=np.zeros(2, np.int64),
-        items=np.zeros(0, np.int32),
-        weights=np.zeros(0, np.float32),
-        times=np.zeros(0, np.int64),
-        is_purchase=np.zeros(0, np.bool_),
-    )
-    return rank_block(ranker, nobody)[0]
 
 
 def _terms(

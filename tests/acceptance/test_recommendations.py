@@ -43,6 +43,9 @@ def test_files_become_lists_and_the_same_files_again_are_told_to_be_unchanged(tm
     assert all(item["reason"] for row in rows for item in row["items"])
     assert pq.read_table(out / "recommendations").num_rows == len(rows)
     assert rows[0]["items"][0]["title"] in (out / "index.html").read_text()
+    with pressroom(tmp_path / "home", "show", f"{printed['batch_id']}/block-0") as show:
+        code, told = show.finish_text()
+    assert (code, "made from   catalogue" in told) == (0, True), show.stderr
     with pressroom(tmp_path / "home", *command) as again:
         code, printed = again.finish()
     assert (code, printed["unchanged"], printed["release"]["release"]) == (0, True, 1), again.stderr

@@ -74,7 +74,10 @@ def fit_model(payload: FitPayload, settings: RecommendationSettings, context: Co
     return Result(
         artifacts=(told, *artifacts),
         metrics=facts,
-        parents=tuple(Parent("interactions", f"block-{n}", sha256) for n, sha256 in enumerate(inputs.blocks)),
+        parents=(
+            Parent("catalogue", "catalogue", inputs.catalogue_sha256),
+            *(Parent("interactions", f"block-{n}", sha256) for n, sha256 in enumerate(inputs.blocks)),
+        ),
     )
 
 

@@ -14,7 +14,7 @@ from jobs.catalogue.item import Item
 from jobs.ranking.fit import fit
 from jobs.ranking.lists import ReasonKind, UserList
 from jobs.ranking.lists_file import lists_bytes
-from jobs.ranking.ranker import Ranker, rank_block, rank_new_user
+from jobs.ranking.ranker import Ranker, rank_block
 from jobs.ranking.rules import PriceBand, Rules
 from jobs.ranking.segments import NEW
 from tests.unit.ranking.made import NOW, SETTINGS, block_of, catalogue, histories, ranker
@@ -104,7 +104,7 @@ def test_a_new_user_gets_the_items_with_most_users() -> None:
     made_ranker = ranker(Rules(diversity=0, list_length=3, reserve=0))
     counts = Counter(item for items in MADE.values() for item in items)
     expected = sorted(counts, key=lambda item: (-counts[item], item))[:3]
-    one = rank_new_user(made_ranker)
+    [one] = rank_block(made_ranker, block_of({"nobody": []}))
     assert ids_of(one) == expected
     assert one.segment == NEW
     assert {each.reason.kind for each in one.items} == {ReasonKind.POPULAR}
