@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, SmallInteger, UniqueConstraint, func, text
+from sqlalchemy import BigInteger, ForeignKey, Index, SmallInteger, UniqueConstraint, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
@@ -109,6 +109,10 @@ class EntityWindowRow(Base):
     num_positive: Mapped[int]
     num_neutral: Mapped[int]
     num_negative: Mapped[int]
+    weight: Mapped[int | None] = mapped_column(BigInteger)
+    weight_squared: Mapped[int | None] = mapped_column(BigInteger)
+    weighted_score: Mapped[int | None] = mapped_column(BigInteger)
+    """The three are None in windows from before they were kept: the entity's series is computed anew."""
     mean_score: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
     negative_share: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
     negative_low: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
