@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from db import workers as worker_rows
 from db.session import open_database
 from jobs.errors import PressroomError, TransientError
+from jobs.kinds import load_kinds
 from jobs.provenance import payload_digest
 from storage import open_store
 from workers import logs, residency
@@ -126,6 +127,7 @@ def _start(settings: Settings) -> _Process:
     warm = residency.load(
         settings.models_folder, profile.models, engine=settings.engine, options=_engine_options(settings)
     )
+    load_kinds()
     store = open_store(settings.require_s3_url())
     num_places = settings.max_jobs_in_flight or _places(warm)
     for resident in warm.all():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
 from jobs.errors import ConfigurationError
 from jobs.kind import Kind
+
+logger = logging.getLogger(__name__)
 
 GROUP = "pressroom.kinds"
 
@@ -28,3 +31,15 @@ def load_kind(name: str) -> Kind[Any]:
         )
     kind: Kind[Any] = next(iter(found)).load()()
     return kind
+
+
+def load_kinds() -> None:
+    """Load all that are installed: what they import takes seconds, which no job shall wait for.
+
+    One that cannot be loaded is logged, and fails its own jobs later.
+    """
+    for name in kind_names():
+        try:
+            load_kind(name)
+        except Exception:
+            logger.warning("The kind %r cannot be loaded.", name, exc_info=True)
