@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.series.policy import Policy
-from jobs.sources import Source
+from jobs.sources import Source, Variable, WebPlace
 
 
 class AlertStatus(StrEnum):
@@ -23,18 +23,13 @@ class AlertStatus(StrEnum):
     """Documents that came later took its ground away."""
 
 
-class WebhookTarget(BaseModel):
-    """Alerts as Standard Webhooks messages to a URL."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class WebhookTarget(WebPlace):
+    """Alerts as Standard Webhooks messages to a URL; variables are those of beat."""
 
     type: Literal["webhook"] = "webhook"
     name: str = Field(min_length=1, max_length=64)
-    url: str = Field(pattern=r"^https?://")
-    secret_variable: str
+    secret_variable: Variable
     """Name of the environment variable that holds the signing secret ("whsec_..."); never the secret."""
-    allow_private: bool = False
-    """Addresses of one's own network are refused unless this is set."""
 
 
 class FileTarget(BaseModel):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from jobs.documents.document import Document
 from jobs.errors import PermanentError, TransientError
@@ -24,6 +24,29 @@ class SourceRefusedError(PermanentError):
     code = "source_refused"
 
 
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+"""Name of an environment variable where the URL is used; a URL that is given in its place is refused."""
+
+
+class WebPlace(BaseModel):
+    """Where HTTP requests go: a URL as it is, or the variable that holds one with a key in it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str | None = Field(default=None, pattern=r"^https?://")
+    """It stands in Postgres as it is given."""
+    url_variable: Variable | None = None
+    """Read at each use; of what it holds nothing is stored or logged, and messages say the host alone."""
+    allow_private: bool = False
+    """Addresses of one's own network are refused unless this is set."""
+
+    @model_validator(mode="after")
+    def _one_url(self) -> Self:
+        if (self.url is None) == (self.url_variable is None):
+            raise ValueError("give either url, or url_variable: the environment variable that holds it")
+        return self
+
+
 class FileSource(BaseModel):
     """A file on the worker's machine: CSV, JSONL, Parquet or RSS; or every such file of a folder."""
 
@@ -40,19 +63,14 @@ class PrefixSource(BaseModel):
 
     type: Literal["s3"] = "s3"
     prefix: str
-    url_variable: str | None = None
+    url_variable: Variable | None = None
     """Name of an environment variable of the worker that holds another store's URL; never the URL itself."""
 
 
-class FeedSource(BaseModel):
-    """An RSS or Atom feed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class FeedSource(WebPlace):
+    """An RSS or Atom feed; a variable is one of the worker."""
 
     type: Literal["feed"] = "feed"
-    url: str = Field(pattern=r"^https?://")
-    allow_private: bool = False
-    """Feeds of one's own network are refused unless this is set."""
 
 
 class QuerySource(BaseModel):
@@ -61,7 +79,7 @@ class QuerySource(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: Literal["query"] = "query"
-    url_variable: str
+    url_variable: Variable
     """Name of an environment variable of the worker that holds the database's URL."""
     sql: str
 

@@ -9,10 +9,20 @@ time_zone = "Europe/Berlin"
 type = "feed"
 url = "https://example.com/news.rss"
 
+[[source]]
+type = "feed"
+url_variable = "PAID_NEWS_URL"
+
 [[target]]
 type = "file"
 name = "lines"
 path = "alerts.jsonl"
+
+[[target]]
+type = "webhook"
+name = "ops"
+url_variable = "OPS_URL"
+secret_variable = "OPS_SECRET"
 
 [policy]
 windows = ["day", "week"]

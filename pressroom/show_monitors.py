@@ -11,7 +11,7 @@ import typer
 from db.alerts import DeliveryState, Mute, StoredAlert
 from db.schedules import Schedule, ScheduleRun
 from jobs.monitor import Monitor
-from jobs.sources import Source
+from jobs.sources import Source, WebPlace
 from workers.connectors.addresses import shown
 
 
@@ -86,7 +86,7 @@ def print_monitor(state: MonitorState) -> None:
     for source in monitor.sources:
         typer.echo(f"  source    {source.type}: {_source_text(source)}")
     for target in monitor.targets:
-        where = shown(target.url) if target.type == "webhook" else target.path
+        where = _web_text(target) if target.type == "webhook" else target.path
         typer.echo(f"  target    {target.name}: {where}")
     for run in state.runs:
         error = f"  {run.error_code}: {run.error_message}" if run.error_code else ""
@@ -151,13 +151,17 @@ def _delivery_text(delivery: DeliveryState) -> str:
 def _source_text(source: Source) -> str:
     match source.type:
         case "feed":
-            return shown(source.url)
+            return _web_text(source)
         case "file":
             return source.path
         case "s3":
             return f"{source.prefix} of {source.url_variable or 'the own store'}"
         case "query":
             return f"{source.sql[:60]} at {source.url_variable}"
+
+
+def _web_text(place: WebPlace) -> str:
+    return f"the URL in {place.url_variable}" if place.url is None else shown(place.url)
 
 
 def _without_secrets(fields: dict[str, object]) -> dict[str, object]:

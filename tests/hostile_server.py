@@ -27,6 +27,8 @@ ENTITIES = FEED.replace(
     b"<rss", b'<!DOCTYPE rss [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;">]><rss'
 ).replace(b"Orders", b"&b;")
 
+UNDATED = FEED.replace(b"<pubDate>Tue, 03 Mar 2026 10:00:00 GMT</pubDate>", b"")
+
 MEGABYTE = 2**20
 
 
@@ -64,9 +66,11 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         media_type = query.get("type", "application/rss+xml")
-        match parts.path:
+        match "/" + parts.path.split("/")[1]:  # what follows may be a key
             case "/feed":
                 self._answer(200, FEED, {"Content-Type": media_type})
+            case "/undated":
+                self._answer(200, UNDATED, {"Content-Type": media_type})
             case "/entities":
                 self._answer(200, ENTITIES, {"Content-Type": media_type})
             case "/gzip":

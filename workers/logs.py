@@ -28,5 +28,6 @@ def set_up_logging(level: str, *, others: str = "WARNING", form: str = "%(leveln
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(SentenceFormatter(form + "%(message)s"))
     logging.basicConfig(level=others, handlers=[handler])
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it writes each URL whole, with its key
     for name in OWN_LOGGERS:
         logging.getLogger(name).setLevel(level)

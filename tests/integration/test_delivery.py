@@ -243,6 +243,29 @@ def test_alert_waits_for_a_secret_that_is_not_there(
     assert len(server.seen) == 1
 
 
+def test_webhook_in_a_variable_is_called_whole_and_a_missing_one_holds_up_no_other(
+    database: Engine, server: HostileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPS_URL", raising=False)
+    hidden = WebhookTarget(name="ops", url_variable="OPS_URL", secret_variable=VARIABLE, allow_private=True)
+    alert_id = alert(database, monitor_of(database, hidden, webhook(server, name="b")), ["ops", "b"])
+    deliver(database)
+    state = states(database, alert_id)["ops"]
+    assert (state.error_code, state.ended_at) == ("webhook_url_missing", None)
+    assert "OPS_URL" in (state.error_message or "")
+    assert len(server.seen) == 1
+
+    monkeypatch.setenv("OPS_URL", server.url("/hook/SECRET?key=SECRET"))
+    server.statuses[:] = [500, 200]
+    deliver(database, wait=True)
+    said = states(database, alert_id)["ops"].error_message or ""
+    assert "OPS_URL" in said
+    assert "SECRET" not in said
+    deliver(database, wait=True)
+    assert server.seen[-1].path == "/hook/SECRET?key=SECRET"
+    assert states(database, alert_id)["ops"].error_code is None
+
+
 def test_target_that_is_down_does_not_hold_up_another(
     database: Engine, server: HostileServer, tmp_path: Path
 ) -> None:

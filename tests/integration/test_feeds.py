@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,11 +13,13 @@ import pytest
 
 from jobs.documents.document import Document
 from jobs.errors import PermanentError, PressroomError, TransientError
+from jobs.rejection import Rejected
 from jobs.sources import FeedSource
 from tests.hostile_server import FEED, HostileServer, hostile_server
 from workers.connectors import feed
 from workers.connectors.addresses import find_destination
 from workers.connectors.feed import fetch_feed, read_feed_source
+from workers.logs import set_up_logging
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
 
@@ -32,8 +35,12 @@ def source(url: str, *, allow_private: bool = True) -> FeedSource:
 
 
 def refusal(url: str, *, allow_private: bool = True) -> PressroomError:
+    return refusal_of(source(url, allow_private=allow_private))
+
+
+def refusal_of(source: FeedSource) -> PressroomError:
     with pytest.raises(PressroomError) as caught:
-        fetch_feed(source(url, allow_private=allow_private))
+        list(read_feed_source(source, now=NOW))
     return caught.value
 
 
@@ -123,6 +130,7 @@ def test_name_with_one_private_address_among_public_ones_is_refused() -> None:
         find_destination(
             "https://mixed.example/",
             what="feed",
+            name="the feed",
             allow_private=False,
             resolver=lambda host, port: ["93.184.215.14", "10.0.0.7"],
         )
@@ -180,6 +188,89 @@ def test_server_that_is_down_may_come_back() -> None:
     error = refusal("http://127.0.0.1:1/feed?token=secret")
     assert isinstance(error, TransientError)
     assert "secret" not in str(error)
+
+
+VARIABLE = "PAID_NEWS_URL"
+IN_VARIABLE = FeedSource(url_variable=VARIABLE, allow_private=True)
+
+
+def test_url_in_a_variable_is_called_whole_and_rows_are_said_to_be_of_the_variable(
+    server: HostileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, server.url("/undated/SECRET?key=SECRET"))
+    documents = list(read_feed_source(IN_VARIABLE, now=NOW))
+
+    assert server.seen[0].path == "/undated/SECRET?key=SECRET"
+    assert [d.id for d in documents if isinstance(d, Document)] == ["a1"]
+    (refused,) = [d for d in documents if isinstance(d, Rejected)]
+    assert VARIABLE in refused.file
+    assert "SECRET" not in repr(documents)
+
+
+def test_variable_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    error = refusal_of(IN_VARIABLE)
+    assert error.code == "source_variable_missing"
+    assert VARIABLE in str(error)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/status/SECRET?code=500&key=SECRET",
+        "/status/SECRET?code=404&key=SECRET",
+        "/feed/SECRET?type=text/html&key=SECRET",
+        "/entities/SECRET?key=SECRET",
+        "/flood/SECRET?key=SECRET",
+        "/gzip/SECRET?as=br&key=SECRET",
+        "/redirect/SECRET?to=/loop/SECRET",
+        "/redirect/SECRET?to=/status/SECRET%3Fcode=403%26key=SECRET",
+        "/redirect/SECRET?to=ftp://SECRET/",
+        "/redirect/SECRET?to=http://169.254.169.254/SECRET",
+    ],
+)
+def test_fault_of_a_url_in_a_variable_names_variable_and_host_and_no_more(
+    server: HostileServer, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, server.url(path))
+    said = str(refusal_of(IN_VARIABLE))
+    assert VARIABLE in said
+    assert "SECRET" not in said
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "SECRET",
+        "ftp://127.0.0.1/SECRET",
+        "https:/SECRET",
+        "http://127.0.0.1:SECRET/",
+        "http://me:SECRET@127.0.0.1/",
+        "http://127.0.0.1:1/SECRET?key=SECRET",
+        "http://[SECRET/",
+    ],
+)
+def test_variable_that_holds_no_url_that_works_is_named_and_its_value_not_repeated(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, url)
+    said = str(refusal_of(IN_VARIABLE))
+    assert VARIABLE in said
+    assert "SECRET" not in said
+
+
+def test_no_library_writes_a_url_to_the_log(
+    server: HostileServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    root_level, httpx_level = logging.getLogger().level, logging.getLogger("httpx").level
+    try:
+        set_up_logging("INFO", others="INFO")
+        logging.getLogger().setLevel(logging.INFO)  # pytest has set its handlers up before
+        fetch_feed(source(server.url("/feed?key=SECRET")))
+    finally:
+        logging.getLogger().setLevel(root_level)
+        logging.getLogger("httpx").setLevel(httpx_level)
+    assert "SECRET" not in caplog.text
 
 
 def test_certificate_is_checked_against_the_name_not_the_address(

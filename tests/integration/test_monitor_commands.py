@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from typer.testing import CliRunner
 
 from db import alerts, monitors
+from db.monitoring_tables import MonitorRow
 from pressroom.cli import app
 from pressroom.embedded.services import ServiceUrls
 from tests.integration.test_delivery import alert
@@ -73,6 +74,28 @@ def test_monitor_is_made_changed_paused_and_resumed(run: Run, tmp_path: Path) ->
     assert (listed["schedule"]["next_due_at"], listed["name"]) == (None, "steel")
     assert "paused" in run("monitor", "show", "steel")
     assert "next" in run("monitor", "resume", "steel")
+
+
+def test_url_in_a_variable_is_shown_and_stored_by_its_name(
+    run: Run, database: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAID_NEWS_URL", "https://example.com/SECRET")
+    monkeypatch.setenv("OPS_URL", "https://example.com/SECRET")
+    (tmp_path / "steel.toml").write_text(
+        'name = "steel"\nwatch = "watch.toml"\n'
+        '[[source]]\ntype = "feed"\nurl_variable = "PAID_NEWS_URL"\n'
+        '[[target]]\ntype = "webhook"\nname = "ops"\nurl_variable = "OPS_URL"\n'
+        'secret_variable = "OPS_SECRET"\n'
+    )
+    made = run("monitor", "create", "steel.toml", "--json")
+    assert made["sources"][0]["url_variable"] == "PAID_NEWS_URL"
+    shown = run("monitor", "show", "steel")
+    assert "feed: the URL in PAID_NEWS_URL" in shown
+    assert "ops: the URL in OPS_URL" in shown
+    assert "SECRET" not in shown.replace("OPS_SECRET", "")
+    with database.connect() as connection:
+        stored = str(connection.execute(select(MonitorRow.__table__)).all())
+    assert "example.com" not in stored
 
 
 def test_monitor_that_no_worker_could_run_is_refused_when_it_is_made(

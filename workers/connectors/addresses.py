@@ -15,6 +15,7 @@ from ipaddress import IPv4Address, IPv6Address
 import httpx
 
 from jobs.errors import PermanentError, TransientError
+from jobs.sources import WebPlace
 
 Address = IPv4Address | IPv6Address
 
@@ -60,9 +61,9 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 def find_destination(
-    text: str, *, what: str, allow_private: bool, resolver: Resolve = resolve
+    text: str, *, what: str, name: str, allow_private: bool, resolver: Resolve = resolve
 ) -> Destination:
-    """Check a URL; `what` ("feed", "webhook") begins the codes of errors.
+    """Check a URL; `what` ("feed", "webhook") begins the codes of errors, `name` their messages.
 
     Raises AddressRefusedError: `<what>_private_address`, `<what>_url_invalid`; and UnreachableError.
     """
@@ -70,24 +71,24 @@ def find_destination(
         url = httpx.URL(text)
         host = url.raw_host.decode("ascii")
     except (httpx.InvalidURL, UnicodeError, TypeError) as error:
-        raise _invalid(what, "it cannot be read") from error
+        raise _invalid(what, name, "it cannot be read") from error
     if url.scheme not in ("http", "https") or not host:
-        raise _invalid(what, "it needs a scheme http or https, and a host")
+        raise _invalid(what, name, "it needs a scheme http or https, and a host")
     if url.userinfo:
-        raise _invalid(what, "it holds a user or a password")
+        raise _invalid(what, name, "it holds a user or a password")
     port = url.port or (443 if url.scheme == "https" else 80)
     try:
         found = resolver(host, port)
     except (OSError, UnicodeError) as error:
         raise UnreachableError(
-            f"{shown(text)}: {host} has no address: check the name, and the network's DNS",
+            f"{name}: {host} has no address: check the name, and the network's DNS",
             code=f"{what}_unreachable",
         ) from error
     addresses = tuple(ipaddress.ip_address(one.partition("%")[0]) for one in found[:MAX_ADDRESSES])
     for address in addresses:
         if is_never_called(address) or not (allow_private or is_public(address)):
             raise AddressRefusedError(
-                f"{shown(text)}: {host} is {address}, which is no public address: correct the URL"
+                f"{name}: {host} is {address}, which is no public address: correct the URL"
                 + ("" if is_never_called(address) else ", or set allow_private for it if it is yours"),
                 code=f"{what}_private_address",
             )
@@ -147,7 +148,25 @@ def shown(url: str) -> str:
         return url.partition("?")[0].rpartition("@")[2][:200]
 
 
-def _invalid(what: str, reason: str) -> AddressRefusedError:
+def name_of(place: WebPlace, url: str) -> str:
+    """What messages call a URL that is called for a place: one out of a variable by that and its host, for
+    its path may be the key.
+
+    >>> name_of(WebPlace(url_variable="NEWS_URL"), "https://me:pw@example.com:8443/key/feed?key=1")
+    'NEWS_URL (https://example.com:8443)'
+    """
+    if place.url_variable is None:
+        return shown(url)
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError):
+        return place.url_variable
+    netloc = parsed.netloc.decode("ascii")
+    return f"{place.url_variable} ({parsed.scheme}://{netloc})" if netloc else place.url_variable
+
+
+def _invalid(what: str, name: str, reason: str) -> AddressRefusedError:
     return AddressRefusedError(
-        f"the {what}'s URL cannot be used: {reason}; write https://host/path", code=f"{what}_url_invalid"
+        f"{name}: the {what}'s URL cannot be used: {reason}; write https://host/path",
+        code=f"{what}_url_invalid",
     )

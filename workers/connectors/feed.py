@@ -11,8 +11,9 @@ from jobs.documents.document import Document
 from jobs.documents.feed import MAX_FEED_BYTES, read_feed
 from jobs.rejection import Rejected
 from jobs.sources import FeedSource, SourceDownError, SourceRefusedError
-from workers.connectors.addresses import Resolve, resolve, shown
+from workers.connectors.addresses import Resolve, name_of, resolve
 from workers.connectors.http import exchange, read_body
+from workers.connectors.variables import required_variable
 
 MAX_REDIRECTS = 5
 """Feeds that moved, http -> https, a content network: two or three are usual."""
@@ -34,57 +35,68 @@ def read_feed_source(
 
     Address errors and those of the body come as they are: `feed_private_address`, `body_too_large`.
     """
-    return read_feed(shown(source.url), fetch_feed(source, resolver=resolver), now=now)
+    url = _url(source)
+    return read_feed(name_of(source, url), _fetch(source, url, resolver), now=now)
 
 
 def fetch_feed(source: FeedSource, *, resolver: Resolve = resolve) -> bytes:
     """The feed's bytes; every hop of a redirect is checked like the first URL."""
-    url = source.url
+    return _fetch(source, _url(source), resolver)
+
+
+def _url(source: FeedSource) -> str:
+    return source.url or required_variable(str(source.url_variable))
+
+
+def _fetch(source: FeedSource, first: str, resolver: Resolve) -> bytes:
+    url = first
     for _ in range(MAX_REDIRECTS + 1):
+        name = name_of(source, url)
         with exchange(
             "GET",
             url,
             what="feed",
+            name=name,
             headers={"Accept": ACCEPT},
             total_seconds=TOTAL_SECONDS,
             allow_private=source.allow_private,
             resolver=resolver,
         ) as response:
             if response.status_code in _REDIRECTS:
-                url = _next_hop(url, response)
+                url = _next_hop(name, url, response)
                 continue
-            _check(url, response)
-            return read_body(response, url=url, max_bytes=MAX_FEED_BYTES)
+            _check(name, response)
+            return read_body(response, name=name, max_bytes=MAX_FEED_BYTES)
     raise SourceRefusedError(
-        f"{shown(source.url)}: redirects more than {MAX_REDIRECTS} times: give the URL that it ends at",
+        f"{name_of(source, first)}: redirects more than {MAX_REDIRECTS} times: give the URL that it ends at",
         code="feed_redirect",
     )
 
 
-def _next_hop(url: str, response: httpx.Response) -> str:
+def _next_hop(name: str, url: str, response: httpx.Response) -> str:
     location = response.headers.get("location", "")
     try:
         there = httpx.URL(url).join(location)
     except (httpx.InvalidURL, TypeError) as error:
-        raise _refused(url, "redirects to what is no URL", "feed_redirect") from error
+        raise _refused(name, "redirects to what is no URL", "feed_redirect") from error
     if not location or there.scheme not in ("http", "https"):
-        raise _refused(url, "redirects to what is no web address", "feed_redirect")
+        raise _refused(name, "redirects to what is no web address", "feed_redirect")
     if httpx.URL(url).scheme == "https" and there.scheme != "https":
-        raise _refused(url, "redirects from https to http", "feed_redirect")
+        raise _refused(name, "redirects from https to http", "feed_redirect")
     return str(there)
 
 
-def _check(url: str, response: httpx.Response) -> None:
+def _check(name: str, response: httpx.Response) -> None:
     status = response.status_code
     if status != httpx.codes.OK:
-        message = f"{shown(url)}: answers with status {status}: look at it in a browser"
+        message = f"{name}: answers with status {status}: look at it in a browser"
         if status in _MAY_PASS:
             raise SourceDownError(message, code="feed_status")
         raise SourceRefusedError(message, code="feed_status")
     media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type.startswith(_NO_FEED):
-        raise _refused(url, f"is {media_type[:60]}, no feed", "feed_media_type")
+        raise _refused(name, f"is {media_type[:60]}, no feed", "feed_media_type")
 
 
-def _refused(url: str, reason: str, code: str) -> SourceRefusedError:
-    return SourceRefusedError(f"{shown(url)}: {reason}: look at it in a browser, and correct it", code=code)
+def _refused(name: str, reason: str, code: str) -> SourceRefusedError:
+    return SourceRefusedError(f"{name}: {reason}: look at it in a browser, and correct it", code=code)

@@ -19,7 +19,6 @@ from workers.connectors.addresses import (
     UnreachableError,
     find_destination,
     resolve,
-    shown,
 )
 
 CONNECT_SECONDS = 10.0
@@ -47,6 +46,7 @@ def exchange(
     url: str,
     *,
     what: str,
+    name: str,
     headers: Mapping[str, str],
     total_seconds: float,
     content: bytes | None = None,
@@ -55,9 +55,10 @@ def exchange(
 ) -> Iterator[httpx.Response]:
     """The answer's head, its body not read yet; both must have come after `total_seconds`.
 
-    Raises AddressRefusedError and UnreachableError, within the block, too.
+    Messages call it by `name`, for the URL may hold a key. Raises AddressRefusedError and UnreachableError,
+    within the block, too.
     """
-    destination = find_destination(url, what=what, allow_private=allow_private, resolver=resolver)
+    destination = find_destination(url, what=what, name=name, allow_private=allow_private, resolver=resolver)
     timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
     # SSL_CERT_FILE counts, HTTP_PROXY does not: a proxy would resolve the name again.
     with (
@@ -75,7 +76,7 @@ def exchange(
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
             raise UnreachableError(
-                f"{shown(url)}: no whole answer within {total_seconds:.0f} s ({reason}): try it with curl",
+                f"{name}: no whole answer within {total_seconds:.0f} s ({reason}): try it with curl",
                 code=f"{what}_unreachable",
             ) from error
 
@@ -154,18 +155,18 @@ class _Deadline:
                 socket.socket.shutdown(one, socket.SHUT_RDWR)
 
 
-def read_body(response: httpx.Response, *, url: str, max_bytes: int) -> bytes:
+def read_body(response: httpx.Response, *, name: str, max_bytes: int) -> bytes:
     """The body, unpacked. Raises BodyTooLargeError, before it is in memory, and BodyEncodingError."""
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "", "gzip"):
-        raise BodyEncodingError(f"{shown(url)}: is sent as {encoding[:40]!r}: send it plain or as gzip")
+        raise BodyEncodingError(f"{name}: is sent as {encoding[:40]!r}: send it plain or as gzip")
     unpack = zlib.decompressobj(wbits=31) if encoding == "gzip" else None
     body = bytearray()
     try:
         for chunk in response.iter_raw():
             body += chunk if unpack is None else unpack.decompress(chunk, max_bytes + 1 - len(body))
             if len(body) > max_bytes:
-                raise BodyTooLargeError(f"{shown(url)}: has more than {max_bytes:,} bytes")
+                raise BodyTooLargeError(f"{name}: has more than {max_bytes:,} bytes")
     except zlib.error as error:
-        raise BodyEncodingError(f"{shown(url)}: says that it is gzip, and is not: {error}") from error
+        raise BodyEncodingError(f"{name}: says that it is gzip, and is not: {error}") from error
     return bytes(body)

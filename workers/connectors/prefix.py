@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -16,6 +15,7 @@ from jobs.sources import PrefixSource, SourceDownError, SourceRefusedError
 from storage import open_store
 from storage.store import ObjectKeyError, ObjectNotFoundError, Store, StoreError
 from workers.connectors.file import is_document_file, read_leniently
+from workers.connectors.variables import required_variable
 
 
 def read_prefix_source(
@@ -37,18 +37,6 @@ def read_prefix_source(
         raise SourceRefusedError(
             f"the prefix {source.prefix!r} cannot be read: {error}", code=error.code
         ) from error
-
-
-def required_variable(name: str) -> str:
-    """An environment variable of this worker. Raises SourceRefusedError that names it, never its value."""
-    value = os.environ.get(name)
-    if not value:
-        raise SourceRefusedError(
-            f"the environment variable {name} of the worker is not set: set it to the source's URL and start "
-            "the workers again",
-            code="source_variable_missing",
-        )
-    return value
 
 
 def _read_object(store: Store, key: str, now: datetime) -> Iterator[Document | Rejected]:

@@ -12,7 +12,7 @@ from jobs.documents.document import Document
 from jobs.documents.records import read_rows, require_columns
 from jobs.rejection import Rejected
 from jobs.sources import QuerySource, SourceDownError, SourceRefusedError
-from workers.connectors.prefix import required_variable
+from workers.connectors.variables import required_variable
 
 STATEMENT_TIMEOUT_MILLISECONDS = 60_000
 """Of the query, and of fetching each further part of it."""

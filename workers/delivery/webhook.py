@@ -12,7 +12,7 @@ from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from jobs.errors import PermanentError, TransientError
 from jobs.monitor import WebhookTarget
-from workers.connectors.addresses import Resolve, resolve, shown
+from workers.connectors.addresses import Resolve, name_of, resolve
 from workers.connectors.http import exchange
 
 TOTAL_SECONDS = 20.0
@@ -36,12 +36,15 @@ def send_webhook(target: WebhookTarget, *, message_id: str, body: str, resolver:
 
     Raises WebhookRefusedError, WebhookFailedError, AddressRefusedError, UnreachableError.
     """
+    url = _url(target)
+    name = name_of(target, url)
     sent_at = datetime.now(UTC)
     signature = _signer(target).sign(msg_id=message_id, timestamp=sent_at, data=body)
     with exchange(
         "POST",
-        target.url,
+        url,
         what="webhook",
+        name=name,
         headers={
             "Content-Type": "application/json",
             "webhook-id": message_id,
@@ -56,7 +59,7 @@ def send_webhook(target: WebhookTarget, *, message_id: str, body: str, resolver:
         status = response.status_code
     if 200 <= status < 300:
         return
-    where = f"the webhook {target.name!r} at {shown(target.url)}"
+    where = f"the webhook {target.name!r} at {name}"
     if status == httpx.codes.GONE:
         raise WebhookRefusedError(f"{where} is gone: remove it from the monitor", code="webhook_gone")
     if 300 <= status < 400:
@@ -67,15 +70,24 @@ def send_webhook(target: WebhookTarget, *, message_id: str, body: str, resolver:
     raise WebhookFailedError(f"{where} answers with status {status}: look at its log", code="webhook_status")
 
 
-def _signer(target: WebhookTarget) -> Webhook:
+def _url(target: WebhookTarget) -> str:
+    return target.url or _variable(target, str(target.url_variable), "URL", code="webhook_url_missing")
+
+
+def _variable(target: WebhookTarget, variable: str, what: str, *, code: str) -> str:
     """A variable that is missing may be set by the next attempt: an alert is not lost for it."""
-    secret = os.environ.get(target.secret_variable, "")
-    if not secret:
+    value = os.environ.get(variable)
+    if not value:
         raise WebhookFailedError(
-            f"the environment variable {target.secret_variable} is not set where beat runs: set it to the "
-            f"signing secret of the webhook {target.name!r}",
-            code="webhook_secret_missing",
+            f"the environment variable {variable} is not set where beat runs: set it to the {what} of the "
+            f"webhook {target.name!r}, and start beat again",
+            code=code,
         )
+    return value
+
+
+def _signer(target: WebhookTarget) -> Webhook:
+    secret = _variable(target, target.secret_variable, "signing secret", code="webhook_secret_missing")
     try:
         return Webhook(secret)
     except (binascii.Error, ValueError, EmptyWebhookSecretError) as error:
