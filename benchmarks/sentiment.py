@@ -31,8 +31,8 @@ from db.tables import WorkerRow
 from jobs.batch import BatchStatus, BatchStatusReport
 from jobs.documents.blocks import MAX_BLOCK_DOCUMENTS
 from jobs.inference import TextPair
-from pressroom.commands.sentiment import MonitorOptions, put_monitor_of
 from pressroom.one_machine import OneMachine
+from pressroom.sentiment_runs import MonitorOptions, put_monitor_of
 from storage import open_store
 from workers import residency
 from workers.devices import Device

@@ -23,13 +23,13 @@ from jobs.batch import BatchStatus
 from jobs.errors import PressroomError
 from jobs.series.window import AlertRule
 from pressroom.backtest import Backtest, backtest, read_events
-from pressroom.commands.sentiment import MonitorOptions, put_monitor_of
 from pressroom.console import Interruption, errors_reported, say
 from pressroom.export import check_output
 from pressroom.one_machine import OneMachine
 from pressroom.progress import BatchProgress
 from pressroom.run import REJECTED, rejected_lines
 from pressroom.sentiment import INDEX, export_sentiment
+from pressroom.sentiment_runs import MonitorOptions, put_monitor_of
 from pressroom.summary import Summary
 from storage import open_store
 from workers.devices import parse_devices

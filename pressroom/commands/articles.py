@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any
-from uuid import UUID
 
 import typer
 
@@ -12,11 +11,12 @@ from db import migrate, reports
 from jobs.errors import InputError
 from jobs.kinds import load_kind
 from pressroom.articles import export_articles
-from pressroom.commands.options import DeviceOption, Json, Out
+from pressroom.commands.options import BatchOption, DeviceOption, Json, Out, RetryFailed
 from pressroom.commands.session import connected, devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
 from pressroom.export import FAILED
-from pressroom.run import REJECTED, RunRequest, rejected_lines, run_batch
+from pressroom.quality import Quality
+from pressroom.run import REJECTED, RunRequest, RunResult, rejected_lines, run_batch
 from pressroom.show import print_summary, report_json
 from workers.producer import Order, kind_settings_of, submit_file
 from workers.settings import DEFAULT_MODEL
@@ -26,6 +26,10 @@ ARTICLE = "article"
 File = Annotated[
     Path,
     typer.Argument(exists=True, dir_okay=False, readable=True, help="CSV or JSONL, also .gz."),
+]
+Briefs = Annotated[
+    Path | None,
+    typer.Argument(exists=True, dir_okay=False, readable=True, help="Briefs: CSV or JSONL, also .gz."),
 ]
 Model = Annotated[str, typer.Option(help="An installed model that some worker profile has warm.")]
 Seed = Annotated[int, typer.Option(help="Of the batch's sampling: the same seed, the same texts.")]
@@ -44,16 +48,10 @@ Deadline = Annotated[
 
 
 def run_articles(
-    file: Annotated[
-        Path | None,
-        typer.Argument(exists=True, dir_okay=False, readable=True, help="Briefs: CSV or JSONL, also .gz."),
-    ] = None,
+    file: Briefs = None,
     out: Out = Path("out"),
-    batch: Annotated[UUID | None, typer.Option(help="Go on with this batch; no FILE then.")] = None,
-    retry_failed: Annotated[
-        bool,
-        typer.Option("--retry-failed", help="With --batch: run failed, cancelled and expired jobs again."),
-    ] = False,
+    batch: BatchOption = None,
+    retry_failed: RetryFailed = False,
     model: Model = DEFAULT_MODEL,
     device: DeviceOption = "auto",
     seed: Seed = 0,
@@ -91,6 +89,11 @@ def run_articles(
             go_on=("pressroom", "run", "articles", "--model", model, "--device", device, "--out", str(out)),
         )
         result = run_batch(request, configured, export_articles)
+    _print(result, out, json=json)
+
+
+def _print(result: RunResult[Quality], out: Path, *, json: bool) -> None:
+    """What a run came to; ends with a failure if an article is missing."""
     print_summary(result.summary, result.exported, out, json=json)
     report = result.summary.report
     if report.counts.failed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -21,7 +22,7 @@ from pressroom.commands.session import devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
 from pressroom.evaluate import PROFILE, Evaluation, export_evaluation, submit_texts, with_profile
 from pressroom.one_machine import OneMachine
-from pressroom.run import REJECTED, RunRequest, run_batch
+from pressroom.run import REJECTED, RunRequest, RunResult, Submit, run_batch
 from pressroom.summary import Summary
 from storage.store import Store
 from workers.producer import Submission
@@ -62,32 +63,10 @@ def evaluate_sentiment(
     json: Json = False,
 ) -> None:
     """Classify every text of a labelled file and print accuracy, F1, confusion, calibration and speed."""
-    if (label is None) == (targets is None) or (target is not None and targets is not None):
-        raise typer.BadParameter(
-            "name a label column, with or without --target, or --targets", param_hint="--label"
-        )
-    try:
-        classes = parse_label_map(label_map) if label_map else None
-    except LabelMapError as error:
-        raise typer.BadParameter(str(error), param_hint="--map") from error
-    columns = LabelColumns(text=text, label=label, target=target, targets=targets, classes=classes)
-    with errors_reported(), ExitStack() as stack:
-        configured = with_profile(settings_of_command(), model)
-        folder = out or Path(stack.enter_context(TemporaryDirectory(prefix="pressroom-")))
-        request = RunRequest(
-            profiles=(PROFILE,),
-            submit=_submitter(file, columns, model, configured),
-            batch_id=batch,
-            retry_failed=batch is not None,
-            out=folder,
-            devices=devices_of_command(device),
-            go_on=_go_on(file, columns, model, device, label_map, out),
-        )
-
-        def export(database: Engine, store: Store, summary: Summary, _: Path) -> Evaluation:
-            return export_evaluation(database, store, summary, out, file=file, columns=columns)
-
-        result = run_batch(request, configured, export)
+    columns = _columns(text, label, target, targets, label_map)
+    asked = _Asked(file, columns, label_map, model, out, batch, device)
+    with errors_reported():
+        result = asked.run()
     counts = result.summary.report.counts
     if json:
         print_json({**result.summary.as_json(), "evaluation": result.exported.as_json()})
@@ -99,30 +78,70 @@ def evaluate_sentiment(
         raise typer.Exit(EXIT_FAILURE)
 
 
-def _submitter(
-    file: Path, columns: LabelColumns, model: str, settings: Settings
-) -> Callable[[OneMachine, Callable[[Rejected], None]], Submission]:
-    def submit(machine: OneMachine, on_rejected: Callable[[Rejected], None]) -> Submission:
-        return submit_texts(machine.database, file, columns, model, settings, on_rejected)
+def _columns(
+    text: str, label: str | None, target: str | None, targets: str | None, label_map: str | None
+) -> LabelColumns:
+    if (label is None) == (targets is None) or (target is not None and targets is not None):
+        raise typer.BadParameter(
+            "name a label column, with or without --target, or --targets", param_hint="--label"
+        )
+    try:
+        classes = parse_label_map(label_map) if label_map else None
+    except LabelMapError as error:
+        raise typer.BadParameter(str(error), param_hint="--map") from error
+    return LabelColumns(text=text, label=label, target=target, targets=targets, classes=classes)
 
-    return submit
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the command line asks for."""
 
-def _go_on(
-    file: Path, columns: LabelColumns, model: str, device: str, label_map: str | None, out: Path | None
-) -> tuple[str, ...]:
-    options = {
-        "--text": columns.text,
-        "--label": columns.label,
-        "--target": columns.target,
-        "--targets": columns.targets,
-        "--map": label_map,
-        "--model": model,
-        "--device": device,
-        "--out": None if out is None else str(out),
-    }
-    given = [part for name, value in options.items() if value is not None for part in (name, value)]
-    return ("pressroom", "evaluate", "sentiment", str(file), *given)
+    file: Path
+    columns: LabelColumns
+    label_map: str | None
+    model: str
+    out: Path | None
+    batch: UUID | None
+    device: str
+
+    def run(self) -> RunResult[Evaluation]:
+        """Classify the texts; what is written goes into the folder, if one is named."""
+        with ExitStack() as stack:
+            settings = with_profile(settings_of_command(), self.model)
+            folder = self.out or Path(stack.enter_context(TemporaryDirectory(prefix="pressroom-")))
+            request = RunRequest(
+                profiles=(PROFILE,),
+                submit=self._submitter(settings),
+                batch_id=self.batch,
+                retry_failed=self.batch is not None,
+                out=folder,
+                devices=devices_of_command(self.device),
+                go_on=self._go_on(),
+            )
+            return run_batch(request, settings, self._export)
+
+    def _submitter(self, settings: Settings) -> Submit:
+        def submit(machine: OneMachine, on_rejected: Callable[[Rejected], None]) -> Submission:
+            return submit_texts(machine.database, self.file, self.columns, self.model, settings, on_rejected)
+
+        return submit
+
+    def _export(self, database: Engine, store: Store, summary: Summary, _: Path) -> Evaluation:
+        return export_evaluation(database, store, summary, self.out, file=self.file, columns=self.columns)
+
+    def _go_on(self) -> tuple[str, ...]:
+        options = {
+            "--text": self.columns.text,
+            "--label": self.columns.label,
+            "--target": self.columns.target,
+            "--targets": self.columns.targets,
+            "--map": self.label_map,
+            "--model": self.model,
+            "--device": self.device,
+            "--out": None if self.out is None else str(self.out),
+        }
+        given = [part for name, value in options.items() if value is not None for part in (name, value)]
+        return ("pressroom", "evaluate", "sentiment", str(self.file), *given)
 
 
 def _print(evaluation: Evaluation, model: str, file: Path) -> None:

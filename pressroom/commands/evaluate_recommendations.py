@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pressroom.commands.options import Json
+from pressroom.commands.options import Json, columns_of
 from pressroom.commands.recommendations import (
     Catalogue,
     CatalogueColumn,
     InteractionColumn,
     SettingsFile,
-    columns_of,
 )
 from pressroom.console import errors_reported, print_json, say
 from pressroom.refresh_file import RefreshFile, read_refresh_file

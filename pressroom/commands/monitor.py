@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,9 +12,10 @@ from sqlalchemy import Engine
 from db import migrate, monitors, schedules
 from db.schedules import Schedule
 from jobs.errors import ConfigurationError
-from jobs.monitor import Monitor
+from jobs.monitor import Monitor, Target
 from jobs.schedule import CatchUp
 from jobs.series.window import AlertRule, WindowSize
+from jobs.sources import Source
 from pressroom.backtest import is_of_backtest
 from pressroom.commands.options import DeviceOption, Json, Out
 from pressroom.commands.session import connected, devices_of_command, settings_of_command
@@ -32,6 +34,21 @@ NUM_RUNS_SHOWN = 10
 SECRET_VARIABLE = "ALERT_WEBHOOK_SECRET"  # noqa: S105 - a name, not a secret
 
 Name = Annotated[str, typer.Argument(metavar="NAME")]
+Watch = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Watch list: TOML or JSON.")]
+SourceTexts = Annotated[
+    list[str] | None, typer.Option(help="A file, a folder, s3://PREFIX, or a feed's URL; repeat.")
+]
+CatchUpOption = Annotated[CatchUp, typer.Option(help="Of runs that were missed: the latest, all, or none.")]
+TargetTexts = Annotated[
+    list[str] | None,
+    typer.Option(help="Where alerts go: a webhook's URL, a file, or - for stdout; repeat."),
+]
+SecretVariable = Annotated[
+    str, typer.Option(help="Environment variable that holds the webhooks' signing secret.")
+]
+AllowPrivate = Annotated[
+    bool, typer.Option("--allow-private", help="Feeds and webhooks may be in your own network.")
+]
 
 
 @app.command()
@@ -40,29 +57,16 @@ def create(
         str,
         typer.Argument(metavar="NAME|FILE.toml", help="A name, with options; or a file that says it all."),
     ],
-    watch: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Watch list: TOML or JSON.")
-    ] = None,
-    source: Annotated[
-        list[str] | None, typer.Option(help="A file, a folder, s3://PREFIX, or a feed's URL; repeat.")
-    ] = None,
+    watch: Watch = None,
+    source: SourceTexts = None,
     cron: Annotated[str | None, typer.Option(help='"0 * * * *": every hour. Unset: when told to.')] = None,
     time_zone: Annotated[str, typer.Option(help="Of the schedule, and of days and weeks.")] = "UTC",
-    catch_up: Annotated[
-        CatchUp, typer.Option(help="Of runs that were missed: the latest, all, or none.")
-    ] = CatchUp.LATEST,
+    catch_up: CatchUpOption = CatchUp.LATEST,
     window: Annotated[list[WindowSize] | None, typer.Option(help="Repeat; the first is judged.")] = None,
     rule: Annotated[list[AlertRule] | None, typer.Option(help="Repeat; unset: all four.")] = None,
-    target: Annotated[
-        list[str] | None,
-        typer.Option(help="Where alerts go: a webhook's URL, a file, or - for stdout; repeat."),
-    ] = None,
-    secret_variable: Annotated[
-        str, typer.Option(help="Environment variable that holds the webhooks' signing secret.")
-    ] = SECRET_VARIABLE,
-    allow_private: Annotated[
-        bool, typer.Option("--allow-private", help="Feeds and webhooks may be in your own network.")
-    ] = False,
+    target: TargetTexts = None,
+    secret_variable: SecretVariable = SECRET_VARIABLE,
+    allow_private: AllowPrivate = False,
     json: Json = False,
 ) -> None:
     """Make a monitor, or change the one of this name."""
@@ -72,20 +76,14 @@ def create(
                 raise typer.BadParameter("give a file or options, not both", param_hint="FILE.toml")
             given = read_monitor_file(Path(what))
         else:
-            given = _from_options(
-                {
-                    "name": what,
-                    "watch": watch,
-                    "source": [source_of(text) for text in source or ()],
-                    "target": targets_of(target or (), secret_variable=secret_variable),
-                    "cron": cron,
-                    "time_zone": time_zone,
-                    "catch_up": catch_up,
-                },
-                window,
-                rule,
-                allow_private=allow_private,
-            )
+            times = {"cron": cron, "time_zone": time_zone, "catch_up": catch_up}
+            sources = [source_of(text) for text in source or ()]
+            targets = targets_of(target or (), secret_variable=secret_variable)
+            ends = {
+                "source": _fields(sources, allow_private=allow_private),
+                "target": _fields(targets, allow_private=allow_private),
+            }
+            given = _from_options(what, watch, {**times, **ends}, _policy(window, rule))
     with connected() as (database, urls, settings):
         migrate.upgrade(database)
         made = make_monitor(database, open_store(urls.s3_url), given, settings)
@@ -96,29 +94,25 @@ def create(
 
 
 def _from_options(
-    given: dict[str, Any],
-    windows: list[WindowSize] | None,
-    rules: list[AlertRule] | None,
-    *,
-    allow_private: bool,
+    name: str, watch: Path | None, given: dict[str, Any], policy: dict[str, object]
 ) -> MonitorFile:
-    if given["watch"] is None:
+    if watch is None:
         raise typer.BadParameter("give the watch list", param_hint="--watch")
-    policy: dict[str, object] = {}
-    if windows:
-        policy |= {"windows": windows, "alert_window": windows[0]}
-    if rules:
-        policy["rules"] = rules
-    if allow_private:
-        for name in ("source", "target"):
-            given[name] = [_opened(one.model_dump()) for one in given[name]]
-    else:
-        given = given | {name: [one.model_dump() for one in given[name]] for name in ("source", "target")}
-    return make_monitor_file({**given, "policy": policy}, folder=Path.cwd(), where=given["name"])
+    fields = {"name": name, "watch": watch, **given, "policy": policy}
+    return make_monitor_file(fields, folder=Path.cwd(), where=name)
 
 
-def _opened(fields: dict[str, object]) -> dict[str, object]:
-    return fields | {"allow_private": True} if "allow_private" in fields else fields
+def _policy(windows: list[WindowSize] | None, rules: list[AlertRule] | None) -> dict[str, object]:
+    of_windows: dict[str, object] = {"windows": windows, "alert_window": windows[0]} if windows else {}
+    return of_windows | ({"rules": rules} if rules else {})
+
+
+def _fields(ends: Iterable[Source | Target], *, allow_private: bool) -> list[dict[str, object]]:
+    """Of sources or targets; those that reach out may reach into the user's own network if it is allowed."""
+    fields = [end.model_dump() for end in ends]
+    return [
+        one | {"allow_private": True} if allow_private and "allow_private" in one else one for one in fields
+    ]
 
 
 @app.command("list")

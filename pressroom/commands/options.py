@@ -11,4 +11,18 @@ import typer
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Out = Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Folder for the results.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda:N, or several with commas.")]
+BatchOption = Annotated[UUID | None, typer.Option("--batch", help="Go on with this batch; no FILE then.")]
+RetryFailed = Annotated[
+    bool,
+    typer.Option("--retry-failed", help="With --batch: run failed, cancelled and expired jobs again."),
+]
 BatchArgument = Annotated[UUID, typer.Argument(metavar="BATCH")]
+
+
+def columns_of(given: list[str] | None, option: str) -> dict[str, str]:
+    """FIELD=COLUMN, by field."""
+    pairs = [item.partition("=") for item in given or []]
+    for name, equals, column in pairs:
+        if not (name and equals and column):
+            raise typer.BadParameter(f"{name!r} is not FIELD=COLUMN", param_hint=option)
+    return {name: column for name, _, column in pairs}

@@ -15,7 +15,7 @@ from db.session import opened_database
 from jobs.kinds.recommendation.copy_policy import CopyScope
 from jobs.refresh import Refresh, RefreshSources
 from jobs.rejection import Rejected
-from pressroom.commands.options import DeviceOption, Json, Out
+from pressroom.commands.options import DeviceOption, Json, Out, RetryFailed, columns_of
 from pressroom.commands.session import devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
 from pressroom.embedded.services import embedded_services
@@ -75,10 +75,7 @@ def run_recommendations(
     model: Model = None,
     embedder: Embedder = None,
     batch: Annotated[UUID | None, typer.Option(help="Go on with this batch; no files then.")] = None,
-    retry_failed: Annotated[
-        bool,
-        typer.Option("--retry-failed", help="With --batch: run failed, cancelled and expired jobs again."),
-    ] = False,
+    retry_failed: RetryFailed = False,
     device: DeviceOption = "auto",
     json: Json = False,
 ) -> None:
@@ -140,15 +137,6 @@ class _Options:
         changed |= {name: value for name, value in models.items() if value is not None}
         unchanged = given.model_dump(by_alias=True)
         return make_refresh_file({**unchanged, **changed}, folder=Path.cwd(), where="the options")
-
-
-def columns_of(given: list[str] | None, option: str) -> dict[str, str]:
-    """FIELD=COLUMN, by field."""
-    pairs = [item.partition("=") for item in given or []]
-    for name, equals, column in pairs:
-        if not (name and equals and column):
-            raise typer.BadParameter(f"{name!r} is not FIELD=COLUMN", param_hint=option)
-    return {name: column for name, _, column in pairs}
 
 
 def _take_in(

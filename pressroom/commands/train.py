@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +27,7 @@ from pressroom.train_plan import (
     read_plan,
 )
 from pressroom.training import Trained, check_model_name, train
-from workers.settings import DEFAULT_EMBEDDER
+from workers.settings import DEFAULT_EMBEDDER, Settings
 
 app = typer.Typer(no_args_is_help=True, help="Train models on your own data.")
 
@@ -68,17 +70,8 @@ def classifier(
     """Fine-tune, calibrate, measure on held-out texts, install. The same command goes on after Ctrl-C."""
     with errors_reported():
         settings = settings_of_command()
-        try:
-            if file.suffix == PLAN_SUFFIX:
-                plan, folder = _with_options(read_plan(file), out, epochs), data or file.parent
-            else:
-                plan = _plan(file, out, base, text, label, target, targets, map_, epochs, seed)
-                folder = file.parent
-            prepared = prepare(plan, folder, settings.models_folder)
-        except (InputError, TrainingDataMissingError) as error:
-            say(f"error [{error.code}]: {error}")
-            raise typer.Exit(EXIT_USAGE) from error
-        check_model_name(plan.model, settings.models_folder)
+        columns = {"text": text, "label": None if targets else label, "target": target, "targets": targets}
+        prepared = _Options(file, out, base, columns, map_, epochs, seed, data).prepared(settings)
         _say_data(prepared)
         trained = train(prepared, settings, keep=keep)
     if trained is None:
@@ -86,40 +79,55 @@ def classifier(
     _print(trained, json=json)
 
 
-def _with_options(plan: Plan, out: str | None, epochs: int | None) -> Plan:
-    """A plan says everything; what it is called and how long it may take can be said anew."""
-    recipe = plan.recipe if epochs is None else plan.recipe.model_copy(update={"epochs": epochs})
-    return plan.model_copy(update={"model": out or plan.model, "recipe": recipe})
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What the command line says of the plan, or where the plan is."""
 
+    file: Path
+    out: str | None
+    base: str
+    columns: Mapping[str, str | None]
+    map: str | None
+    epochs: int | None
+    seed: int
+    data: Path | None
 
-def _plan(
-    file: Path,
-    out: str | None,
-    base: str,
-    text: str,
-    label: str,
-    target: str | None,
-    targets: str | None,
-    map_: str | None,
-    epochs: int | None,
-    seed: int,
-) -> Plan:
-    if out is None:
-        raise typer.BadParameter("say what the model shall be called", param_hint="--out")
-    try:
-        labelled = LabelledFile(
-            name=file.name,
-            sha256=digest_of(file),
-            text=text,
-            label=None if targets else label,
-            target=target,
-            targets=targets,
-            map=parse_map(map_) if map_ else {},
-        )
-    except ValidationError as error:
-        raise InputError(first_fault(error), code="training_plan_invalid") from error
-    recipe = Recipe() if epochs is None else Recipe(epochs=epochs)
-    return Plan(model=out, base=base, seed=seed, files=(labelled,), recipe=recipe)
+    def prepared(self, settings: Settings) -> Prepared:
+        """The plan with its data; what is wrong with either is wrong usage."""
+        try:
+            if self.file.suffix == PLAN_SUFFIX:
+                plan, folder = self._changed(read_plan(self.file)), self.data or self.file.parent
+            else:
+                plan, folder = self._plan(), self.file.parent
+            prepared = prepare(plan, folder, settings.models_folder)
+        except (InputError, TrainingDataMissingError) as error:
+            say(f"error [{error.code}]: {error}")
+            raise typer.Exit(EXIT_USAGE) from error
+        check_model_name(plan.model, settings.models_folder)
+        return prepared
+
+    def _changed(self, plan: Plan) -> Plan:
+        """A plan says everything; what it is called and how long it may take can be said anew."""
+        changed = {} if self.epochs is None else {"epochs": self.epochs}
+        recipe = plan.recipe.model_copy(update=changed)
+        return plan.model_copy(update={"model": self.out or plan.model, "recipe": recipe})
+
+    def _plan(self) -> Plan:
+        if self.out is None:
+            raise typer.BadParameter("say what the model shall be called", param_hint="--out")
+        try:
+            labelled = LabelledFile.model_validate(
+                {
+                    "name": self.file.name,
+                    "sha256": digest_of(self.file),
+                    "map": parse_map(self.map) if self.map else {},
+                    **self.columns,
+                }
+            )
+        except ValidationError as error:
+            raise InputError(first_fault(error), code="training_plan_invalid") from error
+        recipe = Recipe() if self.epochs is None else Recipe(epochs=self.epochs)
+        return Plan(model=self.out, base=self.base, seed=self.seed, files=(labelled,), recipe=recipe)
 
 
 def _say_data(prepared: Prepared) -> None:

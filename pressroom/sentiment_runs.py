@@ -1,0 +1,207 @@
+"""Files of documents run through a monitor: to reports, or replayed as if they came live."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import UUID
+
+from sqlalchemy import Engine
+
+from db import monitors
+from db.monitors import MonitorNotFoundError
+from jobs.documents.watchlist_file import read_watchlist
+from jobs.errors import ConfigurationError
+from jobs.monitor import Monitor
+from jobs.rejection import Rejected
+from jobs.series.policy import Policy
+from jobs.series.scoring import Event
+from jobs.series.window import AlertRule, WindowSize
+from pressroom.backtest import MONITOR_PREFIX, Backtest, backtest
+from pressroom.console import say
+from pressroom.monitor_file import NONE
+from pressroom.one_machine import OneMachine
+from pressroom.run import RunRequest, RunResult, Submit, run_batch
+from pressroom.sentiment import SentimentFigures, export_sentiment
+from pressroom.summary import Summary
+from storage import open_store
+from storage.store import Store
+from workers.devices import Device
+from workers.document_producer import FILE_STAGES, DocumentsOrder, put_watchlist, submit_documents
+from workers.producer import Submission
+from workers.settings import Settings
+
+REPLAY_STAGES = FILE_STAGES[:1]
+"""A replay makes its windows itself, once for each day that it plays."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonitorOptions:
+    """What the command line says of the monitor; None leaves it as it is, or takes the default."""
+
+    name: str | None
+    watch: Path | None
+    model: str
+    windows: tuple[WindowSize, ...] | None
+    time_zone: str | None
+    rules: tuple[AlertRule, ...] | None
+    false_alarms_per_week: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRun:
+    """What a command that runs a file of documents was asked for."""
+
+    file: Path | None
+    """None goes on with `batch_id`."""
+    monitor: MonitorOptions
+    embedder: str | None
+    summarizer: str | None = None
+    reports: str = "none"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    strict: bool = False
+    batch_id: UUID | None = None
+    retry_failed: bool = False
+    device: str
+    """As it was given."""
+    devices: tuple[Device, ...]
+
+    def request(
+        self, settings: Settings, out: Path, stages: tuple[str, ...], go_on: tuple[str, ...]
+    ) -> RunRequest:
+        """Of the one batch that it comes to. Raises ConfigurationError if no worker has its models."""
+        models = [name for name in (self.monitor.model, self.embedder, self.summarizer) if name]
+        return RunRequest(
+            profiles=(settings.profile_of(models),),
+            submit=None if self.file is None else self._submitter(self.file, settings, stages),
+            batch_id=self.batch_id,
+            retry_failed=self.retry_failed,
+            out=out,
+            devices=self.devices,
+            go_on=("pressroom", *go_on),
+        )
+
+    def _submitter(self, file: Path, settings: Settings, stages: tuple[str, ...]) -> Submit:
+        own = {"embedder": self.embedder, "summarizer": self.summarizer, "reports": self.reports}
+
+        def submit(machine: OneMachine, on_rejected: Callable[[Rejected], None]) -> Submission:
+            monitor = put_monitor_of(machine.database, open_store(machine.urls.s3_url), self.monitor)
+            order = DocumentsOrder(
+                monitor=monitor, settings=own, columns=self.columns, strict=self.strict, stages=stages
+            )
+            submission, intake = submit_documents(machine.database, file, order, settings, on_rejected)
+            repeated = f"{intake.num_repeated} repeated in the file, " if intake.num_repeated else ""
+            say(
+                f"{intake.num_documents} documents to analyse, {intake.num_known} known already, "
+                f"{repeated}{intake.num_rejected} refused; monitor {monitor.name}"
+            )
+            return submission
+
+        return submit
+
+
+def run_file(run: FileRun, out: Path, settings: Settings) -> RunResult[SentimentFigures]:
+    """Analyse the file's new documents, with the windows, alerts and reports that come of them."""
+    go_on = (
+        *("run", "sentiment", "--model", run.monitor.model, "--embedder", run.embedder or NONE),
+        *("--summarizer", run.summarizer or NONE, "--device", run.device, "--out", str(out)),
+    )
+    return run_batch(run.request(settings, out, FILE_STAGES, go_on), settings, export_sentiment)
+
+
+def replay_file(
+    run: FileRun, events: Sequence[Event] | None, settings: Settings
+) -> RunResult[Backtest | None]:
+    """Analyse the file's new documents, then replay them all; no backtest if some are not analysed yet."""
+
+    def replayed(database: Engine, _store: Store, summary: Summary, _out: Path) -> Backtest | None:
+        if summary.report.counts.open:
+            return None  # interrupted: what is missing would look like silence
+        return backtest(database, monitors.find_monitor(database, run.monitor.name or ""), events)
+
+    go_on = ("monitor", "backtest", str(run.file), "--watch", str(run.monitor.watch))
+    with tempfile.TemporaryDirectory(prefix="pressroom-backtest-") as folder:
+        return run_batch(run.request(settings, Path(folder), REPLAY_STAGES, go_on), settings, replayed)
+
+
+def backtest_name(*parts: object) -> str:
+    """Of a monitor apart from live history, the same for the same files and words: what is known of them is
+    not analysed again.
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Path):
+            with part.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        else:
+            digest.update(repr(part).encode())
+    return f"{MONITOR_PREFIX}{digest.hexdigest()[:16]}"
+
+
+def put_monitor_of(database: Engine, store: Store, options: MonitorOptions) -> Monitor:
+    """The monitor that is meant, made or changed as the options say.
+
+    One with sources is a standing one: it is used as it is, and changed by `monitor create` alone. Raises
+    MonitorNotFoundError or ConfigurationError (`monitor_stands`).
+    """
+    watched = None if options.watch is None else read_watchlist(options.watch)
+    for warning in () if watched is None else watched.warnings:
+        say(f"warning: {options.watch}: {warning}")
+    name = options.name or (watched.watchlist.name if watched else "")
+    try:
+        earlier: Monitor | None = monitors.find_monitor(database, name)
+    except MonitorNotFoundError:
+        earlier = None
+    if earlier is not None and earlier.sources:
+        return _standing(earlier, options)
+    if watched is not None:
+        watchlist_sha256, num_entities = put_watchlist(store, watched), len(watched.watchlist.entities)
+    elif earlier is not None:
+        watchlist_sha256, num_entities = earlier.watchlist_sha256, earlier.num_entities
+    else:
+        raise MonitorNotFoundError(f"no monitor is named {name!r}: give its watch list with --watch")
+    monitor = Monitor(
+        id=earlier.id if earlier else monitors.new_id(),
+        tenant="default",
+        name=name,
+        watchlist_sha256=watchlist_sha256,
+        num_entities=num_entities,
+        policy=_policy(options, earlier.policy if earlier else Policy()),
+        sources=(),
+        targets=earlier.targets if earlier else (),
+        settings=earlier.settings if earlier else {},
+        model=options.model,
+    )
+    with database.begin() as connection:
+        monitors.put_monitor(connection, monitor)
+    return monitor
+
+
+def _standing(monitor: Monitor, options: MonitorOptions) -> Monitor:
+    given = (options.watch, options.windows, options.time_zone, options.rules, options.false_alarms_per_week)
+    if any(one is not None for one in given) or options.model != monitor.model:
+        raise ConfigurationError(
+            f"the monitor {monitor.name!r} stands by itself, with the classifier {monitor.model}: run files "
+            f"through it with --monitor {monitor.name} --model {monitor.model} and none of its other "
+            "options, change it with `pressroom monitor create`, or give --monitor another name",
+            code="monitor_stands",
+        )
+    return monitor
+
+
+def _policy(options: MonitorOptions, earlier: Policy) -> Policy:
+    given = {
+        "windows": options.windows,
+        "alert_window": options.windows[0] if options.windows else None,
+        "time_zone": options.time_zone,
+        "rules": options.rules,
+        "false_alarms_per_week": options.false_alarms_per_week,
+    }
+    changed = {name: value for name, value in given.items() if value is not None}
+    try:
+        return Policy.model_validate({**earlier.model_dump(), **changed})
+    except ValueError as error:
+        raise ConfigurationError(str(error), code="policy_invalid") from error
