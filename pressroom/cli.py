@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version as version_of
+from typing import Annotated
+
 import typer
 
 from pressroom.commands import (
@@ -27,6 +30,23 @@ app = typer.Typer(
 )
 run_app = typer.Typer(no_args_is_help=True, help="Run a batch on this machine, from file to results.")
 submit_app = typer.Typer(no_args_is_help=True, help="Queue a batch for workers that run elsewhere.")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"pressroom {version_of('pressroom')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end."),
+    ] = False,
+) -> None:
+    """What stands before every command."""
+
 
 run_app.command("articles")(articles.run_articles)
 run_app.command("sentiment")(sentiment.run_sentiment)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from uuid import uuid4
 
@@ -85,6 +86,13 @@ def test_wrong_usage_exits_with_2_and_says_so_on_stderr(arguments: list[str], tm
     assert done.stdout == ""
     assert done.stderr
     assert not (tmp_path / "home").exists()  # nothing was started for it
+
+
+def test_the_version_is_that_of_the_installed_package(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["--version"])
+    assert done.exit_code == 0
+    assert done.stdout == f"pressroom {version('pressroom')}\n"
+    assert not (tmp_path / "home").exists()
 
 
 def test_the_configuration_is_printed_with_its_sources_and_without_secrets(
