@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.series.counts import SCORE_UNIT, Counts
+from jobs.series.counts import Counts
+from jobs.series.readings import SCORE_UNIT
 from jobs.series.window import AlertRule, WindowSize
 
 MONDAY = datetime(2024, 1, 1, tzinfo=UTC)

@@ -8,8 +8,19 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Text, cast, func, literal, literal_column, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    TableValuedAlias,
+    Text,
+    cast,
+    func,
+    literal,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import InstrumentedAttribute
 
 from db.tables import Base
 
@@ -45,6 +56,14 @@ def upsert_rows(
     connection.execute(
         statement.on_conflict_do_update(index_elements=keys, set_=replaced, where=where(statement.excluded))
     )
+
+
+def values_table(
+    name: str, **columns: tuple[Sequence[object], InstrumentedAttribute[Any]]
+) -> TableValuedAlias:
+    """Values as a table to be joined, each column of the type of another table's."""
+    arrays = [literal(list(values), postgresql.ARRAY(like.type)) for values, like in columns.values()]
+    return func.unnest(*arrays).table_valued(*columns).render_derived(name)
 
 
 def _insert(table: type[Base], rows: Rows) -> postgresql.Insert:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import DateTime, Engine, func, select
+from sqlalchemy import DateTime, Engine, TableValuedAlias, func, select
 
+from db.bulk import values_table
 from db.monitoring_tables import (
     AlertRow,
     ClassificationRow,
@@ -18,14 +19,21 @@ from db.monitoring_tables import (
     UnsettledRow,
 )
 from db.refresh_tables import CopyRow
-from jobs.history import KnownDocument, Unsettled
+from jobs.history import KnownDocument, Standing, Unsettled
 from jobs.monitor import AlertStatus
 from jobs.series.mention import Mention, Novelty
-from jobs.series.window import Alert, EntityWindow, WindowSize
+from jobs.series.window import Alert, EntityWindow, WindowSize, WindowSums
 
 _MENTION_FIELDS = tuple(Mention.__dataclass_fields__)
 _MENTION = [getattr(MentionRow, name) for name in _MENTION_FIELDS]
-_WINDOW = [getattr(EntityWindowRow, name) for name in EntityWindow.__dataclass_fields__]
+_SUM_FIELDS = tuple(WindowSums.__dataclass_fields__)
+_SUMS = [getattr(EntityWindowRow, name) for name in _SUM_FIELDS]
+_WINDOW = [
+    func.coalesce(column, 0).label(name) if column.nullable and name in _SUM_FIELDS else column
+    for name in EntityWindow.__dataclass_fields__
+    for column in (getattr(EntityWindowRow, name),)
+]
+"""The sums of a window from before they were kept are shown nowhere."""
 _ALERT = [getattr(AlertRow, name) for name in Alert.__dataclass_fields__]
 
 
@@ -42,15 +50,29 @@ class DatabaseHistory:
                 select(func.clock_timestamp(type_=DateTime(timezone=True)))
             ).scalar_one()
 
-    def digests(self, monitor_id: UUID, ids: Sequence[str], *, analysis: str) -> dict[str, str]:
-        """Digests of those documents that were analysed in this way, by id."""
-        statement = select(DocumentRow.id, DocumentRow.sha256).where(
+    def standing(self, monitor_id: UUID, ids: Sequence[str], *, analysis: str) -> dict[str, Standing]:
+        """Those of these documents that were analysed in this way, by id."""
+        columns = (DocumentRow.id, DocumentRow.sha256, DocumentRow.published_at, DocumentRow.record)
+        statement = select(*columns).where(
             DocumentRow.monitor_id == monitor_id,
             DocumentRow.id == func.any(list(ids)),
             DocumentRow.analysis == analysis,
         )
         with self._database.connect() as connection:
-            return {row[0]: row[1] for row in connection.execute(statement)}
+            return {
+                id_: Standing(sha256=sha256, published_at=published_at, record=record)
+                for id_, sha256, published_at, record in connection.execute(statement)
+            }
+
+    def known_records(self, monitor_id: UUID, records: Sequence[bytes], *, analysis: str) -> frozenset[bytes]:
+        """Those of these digests of records whose document stands, and was analysed in this way."""
+        statement = select(DocumentRow.record).where(
+            DocumentRow.monitor_id == monitor_id,
+            DocumentRow.record == func.any(list(records)),
+            DocumentRow.analysis == analysis,
+        )
+        with self._database.connect() as connection:
+            return frozenset(record for record in connection.scalars(statement) if record is not None)
 
     def documents(self, monitor_id: UUID, ids: Sequence[str]) -> dict[str, KnownDocument]:
         """Those that are known, by id."""
@@ -73,22 +95,23 @@ class DatabaseHistory:
             }
 
     def mentions(
-        self, monitor_id: UUID, entity_ids: Sequence[str], *, since: datetime, until: datetime
+        self, monitor_id: UUID, since: Mapping[str, datetime], *, until: datetime
     ) -> dict[str, list[Mention]]:
-        """By entity, each ordered by (published_at, document_id)."""
+        """By entity, from the instant given for it on, ordered by (published_at, document_id)."""
+        given = _given(since)
         statement = (
             select(*_MENTION)
+            .join(given, MentionRow.entity_id == given.c.entity_id)
             .where(
                 MentionRow.monitor_id == monitor_id,
-                MentionRow.entity_id.in_(entity_ids),
-                MentionRow.published_at >= since,
+                MentionRow.published_at >= given.c.since,
                 MentionRow.published_at < until,
             )
             .order_by(MentionRow.published_at, MentionRow.document_id)
         )
         found: defaultdict[str, list[Mention]] = defaultdict(list)
         with self._database.connect() as connection:
-            for row in connection.execute(statement):
+            for row in connection.execute(statement).all():
                 mention = Mention(**dict(zip(_MENTION_FIELDS, row, strict=True)))
                 found[mention.entity_id].append(mention)
         return dict(found)
@@ -138,6 +161,33 @@ class DatabaseHistory:
                 found[window.entity_id].append(window)
         return dict(found)
 
+    def window_sums(
+        self,
+        monitor_id: UUID,
+        since: Mapping[str, datetime],
+        sizes: Sequence[WindowSize],
+        *,
+        until: datetime,
+    ) -> dict[str, dict[WindowSize, list[WindowSums]]]:
+        """What the windows of each entity hold, from the instant given for it on."""
+        given = _given(since)
+        statement = (
+            select(EntityWindowRow.entity_id, EntityWindowRow.size, *_SUMS)
+            .join(given, EntityWindowRow.entity_id == given.c.entity_id)
+            .where(
+                EntityWindowRow.monitor_id == monitor_id,
+                EntityWindowRow.size.in_(sizes),
+                EntityWindowRow.starts_at >= given.c.since,
+                EntityWindowRow.starts_at < until,
+            )
+        )
+        found: dict[str, dict[WindowSize, list[WindowSums]]] = {id_: {} for id_ in since}
+        with self._database.connect() as connection:
+            for entity_id, size, *sums in connection.execute(statement).all():
+                kept = WindowSums(**dict(zip(_SUM_FIELDS, sums, strict=True)))
+                found[entity_id].setdefault(size, []).append(kept)
+        return found
+
     def alerts(
         self, monitor_id: UUID, entity_ids: Sequence[str], *, since: datetime, until: datetime
     ) -> dict[str, list[Alert]]:
@@ -182,7 +232,10 @@ class DatabaseHistory:
     def last_window_at(
         self, monitor_id: UUID, entity_ids: Sequence[str], sizes: Sequence[WindowSize]
     ) -> dict[str, datetime]:
-        """The earliest of the last starts of each entity's windows of these sizes."""
+        """The earliest of the last starts of each entity's windows of these sizes.
+
+        Left out are entities without any, or with one whose sums are not known.
+        """
         statement = (
             select(EntityWindowRow.entity_id, func.max(EntityWindowRow.starts_at))
             .where(
@@ -191,6 +244,7 @@ class DatabaseHistory:
                 EntityWindowRow.size.in_(sizes),
             )
             .group_by(EntityWindowRow.entity_id, EntityWindowRow.size)
+            .having(func.bool_and(EntityWindowRow.weight.is_not(None)))
         )
         earliest: dict[str, datetime] = {}
         with self._database.connect() as connection:
@@ -231,3 +285,11 @@ class DatabaseHistory:
         )
         with self._database.connect() as connection:
             return {digest: (neg, neu, pos) for digest, neg, neu, pos in connection.execute(statement)}
+
+
+def _given(since: Mapping[str, datetime]) -> TableValuedAlias:
+    return values_table(
+        "given",
+        entity_id=(list(since), MentionRow.entity_id),
+        since=(list(since.values()), MentionRow.published_at),
+    )

@@ -29,7 +29,7 @@ from db.monitoring_tables import (
     UnsettledRow,
 )
 from db.releases import withdraw_in, write_releases
-from db.series_records import write_history
+from db.series_records import write_histories
 from db.tables import BatchRow, JobRow
 from jobs.records import (
     AnalysedDocuments,
@@ -51,9 +51,7 @@ def write_records(connection: Connection, records: Iterable[tuple[UUID, Record]]
         connection.execute(select(func.pg_advisory_xact_lock(monitor_id.int & (2**63 - 1))))
     _write_classifications(connection, [r for _, r in by_job if isinstance(r, Classifications)])
     _write_documents(connection, [(j, r) for j, r in by_job if isinstance(r, AnalysedDocuments)])
-    histories = [(j, r) for j, r in by_job if isinstance(r, EntityHistory)]
-    for job_id, history in sorted(histories, key=lambda pair: (pair[1].monitor_id, pair[1].entity_id)):
-        write_history(connection, job_id, history)
+    write_histories(connection, [(j, r) for j, r in by_job if isinstance(r, EntityHistory)])
     write_copies(connection, [(j, r) for j, r in by_job if isinstance(r, WrittenCopy)])
     for refresh_id, reasons in sorted(
         (r.refresh_id, r.reasons) for _, r in by_job if isinstance(r, WithdrawnItems)

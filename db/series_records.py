@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from uuid import UUID, uuid5
 
-from sqlalchemy import Connection, case, delete, func, literal, or_, select, true, update
+from sqlalchemy import Connection, TableValuedAlias, case, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql
 
-from db.bulk import fields_of, upsert_rows
+from db.bulk import fields_of, upsert_rows, values_table
 from db.monitoring_tables import (
     AlertRow,
     DeliveryRow,
@@ -32,52 +34,91 @@ _LENGTHS = {
 }
 
 
-def write_history(connection: Connection, job_id: UUID, history: EntityHistory) -> None:
-    """Put an entity's series in place of what stood, but for what a later reading has written."""
-    if history.unsettled is not None:
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """Histories of one monitor, each of another entity, all with windows of the same sizes."""
+
+    monitor_id: UUID
+    histories: Sequence[tuple[UUID, EntityHistory]]
+    """With the job that left it."""
+
+    @property
+    def sizes(self) -> Sequence[WindowSize]:
+        return self.histories[0][1].sizes
+
+    def given(self) -> TableValuedAlias:
+        """entity_id, since, read_at and unsettled of each history, as a table."""
+        own = [history for _, history in self.histories]
+        return values_table(
+            "given",
+            entity_id=([history.entity_id for history in own], EntityWindowRow.entity_id),
+            since=([history.since for history in own], EntityWindowRow.starts_at),
+            read_at=([history.read_at for history in own], EntityWindowRow.read_at),
+            unsettled=([history.unsettled for history in own], UnsettledRow.number),
+        )
+
+
+def write_histories(connection: Connection, histories: Sequence[tuple[UUID, EntityHistory]]) -> None:
+    """Put entities' series in place of what stood, but for what a later reading has written."""
+    for series in _apart(histories):
+        given = series.given()
         connection.execute(
             delete(UnsettledRow).where(
-                UnsettledRow.monitor_id == history.monitor_id,
-                UnsettledRow.entity_id == history.entity_id,
-                UnsettledRow.number == history.unsettled,
+                UnsettledRow.monitor_id == series.monitor_id,
+                UnsettledRow.entity_id == given.c.entity_id,
+                UnsettledRow.number == given.c.unsettled,
             )
         )
-    _write_novelties(connection, history)
-    _write_windows(connection, job_id, history)
-    _write_alerts(connection, job_id, history)
+        _write_novelties(connection, series)
+        _write_windows(connection, series)
+        _write_alerts(connection, series)
 
 
-def _write_novelties(connection: Connection, history: EntityHistory) -> None:
+def _apart(histories: Sequence[tuple[UUID, EntityHistory]]) -> list[_Series]:
+    """By monitor and sizes; of one entity, what was read earlier is written earlier, and apart."""
+    groups: dict[tuple[UUID, tuple[WindowSize, ...], int], list[tuple[UUID, EntityHistory]]] = {}
+    seen: Counter[tuple[UUID, str]] = Counter()
+    for job_id, history in sorted(histories, key=lambda one: (one[1].read_at, one[1].entity_id)):
+        entity = history.monitor_id, history.entity_id
+        groups.setdefault((history.monitor_id, tuple(history.sizes), seen[entity]), []).append(
+            (job_id, history)
+        )
+        seen[entity] += 1
+    return [_Series(key[0], groups[key]) for key in sorted(groups, key=lambda key: (key[0], key[2], key[1]))]
+
+
+def _write_novelties(connection: Connection, series: _Series) -> None:
     """Those that differ from what stands, unless a later reading has looked at them: it wrote their windows,
     and all that follow.
     """
-    if not history.novelties:
+    novelties = [
+        (novelty, history)
+        for _, history in series.histories
+        for novelty in sorted(history.novelties, key=lambda novelty: novelty.document_id)
+    ]
+    if not novelties:
         return
-    later_since = connection.scalar(
-        select(func.min(EntityWindowRow.starts_at)).where(
-            EntityWindowRow.monitor_id == history.monitor_id,
-            EntityWindowRow.entity_id == history.entity_id,
-            EntityWindowRow.read_at > history.read_at,
-        )
-    )
-    novelties = sorted(history.novelties, key=lambda novelty: novelty.document_id)
-    given = (
-        func.unnest(
-            literal([n.document_id for n in novelties], postgresql.ARRAY(MentionRow.document_id.type)),
-            literal([n.number for n in novelties], postgresql.ARRAY(MentionRow.novelty.type)),
-            literal([n.first_id for n in novelties], postgresql.ARRAY(MentionRow.first_id.type)),
-        )
-        .table_valued("document_id", "number", "first_id")
-        .render_derived("given")
+    later_since = _later_since(connection, series)
+    given = values_table(
+        "given",
+        entity_id=([history.entity_id for _, history in novelties], MentionRow.entity_id),
+        document_id=([novelty.document_id for novelty, _ in novelties], MentionRow.document_id),
+        number=([novelty.number for novelty, _ in novelties], MentionRow.novelty),
+        first_id=([novelty.first_id for novelty, _ in novelties], MentionRow.first_id),
+        read_at=([history.read_at for _, history in novelties], MentionRow.novelty_read_at),
+        later_since=(
+            [later_since.get(history.entity_id) for _, history in novelties],
+            MentionRow.published_at,
+        ),
     )
     connection.execute(
         update(MentionRow)
         .where(
-            MentionRow.monitor_id == history.monitor_id,
-            MentionRow.entity_id == history.entity_id,
+            MentionRow.monitor_id == series.monitor_id,
+            MentionRow.entity_id == given.c.entity_id,
             MentionRow.document_id == given.c.document_id,
-            or_(MentionRow.novelty_read_at.is_(None), MentionRow.novelty_read_at <= history.read_at),
-            true() if later_since is None else MentionRow.published_at < later_since,
+            or_(MentionRow.novelty_read_at.is_(None), MentionRow.novelty_read_at <= given.c.read_at),
+            or_(given.c.later_since.is_(None), MentionRow.published_at < given.c.later_since),
             or_(
                 MentionRow.novelty.is_distinct_from(given.c.number),
                 MentionRow.first_id.is_distinct_from(given.c.first_id),
@@ -86,19 +127,32 @@ def _write_novelties(connection: Connection, history: EntityHistory) -> None:
         .values(
             novelty=given.c.number,
             first_id=given.c.first_id,
-            novelty_read_at=history.read_at,
+            novelty_read_at=given.c.read_at,
         )
     )
 
 
-def _write_windows(connection: Connection, job_id: UUID, history: EntityHistory) -> None:
+def _later_since(connection: Connection, series: _Series) -> dict[str, datetime]:
+    """By entity, where windows begin that a later reading has written."""
+    given = series.given()
+    rows = connection.execute(
+        select(EntityWindowRow.entity_id, func.min(EntityWindowRow.starts_at))
+        .join(given, EntityWindowRow.entity_id == given.c.entity_id)
+        .where(EntityWindowRow.monitor_id == series.monitor_id, EntityWindowRow.read_at > given.c.read_at)
+        .group_by(EntityWindowRow.entity_id)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def _write_windows(connection: Connection, series: _Series) -> None:
     rows = [
         {
-            "monitor_id": history.monitor_id,
+            "monitor_id": series.monitor_id,
             **fields_of(window),
             "read_at": history.read_at,
             "job_id": job_id,
         }
+        for job_id, history in series.histories
         for window in sorted(history.windows, key=lambda window: (window.size, window.starts_at))
     ]
     if rows:
@@ -111,22 +165,23 @@ def _write_windows(connection: Connection, job_id: UUID, history: EntityHistory)
             where=lambda new: EntityWindowRow.read_at <= new.read_at,
         )
     # One that a document left, corrected to another time or entity, and that nothing else is in.
+    given = series.given()
     connection.execute(
         delete(EntityWindowRow).where(
-            EntityWindowRow.monitor_id == history.monitor_id,
-            EntityWindowRow.entity_id == history.entity_id,
-            EntityWindowRow.size.in_(history.sizes),
-            EntityWindowRow.starts_at >= history.since,
-            EntityWindowRow.read_at < history.read_at,
+            EntityWindowRow.monitor_id == series.monitor_id,
+            EntityWindowRow.entity_id == given.c.entity_id,
+            EntityWindowRow.size.in_(series.sizes),
+            EntityWindowRow.starts_at >= given.c.since,
+            EntityWindowRow.read_at < given.c.read_at,
         )
     )
 
 
-def _write_alerts(connection: Connection, job_id: UUID, history: EntityHistory) -> None:
+def _write_alerts(connection: Connection, series: _Series) -> None:
     rows = [
         {
-            "id": uuid5(history.monitor_id, alert.key),
-            "monitor_id": history.monitor_id,
+            "id": uuid5(series.monitor_id, alert.key),
+            "monitor_id": series.monitor_id,
             "key": alert.key,
             **fields_of(alert),
             "document_ids": list(alert.document_ids),
@@ -134,6 +189,7 @@ def _write_alerts(connection: Connection, job_id: UUID, history: EntityHistory) 
             "read_at": history.read_at,
             "job_id": job_id,
         }
+        for job_id, history in series.histories
         for alert in sorted(history.alerts, key=lambda alert: alert.key)
     ]
     known: set[UUID] = set()
@@ -148,18 +204,19 @@ def _write_alerts(connection: Connection, job_id: UUID, history: EntityHistory) 
             where=lambda new: AlertRow.read_at <= new.read_at,
             kept=("id", "status"),
         )
-    _reopen_and_withdraw(connection, history, [row["id"] for row in rows])
+    _reopen_and_withdraw(connection, series, [row["id"] for row in rows])
     new = [row["id"] for row in rows if row["id"] not in known]
     if new:
-        _enqueue_deliveries(connection, history, new)
+        _enqueue_deliveries(connection, series, new)
 
 
-def _reopen_and_withdraw(connection: Connection, history: EntityHistory, standing: Sequence[object]) -> None:
+def _reopen_and_withdraw(connection: Connection, series: _Series, standing: Sequence[object]) -> None:
+    given = series.given()
     ours = (
-        AlertRow.monitor_id == history.monitor_id,
-        AlertRow.entity_id == history.entity_id,
-        AlertRow.starts_at >= history.since,
-        AlertRow.read_at <= history.read_at,
+        AlertRow.monitor_id == series.monitor_id,
+        AlertRow.entity_id == given.c.entity_id,
+        AlertRow.starts_at >= given.c.since,
+        AlertRow.read_at <= given.c.read_at,
     )
     connection.execute(
         update(AlertRow)
@@ -174,17 +231,21 @@ def _reopen_and_withdraw(connection: Connection, history: EntityHistory, standin
     connection.execute(
         update(AlertRow)
         .where(*ours, AlertRow.id.not_in(standing), AlertRow.status != AlertStatus.WITHDRAWN)
-        .values(status=AlertStatus.WITHDRAWN, read_at=history.read_at)
+        .values(status=AlertStatus.WITHDRAWN, read_at=given.c.read_at)
     )
 
 
-def _enqueue_deliveries(connection: Connection, history: EntityHistory, new: Sequence[object]) -> None:
-    targets = connection.scalar(select(MonitorRow.targets).where(MonitorRow.id == history.monitor_id)) or {}
+def _enqueue_deliveries(connection: Connection, series: _Series, new: Sequence[object]) -> None:
+    targets = connection.scalar(select(MonitorRow.targets).where(MonitorRow.id == series.monitor_id)) or {}
     listed = targets.get("targets", [])
     names = [target["name"] for target in listed] if isinstance(listed, list) else []
-    newest = history.read_at - DELIVERED_AGE
-    recent = {alert.key for alert in history.alerts if alert.starts_at + _LENGTHS[alert.size] >= newest}
-    ids = [uuid5(history.monitor_id, key) for key in sorted(recent)]
+    recent = {
+        alert.key
+        for _, history in series.histories
+        for alert in history.alerts
+        if alert.starts_at + _LENGTHS[alert.size] >= history.read_at - DELIVERED_AGE
+    }
+    ids = [uuid5(series.monitor_id, key) for key in sorted(recent)]
     rows = [{"alert_id": id_, "target": name} for id_ in ids if id_ in new for name in sorted(names)]
     if rows:
         connection.execute(postgresql.insert(DeliveryRow).on_conflict_do_nothing(), rows)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
 from jobs.series.mention import Mention, Novelty
-from jobs.series.window import Alert, EntityWindow, WindowSize
+from jobs.series.window import Alert, EntityWindow, WindowSize, WindowSums
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +20,16 @@ class KnownDocument:
     published_at: datetime
     entity_ids: tuple[str, ...]
     """Whose series it is part of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """The version of a document that stands."""
+
+    sha256: str
+    published_at: datetime
+    record: bytes | None
+    """Digest of the record it was read from; None from before that was kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +48,14 @@ class History(Protocol):
     All times are UTC, ranges include their begin and exclude their end.
     """
 
-    def digests(self, monitor_id: UUID, ids: Sequence[str], *, analysis: str) -> dict[str, str]:
-        """Digests of those documents that were analysed in this way, by id."""
+    def standing(self, monitor_id: UUID, ids: Sequence[str], *, analysis: str) -> dict[str, Standing]:
+        """Those of these documents that were analysed in this way, by id."""
+        ...
+
+    def known_records(
+        self, monitor_id: UUID, records: Sequence[bytes], *, analysis: str
+    ) -> frozenset[bytes]:
+        """Those of these digests of records whose document stands, and was analysed in this way."""
         ...
 
     def documents(self, monitor_id: UUID, ids: Sequence[str]) -> dict[str, KnownDocument]:
@@ -51,9 +67,9 @@ class History(Protocol):
         ...
 
     def mentions(
-        self, monitor_id: UUID, entity_ids: Sequence[str], *, since: datetime, until: datetime
+        self, monitor_id: UUID, since: Mapping[str, datetime], *, until: datetime
     ) -> dict[str, list[Mention]]:
-        """By entity, each ordered by (published_at, document_id)."""
+        """By entity, from the instant given for it on, ordered by (published_at, document_id)."""
         ...
 
     def novelties(
@@ -74,6 +90,17 @@ class History(Protocol):
         """By entity, each ordered by starts_at."""
         ...
 
+    def window_sums(
+        self,
+        monitor_id: UUID,
+        since: Mapping[str, datetime],
+        sizes: Sequence[WindowSize],
+        *,
+        until: datetime,
+    ) -> dict[str, dict[WindowSize, list[WindowSums]]]:
+        """What the windows of each entity hold, from the instant given for it on."""
+        ...
+
     def alerts(
         self, monitor_id: UUID, entity_ids: Sequence[str], *, since: datetime, until: datetime
     ) -> dict[str, list[Alert]]:
@@ -91,7 +118,10 @@ class History(Protocol):
     def last_window_at(
         self, monitor_id: UUID, entity_ids: Sequence[str], sizes: Sequence[WindowSize]
     ) -> dict[str, datetime]:
-        """The earliest of the last starts of each entity's windows of these sizes; left out without any."""
+        """The earliest of the last starts of each entity's windows of these sizes.
+
+        Left out are entities without any, or with one whose sums are not known.
+        """
         ...
 
     def last_published_at(self, monitor_id: UUID) -> datetime | None:

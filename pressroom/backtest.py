@@ -109,7 +109,7 @@ def backtest(database: Engine, monitor: Monitor, events: Sequence[Event] | None)
 def _mentions(database: Engine, monitor: Monitor) -> Mapping[str, list[Mention]]:
     history = DatabaseHistory(database)
     ids = history.mentioned(monitor.id)
-    return history.mentions(monitor.id, ids, since=BEGINNING, until=END)
+    return history.mentions(monitor.id, dict.fromkeys(ids, BEGINNING), until=END)
 
 
 def _end_of_day(instant: datetime, policy: Policy) -> datetime:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from jobs.series.counts import SCORE_UNIT, Counts
+from jobs.series.counts import Counts
+from jobs.series.readings import SCORE_UNIT
 from jobs.series.window import EntityWindow, WindowSize
 
 Floats = NDArray[np.float64]
@@ -84,6 +85,9 @@ def entity_windows(entity_id: str, counts: Counts, *, begin: int) -> list[Entity
                 num_positive=int(counts.positive[index]),
                 num_neutral=int(counts.neutral[index]),
                 num_negative=int(counts.negative[index]),
+                weight=int(counts.weight[index]),
+                weight_squared=int(counts.weight_squared[index]),
+                weighted_score=int(counts.score[index]),
                 mean_score=score,
                 negative_share=int(counts.negative[index]) / documents if documents else None,
                 negative_low=float(low[index]) if documents else None,

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from jobs.series.budget import thresholds
 from jobs.series.calendar import shifted, window_of
-from jobs.series.counts import Columns, Counts, epoch_us_of
+from jobs.series.counts import Counts
 from jobs.series.policy import Policy
+from jobs.series.readings import Columns, Readings, epoch_us_of
 from jobs.series.rules.scale import SCALES
 from jobs.series.rules.table import JUDGES
 from jobs.series.rules.verdict import Verdicts
@@ -39,7 +40,7 @@ def first_window(policy: Policy, since: datetime) -> datetime:
 
 def alerts(
     entity_id: str,
-    columns: Columns,
+    readings: Readings,
     counts: Counts,
     *,
     since: datetime,
@@ -59,7 +60,7 @@ def alerts(
         for place in places:
             index = int(at[place])
             if counts.starts[index] >= since:
-                documents = _drivers(rule, columns, counts, index, int(verdicts.run[place]))
+                documents = _drivers(rule, readings, counts, index, int(verdicts.run[place]))
                 found.append(_alert(entity_id, rule, counts, index, verdicts, place, threshold, documents))
     return sorted(found, key=lambda alert: (alert.starts_at, alert.rule))
 
@@ -101,16 +102,19 @@ def _cells(counts: Counts, zone: ZoneInfo) -> NDArray[np.int64]:
     return np.array([moment.hour + 24 * (moment.weekday() >= _WEEKEND) for moment in local], np.int64)
 
 
-def _drivers(rule: AlertRule, columns: Columns, counts: Counts, index: int, run: int) -> tuple[str, ...]:
+def _drivers(rule: AlertRule, readings: Readings, counts: Counts, index: int, run: int) -> tuple[str, ...]:
     """Ids of the first reports behind the verdict: of the run, those that pull most; for a silence, the last
     before."""
-    begin_us = epoch_us_of(counts.starts[index - run + 1])
-    end_us = epoch_us_of(counts.starts[index + 1] if index + 1 < len(counts) else counts.ends_at)
+    ends_at = counts.starts[index + 1] if index + 1 < len(counts) else counts.ends_at
+    first = index - run + 1
     if rule is AlertRule.SILENCE:
-        oldest_us = epoch_us_of(counts.starts[index - run + 1 - SCALES[counts.size].baseline])
-        places = _counted(columns, oldest_us, end_us)[::-1]
+        begin = counts.starts[first - SCALES[counts.size].baseline]
+        columns = readings.since(begin)
+        places = _counted(columns, begin, ends_at)[::-1]
     else:
-        places = _counted(columns, begin_us, end_us)
+        begin = counts.starts[first]
+        columns = readings.since(begin)
+        places = _counted(columns, begin, ends_at)
         pull = columns.score[places] * columns.weight[places]
         if rule is AlertRule.REVERSAL and pull.sum() > 0:
             pull = -pull
@@ -120,8 +124,8 @@ def _drivers(rule: AlertRule, columns: Columns, counts: Counts, index: int, run:
     return tuple(columns.mentions[place].document_id for place in places[:MAX_DOCUMENTS])
 
 
-def _counted(columns: Columns, begin_us: int, end_us: int) -> NDArray[np.int64]:
-    low, high = np.searchsorted(columns.epoch_us, [begin_us, end_us])
+def _counted(columns: Columns, begin: datetime, end: datetime) -> NDArray[np.int64]:
+    low, high = np.searchsorted(columns.epoch_us, [epoch_us_of(begin), epoch_us_of(end)])
     places: NDArray[np.int64] = low + np.flatnonzero(columns.first[low:high])
     return places
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from jobs.series.analysis import analyse, past_needed
+from jobs.series.analysis import analyse
 from jobs.series.calendar import shifted, window_starts
 from jobs.series.mention import Mention
 from jobs.series.policy import Policy
+from jobs.series.readings import among
 from jobs.series.window import Alert, WindowSize
 
 
@@ -96,10 +97,9 @@ def _replay_entity(
             continue
         new = [each.mention.published_at for each in dated if begin <= each.step < end]
         since = min([*new, *steps[max(begin - 1, 0) : begin]])
-        read_from = since - past_needed(policy)
         analysis = analyse(
             entity_id,
-            [mention for mention in visible if mention.published_at >= read_from],
+            among(visible),
             since=since,
             as_of=steps[end - 1],
             first_at=min(mention.published_at for mention in visible),

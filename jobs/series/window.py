@@ -16,19 +16,31 @@ class WindowSize(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EntityWindow:
-    """One entity in one window. Counts are of first reports; follow-ups are counted apart."""
+class WindowSums:
+    """What later windows and alerts need of one: sums of first reports, as integers, and so exact."""
 
-    entity_id: str
-    size: WindowSize
     starts_at: datetime
     """UTC."""
     num_documents: int
     num_followups: int
+    """Documents that say again what an earlier one said: counted here and nowhere else."""
     num_positive: int
     num_neutral: int
     num_negative: int
     """By the most likely class."""
+    weight: int
+    """Relevance, at least 1 a document."""
+    weight_squared: int
+    weighted_score: int
+    """Weight times score, in units of readings.SCORE_UNIT."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntityWindow(WindowSums):
+    """One entity in one window."""
+
+    entity_id: str
+    size: WindowSize
     mean_score: float | None
     """Weighted by relevance; None in a window without documents."""
     negative_share: float | None

@@ -12,7 +12,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, delete, select
+from sqlalchemy import Engine, delete, func, select, update
 
 from db.batches import cancel
 from db.monitoring_tables import (
@@ -94,7 +94,7 @@ class Press:
         self.rejected: list[Rejected] = []
         self._folder = folder
         self._runner = runner
-        self._config = config
+        self.config = config
         watch = folder / "watch.toml"
         watch.write_text(WATCHLIST)
         file = read_watchlist(watch)
@@ -124,7 +124,7 @@ class Press:
         order = DocumentsOrder(
             monitor=get_monitor(self.database, self.monitor_id), settings={"reports": reports}
         )
-        submission, intake = submit_documents(self.database, path, order, self._config, self.rejected.append)
+        submission, intake = submit_documents(self.database, path, order, self.config, self.rejected.append)
         batch_id = submission.batch_id
 
         def is_stage_done() -> bool:
@@ -137,14 +137,19 @@ class Press:
             cancel(self.database, batch_id)
             return batch_id, intake
 
+        self.finish(batch_id, num_stages=3)
+        return batch_id, intake
+
+    def finish(self, batch_id: UUID, *, num_stages: int) -> None:
+        """Run a batch to its end."""
+
         def is_done() -> bool:
-            for stage in range(3):
+            for stage in range(num_stages):
                 self._runner.run_shard(job_ids(self.database, batch_id, stage), celery_task_id="task")
             close_stages(self.database, batch_id)
             return batch_status(self.database, batch_id).status is not BatchStatus.RUNNING
 
         wait_until(is_done, "the batch is finished")
-        return batch_id, intake
 
     def series(self) -> dict[str, list[tuple[object, ...]]]:
         """Everything that the history says, but for when it was written."""
@@ -261,6 +266,23 @@ def test_a_changed_policy_computes_all_windows_anew(press: Press) -> None:
     press.run(lines)
     starts = {row[3].hour for row in press.series()["windows"] if isinstance(row[3], datetime)}
     assert starts == {15}  # midnight in Tokyo
+
+
+def test_windows_from_before_their_sums_were_kept_are_computed_anew(press: Press) -> None:
+    lines = documents(60)
+    press.run(lines)
+    whole = press.series()
+    with press.database.begin() as connection:
+        connection.execute(delete(AlertRow))
+        connection.execute(
+            update(EntityWindowRow).values(weight=None, weight_squared=None, weighted_score=None)
+        )
+    press.run(lines)
+    assert press.series() == whole
+    with press.database.connect() as connection:
+        assert not connection.scalar(
+            select(func.count()).select_from(EntityWindowRow).where(EntityWindowRow.weight.is_(None))
+        )
 
 
 def test_a_document_that_is_known_is_not_analysed_again(press: Press) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -14,10 +14,12 @@ from jobs.kind import Artifact, Context, Parent, Result
 from jobs.kinds.sentiment_report.payload import SentimentSettings, WindowsPayload
 from jobs.kinds.sentiment_report.watched import load_watched
 from jobs.records import EntityHistory
-from jobs.series.analysis import analyse, past_needed
+from jobs.series.analysis import Kept, analyse, begin_of, windows_needed
 from jobs.series.calendar import shifted, window_of
+from jobs.series.mention import Mention
+from jobs.series.novelty import HISTORY
 from jobs.series.policy import Policy
-from jobs.series.window import Alert, EntityWindow, WindowSize
+from jobs.series.window import Alert, AlertRule, EntityWindow, WindowSize
 
 FAR = timedelta(days=7)
 """Documents are refused that are further in the future than a day."""
@@ -30,12 +32,19 @@ def bring_up_to_date(payload: WindowsPayload, settings: SentimentSettings, conte
     """Compute each entity's windows and alerts from its first change on. Raises what the ports raise."""
     watched = context.resources.load(settings.watchlist_sha256, load_watched)
     entities = watched.watchlist.entities[payload.start : payload.stop]
-    kept = _kept([entity.id for entity in entities], payload.as_of, settings, context)
+    state = _state([entity.id for entity in entities], payload.as_of, settings, context)
+    due = {
+        entity.id: _Due(since, state.first_at.get(entity.id) or until, settings.policy)
+        for position, entity in enumerate(entities, start=payload.start)
+        if (until := state.as_of) and (since := _since(entity.id, payload.since.get(position), state))
+    }
+    past = _past({id_: one for id_, one in due.items() if id_ in state.until}, state, settings, context)
     histories = []
     reports: list[dict[str, object]] = []
     for position, entity in enumerate(entities, start=payload.start):
-        history = _history(entity, payload.since.get(position), kept, settings, context)
-        if history is not None:
+        if entity.id in due:
+            history = _history(entity.id, due[entity.id], past, state, settings, context)
+            history = _heard(history, payload.heard_until, settings.policy)
             histories.append(history)
             reports += _wanted_reports(position, entity, history, settings, context)
     return Result(
@@ -52,8 +61,8 @@ def bring_up_to_date(payload: WindowsPayload, settings: SentimentSettings, conte
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    """What is known of some entities before their mentions are read."""
+class _State:
+    """How far the series of some entities have come, before their mentions are read."""
 
     read_at: datetime
     as_of: datetime | None
@@ -62,13 +71,34 @@ class _Kept:
     unsettled: Mapping[str, Unsettled]
 
 
-def _kept(
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """From when on an entity's series is computed."""
+
+    since: datetime
+    first_at: datetime
+    policy: Policy
+
+    @property
+    def begin(self) -> datetime:
+        return begin_of(self.policy, max(self.since, self.first_at))
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """Of entities whose windows stand: what those hold, and the mentions after them with their HISTORY."""
+
+    sums: Mapping[str, Kept]
+    mentions: Mapping[str, Sequence[Mention]]
+
+
+def _state(
     entity_ids: Sequence[str], given_as_of: datetime | None, settings: SentimentSettings, context: Context
-) -> _Kept:
+) -> _State:
     monitor_id, policy, history = settings.monitor_id, settings.policy, context.history
     # Hours without documents have no window, and say nothing of how far a series has come.
     sizes = [size for size in policy.windows if size is not WindowSize.HOUR] or policy.windows
-    return _Kept(
+    return _State(
         read_at=history.now(),
         as_of=_as_of(given_as_of, history.last_published_at(monitor_id), policy),
         first_at=history.first_published_at(monitor_id, entity_ids),
@@ -77,46 +107,87 @@ def _kept(
     )
 
 
+def _since(entity_id: str, changed_at: datetime | None, state: _State) -> datetime | None:
+    """The earliest instant from which something may be different; None if nothing was ever read."""
+    first_at, until = state.first_at.get(entity_id), state.until.get(entity_id)
+    if first_at is None and until is None:
+        return None
+    if until is None:  # the first time, or the policy changed: everything
+        changed_at = first_at
+    unsettled = state.unsettled.get(entity_id)
+    changes = (changed_at, None if unsettled is None else unsettled.since, until, state.as_of)
+    return min(instant for instant in changes if instant is not None)
+
+
+def _past(due: Mapping[str, _Due], state: _State, settings: SentimentSettings, context: Context) -> _Past:
+    """In two statements for all of them. After `_state`: what changed since is unsettled for a later job."""
+    if not due or state.as_of is None:
+        return _Past({}, {})
+    monitor_id, policy, history = settings.monitor_id, settings.policy, context.history
+    needed = {id_: windows_needed(policy, one.begin) for id_, one in due.items()}
+    until = max(one.begin for one in due.values())
+    return _Past(
+        sums=history.window_sums(monitor_id, needed, policy.windows, until=until),
+        mentions=history.mentions(
+            monitor_id,
+            {id_: one.begin - HISTORY for id_, one in due.items()},
+            until=state.as_of + MICROSECOND,
+        ),
+    )
+
+
 def _history(
-    entity: Entity,
-    changed_at: datetime | None,
-    kept: _Kept,
+    entity_id: str,
+    due: _Due,
+    past: _Past,
+    state: _State,
     settings: SentimentSettings,
     context: Context,
-) -> EntityHistory | None:
-    """None for an entity that nothing has ever been read about."""
-    monitor_id, policy, as_of = settings.monitor_id, settings.policy, kept.as_of
-    first_at, kept_until = kept.first_at.get(entity.id), kept.until.get(entity.id)
-    unsettled = kept.unsettled.get(entity.id)
-    if as_of is None or (first_at is None and kept_until is None):
-        return None
-    if kept_until is None:  # the first time, or the policy changed: everything
-        changed_at = first_at
-    changes = (changed_at, None if unsettled is None else unsettled.since, kept_until, as_of)
-    since = min(instant for instant in changes if instant is not None)
-    mentions = context.history.mentions(
-        monitor_id, [entity.id], since=since - past_needed(policy), until=as_of + MICROSECOND
-    ).get(entity.id, [])
+) -> EntityHistory:
+    monitor_id, until = settings.monitor_id, state.as_of or due.since
+    kept = past.sums.get(entity_id)
+
+    def read(since: datetime) -> Sequence[Mention]:
+        if kept is not None and since >= due.begin - HISTORY:
+            return past.mentions.get(entity_id, ())
+        found = context.history.mentions(monitor_id, {entity_id: since}, until=until + MICROSECOND)
+        return found.get(entity_id, ())
+
     analysis = analyse(
-        entity.id,
-        mentions,
-        since=since,
-        as_of=as_of,
-        first_at=first_at or as_of,
-        policy=policy,
+        entity_id,
+        read,
+        since=due.since,
+        as_of=until,
+        first_at=due.first_at,
+        policy=due.policy,
         num_entities=settings.num_entities,
+        kept=kept,
     )
+    unsettled = state.unsettled.get(entity_id)
     return EntityHistory(
         monitor_id=monitor_id,
-        entity_id=entity.id,
-        read_at=kept.read_at,
-        since=min(since, analysis.since),
-        sizes=policy.windows,
+        entity_id=entity_id,
+        read_at=state.read_at,
+        since=min(due.since, analysis.since),
+        sizes=due.policy.windows,
         unsettled=None if unsettled is None else unsettled.number,
         novelties=analysis.novelties,
         windows=analysis.windows,
         alerts=analysis.alerts,
     )
+
+
+def _heard(history: EntityHistory, until: datetime | None, policy: Policy) -> EntityHistory:
+    """Without silences of windows in which some source was not read."""
+    if until is None:
+        return history
+    zone = ZoneInfo(policy.time_zone)
+    told = tuple(
+        alert
+        for alert in history.alerts
+        if alert.rule is not AlertRule.SILENCE or shifted(alert.size, zone, alert.starts_at, 1) <= until
+    )
+    return replace(history, alerts=told)
 
 
 def _as_of(given: datetime | None, last: datetime | None, policy: Policy) -> datetime | None:

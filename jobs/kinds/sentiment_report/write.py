@@ -69,7 +69,7 @@ def _facts(
         )
     alerts = history.alerts(monitor_id, [entity.id], since=begin, until=end).get(entity.id, [])
     since = payload.starts_at - CITED_PAST
-    mentions = history.mentions(monitor_id, [entity.id], since=since, until=end).get(entity.id, [])
+    mentions = history.mentions(monitor_id, {entity.id: since}, until=end).get(entity.id, [])
     return make_facts(
         entity,
         windows[-1],

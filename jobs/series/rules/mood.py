@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from jobs.series.counts import SCORE_UNIT, Counts
+from jobs.series.counts import Counts
+from jobs.series.readings import SCORE_UNIT
 from jobs.series.rules.scale import Scale
 from jobs.series.rules.verdict import Bools, Floats, Int64s, trailing
 

@@ -12,6 +12,7 @@ from jobs.series.analysis import analyse
 from jobs.series.calendar import window_of
 from jobs.series.mention import Mention
 from jobs.series.policy import Policy
+from jobs.series.readings import among
 from jobs.series.window import EntityWindow, WindowSize
 from tests.unit.series.feed import MONDAY, mention, quiet
 
@@ -22,7 +23,7 @@ def windows(mentions: list[Mention], days: float, policy: Policy = POLICY) -> li
     return list(
         analyse(
             "acme-steel",
-            mentions,
+            among(mentions),
             since=min(each.published_at for each in mentions),
             as_of=MONDAY + timedelta(days=days),
             first_at=min(each.published_at for each in mentions),

@@ -10,6 +10,7 @@ from jobs.series.analysis import analyse
 from jobs.series.budget import TESTS_PER_WINDOW, thresholds
 from jobs.series.mention import Mention
 from jobs.series.policy import Policy
+from jobs.series.readings import among
 from jobs.series.window import Alert, AlertRule, WindowSize
 from tests.unit.series.feed import MONDAY, mention, quiet
 
@@ -23,7 +24,7 @@ def alerts(mentions: list[Mention], days: int, policy: Policy = POLICY) -> list[
     return list(
         analyse(
             "acme-steel",
-            mentions,
+            among(mentions),
             since=first_at,
             as_of=MONDAY + timedelta(days=days),
             first_at=first_at,
@@ -133,7 +134,7 @@ def test_a_day_is_judged_when_it_has_ended() -> None:
         as_of = MONDAY + timedelta(days=TURN, hours=hours)
         found = analyse(
             "acme-steel",
-            CALM + surge,
+            among(CALM + surge),
             since=first_at,
             as_of=as_of,
             first_at=first_at,

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.series.analysis import analyse, past_needed
+from jobs.series.analysis import analyse, begin_of, past_needed, windows_needed
 from jobs.series.mention import Mention, Novelty
 from jobs.series.policy import Policy
+from jobs.series.readings import among
 from jobs.series.window import Alert, AlertRule, EntityWindow, WindowSize
 from tests.unit.series.feed import MONDAY, mention, quiet
 
@@ -30,6 +31,8 @@ class Kept:
         self.novelties: dict[str, tuple[datetime, Novelty]] = {}
         self.windows: dict[tuple[WindowSize, datetime], EntityWindow] = {}
         self.alerts: dict[str, Alert] = {}
+        self.read_from = END
+        """Of the last time that mentions were read."""
 
     def add(self, new: list[Mention], as_of: datetime) -> None:
         """A batch: its documents are written, then the series computed from the first change on."""
@@ -43,15 +46,16 @@ class Kept:
         last = [start for size, start in self.windows if size is self.policy.alert_window]
         first_at = min(m.published_at for m in self.mentions.values())
         since = min([*changed_at, *([max(last)] if last else [first_at])])
-        read_from = since - past_needed(self.policy)
+        kept = {size: self._kept(size, since, first_at) for size in WindowSize}
         analysis = analyse(
             "acme-steel",
-            [m for m in self.mentions.values() if m.published_at >= read_from],
+            self._read,
             since=since,
             as_of=as_of,
             first_at=first_at,
             policy=self.policy,
             num_entities=NUM_ENTITIES,
+            kept=kept,
         )
         since = analysis.since
         self.novelties = {i: (at, n) for i, (at, n) in self.novelties.items() if at < since}
@@ -61,6 +65,15 @@ class Kept:
         self.windows.update(((w.size, w.starts_at), w) for w in analysis.windows)
         self.alerts = {key: alert for key, alert in self.alerts.items() if alert.starts_at < since}
         self.alerts.update((alert.key, alert) for alert in analysis.alerts)
+
+    def _kept(self, size: WindowSize, since: datetime, first_at: datetime) -> list[EntityWindow]:
+        begin = begin_of(self.policy, max(since, first_at))
+        oldest = windows_needed(self.policy, begin)
+        return [w for (of, at), w in self.windows.items() if of is size and oldest <= at < begin]
+
+    def _read(self, since: datetime) -> list[Mention]:
+        self.read_from = since
+        return [mention for mention in self.mentions.values() if mention.published_at >= since]
 
     def all(self) -> str:
         """As text, in which NaN equals NaN and 0.1 + 0.2 is not 0.3."""
@@ -91,6 +104,7 @@ SIZES = st.sampled_from(
         Policy(cool_down_hours=0, min_relevance=0, false_alarms_per_week=100),
         Policy(cool_down_hours=200, false_alarms_per_week=5),
         Policy(windows=(WindowSize.WEEK,), alert_window=WindowSize.WEEK, time_zone="America/New_York"),
+        Policy(windows=(WindowSize.HOUR, WindowSize.DAY), alert_window=WindowSize.HOUR),
     ]
 )
 
@@ -138,6 +152,29 @@ def test_documents_that_are_dated_anew_leave_nothing_at_their_former_day(moved_t
     assert twice.all() == once.all()
 
 
+def test_a_series_that_grows_reads_the_mentions_of_its_last_weeks() -> None:
+    policy = Policy(rules=())
+    last = max(each.published_at for each in FEED)
+    kept = Kept(policy)
+    kept.add(FEED, END)
+    kept.add([mention(99_999, DAYS - 0.1)], END)
+    assert kept.read_from >= last - timedelta(weeks=3)
+
+
+def test_an_alert_cites_documents_from_before_what_was_read() -> None:
+    policy = Policy(rules=(AlertRule.SILENCE,))
+    spoken = quiet(range(80), 3)
+    kept = Kept(policy)
+    kept.add(spoken, MONDAY + timedelta(days=81))
+    kept.add([], MONDAY + timedelta(days=82))
+    at_once = Kept(policy)
+    at_once.add(spoken, MONDAY + timedelta(days=100))
+    for day in range(83, 101):
+        kept.add([], MONDAY + timedelta(days=day))
+    assert at_once.alerts
+    assert kept.alerts == at_once.alerts
+
+
 @given(st.integers(0, DAYS), SIZES)
 @settings(deadline=None, max_examples=20)
 def test_what_was_published_before_the_past_needed_makes_no_difference(day: int, policy: Policy) -> None:
@@ -146,7 +183,7 @@ def test_what_was_published_before_the_past_needed_makes_no_difference(day: int,
     series = [
         analyse(
             "acme-steel",
-            mentions,
+            among(mentions),
             since=since,
             as_of=END,
             first_at=MONDAY - timedelta(days=200),

@@ -11,6 +11,7 @@ from jobs.series.analysis import analyse
 from jobs.series.backtest import ReplayedAlert, replay
 from jobs.series.mention import Mention
 from jobs.series.policy import Policy
+from jobs.series.readings import among
 from jobs.series.scoring import Event, score, watched_weeks
 from jobs.series.window import Alert, AlertRule, WindowSize
 from tests.unit.series.feed import MONDAY, mention, quiet
@@ -32,7 +33,7 @@ def analysed(mentions: list[Mention], as_of: datetime, policy: Policy = POLICY) 
     first_at = min(each.published_at for each in mentions)
     series = analyse(
         "acme-steel",
-        mentions,
+        among(mentions),
         since=first_at,
         as_of=as_of,
         first_at=first_at,
@@ -172,7 +173,7 @@ def test_a_late_copy_changes_who_was_first() -> None:
     first = mention(3, 0.5, text=4)
     series = analyse(
         "acme-steel",
-        [*pair, first],
+        among([*pair, first]),
         since=first.published_at,
         as_of=day(3),
         first_at=first.published_at,

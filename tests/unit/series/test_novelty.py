@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.series.counts import epoch_us_of
 from jobs.series.mention import NUM_PERMUTATIONS, Mention
 from jobs.series.novelty import HISTORY, HORIZON, MIN_MATCHES, link, order
+from jobs.series.readings import epoch_us_of
 from tests.unit.series.feed import mention, signature
 
 MAX_CHANGED = NUM_PERMUTATIONS - MIN_MATCHES
