@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid5
 
 from sqlalchemy import Connection, TableValuedAlias, case, delete, func, or_, select, update
@@ -32,6 +32,9 @@ _LENGTHS = {
     WindowSize.DAY: timedelta(days=1),
     WindowSize.WEEK: timedelta(days=7),
 }
+
+
+FAR = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +72,10 @@ def write_histories(connection: Connection, histories: Sequence[tuple[UUID, Enti
                 UnsettledRow.number == given.c.unsettled,
             )
         )
-        _write_novelties(connection, series)
-        _write_windows(connection, series)
-        _write_alerts(connection, series)
+        later_since = _later_since(connection, series)
+        _write_novelties(connection, series, later_since)
+        _write_windows(connection, series, later_since)
+        _write_alerts(connection, series, later_since)
 
 
 def _apart(histories: Sequence[tuple[UUID, EntityHistory]]) -> list[_Series]:
@@ -87,10 +91,20 @@ def _apart(histories: Sequence[tuple[UUID, EntityHistory]]) -> list[_Series]:
     return [_Series(key[0], groups[key]) for key in sorted(groups, key=lambda key: (key[0], key[2], key[1]))]
 
 
-def _write_novelties(connection: Connection, series: _Series) -> None:
-    """Those that differ from what stands, unless a later reading has looked at them: it wrote their windows,
-    and all that follow.
-    """
+def _later_since(connection: Connection, series: _Series) -> dict[str, datetime]:
+    """By entity, from when on a later reading has written everything: what it left out is gone."""
+    given = series.given()
+    rows = connection.execute(
+        select(EntityWindowRow.entity_id, func.min(EntityWindowRow.starts_at))
+        .join(given, EntityWindowRow.entity_id == given.c.entity_id)
+        .where(EntityWindowRow.monitor_id == series.monitor_id, EntityWindowRow.read_at > given.c.read_at)
+        .group_by(EntityWindowRow.entity_id)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def _write_novelties(connection: Connection, series: _Series, later_since: Mapping[str, datetime]) -> None:
+    """Those that differ from what stands."""
     novelties = [
         (novelty, history)
         for _, history in series.histories
@@ -98,7 +112,6 @@ def _write_novelties(connection: Connection, series: _Series) -> None:
     ]
     if not novelties:
         return
-    later_since = _later_since(connection, series)
     given = values_table(
         "given",
         entity_id=([history.entity_id for _, history in novelties], MentionRow.entity_id),
@@ -132,19 +145,7 @@ def _write_novelties(connection: Connection, series: _Series) -> None:
     )
 
 
-def _later_since(connection: Connection, series: _Series) -> dict[str, datetime]:
-    """By entity, where windows begin that a later reading has written."""
-    given = series.given()
-    rows = connection.execute(
-        select(EntityWindowRow.entity_id, func.min(EntityWindowRow.starts_at))
-        .join(given, EntityWindowRow.entity_id == given.c.entity_id)
-        .where(EntityWindowRow.monitor_id == series.monitor_id, EntityWindowRow.read_at > given.c.read_at)
-        .group_by(EntityWindowRow.entity_id)
-    )
-    return {row[0]: row[1] for row in rows}
-
-
-def _write_windows(connection: Connection, series: _Series) -> None:
+def _write_windows(connection: Connection, series: _Series, later_since: Mapping[str, datetime]) -> None:
     rows = [
         {
             "monitor_id": series.monitor_id,
@@ -154,6 +155,7 @@ def _write_windows(connection: Connection, series: _Series) -> None:
         }
         for job_id, history in series.histories
         for window in sorted(history.windows, key=lambda window: (window.size, window.starts_at))
+        if window.starts_at < later_since.get(history.entity_id, FAR)
     ]
     if rows:
         keys = ("monitor_id", "entity_id", "size", "starts_at")
@@ -177,7 +179,7 @@ def _write_windows(connection: Connection, series: _Series) -> None:
     )
 
 
-def _write_alerts(connection: Connection, series: _Series) -> None:
+def _write_alerts(connection: Connection, series: _Series, later_since: Mapping[str, datetime]) -> None:
     rows = [
         {
             "id": uuid5(series.monitor_id, alert.key),
@@ -191,6 +193,7 @@ def _write_alerts(connection: Connection, series: _Series) -> None:
         }
         for job_id, history in series.histories
         for alert in sorted(history.alerts, key=lambda alert: alert.key)
+        if alert.starts_at < later_since.get(history.entity_id, FAR)
     ]
     known: set[UUID] = set()
     if rows:
