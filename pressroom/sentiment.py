@@ -69,6 +69,8 @@ class SentimentFigures:
     num_sentences_dropped: int
     since: datetime
     as_of: datetime
+    unread_sources: tuple[str, ...] = ()
+    """What is said of each source that could not be read."""
     monitor: str = field(default="")
 
     def as_json(self) -> Mapping[str, object]:
@@ -114,7 +116,7 @@ def _write_all(
     windows = write_windows(database, monitor.id, watchlist, settings.policy, since, as_of + MICROSECOND, new)
     alerts = write_alerts(database, monitor.id, since, new)
     reports = write_reports(database, store, batch_id, new)
-    write_failures(database, batch_id, new)
+    unread = write_failures(database, batch_id, new)
     num_rejected = write_rejected(database, store, batch_id, new) + summary.report.counts.rejected
     figures = SentimentFigures(
         documents=documents,
@@ -130,6 +132,7 @@ def _write_all(
         num_sentences_dropped=_total(reports, "num_sentences_dropped"),
         since=since,
         as_of=as_of,
+        unread_sources=unread,
         monitor=monitor.name,
     )
     source = PageSource(
@@ -140,6 +143,7 @@ def _write_all(
         documents=documents,
         mentions=mentions,
         num_rejected=num_rejected,
+        unread_sources=unread,
         num_sentences_kept=figures.num_sentences_kept,
         num_sentences_dropped=figures.num_sentences_dropped,
         windows=windows,

@@ -180,14 +180,21 @@ def write_reports(database: Engine, store: Store, batch_id: UUID, folder: Path) 
     return entries
 
 
-def write_failures(database: Engine, batch_id: UUID, folder: Path) -> None:
-    """failed.jsonl: the jobs of any stage that did not succeed, and why."""
+def write_failures(database: Engine, batch_id: UUID, folder: Path) -> tuple[str, ...]:
+    """failed.jsonl: the jobs of any stage that did not succeed, and why; what is said of sources among them.
+
+    Others may have failed by the hundred, and for one reason; each source has its own.
+    """
+    unread: list[str] = []
     ended = (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)
     with (folder / FAILED).open("w", encoding="utf-8") as lines:
         for job in stream_stage(database, batch_id, statuses=ended):
             error = {"code": job.error_code, "message": job.error_message}
             record = {"id": job.custom_id, "job_id": str(job.job_id), "stage": job.stage}
             lines.write(_line(record | {"status": job.status, "attempt": job.attempt, "error": error}))
+            if job.stage == "collect" and job.error_message:
+                unread.append(job.error_message)
+    return tuple(unread)
 
 
 def write_rejected(database: Engine, store: Store, batch_id: UUID, folder: Path) -> int:

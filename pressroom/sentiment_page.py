@@ -54,6 +54,8 @@ class PageSource:
     documents: DocumentCounts
     mentions: MentionCounts
     num_rejected: int
+    unread_sources: Sequence[str]
+    """What is said of each."""
     num_sentences_kept: int
     num_sentences_dropped: int
     windows: Windows

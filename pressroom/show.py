@@ -83,6 +83,8 @@ def print_sentiment(summary: Summary, figures: SentimentFigures, out: Path, *, j
         f"{documents.num_documents} analysed, {documents.num_unlinked} of them about nobody watched, "
         f"{figures.num_rejected} refused",
     )
+    for said in figures.unread_sources:
+        _line("not read", said)
     _line("mentions", f"{mentions.num_mentions} of {figures.num_entities} entities")
     _line("alerts", f"{figures.num_alerts} stand; {figures.num_reports} reports")
     typer.echo(f"results: {out / INDEX}")

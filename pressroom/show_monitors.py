@@ -10,6 +10,7 @@ import typer
 
 from db.alerts import DeliveryState, Mute, StoredAlert
 from db.schedules import Schedule, ScheduleRun
+from db.source_reports import UnreadSource
 from jobs.monitor import Monitor
 from jobs.sources import Source, WebPlace
 from workers.connectors.addresses import shown
@@ -23,6 +24,8 @@ class MonitorState:
     schedule: Schedule | None
     runs: Sequence[ScheduleRun]
     """The newest first."""
+    unread: Sequence[UnreadSource] = ()
+    """Sources that the latest run could not read."""
 
     @property
     def next_due_at(self) -> datetime | None:
@@ -43,6 +46,15 @@ class MonitorState:
             "policy": monitor.policy.model_dump(mode="json"),
             "sources": [_without_secrets(source.model_dump(mode="json")) for source in monitor.sources],
             "targets": [_without_secrets(target.model_dump(mode="json")) for target in monitor.targets],
+            "unread_sources": [
+                {
+                    "source": _without_secrets(one.source.model_dump(mode="json")),
+                    "batch_id": str(one.batch_id),
+                    "error_code": one.error_code,
+                    "error_message": one.error_message,
+                }
+                for one in self.unread
+            ],
             "settings": monitor.settings,
             "schedule": None
             if schedule is None
@@ -70,7 +82,8 @@ def print_monitor_line(state: MonitorState) -> None:
     else:
         when = f"{schedule.cron.expression} ({schedule.cron.time_zone}), next {_short(state.next_due_at)}"
     last = f"; last {_short(state.runs[0].due_at)} {state.runs[0].outcome}" if state.runs else ""
-    typer.echo(f"{state.monitor.name}  {when}{last}")
+    unread = f"; {len(state.unread)} of {len(state.monitor.sources)} sources not read" if state.unread else ""
+    typer.echo(f"{state.monitor.name}  {when}{last}{unread}")
 
 
 def print_monitor(state: MonitorState) -> None:
@@ -88,6 +101,10 @@ def print_monitor(state: MonitorState) -> None:
     for target in monitor.targets:
         where = _web_text(target) if target.type == "webhook" else target.path
         typer.echo(f"  target    {target.name}: {where}")
+    for unread in state.unread:
+        typer.echo(f"  not read  {unread.error_code}: {unread.error_message} (batch {unread.batch_id})")
+    if state.unread:
+        typer.echo("            until it is, or is taken out of the monitor, nothing is said of silence")
     for run in state.runs:
         error = f"  {run.error_code}: {run.error_message}" if run.error_code else ""
         typer.echo(f"  run       {_short(run.due_at)}  {run.outcome:<10}  {run.batch_id or ''}{error}")

@@ -51,6 +51,8 @@ class HostileServer:
     seen: list[Seen] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     """Answers to POST, in turn; the last one stays; empty: 200."""
+    feeds: dict[str, bytes] = field(default_factory=dict)
+    """By path; what else is asked for is as the path says, or is not there."""
 
     def url(self, path: str, host: str = "127.0.0.1") -> str:
         return f"{self.scheme}://{host}:{self.port}{path}"
@@ -66,6 +68,9 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         media_type = query.get("type", "application/rss+xml")
+        if (feed := self.state.feeds.get(parts.path)) is not None:
+            self._answer(200, feed, {"Content-Type": media_type})
+            return
         match "/" + parts.path.split("/")[1]:  # what follows may be a key
             case "/feed":
                 self._answer(200, FEED, {"Content-Type": media_type})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from sqlalchemy import Connection
 from db.batches import accept_in
 from db.monitors import get_monitor
 from db.schedules import Schedule
+from db.source_reports import heard_until
 from db.stages import NewJob
 from jobs.batch import NewBatch
 from jobs.errors import ConfigurationError
@@ -19,6 +21,9 @@ from workers.producer import Order, new_batch
 from workers.settings import Settings
 
 FIRST_STAGE = "collect"
+
+NEVER = datetime.fromtimestamp(0, UTC)
+"""Before any document: when all sources were read of a monitor that has not done so yet."""
 
 STARTS = "monitor"
 """What schedules of monitors say that they start."""
@@ -53,7 +58,10 @@ def start_monitor(connection: Connection, monitor: Monitor, due_at: datetime, se
         NewJob(f"source-{number}", {"stage": FIRST_STAGE, "source": source.model_dump(mode="json")})
         for number, source in enumerate(monitor.sources)
     ]
-    return accept_in(connection, batch_of(monitor, due_at, settings), jobs, lambda: 0)[0]
+    batch = batch_of(monitor, due_at, settings)
+    heard = heard_until(connection, monitor.id) or NEVER
+    batch = replace(batch, settings={**batch.settings, "heard_until": heard.isoformat()})
+    return accept_in(connection, batch, jobs, lambda: 0)[0]
 
 
 def start_scheduled(connection: Connection, schedule: Schedule, due_at: datetime, settings: Settings) -> UUID:

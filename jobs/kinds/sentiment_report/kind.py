@@ -101,15 +101,22 @@ def _plan_windows(
             instant = datetime.fromisoformat(given)
             since[int(position)] = min(instant, since.get(int(position), instant))
     as_of = settings.as_of or (None if last is None else end_of_window(last, settings.policy))
+    heard_until, heard_before = None, settings.heard_until
     if settings.as_of and context.num_failed:
-        # A source that is down is no silence: what is judged ends with what was read.
+        # A source that is down is no silence: what is judged ends with what was read, and of silence with
+        # when all was.
         if last is None:
             return
         as_of = min(settings.as_of, last)
+        heard_until, heard_before = heard_before, None
     for start in range(0, settings.num_entities, ENTITIES_PER_JOB):
         stop = min(start + ENTITIES_PER_JOB, settings.num_entities)
-        own = {position: since[position] for position in range(start, stop) if position in since}
-        payload = WindowsPayload(start=start, stop=stop, since=own, as_of=as_of)
+        own = {
+            position: min(changes)
+            for position in range(start, stop)
+            if (changes := [at for at in (since.get(position), heard_before) if at is not None])
+        }
+        payload = WindowsPayload(start=start, stop=stop, since=own, as_of=as_of, heard_until=heard_until)
         yield f"entities-{start}-{stop - 1}", SentimentPayload(payload)
 
 

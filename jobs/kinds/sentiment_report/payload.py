@@ -43,9 +43,12 @@ class WindowsPayload(BaseModel):
     stop: int = Field(ge=1)
     """Positions in the watch list, the second excluded."""
     since: Mapping[int, AwareDatetime] = Field(default_factory=dict)
-    """By position: the earliest document of this batch that came, changed or went."""
+    """By position: the earliest document of this batch that came, changed or went, or the end of the windows
+    that were judged with all sources read, if that is earlier."""
     as_of: AwareDatetime | None
     """Windows are judged up to here; None, where nothing was new: to the end of what is known."""
+    heard_until: AwareDatetime | None = None
+    """Windows that end later say nothing of silence, for not all sources were read; None: all were."""
 
 
 class ReportPayload(BaseModel):
@@ -81,6 +84,8 @@ class SentimentSettings(BaseModel):
     as_of: AwareDatetime | None = None
     """When a monitor was due: windows are judged up to here. None, for a file: to the end of the window that
     its last document is in."""
+    heard_until: AwareDatetime | None = None
+    """When the latest run was due that read all sources; None for a file."""
     analysis: str = ""
     """Digest of what an analysis depends on besides the document: such a document is not looked at again."""
     embedder: str | None = None

@@ -1,0 +1,91 @@
+"""What came of reading a monitor's sources: which were not read, and since when not all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import TypeAdapter
+from sqlalchemy import ColumnElement, Connection, DateTime, Engine, func, select
+
+from db.tables import BatchRow, JobRow, StageRow
+from jobs.batch import BatchStatus
+from jobs.job import JobStatus
+from jobs.sources import Source
+
+_SOURCE: TypeAdapter[Source] = TypeAdapter(Source)
+
+READING_STAGES = ("collect", "documents")
+"""Of the kind: a document is in the history after both."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadSource:
+    """A source that the latest run could not read."""
+
+    source: Source
+    batch_id: UUID
+    error_code: str
+    error_message: str
+
+
+def unread_sources(database: Engine, monitor_id: UUID) -> list[UnreadSource]:
+    """Of the latest run whose sources were tried, in their order; none, if all were read."""
+    latest = (
+        select(BatchRow.id)
+        .join(StageRow, StageRow.batch_id == BatchRow.id)
+        .where(_is_of(monitor_id), StageRow.name == READING_STAGES[0], StageRow.closed_at.is_not(None))
+        .order_by(BatchRow.created_at.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    failed = (
+        select(JobRow)
+        .join(StageRow, (StageRow.batch_id == JobRow.batch_id) & (StageRow.number == JobRow.stage))
+        .where(
+            JobRow.batch_id == latest,
+            JobRow.status == JobStatus.FAILED,
+            StageRow.name == READING_STAGES[0],
+        )
+        .with_only_columns(JobRow.payload, JobRow.batch_id, JobRow.error_code, JobRow.error_message)
+        .order_by(JobRow.position)
+    )
+    with database.connect() as connection:
+        return [
+            UnreadSource(
+                source=_SOURCE.validate_python(row.payload["source"]),
+                batch_id=row.batch_id,
+                error_code=row.error_code or "",
+                error_message=row.error_message or "",
+            )
+            for row in connection.execute(failed)
+        ]
+
+
+def heard_until(connection: Connection, monitor_id: UUID) -> datetime | None:
+    """When the latest run was due that read all of its sources and analysed all that they held."""
+    unfinished = (
+        select(JobRow.id)
+        .join(StageRow, (StageRow.batch_id == JobRow.batch_id) & (StageRow.number == JobRow.stage))
+        .where(
+            JobRow.batch_id == BatchRow.id,
+            JobRow.status != JobStatus.SUCCEEDED,
+            StageRow.name.in_(READING_STAGES),
+        )
+        .correlate(BatchRow)
+    )
+    num_unfinished = BatchRow.num_failed + BatchRow.num_cancelled + BatchRow.num_expired
+    due_at = BatchRow.settings["as_of"].astext.cast(DateTime(timezone=True))
+    return connection.scalar(
+        select(func.max(due_at)).where(
+            _is_of(monitor_id),
+            BatchRow.status == BatchStatus.FINISHED,
+            (num_unfinished == 0) | ~unfinished.exists(),
+        )
+    )
+
+
+def _is_of(monitor_id: UUID) -> ColumnElement[bool]:
+    found: ColumnElement[bool] = BatchRow.settings["monitor_id"].astext == str(monitor_id)
+    return found
