@@ -49,6 +49,7 @@ class DocumentRow(Base):
     __table_args__ = (
         Index("ix_documents_job_id", "job_id"),
         Index("ix_documents_published_at", "monitor_id", "published_at"),
+        Index("ix_documents_record", "monitor_id", "record", postgresql_where=text("record IS NOT NULL")),
     )
 
     monitor_id: Mapped[UUID] = mapped_column(ForeignKey("monitors.id", ondelete="CASCADE"), primary_key=True)
@@ -64,6 +65,8 @@ class DocumentRow(Base):
     submitted_at: Mapped[datetime]
     """When its batch was accepted: what a later batch says of the document counts."""
     analysed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    record: Mapped[bytes | None]
+    """Digest of the record it was read from; None if it was read before that was kept, or came otherwise."""
 
 
 class MentionRow(Base):

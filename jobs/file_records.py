@@ -8,7 +8,7 @@ from pathlib import Path
 from jobs.errors import InputError
 from jobs.guards import invalid_unicode_at
 from jobs.intake_csv import DELIMITERS, read_csv_records
-from jobs.intake_file import MAX_LINE_BYTES, Line, read_physical_lines, refuse_file
+from jobs.intake_file import MAX_LINE_BYTES, Line, read_chunks, read_physical_lines, refuse_file
 from jobs.intake_records import Record, json_object
 from jobs.parquet_records import parquet_records
 from jobs.rejection import Rejected, snippet
@@ -19,8 +19,15 @@ FEED_SUFFIXES = frozenset({".xml", ".rss", ".atom"})
 Fields = tuple[int, Mapping[str, object]]
 """Line, row or entry, from 1, and its named fields."""
 
+Unparsed = tuple[int, bytes | Mapping[str, object]]
+"""As Fields, where a line of JSONL is still its bytes, without white space around it."""
+
 Require = Callable[[list[str]], Iterable[str]]
 """Of a file's columns those that are wanted; raises InputError if the columns are no use."""
+
+
+_CHUNK_BYTES = 2**18
+"""Of lines that are in memory together."""
 
 
 def file_records(path: Path, require: Require) -> Iterator[Fields | Rejected]:
@@ -29,15 +36,30 @@ def file_records(path: Path, require: Require) -> Iterator[Fields | Rejected]:
     JSONL has no header: `require` is not asked. Raises FileRejectedError, at any moment of the iteration,
     for what makes the whole file unusable.
     """
+    name = str(path)
+    for record in unparsed_records(path, require):
+        yield record if isinstance(record, Rejected) else parsed(name, record)
+
+
+def unparsed_records(path: Path, require: Require) -> Iterator[Unparsed | Rejected]:
+    """As file_records, for a reader that need not parse each line of JSONL."""
     suffix = file_format(path)
     if suffix == ".parquet":
         yield from parquet_records(path, require)
     elif suffix == ".jsonl":
-        yield from jsonl_records(path, read_physical_lines(path))
+        yield from _unparsed_lines(path)
     elif suffix == ".csv":
         yield from csv_records(path, read_physical_lines(path), require)
     else:
         raise refuse_file(path, "format_unknown", "is XML", "write it as CSV, JSONL or Parquet")
+
+
+def parsed(name: str, record: Unparsed) -> Fields | Rejected:
+    """The record's fields; `name` is that of the file."""
+    number, value = record
+    if isinstance(value, bytes):
+        return _parse_line(name, number, value.decode("utf-8", "surrogateescape"))
+    return number, value
 
 
 def file_format(path: Path) -> str:
@@ -54,6 +76,18 @@ def file_format(path: Path) -> str:
     beginning = next((line.text.lstrip() for line in lines if line.text.strip()), "")
     formats = {"PAR1": ".parquet", "<": ".xml", "{": ".jsonl"}
     return next((name for mark, name in formats.items() if beginning.startswith(mark)), ".csv")
+
+
+def _unparsed_lines(path: Path) -> Iterator[Unparsed | Rejected]:
+    name = str(path)
+    for chunk in read_chunks(path, chunk_bytes=_CHUNK_BYTES):
+        if chunk.is_too_large:
+            yield too_large(Record(name, chunk.first_line, {}))
+        for number, line in enumerate(chunk.body.split(b"\n"), start=chunk.first_line):
+            if len(line) > MAX_LINE_BYTES:
+                yield too_large(Record(name, number, {}))
+            elif text := line.strip(b" \t\r\n"):
+                yield number, text
 
 
 def jsonl_records(path: Path, lines: Iterator[Line]) -> Iterator[Fields | Rejected]:

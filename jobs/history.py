@@ -52,9 +52,7 @@ class History(Protocol):
         """Those of these documents that were analysed in this way, by id."""
         ...
 
-    def known_records(
-        self, monitor_id: UUID, records: Sequence[bytes], *, analysis: str
-    ) -> frozenset[bytes]:
+    def known_records(self, monitor_id: UUID, records: Sequence[bytes], *, analysis: str) -> frozenset[bytes]:
         """Those of these digests of records whose document stands, and was analysed in this way."""
         ...
 

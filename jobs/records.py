@@ -22,6 +22,8 @@ class DocumentFacts:
     language: str | None
     num_mentions: int
     flags: tuple[str, ...] = ()
+    record: bytes | None = None
+    """Digest of the record it was read from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

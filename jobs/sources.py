@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Protocol, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from jobs.documents.document import Document
+from jobs.documents.reading import KnownRecords
 from jobs.errors import PermanentError, TransientError
 from jobs.rejection import Rejected
 
@@ -90,8 +91,8 @@ Source = Annotated[FileSource | PrefixSource | FeedSource | QuerySource, Field(d
 class Sources(Protocol):
     """Reads sources; blocks. Any thread may call it."""
 
-    def fetch(self, source: Source) -> Iterator[Document | Rejected]:
-        """Stream everything the source holds now: what was read before is found out by its id and digest.
+    def fetch(self, source: Source, known: KnownRecords | None = None) -> Iterator[Document | Rejected]:
+        """Stream what the source holds now, but for records that are known.
 
         Raises SourceDownError, SourceRefusedError, or FileRejectedError for a file that is no use as a whole.
         """

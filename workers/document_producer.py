@@ -110,11 +110,12 @@ def submit_documents(
     )
     known = KnownFilter(DatabaseHistory(database), monitor_id=monitor.id, analysis=str(own["analysis"]))
     intake = Intake()
-    documents = read_documents(path, now=datetime.now(UTC), columns=order.columns)
+    documents = read_documents(path, now=datetime.now(UTC), columns=order.columns, known=known.records)
     jobs = _jobs(known.unknown(documents), intake, on_rejected, strict=order.strict)
     batch_id, created = batches.accept(database, batch, jobs, lambda: intake.num_rejected)
     intake.num_known = known.num_known
-    intake.num_repeated = documents.versions.num_duplicates + documents.versions.num_superseded
+    versions = documents.versions
+    intake.num_repeated = versions.num_duplicates + versions.num_superseded + known.num_repeated
     return Submission(batch_id, created), intake
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
 
 from jobs.documents.document import Document
 
@@ -33,5 +34,10 @@ def version_number(document: Document) -> int:
 
     A function of the versions alone, so every order of reading them ends with the same one.
     """
-    microseconds = round(document.published_at.timestamp() * 1_000_000)
-    return microseconds << 64 | int(document_digest(document)[:16], 16)
+    return order_of(document.published_at, document_digest(document))
+
+
+def order_of(published_at: datetime, digest: str) -> int:
+    """The version_number of a document of which no more is kept."""
+    microseconds = round(published_at.timestamp() * 1_000_000)
+    return microseconds << 64 | int(digest[:16], 16)

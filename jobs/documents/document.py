@@ -27,3 +27,5 @@ class Document(BaseModel):
     published_at: Annotated[AwareDatetime, AfterValidator(_in_utc)]
     language: str | None = None
     """ISO 639-1 as the source says; None if it does not."""
+    record: str | None = Field(default=None, pattern="^[0-9a-f]{32}$")
+    """What names the record it was read from (records.DocumentMaker.digest); no part of its content."""

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import feedparser
 
-from jobs.documents.document import Document
-from jobs.documents.records import DocumentMaker, Versions
+from jobs.documents.reading import KnownRecords, Reading
+from jobs.documents.records import DocumentMaker
 from jobs.intake_file import refuse_file
-from jobs.rejection import Rejected
 
 MAX_FEED_BYTES = 16 * 2**20
 """feedparser keeps the whole feed in memory, about ten times its size; feeds of agencies have under 1 MB."""
@@ -33,17 +32,12 @@ _ENCODINGS = re.compile(
 _TAG = re.compile(rb"<(/?)[A-Za-z_][^<>]*?(/?)>")
 
 
-def read_feed(name: str, body: bytes, *, now: datetime) -> Iterator[Document | Rejected]:
+def read_feed(name: str, body: bytes, *, now: datetime, known: KnownRecords | None = None) -> Reading:
     """Documents of a feed in memory; `line` of a refused one is the entry's number from 1.
 
     Raises FileRejectedError: `body_too_large`, `feed_entities`, `feed_encoding`, `feed_malformed`.
     """
-    maker = DocumentMaker(name, now=now, columns={})
-    versions = Versions()
-    for record in feed_records(name, body):
-        made = maker.make(*record)
-        if isinstance(made, Rejected) or versions.is_new(made):
-            yield made
+    return Reading(feed_records(name, body), DocumentMaker(name, now=now, columns={}), known)
 
 
 def feed_records(name: str, body: bytes) -> Iterator[tuple[int, Mapping[str, object]]]:

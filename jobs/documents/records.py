@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from urllib.parse import urlsplit
 
@@ -15,6 +15,9 @@ from jobs.documents.instants import implausible, parse_instant
 from jobs.guards import find_secret, invalid_unicode_at
 from jobs.intake_records import Record
 from jobs.rejection import Rejected
+
+READER_VERSION = 1
+"""Raise it when reading changes what a document holds: every record is then read anew, once."""
 
 MAX_ID_CHARACTERS = 200
 """An id becomes a key in Postgres and an anchor in a report."""
@@ -46,26 +49,37 @@ class DocumentMaker:
     def __init__(self, name: str, *, now: datetime, columns: Mapping[str, str]) -> None:
         """`now` decides what is in the future. Raises ColumnMappingError for a field that documents lack."""
         check_mapping(columns)
-        self._name = name
+        self.name = name
+        reader = repr((READER_VERSION, sorted(columns.items()))).encode()
+        self._reader = hashlib.blake2b(reader, digest_size=hashlib.blake2b.PERSON_SIZE).digest()
         self._now = now
         self._columns = columns
         self._shapes: dict[tuple[str, ...], dict[str, str]] = {}
 
-    def make(self, line: int, fields: Mapping[str, object]) -> Document | Rejected:
-        """A document, or why the record is none."""
-        record = Record(self._name, line, {})
+    def digest(self, record: bytes | Mapping[str, object]) -> tuple[bytes, int]:
+        """16 bytes that name what the record's document is made of, and how many bytes that has.
+
+        BLAKE2b of a line as it stands, or of those fields that are read, personalised by what reading
+        depends on besides (RFC 7693 has the key for that, which would cost a block a record).
+        """
+        if not isinstance(record, bytes):
+            read = {field: record[column] for field, column in self._assigned(record).items()}
+            record = b"\n" + repr(read).encode()  # no line begins so
+        return hashlib.blake2b(record, digest_size=16, person=self._reader).digest(), len(record)
+
+    def make(
+        self, line: int, fields: Mapping[str, object], *, record: str | None = None
+    ) -> Document | Rejected:
+        """A document, or why the record is none; `record` is its digest in hex."""
+        place = Record(self.name, line, {})
         try:
-            return self._document(record, fields)
+            return self._document(place, fields, record)
         except _RefusedError as refused:
             return refused.rejected
 
-    def _document(self, record: Record, fields: Mapping[str, object]) -> Document:
+    def _document(self, record: Record, fields: Mapping[str, object], digest: str | None) -> Document:
         columns = self._assigned(fields)
-        texts = {
-            field: _text(record, column, value)
-            for field, column in columns.items()
-            if field != "published_at" and (value := fields[column]) is not None
-        }
+        texts = _texts(record, fields, columns)
         title, text = texts.get("title", ""), texts.get("text", "")
         source, given_id = texts.get("source", ""), texts.get("id", "")
         published_at = self._published_at(record, columns.get("published_at"), fields)
@@ -79,6 +93,7 @@ class DocumentMaker:
             source=source,
             published_at=published_at,
             language=normal_language(texts.get("language", "")),
+            record=digest,
         )
 
     def _assigned(self, fields: Mapping[str, object]) -> dict[str, str]:
@@ -133,22 +148,6 @@ class Versions:
         return True
 
 
-def read_rows(
-    name: str,
-    rows: Iterable[Mapping[str, object]],
-    *,
-    now: datetime,
-    columns: Mapping[str, str] | None = None,
-) -> Iterator[Document | Rejected]:
-    """Documents of rows of a query or in memory; `line` of a refused one is its number from 1."""
-    maker = DocumentMaker(name, now=now, columns=columns or {})
-    versions = Versions()
-    for number, row in enumerate(rows, start=1):
-        made = maker.make(number, row)
-        if isinstance(made, Rejected) or versions.is_new(made):
-            yield made
-
-
 def require_columns(names: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:
     """The column of each field. Raises ColumnMappingError if the columns cannot make a document."""
     given = list(names)
@@ -181,6 +180,27 @@ def normal_language(tag: str) -> str | None:
     return None if code in _UNKNOWN_LANGUAGES else code
 
 
+def _texts(record: Record, fields: Mapping[str, object], columns: Mapping[str, str]) -> dict[str, str]:
+    texts = {
+        field: _text(record, column, value)
+        for field, column in columns.items()
+        if field != "published_at" and (value := fields[column]) is not None
+    }
+    # All at once: almost no record has any of it, and a search costs more than a short text.
+    everything = "\n".join(texts.values())
+    if invalid_unicode_at(everything) is not None or find_secret(everything) is not None:
+        for field, text in texts.items():
+            _check_signs(record, columns[field], text)
+    return {field: text.strip() for field, text in texts.items()}
+
+
+def _check_signs(record: Record, column: str, text: str) -> None:
+    if (at := invalid_unicode_at(text)) is not None:
+        raise _RefusedError(record.reject_unicode(text, at, column))
+    if (secret := find_secret(text)) is not None:
+        raise _RefusedError(record.reject_secret(secret, column))
+
+
 def _text(record: Record, column: str, value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
@@ -193,11 +213,7 @@ def _text(record: Record, column: str, value: object) -> str:
             "split the document, or send its beginning",
         )
         raise _RefusedError(record.reject("document_too_large", reason, advice, column))
-    if (at := invalid_unicode_at(value)) is not None:
-        raise _RefusedError(record.reject_unicode(value, at, column))
-    if (secret := find_secret(value)) is not None:
-        raise _RefusedError(record.reject_secret(secret, column))
-    return value.strip()
+    return value
 
 
 def _check_words(record: Record, column: str | None, title: str, text: str) -> None:

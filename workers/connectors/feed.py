@@ -9,6 +9,7 @@ import httpx
 
 from jobs.documents.document import Document
 from jobs.documents.feed import MAX_FEED_BYTES, read_feed
+from jobs.documents.reading import KnownRecords
 from jobs.rejection import Rejected
 from jobs.sources import FeedSource, SourceDownError, SourceRefusedError
 from workers.connectors.addresses import Resolve, name_of, resolve
@@ -29,14 +30,18 @@ _NO_FEED = ("text/html", "image/", "audio/", "video/", "font/", "application/pdf
 
 
 def read_feed_source(
-    source: FeedSource, *, now: datetime, resolver: Resolve = resolve
+    source: FeedSource,
+    *,
+    now: datetime,
+    resolver: Resolve = resolve,
+    known: KnownRecords | None = None,
 ) -> Iterator[Document | Rejected]:
     """Documents of the feed as it is now. Raises SourceDownError, SourceRefusedError, FileRejectedError.
 
     Address errors and those of the body come as they are: `feed_private_address`, `body_too_large`.
     """
     url = _url(source)
-    return read_feed(name_of(source, url), _fetch(source, url, resolver), now=now)
+    return read_feed(name_of(source, url), _fetch(source, url, resolver), now=now, known=known)
 
 
 def fetch_feed(source: FeedSource, *, resolver: Resolve = resolve) -> bytes:

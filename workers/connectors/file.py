@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jobs.documents.document import Document
 from jobs.documents.read import read_documents
+from jobs.documents.reading import KnownRecords
 from jobs.file_records import FEED_SUFFIXES, JSON_SUFFIXES
 from jobs.rejection import FileRejectedError, Rejected
 from jobs.sources import FileSource, SourceDownError, SourceRefusedError
@@ -16,7 +17,9 @@ SUFFIXES = JSON_SUFFIXES | FEED_SUFFIXES | {".csv", ".parquet"}
 """What is read of a folder or below a prefix; other files there are nobody's mistake."""
 
 
-def read_file_source(source: FileSource, *, now: datetime) -> Iterator[Document | Rejected]:
+def read_file_source(
+    source: FileSource, *, now: datetime, known: KnownRecords | None = None
+) -> Iterator[Document | Rejected]:
     """Documents of the file, or of every document file of the folder, by name; one that is no use is a row.
 
     Raises SourceRefusedError for what is not there, SourceDownError for what cannot be read now, and, for a
@@ -27,9 +30,9 @@ def read_file_source(source: FileSource, *, now: datetime) -> Iterator[Document 
         if path.is_dir():
             for child in sorted(path.iterdir()):
                 if is_document_file(child.name) and child.is_file():
-                    yield from read_leniently(child, now=now)
+                    yield from read_leniently(child, now=now, known=known)
         elif path.exists():
-            yield from read_documents(path, now=now)
+            yield from read_documents(path, now=now, known=known)
         else:
             raise SourceRefusedError(
                 f"{path} is not there: create it, or correct the monitor's source", code="source_missing"
@@ -48,9 +51,9 @@ def is_document_file(name: str) -> bool:
     return suffix in SUFFIXES and not name.startswith(".")
 
 
-def read_leniently(path: Path, *, now: datetime) -> Iterator[Document | Rejected]:
+def read_leniently(path: Path, *, now: datetime, known: KnownRecords | None) -> Iterator[Document | Rejected]:
     """As read_documents; a file that is no use as a whole is a refused row, for the others to go on."""
     try:
-        yield from read_documents(path, now=now)
+        yield from read_documents(path, now=now, known=known)
     except FileRejectedError as error:
         yield error.rejected

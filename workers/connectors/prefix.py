@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from jobs.documents.document import Document
+from jobs.documents.reading import KnownRecords
 from jobs.errors import ConfigurationError
 from jobs.rejection import Rejected
 from jobs.sources import PrefixSource, SourceDownError, SourceRefusedError
@@ -19,7 +20,7 @@ from workers.connectors.variables import required_variable
 
 
 def read_prefix_source(
-    source: PrefixSource, *, own_store: Store, now: datetime
+    source: PrefixSource, *, own_store: Store, now: datetime, known: KnownRecords | None = None
 ) -> Iterator[Document | Rejected]:
     """Documents of every document file below the prefix, by key; one that is no use is a refused row.
 
@@ -30,7 +31,7 @@ def read_prefix_source(
         store = own_store if variable is None else open_store(required_variable(variable))
         for key in store.keys(source.prefix):
             if is_document_file(PurePosixPath(key).name):
-                yield from _read_object(store, key, now)
+                yield from _read_object(store, key, now, known)
     except StoreError as error:
         raise SourceDownError(f"the store of the prefix {source.prefix!r} is down: {error}") from error
     except (ConfigurationError, ObjectKeyError) as error:
@@ -39,7 +40,9 @@ def read_prefix_source(
         ) from error
 
 
-def _read_object(store: Store, key: str, now: datetime) -> Iterator[Document | Rejected]:
+def _read_object(
+    store: Store, key: str, now: datetime, known: KnownRecords | None
+) -> Iterator[Document | Rejected]:
     try:
         body = store.get(key)
     except (ObjectKeyError, ObjectNotFoundError) as error:  # of another bucket, or deleted meanwhile
@@ -50,5 +53,5 @@ def _read_object(store: Store, key: str, now: datetime) -> Iterator[Document | R
         path = Path(folder) / PurePosixPath(key).name
         path.write_bytes(body)
         del body  # the readers stream
-        for read in read_leniently(path, now=now):
+        for read in read_leniently(path, now=now, known=known):
             yield replace(read, file=key) if isinstance(read, Rejected) else read

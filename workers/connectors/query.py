@@ -9,7 +9,8 @@ import psycopg
 from psycopg.rows import dict_row
 
 from jobs.documents.document import Document
-from jobs.documents.records import read_rows, require_columns
+from jobs.documents.reading import KnownRecords, read_rows
+from jobs.documents.records import require_columns
 from jobs.rejection import Rejected
 from jobs.sources import QuerySource, SourceDownError, SourceRefusedError
 from workers.connectors.variables import required_variable
@@ -24,7 +25,9 @@ FETCH_ROWS = 500
 """In memory at a time."""
 
 
-def read_query_source(source: QuerySource, *, now: datetime) -> Iterator[Document | Rejected]:
+def read_query_source(
+    source: QuerySource, *, now: datetime, known: KnownRecords | None = None
+) -> Iterator[Document | Rejected]:
     """Documents of the query's rows, fetched as they are wanted, in a transaction that can write nothing.
 
     Raises SourceDownError, SourceRefusedError, ColumnMappingError.
@@ -44,7 +47,7 @@ def read_query_source(source: QuerySource, *, now: datetime) -> Iterator[Documen
                 cursor.itersize = FETCH_ROWS
                 cursor.execute(source.sql.strip().rstrip(";").encode())
                 require_columns([column.name for column in cursor.description or ()], {})
-                yield from read_rows(name, cursor, now=now)
+                yield from read_rows(name, cursor, now=now, known=known)
     except psycopg.OperationalError as error:
         raise SourceDownError(f"the {name} is down or too slow: {_said(error)}") from error
     except psycopg.Error as error:

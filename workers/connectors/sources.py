@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from jobs.documents.document import Document
+from jobs.documents.reading import KnownRecords
 from jobs.rejection import Rejected
 from jobs.sources import FeedSource, FileSource, PrefixSource, QuerySource, Source
 from storage.store import Store
@@ -22,15 +23,18 @@ class ConnectedSources:
         """`store` is Pressroom's own."""
         self._store = store
 
-    def fetch(self, source: Source) -> Iterator[Document | Rejected]:
-        """Stream what the source holds now. Raises as jobs.sources.Sources says; each retry begins anew."""
+    def fetch(self, source: Source, known: KnownRecords | None = None) -> Iterator[Document | Rejected]:
+        """Stream what the source holds now, but for records that are known; each retry begins anew.
+
+        Raises as jobs.sources.Sources says.
+        """
         now = datetime.now(UTC)
         match source:
             case FileSource():
-                return read_file_source(source, now=now)
+                return read_file_source(source, now=now, known=known)
             case PrefixSource():
-                return read_prefix_source(source, own_store=self._store, now=now)
+                return read_prefix_source(source, own_store=self._store, now=now, known=known)
             case FeedSource():
-                return read_feed_source(source, now=now)
+                return read_feed_source(source, now=now, known=known)
             case QuerySource():
-                return read_query_source(source, now=now)
+                return read_query_source(source, now=now, known=known)

@@ -23,9 +23,10 @@ def collect(payload: CollectPayload, settings: SentimentSettings, context: Conte
     """Read the source. Raises SourceError for one that is down or hostile, and what the ports raise."""
     known = KnownFilter(context.history, monitor_id=settings.monitor_id, analysis=settings.analysis)
     refusals = _Refusals()
+    read = context.sources.fetch(payload.source, known.records)
     stored = [
         context.resources.write(dump_block(block), media_type=JSONL)
-        for block in blocks(refusals.taken_out(known.unknown(context.sources.fetch(payload.source))))
+        for block in blocks(refusals.taken_out(known.unknown(read)))
     ]
     return Result(
         artifacts=(Artifact(name="rejected.jsonl", media_type=JSONL, body=refusals.lines()),),

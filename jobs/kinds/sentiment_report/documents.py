@@ -117,6 +117,7 @@ def _facts(analysis: Analysis) -> DocumentFacts:
         language=analysis.prepared.language,
         num_mentions=len(analysis.mentions),
         flags=analysis.flags,
+        record=bytes.fromhex(document.record) if document.record is not None else None,
     )
 
 

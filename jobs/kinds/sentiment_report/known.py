@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from uuid import UUID
 
-from jobs.documents.digest import document_digest
+from jobs.documents.digest import document_digest, order_of, version_number
 from jobs.documents.document import Document
-from jobs.history import History
+from jobs.history import History, Standing
 from jobs.rejection import Rejected
 
 LOOKUP_DOCUMENTS = 2_000
@@ -22,35 +22,71 @@ class KnownFilter:
         self._history = history
         self._monitor_id = monitor_id
         self._analysis = analysis
+        self._has_documents: bool | None = None
+        self._unread: set[bytes] = set()
+        self._settled: set[str] = set()
         self.num_read = 0
         self.num_known = 0
         """Of those that were read, left out."""
+        self.num_repeated = 0
+        """Records that were left out unread, and stood there before: in neither of the others."""
+
+    def records(self, digests: Sequence[bytes]) -> frozenset[bytes]:
+        """Those whose document stands, for a reading to leave out: a `jobs.documents.reading.KnownRecords`.
+
+        They are counted, and the stream holds them as if they had been read.
+        """
+        if not digests or not self._is_any_known():
+            return frozenset()
+        known = self._history.known_records(self._monitor_id, digests, analysis=self._analysis)
+        num_new = len(known - self._unread)
+        self.num_read += num_new
+        self.num_known += num_new
+        self.num_repeated += sum(digest in known for digest in digests) - num_new
+        self._unread |= known
+        return known
 
     def unknown(self, documents: Iterable[Document | Rejected]) -> Iterator[Document | Rejected]:
         """What has to be analysed, and every rejection.
 
-        A document that is known with other content comes last: if the stream also holds the version that is
-        known, the other is an earlier one of it, and is left out each time.
+        Of the versions of a document that the stream holds the latest one shall stand in the end, whatever
+        stood before. So a version that is later than the known one is a correction; an earlier one comes
+        last, and is left out if the stream holds the known one, too.
         """
         stream = iter(documents)
-        changed: dict[str, Document] = {}
-        settled: set[str] = set()
+        earlier: dict[str, tuple[int, Document, bytes | None]] = {}
         while chunk := list(islice(stream, LOOKUP_DOCUMENTS)):
-            read = [one for one in chunk if isinstance(one, Document)]
-            known = self._history.digests(
-                self._monitor_id, [document.id for document in read], analysis=self._analysis
-            )
-            self.num_read += len(read)
+            standing = self._standing([one for one in chunk if isinstance(one, Document)])
             for one in chunk:
-                if isinstance(one, Rejected) or one.id not in known:
+                known = None if isinstance(one, Rejected) else standing.get(one.id)
+                if isinstance(one, Rejected) or known is None:
                     yield one
-                elif known[one.id] == document_digest(one):
+                elif known.sha256 == document_digest(one):
                     self.num_known += 1
-                    settled.add(one.id)
+                    self._settled.add(one.id)
+                elif (version := version_number(one)) > order_of(known.published_at, known.sha256):
+                    self.num_known += earlier.pop(one.id, None) is not None
+                    yield one
                 else:
-                    changed[one.id] = one
-        for document in changed.values():
-            if document.id in settled:
+                    last = earlier.setdefault(one.id, (version, one, known.record))
+                    self.num_known += last[1] is not one
+                    if version > last[0]:
+                        earlier[one.id] = (version, one, known.record)
+        for _, document, record in earlier.values():
+            if document.id in self._settled or record in self._unread:
                 self.num_known += 1
             else:
                 yield document
+
+    def _standing(self, documents: Sequence[Document]) -> dict[str, Standing]:
+        self.num_read += len(documents)
+        if not documents or not self._is_any_known():
+            return {}
+        ids = [document.id for document in documents]
+        return self._history.standing(self._monitor_id, ids, analysis=self._analysis)
+
+    def _is_any_known(self) -> bool:
+        """Asked once: most files are the first of their monitor, and have nothing to look up."""
+        if self._has_documents is None:
+            self._has_documents = self._history.last_published_at(self._monitor_id) is not None
+        return self._has_documents
