@@ -5,15 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, Engine, func, insert, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    ScalarSelect,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import IntegrityError
 
 from db.endings import cancel_some
 from db.stages import NewJob, open_stage
 from db.tables import BatchRow, JobRow, StageRow
 from db.totals import add_final
 from jobs.batch import BatchStatus, NewBatch
-from jobs.errors import PermanentError
+from jobs.errors import PermanentError, TransientError
 from jobs.job import JobStatus
 
 
@@ -23,14 +34,29 @@ class BatchNotFoundError(PermanentError):
     code = "batch_not_found"
 
 
+class RunUnderWayError(TransientError):
+    """The monitor or refresh has a run that has not ended: two would read the same sources at once."""
+
+    code = "run_under_way"
+
+    def __init__(self, batch_id: UUID, go_on: str = "") -> None:
+        """`go_on`: the command that goes on with the batch, where it may be that nobody works on it."""
+        instead = f"; if nothing works on it, go on with it: {go_on}" if go_on else ""
+        super().__init__(
+            f"batch {batch_id} is a run of it that is under way: see how far it is with `pressroom status "
+            f"{batch_id}`, or end it with `pressroom cancel {batch_id}`{instead}"
+        )
+        self.batch_id = batch_id
+
+
 def accept(
     database: Engine, batch: NewBatch, jobs: Iterable[NewJob], num_rejected: Callable[[], int]
 ) -> tuple[UUID, bool]:
     """Write the batch and all its jobs in one transaction; return its id, and False if the key had one.
 
     `jobs` is streamed through COPY, in bounded memory; `num_rejected` is asked once they are written.
-    Raises JobsRefusedError, for two jobs of one custom_id say, and whatever the iterator raises: then nothing
-    was accepted.
+    Raises JobsRefusedError, for two jobs of one custom_id say, RunUnderWayError, and whatever the iterator
+    raises: then nothing was accepted.
     """
     with database.begin() as connection:
         return accept_in(connection, batch, jobs, num_rejected)
@@ -58,7 +84,7 @@ def accept_in(
 
 def _insert_batch(connection: Connection, batch_id: UUID, batch: NewBatch) -> UUID | None:
     seconds = batch.deadline_seconds
-    inserted = connection.scalar(
+    statement = (
         postgresql.insert(BatchRow)
         .values(
             id=batch_id,
@@ -73,23 +99,38 @@ def _insert_batch(connection: Connection, batch_id: UUID, batch: NewBatch) -> UU
             priority=batch.priority,
             max_attempts=batch.max_attempts,
             idempotency_key=batch.idempotency_key,
+            standing_for=batch.standing_for,
             status=BatchStatus.RUNNING,
             num_rejected=0,
             deadline_at=None
             if seconds is None
             else func.now() + func.make_interval(0, 0, 0, 0, 0, 0, seconds),
         )
-        .on_conflict_do_nothing(index_elements=["tenant", "idempotency_key"])
+        .on_conflict_do_nothing()
         .returning(BatchRow.id)
     )
-    if inserted is not None:
-        return None
-    # The first insert has committed by now: a conflicting one waits for it.
-    return connection.execute(
+    while connection.scalar(statement) is None:
+        # The first insert has committed by now: a conflicting one waits for it.
+        if batch.idempotency_key is not None:
+            same_key = BatchRow.idempotency_key == batch.idempotency_key
+            existing = connection.scalar(select(BatchRow.id).where(BatchRow.tenant == batch.tenant, same_key))
+            if existing is not None:
+                return existing
+        if batch.standing_for is not None:
+            under_way = run_under_way(connection, batch.standing_for)
+            if under_way is not None:
+                raise RunUnderWayError(under_way)
+            # It has ended since the insert met it.
+    return None
+
+
+def run_under_way(connection: Connection, standing_for: UUID | ScalarSelect[UUID | None]) -> UUID | None:
+    """The batch of this monitor or refresh that has not ended; there is one at most."""
+    return connection.scalar(
         select(BatchRow.id).where(
-            BatchRow.tenant == batch.tenant, BatchRow.idempotency_key == batch.idempotency_key
+            BatchRow.standing_for == standing_for, BatchRow.status == BatchStatus.RUNNING
         )
-    ).scalar_one()
+    )
 
 
 def cancel(database: Engine, batch_id: UUID) -> int:
@@ -109,7 +150,10 @@ def cancel(database: Engine, batch_id: UUID) -> int:
 
 
 def retry_unfinished(database: Engine, batch_id: UUID) -> int:
-    """Queue the failed, cancelled and expired jobs again with fresh attempts; return how many."""
+    """Queue the failed, cancelled and expired jobs again with fresh attempts; return how many.
+
+    Raises RunUnderWayError if its monitor or refresh has another run that has not ended.
+    """
     with database.begin() as connection:
         # The lock first: a stage that is being planned meanwhile must be seen.
         connection.execute(select(BatchRow.id).where(BatchRow.id == batch_id).with_for_update())
@@ -144,22 +188,7 @@ def retry_unfinished(database: Engine, batch_id: UUID) -> int:
         numbers = connection.execute(
             select(requeued.c.earlier, func.count()).group_by(requeued.c.earlier)
         ).all()
-        reopened = connection.scalar(
-            update(BatchRow)
-            .where(
-                BatchRow.id == batch_id, or_(literal(bool(numbers)), BatchRow.status == BatchStatus.FAILED)
-            )
-            .values(
-                status=BatchStatus.RUNNING,
-                finished_at=None,
-                deadline_at=None,
-                num_plan_failures=0,
-                plan_retry_at=None,
-                plan_error=None,
-            )
-            .returning(BatchRow.id)
-        )
-        if reopened is not None:
+        if _reopen(connection, batch_id, literal(bool(numbers)) | (BatchRow.status == BatchStatus.FAILED)):
             connection.execute(
                 update(StageRow)
                 .where(StageRow.batch_id == batch_id, StageRow.number >= stage)
@@ -167,3 +196,29 @@ def retry_unfinished(database: Engine, batch_id: UUID) -> int:
             )
             add_final(connection, {(batch_id, status): -number for status, number in numbers})
     return sum(number for _, number in numbers)
+
+
+def _reopen(connection: Connection, batch_id: UUID, condition: ColumnElement[bool]) -> bool:
+    """Let the batch run again where the condition holds; whether it does. Raises RunUnderWayError."""
+    statement = (
+        update(BatchRow)
+        .where(BatchRow.id == batch_id, condition)
+        .values(
+            status=BatchStatus.RUNNING,
+            finished_at=None,
+            deadline_at=None,
+            num_plan_failures=0,
+            plan_retry_at=None,
+            plan_error=None,
+        )
+        .returning(BatchRow.id)
+    )
+    try:
+        with connection.begin_nested():
+            return connection.scalar(statement) is not None
+    except IntegrityError as error:
+        own = select(BatchRow.standing_for).where(BatchRow.id == batch_id).scalar_subquery()
+        under_way = run_under_way(connection, own)
+        if under_way is None:
+            raise
+        raise RunUnderWayError(under_way) from error

@@ -187,7 +187,7 @@ def settle_due(database: Engine, schedule_id: UUID, start: Start) -> bool:
             due,
             now=now,
             catch_up=schedule.catch_up,
-            is_busy=_is_busy(connection, schedule_id),
+            is_busy=_is_busy(connection, schedule),
             more_follow=len(due) == MAX_DUE,
         )
         _write(connection, schedule, settled, start)
@@ -242,17 +242,21 @@ def _started_row(
     }
 
 
-def _is_busy(connection: Connection, schedule_id: UUID) -> bool:
-    """Whether the batch that the schedule made last is under way."""
+def _is_busy(connection: Connection, schedule: Schedule) -> bool:
+    """Whether a run of what it starts is under way: the schedule's last one, or one by hand.
+
+    One that begins after this look makes the start a RunUnderWayError: the next look sees it.
+    """
     latest = (
         select(ScheduleRunRow.batch_id)
-        .where(ScheduleRunRow.schedule_id == schedule_id, ScheduleRunRow.batch_id.is_not(None))
+        .where(ScheduleRunRow.schedule_id == schedule.id, ScheduleRunRow.batch_id.is_not(None))
         .order_by(ScheduleRunRow.due_at.desc())
         .limit(1)
         .scalar_subquery()
     )
-    status = connection.scalar(select(BatchRow.status).where(BatchRow.id == latest))
-    return status is BatchStatus.RUNNING
+    is_run = (BatchRow.id == latest) | (BatchRow.standing_for == schedule.target_id)
+    under_way = select(BatchRow.id).where(is_run, BatchRow.status == BatchStatus.RUNNING)
+    return connection.scalar(select(under_way.exists())) is True
 
 
 def _schedule(row: RowMapping) -> Schedule:

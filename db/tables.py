@@ -77,6 +77,12 @@ class BatchRow(Base):
         Index(
             "ix_batches_ending", "id", postgresql_where=text("status = 'cancelled' AND finished_at IS NULL")
         ),
+        Index(
+            "ix_batches_standing",
+            "standing_for",
+            unique=True,
+            postgresql_where=text("status = 'running' AND standing_for IS NOT NULL"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -92,6 +98,8 @@ class BatchRow(Base):
     priority: Mapped[int] = mapped_column(SmallInteger)
     max_attempts: Mapped[int] = mapped_column(SmallInteger)
     idempotency_key: Mapped[str | None]
+    standing_for: Mapped[UUID | None]
+    """The monitor or refresh that it is a run of."""
     status: Mapped[BatchStatus] = mapped_column(text_enum(BatchStatus, "status"))
     num_rejected: Mapped[int]
     num_jobs: Mapped[int] = mapped_column(server_default=text("0"))

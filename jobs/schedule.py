@@ -27,7 +27,7 @@ class RunOutcome(StrEnum):
     STARTED = "started"
     """Its batch was made."""
     OVERLAPPED = "overlapped"
-    """The run before was not finished: skipped."""
+    """The run before, or one by hand, was not finished: skipped."""
     SKIPPED = "skipped"
     """It passed while nothing ran, and the catch-up policy left it out."""
     FAILED = "failed"

@@ -24,7 +24,7 @@ from pressroom.embedded.services import embedded_services, find_running
 from pressroom.export import check_output
 from pressroom.monitor_file import NONE, MonitorFile
 from pressroom.one_machine import OneMachine
-from pressroom.run import RunRequest, RunResult, run_batch, watch_elsewhere
+from pressroom.run import RunRequest, RunResult, check_no_run_under_way, run_batch, watch_elsewhere
 from pressroom.sentiment import SentimentFigures, export_sentiment
 from pressroom.summary import Summary
 from storage import open_store
@@ -85,7 +85,10 @@ def make_monitor(database: Engine, store: Store, given: MonitorFile, settings: S
 
 
 def run_elsewhere(name: str, out: Path, settings: Settings) -> RunResult[SentimentFigures] | None:
-    """Queue a run and watch it, if a standing machine has workers for it; None if there are none."""
+    """Queue a run and watch it, if a standing machine has workers for it; None if there are none.
+
+    Raises RunUnderWayError, as `run_here` does: what stands has one run at a time.
+    """
     begun_at = time.monotonic()
     urls = find_running(settings, standing=True)
     if urls is None:
@@ -111,6 +114,13 @@ def run_here(
     with embedded_services(settings, say) as urls, opened_database(urls.db_url) as database:
         upgrade(database)
         monitor = monitors.find_monitor(database, name)
+        go_on = (
+            *("pressroom", "run", "sentiment", "--monitor", name, "--model", monitor.model),
+            *("--embedder", str(monitor.settings.get("embedder") or NONE)),
+            *("--summarizer", str(monitor.settings.get("summarizer") or NONE)),
+            *("--device", device, "--out", str(out)),
+        )
+        check_no_run_under_way(database, monitor.id, go_on)
     profiles = batch_of(monitor, datetime.now(UTC), settings).profiles
 
     def submit(machine: OneMachine, _: Callable[[Rejected], None]) -> Submission:
@@ -123,12 +133,7 @@ def run_here(
         retry_failed=False,
         out=out,
         devices=tuple(devices),
-        go_on=(
-            *("pressroom", "run", "sentiment", "--monitor", name, "--model", monitor.model),
-            *("--embedder", str(monitor.settings.get("embedder") or NONE)),
-            *("--summarizer", str(monitor.settings.get("summarizer") or NONE)),
-            *("--device", device, "--out", str(out)),
-        ),
+        go_on=go_on,
     )
     return run_batch(request, settings, export_sentiment)
 

@@ -24,7 +24,7 @@ from pressroom.embedded.services import embedded_services, find_running
 from pressroom.export import check_output
 from pressroom.one_machine import OneMachine
 from pressroom.recommendations.outcome import Outcome, export_outcome
-from pressroom.run import RunRequest, RunResult, run_batch, watch_elsewhere
+from pressroom.run import RunRequest, RunResult, check_no_run_under_way, run_batch, watch_elsewhere
 from pressroom.summary import Summary
 from storage import open_store
 from workers.devices import Device
@@ -68,6 +68,9 @@ def run_here(
     with embedded_services(settings, say) as urls, opened_database(urls.db_url) as database:
         upgrade(database)
         refresh = refreshes.find_refresh(database, name)
+        go_on = ("pressroom", "run", "recommendations", "--device", device, "--out", str(out))
+        if not plan_only:
+            check_no_run_under_way(database, refresh.id, go_on)
 
     def submit(machine: OneMachine, _: Callable[[Rejected], None]) -> Submission:
         return Submission(_start_now(machine.database, refresh, settings, plan_only=plan_only), True)
@@ -80,7 +83,7 @@ def run_here(
             retry_failed=False,
             out=folder,
             devices=tuple(devices),
-            go_on=("pressroom", "run", "recommendations", "--device", device, "--out", str(out)),
+            go_on=go_on,
         )
         return run_batch(request, settings, export_outcome)
 

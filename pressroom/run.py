@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from db.batches import retry_unfinished
+from db.batches import RunUnderWayError, retry_unfinished, run_under_way
 from db.reports import batch_status
 from jobs.batch import BatchStatus, BatchStatusReport
 from jobs.errors import ConfigurationError
@@ -142,6 +142,14 @@ def check_profile(report: BatchStatusReport, profiles: Collection[str]) -> None:
             f"batch {report.batch_id} asks for the model {report.model!r}: give --model {report.model}",
             code="batch_of_another_model",
         )
+
+
+def check_no_run_under_way(database: Engine, standing_for: UUID, go_on: Sequence[str]) -> None:
+    """Raise RunUnderWayError before workers are started in vain; nobody may work on the run that is meant."""
+    with database.connect() as connection:
+        batch_id = run_under_way(connection, standing_for)
+    if batch_id is not None:
+        raise RunUnderWayError(batch_id, shlex.join([*go_on, "--batch", str(batch_id)]))
 
 
 @contextmanager

@@ -49,11 +49,14 @@ def batch_of(monitor: Monitor, due_at: datetime, settings: Settings) -> NewBatch
         settings=kind_settings(monitor, {"as_of": as_of.isoformat()}, settings),
         tenant=monitor.tenant,
     )
-    return new_batch(order, settings, name=f"{monitor.name} {as_of:%Y-%m-%d %H:%M}Z")
+    return new_batch(order, settings, name=f"{monitor.name} {as_of:%Y-%m-%d %H:%M}Z", standing_for=monitor.id)
 
 
 def start_monitor(connection: Connection, monitor: Monitor, due_at: datetime, settings: Settings) -> UUID:
-    """Make the monitor's batch, one job a source, in this transaction; its id. Raises as `batch_of`."""
+    """Make the monitor's batch, one job a source, in this transaction; its id.
+
+    Raises as `batch_of`, and RunUnderWayError.
+    """
     jobs = [
         NewJob(f"source-{number}", {"stage": FIRST_STAGE, "source": source.model_dump(mode="json")})
         for number, source in enumerate(monitor.sources)

@@ -78,7 +78,14 @@ def submit_file(
     return Submission(batch_id, created)
 
 
-def new_batch(order: Order, settings: Settings, *, name: str, stages: tuple[str, ...] = ()) -> NewBatch:
+def new_batch(
+    order: Order,
+    settings: Settings,
+    *,
+    name: str,
+    stages: tuple[str, ...] = (),
+    standing_for: UUID | None = None,
+) -> NewBatch:
     """The batch of an order: its kind's stages, unless it begins later, and the queue that has its models.
 
     Raises InputError and ConfigurationError as `submit_file` does.
@@ -98,6 +105,7 @@ def new_batch(order: Order, settings: Settings, *, name: str, stages: tuple[str,
         ),
         tenant=order.tenant,
         priority=order.priority,
+        standing_for=standing_for,
         idempotency_key=order.idempotency_key,
         deadline_seconds=order.deadline_seconds,
         max_attempts=settings.max_attempts,

@@ -78,7 +78,9 @@ def batch_of(database: Engine, run: Run, settings: Settings) -> NewBatch:
     if run.inputs is not None:
         stages = stages[1 if own.embedder else 2 :]
     name = f"{'plan of ' if run.plan_only else ''}{refresh.name} {run.as_of.astimezone(UTC):%Y-%m-%d %H:%M}Z"
-    return new_batch(order, settings, name=name, stages=stages)
+    # Files that are given, and plans, which publish nothing, may go beside its own runs.
+    standing_for = refresh.id if run.inputs is None and not run.plan_only else None
+    return new_batch(order, settings, name=name, stages=stages, standing_for=standing_for)
 
 
 def _settings(database: Engine, run: Run, settings: Settings) -> Mapping[str, object]:
@@ -101,7 +103,7 @@ def _settings(database: Engine, run: Run, settings: Settings) -> Mapping[str, ob
 
 
 def start_run(connection: Connection, run: Run, settings: Settings) -> Submission:
-    """Make the run's batch in this transaction. Raises as `batch_of`."""
+    """Make the run's batch in this transaction. Raises as `batch_of`, and RunUnderWayError."""
     batch = batch_of(connection.engine, run, settings)
     jobs = [
         NewJob(custom_id, payload.model_dump(mode="json"), payload.root.stage)

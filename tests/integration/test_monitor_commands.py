@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from db.monitoring_tables import MonitorRow
 from pressroom.cli import app
 from pressroom.embedded.services import ServiceUrls
 from tests.integration.test_delivery import alert
+from workers.monitors import start_monitor
+from workers.settings import Settings
 
 Run = Callable[..., Any]
 
@@ -116,6 +119,18 @@ def test_monitor_without_a_schedule_cannot_be_paused(run: Run) -> None:
     run(*CREATE)
     assert "monitor_without_schedule" in run("monitor", "pause", "steel", code=1)
     assert "monitor_not_found" in run("monitor", "show", "iron", code=1)
+
+
+def test_second_run_is_told_of_the_first_and_how_to_go_on_with_it(run: Run, database: Engine) -> None:
+    run(*CREATE)
+    monitor = monitors.find_monitor(database, "steel")
+    with database.begin() as connection:
+        under_way = start_monitor(connection, monitor, datetime.now(UTC), Settings())
+    refused = run("monitor", "run", "steel", code=1)
+    assert "error [run_under_way]" in refused
+    assert f"pressroom status {under_way}" in refused
+    assert f"--batch {under_way}" in refused
+    assert [one["id"] for one in run("batches", "--json")["batches"]] == [str(under_way)]
 
 
 def test_alert_is_listed_shown_acknowledged_and_muted(run: Run, database: Engine) -> None:
