@@ -12,7 +12,7 @@ from sqlalchemy import Engine, case, delete, func, insert, select, update
 from db.deliveries import is_muted
 from db.monitoring_tables import AlertRow, DeliveryRow, MonitorRow, MuteRow
 from jobs.errors import PermanentError
-from jobs.monitor import AlertStatus
+from jobs.monitor import AlertStatus, Told
 from jobs.series.window import AlertRule, WindowSize
 
 
@@ -62,6 +62,7 @@ class DeliveryState:
     error_code: str | None
     """Of the last attempt; with `ended_at` why it was given up, None if it was delivered."""
     error_message: str | None
+    told: Told | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +113,7 @@ def get_alert(database: Engine, alert_id: UUID) -> tuple[StoredAlert, list[Deliv
                 DeliveryRow.ended_at,
                 DeliveryRow.error_code,
                 DeliveryRow.error_message,
+                DeliveryRow.told,
             )
             .where(DeliveryRow.alert_id == alert_id)
             .order_by(DeliveryRow.target)

@@ -8,10 +8,10 @@ from datetime import datetime
 from uuid import UUID
 
 from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, Engine, RowMapping, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, case, func, or_, select, update
 
 from db.monitoring_tables import AlertRow, DeliveryRow, MentionRow, MonitorRow, MuteRow
-from jobs.monitor import AlertStatus, Target
+from jobs.monitor import AlertStatus, Target, Told
 from jobs.series.window import AlertRule, WindowSize
 
 COURIER_LOCK = 0x636F7572  # "cour"
@@ -35,6 +35,10 @@ class Delivery:
     monitor_id: UUID
     monitor: str
     entity_id: str
+    told: Told | None
+    turn: int
+    turned_at: datetime | None
+    is_withdrawn: bool
     rule: AlertRule
     size: WindowSize
     starts_at: datetime
@@ -45,6 +49,11 @@ class Delivery:
     expected: float
     document_ids: tuple[str, ...]
     raised_at: datetime
+
+    @property
+    def to_tell(self) -> Told:
+        """What the target should know."""
+        return Told.WITHDRAWN if self.is_withdrawn else Told.RAISED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +86,7 @@ def is_muted() -> ColumnElement[bool]:
 def due_deliveries(database: Engine, *, limit: int, limit_per_target: int = 1_000) -> list[Delivery]:
     """What is due, the longest due first, and no more of one target than its limit.
 
-    A withdrawn alert waits, for it may come back.
+    A withdrawn alert waits where it was not told, for it may come back.
     """
     turn = func.row_number().over(
         partition_by=(AlertRow.monitor_id, DeliveryRow.target),
@@ -89,7 +98,7 @@ def due_deliveries(database: Engine, *, limit: int, limit_per_target: int = 1_00
         .where(
             DeliveryRow.ended_at.is_(None),
             DeliveryRow.due_at <= func.now(),
-            AlertRow.status != AlertStatus.WITHDRAWN,
+            or_(AlertRow.status != AlertStatus.WITHDRAWN, DeliveryRow.told.is_not(None)),
         )
         .subquery()
     )
@@ -97,6 +106,9 @@ def due_deliveries(database: Engine, *, limit: int, limit_per_target: int = 1_00
         select(
             DeliveryRow.target,
             DeliveryRow.num_attempts,
+            DeliveryRow.told,
+            DeliveryRow.turn,
+            DeliveryRow.turned_at,
             AlertRow.__table__,
             MonitorRow.name.label("monitor"),
             MonitorRow.targets,
@@ -161,13 +173,54 @@ def begin_attempt(database: Engine, delivery: Delivery, *, retry_seconds: float)
 def end(
     database: Engine, delivery: Delivery, *, error_code: str | None = None, message: str | None = None
 ) -> None:
-    """It is delivered, or, with an error code, will not be."""
+    """Nothing is left to tell, or, with an error code, it will not be told."""
     with database.begin() as connection:
         connection.execute(
             update(DeliveryRow)
             .where(*_is(delivery))
             .values(ended_at=func.clock_timestamp(), error_code=error_code, error_message=message)
         )
+
+
+def note_told(database: Engine, delivery: Delivery) -> None:
+    """It is delivered: what the target knows now, even if it has to know something else by now."""
+    with database.begin() as connection:
+        connection.execute(
+            update(DeliveryRow)
+            .where(DeliveryRow.alert_id == delivery.alert_id, DeliveryRow.target == delivery.target_name)
+            .values(
+                told=delivery.to_tell,
+                ended_at=case(
+                    (DeliveryRow.turn == delivery.turn, func.clock_timestamp()), else_=DeliveryRow.ended_at
+                ),
+                error_code=None,
+                error_message=None,
+            )
+        )
+
+
+def tell_change(connection: Connection, alert_ids: Sequence[UUID]) -> None:
+    """These alerts were withdrawn or came back, in this transaction: who was told of them is told that, too.
+
+    So is one that is being told at this moment; who was not is told of what stands when it comes back.
+    """
+    is_tried = DeliveryRow.num_attempts > 0
+    is_pending = DeliveryRow.ended_at.is_(None)
+    is_unsure = DeliveryRow.told.is_not(None) & is_tried & (is_pending | DeliveryRow.error_code.is_not(None))
+    connection.execute(
+        update(DeliveryRow)
+        .where(DeliveryRow.alert_id.in_(alert_ids), DeliveryRow.told.is_not(None) | (is_tried & is_pending))
+        .values(
+            told=case((is_unsure, Told.UNSURE.value), else_=DeliveryRow.told),
+            turn=DeliveryRow.turn + 1,
+            turned_at=func.clock_timestamp(),
+            due_at=func.clock_timestamp(),
+            num_attempts=0,
+            ended_at=None,
+            error_code=None,
+            error_message=None,
+        )
+    )
 
 
 def note_failure(database: Engine, delivery: Delivery, *, error_code: str, message: str) -> None:
@@ -191,8 +244,12 @@ def postpone(database: Engine, deliveries: Sequence[Delivery], *, seconds: float
             )
 
 
-def _is(delivery: Delivery) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    return (DeliveryRow.alert_id == delivery.alert_id, DeliveryRow.target == delivery.target_name)
+def _is(delivery: Delivery) -> tuple[ColumnElement[bool], ...]:
+    return (
+        DeliveryRow.alert_id == delivery.alert_id,
+        DeliveryRow.target == delivery.target_name,
+        DeliveryRow.turn == delivery.turn,
+    )
 
 
 def _after(seconds: float) -> ColumnElement[datetime]:
@@ -210,6 +267,10 @@ def _delivery(row: RowMapping) -> Delivery:
         monitor_id=row["monitor_id"],
         monitor=row["monitor"],
         entity_id=row["entity_id"],
+        told=row["told"],
+        turn=row["turn"],
+        turned_at=row["turned_at"],
+        is_withdrawn=row["status"] is AlertStatus.WITHDRAWN,
         rule=row["rule"],
         size=row["size"],
         starts_at=row["starts_at"],

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
 
 from db.tables import Base, Json, text_enum
-from jobs.monitor import AlertStatus
+from jobs.monitor import AlertStatus, Told
 from jobs.schedule import CatchUp, RunOutcome
 from jobs.series.window import AlertRule, WindowSize
 
@@ -201,6 +201,12 @@ class DeliveryRow(Base):
     """Delivered, muted, or given up."""
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
+    told: Mapped[Told | None] = mapped_column(text_enum(Told, "told"))
+    """None: nothing, as far as is known."""
+    turn: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    """Rises when the alert is withdrawn or comes back and the target has to know: each has a message."""
+    turned_at: Mapped[datetime | None]
+    """When it did so last."""
 
 
 class ClassificationRow(Base):

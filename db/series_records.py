@@ -12,6 +12,7 @@ from sqlalchemy import Connection, TableValuedAlias, case, delete, func, or_, se
 from sqlalchemy.dialects import postgresql
 
 from db.bulk import fields_of, upsert_rows, values_table
+from db.deliveries import tell_change
 from db.monitoring_tables import (
     AlertRow,
     DeliveryRow,
@@ -221,7 +222,7 @@ def _reopen_and_withdraw(connection: Connection, series: _Series, standing: Sequ
         AlertRow.starts_at >= given.c.since,
         AlertRow.read_at <= given.c.read_at,
     )
-    connection.execute(
+    reopened = connection.scalars(
         update(AlertRow)
         .where(*ours, AlertRow.id.in_(standing), AlertRow.status == AlertStatus.WITHDRAWN)
         .values(
@@ -230,12 +231,16 @@ def _reopen_and_withdraw(connection: Connection, series: _Series, standing: Sequ
                 else_=AlertStatus.ACKNOWLEDGED.value,
             )
         )
-    )
-    connection.execute(
+        .returning(AlertRow.id)
+    ).all()
+    withdrawn = connection.scalars(
         update(AlertRow)
         .where(*ours, AlertRow.id.not_in(standing), AlertRow.status != AlertStatus.WITHDRAWN)
         .values(status=AlertStatus.WITHDRAWN, read_at=given.c.read_at)
-    )
+        .returning(AlertRow.id)
+    ).all()
+    if reopened or withdrawn:
+        tell_change(connection, [*reopened, *withdrawn])
 
 
 def _enqueue_deliveries(connection: Connection, series: _Series, new: Sequence[object]) -> None:

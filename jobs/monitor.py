@@ -23,6 +23,15 @@ class AlertStatus(StrEnum):
     """Documents that came later took its ground away."""
 
 
+class Told(StrEnum):
+    """What a target was told of an alert last."""
+
+    RAISED = "raised"
+    WITHDRAWN = "withdrawn"
+    UNSURE = "unsure"
+    """One of the two: an attempt to tell the other failed, and may have reached it all the same."""
+
+
 class WebhookTarget(WebPlace):
     """Alerts as Standard Webhooks messages to a URL; variables are those of beat."""
 

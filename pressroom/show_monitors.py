@@ -11,7 +11,7 @@ import typer
 from db.alerts import DeliveryState, Mute, StoredAlert
 from db.schedules import Schedule, ScheduleRun
 from db.source_reports import UnreadSource
-from jobs.monitor import Monitor
+from jobs.monitor import Monitor, Told
 from jobs.sources import Source, WebPlace
 from workers.connectors.addresses import shown
 
@@ -161,7 +161,8 @@ def _delivery_text(delivery: DeliveryState) -> str:
     if delivery.ended_at is None:
         tries = f" after {delivery.num_attempts} attempts" if delivery.num_attempts else ""
         return f"due {_short(delivery.due_at)}{tries}"
-    how = "delivered" if delivery.error_code is None else f"not delivered ({delivery.error_code})"
+    said = "delivered, and that it is withdrawn," if delivery.told is Told.WITHDRAWN else "delivered"
+    how = said if delivery.error_code is None else f"not delivered ({delivery.error_code})"
     return f"{how} {_short(delivery.ended_at)}"
 
 

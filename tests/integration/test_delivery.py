@@ -300,7 +300,7 @@ def test_line_that_was_written_before_a_crash_is_not_written_again(database: Eng
     alert_id = alert(database, monitor_of(database, FileTarget(name="lines", path=str(path))), ["lines"])
     deliver(database)
     with database.begin() as connection:  # as if it had died before it could say so
-        connection.execute(update(DeliveryRow).values(ended_at=None))
+        connection.execute(update(DeliveryRow).values(ended_at=None, told=None))
     deliver(database, wait=True)
 
     assert len(path.read_text().splitlines()) == 1
@@ -317,7 +317,7 @@ def test_line_that_was_torn_by_a_crash_is_written_whole_on_a_line_of_its_own(
     whole = path.read_text()
     path.write_text(whole[:100])
     with database.begin() as connection:
-        connection.execute(update(DeliveryRow).values(ended_at=None))
+        connection.execute(update(DeliveryRow).values(ended_at=None, told=None))
     deliver(database, wait=True)
 
     assert path.read_text() == f"{whole[:100]}\n{whole}"

@@ -82,6 +82,9 @@ class Courier:
 
     def _deliver(self, delivery: Delivery) -> bool:
         """False if its target should be left alone for a while."""
+        if delivery.told is delivery.to_tell:  # it was withdrawn and came back, or the other way, meanwhile
+            deliveries.end(self._database, delivery)
+            return True
         if delivery.is_muted:
             deliveries.end(self._database, delivery, error_code="muted", message="the alert is muted")
             return True
@@ -105,7 +108,7 @@ class Courier:
             logger.exception("A delivery failed.", extra={"alert_id": str(delivery.alert_id)})
             self._note(delivery, "unexpected", f"{type(error).__name__}: {error}")
             return False
-        deliveries.end(self._database, delivery)
+        deliveries.note_told(self._database, delivery)
         return True
 
     def _note(self, delivery: Delivery, code: str, message: str, *, is_final: bool = False) -> None:

@@ -8,22 +8,24 @@ from datetime import UTC, datetime
 from uuid import uuid5
 
 from db.deliveries import Delivery, Driver
+from jobs.monitor import Told
 
-EVENT = "alert.raised"
+EVENTS = {Told.RAISED: "alert.raised", Told.WITHDRAWN: "alert.withdrawn"}
 """As Standard Webhooks writes types of events."""
 
 
 def message_id(delivery: Delivery) -> str:
-    """The same at every attempt: by it a receiver knows what it has had."""
-    return f"msg_{uuid5(delivery.alert_id, delivery.target_name).hex}"
+    """The same at every attempt: by it a receiver knows what it has had. Another one at each turn."""
+    turn = f"/{delivery.turn}" if delivery.turn else ""
+    return f"msg_{uuid5(delivery.alert_id, delivery.target_name + turn).hex}"
 
 
 def message_body(delivery: Delivery, drivers: Sequence[Driver]) -> str:
     """One JSON object in one line; the same at every attempt while its documents stay as they are."""
     return json.dumps(
         {
-            "type": EVENT,
-            "timestamp": _instant(delivery.raised_at),
+            "type": EVENTS[delivery.to_tell],
+            "timestamp": _instant(delivery.turned_at or delivery.raised_at),
             "id": message_id(delivery),
             "data": {
                 "alert_id": str(delivery.alert_id),
