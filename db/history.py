@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import DateTime, Engine, TableValuedAlias, func, select
+from sqlalchemy import DateTime, Engine, LargeBinary, TableValuedAlias, func, literal, select
 
 from db.bulk import values_table
 from db.monitoring_tables import (
@@ -19,6 +19,7 @@ from db.monitoring_tables import (
     UnsettledRow,
 )
 from db.refresh_tables import CopyRow
+from jobs.documents.document import RECORD_BYTES
 from jobs.history import KnownDocument, Standing, Unsettled
 from jobs.monitor import AlertStatus
 from jobs.series.mention import Mention, Novelty
@@ -66,13 +67,18 @@ class DatabaseHistory:
 
     def known_records(self, monitor_id: UUID, records: Sequence[bytes], *, analysis: str) -> frozenset[bytes]:
         """Those of these digests of records whose document stands, and was analysed in this way."""
-        statement = select(DocumentRow.record).where(
+        # As one text of bytes there and back: thousands of values each way cost more than finding them.
+        given = literal(b"".join(records), LargeBinary)
+        number = func.generate_series(0, len(records) - 1).column_valued("number")
+        one = select(func.substring(given, number * RECORD_BYTES + 1, RECORD_BYTES)).scalar_subquery()
+        statement = select(func.string_agg(DocumentRow.record, literal(b"", LargeBinary))).where(
             DocumentRow.monitor_id == monitor_id,
-            DocumentRow.record == func.any(list(records)),
+            DocumentRow.record == func.any(func.array(one)),
             DocumentRow.analysis == analysis,
         )
         with self._database.connect() as connection:
-            return frozenset(record for record in connection.scalars(statement) if record is not None)
+            found = bytes(connection.scalar(statement) or b"")
+        return frozenset(found[at : at + RECORD_BYTES] for at in range(0, len(found), RECORD_BYTES))
 
     def documents(self, monitor_id: UUID, ids: Sequence[str]) -> dict[str, KnownDocument]:
         """Those that are known, by id."""

@@ -117,6 +117,8 @@ def invalid_unicode_at(text: str) -> int | None:
     >>> invalid_unicode_at("a\\x00"), invalid_unicode_at("\\ud800"), invalid_unicode_at("ok")
     (1, 0, None)
     """
+    if text.isascii() and "\x00" not in text:  # most texts; known without looking at each character
+        return None
     found = _INVALID_UNICODE.search(text)
     return found.start() if found else None
 

@@ -10,6 +10,9 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 MAX_TEXT_BYTES = 1_000_000
 """Of one document; a longer one is refused, not cut: what is not read must not be counted as read."""
 
+RECORD_BYTES = 16
+"""Of the digest of a record: so few that 2**64 of them are needed for two that are alike by chance."""
+
 
 def _in_utc(instant: datetime) -> datetime:
     return instant.astimezone(UTC)
@@ -27,5 +30,5 @@ class Document(BaseModel):
     published_at: Annotated[AwareDatetime, AfterValidator(_in_utc)]
     language: str | None = None
     """ISO 639-1 as the source says; None if it does not."""
-    record: str | None = Field(default=None, pattern="^[0-9a-f]{32}$")
+    record: str | None = Field(default=None, pattern=f"^[0-9a-f]{{{2 * RECORD_BYTES}}}$")
     """What names the record it was read from (records.DocumentMaker.digest); no part of its content."""

@@ -9,7 +9,7 @@ from datetime import datetime
 from urllib.parse import urlsplit
 
 from jobs.documents.digest import derived_id, version_number
-from jobs.documents.document import MAX_TEXT_BYTES, Document
+from jobs.documents.document import MAX_TEXT_BYTES, RECORD_BYTES, Document
 from jobs.documents.fields import ColumnMappingError, assign, check_mapping
 from jobs.documents.instants import implausible, parse_instant
 from jobs.guards import find_secret, invalid_unicode_at
@@ -35,6 +35,8 @@ _NO_WORDS = re.compile(
 
 
 _MAY_BE_NO_WORD = re.compile("[<&]|://|[wW]{3}[.]|URL|AT_USER")
+_BEGINS_WITH_A_WORD = re.compile(r"(?!url )[^\W\d_]{2,} ", re.IGNORECASE)
+"""Of which _NO_WORDS takes nothing away: most texts, and found at once."""
 
 
 class _RefusedError(Exception):
@@ -57,7 +59,7 @@ class DocumentMaker:
         self._shapes: dict[tuple[str, ...], dict[str, str]] = {}
 
     def digest(self, record: bytes | Mapping[str, object]) -> tuple[bytes, int]:
-        """16 bytes that name what the record's document is made of, and how many bytes that has.
+        """RECORD_BYTES that name what the record's document is made of, and how many bytes that has.
 
         BLAKE2b of a line as it stands, or of those fields that are read, personalised by what reading
         depends on besides (RFC 7693 has the key for that, which would cost a block a record).
@@ -65,7 +67,7 @@ class DocumentMaker:
         if not isinstance(record, bytes):
             read = {field: record[column] for field, column in self._assigned(record).items()}
             record = b"\n" + repr(read).encode()  # no line begins so
-        return hashlib.blake2b(record, digest_size=16, person=self._reader).digest(), len(record)
+        return hashlib.blake2b(record, digest_size=RECORD_BYTES, person=self._reader).digest(), len(record)
 
     def make(
         self, line: int, fields: Mapping[str, object], *, record: str | None = None
@@ -92,7 +94,7 @@ class DocumentMaker:
             title=title,
             source=source,
             published_at=published_at,
-            language=normal_language(texts.get("language", "")),
+            language=normal_language(texts["language"]) if "language" in texts else None,
             record=digest,
         )
 
@@ -202,9 +204,9 @@ def _check_signs(record: Record, column: str, text: str) -> None:
 
 
 def _text(record: Record, column: str, value: object) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
     if not isinstance(value, str):
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
         reason, advice = f"is {type(value).__name__}, not text", "write it as a string"
         raise _RefusedError(record.reject("field_invalid", reason, advice, column))
     if len(value) * 4 > MAX_TEXT_BYTES and len(value.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
@@ -222,6 +224,8 @@ def _check_words(record: Record, column: str | None, title: str, text: str) -> N
             record.reject("document_empty", "has no text", "write the text, or leave the line out", column)
         )
     for part in (title, text):
+        if _BEGINS_WITH_A_WORD.match(part):
+            return
         if _LETTER.search(_NO_WORDS.sub(" ", part) if _MAY_BE_NO_WORD.search(part) else part):
             return
     reason, advice = "holds no words, only signs, numbers or links", "leave the line out"

@@ -191,11 +191,11 @@ def test_a_known_line_is_not_read(desk: Desk) -> None:
 
 
 def test_refused_lines_are_told_each_time(desk: Desk) -> None:
-    lines = [version(1), {**version(2), "published_at": "soon"}, version(3, "y"), "{}"]
+    lines: list[Mapping[str, str] | str] = [version(1), {**version(2), "published_at": "soon"}, "[", "{}"]
     for _ in range(2):
         desk.rejected.clear()
-        assert desk.run(*lines).num_rejected == 2
-        assert [one.line for one in desk.rejected] == [2, 4]
+        assert desk.run(*lines).num_rejected == 3
+        assert [one.line for one in desk.rejected] == [2, 3, 4]
 
 
 def test_what_was_analysed_otherwise_is_read_again(desk: Desk) -> None:

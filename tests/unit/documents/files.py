@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,7 +59,7 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
     return path
 
 
-def jsonl(*lines: str | dict[str, object]) -> str:
+def jsonl(*lines: str | Mapping[str, object]) -> str:
     """Lines of JSON; strings stand as they are."""
     return "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
 

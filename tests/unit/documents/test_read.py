@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pyarrow import parquet
 
 from jobs.documents.document import MAX_TEXT_BYTES
@@ -15,6 +17,7 @@ from jobs.documents.fields import ColumnMappingError
 from jobs.documents.instants import parse_instant
 from jobs.documents.read import read_documents
 from jobs.documents.reading import read_rows
+from jobs.documents.records import _BEGINS_WITH_A_WORD, _LETTER, _NO_WORDS
 from tests.unit.documents.files import GOOD, NOW, jsonl, read, refusal_of, write
 
 FEED = """<?xml version="1.0" encoding="utf-8"?>
@@ -263,3 +266,9 @@ def test_rows_of_a_query_are_documents() -> None:
     first, second = read_rows("query", rows, now=NOW)
     assert first.__class__.__name__ == "Document"
     assert getattr(second, "code", "") == "document_empty"
+
+
+@given(st.text("URLurlwhtps:/.<>&;#_ 1\u00e9", min_size=1, max_size=12))
+def test_a_text_that_begins_with_a_word_has_words(text: str) -> None:
+    if _BEGINS_WITH_A_WORD.match(text):
+        assert _LETTER.search(_NO_WORDS.sub(" ", text))

@@ -26,7 +26,7 @@ ROWS = [{"id": f"d{n}", "text": f"Acme {n} rises", "published_at": "2024-05-01"}
 
 
 def as_jsonl(folder: Path, rows: Sequence[Mapping[str, str]]) -> Path:
-    return write(folder, "a.jsonl", jsonl(*map(dict, rows)))
+    return write(folder, "a.jsonl", jsonl(*rows))
 
 
 def as_csv(folder: Path, rows: Sequence[Mapping[str, str]]) -> Path:
