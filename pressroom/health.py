@@ -1,4 +1,4 @@
-"""Health checks for containers: `python -m pressroom.health [services|worker|dispatcher]`.
+"""Health checks for containers: `python -m pressroom.health [services|worker|dispatcher|beat]`.
 
 Exit status 0 and silence when healthy, 1 and a sentence on stderr otherwise, 2 for an unknown role.
 """
@@ -12,7 +12,8 @@ from enum import StrEnum
 from redis import Redis, RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from db.dispatch import ALIVE_SECONDS, SESSION_NAME
+from db import dispatch, schedules
+from db.dispatch import ALIVE_SECONDS
 from db.health import has_session, num_ready_workers
 from db.migrate import revisions
 from db.session import open_database
@@ -30,7 +31,12 @@ class Role(StrEnum):
     """A worker process of this host is warm and alive."""
     DISPATCHER = "dispatcher"
     """This host's dispatcher is connected to Postgres, active or standing by."""
+    BEAT = "beat"
+    """This host's beat, likewise."""
 
+
+SESSIONS = {Role.DISPATCHER: dispatch.SESSION_NAME, Role.BEAT: schedules.SESSION_NAME}
+"""Under which application name each is connected."""
 
 REDIS_TIMEOUT_SECONDS = 5.0
 
@@ -42,9 +48,9 @@ def find_fault(settings: Settings, role: Role) -> str | None:
         if role is Role.WORKER:
             ready = num_ready_workers(database, socket.gethostname(), max_silence_seconds=ALIVE_SECONDS)
             return None if ready else "no worker process of this host is warm and alive"
-        if role is Role.DISPATCHER:
-            connected = has_session(database, SESSION_NAME)
-            return None if connected else "no dispatcher of this host is connected to Postgres"
+        if role in SESSIONS:
+            connected = has_session(database, SESSIONS[role])
+            return None if connected else f"no {role} of this host is connected to Postgres"
         current, wanted = revisions(database)
         if current != wanted:
             return f"the database is at revision {current}, not {wanted}: run `pressroom db upgrade`"

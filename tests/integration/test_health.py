@@ -11,9 +11,8 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
 from db import workers
-from db.dispatch import SESSION_NAME
 from db.session import open_database
-from pressroom.health import Role, find_fault, main
+from pressroom.health import SESSIONS, Role, find_fault, main
 from tests.services import embedded_settings
 from workers.settings import Settings
 
@@ -77,13 +76,16 @@ def test_worker_of_another_host_does_not_count(settings: Settings, database: Eng
     assert find_fault(settings, Role.WORKER)
 
 
-def test_dispatcher_is_healthy_while_it_is_connected(settings: Settings, database_url: str) -> None:
-    assert find_fault(settings, Role.DISPATCHER)
+@pytest.mark.parametrize("role", SESSIONS)
+def test_who_holds_a_session_is_healthy_while_it_is_connected(
+    settings: Settings, database_url: str, role: Role
+) -> None:
+    assert find_fault(settings, role)
 
-    dispatcher = open_database(database_url, application_name=SESSION_NAME)
-    with dispatcher.connect():
-        assert find_fault(settings, Role.DISPATCHER) is None
-    dispatcher.dispose()
+    database = open_database(database_url, application_name=SESSIONS[role])
+    with database.connect():
+        assert [other for other in SESSIONS if find_fault(settings, other) is None] == [role]
+    database.dispose()
 
 
 def test_a_missing_or_unreadable_setting_is_a_sentence(
@@ -100,4 +102,4 @@ def test_a_missing_or_unreadable_setting_is_a_sentence(
 def test_unknown_role_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cook"]) == 2
     assert main(["worker", "worker"]) == 2
-    assert "services, worker, dispatcher" in capsys.readouterr().err
+    assert "services, worker, dispatcher, beat" in capsys.readouterr().err

@@ -27,6 +27,7 @@ COMPOSE_TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = sorted(name for name, service in SERVICES.items() if "build" in service)
+WORKERS = sorted(name for name in OURS if SERVICES[name]["command"][0] == "worker")
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 ENV_EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
 DEPLOY_PAGE = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
@@ -96,7 +97,7 @@ def test_every_command_of_the_deployment_page_exists() -> None:
 def test_pieces_of_the_system_are_all_there() -> None:
     commands = {" ".join(SERVICES[name]["command"][:2]) for name in OURS}
 
-    assert {"db upgrade", "models add", "dispatcher", "worker --device"} <= commands
+    assert {"db upgrade", "models add", "dispatcher", "beat", "worker --device"} <= commands
     assert {"postgres", "valkey", "s3"} <= SERVICES.keys()
 
 
@@ -132,17 +133,17 @@ def test_what_runs_for_good_is_restarted_and_checked_and_what_ends_is_not(name: 
     if name in OURS:
         *command, role = check["test"]
         assert command == ["CMD", "python", "-m", "pressroom.health"]
-        assert Role(role) in (Role.WORKER, Role.DISPATCHER)
+        assert Role(role) in (Role.WORKER, Role.DISPATCHER, Role.BEAT)
         assert SERVICES[name]["command"][0] == role
 
 
-def test_dispatcher_and_workers_wait_for_the_schema_and_the_services() -> None:
+def test_what_runs_for_good_waits_for_the_schema_and_the_services() -> None:
     for name in OURS:
         waits = {other: wait["condition"] for other, wait in SERVICES[name].get("depends_on", {}).items()}
-        if SERVICES[name]["command"][0] in ("worker", "dispatcher"):
+        if SERVICES[name]["command"][0] in ("worker", "dispatcher", "beat"):
             assert waits["migrate"] == "service_completed_successfully"
             assert waits["valkey"] == waits["s3"] == "service_healthy"
-        if SERVICES[name]["command"][0] == "worker":
+        if SERVICES[name]["command"][0] in ("worker", "beat"):
             assert waits["models"] == "service_completed_successfully"
 
 
@@ -156,7 +157,7 @@ def test_gpu_worker_reserves_the_devices_and_the_cpu_worker_does_not() -> None:
 
 
 def test_workers_have_time_to_drain() -> None:
-    for name in ("worker-cpu", "worker-gpu"):
+    for name in WORKERS:
         grace = float(SERVICES[name]["stop_grace_period"].removesuffix("s"))
         assert grace >= Settings.model_fields["drain_seconds"].default + KILL_GRACE_SECONDS
 
@@ -176,6 +177,15 @@ def test_every_secret_is_required_and_none_has_a_default() -> None:
     assert all(example[name] == "" for name in secrets)
     assert set(INTERPOLATED.findall(COMPOSE_TEXT)) == example.keys()
     assert ".env" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+
+
+def test_what_monitors_name_reaches_who_looks_it_up_and_no_repository() -> None:
+    read = {name: service["env_file"] for name, service in SERVICES.items() if "env_file" in service}
+
+    assert read.keys() == {"beat", *WORKERS}
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    for files in read.values():
+        assert [(file["path"] in ignored, file["required"]) for file in files] == [(True, False)]
 
 
 def test_password_of_valkey_is_required_on_its_command_line_too() -> None:
@@ -218,7 +228,7 @@ def test_models_are_mounted_where_the_image_looks_for_them() -> None:
     home = re.search(r"PRESSROOM_HOME=(\S+)", DOCKERFILE)
     assert home is not None
     folder = str(Settings(home=Path(home[1]), models_dir=None).models_folder)
-    for name in ("models", "worker-cpu", "worker-gpu"):
+    for name in ("models", "beat", *WORKERS):
         assert any(mount.split(":")[:2] == ["models", folder] for mount in SERVICES[name]["volumes"])
     assert folder in DOCKERFILE, "the image makes the folder, so that the volume belongs to its user"
 
