@@ -85,9 +85,14 @@ def fired(
 
 
 def _onsets(fires: NDArray[np.bool_], starts_us: NDArray[np.int64], cool_down_hours: float) -> list[int]:
-    """Places that fire, and that no other fires within the cool-down before."""
+    """Places that fire, and that no other fires within the cool-down before.
+
+    A cool-down that is shorter than a window would tell anew each week of what goes on: it is one window.
+    """
     places = np.flatnonzero(fires)
     apart = np.diff(starts_us[places]) > cool_down_hours * 3.6e9
+    if cool_down_hours > 0:
+        apart &= np.diff(places) > 1
     return [int(place) for place in places[np.concatenate([[True], apart])]] if len(places) else []
 
 

@@ -165,6 +165,13 @@ def test_a_second_surge_within_the_cool_down_is_not_told_and_after_it_is() -> No
         assert [day_of(alert) for alert in found] == days
 
 
+def test_a_silence_that_goes_on_is_told_once_by_weeks_too() -> None:
+    week = Policy(windows=(WindowSize.WEEK,), alert_window=WindowSize.WEEK, rules=(AlertRule.SILENCE,))
+    each = week.model_copy(update={"cool_down_hours": 0.0})
+    assert [day_of(alert) for alert in alerts(CALM, TURN + 33, week)] == [TURN + 5]
+    assert [day_of(alert) for alert in alerts(CALM, TURN + 33, each)] == list(range(TURN + 5, TURN + 33, 7))
+
+
 def test_the_budget_is_shared_by_rules_entities_and_windows() -> None:
     given = thresholds(Policy(false_alarms_per_week=1.0), 10)
     for rule, threshold in given.items():
