@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ from pressroom.refresh_file import RefreshFile, read_refresh_file
 if TYPE_CHECKING:
     from jobs.ranking.evaluation import Evaluation
     from jobs.ranking.measures import Interval
+    from pressroom.evaluate_ranking import RankingEvaluation
 
 _COLUMNS = ("ndcg", "recall", "map", "hit_rate", "novelty", "diversity")
 _MAX_SAID = 5
@@ -75,6 +77,10 @@ def evaluate_recommendations(
             intake=intake,
             on_rejected=lambda rejected: refused.append(str(rejected)),
         )
+    _print(result, refused, json=json)
+
+
+def _print(result: RankingEvaluation, refused: Sequence[str], *, json: bool) -> None:
     for sentence in refused[:_MAX_SAID]:
         say(sentence)
     for code, count in result.counts.items():
@@ -82,10 +88,10 @@ def evaluate_recommendations(
     if json:
         print_json(result.as_json())
     else:
-        _print(result.figures)
+        _print_figures(result.figures)
 
 
-def _print(figures: Evaluation) -> None:
+def _print_figures(figures: Evaluation) -> None:
     """A table on stdout."""
     from jobs.ranking.evaluation import COMPARED
 
