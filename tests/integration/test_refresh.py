@@ -16,6 +16,7 @@ from redis import Redis
 from sqlalchemy import Engine, func, select, update
 
 from db import refreshes, releases
+from db.batches import RunUnderWayError
 from db.refresh_tables import CopyRow
 from db.reports import batch_status
 from db.schedules import Schedule
@@ -459,6 +460,21 @@ def test_a_schedule_reads_the_files_itself_and_tells_what_it_refused(shop: Shop)
     [(_, facts)] = stage_results(shop.database, batch_id, "collect")
     assert (facts["num_rejected"], facts["num_items"]) == (1, NUM_ITEMS), facts
     assert len(shop.shown()) == NUM_USERS
+
+
+def test_a_refresh_has_one_run_of_its_own_beside_plans_and_files(shop: Shop) -> None:
+    taken = shop.take_in()
+    shop.put(RefreshSettings(copy_policy=CopyPolicy(scope=CopyScope.NONE)), shop.write())
+    own = Run(refresh=shop.refresh, as_of=datetime.now(UTC))
+    under_way = shop.submit(own)
+    with pytest.raises(RunUnderWayError, match=str(under_way)):
+        shop.submit(own)
+
+    shop.submit(replace(own, plan_only=True))
+    shop.submit(replace(own, plan_only=True))
+    shop.submit(taken.run)
+    shop.finish(under_way)
+    shop.finish(shop.submit(own))
 
 
 @pytest.mark.parametrize("scope", [CopyScope.USER, CopyScope.ITEM])
