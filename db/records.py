@@ -17,10 +17,11 @@ from sqlalchemy import (
     func,
     select,
     tuple_,
+    update,
 )
 from sqlalchemy.dialects import postgresql
 
-from db.bulk import fields_of, insert_rows, upsert_rows
+from db.bulk import fields_of, insert_rows, upsert_rows, values_table
 from db.copies import write_copies
 from db.monitoring_tables import (
     ClassificationRow,
@@ -37,6 +38,7 @@ from jobs.records import (
     DocumentFacts,
     EntityHistory,
     MadeRelease,
+    ReadAgain,
     Record,
     WithdrawnItems,
     WrittenCopy,
@@ -46,11 +48,14 @@ from jobs.records import (
 def write_records(connection: Connection, records: Iterable[tuple[UUID, Record]]) -> None:
     """Write what these jobs leave; each record comes with the id of its job."""
     by_job = list(records)
-    monitors = {r.monitor_id for _, r in by_job if isinstance(r, AnalysedDocuments | EntityHistory)}
+    of_monitors = AnalysedDocuments | ReadAgain | EntityHistory
+    monitors = {r.monitor_id for _, r in by_job if isinstance(r, of_monitors)}
     for monitor_id in sorted(monitors):
         connection.execute(select(func.pg_advisory_xact_lock(monitor_id.int & (2**63 - 1))))
     _write_classifications(connection, [r for _, r in by_job if isinstance(r, Classifications)])
     _write_documents(connection, [(j, r) for j, r in by_job if isinstance(r, AnalysedDocuments)])
+    for read_again in (r for _, r in by_job if isinstance(r, ReadAgain)):
+        _write_read_again(connection, read_again)
     write_histories(connection, [(j, r) for j, r in by_job if isinstance(r, EntityHistory)])
     write_copies(connection, [(j, r) for j, r in by_job if isinstance(r, WrittenCopy)])
     for refresh_id, reasons in sorted(
@@ -87,6 +92,26 @@ def _write_documents(connection: Connection, blocks: Sequence[tuple[UUID, Analys
                     versions[document.id] = version
         if versions:
             _write_versions(connection, monitor_id, versions)
+
+
+def _write_read_again(connection: Connection, read: ReadAgain) -> None:
+    """Let documents be known by these records, unless they were corrected meanwhile."""
+    ids, digests, records = zip(*read.records, strict=True)
+    given = values_table(
+        "given",
+        id=(ids, DocumentRow.id),
+        sha256=(digests, DocumentRow.sha256),
+        record=(records, DocumentRow.record),
+    )
+    connection.execute(
+        update(DocumentRow)
+        .where(
+            DocumentRow.monitor_id == read.monitor_id,
+            DocumentRow.id == given.c.id,
+            DocumentRow.sha256 == given.c.sha256,
+        )
+        .values(record=given.c.record)
+    )
 
 
 def _submitted_at(connection: Connection, job_ids: Collection[UUID]) -> dict[UUID, datetime]:

@@ -38,6 +38,15 @@ class AnalysedDocuments:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReadAgain:
+    """Documents that stand and were read from other records than before: these name them from now on."""
+
+    monitor_id: UUID
+    records: Sequence[tuple[str, str, bytes]]
+    """Id, digest of the document, digest of the record."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Classifications:
     """What a model said, by digest of what it was asked: asked again, it is not computed again."""
 
@@ -94,4 +103,12 @@ class MadeRelease:
     figures: Mapping[str, object]
 
 
-Record = AnalysedDocuments | Classifications | EntityHistory | WrittenCopy | WithdrawnItems | MadeRelease
+Record = (
+    AnalysedDocuments
+    | ReadAgain
+    | Classifications
+    | EntityHistory
+    | WrittenCopy
+    | WithdrawnItems
+    | MadeRelease
+)

@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from db import batches
 from db.history import DatabaseHistory
+from db.records import write_records
 from db.stages import NewJob
 from jobs.documents.blocks import blocks
 from jobs.documents.document import Document
@@ -111,12 +112,22 @@ def submit_documents(
     known = KnownFilter(DatabaseHistory(database), monitor_id=monitor.id, analysis=str(own["analysis"]))
     intake = Intake()
     documents = read_documents(path, now=datetime.now(UTC), columns=order.columns, known=known.records)
-    jobs = _jobs(known.unknown(documents), intake, on_rejected, strict=order.strict)
+    jobs = _jobs(_unknown(database, known, documents), intake, on_rejected, strict=order.strict)
     batch_id, created = batches.accept(database, batch, jobs, lambda: intake.num_rejected)
     intake.num_known = known.num_known
     versions = documents.versions
     intake.num_repeated = versions.num_duplicates + versions.num_superseded + known.num_repeated
     return Submission(batch_id, created), intake
+
+
+def _unknown(
+    database: Engine, known: KnownFilter, documents: Iterable[Document | Rejected]
+) -> Iterator[Document | Rejected]:
+    """Besides, what was known by its content alone is known by its record the next time."""
+    yield from known.unknown(documents)
+    for read_again in known.read_again():
+        with database.begin() as connection:
+            write_records(connection, [(read_again.monitor_id, read_again)])
 
 
 def _jobs(

@@ -17,7 +17,7 @@ from jobs.intake_records import Record
 from jobs.rejection import Rejected
 
 READER_VERSION = 1
-"""Raise it when reading changes what a document holds: every record is then read anew, once."""
+"""Raise it when reading changes what a document holds, or refuses: every record is then read anew, once."""
 
 MAX_ID_CHARACTERS = 200
 """An id becomes a key in Postgres and an anchor in a report."""

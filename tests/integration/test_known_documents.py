@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,10 +23,12 @@ from db.tables import JobRow
 from jobs.documents.digest import document_digest
 from jobs.documents.document import Document
 from jobs.documents.records import DocumentMaker
+from jobs.kind import Context
+from jobs.kinds.sentiment_report.collect import collect
 from jobs.kinds.sentiment_report.known import KnownFilter
-from jobs.kinds.sentiment_report.payload import DocumentsPayload
+from jobs.kinds.sentiment_report.payload import CollectPayload, DocumentsPayload, SentimentSettings
 from jobs.monitor import Monitor
-from jobs.records import AnalysedDocuments, DocumentFacts
+from jobs.records import AnalysedDocuments, DocumentFacts, ReadAgain
 from jobs.rejection import Rejected
 from jobs.series.policy import Policy
 from jobs.sources import FileSource, PrefixSource
@@ -33,6 +37,7 @@ from tests.integration.test_sentiment_report import CLASSIFIER, documents, press
 from tests.tiny_encoder import write_manifest, write_scripted_encoder
 from workers.connectors.sources import ConnectedSources
 from workers.document_producer import DocumentsOrder, Intake, kind_settings, submit_documents
+from workers.resources import StoredResources
 from workers.settings import Profile, Settings
 
 DAY = datetime(2026, 3, 2, tzinfo=UTC)
@@ -213,6 +218,26 @@ def test_a_mapping_of_columns_reads_again_and_finds_what_says_the_same(desk: Des
     assert desk.run_file(path, text="memo").num_documents == 1
 
 
+def test_what_is_known_by_its_content_alone_is_known_unread_the_next_time(desk: Desk) -> None:
+    lines = [version(1), version(2, "y")]
+    desk.run(*lines)
+    desk.change(record=None)
+    assert desk.run(*lines).num_known == 2
+    with desk.statements() as seen:
+        assert desk.run(*lines).num_known == 2
+    assert len(seen) == 2  # whether there are any, and which records are known
+
+
+def test_a_record_of_what_was_corrected_meanwhile_is_not_kept(desk: Desk) -> None:
+    desk.run(version(1))
+    desk.change(record=None)
+    late = ReadAgain(monitor_id=desk.monitor.id, records=[("x", "of another version", b"r" * 16)])
+    with desk.database.begin() as connection:
+        write_records(connection, [(new_id(), late)])
+    history = DatabaseHistory(desk.database)
+    assert history.standing(desk.monitor.id, ["x"], analysis=desk.analysis)["x"].record is None
+
+
 def test_nothing_is_looked_up_for_a_monitor_without_documents(desk: Desk) -> None:
     with desk.statements() as seen:
         desk.run(*(version(1, f"d{n}") for n in range(2_500)))
@@ -271,6 +296,24 @@ def test_a_source_leaves_out_what_is_known_across_its_files(desk: Desk, tmp_path
         read = known.unknown(ConnectedSources(store).fetch(source, known.records))
         assert [one.id for one in read if isinstance(one, Document)] == ["z"]
         assert (known.num_read, known.num_known, known.num_repeated) == (3, 2, 1)
+
+
+def test_a_worker_that_collects_leaves_what_its_source_is_known_by(desk: Desk, tmp_path: Path) -> None:
+    desk.run(version(1))
+    (tmp_path / "a.csv").write_text("id,text,published_at\n" + ",".join(version(1).values()) + "\n")
+    own = kind_settings(desk.monitor, {}, desk._settings)
+    store = MemoryStore()
+    context = SimpleNamespace(
+        history=DatabaseHistory(desk.database),
+        sources=ConnectedSources(store),
+        resources=StoredResources(store),
+    )
+    payload = CollectPayload(source=FileSource(path=str(tmp_path / "a.csv")))
+    for num_records in (1, 0):
+        result = collect(payload, SentimentSettings.model_validate(own), cast(Context, context))
+        assert (result.metrics["num_known"], len(result.records)) == (1, num_records)
+        with desk.database.begin() as connection:
+            write_records(connection, [(new_id(), record) for record in result.records])
 
 
 def test_a_worker_keeps_the_record_of_what_it_analysed(

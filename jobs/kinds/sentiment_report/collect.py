@@ -37,6 +37,7 @@ def collect(payload: CollectPayload, settings: SentimentSettings, context: Conte
             "num_rejected": refusals.num_rejected,
             "rejected": dict(refusals.by_code),
         },
+        records=tuple(known.read_again()),
         parents=tuple(Parent("block", f"block-{number}", sha256) for number, sha256 in enumerate(stored)),
     )
 

@@ -9,10 +9,14 @@ from uuid import UUID
 from jobs.documents.digest import document_digest, order_of, version_number
 from jobs.documents.document import Document
 from jobs.history import History, Standing
+from jobs.records import ReadAgain
 from jobs.rejection import Rejected
 
 LOOKUP_DOCUMENTS = 2_000
 """Looked up in one statement."""
+
+MAX_READ_AGAIN = 20_000
+"""Documents of one stream that are named anew: they wait in memory, and the next run can go on."""
 
 
 class KnownFilter:
@@ -30,6 +34,7 @@ class KnownFilter:
         """Of those that were read, left out."""
         self.num_repeated = 0
         """Records that were left out unread, and stood there before: in neither of the others."""
+        self._read_again: list[tuple[str, str, bytes]] = []
 
     def records(self, digests: Sequence[bytes]) -> frozenset[bytes]:
         """Those whose document stands, for a reading to leave out: a `jobs.documents.reading.KnownRecords`.
@@ -64,6 +69,7 @@ class KnownFilter:
                 elif known.sha256 == document_digest(one):
                     self.num_known += 1
                     self._settled.add(one.id)
+                    self._note_record(one, known)
                 elif (version := version_number(one)) > order_of(known.published_at, known.sha256):
                     self.num_known += earlier.pop(one.id, None) is not None
                     yield one
@@ -77,6 +83,20 @@ class KnownFilter:
                 self.num_known += 1
             else:
                 yield document
+
+    def read_again(self) -> list[ReadAgain]:
+        """What to write once the stream has ended, so that it need not be read the next time."""
+        if not self._read_again:
+            return []
+        return [ReadAgain(monitor_id=self._monitor_id, records=self._read_again)]
+
+    def _note_record(self, document: Document, known: Standing) -> None:
+        """A file was written anew, the reader changed, or the row is older than records."""
+        if document.record is None or known.record in self._unread:
+            return
+        record = bytes.fromhex(document.record)
+        if record != known.record and len(self._read_again) < MAX_READ_AGAIN:
+            self._read_again.append((document.id, known.sha256, record))
 
     def _standing(self, documents: Sequence[Document]) -> dict[str, Standing]:
         self.num_read += len(documents)
