@@ -31,12 +31,13 @@ from db.tables import WorkerRow
 from jobs.batch import BatchStatus, BatchStatusReport
 from jobs.documents.blocks import MAX_BLOCK_DOCUMENTS
 from jobs.inference import TextPair
+from jobs.kinds import load_kind
 from pressroom.one_machine import OneMachine
 from pressroom.sentiment_runs import MonitorOptions, put_monitor_of
 from storage import open_store
 from workers import residency
 from workers.devices import Device
-from workers.document_producer import DocumentsOrder, Intake, submit_documents
+from workers.document_producer import KIND, DocumentsOrder, Intake, submit_documents
 from workers.encoder import EncoderRequest
 from workers.engine import EngineOptions
 from workers.residency import ResidentEncoder
@@ -177,6 +178,7 @@ def run_all(home: Path, files: Files) -> dict[str, Round]:
     settings = Settings(home=home)
     with OneMachine(settings, [Device("cpu")], profiles=(PROFILE,), say=print) as machine:
         wait_until_ready(machine)
+        load_kind(KIND)  # as `pressroom run` does while workers warm: it costs a second of imports
         return {
             path.stem: run_round(machine, path, options, settings)
             for path in (files.first, files.grown, files.scattered)
