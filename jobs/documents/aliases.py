@@ -25,7 +25,8 @@ _ARTICLE = re.compile(r"^the\s+", re.IGNORECASE)
 _INITIALS = re.compile(r"(?<![A-Za-z])(?:[A-Za-z]\.){2,}")
 _SPACE = re.compile(r"\s+")
 _MAX_SHORT = 3
-"""Spellings of so few letters are found in capitals only: "SBI", "GE", "TCS"."""
+"""Spellings of so few letters are found in capitals only: "SBI", "GE", "TCS"; of topics those that are words
+otherwise: "IT" and "US", where "ipo" is the same as "IPO"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +53,14 @@ def spellings(index: int, entity: Entity) -> list[Spelling]:
     names = [_SPACE.sub(" ", name.strip()) for name in (entity.name, *entity.aliases)]
     derived = [variant for name in names for variant in _variants(name, entity.kind)]
     for place, written in enumerate((*names, *derived)):
-        is_short = len(written) <= _MAX_SHORT and written.isupper()
+        capitals = written.removesuffix("s") if place >= len(names) else written
+        is_short = len(capitals) <= _MAX_SHORT and capitals.isupper()
         spelling = Spelling(
             text=fold(written),
             entity=index,
             written=written,
             is_common=is_company and all(is_common(word) for word in written.split()),
-            is_cased=is_company and is_short,
+            is_cased=is_short and (is_company or is_common(capitals.lower())),
             is_derived=place >= len(names),
         )
         if spelling.text:

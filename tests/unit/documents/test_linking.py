@@ -224,6 +224,25 @@ def test_watch_list_of_topics_alone_needs_no_tickers() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("IT stocks rise", ["tech"]),
+        ("ITs and IT", ["tech"]),
+        ("Its owner says it is over", []),
+        ("INDIA'S IT STOCKS RISE", ["tech"]),
+        ("An ipo, then two IPOs", ["listings"]),
+    ],
+)
+def test_topic_in_capitals_that_is_a_word_otherwise_needs_them(text: str, found: list[str]) -> None:
+    topics = (
+        Entity(id="tech", kind=EntityKind.TOPIC, name="IT"),
+        Entity(id="listings", kind=EntityKind.TOPIC, name="IPO"),
+    )
+    linker = Linker(Watchlist(name="w", entities=topics))
+    assert [link.entity_id for link in linker.link(prepare(document(text)))] == found
+
+
 def test_vectors_choose_topics_and_entities() -> None:
     document_vector = np.array([1.0, 0.0], np.float32)
     near, far = np.array([0.8, 0.6], np.float32), np.array([0.0, 1.0], np.float32)
