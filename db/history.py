@@ -60,10 +60,7 @@ class DatabaseHistory:
             DocumentRow.analysis == analysis,
         )
         with self._database.connect() as connection:
-            return {
-                id_: Standing(sha256=sha256, published_at=published_at, record=record)
-                for id_, sha256, published_at, record in connection.execute(statement)
-            }
+            return {row[0]: Standing(*row[1:]) for row in connection.execute(statement)}
 
     def known_records(self, monitor_id: UUID, records: Sequence[bytes], *, analysis: str) -> frozenset[bytes]:
         """Those of these digests of records whose document stands, and was analysed in this way."""

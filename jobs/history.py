@@ -22,7 +22,7 @@ class KnownDocument:
     """Whose series it is part of."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Standing:
     """The version of a document that stands."""
 
