@@ -1,4 +1,4 @@
-"""Made feeds of one entity, day by day: quiet ones of several characters, and ones with a planted turn."""
+"""Made feeds of one entity, in windows: quiet ones of several characters, and ones with a planted turn."""
 
 from __future__ import annotations
 
@@ -14,6 +14,15 @@ from jobs.series.window import AlertRule, WindowSize
 
 MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
 
+LENGTH = {
+    WindowSize.HOUR: timedelta(hours=1),
+    WindowSize.DAY: timedelta(days=1),
+    WindowSize.WEEK: timedelta(days=7),
+}
+
+RHYTHM = 0.8
+"""Of a day: how much more, and less, than the mean is written in its busiest and its quietest hour."""
+
 Floats = NDArray[np.float64]
 
 
@@ -23,7 +32,7 @@ class Character:
 
     name: str
     dispersion: float = 1.0
-    """Variance over mean of a day's documents, from day to day independently (negative binomial)."""
+    """Variance over mean of documents, from window to window independently (negative binomial)."""
     weekend: float = 1.0
     """Volume of Saturdays and Sundays, relative to working days."""
     bursts: float = 0.0
@@ -78,18 +87,25 @@ def feed(
     num_days: int,
     padding: int,
     *,
+    size: WindowSize = WindowSize.DAY,
     bias: float | None = None,
     turn: Turn | None = None,
     turn_day: int = 0,
 ) -> Counts:
-    """Counts of so many days after `padding` days of which nothing is known.
+    """Counts in windows of so many days, after `padding` windows of which nothing is known.
+
+    Made by the hour for hours, with a rhythm of the day, and by the day for days and weeks.
 
     `bias` is the mood's usual logit, above 0 for more positive than negative documents; drawn if not given.
     """
-    days = np.arange(num_days)
-    volume = per_day * np.where(days % 7 >= 5, character.weekend, 1.0)
-    volume = volume * np.exp(_lasting(rng, num_days, 0.8) * character.bursts - character.bursts**2 / 2)
-    mood = _lasting(rng, num_days, character.mood_memory) * character.moods
+    a_day = 24 if size is WindowSize.HOUR else 1
+    steps = np.arange(num_days * a_day)
+    days = steps // a_day
+    volume = per_day / a_day * np.where(days % 7 >= 5, character.weekend, 1.0)
+    volume = volume * (1 - RHYTHM * np.cos(2 * np.pi * (steps % a_day) / a_day) if a_day > 1 else 1.0)
+    lasting = _lasting(rng, len(steps), 0.8 ** (1 / a_day))
+    volume = volume * np.exp(lasting * character.bursts - character.bursts**2 / 2)
+    mood = _lasting(rng, len(steps), character.mood_memory ** (1 / a_day)) * character.moods
     mood += rng.uniform(-0.5, 0.9) if bias is None else bias
     if turn is not None:
         inside = (days >= turn_day) & (days < turn_day + turn.days)
@@ -99,43 +115,50 @@ def feed(
     if character.dispersion > 1:
         volume = rng.gamma(np.maximum(volume, 1e-9) / (character.dispersion - 1), character.dispersion - 1)
     documents = rng.poisson(volume)
-    return _counted(rng, np.repeat(days, documents), np.repeat(mood, documents), num_days, padding)
+    windows = steps // (7 if size is WindowSize.WEEK else 1)
+    return _counted(rng, np.repeat(windows, documents), np.repeat(mood, documents), size, windows, padding)
 
 
-def _lasting(rng: np.random.Generator, num_days: int, memory: float) -> Floats:
+def _lasting(rng: np.random.Generator, num_steps: int, memory: float) -> Floats:
     """A stationary AR(1) series of variance 1."""
-    values = rng.standard_normal(num_days)
+    values = rng.standard_normal(num_steps)
     values[1:] *= np.sqrt(1 - memory**2)
-    for day in range(1, num_days):
-        values[day] += memory * values[day - 1]
+    for step in range(1, num_steps):
+        values[step] += memory * values[step - 1]
     return values
 
 
 def _counted(
-    rng: np.random.Generator, day: NDArray[np.int64], mood: Floats, num_days: int, padding: int
+    rng: np.random.Generator,
+    window: NDArray[np.int64],
+    mood: Floats,
+    size: WindowSize,
+    windows: NDArray[np.int64],
+    padding: int,
 ) -> Counts:
     """Documents with the label and score that a classifier would give them, counted."""
     odds = np.exp(np.stack([-mood, np.full(len(mood), 0.3), mood], axis=1))
-    label = (rng.random(len(day))[:, None] > np.cumsum(odds / odds.sum(1, keepdims=True), axis=1)).sum(1)
-    sure = rng.beta(6, 2, len(day))
-    score = np.where(label == 1, rng.normal(0, 0.12, len(day)), (label - 1) * sure)
-    weight = rng.integers(30, 101, len(day))
+    label = (rng.random(len(window))[:, None] > np.cumsum(odds / odds.sum(1, keepdims=True), axis=1)).sum(1)
+    sure = rng.beta(6, 2, len(window))
+    score = np.where(label == 1, rng.normal(0, 0.12, len(window)), (label - 1) * sure)
+    weight = rng.integers(30, 101, len(window))
+    length = padding + int(windows[-1]) + 1
     amount = np.rint(np.clip(score, -1, 1) / SCORE_UNIT).astype(np.int64) * weight
 
     def total(amounts: NDArray[np.int64]) -> NDArray[np.int64]:
-        sums = np.zeros(padding + num_days, np.int64)
-        np.add.at(sums, day + padding, amounts)
+        sums = np.zeros(length, np.int64)
+        np.add.at(sums, window + padding, amounts)
         return sums
 
-    starts = [MONDAY + timedelta(days=index - padding) for index in range(padding + num_days)]
-    ones = np.ones(len(day), np.int64)
+    starts = [MONDAY + LENGTH[size] * (index - padding) for index in range(length)]
+    ones = np.ones(len(window), np.int64)
     counts = Counts(
-        size=WindowSize.DAY,
+        size=size,
         starts=starts,
-        ends_at=starts[-1] + timedelta(days=1),
+        ends_at=starts[-1] + LENGTH[size],
         known_from=padding,
         documents=total(ones),
-        followups=np.zeros(padding + num_days, np.int64),
+        followups=np.zeros(length, np.int64),
         negative=total(ones * (label == 0)),
         neutral=total(ones * (label == 1)),
         positive=total(ones * (label == 2)),
@@ -143,6 +166,6 @@ def _counted(
         weight_squared=total(weight * weight),
         score=total(amount),
     )
-    if not len(day):
+    if not len(window):
         return counts
-    return replace(counts, known_from=padding + int(day[0]))
+    return replace(counts, known_from=padding + int(window[0]))

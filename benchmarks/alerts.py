@@ -1,47 +1,95 @@
 """False alarms, recall and delay of the alert rules, by simulation.
 
-    python -m benchmarks.alerts [--quick]
+    python -m benchmarks.alerts [--window hour|day|week] [--part MIX|turns] [--quick]
 
 Quiet feeds of several characters say how many alarms a monitor of 36 entities would raise in a week in which
 nothing happens, against its budget; feeds with a planted turn say how many are caught by the rule they are
 for, and how late. Prints tables on stderr and one JSON object on stdout, and writes
-benchmarks/results/alerts.json (not with --quick). Runs in a few minutes on one core.
+benchmarks/results/alerts.json, or alerts_hour.json and alerts_week.json for windows of those (not with
+--quick; with --part only its rows are measured anew). Runs in some minutes on one core; for hours, whose
+arrays are large, best under MALLOC_TRIM_THRESHOLD_=2000000000 MALLOC_MMAP_THRESHOLD_=2000000000.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import timedelta
 from statistics import median
 
 import numpy as np
 
-from benchmarks.alert_feeds import QUIET, TURNS, Character, Turn, feed
-from benchmarks.machine import machine_facts, write_result
+from benchmarks.alert_feeds import LENGTH, QUIET, TURNS, Character, Turn, feed
+from benchmarks.machine import RESULTS, machine_facts, write_result
 from jobs.series.alerts import fired
 from jobs.series.budget import thresholds
 from jobs.series.counts import Counts
 from jobs.series.policy import Policy
 from jobs.series.rules.scale import SCALES
 from jobs.series.scoring import GRACE
-from jobs.series.window import AlertRule
+from jobs.series.window import AlertRule, WindowSize
 
 NUM_ENTITIES = 36
-NUM_DAYS = 182
-WARM_UP_DAYS = 28
-"""No rule judges with less past."""
-TURN_DAY = 100
-MIXES = {"mixed": (0.15, 12.0), "busy": (4.0, 15.0)}
-"""Documents a day of a monitor's entities, evenly spread on a logarithmic scale."""
+TURNS_PART = "turns"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """Windows of one size: what is measured of them."""
+
+    num_days: int
+    warm_up_days: int
+    """No rule judges with less past."""
+    num_monitors: int
+    turn_day: int
+    mixes: Mapping[str, tuple[float, float]]
+    """Documents a day of a monitor's entities, evenly spread on a logarithmic scale."""
+    per_day: tuple[float, ...]
+    """Of feeds with a turn."""
+    num_feeds: int
+    """With each turn and volume."""
+
+
+STUDIES = {
+    WindowSize.HOUR: Study(
+        num_days=84,
+        warm_up_days=14,
+        num_monitors=2,
+        turn_day=50,
+        mixes={"busy": (4.0, 15.0), "wire": (24.0, 240.0)},
+        per_day=(50.0,),
+        num_feeds=20,
+    ),
+    WindowSize.DAY: Study(
+        num_days=182,
+        warm_up_days=28,
+        num_monitors=10,
+        turn_day=100,
+        mixes={"mixed": (0.15, 12.0), "busy": (4.0, 15.0)},
+        per_day=(0.7, 1.5, 4.0, 10.0),
+        num_feeds=50,
+    ),
+    WindowSize.WEEK: Study(
+        num_days=7 * 130,
+        warm_up_days=7 * 8,
+        num_monitors=10,
+        turn_day=7 * 60,
+        mixes={"mixed": (0.15, 12.0), "busy": (4.0, 15.0)},
+        per_day=(0.7, 1.5, 4.0, 10.0),
+        num_feeds=50,
+    ),
+}
+STRETCH = 256
+"""Windows judged at a time: what a rule compares with thousands of hours is no longer in the cache."""
 DRIFT = Character(name="drift", moods=0.4, mood_memory=0.95)
 """A mood that wanders for weeks: shown, not calibrated for, since it is hard to say that nothing has
 happened."""
 TURNED = Character(name="turned", dispersion=1.5, weekend=0.3, bursts=0.3, moods=0.2)
-PER_DAY = (0.7, 1.5, 4.0, 10.0)
 SEED = 11
 
 
@@ -51,47 +99,69 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="a tenth of the feeds; nothing is written")
-    quick = parser.parse_args().quick
-    policy = Policy()
+    parser.add_argument("--window", type=WindowSize, choices=list(WindowSize), default=WindowSize.DAY)
+    parser.add_argument("--part", help="quiet feeds of these volumes alone, or the turns; other rows stay")
+    parser.add_argument("--seed", type=int, default=SEED, help="another one than the default writes nothing")
+    given = parser.parse_args()
+    size, study, quick = given.window, STUDIES[given.window], given.quick
+    policy = Policy() if size is WindowSize.DAY else Policy(windows=(size,), alert_window=size)
+    num_monitors = 1 if quick else study.num_monitors
     quiet = [
-        _quiet(policy, mix, character, num_monitors=1 if quick else 10)
-        for mix in MIXES
+        _quiet(policy, study, mix, character, num_monitors, given.seed)
+        for mix in study.mixes
+        if given.part in (None, mix)
         for character in (*QUIET, DRIFT)
     ]
-    planted = [_planted(policy, turn, per_day, 5 if quick else 50) for turn in TURNS for per_day in PER_DAY]
+    planted = [
+        _planted(policy, study, turn, per_day, study.num_feeds // (10 if quick else 1), given.seed)
+        for turn in (TURNS if given.part in (None, TURNS_PART) else ())
+        for per_day in study.per_day
+    ]
+    name = "alerts" if size is WindowSize.DAY else f"alerts_{size}"
+    path = RESULTS / f"{name}.json"
+    kept = json.loads(path.read_text()) if given.part and path.exists() else {}
     result: dict[str, object] = {
         "machine": machine_facts(),
         "policy": policy.model_dump(mode="json"),
         "num_entities": NUM_ENTITIES,
         "thresholds": {str(rule): value for rule, value in thresholds(policy, NUM_ENTITIES).items()},
         "characters": [asdict(character) for character in (*QUIET, DRIFT, TURNED)],
-        "quiet": quiet,
-        "planted": planted,
+        "quiet": [row for row in kept.get("quiet", ()) if row["mix"] != given.part] + quiet,
+        "planted": planted or kept.get("planted", []),
     }
     print(json.dumps(result, indent=2))
-    if not quick:
-        print(f"written to {write_result('alerts', result)}", file=sys.stderr)
+    if not quick and given.seed == SEED:
+        print(f"written to {write_result(name, result)}", file=sys.stderr)
 
 
-def _alert_days(counts: Counts, policy: Policy) -> Iterator[tuple[AlertRule, int]]:
-    """Rule and day, counted from the feed's first, of each alert."""
+def _alert_days(counts: Counts, policy: Policy) -> Iterator[tuple[AlertRule, float]]:
+    """Rule and day, counted from the feed's first, on which the window of each alert begins."""
     padding = SCALES[policy.alert_window].past
-    at = np.arange(max(padding, counts.known_from), len(counts))
-    for rule, _, _, places in fired(counts, at, policy, NUM_ENTITIES):
-        for place in places:
-            yield rule, int(at[place]) - padding
+    length = LENGTH[policy.alert_window] / timedelta(days=1)
+    # A stretch begins so much earlier that it knows what is still quiet from the one before.
+    overlap = math.ceil(policy.cool_down_hours / (length * 24))
+    first = max(padding, counts.known_from)
+    for begin in range(first, len(counts), STRETCH):
+        at = np.arange(max(begin - overlap, first), min(begin + STRETCH, len(counts)))
+        for rule, _, _, places in fired(counts, at, policy, NUM_ENTITIES):
+            for place in places:
+                if at[place] >= begin:
+                    yield rule, (int(at[place]) - padding) * length
 
 
-def _quiet(policy: Policy, mix: str, character: Character, num_monitors: int) -> dict[str, object]:
+def _quiet(
+    policy: Policy, study: Study, mix: str, character: Character, num_monitors: int, seed: int
+) -> dict[str, object]:
     """Alarms a week of a monitor, on feeds in which nothing happens."""
-    rng = np.random.default_rng(SEED)
-    low, high = MIXES[mix]
+    rng = np.random.default_rng(seed)
+    low, high = study.mixes[mix]
+    size = policy.alert_window
     found: Counter[AlertRule] = Counter()
     for _ in range(num_monitors):
         for per_day in np.geomspace(low, high, NUM_ENTITIES):
-            counts = feed(rng, character, float(per_day), NUM_DAYS, SCALES[policy.alert_window].past)
+            counts = feed(rng, character, float(per_day), study.num_days, SCALES[size].past, size=size)
             found.update(rule for rule, _ in _alert_days(counts, policy))
-    weeks = num_monitors * (NUM_DAYS - WARM_UP_DAYS) / 7
+    weeks = num_monitors * (study.num_days - study.warm_up_days) / 7
     rates = {str(rule): round(found[rule] / weeks, 4) for rule in AlertRule}
     total = sum(found.values()) / weeks
     error = sum(found.values()) ** 0.5 / weeks
@@ -111,27 +181,31 @@ def _quiet(policy: Policy, mix: str, character: Character, num_monitors: int) ->
     }
 
 
-def _planted(policy: Policy, turn: Turn, per_day: float, num_feeds: int) -> dict[str, object]:
+def _planted(
+    policy: Policy, study: Study, turn: Turn, per_day: float, num_feeds: int, seed: int
+) -> dict[str, object]:
     """How often a turn is caught by its rule, and after how many days; and which others speak of it."""
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(seed)
     bias = 0.6 if turn.rule in (AlertRule.SLIDE, AlertRule.REVERSAL) else 0.2
-    delays: list[int] = []
+    size, length = policy.alert_window, LENGTH[policy.alert_window] / timedelta(days=1)
+    delays: list[float] = []
     others: Counter[AlertRule] = Counter()
     for _ in range(num_feeds):
         counts = feed(
             rng,
             TURNED,
             per_day,
-            NUM_DAYS,
-            SCALES[policy.alert_window].past,
+            study.num_days,
+            SCALES[size].past,
+            size=size,
             bias=bias,
             turn=turn,
-            turn_day=TURN_DAY,
+            turn_day=study.turn_day,
         )
         spoken = [
-            (rule, day - TURN_DAY + 1)
+            (rule, round(day - study.turn_day + length, 2))
             for rule, day in _alert_days(counts, policy)
-            if TURN_DAY <= day < TURN_DAY + turn.days + GRACE.days
+            if study.turn_day <= day < study.turn_day + turn.days + GRACE.days
         ]
         delays += sorted(day for rule, day in spoken if rule is turn.rule)[:1]
         others.update({rule for rule, _ in spoken if rule is not turn.rule})
