@@ -24,8 +24,8 @@ class Policy(BaseModel):
     false_alarms_per_week: float = Field(default=0.5, gt=0, le=100)
     """The budget of the whole monitor: all its entities, all its rules."""
     cool_down_hours: float = Field(default=72.0, ge=0)
-    """A rule that goes on firing is not told again: it must not have fired about the entity for this long, and
-    for at least one window; 0 tells of each window."""
+    """A rule that goes on firing is not told again: it must not have fired about the entity for this long,
+    and for at least one window; 0 tells of each window."""
     min_relevance: int = Field(default=20, ge=0, le=100)
     """Mentions below it are kept, and not counted."""
 
