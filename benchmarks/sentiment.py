@@ -1,9 +1,10 @@
 """The whole path of documents against the bare classifier: the same texts, the same model, in one run.
 
-`python -m benchmarks.sentiment [--documents 20000]`: documents through a monitor (read, deduplicate, link,
-classify, store, aggregate), workers already warm, between two rounds of the bare encoder over the same rows
-in batches by length. Then the same file again with one document in a hundred new: first the newest ones, as
-when a file has grown, then others, scattered over its ninety days, so that every series is computed anew.
+`python -m benchmarks.sentiment [--documents 20000] [--rounds 3]`: documents through a monitor (read,
+deduplicate, link, classify, store, aggregate), workers already warm, between two runs of the bare encoder
+over the same rows in batches by length. Then the same file again with one document in a hundred new: first
+the newest ones, as when a file has grown, then others, scattered over its ninety days, so that every series
+is computed anew. Each round begins with nothing; printed are the medians of the rounds.
 
 `--alone` leaves the bare classifier out and prints the memory of one long batch (`--documents 100000`).
 """
@@ -16,10 +17,12 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 
 import psutil
 from sqlalchemy import select
@@ -27,7 +30,7 @@ from sqlalchemy import select
 from benchmarks.machine import machine_facts, write_result
 from benchmarks.sentiment_files import Files, make_files
 from db.reports import batch_status
-from db.tables import WorkerRow
+from db.tables import BatchRow, WorkerRow
 from jobs.batch import BatchStatus, BatchStatusReport
 from jobs.documents.blocks import MAX_BLOCK_DOCUMENTS
 from jobs.inference import TextPair
@@ -111,7 +114,8 @@ def run_round(machine: OneMachine, path: Path, options: MonitorOptions, settings
     memory, done = Memory(), threading.Event()
     watcher = threading.Thread(target=_watch_memory, args=(machine.worker_pids[0], memory, done))
     watcher.start()
-    begun_at, cpu_seconds = time.perf_counter(), _cpu_seconds()
+    cpu_seconds = _cpu_seconds()
+    begun_at = datetime.now(UTC)
     monitor = put_monitor_of(machine.database, store, options)
     submission, intake = submit_documents(
         machine.database, path, DocumentsOrder(monitor=monitor, settings=OWN), settings, print
@@ -119,9 +123,17 @@ def run_round(machine: OneMachine, path: Path, options: MonitorOptions, settings
     while (report := batch_status(machine.database, submission.batch_id)).status is BatchStatus.RUNNING:
         machine.check()
         time.sleep(POLL_SECONDS)
-    seconds, cpu_seconds = time.perf_counter() - begun_at, _cpu_seconds() - cpu_seconds
+    cpu_seconds = _cpu_seconds() - cpu_seconds
     done.set()
     watcher.join()
+    with machine.database.connect() as connection:
+        finished_at = connection.execute(
+            select(BatchRow.finished_at).where(BatchRow.id == submission.batch_id)
+        ).scalar_one()
+    if finished_at is None:
+        raise RuntimeError(f"batch {submission.batch_id} is {report.status}, not finished")
+    # Not when this loop saw it: by Postgres's clock, which is this machine's.
+    seconds = (finished_at - begun_at).total_seconds()
     return Round(seconds, cpu_seconds, intake, report, memory)
 
 
@@ -162,7 +174,11 @@ def run_bare(models: Path, pairs: Sequence[TextPair]) -> float:
         resident.engine.close()
 
 
-def run_all(home: Path, files: Files) -> dict[str, Round]:
+Rounds = Mapping[str, Round]
+"""By file: first, grown, scattered."""
+
+
+def run_all(home: Path, files: Files) -> Rounds:
     """The three files through one monitor, in this order."""
     options = MonitorOptions(
         name=None,
@@ -188,99 +204,99 @@ def run_all(home: Path, files: Files) -> dict[str, Round]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--alone", action="store_true")
     arguments = parser.parse_args()
     models = Settings().models_folder
     with tempfile.TemporaryDirectory(prefix="pressroom-bench-") as name:
         files = make_files(Path(name), arguments.documents)
-        bare = [] if arguments.alone else [run_bare(models, files.pairs)]
-        rounds = run_all(Path(name) / "home", files)
-        bare += [] if arguments.alone else [run_bare(models, files.pairs)]
-    if arguments.alone:
-        report_alone(files, rounds)
-    else:
-        report(files, bare, rounds)
+        if arguments.alone:
+            report_alone(files, run_all(Path(name) / "home", files))
+            return
+        bare, rounds = [run_bare(models, files.pairs)], []
+        for number in range(arguments.rounds):
+            rounds.append(run_all(Path(name) / f"home-{number}", files))
+            bare.append(run_bare(models, files.pairs))
+    report(files, bare, rounds)
 
 
-def report_alone(files: Files, rounds: Mapping[str, Round]) -> None:
+def report_alone(files: Files, rounds: Rounds) -> None:
     """Print the memory of the long batch and keep it."""
     first = rounds["first"]
-    write_result(
-        "sentiment_memory",
-        {
-            "documents": files.num_documents,
-            "seconds": round(first.seconds, 1),
-            "documents_per_second": round(files.num_documents / first.seconds, 1),
-            "again": _again(rounds),
-            "failed_jobs": sum(each.report.counts.failed for each in rounds.values()),
-            "memory": _peaks(rounds.values()),
-            "machine": machine_facts(),
-        },
-    )
+    result: dict[str, object] = {
+        "documents": files.num_documents,
+        "seconds": round(first.seconds, 1),
+        "documents_per_second": round(files.num_documents / first.seconds, 1),
+        **_others([rounds]),
+    }
+    write_result("sentiment_memory", result)
     print(f"{files.num_documents} documents in one batch: {first.seconds:.0f} s")
-    print_again_and_memory(rounds)
+    print_others([rounds])
 
 
-def report(files: Files, bare: Sequence[float], rounds: Mapping[str, Round]) -> None:
+def report(files: Files, bare: Sequence[float], rounds: Sequence[Rounds]) -> None:
     """Print the figures and keep them."""
-    first = rounds["first"]
     num_pairs = len(files.pairs)
-    bare_rate = num_pairs / (sum(bare) / len(bare))
+    firsts = [each["first"] for each in rounds]
     # Of the questions that reached the model: a document about two companies is two, an unlinked one none.
-    rate = num_pairs / first.seconds
-    write_result(
-        "sentiment",
-        {
-            "documents": files.num_documents,
-            "classified_pairs": num_pairs,
-            "bare_seconds": [round(seconds, 2) for seconds in bare],
-            "bare_pairs_per_second": round(bare_rate, 1),
-            "whole_path_seconds": round(first.seconds, 2),
-            "whole_path_cpu_seconds": round(first.cpu_seconds, 2),
-            "whole_path_pairs_per_second": round(rate, 1),
-            "whole_path_documents_per_second": round(files.num_documents / first.seconds, 1),
-            "ratio": round(rate / bare_rate, 3),
-            "again": _again(rounds),
-            "failed_jobs": sum(each.report.counts.failed for each in rounds.values()),
-            "memory": _peaks(rounds.values()),
-            "machine": machine_facts(),
-        },
-    )
+    # The bare encoder's time is the mean of just before and just after.
+    ratios = [
+        (before + after) / 2 / first.seconds
+        for before, after, first in zip(bare, bare[1:], firsts, strict=False)
+    ]
+    bare_rate, rate = num_pairs / median(bare), num_pairs / median(first.seconds for first in firsts)
+    result: dict[str, object] = {
+        "documents": files.num_documents,
+        "classified_pairs": num_pairs,
+        "bare_seconds": [round(seconds, 2) for seconds in bare],
+        "bare_pairs_per_second": round(bare_rate, 1),
+        "whole_path_seconds": [round(first.seconds, 2) for first in firsts],
+        "whole_path_cpu_seconds": [round(first.cpu_seconds, 2) for first in firsts],
+        "whole_path_pairs_per_second": round(rate, 1),
+        "ratios": [round(ratio, 3) for ratio in ratios],
+        "ratio": round(median(ratios), 3),
+        **_others(rounds),
+    }
+    write_result("sentiment", result)
     print(f"bare classifier  {bare_rate:8.1f} questions/s ({num_pairs} of {files.num_documents} documents)")
-    print(
-        f"whole path       {rate:8.1f} questions/s, {files.num_documents / first.seconds:.1f} documents/s, "
-        f"{first.cpu_seconds:.0f} s of processor time"
-    )
-    print(f"ratio            {rate / bare_rate:8.3f}")
-    print_again_and_memory(rounds)
+    cpu_seconds = median(first.cpu_seconds for first in firsts)
+    print(f"whole path       {rate:8.1f} questions/s, {cpu_seconds:.0f} s of processor time")
+    print(f"ratio            {median(ratios):8.3f} ({', '.join(f'{ratio:.3f}' for ratio in ratios)})")
+    print_others(rounds)
 
 
-def print_again_and_memory(rounds: Mapping[str, Round]) -> None:
+def print_others(rounds: Sequence[Rounds]) -> None:
     """What both reports end with."""
-    first = rounds["first"]
-    for name, each in list(rounds.items())[1:]:
-        share = each.seconds / first.seconds
-        print(f"1% {name:<13} {each.seconds:8.1f} s, {share:.1%} of the first run's {first.seconds:.1f} s")
-    peaks = ", ".join(
-        f"{name.split('_')[0]} {value / 1e6:.0f} MB" for name, value in _peaks(rounds.values()).items()
-    )
+    for name, again in _again(rounds).items():
+        print(f"1% {name:<13} {again['seconds']:8.2f} s, {again['share']:.1%} of the first run")
+    peaks = ", ".join(f"{name.split('_')[0]} {value / 1e6:.0f} MB" for name, value in _peaks(rounds).items())
     print(f"memory           {peaks}")
 
 
-def _again(rounds: Mapping[str, Round]) -> dict[str, dict[str, float]]:
+def _others(rounds: Sequence[Rounds]) -> dict[str, object]:
     return {
-        name: {
-            "new_documents": each.intake.num_documents,
-            "known_documents": each.intake.num_known,
-            "seconds": round(each.seconds, 2),
-            "share": round(each.seconds / rounds["first"].seconds, 4),
-        }
-        for name, each in list(rounds.items())[1:]
+        "again": _again(rounds),
+        "failed_jobs": sum(each.report.counts.failed for some in rounds for each in some.values()),
+        "memory": _peaks(rounds),
+        "machine": machine_facts(),
     }
 
 
-def _peaks(rounds: Iterable[Round]) -> dict[str, int]:
-    memories = [each.memory for each in rounds]
+def _again(rounds: Sequence[Rounds]) -> dict[str, dict[str, float]]:
+    return {
+        name: {
+            "new_documents": rounds[0][name].intake.num_documents,
+            "known_documents": rounds[0][name].intake.num_known,
+            "seconds": round(median(each[name].seconds for each in rounds), 2),
+            "share": round(median(each[name].seconds / each["first"].seconds for each in rounds), 4),
+        }
+        for name in rounds[0]
+        if name != "first"
+    }
+
+
+def _peaks(rounds: Sequence[Rounds]) -> dict[str, int]:
+    memories = [each.memory for some in rounds for each in some.values()]
     return {
         "worker_peak_bytes": max(each.worker for each in memories),
         "producer_peak_bytes": max(each.producer for each in memories),

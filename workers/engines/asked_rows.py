@@ -40,9 +40,9 @@ class Asked:
 class AskedRows:
     """What is to be computed, by length. Not thread-safe: the engine calls it under its lock."""
 
-    def __init__(self, *, max_batch_tokens: int, step_tokens: int) -> None:
+    def __init__(self, *, max_batch_tokens: int, step_tokens: int, num_lanes: int) -> None:
         self._batches: LengthBatches[Asked] = LengthBatches(
-            max_batch_tokens=max_batch_tokens, step_tokens=step_tokens
+            max_batch_tokens=max_batch_tokens, step_tokens=step_tokens, num_lanes=num_lanes
         )
         self._asked: dict[EncoderRow, Asked] = {}
 

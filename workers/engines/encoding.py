@@ -71,7 +71,9 @@ class EncodingEngine:
         """
         self._executor = executor
         self._info = info = executor.info
-        self._rows = AskedRows(max_batch_tokens=info.max_batch_tokens, step_tokens=executor.step_tokens)
+        self._rows = AskedRows(
+            max_batch_tokens=info.max_batch_tokens, step_tokens=executor.step_tokens, num_lanes=num_lanes
+        )
         self._containment = Containment(info.max_batch_tokens)
         self._changed = threading.Condition()
         self._inbox: list[Flight] = []

@@ -13,6 +13,12 @@ MAX_ROUND = 2_000
 """Items that are sorted together: enough for batches without padding, and few enough that what came first is
 finished first. Were all sorted, every job in flight would end with the last one."""
 
+BATCHES_A_LANE = 2
+"""Of a round, at least: lanes that share it end nearly together."""
+
+MIN_BATCH_TOKENS = 256
+"""Smaller ones are not made for the lanes' sake: a step has its own cost."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Waiting(Generic[ItemT]):
@@ -29,11 +35,12 @@ class LengthBatches(Generic[ItemT]):
     starves, and each batch takes the one that has waited longest.
     """
 
-    def __init__(self, *, max_batch_tokens: int, step_tokens: int) -> None:
+    def __init__(self, *, max_batch_tokens: int, step_tokens: int, num_lanes: int = 1) -> None:
         """A step costs as much as `step_tokens` tokens besides those that it computes: where padding would
-        cost more than that, another step is begun.
+        cost more than that, another step is begun. `num_lanes` take batches at the same time.
         """
         self._max_batch_tokens = max_batch_tokens
+        self._num_lanes = num_lanes
         self._step_tokens = step_tokens
         self._queue: deque[_Waiting[ItemT]] = deque()
         self._batches: deque[list[_Waiting[ItemT]]] = deque()
@@ -72,14 +79,13 @@ class LengthBatches(Generic[ItemT]):
 
     def _cut(self, waiting: list[_Waiting[ItemT]]) -> None:
         waiting.sort(key=lambda each: (each.length, each.order))
+        budget = self._budget(waiting)
         batches: list[list[_Waiting[ItemT]]] = []
         batch: list[_Waiting[ItemT]] = []
         num_tokens = 0
         for each in waiting:
             padded = (len(batch) + 1) * each.length
-            if batch and (
-                padded > self._max_batch_tokens or padded - num_tokens - each.length > self._step_tokens
-            ):
+            if batch and (padded > budget or padded - num_tokens - each.length > self._step_tokens):
                 batches.append(batch)
                 batch, num_tokens = [], 0
             batch.append(each)
@@ -88,3 +94,9 @@ class LengthBatches(Generic[ItemT]):
             batches.append(batch)
         batches.sort(key=lambda batch: min(each.order for each in batch))
         self._batches.extend(batches)
+
+    def _budget(self, waiting: list[_Waiting[ItemT]]) -> int:
+        if self._num_lanes == 1:
+            return self._max_batch_tokens
+        share = sum(each.length for each in waiting) // (self._num_lanes * BATCHES_A_LANE)
+        return min(self._max_batch_tokens, max(share, MIN_BATCH_TOKENS))
