@@ -213,12 +213,13 @@ def _reopen(connection: Connection, batch_id: UUID, condition: ColumnElement[boo
         )
         .returning(BatchRow.id)
     )
-    try:
-        with connection.begin_nested():
-            return connection.scalar(statement) is not None
-    except IntegrityError as error:
-        own = select(BatchRow.standing_for).where(BatchRow.id == batch_id).scalar_subquery()
-        under_way = run_under_way(connection, own)
-        if under_way is None:
-            raise
-        raise RunUnderWayError(under_way) from error
+    own = select(BatchRow.standing_for).where(BatchRow.id == batch_id).scalar_subquery()
+    while True:
+        try:
+            with connection.begin_nested():
+                return connection.scalar(statement) is not None
+        except IntegrityError as error:
+            under_way = run_under_way(connection, own)
+            if under_way is not None:
+                raise RunUnderWayError(under_way) from error
+            # It has ended since the update met it.

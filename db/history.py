@@ -216,13 +216,19 @@ class DatabaseHistory:
 
     def first_published_at(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, datetime]:
         """When each entity's first mention was published."""
-        statement = (
-            select(MentionRow.entity_id, func.min(MentionRow.published_at))
-            .where(MentionRow.monitor_id == monitor_id, MentionRow.entity_id.in_(entity_ids))
-            .group_by(MentionRow.entity_id)
+        given = values_table("given", entity_id=(entity_ids, MentionRow.entity_id))
+        # By the index's first entry: a minimum of a group reads all of them.
+        first = (
+            select(MentionRow.published_at)
+            .where(MentionRow.monitor_id == monitor_id, MentionRow.entity_id == given.c.entity_id)
+            .order_by(MentionRow.published_at)
+            .limit(1)
+            .scalar_subquery()
+            .correlate(given)
         )
         with self._database.connect() as connection:
-            return {row[0]: row[1] for row in connection.execute(statement)}
+            rows = connection.execute(select(given.c.entity_id, first))
+            return {entity_id: first_at for entity_id, first_at in rows if first_at is not None}
 
     def unsettled(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, Unsettled]:
         """Entities whose mentions have changed since their series was computed."""
@@ -247,12 +253,18 @@ class DatabaseHistory:
                 EntityWindowRow.size.in_(sizes),
             )
             .group_by(EntityWindowRow.entity_id, EntityWindowRow.size)
-            .having(func.bool_and(EntityWindowRow.weight.is_not(None)))
+        )
+        without_sums = select(EntityWindowRow.entity_id).where(
+            EntityWindowRow.monitor_id == monitor_id,
+            EntityWindowRow.entity_id.in_(entity_ids),
+            EntityWindowRow.weight.is_(None),
         )
         earliest: dict[str, datetime] = {}
         with self._database.connect() as connection:
             for entity_id, last in connection.execute(statement):
                 earliest[entity_id] = min(last, earliest.get(entity_id, last))
+            for entity_id in connection.scalars(without_sums):
+                earliest.pop(entity_id, None)
         return earliest
 
     def mentioned(self, monitor_id: UUID) -> list[str]:

@@ -102,6 +102,14 @@ class EntityWindowRow(Base):
     """jobs.series.window.EntityWindow."""
 
     __tablename__ = "entity_windows"
+    __table_args__ = (
+        Index(
+            "ix_entity_windows_without_sums",
+            "monitor_id",
+            "entity_id",
+            postgresql_where=text("weight IS NULL"),
+        ),
+    )
 
     monitor_id: Mapped[UUID] = mapped_column(ForeignKey("monitors.id", ondelete="CASCADE"), primary_key=True)
     entity_id: Mapped[str] = mapped_column(primary_key=True)
@@ -138,8 +146,8 @@ class UnsettledRow(Base):
     entity_id: Mapped[str] = mapped_column(primary_key=True)
     since: Mapped[datetime]
     """The earliest mention that came, changed or went."""
-    number: Mapped[int] = mapped_column(server_default=text("1"))
-    """Rises with each change: a series that was read before the last one does not settle it."""
+    number: Mapped[int] = mapped_column(BigInteger, server_default=text("nextval('unsettled_number')"))
+    """Another one with each change: a series that was read before the last one does not settle it."""
 
 
 class AlertRow(Base):

@@ -38,13 +38,16 @@ def put_monitor(connection: Connection, monitor: Monitor) -> UUID:
         "settings": monitor.settings,
         "model": monitor.model,
     }
+    is_named = (MonitorRow.tenant == monitor.tenant, MonitorRow.name == monitor.name)
+    known = connection.scalar(select(MonitorRow.id).where(*is_named))
+    if known is not None:
+        lock_records(connection, known)  # before the row's lock, as those who write records
     earlier = connection.execute(
-        select(MonitorRow.id, MonitorRow.policy)
-        .where(MonitorRow.tenant == monitor.tenant, MonitorRow.name == monitor.name)
-        .with_for_update()
+        select(MonitorRow.id, MonitorRow.policy).where(*is_named).with_for_update()
     ).one_or_none()
     if earlier is not None and earlier.policy != fields["policy"]:
         # Windows of another time zone or size are no past to go on from; the next batch computes all anew.
+        # What a batch under way computes by the former policy is not kept.
         connection.execute(delete(EntityWindowRow).where(EntityWindowRow.monitor_id == earlier.id))
     statement = postgresql.insert(MonitorRow).values(
         id=monitor.id, tenant=monitor.tenant, name=monitor.name, **fields
@@ -54,6 +57,11 @@ def put_monitor(connection: Connection, monitor: Monitor) -> UUID:
             index_elements=["tenant", "name"], set_={**fields, "updated_at": func.now()}
         ).returning(MonitorRow.id)
     ).scalar_one()
+
+
+def lock_records(connection: Connection, monitor_id: UUID) -> None:
+    """Wait until nobody else writes the monitor's records, to the end of the transaction."""
+    connection.execute(select(func.pg_advisory_xact_lock(monitor_id.int & (2**63 - 1))))
 
 
 def new_id() -> UUID:

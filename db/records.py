@@ -29,6 +29,7 @@ from db.monitoring_tables import (
     MentionRow,
     UnsettledRow,
 )
+from db.monitors import lock_records
 from db.releases import withdraw_in, write_releases
 from db.series_records import write_histories
 from db.tables import BatchRow, JobRow
@@ -51,7 +52,7 @@ def write_records(connection: Connection, records: Iterable[tuple[UUID, Record]]
     of_monitors = AnalysedDocuments | ReadAgain | EntityHistory
     monitors = {r.monitor_id for _, r in by_job if isinstance(r, of_monitors)}
     for monitor_id in sorted(monitors):
-        connection.execute(select(func.pg_advisory_xact_lock(monitor_id.int & (2**63 - 1))))
+        lock_records(connection, monitor_id)
     _write_classifications(connection, [r for _, r in by_job if isinstance(r, Classifications)])
     _write_documents(connection, [(j, r) for j, r in by_job if isinstance(r, AnalysedDocuments)])
     for read_again in (r for _, r in by_job if isinstance(r, ReadAgain)):
@@ -184,7 +185,7 @@ def _unsettle(connection: Connection, monitor_id: UUID, changes: Iterable[tuple[
             index_elements=["monitor_id", "entity_id"],
             set_={
                 "since": func.least(UnsettledRow.since, statement.excluded.since),
-                "number": UnsettledRow.number + 1,
+                "number": statement.excluded.number,
             },
         ),
         [

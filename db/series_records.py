@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid5
 
-from sqlalchemy import Connection, TableValuedAlias, case, delete, func, or_, select, update
+from sqlalchemy import Connection, TableValuedAlias, case, delete, func, or_, select, true, update
 from sqlalchemy.dialects import postgresql
 
 from db.bulk import fields_of, upsert_rows, values_table
@@ -23,6 +23,7 @@ from db.monitoring_tables import (
 )
 from jobs.monitor import AlertStatus
 from jobs.records import EntityHistory
+from jobs.series.policy import Policy
 from jobs.series.window import WindowSize
 
 DELIVERED_AGE = timedelta(days=7)
@@ -35,12 +36,12 @@ _LENGTHS = {
 }
 
 
-FAR = datetime.max.replace(tzinfo=UTC)
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class _Series:
-    """Histories of one monitor, each of another entity, all with windows of the same sizes."""
+    """Histories of one monitor by its policy, each of another entity."""
 
     monitor_id: UUID
     histories: Sequence[tuple[UUID, EntityHistory]]
@@ -48,7 +49,7 @@ class _Series:
 
     @property
     def sizes(self) -> Sequence[WindowSize]:
-        return self.histories[0][1].sizes
+        return self.histories[0][1].policy.windows
 
     def given(self) -> TableValuedAlias:
         """entity_id, since, read_at and unsettled of each history, as a table."""
@@ -63,8 +64,14 @@ class _Series:
 
 
 def write_histories(connection: Connection, histories: Sequence[tuple[UUID, EntityHistory]]) -> None:
-    """Put entities' series in place of what stood, but for what a later reading has written."""
-    for series in _apart(histories):
+    """Put entities' series in place of what stood, but for what a later reading has written.
+
+    The monitors' records are locked. A series by another policy than the monitor's is left out: its windows
+    would be no past of those that follow.
+    """
+    policies = _policies(connection, {history.monitor_id for _, history in histories})
+    by_policy = [one for one in histories if one[1].policy == policies.get(one[1].monitor_id)]
+    for series in _apart(by_policy):
         given = series.given()
         connection.execute(
             delete(UnsettledRow).where(
@@ -79,26 +86,47 @@ def write_histories(connection: Connection, histories: Sequence[tuple[UUID, Enti
         _write_alerts(connection, series, later_since)
 
 
+def _policies(connection: Connection, monitor_ids: Collection[UUID]) -> dict[UUID, Policy]:
+    rows = connection.execute(
+        select(MonitorRow.id, MonitorRow.policy).where(MonitorRow.id == func.any(list(monitor_ids)))
+    )
+    return {id_: Policy.model_validate(policy) for id_, policy in rows}
+
+
 def _apart(histories: Sequence[tuple[UUID, EntityHistory]]) -> list[_Series]:
-    """By monitor and sizes; of one entity, what was read earlier is written earlier, and apart."""
-    groups: dict[tuple[UUID, tuple[WindowSize, ...], int], list[tuple[UUID, EntityHistory]]] = {}
+    """By monitor; of one entity, what was read earlier is written earlier, and apart."""
+    groups: dict[tuple[UUID, int], list[tuple[UUID, EntityHistory]]] = {}
     seen: Counter[tuple[UUID, str]] = Counter()
     for job_id, history in sorted(histories, key=lambda one: (one[1].read_at, one[1].entity_id)):
         entity = history.monitor_id, history.entity_id
-        groups.setdefault((history.monitor_id, tuple(history.sizes), seen[entity]), []).append(
-            (job_id, history)
-        )
+        groups.setdefault((history.monitor_id, seen[entity]), []).append((job_id, history))
         seen[entity] += 1
-    return [_Series(key[0], groups[key]) for key in sorted(groups, key=lambda key: (key[0], key[2], key[1]))]
+    return [_Series(key[0], groups[key]) for key in sorted(groups)]
 
 
 def _later_since(connection: Connection, series: _Series) -> dict[str, datetime]:
     """By entity, from when on a later reading has written everything: what it left out is gone."""
     given = series.given()
+    is_own = (
+        EntityWindowRow.monitor_id == series.monitor_id,
+        EntityWindowRow.entity_id == given.c.entity_id,
+    )
+    # Whoever writes a series writes its last window, too, but for hours without documents: nearly every look
+    # ends there.
+    size = next((size for size in series.sizes if size is not WindowSize.HOUR), None)
+    last_read_at = (
+        select(EntityWindowRow.read_at)
+        .where(*is_own, EntityWindowRow.size == size)
+        .order_by(EntityWindowRow.starts_at.desc())
+        .limit(1)
+        .scalar_subquery()
+        .correlate(given)
+    )
+    is_later = true() if size is None else last_read_at > given.c.read_at
     rows = connection.execute(
         select(EntityWindowRow.entity_id, func.min(EntityWindowRow.starts_at))
-        .join(given, EntityWindowRow.entity_id == given.c.entity_id)
-        .where(EntityWindowRow.monitor_id == series.monitor_id, EntityWindowRow.read_at > given.c.read_at)
+        .join(given, is_own[1])
+        .where(is_own[0], is_later, EntityWindowRow.read_at > given.c.read_at)
         .group_by(EntityWindowRow.entity_id)
     )
     return {row[0]: row[1] for row in rows}
@@ -156,7 +184,7 @@ def _write_windows(connection: Connection, series: _Series, later_since: Mapping
         }
         for job_id, history in series.histories
         for window in sorted(history.windows, key=lambda window: (window.size, window.starts_at))
-        if window.starts_at < later_since.get(history.entity_id, FAR)
+        if window.starts_at < later_since.get(history.entity_id, _NEVER)
     ]
     if rows:
         keys = ("monitor_id", "entity_id", "size", "starts_at")
@@ -194,7 +222,7 @@ def _write_alerts(connection: Connection, series: _Series, later_since: Mapping[
         }
         for job_id, history in series.histories
         for alert in sorted(history.alerts, key=lambda alert: alert.key)
-        if alert.starts_at < later_since.get(history.entity_id, FAR)
+        if alert.starts_at < later_since.get(history.entity_id, _NEVER)
     ]
     known: set[UUID] = set()
     if rows:

@@ -8,7 +8,8 @@ from datetime import datetime
 from uuid import UUID
 
 from jobs.series.mention import Mention, Novelty
-from jobs.series.window import Alert, EntityWindow, WindowSize
+from jobs.series.policy import Policy
+from jobs.series.window import Alert, EntityWindow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,7 @@ class AnalysedDocuments:
 
     monitor_id: UUID
     analysis: str
-    """Digest of what the analysis depends on besides the document: watch list, models, code version."""
+    """Digest of what the analysis depends on besides the document: watch list, models, the kind's version."""
     documents: Sequence[DocumentFacts]
     mentions: Sequence[Mention]
 
@@ -67,7 +68,8 @@ class EntityHistory:
     read_at: datetime
     """The database's time before the mentions were read."""
     since: datetime
-    sizes: tuple[WindowSize, ...]
+    policy: Policy
+    """By which it was computed: a series by another one than the monitor's is not kept."""
     novelties: Sequence[Novelty]
     windows: Sequence[EntityWindow]
     unsettled: int | None

@@ -42,4 +42,4 @@ def load_kinds() -> None:
         try:
             load_kind(name)
         except Exception:
-            logger.warning("The kind %r cannot be loaded.", name, exc_info=True)
+            logger.warning("A kind cannot be loaded.", exc_info=True, extra={"kind": name})

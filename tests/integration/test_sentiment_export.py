@@ -180,7 +180,7 @@ def history(monitor_id: UUID) -> tuple[Record, ...]:
             entity_id="acme",
             read_at=datetime.now(UTC) + timedelta(minutes=1),
             since=DAY,
-            sizes=(WindowSize.DAY, WindowSize.WEEK),
+            policy=Policy(),
             novelties=[
                 Novelty(document_id=f"d{number}", entity_id="acme", number=number + 1, first_id="d0")
                 for number in range(2)

@@ -378,7 +378,7 @@ def test_weekly_alerts_are_delivered_too(press: Press) -> None:
         entity_id="acme-steel",
         read_at=week.starts_at + timedelta(days=7, seconds=5),
         since=week.starts_at,
-        sizes=(WindowSize.WEEK,),
+        policy=monitor.policy,
         novelties=(),
         windows=(),
         unsettled=None,

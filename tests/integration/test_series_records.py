@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -9,7 +10,7 @@ import pytest
 from sqlalchemy import Engine
 
 from db.history import DatabaseHistory
-from db.monitors import new_id, put_monitor
+from db.monitors import get_monitor, new_id, put_monitor
 from db.records import write_records
 from jobs.monitor import Monitor
 from jobs.records import EntityHistory
@@ -85,7 +86,7 @@ def reading(
         entity_id=windows[0].entity_id,
         read_at=READ_AT + timedelta(minutes=minute),
         since=DAY,
-        sizes=(WindowSize.DAY,),
+        policy=Policy(),
         unsettled=None,
         novelties=(),
         windows=windows,
@@ -118,3 +119,29 @@ def test_the_later_of_two_readings_stands(
         "acme": [DAY],
         "borealis": [DAY],
     }
+
+
+def test_later_readings_keep_what_lies_before_their_begin(database: Engine, monitor_id: UUID) -> None:
+    earlier = reading(monitor_id, 0, [window("acme", day, 1) for day in range(4)], [alert("acme", 3)])
+    job_id, later = reading(monitor_id, 1, [window("acme", day, 2) for day in (2, 3)], [])
+    later = replace(later, since=DAY + timedelta(days=2))
+    for record in ((job_id, later), earlier):
+        with database.begin() as connection:
+            write_records(connection, [record])
+    history = DatabaseHistory(database)
+    whole = {"since": DAY, "until": DAY + timedelta(days=9)}
+    (found,) = history.windows(monitor_id, ["acme"], WindowSize.DAY, **whole).values()
+    assert [one.num_documents for one in found] == [1, 1, 2, 2]
+    assert history.alerts(monitor_id, ["acme"], **whole) == {}
+
+
+def test_a_series_by_a_former_policy_is_not_kept(database: Engine, monitor_id: UUID) -> None:
+    by_former = reading(monitor_id, 0, [window("acme", 3, 1)], [alert("acme", 3)])
+    moved = replace(get_monitor(database, monitor_id), policy=Policy(time_zone="Asia/Tokyo"))
+    with database.begin() as connection:
+        put_monitor(connection, moved)
+    with database.begin() as connection:
+        write_records(connection, [by_former])
+    history = DatabaseHistory(database)
+    assert history.last_window_at(monitor_id, ["acme"], [WindowSize.DAY]) == {}
+    assert history.alerts(monitor_id, ["acme"], since=DAY, until=DAY + timedelta(days=9)) == {}

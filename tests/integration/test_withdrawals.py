@@ -15,6 +15,7 @@ from db import alerts, deliveries
 from db.series_records import write_histories
 from jobs.monitor import FileTarget, Told
 from jobs.records import EntityHistory
+from jobs.series.policy import Policy
 from jobs.series.window import Alert, AlertRule, WindowSize
 from tests.hostile_server import HostileServer, Seen, hostile_server
 from tests.integration.test_delivery import SECRET, VARIABLE, deliver, monitor_of, states, webhook
@@ -57,7 +58,7 @@ class Readings:
             entity_id=SURGE.entity_id,
             read_at=NOW + timedelta(seconds=self._number),
             since=NOW - timedelta(days=9),
-            sizes=(WindowSize.DAY,),
+            policy=Policy(),
             novelties=(),
             windows=(),
             unsettled=None,

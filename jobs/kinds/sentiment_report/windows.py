@@ -22,7 +22,7 @@ from jobs.series.policy import Policy
 from jobs.series.window import Alert, AlertRule, EntityWindow, WindowSize
 
 FAR = timedelta(days=7)
-"""Documents are refused that are further in the future than a day."""
+"""After now nothing begins that far: documents are refused that are a day ahead."""
 
 MICROSECOND = timedelta(microseconds=1)
 """Ranges of the history exclude their end."""
@@ -169,7 +169,7 @@ def _history(
         entity_id=entity_id,
         read_at=state.read_at,
         since=min(due.since, analysis.since),
-        sizes=due.policy.windows,
+        policy=due.policy,
         unsettled=None if unsettled is None else unsettled.number,
         novelties=analysis.novelties,
         windows=analysis.windows,

@@ -69,7 +69,8 @@ class Kept:
     def _kept(self, size: WindowSize, since: datetime, first_at: datetime) -> list[EntityWindow]:
         begin = begin_of(self.policy, max(since, first_at))
         oldest = windows_needed(self.policy, begin)
-        return [w for (of, at), w in self.windows.items() if of is size and oldest <= at < begin]
+        # Those from `since` on are void, and there all the same: other entities of a job may need later ones.
+        return [w for (of, at), w in self.windows.items() if of is size and oldest <= at]
 
     def _read(self, since: datetime) -> list[Mention]:
         self.read_from = since
