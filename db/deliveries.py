@@ -88,12 +88,12 @@ def due_deliveries(database: Engine, *, limit: int, limit_per_target: int = 1_00
 
     A withdrawn alert waits where it was not told, for it may come back.
     """
-    turn = func.row_number().over(
+    place = func.row_number().over(
         partition_by=(AlertRow.monitor_id, DeliveryRow.target),
         order_by=(DeliveryRow.due_at, DeliveryRow.alert_id),
     )
     due = (
-        select(DeliveryRow.alert_id, DeliveryRow.target, turn.label("turn"))
+        select(DeliveryRow.alert_id, DeliveryRow.target, place.label("place"))
         .join(AlertRow, AlertRow.id == DeliveryRow.alert_id)
         .where(
             DeliveryRow.ended_at.is_(None),
@@ -117,7 +117,7 @@ def due_deliveries(database: Engine, *, limit: int, limit_per_target: int = 1_00
         .join(due, (due.c.alert_id == DeliveryRow.alert_id) & (due.c.target == DeliveryRow.target))
         .join(AlertRow, AlertRow.id == DeliveryRow.alert_id)
         .join(MonitorRow, MonitorRow.id == AlertRow.monitor_id)
-        .where(due.c.turn <= limit_per_target)
+        .where(due.c.place <= limit_per_target)
         .order_by(DeliveryRow.due_at, DeliveryRow.alert_id)
         .limit(limit)
     )
@@ -183,33 +183,45 @@ def end(
 
 
 def note_told(database: Engine, delivery: Delivery) -> None:
-    """It is delivered: what the target knows now, even if it has to know something else by now."""
+    """It is delivered: what the target knows now, even if it has to know something else by now.
+
+    If that was begun to be told meanwhile, by another courier, nobody knows which of the two arrived last.
+    """
+    is_latest = DeliveryRow.turn == delivery.turn
+    is_alone = is_latest | (DeliveryRow.ended_at.is_(None) & (DeliveryRow.num_attempts == 0))
     with database.begin() as connection:
         connection.execute(
             update(DeliveryRow)
             .where(DeliveryRow.alert_id == delivery.alert_id, DeliveryRow.target == delivery.target_name)
             .values(
-                told=delivery.to_tell,
-                ended_at=case(
-                    (DeliveryRow.turn == delivery.turn, func.clock_timestamp()), else_=DeliveryRow.ended_at
-                ),
+                told=case((is_alone, delivery.to_tell.value), else_=Told.UNSURE.value),
+                ended_at=case((is_latest, func.clock_timestamp()), else_=DeliveryRow.ended_at),
                 error_code=None,
                 error_message=None,
             )
         )
 
 
-def tell_change(connection: Connection, alert_ids: Sequence[UUID]) -> None:
+def tell_change(connection: Connection, alert_ids: Sequence[UUID], *, old_ids: Sequence[UUID]) -> None:
     """These alerts were withdrawn or came back, in this transaction: who was told of them is told that, too.
 
-    So is one that is being told at this moment; who was not is told of what stands when it comes back.
+    So is who may have been told, by an attempt that failed or is under way; who was not is told of what
+    stands when it comes back. All that is pending turns, for a courier may have seen the alert as it was.
+    Of the old ones among them nothing new is told, only what was begun is set right.
     """
+    is_told = DeliveryRow.told.is_not(None)
     is_tried = DeliveryRow.num_attempts > 0
     is_pending = DeliveryRow.ended_at.is_(None)
-    is_unsure = DeliveryRow.told.is_not(None) & is_tried & (is_pending | DeliveryRow.error_code.is_not(None))
+    is_old = DeliveryRow.alert_id.in_(old_ids)
+    is_unsure = is_tried & (is_pending | (is_told & DeliveryRow.error_code.is_not(None)))
     connection.execute(
         update(DeliveryRow)
-        .where(DeliveryRow.alert_id.in_(alert_ids), DeliveryRow.told.is_not(None) | (is_tried & is_pending))
+        .where(is_old, is_pending, ~is_told, ~is_tried)
+        .values(ended_at=func.clock_timestamp(), error_code="too_old", error_message="the alert is too old")
+    )
+    connection.execute(
+        update(DeliveryRow)
+        .where(DeliveryRow.alert_id.in_(alert_ids), is_pending | (is_told & ~is_old))
         .values(
             told=case((is_unsure, Told.UNSURE.value), else_=DeliveryRow.told),
             turn=DeliveryRow.turn + 1,

@@ -212,7 +212,7 @@ class DeliveryRow(Base):
     told: Mapped[Told | None] = mapped_column(text_enum(Told, "told"))
     """None: nothing, as far as is known."""
     turn: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
-    """Rises when the alert is withdrawn or comes back and the target has to know: each has a message."""
+    """Rises when the alert is withdrawn or comes back: a message of an earlier turn is not begun any more."""
     turned_at: Mapped[datetime | None]
     """When it did so last."""
 

@@ -27,7 +27,8 @@ from jobs.series.policy import Policy
 from jobs.series.window import WindowSize
 
 DELIVERED_AGE = timedelta(days=7)
-"""An alert about a window that ended earlier is kept and not delivered: last year's news is no news."""
+"""Of a window that ended earlier alerts are kept and not told, nor that they are withdrawn or come back:
+last year's news is no news."""
 
 _LENGTHS = {
     WindowSize.HOUR: timedelta(hours=1),
@@ -250,7 +251,8 @@ def _reopen_and_withdraw(connection: Connection, series: _Series, standing: Sequ
         AlertRow.starts_at >= given.c.since,
         AlertRow.read_at <= given.c.read_at,
     )
-    reopened = connection.scalars(
+    found = (AlertRow.id, AlertRow.size, AlertRow.starts_at, given.c.read_at)
+    reopened = connection.execute(
         update(AlertRow)
         .where(*ours, AlertRow.id.in_(standing), AlertRow.status == AlertStatus.WITHDRAWN)
         .values(
@@ -259,16 +261,21 @@ def _reopen_and_withdraw(connection: Connection, series: _Series, standing: Sequ
                 else_=AlertStatus.ACKNOWLEDGED.value,
             )
         )
-        .returning(AlertRow.id)
+        .returning(*found)
     ).all()
-    withdrawn = connection.scalars(
+    withdrawn = connection.execute(
         update(AlertRow)
         .where(*ours, AlertRow.id.not_in(standing), AlertRow.status != AlertStatus.WITHDRAWN)
         .values(status=AlertStatus.WITHDRAWN, read_at=given.c.read_at)
-        .returning(AlertRow.id)
+        .returning(*found)
     ).all()
-    if reopened or withdrawn:
-        tell_change(connection, [*reopened, *withdrawn])
+    if changed := [*reopened, *withdrawn]:
+        old_ids = [id_ for id_, *window in changed if not _is_news(*window)]
+        tell_change(connection, [row[0] for row in changed], old_ids=old_ids)
+
+
+def _is_news(size: WindowSize, starts_at: datetime, read_at: datetime) -> bool:
+    return starts_at + _LENGTHS[size] >= read_at - DELIVERED_AGE
 
 
 def _enqueue_deliveries(connection: Connection, series: _Series, new: Sequence[object]) -> None:
@@ -279,7 +286,7 @@ def _enqueue_deliveries(connection: Connection, series: _Series, new: Sequence[o
         alert.key
         for _, history in series.histories
         for alert in history.alerts
-        if alert.starts_at + _LENGTHS[alert.size] >= history.read_at - DELIVERED_AGE
+        if _is_news(alert.size, alert.starts_at, history.read_at)
     }
     ids = [uuid5(series.monitor_id, key) for key in sorted(recent)]
     rows = [{"alert_id": id_, "target": name} for id_ in ids if id_ in new for name in sorted(names)]

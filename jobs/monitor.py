@@ -29,7 +29,7 @@ class Told(StrEnum):
     RAISED = "raised"
     WITHDRAWN = "withdrawn"
     UNSURE = "unsure"
-    """One of the two: an attempt to tell the other failed, and may have reached it all the same."""
+    """Nobody knows: an attempt to tell it something failed, and may have reached it all the same."""
 
 
 class WebhookTarget(WebPlace):

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import Engine
 
 from db import alerts, deliveries
-from db.series_records import write_histories
-from jobs.monitor import FileTarget, Told
+from db.series_records import DELIVERED_AGE, write_histories
+from jobs.monitor import AlertStatus, FileTarget, Told
 from jobs.records import EntityHistory
 from jobs.series.policy import Policy
 from jobs.series.window import Alert, AlertRule, WindowSize
@@ -46,6 +46,7 @@ class Readings:
     """Later and later readings of one entity, each of which finds that the alert stands or does not."""
 
     def __init__(self, database: Engine, monitor_id: UUID) -> None:
+        self.age = timedelta()
         self._database = database
         self._monitor_id = monitor_id
         self._number = 0
@@ -56,7 +57,7 @@ class Readings:
         history = EntityHistory(
             monitor_id=self._monitor_id,
             entity_id=SURGE.entity_id,
-            read_at=NOW + timedelta(seconds=self._number),
+            read_at=NOW + self.age + timedelta(seconds=self._number),
             since=NOW - timedelta(days=9),
             policy=Policy(),
             novelties=(),
@@ -164,12 +165,109 @@ def test_alert_that_is_withdrawn_while_it_is_being_told_is_told_as_withdrawn_too
     (delivery,) = deliveries.due_deliveries(database, limit=10)
     assert deliveries.begin_attempt(database, delivery, retry_seconds=60)
     readings.find(stands=False)
-    deliver(database)
-    assert server.seen == []  # nobody knows yet whether the first message arrives
+    deliveries.note_told(database, delivery)
+    assert states(database, readings.alert_id)["ops"].told is Told.RAISED
+    deliver(database, rounds=2)
+    assert [told(seen) for seen in server.seen] == ["alert.withdrawn"]
+
+
+def test_alert_that_is_told_late_by_another_courier_is_told_again_when_it_comes_back(
+    database: Engine, server: HostileServer
+) -> None:
+    readings = Readings(database, monitor_of(database, webhook(server)))
+    readings.find(stands=True)
+    (delivery,) = deliveries.due_deliveries(database, limit=10)
+    assert deliveries.begin_attempt(database, delivery, retry_seconds=60)
+    readings.find(stands=False)
+    deliver(database)  # the first message may be there by now, or still come, or never
+    assert [told(seen) for seen in server.seen] == ["alert.withdrawn"]
 
     deliveries.note_told(database, delivery)
+    deliver(database, rounds=2)
+    assert len(server.seen) == 1
+    readings.find(stands=True)
     deliver(database)
-    assert [told(seen) for seen in server.seen] == ["alert.withdrawn"]
+    assert [told(seen) for seen in server.seen] == ["alert.withdrawn", "alert.raised"]
+
+
+def test_alert_that_may_have_arrived_is_told_as_withdrawn_too(
+    database: Engine, server: HostileServer
+) -> None:
+    readings = Readings(database, monitor_of(database, webhook(server)))
+    server.statuses[:] = [500, 200]
+    readings.find(stands=True)
+    deliver(database)  # received, and answered with an error
+    readings.find(stands=False)
+    deliver(database, rounds=3, wait=True)
+    assert [told(seen) for seen in server.seen] == ["alert.raised", "alert.withdrawn"]
+    assert states(database, readings.alert_id)["ops"].told is Told.WITHDRAWN
+
+    readings.find(stands=True)
+    deliver(database)
+    assert [told(seen) for seen in server.seen[2:]] == ["alert.raised"]
+    assert len({seen.headers["webhook-id"] for seen in server.seen}) == 3
+
+
+def test_alert_that_is_withdrawn_after_a_courier_saw_it_is_not_told(
+    database: Engine, server: HostileServer
+) -> None:
+    readings = Readings(database, monitor_of(database, webhook(server)))
+    readings.find(stands=True)
+    (seen_open,) = deliveries.due_deliveries(database, limit=10)
+    readings.find(stands=False)
+    assert not deliveries.begin_attempt(database, seen_open, retry_seconds=60)
+    deliver(database)
+    assert server.seen == []
+
+    readings.find(stands=True)
+    deliver(database, rounds=2)
+    assert [told(seen) for seen in server.seen] == ["alert.raised"]
+
+
+def test_nobody_is_told_that_an_old_alert_is_withdrawn_or_comes_back(
+    database: Engine, server: HostileServer
+) -> None:
+    readings = Readings(database, monitor_of(database, webhook(server)))
+    readings.find(stands=True)
+    deliver(database)
+    readings.age = DELIVERED_AGE
+    for stands in (False, True, False):
+        readings.find(stands=stands)
+        deliver(database, rounds=2)
+
+    assert [told(seen) for seen in server.seen] == ["alert.raised"]
+    assert alerts.get_alert(database, readings.alert_id)[0].status is AlertStatus.WITHDRAWN
+    assert states(database, readings.alert_id)["ops"].told is Told.RAISED
+
+
+def test_old_alert_that_nobody_was_told_of_is_not_told_when_it_comes_back(
+    database: Engine, server: HostileServer
+) -> None:
+    readings = Readings(database, monitor_of(database, webhook(server)))
+    readings.find(stands=True)
+    readings.find(stands=False)
+    readings.age = DELIVERED_AGE
+    readings.find(stands=True)
+    deliver(database)
+
+    assert server.seen == []
+    assert states(database, readings.alert_id)["ops"].error_code == "too_old"
+
+
+def test_old_alert_whose_withdrawal_may_have_arrived_is_set_right(
+    database: Engine, server: HostileServer
+) -> None:
+    readings = Readings(database, monitor_of(database, webhook(server)))
+    readings.find(stands=True)
+    deliver(database)
+    server.statuses[:] = [500, 200]
+    readings.find(stands=False)
+    deliver(database)
+    readings.age = DELIVERED_AGE
+    readings.find(stands=True)
+    deliver(database, rounds=2)
+
+    assert [told(seen) for seen in server.seen] == ["alert.raised", "alert.withdrawn", "alert.raised"]
 
 
 def test_mute_keeps_withdrawals_quiet_too(database: Engine, server: HostileServer) -> None:
