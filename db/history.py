@@ -19,6 +19,7 @@ from db.monitoring_tables import (
     UnsettledRow,
 )
 from db.refresh_tables import CopyRow
+from db.source_reports import read_until
 from jobs.documents.document import RECORD_BYTES
 from jobs.history import KnownDocument, Standing, Unsettled
 from jobs.monitor import AlertStatus
@@ -278,6 +279,11 @@ class DatabaseHistory:
         statement = select(func.max(DocumentRow.published_at)).where(DocumentRow.monitor_id == monitor_id)
         with self._database.connect() as connection:
             return connection.scalar(statement)
+
+    def read_until(self, monitor_id: UUID) -> datetime | None:
+        """When the latest run was due that read all of the monitor's sources."""
+        with self._database.connect() as connection:
+            return read_until(connection, monitor_id)
 
     def known_copies(self, keys: Sequence[str]) -> frozenset[str]:
         """Those of these keys whose text was written before."""

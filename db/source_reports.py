@@ -64,7 +64,28 @@ def unread_sources(database: Engine, monitor_id: UUID) -> list[UnreadSource]:
 
 
 def heard_until(connection: Connection, monitor_id: UUID) -> datetime | None:
-    """When the latest run was due that read all of its sources and analysed all that they held."""
+    """As `read_until`, of runs that went on to their end: silence was judged up to here."""
+    return _read_until(connection, monitor_id, BatchRow.status == BatchStatus.FINISHED)
+
+
+def read_until(connection: Connection, monitor_id: UUID) -> datetime | None:
+    """When the latest run was due that read all of its sources and analysed all that they held.
+
+    Its windows may be judged already, whatever becomes of the batch.
+    """
+    closed = (
+        select(StageRow.number)
+        .where(
+            StageRow.batch_id == BatchRow.id,
+            StageRow.name == READING_STAGES[-1],
+            StageRow.closed_at.is_not(None),
+        )
+        .correlate(BatchRow)
+    )
+    return _read_until(connection, monitor_id, (BatchRow.status == BatchStatus.FINISHED) | closed.exists())
+
+
+def _read_until(connection: Connection, monitor_id: UUID, is_done: ColumnElement[bool]) -> datetime | None:
     unfinished = (
         select(JobRow.id)
         .join(StageRow, (StageRow.batch_id == JobRow.batch_id) & (StageRow.number == JobRow.stage))
@@ -80,7 +101,7 @@ def heard_until(connection: Connection, monitor_id: UUID) -> datetime | None:
     return connection.scalar(
         select(func.max(due_at)).where(
             _is_of(monitor_id),
-            BatchRow.status == BatchStatus.FINISHED,
+            is_done,
             (num_unfinished == 0) | ~unfinished.exists(),
         )
     )

@@ -126,6 +126,10 @@ class History(Protocol):
         """Of all documents of the monitor."""
         ...
 
+    def read_until(self, monitor_id: UUID) -> datetime | None:
+        """When the latest run was due that read all of the monitor's sources, and analysed what they held."""
+        ...
+
     def known_copies(self, keys: Sequence[str]) -> frozenset[str]:
         """Those of these keys whose text was written before."""
         ...

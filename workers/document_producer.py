@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from db import batches
 from db.history import DatabaseHistory
 from db.records import write_records
+from db.source_reports import heard_until
 from db.stages import NewJob
 from jobs.documents.blocks import blocks
 from jobs.documents.document import Document
@@ -29,6 +30,9 @@ from workers.producer import Order, StrictIntakeError, Submission, new_batch
 from workers.settings import Settings
 
 KIND = "sentiment_report"
+NEVER = datetime.fromtimestamp(0, UTC)
+"""Before any document: when all sources were read of a monitor that has not done so yet."""
+
 FILE_STAGES = ("documents", "windows", "reports")
 """A file is read here; nothing is left to collect."""
 
@@ -86,6 +90,13 @@ def kind_settings(monitor: Monitor, own: Mapping[str, object], settings: Setting
     return merged
 
 
+def heard_setting(connection: Connection, monitor: Monitor) -> dict[str, object]:
+    """Of a batch of the monitor: until when all its sources were read; nothing, if it has none."""
+    if not monitor.sources:
+        return {}
+    return {"heard_until": (heard_until(connection, monitor.id) or NEVER).isoformat()}
+
+
 def submit_documents(
     database: Engine,
     path: Path,
@@ -98,7 +109,9 @@ def submit_documents(
     Raises as `workers.producer.submit_file` does; then nothing was accepted.
     """
     monitor = order.monitor
-    own = kind_settings(monitor, order.settings, settings)
+    with database.connect() as connection:
+        heard = heard_setting(connection, monitor)
+    own = kind_settings(monitor, {**order.settings, **heard}, settings)
     batch = new_batch(
         Order(
             kind=KIND,

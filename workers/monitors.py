@@ -11,19 +11,15 @@ from sqlalchemy import Connection
 from db.batches import accept_in
 from db.monitors import get_monitor
 from db.schedules import Schedule
-from db.source_reports import heard_until
 from db.stages import NewJob
 from jobs.batch import NewBatch
 from jobs.errors import ConfigurationError
 from jobs.monitor import Monitor
-from workers.document_producer import KIND, kind_settings
+from workers.document_producer import KIND, heard_setting, kind_settings
 from workers.producer import Order, new_batch
 from workers.settings import Settings
 
 FIRST_STAGE = "collect"
-
-NEVER = datetime.fromtimestamp(0, UTC)
-"""Before any document: when all sources were read of a monitor that has not done so yet."""
 
 STARTS = "monitor"
 """What schedules of monitors say that they start."""
@@ -62,8 +58,7 @@ def start_monitor(connection: Connection, monitor: Monitor, due_at: datetime, se
         for number, source in enumerate(monitor.sources)
     ]
     batch = batch_of(monitor, due_at, settings)
-    heard = heard_until(connection, monitor.id) or NEVER
-    batch = replace(batch, settings={**batch.settings, "heard_until": heard.isoformat()})
+    batch = replace(batch, settings={**batch.settings, **heard_setting(connection, monitor)})
     return accept_in(connection, batch, jobs, lambda: 0)[0]
 
 

@@ -24,7 +24,7 @@ from jobs.sources import FeedSource, FileSource
 from pressroom.sentiment_files import write_failures
 from pressroom.show_monitors import MonitorState, print_monitor
 from tests.hostile_server import HostileServer, hostile_server
-from tests.integration.test_sentiment_report import BEGIN, GOOD, Press, pressing
+from tests.integration.test_sentiment_report import BAD, BEGIN, GOOD, Press, pressing
 from tests.integration.test_sentiment_report import models as models
 from workers.monitors import start_monitor
 
@@ -182,3 +182,96 @@ def test_source_that_was_down_is_named_with_the_reason_until_it_is_read_again(
     server.feeds["/acme.xml"] = feed_of(range(40))
     run_due(press, day_of(41))
     assert unread_sources(press.database, press.monitor_id) == []
+
+
+def bad_day(number: int) -> list[dict[str, str]]:
+    """A surge of Borealis Foods on this day."""
+    return [
+        {
+            "id": f"bad-{number}-{n}",
+            "text": BAD.format(BOREALIS, number, f"{n * 7919 % 997} by {n * 31}"),
+            "published_at": (day_of(number) + timedelta(hours=8, minutes=n)).isoformat(),
+        }
+        for n in range(20)
+    ]
+
+
+def surge_on(press: Press, number: int) -> list[AlertStatus]:
+    with press.database.connect() as connection:
+        return list(
+            connection.scalars(
+                select(AlertRow.status).where(
+                    AlertRow.entity_id == "borealis-foods",
+                    AlertRow.rule == AlertRule.SURGE,
+                    AlertRow.starts_at == day_of(number),
+                )
+            )
+        )
+
+
+@pytest.fixture
+def surged(press: Press, server: HostileServer, tmp_path: Path) -> Press:
+    """The run of five past midnight has told of a surge of the day that has just ended."""
+    server.feeds["/acme.xml"] = feed_of(range(60))
+    write_files(tmp_path, range(60))
+    (tmp_path / "in" / "bad.jsonl").write_text("".join(json.dumps(line) + "\n" for line in bad_day(59)))
+    run_due(press, day_of(60) + timedelta(minutes=5))
+    assert surge_on(press, 59) == [AlertStatus.OPEN]
+    return press
+
+
+def test_alert_of_the_newest_window_survives_a_file_of_known_documents(surged: Press) -> None:
+    before = surged.series()
+    surged.run(lines(BOREALIS, range(60)))
+    assert surged.series() == before
+
+
+def test_alert_of_the_newest_window_survives_a_file_of_an_older_document(surged: Press) -> None:
+    late = {"id": "late", "text": f"{BOREALIS} opens a mill", "published_at": f"{day_of(57):%Y-%m-%d}T08:00Z"}
+    surged.run([late])
+    assert surge_on(surged, 59) == [AlertStatus.OPEN]
+
+
+def test_file_does_not_end_the_day_that_a_run_has_not_ended(
+    press: Press, server: HostileServer, tmp_path: Path
+) -> None:
+    server.feeds["/acme.xml"] = feed_of(range(60))
+    write_files(tmp_path, range(60))
+    run_due(press, day_of(60))
+    press.run(bad_day(60))
+    assert surge_on(press, 60) == []
+    run_due(press, day_of(61))
+    assert surge_on(press, 60) == [AlertStatus.OPEN]
+
+
+def test_alert_of_the_newest_window_survives_a_run_with_a_failed_source(
+    surged: Press, server: HostileServer, tmp_path: Path
+) -> None:
+    del server.feeds["/acme.xml"]
+    late = {"id": "late", "text": f"{BOREALIS} opens a mill", "published_at": f"{day_of(57):%Y-%m-%d}T08:00Z"}
+    (tmp_path / "in" / "late.jsonl").write_text(json.dumps(late))
+    run_due(surged, day_of(60) + timedelta(minutes=35))
+    assert surge_on(surged, 59) == [AlertStatus.OPEN]
+
+
+def test_alert_of_the_newest_window_survives_a_run_that_was_due_earlier(surged: Press) -> None:
+    run_due(surged, day_of(59) + timedelta(hours=23))
+    assert surge_on(surged, 59) == [AlertStatus.OPEN]
+
+
+def test_file_tells_of_no_silence_while_a_source_is_down(
+    press: Press, server: HostileServer, tmp_path: Path
+) -> None:
+    server.feeds["/acme.xml"] = feed_of(range(60))
+    write_files(tmp_path, range(60))
+    run_due(press, day_of(60))
+    del server.feeds["/acme.xml"]
+    write_files(tmp_path, range(74))
+    run_due(press, day_of(74))
+    press.run(lines(BOREALIS, range(74, 80)))
+    assert silences(press) == set()
+    server.feeds["/acme.xml"] = feed_of(range(60))
+    run_due(press, day_of(80))
+    assert silences(press) == {"acme-steel"}
+    press.run([{"id": "late", "text": f"{ACME} rises", "published_at": f"{day_of(58):%Y-%m-%d}T08:00Z"}])
+    assert silences(press) == {"acme-steel"}

@@ -20,7 +20,7 @@ from jobs.kinds.sentiment_report.payload import (
     SentimentSettings,
     WindowsPayload,
 )
-from jobs.kinds.sentiment_report.windows import bring_up_to_date, end_of_window
+from jobs.kinds.sentiment_report.windows import bring_up_to_date
 from jobs.kinds.sentiment_report.write import write_report
 
 ENTITIES_PER_JOB = 16
@@ -100,14 +100,16 @@ def _plan_windows(
         for position, given in cast("Mapping[str, str]", metrics["since"]).items():
             instant = datetime.fromisoformat(given)
             since[int(position)] = min(instant, since.get(int(position), instant))
-    as_of = settings.as_of or (None if last is None else end_of_window(last, settings.policy))
+    as_of = settings.as_of
     heard_until, heard_before = None, settings.heard_until
-    if settings.as_of and context.num_failed:
+    if as_of is None:  # a file says nothing of what the sources hold
+        heard_until, heard_before = heard_before, None
+    elif context.num_failed:
         # A source that is down is no silence: what is judged ends with what was read, and of silence with
         # when all was.
         if last is None:
             return
-        as_of = min(settings.as_of, last)
+        as_of = min(as_of, last)
         heard_until, heard_before = heard_before, None
     for start in range(0, settings.num_entities, ENTITIES_PER_JOB):
         stop = min(start + ENTITIES_PER_JOB, settings.num_entities)

@@ -46,9 +46,11 @@ class WindowsPayload(BaseModel):
     """By position: the earliest document of this batch that came, changed or went, or the end of the windows
     that were judged with all sources read, if that is earlier."""
     as_of: AwareDatetime | None
-    """Windows are judged up to here; None, where nothing was new: to the end of what is known."""
+    """Windows are judged up to here, or as far as they were before; None, for a file: to the end of what is
+    known."""
     heard_until: AwareDatetime | None = None
-    """Windows that end later say nothing of silence, for not all sources were read; None: all were."""
+    """Windows that end later than here, or than a run that read all sources was due, say nothing of silence;
+    None: this one read all that there are."""
 
 
 class ReportPayload(BaseModel):
@@ -83,9 +85,9 @@ class SentimentSettings(BaseModel):
     policy: Policy = Policy()
     as_of: AwareDatetime | None = None
     """When a monitor was due: windows are judged up to here. None, for a file: to the end of the window that
-    its last document is in."""
+    the last document is in, or, if the monitor has sources, as far as their runs have come."""
     heard_until: AwareDatetime | None = None
-    """When the latest run was due that read all sources; None for a file."""
+    """When the latest run was due that read all sources; None if the monitor has none."""
     analysis: str = ""
     """Digest of what an analysis depends on besides the document: such a document is not looked at again."""
     embedder: str | None = None

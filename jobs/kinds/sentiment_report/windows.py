@@ -44,7 +44,7 @@ def bring_up_to_date(payload: WindowsPayload, settings: SentimentSettings, conte
     for position, entity in enumerate(entities, start=payload.start):
         if entity.id in due:
             history = _history(entity.id, due[entity.id], past, state, settings, context)
-            history = _heard(history, payload.heard_until, settings.policy)
+            history = _heard(history, _heard_until(payload, settings, state), settings.policy)
             histories.append(history)
             reports += _wanted_reports(position, entity, history, settings, context)
     return Result(
@@ -66,6 +66,8 @@ class _State:
 
     read_at: datetime
     as_of: datetime | None
+    read_until: datetime | None
+    """When the latest run was due that read all sources: so far windows may have been judged before."""
     first_at: Mapping[str, datetime]
     until: Mapping[str, datetime]
     unsettled: Mapping[str, Unsettled]
@@ -98,9 +100,11 @@ def _state(
     monitor_id, policy, history = settings.monitor_id, settings.policy, context.history
     # Hours without documents have no window, and say nothing of how far a series has come.
     sizes = [size for size in policy.windows if size is not WindowSize.HOUR] or policy.windows
+    read_at, read_until = history.now(), history.read_until(monitor_id)
     return _State(
-        read_at=history.now(),
-        as_of=_as_of(given_as_of, history.last_published_at(monitor_id), policy),
+        read_at=read_at,
+        as_of=_as_of(given_as_of, history.last_published_at(monitor_id), read_until, settings),
+        read_until=read_until,
         first_at=history.first_published_at(monitor_id, entity_ids),
         until=history.last_window_at(monitor_id, entity_ids, sizes),
         unsettled=history.unsettled(monitor_id, entity_ids),
@@ -177,6 +181,12 @@ def _history(
     )
 
 
+def _heard_until(payload: WindowsPayload, settings: SentimentSettings, state: _State) -> datetime | None:
+    """Windows that end later say nothing of silence; None, where only files are read: all do."""
+    own = payload.heard_until or settings.as_of
+    return None if own is None else max(own, state.read_until or own)
+
+
 def _heard(history: EntityHistory, until: datetime | None, policy: Policy) -> EntityHistory:
     """Without silences of windows in which some source was not read."""
     if until is None:
@@ -190,14 +200,20 @@ def _heard(history: EntityHistory, until: datetime | None, policy: Policy) -> En
     return replace(history, alerts=told)
 
 
-def _as_of(given: datetime | None, last: datetime | None, policy: Policy) -> datetime | None:
-    """No earlier than the last document: what came before a correction stands."""
-    if given is None:
-        return None if last is None else end_of_window(last, policy)
-    return given if last is None else max(given, last)
+def _as_of(
+    given: datetime | None, last: datetime | None, read_until: datetime | None, settings: SentimentSettings
+) -> datetime | None:
+    """No earlier than the last document, or than a run has judged: what has ended once does not begin again.
+
+    Where only files are read, the window of the last document has ended, too: nothing else says how late it
+    is.
+    """
+    if last is not None and settings.as_of is None and settings.heard_until is None:
+        last = _end_of_window(last, settings.policy)
+    return max((instant for instant in (given, last, read_until) if instant is not None), default=None)
 
 
-def end_of_window(instant: datetime, policy: Policy) -> datetime:
+def _end_of_window(instant: datetime, policy: Policy) -> datetime:
     """The end of the window that is judged which the instant lies in."""
     size, zone = policy.alert_window, ZoneInfo(policy.time_zone)
     return shifted(size, zone, window_of(size, zone, instant), 1)
