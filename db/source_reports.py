@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, Connection, DateTime, Engine, func, select
+from sqlalchemy import ColumnElement, Connection, DateTime, Engine, Text, func, literal_column, select
 
 from db.tables import BatchRow, JobRow, StageRow
 from jobs.batch import BatchStatus
@@ -15,6 +15,9 @@ from jobs.job import JobStatus
 from jobs.sources import Source
 
 _SOURCE: TypeAdapter[Source] = TypeAdapter(Source)
+
+NEVER = datetime.fromtimestamp(0, UTC)
+"""Before any document: when all sources were read of a monitor that has not done so yet."""
 
 READING_STAGES = ("collect", "documents")
 """Of the kind: a document is in the history after both."""
@@ -63,6 +66,28 @@ def unread_sources(database: Engine, monitor_id: UUID) -> list[UnreadSource]:
         ]
 
 
+def not_heard_since(database: Engine, monitor_id: UUID) -> datetime | None:
+    """Since when nothing is said of silence, for the latest run has not read and analysed everything.
+
+    None if it has; the begin of time if none ever did.
+    """
+    latest = (
+        select(BatchRow.settings["as_of"].astext.cast(DateTime(timezone=True)))
+        .join(StageRow, StageRow.batch_id == BatchRow.id)
+        .where(
+            _is_of(monitor_id),
+            BatchRow.settings["as_of"].astext.is_not(None),
+            StageRow.name == READING_STAGES[-1],
+            StageRow.closed_at.is_not(None),
+        )
+        .order_by(BatchRow.created_at.desc())
+        .limit(1)
+    )
+    with database.connect() as connection:
+        due_at, heard = connection.scalar(latest), read_until(connection, monitor_id) or NEVER
+    return heard if due_at is not None and heard < due_at else None
+
+
 def heard_until(connection: Connection, monitor_id: UUID) -> datetime | None:
     """As `read_until`, of runs that went on to their end: silence was judged up to here."""
     return _read_until(connection, monitor_id, BatchRow.status == BatchStatus.FINISHED)
@@ -108,5 +133,5 @@ def _read_until(connection: Connection, monitor_id: UUID, is_done: ColumnElement
 
 
 def _is_of(monitor_id: UUID) -> ColumnElement[bool]:
-    found: ColumnElement[bool] = BatchRow.settings["monitor_id"].astext == str(monitor_id)
-    return found
+    # As the index has it: a parameter in its place would match no index.
+    return literal_column("batches.settings ->> 'monitor_id'", Text) == str(monitor_id)

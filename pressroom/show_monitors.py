@@ -26,6 +26,8 @@ class MonitorState:
     """The newest first."""
     unread: Sequence[UnreadSource] = ()
     """Sources that the latest run could not read."""
+    not_heard_since: datetime | None = None
+    """Nothing is said of silence since; None: all was read."""
 
     @property
     def next_due_at(self) -> datetime | None:
@@ -55,6 +57,7 @@ class MonitorState:
                 }
                 for one in self.unread
             ],
+            "not_heard_since": _instant(self.not_heard_since),
             "settings": monitor.settings,
             "schedule": None
             if schedule is None
@@ -105,6 +108,10 @@ def print_monitor(state: MonitorState) -> None:
         typer.echo(f"  not read  {unread.error_code}: {unread.error_message} (batch {unread.batch_id})")
     if state.unread:
         typer.echo("            until it is, or is taken out of the monitor, nothing is said of silence")
+    elif state.not_heard_since is not None:
+        typer.echo(
+            "  not read  of the latest run not all was analysed: until that of one is, nothing is said of silence"
+        )
     for run in state.runs:
         error = f"  {run.error_code}: {run.error_message}" if run.error_code else ""
         typer.echo(f"  run       {_short(run.due_at)}  {run.outcome:<10}  {run.batch_id or ''}{error}")

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine
 from db import batches
 from db.history import DatabaseHistory
 from db.records import write_records
-from db.source_reports import heard_until
+from db.source_reports import NEVER, heard_until
 from db.stages import NewJob
 from jobs.documents.blocks import blocks
 from jobs.documents.document import Document
@@ -30,9 +30,6 @@ from workers.producer import Order, StrictIntakeError, Submission, new_batch
 from workers.settings import Settings
 
 KIND = "sentiment_report"
-NEVER = datetime.fromtimestamp(0, UTC)
-"""Before any document: when all sources were read of a monitor that has not done so yet."""
-
 FILE_STAGES = ("documents", "windows", "reports")
 """A file is read here; nothing is left to collect."""
 

@@ -9,9 +9,8 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy import Engine
 
-from db import migrate, monitors, schedules
+from db import migrate, monitors, schedules, source_reports
 from db.schedules import Schedule
-from db.source_reports import unread_sources
 from jobs.errors import ConfigurationError
 from jobs.monitor import Monitor, Target
 from jobs.schedule import CatchUp
@@ -182,9 +181,10 @@ def _scheduled(database: Engine, name: str) -> Schedule:
 def _state(database: Engine, monitor: Monitor, *, num_runs: int) -> MonitorState:
     schedule = schedules.find_schedule(database, STARTS, monitor.id)
     runs = schedules.list_runs(database, schedule.id, limit=num_runs) if schedule and num_runs else []
-    tried = unread_sources(database, monitor.id) if num_runs else []
+    tried = source_reports.unread_sources(database, monitor.id) if num_runs else []
     unread = [one for one in tried if one.source in monitor.sources]
-    return MonitorState(monitor, schedule, runs, unread)
+    not_heard_since = source_reports.not_heard_since(database, monitor.id) if num_runs else None
+    return MonitorState(monitor, schedule, runs, unread, not_heard_since)
 
 
 def _print(database: Engine, monitor: Monitor, *, json: bool) -> None:

@@ -256,6 +256,21 @@ def test_the_same_documents_in_any_cut_and_order_leave_the_same_series(
     assert press.series() == whole
 
 
+def test_alert_of_the_last_window_survives_a_file_of_an_older_document(press: Press) -> None:
+    until = BEGIN.replace(hour=0) + timedelta(days=58)  # of the first day with an alert
+    lines = [line for line in documents(60) if line["published_at"] < until.isoformat()]
+    late = {"id": "late", "text": "Borealis Foods opens a mill", "published_at": "2026-01-20T08:00:00Z"}
+    press.run(lines)
+    press.run([late])
+    series = press.series()
+    assert [row[0] for row in series["alerts"]] == ["acme-steel/reversal/day/2026-03-03T00:00:00Z"]
+    with press.database.begin() as connection:
+        for table in (AlertRow, EntityWindowRow, MentionRow, DocumentRow):
+            connection.execute(delete(table))
+    press.run([*lines, late])
+    assert press.series() == series
+
+
 def test_a_changed_policy_computes_all_windows_anew(press: Press) -> None:
     lines = documents(30)
     press.run(lines)

@@ -11,13 +11,15 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, update
 
 from db.monitoring_tables import AlertRow, DocumentRow
 from db.monitors import get_monitor, put_monitor
 from db.reports import batch_status
-from db.source_reports import unread_sources
+from db.source_reports import not_heard_since, unread_sources
+from db.tables import BatchRow, JobRow
 from jobs.batch import BatchStatus
+from jobs.job import JobStatus
 from jobs.monitor import AlertStatus
 from jobs.series.window import AlertRule
 from jobs.sources import FeedSource, FileSource
@@ -275,3 +277,21 @@ def test_file_tells_of_no_silence_while_a_source_is_down(
     assert silences(press) == {"acme-steel"}
     press.run([{"id": "late", "text": f"{ACME} rises", "published_at": f"{day_of(58):%Y-%m-%d}T08:00Z"}])
     assert silences(press) == {"acme-steel"}
+
+
+def test_run_that_did_not_analyse_all_it_read_is_said_to_tell_of_no_silence(
+    surged: Press, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not_heard_since(surged.database, surged.monitor_id) is None
+    write_files(tmp_path, range(61))
+    batch_id = run_due(surged, day_of(61))
+    with surged.database.begin() as connection:
+        of_documents = (JobRow.batch_id == batch_id) & (JobRow.stage == 1)
+        connection.execute(update(JobRow).where(of_documents).values(status=JobStatus.FAILED))
+        connection.execute(update(BatchRow).where(BatchRow.id == batch_id).values(num_failed=1))
+    since = not_heard_since(surged.database, surged.monitor_id)
+    assert since == day_of(60) + timedelta(minutes=5)
+    assert unread_sources(surged.database, surged.monitor_id) == []
+    monitor = get_monitor(surged.database, surged.monitor_id)
+    print_monitor(MonitorState(monitor, None, (), (), since))
+    assert "nothing is said of silence" in capsys.readouterr().out
