@@ -110,7 +110,7 @@ def print_monitor(state: MonitorState) -> None:
         typer.echo("            until it is, or is taken out of the monitor, nothing is said of silence")
     elif state.not_heard_since is not None:
         typer.echo(
-            "  not read  of the latest run not all was analysed: until that of one is, nothing is said of silence"
+            "  not read  the latest run has not analysed all: until one has, nothing is said of silence"
         )
     for run in state.runs:
         error = f"  {run.error_code}: {run.error_message}" if run.error_code else ""
