@@ -77,6 +77,7 @@ class BatchRow(Base):
         Index(
             "ix_batches_ending", "id", postgresql_where=text("status = 'cancelled' AND finished_at IS NULL")
         ),
+        Index("ix_batches_monitor", text("(settings ->> 'monitor_id')")),
         Index(
             "ix_batches_standing",
             "standing_for",

@@ -1,4 +1,4 @@
-"""unsettled numbers come from a sequence: one that was settled does not come again; windows without sums."""
+"""unsettled numbers come from a sequence, so that none comes again; indexes for what every run asks."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ def upgrade() -> None:
         ["monitor_id", "entity_id"],
         postgresql_where=sa.text("weight IS NULL"),
     )
+    op.create_index("ix_batches_monitor", "batches", [sa.text("(settings ->> 'monitor_id')")])
 
 
 def downgrade() -> None:
+    op.drop_index("ix_batches_monitor", "batches")
     op.drop_index("ix_entity_windows_without_sums", "entity_windows")
     op.execute("DELETE FROM unsettled_series WHERE number > 2147483647")
     op.alter_column("unsettled_series", "number", type_=sa.Integer(), server_default=sa.text("1"))
