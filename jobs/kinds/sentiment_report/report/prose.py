@@ -28,9 +28,9 @@ RULE_NAMES = {
 }
 
 _FOUND = {
-    AlertRule.SURGE: "{observed} negative documents of late, where the past of {name} explains {expected}",
+    AlertRule.SURGE: "{observed} negative {noun} of late, where the past of {name} explains {expected}",
     AlertRule.SLIDE: "the mood of {name} has sunk slowly, to a score of {observed} from {expected}",
-    AlertRule.SILENCE: "{observed} documents about {name} of late, where its past explains {expected}",
+    AlertRule.SILENCE: "{observed} {noun} about {name} of late, where its past explains {expected}",
     AlertRule.REVERSAL: "the mood of {name} has turned, to a score of {observed} from {expected}",
 }
 
@@ -140,7 +140,10 @@ def alert_words(alert: Alert, name: str) -> str:
     """What the alert found, and how sure its test is."""
     write = score if alert.rule in (AlertRule.SLIDE, AlertRule.REVERSAL) else amount
     found = _FOUND[alert.rule].format(
-        name=name, observed=write(alert.observed), expected=write(alert.expected)
+        name=name,
+        noun="document" if alert.observed == 1 else "documents",
+        observed=write(alert.observed),
+        expected=write(alert.expected),
     )
     return (
         f"{found}. Chance alone does this {odds(alert.p_value)} times; "
