@@ -7,8 +7,7 @@ from typing import Annotated, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from jobs.documents.document import Document
-from jobs.documents.reading import KnownRecords
+from jobs.documents.document import Document, KnownRecords
 from jobs.errors import PermanentError, TransientError
 from jobs.rejection import Rejected
 

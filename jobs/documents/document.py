@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -12,6 +13,9 @@ MAX_TEXT_BYTES = 1_000_000
 
 RECORD_BYTES = 16
 """Of the digest of a record: so few that 2**64 of them are needed for two that are alike by chance."""
+
+KnownRecords = Callable[[Sequence[bytes]], Collection[bytes]]
+"""Asked with the digests of some records, in their order: those whose document need not be made again."""
 
 
 def _in_utc(instant: datetime) -> datetime:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import feedparser
 
-from jobs.documents.reading import KnownRecords, Reading
+from jobs.documents.document import KnownRecords
+from jobs.documents.reading import Reading
 from jobs.documents.records import DocumentMaker
 from jobs.intake_file import refuse_file
 

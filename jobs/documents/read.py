@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
+from jobs.documents.document import KnownRecords
 from jobs.documents.feed import MAX_FEED_BYTES, feed_records
-from jobs.documents.reading import KnownRecords, Reading
+from jobs.documents.reading import Reading
 from jobs.documents.records import DocumentMaker, require_columns
 from jobs.file_records import Unparsed, file_format, unparsed_records
 from jobs.intake_file import MAX_LINE_BYTES, read_physical_lines, refuse_file

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
-from jobs.documents.document import Document
+from jobs.documents.document import Document, KnownRecords
 from jobs.documents.records import DocumentMaker, Versions
 from jobs.file_records import Unparsed, parsed
 from jobs.rejection import Rejected
-
-KnownRecords = Callable[[Sequence[bytes]], Collection[bytes]]
-"""Asked with the digests of some records, in their order: those whose document need not be made again."""
 
 MAX_ASKED = 2_000
 """Records of one question."""

@@ -7,9 +7,8 @@ from datetime import datetime
 
 import httpx
 
-from jobs.documents.document import Document
+from jobs.documents.document import Document, KnownRecords
 from jobs.documents.feed import MAX_FEED_BYTES, read_feed
-from jobs.documents.reading import KnownRecords
 from jobs.rejection import Rejected
 from jobs.sources import FeedSource, SourceDownError, SourceRefusedError
 from workers.connectors.addresses import Resolve, name_of, resolve

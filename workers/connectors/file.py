@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from jobs.documents.document import Document
+from jobs.documents.document import Document, KnownRecords
 from jobs.documents.read import read_documents
-from jobs.documents.reading import KnownRecords
 from jobs.file_records import FEED_SUFFIXES, JSON_SUFFIXES
 from jobs.rejection import FileRejectedError, Rejected
 from jobs.sources import FileSource, SourceDownError, SourceRefusedError

@@ -8,8 +8,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from jobs.documents.document import Document
-from jobs.documents.reading import KnownRecords
+from jobs.documents.document import Document, KnownRecords
 from jobs.errors import ConfigurationError
 from jobs.rejection import Rejected
 from jobs.sources import PrefixSource, SourceDownError, SourceRefusedError

@@ -8,8 +8,8 @@ from datetime import datetime
 import psycopg
 from psycopg.rows import dict_row
 
-from jobs.documents.document import Document
-from jobs.documents.reading import KnownRecords, read_rows
+from jobs.documents.document import Document, KnownRecords
+from jobs.documents.reading import read_rows
 from jobs.documents.records import require_columns
 from jobs.rejection import Rejected
 from jobs.sources import QuerySource, SourceDownError, SourceRefusedError

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from jobs.documents.document import Document
-from jobs.documents.reading import KnownRecords
+from jobs.documents.document import Document, KnownRecords
 from jobs.rejection import Rejected
 from jobs.sources import FeedSource, FileSource, PrefixSource, QuerySource, Source
 from storage.store import Store

@@ -37,7 +37,7 @@ class KnownFilter:
         self._read_again: list[tuple[str, str, bytes]] = []
 
     def records(self, digests: Sequence[bytes]) -> frozenset[bytes]:
-        """Those whose document stands, for a reading to leave out: a `jobs.documents.reading.KnownRecords`.
+        """Those whose document stands, for a reading to leave out: a `jobs.documents.document.KnownRecords`.
 
         They are counted, and the stream holds them as if they had been read.
         """
