@@ -35,7 +35,7 @@ from jobs.training import LABELS
 from workers.encoder import Vector
 from workers.encoder_tokenizer import RowTokenizer, load_row_tokenizer
 from workers.engine import EngineOptions
-from workers.engines.encoder import TransformersEncoder
+from workers.engines.encoder_model import TransformersEncoder
 from workers.engines.length_batches import LengthBatches
 from workers.inference import JobInference
 from workers.models.classifier import ClassifierSettings, read_classifier_settings
@@ -218,7 +218,7 @@ def run(folder: Path, data: Path | None, divisor: int) -> dict[str, object]:
     pairs = read_pairs(data, NUM_TEXTS // divisor)
     few = pairs[:: len(pairs) // min(len(pairs), NUM_ONE_AT_A_TIME // divisor)]
     pipe, tokenizer = _pipeline(folder, settings), load_row_tokenizer(folder)
-    executor = TransformersEncoder(folder, tokenizer, EngineOptions(), "classify")
+    executor = TransformersEncoder(folder, tokenizer.max_tokens, EngineOptions(), "classify")
     warm = load(folder.parent, [folder.name], engine="transformers", options=EngineOptions())
     ways: list[Way] = [
         ("pipeline, one document at a time", few, lambda given: one_at_a_time(pipe, settings, given)),

@@ -19,7 +19,7 @@ from jobs.documents.vectors import MIN_ENTITY_SIMILARITY, MIN_MARGIN, MIN_TOPIC_
 from jobs.inference import TextPair
 from workers.encoder_tokenizer import load_row_tokenizer
 from workers.engine import EngineOptions
-from workers.engines.encoder import TransformersEncoder
+from workers.engines.encoder_model import TransformersEncoder
 from workers.models.manifest import model_folder
 from workers.settings import read_settings
 
@@ -86,7 +86,7 @@ class Embedder:
     def __init__(self, model: str) -> None:
         folder = model_folder(read_settings().models_folder, model)
         self._tokenizer = load_row_tokenizer(folder)
-        self._encoder = TransformersEncoder(folder, self._tokenizer, EngineOptions(), "embed")
+        self._encoder = TransformersEncoder(folder, self._tokenizer.max_tokens, EngineOptions(), "embed")
 
     def embed(self, texts: Sequence[str]) -> Matrix:
         """Vectors of length 1, shape (texts, width)."""

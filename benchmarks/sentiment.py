@@ -17,7 +17,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -52,15 +52,19 @@ BLOCK = MAX_BLOCK_DOCUMENTS
 """Rows in one request to the bare encoder, as in a job."""
 
 
-POLL_SECONDS = 0.1
-"""Between two looks at the batch; `pressroom run` looks less often."""
+POLL_SECONDS = 0.5
+"""Between two looks at the batch, as of `pressroom run`; its end is read from Postgres."""
+
+SHARED_SECONDS = 10.0
+"""Between two sums of shared memory: each takes as much processor time as ten documents' headlines."""
 
 
 @dataclass(slots=True)
 class Memory:
-    """Peaks of resident memory in bytes, each second."""
+    """Peaks of resident memory in bytes, each second; of the services every ten."""
 
     worker: int = 0
+    """With the encoder's process: the libraries that both have mapped are counted twice."""
     producer: int = 0
     """This process: it reads the file and dispatches, too."""
     services: int = 0
@@ -152,17 +156,25 @@ def _cpu_seconds() -> float:
 
 
 def _watch_memory(worker_pid: int, memory: Memory, done: threading.Event) -> None:
+    worker = psutil.Process(worker_pid)
+    workers = [worker, *worker.children(recursive=True)]
+    producer = psutil.Process()
+    services_at = time.monotonic()
     while not done.wait(1.0):
-        services = 0
-        for process in _family():
-            with suppress(psutil.NoSuchProcess):
-                if process.pid == worker_pid:
-                    memory.worker = max(memory.worker, process.memory_info().rss)
-                elif process.pid == os.getpid():
-                    memory.producer = max(memory.producer, process.memory_info().rss)
-                else:
-                    services += process.memory_full_info().pss
-        memory.services = max(memory.services, services)
+        memory.worker = max(memory.worker, sum(each.memory_info().rss for each in workers))
+        memory.producer = max(memory.producer, producer.memory_info().rss)
+        if time.monotonic() >= services_at:
+            services_at += SHARED_SECONDS
+            memory.services = max(memory.services, _shared(set(_family()) - {producer, *workers}))
+
+
+def _shared(processes: Iterable[psutil.Process]) -> int:
+    """Bytes of all of them; what several share is counted once."""
+    total = 0
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            total += process.memory_full_info().pss
+    return total
 
 
 def run_bare(models: Path, pairs: Sequence[TextPair]) -> float:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
-from typing import Protocol, cast
+from typing import Protocol
 
 from jobs.errors import ConfigurationError, PermanentError
 from jobs.provenance import EncoderFacts, EngineFacts, ModelFacts
@@ -21,6 +21,8 @@ from workers.tokenizer import load_tokenizer
 
 logger = logging.getLogger(__name__)
 
+DEFAULT_ENCODER = "workers.engines.transformers_encoder"
+
 
 class OpenEngine(Protocol):
     """What every module of workers.engines offers."""
@@ -29,7 +31,7 @@ class OpenEngine(Protocol):
 
 
 class OpenEncoder(Protocol):
-    """`open_encoder` of a module of workers.engines; one without it leaves it to workers.engines.encoder."""
+    """`open_encoder` of workers.engines.ENGINE_encoder, or of DEFAULT_ENCODER where an engine has none."""
 
     def __call__(
         self, model_folder: Path, tokenizer: RowTokenizer, options: EngineOptions, task: EncoderTask
@@ -181,27 +183,29 @@ def load(models_folder: Path, names: Iterable[str], *, engine: str, options: Eng
 def _open(
     manifest: Manifest, folder: Path, engine: str, options: EngineOptions
 ) -> Resident | ResidentEncoder:
-    """The engine's module is imported here, where it runs, and nowhere else."""
-    module = _import_engine(engine)
-    if manifest.task == "generate":
-        tokenizer = load_tokenizer(folder)
-        return Resident(manifest, tokenizer, cast(OpenEngine, module.open_engine)(folder, tokenizer, options))
-    if not hasattr(module, "open_encoder"):
-        module = _import_engine("encoder")
-    rows = load_row_tokenizer(folder)
-    encoder = cast(OpenEncoder, module.open_encoder)(folder, rows, options, manifest.task)
-    return ResidentEncoder(manifest, rows, encoder, classifier_digest(folder))
-
-
-def _import_engine(name: str) -> ModuleType:
     try:
-        return importlib.import_module(f"workers.engines.{name}")
+        return _open_with(engine, manifest, folder, options)
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f"the engine {name!r} cannot be loaded ({error}): install the extra `pressroom[engine]`, "
+            f"the engine {engine!r} cannot be loaded ({error}): install the extra `pressroom[engine]`, "
             "or correct PRESSROOM_ENGINE",
             code="engine_not_installed",
         ) from error
+
+
+def _open_with(
+    engine: str, manifest: Manifest, folder: Path, options: EngineOptions
+) -> Resident | ResidentEncoder:
+    """The engine's module is imported here, where it runs, and nowhere else."""
+    if manifest.task == "generate":
+        tokenizer = load_tokenizer(folder)
+        open_engine: OpenEngine = import_module(f"workers.engines.{engine}").open_engine
+        return Resident(manifest, tokenizer, open_engine(folder, tokenizer, options))
+    own = f"workers.engines.{engine}_encoder"
+    open_encoder: OpenEncoder = import_module(own if find_spec(own) else DEFAULT_ENCODER).open_encoder
+    rows = load_row_tokenizer(folder)
+    encoder = open_encoder(folder, rows, options, manifest.task)
+    return ResidentEncoder(manifest, rows, encoder, classifier_digest(folder))
 
 
 def _task_error(model: str, task: str, asked: str) -> ModelTaskError:

@@ -18,7 +18,7 @@ from tests.tiny_encoder import MAX_TOKENS, NUM_TOKENS, write_scripted_encoder, w
 from workers.encoder import EncoderInfo, EncoderRequest, EncoderRow, EncoderTask, Vector
 from workers.encoder_tokenizer import RowTokenizer, load_row_tokenizer
 from workers.engine import EngineOptions
-from workers.engines.encoder import TransformersEncoder
+from workers.engines.encoder_model import TransformersEncoder
 from workers.engines.encoding import EncoderExecutor, EncodingEngine
 from workers.engines.script import Script
 from workers.engines.scripted_encoder import ScriptedEncoder
@@ -129,7 +129,7 @@ def open_bench(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Iter
         executor: EncoderExecutor = (
             ScriptedEncoder(tokenizer, options, task, Script())
             if request.param == "scripted"
-            else TransformersEncoder(folder, tokenizer, options, task)
+            else TransformersEncoder(folder, tokenizer.max_tokens, options, task)
         )
         benches.append(Bench(Turnstile(executor), tokenizer, options, num_lanes))
         return benches[-1]

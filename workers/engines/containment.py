@@ -29,8 +29,8 @@ class Containment:
     ) -> list[tuple[RowT, OutcomeT | Exception]]:
         """Compute all rows, in order; each comes back with its outcome or with the error that it caused.
 
-        Raises EngineLostError if every one of several rows fails, and not for want of memory: then it is the
-        device that fails, as after a CUDA error, which every later call in the process gets again.
+        Raises EngineLostError if a call does, or if every one of several rows fails, and not for want of
+        memory: then it is the device that fails, as after a CUDA error, which every later call gets again.
         """
         outcomes: list[tuple[RowT, OutcomeT | Exception]] = []
         pending = [rows] if rows else []
@@ -41,6 +41,8 @@ class Containment:
                 continue
             try:
                 outcomes += zip(part, compute(part), strict=True)
+            except EngineLostError:
+                raise
             except Exception as error:  # noqa: BLE001  whatever it is, it must end with its row
                 half = len(part) // 2
                 if not half:

@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -24,8 +24,9 @@ logger = logging.getLogger(__name__)
 class EncoderExecutor(Protocol):
     """Computes batches of rows. Only the engine's lanes call it, and all of them at once.
 
-    A call may be repeated with a part of its rows after an error. MemoryError means that fewer rows may fit;
-    any other error is taken for a row's, or for the device's if every one of several rows has it.
+    A call may be repeated with a part of its rows after an error. MemoryError means that fewer rows may fit,
+    EngineLostError that nothing will be computed any more; any other error is taken for a row's, or for the
+    device's if every one of several rows has it.
     """
 
     @property
@@ -54,21 +55,11 @@ class EncodingEngine:
     """Implements workers.encoder.Encoder; any thread may call its public methods.
 
     Callers tokenise in threads of their own, so that it overlaps with the arithmetic here; after infinity's
-    `BatchHandler` (encode_pre, encode_core, encode_post). On a CPU a lane is a core that computes batches of
-    its own: cores that share each product wait for one another, most of all where something else wants one.
+    `BatchHandler` (encode_pre, encode_core, encode_post). Each lane has a batch of its own at the executor: on
+    a CPU one for each core, since cores that share a product wait for one another.
     """
 
-    def __init__(
-        self,
-        executor: EncoderExecutor,
-        options: EngineOptions,
-        *,
-        num_lanes: int = 1,
-        enter_lane: Callable[[], None] | None = None,
-    ) -> None:
-        """`enter_lane` is called once in the thread of each lane, before its first batch and before this
-        returns.
-        """
+    def __init__(self, executor: EncoderExecutor, options: EngineOptions, *, num_lanes: int = 1) -> None:
         self._executor = executor
         self._info = info = executor.info
         self._rows = AskedRows(
@@ -86,8 +77,6 @@ class EncodingEngine:
         self._watchdogs = [
             StepWatchdog(options.step_timeout_seconds, self._on_broken) for _ in range(num_lanes)
         ]
-        self._enter_lane = enter_lane or (lambda: None)
-        self._entered = threading.Semaphore(0)
         self._num_open = num_lanes
         self._lanes = [
             threading.Thread(target=self._work, args=(watchdog,), name="encoder", daemon=True)
@@ -95,8 +84,6 @@ class EncodingEngine:
         ]
         for lane in self._lanes:
             lane.start()
-        for _ in self._lanes:
-            self._entered.acquire()
 
     @property
     def info(self) -> EncoderInfo:
@@ -176,17 +163,14 @@ class EncodingEngine:
 
     def _work(self, watchdog: StepWatchdog) -> None:
         """A lane, from its begin to its end."""
-        self._enter_lane()
-        self._entered.release()
-        while batch := self._next_batch():
-            watchdog.begin()
-            try:
+        try:
+            while batch := self._next_batch():
+                watchdog.begin()
                 self._step(batch)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the engine ends with it
-                self._break(error)
-                return
-            finally:
                 watchdog.end()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the engine ends with it
+            watchdog.end()
+            self._break(error)
         with self._changed:
             self._num_open -= 1
             is_last = self._num_open == 0

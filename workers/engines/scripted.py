@@ -15,10 +15,9 @@ from workers.engine import Engine, EngineInfo, EngineOptions, Tokenizer
 from workers.engines.batching import BatchingEngine
 from workers.engines.executor import NextToken
 from workers.engines.script import Script, play, script_of_environment
-from workers.engines.scripted_encoder import open_encoder
 from workers.scheduler import Generation, PrefillRow, PrefixSave, SlotMove
 
-__all__ = ["ScriptedExecutor", "open_encoder", "open_engine", "scripted_engine"]
+__all__ = ["ScriptedExecutor", "open_engine", "scripted_engine"]
 
 _DEFAULT_SLOTS = 8
 _DEFAULT_PREFILL_TOKENS = 512

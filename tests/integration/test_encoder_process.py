@@ -1,0 +1,162 @@
+"""The encoder's own process: answers as computed here, errors told, and an end with either of the two."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from jobs.errors import ConfigurationError, EngineLostError
+from jobs.inference import TextPair
+from tests.tiny_encoder import MAX_TOKENS, NUM_TOKENS, write_tiny_bert
+from workers.encoder import EncoderRequest, EncoderRow, EncoderTask
+from workers.encoder_tokenizer import load_row_tokenizer
+from workers.engine import EngineOptions
+from workers.engines.encoder_messages import EncoderOrder
+from workers.engines.encoder_model import TransformersEncoder
+from workers.engines.encoder_process import EncoderProcess
+from workers.engines.transformers_encoder import open_encoder
+
+SECONDS = 60.0
+NUM_CONNECTIONS = 2
+OPTIONS = EngineOptions(num_threads=NUM_CONNECTIONS, max_prefill_tokens=512)
+BAD = EncoderRow((NUM_TOKENS + 7,), (0,))
+"""No engine lets it through: the model has no such token."""
+
+
+def order_of(folder: Path, task: EncoderTask = "classify") -> EncoderOrder:
+    return EncoderOrder(model_folder=folder, task=task, max_tokens=MAX_TOKENS, options=OPTIONS)
+
+
+def rows_of(folder: Path, *texts: str) -> tuple[EncoderRow, ...]:
+    return load_row_tokenizer(folder).encode([TextPair(text, "Acme") for text in texts])
+
+
+def child_of(process: psutil.Process) -> psutil.Process:
+    return next(each for each in process.children() if "workers.engines.encoder_child" in each.cmdline())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bert(tmp_path_factory.mktemp("encoder") / "classifier")
+
+
+@pytest.fixture
+def encoder(folder: Path) -> Iterator[EncoderProcess]:
+    process = EncoderProcess(order_of(folder), NUM_CONNECTIONS)
+    yield process
+    process.close()
+
+
+@pytest.mark.parametrize("task", ["classify", "embed"])
+def test_answers_and_facts_are_those_of_this_process(tmp_path: Path, task: EncoderTask) -> None:
+    folder = write_tiny_bert(tmp_path / task, task)
+    rows = rows_of(folder, "profit rises", "a loss", "", "shares of Acme unchanged")
+    here = TransformersEncoder(folder, MAX_TOKENS, OPTIONS, task)
+    there = EncoderProcess(order_of(folder, task), NUM_CONNECTIONS)
+    try:
+        for expected, answer in zip(here.encode(rows), there.encode(rows), strict=True):
+            assert answer == pytest.approx(expected, abs=1e-6)
+        assert (there.info, there.num_tokens) == (here.info, here.num_tokens)
+        assert {type(version) for _, version in there.info.versions} == {str}  # torch's own type is not
+    finally:
+        there.close()
+
+
+def test_a_batch_that_fails_says_why_and_the_next_is_answered(encoder: EncoderProcess, folder: Path) -> None:
+    good = rows_of(folder, "profit")
+    with pytest.raises(RuntimeError, match="index out of range"):
+        encoder.encode([BAD, *good])
+    assert len(encoder.encode(good)) == 1
+
+
+def test_connections_are_used_at_the_same_time_and_again(encoder: EncoderProcess, folder: Path) -> None:
+    rows = rows_of(folder, *(f"shares {number}" for number in range(4)))
+    expected = [encoder.encode([row])[0] for row in rows]
+
+    def ask(number: int) -> bool:
+        return all(encoder.encode([rows[number]])[0] == expected[number] for _ in range(25))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(ask, range(4)))
+
+
+def test_memory_that_is_short_is_told_as_such(encoder: EncoderProcess, folder: Path) -> None:
+    rows = rows_of(folder, "x" * 1000) * 4000
+    child = child_of(psutil.Process())
+    resource.prlimit(child.pid, resource.RLIMIT_AS, (child.memory_info().vms + 2**26, resource.RLIM_INFINITY))
+    with pytest.raises(MemoryError):
+        encoder.encode(rows)
+    assert len(encoder.encode(rows[:2])) == 2
+
+
+def test_a_killed_process_loses_the_engine_and_charges_no_row(folder: Path) -> None:
+    broken = threading.Event()
+    options = EngineOptions(num_threads=NUM_CONNECTIONS, on_broken=broken.set)
+    engine = open_encoder(folder, load_row_tokenizer(folder), options, "classify")
+    child_of(psutil.Process()).kill()
+    answer = engine.submit(EncoderRequest(request_id="r", rows=rows_of(folder, "alone")))
+    with pytest.raises(EngineLostError):
+        answer.result(SECONDS)
+    assert broken.wait(SECONDS)
+    engine.close()
+
+
+def test_signals_are_left_to_the_worker(encoder: EncoderProcess, folder: Path) -> None:
+    child = child_of(psutil.Process())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        child.send_signal(number)
+    assert len(encoder.encode(rows_of(folder, "profit"))) == 1
+
+
+def test_closing_ends_the_process(folder: Path) -> None:
+    encoder = EncoderProcess(order_of(folder), NUM_CONNECTIONS)
+    child = child_of(psutil.Process())
+    encoder.close()
+    assert not child.is_running()
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from workers.encoder_tokenizer import load_row_tokenizer
+from workers.engine import EngineOptions
+from workers.engines.transformers_encoder import open_encoder
+folder = Path(sys.argv[1])
+encoder = open_encoder(folder, load_row_tokenizer(folder), EngineOptions(num_threads=2), "classify")
+encoder.warm()
+print("torch" in sys.modules, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_process_spares_its_worker_torch_and_does_not_outlive_it(folder: Path) -> None:
+    command = [sys.executable, "-c", WORKER, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        said = parent.stdout.readline()
+        child = child_of(psutil.Process(parent.pid))
+        os.kill(parent.pid, signal.SIGKILL)
+        parent.wait(SECONDS)
+    until = time.monotonic() + SECONDS
+    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert said == "False\n"
+
+
+def test_a_model_that_cannot_be_loaded_is_a_configuration_error(tmp_path: Path) -> None:
+    folder = write_tiny_bert(tmp_path / "embedder", "embed")
+    with pytest.raises(ConfigurationError, match="classifier"):
+        open_encoder(folder, load_row_tokenizer(folder), OPTIONS, "classify")
+    assert not [each for each in psutil.Process().children() if "encoder_child" in " ".join(each.cmdline())]

@@ -1,0 +1,61 @@
+"""What an encoder's process and the engine in front of it say to each other, pickled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from workers.encoder import EncoderInfo, EncoderTask, Vector
+from workers.engine import EngineOptions
+
+RowIds = tuple[tuple[int, ...], tuple[int, ...]]
+"""Token ids and type ids of a row: tuples of integers are pickled without a call into Python."""
+
+Batch = list[RowIds]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderOrder:
+    """The first message to the process: what to load."""
+
+    model_folder: Path
+    task: EncoderTask
+    max_tokens: int
+    options: EngineOptions
+    """Without `on_broken`, which is for the process that has the engine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """The model is there; from now on each connection takes batches."""
+
+    info: EncoderInfo
+    num_tokens: int
+    step_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The model cannot be loaded, the process ends: the ConfigurationError to raise."""
+
+    message: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Of a batch, in its order."""
+
+    vectors: Sequence[Vector]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What a batch ended with."""
+
+    error: str
+    is_memory: bool
+
+
+Answer = Answers | Failed

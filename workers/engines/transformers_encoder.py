@@ -1,0 +1,37 @@
+"""The default encoder: any model of the BERT family that transformers can load, for classes or embeddings."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from workers.encoder import Encoder, EncoderTask
+from workers.encoder_tokenizer import RowTokenizer
+from workers.engine import EngineOptions
+from workers.engines.encoder_messages import EncoderOrder
+from workers.engines.encoder_process import EncoderProcess
+from workers.engines.encoding import EncodingEngine
+
+
+def open_encoder(
+    model_folder: Path, tokenizer: RowTokenizer, options: EngineOptions, task: EncoderTask
+) -> Encoder:
+    """Load the model of a local folder and start its engine; raises ConfigurationError or EngineLostError.
+
+    On a CPU the arithmetic has a process of its own: here, each operation of a step would wait for the
+    interpreter lock while a job's thread holds it. On a GPU an operation only starts a kernel.
+    """
+    if options.device != "cpu":
+        from workers.engines.encoder_model import TransformersEncoder  # torch only where it computes
+
+        executor = TransformersEncoder(model_folder, tokenizer.max_tokens, options, task)
+        return EncodingEngine(executor, options)
+    num_cores = options.num_threads or len(os.sched_getaffinity(0))
+    order = EncoderOrder(
+        model_folder=model_folder,
+        task=task,
+        max_tokens=tokenizer.max_tokens,
+        options=replace(options, on_broken=None),
+    )
+    return EncodingEngine(EncoderProcess(order, num_cores), options, num_lanes=num_cores)
