@@ -1,9 +1,9 @@
 """The arithmetic of an encoder on a CPU: `python -m workers.engines.encoder_child DESCRIPTOR...`.
 
 Each descriptor is an end of a connection. The first brings an EncoderOrder and takes back Loaded or Refused;
-then each brings batches and takes back answers, computed by one core. The process ends when its stdin is closed,
-in the middle of a step if need be: it does not outlive the worker that started it, and leaves the signals of a
-terminal or of a service manager to that worker.
+then each brings batches and takes back answers, computed by one core. The process ends when its stdin is
+closed, in the middle of a step if need be: it does not outlive the worker that started it, and leaves the
+signals of a terminal or of a service manager to that worker.
 """
 
 from __future__ import annotations

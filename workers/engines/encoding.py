@@ -55,8 +55,8 @@ class EncodingEngine:
     """Implements workers.encoder.Encoder; any thread may call its public methods.
 
     Callers tokenise in threads of their own, so that it overlaps with the arithmetic here; after infinity's
-    `BatchHandler` (encode_pre, encode_core, encode_post). Each lane has a batch of its own at the executor, on a
-    CPU one for each core: cores that share a product wait for one another.
+    `BatchHandler` (encode_pre, encode_core, encode_post). Each lane has a batch of its own at the executor,
+    on a CPU one for each core: cores that share a product wait for one another.
     """
 
     def __init__(self, executor: EncoderExecutor, options: EngineOptions, *, num_lanes: int = 1) -> None:
