@@ -80,16 +80,20 @@ def _rates(
 ) -> Floats:
     """Documents a window by cell, (T, cells): over the `length` known windows before each index of
     `until`."""
-    rates = np.empty((len(until), int(cells.max()) + 1))
     known = np.arange(len(counts)) >= known_from
-    for cell in range(rates.shape[1]):
-        here = (cells == cell) & known
-        documents = np.concatenate([[0], np.cumsum(counts * here)])
-        windows = np.concatenate([[0], np.cumsum(here)])
-        rates[:, cell] = (documents[until] - documents[until - length] + _CELL_DOCUMENTS) / (
-            windows[until] - windows[until - length] + drawn
-        )
+    here = (cells[:, None] == np.arange(cells.max() + 1)) & known[:, None]
+    documents, windows = _sums_before(counts[:, None] * here), _sums_before(here)
+    rates: Floats = (documents[until] - documents[until - length] + _CELL_DOCUMENTS) / (
+        windows[until] - windows[until - length] + drawn[:, None]
+    )
     return rates
+
+
+def _sums_before(columns: Int64s | Bools) -> Int64s:
+    """Of the rows before each, (N, C) -> (N + 1, C)."""
+    sums = np.zeros((len(columns) + 1, columns.shape[1]), np.int64)
+    np.cumsum(columns, axis=0, out=sums[1:])
+    return sums
 
 
 def _dispersion(past: Int64s, expected: Floats, block: int) -> Floats:
