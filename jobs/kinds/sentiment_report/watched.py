@@ -19,8 +19,8 @@ class Watched:
     entities: Mapping[str, Entity]
     positions: Mapping[str, int]
     turn: threading.Lock = field(default_factory=threading.Lock)
-    """Held while a block is prepared: several at once are no faster under one interpreter lock, and an engine
-    that needs it, too, would wait behind them all."""
+    """Held while a block is prepared or windows are computed: several at once are slower under one
+    interpreter lock, four by half."""
 
 
 def load_watched(body: bytes) -> Watched:

@@ -12,7 +12,7 @@ from jobs.documents.watchlist import Entity
 from jobs.history import Unsettled
 from jobs.kind import Artifact, Context, Parent, Result
 from jobs.kinds.sentiment_report.payload import SentimentSettings, WindowsPayload
-from jobs.kinds.sentiment_report.watched import load_watched
+from jobs.kinds.sentiment_report.watched import Watched, load_watched
 from jobs.records import EntityHistory
 from jobs.series.analysis import Kept, analyse, begin_of, windows_needed
 from jobs.series.calendar import shifted, window_of
@@ -31,6 +31,13 @@ MICROSECOND = timedelta(microseconds=1)
 def bring_up_to_date(payload: WindowsPayload, settings: SentimentSettings, context: Context) -> Result:
     """Compute each entity's windows and alerts from its first change on. Raises what the ports raise."""
     watched = context.resources.load(settings.watchlist_sha256, load_watched)
+    with watched.turn:
+        return _compute(payload, settings, context, watched)
+
+
+def _compute(
+    payload: WindowsPayload, settings: SentimentSettings, context: Context, watched: Watched
+) -> Result:
     entities = watched.watchlist.entities[payload.start : payload.stop]
     state = _state([entity.id for entity in entities], payload.as_of, settings, context)
     due = {
