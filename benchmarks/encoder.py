@@ -220,7 +220,8 @@ def run(folder: Path, data: Path | None, divisor: int) -> dict[str, object]:
     few = pairs[:: len(pairs) // min(len(pairs), NUM_ONE_AT_A_TIME // divisor)]
     pipe, tokenizer = _pipeline(folder, settings), load_row_tokenizer(folder)
     executor = TransformersEncoder(folder, tokenizer.max_tokens, EngineOptions(), "classify")
-    warm = load(folder.parent, [folder.name], engine="transformers", options=EngineOptions())
+    options = EngineOptions(num_threads=torch.get_num_threads())
+    warm = load(folder.parent, [folder.name], engine="transformers", options=options)
     ways: list[Way] = [
         ("pipeline, one document at a time", few, lambda given: one_at_a_time(pipe, settings, given)),
         ("pipeline, sorted batches of 64", pairs, lambda given: sorted_batches(pipe, settings, given)),
