@@ -157,7 +157,7 @@ def _cpu_seconds() -> float:
 
 def _watch_memory(worker_pid: int, memory: Memory, done: threading.Event) -> None:
     worker = psutil.Process(worker_pid)
-    workers = [worker, *worker.children(recursive=True)]
+    workers = [worker, *worker.children(recursive=True)]  # a round in which one ends has no figures
     producer = psutil.Process()
     services_at = time.monotonic()
     while not done.wait(1.0):

@@ -31,6 +31,7 @@ class JobContext:
 
     @property
     def history(self) -> History:
+        self._inference.require_held()  # jobs that wait for one another's turn learn it here
         return self._ports.history
 
     @property

@@ -54,7 +54,8 @@ class EngineOptions:
     max_prefix_tokens: int = 8192
     """Tokens of shared prompt prefixes whose keys and values are kept; 0 computes every prompt whole."""
     num_threads: int | None = None
-    """CPU threads of the arithmetic, for the whole process; None leaves them as they are."""
+    """On a CPU: of the whole process, for a language model (None leaves them as they are), or batches that an
+    encoder computes at the same time (None: all cores)."""
     step_timeout_seconds: float = 300.0
     """A step that takes longer is hung."""
     on_broken: Callable[[], None] | None = None

@@ -155,8 +155,7 @@ class JobInference:
 
     def _wait(self, submit: Callable[[], Future[AnswerT]], cancel: Callable[[], None]) -> AnswerT:
         with self._lock:
-            if self.abandoned.is_set():
-                raise JobAbandonedError("the job was taken from this worker")
+            self.require_held()
             self._cancel_current = cancel
             future = submit()  # never blocks; an abandon() after it finds it to cancel
         try:
@@ -166,6 +165,11 @@ class JobInference:
         except FutureTimeoutError as error:
             cancel()
             raise DeadlineError("the engine did not answer by the job's deadline") from error
+
+    def require_held(self) -> None:
+        """Raise JobAbandonedError if nothing more shall be done for this attempt."""
+        if self.abandoned.is_set():
+            raise JobAbandonedError("the job was taken from this worker")
 
     def abandon(self) -> None:
         """End the call under way, every further one, and the wait for the store with JobAbandonedError."""

@@ -167,16 +167,19 @@ class Residency:
 
 def load(models_folder: Path, names: Iterable[str], *, engine: str, options: EngineOptions) -> Residency:
     """Verify, load and warm the models one after the other. Raises what verify_model and the engine raise."""
-    residents = []
-    for name in names:
-        begun_at = time.monotonic()
-        folder = model_folder(models_folder, name)
-        resident = _open(verify_model(folder), folder, engine, options)
-        resident.engine.warm()
-        residents.append(resident)
-        logger.info(
-            "A model is warm.", extra={"model": name, "seconds": round(time.monotonic() - begun_at, 1)}
-        )
+    residents: list[Resident | ResidentEncoder] = []
+    try:
+        for name in names:
+            begun_at = time.monotonic()
+            folder = model_folder(models_folder, name)
+            residents.append(_open(verify_model(folder), folder, engine, options))
+            residents[-1].engine.warm()
+            logger.info(
+                "A model is warm.", extra={"model": name, "seconds": round(time.monotonic() - begun_at, 1)}
+            )
+    except BaseException:
+        Residency(residents).close()
+        raise
     return Residency(residents)
 
 
@@ -201,11 +204,18 @@ def _open_with(
         tokenizer = load_tokenizer(folder)
         open_engine: OpenEngine = import_module(f"workers.engines.{engine}").open_engine
         return Resident(manifest, tokenizer, open_engine(folder, tokenizer, options))
+    rows, digest = load_row_tokenizer(folder), classifier_digest(folder)
+    open_encoder: OpenEncoder = import_module(_encoder_module(engine)).open_encoder
+    return ResidentEncoder(manifest, rows, open_encoder(folder, rows, options, manifest.task), digest)
+
+
+def _encoder_module(engine: str) -> str:
     own = f"workers.engines.{engine}_encoder"
-    open_encoder: OpenEncoder = import_module(own if find_spec(own) else DEFAULT_ENCODER).open_encoder
-    rows = load_row_tokenizer(folder)
-    encoder = open_encoder(folder, rows, options, manifest.task)
-    return ResidentEncoder(manifest, rows, encoder, classifier_digest(folder))
+    if find_spec(own) is not None:
+        return own
+    if find_spec(f"workers.engines.{engine}") is None:
+        raise ModuleNotFoundError(f"no module workers/engines/{engine}.py")
+    return DEFAULT_ENCODER
 
 
 def _task_error(model: str, task: str, asked: str) -> ModelTaskError:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 
 from jobs.errors import ConfigurationError, EngineLostError
 from jobs.inference import TextPair
-from tests.tiny_encoder import MAX_TOKENS, NUM_TOKENS, write_tiny_bert
+from tests.tiny_encoder import MAX_TOKENS, NUM_TOKENS, write_manifest, write_tiny_bert
 from workers.encoder import EncoderRequest, EncoderRow, EncoderTask
 from workers.encoder_tokenizer import load_row_tokenizer
 from workers.engine import EngineOptions
@@ -26,6 +27,9 @@ from workers.engines.encoder_messages import EncoderOrder
 from workers.engines.encoder_model import TransformersEncoder
 from workers.engines.encoder_process import EncoderProcess
 from workers.engines.transformers_encoder import open_encoder
+from workers.models.classifier import CLASSIFIER
+from workers.models.files import MalformedFileError
+from workers.residency import load
 
 SECONDS = 60.0
 NUM_CONNECTIONS = 2
@@ -42,8 +46,19 @@ def rows_of(folder: Path, *texts: str) -> tuple[EncoderRow, ...]:
     return load_row_tokenizer(folder).encode([TextPair(text, "Acme") for text in texts])
 
 
+def open_process(folder: Path, task: EncoderTask = "classify") -> EncoderProcess:
+    return EncoderProcess(order_of(folder, task), NUM_CONNECTIONS, on_lost=lambda: None)
+
+
 def child_of(process: psutil.Process) -> psutil.Process:
     return next(each for each in process.children() if "workers.engines.encoder_child" in each.cmdline())
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +68,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def encoder(folder: Path) -> Iterator[EncoderProcess]:
-    process = EncoderProcess(order_of(folder), NUM_CONNECTIONS)
+    process = open_process(folder)
     yield process
     process.close()
 
@@ -63,7 +78,7 @@ def test_answers_and_facts_are_those_of_this_process(tmp_path: Path, task: Encod
     folder = write_tiny_bert(tmp_path / task, task)
     rows = rows_of(folder, "profit rises", "a loss", "", "shares of Acme unchanged")
     here = TransformersEncoder(folder, MAX_TOKENS, OPTIONS, task)
-    there = EncoderProcess(order_of(folder, task), NUM_CONNECTIONS)
+    there = open_process(folder, task)
     try:
         for expected, answer in zip(here.encode(rows), there.encode(rows), strict=True):
             assert answer == pytest.approx(expected, abs=1e-6)
@@ -80,7 +95,7 @@ def test_a_batch_that_fails_says_why_and_the_next_is_answered(encoder: EncoderPr
     assert len(encoder.encode(good)) == 1
 
 
-def test_connections_are_used_at_the_same_time_and_again(encoder: EncoderProcess, folder: Path) -> None:
+def test_each_call_gets_its_own_answer(encoder: EncoderProcess, folder: Path) -> None:
     rows = rows_of(folder, *(f"shares {number}" for number in range(4)))
     expected = [encoder.encode([row])[0] for row in rows]
 
@@ -112,6 +127,25 @@ def test_a_killed_process_loses_the_engine_and_charges_no_row(folder: Path) -> N
     engine.close()
 
 
+def test_a_process_that_ends_at_rest_is_told_at_once(folder: Path) -> None:
+    lost = threading.Event()
+    encoder = EncoderProcess(order_of(folder), NUM_CONNECTIONS, on_lost=lost.set)
+    child_of(psutil.Process()).kill()
+    assert lost.wait(SECONDS)
+    encoder.close()
+
+
+def test_an_exchange_that_breaks_loses_the_engine_and_keeps_nobody_waiting(
+    encoder: EncoderProcess, folder: Path
+) -> None:
+    rows = rows_of(folder, "profit")
+    for connection in encoder._connections:
+        connection.send_bytes(b"no pickle")
+    for _ in range(2 * NUM_CONNECTIONS):
+        with pytest.raises(EngineLostError):
+            encoder.encode(rows)
+
+
 def test_signals_are_left_to_the_worker(encoder: EncoderProcess, folder: Path) -> None:
     child = child_of(psutil.Process())
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -120,15 +154,18 @@ def test_signals_are_left_to_the_worker(encoder: EncoderProcess, folder: Path) -
 
 
 def test_closing_ends_the_process(folder: Path) -> None:
-    encoder = EncoderProcess(order_of(folder), NUM_CONNECTIONS)
+    encoder = open_process(folder)
     child = child_of(psutil.Process())
     encoder.close()
-    assert not child.is_running()
+    assert child.wait(0) == 0 or not child.is_running()
+    with pytest.raises(EngineLostError):
+        encoder.encode(rows_of(folder, "late"))
 
 
 WORKER = """
 import sys
 from pathlib import Path
+from workers.encoder import EncoderRow
 from workers.encoder_tokenizer import load_row_tokenizer
 from workers.engine import EngineOptions
 from workers.engines.transformers_encoder import open_encoder
@@ -136,27 +173,42 @@ folder = Path(sys.argv[1])
 encoder = open_encoder(folder, load_row_tokenizer(folder), EngineOptions(num_threads=2), "classify")
 encoder.warm()
 print("torch" in sys.modules, flush=True)
-sys.stdin.read()
+rows = (EncoderRow((5,) * 96, (0,) * 96),) * 200_000
+encoder._executor.encode(rows)
 """
 
 
-def test_the_process_spares_its_worker_torch_and_does_not_outlive_it(folder: Path) -> None:
+def test_the_process_spares_its_worker_torch_and_does_not_outlive_it_in_a_step(folder: Path) -> None:
     command = [sys.executable, "-c", WORKER, str(folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as parent:
         assert parent.stdout is not None
         said = parent.stdout.readline()
         child = child_of(psutil.Process(parent.pid))
+        used = sum(child.cpu_times()[:2])
+        wait_for(lambda: sum(child.cpu_times()[:2]) > used + 0.5)
         os.kill(parent.pid, signal.SIGKILL)
         parent.wait(SECONDS)
-    until = time.monotonic() + SECONDS
-    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+        assert parent.stderr is not None
+        stacks = parent.stderr.read()
+    wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
     assert said == "False\n"
+    assert "encoder_model.py" in stacks  # where the step was
 
 
-def test_a_model_that_cannot_be_loaded_is_a_configuration_error(tmp_path: Path) -> None:
-    folder = write_tiny_bert(tmp_path / "embedder", "embed")
-    with pytest.raises(ConfigurationError, match="classifier"):
-        open_encoder(folder, load_row_tokenizer(folder), OPTIONS, "classify")
+def test_a_model_that_cannot_be_loaded_says_why_and_leaves_no_process(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="it is no classifier"):
+        open_process(write_tiny_bert(tmp_path / "embedder", "embed"), "classify")
+    folder = write_tiny_bert(tmp_path / "classifier")
+    (folder / CLASSIFIER).write_text("[]")
+    with pytest.raises(MalformedFileError, match=re.escape(CLASSIFIER)):
+        open_process(folder)
     assert not [each for each in psutil.Process().children() if "encoder_child" in " ".join(each.cmdline())]
+
+
+def test_a_misspelt_engine_is_refused_for_an_encoder(tmp_path: Path) -> None:
+    folder = write_tiny_bert(tmp_path / "mood")
+    write_manifest(folder, "mood", "classify")
+    with pytest.raises(ConfigurationError, match="transfromers") as refusal:
+        load(tmp_path, ["mood"], engine="transfromers", options=OPTIONS)
+    assert refusal.value.code == "engine_not_installed"

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 from uuid import UUID
 
 import pytest
@@ -18,12 +19,14 @@ from tests.factories import wait_until
 from tests.fakes import MODEL, FakeEngine, fake_residency
 from tests.tiny_encoder import write_manifest, write_scripted_encoder, write_tiny_bert
 from workers import residency
+from workers.context import JobContext
 from workers.encoder import Encoder, EncoderRequest, EncoderRow, EncoderTask
 from workers.encoder_tokenizer import classifier_digest, load_row_tokenizer
 from workers.engine import EngineOptions
 from workers.engines.script import Script
 from workers.engines.scripted_encoder import scripted_encoder
 from workers.inference import JobAbandonedError, JobInference
+from workers.ports import Ports
 from workers.process import _places
 from workers.residency import ModelNotWarmError, ModelTaskError, Residency, ResidentEncoder
 
@@ -157,6 +160,8 @@ def test_an_abandoned_job_stops_waiting_and_asks_nothing_more(worker: Worker) ->
         inference.classify(PAIRS)
     with pytest.raises(JobAbandonedError):
         inference.embed(["x"], model="vectors")
+    with pytest.raises(JobAbandonedError):
+        _ = JobContext(job(), inference, cast("Ports", None)).history
 
 
 def test_a_job_past_its_deadline_gets_a_deadline_error(worker: Worker) -> None:

@@ -8,37 +8,45 @@ signals of a terminal or of a service manager to that worker.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
 import threading
+import traceback
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from jobs.errors import ConfigurationError
+from jobs.errors import ConfigurationError, PressroomError
 from workers.encoder import EncoderRow
 from workers.engines.encoder_messages import Answer, Answers, Batch, EncoderOrder, Failed, Loaded, Refused
 
 if TYPE_CHECKING:
     from workers.engines.encoder_model import TransformersEncoder
 
+_computing: set[int] = set()
+"""Threads in the middle of a batch."""
+
 
 def main() -> None:
     """Load what is ordered, and serve each connection in a thread of its own."""
     if len(sys.argv) < 2:
         sys.exit("usage: python -m workers.engines.encoder_child DESCRIPTOR...")
+    os.environ["HF_HUB_OFFLINE"] = "1"  # everything is in the folder; nothing may be asked of a hub
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    first, *others = (Connection(int(descriptor)) for descriptor in sys.argv[1:])
-    order: EncoderOrder = first.recv()
+    connections = [Connection(int(descriptor)) for descriptor in sys.argv[1:]]
+    order: EncoderOrder = connections[0].recv()
     try:
         encoder = _load(order)
-    except ConfigurationError as error:
-        first.send(Refused(str(error), error.code))
+    except PressroomError as error:
+        connections[0].send(Refused(error))
         return
-    first.send(Loaded(info=encoder.info, num_tokens=encoder.num_tokens, step_tokens=encoder.step_tokens))
-    lanes = [threading.Thread(target=_serve, args=(connection, encoder)) for connection in (first, *others)]
+    connections[0].send(
+        Loaded(info=encoder.info, num_tokens=encoder.num_tokens, step_tokens=encoder.step_tokens)
+    )
+    lanes = [threading.Thread(target=_serve, args=(connection, encoder)) for connection in connections]
     for lane in lanes:
         lane.start()
     for lane in lanes:
@@ -48,6 +56,8 @@ def main() -> None:
 def _end_with_parent() -> None:
     while os.read(0, 1024):  # not sys.stdin: its lock would be held when this process ends by itself
         pass
+    if _computing:  # the worker's watchdog cannot say where a step hangs
+        faulthandler.dump_traceback(file=2, all_threads=True)
     os._exit(0)
 
 
@@ -63,21 +73,26 @@ def _load(order: EncoderOrder) -> TransformersEncoder:
 
 
 def _serve(connection: Connection, encoder: TransformersEncoder) -> None:
-    """Answer batches until the engine closes the connection."""
+    """Answer batches until the engine closes the connection; an error here closes it, and the engine ends."""
     encoder.use_one_core()
-    while True:
-        try:
-            batch: Batch = connection.recv()
-        except EOFError:
-            return
-        connection.send(_answer(encoder, [EncoderRow(*ids) for ids in batch]))
+    with connection:
+        while True:
+            try:
+                batch: Batch = connection.recv()
+            except EOFError:
+                return
+            connection.send(_answer(encoder, batch))
 
 
-def _answer(encoder: TransformersEncoder, rows: list[EncoderRow]) -> Answer:
+def _answer(encoder: TransformersEncoder, batch: Batch) -> Answer:
+    _computing.add(threading.get_ident())
     try:
-        return Answers(encoder.encode(rows))
+        return Answers(encoder.encode([EncoderRow(*ids) for ids in batch]))
     except Exception as error:  # noqa: BLE001 - whatever it is, the engine decides whose it is
-        return Failed(repr(error), is_memory=isinstance(error, MemoryError))
+        traceback.print_exc()
+        return Failed(str(error), is_memory=isinstance(error, MemoryError))
+    finally:
+        _computing.discard(threading.get_ident())
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.errors import PressroomError
 from workers.encoder import EncoderInfo, EncoderTask, Vector
 from workers.engine import EngineOptions
 
@@ -37,10 +38,9 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The model cannot be loaded, the process ends: the ConfigurationError to raise."""
+    """The model cannot be loaded, and the process ends."""
 
-    message: str
-    code: str
+    error: PressroomError
 
 
 @dataclass(frozen=True, slots=True)

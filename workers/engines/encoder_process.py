@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import os
+import logging
 import queue
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, Pipe
 from typing import cast
 
-from jobs.errors import ConfigurationError, EngineLostError
+from jobs.errors import EngineLostError
 from workers.encoder import EncoderInfo, EncoderRow, Vector
 from workers.engines.encoder_messages import Answer, Batch, EncoderOrder, Failed, Loaded, Refused
 
+logger = logging.getLogger(__name__)
+
 STOP_SECONDS = 10.0
 """After which a process that was asked to end is killed."""
+
+LAST_SECONDS = 1.0
+"""From the end of its connections to the end of a process."""
 
 
 class EncoderProcess:
@@ -25,15 +31,17 @@ class EncoderProcess:
     When the process has ended, every call raises EngineLostError.
     """
 
-    def __init__(self, order: EncoderOrder, num_connections: int) -> None:
-        """Returns once the model is loaded. Raises ConfigurationError, or EngineLostError if it dies."""
+    def __init__(self, order: EncoderOrder, num_connections: int, on_lost: Callable[[], None]) -> None:
+        """Returns once the model is loaded. Raises what loading it raises, or EngineLostError.
+
+        From then on `on_lost` is called, once, in a thread of its own, if the process ends before `close`.
+        """
         pairs: list[tuple[Connection, Connection]] = [Pipe() for _ in range(num_connections)]
         theirs = [their.fileno() for _, their in pairs]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "workers.engines.encoder_child", *map(str, theirs)],
             stdin=subprocess.PIPE,  # closed when this process ends, however it ends, and the child with it
             pass_fds=theirs,
-            env={**os.environ, "HF_HUB_OFFLINE": "1"},
         )
         for _, their in pairs:
             their.close()
@@ -41,16 +49,26 @@ class EncoderProcess:
         self._idle: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         for connection in self._connections:
             self._idle.put(connection)
-        self._loaded = self._load(order)
+        self._is_closing = False
+        self._on_lost = on_lost
+        try:
+            self._loaded = self._load(order)
+        except BaseException:
+            self.close()
+            raise
+        threading.Thread(target=self._watch, name="encoder-process", daemon=True).start()
 
     def _load(self, order: EncoderOrder) -> Loaded:
-        loaded = self._ask(order)
-        if isinstance(loaded, Refused):
-            self.close()
-            raise ConfigurationError(loaded.message, code=loaded.code)
-        if not isinstance(loaded, Loaded):
-            raise TypeError(f"the encoder's process said {loaded!r}")
-        return loaded
+        answer = cast("Loaded | Refused", self._ask(order))
+        if isinstance(answer, Refused):
+            raise answer.error
+        return answer
+
+    def _watch(self) -> None:
+        code = self._process.wait()
+        if not self._is_closing:
+            logger.error("The encoder's process ended.", extra={"exit_code": code})
+            self._on_lost()
 
     @property
     def info(self) -> EncoderInfo:
@@ -76,19 +94,23 @@ class EncoderProcess:
         try:
             connection.send(message)
             return connection.recv()
-        except (EOFError, OSError) as error:
-            raise EngineLostError(f"the encoder's process {self._end()}") from error
+        except BaseException as error:
+            connection.close()  # what is left in it would answer another call
+            if isinstance(error, Exception):
+                raise EngineLostError(f"the encoder's process {self._end()}: {error!r}") from error
+            raise
         finally:
-            self._idle.put(connection)
+            self._idle.put(connection)  # a closed one fails the next call, too, instead of keeping it waiting
 
     def _end(self) -> str:
         try:
-            code = self._process.wait(STOP_SECONDS)
+            code = self._process.wait(LAST_SECONDS)
         except subprocess.TimeoutExpired:
-            return "closed its connections"
+            return "cannot be reached"
         return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
     def close(self) -> None:
+        self._is_closing = True
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:

@@ -12,6 +12,7 @@ from workers.engine import EngineOptions
 from workers.engines.encoder_messages import EncoderOrder
 from workers.engines.encoder_process import EncoderProcess
 from workers.engines.encoding import EncodingEngine
+from workers.engines.watchdog import end_process
 
 
 def open_encoder(
@@ -34,4 +35,5 @@ def open_encoder(
         max_tokens=tokenizer.max_tokens,
         options=replace(options, on_broken=None),
     )
-    return EncodingEngine(EncoderProcess(order, num_cores), options, num_lanes=num_cores)
+    process = EncoderProcess(order, num_cores, on_lost=options.on_broken or end_process)
+    return EncodingEngine(process, options, num_lanes=num_cores)

@@ -24,7 +24,7 @@ from jobs.kinds.sentiment_report.windows import bring_up_to_date
 from jobs.kinds.sentiment_report.write import write_report
 
 ENTITIES_PER_JOB = 8
-"""Of a windows job: a few seconds of work for entities with thousands of documents each."""
+"""Of a windows job: a second or two of work for entities with thousands of documents each."""
 
 
 class SentimentReportKind:
