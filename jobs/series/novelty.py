@@ -2,8 +2,10 @@
 
 A follow-up is a mention that has a near-duplicate within the seven days before it. Its number counts those
 near-duplicates and its first_id names the earliest of them, as the linked counts of news feeds do (their
-longest history is seven days, too). Chains are not closed transitively: a mention's novelty depends on the
-mentions of HISTORY before it and on nothing else, so a series can be computed again from any instant on.
+longest history is seven days, too). A text that says the opposite is none, however alike it is: "profit
+rises" and "profit falls" share nearly all their words. Chains are not closed transitively: a mention's
+novelty depends on the mentions of HISTORY before it and on nothing else, so a series can be computed again
+from any instant on.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ _NUM_BANDS, _BAND_ROWS = 21, 3
 _MAX_COMPARED = 32
 """Groups before it in a band that a group is compared with: bounds the work on a flood of texts that all
 share a template. Copies with the same signature are one group and not limited."""
+_OPPOSITE = 2
+"""How far negative and positive are apart."""
 _CHUNK = 1 << 15
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 """Mixes a band's three values into one of 64 bits; two that collide are only compared in vain."""
@@ -41,8 +45,11 @@ def order(mentions: Sequence[Mention]) -> list[Mention]:
     return sorted(mentions, key=lambda mention: (mention.published_at, mention.document_id))
 
 
-def link(epoch_us: Int64s, signatures: Sequence[bytes]) -> tuple[Int64s, Int64s]:
-    """Number and index of the first document for each of N ordered mentions; times are ascending."""
+def link(epoch_us: Int64s, signatures: Sequence[bytes], labels: Int64s) -> tuple[Int64s, Int64s]:
+    """Number and index of the first document for each of N ordered mentions; times are ascending.
+
+    `labels` are the most likely class: 0 negative, 1 neutral, 2 positive.
+    """
     if any(len(signature) != 4 * NUM_PERMUTATIONS for signature in signatures):
         raise ValueError(f"a signature is {NUM_PERMUTATIONS} little-endian 32-bit integers")
     num_mentions = len(signatures)
@@ -51,18 +58,21 @@ def link(epoch_us: Int64s, signatures: Sequence[bytes]) -> tuple[Int64s, Int64s]
         return np.ones(num_mentions, np.int64), positions
     hashes = np.frombuffer(b"".join(signatures), "<u4").reshape(num_mentions, NUM_PERMUTATIONS)
     horizon_us = int(HORIZON.total_seconds()) * 1_000_000
-    group_of, leaders = _groups(hashes, epoch_us // horizon_us)
+    group_of, leaders = _groups(hashes, epoch_us // horizon_us, labels)
     pairs = _near_pairs(hashes[leaders], (epoch_us // horizon_us)[leaders])
+    pairs = pairs[np.abs(labels[leaders][pairs[:, 0]] - labels[leaders][pairs[:, 1]]) < _OPPOSITE]
     oldest = np.searchsorted(epoch_us, epoch_us - horizon_us)
     return _count(group_of, len(leaders), pairs, oldest)
 
 
-def _groups(hashes: NDArray[np.uint32], blocks: Int64s) -> tuple[Int64s, Int64s]:
-    """Mentions of one block with equal signatures: each one's group, and each group's first mention.
+def _groups(hashes: NDArray[np.uint32], blocks: Int64s, labels: Int64s) -> tuple[Int64s, Int64s]:
+    """Mentions of one block with equal signatures and labels: each one's group, and each group's first
+    mention.
 
     Groups are numbered by their first mention, so that their order depends on nothing later.
     """
-    rows = np.concatenate([blocks[:, None].astype("<i8").view("<u4"), hashes], axis=1)
+    kinds = np.stack([blocks, labels], axis=1).astype("<i8").view("<u4")
+    rows = np.concatenate([kinds, hashes], axis=1)
     keys = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.shape[1] * 4))).ravel()
     _, leaders, inverse = np.unique(keys, return_index=True, return_inverse=True)
     by_time = np.argsort(leaders)

@@ -61,10 +61,11 @@ class Readings:
     def _columns_of(self, mentions: Sequence[Mention]) -> Columns:
         ordered = order(mentions)
         epoch_us = np.array([epoch_us_of(mention.published_at) for mention in ordered], np.int64)
-        number, first_place = link(epoch_us, [mention.signature for mention in ordered])
         rows = np.array(
             [(m.p_negative, m.p_neutral, m.p_positive, m.relevance) for m in ordered], np.float64
         ).reshape(-1, 4)
+        label = np.argmax(rows[:, :3], axis=1)
+        number, first_place = link(epoch_us, [mention.signature for mention in ordered], label)
         relevant = rows[:, 3] >= self._min_relevance
         return Columns(
             mentions=ordered,
@@ -73,7 +74,7 @@ class Readings:
             first_place=first_place,
             first=relevant & (number == 1),
             followup=relevant & (number > 1),
-            label=np.argmax(rows[:, :3], axis=1),
+            label=label,
             weight=np.maximum(rows[:, 3], 1).astype(np.int64),
             score=np.rint((rows[:, 2] - rows[:, 0]) / SCORE_UNIT).astype(np.int64),
         )

@@ -74,9 +74,9 @@ def test_trend_is_the_slope_of_weighted_least_squares() -> None:
 
 
 def test_follow_ups_are_counted_apart_and_do_not_weigh() -> None:
-    feed = [mention(0, 0.1, mood="negative", text=1), mention(1, 0.2, mood="positive", text=1, num_changed=5)]
+    feed = [mention(0, 0.1, mood="negative", text=1), mention(1, 0.2, mood="neutral", text=1, num_changed=5)]
     (day,) = of(WindowSize.DAY, windows(feed, 1))
-    assert (day.num_documents, day.num_followups, day.num_negative, day.num_positive) == (1, 1, 1, 0)
+    assert (day.num_documents, day.num_followups, day.num_negative, day.num_neutral) == (1, 1, 1, 0)
 
 
 def test_mentions_of_little_relevance_are_not_counted() -> None:

@@ -16,10 +16,19 @@ from tests.unit.series.feed import mention, signature
 MAX_CHANGED = NUM_PERMUTATIONS - MIN_MATCHES
 
 
+MOODS = ("negative", "neutral", "positive")
+
+
+def label_of(mention: Mention) -> int:
+    chances = (mention.p_negative, mention.p_neutral, mention.p_positive)
+    return chances.index(max(chances))
+
+
 def linked(mentions: list[Mention]) -> dict[str, tuple[int, str]]:
     ordered = order(mentions)
     times = np.array([epoch_us_of(each.published_at) for each in ordered], np.int64)
-    numbers, firsts = link(times, [each.signature for each in ordered])
+    labels = np.array([label_of(each) for each in ordered], np.int64)
+    numbers, firsts = link(times, [each.signature for each in ordered], labels)
     return {
         each.document_id: (int(number), ordered[int(first)].document_id)
         for each, number, first in zip(ordered, numbers, firsts, strict=True)
@@ -37,6 +46,7 @@ def by_every_pair(mentions: list[Mention]) -> dict[str, tuple[int, str]]:
             if each.published_at - other.published_at <= HORIZON
             and sum(each.signature[i : i + 4] == other.signature[i : i + 4] for i in range(0, 256, 4))
             >= MIN_MATCHES
+            and abs(label_of(each) - label_of(other)) < 2
         ]
         result[each.document_id] = (1 + len(near), near[0] if near else each.document_id)
     return result
@@ -47,12 +57,14 @@ def copies(draw: st.DrawFn) -> list[Mention]:
     """Up to 40 mentions over a month; few texts, copies more and less like the text, times that coincide."""
     rows = draw(
         st.lists(
-            st.tuples(st.integers(0, 30 * 8), st.integers(0, 4), st.integers(0, 14)), min_size=0, max_size=40
+            st.tuples(st.integers(0, 30 * 8), st.integers(0, 4), st.integers(0, 14), st.sampled_from(MOODS)),
+            min_size=0,
+            max_size=40,
         )
     )
     return [
-        mention(number, eighths / 8, text=text, num_changed=changed)
-        for number, (eighths, text, changed) in enumerate(rows)
+        mention(number, eighths / 8, text=text, num_changed=changed, mood=mood)
+        for number, (eighths, text, changed, mood) in enumerate(rows)
     ]
 
 
@@ -92,6 +104,13 @@ def test_the_last_pair_that_is_near_is_found_and_the_next_is_not(num_changed: in
         assert linked(texts)["d000001"][0] == number
 
 
+@pytest.mark.parametrize(("mood", "number"), [("negative", 2), ("neutral", 2), ("positive", 1)])
+def test_the_opposite_in_nearly_the_same_words_is_news(mood: str, number: int) -> None:
+    falls = mention(0, 0, text=1, mood="negative")
+    assert linked([falls, mention(1, 1, text=1, num_changed=9, mood=mood)])["d000001"][0] == number
+    assert linked([falls, mention(1, 1, text=1, mood=mood)])["d000001"][0] == number
+
+
 def test_seven_days_later_it_is_told_again_as_news() -> None:
     pair = [mention(0, 0, text=1), mention(1, 7, text=1), mention(2, 14.001, text=1)]
     assert [number for number, _ in linked(pair).values()] == [1, 2, 1]
@@ -99,14 +118,14 @@ def test_seven_days_later_it_is_told_again_as_news() -> None:
 
 def test_a_flood_of_copies_is_one_chain() -> None:
     times = np.arange(20_000, dtype=np.int64) * 1_000_000
-    numbers, firsts = link(times, [signature(1)] * 20_000)
+    numbers, firsts = link(times, [signature(1)] * 20_000, np.ones(20_000, np.int64))
     assert numbers.tolist() == list(range(1, 20_001))
     assert not firsts.any()
 
 
 def test_a_signature_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match="64 little-endian"):
-        link(np.zeros(2, np.int64), [signature(1), b"1234"])
+        link(np.zeros(2, np.int64), [signature(1), b"1234"], np.ones(2, np.int64))
 
 
 def test_history_covers_two_horizons() -> None:
