@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from jobs.documents.document import Document, KnownRecords
+from jobs.documents.fields import ColumnMappingError, check_mapping
 from jobs.errors import PermanentError, TransientError
 from jobs.rejection import Rejected
 
@@ -47,19 +48,33 @@ class WebPlace(BaseModel):
         return self
 
 
-class FileSource(BaseModel):
-    """A file on the worker's machine: CSV, JSONL, Parquet or RSS; or every such file of a folder."""
+class FilesPlace(BaseModel):
+    """Where files of documents lie."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    columns: Mapping[str, str] = {}
+    """A document's fields whose columns have none of the usual names, and those columns."""
+
+    @field_validator("columns")
+    @classmethod
+    def _are_fields(cls, columns: Mapping[str, str]) -> Mapping[str, str]:
+        try:
+            check_mapping(columns)
+        except ColumnMappingError as error:
+            raise ValueError(str(error)) from error
+        return columns
+
+
+class FileSource(FilesPlace):
+    """A file on the worker's machine: CSV, JSONL, Parquet or RSS; or every such file of a folder."""
 
     type: Literal["file"] = "file"
     path: str
 
 
-class PrefixSource(BaseModel):
+class PrefixSource(FilesPlace):
     """Objects below a prefix of Pressroom's own store, or of another bucket."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: Literal["s3"] = "s3"
     prefix: str

@@ -13,6 +13,11 @@ url = "https://example.com/news.rss"
 type = "feed"
 url_variable = "PAID_NEWS_URL"
 
+[[source]]
+type = "file"
+path = "inbox"
+columns = { published_at = "when", text = "story" }
+
 [[target]]
 type = "file"
 name = "lines"

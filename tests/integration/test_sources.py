@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from pydantic import ValidationError
 
 from jobs.documents.document import Document
 from jobs.errors import PermanentError, PressroomError, TransientError
@@ -58,6 +59,28 @@ def test_folder_is_read_by_name_and_one_bad_file_does_not_stop_the_others(
     (tmp_path / "e").mkdir()
 
     assert ids(sources, FileSource(path=str(tmp_path))) == ["d1", "missing_column", "d2"]
+
+
+def test_columns_of_other_names_are_read_from_a_folder_and_a_prefix(
+    sources: ConnectedSources, store: Store, tmp_path: Path
+) -> None:
+    body = "nr,story,when\nd1,Acme shares fall.,2026-01-05T09:00:00Z\n"
+    (tmp_path / "a.csv").write_text(body)
+    store.put("in/a.csv", body.encode(), media_type="text/csv")
+    columns = {"id": "nr", "text": "story", "published_at": "when"}
+    for source in (
+        FileSource(path=str(tmp_path), columns=columns),
+        FileSource(path=str(tmp_path / "a.csv"), columns=columns),
+        PrefixSource(prefix="in/", columns=columns),
+    ):
+        (read,) = sources.fetch(source)
+        assert isinstance(read, Document)
+        assert (read.id, read.text) == ("d1", "Acme shares fall.")
+
+
+def test_columns_for_what_is_no_field_are_refused() -> None:
+    with pytest.raises(ValidationError, match="did you mean 'published_at'"):
+        FileSource(path="in", columns={"published": "when"})
 
 
 def test_file_that_is_not_there_is_named(sources: ConnectedSources, tmp_path: Path) -> None:

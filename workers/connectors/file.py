@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -29,9 +29,9 @@ def read_file_source(
         if path.is_dir():
             for child in sorted(path.iterdir()):
                 if is_document_file(child.name) and child.is_file():
-                    yield from read_leniently(child, now=now, known=known)
+                    yield from read_leniently(child, now=now, columns=source.columns, known=known)
         elif path.exists():
-            yield from read_documents(path, now=now, known=known)
+            yield from read_documents(path, now=now, columns=source.columns, known=known)
         else:
             raise SourceRefusedError(
                 f"{path} is not there: create it, or correct the monitor's source", code="source_missing"
@@ -50,9 +50,11 @@ def is_document_file(name: str) -> bool:
     return suffix in SUFFIXES and not name.startswith(".")
 
 
-def read_leniently(path: Path, *, now: datetime, known: KnownRecords | None) -> Iterator[Document | Rejected]:
+def read_leniently(
+    path: Path, *, now: datetime, columns: Mapping[str, str], known: KnownRecords | None
+) -> Iterator[Document | Rejected]:
     """As read_documents; a file that is no use as a whole is a refused row, for the others to go on."""
     try:
-        yield from read_documents(path, now=now, known=known)
+        yield from read_documents(path, now=now, columns=columns, known=known)
     except FileRejectedError as error:
         yield error.rejected

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -30,7 +30,7 @@ def read_prefix_source(
         store = own_store if variable is None else open_store(required_variable(variable))
         for key in store.keys(source.prefix):
             if is_document_file(PurePosixPath(key).name):
-                yield from _read_object(store, key, now, known)
+                yield from _read_object(store, key, source.columns, now, known)
     except StoreError as error:
         raise SourceDownError(f"the store of the prefix {source.prefix!r} is down: {error}") from error
     except (ConfigurationError, ObjectKeyError) as error:
@@ -40,7 +40,7 @@ def read_prefix_source(
 
 
 def _read_object(
-    store: Store, key: str, now: datetime, known: KnownRecords | None
+    store: Store, key: str, columns: Mapping[str, str], now: datetime, known: KnownRecords | None
 ) -> Iterator[Document | Rejected]:
     try:
         body = store.get(key)
@@ -52,5 +52,5 @@ def _read_object(
         path = Path(folder) / PurePosixPath(key).name
         path.write_bytes(body)
         del body  # the readers stream
-        for read in read_leniently(path, now=now, known=known):
+        for read in read_leniently(path, now=now, columns=columns, known=known):
             yield replace(read, file=key) if isinstance(read, Rejected) else read
