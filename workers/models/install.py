@@ -47,6 +47,7 @@ from workers.models.sources import (
     last_lines,
     sized,
 )
+from workers.models.wordpiece import settle_tokenizer
 from workers.tokenizer import load_tokenizer
 
 _PARTIAL_SUFFIX = ".partial"
@@ -158,6 +159,7 @@ def _make(
         settle_classifier(made, labels)
     elif labels is not None:
         raise LabelsUnknownError(f"{name} is no classifier: leave --labels away")
+    settle_tokenizer(made)
     progress("computing digests")
     manifest = _describe_files(name, source, made)
     (made / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,62 @@
+"""A classifier whose author published a list of words instead of a tokenizer.json, from a hub."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import BertTokenizer
+
+from jobs.inference import TextPair
+from tests.integration.hub_server import serve_hub
+from tests.tiny_bert import DIGITS, SPECIAL, WORDS, write_tiny_bert
+from workers import residency
+from workers.encoder import EncoderRequest
+from workers.encoder_tokenizer import load_row_tokenizer
+from workers.engine import EngineOptions
+from workers.models.install import Installed, add_model
+from workers.models.sources import HubSource
+from workers.models.wordpiece import TOKENIZER, VOCABULARY
+
+REPOSITORY, REVISION = "analysts/finbert", "b" * 40
+TEXTS = ("Acme's Profit rises, 12%", "naïve 公司 shares fall", "x" * 90, "")
+WORD_LIST = (*SPECIAL, *(word.lower() for word in WORDS), *DIGITS)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    folder = write_tiny_bert(tmp_path / "hub", labels={0: "positive", 1: "negative", 2: "neutral"})
+    for name in (TOKENIZER, "classifier.json"):
+        (folder / name).unlink(missing_ok=True)
+    (folder / VOCABULARY).write_text("\n".join((*WORD_LIST, "'", "s", "##s", ",", "%", "公", "naive")) + "\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))
+    return folder
+
+
+def install(repository: Path, models: Path) -> Installed:
+    with serve_hub(repository, REPOSITORY, REVISION) as (endpoint, _):
+        return add_model("finbert", models, HubSource(REPOSITORY, REVISION, endpoint=endpoint))
+
+
+def test_rows_are_those_of_the_tokenizer_it_was_trained_with(repository: Path, tmp_path: Path) -> None:
+    installed = install(repository, tmp_path / "models")
+    rows = load_row_tokenizer(installed.folder)
+    theirs = BertTokenizer.from_pretrained(repository)
+    for text in TEXTS:
+        (row,) = rows.encode([TextPair(text)])
+        assert list(row.token_ids) == theirs(text)["input_ids"]
+    assert len(set(rows.encode([TextPair("profit rises 12")])[0].token_ids)) == 5
+
+
+def test_it_classifies_with_its_own_names_of_classes(repository: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    install(repository, models)
+    warm = residency.load(models, ["finbert"], engine="transformers", options=EngineOptions(num_threads=1))
+    try:
+        resident = warm.encoder("finbert", "classify")
+        rows = resident.tokenizer.encode([TextPair("Acme profit rises")])
+        (answer,) = resident.engine.submit(EncoderRequest(request_id="r", rows=rows)).result(60)
+        assert sum(answer) == pytest.approx(1.0, abs=1e-5)
+    finally:
+        warm.close()

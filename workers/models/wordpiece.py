@@ -1,0 +1,40 @@
+"""A tokenizer.json for models of the BERT family that were published with a list of words alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tokenizers import BertWordPieceTokenizer
+
+from workers.models.files import MalformedFileError, read_json_object
+
+TOKENIZER = "tokenizer.json"
+VOCABULARY = "vocab.txt"
+
+_WORDPIECE_MODELS = frozenset({"bert", "distilbert", "electra", "mobilebert"})
+"""`model_type` of config.json, whose vocab.txt is read as BERT's is."""
+
+
+def settle_tokenizer(folder: Path) -> None:
+    """Write the tokenizer.json that a model's vocab.txt and tokenizer_config.json imply, if it has none.
+
+    The defaults are those of transformers' BertTokenizer. Raises MalformedFileError.
+    """
+    vocabulary, config = folder / VOCABULARY, read_json_object(folder / "config.json")
+    if (folder / TOKENIZER).is_file() or not vocabulary.is_file():
+        return
+    if config.get("model_type") not in _WORDPIECE_MODELS:
+        return
+    path = folder / "tokenizer_config.json"
+    settings = read_json_object(path) if path.is_file() else {}
+    strips = settings.get("strip_accents")
+    try:
+        tokenizer = BertWordPieceTokenizer(
+            str(vocabulary),
+            lowercase=settings.get("do_lower_case") is not False,
+            handle_chinese_chars=settings.get("tokenize_chinese_chars") is not False,
+            strip_accents=strips if isinstance(strips, bool) else None,
+        )
+    except Exception as error:  # the library raises Exception itself
+        raise MalformedFileError(f"{vocabulary}: {error}; fetch the model again") from error
+    tokenizer.save(str(folder / TOKENIZER))
