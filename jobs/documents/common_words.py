@@ -12,7 +12,10 @@ def word_list(name: str) -> frozenset[str]:
 
     `common`: words of English that headlines use, in lower case, among them names of companies;
     `abbreviations`: capitals that are tickers, too; `english` and `other_languages`: words of function that
-    tell English from the other languages of the Latin script.
+    tell English from the other languages of the Latin script; `headlines`: more words of English, those that
+    half of SEntFiN and of financial tweets has 6 times in small letters (docs/experiments.md), without what
+    other languages spell alike; `shared`: words of the lists of English that German, Dutch or a Romance
+    language has as well, so that among few words they tell nothing.
     """
     text = files("jobs.documents").joinpath("words", f"{name}.txt").read_text(encoding="utf-8")
     return frozenset(text.split())

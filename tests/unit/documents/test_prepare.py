@@ -36,6 +36,28 @@ ENGLISH = [
     "AAPL 🚀🚀🚀",
     "rt AT_USER notes of the call with $ aapl $ acme URL",
     "Acme Electronic India enterprise head Kumar quits",
+    "Bearish on Acme: Mehta",
+    "Acme Robotics in 7 Charts",
+    "Acme Bank in strong uptrend",
+    "Deutsche Bank trims outlook",
+    "AAPL w/ TSLA",
+    "Acme Wire misses estimates",
+    "$ aapl lol",
+]
+SHORT_FOREIGN = [
+    ("de", "Siemens streicht Stellen weltweit"),
+    ("de", "Infineon kappt Jahresziele erneut"),
+    ("de", "Siemens will Werk verkaufen"),
+    ("de", "Volkswagen drosselt Produktion in Wolfsburg"),
+    ("it", "Fiat licenzia operai Torino"),
+    ("it", "Intesa Sanpaolo rivede obiettivi"),
+    ("fr", "Renault supprime des emplois"),
+    ("es", "Banco Sabadell rechaza oferta"),
+    ("pt", "Petrobras anuncia novo dividendo"),
+    ("nl", "Philips schrapt duizenden banen"),
+    ("sv", "Electrolux stoppar produktionen"),
+    ("pl", "Orlen podnosi prognozy"),
+    ("id", "Garuda Indonesia tambah pesawat baru"),
 ]
 
 
@@ -45,11 +67,29 @@ def test_english_of_names_and_numbers_is_english(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("language", "text"), [(lang, text) for lang, texts in FOREIGN.items() for text in texts]
+    ("language", "text"), [(lang, text) for lang, texts in FOREIGN.items() for text in texts] + SHORT_FOREIGN
 )
 def test_other_language_is_marked_and_not_guessed(language: str, text: str) -> None:
     prepared = prepare(document(text))
     assert (prepared.language, prepared.flags) == (language, ("language_unsupported",))
+
+
+def test_language_that_has_no_model_is_marked_as_some_other() -> None:
+    assert not prepare(document("Tata Motors ka munafa badha")).is_supported
+
+
+def test_few_headlines_need_the_language_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(text: str, code: str = "") -> float:
+        raise AssertionError(f"lingua was asked of {text!r}")
+
+    monkeypatch.setattr("jobs.documents.language.language_confidence", asked)
+    monkeypatch.setattr("jobs.documents.language.detect_language", asked)
+    for text in (
+        "Acme Q2 net loss at Rs 10.4 crore",
+        "Acme Bank in strong uptrend",
+        "Acme Robotics in 7 Charts",
+    ):
+        assert document_language(None, text) == "en"
 
 
 def test_what_the_source_says_goes_before_what_words_say() -> None:

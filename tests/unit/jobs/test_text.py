@@ -12,7 +12,13 @@ from jobs.guards import find_control_token, find_secret, is_injection_suspected
 from jobs.metrics.length import is_within_length, relative_length_error
 from jobs.metrics.repetition import seq_rep_n
 from jobs.text.cleanup import as_markdown, clean, strip_html, without_repeats
-from jobs.text.language import LanguageTagError, detect_language, language_name, normal_tag
+from jobs.text.language import (
+    LanguageTagError,
+    detect_language,
+    language_confidence,
+    language_name,
+    normal_tag,
+)
 from jobs.text.sentences import is_complete, split_sentences
 
 BREAD = "Bread needs flour and time."
@@ -190,6 +196,12 @@ def test_languages_are_told_apart() -> None:
     }
     assert {code: detect_language(text) for code, text in texts.items()} == {code: code for code in texts}
     assert detect_language("12345 !?") is None
+
+
+def test_confidence_in_a_language_is_of_its_words() -> None:
+    assert language_confidence("cuts thousands of jobs", "en") > 0.5
+    assert language_confidence("licenzia operai", "en") < 0.01
+    assert language_confidence("12345 !?", "en") == 0
 
 
 def test_language_models_load_once_for_many_threads() -> None:
