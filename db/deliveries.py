@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -83,11 +83,20 @@ def is_muted() -> ColumnElement[bool]:
     )
 
 
-def due_deliveries(database: Engine, *, limit: int, limit_per_target: int = 1_000) -> list[Delivery]:
+def due_deliveries(
+    database: Engine,
+    *,
+    limit: int,
+    limit_per_target: int = 1_000,
+    monitor_id: UUID | None = None,
+    without: Collection[str] = (),
+) -> list[Delivery]:
     """What is due, the longest due first, and no more of one target than its limit.
 
-    A withdrawn alert waits where it was not told, for it may come back.
+    Of one monitor alone, and without some of its targets, if they are given. A withdrawn alert waits where it
+    was not told, for it may come back.
     """
+    of_monitor = () if monitor_id is None else (AlertRow.monitor_id == monitor_id,)
     place = func.row_number().over(
         partition_by=(AlertRow.monitor_id, DeliveryRow.target),
         order_by=(DeliveryRow.due_at, DeliveryRow.alert_id),
@@ -96,9 +105,10 @@ def due_deliveries(database: Engine, *, limit: int, limit_per_target: int = 1_00
         select(DeliveryRow.alert_id, DeliveryRow.target, place.label("place"))
         .join(AlertRow, AlertRow.id == DeliveryRow.alert_id)
         .where(
-            DeliveryRow.ended_at.is_(None),
+            *_is_to_tell(),
+            *of_monitor,
             DeliveryRow.due_at <= func.now(),
-            or_(AlertRow.status != AlertStatus.WITHDRAWN, DeliveryRow.told.is_not(None)),
+            DeliveryRow.target.not_in(without),
         )
         .subquery()
     )
@@ -123,6 +133,18 @@ def due_deliveries(database: Engine, *, limit: int, limit_per_target: int = 1_00
     )
     with database.connect() as connection:
         return [_delivery(row) for row in connection.execute(statement).mappings()]
+
+
+def num_waiting(database: Engine, monitor_id: UUID) -> int:
+    """What is still to be told of the monitor's alerts, due now or later."""
+    statement = (
+        select(func.count())
+        .select_from(DeliveryRow)
+        .join(AlertRow, AlertRow.id == DeliveryRow.alert_id)
+        .where(*_is_to_tell(), AlertRow.monitor_id == monitor_id)
+    )
+    with database.connect() as connection:
+        return connection.scalar(statement) or 0
 
 
 def drivers(database: Engine, delivery: Delivery) -> list[Driver]:
@@ -254,6 +276,13 @@ def postpone(database: Engine, deliveries: Sequence[Delivery], *, seconds: float
                 .where(*_is(delivery), DeliveryRow.ended_at.is_(None))
                 .values(due_at=_after(seconds))
             )
+
+
+def _is_to_tell() -> tuple[ColumnElement[bool], ...]:
+    return (
+        DeliveryRow.ended_at.is_(None),
+        or_(AlertRow.status != AlertStatus.WITHDRAWN, DeliveryRow.told.is_not(None)),
+    )
 
 
 def _is(delivery: Delivery) -> tuple[ColumnElement[bool], ...]:

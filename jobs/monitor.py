@@ -33,7 +33,7 @@ class Told(StrEnum):
 
 
 class WebhookTarget(WebPlace):
-    """Alerts as Standard Webhooks messages to a URL; variables are those of beat."""
+    """Alerts as Standard Webhooks messages to a URL; variables are those of beat, or of a command."""
 
     type: Literal["webhook"] = "webhook"
     name: str = Field(min_length=1, max_length=64)

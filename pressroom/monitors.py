@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -19,13 +20,14 @@ from db.session import opened_database
 from jobs.documents.watchlist_file import read_watchlist
 from jobs.monitor import Monitor
 from jobs.rejection import Rejected
+from pressroom.alert_delivery import export_and_deliver
 from pressroom.console import say
 from pressroom.embedded.services import embedded_services, find_running
 from pressroom.export import check_output
 from pressroom.monitor_file import NONE, MonitorFile
 from pressroom.one_machine import OneMachine
 from pressroom.run import RunRequest, RunResult, check_no_run_under_way, run_batch, watch_elsewhere
-from pressroom.sentiment import SentimentFigures, export_sentiment
+from pressroom.sentiment import SentimentFigures
 from pressroom.summary import Summary
 from storage import open_store
 from storage.store import Store
@@ -84,10 +86,13 @@ def make_monitor(database: Engine, store: Store, given: MonitorFile, settings: S
     return Made(monitors.get_monitor(database, monitor_id), earlier is None)
 
 
-def run_elsewhere(name: str, out: Path, settings: Settings) -> RunResult[SentimentFigures] | None:
+def run_elsewhere(
+    name: str, out: Path, settings: Settings, *, json: bool = False
+) -> RunResult[SentimentFigures] | None:
     """Queue a run and watch it, if a standing machine has workers for it; None if there are none.
 
-    Raises RunUnderWayError, as `run_here` does: what stands has one run at a time.
+    Alerts are delivered at its end if no beat does. Raises RunUnderWayError, as `run_here` does: what stands
+    has one run at a time.
     """
     begun_at = time.monotonic()
     urls = find_running(settings, standing=True)
@@ -104,13 +109,14 @@ def run_elsewhere(name: str, out: Path, settings: Settings) -> RunResult[Sentime
         report = watch_elsewhere(database, batch_id)
         elapsed_seconds = time.monotonic() - begun_at
         summary = Summary(report=report, elapsed_seconds=elapsed_seconds, startup_seconds=0)
-        return RunResult(summary, export_sentiment(database, open_store(urls.s3_url), summary, out))
+        figures = export_and_deliver(database, open_store(urls.s3_url), summary, out, json=json)
+        return RunResult(summary, figures)
 
 
 def run_here(
-    name: str, out: Path, settings: Settings, devices: Sequence[Device], device: str
+    name: str, out: Path, settings: Settings, devices: Sequence[Device], device: str, *, json: bool = False
 ) -> RunResult[SentimentFigures]:
-    """Run the monitor once with workers of this command's own."""
+    """Run the monitor once with workers of this command's own, and deliver its alerts if no beat does."""
     with embedded_services(settings, say) as urls, opened_database(urls.db_url) as database:
         upgrade(database)
         monitor = monitors.find_monitor(database, name)
@@ -135,7 +141,7 @@ def run_here(
         devices=tuple(devices),
         go_on=go_on,
     )
-    return run_batch(request, settings, export_sentiment)
+    return run_batch(request, settings, partial(export_and_deliver, json=json))
 
 
 def _start_now(database: Engine, monitor: Monitor, settings: Settings) -> UUID:

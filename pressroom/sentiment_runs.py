@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -20,12 +21,13 @@ from jobs.rejection import Rejected
 from jobs.series.policy import Policy
 from jobs.series.scoring import Event
 from jobs.series.window import AlertRule, WindowSize
+from pressroom.alert_delivery import export_and_deliver
 from pressroom.backtest import MONITOR_PREFIX, Backtest, backtest
 from pressroom.console import say
 from pressroom.monitor_file import NONE
 from pressroom.one_machine import OneMachine
 from pressroom.run import RunRequest, RunResult, Submit, run_batch
-from pressroom.sentiment import SentimentFigures, export_sentiment
+from pressroom.sentiment import SentimentFigures
 from pressroom.summary import Summary
 from storage import open_store
 from storage.store import Store
@@ -103,13 +105,16 @@ class FileRun:
         return submit
 
 
-def run_file(run: FileRun, out: Path, settings: Settings) -> RunResult[SentimentFigures]:
+def run_file(
+    run: FileRun, out: Path, settings: Settings, *, json: bool = False
+) -> RunResult[SentimentFigures]:
     """Analyse the file's new documents, with the windows, alerts and reports that come of them."""
     go_on = (
         *("run", "sentiment", "--model", run.monitor.model, "--embedder", run.embedder or NONE),
         *("--summarizer", run.summarizer or NONE, "--device", run.device, "--out", str(out)),
     )
-    return run_batch(run.request(settings, out, FILE_STAGES, go_on), settings, export_sentiment)
+    request = run.request(settings, out, FILE_STAGES, go_on)
+    return run_batch(request, settings, partial(export_and_deliver, json=json))
 
 
 def replay_file(

@@ -143,8 +143,8 @@ def run(name: Name, out: Out = Path("out"), device: DeviceOption = "auto", json:
     """Run a monitor once, now: by the workers that run, else by workers of this command's own."""
     with errors_reported():
         settings = settings_of_command()
-        result = run_elsewhere(name, out, settings) or run_here(
-            name, out, settings, devices_of_command(device), device
+        result = run_elsewhere(name, out, settings, json=json) or run_here(
+            name, out, settings, devices_of_command(device), device, json=json
         )
     print_sentiment(result.summary, result.exported, out, json=json)
     if not result.summary.report.counts.complete and result.summary.report.counts.total:

@@ -101,7 +101,7 @@ def run_sentiment(
             device=device,
             devices=devices_of_command(device),
         )
-        result = run_file(asked, out, settings)
+        result = run_file(asked, out, settings, json=json)
     _print_run(result, out, json=json)
 
 

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from tests.acceptance.running import PATIENCE_SECONDS, Row, pressroom
+from tests.integration.test_delivery import SECRET
 from tests.tiny_encoder import write_manifest, write_scripted_encoder
 
 MODELS = {"moods": "classify", "vectors": "embed"}
@@ -51,6 +52,38 @@ url = "http://169.254.169.254/latest/meta-data"
 type = "file"
 name = "lines"
 path = "alerts.jsonl"
+
+[settings]
+reports = "none"
+"""
+
+BY_HAND = """
+name = "steel"
+watch = "watch.toml"
+model = "moods"
+embedder = "vectors"
+summarizer = "none"
+
+[[source]]
+type = "file"
+path = "in"
+
+[[target]]
+type = "file"
+name = "lines"
+path = "alerts.jsonl"
+
+[[target]]
+type = "file"
+name = "stdout"
+path = "-"
+
+[[target]]
+type = "webhook"
+name = "down"
+url = "http://127.0.0.1:1/"
+secret_variable = "ALERT_SECRET"
+allow_private = true
 
 [settings]
 reports = "none"
@@ -142,6 +175,34 @@ def test_monitor_runs_by_its_schedule_and_loses_and_doubles_nothing_when_everyth
     assert len(set(ids)) == len(ids)  # one line an alert
     assert set(ids) <= {alert["id"] for alert in alerts}
     assert {line["data"]["entity_id"] for line in lines} == {"acme-steel"}
+
+
+def test_run_by_hand_delivers_its_alerts_where_no_beat_runs(
+    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALERT_SECRET", SECRET)
+    home, out = tmp_path / "home", tmp_path / "out"
+    (tmp_path / "in").mkdir()
+    write_news(tmp_path / "in" / "news.jsonl")
+    (tmp_path / "watch.toml").write_text(WATCH)
+    (tmp_path / "steel.toml").write_text(BY_HAND)
+    command(home, environment, "monitor", "create", tmp_path / "steel.toml")
+    options = ("--out", out, "--device", "cpu")
+    with pressroom(home, "monitor", "run", "steel", *options, "--json", **environment) as run:
+        code, printed = run.finish()
+        assert code == 0, run.stderr
+    lines = (tmp_path / "alerts.jsonl").read_text().splitlines()
+    number = len(lines)
+    assert number == printed["figures"]["num_alerts"] > 0
+    waiting = f"{2 * number} waiting for `pressroom up` or `pressroom beat`"
+    assert f"Deliveries of alerts: {number} made, {waiting}" in run.stderr
+
+    late = tmp_path / "late.jsonl"
+    late.write_text(document("late", "Acme Steel recalls rails, too", datetime.now(UTC) - timedelta(days=1)))
+    of_monitor = ("--monitor", "steel", "--model", "moods", "--embedder", "vectors", "--summarizer", "none")
+    said = command(home, environment, "run", "sentiment", late, *of_monitor, *options)
+    on_stdout = [json.loads(line)["data"]["alert_id"] for line in said.splitlines()[:number]]
+    assert sorted(on_stdout) == sorted(json.loads(line)["data"]["alert_id"] for line in lines)
 
 
 def check_every_due_time(query: Callable[[str], list[Row]]) -> None:

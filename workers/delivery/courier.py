@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Collection, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import groupby
+from uuid import UUID
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
@@ -16,6 +18,7 @@ from db.deliveries import COURIER_LOCK, Delivery
 from jobs.errors import PermanentError, PressroomError
 from jobs.monitor import FileTarget, WebhookTarget
 from workers.connectors.addresses import Resolve, resolve
+from workers.delivery.daemon_threads import DaemonThreads
 from workers.delivery.file import append_line
 from workers.delivery.message import message_body, message_id
 from workers.delivery.webhook import send_webhook
@@ -30,6 +33,9 @@ Webhooks recommends. After the last one more attempt is made, and then none."""
 POLL_SECONDS = 2.0
 STANDBY_SECONDS = 5.0
 
+LEAD_POLL_SECONDS = 0.25
+"""The same for one that is waited for: another command leads for a moment, a beat takes what is due soon."""
+
 MAX_DUE = 200
 MAX_DUE_PER_TARGET = 5
 """Looked at in one round: a target that is slow holds up the others for a few of its answers at most."""
@@ -41,10 +47,23 @@ NUM_THREADS = 8
 class Courier:
     """Runs in one thread, delivers in some more."""
 
-    def __init__(self, database: Engine, *, resolver: Resolve = resolve) -> None:
+    def __init__(
+        self,
+        database: Engine,
+        *,
+        resolver: Resolve = resolve,
+        monitor_id: UUID | None = None,
+        without: Collection[str] = (),
+    ) -> None:
+        """Of all monitors, or of one alone; targets `without` are left to another courier."""
         self._database = database
         self._resolver = resolver
+        self._monitor_id = monitor_id
+        self._without = without
         self._lead = Lead(database, COURIER_LOCK)
+        self._counting = threading.Lock()
+        self.num_delivered = 0
+        """Messages that a target has taken."""
 
     def run(self, stopped: threading.Event) -> None:
         """Deliver until the event is set; outlives outages of Postgres."""
@@ -65,13 +84,41 @@ class Courier:
                 stopped.wait(wait)
         self._lead.give_up()
 
-    def deliver_due(self, pool: ThreadPoolExecutor) -> bool:
-        """One round, every target in its own order; False if nothing was due."""
-        due = deliveries.due_deliveries(self._database, limit=MAX_DUE, limit_per_target=MAX_DUE_PER_TARGET)
+    def run_until_none_is_due(self, timeout_seconds: float) -> None:
+        """Deliver for so long at most; while another courier leads, see whether that one does.
+
+        A target that still hangs then hangs in a thread that ends with the process; its message is due again.
+        Raises DBAPIError.
+        """
+        ends_at = time.monotonic() + timeout_seconds
+        threads = DaemonThreads(NUM_THREADS)
+        try:
+            while self._due(1) and (seconds := ends_at - time.monotonic()) > 0:
+                if self._lead.is_held():
+                    self.deliver_due(threads, timeout_seconds=seconds)
+                else:
+                    time.sleep(min(seconds, LEAD_POLL_SECONDS))
+        except TimeoutError:
+            logger.info("A target hangs; its alerts wait.")
+        finally:
+            self._lead.give_up()
+
+    def deliver_due(self, pool: Executor, *, timeout_seconds: float | None = None) -> bool:
+        """One round, every target in its own order; False if nothing was due. Raises TimeoutError."""
+        due = self._due(MAX_DUE)
         by_target = sorted(due, key=_target_of)
         groups = [list(group) for _, group in groupby(by_target, key=_target_of)]
-        list(pool.map(self._deliver_in_turn, groups))
+        list(pool.map(self._deliver_in_turn, groups, timeout=timeout_seconds))
         return bool(due)
+
+    def _due(self, limit: int) -> list[Delivery]:
+        return deliveries.due_deliveries(
+            self._database,
+            limit=limit,
+            limit_per_target=MAX_DUE_PER_TARGET,
+            monitor_id=self._monitor_id,
+            without=self._without,
+        )
 
     def _deliver_in_turn(self, group: Sequence[Delivery]) -> None:
         for number, delivery in enumerate(group):
@@ -109,6 +156,8 @@ class Courier:
             self._note(delivery, "unexpected", f"{type(error).__name__}: {error}")
             return False
         deliveries.note_told(self._database, delivery)
+        with self._counting:
+            self.num_delivered += 1
         return True
 
     def _note(self, delivery: Delivery, code: str, message: str, *, is_final: bool = False) -> None:

@@ -79,8 +79,8 @@ def _variable(target: WebhookTarget, variable: str, what: str, *, code: str) -> 
     value = os.environ.get(variable)
     if not value:
         raise WebhookFailedError(
-            f"the environment variable {variable} is not set where beat runs: set it to the {what} of the "
-            f"webhook {target.name!r}, and start beat again",
+            f"the environment variable {variable} is not set where it was tried: set it to the {what} of the "
+            f"webhook {target.name!r} for `pressroom beat` or `up`, and start that again",
             code=code,
         )
     return value

@@ -1,0 +1,60 @@
+"""Alerts of a run by hand are delivered before the command ends: no beat may run, or none for days."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import UUID
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from db.deliveries import num_waiting
+from db.monitor_reports import batch_settings
+from db.monitors import get_monitor
+from jobs.batch import BatchStatus
+from jobs.kinds.sentiment_report.payload import SentimentSettings
+from jobs.monitor import FileTarget
+from pressroom.console import say
+from pressroom.sentiment import SentimentFigures, export_sentiment
+from pressroom.summary import Summary
+from storage.store import Store
+from workers.delivery.courier import Courier
+from workers.delivery.file import STDOUT
+
+MAX_SECONDS = 30.0
+"""A webhook that hangs is given up after 20, and its failure noted."""
+
+
+def export_and_deliver(
+    database: Engine, store: Store, summary: Summary, out: Path, *, json: bool
+) -> SentimentFigures:
+    """Write the results, as `export_sentiment` does; then, if the batch has ended, deliver what is due.
+
+    `json`: stdout is for the command's one object.
+    """
+    figures = export_sentiment(database, store, summary, out)
+    if summary.report.status is not BatchStatus.RUNNING:
+        settings = SentimentSettings.model_validate(batch_settings(database, summary.batch_id))
+        deliver_alerts(database, settings.monitor_id, json=json)
+    return figures
+
+
+def deliver_alerts(
+    database: Engine, monitor_id: UUID, *, json: bool, max_seconds: float = MAX_SECONDS
+) -> None:
+    """Deliver what is due of the monitor's alerts, and say what came of it.
+
+    Of this monitor alone: the secrets of others may not be in this environment. What fails is due again.
+    """
+    try:
+        targets = get_monitor(database, monitor_id).targets if json else ()
+        on_stdout = [one.name for one in targets if isinstance(one, FileTarget) and one.path == STDOUT]
+        courier = Courier(database, monitor_id=monitor_id, without=on_stdout)
+        courier.run_until_none_is_due(max_seconds)
+        waiting = num_waiting(database, monitor_id)
+    except DBAPIError:
+        say("Postgres is away; alerts wait in it for `pressroom up` or `pressroom beat`.")
+        return
+    if courier.num_delivered or waiting:
+        rest = f", {waiting} waiting for `pressroom up` or `pressroom beat`" if waiting else ""
+        say(f"Deliveries of alerts: {courier.num_delivered} made{rest}")
