@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-import sys
+import threading
+import time
 
-PR_SET_PDEATHSIG = 1
-"""prctl(2)."""
+POLL_SECONDS = 0.5
 
 
 def drain_when_parent_dies(parent_pid: int) -> None:
-    """Get SIGTERM when this parent ends, however it ends, or has ended; Linux only, no error elsewhere.
+    """Get SIGTERM, once, when this parent ends, however it ends, or has ended.
 
-    The signal is tied to the parent's thread that started this process: start workers from the main thread.
+    Not by prctl(2)'s PR_SET_PDEATHSIG: a parent of several threads may send that more than once, and Celery's
+    handler waits for itself when a second signal comes while it runs.
     """
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent_pid:  # it ended before the signal was asked for
-        os.kill(os.getpid(), signal.SIGTERM)
+    threading.Thread(target=_watch, args=(parent_pid,), name="parent", daemon=True).start()
+
+
+def _watch(parent_pid: int) -> None:
+    while os.getppid() == parent_pid:
+        time.sleep(POLL_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
