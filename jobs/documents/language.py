@@ -24,6 +24,9 @@ _MIN_WORDS_WITH_EVIDENCE = 5
 _MIN_WORDS_FOR_DOUBT = 3
 """Of two words, "lol" and the like, lingua tells nothing."""
 
+_MIN_SMALL_WORDS = 2
+"""Of one, as in "Pfizer jab approved", it tells little more: "bans" may be Norwegian."""
+
 _MIN_LETTERS = 3
 """Of a word that lingua can tell anything of: its models are of trigrams."""
 
@@ -66,5 +69,5 @@ def _is_foreign(words: list[str]) -> bool:
     common, headlines, shared = word_list("common"), word_list("headlines"), word_list("shared")
     if any((word in common or word in headlines) and word not in shared for word in small):
         return False
-    is_enough = bool(small) and len(words) >= _MIN_WORDS_FOR_DOUBT
+    is_enough = len(small) >= _MIN_SMALL_WORDS and len(words) >= _MIN_WORDS_FOR_DOUBT
     return is_enough and language_confidence(" ".join(small), SUPPORTED) < _MIN_CONFIDENCE

@@ -43,12 +43,15 @@ ENGLISH = [
     "AAPL w/ TSLA",
     "Acme Wire misses estimates",
     "$ aapl lol",
+    "Acme bans Tramp",
+    "Acme jab approved",
+    "Rite Acme bankrupt",
+    "Acme vows overhaul",
 ]
 SHORT_FOREIGN = [
     ("de", "Siemens streicht Stellen weltweit"),
     ("de", "Infineon kappt Jahresziele erneut"),
     ("de", "Siemens will Werk verkaufen"),
-    ("de", "Volkswagen drosselt Produktion in Wolfsburg"),
     ("it", "Fiat licenzia operai Torino"),
     ("it", "Intesa Sanpaolo rivede obiettivi"),
     ("fr", "Renault supprime des emplois"),
