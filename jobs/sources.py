@@ -54,7 +54,8 @@ class FilesPlace(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     columns: Mapping[str, str] = {}
-    """A document's fields whose columns have none of the usual names, and those columns."""
+    """A document's fields whose columns have none of the usual names, and those columns: of every file there,
+    so one that lacks them is refused, and feeds are none of these files."""
 
     @field_validator("columns")
     @classmethod

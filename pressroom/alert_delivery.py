@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from db.monitor_reports import batch_settings
 from db.monitors import get_monitor
 from jobs.batch import BatchStatus
 from jobs.kinds.sentiment_report.payload import SentimentSettings
-from jobs.monitor import FileTarget
+from jobs.monitor import FileTarget, Target, WebhookTarget
 from pressroom.console import say
 from pressroom.sentiment import SentimentFigures, export_sentiment
 from pressroom.summary import Summary
@@ -42,19 +43,32 @@ def export_and_deliver(
 def deliver_alerts(
     database: Engine, monitor_id: UUID, *, json: bool, max_seconds: float = MAX_SECONDS
 ) -> None:
-    """Deliver what is due of the monitor's alerts, and say what came of it.
+    """Deliver what is due of the monitor's alerts, and say what came of it; Ctrl-C ends it, and no more.
 
-    Of this monitor alone: the secrets of others may not be in this environment. What fails is due again.
+    Of this monitor alone, and to targets that this environment has the secrets of: a try without would be
+    one of the few that are made. What fails is due again.
     """
     try:
-        targets = get_monitor(database, monitor_id).targets if json else ()
-        on_stdout = [one.name for one in targets if isinstance(one, FileTarget) and one.path == STDOUT]
-        courier = Courier(database, monitor_id=monitor_id, without=on_stdout)
+        targets = get_monitor(database, monitor_id).targets
+        left = [one.name for one in targets if not _is_deliverable(one, json=json)]
+        courier = Courier(database, monitor_id=monitor_id, without=left)
         courier.run_until_none_is_due(max_seconds)
         waiting = num_waiting(database, monitor_id)
     except DBAPIError:
         say("Postgres is away; alerts wait in it for `pressroom up` or `pressroom beat`.")
         return
+    except KeyboardInterrupt:
+        say("Interrupted; what is not delivered waits for `pressroom up` or `pressroom beat`.")
+        return
     if courier.num_delivered or waiting:
         rest = f", {waiting} waiting for `pressroom up` or `pressroom beat`" if waiting else ""
         say(f"Deliveries of alerts: {courier.num_delivered} made{rest}")
+
+
+def _is_deliverable(target: Target, *, json: bool) -> bool:
+    match target:
+        case FileTarget():
+            return not json or target.path != STDOUT
+        case WebhookTarget():
+            variables = (target.secret_variable, target.url_variable)
+            return all(os.environ.get(variable) for variable in variables if variable is not None)

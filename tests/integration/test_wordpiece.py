@@ -15,6 +15,7 @@ from workers import residency
 from workers.encoder import EncoderRequest
 from workers.encoder_tokenizer import load_row_tokenizer
 from workers.engine import EngineOptions
+from workers.models.files import MalformedFileError
 from workers.models.install import Installed, add_model
 from workers.models.sources import HubSource
 from workers.models.wordpiece import TOKENIZER, VOCABULARY
@@ -60,3 +61,9 @@ def test_it_classifies_with_its_own_names_of_classes(repository: Path, tmp_path:
         assert sum(answer) == pytest.approx(1.0, abs=1e-5)
     finally:
         warm.close()
+
+
+def test_a_list_without_the_usual_marks_wants_its_own_tokenizer(repository: Path, tmp_path: Path) -> None:
+    (repository / VOCABULARY).write_text("<s>\n</s>\nprofit\n")
+    with pytest.raises(MalformedFileError, match=r"has no \[PAD\], \[UNK\].*tokenizer.json"):
+        install(repository, tmp_path / "models")

@@ -14,6 +14,8 @@ VOCABULARY = "vocab.txt"
 _WORDPIECE_MODELS = frozenset({"bert", "distilbert", "electra", "mobilebert"})
 """`model_type` of config.json, whose vocab.txt is read as BERT's is."""
 
+_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
 
 def settle_tokenizer(folder: Path) -> None:
     """Write the tokenizer.json that a model's vocab.txt and tokenizer_config.json imply, if it has none.
@@ -25,6 +27,11 @@ def settle_tokenizer(folder: Path) -> None:
         return
     if config.get("model_type") not in _WORDPIECE_MODELS:
         return
+    words = set(vocabulary.read_text(encoding="utf-8", errors="replace").split())
+    if missing := [token for token in _SPECIAL if token not in words]:
+        raise MalformedFileError(
+            f"{vocabulary} has no {', '.join(missing)}: put the model's own tokenizer.json beside it"
+        )
     path = folder / "tokenizer_config.json"
     settings = read_json_object(path) if path.is_file() else {}
     strips = settings.get("strip_accents")
