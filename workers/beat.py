@@ -8,6 +8,7 @@ dispatcher finds the batch's jobs. Several may run; one is active, the others st
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -118,6 +119,8 @@ class PostgresScheduler(Scheduler):
     starters: ClassVar[Mapping[str, Starter]] = STARTERS
     _beat: Beat | None = None
     _database: Engine | None = None
+    _is_ticking = False
+    _is_ending = False
 
     def __init__(
         self, *arguments: Any, db_url: str | None = None, settings: Settings | None = None, **options: Any
@@ -135,6 +138,8 @@ class PostgresScheduler(Scheduler):
         db_url = self._db_url or settings.require_db_url()
         self._database = open_database(db_url, application_name=SESSION_NAME)
         self._beat = Beat(self._database, settings, self.starters)
+        for number in (signal.SIGTERM, signal.SIGINT):  # in place of Celery's, set just before
+            signal.signal(number, self._end)
         self._stopping = threading.Event()
         courier = Courier(self._database)
         self._courier = threading.Thread(
@@ -143,10 +148,23 @@ class PostgresScheduler(Scheduler):
         self._courier.start()
 
     def tick(self, *_: Any, **__: Any) -> float:
-        """One round; seconds until the next."""
+        """One round; seconds until the next. Raises SystemExit if it shall be the last."""
         if self._beat is None:
             raise RuntimeError("the scheduler was made lazily")
-        return self._beat.tick()
+        self._is_ticking = True
+        try:
+            seconds = self._beat.tick()
+        finally:
+            self._is_ticking = False
+        if self._is_ending:
+            raise SystemExit
+        return seconds
+
+    def _end(self, *_: object) -> None:
+        """Not in the middle of a transaction: its rollback fails, and takes the exception's place."""
+        self._is_ending = True
+        if not self._is_ticking:
+            raise SystemExit
 
     def close(self) -> None:
         """Stop delivering, give up the lead and the connections; a second time does nothing."""

@@ -64,7 +64,7 @@ def test_monitor_is_made_changed_paused_and_resumed(run: Run, tmp_path: Path) ->
     made = run(*CREATE, *target, "--cron", "0 7 * * *", "--time-zone", "Europe/Berlin", "--json")
     assert made["schedule"]["cron"] == "0 7 * * *"
     assert made["policy"]["time_zone"] == "Europe/Berlin"
-    assert made["sources"] == [{"type": "file", "path": str(tmp_path / "in")}]
+    assert made["sources"] == [{"type": "file", "path": str(tmp_path / "in"), "columns": {}}]
     assert made["targets"][0]["url"] == "https://example.com/hook"
 
     changed = run(*CREATE, "--rule", "surge", "--window", "hour", "--json")
