@@ -138,8 +138,9 @@ class PostgresScheduler(Scheduler):
         db_url = self._db_url or settings.require_db_url()
         self._database = open_database(db_url, application_name=SESSION_NAME)
         self._beat = Beat(self._database, settings, self.starters)
-        for number in (signal.SIGTERM, signal.SIGINT):  # in place of Celery's, set just before
-            signal.signal(number, self._end)
+        if threading.current_thread() is threading.main_thread():  # no BeatThread: Celery's command
+            for number in (signal.SIGTERM, signal.SIGINT):  # in place of its own, set just before
+                signal.signal(number, self._end)
         self._stopping = threading.Event()
         courier = Courier(self._database)
         self._courier = threading.Thread(
