@@ -9,8 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import pytest
 
 from jobs.errors import ConfigurationError, EngineLostError
 from jobs.inference import TextPair
+from tests.factories import wait_until
 from tests.tiny_encoder import MAX_TOKENS, NUM_TOKENS, write_manifest, write_tiny_bert
 from workers.encoder import EncoderRequest, EncoderRow, EncoderTask
 from workers.encoder_tokenizer import load_row_tokenizer
@@ -52,13 +52,6 @@ def open_process(folder: Path, task: EncoderTask = "classify") -> EncoderProcess
 
 def child_of(process: psutil.Process) -> psutil.Process:
     return next(each for each in process.children() if "workers.engines.encoder_child" in each.cmdline())
-
-
-def wait_for(holds: Callable[[], bool]) -> None:
-    until = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -187,12 +180,12 @@ def test_the_process_spares_its_worker_torch_and_does_not_outlive_it_in_a_step(f
         said = parent.stdout.readline()
         child = child_of(psutil.Process(parent.pid))
         used = sum(child.cpu_times()[:2])
-        wait_for(lambda: sum(child.cpu_times()[:2]) > used + 0.5)
+        wait_until(lambda: sum(child.cpu_times()[:2]) > used + 0.5, "a step is under way")
         os.kill(parent.pid, signal.SIGKILL)
         parent.wait(SECONDS)
         assert parent.stderr is not None
         stacks = parent.stderr.read()
-    wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "its end")
     assert said == "False\n"
     assert "encoder_model.py" in stacks  # where the step was
 
