@@ -1,10 +1,11 @@
-"""The sentiment classifier on public sets: in its own domain, and trained on one set and tested on the other.
+"""The sentiment classifier on public sets: in its own domain, and trained on one set, tested on another.
 
-`python -m benchmarks.classifier --data DIR [--model NAME] [--work DIR] [--reuse]`: measures the installed
-model on the test part of its own split, then trains one model on each set alone, by the code and nearly the
-recipe that made the default, and measures it on the other set, without texts that are near-duplicates of its
-own. Trainings run side by side, a thread each, and go on where they were left in the work folder. Prints the
-figures and keeps them in benchmarks/results/classifier.json.
+`python -m benchmarks.classifier --data DIR [--unseen DIR] [--model NAME] [--work DIR] [--reuse]` measures
+the installed model on the test part of its own split, then trains one model on each set alone, by the code
+and nearly the recipe that made the default, and measures it on the other set; with --unseen, all three on
+the sets of `classifier_unseen.toml`, with which nothing was chosen. Texts that are near-duplicates of a
+model's own are left out. Trainings run side by side, a thread each, and go on where they were left in the
+work folder. Prints the figures and keeps them in benchmarks/results/classifier.json.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ import json
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.machine import machine_facts, write_result
 from jobs.errors import PressroomError
-from jobs.training import LabelledFile, TrainingOrder
-from pressroom.train_plan import Prepared, prepare, read_plan
+from jobs.training import LabelledFile, Recipe, TrainingOrder
+from pressroom.train_plan import Plan, Prepared, prepare, read_plan
 from workers.models.adapters import BUNDLED
 from workers.models.manifest import model_folder
 from workers.settings import DEFAULT_CLASSIFIER, read_settings
@@ -34,6 +38,8 @@ from workers.training.work import CHECKPOINTS, DATA, ORDER, RESULT
 BASELINES = {"in domain": {"sentfin": 0.832, "twitter": 0.780}, "across": {"sentfin": 0.63, "twitter": 0.62}}
 """Macro-F1 of TF-IDF + MiniLM + lexicons, measured on the same sets before; by the set that is tested."""
 
+UNSEEN = Path(__file__).with_name("classifier_unseen.toml")
+
 CROSS = {"epochs": 3, "members": 4, "mixed_texts_alone": True, "test_share": 0.05}
 """One set is half the data, so none of it is kept back for a test that the other set is, and members are
 trained faster; a stranger's posts name no target, so that text alone is what must be learnt."""
@@ -43,6 +49,7 @@ def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--data", type=Path, required=True, help="folder of the public sets")
+    parser.add_argument("--unseen", type=Path, help="folder of sets that no choice was made with")
     parser.add_argument("--model", default=DEFAULT_CLASSIFIER, help="installed model")
     parser.add_argument("--work", type=Path, help="folder for trainings that may go on")
     parser.add_argument("--reuse", action="store_true", help="take finished trainings from the work folder")
@@ -51,29 +58,52 @@ def main() -> None:
     try:
         plan = read_plan(BUNDLED / DEFAULT_CLASSIFIER / "training.toml")
         prepared = prepare(plan, given.data, models)
-        model_folder(models, given.model)
+        unseen = _unseen(plan, given.unseen, models) if given.unseen else None
+        installed = model_folder(models, given.model)
     except PressroomError as error:
         sys.stderr.write(f"error [{error.code}]: {error}\n")
         sys.exit(2)
     work = given.work or Path(tempfile.mkdtemp(prefix="pressroom-classifier-"))
     base = model_folder(models, plan.base)
     with ThreadPoolExecutor(len(plan.files)) as pool:
-        trainings = [
-            pool.submit(_train, prepared, number, base, work, reuse=given.reuse)
-            for number in range(len(plan.files))
-        ]
-        result = {
-            "machine": machine_facts(),
-            "split": {"seed": plan.seed, "test_share": plan.recipe.test_share},
-            "baselines": BASELINES,
-            "in_domain": _in_domain(prepared, model_folder(models, given.model)),
-            "across": [
-                _across(prepared, number, training.result()) for number, training in enumerate(trainings)
-            ],
-        }
+        places = range(len(plan.files))
+        merged = list(pool.map(lambda place: _train(prepared, place, base, work, reuse=given.reuse), places))
+    trained = [_trained(prepared, place, folder) for place, folder in enumerate(merged)]
+    result: dict[str, Any] = {
+        "machine": machine_facts(),
+        "split": {"seed": plan.seed, "test_share": plan.recipe.test_share},
+        "baselines": BASELINES,
+        "in_domain": _in_domain(prepared, installed),
+        "across": [_across(one, prepared) for one in trained],
+    }
+    if unseen is not None:
+        all_examples = tuple(each for data in prepared.data for each in data.examples)
+        default = _Trained("both", all_examples, installed, _temperature(installed))
+        result["unseen"] = [_on_unseen(one, unseen) for one in (default, *trained)]
     path = write_result("classifier", result)
     _print(result)
     sys.stdout.write(f"kept in {path}\n")
+
+
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """A model, and all that it was trained from or chosen by."""
+
+    name: str
+    examples: Sequence[Example]
+    folder: Path
+    temperature: float
+
+
+def _unseen(plan: Plan, folder: Path, models: Path) -> Prepared:
+    """The sets that no choice was made with, read as the plan's own."""
+    files = tuple(LabelledFile.model_validate(each) for each in tomllib.loads(UNSEEN.read_text())["files"])
+    return prepare(plan.model_copy(update={"files": files}), folder, models)
+
+
+def _trained(prepared: Prepared, place: int, merged: Path) -> _Trained:
+    name = _names(prepared.order.files)[place]
+    return _Trained(name, prepared.data[place].examples, merged, _temperature(merged.parent / RESULT))
 
 
 def _in_domain(prepared: Prepared, folder: Path) -> dict[str, object]:
@@ -82,7 +112,7 @@ def _in_domain(prepared: Prepared, folder: Path) -> dict[str, object]:
     examples = [example for data in prepared.data for example in data.examples]
     shares = {"dev_share": order.recipe.dev_share, "test_share": order.recipe.test_share}
     split = split_examples(examples, seed=order.seed, **shares)
-    return _measure(folder, split.test, _names(order.files))
+    return _measure(folder, split.test, _names(order.files), _temperature(folder))
 
 
 def _train(prepared: Prepared, number: int, base: Path, work: Path, *, reuse: bool) -> Path:
@@ -120,18 +150,26 @@ def _run(module: str, *arguments: str, out: int) -> None:
             raise RuntimeError(f"{module} ended with {process.returncode}")
 
 
-def _across(prepared: Prepared, number: int, merged: Path) -> dict[str, object]:
-    """Figures of the model of one set on the other sets, texts that it may have seen left out."""
-    own, *_ = [data.examples for place, data in enumerate(prepared.data) if place == number]
-    others = [each for place, data in enumerate(prepared.data) if place != number for each in data.examples]
-    unseen = _without_seen(own, others)
+def _across(trained: _Trained, prepared: Prepared) -> dict[str, object]:
+    """Figures of the model of one set on the other sets."""
     names = _names(prepared.order.files)
+    others = [each for data in prepared.data for each in data.examples if names[each.file] != trained.name]
     recipe = prepared.order.recipe.model_copy(update=CROSS)
+    return {**_measured(trained, others, names), "recipe": recipe.model_dump()}
+
+
+def _on_unseen(trained: _Trained, unseen: Prepared) -> dict[str, object]:
+    names = {place: Path(file.name).stem for place, file in enumerate(unseen.order.files)}
+    return _measured(trained, [each for data in unseen.data for each in data.examples], names)
+
+
+def _measured(trained: _Trained, examples: Sequence[Example], names: Mapping[int, str]) -> dict[str, object]:
+    """Figures on texts that are no near-duplicates of what the model may have seen."""
+    unseen = _without_seen(trained.examples, examples)
     return {
-        "trained_on": names[number],
-        "recipe": recipe.model_dump(),
-        "num_near_duplicates_left_out": len(others) - len(unseen),
-        "tested_on": _measure(merged, unseen, names, temperature=_temperature(merged.parent / RESULT)),
+        "trained_on": trained.name,
+        "num_near_duplicates_left_out": len(examples) - len(unseen),
+        "tested_on": _measure(trained.folder, unseen, names, trained.temperature),
     }
 
 
@@ -145,35 +183,35 @@ def _without_seen(own: Sequence[Example], others: Sequence[Example]) -> list[Exa
 
 
 def _measure(
-    folder: Path, examples: Sequence[Example], names: Mapping[int, str], *, temperature: float | None = None
+    folder: Path, examples: Sequence[Example], names: Mapping[int, str], temperature: float
 ) -> dict[str, object]:
     from workers.training.network import Encoder, load_classifier, predict
 
-    settings = json.loads((folder / "classifier.json").read_bytes()) if temperature is None else {}
-    model, encoder = load_classifier(folder), Encoder(folder, int(settings.get("max_tokens", 96)))
+    model, encoder = load_classifier(folder), Encoder(folder, Recipe().max_tokens)
 
     def logits(some: Sequence[Example], targets: bool) -> Floats:
         found: Floats = predict(model, encoder, some, targets=targets).double().numpy()
         return found
 
-    return evaluate(logits, examples, names, temperature or float(settings["temperature"]))
+    return evaluate(logits, examples, names, temperature)
 
 
-def _temperature(result: Path) -> float:
-    return float(json.loads((result / "classifier.json").read_bytes())["temperature"])
+def _temperature(folder: Path) -> float:
+    return float(json.loads((folder / "classifier.json").read_bytes())["temperature"])
 
 
 def _names(files: Sequence[LabelledFile]) -> dict[int, str]:
     return {number: "sentfin" if file.targets else "twitter" for number, file in enumerate(files)}
 
 
-def _print(result: Mapping[str, object]) -> None:
+def _print(result: Mapping[str, Any]) -> None:
     tested = [("in domain", result["in_domain"])]
-    across = result["across"]
-    if isinstance(across, list):
-        tested += [(f"trained on {each['trained_on']} alone", each["tested_on"]) for each in across]
+    tested += [(f"trained on {each['trained_on']} alone", each["tested_on"]) for each in result["across"]]
+    tested += [
+        (f"unseen, trained on {each['trained_on']}", each["tested_on"]) for each in result.get("unseen", ())
+    ]
     for how, by_name in tested:
-        for name, subsets in by_name.items() if isinstance(by_name, dict) else ():
+        for name, subsets in by_name.items():
             for subset, found in subsets.items():
                 sys.stdout.write(
                     f"{how}: {name}, {subset}: macro-F1 {found['macro_f1']:.3f}, accuracy "
