@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
-from uuid import UUID
 
+from pydantic_core import to_json
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    LargeBinary,
     TableValuedAlias,
     Text,
     cast,
@@ -62,23 +61,30 @@ def values_table(
     name: str, **columns: tuple[Sequence[object], InstrumentedAttribute[Any]]
 ) -> TableValuedAlias:
     """Values as a table to be joined, each column of the type of another table's."""
-    arrays = [literal(list(values), postgresql.ARRAY(like.type)) for values, like in columns.values()]
+    arrays = [_array(values, like) for values, like in columns.values()]
     return func.unnest(*arrays).table_valued(*columns).render_derived(name)
 
 
+def _array(values: Sequence[object], like: InstrumentedAttribute[Any]) -> ColumnElement[Any]:
+    # As one text: the driver writes an array in Python, value by value, ten times as slowly.
+    texts = func.json_array_elements_text(_json(list(values))).column_valued()
+    return func.array(select(cast(texts, like.type)).scalar_subquery())
+
+
 def _insert(table: type[Base], rows: Rows) -> postgresql.Insert:
-    body = json.dumps(rows, default=_plain, ensure_ascii=False, allow_nan=False)
+    columns = table.__table__.columns
+    binary = [name for name in rows[0] if isinstance(columns[name].type, LargeBinary)]
+    if binary:
+        rows = [{**row, **{name: _bytea(row[name]) for name in binary}} for row in rows]
     given = func.json_populate_recordset(
-        literal_column(f"NULL::{table.__tablename__}"), cast(literal(body, Text), postgresql.JSON)
+        literal_column(f"NULL::{table.__tablename__}"), _json(rows)
     ).table_valued(*rows[0])
     return postgresql.insert(table).from_select(list(rows[0]), select(*given.c))
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, UUID):
-        return str(value)
-    if isinstance(value, bytes):
-        return f"\\x{value.hex()}"
-    raise TypeError(f"a {type(value).__name__} is no value of a row")
+def _json(value: object) -> ColumnElement[Any]:
+    return cast(literal(to_json(value).decode(), Text), postgresql.JSON)
+
+
+def _bytea(value: object) -> object:
+    return f"\\x{value.hex()}" if isinstance(value, bytes) else value

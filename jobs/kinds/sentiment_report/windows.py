@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
+
+from pydantic_core import to_json
 
 from jobs.documents.watchlist import Entity
 from jobs.history import Unsettled
@@ -268,14 +269,13 @@ def _name(policy: Policy, start: datetime) -> str:
 def _lines(histories: Sequence[EntityHistory]) -> bytes:
     """Windows and alerts as JSON lines, for whoever wants to check the database against its provenance."""
     rows = [
-        {"type": kind, **_plain(one)}
+        {"type": kind, **_fields(one)}
         for history in histories
         for kind, some in (("window", history.windows), ("alert", history.alerts))
         for one in some
     ]
-    return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+    return b"".join(to_json(row) + b"\n" for row in rows)
 
 
-def _plain(one: EntityWindow | Alert) -> Mapping[str, object]:
-    values = ((name, getattr(one, name)) for name in one.__dataclass_fields__)
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values}
+def _fields(one: EntityWindow | Alert) -> Mapping[str, object]:
+    return {name: getattr(one, name) for name in one.__dataclass_fields__}
