@@ -14,6 +14,7 @@ from db.monitoring_tables import ClassificationRow, DocumentRow, MentionRow
 from db.refresh_tables import CopyRow
 from jobs.documents.document import RECORD_BYTES
 from jobs.history import KnownDocument, Standing
+from jobs.series.counted import CountedDocument
 from jobs.series.mention import Mention, Novelty
 
 _MENTION_FIELDS = tuple(Mention.__dataclass_fields__)
@@ -114,6 +115,46 @@ class DocumentHistory:
                 for id_, number, first_id in connection.execute(statement)
                 if number is not None and first_id is not None
             }
+
+    def counted(
+        self,
+        monitor_id: UUID,
+        entity_id: str,
+        *,
+        since: datetime,
+        until: datetime,
+        min_relevance: int,
+    ) -> list[CountedDocument]:
+        """What an entity's windows of this time count, with the digests of the documents; one statement."""
+        columns = (
+            MentionRow.document_id,
+            DocumentRow.sha256,
+            MentionRow.published_at,
+            MentionRow.relevance,
+            MentionRow.p_negative,
+            MentionRow.p_neutral,
+            MentionRow.p_positive,
+            MentionRow.novelty,
+            MentionRow.first_id,
+        )
+        statement = (
+            select(*columns)
+            .join(
+                DocumentRow,
+                (DocumentRow.monitor_id == MentionRow.monitor_id)
+                & (DocumentRow.id == MentionRow.document_id),
+            )
+            .where(
+                MentionRow.monitor_id == monitor_id,
+                MentionRow.entity_id == entity_id,
+                MentionRow.published_at >= since,
+                MentionRow.published_at < until,
+                MentionRow.relevance >= min_relevance,
+                MentionRow.novelty.is_not(None),
+            )
+        )
+        with self._database.connect() as connection:
+            return [CountedDocument(**row) for row in connection.execute(statement).mappings()]
 
     def first_published_at(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, datetime]:
         """When each entity's first mention was published."""

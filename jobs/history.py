@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from jobs.series.counted import CountedDocument
 from jobs.series.mention import Mention, Novelty
 from jobs.series.window import Alert, EntityWindow, WindowSize, WindowSums
 
@@ -74,6 +75,22 @@ class History(Protocol):
         self, monitor_id: UUID, entity_id: str, *, since: datetime, until: datetime
     ) -> dict[str, Novelty]:
         """Of an entity's mentions, by document; those whose series was not computed yet are left out."""
+        ...
+
+    def counted(
+        self,
+        monitor_id: UUID,
+        entity_id: str,
+        *,
+        since: datetime,
+        until: datetime,
+        min_relevance: int,
+    ) -> list[CountedDocument]:
+        """What an entity's windows of this time count, first reports and follow-ups, in no order.
+
+        Each with the document's digest as it is in the same instant; a mention whose series was not computed
+        yet is in no window, and left out.
+        """
         ...
 
     def windows(

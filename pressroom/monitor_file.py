@@ -31,6 +31,10 @@ secret_variable = "OPS_SECRET"
 
 [policy]
 windows = ["day", "week"]
+
+[settings]
+reports = "all"
+max_reports = 2000
 """
 
 from __future__ import annotations
@@ -83,7 +87,7 @@ class MonitorFile(BaseModel):
     embedder: str | None = DEFAULT_EMBEDDER
     summarizer: str | None = DEFAULT_MODEL
     settings: dict[str, Any] = {}
-    """More of the kind's: reports, max_reports."""
+    """More of the kind's: reports, max_reports; see jobs.kinds.sentiment_report.payload.SentimentSettings."""
 
     @model_validator(mode="before")
     @classmethod

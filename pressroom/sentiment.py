@@ -9,15 +9,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from uuid import UUID
 
 from pydantic_core import to_jsonable_python
 from sqlalchemy import Engine
 
 from db.history import DatabaseHistory
-from db.monitor_reports import batch_settings
+from db.monitor_reports import batch_settings, stream_stage
 from db.monitors import get_monitor
 from jobs.documents.watchlist import Watchlist
+from jobs.job import JobStatus
 from jobs.kinds.sentiment_report.payload import SentimentSettings
+from jobs.kinds.sentiment_report.wanted import num_left_out
 from jobs.monitor import Monitor
 from pressroom.export import export_errors, replace_text
 from pressroom.sentiment_files import (
@@ -62,6 +65,9 @@ class SentimentFigures:
     """That stand, since `since`."""
     num_withdrawn: int
     num_reports: int
+    num_reports_left_out: int
+    """Because a batch writes no more than `max_reports`."""
+    max_reports: int
     num_rejected: int
     num_points: int
     """Sentences of summaries that were asked of the language model."""
@@ -116,6 +122,7 @@ def _write_all(
     windows = write_windows(database, monitor.id, watchlist, settings.policy, since, as_of + MICROSECOND, new)
     alerts = write_alerts(database, monitor.id, since, new)
     reports = write_reports(database, store, batch_id, new)
+    left_out = _num_left_out(database, batch_id, settings)
     unread = write_failures(database, batch_id, new)
     num_rejected = write_rejected(database, store, batch_id, new) + summary.report.counts.rejected
     figures = SentimentFigures(
@@ -126,6 +133,8 @@ def _write_all(
         num_alerts=sum(record.is_standing for record in alerts),
         num_withdrawn=sum(not record.is_standing for record in alerts),
         num_reports=len(reports),
+        num_reports_left_out=left_out,
+        max_reports=settings.max_reports,
         num_rejected=num_rejected,
         num_points=_total(reports, "num_points"),
         num_sentences_kept=_total(reports, "num_sentences_kept"),
@@ -149,12 +158,18 @@ def _write_all(
         windows=windows,
         alerts=[record for record in alerts if record.is_standing],
         reports=reports,
+        num_reports_left_out=left_out,
         as_of=as_of,
     )
     replace_text(new / INDEX, render_sentiment_page(database, source))
     record = {**summary.as_json(), "sentiment": figures.as_json()}
     replace_text(new / SUMMARY, json.dumps(record, ensure_ascii=False, indent=2) + "\n")
     return figures
+
+
+def _num_left_out(database: Engine, batch_id: UUID, settings: SentimentSettings) -> int:
+    jobs = stream_stage(database, batch_id, "windows", statuses=(JobStatus.SUCCEEDED,))
+    return num_left_out((job.metrics for job in jobs), settings)
 
 
 def _total(reports: list[ReportEntry], name: str) -> int:

@@ -28,6 +28,7 @@ from db.monitor_reports import (
 )
 from jobs.documents.watchlist import Watchlist
 from jobs.job import JobStatus
+from jobs.kinds.sentiment_report.report.counted import DOCUMENTS as COUNTED
 from jobs.provenance import sha256_hex
 from jobs.series.policy import Policy
 from jobs.series.window import EntityWindow, WindowSize
@@ -37,7 +38,9 @@ from storage.store import Store
 
 REPORTS = "reports"
 REPORT_LIST = "reports.jsonl"
-REPORT_FILE = re.compile(rf"{REPORTS}/[A-Za-z0-9_-]+(?:\.statement)?\.(?:md|html|json|svg|png)")
+REPORT_FILE = re.compile(
+    rf"{REPORTS}/[A-Za-z0-9_-]+(?:\.(?:statement|documents))?\.(?:md|html|jsonl?|svg|png)"
+)
 DOCUMENTS, MENTIONS, WINDOWS, ALERTS = "documents.jsonl", "mentions.jsonl", "windows.jsonl", "alerts.jsonl"
 
 Windows = Mapping[tuple[str, WindowSize], list[EntityWindow]]
@@ -169,7 +172,7 @@ def write_reports(database: Engine, store: Store, batch_id: UUID, folder: Path) 
                 # The report's Markdown names the chart as it is called among the job's artifacts
                 text = body.replace(b"](chart.svg)", f"]({stem}.svg)".encode())
                 body = text if artifact.name.endswith(".md") else body
-                files.append(entry.link(artifact.name.rpartition(".")[2]))
+                files.append(entry.link(_suffix(artifact.name)))
                 (folder / files[-1]).write_bytes(body)
             if job.statement is not None:
                 files.append(entry.link("statement.json"))
@@ -178,6 +181,15 @@ def write_reports(database: Engine, store: Store, batch_id: UUID, folder: Path) 
             lines.write(_line(record | {"metrics": dict(job.metrics)}))
             entries.append(entry)
     return entries
+
+
+def _suffix(name: str) -> str:
+    """Of a report's file in the folder: the format says which it is, but for the list of documents.
+
+    >>> _suffix("chart.svg"), _suffix("documents.jsonl")
+    ('svg', 'documents.jsonl')
+    """
+    return name if name == COUNTED else name.rpartition(".")[2]
 
 
 def write_failures(database: Engine, batch_id: UUID, folder: Path) -> tuple[str, ...]:

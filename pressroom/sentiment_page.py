@@ -62,6 +62,7 @@ class PageSource:
     alerts: Sequence[AlertRecord]
     """Those that stand, the newest first."""
     reports: Sequence[ReportEntry]
+    num_reports_left_out: int
     as_of: datetime
 
 

@@ -62,7 +62,9 @@ class FileRun:
     monitor: MonitorOptions
     embedder: str | None
     summarizer: str | None = None
-    reports: str = "none"
+    reports: str | None = None
+    max_reports: int | None = None
+    """None of the two: what the monitor says."""
     columns: Mapping[str, str] = field(default_factory=dict)
     strict: bool = False
     batch_id: UUID | None = None
@@ -86,13 +88,22 @@ class FileRun:
             go_on=("pressroom", *go_on),
         )
 
-    def _submitter(self, file: Path, settings: Settings, stages: tuple[str, ...]) -> Submit:
-        own = {"embedder": self.embedder, "summarizer": self.summarizer, "reports": self.reports}
+    @property
+    def own_settings(self) -> dict[str, object]:
+        """Of the kind, in place of the monitor's."""
+        limits = {"reports": self.reports, "max_reports": self.max_reports}
+        given = {name: value for name, value in limits.items() if value is not None}
+        return {"embedder": self.embedder, "summarizer": self.summarizer, **given}
 
+    def _submitter(self, file: Path, settings: Settings, stages: tuple[str, ...]) -> Submit:
         def submit(machine: OneMachine, on_rejected: Callable[[Rejected], None]) -> Submission:
             monitor = put_monitor_of(machine.database, open_store(machine.urls.s3_url), self.monitor)
             order = DocumentsOrder(
-                monitor=monitor, settings=own, columns=self.columns, strict=self.strict, stages=stages
+                monitor=monitor,
+                settings=self.own_settings,
+                columns=self.columns,
+                strict=self.strict,
+                stages=stages,
             )
             submission, intake = submit_documents(machine.database, file, order, settings, on_rejected)
             repeated = f"{intake.num_repeated} repeated in the file, " if intake.num_repeated else ""

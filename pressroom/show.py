@@ -87,7 +87,20 @@ def print_sentiment(summary: Summary, figures: SentimentFigures, out: Path, *, j
         _line("not read", said)
     _line("mentions", f"{mentions.num_mentions} of {figures.num_entities} entities")
     _line("alerts", f"{figures.num_alerts} stand; {figures.num_reports} reports")
+    if figures.num_reports_left_out:
+        _line("left out", _left_out(figures))
     typer.echo(f"results: {out / INDEX}")
+
+
+def _left_out(figures: SentimentFigures) -> str:
+    """How many reports, why, and what to do."""
+    left_out, most = figures.num_reports_left_out, figures.max_reports
+    return (
+        f"{left_out:,} {'report' if left_out == 1 else 'reports'}: a batch writes {most:,} (max_reports), "
+        "new alerts first, then the newest windows. Raise it for later runs with --max-reports, or under "
+        "[settings] in the monitor's file. Windows that stand unchanged are not written about again: to have "
+        "these, too, run the documents with it through a monitor of another name (--monitor)"
+    )
 
 
 def print_job(detail: JobDetail, *, json: bool) -> None:

@@ -18,8 +18,8 @@ from jobs.documents.blocks import blocks
 from jobs.documents.document import Document
 from jobs.documents.read import read_documents
 from jobs.documents.watchlist_file import WatchlistFile
-from jobs.kinds import load_kind
 from jobs.kinds.sentiment_report.known import KnownFilter
+from jobs.kinds.sentiment_report.payload import ANALYSIS_VERSION
 from jobs.monitor import Monitor
 from jobs.provenance import payload_digest
 from jobs.rejection import Rejected
@@ -78,7 +78,7 @@ def kind_settings(monitor: Monitor, own: Mapping[str, object], settings: Setting
     models = [monitor.model, *(str(merged[name]) for name in ("embedder",) if merged.get(name))]
     merged["analysis"] = payload_digest(
         {
-            "kind": load_kind(KIND).version,
+            "kind": ANALYSIS_VERSION,
             "watchlist": monitor.watchlist_sha256,
             "models": [model_digest(settings.models_folder, model) for model in models],
             "min_relevance": monitor.policy.min_relevance,

@@ -17,7 +17,7 @@ from jobs.schedule import CatchUp
 from jobs.series.window import AlertRule, WindowSize
 from jobs.sources import Source
 from pressroom.backtest import is_of_backtest
-from pressroom.commands.options import DeviceOption, Json, Out
+from pressroom.commands.options import DeviceOption, Json, MaxReports, Out, Reports
 from pressroom.commands.session import connected, devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
 from pressroom.monitor_file import MonitorFile, make_monitor_file, read_monitor_file, source_of, targets_of
@@ -64,6 +64,8 @@ def create(
     catch_up: CatchUpOption = CatchUp.LATEST,
     window: Annotated[list[WindowSize] | None, typer.Option(help="Repeat; the first is judged.")] = None,
     rule: Annotated[list[AlertRule] | None, typer.Option(help="Repeat; unset: all four.")] = None,
+    reports: Reports = None,
+    max_reports: MaxReports = None,
     target: TargetTexts = None,
     secret_variable: SecretVariable = SECRET_VARIABLE,
     allow_private: AllowPrivate = False,
@@ -72,7 +74,7 @@ def create(
     """Make a monitor, or change the one of this name."""
     with errors_reported():
         if what.endswith(".toml"):
-            if watch or source or cron or target:
+            if watch or source or cron or target or reports or max_reports is not None:
                 raise typer.BadParameter("give a file or options, not both", param_hint="FILE.toml")
             given = read_monitor_file(Path(what))
         else:
@@ -83,7 +85,9 @@ def create(
                 "source": _fields(sources, allow_private=allow_private),
                 "target": _fields(targets, allow_private=allow_private),
             }
-            given = _from_options(what, watch, {**times, **ends}, _policy(window, rule))
+            limits = {"reports": reports, "max_reports": max_reports}
+            own = {"settings": {name: value for name, value in limits.items() if value is not None}}
+            given = _from_options(what, watch, {**times, **ends, **own}, _policy(window, rule))
     with connected() as (database, urls, settings):
         migrate.upgrade(database)
         made = make_monitor(database, open_store(urls.s3_url), given, settings)

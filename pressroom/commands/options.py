@@ -16,6 +16,14 @@ RetryFailed = Annotated[
     bool,
     typer.Option("--retry-failed", help="With --batch: run failed, cancelled and expired jobs again."),
 ]
+Reports = Annotated[
+    str | None,
+    typer.Option(help="latest (a window for each entity), all, alerts or none; unset: the monitor's own."),
+]
+MaxReports = Annotated[
+    int | None,
+    typer.Option("--max-reports", min=0, help="In one batch; unset: the monitor's own, or 500."),
+]
 BatchArgument = Annotated[UUID, typer.Argument(metavar="BATCH")]
 
 

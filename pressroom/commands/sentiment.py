@@ -9,7 +9,16 @@ import typer
 
 from jobs.series.window import AlertRule, WindowSize
 from pressroom.backtest import Backtest, lines_of, read_events
-from pressroom.commands.options import BatchOption, DeviceOption, Json, Out, RetryFailed, columns_of
+from pressroom.commands.options import (
+    BatchOption,
+    DeviceOption,
+    Json,
+    MaxReports,
+    Out,
+    Reports,
+    RetryFailed,
+    columns_of,
+)
 from pressroom.commands.session import devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
 from pressroom.monitor_file import NONE
@@ -54,7 +63,6 @@ FalseAlarms = Annotated[
     float | None,
     typer.Option("--false-alarms", min=0.001, help="A week, of the whole monitor: the budget."),
 ]
-Reports = Annotated[str, typer.Option(help="latest, alerts or none.")]
 Classifier = Annotated[str, typer.Option(help="The classifier.")]
 Embedder = Annotated[str, typer.Option(help="Finds topics by meaning; none: by alias.")]
 Summarizer = Annotated[str, typer.Option(help="Writes summaries; none: plain sentences.")]
@@ -71,7 +79,8 @@ def run_sentiment(
     time_zone: TimeZone = None,
     rule: Rule = None,
     false_alarms: FalseAlarms = None,
-    reports: Reports = "latest",
+    reports: Reports = None,
+    max_reports: MaxReports = None,
     model: Classifier = DEFAULT_CLASSIFIER,
     embedder: Embedder = DEFAULT_EMBEDDER,
     summarizer: Summarizer = DEFAULT_MODEL,
@@ -94,6 +103,7 @@ def run_sentiment(
             embedder=_named(embedder),
             summarizer=_named(summarizer),
             reports=reports,
+            max_reports=max_reports,
             columns=columns_of(column, "--column"),
             strict=strict,
             batch_id=batch,

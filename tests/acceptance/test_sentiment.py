@@ -61,10 +61,14 @@ def test_a_feed_ends_in_reports_and_the_same_feed_again_costs_nothing(
 ) -> None:
     feed, watch, _ = write_feed(tmp_path)
     out = tmp_path / "out"
-    command = ("run", "sentiment", feed, "--watch", watch, "--out", out, "--summarizer", "none", *OPTIONS)
+    asked = ("--reports", "all", "--max-reports", "12", "--summarizer", "none")
+    command = ("run", "sentiment", feed, "--watch", watch, "--out", out, *asked, *OPTIONS)
     with pressroom(tmp_path / "home", *command, **environment) as run:
         code, printed = run.finish()
     assert (code, printed["counts"]["rejected"]) == (1, 1), run.stderr  # the undated row
+    assert printed["figures"]["num_reports"] == 12
+    assert printed["figures"]["num_reports_left_out"] > NUM_DAYS
+    assert len(list((out / "reports").glob("*.documents.jsonl"))) == 12
     assert printed["counts"]["failed"] == 0
     assert json.loads((out / "rejected.jsonl").read_text())["code"] == "document_undated"
     mentions = [json.loads(line) for line in (out / "mentions.jsonl").read_text().splitlines()]

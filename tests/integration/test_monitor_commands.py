@@ -115,6 +115,24 @@ def test_schedule_that_is_none_is_refused(run: Run, extra: tuple[str, ...], data
     assert monitors.list_monitors(database) == []
 
 
+def test_reports_and_their_limit_are_settings_of_the_monitor(
+    run: Run, database: Engine, tmp_path: Path
+) -> None:
+    run(*CREATE, "--reports", "all", "--max-reports", "40")
+    settings = monitors.find_monitor(database, "steel").settings
+    assert (settings["reports"], settings["max_reports"]) == ("all", 40)
+
+    assert "reports" in run(*CREATE, "--reports", "some", code=1)
+    assert monitors.find_monitor(database, "steel").settings == settings
+
+    (tmp_path / "steel.toml").write_text(
+        'name = "steel"\nwatch = "watch.toml"\n[settings]\nreports = "all"\nmax_reports = 2000\n'
+    )
+    run("monitor", "create", "steel.toml")
+    assert monitors.find_monitor(database, "steel").settings["max_reports"] == 2000
+    assert "not both" in run("monitor", "create", "steel.toml", "--max-reports", "0", code=2)
+
+
 def test_monitor_without_a_schedule_cannot_be_paused(run: Run) -> None:
     run(*CREATE)
     assert "monitor_without_schedule" in run("monitor", "pause", "steel", code=1)

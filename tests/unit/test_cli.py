@@ -11,8 +11,11 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from jobs.errors import ConfigurationError
 from pressroom.cli import app
 from pressroom.console import EXIT_FAILURE, EXIT_USAGE
+from pressroom.sentiment_runs import FileRun
+from workers.settings import DEFAULT_EMBEDDER, DEFAULT_MODEL
 
 SECRET = "a-password-that-nobody-may-see"
 
@@ -149,3 +152,34 @@ def test_a_model_that_is_not_installed_is_said_before_anything_is_started(
     assert done.exit_code == EXIT_FAILURE
     assert "error [model_not_installed]" in done.stderr
     assert not (tmp_path / "home" / "postgres").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        ((), {}),
+        (("--reports", "all"), {"reports": "all"}),
+        (("--reports", "all", "--max-reports", "0"), {"reports": "all", "max_reports": 0}),
+    ],
+)
+def test_reports_and_their_limit_are_the_monitors_unless_an_option_says_them(
+    options: tuple[str, ...], settings: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[FileRun] = []
+
+    def run_file(run: FileRun, *_: object, **__: object) -> None:
+        asked.append(run)
+        raise ConfigurationError("this is as far as it goes")
+
+    monkeypatch.setattr("pressroom.commands.sentiment.run_file", run_file)
+    for name in ("feed.jsonl", "watch.toml"):
+        (tmp_path / name).touch()
+
+    done = CliRunner().invoke(
+        app, ["run", "sentiment", "feed.jsonl", "--watch", "watch.toml", "--device", "cpu", *options]
+    )
+
+    assert "as far as it goes" in done.output
+    (run,) = asked
+    models = {"embedder": DEFAULT_EMBEDDER, "summarizer": DEFAULT_MODEL}
+    assert run.own_settings == {**models, **settings}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 from pydantic import BaseModel
 
@@ -20,8 +20,10 @@ from jobs.kinds.sentiment_report.payload import (
     SentimentSettings,
     WindowsPayload,
 )
+from jobs.kinds.sentiment_report.wanted import WantedReport, first
 from jobs.kinds.sentiment_report.windows import bring_up_to_date
 from jobs.kinds.sentiment_report.write import write_report
+from jobs.series.window import WindowSize
 
 ENTITIES_PER_JOB = 8
 """Of a windows job: a second or two of work for entities with thousands of documents each."""
@@ -31,7 +33,7 @@ class SentimentReportKind:
     """Implements jobs.kind.Kind; without state, so any thread may run it."""
 
     name: ClassVar[str] = "sentiment_report"
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     stages: ClassVar[tuple[str, ...]] = ("collect", "documents", "windows", "reports")
     """A batch that is made from a file begins with `documents`."""
     payload_type: type[SentimentPayload] = SentimentPayload
@@ -125,14 +127,15 @@ def _plan_windows(
 def _plan_reports(
     context: PlanContext, settings: SentimentSettings
 ) -> Iterator[tuple[str, SentimentPayload]]:
-    """Windows with new alerts first, then the latest ones; no more than the batch may write."""
+    """No more than the batch may write; num_left_out says how many it was not."""
     wanted = [
-        one for _, metrics in context.results() for one in cast("list[dict[str, Any]]", metrics["reports"])
+        one for _, metrics in context.results() for one in cast("list[WantedReport]", metrics["reports"])
     ]
-    alerts = [one for one in wanted if one["has_alert"]]
-    latest = [one for one in wanted if not one["has_alert"]]
-    alerts.sort(key=lambda one: (one["starts_at"], one["entity_id"]), reverse=True)
-    for one in [*alerts, *latest][: settings.max_reports]:
-        payload = ReportPayload(entity=one["entity"], size=one["size"], starts_at=one["starts_at"])
+    for one in first(wanted, settings.max_reports):
+        payload = ReportPayload(
+            entity=one["entity"],
+            size=WindowSize(one["size"]),
+            starts_at=datetime.fromisoformat(one["starts_at"]),
+        )
         name = f"{one['entity_id']}-{one['size']}-{one['name']}"
         yield name, SentimentPayload(payload)

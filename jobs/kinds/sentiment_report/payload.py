@@ -13,6 +13,10 @@ from jobs.series.policy import Policy
 from jobs.series.window import WindowSize
 from jobs.sources import Source
 
+ANALYSIS_VERSION = "3"
+"""Rises when documents come to other mentions, windows or alerts: all are then analysed again. The kind's
+version rises with it, and alone where only reports are written otherwise."""
+
 
 class CollectPayload(BaseModel):
     """Read one source of a monitor."""
@@ -94,7 +98,12 @@ class SentimentSettings(BaseModel):
     """Tells the documents of a topic by their meaning; None finds topics by their aliases alone."""
     summarizer: str | None = None
     """Language model of the summaries; None says the facts in plain sentences."""
-    reports: Literal["latest", "alerts", "none"] = "latest"
-    """A report for each entity's latest window and for each window with a new alert; or for alerts alone."""
+    reports: Literal["latest", "all", "alerts", "none"] = "latest"
+    """`alerts`: a report for each window with a new alert. `latest`: and for each entity's latest window with
+    documents. `all`: and for each window of the judged size with documents that this batch has computed and
+    whose figures, those of its past among them, are not what stood before. So a window is not written about
+    again where only a text was corrected, nor where an earlier batch has computed it and was cancelled before
+    its reports, or left this one out by `max_reports`."""
     max_reports: int = Field(default=500, ge=0)
-    """In one batch; a first run over years of documents would write thousands about the past."""
+    """In one batch; a first run over years of documents would write thousands about the past. New alerts
+    first, then the newest windows; what is left out is counted, see wanted.num_left_out."""

@@ -9,10 +9,10 @@ from zoneinfo import ZoneInfo
 
 from pydantic_core import to_json
 
-from jobs.documents.watchlist import Entity
 from jobs.history import Unsettled
 from jobs.kind import Artifact, Context, Parent, Result
 from jobs.kinds.sentiment_report.payload import SentimentSettings, WindowsPayload
+from jobs.kinds.sentiment_report.wanted import WantedReport, first, wanted_reports
 from jobs.kinds.sentiment_report.watched import Watched, load_watched
 from jobs.records import EntityHistory
 from jobs.series.analysis import Kept, analyse, begin_of, windows_needed
@@ -21,9 +21,6 @@ from jobs.series.mention import Mention
 from jobs.series.novelty import HISTORY
 from jobs.series.policy import Policy
 from jobs.series.window import Alert, AlertRule, EntityWindow, WindowSize
-
-FAR = timedelta(days=7)
-"""After now nothing begins that far: documents are refused that are a day ahead."""
 
 MICROSECOND = timedelta(microseconds=1)
 """Ranges of the history exclude their end."""
@@ -48,17 +45,18 @@ def _compute(
     }
     past = _past({id_: one for id_, one in due.items() if id_ in state.until}, state, settings, context)
     histories = []
-    reports: list[dict[str, object]] = []
+    wanted: list[WantedReport] = []
     for position, entity in enumerate(entities, start=payload.start):
         if entity.id in due:
             history = _history(entity.id, due[entity.id], past, state, settings, context)
             history = _heard(history, _heard_until(payload, settings, state), settings.policy)
             histories.append(history)
-            reports += _wanted_reports(position, entity, history, settings, context)
+            wanted += wanted_reports(position, entity, history, settings, context)
     return Result(
         artifacts=(Artifact(name="series.jsonl", media_type="application/jsonl", body=_lines(histories)),),
         metrics={
-            "reports": reports,
+            "reports": first(wanted, settings.max_reports),
+            "num_reports_wanted": len(wanted),
             "num_windows": sum(len(history.windows) for history in histories),
             "num_alerts": sum(len(history.alerts) for history in histories),
             "num_followups": sum(one.number > 1 for history in histories for one in history.novelties),
@@ -225,45 +223,6 @@ def _end_of_window(instant: datetime, policy: Policy) -> datetime:
     """The end of the window that is judged which the instant lies in."""
     size, zone = policy.alert_window, ZoneInfo(policy.time_zone)
     return shifted(size, zone, window_of(size, zone, instant), 1)
-
-
-def _wanted_reports(
-    position: int,
-    entity: Entity,
-    history: EntityHistory,
-    settings: SentimentSettings,
-    context: Context,
-) -> list[dict[str, object]]:
-    """The windows to write about: those with alerts that are new, and the latest with documents."""
-    if settings.reports == "none":
-        return []
-    policy = settings.policy
-    told = context.history.alerts(
-        settings.monitor_id, [entity.id], since=history.since, until=history.read_at + FAR
-    ).get(entity.id, [])
-    known = {alert.key for alert in told}
-    starts = {alert.starts_at: True for alert in history.alerts if alert.key not in known}
-    judged = [w for w in history.windows if w.size is policy.alert_window and w.num_documents]
-    if settings.reports == "latest" and judged:
-        starts.setdefault(judged[-1].starts_at, False)
-    return [
-        {
-            "entity": position,
-            "entity_id": entity.id,
-            "size": policy.alert_window.value,
-            "starts_at": start.isoformat(),
-            "name": _name(policy, start),
-            "has_alert": has_alert,
-        }
-        for start, has_alert in sorted(starts.items())
-    ]
-
-
-def _name(policy: Policy, start: datetime) -> str:
-    """Of a window, for files: the local day, or the hour in UTC, which no change of clocks repeats."""
-    if policy.alert_window is WindowSize.HOUR:
-        return start.strftime("%Y-%m-%dT%H%MZ")
-    return start.astimezone(ZoneInfo(policy.time_zone)).strftime("%Y-%m-%d")
 
 
 def _lines(histories: Sequence[EntityHistory]) -> bytes:

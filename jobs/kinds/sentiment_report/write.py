@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from jobs.documents.watchlist import Entity
-from jobs.errors import PermanentError
+from jobs.errors import PermanentError, TransientError
 from jobs.kind import Context, Parent, Result
 from jobs.kinds.sentiment_report.payload import ReportPayload, SentimentSettings
+from jobs.kinds.sentiment_report.report.counted import counted_parent
 from jobs.kinds.sentiment_report.report.facts import (
     CHART_WINDOWS,
     Neighbour,
@@ -18,6 +19,8 @@ from jobs.kinds.sentiment_report.report.facts import (
 from jobs.kinds.sentiment_report.report.make import make_report
 from jobs.kinds.sentiment_report.watched import Watched, load_watched
 from jobs.series.calendar import shifted
+from jobs.series.counted import CountedDocument, sums_of
+from jobs.series.window import EntityWindow, WindowSums
 
 CITED_PAST = timedelta(weeks=8)
 """Documents that an alert may cite are no older than the stretch that its rule judges."""
@@ -29,8 +32,17 @@ class WindowGoneError(PermanentError):
     code = "window_gone"
 
 
+class WindowChangingError(TransientError):
+    """The window counts other documents than are known: a batch beside this one has corrected some."""
+
+    code = "window_changing"
+
+
 def write_report(payload: ReportPayload, settings: SentimentSettings, context: Context) -> Result:
-    """Gather the facts and write them up. Raises WindowGoneError, and what the ports raise."""
+    """Gather the facts and write them up.
+
+    Raises WindowGoneError, WindowChangingError, and what the ports raise.
+    """
     watched = context.resources.load(settings.watchlist_sha256, load_watched)
     entity = watched.watchlist.entities[payload.entity]
     facts = _facts(payload, entity, watched, settings, context)
@@ -46,6 +58,7 @@ def write_report(payload: ReportPayload, settings: SentimentSettings, context: C
         metrics=report.metrics,
         parents=(
             Parent("watchlist", watched.watchlist.name, settings.watchlist_sha256),
+            counted_parent(facts.window, facts.counted),
             *_document_parents(facts, settings, context),
         ),
     )
@@ -79,8 +92,29 @@ def _facts(
         mentions=mentions,
         novelties=history.novelties(monitor_id, entity.id, since=since, until=end),
         neighbours=_neighbours(payload, entity, watched, settings, context),
+        counted=_counted(windows[-1], end, settings, context),
         min_relevance=settings.policy.min_relevance,
     )
+
+
+def _counted(
+    window: EntityWindow, ends_at: datetime, settings: SentimentSettings, context: Context
+) -> list[CountedDocument]:
+    """The documents that the window's counts are made from, which must come to what the window says."""
+    documents = context.history.counted(
+        settings.monitor_id,
+        window.entity_id,
+        since=window.starts_at,
+        until=ends_at,
+        min_relevance=settings.policy.min_relevance,
+    )
+    sums = sums_of(documents, window.starts_at)
+    if any(getattr(window, name) != getattr(sums, name) for name in WindowSums.__dataclass_fields__):
+        raise WindowChangingError(
+            f"documents of {window.entity_id} in the window of {window.starts_at:%Y-%m-%d %H:%M}Z were "
+            "corrected and not counted again yet: the next run of the monitor counts them"
+        )
+    return documents
 
 
 def _neighbours(
@@ -105,7 +139,7 @@ def _neighbours(
 
 
 def _document_parents(facts: ReportFacts, settings: SentimentSettings, context: Context) -> list[Parent]:
-    """The documents that the report quotes or that its alerts cite."""
+    """The documents that the report quotes or that its alerts cite, one by one."""
     ids = {driver.document_id for driver in facts.drivers}
     ids.update(document_id for alert in facts.alerts for document_id in alert.document_ids)
     known = context.history.documents(settings.monitor_id, sorted(ids))

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from jobs.documents.watchlist import Entity, EntityKind
 from jobs.kinds.sentiment_report.report.facts import Neighbour, ReportFacts, make_facts
+from jobs.series.counted import CountedDocument
 from jobs.series.mention import Mention, Novelty
 from jobs.series.window import Alert, AlertRule, EntityWindow, WindowSize
 
@@ -71,6 +72,28 @@ def mention(
     )
 
 
+def counted(
+    document_id: str,
+    *,
+    sha256: str = "1" * 64,
+    novelty: int = 1,
+    p_negative: float = 0.8,
+    p_positive: float = 0.1,
+) -> CountedDocument:
+    """One of the last day."""
+    return CountedDocument(
+        document_id=document_id,
+        sha256=sha256,
+        published_at=LAST,
+        relevance=90,
+        p_negative=p_negative,
+        p_neutral=0.1,
+        p_positive=p_positive,
+        novelty=novelty,
+        first_id="d0",
+    )
+
+
 def surge(*document_ids: str) -> Alert:
     """Of the last day."""
     return Alert(
@@ -96,6 +119,7 @@ def facts(
     last: EntityWindow | None = None,
     time_zone: str = "UTC",
     source: str = "Calder Wire",
+    num_counted: int = 2,
 ) -> ReportFacts:
     """Of a bad last day after a plain past."""
     history = [window(FIRST + timedelta(days=day)) for day in range(NUM_WINDOWS - 1)]
@@ -109,4 +133,5 @@ def facts(
         mentions=[mention(number, text, source=source) for number, text in enumerate(texts)],
         novelties=novelties,
         neighbours=[Neighbour(name="Halden <b>Foods</b>", window=history[-1], num_alerts=1)],
+        counted=[counted(f"d{number}", novelty=number + 1) for number in range(num_counted)],
     )

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 from markdown_it import MarkdownIt
 
+from jobs.kinds.sentiment_report.report.counted import counted_digest
 from jobs.kinds.sentiment_report.report.document import escape_markdown
 from jobs.kinds.sentiment_report.report.make import Report, make_report
 from tests.unit.report.samples import facts
@@ -45,11 +46,11 @@ def report(*texts: str, name: str = "Northvale Steel") -> dict[str, bytes]:
     return {artifact.name: artifact.body for artifact in made.artifacts}
 
 
-def test_report_has_its_five_artifacts_with_markdown_first() -> None:
+def test_report_has_its_six_artifacts_with_markdown_first() -> None:
     made = make_report(facts(), None, model=None, seed=1)
 
     assert [artifact.name for artifact in made.artifacts] == [
-        *("report.md", "report.html", "report.json", "chart.svg", "chart.png"),
+        *("report.md", "report.html", "report.json", "chart.svg", "chart.png", "documents.jsonl"),
     ]
     assert made.metrics["num_alerts"] == 1
     assert json.dumps(made.metrics)
@@ -112,6 +113,28 @@ def test_json_holds_all_facts_and_what_was_dropped() -> None:
     assert len(record["history"]) == 60
     assert record["summary"]["dropped"] == []
     assert record["neighbours"][0]["name"] == "Halden <b>Foods</b>"
+
+
+@pytest.mark.parametrize(
+    ("num_counted", "said"),
+    [
+        (0, "No document was counted."),
+        (1, "1 document was counted; the report's documents.jsonl lists it"),
+        (3, "3 documents were counted, 2 as follow-ups; the report's documents.jsonl lists them"),
+    ],
+)
+def test_page_and_markdown_say_how_many_documents_were_counted(num_counted: int, said: str) -> None:
+    given = facts(num_counted=num_counted)
+    artifacts = {one.name: one.body for one in make_report(given, None, model=None, seed=1).artifacts}
+    parser = Elements()
+    parser.feed(artifacts["report.html"].decode())
+    digest = counted_digest(given.counted)
+
+    assert said in parser.text
+    assert said in artifacts["report.md"].decode()
+    assert (digest in parser.text) == (digest in artifacts["report.md"].decode()) == (num_counted > 0)
+    assert json.loads(artifacts["report.json"])["counted"] == {"num_documents": num_counted, "sha256": digest}
+    assert artifacts["documents.jsonl"].count(b"\n") == num_counted
 
 
 def test_chart_is_well_formed_and_says_its_time_zone() -> None:

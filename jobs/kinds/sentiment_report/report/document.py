@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from jobs.kinds.sentiment_report.report import prose
 from jobs.kinds.sentiment_report.report.chart import chart_words
+from jobs.kinds.sentiment_report.report.counted import DOCUMENTS, counted_digest
 from jobs.kinds.sentiment_report.report.facts import Driver, ReportFacts
 from jobs.kinds.sentiment_report.report.summary import Summary
 
@@ -34,6 +35,7 @@ def as_json(facts: ReportFacts, summary: Summary) -> str:
         "past_negative_share": facts.past_negative_share,
         "alerts": [_alert(facts, number) for number in range(len(facts.alerts))],
         "earlier_alerts": [{"key": alert.key, **asdict(alert)} for alert in facts.earlier_alerts],
+        "counted": {"num_documents": len(facts.counted), "sha256": counted_digest(facts.counted)},
         "drivers": [{**asdict(driver), "score": driver.score} for driver in facts.drivers],
         "neighbours": [asdict(neighbour) for neighbour in facts.neighbours],
         "history": [asdict(window) for window in facts.history],
@@ -105,6 +107,9 @@ def _variables(facts: ReportFacts, summary: Summary) -> dict[str, object]:
             (a, prose.RULE_NAMES[a.rule], prose.alert_words(a, facts.entity.name)) for a in facts.alerts
         ],
         "drivers": [(driver, _at(driver, facts)) for driver in facts.drivers],
+        "counted_words": prose.counted_words(facts),
+        "counted_file": DOCUMENTS,
+        "counted_sha256": counted_digest(facts.counted),
         "chart_words": chart_words(facts),
         "is_current_alert": bool(facts.alerts),
     }

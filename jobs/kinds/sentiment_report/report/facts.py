@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from jobs.documents.watchlist import Entity
 from jobs.guards import INJECTION_SUSPECTED, is_injection_suspected
 from jobs.series.calendar import shifted
+from jobs.series.counted import CountedDocument
 from jobs.series.mention import Mention, Novelty
 from jobs.series.window import Alert, AlertRule, EntityWindow, WindowSize
 
@@ -73,6 +74,8 @@ class ReportFacts:
     """Of the history before it."""
     drivers: tuple[Driver, ...]
     neighbours: tuple[Neighbour, ...] = field(default=())
+    counted: tuple[CountedDocument, ...] = field(default=())
+    """What the window's counts are made from."""
 
     @property
     def expected_documents(self) -> float | None:
@@ -101,6 +104,7 @@ def make_facts(
     mentions: Iterable[Mention] = (),
     novelties: Mapping[str, Novelty] | None = None,
     neighbours: Iterable[Neighbour] = (),
+    counted: Iterable[CountedDocument] = (),
     min_relevance: int = 0,
 ) -> ReportFacts:
     """Choose from what is known of the entity what belongs to the window's report.
@@ -115,7 +119,7 @@ def make_facts(
     own = [alert for alert in alerts if shown[0].starts_at <= alert.starts_at < ends_at]
     own.sort(key=lambda alert: (alert.starts_at, alert.rule))
     current = tuple(alert for alert in own if alert.starts_at >= window.starts_at)
-    counted = [m for m in mentions if m.published_at < ends_at and m.relevance >= min_relevance]
+    relevant = [m for m in mentions if m.published_at < ends_at and m.relevance >= min_relevance]
     return ReportFacts(
         entity=entity,
         window=window,
@@ -124,8 +128,9 @@ def make_facts(
         history=shown,
         alerts=current,
         earlier_alerts=tuple(alert for alert in own if alert.starts_at < window.starts_at),
-        drivers=_drivers(window, current, counted, novelties or {}),
+        drivers=_drivers(window, current, relevant, novelties or {}),
         neighbours=_neighbours(neighbours),
+        counted=tuple(counted),
     )
 
 

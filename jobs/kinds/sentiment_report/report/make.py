@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from jobs.inference import Inference
 from jobs.kind import Artifact, Template
 from jobs.kinds.sentiment_report.report.chart import draw_chart
+from jobs.kinds.sentiment_report.report.counted import DOCUMENTS, counted_lines
 from jobs.kinds.sentiment_report.report.document import as_html, as_json, as_markdown
 from jobs.kinds.sentiment_report.report.facts import ReportFacts
 from jobs.kinds.sentiment_report.report.summary import write_summary
@@ -17,7 +18,7 @@ class Report:
     """What a `reports` job hands in."""
 
     artifacts: tuple[Artifact, ...]
-    """report.md first, then report.html, report.json, chart.svg and chart.png."""
+    """report.md first, then report.html, report.json, chart.svg, chart.png and documents.jsonl."""
     template: Template | None
     metrics: dict[str, object]
 
@@ -36,6 +37,7 @@ def make_report(facts: ReportFacts, inference: Inference | None, *, model: str |
         ("report.json", "application/json", as_json(facts, summary).encode()),
         ("chart.svg", "image/svg+xml", svg),
         ("chart.png", "image/png", png),
+        (DOCUMENTS, "application/jsonl", counted_lines(facts.counted)),
     )
     window = facts.window
     return Report(
@@ -46,6 +48,7 @@ def make_report(facts: ReportFacts, inference: Inference | None, *, model: str |
             "window": window.size.value,
             "starts_at": window.starts_at.isoformat(),
             "num_documents": window.num_documents,
+            "num_followups": window.num_followups,
             "mean_score": window.mean_score,
             "change": window.change,
             "num_alerts": len(facts.alerts),

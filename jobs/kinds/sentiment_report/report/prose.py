@@ -163,6 +163,18 @@ def volume_sentence(facts: ReportFacts) -> str:
     return f"{when} there {verb} {number} about {name}{usual}."
 
 
+def counted_words(facts: ReportFacts) -> str:
+    """How many documents the window's counts are made from: "12 documents were counted, 3 as follow-ups"."""
+    number = len(facts.counted)
+    if not number:
+        return "No document was counted"
+    followups = sum(document.novelty > 1 for document in facts.counted)
+    verb = "was" if number == 1 else "were"
+    return f"{count(number, 'document')} {verb} counted" + (
+        f", {followups:,} as follow-ups" if followups else ""
+    )
+
+
 def mood_sentence(facts: ReportFacts) -> str | None:
     """The mean score against the past; None in a window without documents."""
     window = facts.window
