@@ -19,9 +19,10 @@ class Watched:
     entities: Mapping[str, Entity]
     positions: Mapping[str, int]
     turn: threading.Lock = field(default_factory=threading.Lock)
-    """Held while a block is prepared, or windows are read and computed. Several at once are no faster under
-    one interpreter lock, and slower where they give it away often, as numpy and a database client do: four
-    jobs with windows take twice as long as one after the other."""
+    """Held while a block is prepared, or windows are computed. Several at once are no faster under one
+    interpreter lock, and slower where they give it away often, as numpy does."""
+    series: threading.Semaphore = field(default_factory=lambda: threading.BoundedSemaphore(2))
+    """Held while series are in memory: one is read from the database while another is computed."""
 
 
 def load_watched(body: bytes) -> Watched:

@@ -29,29 +29,39 @@ MICROSECOND = timedelta(microseconds=1)
 def bring_up_to_date(payload: WindowsPayload, settings: SentimentSettings, context: Context) -> Result:
     """Compute each entity's windows and alerts from its first change on. Raises what the ports raise."""
     watched = context.resources.load(settings.watchlist_sha256, load_watched)
-    with watched.turn:
-        return _compute(payload, settings, context, watched)
+    entities = dict(enumerate(watched.watchlist.entities[payload.start : payload.stop], start=payload.start))
+    with watched.series:
+        state = _state([entity.id for entity in entities.values()], payload.as_of, settings, context)
+        due = {
+            position: _Due(since, state.first_at.get(entity.id) or until, settings.policy)
+            for position, entity in entities.items()
+            if (until := state.as_of) and (since := _since(entity.id, payload.since.get(position), state))
+        }
+        stands = {entities[at].id: one for at, one in due.items() if entities[at].id in state.until}
+        past = _past(stands, state, settings, context)
+        with watched.turn:
+            histories = {
+                position: _heard(
+                    _history(entities[position].id, one, past, state, settings, context),
+                    _heard_until(payload, settings, state),
+                    settings.policy,
+                )
+                for position, one in due.items()
+            }
+    wanted = [
+        report
+        for position, history in histories.items()
+        for report in wanted_reports(position, entities[position], history, settings, context)
+    ]
+    return _result(list(histories.values()), wanted, settings, watched)
 
 
-def _compute(
-    payload: WindowsPayload, settings: SentimentSettings, context: Context, watched: Watched
+def _result(
+    histories: Sequence[EntityHistory],
+    wanted: Sequence[WantedReport],
+    settings: SentimentSettings,
+    watched: Watched,
 ) -> Result:
-    entities = watched.watchlist.entities[payload.start : payload.stop]
-    state = _state([entity.id for entity in entities], payload.as_of, settings, context)
-    due = {
-        entity.id: _Due(since, state.first_at.get(entity.id) or until, settings.policy)
-        for position, entity in enumerate(entities, start=payload.start)
-        if (until := state.as_of) and (since := _since(entity.id, payload.since.get(position), state))
-    }
-    past = _past({id_: one for id_, one in due.items() if id_ in state.until}, state, settings, context)
-    histories = []
-    wanted: list[WantedReport] = []
-    for position, entity in enumerate(entities, start=payload.start):
-        if entity.id in due:
-            history = _history(entity.id, due[entity.id], past, state, settings, context)
-            history = _heard(history, _heard_until(payload, settings, state), settings.policy)
-            histories.append(history)
-            wanted += wanted_reports(position, entity, history, settings, context)
     return Result(
         artifacts=(Artifact(name="series.jsonl", media_type="application/jsonl", body=_lines(histories)),),
         metrics={
