@@ -70,7 +70,7 @@ class Worker:
         manifest = write_manifest(folder, folder.name, task)
         tokenizer = load_row_tokenizer(folder)
         engine = scripted_encoder(tokenizer, EngineOptions(), task, Script(), self._pass)
-        return ResidentEncoder(manifest, tokenizer, engine, classifier_digest(folder))
+        return ResidentEncoder(manifest, folder, tokenizer, engine, classifier_digest(folder))
 
     def _pass(self) -> None:
         self.reached.set()

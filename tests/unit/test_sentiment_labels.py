@@ -25,15 +25,21 @@ class Inference:
 
     def __init__(self) -> None:
         self.asked: list[TextPair] = []
+        self.calibrated: bool | None = None
 
-    def classify(self, pairs: Sequence[TextPair]) -> tuple[SentimentProbabilities, ...]:
+    def classify(
+        self, pairs: Sequence[TextPair], *, calibrated: bool = True
+    ) -> tuple[SentimentProbabilities, ...]:
         self.asked += pairs
+        self.calibrated = calibrated
         return tuple(ANSWERS[pair.text.split()[0]] for pair in pairs)
 
 
-def run(texts: list[dict[str, str]]) -> tuple[list[dict[str, Any]], Inference, dict[str, object]]:
+def run(
+    texts: list[dict[str, str]], **settings: object
+) -> tuple[list[dict[str, Any]], Inference, dict[str, object]]:
     inference = Inference()
-    context = cast(Context, SimpleNamespace(inference=inference))
+    context = cast(Context, SimpleNamespace(inference=inference, settings=settings))
     result = SentimentLabelsKind().run(LabelBlock.model_validate({"texts": texts}), context)
     (artifact,) = result.artifacts
     assert result.template is None

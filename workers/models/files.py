@@ -27,6 +27,8 @@ Task = Literal["generate", "classify", "embed"]
 
 MANIFEST = "manifest.json"
 """Of an installed model; manifest.py says what is in it."""
+CALIBRATION = "calibration.json"
+"""Beside it, of a classifier that was calibrated here; calibration.py says what is in it."""
 WEIGHT_SUFFIX = ".safetensors"
 GGUF_SUFFIX = ".gguf"
 KEPT_SUFFIXES = frozenset({WEIGHT_SUFFIX, ".json", ".jinja", ".txt", ".md"})
@@ -86,8 +88,10 @@ class Tensor:
 def is_kept(path: Path) -> bool:
     """Whether a file of a source belongs to the installed model; others are left behind."""
     named = path.suffix in KEPT_SUFFIXES or path.name in KEPT_NAMES
-    # A source's own manifest.json would be taken for ours
-    return named and path.name != MANIFEST and re.fullmatch(FILE_NAME, path.name) is not None
+    # A source's own manifest.json and calibration.json would be taken for ours
+    return (
+        named and path.name not in (MANIFEST, CALIBRATION) and re.fullmatch(FILE_NAME, path.name) is not None
+    )
 
 
 def task_of(config: dict[str, object]) -> Task:
