@@ -55,6 +55,18 @@ def test_each_text_gets_its_own_answer_in_order() -> None:
     assert (metrics["num_texts"], metrics["num_negative"], metrics["num_neutral"]) == (2, 1, 0)
 
 
+def test_a_batch_says_whether_it_asks_for_calibrated_answers() -> None:
+    assert run([{"id": "a", "text": "up"}])[1].calibrated is True
+    assert run([{"id": "a", "text": "up"}], calibrated=False)[1].calibrated is False
+
+
+def test_how_sure_a_model_is_survives_its_spelling(monkeypatch: pytest.MonkeyPatch) -> None:
+    sure = SentimentProbabilities(negative=1.23456789e-12, neutral=2e-30, positive=1.0)
+    monkeypatch.setitem(ANSWERS, "up", sure)
+    (line,), _, _ = run([{"id": "a", "text": "up"}])
+    assert (line["negative"], line["neutral"], line["positive"]) == (1.234568e-12, 2e-30, 1.0)
+
+
 def test_the_model_reads_the_text_as_it_was_taught_and_the_digest_is_of_the_text_as_it_came() -> None:
     text = "up $AAPL https://t.co/x"
     (line,), inference, _ = run([{"id": "a", "text": text, "target": "$AAPL"}])
