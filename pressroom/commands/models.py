@@ -162,7 +162,8 @@ def _print(models: tuple[InstalledModel, ...], *, json: bool) -> None:
 
 def _calibration(model: InstalledModel) -> str:
     if (found := model.calibration) is not None:
-        return f"  calibrated by {found.file.name} (temperature {found.temperature})"
+        offsets = ", offsets" if any(found.offsets.values()) else ""
+        return f"  calibrated by {found.file.name} (temperature {found.temperature}{offsets})"
     if model.training_temperature is None:
         return ""
     return "  not calibrated" if model.training_temperature == 1 else "  calibrated by its training"

@@ -69,6 +69,9 @@ def test_list_says_whether_and_by_what_a_classifier_is_calibrated(source: str, t
     lines, model = listed()
     assert lines[0].endswith("calibrated by labelled.csv (temperature 2.0)")
     assert model["calibration"]["calibrated"]["calibration_error"] == 0.04
+    offsets = {"negative": 0.5, "neutral": 0.0, "positive": 0.0}
+    write_calibration(folder, model_calibration(weights, offsets=offsets))
+    assert listed()[0][0].endswith("(temperature 2.0, offsets)")
     assert run("verify", "moods").exit_code == 0
 
 
