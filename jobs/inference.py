@@ -101,7 +101,7 @@ class TextPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentimentProbabilities:
-    """Calibrated probabilities of the three classes; they sum to 1."""
+    """Probabilities of the three classes; they sum to 1."""
 
     negative: float
     neutral: float
@@ -120,13 +120,17 @@ class Inference(Protocol):
         ...
 
     def classify(
-        self, pairs: Sequence[TextPair], *, model: str | None = None
+        self, pairs: Sequence[TextPair], *, model: str | None = None, calibrated: bool = True
     ) -> tuple[SentimentProbabilities, ...]:
-        """One for each pair, in order. A text that is too long is judged by its beginning."""
+        """One for each pair, in order. A text that is too long is judged by its beginning.
+
+        With `calibrated` by the calibration that is kept with the model, if there is one: the same one for
+        all calls of a job, whatever happens meanwhile. Without, what the model says by its own files.
+        """
         ...
 
     def model_sha256(self, *, model: str | None = None) -> str:
-        """What a classifier's answers depend on besides the question, as a digest."""
+        """What a classifier's calibrated answers depend on besides the question, as a digest."""
         ...
 
     def embed(self, texts: Sequence[str], *, model: str | None = None) -> tuple[tuple[float, ...], ...]:

@@ -90,7 +90,26 @@ class EncoderFacts:
     max_batch_tokens: int
     max_tokens: int
     classifier_sha256: str | None
-    """Of the file that says which output is which class, and their calibration."""
+    """Of the file that says which output is which class, and the temperature of the training."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationFacts:
+    """How a classifier's probabilities were mended after its installation. Pairs: without it, and with it."""
+
+    sha256: str
+    """Of the calibration.json in the model's folder."""
+    file_name: str
+    file_sha256: str
+    """Of the labelled file that it was fitted on."""
+    num_fitted: int
+    num_held_out: int
+    """Texts that the figures are of; nothing was fitted on them."""
+    temperature: str
+    offsets: tuple[str, ...]
+    """Of negative, neutral and positive."""
+    calibration_error: tuple[str, str]
+    log_loss: tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +124,9 @@ class Encoding:
     inputs_sha256: str
     """Of the token ids and segments of every input, in order; see `jobs.digests`."""
     outputs_sha256: str
-    """Of the answers to six decimals, in order."""
+    """Of the answers to six decimals, in order; calibrated, if they were."""
+    calibration: CalibrationFacts | None = None
+    """None: the answers are what the model says by its own files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +245,25 @@ def _encoding(encoding: Encoding) -> Mapping[str, Json]:
         "numInputs": encoding.num_inputs,
         "inputsSha256": encoding.inputs_sha256,
         "outputsSha256": encoding.outputs_sha256,
+        **({} if encoding.calibration is None else {"calibration": _calibration(encoding.calibration)}),
     }
+
+
+def _calibration(calibration: CalibrationFacts) -> Mapping[str, Json]:
+    return {
+        "sha256": calibration.sha256,
+        "file": {"name": calibration.file_name, "sha256": calibration.file_sha256},
+        "numFitted": calibration.num_fitted,
+        "numHeldOut": calibration.num_held_out,
+        "temperature": calibration.temperature,
+        "offsets": list(calibration.offsets),
+        "calibrationError": _before_and_after(calibration.calibration_error),
+        "logLoss": _before_and_after(calibration.log_loss),
+    }
+
+
+def _before_and_after(figures: tuple[str, str]) -> Mapping[str, Json]:
+    return {"uncalibrated": figures[0], "calibrated": figures[1]}
 
 
 def _generation(generation: Generation, model: ModelFacts | None) -> Mapping[str, Json]:

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 from sqlalchemy import Engine
 
 from db import batches
+from db.monitor_reports import batch_settings
 from db.stages import NewJob
 from jobs.errors import InputError
 from jobs.kinds.sentiment_labels import BLOCK_TEXTS, LabelledText, text_digest
@@ -47,6 +49,12 @@ class OtherFileError(InputError):
     """A batch is about other texts than the file that it is compared with."""
 
     code = "batch_of_another_file"
+
+
+class OtherQuestionError(InputError):
+    """A batch asks for calibrated answers where others are meant, or the other way round."""
+
+    code = "batch_of_another_question"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +92,7 @@ def with_profile(settings: Settings, model: str) -> Settings:
     """
     task = read_manifest(model_folder(settings.models_folder, model)).task
     if task != "classify":
-        raise ModelTaskError(f"the model {model!r} is one to {task}: name a classifier with --model")
+        raise ModelTaskError(f"the model {model!r} is one to {task}: name a classifier")
     profiles = {**settings.profiles, PROFILE: Profile(models=(model,))}
     return settings.model_copy(update={"profiles": profiles})
 
@@ -96,8 +104,12 @@ def submit_texts(
     model: str,
     settings: Settings,
     on_rejected: Callable[[Rejected], None],
+    *,
+    calibrated: bool = True,
 ) -> Submission:
     """Accept the texts of a labelled file as one batch of blocks; the labels stay in the file.
+
+    Without `calibrated` the model is asked for what it says by its own files.
 
     Raises FileRejectedError, and what `workers.producer.new_batch` raises; then nothing was accepted.
     """
@@ -112,7 +124,7 @@ def submit_texts(
             else:
                 yield one
 
-    order = Order(kind=KIND, model=model, settings={})
+    order = Order(kind=KIND, model=model, settings={} if calibrated else {"calibrated": False})
     batch = new_batch(order, settings, name=file.name)
     batch_id, created = batches.accept(database, batch, _jobs(texts()), lambda: num_rejected)
     return Submission(batch_id, created)
@@ -131,26 +143,20 @@ def export_evaluation(
 ) -> Evaluation:
     """Compare what the model said with the file's labels; with a folder, write both there.
 
-    Raises OtherFileError, NothingEvaluatedError, and what fetching results raises.
+    Raises NothingEvaluatedError, and what `answered` raises.
     """
     right = (one for one in read_labelled_texts(file, columns) if not isinstance(one, Rejected))
     labels: list[int] = []
     probabilities: list[tuple[float, float, float]] = []
     num_missing = 0
     with closing(_Predictions(out)) as predictions:
-        for said in _said(database, store, summary):
-            answer = next(right, None)
-            while answer is not None and answer.id != said.id:
+        for answer, said in answered(database, store, summary.batch_id, right, file):
+            if said is None:
                 num_missing += 1
-                answer = next(right, None)
-            if answer is None or text_digest(answer.text, answer.target) != said.sha256:
-                raise OtherFileError(
-                    f"the batch has a text {said.id!r} that is not in {file}: give the file it was made from"
-                )
+                continue
             labels.append(LABELS.index(answer.label))
             probabilities.append((said.negative, said.neutral, said.positive))
             predictions.write(said, answer)
-    num_missing += sum(1 for _ in right)
     if not labels:
         errors = ", ".join(f"{code} ({number} jobs)" for code, number in summary.report.top_errors)
         raise NothingEvaluatedError(f"no text of {file} was classified: {errors or 'all were refused'}")
@@ -166,8 +172,41 @@ def export_evaluation(
     return evaluation
 
 
-def _said(database: Engine, store: Store, summary: Summary) -> Iterator[LabelledText]:
-    for exported in fetch_results(database, store, summary.batch_id):
+def answered(
+    database: Engine,
+    store: Store,
+    batch_id: UUID,
+    right: Iterator[RightAnswer],
+    file: Path,
+    *,
+    calibrated: bool = True,
+) -> Iterator[tuple[RightAnswer, LabelledText | None]]:
+    """Each text of the file with what the model said to it; None where its job did not succeed.
+
+    Raises OtherFileError, OtherQuestionError, and what fetching results raises.
+    """
+    if batch_settings(database, batch_id).get("calibrated", True) != calibrated:
+        made_by = "models calibrate" if calibrated else "evaluate sentiment"
+        raise OtherQuestionError(
+            f"batch {batch_id} was made by `pressroom {made_by}`, which asks the model otherwise: go on with "
+            "it there"
+        )
+    for said in _said(database, store, batch_id):
+        answer = next(right, None)
+        while answer is not None and answer.id != said.id:
+            yield answer, None
+            answer = next(right, None)
+        if answer is None or text_digest(answer.text, answer.target) != said.sha256:
+            raise OtherFileError(
+                f"the batch has a text {said.id!r} that is not in {file}: give the file it was made from"
+            )
+        yield answer, said
+    for answer in right:
+        yield answer, None
+
+
+def _said(database: Engine, store: Store, batch_id: UUID) -> Iterator[LabelledText]:
+    for exported in fetch_results(database, store, batch_id):
         for line in exported.body.splitlines():
             yield LabelledText.model_validate_json(line)
 

@@ -178,6 +178,12 @@ def _provenance(predicate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             f"{encoding['inputsSha256'][:SHORT_DIGEST]}, answers sha256 "
             f"{encoding['outputsSha256'][:SHORT_DIGEST]}",
         )
+        if (found := encoding.get("calibration")) is not None:
+            yield (
+                "",
+                f"calibrated by {found['file']['name']}, temperature {found['temperature']}, sha256 "
+                f"{found['sha256'][:SHORT_DIGEST]}",
+            )
     yield "tokens", f"{usage['new_tokens']} new, {usage['prompt_tokens']} in prompts"
     yield "code", f"pressroom {code['version']}, commit {code['commit']}"
     yield "times", f"queued {timings['queuedAt']}, started {timings['startedAt']}"

@@ -18,6 +18,7 @@ from jobs.job import ClaimedJob
 from jobs.provenance import Encoding, EngineFacts, Generation, ModelFacts, token_digest
 from workers.encoder import EncoderRequest, EncoderTask, Vector
 from workers.engine import Request
+from workers.models.calibration import Calibration
 from workers.residency import Residency, Resident, ResidentEncoder
 
 ENGINE_GRACE_SECONDS = 30.0
@@ -47,6 +48,7 @@ class Asked:
 @dataclass(slots=True)
 class _EncodingLog:
     resident: ResidentEncoder
+    calibration: Calibration | None
     num_calls: int = 0
     num_inputs: int = 0
     inputs: hashlib._Hash = field(default_factory=hashlib.sha256)
@@ -61,6 +63,7 @@ class _EncodingLog:
             num_inputs=self.num_inputs,
             inputs_sha256=self.inputs.hexdigest(),
             outputs_sha256=self.outputs.hexdigest(),
+            calibration=None if self.calibration is None else self.calibration.facts(),
         )
 
 
@@ -78,7 +81,8 @@ class JobInference:
         self._cancel_current: Callable[[], None] | None = None
         self._generations: list[Generation] = []
         self._residents: dict[str, Resident] = {}
-        self._encodings: dict[str, _EncodingLog] = {}
+        self._encodings: dict[tuple[str, bool], _EncodingLog] = {}
+        self._calibrations: dict[str, Calibration | None] = {}
         self.abandoned = threading.Event()
         """Set once nothing more shall be done for this attempt."""
 
@@ -114,34 +118,53 @@ class JobInference:
         return completion
 
     def classify(
-        self, pairs: Sequence[TextPair], *, model: str | None = None
+        self, pairs: Sequence[TextPair], *, model: str | None = None, calibrated: bool = True
     ) -> tuple[SentimentProbabilities, ...]:
-        """Block until every pair has its probabilities. Raises as `generate` does."""
+        """Block until every pair has its probabilities. Raises as `generate` and `read_calibration` do."""
         return tuple(
             SentimentProbabilities(negative=negative, neutral=neutral, positive=positive)
-            for negative, neutral, positive in self._encode(pairs, model, "classify")
+            for negative, neutral, positive in self._encode(pairs, model, "classify", calibrated=calibrated)
         )
 
     def model_sha256(self, *, model: str | None = None) -> str:
-        """Of the weights, the tokenizer and the settings of a classifier. Raises as `classify` does."""
+        """Of weights, tokenizer, settings and calibration of a classifier. Raises as `classify` does."""
         resident = self._residency.encoder(self._model if model is None else model, "classify")
         manifest = resident.manifest
-        parts = (manifest.weights_sha256, manifest.tokenizer_sha256, resident.classifier_sha256 or "")
+        calibration = self._calibration(resident)
+        parts = (
+            manifest.weights_sha256,
+            manifest.tokenizer_sha256,
+            resident.classifier_sha256 or "",
+            *([] if calibration is None else [calibration.sha256]),
+        )
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     def embed(self, texts: Sequence[str], *, model: str | None = None) -> tuple[Vector, ...]:
         """Block until every text has its vector. Raises as `generate` does."""
         return self._encode([TextPair(text) for text in texts], model, "embed")
 
-    def _encode(self, pairs: Sequence[TextPair], model: str | None, task: EncoderTask) -> tuple[Vector, ...]:
+    def _calibration(self, resident: ResidentEncoder) -> Calibration | None:
+        """As it stood when this job first asked: what identifies the answers is what was applied to them."""
+        name = resident.manifest.name
+        if name not in self._calibrations:
+            self._calibrations[name] = resident.read_calibration()
+        return self._calibrations[name]
+
+    def _encode(
+        self, pairs: Sequence[TextPair], model: str | None, task: EncoderTask, *, calibrated: bool = False
+    ) -> tuple[Vector, ...]:
         resident = self._residency.encoder(self._model if model is None else model, task)
+        calibration = self._calibration(resident) if calibrated else None
         rows = resident.tokenizer.encode(pairs)  # in the job's thread: it overlaps with the engine's steps
         request_id = self._next_id()
         request = EncoderRequest(request_id=request_id, rows=rows, deadline_at=self._deadline_at)
         answers = self._wait(
             lambda: resident.engine.submit(request), lambda: resident.engine.cancel(request_id)
         )
-        log = self._encodings.setdefault(resident.manifest.name, _EncodingLog(resident))
+        if calibration is not None:
+            answers = tuple(calibration.apply(answers))
+        key = (resident.manifest.name, calibration is not None)
+        log = self._encodings.setdefault(key, _EncodingLog(resident, calibration))
         log.num_calls += 1
         log.num_inputs += len(rows)
         for row, answer in zip(rows, answers, strict=True):
@@ -187,7 +210,7 @@ class JobInference:
         return Asked(
             model=None if first is None else first.model_facts(),
             engine=None if first is None else first.engine_facts(),
-            models=(*generators, *(encoding.model for encoding in encodings)),
+            models=tuple(dict.fromkeys((*generators, *(encoding.model for encoding in encodings)))),
             generations=tuple(self._generations),
             encodings=encodings,
         )

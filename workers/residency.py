@@ -16,6 +16,7 @@ from jobs.provenance import EncoderFacts, EngineFacts, ModelFacts
 from workers.encoder import Encoder, EncoderTask
 from workers.encoder_tokenizer import RowTokenizer, classifier_digest, load_row_tokenizer
 from workers.engine import Engine, EngineOptions, Tokenizer
+from workers.models.calibration import Calibration, read_calibration
 from workers.models.manifest import Manifest, model_folder, verify_model
 from workers.tokenizer import load_tokenizer
 
@@ -80,10 +81,11 @@ class ResidentEncoder:
     """A model for classes or embeddings that is ready."""
 
     manifest: Manifest
+    folder: Path
     tokenizer: RowTokenizer
     engine: Encoder
     classifier_sha256: str | None
-    """Of the classifier.json that says what its outputs mean and how they are calibrated."""
+    """Of the classifier.json that says what its outputs mean."""
 
     def model_facts(self) -> ModelFacts:
         """What provenance says of the model."""
@@ -102,6 +104,10 @@ class ResidentEncoder:
             max_tokens=info.max_tokens,
             classifier_sha256=self.classifier_sha256,
         )
+
+    def read_calibration(self) -> Calibration | None:
+        """As it stands now: a new one is for the next job, and needs no new start of the worker."""
+        return read_calibration(self.folder, self.manifest.weights_sha256)
 
 
 def _model_facts(manifest: Manifest) -> ModelFacts:
@@ -206,7 +212,9 @@ def _open_with(
         return Resident(manifest, tokenizer, open_engine(folder, tokenizer, options))
     rows, digest = load_row_tokenizer(folder), classifier_digest(folder)
     open_encoder: OpenEncoder = import_module(_encoder_module(engine)).open_encoder
-    return ResidentEncoder(manifest, rows, open_encoder(folder, rows, options, manifest.task), digest)
+    read_calibration(folder, manifest.weights_sha256)  # one that cannot be used is said now, not by each job
+    encoder = open_encoder(folder, rows, options, manifest.task)
+    return ResidentEncoder(manifest, folder, rows, encoder, digest)
 
 
 def _encoder_module(engine: str) -> str:

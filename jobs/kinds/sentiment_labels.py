@@ -41,9 +41,12 @@ class LabelBlock(BaseModel):
 
 
 class LabelSettings(BaseModel):
-    """None: the model says how it is asked."""
+    """How the model is asked; what else there is to it, the model says."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    calibrated: bool = True
+    """False: what the model says by its own files, whatever calibration is kept with it."""
 
 
 class LabelledText(BaseModel):
@@ -65,7 +68,7 @@ class SentimentLabelsKind:
     """Implements jobs.kind.Kind; without state, so any thread may run it."""
 
     name: ClassVar[str] = "sentiment_labels"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     stages: ClassVar[tuple[str, ...]] = ("classify",)
     payload_type: type[LabelBlock] = LabelBlock
     settings_type: type[BaseModel] = LabelSettings
@@ -94,7 +97,8 @@ class SentimentLabelsKind:
     def run(self, payload: LabelBlock, context: Context) -> Result:
         """Classify the block. Raises what classify() raises."""
         pairs = [TextPair(normalise(each.text), normalise(each.target)) for each in payload.texts]
-        answers = context.inference.classify(pairs)
+        settings = LabelSettings.model_validate(context.settings)
+        answers = context.inference.classify(pairs, calibrated=settings.calibrated)
         labelled = [_labelled(each, answer) for each, answer in zip(payload.texts, answers, strict=True)]
         body = "".join(json.dumps(each.model_dump(), ensure_ascii=False) + "\n" for each in labelled)
         counts = Counter(each.label for each in labelled)
@@ -118,7 +122,8 @@ def text_digest(text: str, target: str) -> str:
 
 def _labelled(asked: LabelText, answer: SentimentProbabilities) -> LabelledText:
     values = {"negative": answer.negative, "neutral": answer.neutral, "positive": answer.positive}
-    rounded = {label: round(value, 6) for label, value in values.items()}
+    # Digits, not decimals: of a model that is too sure the small ones say how sure it is
+    rounded = {label: float(f"{value:.7g}") for label, value in values.items()}
     return LabelledText(
         id=asked.id,
         sha256=text_digest(asked.text, asked.target),

@@ -13,10 +13,19 @@ from uuid import UUID
 import typer
 from sqlalchemy import Engine
 
-from jobs.labelled import LabelColumns, LabelMapError, parse_label_map
+from jobs.labelled import LabelColumns
 from jobs.rejection import Rejected
 from jobs.training import LABELS
 from pressroom.commands.evaluate_recommendations import evaluate_recommendations
+from pressroom.commands.labelled import (
+    LabelledPath,
+    LabelOption,
+    MapOption,
+    TargetOption,
+    TargetsOption,
+    label_columns,
+    label_options,
+)
 from pressroom.commands.options import DeviceOption, Json
 from pressroom.commands.session import devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
@@ -36,21 +45,12 @@ app.command("recommendations")(evaluate_recommendations)
 
 @app.command("sentiment")
 def evaluate_sentiment(
-    file: Annotated[
-        Path,
-        typer.Argument(exists=True, dir_okay=False, readable=True, help="Labelled: CSV or JSONL, also .gz."),
-    ],
+    file: LabelledPath,
     text: Annotated[str, typer.Option(help="Column with the text.")],
-    label: Annotated[str | None, typer.Option(help="Column with the label.")] = None,
-    target: Annotated[str | None, typer.Option(help="Column with what the label is about.")] = None,
-    targets: Annotated[
-        str | None,
-        typer.Option(help='In place of --label and --target: column with {"Acme": "positive", ...}.'),
-    ] = None,
-    label_map: Annotated[
-        str | None,
-        typer.Option("--map", metavar="CLASS=LABEL,...", help="negative=0,neutral=2,positive=1"),
-    ] = None,
+    label: LabelOption = None,
+    target: TargetOption = None,
+    targets: TargetsOption = None,
+    label_map: MapOption = None,
     model: Annotated[str, typer.Option(help="An installed classifier.")] = DEFAULT_CLASSIFIER,
     out: Annotated[
         Path | None,
@@ -63,7 +63,7 @@ def evaluate_sentiment(
     json: Json = False,
 ) -> None:
     """Classify every text of a labelled file and print accuracy, F1, confusion, calibration and speed."""
-    columns = _columns(text, label, target, targets, label_map)
+    columns = label_columns(text, label, target, targets, label_map)
     asked = _Asked(file, columns, label_map, model, out, batch, device)
     with errors_reported():
         result = asked.run()
@@ -76,20 +76,6 @@ def evaluate_sentiment(
         say(f"The refused lines are in {out / REJECTED}.")
     if not counts.complete:
         raise typer.Exit(EXIT_FAILURE)
-
-
-def _columns(
-    text: str, label: str | None, target: str | None, targets: str | None, label_map: str | None
-) -> LabelColumns:
-    if (label is None) == (targets is None) or (target is not None and targets is not None):
-        raise typer.BadParameter(
-            "name a label column, with or without --target, or --targets", param_hint="--label"
-        )
-    try:
-        classes = parse_label_map(label_map) if label_map else None
-    except LabelMapError as error:
-        raise typer.BadParameter(str(error), param_hint="--map") from error
-    return LabelColumns(text=text, label=label, target=target, targets=targets, classes=classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +117,19 @@ class _Asked:
 
     def _go_on(self) -> tuple[str, ...]:
         options = {
-            "--text": self.columns.text,
-            "--label": self.columns.label,
-            "--target": self.columns.target,
-            "--targets": self.columns.targets,
-            "--map": self.label_map,
             "--model": self.model,
             "--device": self.device,
             "--out": None if self.out is None else str(self.out),
         }
         given = [part for name, value in options.items() if value is not None for part in (name, value)]
-        return ("pressroom", "evaluate", "sentiment", str(self.file), *given)
+        return (
+            "pressroom",
+            "evaluate",
+            "sentiment",
+            str(self.file),
+            *label_options(self.columns, self.label_map),
+            *given,
+        )
 
 
 def _print(evaluation: Evaluation, model: str, file: Path) -> None:

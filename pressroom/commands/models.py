@@ -1,23 +1,27 @@
-"""`pressroom models`: install, list and verify models. Results on stdout, progress on stderr."""
+"""`pressroom models`: install, calibrate, list and verify models. Results on stdout, progress on stderr."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import BaseModel, ConfigDict
 
 from jobs.errors import PressroomError
+from pressroom.commands.calibrate import calibrate
+from workers.models.calibration import ModelCalibration, read_calibration
 from workers.models.catalogue import parse_source
-from workers.models.classifier import LabelsUnknownError, parse_labels
+from workers.models.classifier import LabelsUnknownError, parse_labels, read_classifier_settings
 from workers.models.install import add_model
 from workers.models.manifest import Manifest, ModelNameError, check_name, list_models, verify_model
 from workers.models.sources import ModelSourceError
 from workers.settings import DEFAULT_MODEL, read_settings
 
-app = typer.Typer(no_args_is_help=True, help="Install, list and verify models.")
+app = typer.Typer(no_args_is_help=True, help="Install, calibrate, list and verify models.")
+app.command()(calibrate)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
@@ -32,12 +36,20 @@ class AddResult(BaseModel):
     model: Manifest
 
 
+class InstalledModel(Manifest):
+    """A model, and what was fitted to it since it was installed."""
+
+    calibration: ModelCalibration | None
+    training_temperature: float | None
+    """Of a classifier: by its own files, 1 if nobody calibrated it."""
+
+
 class ListResult(BaseModel):
     """What `models list --json` and `models verify --json` print."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    models: tuple[Manifest, ...]
+    models: tuple[InstalledModel, ...]
 
 
 @app.command()
@@ -87,7 +99,8 @@ def add(
 def list_(json: Json = False) -> None:
     """List the installed models."""
     with _reported():
-        models = list_models(read_settings().models_folder)
+        folder = read_settings().models_folder
+        models = tuple(_installed(folder / model.name, model) for model in list_models(folder))
     _print(models, json=json)
 
 
@@ -104,9 +117,20 @@ def verify(
         chosen = names or [manifest.name for manifest in list_models(folder)]
         verified = []
         for name in chosen:
-            verified.append(verify_model(folder / check_name(name)))
+            verified.append(_installed(folder / name, verify_model(folder / check_name(name))))
             _progress(f"{name}: every file is as installed")
     _print(tuple(verified), json=json)
+
+
+def _installed(folder: Path, manifest: Manifest) -> InstalledModel:
+    """Raises MalformedFileError or CalibrationOfOtherWeightsError."""
+    calibration = read_calibration(folder, manifest.weights_sha256)
+    is_classifier = manifest.task == "classify"
+    return InstalledModel(
+        **manifest.model_dump(),
+        calibration=None if calibration is None else calibration.content,
+        training_temperature=read_classifier_settings(folder).temperature if is_classifier else None,
+    )
 
 
 @contextmanager
@@ -121,7 +145,7 @@ def _reported() -> Iterator[None]:
         raise typer.Exit(1) from error
 
 
-def _print(models: tuple[Manifest, ...], *, json: bool) -> None:
+def _print(models: tuple[InstalledModel, ...], *, json: bool) -> None:
     if json:
         typer.echo(ListResult(models=models).model_dump_json(indent=2))
         return
@@ -130,10 +154,19 @@ def _print(models: tuple[Manifest, ...], *, json: bool) -> None:
             f"{model.name}  {model.architecture}  {model.task}  {_size(model)}  "
             f"context {model.max_context_tokens}  "
             f"{model.licence or 'licence unknown'}  {model.source.partition('#')[0]}  "
-            f"weights {model.weights_sha256[:12]}"
+            f"weights {model.weights_sha256[:12]}{_calibration(model)}"
         )
     if not models:
         typer.echo(f"no models installed: run `pressroom models add {DEFAULT_MODEL}`", err=True)
+
+
+def _calibration(model: InstalledModel) -> str:
+    if (found := model.calibration) is not None:
+        offsets = ", offsets" if any(found.offsets.values()) else ""
+        return f"  calibrated by {found.file.name} (temperature {found.temperature}{offsets})"
+    if model.training_temperature is None:
+        return ""
+    return "  not calibrated" if model.training_temperature == 1 else "  calibrated by its training"
 
 
 def _size(model: Manifest) -> str:

@@ -15,6 +15,7 @@ import pytest
 from jobs.errors import DeadlineError, EngineLostError
 from jobs.inference import Message, Prompt, Sampling, TextPair
 from jobs.job import ClaimedJob
+from tests.calibrations import model_calibration
 from tests.factories import wait_until
 from tests.fakes import MODEL, FakeEngine, fake_residency
 from tests.tiny_encoder import write_manifest, write_scripted_encoder, write_tiny_bert
@@ -26,6 +27,12 @@ from workers.engine import EngineOptions
 from workers.engines.script import Script
 from workers.engines.scripted_encoder import scripted_encoder
 from workers.inference import JobAbandonedError, JobInference
+from workers.models.calibration import (
+    CalibrationOfOtherWeightsError,
+    remove_calibration,
+    write_calibration,
+)
+from workers.models.files import CALIBRATION
 from workers.ports import Ports
 from workers.process import _places
 from workers.residency import ModelNotWarmError, ModelTaskError, Residency, ResidentEncoder
@@ -70,7 +77,7 @@ class Worker:
         manifest = write_manifest(folder, folder.name, task)
         tokenizer = load_row_tokenizer(folder)
         engine = scripted_encoder(tokenizer, EngineOptions(), task, Script(), self._pass)
-        return ResidentEncoder(manifest, tokenizer, engine, classifier_digest(folder))
+        return ResidentEncoder(manifest, folder, tokenizer, engine, classifier_digest(folder))
 
     def _pass(self) -> None:
         self.reached.set()
@@ -224,6 +231,61 @@ def test_classifier_digest_covers_weights_tokenizer_and_calibration(tmp_path: Pa
         digests.add(JobInference(job(), warm, deadline_at=time.monotonic() + 60).model_sha256(model="moods"))
         warm.close()
     assert len(digests) == 3
+
+
+def calibrate(worker: Worker, *, temperature: float) -> str:
+    resident = worker.residency.encoder("moods", "classify")
+    content = model_calibration(resident.manifest.weights_sha256, temperature=temperature)
+    return write_calibration(resident.folder, content).sha256
+
+
+def test_a_warm_worker_takes_a_calibration_with_its_next_job(worker: Worker) -> None:
+    asked = {}
+    for name in ("without", "first", "second", "removed"):
+        if name == "removed":
+            remove_calibration(worker.residency.encoder("moods", "classify").folder)
+        elif name != "without":
+            calibrate(worker, temperature=2.0 if name == "first" else 4.0)
+        inference = worker.inference()
+        asked[name] = (inference.model_sha256(), inference.classify(PAIRS))
+    assert asked["removed"] == asked["without"]
+    for part in (0, 1):
+        assert len({asked[name][part] for name in ("without", "first", "second")}) == 3
+    confidence = [asked[name][1][0].positive for name in ("without", "first", "second")]
+    assert sorted(confidence, reverse=True) == confidence
+
+
+def test_a_jobs_answers_are_of_the_calibration_that_it_names_whatever_happens_meanwhile(
+    worker: Worker,
+) -> None:
+    sha256 = calibrate(worker, temperature=2.0)
+    inference, reference = worker.inference(), worker.inference()
+    expected = reference.classify(PAIRS)
+    model_sha256 = inference.model_sha256()
+    calibrate(worker, temperature=4.0)
+    assert inference.classify(PAIRS) == expected
+    assert inference.model_sha256() == model_sha256 == reference.model_sha256()
+    (encoding,) = inference.asked().encodings
+    assert encoding.calibration is not None
+    assert (encoding.calibration.sha256, encoding.calibration.temperature) == (sha256, "2.0")
+    assert encoding.outputs_sha256 == reference.asked().encodings[0].outputs_sha256
+
+
+def test_what_the_model_says_by_itself_can_be_asked_beside_what_is_calibrated(worker: Worker) -> None:
+    plain = worker.inference().classify(PAIRS)
+    calibrate(worker, temperature=2.0)
+    inference = worker.inference()
+    assert inference.classify(PAIRS, calibrated=False) == plain != inference.classify(PAIRS)
+    asked = inference.asked()
+    assert [one.calibration is None for one in asked.encodings] == [True, False]
+    assert [model.name for model in asked.models] == ["moods"]
+
+
+def test_a_calibration_of_other_weights_fails_the_job_and_not_the_figures(worker: Worker) -> None:
+    folder = worker.residency.encoder("moods", "classify").folder
+    (folder / CALIBRATION).write_text(model_calibration("0" * 64).model_dump_json())
+    with pytest.raises(CalibrationOfOtherWeightsError):
+        worker.inference().classify(PAIRS)
 
 
 @pytest.mark.parametrize("engine", ["scripted", "transformers"])

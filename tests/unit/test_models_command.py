@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from pressroom.commands.models import app
+from tests.calibrations import model_calibration
+from tests.tiny_encoder import write_manifest, write_scripted_encoder
 from tests.tiny_model import write_tiny_model
+from workers.models.calibration import write_calibration
+from workers.models.files import CALIBRATION
 
 
 @pytest.fixture
@@ -45,6 +50,51 @@ def test_list_prints_each_model_as_text_and_as_json(source: str) -> None:
 
     assert "tiny  LlamaForCausalLM" in run("list").stdout
     assert [model["licence"] for model in json.loads(run("list", "--json").stdout)["models"]] == ["MIT"]
+
+
+def test_list_says_whether_and_by_what_a_classifier_is_calibrated(source: str, tmp_path: Path) -> None:
+    run("add", "tiny", "--from", source)
+    folder = write_scripted_encoder(tmp_path / "models" / "moods")
+    weights = write_manifest(folder, "moods", "classify").weights_sha256
+
+    def listed() -> tuple[list[str], dict[str, Any]]:
+        models = json.loads(run("list", "--json").stdout)["models"]
+        return run("list").stdout.splitlines(), models[0]
+
+    lines, model = listed()
+    assert lines[0].endswith("calibrated by its training")
+    assert "calibrated" not in lines[1]
+    assert (model["calibration"], model["training_temperature"]) == (None, 1.7)
+    write_calibration(folder, model_calibration(weights))
+    lines, model = listed()
+    assert lines[0].endswith("calibrated by labelled.csv (temperature 2.0)")
+    assert model["calibration"]["calibrated"]["calibration_error"] == 0.04
+    offsets = {"negative": 0.5, "neutral": 0.0, "positive": 0.0}
+    write_calibration(folder, model_calibration(weights, offsets=offsets))
+    assert listed()[0][0].endswith("(temperature 2.0, offsets)")
+    assert run("verify", "moods").exit_code == 0
+
+
+def test_a_calibration_is_removed_once(source: str, tmp_path: Path) -> None:
+    folder = write_scripted_encoder(tmp_path / "models" / "moods")
+    write_calibration(folder, model_calibration(write_manifest(folder, "moods", "classify").weights_sha256))
+
+    assert run("calibrate", "moods", "--remove").stdout == "moods: the calibration is removed\n"
+    assert json.loads(run("calibrate", "moods", "--remove", "--json").stdout)["removed"] is False
+    assert not (folder / CALIBRATION).exists()
+    assert run("calibrate", "gone", "--remove").exit_code == 1
+
+
+def test_a_damaged_calibration_is_found_by_verify_with_the_way_out(source: str, tmp_path: Path) -> None:
+    folder = write_scripted_encoder(tmp_path / "models" / "moods")
+    write_manifest(folder, "moods", "classify")
+    (folder / CALIBRATION).write_text("{")
+
+    done = run("verify", "moods")
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "pressroom models calibrate moods --remove" in done.stderr
+    assert run("calibrate", "moods", "--remove").exit_code == 0
 
 
 def test_empty_list_tells_the_command_on_stderr(source: str) -> None:

@@ -19,6 +19,7 @@ from jobs.provenance import (
     MAX_PARENTS,
     PREDICATE_TYPE,
     STATEMENT_TYPE,
+    CalibrationFacts,
     CodeFacts,
     EncoderFacts,
     Encoding,
@@ -182,6 +183,33 @@ def test_what_encoders_were_asked_stands_beside_the_generations() -> None:
     assert one["engine"]["versions"] == {"torch": "2"}
     assert [model["name"] for model in predicate["models"]] == ["m", "moods"]
     assert predicate["model"]["name"] == "m"
+
+
+def test_a_calibration_says_what_it_was_fitted_on_and_what_it_is_good_for() -> None:
+    calibration = CalibrationFacts(
+        sha256="6" * 64,
+        file_name="labelled.csv",
+        file_sha256="7" * 64,
+        num_fitted=150,
+        num_held_out=149,
+        temperature="2.25",
+        offsets=("0.0", "0.0", "0.5"),
+        calibration_error=("0.2", "0.04"),
+        log_loss=("1.1", "0.8"),
+    )
+    calibrated = replace(provenance(), encodings=(encoding(), replace(encoding(), calibration=calibration)))
+    one, two = json.loads(calibrated.canonical_bytes())["predicate"]["encodings"]
+    assert "calibration" not in one
+    assert two["calibration"] == {
+        "sha256": "6" * 64,
+        "file": {"name": "labelled.csv", "sha256": "7" * 64},
+        "numFitted": 150,
+        "numHeldOut": 149,
+        "temperature": "2.25",
+        "offsets": ["0.0", "0.0", "0.5"],
+        "calibrationError": {"uncalibrated": "0.2", "calibrated": "0.04"},
+        "logLoss": {"uncalibrated": "1.1", "calibrated": "0.8"},
+    }
 
 
 def test_a_generation_names_its_model_where_it_is_another_than_the_statements() -> None:

@@ -25,15 +25,21 @@ class Inference:
 
     def __init__(self) -> None:
         self.asked: list[TextPair] = []
+        self.calibrated: bool | None = None
 
-    def classify(self, pairs: Sequence[TextPair]) -> tuple[SentimentProbabilities, ...]:
+    def classify(
+        self, pairs: Sequence[TextPair], *, calibrated: bool = True
+    ) -> tuple[SentimentProbabilities, ...]:
         self.asked += pairs
+        self.calibrated = calibrated
         return tuple(ANSWERS[pair.text.split()[0]] for pair in pairs)
 
 
-def run(texts: list[dict[str, str]]) -> tuple[list[dict[str, Any]], Inference, dict[str, object]]:
+def run(
+    texts: list[dict[str, str]], **settings: object
+) -> tuple[list[dict[str, Any]], Inference, dict[str, object]]:
     inference = Inference()
-    context = cast(Context, SimpleNamespace(inference=inference))
+    context = cast(Context, SimpleNamespace(inference=inference, settings=settings))
     result = SentimentLabelsKind().run(LabelBlock.model_validate({"texts": texts}), context)
     (artifact,) = result.artifacts
     assert result.template is None
@@ -47,6 +53,18 @@ def test_each_text_gets_its_own_answer_in_order() -> None:
         ("b", "positive", 0.7),
     ]
     assert (metrics["num_texts"], metrics["num_negative"], metrics["num_neutral"]) == (2, 1, 0)
+
+
+def test_a_batch_says_whether_it_asks_for_calibrated_answers() -> None:
+    assert run([{"id": "a", "text": "up"}])[1].calibrated is True
+    assert run([{"id": "a", "text": "up"}], calibrated=False)[1].calibrated is False
+
+
+def test_how_sure_a_model_is_survives_its_spelling(monkeypatch: pytest.MonkeyPatch) -> None:
+    sure = SentimentProbabilities(negative=1.23456789e-12, neutral=2e-30, positive=1.0)
+    monkeypatch.setitem(ANSWERS, "up", sure)
+    (line,), _, _ = run([{"id": "a", "text": "up"}])
+    assert (line["negative"], line["neutral"], line["positive"]) == (1.234568e-12, 2e-30, 1.0)
 
 
 def test_the_model_reads_the_text_as_it_was_taught_and_the_digest_is_of_the_text_as_it_came() -> None:

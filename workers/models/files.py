@@ -27,6 +27,8 @@ Task = Literal["generate", "classify", "embed"]
 
 MANIFEST = "manifest.json"
 """Of an installed model; manifest.py says what is in it."""
+CALIBRATION = "calibration.json"
+"""Beside it, of a classifier that was calibrated here; calibration.py says what is in it."""
 WEIGHT_SUFFIX = ".safetensors"
 GGUF_SUFFIX = ".gguf"
 KEPT_SUFFIXES = frozenset({WEIGHT_SUFFIX, ".json", ".jinja", ".txt", ".md"})
@@ -86,8 +88,10 @@ class Tensor:
 def is_kept(path: Path) -> bool:
     """Whether a file of a source belongs to the installed model; others are left behind."""
     named = path.suffix in KEPT_SUFFIXES or path.name in KEPT_NAMES
-    # A source's own manifest.json would be taken for ours
-    return named and path.name != MANIFEST and re.fullmatch(FILE_NAME, path.name) is not None
+    # A source's own manifest.json and calibration.json would be taken for ours
+    return (
+        named and path.name not in (MANIFEST, CALIBRATION) and re.fullmatch(FILE_NAME, path.name) is not None
+    )
 
 
 def task_of(config: dict[str, object]) -> Task:
@@ -117,6 +121,10 @@ def check_formats(folder: Path) -> None:
                 "they are loaded; remove the file, or convert the model to safetensors"
             )
     for path in sorted(folder.glob("*.json")):
+        if (
+            path.name == CALIBRATION
+        ):  # no library reads it, and calibration.py says better what is wrong with it
+            continue
         if _asks_for_code(_read_json(path)):  # some are lists: sentence-transformers' modules.json
             raise RemoteCodeError(
                 f"{path}: `auto_map` asks for Python code of the model's own, which is never run; use "

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from jobs.errors import ConfigurationError, InputError, PermanentError
-from jobs.provenance import payload_digest
+from jobs.provenance import payload_digest, sha256_hex
 from workers.models.files import (
+    CALIBRATION,
     FILE_NAME,
     MANIFEST,
     WEIGHT_SUFFIX,
@@ -130,16 +132,24 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def model_digest(models_folder: Path, name: str) -> str:
-    """Of all files of a model but the manifest, where it is installed here; else its name."""
+    """Of all files of a model but the manifest, where it is installed here; else its name.
+
+    A calibration counts: with another one the model's answers are others.
+    """
     try:
         manifest = read_manifest(model_folder(models_folder, name))
     except ModelNotInstalledError:
         return name
-    return payload_digest({file.path: file.sha256 for file in manifest.files})
+    digests = {file.path: file.sha256 for file in manifest.files}
+    with suppress(FileNotFoundError):
+        digests[CALIBRATION] = sha256_hex((models_folder / name / CALIBRATION).read_bytes())
+    return payload_digest(digests)
 
 
 def verify_model(folder: Path) -> Manifest:
     """Read every byte of an installed model and compare it with its manifest; before a worker loads it.
+
+    A calibration is no part of the installation: `workers.models.calibration` reads and checks it.
 
     Raises ModelNotInstalledError, ModelFormatError, RemoteCodeError, RevisionNotPinnedError,
     WeightsDigestError or MalformedFileError. About 0.5 s a gigabyte from the page cache.
@@ -147,7 +157,7 @@ def verify_model(folder: Path) -> Manifest:
     manifest = read_manifest(folder)
     check_formats(folder)
     listed = {file.path: file for file in manifest.files}
-    present = {path.name for path in folder.iterdir()} - {MANIFEST}
+    present = {path.name for path in folder.iterdir()} - {MANIFEST, CALIBRATION}
     if present != listed.keys():
         odd = ", ".join(sorted(present ^ listed.keys()))
         raise WeightsDigestError(

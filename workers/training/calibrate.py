@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: a temperature and offsets for the logits, chosen on the dev part."""
+"""Probabilities that mean what they say: a temperature, and offsets, for logits, chosen on labelled texts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 
 Floats = NDArray[np.float64]
 """Logits or probabilities, shape (examples, classes)."""
@@ -35,8 +35,7 @@ def fit_calibration(logits: Floats, labels: NDArray[np.int64]) -> Calibration:
 
     def loss(parameters: NDArray[np.float64]) -> float:
         log_temperature, negative, positive = parameters
-        said = probabilities(logits + np.array([negative, 0.0, positive]), float(np.exp(log_temperature)))
-        return float(-np.log(np.maximum(said[np.arange(len(labels)), labels], 1e-12)).mean())
+        return _loss(logits + np.array([negative, 0.0, positive]), labels, log_temperature)
 
     low, high = np.log(TEMPERATURES)
     bounds = [(low, high), (-MAX_OFFSET, MAX_OFFSET), (-MAX_OFFSET, MAX_OFFSET)]
@@ -44,6 +43,22 @@ def fit_calibration(logits: Floats, labels: NDArray[np.int64]) -> Calibration:
     log_temperature, negative, positive = found.x
     temperature = round(float(np.exp(log_temperature)), 4)
     return Calibration(temperature, (round(float(negative), 4), 0.0, round(float(positive), 4)))
+
+
+def fit_temperature(logits: Floats, labels: NDArray[np.int64]) -> Calibration:
+    """The temperature alone: temperature scaling (Guo et al. 2017, section 4.2). No answer becomes another.
+
+    The loss is convex in 1 / T, so the one minimum is found.
+    """
+    low, high = np.log(TEMPERATURES)
+    found = minimize_scalar(lambda value: _loss(logits, labels, value), bounds=(low, high), method="bounded")
+    return Calibration(round(float(np.exp(found.x)), 4), (0.0, 0.0, 0.0))
+
+
+def _loss(logits: Floats, labels: NDArray[np.int64], log_temperature: float) -> float:
+    """Mean negative log-likelihood."""
+    said = probabilities(logits, float(np.exp(log_temperature)))
+    return float(-np.log(np.maximum(said[np.arange(len(labels)), labels], 1e-12)).mean())
 
 
 def probabilities(logits: Floats, temperature: float) -> Floats:

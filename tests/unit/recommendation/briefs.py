@@ -56,7 +56,7 @@ class Telling:
         )
 
     def classify(
-        self, pairs: Sequence[TextPair], *, model: str | None = None
+        self, pairs: Sequence[TextPair], *, model: str | None = None, calibrated: bool = True
     ) -> tuple[SentimentProbabilities, ...]:
         raise NotImplementedError
 

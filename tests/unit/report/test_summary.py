@@ -45,7 +45,7 @@ class Scripted(Inference):
         return Completion(text=answer, token_ids=(1,), finish_reason=FinishReason.STOP, usage=Usage(1, 0, 1))
 
     def classify(
-        self, pairs: Sequence[TextPair], *, model: str | None = None
+        self, pairs: Sequence[TextPair], *, model: str | None = None, calibrated: bool = True
     ) -> tuple[SentimentProbabilities, ...]:
         raise NotImplementedError
 

@@ -1,0 +1,174 @@
+"""`pressroom models calibrate`: labelled texts -> the model's answers -> a calibration in its folder."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import Engine
+
+from jobs.errors import InputError, TransientError
+from jobs.labelled import LabelColumns, read_labelled_texts
+from jobs.labelled import LabelledText as RightAnswer
+from jobs.metrics.classification import ClassificationFigures
+from jobs.rejection import Rejected
+from jobs.text.normalise import normalise
+from jobs.training import LABELS
+from pressroom.evaluate import answered
+from pressroom.summary import Summary
+from storage.store import Store
+from workers.models.calibration import (
+    Calibration,
+    CalibrationFile,
+    HeldOutFigures,
+    ModelCalibration,
+    check_writable,
+    logits_of,
+    read_calibration,
+    write_calibration,
+)
+from workers.models.files import MalformedFileError
+from workers.models.manifest import model_folder, read_manifest
+from workers.training.recalibrate import Fitted, Halves, cut_in_halves, fit_on_half
+
+MAX_REFUSED_SHARE = 0.2
+"""As of a training: a file with more unusable lines was given with wrong columns or a wrong map."""
+
+
+class NotAnsweredError(TransientError):
+    """Not all texts were classified, so nothing was fitted."""
+
+    code = "calibration_interrupted"
+
+
+class LabelledFileError(InputError):
+    """Too much of the labelled file cannot be used."""
+
+    code = "labelled_file_unusable"
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A labelled file as it was read before the model is asked, and how it is cut in halves."""
+
+    path: Path
+    content: CalibrationFile
+    texts: tuple[RightAnswer, ...]
+    halves: Halves
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What was kept with the model."""
+
+    folder: Path
+    kept: Calibration
+    replaced: str | None
+    """The name of the file that the calibration before was fitted on."""
+
+
+def read_labelled_file(path: Path, columns: LabelColumns) -> Labelled:
+    """Everything that can be wrong with the file is said here, before a worker is started.
+
+    Raises FileRejectedError, LabelledFileError or CalibrationDataError.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    texts: list[RightAnswer] = []
+    refused: list[Rejected] = []
+    for one in read_labelled_texts(path, columns):
+        if isinstance(one, Rejected):
+            refused.append(one)
+        else:
+            texts.append(one)
+    if len(refused) > MAX_REFUSED_SHARE * (len(refused) + len(texts)):
+        raise LabelledFileError(
+            f"{len(refused)} lines of {path} cannot be used, {len(texts)} can: check the columns and --map. "
+            f"The first: {refused[0]}"
+        )
+    labels = [LABELS.index(one.label) for one in texts]
+    halves = cut_in_halves([normalise(one.text) for one in texts], labels, name=str(path))
+    content = CalibrationFile(name=path.name, sha256=digest, num_refused=len(refused))
+    return Labelled(path, content, tuple(texts), halves)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The installed model that is calibrated, as it was before it was asked."""
+
+    folder: Path
+    weights_sha256: str
+
+    @classmethod
+    def open(cls, models_folder: Path, name: str) -> Model:
+        """Raises ModelNotInstalledError, or ConfigurationError if the folder cannot be written."""
+        folder = model_folder(models_folder, name)
+        check_writable(folder)
+        return cls(folder, read_manifest(folder).weights_sha256)
+
+    def calibrate(
+        self, database: Engine, store: Store, summary: Summary, labelled: Labelled, *, with_offsets: bool
+    ) -> Calibrated:
+        """Fit on what the batch answered, and keep the fit; any error leaves the model as it was.
+
+        Raises NotAnsweredError, what `answered` and `fit_on_half` raise, and what `write_calibration` does.
+        """
+        probabilities: list[tuple[float, float, float]] = []
+        num_missing = 0
+        asked = answered(
+            database, store, summary.batch_id, iter(labelled.texts), labelled.path, calibrated=False
+        )
+        for _, said in asked:
+            if said is None:
+                num_missing += 1
+            else:
+                probabilities.append((said.negative, said.neutral, said.positive))
+        if num_missing:
+            errors = "".join(f", {code} ({number} jobs)" for code, number in summary.report.top_errors)
+            raise NotAnsweredError(
+                f"{num_missing} of {len(labelled.texts)} texts have no answer{errors}; the model is as it "
+                f"was. Give the same command with --batch {summary.batch_id}"
+            )
+        fitted = fit_on_half(
+            logits_of(np.array(probabilities)),
+            np.array([LABELS.index(one.label) for one in labelled.texts], dtype=np.int64),
+            labelled.halves,
+            with_offsets=with_offsets,
+            name=str(labelled.path),
+        )
+        replaced = self._standing()
+        return Calibrated(
+            self.folder, write_calibration(self.folder, self._content(labelled, fitted)), replaced
+        )
+
+    def _standing(self) -> str | None:
+        try:
+            standing = read_calibration(self.folder, self.weights_sha256)
+        except MalformedFileError:
+            return "a file that cannot be read"
+        return None if standing is None else standing.content.file.name
+
+    def _content(self, labelled: Labelled, fitted: Fitted) -> ModelCalibration:
+        return ModelCalibration(
+            weights_sha256=self.weights_sha256,
+            temperature=fitted.calibration.temperature,
+            offsets=dict(zip(LABELS, fitted.calibration.offsets, strict=True)),
+            file=labelled.content,
+            num_fitted=len(labelled.halves.fitted),
+            num_held_out=len(labelled.halves.held_out),
+            num_groups=labelled.halves.num_groups,
+            num_changed=fitted.num_changed,
+            uncalibrated=_figures(fitted.uncalibrated),
+            calibrated=_figures(fitted.calibrated),
+        )
+
+
+def _figures(figures: ClassificationFigures) -> HeldOutFigures:
+    return HeldOutFigures(
+        calibration_error=round(figures.calibration_error, 4),
+        log_loss=round(figures.log_loss, 4),
+        accuracy=round(figures.accuracy, 4),
+        macro_f1=round(figures.macro_f1, 4),
+    )
