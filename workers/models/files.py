@@ -121,9 +121,7 @@ def check_formats(folder: Path) -> None:
                 "they are loaded; remove the file, or convert the model to safetensors"
             )
     for path in sorted(folder.glob("*.json")):
-        if (
-            path.name == CALIBRATION
-        ):  # no library reads it, and calibration.py says better what is wrong with it
+        if path.name == CALIBRATION:  # no library reads it; calibration.py says better what is wrong with it
             continue
         if _asks_for_code(_read_json(path)):  # some are lists: sentence-transformers' modules.json
             raise RemoteCodeError(
