@@ -198,7 +198,7 @@ def measure_common_words(texts: Sequence[str]) -> dict[str, object]:
     num_doubted = 0
     for text in texts:
         links = linker.link(prepare(Document(id="1", text=text, published_at=NOW)))
-        found.update(link.target for link in links if not link.is_ambiguous)
+        found.update(link.passages[0].target for link in links if not link.is_ambiguous)
         num_doubted += sum(link.is_ambiguous for link in links)
     return {
         "texts": len(texts),

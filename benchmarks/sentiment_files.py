@@ -16,7 +16,7 @@ from jobs.documents.prepare import prepare
 from jobs.documents.watchlist import EntityKind, Watchlist
 from jobs.documents.watchlist_file import read_watchlist
 from jobs.inference import TextPair
-from jobs.text.normalise import normalise
+from jobs.kinds.sentiment_report.documents import question
 
 CHANGED = 0.01
 BEGIN = datetime(2026, 1, 5, tzinfo=UTC)
@@ -82,7 +82,7 @@ def pairs_of(rows: Sequence[dict[str, str]], watchlist: Watchlist) -> list[TextP
         prepared = prepare(Document.model_validate(row))
         for link in linker.link(prepared):
             if not link.is_ambiguous:
-                pairs[TextPair(normalise(link.sentence), normalise(link.target))] = None
+                pairs.update(dict.fromkeys(map(question, link.passages)))
     return list(pairs)
 
 

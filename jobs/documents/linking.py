@@ -18,17 +18,29 @@ _DENSE = 4
 """One mention in four sentences is all that prose can have of a name before it turns to pronouns."""
 
 
+MAX_PASSAGES = 3
+"""Of one entity in a document. Where the news may stand in any sentence, the first alone misses most of it;
+the more are asked, the more often a neutral one is taken for news (benchmarks/long_texts.py has both)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A sentence that names an entity, or the clause of it where entities share the sentence."""
+
+    sentence: str
+    target: str
+    """The name as the sentence has it; empty for a topic that nothing names."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
     """One entity of a document."""
 
     entity_id: str
-    target: str
-    """The name as the text has it."""
     relevance: int
     """0 to 100, see `relevance`."""
-    sentence: str
-    """What carries it: the sentence of its first mention, or of that the clause where entities share it."""
+    passages: tuple[Passage, ...]
+    """Of the first sentences that name it, in order, no two alike: what may carry its mood."""
     start: int
     """Where the first mention begins, in the prepared text."""
     is_ambiguous: bool
@@ -39,7 +51,8 @@ class Link:
 class Linker:
     """Links documents to the entities of one watch list. Any thread may call it."""
 
-    def __init__(self, watchlist: Watchlist) -> None:
+    def __init__(self, watchlist: Watchlist, *, max_passages: int = MAX_PASSAGES) -> None:
+        self._max_passages = max_passages
         self._ids = [entity.id for entity in watchlist.entities]
         self._finder = Finder(watchlist)
 
@@ -70,17 +83,27 @@ class Linker:
         is_ambiguous: bool,
     ) -> Link:
         first = own[0]
-        begin, end = _sentence_of(prepared, first.start)
-        others = [(p.start, p.end) for p in places if begin <= p.start < end and index not in p.entities]
+        others = [(place.start, place.end) for place in places if index not in place.entities]
         return Link(
             entity_id=self._ids[index],
-            target=prepared.text[first.start : first.end],
             relevance=relevance(prepared, first.start, len(own), num_all),
-            sentence=clause(prepared.text, (begin, end), (first.start, first.end), others),
+            passages=_passages(prepared, own, others)[: self._max_passages],
             start=first.start,
             is_ambiguous=is_ambiguous,
             num_mentions=len(own),
         )
+
+
+def _passages(prepared: Prepared, own: Sequence[Place], others: Sequence[Span]) -> tuple[Passage, ...]:
+    """By the first mention in each sentence."""
+    named = {_sentence_of(prepared, place.start): place for place in reversed(own)}
+    found: dict[str, Passage] = {}
+    for begin, end in sorted(named):
+        place = named[begin, end]
+        beside = [span for span in others if begin <= span[0] < end]
+        sentence = clause(prepared.text, (begin, end), (place.start, place.end), beside)
+        found.setdefault(sentence, Passage(sentence, prepared.text[place.start : place.end]))
+    return tuple(found.values())
 
 
 def relevance(prepared: Prepared, first_start: int, num_own: int, num_all: int) -> int:
@@ -140,7 +163,7 @@ def settle(
     for rivals in groups.values():
         known = {link.entity_id: cosines[link.entity_id] for link in rivals if link.entity_id in cosines}
         chosen = nearest(known, min_similarity=min_score, min_margin=min_margin)
-        if not known and len(rivals) == 1 and rivals[0].target[0].isupper():
+        if not known and len(rivals) == 1 and rivals[0].passages[0].target[0].isupper():
             chosen = rivals[0].entity_id
         kept += [link for link in rivals if link.entity_id == chosen]
         is_dropped = is_dropped or chosen is None

@@ -370,6 +370,18 @@ def test_a_correction_counts_though_its_time_is_the_same_or_earlier(press: Press
         assert sentence == f"Acme Steel sees plan {number} through"
 
 
+def test_a_document_has_the_mood_of_the_sentence_that_carries_it(press: Press) -> None:
+    bad = BAD.format("Acme Steel", 1, "at the mill") + "."
+    text = f"Acme Steel met analysts on Monday. {bad} Acme Steel has nine mills."
+    press.run([*documents(10), {"id": "x", "text": text, "published_at": "2026-01-10"}])
+    with press.database.connect() as connection:
+        [(sentence, p_negative)] = connection.execute(
+            select(MentionRow.sentence, MentionRow.p_negative).where(MentionRow.document_id == "x")
+        )
+    assert sentence == bad
+    assert p_negative > 0.5
+
+
 def test_what_a_cancelled_batch_has_read_enters_its_window_with_the_next(press: Press) -> None:
     lines = documents(30)
     press.run(lines)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from jobs.documents.blocks import analysed_line, parse_block
 from jobs.documents.digest import document_digest, version_number
 from jobs.documents.document import Document
-from jobs.documents.linking import Link
+from jobs.documents.linking import Link, Passage
 from jobs.inference import TextPair
 from jobs.kind import Artifact, Context, Parent, Result
 from jobs.kinds.sentiment_report.linked import Analysis, link_documents
@@ -18,6 +18,7 @@ from jobs.kinds.sentiment_report.watched import Watched, load_watched
 from jobs.records import AnalysedDocuments, Classifications, DocumentFacts
 from jobs.series.mention import Mention
 from jobs.text.normalise import normalise
+from jobs.training import LABELS
 
 
 def analyse_documents(payload: DocumentsPayload, settings: SentimentSettings, context: Context) -> Result:
@@ -54,25 +55,43 @@ def analyse_documents(payload: DocumentsPayload, settings: SentimentSettings, co
 
 def _classify(analyses: Sequence[Analysis], context: Context) -> Classifications:
     """Fill in the mentions of all analyses; what was asked before is answered from history."""
-    pairs = [
-        TextPair(normalise(link.sentence), normalise(link.target)) for each in analyses for link in each.links
-    ]
-    digests = [pair_digest(pair) for pair in pairs]
+    asked = {
+        passage: question(passage)
+        for analysis in analyses
+        for link in analysis.links
+        for passage in link.passages
+    }
+    digests = {passage: pair_digest(pair) for passage, pair in asked.items()}
     model_sha256 = context.inference.model_sha256()
-    known = context.history.classifications(model_sha256, list(set(digests))) if digests else {}
-    missing = {digest: pair for digest, pair in zip(digests, pairs, strict=True) if digest not in known}
+    known = context.history.classifications(model_sha256, list(set(digests.values()))) if digests else {}
+    missing = {digests[passage]: pair for passage, pair in asked.items() if digests[passage] not in known}
     answers = context.inference.classify(list(missing.values())) if missing else ()
     new = {
         digest: (answer.negative, answer.neutral, answer.positive)
         for digest, answer in zip(missing, answers, strict=True)
     }
-    answered = iter([known.get(digest) or new[digest] for digest in digests])
+    answered = {passage: known.get(digest) or new[digest] for passage, digest in digests.items()}
     for analysis in analyses:
-        analysis.mentions = [_mention(analysis, link, *next(answered)) for link in analysis.links]
+        analysis.mentions = [
+            _mention(analysis, link, *carrying(link.passages, answered)) for link in analysis.links
+        ]
     return Classifications(
         model_sha256=model_sha256,
         probabilities=[(digest, *probabilities) for digest, probabilities in new.items()],
     )
+
+
+def question(passage: Passage) -> TextPair:
+    """What a classifier is asked about a passage."""
+    return TextPair(normalise(passage.sentence), normalise(passage.target))
+
+
+def carrying(
+    passages: Sequence[Passage], answered: Mapping[Passage, tuple[float, float, float]]
+) -> tuple[Passage, tuple[float, float, float]]:
+    """The passage that carries the mood, which is the least neutral one, and its probabilities."""
+    passage = min(passages, key=lambda one: answered[one][LABELS.index("neutral")])
+    return passage, answered[passage]
 
 
 def _latest(documents: Iterable[Document]) -> list[Document]:
@@ -90,8 +109,11 @@ def pair_digest(pair: TextPair) -> bytes:
     return hashlib.sha256(f"{pair.text}\0{pair.target}".encode()).digest()
 
 
-def _mention(analysis: Analysis, link: Link, negative: float, neutral: float, positive: float) -> Mention:
+def _mention(
+    analysis: Analysis, link: Link, passage: Passage, probabilities: tuple[float, float, float]
+) -> Mention:
     document = analysis.prepared.document
+    negative, neutral, positive = probabilities
     return Mention(
         document_id=document.id,
         entity_id=link.entity_id,
@@ -101,7 +123,7 @@ def _mention(analysis: Analysis, link: Link, negative: float, neutral: float, po
         p_negative=negative,
         p_neutral=neutral,
         p_positive=positive,
-        sentence=link.sentence,
+        sentence=passage.sentence,
         title=analysis.prepared.title,
         source=document.source,
         signature=analysis.prepared.signature,

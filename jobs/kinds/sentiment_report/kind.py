@@ -33,7 +33,7 @@ class SentimentReportKind:
     """Implements jobs.kind.Kind; without state, so any thread may run it."""
 
     name: ClassVar[str] = "sentiment_report"
-    version: ClassVar[str] = "4"
+    version: ClassVar[str] = "5"
     stages: ClassVar[tuple[str, ...]] = ("collect", "documents", "windows", "reports")
     """A batch that is made from a file begins with `documents`."""
     payload_type: type[SentimentPayload] = SentimentPayload

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from jobs.documents.document import Document
-from jobs.documents.linking import Link, settle
+from jobs.documents.linking import Link, Passage, settle
 from jobs.documents.prepare import Prepared, prepare
 from jobs.documents.vectors import (
     MIN_ENTITY_SIMILARITY,
@@ -109,9 +109,8 @@ def _topic_link(prepared: Prepared, topic: str, cosine: float) -> Link:
     begin, end = prepared.sentences[0] if prepared.sentences else (0, len(prepared.text))
     return Link(
         entity_id=topic,
-        target="",
         relevance=round(TOPIC_RELEVANCE * max(0.0, min(1.0, cosine))),
-        sentence=prepared.text[begin:end],
+        passages=(Passage(prepared.text[begin:end], target=""),),
         start=begin,
         is_ambiguous=False,
         num_mentions=0,

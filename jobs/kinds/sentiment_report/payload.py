@@ -13,7 +13,7 @@ from jobs.series.policy import Policy
 from jobs.series.window import WindowSize
 from jobs.sources import Source
 
-ANALYSIS_VERSION = "3"
+ANALYSIS_VERSION = "4"
 """Rises when documents come to other mentions, windows or alerts: all are then analysed again. The kind's
 version rises with it, and alone where only reports are written otherwise."""
 

@@ -123,13 +123,13 @@ def test_word_without_any_sign_is_left_to_the_embedding(text: str) -> None:
 
 def test_one_sure_mention_makes_the_others_sure() -> None:
     (link,) = links("Target raises its outlook. $TGT up. target says more.")
-    assert (link.is_ambiguous, link.num_mentions, link.target) == (False, 2, "Target")
+    assert (link.is_ambiguous, link.num_mentions, link.passages[0].target) == (False, 2, "Target")
 
 
 def test_longest_name_wins() -> None:
     linker = Linker(Watchlist(name="w", entities=(company("Bank of America"), company("America", id="usa"))))
     found = linker.link(prepare(document("Shares of Bank of America fall in America")))
-    assert [(link.entity_id, link.target) for link in found] == [
+    assert [(link.entity_id, link.passages[0].target) for link in found] == [
         ("bank", "Bank of America"),
         ("usa", "America"),
     ]
@@ -168,7 +168,7 @@ def test_word_without_a_description_counts_if_it_is_written_as_a_name() -> None:
 
 def test_three_companies_get_three_rows_with_the_clause_of_each() -> None:
     found = links("Acme surges 5% on results; Bolt Motors slides after a warning while Nestle is flat")
-    assert [(link.entity_id, link.sentence) for link in found] == [
+    assert [(link.entity_id, link.passages[0].sentence) for link in found] == [
         ("acme", "Acme surges 5% on results"),
         ("bolt", "Bolt Motors slides after a warning"),
         ("nestle", "Nestle is flat"),
@@ -179,7 +179,29 @@ def test_three_companies_get_three_rows_with_the_clause_of_each() -> None:
     "text", ["Acme, Bolt Motors and Nestle rise on hopes of a deal", "Acme to buy Bolt Motors for $3 billion"]
 )
 def test_list_of_names_is_one_clause(text: str) -> None:
-    assert {link.sentence for link in links(text)} == {text}
+    assert {link.passages[0].sentence for link in links(text)} == {text}
+
+
+def test_each_sentence_that_names_an_entity_is_a_passage_up_to_three() -> None:
+    text = (
+        "Acme met analysts. Ford was there. ACME warned of a loss. Acme met analysts. Acme rose. Acme fell."
+    )
+
+    [acme, ford] = links(text)
+
+    assert [(each.sentence, each.target) for each in acme.passages] == [
+        ("Acme met analysts.", "Acme"),
+        ("ACME warned of a loss.", "ACME"),
+        ("Acme rose.", "Acme"),
+    ]
+    assert [each.sentence for each in ford.passages] == ["Ford was there."]
+
+
+def test_passages_of_a_shared_sentence_are_its_clauses() -> None:
+    [acme, bolt] = links("Acme met analysts. Acme surges on results, Bolt Motors slides after a warning.")
+
+    assert [each.sentence for each in acme.passages] == ["Acme met analysts.", "Acme surges on results"]
+    assert [each.sentence for each in bolt.passages] == ["Bolt Motors slides after a warning."]
 
 
 def test_relevance_falls_from_title_to_passing_mention() -> None:
@@ -193,7 +215,7 @@ def test_relevance_falls_from_title_to_passing_mention() -> None:
 
 def test_target_is_the_text_as_it_stands() -> None:
     (link,) = links("It says NESTLÉ’s water is safe")
-    assert link.target == "NESTLÉ"
+    assert link.passages[0].target == "NESTLÉ"
     assert link.start == 8
 
 
@@ -213,15 +235,15 @@ def test_200_kilobytes_are_linked_in_time_that_grows_with_the_text(unit: str) ->
 
 def test_sentence_without_an_end_is_cut_around_the_mention() -> None:
     (link,) = links("word " * 500 + "Acme " + "word " * 500)
-    assert len(link.sentence) <= 600
-    assert "Acme" in link.sentence
+    assert len(link.passages[0].sentence) <= 600
+    assert "Acme" in link.passages[0].sentence
 
 
 def test_watch_list_of_topics_alone_needs_no_tickers() -> None:
     linker = Linker(Watchlist(name="w", entities=(Entity(id="gold", kind=EntityKind.TOPIC, name="gold"),)))
-    assert [link.target for link in linker.link(prepare(document("Gold up, golds down, golden age")))] == [
-        "Gold"
-    ]
+    assert [
+        link.passages[0].target for link in linker.link(prepare(document("Gold up, golds down, golden age")))
+    ] == ["Gold"]
 
 
 @pytest.mark.parametrize(

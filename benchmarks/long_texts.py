@@ -1,0 +1,174 @@
+"""Which sentence carries a document's mood about an entity: documents put together from labelled headlines.
+
+`python -m benchmarks.long_texts --data DIR [--model NAME]`: each document is about one company of SEntFiN and
+has one headline with the label that the document shall have, among neutral headlines whose company is
+replaced by this one: first, as in news whose beginning says it, or anywhere. The headlines are those that the
+installed model was not trained on. They pass through sentences, linking and the classifier as documents do;
+compared are the first passage, the least neutral of several, as is kept, and their mean. Prints macro-F1 and
+keeps it in benchmarks/results/long_texts.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.machine import machine_facts, write_result
+from jobs.documents.document import Document
+from jobs.documents.linking import Linker, Passage
+from jobs.documents.prepare import prepare as prepare_document
+from jobs.documents.watchlist import Entity, EntityKind, Watchlist
+from jobs.errors import PressroomError
+from jobs.kinds.sentiment_report.documents import carrying, question
+from jobs.metrics.classification import classification_figures
+from jobs.training import LABELS
+from pressroom.train_plan import Prepared, prepare, read_plan
+from workers.models.adapters import BUNDLED
+from workers.models.manifest import model_folder
+from workers.settings import DEFAULT_CLASSIFIER, read_settings
+from workers.training.data import Example
+from workers.training.split import split_examples
+
+NUM_SENTENCES = (1, 2, 3, 5)
+MAX_PASSAGES = (1, 2, 3, 5)
+SEED = 5
+NEUTRAL = LABELS.index("neutral")
+
+Probabilities = tuple[float, float, float]
+Answers = Mapping[Passage, Probabilities]
+Rule = Callable[[Sequence[Passage], Answers], Sequence[float]]
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the public sets")
+    parser.add_argument("--model", default=DEFAULT_CLASSIFIER, help="installed model")
+    given = parser.parse_args()
+    models = read_settings().models_folder
+    try:
+        prepared = prepare(read_plan(BUNDLED / DEFAULT_CLASSIFIER / "training.toml"), given.data, models)
+        folder = model_folder(models, given.model)
+    except PressroomError as error:
+        sys.stderr.write(f"error [{error.code}]: {error}\n")
+        sys.exit(2)
+    headlines = held_out(prepared)
+    rows = []
+    for is_first in (True, False):
+        for num_sentences in NUM_SENTENCES:
+            texts = put_together(headlines, num_sentences, is_first=is_first)
+            rows.append(
+                {
+                    "num_sentences": num_sentences,
+                    "label_stands": "first" if is_first else "anywhere",
+                    "num_documents": len(texts),
+                    "macro_f1": measure(folder, headlines, texts),
+                }
+            )
+            show(rows[-1])
+    path = write_result("long_texts", {"machine": machine_facts(), "model": given.model, "rows": rows})
+    sys.stdout.write(f"kept in {path}\n")
+
+
+def held_out(prepared: Prepared) -> list[Example]:
+    """Headlines about one company that is named in them as it is labelled."""
+    recipe, seed = prepared.order.recipe, prepared.order.seed
+    examples = [example for data in prepared.data for example in data.examples]
+    split = split_examples(examples, seed=seed, dev_share=recipe.dev_share, test_share=recipe.test_share)
+    own = [each for each in (*split.dev, *split.test) if prepared.order.files[each.file].targets]
+    num_targets = Counter(each.line for each in own)
+    return [each for each in own if num_targets[each.line] == 1 and each.target and each.target in each.text]
+
+
+def put_together(headlines: Sequence[Example], num_sentences: int, *, is_first: bool) -> list[str]:
+    """One text for each headline, which stands first or anywhere."""
+    rng = Random(SEED)
+    neutral = [each for each in headlines if each.label == NEUTRAL]
+    texts = []
+    for one in headlines:
+        others = rng.sample([each for each in neutral if each is not one], num_sentences - 1)
+        sentences = [other.text.replace(other.target, one.target) for other in others]
+        sentences.insert(0 if is_first else rng.randrange(num_sentences), one.text)
+        texts.append(" ".join(f"{sentence.rstrip('. ')}." for sentence in sentences))
+    return texts
+
+
+def measure(folder: Path, headlines: Sequence[Example], texts: Sequence[str]) -> dict[str, float]:
+    """Macro-F1 of each rule over the documents in which the company is found."""
+    found = [passages_of(one.target, text) for one, text in zip(headlines, texts, strict=True)]
+    linked = [(one.label, passages) for one, passages in zip(headlines, found, strict=True) if passages]
+    answers = ask(folder, {passage for _, passages in linked for passage in passages})
+    labels = np.array([label for label, _ in linked], np.int64)
+    rules: dict[str, Rule] = {
+        f"least neutral of {number}": partial(least_neutral, number) for number in MAX_PASSAGES
+    }
+    rules["mean of all"] = mean
+    return {
+        name: round(
+            classification_figures(
+                labels, np.array([rule(passages, answers) for _, passages in linked])
+            ).macro_f1,
+            4,
+        )
+        for name, rule in rules.items()
+    }
+
+
+def least_neutral(number: int, passages: Sequence[Passage], answers: Answers) -> Sequence[float]:
+    """Of the first so many."""
+    return carrying(passages[:number], answers)[1]
+
+
+def mean(passages: Sequence[Passage], answers: Answers) -> Sequence[float]:
+    """Of all."""
+    return tuple(np.mean([answers[each] for each in passages], axis=0).tolist())
+
+
+def passages_of(name: str, text: str) -> tuple[Passage, ...]:
+    """All sentences of the document that name the company."""
+    entity = Entity(id="one", kind=EntityKind.COMPANY, name=name)
+    document = Document.model_validate({"id": "d", "text": text, "published_at": "2026-01-05T00:00:00Z"})
+    links = Linker(Watchlist(name="w", entities=(entity,)), max_passages=max(MAX_PASSAGES)).link(
+        prepare_document(document)
+    )
+    return links[0].passages if links else ()
+
+
+def ask(folder: Path, passages: set[Passage]) -> Answers:
+    """Calibrated probabilities of each passage."""
+    from scipy.special import softmax
+
+    from workers.training.network import Encoder, load_classifier, predict
+
+    settings = json.loads((folder / "classifier.json").read_bytes())
+    model, encoder = load_classifier(folder), Encoder(folder, int(settings["max_tokens"]))
+    given = list(passages)
+    pairs = [question(passage) for passage in given]
+    examples = [Example(0, 0, pair.text, pair.target, NEUTRAL) for pair in pairs]
+    logits = predict(model, encoder, examples, targets=True).double().numpy()
+    rows: NDArray[np.float64] = softmax(logits / float(settings["temperature"]), axis=1)
+    return {passage: tuple(row) for passage, row in zip(given, rows.tolist(), strict=True)}
+
+
+def show(row: Mapping[str, object]) -> None:
+    """One line."""
+    figures = row["macro_f1"]
+    said = (
+        ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+        if isinstance(figures, dict)
+        else ""
+    )
+    sys.stdout.write(f"{row['num_sentences']} sentences, label {row['label_stands']}: {said}\n")
+
+
+if __name__ == "__main__":
+    main()
