@@ -8,13 +8,14 @@ are scored by the turns that were planted in it, which no detector has seen.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from uuid import UUID
+
+import typer
 
 from db.monitors import find_monitor
 from db.reports import batch_status
@@ -47,13 +48,10 @@ class DemoFailedError(PressroomError):
     code = "demo_failed"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Months of invented news through a monitor, scored.")
-    parser.add_argument("--out", type=Path, default=Path("out-sentiment"))
-    parser.add_argument("--seeds", type=int, default=3)
-    arguments = parser.parse_args()
+def main(out: Path = Path("out-sentiment"), seeds: int = 3) -> None:
+    """Months of invented news through a monitor, scored."""
     with errors_reported():
-        run_demo(arguments.out, range(1, arguments.seeds + 1), read_settings())
+        run_demo(out, range(1, seeds + 1), read_settings())
 
 
 def run_demo(out: Path, seeds: Sequence[int], settings: Settings) -> None:
@@ -170,4 +168,4 @@ def score_lines(results: Mapping[int, Backtest]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)
