@@ -16,6 +16,7 @@ from db.history import DatabaseHistory
 from jobs.errors import InputError
 from jobs.intake_json import JsonRefusedError, parse
 from jobs.monitor import Monitor
+from jobs.series.alerts import heard
 from jobs.series.backtest import ReplayedAlert, replay
 from jobs.series.calendar import shifted, window_of
 from jobs.series.mention import Mention
@@ -95,13 +96,17 @@ def backtest(database: Engine, monitor: Monitor, events: Sequence[Event] | None)
     first, last = min(times, default=None), max(times, default=None)
     policy = monitor.policy
     until = None if last is None else _end_of_day(last, policy)
-    replayed = replay(mentions, policy=policy, num_entities=monitor.num_entities, until=until)
+    replayed = tuple(
+        entry
+        for entry in replay(mentions, policy=policy, num_entities=monitor.num_entities, until=until)
+        if last is not None and heard([entry.alert], last, policy)  # of the last day more may come
+    )
     weeks = 0.0 if first is None or last is None else watched_weeks(first, last)
     return Backtest(
         num_mentions=len(times),
         first_at=first,
         last_at=last,
-        alerts=tuple(replayed),
+        alerts=replayed,
         score=None if events is None else score(replayed, events, num_weeks=weeks),
     )
 

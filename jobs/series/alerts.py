@@ -8,7 +8,7 @@ stretch only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -63,6 +63,16 @@ def alerts(
                 documents = _drivers(rule, readings, counts, index, int(verdicts.run[place]))
                 found.append(_alert(entity_id, rule, counts, index, verdicts, place, threshold, documents))
     return sorted(found, key=lambda alert: (alert.starts_at, alert.rule))
+
+
+def heard(found: Iterable[Alert], until: datetime, policy: Policy) -> tuple[Alert, ...]:
+    """Without silences of windows that end later than anybody has listened."""
+    zone = ZoneInfo(policy.time_zone)
+    return tuple(
+        alert
+        for alert in found
+        if alert.rule is not AlertRule.SILENCE or shifted(alert.size, zone, alert.starts_at, 1) <= until
+    )
 
 
 def fired(

@@ -167,6 +167,12 @@ class Press:
 
         wait_until(is_done, "the batch is finished")
 
+    def rules(self) -> set[str]:
+        """Of the alerts that stand."""
+        with self.database.connect() as connection:
+            standing = select(AlertRow.rule).where(AlertRow.status != AlertStatus.WITHDRAWN)
+            return {str(rule) for rule in connection.scalars(standing)}
+
     def series(self) -> dict[str, list[tuple[object, ...]]]:
         """Everything that the history says, but for when it was written."""
         with self.database.connect() as connection:
@@ -380,6 +386,28 @@ def test_a_document_has_the_mood_of_the_sentence_that_carries_it(press: Press) -
         )
     assert sentence == bad
     assert p_negative > 0.5
+
+
+def test_a_file_that_stops_in_the_middle_of_a_day_says_nothing_of_its_silence(press: Press) -> None:
+    names = ("Acme Steel", "Borealis Foods")
+    rng = random.Random(0)
+    lines = [
+        {
+            "id": f"{name}-{day}-{hour}",
+            "text": GOOD.format(name, day, " ".join(f"w{rng.randrange(1000)}" for _ in range(8))),
+            "published_at": (BEGIN + timedelta(days=day, hours=hour)).isoformat(),
+        }
+        for day in range(45)
+        for hour in range(12)
+        for name in names
+    ]
+    last = {"id": "x", "text": "Borealis Foods opens a mill", "published_at": "2026-02-19T00:20:00Z"}
+    press.run([*lines, last])
+    assert "silence" not in press.rules()
+
+    later = {"id": "y", "text": "Borealis Foods sells the mill", "published_at": "2026-02-20T00:20:00Z"}
+    press.run([*lines, last, later])
+    assert "silence" in press.rules()
 
 
 def test_what_a_cancelled_batch_has_read_enters_its_window_with_the_next(press: Press) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -15,12 +15,13 @@ from jobs.kinds.sentiment_report.payload import SentimentSettings, WindowsPayloa
 from jobs.kinds.sentiment_report.wanted import WantedReport, first, wanted_reports
 from jobs.kinds.sentiment_report.watched import Watched, load_watched
 from jobs.records import EntityHistory
+from jobs.series.alerts import heard
 from jobs.series.analysis import Kept, analyse, begin_of, windows_needed
 from jobs.series.calendar import shifted, window_of
 from jobs.series.mention import Mention
 from jobs.series.novelty import HISTORY
 from jobs.series.policy import Policy
-from jobs.series.window import Alert, AlertRule, EntityWindow, WindowSize
+from jobs.series.window import Alert, EntityWindow, WindowSize
 
 MICROSECOND = timedelta(microseconds=1)
 """Ranges of the history exclude their end."""
@@ -41,11 +42,7 @@ def bring_up_to_date(payload: WindowsPayload, settings: SentimentSettings, conte
         past = _past(stands, state, settings, context)
         with watched.turn:
             histories = {
-                position: _heard(
-                    _history(entities[position].id, one, past, state, settings, context),
-                    _heard_until(payload, settings, state),
-                    settings.policy,
-                )
+                position: _history(entities[position].id, one, past, state, payload, settings, context)
                 for position, one in due.items()
             }
     wanted = [
@@ -82,6 +79,8 @@ class _State:
 
     read_at: datetime
     as_of: datetime | None
+    last_at: datetime | None
+    """When the last document of all was published."""
     read_until: datetime | None
     """When the latest run was due that read all sources: so far windows may have been judged before."""
     first_at: Mapping[str, datetime]
@@ -117,9 +116,11 @@ def _state(
     # Hours without documents have no window, and say nothing of how far a series has come.
     sizes = [size for size in policy.windows if size is not WindowSize.HOUR] or policy.windows
     read_at, read_until = history.now(), history.read_until(monitor_id)
+    last_at = history.last_published_at(monitor_id)
     return _State(
         read_at=read_at,
-        as_of=_as_of(given_as_of, history.last_published_at(monitor_id), read_until, settings),
+        as_of=_as_of(given_as_of, last_at, read_until, settings),
+        last_at=last_at,
         read_until=read_until,
         first_at=history.first_published_at(monitor_id, entity_ids),
         until=history.last_window_at(monitor_id, entity_ids, sizes),
@@ -161,6 +162,7 @@ def _history(
     due: _Due,
     past: _Past,
     state: _State,
+    payload: WindowsPayload,
     settings: SentimentSettings,
     context: Context,
 ) -> EntityHistory:
@@ -193,27 +195,17 @@ def _history(
         unsettled=None if unsettled is None else unsettled.number,
         novelties=analysis.novelties,
         windows=analysis.windows,
-        alerts=analysis.alerts,
+        alerts=heard(analysis.alerts, _heard_until(payload, settings, state, until), due.policy),
     )
 
 
-def _heard_until(payload: WindowsPayload, settings: SentimentSettings, state: _State) -> datetime | None:
-    """Windows that end later say nothing of silence; None, where only files are read: all do."""
+def _heard_until(
+    payload: WindowsPayload, settings: SentimentSettings, state: _State, as_of: datetime
+) -> datetime:
+    """Windows that end later say nothing of silence: some source was not read so far, or, where only files
+    are read, the last document is earlier."""
     own = payload.heard_until or settings.as_of
-    return None if own is None else max(own, state.read_until or own)
-
-
-def _heard(history: EntityHistory, until: datetime | None, policy: Policy) -> EntityHistory:
-    """Without silences of windows in which some source was not read."""
-    if until is None:
-        return history
-    zone = ZoneInfo(policy.time_zone)
-    told = tuple(
-        alert
-        for alert in history.alerts
-        if alert.rule is not AlertRule.SILENCE or shifted(alert.size, zone, alert.starts_at, 1) <= until
-    )
-    return replace(history, alerts=told)
+    return (state.last_at or as_of) if own is None else max(own, state.read_until or own)
 
 
 def _as_of(
@@ -222,7 +214,7 @@ def _as_of(
     """No earlier than the last document, or than a run has judged: what has ended once does not begin again.
 
     Where only files are read, the window of the last document has ended, too: nothing else says how late it
-    is.
+    is. What is missing in it may still come, so of silence it says nothing, see `_heard_until`.
     """
     if last is not None and settings.as_of is None and settings.heard_until is None:
         last = _end_of_window(last, settings.policy)
