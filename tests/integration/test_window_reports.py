@@ -229,6 +229,20 @@ def test_reports_over_the_limit_are_counted_and_told(
     assert json.loads(capsys.readouterr().out)["figures"]["num_reports_left_out"] == 9
 
 
+def test_only_the_day_of_a_files_last_document_is_told_so_far(press: Press) -> None:
+    lines = [*feed(), line("evening", BAD.format("Acme Steel", 9, "at the gate"), f"{LAST}T23:10:00+00:00")]
+    batch_id, _ = press.run(lines, reports="all")
+
+    told = {
+        name: artifact(press, job, "report.md").decode().partition("\n")[0]
+        for name, job in reports(press, batch_id).items()
+    }
+
+    last = {f"{entity}-day-{LAST}" for entity in ("acme-steel", "borealis-foods")}
+    assert {name for name, heading in told.items() if "so far" in heading} == last
+    assert all(told[name].endswith(", so far, up to 23:10") for name in last)
+
+
 def test_nothing_is_told_where_nothing_was_left_out(
     press: Press, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
