@@ -83,6 +83,8 @@ def print_sentiment(summary: Summary, figures: SentimentFigures, out: Path, *, j
         f"{documents.num_documents} analysed, {documents.num_unlinked} of them about nobody watched, "
         f"{figures.num_rejected} refused",
     )
+    if documents.flagged_words:
+        _line("flagged", ", ".join(documents.flagged_words))
     for said in figures.unread_sources:
         _line("not read", said)
     _line("mentions", f"{mentions.num_mentions} of {figures.num_entities} entities")
