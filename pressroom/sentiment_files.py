@@ -92,6 +92,8 @@ class MentionCounts:
     num_mentions: int = 0
     num_followups: int = 0
     """Of them, those that repeat an earlier report."""
+    num_entities: int = 0
+    """That have mentions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,15 +132,17 @@ def write_mentions(
     database: Engine, monitor_id: UUID, watchlist: Watchlist, since: datetime, folder: Path
 ) -> MentionCounts:
     """mentions.jsonl: one row for each document and entity, by entity and time."""
-    num_mentions = num_followups = 0
+    num_mentions = num_followups = num_entities = 0
     with (folder / MENTIONS).open("w", encoding="utf-8") as lines:
         for entity in watchlist.entities:
+            before = num_mentions
             for mention in stream_mentions(database, monitor_id, entity.id, since=since):
                 row = asdict(mention) | {"score": mention.p_positive - mention.p_negative}
                 lines.write(_line(row))
                 num_mentions += 1
                 num_followups += (mention.novelty or 1) > 1
-    return MentionCounts(num_mentions=num_mentions, num_followups=num_followups)
+            num_entities += num_mentions > before
+    return MentionCounts(num_mentions=num_mentions, num_followups=num_followups, num_entities=num_entities)
 
 
 def write_windows(

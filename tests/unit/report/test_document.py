@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -11,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from markdown_it import MarkdownIt
 
+from jobs.kinds.sentiment_report.report.chart import chart_words
 from jobs.kinds.sentiment_report.report.counted import counted_digest
 from jobs.kinds.sentiment_report.report.document import escape_markdown
 from jobs.kinds.sentiment_report.report.make import Report, make_report
@@ -118,6 +120,14 @@ def test_report_of_an_open_window_says_so_and_leaves_the_usual_volume_out() -> N
     assert "1 March 2026, so far, up to 04:51, UTC" in made["report.html"]
     assert '<th scope="row">Documents</th><td>12</td><td>–</td>' in made["report.html"]
     assert json.loads(made["report.json"])["open_until"] == "2026-03-01T04:51:00Z"
+
+
+def test_caption_of_the_chart_knows_no_negative_zero() -> None:
+    given = facts()
+    low, high = (replace(given.window, mean_score=score) for score in (-0.001, 0.01))
+    calm = replace(given, history=(low, high))
+
+    assert "the score lies between 0.00 and +0.01;" in chart_words(calm)
 
 
 def test_json_holds_all_facts_and_what_was_dropped() -> None:
