@@ -26,8 +26,13 @@ from db.monitor_reports import (
     stream_mentions,
     stream_stage,
 )
+from jobs.documents.clean import HTML_REMOVED
+from jobs.documents.language import LANGUAGE_UNSUPPORTED
+from jobs.documents.prepare import CONTROL_TOKEN
 from jobs.documents.watchlist import Watchlist
+from jobs.guards import INJECTION_SUSPECTED
 from jobs.job import JobStatus
+from jobs.kinds.sentiment_report.linked import AMBIGUOUS
 from jobs.kinds.sentiment_report.report.counted import DOCUMENTS as COUNTED
 from jobs.provenance import sha256_hex
 from jobs.series.policy import Policy
@@ -49,17 +54,35 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet takes a cell that begins so for a formula (OWASP, CSV injection)."""
 
 
+_FLAG_WORDS = {
+    AMBIGUOUS: "with an ambiguous name",
+    CONTROL_TOKEN: "with a turn mark of a chat format",
+    HTML_REMOVED: "with markup that was removed",
+    INJECTION_SUSPECTED: "with what looks like orders to a model",
+    LANGUAGE_UNSUPPORTED: "in another language",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentCounts:
     """What the batch's documents were."""
 
     num_documents: int = 0
     num_unlinked: int = 0
-    """About nobody on the watch list."""
+    """About nobody on the watch list; those of which that cannot be told are flagged alone."""
     num_flagged: Mapping[str, int]
     num_known: int = 0
     """Read again by a collection, and not analysed again."""
     first_published_at: datetime | None = None
+
+    @property
+    def flagged_words(self) -> tuple[str, ...]:
+        """Of each flag how many have it: "3 in another language"."""
+        return tuple(
+            f"{number:,} {_FLAG_WORDS.get(flag, f'flagged {flag}')}"
+            for flag, number in sorted(self.num_flagged.items())
+            if number
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +92,8 @@ class MentionCounts:
     num_mentions: int = 0
     num_followups: int = 0
     """Of them, those that repeat an earlier report."""
+    num_entities: int = 0
+    """That have mentions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,15 +132,17 @@ def write_mentions(
     database: Engine, monitor_id: UUID, watchlist: Watchlist, since: datetime, folder: Path
 ) -> MentionCounts:
     """mentions.jsonl: one row for each document and entity, by entity and time."""
-    num_mentions = num_followups = 0
+    num_mentions = num_followups = num_entities = 0
     with (folder / MENTIONS).open("w", encoding="utf-8") as lines:
         for entity in watchlist.entities:
+            before = num_mentions
             for mention in stream_mentions(database, monitor_id, entity.id, since=since):
                 row = asdict(mention) | {"score": mention.p_positive - mention.p_negative}
                 lines.write(_line(row))
                 num_mentions += 1
                 num_followups += (mention.novelty or 1) > 1
-    return MentionCounts(num_mentions=num_mentions, num_followups=num_followups)
+            num_entities += num_mentions > before
+    return MentionCounts(num_mentions=num_mentions, num_followups=num_followups, num_entities=num_entities)
 
 
 def write_windows(

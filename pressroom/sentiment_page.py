@@ -86,7 +86,7 @@ class PageEntity:
 
     entity: Entity
     window: EntityWindow | None
-    """The last one that is over; None without any."""
+    """The one that the table is about; None where the entity has none."""
     num_recent_alerts: int
     num_alerts: int
     spark: str
@@ -117,17 +117,18 @@ def render_sentiment_page(database: Engine, source: PageSource) -> str:
     style = page_part("sentiment.css")
     alerts = _alerts(database, source)
     size = table_size(source)
+    starts_at = _shown_start(source, size)
     return environment.get_template("sentiment.html.jinja").render(
         source=source,
         report=source.summary.report,
         when=prose.moment(source.as_of, _zone(source)),
         size=size,
-        window_words=_window_words(source, size),
+        window_words=_window_words(source, size, starts_at),
         alerts=alerts,
         num_alerts=len(source.alerts),
         max_alerts=MAX_PAGE_ALERTS,
         recent_days=RECENT.days,
-        entities=_entities(source, size),
+        entities=_entities(source, size, starts_at),
         style=Markup(style),  # noqa: S704 - a file of this package
         policy=page_policy(style),
     )
@@ -143,25 +144,25 @@ def _zone(source: PageSource) -> ZoneInfo:
     return ZoneInfo(source.settings.policy.time_zone)
 
 
-def _last_over(source: PageSource, size: WindowSize, windows: Sequence[EntityWindow]) -> EntityWindow | None:
-    """The last window that is over; the first one while none is."""
-    over = [w for w in windows if shifted(size, _zone(source), w.starts_at, 1) <= source.as_of + _GRACE]
-    return over[-1] if over else windows[0] if windows else None
-
-
-def _window_words(source: PageSource, size: WindowSize) -> str:
-    last = [
-        window
+def _shown_start(source: PageSource, size: WindowSize) -> datetime | None:
+    """Of the window that the table is about: the last one of any entity that is over, else the newest."""
+    starts = {
+        window.starts_at
         for entity in source.watchlist.entities
-        if (window := _last_over(source, size, source.windows.get((entity.id, size), ())))
-    ]
-    if not last:
+        for window in source.windows.get((entity.id, size), ())
+    }
+    over = [at for at in starts if shifted(size, _zone(source), at, 1) <= source.as_of + _GRACE]
+    return max(over or starts, default=None)
+
+
+def _window_words(source: PageSource, size: WindowSize, starts_at: datetime | None) -> str:
+    if starts_at is None:
         return f"the last {size.value}"
-    latest = max(last, key=lambda window: window.starts_at)
-    return prose.span(latest, shifted(size, _zone(source), latest.starts_at, 1), _zone(source))
+    zone = _zone(source)
+    return prose.span_of(size, starts_at, shifted(size, zone, starts_at, 1), zone)
 
 
-def _entities(source: PageSource, size: WindowSize) -> list[PageEntity]:
+def _entities(source: PageSource, size: WindowSize, starts_at: datetime | None) -> list[PageEntity]:
     """Those with recent alerts first, then by what changed."""
     recent = Counter(
         record.alert.entity_id for record in source.alerts if record.alert.starts_at >= source.as_of - RECENT
@@ -176,7 +177,7 @@ def _entities(source: PageSource, size: WindowSize) -> list[PageEntity]:
         rows.append(
             PageEntity(
                 entity=entity,
-                window=_last_over(source, size, windows),
+                window=next((window for window in windows if window.starts_at == starts_at), None),
                 num_recent_alerts=recent[entity.id],
                 num_alerts=all_alerts[entity.id],
                 spark=spark_points(windows[-SPARK_WINDOWS:]),

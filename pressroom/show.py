@@ -83,9 +83,14 @@ def print_sentiment(summary: Summary, figures: SentimentFigures, out: Path, *, j
         f"{documents.num_documents} analysed, {documents.num_unlinked} of them about nobody watched, "
         f"{figures.num_rejected} refused",
     )
+    if documents.flagged_words:
+        _line("flagged", ", ".join(documents.flagged_words))
     for said in figures.unread_sources:
         _line("not read", said)
-    _line("mentions", f"{mentions.num_mentions} of {figures.num_entities} entities")
+    _line(
+        "mentions",
+        f"{mentions.num_mentions}, of {mentions.num_entities} of {figures.num_entities} entities watched",
+    )
     _line("alerts", f"{figures.num_alerts} stand; {figures.num_reports} reports")
     if figures.num_reports_left_out:
         _line("left out", _left_out(figures))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,15 +37,16 @@ from tests.factories import accept, claim_batch, failure, new_batch, success
 DAY = datetime(2026, 3, 2, tzinfo=UTC)
 HOSTILE = "<script>alert(1)</script> =HYPERLINK(1) Acme falls"
 ACME = Entity(id="acme", kind=EntityKind.COMPANY, name="Acme <b>Steel</b>")
+BOREALIS = Entity(id="borealis", kind=EntityKind.COMPANY, name="Borealis")
 
 
 class Scene:
-    """A monitor of one company in a database, and a store."""
+    """A monitor in a database, and a store."""
 
-    def __init__(self, database: Engine) -> None:
+    def __init__(self, database: Engine, *, entities: tuple[Entity, ...] = (ACME,)) -> None:
         self.database = database
         self.store = MemoryStore()
-        watchlist = Watchlist(name="trial", entities=(ACME,))
+        watchlist = Watchlist(name="trial", entities=entities)
         self.watchlist_sha256 = put_resource(
             self.store, watchlist.model_dump_json().encode(), media_type="application/json"
         )
@@ -192,6 +194,48 @@ def history(monitor_id: UUID) -> tuple[Record, ...]:
     )
 
 
+def weeks(monitor_id: UUID, at: datetime, **windows: Mapping[datetime, int]) -> tuple[Record, ...]:
+    """The last document at this instant; of each entity its weeks with so many documents."""
+    analysed, days = history(monitor_id)
+    assert isinstance(analysed, AnalysedDocuments)
+    assert isinstance(days, EntityHistory)
+    return (
+        replace(
+            analysed,
+            documents=[replace(analysed.documents[0], published_at=at)],
+            mentions=[replace(analysed.mentions[0], published_at=at)],
+        ),
+        *(
+            replace(
+                days,
+                entity_id=entity_id,
+                since=min(own),
+                novelties=[],
+                windows=[
+                    replace(
+                        days.windows[0],
+                        entity_id=entity_id,
+                        size=WindowSize.WEEK,
+                        starts_at=starts_at,
+                        num_documents=number,
+                        num_negative=number,
+                        num_followups=0,
+                    )
+                    for starts_at, number in own.items()
+                ],
+                alerts=[],
+            )
+            for entity_id, own in windows.items()
+        ),
+    )
+
+
+def cells(page: str, name: str) -> list[str]:
+    """Of the table's row of an entity: alerts, documents, usual, score, ..."""
+    row = page.partition(f'<th scope="row">{name}')[2].partition("</tr>")[0]
+    return re.findall("<td[^>]*>(.*?)</td>", row)
+
+
 def block(*ids: str) -> Artifact:
     lines = [json.dumps({"id": id_, "published_at": DAY.isoformat()}) for id_ in ids]
     return Artifact(
@@ -241,6 +285,40 @@ def test_documents_become_rows_and_a_page_that_escapes_them(scene: Scene, tmp_pa
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "Acme &lt;b&gt;Steel&lt;/b&gt;" in page
     assert json.loads((tmp_path / "summary.json").read_text())["sentiment"]["num_alerts"] == 1
+
+
+@pytest.mark.parametrize(
+    ("hours", "acme", "borealis", "words", "shown"),
+    [
+        (156, {-7: 3, 0: 4}, {-7: 7}, "the week of 2 to 8 March 2026", ["4", "0"]),
+        (36, {-7: 3, 0: 4}, {-7: 7, 0: 5}, "the week of 23 February to 1 March 2026", ["3", "7"]),
+        (36, {0: 4}, {0: 5}, "the week of 2 to 8 March 2026", ["4", "5"]),
+        (36, {-7: 3}, {0: 5}, "the week of 23 February to 1 March 2026", ["3", "0"]),
+    ],
+)
+def test_all_rows_are_of_the_week_that_the_heading_names(
+    database: Engine,
+    tmp_path: Path,
+    hours: int,
+    acme: dict[int, int],
+    borealis: dict[int, int],
+    words: str,
+    shown: list[str],
+) -> None:
+    scene = Scene(database, entities=(ACME, BOREALIS))
+    given = {
+        entity_id: {DAY + timedelta(days=days): number for days, number in own.items()}
+        for entity_id, own in (("acme", acme), ("borealis", borealis))
+    }
+    metrics: dict[str, object] = {"num_documents": 1}
+    records = weeks(scene.monitor_id, DAY + timedelta(hours=hours), **given)
+    batch_id = scene.batch("documents", [("block-0", [block("d0")], metrics)], records=records)
+
+    scene.export(batch_id, tmp_path)
+
+    page = (tmp_path / "index.html").read_text()
+    assert f"What changed in {words}:" in page
+    assert [cells(page, name)[1] for name in ("Acme", "Borealis")] == shown
 
 
 def test_reports_are_written_in_every_format_with_their_statement(scene: Scene, tmp_path: Path) -> None:

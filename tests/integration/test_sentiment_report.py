@@ -88,7 +88,15 @@ def documents(days: int, *, seed: int = 0) -> list[dict[str, str]]:
 class Press:
     """A monitor, and a worker that runs what is submitted to it."""
 
-    def __init__(self, database: Engine, folder: Path, runner: Runner, store: MemoryStore, config: Settings):
+    def __init__(
+        self,
+        database: Engine,
+        folder: Path,
+        runner: Runner,
+        store: MemoryStore,
+        config: Settings,
+        watchlist: str,
+    ) -> None:
         self.database = database
         self.store = store
         self.rejected: list[Rejected] = []
@@ -96,7 +104,7 @@ class Press:
         self._runner = runner
         self.config = config
         watch = folder / "watch.toml"
-        watch.write_text(WATCHLIST)
+        watch.write_text(watchlist)
         file = read_watchlist(watch)
         with database.begin() as connection:
             self.monitor_id = put_monitor(
@@ -217,7 +225,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def pressing(database: Engine, models: Path, folder: Path) -> Iterator[Press]:
+def pressing(database: Engine, models: Path, folder: Path, *, watchlist: str = WATCHLIST) -> Iterator[Press]:
     config = Settings(
         models_dir=models,
         profiles={"cpu": Profile(models=(CLASSIFIER,))},
@@ -238,7 +246,7 @@ def pressing(database: Engine, models: Path, folder: Path) -> Iterator[Press]:
         on_broken=lambda: None,
     )
     try:
-        yield Press(database, folder, runner, store, config)
+        yield Press(database, folder, runner, store, config, watchlist)
     finally:
         runner.close(30.0)
         warm.close()

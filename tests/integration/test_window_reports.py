@@ -31,7 +31,19 @@ from tests.integration.test_sentiment_report import BAD, BEGIN, GOOD, Press, pre
 from tests.integration.test_sentiment_report import models as models
 from workers.stages import close_stages
 
+TWO_OF_A_NAME = """
+name = "trial"
+[[company]]
+name = "Union Bank"
+aliases = ["Union"]
+[[company]]
+name = "Union Pacific"
+aliases = ["Union"]
+[[company]]
+name = "Acme Steel"
+"""
 DAYS = 6
+CARDS = ("Documents read", "Refused")
 LAST = "2026-01-10"
 ASIDE = "Borealis Foods was busy in the harbour. " * 40 + "Acme Steel was there."
 
@@ -227,6 +239,45 @@ def test_reports_over_the_limit_are_counted_and_told(
     assert "left out    9 reports: a batch writes 3 (max_reports)" in capsys.readouterr().out
     print_sentiment(summary, figures, tmp_path / "out", json=True)
     assert json.loads(capsys.readouterr().out)["figures"]["num_reports_left_out"] == 9
+
+
+def test_only_the_day_of_a_files_last_document_is_told_so_far(press: Press) -> None:
+    lines = [*feed(), line("evening", BAD.format("Acme Steel", 9, "at the gate"), f"{LAST}T23:10:00+00:00")]
+    batch_id, _ = press.run(lines, reports="all")
+
+    told = {
+        name: artifact(press, job, "report.md").decode().partition("\n")[0]
+        for name, job in reports(press, batch_id).items()
+    }
+
+    last = {f"{entity}-day-{LAST}" for entity in ("acme-steel", "borealis-foods")}
+    assert {name for name, heading in told.items() if "so far" in heading} == last
+    assert all(told[name].endswith(", so far, up to 23:10") for name in last)
+
+
+def test_documents_that_cannot_be_told_are_not_counted_as_about_nobody(
+    database: Engine, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        line("acme", "Acme Steel beats forecasts as orders rise"),
+        line("nobody", "The harbour was quiet on a cold morning in autumn"),
+        line("doubtful", "Union warns of a loss after a recall"),
+        line("foreign", "Acme Steel meldet einen hohen Verlust") | {"language": "de"},
+    ]
+    with pressing(database, models, tmp_path, watchlist=TWO_OF_A_NAME) as press:
+        batch_id, _ = press.run(lines)
+        summary, figures = export(press, batch_id, tmp_path / "out")
+    print_sentiment(summary, figures, tmp_path / "out", json=False)
+
+    told = capsys.readouterr().out
+    assert "4 analysed, 1 of them about nobody watched, 0 refused" in told
+    assert "mentions    1, of 1 of 3 entities watched" in told
+    assert "flagged     1 with an ambiguous name, 1 in another language" in told
+    page = (tmp_path / "out/index.html").read_text()
+    cards = {heading: page.partition(f"<h3>{heading}</h3>")[2].partition("</div>")[0] for heading in CARDS}
+    assert "1 about nobody on the list; 1 with an ambiguous name; 1 in another language" in cards[CARDS[0]]
+    assert "ambiguous" not in cards[CARDS[1]]
+    assert "language" not in cards[CARDS[1]]
 
 
 def test_nothing_is_told_where_nothing_was_left_out(

@@ -9,10 +9,11 @@ from datetime import datetime
 from jobs.documents.blocks import analysed_line, parse_block
 from jobs.documents.digest import document_digest, version_number
 from jobs.documents.document import Document
+from jobs.documents.language import LANGUAGE_UNSUPPORTED
 from jobs.documents.linking import Link, Passage
 from jobs.inference import TextPair
 from jobs.kind import Artifact, Context, Parent, Result
-from jobs.kinds.sentiment_report.linked import Analysis, link_documents
+from jobs.kinds.sentiment_report.linked import AMBIGUOUS, Analysis, link_documents
 from jobs.kinds.sentiment_report.payload import DocumentsPayload, SentimentSettings
 from jobs.kinds.sentiment_report.watched import Watched, load_watched
 from jobs.records import AnalysedDocuments, Classifications, DocumentFacts
@@ -143,6 +144,11 @@ def _facts(analysis: Analysis) -> DocumentFacts:
     )
 
 
+def _names_nobody(analysis: Analysis) -> bool:
+    """False of a document that nobody could tell: another language, or a name that is left in doubt."""
+    return not analysis.links and not {LANGUAGE_UNSUPPORTED, AMBIGUOUS} & set(analysis.flags)
+
+
 def _metrics(
     analyses: Sequence[Analysis], watched: Watched, settings: SentimentSettings, context: Context
 ) -> dict[str, object]:
@@ -165,7 +171,7 @@ def _metrics(
         "until": max(document.published_at for document in documents).isoformat(),
         "num_documents": len(analyses),
         "num_mentions": sum(len(analysis.mentions) for analysis in analyses),
-        "num_unlinked": sum(not analysis.links for analysis in analyses),
+        "num_unlinked": sum(_names_nobody(analysis) for analysis in analyses),
         "num_flagged": {
             flag: sum(flag in analysis.flags for analysis in analyses)
             for flag in sorted({flag for analysis in analyses for flag in analysis.flags})

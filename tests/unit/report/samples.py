@@ -120,6 +120,7 @@ def facts(
     time_zone: str = "UTC",
     source: str = "Calder Wire",
     num_counted: int = 2,
+    known_until: datetime | None = None,
 ) -> ReportFacts:
     """Of a bad last day after a plain past."""
     history = [window(FIRST + timedelta(days=day)) for day in range(NUM_WINDOWS - 1)]
@@ -134,4 +135,5 @@ def facts(
         novelties=novelties,
         neighbours=[Neighbour(name="Halden <b>Foods</b>", window=history[-1], num_alerts=1)],
         counted=[counted(f"d{number}", novelty=number + 1) for number in range(num_counted)],
+        known_until=known_until,
     )

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
 from markdown_it import MarkdownIt
 
+from jobs.kinds.sentiment_report.report.chart import chart_words
 from jobs.kinds.sentiment_report.report.counted import counted_digest
 from jobs.kinds.sentiment_report.report.document import escape_markdown
 from jobs.kinds.sentiment_report.report.make import Report, make_report
-from tests.unit.report.samples import facts
+from tests.unit.report.samples import LAST, facts
 
 HOSTILE = (
     "<script>alert(1)</script> Northvale",
@@ -102,6 +105,29 @@ def test_html_fetches_nothing_and_has_the_chart_in_it() -> None:
     assert page.count("<svg") >= 2
     assert "src=" not in page
     assert "<?xml" not in page
+
+
+def test_report_of_an_open_window_says_so_and_leaves_the_usual_volume_out() -> None:
+    given = facts(known_until=LAST + timedelta(hours=4, minutes=51))
+    artifacts = make_report(given, None, model=None, seed=1).artifacts
+    made = {one.name: one.body.decode() for one in artifacts if one.name.startswith("report.")}
+
+    assert made["report.md"].startswith(
+        "# Northvale Steel: 1 March 2026, so far, up to 04:51\n\nOn 1 March 2026 there were 12 documents"
+    )
+    assert "| | This day so far | Its past |" in made["report.md"]
+    assert "| Documents | 12 | – |" in made["report.md"]
+    assert "1 March 2026, so far, up to 04:51, UTC" in made["report.html"]
+    assert '<th scope="row">Documents</th><td>12</td><td>–</td>' in made["report.html"]
+    assert json.loads(made["report.json"])["open_until"] == "2026-03-01T04:51:00Z"
+
+
+def test_caption_of_the_chart_knows_no_negative_zero() -> None:
+    given = facts()
+    low, high = (replace(given.window, mean_score=score) for score in (-0.001, 0.01))
+    calm = replace(given, history=(low, high))
+
+    assert "the score lies between 0.00 and +0.01;" in chart_words(calm)
 
 
 def test_json_holds_all_facts_and_what_was_dropped() -> None:

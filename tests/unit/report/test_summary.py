@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 import pytest
 
@@ -27,6 +28,7 @@ from jobs.kinds.sentiment_report.report.summary import (
     write_summary,
 )
 from jobs.prompts import load_template
+from jobs.series.window import WindowSize
 from tests.unit.report.samples import LAST, facts, window
 
 
@@ -109,6 +111,39 @@ def test_window_without_documents_is_told_as_one() -> None:
 
     assert plain_sentences(silent) == (
         "On 1 March 2026 there were no documents about Northvale Steel, against 4 a day in its past.",
+    )
+
+
+def test_volume_of_an_open_window_is_told_so_far_by_rule_and_not_compared_with_whole_ones() -> None:
+    open_day = facts(known_until=LAST + timedelta(hours=4, minutes=51), time_zone="Europe/Berlin")
+    inference = Scripted(*TRUE[1:])
+
+    summary = write_summary(open_day, inference, model=None, seed=1)
+
+    assert summary.opening == (
+        "On 1 March 2026 there were 12 documents about Northvale Steel so far, up to 05:51."
+    )
+    assert summary.text.startswith(summary.opening)
+    assert summary.sentences == TRUE[1:]
+    assert summary.num_points == len(inference.prompts) == 2
+    assert not any("Usual" in prompt.messages[-1].content for prompt in inference.prompts)
+
+
+def test_week_that_is_not_over_names_the_day_it_has_come_to() -> None:
+    week = window(LAST - timedelta(days=6), size=WindowSize.WEEK)
+    given = facts(last=week, known_until=LAST)
+
+    opening = write_summary(given, None, model=None, seed=1).opening
+
+    assert opening == (
+        "In the week of 23 February to 1 March 2026 there were 4 documents about Northvale Steel so far, "
+        "up to 1 March 2026, 00:00."
+    )
+
+
+def test_window_that_is_over_has_no_opening() -> None:
+    assert (
+        write_summary(facts(known_until=LAST + timedelta(days=1)), None, model=None, seed=1).opening is None
     )
 
 

@@ -22,7 +22,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from jobs.kinds.sentiment_report.report.facts import ReportFacts
-from jobs.kinds.sentiment_report.report.prose import RULE_NAMES
+from jobs.kinds.sentiment_report.report.prose import RULE_NAMES, score
 from jobs.series.window import AlertRule, EntityWindow, WindowSize
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def chart_words(facts: ReportFacts) -> str:
     """What the chart shows, for those who do not see it."""
     scored = [window.mean_score for window in facts.history if window.mean_score is not None]
     alerts = len(facts.alerts) + len(facts.earlier_alerts)
-    low_high = f"; the score lies between {min(scored):.2f} and {max(scored):.2f}" if scored else ""
+    low_high = f"; the score lies between {score(min(scored))} and {score(max(scored))}" if scored else ""
     return (
         f"Mean score and number of documents of {facts.entity.name} over {len(facts.history)} "
         f"{facts.window.size.value}s{low_high}; {alerts} {'alert' if alerts == 1 else 'alerts'}."

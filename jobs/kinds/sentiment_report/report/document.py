@@ -31,6 +31,7 @@ def as_json(facts: ReportFacts, summary: Summary) -> str:
         "entity": facts.entity.model_dump(mode="json"),
         "window": asdict(facts.window),
         "ends_at": facts.ends_at,
+        "open_until": facts.open_until,
         "time_zone": facts.time_zone,
         "past_negative_share": facts.past_negative_share,
         "alerts": [_alert(facts, number) for number in range(len(facts.alerts))],
@@ -102,6 +103,7 @@ def _variables(facts: ReportFacts, summary: Summary) -> dict[str, object]:
         "entity": facts.entity,
         "summary": summary,
         "when": prose.span(facts.window, facts.ends_at, facts.zone),
+        "so_far": prose.so_far_words(facts),
         "mood": prose.mood(facts.window.mean_score),
         "alerts": [
             (a, prose.RULE_NAMES[a.rule], prose.alert_words(a, facts.entity.name)) for a in facts.alerts

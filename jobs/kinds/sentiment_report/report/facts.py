@@ -76,11 +76,19 @@ class ReportFacts:
     neighbours: tuple[Neighbour, ...] = field(default=())
     counted: tuple[CountedDocument, ...] = field(default=())
     """What the window's counts are made from."""
+    known_until: datetime | None = None
+    """What the series has come to; None: past the window's end."""
+
+    @property
+    def open_until(self) -> datetime | None:
+        """How far a window has come that is not over yet; None if it is over."""
+        is_open = self.known_until is not None and self.known_until < self.ends_at
+        return self.known_until if is_open else None
 
     @property
     def expected_documents(self) -> float | None:
-        """Documents a window in the entity's own past."""
-        return self.window.baseline_volume
+        """Documents a window in the entity's own past; None while the window is not over and counts fewer."""
+        return self.window.baseline_volume if self.open_until is None else None
 
     @property
     def past_negative_share(self) -> float | None:
@@ -106,6 +114,7 @@ def make_facts(
     neighbours: Iterable[Neighbour] = (),
     counted: Iterable[CountedDocument] = (),
     min_relevance: int = 0,
+    known_until: datetime | None = None,
 ) -> ReportFacts:
     """Choose from what is known of the entity what belongs to the window's report.
 
@@ -131,6 +140,7 @@ def make_facts(
         drivers=_drivers(window, current, relevant, novelties or {}),
         neighbours=_neighbours(neighbours),
         counted=tuple(counted),
+        known_until=known_until,
     )
 
 

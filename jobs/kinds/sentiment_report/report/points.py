@@ -29,12 +29,13 @@ MIN_SHARED_DOCUMENTS = 4
 
 
 def make_points(facts: ReportFacts) -> tuple[Point, ...]:
-    """In the order of the summary; at least one."""
+    """In the order of the summary; the volume of an open window is left to its opening sentence."""
     return tuple(_points(facts))
 
 
 def _points(facts: ReportFacts) -> Iterator[Point]:
-    yield _volume(facts)
+    if facts.open_until is None:
+        yield _volume(facts)
     if facts.window.mean_score is not None:
         yield _mood(facts)
         if facts.window.num_documents >= MIN_SHARED_DOCUMENTS:

@@ -160,7 +160,17 @@ def volume_sentence(facts: ReportFacts) -> str:
         usual = f", against {amount(facts.expected_documents)} a {window.size.value} in its past"
     number = count(window.num_documents, "document") if window.num_documents else "no documents"
     verb = "was" if window.num_documents == 1 else "were"
-    return f"{when} there {verb} {number} about {name}{usual}."
+    so_far = "" if facts.open_until is None else f" {so_far_words(facts)}"
+    return f"{when} there {verb} {number} about {name}{usual}{so_far}."
+
+
+def so_far_words(facts: ReportFacts) -> str:
+    """How far a window has come that is not over: "so far, up to 04:51"; empty for one that is."""
+    at = facts.open_until
+    if at is None:
+        return ""
+    is_long = facts.window.size is WindowSize.WEEK
+    return f"so far, up to {moment(at, facts.zone) if is_long else f'{at.astimezone(facts.zone):%H:%M}'}"
 
 
 def counted_words(facts: ReportFacts) -> str:

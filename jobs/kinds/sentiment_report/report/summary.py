@@ -11,7 +11,7 @@ from jobs.kind import Template
 from jobs.kinds.sentiment_report.report.claims import Point, find_fault
 from jobs.kinds.sentiment_report.report.facts import ReportFacts
 from jobs.kinds.sentiment_report.report.points import make_points
-from jobs.kinds.sentiment_report.report.prose import quotation
+from jobs.kinds.sentiment_report.report.prose import quotation, volume_sentence
 from jobs.prompts import PromptTemplate, load_template
 from jobs.text.sentences import split_sentences
 
@@ -41,6 +41,8 @@ class DroppedSentence:
 class Summary:
     """What stands in the report, and what was taken out of it."""
 
+    opening: str | None
+    """The volume of a window that is not over; set by rule, as "so far" must stand in it. Else None."""
     sentences: tuple[str, ...]
     quotation: str | None
     """Of the strongest document; set by rule, word for word."""
@@ -55,7 +57,7 @@ class Summary:
     @property
     def text(self) -> str:
         """All of it."""
-        return " ".join((*self.sentences, *filter(None, [self.quotation])))
+        return " ".join(filter(None, (self.opening, *self.sentences, self.quotation)))
 
 
 def write_summary(
@@ -66,8 +68,10 @@ def write_summary(
     `model` names the language model where it is not the batch's own. Raises what generate() raises.
     """
     points = make_points(facts)
+    opening = volume_sentence(facts) if facts.open_until is not None else None
     if inference is None:
         return Summary(
+            opening=opening,
             sentences=plain_sentences(facts),
             quotation=quotation(facts),
             dropped=(),
@@ -84,6 +88,7 @@ def write_summary(
         if sentence is not None:
             kept.append(sentence)
     return Summary(
+        opening=opening,
         sentences=tuple(kept) or plain_sentences(facts),
         quotation=quotation(facts),
         dropped=tuple(dropped),
