@@ -67,7 +67,8 @@ def values_table(
 
 def _array(values: Sequence[object], like: InstrumentedAttribute[Any]) -> ColumnElement[Any]:
     # As one text: the driver writes an array in Python, value by value, ten times as slowly.
-    texts = func.json_array_elements_text(_json(list(values))).column_valued()
+    given = [_bytea(value) for value in values] if isinstance(like.type, LargeBinary) else list(values)
+    texts = func.json_array_elements_text(_json(given)).column_valued()
     return func.array(select(cast(texts, like.type)).scalar_subquery())
 
 
