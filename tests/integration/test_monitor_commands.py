@@ -122,7 +122,7 @@ def test_reports_and_their_limit_are_settings_of_the_monitor(
     settings = monitors.find_monitor(database, "steel").settings
     assert (settings["reports"], settings["max_reports"]) == ("all", 40)
 
-    assert "reports" in run(*CREATE, "--reports", "some", code=1)
+    assert "reports" in run(*CREATE, "--reports", "some", code=2)
     assert monitors.find_monitor(database, "steel").settings == settings
 
     (tmp_path / "steel.toml").write_text(

@@ -73,6 +73,8 @@ def test_every_command_has_help(path: tuple[str, ...]) -> None:
         ["monitor", "create", "steel"],
         ["monitor", "create", "steel.toml", "--cron", "0 * * * *"],
         ["monitor", "create", "steel", "--watch", "briefs.csv", "--window", "fortnight"],
+        ["monitor", "create", "steel", "--watch", "briefs.csv", "--reports", "some"],
+        ["run", "sentiment", "briefs.csv", "--watch", "briefs.csv", "--reports", "some"],
         ["monitor", "show"],
         ["alerts", "list", "--status", "lost"],
         ["alerts", "show", "not-an-id"],
