@@ -163,6 +163,12 @@ def test_alert_is_listed_shown_acknowledged_and_muted(run: Run, database: Engine
     assert run("alerts", "ack", alert_id, "--note", "seen", "--json")["note"] == "seen"
     assert "acknowledged" in run("alerts", "show", alert_id)
 
+    refused = run("alerts", "mute", "steel", "--entity", "acme", code=1)
+    assert "error [entity_not_watched]: 'acme' is not watched: there are acme-steel" in refused
+    assert alerts.list_mutes(database) == []
+    of_one = run("alerts", "mute", "steel", "--entity", "acme-steel", "--json")
+    run("alerts", "unmute", of_one["id"])
+
     mute = run("alerts", "mute", "steel", "--rule", "surge", "--hours", "2", "--json")
     assert run("alerts", "list", "--json")["alerts"][0]["is_muted"]
     assert mute["id"] in run("alerts", "mutes")
