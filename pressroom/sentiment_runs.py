@@ -22,7 +22,7 @@ from jobs.series.policy import Policy
 from jobs.series.scoring import Event
 from jobs.series.window import AlertRule, WindowSize
 from pressroom.alert_delivery import export_and_deliver
-from pressroom.backtest import MONITOR_PREFIX, Backtest, backtest
+from pressroom.backtest import MONITOR_PREFIX, Backtest, backtest, is_of_backtest
 from pressroom.console import say
 from pressroom.monitor_file import NONE
 from pressroom.one_machine import OneMachine
@@ -185,7 +185,7 @@ def put_monitor_of(database: Engine, store: Store, options: MonitorOptions) -> M
         name=name,
         watchlist_sha256=watchlist_sha256,
         num_entities=num_entities,
-        policy=_policy(options, earlier.policy if earlier else Policy()),
+        policy=_policy(options, earlier.policy if earlier and not is_of_backtest(earlier) else Policy()),
         sources=(),
         targets=earlier.targets if earlier else (),
         settings=earlier.settings if earlier else {},
