@@ -19,6 +19,8 @@ class Rejected:
     """As the caller named it."""
     line: int
     """Physical line of the file, from 1; where the record begins if it spans several."""
+    id: str | None = None
+    """The document's own, where it can be told."""
     code: str
     """Stable, for scripts: `missing_column`, `json_too_deep`, ..."""
     reason: str
@@ -40,6 +42,7 @@ class Rejected:
         fields: dict[str, object] = {
             "file": self.file,
             "line": self.line,
+            "id": self.id,
             "column": self.column,
             "character": self.character,
             "code": self.code,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Engine
 
 from db.history import DatabaseHistory
+from jobs.documents.watchlist import EntityNotWatchedError, Watchlist
 from jobs.errors import InputError
 from jobs.intake_json import JsonRefusedError, parse
 from jobs.monitor import Monitor
@@ -22,7 +23,7 @@ from jobs.series.calendar import shifted, window_of
 from jobs.series.mention import Mention
 from jobs.series.policy import Policy
 from jobs.series.scoring import Event, Score, score, watched_weeks
-from jobs.series.window import WindowSize
+from jobs.series.window import AlertRule, WindowSize
 
 BEGINNING = datetime.fromisoformat("1990-01-01T00:00:00+00:00")
 """Documents are refused that are older."""
@@ -57,6 +58,8 @@ class Backtest:
     alerts: tuple[ReplayedAlert, ...]
     score: Score | None
     """None without events to score against."""
+    num_events_outside: int
+    """They lie wholly before the first document or after the last: nothing could catch them."""
 
     def as_json(self) -> dict[str, object]:
         """Stable names; times in UTC."""
@@ -66,20 +69,31 @@ class Backtest:
             "last_at": None if self.last_at is None else self.last_at.isoformat(),
             "alerts": [_alert(entry) for entry in self.alerts],
             "score": None if self.score is None else _score(self.score),
+            "num_events_outside": self.num_events_outside,
         }
 
 
-def read_events(path: Path) -> tuple[Event, ...]:
-    """Events of a JSONL file: entity_id, kind, starts_at, ends_at. Raises EventsInvalidError."""
+def read_events(
+    path: Path, watchlist: Watchlist, rules: Collection[AlertRule] = tuple(AlertRule)
+) -> tuple[Event, ...]:
+    """Events of a JSONL file: entity_id, kind, starts_at, ends_at.
+
+    Raises EventsInvalidError, also for what no alert could catch: an event of an entity that is not watched,
+    or of a rule that does not judge.
+    """
     events = []
     with path.open(encoding="utf-8", errors="surrogateescape") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
-                events.append(_EVENT.validate_python(parse(line)))
+                event = _EVENT.validate_python(parse(line))
+                _check_event(event, watchlist, rules)
+                events.append(event)
             except JsonRefusedError as error:
                 raise EventsInvalidError(f"{path}:{number}: {error.reason}: write one JSON object") from error
+            except (EntityNotWatchedError, EventsInvalidError) as error:
+                raise EventsInvalidError(f"{path}:{number}: {error}") from error
             except ValidationError as error:
                 first = error.errors()[0]
                 name = ".".join(map(str, first["loc"]))
@@ -87,6 +101,17 @@ def read_events(path: Path) -> tuple[Event, ...]:
                     f"{path}:{number}: {name}: {first['msg']} (there are entity_id, kind, starts_at, ends_at)"
                 ) from error
     return tuple(events)
+
+
+def _check_event(event: Event, watchlist: Watchlist, rules: Collection[AlertRule]) -> None:
+    watchlist.require(event.entity_id)
+    if event.kind is not None and event.kind not in rules:
+        raise EventsInvalidError(
+            f"kind: no rule {event.kind.value} judges here, only {', '.join(rules)}: leave the event out, or "
+            "name its rule with --rule"
+        )
+    if event.ends_at < event.starts_at:
+        raise EventsInvalidError("ends_at: is before starts_at: exchange them")
 
 
 def backtest(database: Engine, monitor: Monitor, events: Sequence[Event] | None) -> Backtest:
@@ -108,6 +133,7 @@ def backtest(database: Engine, monitor: Monitor, events: Sequence[Event] | None)
         last_at=last,
         alerts=replayed,
         score=None if events is None else score(replayed, events, num_weeks=weeks),
+        num_events_outside=sum(event.is_outside(first, last) for event in events or ()),
     )
 
 
@@ -171,6 +197,8 @@ def lines_of(result: Backtest) -> Iterator[str]:
         + f"; {found.num_false} of {found.num_alerts} alerts false"
         + (f" ({found.false_alarms_per_week:.2f} a week)" if found.false_alarms_per_week is not None else "")
     )
+    if result.num_events_outside:
+        yield f"  {result.num_events_outside} of the events lie wholly outside the documents' time: missed"
     for rule, each in found.by_rule.items():
         yield (
             f"  {rule.value:<8}  {each.num_caught} of {each.num_events} caught, "

@@ -97,6 +97,20 @@ def with_profile(settings: Settings, model: str) -> Settings:
     return settings.model_copy(update={"profiles": profiles})
 
 
+def check_texts(file: Path, columns: LabelColumns) -> None:
+    """Raise NothingEvaluatedError before workers are started for nothing, FileRejectedError for the file."""
+    first: Rejected | None = None
+    for one in read_labelled_texts(file, columns):
+        if not isinstance(one, Rejected):
+            return
+        first = first or one
+    raise NothingEvaluatedError(
+        f"no text of {file} can be classified: it has none"
+        if first is None
+        else f"no text of {file} can be classified: all lines are refused, the first as {first}"
+    )
+
+
 def submit_texts(
     database: Engine,
     file: Path,

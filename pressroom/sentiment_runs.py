@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from uuid import UUID
@@ -14,6 +15,7 @@ from sqlalchemy import Engine
 
 from db import monitors
 from db.monitors import MonitorNotFoundError
+from jobs.documents.read import read_documents
 from jobs.documents.watchlist_file import read_watchlist
 from jobs.errors import ConfigurationError
 from jobs.monitor import Monitor
@@ -22,7 +24,7 @@ from jobs.series.policy import Policy
 from jobs.series.scoring import Event
 from jobs.series.window import AlertRule, WindowSize
 from pressroom.alert_delivery import export_and_deliver
-from pressroom.backtest import MONITOR_PREFIX, Backtest, backtest
+from pressroom.backtest import MONITOR_PREFIX, Backtest, backtest, is_of_backtest
 from pressroom.console import say
 from pressroom.monitor_file import NONE
 from pressroom.one_machine import OneMachine
@@ -72,6 +74,14 @@ class FileRun:
     device: str
     """As it was given."""
     devices: tuple[Device, ...]
+
+    def check_file(self) -> None:
+        """Read the first record, before anything is started or a monitor is made.
+
+        Raises FileRejectedError or ColumnMappingError if no document can be read from the file.
+        """
+        if self.file is not None:
+            next(read_documents(self.file, now=datetime.now(UTC), columns=self.columns), None)
 
     def request(
         self, settings: Settings, out: Path, stages: tuple[str, ...], go_on: tuple[str, ...]
@@ -124,6 +134,7 @@ def run_file(
         *("run", "sentiment", "--model", run.monitor.model, "--embedder", run.embedder or NONE),
         *("--summarizer", run.summarizer or NONE, "--device", run.device, "--out", str(out)),
     )
+    run.check_file()
     request = run.request(settings, out, FILE_STAGES, go_on)
     return run_batch(request, settings, partial(export_and_deliver, json=json))
 
@@ -138,6 +149,7 @@ def replay_file(
             return None  # interrupted: what is missing would look like silence
         return backtest(database, monitors.find_monitor(database, run.monitor.name or ""), events)
 
+    run.check_file()
     go_on = ("monitor", "backtest", str(run.file), "--watch", str(run.monitor.watch))
     with tempfile.TemporaryDirectory(prefix="pressroom-backtest-") as folder:
         return run_batch(run.request(settings, Path(folder), REPLAY_STAGES, go_on), settings, replayed)
@@ -185,7 +197,7 @@ def put_monitor_of(database: Engine, store: Store, options: MonitorOptions) -> M
         name=name,
         watchlist_sha256=watchlist_sha256,
         num_entities=num_entities,
-        policy=_policy(options, earlier.policy if earlier else Policy()),
+        policy=_policy(options, earlier.policy if earlier and not is_of_backtest(earlier) else Policy()),
         sources=(),
         targets=earlier.targets if earlier else (),
         settings=earlier.settings if earlier else {},

@@ -14,8 +14,12 @@ from jobs.errors import ConfigurationError, InputError
 from jobs.training import LABELS, Label, LabelledFile, Recipe, TrainingOrder
 from workers.models.manifest import check_name, model_folder, read_manifest
 from workers.training.data import LabelledData, read_labelled
+from workers.training.split import num_needed, split_examples
 
 PLAN_SUFFIX = ".toml"
+
+MANY = 4
+"""Times the texts that are needed: 1,200 by the usual shares, a third of a second."""
 
 
 class TrainingDataMissingError(ConfigurationError):
@@ -114,6 +118,18 @@ def prepare(plan: Plan, folder: Path, models_folder: Path) -> Prepared:
         seed=plan.seed,
     )
     return Prepared(order, bodies, tuple(data))
+
+
+def check_size(prepared: Prepared) -> None:
+    """Raise SplitError before workers are started, if there are too few texts to hold some out.
+
+    Many texts are left to the training: only near-duplicates of one another could be too few then, and to
+    find them takes 0.3 ms a text.
+    """
+    shares = {"dev_share": prepared.order.recipe.dev_share, "test_share": prepared.order.recipe.test_share}
+    examples = [example for data in prepared.data for example in data.examples]
+    if len(examples) < MANY * num_needed(**shares):
+        split_examples(examples, seed=prepared.order.seed, **shares)
 
 
 def _find(file: LabelledFile, folder: Path) -> Path:

@@ -17,13 +17,14 @@ from db.stages import NewJob
 from jobs.documents.blocks import blocks
 from jobs.documents.document import Document
 from jobs.documents.read import read_documents
+from jobs.documents.watchlist import Watchlist
 from jobs.documents.watchlist_file import WatchlistFile
 from jobs.kinds.sentiment_report.known import KnownFilter
 from jobs.kinds.sentiment_report.payload import ANALYSIS_VERSION
 from jobs.monitor import Monitor
 from jobs.provenance import payload_digest
 from jobs.rejection import Rejected
-from storage.resources import put_resource
+from storage.resources import put_resource, read_resource
 from storage.store import Store
 from workers.models.manifest import model_digest
 from workers.producer import Order, StrictIntakeError, Submission, new_batch
@@ -63,6 +64,11 @@ class DocumentsOrder:
 def put_watchlist(store: Store, file: WatchlistFile) -> str:
     """Store a watch list for workers; its digest."""
     return put_resource(store, file.body, media_type="application/json")
+
+
+def get_watchlist(store: Store, monitor: Monitor) -> Watchlist:
+    """What a monitor watches. Raises ResourceMissingError or StoreError."""
+    return Watchlist.model_validate_json(read_resource(store, monitor.watchlist_sha256))
 
 
 def kind_settings(monitor: Monitor, own: Mapping[str, object], settings: Settings) -> dict[str, object]:

@@ -21,6 +21,7 @@ from db.monitors import find_monitor
 from db.reports import batch_status
 from examples.sentiment.feed import EVENTS, FEED, WATCHLIST, write_feed
 from jobs.batch import BatchStatus
+from jobs.documents.watchlist_file import read_watchlist
 from jobs.errors import PressroomError
 from jobs.series.window import AlertRule
 from pressroom.backtest import Backtest, backtest, read_events
@@ -72,7 +73,8 @@ def run_demo(out: Path, seeds: Sequence[int], settings: Settings) -> None:
             say(f"Feed {seed}" + (": the whole path, to its reports" if number == 0 else ": replayed"))
             demo.run(folder, out, f"demo-{seed}", with_reports=number == 0)
             monitor = find_monitor(machine.database, f"demo-{seed}")
-            results[seed] = backtest(machine.database, monitor, read_events(folder / EVENTS))
+            planted = read_events(folder / EVENTS, read_watchlist(folder / WATCHLIST).watchlist)
+            results[seed] = backtest(machine.database, monitor, planted)
     (out / SCORES).write_text(
         json.dumps({str(seed): result.as_json() for seed, result in results.items()}, indent=2) + "\n"
     )

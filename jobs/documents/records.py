@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from urllib.parse import urlsplit
 
@@ -77,7 +78,14 @@ class DocumentMaker:
         try:
             return self._document(place, fields, record)
         except _RefusedError as refused:
-            return refused.rejected
+            return replace(refused.rejected, id=self._shown_id(fields))
+
+    def _shown_id(self, fields: Mapping[str, object]) -> str | None:
+        """Of a record that is refused; None where there is none, or none to be shown."""
+        given = fields.get(self._assigned(fields).get("id", ""))
+        text = str(given).strip() if isinstance(given, str | int) and not isinstance(given, bool) else ""
+        is_shown = 0 < len(text) <= MAX_ID_CHARACTERS and text.isprintable() and find_secret(text) is None
+        return text if is_shown else None
 
     def _document(self, record: Record, fields: Mapping[str, object], digest: str | None) -> Document:
         columns = self._assigned(fields)

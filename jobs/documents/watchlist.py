@@ -6,6 +6,17 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobs.errors import InputError
+
+MAX_IDS_SHOWN = 20
+"""Of those that there are, where one is asked for that is not."""
+
+
+class EntityNotWatchedError(InputError):
+    """A watch list has no entity of an id."""
+
+    code = "entity_not_watched"
+
 
 class EntityKind(StrEnum):
     """What is watched."""
@@ -39,3 +50,13 @@ class Watchlist(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     entities: tuple[Entity, ...] = Field(min_length=1)
+
+    def require(self, entity_id: str) -> None:
+        """Raise EntityNotWatchedError, with the ids that there are, if no entity has this one."""
+        ids = [entity.id for entity in self.entities]
+        if entity_id in ids:
+            return
+        more = f" and {len(ids) - MAX_IDS_SHOWN} more" if len(ids) > MAX_IDS_SHOWN else ""
+        raise EntityNotWatchedError(
+            f"{entity_id!r} is not watched: there are {', '.join(ids[:MAX_IDS_SHOWN])}{more}"
+        )

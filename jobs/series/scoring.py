@@ -32,6 +32,10 @@ class Event(BaseModel):
     starts_at: AwareDatetime
     ends_at: AwareDatetime
 
+    def is_outside(self, first: datetime | None, last: datetime | None) -> bool:
+        """Whether it lies wholly before the first document or after the last; None: there is none."""
+        return first is None or last is None or self.ends_at < first or self.starts_at > last
+
     def covers(self, entry: ReplayedAlert) -> bool:
         """Whether the alert was raised in the time of this event of its entity."""
         here = self.entity_id == entry.alert.entity_id

@@ -22,6 +22,8 @@ from pressroom.show_monitors import (
     print_alert_line,
     print_mute,
 )
+from storage import open_store
+from workers.document_producer import get_watchlist
 
 app = typer.Typer(no_args_is_help=True, help="Alerts: what was raised, seen, and shall be silent.")
 
@@ -84,9 +86,11 @@ def mute(
 ) -> None:
     """Deliver no alerts of a monitor, an entity or a rule for a while; they are raised and kept."""
     until = None if hours is None else datetime.now(UTC) + timedelta(hours=hours)
-    with connected() as (database, _, _):
-        monitor_id = monitors.find_monitor(database, monitor).id
-        mute_id = alerts.mute(database, monitor_id, entity_id=entity, rule=rule, until=until)
+    with connected() as (database, urls, _):
+        found = monitors.find_monitor(database, monitor)
+        if entity is not None:
+            get_watchlist(open_store(urls.s3_url), found).require(entity)
+        mute_id = alerts.mute(database, found.id, entity_id=entity, rule=rule, until=until)
         made = next(one for one in alerts.list_mutes(database) if one.id == mute_id)
     if json:
         print_json(mute_json(made))

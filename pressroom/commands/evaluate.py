@@ -29,7 +29,7 @@ from pressroom.commands.labelled import (
 from pressroom.commands.options import DeviceOption, Json
 from pressroom.commands.session import devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
-from pressroom.evaluate import PROFILE, Evaluation, export_evaluation, submit_texts, with_profile
+from pressroom.evaluate import PROFILE, Evaluation, check_texts, export_evaluation, submit_texts, with_profile
 from pressroom.one_machine import OneMachine
 from pressroom.run import REJECTED, RunRequest, RunResult, Submit, run_batch
 from pressroom.summary import Summary
@@ -94,6 +94,7 @@ class _Asked:
         """Classify the texts; what is written goes into the folder, if one is named."""
         with ExitStack() as stack:
             settings = with_profile(settings_of_command(), self.model)
+            check_texts(self.file, self.columns)
             folder = self.out or Path(stack.enter_context(TemporaryDirectory(prefix="pressroom-")))
             request = RunRequest(
                 profiles=(PROFILE,),

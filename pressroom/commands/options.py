@@ -8,6 +8,8 @@ from uuid import UUID
 
 import typer
 
+from jobs.kinds.sentiment_report.payload import ReportsOf
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Out = Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Folder for the results.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda:N, or several with commas.")]
@@ -17,7 +19,7 @@ RetryFailed = Annotated[
     typer.Option("--retry-failed", help="With --batch: run failed, cancelled and expired jobs again."),
 ]
 Reports = Annotated[
-    str | None,
+    ReportsOf | None,
     typer.Option(help="latest (a window for each entity), all, alerts or none; unset: the monitor's own."),
 ]
 MaxReports = Annotated[

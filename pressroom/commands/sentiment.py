@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from jobs.documents.watchlist_file import read_watchlist
 from jobs.series.window import AlertRule, WindowSize
 from pressroom.backtest import Backtest, lines_of, read_events
 from pressroom.commands.options import (
@@ -131,7 +132,8 @@ def backtest_file(
 ) -> None:
     """Replay a dated file as if live, day by day: alerts, and how right and how late they were."""
     with errors_reported():
-        known = None if events is None else read_events(events)
+        watchlist = read_watchlist(watch).watchlist
+        known = None if events is None else read_events(events, watchlist, rule or tuple(AlertRule))
         settings = settings_of_command()
         columns = columns_of(column, "--column")
         name = backtest_name(file, watch, columns, model, embedder)

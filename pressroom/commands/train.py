@@ -20,6 +20,7 @@ from pressroom.train_plan import (
     Plan,
     Prepared,
     TrainingDataMissingError,
+    check_size,
     digest_of,
     first_fault,
     parse_map,
@@ -100,6 +101,7 @@ class _Options:
             else:
                 plan, folder = self._plan(), self.file.parent
             prepared = prepare(plan, folder, settings.models_folder)
+            check_size(prepared)
         except (InputError, TrainingDataMissingError) as error:
             say(f"error [{error.code}]: {error}")
             raise typer.Exit(EXIT_USAGE) from error

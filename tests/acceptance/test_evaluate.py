@@ -94,10 +94,11 @@ def test_refused_lines_are_named_and_the_rest_is_measured(tmp_path: Path, models
         ((*COLUMNS, "--map", "good=1"), 2, "CLASS=LABEL"),
         (("--text", "headline"), 2, "--label"),
         ((*COLUMNS[:2], "--label", "nothing", "--model", MODEL), 1, "no column is named 'nothing'"),
+        ((*COLUMNS, "--map", "negative=7,neutral=8,positive=9", "--model", MODEL), 1, "nothing_evaluated"),
         ((*COLUMNS, *MAP, "--model", "absent"), 1, "is not installed"),
         ((*COLUMNS, *MAP, "--model", "vectors"), 1, "model_task_mismatch"),
     ],
-    ids=["map", "no label", "column", "model", "task"],
+    ids=["map", "no label", "column", "all refused", "model", "task"],
 )
 def test_wrong_use_is_named(
     tmp_path: Path, models: Path, options: tuple[str, ...], code: int, words: str
@@ -108,3 +109,4 @@ def test_wrong_use_is_named(
     with pressroom(tmp_path / "home", *command, file, *options, *device, **environment) as run:
         found, _ = run.finish_text()
         assert (found, words in run.stderr) == (code, True), run.stderr
+        assert "Batch " not in run.stderr  # nothing was started for it

@@ -15,8 +15,12 @@ from typer.testing import CliRunner
 
 from db import alerts, monitors
 from db.monitoring_tables import MonitorRow
+from jobs.series.policy import Policy
+from jobs.series.window import AlertRule
 from pressroom.cli import app
 from pressroom.embedded.services import ServiceUrls
+from pressroom.sentiment_runs import MonitorOptions, put_monitor_of
+from storage.store import Store
 from tests.integration.test_delivery import alert
 from workers.monitors import start_monitor
 from workers.settings import Settings
@@ -57,6 +61,24 @@ def test_what_a_backtest_made_is_listed_only_when_asked_for(run: Run, database: 
     assert [one["name"] for one in run("monitor", "list", "--json")["monitors"]] == ["steel"]
     listed = run("monitor", "list", "--all", "--json")["monitors"]
     assert [one["name"] for one in listed] == ["backtest-0123456789abcdef", "steel"]
+
+
+def test_a_backtest_without_options_goes_by_the_defaults_whatever_the_one_before_was_told(
+    database: Engine, store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "watch.toml").write_text(WATCH)
+    options = MonitorOptions(
+        name="backtest-0123456789abcdef",
+        watch=tmp_path / "watch.toml",
+        model="moods",
+        windows=None,
+        time_zone=None,
+        rules=(AlertRule.SURGE,),
+        false_alarms_per_week=None,
+    )
+    assert put_monitor_of(database, store, options).policy.rules == (AlertRule.SURGE,)
+    again = put_monitor_of(database, store, replace(options, rules=None))
+    assert again.policy == Policy()
 
 
 def test_monitor_is_made_changed_paused_and_resumed(run: Run, tmp_path: Path) -> None:
@@ -122,7 +144,7 @@ def test_reports_and_their_limit_are_settings_of_the_monitor(
     settings = monitors.find_monitor(database, "steel").settings
     assert (settings["reports"], settings["max_reports"]) == ("all", 40)
 
-    assert "reports" in run(*CREATE, "--reports", "some", code=1)
+    assert "reports" in run(*CREATE, "--reports", "some", code=2)
     assert monitors.find_monitor(database, "steel").settings == settings
 
     (tmp_path / "steel.toml").write_text(
@@ -162,6 +184,12 @@ def test_alert_is_listed_shown_acknowledged_and_muted(run: Run, database: Engine
     assert run("alerts", "show", alert_id, "--json")["deliveries"][0]["target"] == "stdout"
     assert run("alerts", "ack", alert_id, "--note", "seen", "--json")["note"] == "seen"
     assert "acknowledged" in run("alerts", "show", alert_id)
+
+    refused = run("alerts", "mute", "steel", "--entity", "acme", code=1)
+    assert "error [entity_not_watched]: 'acme' is not watched: there are acme-steel" in refused
+    assert alerts.list_mutes(database) == []
+    of_one = run("alerts", "mute", "steel", "--entity", "acme-steel", "--json")
+    run("alerts", "unmute", of_one["id"])
 
     mute = run("alerts", "mute", "steel", "--rule", "surge", "--hours", "2", "--json")
     assert run("alerts", "list", "--json")["alerts"][0]["is_muted"]

@@ -73,6 +73,8 @@ def test_every_command_has_help(path: tuple[str, ...]) -> None:
         ["monitor", "create", "steel"],
         ["monitor", "create", "steel.toml", "--cron", "0 * * * *"],
         ["monitor", "create", "steel", "--watch", "briefs.csv", "--window", "fortnight"],
+        ["monitor", "create", "steel", "--watch", "briefs.csv", "--reports", "some"],
+        ["run", "sentiment", "briefs.csv", "--watch", "briefs.csv", "--reports", "some"],
         ["monitor", "show"],
         ["alerts", "list", "--status", "lost"],
         ["alerts", "show", "not-an-id"],
@@ -88,6 +90,22 @@ def test_wrong_usage_exits_with_2_and_says_so_on_stderr(arguments: list[str], tm
     assert done.exit_code == EXIT_USAGE
     assert done.stdout == ""
     assert done.stderr
+    assert not (tmp_path / "home").exists()  # nothing was started for it
+
+
+@pytest.mark.parametrize(
+    ("lines", "code"),
+    [("", "file_empty"), ("a,b\n1,2\n", "missing_column"), ("text,date\n", "file_header_only")],
+)
+@pytest.mark.parametrize("command", [["run", "sentiment"], ["monitor", "backtest"]], ids=" ".join)
+def test_a_file_without_documents_makes_no_monitor(
+    command: list[str], lines: str, code: str, tmp_path: Path
+) -> None:
+    (tmp_path / "news.csv").write_text(lines)
+    (tmp_path / "watch.toml").write_text('[[company]]\nname = "Acme Steel"\n')
+    done = CliRunner().invoke(app, [*command, "news.csv", "--watch", "watch.toml"])
+    assert done.exit_code == EXIT_FAILURE
+    assert f"error [{code}]" in done.stderr
     assert not (tmp_path / "home").exists()  # nothing was started for it
 
 

@@ -7,9 +7,12 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from jobs.errors import InputError
-from jobs.training import TrainingOrder
+from jobs.training import LABELS, TrainingOrder
+from pressroom.cli import app
+from pressroom.console import EXIT_USAGE
 from pressroom.train_plan import TrainingDataMissingError, digest_of, parse_map, prepare, read_plan
 from tests.tiny_model import write_tiny_model
 from workers.models.adapters import BUNDLED
@@ -66,6 +69,22 @@ def test_the_same_order_has_the_same_key_and_another_has_another(tmp_path: Path,
 def test_a_file_that_is_not_there_is_named_with_what_to_do(tmp_path: Path, models: Path) -> None:
     with pytest.raises(TrainingDataMissingError, match=r"sets/a\.csv is not in .* --data"):
         prepare(read_plan(write_plan(tmp_path)), tmp_path, models)
+
+
+def test_too_few_texts_are_refused_before_anything_is_started(
+    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("copper", "maize", "rupee", "airline", "telecom", "hotel", "sugar")
+    rows = [f"{words[n % 7]} {n * 7919} {words[n * n % 5]} {n * 104729},{LABELS[n % 3]}" for n in range(150)]
+    (tmp_path / "small.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    monkeypatch.setenv("PRESSROOM_MODELS_DIR", str(models))
+    monkeypatch.setenv("PRESSROOM_HOME", str(tmp_path / "home"))
+    arguments = ["train", "classifier", str(tmp_path / "small.csv"), "--out", "mine", "--base", "tiny"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == EXIT_USAGE
+    assert "error [training_data_too_small]" in done.stderr
+    assert "give 300 labelled texts or more" in done.stderr
+    assert not (tmp_path / "home").exists()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ held-out figure would then measure memory.
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Iterable, Sequence
@@ -72,11 +73,22 @@ def split_examples(examples: Sequence[Example], *, seed: int, dev_share: float, 
     for example in examples:
         chosen[parts[example.file, example.line]].append(example)
     if min(len(chosen["dev"]), len(chosen["test"]), len(chosen["train"])) < MIN_PART:
+        needed = num_needed(dev_share=dev_share, test_share=test_share)
         raise SplitError(
             f"{len(examples)} examples in {len(groups)} groups of near-duplicates are too few: dev has "
-            f"{len(chosen['dev'])}, test {len(chosen['test'])}, each needs {MIN_PART}; add labelled texts"
+            f"{len(chosen['dev'])}, test {len(chosen['test'])}, train {len(chosen['train'])}, each needs "
+            f"{MIN_PART}; give {needed} labelled texts or more that are no near-duplicates"
         )
     return Split(tuple(chosen["train"]), tuple(chosen["dev"]), tuple(chosen["test"]), len(groups))
+
+
+def num_needed(*, dev_share: float, test_share: float) -> int:
+    """Texts, none a near-duplicate of another, of which each part gets MIN_PART.
+
+    >>> num_needed(dev_share=0.1, test_share=0.2)
+    300
+    """
+    return math.ceil(MIN_PART / min(dev_share, test_share, 1 - dev_share - test_share))
 
 
 def _part(group: list[tuple[int, int]], wanted: dict[tuple[int, str], float]) -> Part:

@@ -18,6 +18,10 @@ ANALYSIS_VERSION = "4"
 version rises with it, and alone where only reports are written otherwise."""
 
 
+ReportsOf = Literal["latest", "all", "alerts", "none"]
+"""Which windows a batch writes reports of: see `SentimentSettings.reports`."""
+
+
 class CollectPayload(BaseModel):
     """Read one source of a monitor."""
 
@@ -98,7 +102,7 @@ class SentimentSettings(BaseModel):
     """Tells the documents of a topic by their meaning; None finds topics by their aliases alone."""
     summarizer: str | None = None
     """Language model of the summaries; None says the facts in plain sentences."""
-    reports: Literal["latest", "all", "alerts", "none"] = "latest"
+    reports: ReportsOf = "latest"
     """`alerts`: a report for each window with a new alert. `latest`: and for each entity's latest window with
     documents. `all`: and for each window of the judged size with documents that this batch has computed and
     whose figures, those of its past among them, are not what stood before. So a window is not written about

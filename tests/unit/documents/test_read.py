@@ -18,6 +18,7 @@ from jobs.documents.instants import parse_instant
 from jobs.documents.read import read_documents
 from jobs.documents.reading import read_rows
 from jobs.documents.records import _BEGINS_WITH_A_WORD, _LETTER, _NO_WORDS
+from jobs.rejection import Rejected
 from tests.unit.documents.files import GOOD, NOW, jsonl, read, refusal_of, write
 
 FEED = """<?xml version="1.0" encoding="utf-8"?>
@@ -194,6 +195,19 @@ def test_what_is_no_document_is_named_and_the_others_go_on(
     tmp_path: Path, line: dict[str, object], code: str
 ) -> None:
     assert refusal_of(tmp_path, line) == code
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [(" n-1 ", "n-1"), (7, "7"), (None, None), ("", None), ("a\nb", None), ("x" * 201, None), (["n"], None)],
+)
+def test_a_refused_document_is_named_by_its_id_where_it_has_one(
+    tmp_path: Path, given: object, shown: str | None
+) -> None:
+    path = write(tmp_path, "a.jsonl", jsonl({"id": given, "text": "Acme"}))
+    (refused,) = read_documents(path, now=NOW)
+    assert isinstance(refused, Rejected)
+    assert (refused.id, refused.as_json().get("id")) == (shown, shown)
 
 
 def test_a_clock_that_is_hours_ahead_is_believed(tmp_path: Path) -> None:

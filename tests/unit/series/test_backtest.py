@@ -43,6 +43,12 @@ def analysed(mentions: list[Mention], as_of: datetime, policy: Policy = POLICY) 
     return list(series.alerts)
 
 
+def test_events_before_the_first_document_or_after_the_last_are_outside() -> None:
+    event = Event(entity_id="acme-steel", starts_at=day(10), ends_at=day(12))
+    spans = [(day(0), day(9)), (day(13), day(20)), (None, None), (day(0), day(10)), (day(12), day(20))]
+    assert [event.is_outside(*span) for span in spans] == [True, True, True, False, False]
+
+
 def replayed(
     received_at: dict[str, datetime] | None = None, mentions: list[Mention] = FEED, days: int = NUM_DAYS
 ) -> list[ReplayedAlert]:
