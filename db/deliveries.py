@@ -147,6 +147,33 @@ def num_waiting(database: Engine, monitor_id: UUID) -> int:
         return connection.scalar(statement) or 0
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Deliveries of a monitor to one target that wait for the same reason."""
+
+    target: str
+    error_code: str | None
+    """Of the latest attempt; None: none was made."""
+    error_message: str | None
+    number: int
+    due_at: datetime
+    """When the first of them is tried next."""
+
+
+def waiting(database: Engine, monitor_id: UUID) -> list[Waiting]:
+    """What is still to be told of the monitor's alerts, by target and reason."""
+    why = (DeliveryRow.target, DeliveryRow.error_code, DeliveryRow.error_message)
+    statement = (
+        select(*why, func.count(), func.min(DeliveryRow.due_at))
+        .join(AlertRow, AlertRow.id == DeliveryRow.alert_id)
+        .where(*_is_to_tell(), AlertRow.monitor_id == monitor_id)
+        .group_by(*why)
+        .order_by(DeliveryRow.target, func.min(DeliveryRow.due_at))
+    )
+    with database.connect() as connection:
+        return [Waiting(*row) for row in connection.execute(statement)]
+
+
 def drivers(database: Engine, delivery: Delivery) -> list[Driver]:
     """The strongest documents behind the alert, as far as they are still known."""
     ids = delivery.document_ids[:MAX_DOCUMENTS]

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import typer
 
 from db.alerts import DeliveryState, Mute, StoredAlert
+from db.deliveries import Waiting
 from db.schedules import Schedule, ScheduleRun
 from db.source_reports import UnreadSource
 from jobs.monitor import Monitor, Told
@@ -28,6 +29,8 @@ class MonitorState:
     """Sources that the latest run could not read."""
     not_heard_since: datetime | None = None
     """Nothing is said of silence since; None: all was read."""
+    waiting: Sequence[Waiting] = ()
+    """Deliveries that are still to be made."""
 
     @property
     def next_due_at(self) -> datetime | None:
@@ -58,6 +61,7 @@ class MonitorState:
                 for one in self.unread
             ],
             "not_heard_since": _instant(self.not_heard_since),
+            "waiting_deliveries": [asdict(one) | {"due_at": _instant(one.due_at)} for one in self.waiting],
             "settings": monitor.settings,
             "schedule": None
             if schedule is None
@@ -104,6 +108,8 @@ def print_monitor(state: MonitorState) -> None:
     for target in monitor.targets:
         where = _web_text(target) if target.type == "webhook" else target.path
         typer.echo(f"  target    {target.name}: {where}")
+    for one in state.waiting:
+        typer.echo(f"  waiting   {_waiting_text(one)}")
     for unread in state.unread:
         typer.echo(f"  not read  {unread.error_code}: {unread.error_message} (batch {unread.batch_id})")
     if state.unread:
@@ -162,6 +168,12 @@ def mute_json(mute: Mute) -> dict[str, object]:
     """Stable names."""
     instants = {"until": _instant(mute.until), "created_at": _instant(mute.created_at)}
     return asdict(mute) | {"id": str(mute.id)} | instants
+
+
+def _waiting_text(waiting: Waiting) -> str:
+    alerts = "1 alert" if waiting.number == 1 else f"{waiting.number} alerts"
+    error = f": {waiting.error_code}: {waiting.error_message}" if waiting.error_code else ""
+    return f"{alerts} for {waiting.target}, tried from {_short(waiting.due_at)} on{error}"
 
 
 def _delivery_text(delivery: DeliveryState) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy import Engine
 
-from db import migrate, monitors, schedules, source_reports
+from db import deliveries, migrate, monitors, schedules, source_reports
 from db.schedules import Schedule
 from jobs.errors import ConfigurationError
 from jobs.monitor import Monitor, Target
@@ -188,7 +188,8 @@ def _state(database: Engine, monitor: Monitor, *, num_runs: int) -> MonitorState
     tried = source_reports.unread_sources(database, monitor.id) if num_runs else []
     unread = [one for one in tried if one.source in monitor.sources]
     not_heard_since = source_reports.not_heard_since(database, monitor.id) if num_runs else None
-    return MonitorState(monitor, schedule, runs, unread, not_heard_since)
+    waiting = deliveries.waiting(database, monitor.id) if num_runs else []
+    return MonitorState(monitor, schedule, runs, unread, not_heard_since, waiting)
 
 
 def _print(database: Engine, monitor: Monitor, *, json: bool) -> None:

@@ -233,14 +233,18 @@ def test_alert_waits_for_a_secret_that_is_not_there(
     database: Engine, server: HostileServer, secret: str, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, secret)
-    alert_id = alert(database, monitor_of(database, webhook(server)), ["ops"])
+    monitor_id = monitor_of(database, webhook(server))
+    alert_id = alert(database, monitor_id, ["ops"])
     deliver(database)
     assert states(database, alert_id)["ops"].error_code == code
+    [waiting] = deliveries.waiting(database, monitor_id)
+    assert (waiting.target, waiting.number, waiting.error_code) == ("ops", 1, code)
 
     monkeypatch.setenv(VARIABLE, SECRET)
     deliver(database, wait=True)
     assert states(database, alert_id)["ops"].error_code is None
     assert len(server.seen) == 1
+    assert deliveries.waiting(database, monitor_id) == []
 
 
 def test_webhook_in_a_variable_is_called_whole_and_a_missing_one_holds_up_no_other(
