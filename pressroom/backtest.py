@@ -118,7 +118,8 @@ def backtest(database: Engine, monitor: Monitor, events: Sequence[Event] | None)
     """Replay all mentions of a monitor's documents."""
     mentions = _mentions(database, monitor)
     times = [mention.published_at for each in mentions.values() for mention in each]
-    first, last = min(times, default=None), max(times, default=None)
+    # An entity may be silent while documents about nobody go on.
+    first, last = min(times, default=None), DatabaseHistory(database).last_published_at(monitor.id)
     policy = monitor.policy
     until = None if last is None else _end_of_day(last, policy)
     replayed = tuple(

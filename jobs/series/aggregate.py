@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -58,11 +60,13 @@ def wilson(successes: Floats, trials: Floats) -> tuple[Floats, Floats]:
     return np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
 
 
-def entity_windows(entity_id: str, counts: Counts, *, begin: int) -> list[EntityWindow]:
+def entity_windows(
+    entity_id: str, counts: Counts, *, begin: int, named: Container[datetime] = ()
+) -> list[EntityWindow]:
     """The windows from index `begin` on; at least `Comparison.past` windows lie before it.
 
-    Hours without a mention are left out: there are too many of them, and what they say is that they are
-    empty.
+    Hours without a mention are left out, but for those that begin when `named` says, which an alert speaks
+    of: there are too many of them, and what they say is that they are empty.
     """
     comparison = COMPARISONS[counts.size]
     scores = _mean(counts.score, counts.weight)
@@ -72,7 +76,8 @@ def entity_windows(entity_id: str, counts: Counts, *, begin: int) -> list[Entity
     windows = []
     for index in range(max(begin, counts.known_from), len(counts)):
         documents = int(counts.documents[index])
-        if counts.size is WindowSize.HOUR and not documents and not counts.followups[index]:
+        is_empty = not documents and not counts.followups[index]
+        if counts.size is WindowSize.HOUR and is_empty and counts.starts[index] not in named:
             continue
         score, past_score = _number(scores[index]), _number(past_scores[index])
         windows.append(

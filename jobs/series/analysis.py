@@ -103,13 +103,14 @@ def analyse(
     windows: list[EntityWindow] = []
     found: list[Alert] = []
     if begin < as_of:
-        for size in policy.windows:
-            compared = counts(size, _compared_from(size, policy, begin))
-            windows += entity_windows(entity_id, compared, begin=COMPARISONS[size].past)
         judged = counts(policy.alert_window, first_window(policy, begin))
         found = alerts(
             entity_id, readings, judged, since=begin, as_of=as_of, policy=policy, num_entities=num_entities
         )
+        named = {alert.starts_at for alert in found}
+        for size in policy.windows:
+            compared = counts(size, _compared_from(size, policy, begin))
+            windows += entity_windows(entity_id, compared, begin=COMPARISONS[size].past, named=named)
     # Before `first_at` there is nothing, and what may have stood there goes.
     return Analysis(
         since=stands_until,

@@ -16,6 +16,7 @@ def wanted(entity: int, day: int, *, has_alert: bool = False) -> WantedReport:
         starts_at=f"2026-03-{day:02}T00:00:00+00:00",
         name=f"2026-03-{day:02}",
         has_alert=has_alert,
+        known_until=None,
     )
 
 

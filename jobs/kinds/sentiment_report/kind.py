@@ -136,6 +136,7 @@ def _plan_reports(
             entity=one["entity"],
             size=WindowSize(one["size"]),
             starts_at=datetime.fromisoformat(one["starts_at"]),
+            known_until=datetime.fromisoformat(known) if (known := one.get("known_until")) else None,
         )
         name = f"{one['entity_id']}-{one['size']}-{one['name']}"
         yield name, SentimentPayload(payload)

@@ -71,6 +71,9 @@ class ReportPayload(BaseModel):
     """Position in the watch list."""
     size: WindowSize
     starts_at: AwareDatetime
+    known_until: AwareDatetime | None = None
+    """A window that ends later is not over: when the run was due, or the last document that was read. Nobody
+    knows of a file whether its last day is. None: the window is over."""
 
 
 AnyPayload = CollectPayload | DocumentsPayload | WindowsPayload | ReportPayload

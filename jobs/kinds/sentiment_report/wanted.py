@@ -30,10 +30,17 @@ class WantedReport(TypedDict):
     """Of the window, for files."""
     has_alert: bool
     """A new one."""
+    known_until: str | None
+    """A window that ends later is not over."""
 
 
 def wanted_reports(
-    position: int, entity: Entity, history: EntityHistory, settings: SentimentSettings, context: Context
+    position: int,
+    entity: Entity,
+    history: EntityHistory,
+    known_until: datetime | None,
+    settings: SentimentSettings,
+    context: Context,
 ) -> list[WantedReport]:
     """The windows of an entity to write about, by `settings.reports`; those with new alerts always."""
     if settings.reports == "none":
@@ -58,6 +65,7 @@ def wanted_reports(
             starts_at=start.isoformat(),
             name=_name(policy, start),
             has_alert=has_alert,
+            known_until=None if known_until is None else known_until.isoformat(),
         )
         for start, has_alert in sorted(starts.items())
     ]

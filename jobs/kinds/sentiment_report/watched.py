@@ -22,7 +22,7 @@ class Watched:
     """Held while a block is prepared, or windows are computed. Several at once are no faster under one
     interpreter lock, and slower where they give it away often, as numpy does."""
     series: threading.Semaphore = field(default_factory=lambda: threading.BoundedSemaphore(2))
-    """Held while series are in memory: one is read from the database while another is computed."""
+    """Held while a job reads what its series need and computes them: one reads while another computes."""
 
 
 def load_watched(body: bytes) -> Watched:

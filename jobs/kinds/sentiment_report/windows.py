@@ -48,7 +48,9 @@ def bring_up_to_date(payload: WindowsPayload, settings: SentimentSettings, conte
     wanted = [
         report
         for position, history in histories.items()
-        for report in wanted_reports(position, entities[position], history, settings, context)
+        for report in wanted_reports(
+            position, entities[position], history, state.known_until, settings, context
+        )
     ]
     return _result(list(histories.values()), wanted, settings, watched)
 
@@ -79,6 +81,9 @@ class _State:
 
     read_at: datetime
     as_of: datetime | None
+    """Windows are judged up to here."""
+    known_until: datetime | None
+    """What ends later is not over; where only files are read, the window of the last document is judged."""
     last_at: datetime | None
     """When the last document of all was published."""
     read_until: datetime | None
@@ -117,9 +122,11 @@ def _state(
     sizes = [size for size in policy.windows if size is not WindowSize.HOUR] or policy.windows
     read_at, read_until = history.now(), history.read_until(monitor_id)
     last_at = history.last_published_at(monitor_id)
+    known_until = max((at for at in (given_as_of, last_at, read_until) if at is not None), default=None)
     return _State(
         read_at=read_at,
-        as_of=_as_of(given_as_of, last_at, read_until, settings),
+        as_of=_as_of(known_until, last_at, settings),
+        known_until=known_until,
         last_at=last_at,
         read_until=read_until,
         first_at=history.first_published_at(monitor_id, entity_ids),
@@ -209,16 +216,16 @@ def _heard_until(
 
 
 def _as_of(
-    given: datetime | None, last: datetime | None, read_until: datetime | None, settings: SentimentSettings
+    known_until: datetime | None, last: datetime | None, settings: SentimentSettings
 ) -> datetime | None:
     """No earlier than the last document, or than a run has judged: what has ended once does not begin again.
 
     Where only files are read, the window of the last document has ended, too: nothing else says how late it
     is. What is missing in it may still come, so of silence it says nothing, see `_heard_until`.
     """
-    if last is not None and settings.as_of is None and settings.heard_until is None:
-        last = _end_of_window(last, settings.policy)
-    return max((instant for instant in (given, last, read_until) if instant is not None), default=None)
+    if last is None or known_until is None or settings.as_of or settings.heard_until:
+        return known_until
+    return max(known_until, _end_of_window(last, settings.policy))
 
 
 def _end_of_window(instant: datetime, policy: Policy) -> datetime:

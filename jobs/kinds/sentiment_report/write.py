@@ -94,19 +94,8 @@ def _facts(
         neighbours=_neighbours(payload, entity, watched, settings, context),
         counted=_counted(windows[-1], end, settings, context),
         min_relevance=settings.policy.min_relevance,
-        known_until=_known_until(settings, context),
+        known_until=payload.known_until,
     )
-
-
-def _known_until(settings: SentimentSettings, context: Context) -> datetime | None:
-    """When this run or an earlier one was due, or, if that is later, the monitor's last document.
-
-    A window that ends later is not over. Nobody knows of a file whether its day is, so it ends with what it
-    holds.
-    """
-    history, monitor_id = context.history, settings.monitor_id
-    reached = (settings.as_of, history.read_until(monitor_id), history.last_published_at(monitor_id))
-    return max((instant for instant in reached if instant is not None), default=None)
 
 
 def _counted(

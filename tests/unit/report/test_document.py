@@ -145,8 +145,8 @@ def test_json_holds_all_facts_and_what_was_dropped() -> None:
     ("num_counted", "said"),
     [
         (0, "No document was counted."),
-        (1, "1 document was counted; the report's documents.jsonl lists it"),
-        (3, "3 documents were counted, 2 as follow-ups; the report's documents.jsonl lists them"),
+        (1, "1 document was counted; the report's *.documents.jsonl lists it"),
+        (3, "3 documents were counted, 2 as follow-ups; the report's *.documents.jsonl lists them"),
     ],
 )
 def test_page_and_markdown_say_how_many_documents_were_counted(num_counted: int, said: str) -> None:

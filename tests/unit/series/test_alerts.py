@@ -189,3 +189,23 @@ def test_a_larger_watch_list_and_a_smaller_budget_ask_for_more() -> None:
 def test_alert_windows_must_be_kept() -> None:
     with pytest.raises(ValueError, match="add it there"):
         Policy(windows=(WindowSize.WEEK,))
+
+
+def test_an_hour_that_an_alert_speaks_of_has_a_window_though_nothing_was_said_in_it() -> None:
+    busy = quiet(range(40), 60, seed=1)
+    policy = Policy(windows=(WindowSize.HOUR,), alert_window=WindowSize.HOUR)
+    first_at = min(each.published_at for each in busy)
+    analysis = analyse(
+        "acme-steel",
+        among(busy),
+        since=first_at,
+        as_of=MONDAY + timedelta(days=42),
+        first_at=first_at,
+        policy=policy,
+        num_entities=36,
+    )
+    empty = {window.starts_at for window in analysis.windows if not window.num_documents}
+    silences = {alert.starts_at for alert in analysis.alerts if alert.rule is AlertRule.SILENCE}
+    assert silences
+    assert silences <= empty
+    assert len(empty) < 24

@@ -110,7 +110,7 @@ def _variables(facts: ReportFacts, summary: Summary) -> dict[str, object]:
         ],
         "drivers": [(driver, _at(driver, facts)) for driver in facts.drivers],
         "counted_words": prose.counted_words(facts),
-        "counted_file": DOCUMENTS,
+        "counted_file": f"*.{DOCUMENTS}",
         "counted_sha256": counted_digest(facts.counted),
         "chart_words": chart_words(facts),
         "is_current_alert": bool(facts.alerts),
