@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.series.counts import Counts
-from jobs.series.readings import SCORE_UNIT
-from jobs.series.window import AlertRule, WindowSize
+from jobs.series.window import SCORE_UNIT, AlertRule, WindowSize
 
 MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
 

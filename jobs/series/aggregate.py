@@ -11,8 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from jobs.series.counts import Counts
-from jobs.series.readings import SCORE_UNIT
-from jobs.series.window import EntityWindow, WindowSize
+from jobs.series.window import SCORE_UNIT, EntityWindow, WindowSize
 
 Floats = NDArray[np.float64]
 Int64s = NDArray[np.int64]

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from jobs.series.readings import SCORE_UNIT
-from jobs.series.window import WindowSums
+from jobs.series.window import SCORE_UNIT, WindowSums
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 
 from jobs.series.mention import Mention
 from jobs.series.novelty import HISTORY, link, order
+from jobs.series.window import SCORE_UNIT
 
 Int64s = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-
-SCORE_UNIT = 1e-9
-"""Scores are rounded to it: a thousandth of what a probability's last printed digit says."""
 
 Read = Callable[[datetime], Sequence[Mention]]
 """One entity's mentions that were published at the instant or later, in any order."""

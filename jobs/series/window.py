@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+SCORE_UNIT = 1e-9
+"""Scores are rounded to it: a thousandth of what a probability's last printed digit says."""
+
 
 class WindowSize(StrEnum):
     """How long a window is. Days and weeks (from Monday) are those of the monitor's time zone."""
@@ -32,7 +35,7 @@ class WindowSums:
     """Relevance, at least 1 a document."""
     weight_squared: int
     weighted_score: int
-    """Weight times score, in units of readings.SCORE_UNIT."""
+    """Weight times score, in units of SCORE_UNIT."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,6 +46,11 @@ def test_an_entry_point_does_not_load_torch(entry_point: str) -> None:
     assert not loaded_by(entry_point) & HEAVY
 
 
+def test_who_owns_the_services_loads_nothing_that_starts_threads() -> None:
+    """With threads it could not take a user namespace of its own."""
+    assert not loaded_by("pressroom.embedded.services") & {"numpy", "scipy", "pyarrow"}
+
+
 def test_jobs_know_no_service_and_no_model() -> None:
     modules = [module.name for module in pkgutil.walk_packages(jobs.__path__, "jobs.")]
     assert "jobs.kind" in modules

@@ -16,9 +16,9 @@ import numpy as np
 from scipy import special
 
 from jobs.series.counts import Counts
-from jobs.series.readings import SCORE_UNIT
 from jobs.series.rules.scale import Scale
 from jobs.series.rules.verdict import Bools, Floats, Int64s, trailing
+from jobs.series.window import SCORE_UNIT
 
 PRIOR_DEGREES = 8.0
 PRIOR_EFFECT = 1.25
