@@ -140,10 +140,19 @@ def model_digest(models_folder: Path, name: str) -> str:
         manifest = read_manifest(model_folder(models_folder, name))
     except ModelNotInstalledError:
         return name
-    digests = {file.path: file.sha256 for file in manifest.files}
+    digests = _digests(manifest)
     with suppress(FileNotFoundError):
         digests[CALIBRATION] = sha256_hex((models_folder / name / CALIBRATION).read_bytes())
     return payload_digest(digests)
+
+
+def installed_digest(manifest: Manifest) -> str:
+    """Of all files that were installed, without a calibration: what a model is by itself."""
+    return payload_digest(_digests(manifest))
+
+
+def _digests(manifest: Manifest) -> dict[str, str]:
+    return {file.path: file.sha256 for file in manifest.files}
 
 
 def verify_model(folder: Path) -> Manifest:
