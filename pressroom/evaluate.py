@@ -93,7 +93,9 @@ def with_profile(settings: Settings, model: str) -> Settings:
     task = read_manifest(model_folder(settings.models_folder, model)).task
     if task != "classify":
         raise ModelTaskError(f"the model {model!r} is one to {task}: name a classifier")
-    profiles = {**settings.profiles, PROFILE: Profile(models=(model,))}
+    own = {PROFILE: Profile(models=(model,))}
+    # first: of profiles with equally few models the batch goes to the first, and only its workers are started
+    profiles = {**own, **settings.profiles, **own}
     return settings.model_copy(update={"profiles": profiles})
 
 
