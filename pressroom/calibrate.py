@@ -23,6 +23,7 @@ from storage.store import Store
 from workers.models.calibration import (
     Calibration,
     CalibrationFile,
+    CalibrationOfOtherWeightsError,
     HeldOutFigures,
     ModelCalibration,
     check_writable,
@@ -31,7 +32,7 @@ from workers.models.calibration import (
     write_calibration,
 )
 from workers.models.files import MalformedFileError
-from workers.models.manifest import installed_digest, model_folder, read_manifest
+from workers.models.manifest import Manifest, installed_digest, model_folder, read_manifest
 from workers.training.recalibrate import Fitted, Halves, cut_in_halves, fit_on_half
 
 MAX_REFUSED_SHARE = 0.2
@@ -100,16 +101,19 @@ class Model:
     """The installed model that is calibrated, as it was before it was asked."""
 
     folder: Path
-    weights_sha256: str
-    installed_sha256: str
+    manifest: Manifest
 
     @classmethod
     def open(cls, models_folder: Path, name: str) -> Model:
         """Raises ModelNotInstalledError, or ConfigurationError if the folder cannot be written."""
         folder = model_folder(models_folder, name)
         check_writable(folder)
-        manifest = read_manifest(folder)
-        return cls(folder, manifest.weights_sha256, installed_digest(manifest))
+        return cls(folder, read_manifest(folder))
+
+    @property
+    def installed_sha256(self) -> str:
+        """What a batch keeps of the model that it asks."""
+        return installed_digest(self.manifest)
 
     def calibrate(
         self, database: Engine, store: Store, summary: Summary, labelled: Labelled, *, with_offsets: bool
@@ -164,14 +168,17 @@ class Model:
 
     def _standing(self) -> str | None:
         try:
-            standing = read_calibration(self.folder, self.weights_sha256)
+            standing = read_calibration(self.folder, self.manifest)
         except MalformedFileError:
             return "a file that cannot be read"
+        except CalibrationOfOtherWeightsError:
+            return "one of another model"
         return None if standing is None else standing.content.file.name
 
     def _content(self, labelled: Labelled, fitted: Fitted) -> ModelCalibration:
         return ModelCalibration(
-            weights_sha256=self.weights_sha256,
+            weights_sha256=self.manifest.weights_sha256,
+            classifier_sha256=self.manifest.classifier_sha256 or "",
             temperature=fitted.calibration.temperature,
             offsets=dict(zip(LABELS, fitted.calibration.offsets, strict=True)),
             file=labelled.content,

@@ -124,7 +124,7 @@ def verify(
 
 def _installed(folder: Path, manifest: Manifest) -> InstalledModel:
     """Raises MalformedFileError or CalibrationOfOtherWeightsError."""
-    calibration = read_calibration(folder, manifest.weights_sha256)
+    calibration = read_calibration(folder, manifest)
     is_classifier = manifest.task == "classify"
     return InstalledModel(
         **manifest.model_dump(),

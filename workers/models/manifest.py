@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 
 from jobs.errors import ConfigurationError, InputError, PermanentError
 from jobs.provenance import payload_digest, sha256_hex
+from workers.models.classifier import CLASSIFIER
 from workers.models.files import (
     CALIBRATION,
     FILE_NAME,
@@ -86,6 +87,11 @@ class Manifest(BaseModel):
     @property
     def total_bytes(self) -> int:
         return sum(file.bytes for file in self.files)
+
+    @property
+    def classifier_sha256(self) -> str | None:
+        """Of the classifier.json that says what its outputs mean; None if it is no classifier."""
+        return next((file.sha256 for file in self.files if file.path == CLASSIFIER), None)
 
 
 def model_folder(models_folder: Path, name: str) -> Path:
