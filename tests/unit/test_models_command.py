@@ -97,6 +97,29 @@ def test_a_damaged_calibration_is_found_by_verify_with_the_way_out(source: str, 
     assert run("calibrate", "moods", "--remove").exit_code == 0
 
 
+@pytest.mark.parametrize("body", ["{", "{}", "of another model"])
+def test_a_calibration_that_cannot_be_used_hides_no_model_from_the_list(
+    source: str, tmp_path: Path, body: str
+) -> None:
+    run("add", "tiny", "--from", source)
+    folder = write_scripted_encoder(tmp_path / "models" / "moods")
+    write_manifest(folder, "moods", "classify")
+    other = model_calibration().model_dump_json()
+    (folder / CALIBRATION).write_text(other if body == "of another model" else body)
+
+    done = run("list")
+
+    assert done.exit_code == 0
+    moods, tiny = done.stdout.splitlines()
+    assert moods.endswith("  calibration unusable")
+    assert tiny.startswith("tiny  ")
+    assert "pressroom models calibrate moods --remove" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    listed = json.loads(run("list", "--json").stdout)["models"]
+    assert [model["name"] for model in listed] == ["moods", "tiny"]
+    assert "--remove" in listed[0]["calibration_error"]
+
+
 def test_empty_list_tells_the_command_on_stderr(source: str) -> None:
     done = run("list")
 

@@ -137,7 +137,8 @@ def read_calibration(folder: Path, manifest: Manifest) -> Calibration | None:
         return None
     except (OSError, ValidationError) as error:
         raise MalformedFileError(
-            f"{path}: {error}; run `pressroom models calibrate {folder.name} --remove`, and calibrate again"
+            f"{path}: {_first(error)}; run `pressroom models calibrate {folder.name} --remove`, and "
+            "calibrate again"
         ) from error
     if not _is_for(content, manifest):
         raise CalibrationOfOtherWeightsError(
@@ -191,6 +192,14 @@ def check_writable(folder: Path) -> None:
     """Raise ConfigurationError (`models_unwritable`), before minutes of work go into a calibration."""
     if not (os.access(folder, os.W_OK) and os.access(folder.parent, os.W_OK)):
         raise _unwritable(folder)
+
+
+def _first(error: OSError | ValidationError) -> str:
+    """What is wrong, in one line."""
+    if isinstance(error, OSError):
+        return str(error)
+    first = error.errors()[0]
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
 
 
 def _is_for(content: ModelCalibration, manifest: Manifest) -> bool:
