@@ -136,8 +136,13 @@ def test_what_does_not_help_on_held_out_texts_is_not_kept() -> None:
     logits, labels = drawn(3.0)
     own = np.array(ALTERNATE.fitted)
     logits[own] /= 9  # one half wants to be more sure, the other less
-    with pytest.raises(NoBetterError, match=r"2000 held-out texts .* nothing was changed"):
+    with pytest.raises(NoBetterError, match=r"2000 held-out texts .* nothing was changed") as caught:
         fit_on_half(logits, labels, ALTERNATE, with_offsets=False, name="f")
+    assert "offsets" not in str(caught.value)
+    with pytest.raises(
+        NoBetterError, match=r"temperature 0\.\d+ and offsets negative [+-]\d.* neutral \+0\.00"
+    ):
+        fit_on_half(logits, labels, ALTERNATE, with_offsets=True, name="f")
 
 
 def test_near_duplicates_and_targets_of_a_text_are_in_one_half() -> None:

@@ -128,11 +128,21 @@ def fit_on_half(
     if calibrated.log_loss >= uncalibrated.log_loss:
         raise NoBetterError(
             f"on {len(held_out)} held-out texts of {name} the log loss is {uncalibrated.log_loss:.4f} "
-            f"without and {calibrated.log_loss:.4f} with temperature {calibration.temperature}: "
+            f"without and {calibrated.log_loss:.4f} with {_named(calibration)}: "
             "these texts show nothing to mend, and nothing was changed"
         )
     num_changed = int((before.argmax(axis=1) != after.argmax(axis=1)).sum())
     return Fitted(calibration, num_changed, uncalibrated, calibrated)
+
+
+def _named(calibration: Calibration) -> str:
+    temperature = f"temperature {calibration.temperature}"
+    if not any(calibration.offsets):
+        return temperature
+    offsets = " ".join(
+        f"{label} {value:+.2f}" for label, value in zip(LABELS, calibration.offsets, strict=True)
+    )
+    return f"{temperature} and offsets {offsets}"
 
 
 def check_agreement(said: Floats, labels: NDArray[np.int64], *, name: str) -> None:
