@@ -19,7 +19,7 @@ from scipy.special import softmax
 from jobs.errors import ConfigurationError, PermanentError
 from jobs.provenance import CalibrationFacts, sha256_hex
 from jobs.training import LABELS, Label
-from workers.models.files import CALIBRATION, MalformedFileError
+from workers.models.files import CALIBRATION, CALIBRATION_PARTIAL_SUFFIX, MalformedFileError
 from workers.models.manifest import Manifest, Sha256, read_manifest
 
 SMALLEST = float(np.finfo(np.float32).tiny)
@@ -166,7 +166,7 @@ def write_calibration(folder: Path, content: ModelCalibration) -> Calibration:
         )
     body = (content.model_dump_json(indent=2) + "\n").encode()
     # beside the folder: a worker that verifies the folder meanwhile must not find a file too many
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.calibration")
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}{CALIBRATION_PARTIAL_SUFFIX}")
     try:
         partial.write_bytes(body)
         partial.replace(folder / CALIBRATION)
