@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Engine
 
+from db.monitor_reports import batch_settings
 from jobs.errors import InputError, TransientError
 from jobs.labelled import LabelColumns, read_labelled_texts
 from jobs.labelled import LabelledText as RightAnswer
@@ -16,12 +17,13 @@ from jobs.metrics.classification import ClassificationFigures
 from jobs.rejection import Rejected
 from jobs.text.normalise import normalise
 from jobs.training import LABELS
-from pressroom.evaluate import answered
+from pressroom.evaluate import OtherQuestionError, answered
 from pressroom.summary import Summary
 from storage.store import Store
 from workers.models.calibration import (
     Calibration,
     CalibrationFile,
+    CalibrationOfOtherWeightsError,
     HeldOutFigures,
     ModelCalibration,
     check_writable,
@@ -30,7 +32,7 @@ from workers.models.calibration import (
     write_calibration,
 )
 from workers.models.files import MalformedFileError
-from workers.models.manifest import model_folder, read_manifest
+from workers.models.manifest import Manifest, installed_digest, model_folder, read_manifest
 from workers.training.recalibrate import Fitted, Halves, cut_in_halves, fit_on_half
 
 MAX_REFUSED_SHARE = 0.2
@@ -99,22 +101,29 @@ class Model:
     """The installed model that is calibrated, as it was before it was asked."""
 
     folder: Path
-    weights_sha256: str
+    manifest: Manifest
 
     @classmethod
     def open(cls, models_folder: Path, name: str) -> Model:
         """Raises ModelNotInstalledError, or ConfigurationError if the folder cannot be written."""
         folder = model_folder(models_folder, name)
         check_writable(folder)
-        return cls(folder, read_manifest(folder).weights_sha256)
+        return cls(folder, read_manifest(folder))
+
+    @property
+    def installed_sha256(self) -> str:
+        """What a batch keeps of the model that it asks."""
+        return installed_digest(self.manifest)
 
     def calibrate(
         self, database: Engine, store: Store, summary: Summary, labelled: Labelled, *, with_offsets: bool
     ) -> Calibrated:
         """Fit on what the batch answered, and keep the fit; any error leaves the model as it was.
 
-        Raises NotAnsweredError, what `answered` and `fit_on_half` raise, and what `write_calibration` does.
+        Raises NotAnsweredError, OtherQuestionError, what `answered` and `fit_on_half` raise, and what
+        `write_calibration` does.
         """
+        self._check_batch(database, summary)
         probabilities: list[tuple[float, float, float]] = []
         num_missing = 0
         asked = answered(
@@ -143,16 +152,33 @@ class Model:
             self.folder, write_calibration(self.folder, self._content(labelled, fitted)), replaced
         )
 
+    def _check_batch(self, database: Engine, summary: Summary) -> None:
+        name, asked = self.folder.name, summary.report.model
+        if asked != name:
+            raise OtherQuestionError(
+                f"batch {summary.batch_id} asks the model {asked}, not {name}: nothing was changed; leave "
+                f"--batch away, or calibrate {asked}"
+            )
+        made_for = batch_settings(database, summary.batch_id).get("installed_sha256")
+        if made_for and made_for != self.installed_sha256:
+            raise OtherQuestionError(
+                f"{name} was installed anew since batch {summary.batch_id} was made: nothing was changed; "
+                "leave --batch away"
+            )
+
     def _standing(self) -> str | None:
         try:
-            standing = read_calibration(self.folder, self.weights_sha256)
+            standing = read_calibration(self.folder, self.manifest)
         except MalformedFileError:
             return "a file that cannot be read"
+        except CalibrationOfOtherWeightsError:
+            return "one of another model"
         return None if standing is None else standing.content.file.name
 
     def _content(self, labelled: Labelled, fitted: Fitted) -> ModelCalibration:
         return ModelCalibration(
-            weights_sha256=self.weights_sha256,
+            weights_sha256=self.manifest.weights_sha256,
+            classifier_sha256=self.manifest.classifier_sha256 or "",
             temperature=fitted.calibration.temperature,
             offsets=dict(zip(LABELS, fitted.calibration.offsets, strict=True)),
             file=labelled.content,

@@ -52,7 +52,7 @@ class OtherFileError(InputError):
 
 
 class OtherQuestionError(InputError):
-    """A batch asks for calibrated answers where others are meant, or the other way round."""
+    """A batch asks otherwise than is meant: for calibrated answers or not, or another model."""
 
     code = "batch_of_another_question"
 
@@ -93,7 +93,9 @@ def with_profile(settings: Settings, model: str) -> Settings:
     task = read_manifest(model_folder(settings.models_folder, model)).task
     if task != "classify":
         raise ModelTaskError(f"the model {model!r} is one to {task}: name a classifier")
-    profiles = {**settings.profiles, PROFILE: Profile(models=(model,))}
+    own = {PROFILE: Profile(models=(model,))}
+    # first: of profiles with equally few models the batch goes to the first, and only its workers are started
+    profiles = {**own, **settings.profiles, **own}
     return settings.model_copy(update={"profiles": profiles})
 
 
@@ -119,11 +121,11 @@ def submit_texts(
     settings: Settings,
     on_rejected: Callable[[Rejected], None],
     *,
-    calibrated: bool = True,
+    calibrate_sha256: str = "",
 ) -> Submission:
     """Accept the texts of a labelled file as one batch of blocks; the labels stay in the file.
 
-    Without `calibrated` the model is asked for what it says by its own files.
+    With `calibrate_sha256`, the digest of the model's files, it is asked for what it says by these alone.
 
     Raises FileRejectedError, and what `workers.producer.new_batch` raises; then nothing was accepted.
     """
@@ -138,7 +140,8 @@ def submit_texts(
             else:
                 yield one
 
-    order = Order(kind=KIND, model=model, settings={} if calibrated else {"calibrated": False})
+    by_itself = {"calibrated": False, "installed_sha256": calibrate_sha256}
+    order = Order(kind=KIND, model=model, settings=by_itself if calibrate_sha256 else {})
     batch = new_batch(order, settings, name=file.name)
     batch_id, created = batches.accept(database, batch, _jobs(texts()), lambda: num_rejected)
     return Submission(batch_id, created)

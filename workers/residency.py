@@ -107,7 +107,7 @@ class ResidentEncoder:
 
     def read_calibration(self) -> Calibration | None:
         """As it stands now: a new one is for the next job, and needs no new start of the worker."""
-        return read_calibration(self.folder, self.manifest.weights_sha256)
+        return read_calibration(self.folder, self.manifest)
 
 
 def _model_facts(manifest: Manifest) -> ModelFacts:
@@ -212,7 +212,7 @@ def _open_with(
         return Resident(manifest, tokenizer, open_engine(folder, tokenizer, options))
     rows, digest = load_row_tokenizer(folder), classifier_digest(folder)
     open_encoder: OpenEncoder = import_module(_encoder_module(engine)).open_encoder
-    read_calibration(folder, manifest.weights_sha256)  # one that cannot be used is said now, not by each job
+    read_calibration(folder, manifest)  # one that cannot be used is said now, not by each job
     encoder = open_encoder(folder, rows, options, manifest.task)
     return ResidentEncoder(manifest, folder, rows, encoder, digest)
 

@@ -47,6 +47,8 @@ class LabelSettings(BaseModel):
 
     calibrated: bool = True
     """False: what the model says by its own files, whatever calibration is kept with it."""
+    installed_sha256: str = ""
+    """Of the model's files when the batch was made, where its answers are only good for these; else empty."""
 
 
 class LabelledText(BaseModel):

@@ -117,7 +117,13 @@ class _Asked:
 
         def submit(machine: OneMachine, on_rejected: Callable[[Rejected], None]) -> Submission:
             return submit_texts(
-                machine.database, self.file, self.columns, self.name, settings, on_rejected, calibrated=False
+                machine.database,
+                self.file,
+                self.columns,
+                self.name,
+                settings,
+                on_rejected,
+                calibrate_sha256=model.installed_sha256,
             )
 
         def keep(database: Engine, store: Store, summary: Summary, _: Path) -> Calibrated:

@@ -12,9 +12,15 @@ from pydantic import BaseModel, ConfigDict
 
 from jobs.errors import PressroomError
 from pressroom.commands.calibrate import calibrate
-from workers.models.calibration import ModelCalibration, read_calibration
+from workers.models.calibration import (
+    Calibration,
+    CalibrationOfOtherWeightsError,
+    ModelCalibration,
+    read_calibration,
+)
 from workers.models.catalogue import parse_source
 from workers.models.classifier import LabelsUnknownError, parse_labels, read_classifier_settings
+from workers.models.files import MalformedFileError
 from workers.models.install import add_model
 from workers.models.manifest import Manifest, ModelNameError, check_name, list_models, verify_model
 from workers.models.sources import ModelSourceError
@@ -40,6 +46,8 @@ class InstalledModel(Manifest):
     """A model, and what was fitted to it since it was installed."""
 
     calibration: ModelCalibration | None
+    calibration_error: str | None = None
+    """Why the one that is there cannot be used: no worker takes the model before it is removed."""
     training_temperature: float | None
     """Of a classifier: by its own files, 1 if nobody calibrated it."""
 
@@ -100,7 +108,7 @@ def list_(json: Json = False) -> None:
     """List the installed models."""
     with _reported():
         folder = read_settings().models_folder
-        models = tuple(_installed(folder / model.name, model) for model in list_models(folder))
+        models = tuple(_listed(folder / model.name, model) for model in list_models(folder))
     _print(models, json=json)
 
 
@@ -117,18 +125,31 @@ def verify(
         chosen = names or [manifest.name for manifest in list_models(folder)]
         verified = []
         for name in chosen:
-            verified.append(_installed(folder / name, verify_model(folder / check_name(name))))
+            manifest = verify_model(folder / check_name(name))
+            verified.append(_installed(folder / name, manifest, read_calibration(folder / name, manifest)))
             _progress(f"{name}: every file is as installed")
     _print(tuple(verified), json=json)
 
 
-def _installed(folder: Path, manifest: Manifest) -> InstalledModel:
-    """Raises MalformedFileError or CalibrationOfOtherWeightsError."""
-    calibration = read_calibration(folder, manifest.weights_sha256)
+def _listed(folder: Path, manifest: Manifest) -> InstalledModel:
+    """A calibration that cannot be used is told, and the other models are listed all the same."""
+    try:
+        calibration = read_calibration(folder, manifest)
+    except (MalformedFileError, CalibrationOfOtherWeightsError) as error:
+        _progress(f"warning [{error.code}]: {error}")
+        return _installed(folder, manifest, None, str(error))
+    return _installed(folder, manifest, calibration)
+
+
+def _installed(
+    folder: Path, manifest: Manifest, calibration: Calibration | None, calibration_error: str | None = None
+) -> InstalledModel:
+    """Raises MalformedFileError."""
     is_classifier = manifest.task == "classify"
     return InstalledModel(
         **manifest.model_dump(),
         calibration=None if calibration is None else calibration.content,
+        calibration_error=calibration_error,
         training_temperature=read_classifier_settings(folder).temperature if is_classifier else None,
     )
 
@@ -164,6 +185,8 @@ def _calibration(model: InstalledModel) -> str:
     if (found := model.calibration) is not None:
         offsets = ", offsets" if any(found.offsets.values()) else ""
         return f"  calibrated by {found.file.name} (temperature {found.temperature}{offsets})"
+    if model.calibration_error is not None:
+        return "  calibration unusable"
     if model.training_temperature is None:
         return ""
     return "  not calibrated" if model.training_temperature == 1 else "  calibrated by its training"

@@ -235,7 +235,7 @@ def test_classifier_digest_covers_weights_tokenizer_and_calibration(tmp_path: Pa
 
 def calibrate(worker: Worker, *, temperature: float) -> str:
     resident = worker.residency.encoder("moods", "classify")
-    content = model_calibration(resident.manifest.weights_sha256, temperature=temperature)
+    content = model_calibration(resident.manifest, temperature=temperature)
     return write_calibration(resident.folder, content).sha256
 
 
@@ -283,7 +283,7 @@ def test_what_the_model_says_by_itself_can_be_asked_beside_what_is_calibrated(wo
 
 def test_a_calibration_of_other_weights_fails_the_job_and_not_the_figures(worker: Worker) -> None:
     folder = worker.residency.encoder("moods", "classify").folder
-    (folder / CALIBRATION).write_text(model_calibration("0" * 64).model_dump_json())
+    (folder / CALIBRATION).write_text(model_calibration().model_dump_json())
     with pytest.raises(CalibrationOfOtherWeightsError):
         worker.inference().classify(PAIRS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import subprocess
 import sys
@@ -177,6 +178,17 @@ def test_killed_install_leaves_no_model_and_the_next_one_works(tmp_path: Path) -
     assert not installed.was_installed
     assert verify_model(model_folder(models, "tiny")) == installed.manifest
     assert not list(models.glob(".*.partial"))
+
+
+def test_a_calibration_that_a_killed_process_left_is_swept_and_one_under_way_is_not(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    left, under_way = models / ".moods.7.calibration", models / ".moods.8.calibration"
+    for path in (left, under_way):
+        path.write_text("{")
+    os.utime(left, (0, 0))
+    add_model("tiny", models, FolderSource(write_tiny_model(tmp_path / "source")))
+    assert (left.exists(), under_way.exists()) == (False, True)
 
 
 def test_second_process_waits_for_the_first_and_fetches_nothing(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_list_prints_each_model_as_text_and_as_json(source: str) -> None:
 def test_list_says_whether_and_by_what_a_classifier_is_calibrated(source: str, tmp_path: Path) -> None:
     run("add", "tiny", "--from", source)
     folder = write_scripted_encoder(tmp_path / "models" / "moods")
-    weights = write_manifest(folder, "moods", "classify").weights_sha256
+    manifest = write_manifest(folder, "moods", "classify")
 
     def listed() -> tuple[list[str], dict[str, Any]]:
         models = json.loads(run("list", "--json").stdout)["models"]
@@ -65,19 +65,19 @@ def test_list_says_whether_and_by_what_a_classifier_is_calibrated(source: str, t
     assert lines[0].endswith("calibrated by its training")
     assert "calibrated" not in lines[1]
     assert (model["calibration"], model["training_temperature"]) == (None, 1.7)
-    write_calibration(folder, model_calibration(weights))
+    write_calibration(folder, model_calibration(manifest))
     lines, model = listed()
     assert lines[0].endswith("calibrated by labelled.csv (temperature 2.0)")
     assert model["calibration"]["calibrated"]["calibration_error"] == 0.04
     offsets = {"negative": 0.5, "neutral": 0.0, "positive": 0.0}
-    write_calibration(folder, model_calibration(weights, offsets=offsets))
+    write_calibration(folder, model_calibration(manifest, offsets=offsets))
     assert listed()[0][0].endswith("(temperature 2.0, offsets)")
     assert run("verify", "moods").exit_code == 0
 
 
 def test_a_calibration_is_removed_once(source: str, tmp_path: Path) -> None:
     folder = write_scripted_encoder(tmp_path / "models" / "moods")
-    write_calibration(folder, model_calibration(write_manifest(folder, "moods", "classify").weights_sha256))
+    write_calibration(folder, model_calibration(write_manifest(folder, "moods", "classify")))
 
     assert run("calibrate", "moods", "--remove").stdout == "moods: the calibration is removed\n"
     assert json.loads(run("calibrate", "moods", "--remove", "--json").stdout)["removed"] is False
@@ -95,6 +95,29 @@ def test_a_damaged_calibration_is_found_by_verify_with_the_way_out(source: str, 
     assert (done.exit_code, done.stdout) == (1, "")
     assert "pressroom models calibrate moods --remove" in done.stderr
     assert run("calibrate", "moods", "--remove").exit_code == 0
+
+
+@pytest.mark.parametrize("body", ["{", "{}", "of another model"])
+def test_a_calibration_that_cannot_be_used_hides_no_model_from_the_list(
+    source: str, tmp_path: Path, body: str
+) -> None:
+    run("add", "tiny", "--from", source)
+    folder = write_scripted_encoder(tmp_path / "models" / "moods")
+    write_manifest(folder, "moods", "classify")
+    other = model_calibration().model_dump_json()
+    (folder / CALIBRATION).write_text(other if body == "of another model" else body)
+
+    done = run("list")
+
+    assert done.exit_code == 0
+    moods, tiny = done.stdout.splitlines()
+    assert moods.endswith("  calibration unusable")
+    assert tiny.startswith("tiny  ")
+    assert "pressroom models calibrate moods --remove" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    listed = json.loads(run("list", "--json").stdout)["models"]
+    assert [model["name"] for model in listed] == ["moods", "tiny"]
+    assert "--remove" in listed[0]["calibration_error"]
 
 
 def test_empty_list_tells_the_command_on_stderr(source: str) -> None:

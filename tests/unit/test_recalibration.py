@@ -14,7 +14,9 @@ from workers.training.recalibrate import (
     Halves,
     LabelsDisagreeError,
     NoBetterError,
+    check_agreement,
     cut_in_halves,
+    deviations,
     fit_on_half,
 )
 
@@ -72,10 +74,56 @@ def test_offsets_are_fitted_where_they_are_asked_for_and_the_changed_answers_cou
     assert fitted.calibrated.accuracy > fitted.uncalibrated.accuracy
 
 
-def test_labels_that_have_nothing_to_do_with_the_answers_are_no_calibration() -> None:
-    logits, labels = drawn(3.0)
-    with pytest.raises(LabelsDisagreeError, match=r"labels of moods\.csv .*--map.*--labels"):
-        fit_on_half(-logits, labels, ALTERNATE, with_offsets=False, name="moods.csv")
+@pytest.mark.parametrize("shares", [(1 / 3, 1 / 3, 1 / 3), (0.05, 0.9, 0.05)])
+@pytest.mark.parametrize("number", [200, 4000])
+def test_labels_that_have_nothing_to_do_with_the_answers_are_no_calibration(
+    shares: tuple[float, ...], number: int
+) -> None:
+    generator = np.random.default_rng(3)
+    for _ in range(40):
+        logits = generator.normal(size=(number, 3)) * 6 + np.array([0.0, 3.0, 0.0])
+        labels = generator.choice(3, number, p=shares)
+        with pytest.raises(LabelsDisagreeError, match=r"labels of moods\.csv .*--map.*--labels"):
+            check_agreement(probabilities(logits, 1.0), labels, name="moods.csv")
+
+
+def mostly_neutral(share: float, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Answers of which seven in ten are right, too sure, and labels of which this share is neutral."""
+    generator = np.random.default_rng(4)
+    other = (1 - share) / 2
+    labels = generator.choice(3, number, p=(other, share, other))
+    said = np.where(generator.random(number) < 0.7, labels, generator.integers(0, 3, number))
+    return generator.normal(size=(number, 3)) + 5 * np.eye(3)[said], labels
+
+
+@pytest.mark.parametrize("share", [1 / 3, 0.65, 0.9])
+@pytest.mark.parametrize("number", [400, 4000])
+def test_classes_that_were_exchanged_are_named_however_many_texts_are_neutral(
+    share: float, number: int
+) -> None:
+    logits, labels = mostly_neutral(share, number)
+    with pytest.raises(LabelsDisagreeError, match=r"negative were called positive.*--map.*--labels"):
+        check_agreement(probabilities(logits, 1.0), 2 - labels, name="moods.csv")
+
+
+@pytest.mark.parametrize("bias", [(0.0, 0.0, 0.0), (0.0, -4.0, 3.0), (0.0, 8.0, 0.0)])
+@pytest.mark.parametrize("number", [400, 4000])
+def test_a_model_that_favours_a_class_is_no_such_case(bias: tuple[float, ...], number: int) -> None:
+    logits, labels = mostly_neutral(0.9, number)
+    said = probabilities(logits + np.array(bias), 1.0)
+    if any(bias):
+        assert (said.argmax(axis=1) == labels).mean() < 0.92
+    check_agreement(said, labels, name="moods.csv")
+
+
+def test_chance_is_as_often_as_labels_dealt_out_anew_say() -> None:
+    logits, labels = mostly_neutral(0.65, 400)
+    said = probabilities(logits, 1.0)
+    generator = np.random.default_rng(6)
+    dealt = [deviations(said, generator.permutation(labels)) for _ in range(2000)]
+    assert np.mean(dealt) == pytest.approx(0, abs=0.1)
+    assert np.std(dealt) == pytest.approx(1, abs=0.06)
+    assert deviations(np.tile([0.1, 0.8, 0.1], (400, 1)), labels) == 0
 
 
 def test_a_model_that_is_right_and_far_too_sure_is_no_such_case() -> None:
@@ -88,8 +136,13 @@ def test_what_does_not_help_on_held_out_texts_is_not_kept() -> None:
     logits, labels = drawn(3.0)
     own = np.array(ALTERNATE.fitted)
     logits[own] /= 9  # one half wants to be more sure, the other less
-    with pytest.raises(NoBetterError, match=r"2000 held-out texts .* nothing was changed"):
+    with pytest.raises(NoBetterError, match=r"2000 held-out texts .* nothing was changed") as caught:
         fit_on_half(logits, labels, ALTERNATE, with_offsets=False, name="f")
+    assert "offsets" not in str(caught.value)
+    with pytest.raises(
+        NoBetterError, match=r"temperature 0\.\d+ and offsets negative [+-]\d.* neutral \+0\.00"
+    ):
+        fit_on_half(logits, labels, ALTERNATE, with_offsets=True, name="f")
 
 
 def test_near_duplicates_and_targets_of_a_text_are_in_one_half() -> None:

@@ -19,15 +19,18 @@ from scipy.special import softmax
 from jobs.errors import ConfigurationError, PermanentError
 from jobs.provenance import CalibrationFacts, sha256_hex
 from jobs.training import LABELS, Label
-from workers.models.files import CALIBRATION, MalformedFileError
-from workers.models.manifest import Sha256, read_manifest
+from workers.models.files import CALIBRATION, CALIBRATION_PARTIAL_SUFFIX, MalformedFileError
+from workers.models.manifest import Manifest, Sha256, read_manifest
 
 SMALLEST = float(np.finfo(np.float32).tiny)
 """Of a probability: below it fp32 loses digits, and at 0 there is no logarithm."""
 
 
 class CalibrationOfOtherWeightsError(PermanentError):
-    """A model was installed anew under its name, and calibrated, while something still has the old one."""
+    """A model was installed anew under its name, and calibrated, while something still has the old one.
+
+    The weights can be the same, and what their outputs are taken for another.
+    """
 
     code = "calibration_of_other_weights"
 
@@ -65,6 +68,8 @@ class ModelCalibration(BaseModel):
 
     weights_sha256: Sha256
     """Of the model that it is for."""
+    classifier_sha256: Sha256
+    """Of its classifier.json: which output is which class, and the temperature that this one is on top of."""
     temperature: float = Field(gt=0, le=100)
     """On top of the one in classifier.json."""
     offsets: dict[Label, float]
@@ -119,10 +124,10 @@ def logits_of(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     return logits
 
 
-def read_calibration(folder: Path, weights_sha256: str) -> Calibration | None:
+def read_calibration(folder: Path, manifest: Manifest) -> Calibration | None:
     """The calibration of a model folder, if it has one. Takes a tenth of a millisecond.
 
-    Raises MalformedFileError, or CalibrationOfOtherWeightsError if it is not for these weights.
+    Raises MalformedFileError, or CalibrationOfOtherWeightsError if it is not for the model of this manifest.
     """
     path = folder / CALIBRATION
     try:
@@ -132,12 +137,15 @@ def read_calibration(folder: Path, weights_sha256: str) -> Calibration | None:
         return None
     except (OSError, ValidationError) as error:
         raise MalformedFileError(
-            f"{path}: {error}; run `pressroom models calibrate {folder.name} --remove`, and calibrate again"
+            f"{path}: {_first(error)}; run `pressroom models calibrate {folder.name} --remove`, and "
+            "calibrate again"
         ) from error
-    if content.weights_sha256 != weights_sha256:
+    if not _is_for(content, manifest):
         raise CalibrationOfOtherWeightsError(
-            f"{path} is for weights {content.weights_sha256[:12]}, loaded are {weights_sha256[:12]}: restart "
-            f"the workers of {folder.name} if it was installed anew, else calibrate it again"
+            f"{path} is for {_named(content.weights_sha256, content.classifier_sha256)}, loaded are "
+            f"{_named(manifest.weights_sha256, manifest.classifier_sha256)}: restart the workers of "
+            f"{folder.name} if it was installed anew, else run `pressroom models calibrate {folder.name} "
+            "--remove`, and calibrate again"
         )
     return Calibration(content, sha256_hex(body))
 
@@ -148,15 +156,17 @@ def write_calibration(folder: Path, content: ModelCalibration) -> Calibration:
     Raises CalibrationOfOtherWeightsError if the model was installed anew meanwhile, ModelNotInstalledError if
     it is gone, ConfigurationError (`models_unwritable`).
     """
-    found = read_manifest(folder).weights_sha256
-    if found != content.weights_sha256:
+    found = read_manifest(folder)
+    if not _is_for(content, found):
         raise CalibrationOfOtherWeightsError(
-            f"{folder.name} was installed anew while it was asked: weights {found[:12]}, asked were "
-            f"{content.weights_sha256[:12]}; nothing was changed, calibrate it again"
+            f"{folder.name} was installed anew while it was asked: "
+            f"{_named(found.weights_sha256, found.classifier_sha256)}, asked were "
+            f"{_named(content.weights_sha256, content.classifier_sha256)}; nothing was changed, calibrate it "
+            "again"
         )
     body = (content.model_dump_json(indent=2) + "\n").encode()
     # beside the folder: a worker that verifies the folder meanwhile must not find a file too many
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.calibration")
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}{CALIBRATION_PARTIAL_SUFFIX}")
     try:
         partial.write_bytes(body)
         partial.replace(folder / CALIBRATION)
@@ -182,6 +192,25 @@ def check_writable(folder: Path) -> None:
     """Raise ConfigurationError (`models_unwritable`), before minutes of work go into a calibration."""
     if not (os.access(folder, os.W_OK) and os.access(folder.parent, os.W_OK)):
         raise _unwritable(folder)
+
+
+def _first(error: OSError | ValidationError) -> str:
+    """What is wrong, in one line."""
+    if isinstance(error, OSError):
+        return str(error)
+    first = error.errors()[0]
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+
+
+def _is_for(content: ModelCalibration, manifest: Manifest) -> bool:
+    return (content.weights_sha256, content.classifier_sha256) == (
+        manifest.weights_sha256,
+        manifest.classifier_sha256,
+    )
+
+
+def _named(weights_sha256: str, classifier_sha256: str | None) -> str:
+    return f"weights {weights_sha256[:12]} with classifier.json {(classifier_sha256 or 'none')[:12]}"
 
 
 def _unwritable(folder: Path) -> ConfigurationError:

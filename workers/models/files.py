@@ -29,6 +29,8 @@ MANIFEST = "manifest.json"
 """Of an installed model; manifest.py says what is in it."""
 CALIBRATION = "calibration.json"
 """Beside it, of a classifier that was calibrated here; calibration.py says what is in it."""
+CALIBRATION_PARTIAL_SUFFIX = ".calibration"
+"""Of the hidden file beside the model folders that it is written to, before it is renamed."""
 WEIGHT_SUFFIX = ".safetensors"
 GGUF_SUFFIX = ".gguf"
 KEPT_SUFFIXES = frozenset({WEIGHT_SUFFIX, ".json", ".jinja", ".txt", ".md"})

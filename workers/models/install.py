@@ -10,8 +10,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from jobs.training import Label
 from workers.models.catalogue import CATALOGUE
 from workers.models.classifier import LabelsUnknownError, settle_classifier
 from workers.models.files import (
+    CALIBRATION_PARTIAL_SUFFIX,
     GGUF_SUFFIX,
     MANIFEST,
     MalformedFileError,
@@ -51,6 +53,8 @@ from workers.models.wordpiece import settle_tokenizer
 from workers.tokenizer import load_tokenizer
 
 _PARTIAL_SUFFIX = ".partial"
+_CALIBRATION_SECONDS = 3600.0
+"""A calibration that is this old was left by a killed process: a living one renames it at once."""
 
 
 class ModelNameTakenError(ConfigurationError):
@@ -243,6 +247,10 @@ def _partial_folder(models_folder: Path, name: str) -> Iterator[Path]:
 
 def _sweep(models_folder: Path) -> None:
     """Remove what killed processes left; a folder whose lock is held belongs to a living one."""
+    for calibration in models_folder.glob(f".*{CALIBRATION_PARTIAL_SUFFIX}"):
+        with suppress(OSError):
+            if calibration.stat().st_mtime < time.time() - _CALIBRATION_SECONDS:
+                calibration.unlink()
     for partial in models_folder.glob(f".*{_PARTIAL_SUFFIX}"):
         name = partial.name.removesuffix(_PARTIAL_SUFFIX).removeprefix(".").rpartition(".")[0]
         lock = FileLock(_lock_path(models_folder, name))

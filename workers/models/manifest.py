@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 
 from jobs.errors import ConfigurationError, InputError, PermanentError
 from jobs.provenance import payload_digest, sha256_hex
+from workers.models.classifier import CLASSIFIER
 from workers.models.files import (
     CALIBRATION,
     FILE_NAME,
@@ -87,6 +88,11 @@ class Manifest(BaseModel):
     def total_bytes(self) -> int:
         return sum(file.bytes for file in self.files)
 
+    @property
+    def classifier_sha256(self) -> str | None:
+        """Of the classifier.json that says what its outputs mean; None if it is no classifier."""
+        return next((file.sha256 for file in self.files if file.path == CLASSIFIER), None)
+
 
 def model_folder(models_folder: Path, name: str) -> Path:
     """The folder of an installed model. Raises ModelNameError or ModelNotInstalledError."""
@@ -140,10 +146,19 @@ def model_digest(models_folder: Path, name: str) -> str:
         manifest = read_manifest(model_folder(models_folder, name))
     except ModelNotInstalledError:
         return name
-    digests = {file.path: file.sha256 for file in manifest.files}
+    digests = _digests(manifest)
     with suppress(FileNotFoundError):
         digests[CALIBRATION] = sha256_hex((models_folder / name / CALIBRATION).read_bytes())
     return payload_digest(digests)
+
+
+def installed_digest(manifest: Manifest) -> str:
+    """Of all files that were installed, without a calibration: what a model is by itself."""
+    return payload_digest(_digests(manifest))
+
+
+def _digests(manifest: Manifest) -> dict[str, str]:
+    return {file.path: file.sha256 for file in manifest.files}
 
 
 def verify_model(folder: Path) -> Manifest:

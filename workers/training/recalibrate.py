@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +16,6 @@ from jobs.errors import InputError
 from jobs.metrics.classification import ClassificationFigures, classification_figures
 from jobs.training import LABELS
 from workers.training.calibrate import (
-    TEMPERATURES,
     Calibration,
     Floats,
     fit_calibration,
@@ -31,9 +32,10 @@ MIN_OF_CLASS = 10
 SEED = 0
 """Of the draw: the same texts are cut in the same halves each time, so that figures can be compared."""
 
-_BEYOND = 0.95 * TEMPERATURES[1]
-"""A fit that ends here found that the best answer is none; or, of a model that is right, that it is far too
-sure."""
+MIN_DEVIATIONS = 3.0
+"""Standard deviations that count as more than chance: of answers that are drawn, one file in 740 has them."""
+ROUNDING = 1e-9
+"""Of probabilities: less than this does not differ. Answers come with seven digits."""
 
 
 class CalibrationDataError(InputError):
@@ -43,7 +45,7 @@ class CalibrationDataError(InputError):
 
 
 class LabelsDisagreeError(InputError):
-    """The model's answers have nothing to do with the labels."""
+    """The model's answers have nothing to do with the labels, or fit other ones better."""
 
     code = "calibration_labels_disagree"
 
@@ -116,23 +118,82 @@ def fit_on_half(
     What is measured is what is kept: it is not fitted anew on everything. Raises LabelsDisagreeError, or
     NoBetterError if the log loss on the held-out half does not fall.
     """
+    check_agreement(probabilities(logits, 1.0), labels, name=name)
     fit = fit_calibration if with_offsets else fit_temperature
     own, held_out = np.array(halves.fitted), np.array(halves.held_out)
     calibration = fit(logits[own], labels[own])
     before = probabilities(logits[held_out], 1.0)
     after = probabilities(logits[held_out] + np.array(calibration.offsets), calibration.temperature)
     uncalibrated, calibrated = (classification_figures(labels[held_out], said) for said in (before, after))
-    most_frequent = np.bincount(labels[held_out]).max() / len(held_out)
-    if calibration.temperature > _BEYOND and uncalibrated.accuracy <= most_frequent:
-        raise LabelsDisagreeError(
-            f"the model's answers have next to nothing to do with the labels of {name} (accuracy "
-            f"{uncalibrated.accuracy:.2f}): check --map, and the --labels that the model was installed with"
-        )
     if calibrated.log_loss >= uncalibrated.log_loss:
         raise NoBetterError(
             f"on {len(held_out)} held-out texts of {name} the log loss is {uncalibrated.log_loss:.4f} "
-            f"without and {calibrated.log_loss:.4f} with temperature {calibration.temperature}: "
+            f"without and {calibrated.log_loss:.4f} with {_named(calibration)}: "
             "these texts show nothing to mend, and nothing was changed"
         )
     num_changed = int((before.argmax(axis=1) != after.argmax(axis=1)).sum())
     return Fitted(calibration, num_changed, uncalibrated, calibrated)
+
+
+def _named(calibration: Calibration) -> str:
+    temperature = f"temperature {calibration.temperature}"
+    if not any(calibration.offsets):
+        return temperature
+    offsets = " ".join(
+        f"{label} {value:+.2f}" for label, value in zip(LABELS, calibration.offsets, strict=True)
+    )
+    return f"{temperature} and offsets {offsets}"
+
+
+def check_agreement(said: Floats, labels: NDArray[np.int64], *, name: str) -> None:
+    """Raise LabelsDisagreeError for answers that cannot be told from chance, or with labels exchanged.
+
+    Neither test counts right answers: most of these are neutral in most files, and a model that favours a
+    class, as a temperature leaves it, is no reason to refuse a file.
+    """
+    order = _better_order(said, labels)
+    if order is not None:
+        exchanged = ", ".join(
+            f"{LABELS[place]} were called {LABELS[other]}"
+            for place, other in enumerate(order)
+            if place != other
+        )
+        raise LabelsDisagreeError(
+            f"the model's answers would fit the labels of {name} better if what is {exchanged}: check --map, "
+            "and the --labels that the model was installed with"
+        )
+    if deviations(said, labels) < MIN_DEVIATIONS:
+        raise LabelsDisagreeError(
+            f"the model's answers have no more to do with the labels of {name} than chance has: check the "
+            "columns, --map, and the --labels that the model was installed with"
+        )
+
+
+def _better_order(said: Floats, labels: NDArray[np.int64]) -> tuple[int, ...] | None:
+    """The best order of the classes, if it is clearly better than their own.
+
+    By the sum over the classes of the mean probability of the right one: what a model says too often of all
+    texts alike is the same in each order.
+    """
+    places = range(len(LABELS))
+    best, most = None, ROUNDING
+    for order in itertools.permutations(places):
+        gains = [said[labels == place, order[place]] - said[labels == place, place] for place in places]
+        gain = math.fsum(float(one.mean()) for one in gains)
+        error = math.sqrt(math.fsum(float(one.var()) / len(one) for one in gains))
+        if gain > max(most, MIN_DEVIATIONS * error):
+            best, most = order, gain
+    return best
+
+
+def deviations(said: Floats, labels: NDArray[np.int64]) -> float:
+    """How far the mean probability of the right class is above that of the same labels dealt out by chance.
+
+    In standard deviations: Hoeffding 1951, "A combinatorial central limit theorem".
+    """
+    shares = np.bincount(labels, minlength=len(LABELS)) / len(labels)
+    own = said - (said @ shares)[:, None]
+    own -= own.mean(axis=0)
+    variance = float((own**2 @ shares).sum()) * len(labels) / (len(labels) - 1)
+    total = float(own[np.arange(len(labels)), labels].sum())
+    return total / math.sqrt(variance) if variance > len(labels) * ROUNDING**2 else 0.0
