@@ -3,9 +3,9 @@
 `python -m benchmarks.long_texts --data DIR [--model NAME]`: each document is about one company of SEntFiN and
 has one headline with the label that the document shall have, among neutral headlines whose company is
 replaced by this one: first, as in news whose beginning says it, or anywhere. The headlines are those that the
-installed model was not trained on. They pass through sentences, linking and the classifier as documents do;
-compared are the first passage, the least neutral of several, as is kept, and their mean. Prints macro-F1 and
-keeps it in benchmarks/results/long_texts.json.
+installed model was not trained on, of the dev and of the test part. They pass through sentences, linking and
+the classifier as documents do; compared are the first passage, the least neutral of several, as is kept, and
+their mean. Prints macro-F1 and keeps it in benchmarks/results/long_texts.json.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from random import Random
 
@@ -61,13 +62,13 @@ def main() -> None:
     except PressroomError as error:
         sys.stderr.write(f"error [{error.code}]: {error}\n")
         sys.exit(2)
-    headlines = held_out(prepared)
     rows = []
-    for is_first in (True, False):
-        for num_sentences in NUM_SENTENCES:
+    for part, headlines in held_out(prepared).items():
+        for is_first, num_sentences in product((True, False), NUM_SENTENCES):
             texts = put_together(headlines, num_sentences, is_first=is_first)
             rows.append(
                 {
+                    "part": part,
                     "num_sentences": num_sentences,
                     "label_stands": "first" if is_first else "anywhere",
                     "num_documents": len(texts),
@@ -79,12 +80,16 @@ def main() -> None:
     sys.stdout.write(f"kept in {path}\n")
 
 
-def held_out(prepared: Prepared) -> list[Example]:
-    """Headlines about one company that is named in them as it is labelled."""
+def held_out(prepared: Prepared) -> dict[str, list[Example]]:
+    """Headlines about one company that is named in them as it is labelled, of dev and of test."""
     recipe, seed = prepared.order.recipe, prepared.order.seed
     examples = [example for data in prepared.data for example in data.examples]
     split = split_examples(examples, seed=seed, dev_share=recipe.dev_share, test_share=recipe.test_share)
-    own = [each for each in (*split.dev, *split.test) if prepared.order.files[each.file].targets]
+    return {"dev": _named(split.dev, prepared), "test": _named(split.test, prepared)}
+
+
+def _named(examples: Sequence[Example], prepared: Prepared) -> list[Example]:
+    own = [each for each in examples if prepared.order.files[each.file].targets]
     num_targets = Counter(each.line for each in own)
     return [each for each in own if num_targets[each.line] == 1 and each.target and each.target in each.text]
 
@@ -167,7 +172,9 @@ def show(row: Mapping[str, object]) -> None:
         if isinstance(figures, dict)
         else ""
     )
-    sys.stdout.write(f"{row['num_sentences']} sentences, label {row['label_stands']}: {said}\n")
+    sys.stdout.write(
+        f"{row['part']}, {row['num_sentences']} sentences, label {row['label_stands']}: {said}\n"
+    )
 
 
 if __name__ == "__main__":
