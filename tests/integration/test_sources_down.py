@@ -8,11 +8,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from typing import cast
 from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine, select, update
 
+from db.monitor_reports import stream_stage
 from db.monitoring_tables import AlertRow, DocumentRow
 from db.monitors import get_monitor, put_monitor
 from db.reports import batch_status
@@ -131,6 +133,28 @@ def test_others_go_on_and_an_entity_of_the_feed_that_is_down_is_not_said_to_be_s
     run_due(press, day_of(75))
     assert documents_of(press, ACME) == 150
     assert silences(press) == set()
+
+
+def test_a_day_whose_source_was_down_is_not_written_about_as_over(
+    press: Press, server: HostileServer, tmp_path: Path
+) -> None:
+    monitor = get_monitor(press.database, press.monitor_id)
+    with press.database.begin() as connection:
+        put_monitor(connection, replace(monitor, settings={"reports": "latest"}))
+    server.feeds["/acme.xml"] = feed_of(range(40))
+    write_files(tmp_path, range(40))
+    assert known_until(press, run_due(press, day_of(40))) == {day_of(40)}
+
+    del server.feeds["/acme.xml"]
+    write_files(tmp_path, range(42))
+    assert known_until(press, run_due(press, day_of(42))) == {day_of(41) + timedelta(hours=10)}
+
+
+def known_until(press: Press, batch_id: UUID) -> set[datetime]:
+    """What the reports of a batch are told of how far it has come."""
+    jobs = stream_stage(press.database, batch_id, "windows", statuses=(JobStatus.SUCCEEDED,))
+    wanted = [one for job in jobs for one in cast("list[dict[str, str]]", job.metrics["reports"])]
+    return {datetime.fromisoformat(one["known_until"]) for one in wanted}
 
 
 def test_silence_is_told_once_all_sources_are_read_again(
