@@ -179,14 +179,19 @@ def test_followups_are_listed_as_such_and_what_is_hardly_about_the_entity_is_not
     assert ("aside" in rows, "aside" in others) == (False, True)
 
 
-def test_a_document_that_comes_while_reports_are_written_is_in_none_of_them(press: Press) -> None:
+def run_while_a_document_comes(press: Press, document_id: str) -> UUID:
+    """A batch whose reports are written after another has read a document, and before that one counts it."""
     batch_id, _ = press.submit(feed(), reports="latest")
     for stage in (0, 1):
         press.run_stage(batch_id, stage)
         close_stages(press.database, batch_id)
-
-    press.run([line("late", GOOD.format("Acme Steel", 9, "at last"))], until_stage=0)
+    press.run([line(document_id, GOOD.format("Acme Steel", 9, "at last"))], until_stage=0)
     press.finish(batch_id, num_stages=3)
+    return batch_id
+
+
+def test_a_document_that_comes_while_reports_are_written_is_in_none_of_them(press: Press) -> None:
+    batch_id = run_while_a_document_comes(press, "late")
 
     assert batch_status(press.database, batch_id).counts.failed == 0
     rows = listed(press, reports(press, batch_id)[f"acme-steel-day-{LAST}"])
@@ -194,13 +199,7 @@ def test_a_document_that_comes_while_reports_are_written_is_in_none_of_them(pres
 
 
 def test_no_report_is_written_of_documents_that_are_being_corrected(press: Press) -> None:
-    batch_id, _ = press.submit(feed(), reports="latest")
-    for stage in (0, 1):
-        press.run_stage(batch_id, stage)
-        close_stages(press.database, batch_id)
-
-    press.run([line("again-0", GOOD.format("Acme Steel", 9, "at last"))], until_stage=0)
-    press.finish(batch_id, num_stages=3)
+    batch_id = run_while_a_document_comes(press, "again-0")
 
     assert batch_status(press.database, batch_id).top_errors == (("window_changing", 1),)
     assert set(reports(press, batch_id)) == {f"borealis-foods-day-{LAST}"}
