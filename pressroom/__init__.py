@@ -3,6 +3,20 @@
 From an application: `submit` a batch, ask for its `status`, stream its `results`.
 """
 
-from pressroom.api import Output, results, status, submit
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pressroom.api import Output, results, status, submit
 
 __all__ = ["Output", "results", "status", "submit"]
+
+
+def __getattr__(name: str) -> object:
+    """The API is loaded when it is used, so that the command line starts without it."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pressroom import api
+
+    return getattr(api, name)

@@ -1,40 +1,125 @@
-"""The command line: parse -> call -> print. The commands are in pressroom/commands."""
+"""The command line: parse -> call -> print. The commands are in pressroom/commands, loaded when called."""
 
 from __future__ import annotations
 
-from importlib.metadata import version as version_of
 from typing import Annotated
 
 import typer
 
-from pressroom.commands import (
-    alerts,
-    articles,
-    batches,
-    evaluate,
-    machine,
-    models,
-    monitor,
-    recommendations,
-    refresh,
-    sentiment,
-    standing,
-    train,
+from pressroom.lazy import LazyCommand, lazy_group
+
+RUN = lazy_group(
+    LazyCommand(
+        "articles",
+        "pressroom.commands.articles:run_articles",
+        "Write an article for each brief: submit, work, show progress, export, stop.",
+    ),
+    LazyCommand(
+        "sentiment",
+        "pressroom.commands.sentiment:run_sentiment",
+        "Read documents about watched companies and topics: rows, trends, alerts and a report of each.",
+    ),
+    LazyCommand(
+        "recommendations",
+        "pressroom.commands.recommendations:run_recommendations",
+        "Rank for each user and write the words, where something changed since the run before.",
+    ),
+)
+SUBMIT = lazy_group(
+    LazyCommand(
+        "articles",
+        "pressroom.commands.articles:submit_articles",
+        "Queue an article for each brief; print the batch's id once everything is accepted.",
+    ),
+)
+COMMANDS = lazy_group(
+    LazyCommand(
+        "status", "pressroom.commands.batches:status", "Print a batch's jobs by state, tokens and errors."
+    ),
+    LazyCommand("batches", "pressroom.commands.batches:list_batches", "List the newest batches."),
+    LazyCommand(
+        "results", "pressroom.commands.batches:results", "Write a batch's results so far into a folder."
+    ),
+    LazyCommand("cancel", "pressroom.commands.batches:cancel", "End a batch; what is finished stays."),
+    LazyCommand(
+        "show",
+        "pressroom.commands.batches:show",
+        "Show how one job's artifact was made: attempts, model, engine, sampling, tokens, digests.",
+    ),
+    LazyCommand(
+        "services",
+        "pressroom.commands.machine:services",
+        "Run Valkey, Postgres and S3 for this machine until Ctrl-C; print their URLs.",
+    ),
+    LazyCommand(
+        "dispatcher",
+        "pressroom.commands.machine:dispatcher",
+        "Send queued jobs to the workers and repair what crashes leave, until Ctrl-C.",
+    ),
+    LazyCommand(
+        "worker",
+        "pressroom.commands.machine:worker",
+        "Run one worker process for each device, its models warm, until Ctrl-C drains it.",
+    ),
+    LazyCommand(
+        "config",
+        "pressroom.commands.machine:config",
+        "Print every setting with its value and source; secrets are masked.",
+    ),
+    LazyCommand(
+        "up",
+        "pressroom.commands.standing:up",
+        "Run services, dispatcher, beat and workers until Ctrl-C drains them; schedules are kept.",
+    ),
+    LazyCommand(
+        "beat",
+        "pressroom.commands.standing:beat",
+        "Start what is due by its schedule, and deliver alerts, until Ctrl-C; one is active, others stand "
+        "by.",
+    ),
+    LazyCommand(
+        "monitor",
+        "pressroom.commands.monitor:app",
+        "What is watched by itself: sources, a watch list, a schedule.",
+    ),
+    LazyCommand(
+        "alerts", "pressroom.commands.alerts:app", "Alerts: what was raised, seen, and shall be silent."
+    ),
+    LazyCommand(
+        "refresh",
+        "pressroom.commands.refresh:app",
+        "Recommendations that are kept fresh: files, rules, a schedule.",
+    ),
+    LazyCommand("db", "pressroom.commands.machine:db_app", "The database's schema."),
+    LazyCommand("models", "pressroom.commands.models:app", "Install, calibrate, list and verify models."),
+    LazyCommand("train", "pressroom.commands.train:app", "Train models on your own data."),
+    LazyCommand(
+        "evaluate", "pressroom.commands.evaluate:app", "Measure a model on labelled data, rankings on a log."
+    ),
 )
 
 app = typer.Typer(
+    cls=COMMANDS,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Batch content production on your own machines: nothing lost, nothing twice, with provenance.",
 )
-run_app = typer.Typer(no_args_is_help=True, help="Run a batch on this machine, from file to results.")
-submit_app = typer.Typer(no_args_is_help=True, help="Queue a batch for workers that run elsewhere.")
+app.add_typer(
+    typer.Typer(cls=RUN, no_args_is_help=True, help="Run a batch on this machine, from file to results."),
+    name="run",
+)
+app.add_typer(
+    typer.Typer(cls=SUBMIT, no_args_is_help=True, help="Queue a batch for workers that run elsewhere."),
+    name="submit",
+)
 
 
 def _print_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"pressroom {version_of('pressroom')}")
+        from importlib.metadata import version
+
+        typer.echo(f"pressroom {version('pressroom')}")
         raise typer.Exit
 
 
@@ -46,25 +131,6 @@ def _root(
     ] = False,
 ) -> None:
     """What stands before every command."""
-
-
-run_app.command("articles")(articles.run_articles)
-run_app.command("sentiment")(sentiment.run_sentiment)
-run_app.command("recommendations")(recommendations.run_recommendations)
-submit_app.command("articles")(articles.submit_articles)
-monitor.app.command("backtest")(sentiment.backtest_file)
-app.add_typer(run_app, name="run")
-app.add_typer(submit_app, name="submit")
-app.add_typer(batches.app)
-app.add_typer(machine.app)
-app.add_typer(standing.app)
-app.add_typer(monitor.app, name="monitor")
-app.add_typer(alerts.app, name="alerts")
-app.add_typer(refresh.app, name="refresh")
-app.add_typer(machine.db_app, name="db")
-app.add_typer(models.app, name="models")
-app.add_typer(train.app, name="train")
-app.add_typer(evaluate.app, name="evaluate")
 
 
 def main() -> None:

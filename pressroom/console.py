@@ -11,9 +11,7 @@ from types import FrameType
 from typing import Self
 
 import typer
-from psycopg.errors import UndefinedColumn, UndefinedTable
 from rich.console import Console
-from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from jobs.errors import PressroomError
 
@@ -47,14 +45,26 @@ def errors_reported() -> Iterator[None]:
     except OSError as error:
         say(f"error [file_unusable]: {error.filename}: {error.strerror}")
         raise typer.Exit(EXIT_FAILURE) from error
-    except OperationalError as error:
-        say(f"error [database_unavailable]: Postgres cannot be reached: {str(error.orig).splitlines()[0]}")
-        raise typer.Exit(EXIT_FAILURE) from error
-    except ProgrammingError as error:
-        if not isinstance(error.orig, UndefinedTable | UndefinedColumn):
+    except Exception as error:
+        sentence = _database_failure(error)
+        if sentence is None:
             raise
-        say("error [database_not_migrated]: the database has another schema: run `pressroom db upgrade`")
+        say(sentence)
         raise typer.Exit(EXIT_FAILURE) from error
+
+
+def _database_failure(error: Exception) -> str | None:
+    """What an error of the database says; None for another error, and where no database was ever used."""
+    if "sqlalchemy.exc" not in sys.modules:
+        return None
+    from psycopg.errors import UndefinedColumn, UndefinedTable
+    from sqlalchemy.exc import OperationalError, ProgrammingError
+
+    if isinstance(error, OperationalError):
+        return f"error [database_unavailable]: Postgres cannot be reached: {str(error.orig).splitlines()[0]}"
+    if isinstance(error, ProgrammingError) and isinstance(error.orig, UndefinedTable | UndefinedColumn):
+        return "error [database_not_migrated]: the database has another schema: run `pressroom db upgrade`"
+    return None
 
 
 class Interruption:

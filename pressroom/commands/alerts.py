@@ -8,22 +8,11 @@ from uuid import UUID
 
 import typer
 
-from db import alerts, monitors
 from jobs.monitor import AlertStatus
 from jobs.series.window import AlertRule
 from pressroom.commands.options import Json
 from pressroom.commands.session import connected
 from pressroom.console import print_json, say
-from pressroom.show_monitors import (
-    alert_json,
-    delivery_json,
-    mute_json,
-    print_alert,
-    print_alert_line,
-    print_mute,
-)
-from storage import open_store
-from workers.document_producer import get_watchlist
 
 app = typer.Typer(no_args_is_help=True, help="Alerts: what was raised, seen, and shall be silent.")
 
@@ -39,6 +28,9 @@ def list_alerts(
     json: Json = False,
 ) -> None:
     """List alerts, those about the newest windows first."""
+    from db import alerts
+    from pressroom.show_monitors import alert_json, print_alert_line
+
     with connected() as (database, _, _):
         found = alerts.list_alerts(database, monitor=monitor, entity_id=entity, status=status, limit=limit)
     if json:
@@ -51,6 +43,9 @@ def list_alerts(
 @app.command()
 def show(alert: Alert, json: Json = False) -> None:
     """Show an alert: its test, the documents that drive it, and how far its deliveries are."""
+    from db import alerts
+    from pressroom.show_monitors import alert_json, delivery_json, print_alert
+
     with connected() as (database, _, _):
         found, deliveries = alerts.get_alert(database, alert)
     if json:
@@ -66,6 +61,9 @@ def ack(
     json: Json = False,
 ) -> None:
     """Say that an alert was seen."""
+    from db import alerts
+    from pressroom.show_monitors import alert_json, print_alert_line
+
     with connected() as (database, _, _):
         found = alerts.acknowledge(database, alert, note=note)
     if json:
@@ -85,6 +83,11 @@ def mute(
     json: Json = False,
 ) -> None:
     """Deliver no alerts of a monitor, an entity or a rule for a while; they are raised and kept."""
+    from db import alerts, monitors
+    from pressroom.show_monitors import mute_json, print_mute
+    from storage import open_store
+    from workers.document_producer import get_watchlist
+
     until = None if hours is None else datetime.now(UTC) + timedelta(hours=hours)
     with connected() as (database, urls, _):
         found = monitors.find_monitor(database, monitor)
@@ -101,6 +104,9 @@ def mute(
 @app.command()
 def mutes(json: Json = False) -> None:
     """List what is muted."""
+    from db import alerts
+    from pressroom.show_monitors import mute_json, print_mute
+
     with connected() as (database, _, _):
         found = alerts.list_mutes(database)
     if json:
@@ -113,6 +119,8 @@ def mutes(json: Json = False) -> None:
 @app.command()
 def unmute(mute: Annotated[UUID, typer.Argument(metavar="MUTE", help="Its id: see `alerts mutes`.")]) -> None:
     """Deliver again what is raised from now on."""
+    from db import alerts
+
     with connected() as (database, _, _):
         alerts.unmute(database, mute)
     say("What is raised from now on is delivered.")

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from db import migrate, reports
 from jobs.errors import InputError
-from jobs.kinds import load_kind
-from pressroom.articles import export_articles
 from pressroom.commands.options import BatchOption, DeviceOption, Json, Out, RetryFailed
 from pressroom.commands.session import connected, devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
-from pressroom.export import FAILED
-from pressroom.quality import Quality
-from pressroom.run import REJECTED, RunRequest, RunResult, rejected_lines, run_batch
-from pressroom.show import print_summary, report_json
-from workers.producer import Order, kind_settings_of, submit_file
 from workers.settings import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from pressroom.quality import Quality
+    from pressroom.run import RunResult
 
 ARTICLE = "article"
 
@@ -62,6 +58,10 @@ def run_articles(
     json: Json = False,
 ) -> None:
     """Write an article for each brief: submit, work, show progress, export, stop."""
+    from pressroom.articles import export_articles
+    from pressroom.run import RunRequest, run_batch
+    from workers.producer import Order, submit_file
+
     if (file is None) == (batch is None):
         raise typer.BadParameter("give a FILE, or --batch to go on with one", param_hint="FILE")
     order = Order(
@@ -94,6 +94,10 @@ def run_articles(
 
 def _print(result: RunResult[Quality], out: Path, *, json: bool) -> None:
     """What a run came to; ends with a failure if an article is missing."""
+    from pressroom.export import FAILED
+    from pressroom.run import REJECTED
+    from pressroom.show import print_summary
+
     print_summary(result.summary, result.exported, out, json=json)
     report = result.summary.report
     if report.counts.failed:
@@ -114,10 +118,15 @@ def submit_articles(
     deadline: Deadline = None,
     priority: Priority = 0,
     tenant: Tenant = "default",
-    rejected: Annotated[Path, typer.Option(help="Where refused lines are written.")] = Path(REJECTED),
+    rejected: Annotated[Path, typer.Option(help="Where refused lines are written.")] = Path("rejected.jsonl"),
     json: Json = False,
 ) -> None:
     """Queue an article for each brief; print the batch's id once everything is accepted."""
+    from db import migrate, reports
+    from pressroom.run import rejected_lines
+    from pressroom.show import report_json
+    from workers.producer import Order, submit_file
+
     order = Order(
         kind=ARTICLE,
         model=model,
@@ -144,6 +153,9 @@ def submit_articles(
 
 def _parse_settings(given: list[str] | None) -> dict[str, Any]:
     """["temperature=0.7"] -> {"temperature": "0.7"}, checked by the kind's settings type."""
+    from jobs.kinds import load_kind
+    from workers.producer import kind_settings_of
+
     pairs = [item.partition("=") for item in given or []]
     for name, equals, _ in pairs:
         if not name or not equals:

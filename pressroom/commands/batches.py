@@ -4,36 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
-from sqlalchemy import Engine
 
-from db import batches, reports
 from jobs.errors import ConfigurationError
-from pressroom.articles import export_articles
 from pressroom.commands.articles import ARTICLE
 from pressroom.commands.options import BatchArgument, Json, Out
 from pressroom.commands.recommendations import print_outcome
 from pressroom.commands.session import connected
 from pressroom.console import print_json
-from pressroom.recommendations.outcome import export_outcome
-from pressroom.run import RunResult
-from pressroom.sentiment import export_sentiment
-from pressroom.show import print_job, print_sentiment, print_status, print_summary, report_json
-from pressroom.summary import Summary
-from storage import open_store
-from storage.store import Store
-from workers.document_producer import KIND
-from workers.refreshes import KIND as RECOMMENDATION
 
-app = typer.Typer()
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from pressroom.summary import Summary
+    from storage.store import Store
 
 
-@app.command()
 def status(batch: BatchArgument, json: Json = False) -> None:
     """Print a batch's jobs by state, tokens and errors."""
+    from db import reports
+    from pressroom.show import print_status, report_json
+
     with connected() as (database, _, _):
         report = reports.batch_status(database, batch)
     if json:
@@ -42,9 +36,10 @@ def status(batch: BatchArgument, json: Json = False) -> None:
         print_status(report)
 
 
-@app.command("batches")
 def list_batches(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20, json: Json = False) -> None:
     """List the newest batches."""
+    from db import reports
+
     with connected() as (database, _, _):
         rows = reports.list_batches(database, limit=limit)
     if json:
@@ -55,13 +50,16 @@ def list_batches(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20, json
         typer.echo(f"{batch_id}  {created_at:%Y-%m-%d %H:%M}  {state.value:<9}  {kind:<10}  {name}")
 
 
-@app.command()
 def results(batch: BatchArgument, out: Out = Path("out"), json: Json = False) -> None:
     """Write a batch's results so far into a folder."""
+    from db import reports
+    from pressroom.summary import Summary
+    from storage import open_store
+
     with connected() as (database, urls, _):
         report = reports.batch_status(database, batch)
         summary = Summary(report=report, elapsed_seconds=0, startup_seconds=0)
-        write = EXPORTS.get(report.kind)
+        write = _exports().get(report.kind)
         if write is None:
             raise ConfigurationError(
                 f"batch {batch} holds jobs of kind {report.kind!r}, which has no export of its own: "
@@ -73,48 +71,62 @@ def results(batch: BatchArgument, out: Out = Path("out"), json: Json = False) ->
 
 
 def _write_articles(database: Engine, store: Store, summary: Summary, out: Path) -> Callable[[bool], None]:
+    from pressroom.articles import export_articles
+    from pressroom.show import print_summary
+
     quality = export_articles(database, store, summary, out)
     return lambda json: print_summary(summary, quality, out, json=json)
 
 
 def _write_sentiment(database: Engine, store: Store, summary: Summary, out: Path) -> Callable[[bool], None]:
+    from pressroom.sentiment import export_sentiment
+    from pressroom.show import print_sentiment
+
     figures = export_sentiment(database, store, summary, out)
     return lambda json: print_sentiment(summary, figures, out, json=json)
 
 
 def _write_release(database: Engine, store: Store, summary: Summary, out: Path) -> Callable[[bool], None]:
+    from pressroom.recommendations.outcome import export_outcome
+    from pressroom.run import RunResult
+
     outcome = export_outcome(database, store, summary, out)
     return lambda json: print_outcome(RunResult(summary, outcome), out, json=json)
 
 
-EXPORTS: Mapping[str, Callable[[Engine, Store, Summary, Path], Callable[[bool], None]]] = {
-    ARTICLE: _write_articles,
-    KIND: _write_sentiment,
-    RECOMMENDATION: _write_release,
-}
-"""By kind: writes the results, and returns what prints what they came to, as JSON or not."""
+def _exports() -> Mapping[str, Callable[[Engine, Store, Summary, Path], Callable[[bool], None]]]:
+    """By kind: writes the results, and returns what prints what they came to, as JSON or not."""
+    from workers.document_producer import KIND
+    from workers.refreshes import KIND as RECOMMENDATION
+
+    return {ARTICLE: _write_articles, KIND: _write_sentiment, RECOMMENDATION: _write_release}
 
 
-@app.command()
 def cancel(batch: BatchArgument) -> None:
     """End a batch; what is finished stays."""
+    from db import batches
+
     with connected() as (database, _, _):
         number = batches.cancel(database, batch)
     typer.echo(f"{number} jobs cancelled")
 
 
-@app.command()
 def show(
     job: Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or BATCH/ID with the line's id.")],
     json: Json = False,
 ) -> None:
     """Show how one job's artifact was made: attempts, model, engine, sampling, tokens, digests."""
+    from db import reports
+    from pressroom.show import print_job
+
     with connected() as (database, _, _):
         detail = reports.job_detail(database, _job_id(database, job))
     print_job(detail, json=json)
 
 
 def _job_id(database: Engine, job: str) -> UUID:
+    from db import reports
+
     batch, slash, custom_id = job.partition("/")
     try:
         first = UUID(batch)

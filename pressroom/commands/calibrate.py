@@ -6,16 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
-from sqlalchemy import Engine
 
 from jobs.labelled import LabelColumns
 from jobs.rejection import Rejected
 from jobs.training import LABELS, Label
-from pressroom.calibrate import Calibrated, Model, read_labelled_file
 from pressroom.commands.labelled import (
     LabelOption,
     MapOption,
@@ -27,15 +25,17 @@ from pressroom.commands.labelled import (
 from pressroom.commands.options import DeviceOption, Json
 from pressroom.commands.session import devices_of_command, settings_of_command
 from pressroom.console import errors_reported, print_json, say
-from pressroom.evaluate import PROFILE, submit_texts, with_profile
-from pressroom.one_machine import OneMachine
-from pressroom.run import RunRequest, RunResult, run_batch
-from pressroom.summary import Summary
-from storage.store import Store
-from workers.models.calibration import remove_calibration
-from workers.models.files import CALIBRATION
 from workers.models.manifest import ModelNameError, check_name, model_folder
-from workers.producer import Submission
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from pressroom.calibrate import Calibrated
+    from pressroom.one_machine import OneMachine
+    from pressroom.run import RunResult
+    from pressroom.summary import Summary
+    from storage.store import Store
+    from workers.producer import Submission
 
 
 def calibrate(
@@ -88,6 +88,8 @@ def calibrate(
 
 
 def _remove(name: str, *, json: bool) -> None:
+    from workers.models.calibration import remove_calibration
+
     with errors_reported():
         removed = remove_calibration(model_folder(settings_of_command().models_folder, name))
     if json:
@@ -110,6 +112,10 @@ class _Asked:
 
     def run(self) -> RunResult[Calibrated]:
         """Read the file, classify the texts, fit and keep."""
+        from pressroom.calibrate import Model, read_labelled_file
+        from pressroom.evaluate import PROFILE, submit_texts, with_profile
+        from pressroom.run import RunRequest, run_batch
+
         settings = with_profile(settings_of_command(), self.name)
         devices = devices_of_command(self.device)
         model = Model.open(settings.models_folder, self.name)
@@ -149,6 +155,8 @@ class _Asked:
 
 def _print(calibrated: Calibrated, summary: Summary, name: str, *, json: bool) -> None:
     """A table on stdout, or all of it as JSON."""
+    from workers.models.files import CALIBRATION
+
     content = calibrated.kept.content
     if json:
         print_json(

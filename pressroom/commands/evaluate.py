@@ -7,11 +7,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
-from sqlalchemy import Engine
 
 from jobs.labelled import LabelColumns
 from jobs.rejection import Rejected
@@ -29,13 +28,17 @@ from pressroom.commands.labelled import (
 from pressroom.commands.options import DeviceOption, Json
 from pressroom.commands.session import devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
-from pressroom.evaluate import PROFILE, Evaluation, check_texts, export_evaluation, submit_texts, with_profile
-from pressroom.one_machine import OneMachine
-from pressroom.run import REJECTED, RunRequest, RunResult, Submit, run_batch
-from pressroom.summary import Summary
-from storage.store import Store
-from workers.producer import Submission
 from workers.settings import DEFAULT_CLASSIFIER, Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from pressroom.evaluate import Evaluation
+    from pressroom.one_machine import OneMachine
+    from pressroom.run import RunResult, Submit
+    from pressroom.summary import Summary
+    from storage.store import Store
+    from workers.producer import Submission
 
 app = typer.Typer(no_args_is_help=True, help="Measure a model on labelled data, rankings on a log.")
 
@@ -63,6 +66,8 @@ def evaluate_sentiment(
     json: Json = False,
 ) -> None:
     """Classify every text of a labelled file and print accuracy, F1, confusion, calibration and speed."""
+    from pressroom.run import REJECTED
+
     columns = label_columns(text, label, target, targets, label_map)
     asked = _Asked(file, columns, label_map, model, out, batch, device)
     with errors_reported():
@@ -92,6 +97,9 @@ class _Asked:
 
     def run(self) -> RunResult[Evaluation]:
         """Classify the texts; what is written goes into the folder, if one is named."""
+        from pressroom.evaluate import PROFILE, check_texts, with_profile
+        from pressroom.run import RunRequest, run_batch
+
         with ExitStack() as stack:
             settings = with_profile(settings_of_command(), self.model)
             check_texts(self.file, self.columns)
@@ -108,12 +116,16 @@ class _Asked:
             return run_batch(request, settings, self._export)
 
     def _submitter(self, settings: Settings) -> Submit:
+        from pressroom.evaluate import submit_texts
+
         def submit(machine: OneMachine, on_rejected: Callable[[Rejected], None]) -> Submission:
             return submit_texts(machine.database, self.file, self.columns, self.model, settings, on_rejected)
 
         return submit
 
     def _export(self, database: Engine, store: Store, summary: Summary, _: Path) -> Evaluation:
+        from pressroom.evaluate import export_evaluation
+
         return export_evaluation(database, store, summary, self.out, file=self.file, columns=self.columns)
 
     def _go_on(self) -> tuple[str, ...]:

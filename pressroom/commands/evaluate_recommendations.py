@@ -16,7 +16,6 @@ from pressroom.commands.recommendations import (
     SettingsFile,
 )
 from pressroom.console import errors_reported, print_json, say
-from pressroom.refresh_file import RefreshFile, read_refresh_file
 
 if TYPE_CHECKING:
     from jobs.ranking.evaluation import Evaluation
@@ -54,6 +53,7 @@ def evaluate_recommendations(
     # Here, not at the top: SciPy takes a moment, and every command would pay it.
     from jobs.ranking.splits import SplitInvalidError, parse_split
     from pressroom.evaluate_ranking import evaluate_files
+    from pressroom.refresh_file import RefreshFile, read_refresh_file
 
     try:
         how = parse_split(split)

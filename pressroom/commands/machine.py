@@ -6,34 +6,33 @@ from typing import Annotated
 
 import typer
 
-from db import migrate
 from pressroom.commands.options import DeviceOption, Json
 from pressroom.commands.session import connected, devices_of_command, settings_of_command
-from pressroom.config import print_configuration
 from pressroom.console import errors_reported
-from pressroom.serve import run_dispatcher, run_services, run_workers
 
-app = typer.Typer()
 db_app = typer.Typer(no_args_is_help=True, help="The database's schema.")
 
 
-@app.command()
 def services() -> None:
     """Run Valkey, Postgres and S3 for this machine until Ctrl-C; print their URLs."""
+    from pressroom.serve import run_services
+
     with errors_reported():
         run_services(settings_of_command())
 
 
-@app.command()
 def dispatcher() -> None:
     """Send queued jobs to the workers and repair what crashes leave, until Ctrl-C."""
+    from pressroom.serve import run_dispatcher
+
     with errors_reported():
         run_dispatcher(settings_of_command())
 
 
-@app.command()
 def worker(device: DeviceOption = "auto", profile: Annotated[str, typer.Option()] = "default") -> None:
     """Run one worker process for each device, its models warm, until Ctrl-C drains it."""
+    from pressroom.serve import run_workers
+
     with errors_reported():
         run_workers(settings_of_command(), devices_of_command(device), profile)
 
@@ -41,13 +40,16 @@ def worker(device: DeviceOption = "auto", profile: Annotated[str, typer.Option()
 @db_app.command("upgrade")
 def db_upgrade() -> None:
     """Bring the database to this version's schema."""
+    from db import migrate
+
     with connected() as (database, _, _):
         migrate.upgrade(database)
         typer.echo(f"the database is at revision {migrate.revisions(database)[0]}")
 
 
-@app.command()
 def config(json: Json = False) -> None:
     """Print every setting with its value and source; secrets are masked."""
+    from pressroom.config import print_configuration
+
     with errors_reported():
         print_configuration(settings_of_command(), json=json)

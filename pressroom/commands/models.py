@@ -18,12 +18,7 @@ from workers.models.calibration import (
     ModelCalibration,
     read_calibration,
 )
-from workers.models.catalogue import parse_source
-from workers.models.classifier import LabelsUnknownError, parse_labels, read_classifier_settings
-from workers.models.files import MalformedFileError
-from workers.models.install import add_model
 from workers.models.manifest import Manifest, ModelNameError, check_name, list_models, verify_model
-from workers.models.sources import ModelSourceError
 from workers.settings import DEFAULT_MODEL, read_settings
 
 app = typer.Typer(no_args_is_help=True, help="Install, calibrate, list and verify models.")
@@ -82,6 +77,10 @@ def add(
     json: Json = False,
 ) -> None:
     """Install a model; one that is there already is left alone."""
+    from workers.models.catalogue import parse_source
+    from workers.models.classifier import parse_labels
+    from workers.models.install import add_model
+
     if source is None and (revision or sha256 or licence):
         raise typer.BadParameter("--revision, --sha256 and --licence belong to a --from", param_hint="--from")
     with _reported():
@@ -133,6 +132,8 @@ def verify(
 
 def _listed(folder: Path, manifest: Manifest) -> InstalledModel:
     """A calibration that cannot be used is told, and the other models are listed all the same."""
+    from workers.models.files import MalformedFileError
+
     try:
         calibration = read_calibration(folder, manifest)
     except (MalformedFileError, CalibrationOfOtherWeightsError) as error:
@@ -145,6 +146,8 @@ def _installed(
     folder: Path, manifest: Manifest, calibration: Calibration | None, calibration_error: str | None = None
 ) -> InstalledModel:
     """Raises MalformedFileError."""
+    from workers.models.classifier import read_classifier_settings
+
     is_classifier = manifest.task == "classify"
     return InstalledModel(
         **manifest.model_dump(),
@@ -157,6 +160,9 @@ def _installed(
 @contextmanager
 def _reported() -> Iterator[None]:
     """Errors that have a name become a line on stderr and an exit code: 2 for wrong usage, 1 otherwise."""
+    from workers.models.classifier import LabelsUnknownError
+    from workers.models.sources import ModelSourceError
+
     try:
         yield
     except (ModelNameError, ModelSourceError, LabelsUnknownError) as error:

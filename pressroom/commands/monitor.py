@@ -4,30 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from sqlalchemy import Engine
 
-from db import deliveries, migrate, monitors, schedules, source_reports
-from db.schedules import Schedule
 from jobs.errors import ConfigurationError
 from jobs.monitor import Monitor, Target
 from jobs.schedule import CatchUp
 from jobs.series.window import AlertRule, WindowSize
-from jobs.sources import Source
-from pressroom.backtest import is_of_backtest
 from pressroom.commands.options import DeviceOption, Json, MaxReports, Out, Reports
+from pressroom.commands.sentiment import backtest_file
 from pressroom.commands.session import connected, devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
-from pressroom.monitor_file import MonitorFile, make_monitor_file, read_monitor_file, source_of, targets_of
-from pressroom.monitors import make_monitor, run_elsewhere, run_here
-from pressroom.show import print_sentiment
-from pressroom.show_monitors import MonitorState, print_monitor, print_monitor_line
-from storage import open_store
-from workers.monitors import STARTS
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from db.schedules import Schedule
+    from jobs.sources import Source
+    from pressroom.monitor_file import MonitorFile
+    from pressroom.show_monitors import MonitorState
 
 app = typer.Typer(no_args_is_help=True, help="What is watched by itself: sources, a watch list, a schedule.")
+app.command("backtest")(backtest_file)
 
 NUM_RUNS_SHOWN = 10
 
@@ -72,6 +71,11 @@ def create(
     json: Json = False,
 ) -> None:
     """Make a monitor, or change the one of this name."""
+    from db import migrate
+    from pressroom.monitor_file import read_monitor_file, source_of, targets_of
+    from pressroom.monitors import make_monitor
+    from storage import open_store
+
     with errors_reported():
         if what.endswith(".toml"):
             if watch or source or cron or target or reports or max_reports is not None:
@@ -100,6 +104,8 @@ def create(
 def _from_options(
     name: str, watch: Path | None, given: dict[str, Any], policy: dict[str, object]
 ) -> MonitorFile:
+    from pressroom.monitor_file import make_monitor_file
+
     if watch is None:
         raise typer.BadParameter("give the watch list", param_hint="--watch")
     fields = {"name": name, "watch": watch, **given, "policy": policy}
@@ -125,6 +131,10 @@ def list_monitors(
     json: Json = False,
 ) -> None:
     """List the monitors: when each runs, and how it went last."""
+    from db import monitors
+    from pressroom.backtest import is_of_backtest
+    from pressroom.show_monitors import print_monitor_line
+
     with connected() as (database, _, _):
         listed = [one for one in monitors.list_monitors(database) if all_ or not is_of_backtest(one)]
         states = [_state(database, monitor, num_runs=1) for monitor in listed]
@@ -138,6 +148,8 @@ def list_monitors(
 @app.command()
 def show(name: Name, json: Json = False) -> None:
     """Show a monitor: sources, targets, windows and rules, and what came of the latest due times."""
+    from db import monitors
+
     with connected() as (database, _, _):
         _print(database, monitors.find_monitor(database, name), json=json)
 
@@ -145,6 +157,9 @@ def show(name: Name, json: Json = False) -> None:
 @app.command()
 def run(name: Name, out: Out = Path("out"), device: DeviceOption = "auto", json: Json = False) -> None:
     """Run a monitor once, now: by the workers that run, else by workers of this command's own."""
+    from pressroom.monitors import run_elsewhere, run_here
+    from pressroom.show import print_sentiment
+
     with errors_reported():
         settings = settings_of_command()
         result = run_elsewhere(name, out, settings, json=json) or run_here(
@@ -158,6 +173,8 @@ def run(name: Name, out: Out = Path("out"), device: DeviceOption = "auto", json:
 @app.command()
 def pause(name: Name) -> None:
     """Start a monitor by itself no more; a run under way goes on."""
+    from db import schedules
+
     with connected() as (database, _, _):
         schedules.pause(database, _scheduled(database, name).id)
     say(f"{name} is paused; `pressroom monitor run {name}` runs it all the same.")
@@ -166,6 +183,9 @@ def pause(name: Name) -> None:
 @app.command()
 def resume(name: Name) -> None:
     """Start a paused monitor by itself again, from its next due time on; what passed is not caught up."""
+    from db import monitors, schedules
+    from pressroom.show_monitors import print_monitor_line
+
     with connected() as (database, _, _):
         schedules.resume(database, _scheduled(database, name).id)
         state = _state(database, monitors.find_monitor(database, name), num_runs=0)
@@ -173,6 +193,9 @@ def resume(name: Name) -> None:
 
 
 def _scheduled(database: Engine, name: str) -> Schedule:
+    from db import monitors, schedules
+    from workers.monitors import STARTS
+
     schedule = schedules.find_schedule(database, STARTS, monitors.find_monitor(database, name).id)
     if schedule is None:
         raise ConfigurationError(
@@ -183,6 +206,10 @@ def _scheduled(database: Engine, name: str) -> Schedule:
 
 
 def _state(database: Engine, monitor: Monitor, *, num_runs: int) -> MonitorState:
+    from db import deliveries, schedules, source_reports
+    from pressroom.show_monitors import MonitorState
+    from workers.monitors import STARTS
+
     schedule = schedules.find_schedule(database, STARTS, monitor.id)
     runs = schedules.list_runs(database, schedule.id, limit=num_runs) if schedule and num_runs else []
     tried = source_reports.unread_sources(database, monitor.id) if num_runs else []
@@ -193,6 +220,8 @@ def _state(database: Engine, monitor: Monitor, *, num_runs: int) -> MonitorState
 
 
 def _print(database: Engine, monitor: Monitor, *, json: bool) -> None:
+    from pressroom.show_monitors import print_monitor
+
     state = _state(database, monitor, num_runs=NUM_RUNS_SHOWN)
     if json:
         print_json(state.as_json())

@@ -5,31 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
 
-from db.migrate import upgrade
-from db.session import opened_database
 from jobs.kinds.recommendation.copy_policy import CopyScope
 from jobs.refresh import Refresh, RefreshSources
 from jobs.rejection import Rejected
 from pressroom.commands.options import DeviceOption, Json, Out, RetryFailed, columns_of
 from pressroom.commands.session import devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
-from pressroom.embedded.services import embedded_services
-from pressroom.export import check_output
-from pressroom.one_machine import OneMachine
-from pressroom.recommendations.outcome import Outcome, export_outcome, export_standing
-from pressroom.recommendations.show import lines_of_figures, lines_of_stages, lines_of_texts
-from pressroom.refresh_file import RefreshFile, file_of, make_refresh_file, read_refresh_file
-from pressroom.refreshes import Taken, earlier_refresh, make_refresh, sources_of, take_in_run
-from pressroom.run import REJECTED, RunRequest, RunResult, rejected_lines, run_batch
-from storage import open_store
-from workers.producer import Submission
-from workers.refreshes import profiles_of, start_run
 from workers.settings import Settings
+
+if TYPE_CHECKING:
+    from pressroom.one_machine import OneMachine
+    from pressroom.recommendations.outcome import Outcome
+    from pressroom.refresh_file import RefreshFile
+    from pressroom.refreshes import Taken
+    from pressroom.run import RunResult
+    from workers.producer import Submission
 
 Catalogue = Annotated[
     Path | None,
@@ -80,6 +75,12 @@ def run_recommendations(
     json: Json = False,
 ) -> None:
     """Rank for each user and write the words, where something changed since the run before."""
+    from pressroom.recommendations.outcome import export_outcome
+    from pressroom.refresh_file import file_of
+    from pressroom.refreshes import sources_of
+    from pressroom.run import RunRequest, run_batch
+    from workers.refreshes import profiles_of
+
     if batch is None and (catalogue is None or interactions is None):
         raise typer.BadParameter("give --catalogue and --interactions, or --batch to go on with one")
     with errors_reported():
@@ -120,6 +121,8 @@ class _Options:
 
     def over(self, earlier: Refresh | None) -> RefreshFile:
         """The settings file, else what the refresh has, else the defaults; changed by the options."""
+        from pressroom.refresh_file import RefreshFile, file_of, make_refresh_file, read_refresh_file
+
         base = RefreshFile() if earlier is None else file_of(earlier)
         given = base if self.file is None else read_refresh_file(self.file)
         intake = given.intake.model_dump() | {
@@ -143,6 +146,15 @@ def _take_in(
     options: _Options, name: str, sources: RefreshSources, out: Path, settings: Settings, *, json: bool
 ) -> Taken | None:
     """Read the files; None if nothing changed: then the release that stands is written and told."""
+    from db.migrate import upgrade
+    from db.session import opened_database
+    from pressroom.embedded.services import embedded_services
+    from pressroom.export import check_output
+    from pressroom.recommendations.outcome import export_standing
+    from pressroom.refreshes import earlier_refresh, make_refresh, take_in_run
+    from pressroom.run import REJECTED, rejected_lines
+    from storage import open_store
+
     check_output(out)
     with embedded_services(settings, say) as urls, opened_database(urls.db_url) as database:
         upgrade(database)
@@ -175,6 +187,8 @@ def _say_taken(taken: Taken) -> None:
 def _submitter(
     taken: Taken, settings: Settings
 ) -> Callable[[OneMachine, Callable[[Rejected], None]], Submission]:
+    from workers.refreshes import start_run
+
     def submit(machine: OneMachine, _: Callable[[Rejected], None]) -> Submission:
         with machine.database.begin() as connection:
             return start_run(connection, taken.run, settings)
@@ -184,6 +198,8 @@ def _submitter(
 
 def print_outcome(result: RunResult[Outcome], out: Path, *, json: bool) -> None:
     """What a run came to; ends with a failure if it came to no release, or lacks texts."""
+    from pressroom.recommendations.show import lines_of_figures, lines_of_stages, lines_of_texts
+
     outcome, counts = result.exported, result.summary.report.counts
     if json:
         print_json({**result.summary.as_json(), **outcome.as_json()})

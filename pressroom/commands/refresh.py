@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from sqlalchemy import Engine
 
-from db import migrate, refreshes, releases, schedules
 from jobs.errors import ConfigurationError
 from jobs.refresh import Refresh, ServingPlace
 from pressroom.commands.options import DeviceOption, Json, Out
 from pressroom.commands.recommendations import print_outcome
 from pressroom.commands.session import connected, devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
-from pressroom.recommendations.diff import compare_releases
-from pressroom.recommendations.outcome import export_standing
-from pressroom.recommendations.serving import serve_release
-from pressroom.recommendations.show import lines_of_stages, lines_of_texts
-from pressroom.refresh_file import make_refresh_file, read_refresh_file
-from pressroom.refresh_runs import run_elsewhere, run_here
-from pressroom.refreshes import make_refresh, open_release, rollback, standing_release
-from pressroom.serving_thread import target_of
-from pressroom.show_refreshes import RefreshState, print_refresh, print_refresh_line
-from storage import open_store
-from workers.refreshes import STARTS
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from db import schedules
+    from pressroom.show_refreshes import RefreshState
 
 app = typer.Typer(no_args_is_help=True, help="Recommendations that are kept fresh: files, rules, a schedule.")
 
@@ -48,6 +41,10 @@ def create(
     json: Json = False,
 ) -> None:
     """Make a refresh, or change the one of this name."""
+    from db import migrate
+    from pressroom.refresh_file import make_refresh_file, read_refresh_file
+    from pressroom.refreshes import make_refresh
+
     with errors_reported():
         if what.endswith(".toml"):
             if catalogue or interactions or cron:
@@ -75,6 +72,9 @@ def create(
 @app.command("list")
 def list_refreshes(json: Json = False) -> None:
     """List the refreshes: when each runs, and which release stands."""
+    from db import refreshes
+    from pressroom.show_refreshes import print_refresh_line
+
     with connected() as (database, _, _):
         states = [_state(database, refresh, num_runs=1) for refresh in refreshes.list_refreshes(database)]
     if json:
@@ -87,6 +87,8 @@ def list_refreshes(json: Json = False) -> None:
 @app.command()
 def show(name: Name, json: Json = False) -> None:
     """Show a refresh: its files, its due times, its releases."""
+    from db import refreshes
+
     with connected() as (database, _, _):
         _print(database, refreshes.find_refresh(database, name), json=json)
 
@@ -94,6 +96,9 @@ def show(name: Name, json: Json = False) -> None:
 @app.command()
 def plan(name: Name, device: DeviceOption = "auto", json: Json = False) -> None:
     """Say what a run would write and why, before anything is spent on it."""
+    from pressroom.recommendations.show import lines_of_stages, lines_of_texts
+    from pressroom.refresh_runs import run_elsewhere, run_here
+
     with errors_reported():
         settings = settings_of_command()
         result = run_elsewhere(name, Path(), settings, plan_only=True) or run_here(
@@ -112,6 +117,8 @@ def plan(name: Name, device: DeviceOption = "auto", json: Json = False) -> None:
 @app.command()
 def run(name: Name, out: Out = Path("out"), device: DeviceOption = "auto", json: Json = False) -> None:
     """Run a refresh once, now: by the workers that run, else by workers of this command's own."""
+    from pressroom.refresh_runs import run_elsewhere, run_here
+
     with errors_reported():
         settings = settings_of_command()
         result = run_elsewhere(name, out, settings) or run_here(
@@ -123,6 +130,10 @@ def run(name: Name, out: Out = Path("out"), device: DeviceOption = "auto", json:
 @app.command("rollback")
 def roll_back(name: Name, to: Number = None) -> None:
     """Publish an earlier release again; what is sold out by now stays off the lists."""
+    from db import refreshes
+    from pressroom.refreshes import rollback
+    from storage import open_store
+
     with connected() as (database, urls, _):
         refresh = refreshes.find_refresh(database, name)
         release = rollback(database, open_store(urls.s3_url), refresh, to)
@@ -136,6 +147,8 @@ def withdraw(
     reason: Annotated[str, typer.Option(help="For those who ask later.")] = "withdrawn by hand",
 ) -> None:
     """Take items off the standing lists at once; the next run decides anew by the catalogue."""
+    from db import refreshes, releases
+
     with connected() as (database, _, _):
         refresh = refreshes.find_refresh(database, name)
         number = releases.withdraw(database, refresh.id, dict.fromkeys(items, reason))
@@ -145,6 +158,11 @@ def withdraw(
 @app.command()
 def export(name: Name, out: Out = Path("out"), release: Number = None, json: Json = False) -> None:
     """Write a release, unset the one that stands, into a folder: JSONL, Parquet, texts, a page."""
+    from db import refreshes, releases
+    from pressroom.recommendations.outcome import export_standing
+    from pressroom.refreshes import standing_release
+    from storage import open_store
+
     with connected() as (database, urls, _):
         refresh = refreshes.find_refresh(database, name)
         chosen = (
@@ -173,6 +191,11 @@ def diff(
     json: Json = False,
 ) -> None:
     """Compare two releases: diff.html to read, diff.jsonl to process."""
+    from db import refreshes, releases
+    from pressroom.recommendations.diff import compare_releases
+    from pressroom.refreshes import open_release
+    from storage import open_store
+
     with connected() as (database, urls, _):
         refresh = refreshes.find_refresh(database, name)
         store = open_store(urls.s3_url)
@@ -204,6 +227,12 @@ def serve(
     json: Json = False,
 ) -> None:
     """Write the release that stands to Redis as rec:USER, and switch to it at once."""
+    from db import refreshes
+    from pressroom.recommendations.serving import serve_release
+    from pressroom.refreshes import open_release, standing_release
+    from pressroom.serving_thread import target_of
+    from storage import open_store
+
     with connected() as (database, urls, _):
         refresh = refreshes.find_refresh(database, name)
         options = {"url_variable": url_variable, "staging": staging, "expire_seconds": expire_seconds}
@@ -229,6 +258,8 @@ def serve(
 @app.command()
 def pause(name: Name) -> None:
     """Start a refresh by itself no more; a run under way goes on."""
+    from db import schedules
+
     with connected() as (database, _, _):
         schedules.pause(database, _scheduled(database, name).id)
     say(f"{name} is paused; `pressroom refresh run {name}` runs it all the same.")
@@ -237,12 +268,18 @@ def pause(name: Name) -> None:
 @app.command()
 def resume(name: Name) -> None:
     """Start a paused refresh by itself again, from its next due time on."""
+    from db import refreshes, schedules
+    from pressroom.show_refreshes import print_refresh_line
+
     with connected() as (database, _, _):
         schedules.resume(database, _scheduled(database, name).id)
         print_refresh_line(_state(database, refreshes.find_refresh(database, name), num_runs=0))
 
 
 def _scheduled(database: Engine, name: str) -> schedules.Schedule:
+    from db import refreshes, schedules
+    from workers.refreshes import STARTS
+
     schedule = schedules.find_schedule(database, STARTS, refreshes.find_refresh(database, name).id)
     if schedule is None:
         raise ConfigurationError(
@@ -253,12 +290,18 @@ def _scheduled(database: Engine, name: str) -> schedules.Schedule:
 
 
 def _state(database: Engine, refresh: Refresh, *, num_runs: int) -> RefreshState:
+    from db import releases, schedules
+    from pressroom.show_refreshes import RefreshState
+    from workers.refreshes import STARTS
+
     schedule = schedules.find_schedule(database, STARTS, refresh.id)
     runs = schedules.list_runs(database, schedule.id, limit=num_runs) if schedule and num_runs else []
     return RefreshState(refresh, schedule, runs, releases.list_releases(database, refresh.id))
 
 
 def _print(database: Engine, refresh: Refresh, *, json: bool) -> None:
+    from pressroom.show_refreshes import print_refresh
+
     state = _state(database, refresh, num_runs=NUM_RUNS_SHOWN)
     if json:
         print_json(state.as_json())

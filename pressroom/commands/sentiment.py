@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.documents.watchlist_file import read_watchlist
 from jobs.series.window import AlertRule, WindowSize
-from pressroom.backtest import Backtest, lines_of, read_events
 from pressroom.commands.options import (
     BatchOption,
     DeviceOption,
@@ -22,12 +20,13 @@ from pressroom.commands.options import (
 )
 from pressroom.commands.session import devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
-from pressroom.monitor_file import NONE
-from pressroom.run import REJECTED, RunResult
-from pressroom.sentiment import SentimentFigures
-from pressroom.sentiment_runs import FileRun, MonitorOptions, backtest_name, replay_file, run_file
-from pressroom.show import print_sentiment
 from workers.settings import DEFAULT_CLASSIFIER, DEFAULT_EMBEDDER, DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from pressroom.backtest import Backtest
+    from pressroom.run import RunResult
+    from pressroom.sentiment import SentimentFigures
+    from pressroom.sentiment_runs import MonitorOptions
 
 Documents = Annotated[
     Path | None,
@@ -92,6 +91,8 @@ def run_sentiment(
     json: Json = False,
 ) -> None:
     """Read documents about watched companies and topics: rows, trends, alerts and a report of each."""
+    from pressroom.sentiment_runs import FileRun, run_file
+
     if (file is None) == (batch is None):
         raise typer.BadParameter("give a FILE, or --batch to go on with one", param_hint="FILE")
     if file is not None and watch is None and monitor is None:
@@ -131,6 +132,10 @@ def backtest_file(
     json: Json = False,
 ) -> None:
     """Replay a dated file as if live, day by day: alerts, and how right and how late they were."""
+    from jobs.documents.watchlist_file import read_watchlist
+    from pressroom.backtest import read_events
+    from pressroom.sentiment_runs import FileRun, backtest_name, replay_file
+
     with errors_reported():
         watchlist = read_watchlist(watch).watchlist
         known = None if events is None else read_events(events, watchlist, rule or tuple(AlertRule))
@@ -158,6 +163,8 @@ def _monitor(
     rules: list[AlertRule] | None,
     false_alarms_per_week: float | None,
 ) -> MonitorOptions:
+    from pressroom.sentiment_runs import MonitorOptions
+
     return MonitorOptions(
         name=name,
         watch=watch,
@@ -170,11 +177,16 @@ def _monitor(
 
 
 def _named(model: str) -> str | None:
+    from pressroom.monitor_file import NONE
+
     return None if model == NONE else model
 
 
 def _print_run(result: RunResult[SentimentFigures], out: Path, *, json: bool) -> None:
     """What a run came to; ends with a failure if something is left or was refused."""
+    from pressroom.run import REJECTED
+    from pressroom.show import print_sentiment
+
     print_sentiment(result.summary, result.exported, out, json=json)
     counts = result.summary.report.counts
     if counts.rejected:
@@ -184,6 +196,8 @@ def _print_run(result: RunResult[SentimentFigures], out: Path, *, json: bool) ->
 
 
 def _print_backtest(result: RunResult[Backtest | None], *, json: bool) -> None:
+    from pressroom.backtest import lines_of
+
     counts = result.summary.report.counts
     if result.exported is None:
         say("Not replayed: some documents are not analysed yet. The same command goes on.")

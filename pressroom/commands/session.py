@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
 import typer
-from sqlalchemy import Engine
 
-from db.session import opened_database
 from jobs.errors import ConfigurationError
 from pressroom.console import errors_reported, say
-from pressroom.embedded.services import ServiceUrls, embedded_services
 from workers.devices import Device, parse_devices
-from workers.logs import set_up_logging
 from workers.settings import ENVIRONMENT_PREFIX, Settings, read_settings, unknown_variables
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from pressroom.embedded.services import ServiceUrls
 
 
 @contextmanager
 def connected() -> Iterator[tuple[Engine, ServiceUrls, Settings]]:
     """The database, where the services are, and the settings of one command; errors end it as they should."""
+    from db.session import opened_database
+    from pressroom.embedded.services import embedded_services
+
     with errors_reported():
         settings = settings_of_command()
         with embedded_services(settings, say) as urls, opened_database(urls.db_url) as database:
@@ -28,6 +33,8 @@ def connected() -> Iterator[tuple[Engine, ServiceUrls, Settings]]:
 
 
 def settings_of_command() -> Settings:
+    from workers.logs import set_up_logging
+
     settings = read_settings()
     set_up_logging(settings.log_level if "log_level" in settings.model_fields_set else "WARNING")
     for name in unknown_variables():

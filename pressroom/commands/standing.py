@@ -9,12 +9,8 @@ import typer
 from pressroom.commands.options import DeviceOption
 from pressroom.commands.session import devices_of_command, settings_of_command
 from pressroom.console import errors_reported
-from pressroom.up import installed_profiles, run_beat, run_up
-
-app = typer.Typer()
 
 
-@app.command()
 def up(
     device: DeviceOption = "auto",
     profile: Annotated[
@@ -23,14 +19,17 @@ def up(
     ] = None,
 ) -> None:
     """Run services, dispatcher, beat and workers until Ctrl-C drains them; schedules are kept."""
+    from pressroom.up import installed_profiles, run_up
+
     with errors_reported():
         settings = settings_of_command()
         profiles = tuple(dict.fromkeys(profile)) if profile else installed_profiles(settings)
         run_up(settings, devices_of_command(device), profiles)
 
 
-@app.command()
 def beat() -> None:
     """Start what is due by its schedule, and deliver alerts, until Ctrl-C; one is active, others stand by."""
+    from pressroom.up import run_beat
+
     with errors_reported():
         run_beat(settings_of_command())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -15,20 +15,11 @@ from jobs.training import LabelledFile, Recipe
 from pressroom.commands.options import Json
 from pressroom.commands.session import settings_of_command
 from pressroom.console import EXIT_FAILURE, EXIT_USAGE, errors_reported, print_json, say
-from pressroom.train_plan import (
-    PLAN_SUFFIX,
-    Plan,
-    Prepared,
-    TrainingDataMissingError,
-    check_size,
-    digest_of,
-    first_fault,
-    parse_map,
-    prepare,
-    read_plan,
-)
-from pressroom.training import Trained, check_model_name, train
 from workers.settings import DEFAULT_EMBEDDER, Settings
+
+if TYPE_CHECKING:
+    from pressroom.train_plan import Plan, Prepared
+    from pressroom.training import Trained
 
 app = typer.Typer(no_args_is_help=True, help="Train models on your own data.")
 
@@ -69,6 +60,8 @@ def classifier(
     json: Json = False,
 ) -> None:
     """Fine-tune, calibrate, measure on held-out texts, install. The same command goes on after Ctrl-C."""
+    from pressroom.training import train
+
     with errors_reported():
         settings = settings_of_command()
         columns = {"text": text, "label": None if targets else label, "target": target, "targets": targets}
@@ -95,6 +88,9 @@ class _Options:
 
     def prepared(self, settings: Settings) -> Prepared:
         """The plan with its data; what is wrong with either is wrong usage."""
+        from pressroom.train_plan import PLAN_SUFFIX, TrainingDataMissingError, check_size, prepare, read_plan
+        from pressroom.training import check_model_name
+
         try:
             if self.file.suffix == PLAN_SUFFIX:
                 plan, folder = self._changed(read_plan(self.file)), self.data or self.file.parent
@@ -115,6 +111,8 @@ class _Options:
         return plan.model_copy(update={"model": self.out or plan.model, "recipe": recipe})
 
     def _plan(self) -> Plan:
+        from pressroom.train_plan import Plan, digest_of, first_fault, parse_map
+
         if self.out is None:
             raise typer.BadParameter("say what the model shall be called", param_hint="--out")
         try:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from jobs.errors import ConfigurationError
 from pressroom.cli import app
 from pressroom.console import EXIT_FAILURE, EXIT_USAGE
+from pressroom.lazy import LazyCommand
 from pressroom.sentiment_runs import FileRun
 from workers.settings import DEFAULT_EMBEDDER, DEFAULT_MODEL
 
@@ -35,7 +36,8 @@ def every_command() -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = [()]
 
     def walk(command: object, path: tuple[str, ...]) -> None:
-        for name, child in getattr(command, "commands", {}).items():
+        loaded = command.load() if isinstance(command, LazyCommand) else command
+        for name, child in getattr(loaded, "commands", {}).items():
             found.append((*path, name))
             walk(child, (*path, name))
 
@@ -189,7 +191,7 @@ def test_reports_and_their_limit_are_the_monitors_unless_an_option_says_them(
         asked.append(run)
         raise ConfigurationError("this is as far as it goes")
 
-    monkeypatch.setattr("pressroom.commands.sentiment.run_file", run_file)
+    monkeypatch.setattr("pressroom.sentiment_runs.run_file", run_file)
     for name in ("feed.jsonl", "watch.toml"):
         (tmp_path / name).touch()
 

@@ -10,11 +10,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from scipy.special import softmax
 
 from jobs.errors import ConfigurationError, PermanentError
 from jobs.provenance import CalibrationFacts, sha256_hex
@@ -22,8 +20,12 @@ from jobs.training import LABELS, Label
 from workers.models.files import CALIBRATION, CALIBRATION_PARTIAL_SUFFIX, MalformedFileError
 from workers.models.manifest import Manifest, Sha256, read_manifest
 
-SMALLEST = float(np.finfo(np.float32).tiny)
-"""Of a probability: below it fp32 loses digits, and at 0 there is no logarithm."""
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SMALLEST = 2.0**-126
+"""Of a probability: the smallest normal number of fp32. Below it digits are lost; 0 has no logarithm."""
 
 
 class CalibrationOfOtherWeightsError(PermanentError):
@@ -97,6 +99,9 @@ class Calibration:
         """Probabilities (negative, neutral, positive) of each text, mended."""
         if not answers:
             return []
+        import numpy as np
+        from scipy.special import softmax
+
         offsets = np.array([self.content.offsets[label] for label in LABELS])
         scaled = (logits_of(np.array(answers)) + offsets) / self.content.temperature
         return [tuple(row) for row in softmax(scaled, axis=1).tolist()]
@@ -120,6 +125,8 @@ class Calibration:
 
 def logits_of(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     """What the softmax was taken of, but for a constant in each row; shape (texts, classes)."""
+    import numpy as np
+
     logits: NDArray[np.float64] = np.log(np.maximum(probabilities, SMALLEST))
     return logits
 
