@@ -12,7 +12,7 @@ from jobs.catalogue.tally import Tally
 from jobs.catalogue.values import as_text, parse_attribute, parse_available, parse_price
 from jobs.documents.clean import HTML_REMOVED, clean_text
 from jobs.documents.fields import ColumnMappingError
-from jobs.documents.instants import parse_instant
+from jobs.documents.instants import parse_instant, unreadable
 from jobs.guards import (
     INJECTION_SUSPECTED,
     find_control_token,
@@ -217,8 +217,10 @@ class _Row:
             return None
         instant = parse_instant(value)
         if instant is None:
-            advice = "write it as 2026-01-31T09:30:00Z, or leave the cell empty"
-            raise self._refused("date_invalid", "is no date that can be read", advice, field, as_text(value))
+            reason, advice = unreadable(value)
+            raise self._refused(
+                "date_invalid", reason, f"{advice}, or leave the cell empty", field, as_text(value)
+            )
         return instant
 
     def _read_attributes(self) -> dict[str, AttributeValue]:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.documents.instants import EARLIEST, parse_instant
+from jobs.documents.instants import EARLIEST, DateOrder, parse_instant
 
 MISSING = np.iinfo(np.int64).min
 INVALID = MISSING + 1
@@ -21,14 +21,14 @@ _DATES = (19_000_000, 21_000_000)
 Seconds = npt.NDArray[np.int64]
 
 
-def seconds_of(column: pa.Array | None, num_rows: int) -> Seconds:
+def seconds_of(column: pa.Array | None, num_rows: int, order: DateOrder | None = None) -> Seconds:
     """Of each row; MISSING where nothing stands, INVALID where it is no date."""
     if column is None:
         return np.full(num_rows, MISSING)
     kind = column.type
     if pa.types.is_dictionary(kind):
         values, indices = column.dictionary, column.indices.cast(pa.int32())
-        by_code = np.append(seconds_of(values, len(values)), MISSING)
+        by_code = np.append(seconds_of(values, len(values), order), MISSING)
         codes = pc.fill_null(indices, len(values)).to_numpy(zero_copy_only=False)
         by_row: Seconds = by_code[codes]
         return by_row
@@ -37,7 +37,7 @@ def seconds_of(column: pa.Array | None, num_rows: int) -> Seconds:
     if pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind):
         return _of_numbers(column.cast(pa.float64()))
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return _of_texts(pc.utf8_trim_whitespace(column))
+        return _of_texts(pc.utf8_trim_whitespace(column), order)
     return _by_one(column)
 
 
@@ -67,7 +67,7 @@ def _of_numbers(column: pa.Array) -> Seconds:
     return _with_missing(column, np.where(np.isnan(numbers), MISSING, found))
 
 
-def _of_texts(column: pa.Array) -> Seconds:
+def _of_texts(column: pa.Array, order: DateOrder | None) -> Seconds:
     texts = pc.if_else(pc.equal(column, ""), None, column)
     for kind in (pa.timestamp("us", "UTC"), pa.timestamp("us"), pa.float64()):
         try:
@@ -76,20 +76,24 @@ def _of_texts(column: pa.Array) -> Seconds:
             continue
         if not pa.types.is_floating(kind):
             return _of_timestamps(parsed)
-        return _of_numbers(parsed) if pc.all(pc.is_finite(parsed)).as_py() is not False else _by_one(texts)
-    return _by_one(texts)
+        return (
+            _of_numbers(parsed)
+            if pc.all(pc.is_finite(parsed)).as_py() is not False
+            else _by_one(texts, order)
+        )
+    return _by_one(texts, order)
 
 
-def _by_one(column: pa.Array) -> Seconds:
+def _by_one(column: pa.Array, order: DateOrder | None = None) -> Seconds:
     encoded = column.dictionary_encode()
-    seconds = [_second(value) for value in encoded.dictionary.to_pylist()]
+    seconds = [_second(value, order) for value in encoded.dictionary.to_pylist()]
     codes = pc.fill_null(encoded.indices, len(seconds)).to_numpy(zero_copy_only=False)
     by_row: Seconds = np.array([*seconds, MISSING])[codes]
     return by_row
 
 
-def _second(value: object) -> int:
-    instant = parse_instant(value)
+def _second(value: object, order: DateOrder | None) -> int:
+    instant = parse_instant(value, order)
     return INVALID if instant is None else int(instant.timestamp() // 1)
 
 

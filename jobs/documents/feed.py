@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import calendar
 import io
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import feedparser
@@ -58,19 +57,13 @@ def feed_records(name: str, body: bytes) -> Iterator[tuple[int, Mapping[str, obj
 def _fields(entry: feedparser.FeedParserDict, source: str, language: str) -> dict[str, object]:
     contents = [str(content.get("value", "")) for content in entry.get("content", ())]
     text = max([*contents, str(entry.get("summary", ""))], key=len)
-    parsed_time = entry.get("published_parsed") or entry.get("updated_parsed")
-    published_at: object = entry.get("published") or entry.get("updated")
-    if parsed_time is not None:
-        try:
-            published_at = datetime.fromtimestamp(calendar.timegm(parsed_time), UTC)
-        except (ValueError, OverflowError):
-            published_at = None
     return {
         "id": str(entry.get("id") or entry.get("link") or ""),
         "title": str(entry.get("title", "")),
         "text": text,
         "source": source,
-        "published_at": published_at,
+        # As it is written: feedparser's own reading ignores what it does not know, such as AM and PM.
+        "published_at": entry.get("published") or entry.get("updated") or entry.get("created"),
         "language": language,
     }
 

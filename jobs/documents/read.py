@@ -8,9 +8,11 @@ from pathlib import Path
 
 from jobs.documents.document import KnownRecords
 from jobs.documents.feed import MAX_FEED_BYTES, feed_records
+from jobs.documents.fields import assign
+from jobs.documents.instants import DateOrder
 from jobs.documents.reading import Reading
 from jobs.documents.records import DocumentMaker, require_columns
-from jobs.file_records import Unparsed, file_format, unparsed_records
+from jobs.file_records import Unparsed, file_format, parsed, unparsed_records
 from jobs.intake_file import MAX_LINE_BYTES, read_physical_lines, refuse_file
 from jobs.rejection import Rejected
 
@@ -20,17 +22,36 @@ def read_documents(
     *,
     now: datetime,
     columns: Mapping[str, str] | None = None,
+    date_order: DateOrder | None = None,
     known: KnownRecords | None = None,
 ) -> Reading:
     """Stream the documents of a CSV, JSONL (both gzip or not), Parquet, RSS or Atom file, in its order.
 
     The format is that of the name, else of the first bytes. `columns` names the file's column of a field
-    where the usual names (fields.py) do not find it.
+    where the usual names (fields.py) do not find it. Where dates such as 12/1/2010 are met and `date_order`
+    is not given, the file is read once more to see which number is the month in all of them.
     Raises FileRejectedError, at any moment of the iteration, for what makes the whole file unusable, and
     ColumnMappingError at once.
     """
-    maker = DocumentMaker(str(path), now=now, columns=columns or {})
-    return Reading(_records(path, columns or {}), maker, known)
+    given = columns or {}
+    maker = DocumentMaker(
+        str(path), now=now, columns=given, date_order=date_order, dates=lambda: _dates(path, given)
+    )
+    return Reading(_records(path, given), maker, known)
+
+
+def _dates(path: Path, columns: Mapping[str, str]) -> Iterator[object]:
+    """What stands in the column of dates, row by row."""
+    shape: tuple[str, ...] = ()
+    column: str | None = None
+    for record in _records(path, columns):
+        fields = record if isinstance(record, Rejected) else parsed(str(path), record)
+        if isinstance(fields, Rejected):
+            continue
+        if (names := tuple(fields[1])) != shape:
+            shape, column = names, assign(names, columns).get("published_at")
+        if column is not None:
+            yield fields[1][column]
 
 
 def _records(path: Path, columns: Mapping[str, str]) -> Iterator[Unparsed | Rejected]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from urllib.parse import urlsplit
@@ -12,12 +12,19 @@ from urllib.parse import urlsplit
 from jobs.documents.digest import derived_id, version_number
 from jobs.documents.document import MAX_TEXT_BYTES, RECORD_BYTES, Document
 from jobs.documents.fields import ColumnMappingError, assign, check_mapping
-from jobs.documents.instants import implausible, parse_instant
+from jobs.documents.instants import (
+    DateOrder,
+    implausible,
+    order_of_column,
+    parse_instant,
+    possible_orders,
+    unreadable,
+)
 from jobs.guards import find_secret, invalid_unicode_at
 from jobs.intake_records import Record
 from jobs.rejection import Rejected
 
-READER_VERSION = 1
+READER_VERSION = 2
 """Raise it when reading changes what a document holds, or refuses: every record is then read anew, once."""
 
 MAX_ID_CHARACTERS = 200
@@ -49,11 +56,27 @@ class _RefusedError(Exception):
 class DocumentMaker:
     """Makes documents of records of one file, feed or query. Not for several threads at once."""
 
-    def __init__(self, name: str, *, now: datetime, columns: Mapping[str, str]) -> None:
-        """`now` decides what is in the future. Raises ColumnMappingError for a field that documents lack."""
+    def __init__(
+        self,
+        name: str,
+        *,
+        now: datetime,
+        columns: Mapping[str, str],
+        date_order: DateOrder | None = None,
+        dates: Callable[[], Iterable[object]] | None = None,
+    ) -> None:
+        """`now` decides what is in the future.
+
+        `dates` reads the column of dates once more, from its beginning: it is asked if a date of numbers is
+        met and `date_order` does not say which of them is the month.
+        Raises ColumnMappingError for a field that documents lack.
+        """
         check_mapping(columns)
         self.name = name
-        reader = repr((READER_VERSION, sorted(columns.items()))).encode()
+        self.date_order = date_order
+        """As it was given, or as the column tells."""
+        self._dates = dates if date_order is None else None
+        reader = repr((READER_VERSION, sorted(columns.items()), date_order)).encode()
         self._reader = hashlib.blake2b(reader, digest_size=hashlib.blake2b.PERSON_SIZE).digest()
         self._now = now
         self._columns = columns
@@ -120,15 +143,22 @@ class DocumentMaker:
         if value is None or value == "":
             advice = "write the date into a column published_at, or name its column"
             raise _RefusedError(record.reject("document_undated", "has no date", advice, column))
-        published_at = parse_instant(value)
+        published_at = self._instant(value)
         if published_at is None:
-            reason, advice = "is no date that can be read", "write it as 2026-01-31T09:30:00Z"
+            reason, advice = unreadable(value)
             shown = value if isinstance(value, str) else None
             raise _RefusedError(record.reject("document_date_invalid", reason, advice, column, shown))
         if (reason := implausible(published_at, self._now) or "") != "":
             advice = "correct the date, and check its unit and time zone"
             raise _RefusedError(record.reject("document_date_implausible", reason, advice, column))
         return published_at
+
+    def _instant(self, value: object) -> datetime | None:
+        instant = parse_instant(value, self.date_order)
+        if instant is None and self._dates is not None and isinstance(value, str) and possible_orders(value):
+            self.date_order, self._dates = order_of_column(self._dates()), None
+            instant = parse_instant(value, self.date_order)
+        return instant
 
 
 class Versions:
