@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from sqlalchemy import Engine, create_engine
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import URL, Engine, create_engine
 
 from jobs.errors import ConfigurationError
 
@@ -28,36 +29,94 @@ UNACKNOWLEDGED_MILLISECONDS = 20_000
 """The same for a connection with a statement under way: unacknowledged bytes are not kept alive but sent
 again, for a quarter of an hour by Linux's default. A slow statement is acknowledged and not meant."""
 
+_SCHEME = re.compile(r"(postgres|postgresql)(\+[a-z0-9_]{1,20})?://", re.IGNORECASE)
+"""Both names that libpq knows, and those that SQLAlchemy adds for its drivers; there is one driver here."""
+
+_UNVERIFIED_MODES = ("require", "verify-ca")
+"""Modes of TLS that encrypt and let another server answer: any at all, or any of the same authority."""
+
+_NO_URL = "it is not a URL: percent-encode special characters of the password"
+
+
+class DatabaseUrlError(ConfigurationError):
+    """A URL of Postgres that libpq cannot use."""
+
+    code = "database_url_invalid"
+
+
+def connection_parameters(url: str, *, variable: str = "PRESSROOM_DB_URL") -> dict[str, str]:
+    """What libpq reads out of the URL: the same for every client, whatever each would make of it by itself.
+
+    `variable` is where the URL stands, for messages, which never quote it. Raises DatabaseUrlError.
+
+    >>> connection_parameters("postgres://app:p%40ss@[::1]/news?sslmode=verify-full")["sslmode"]
+    'verify-full'
+    """
+    scheme = _SCHEME.match(url)
+    if scheme is None:
+        raise _url_error(variable, "its scheme is not postgresql")
+    try:
+        read = conninfo_to_dict("postgresql://" + url[scheme.end() :])
+    except psycopg.Error as error:
+        raise _url_error(variable, _reason(str(error))) from None
+    ports = read.get("port", "")
+    if "@" in f"{read.get('host', '')}{read.get('dbname', '')}" or not re.fullmatch(r"[0-9,]*", str(ports)):
+        raise _url_error(variable, _NO_URL)  # a slash in the password ended the host
+    return {name: str(value) for name, value in read.items()}
+
+
+def _reason(message: str) -> str:
+    """Why libpq refuses a URL; of its words only the name of an option, for others may hold the password."""
+    option = re.search(r"invalid URI query parameter: \"([A-Za-z_]{1,40})\"", message)
+    if option is not None:
+        return f"its option {option[1]!r} is unknown to libpq"
+    return _NO_URL
+
+
+def _url_error(variable: str, reason: str) -> DatabaseUrlError:
+    return DatabaseUrlError(
+        f"the database URL in {variable} cannot be used: {reason}. It reads "
+        "postgresql://user:password@host:port/database, with TLS ?sslmode=verify-full&sslrootcert=FILE"
+    )
+
+
+def weakness(parameters: Mapping[str, str]) -> str | None:
+    """What is weak about the connection although TLS was asked for; None if nothing is.
+
+    >>> weakness({"host": "db", "sslmode": "verify-full"})
+    """
+    mode = parameters.get("sslmode")
+    if mode not in _UNVERIFIED_MODES:
+        return None
+    unchecked = "its certificate is not" if mode == "require" else "the name in its certificate is not"
+    return (
+        f"Postgres at {parameters.get('host', 'localhost')}: sslmode={mode} encrypts, but {unchecked} "
+        "verified, so another server may answer: sslmode=verify-full verifies both"
+    )
+
 
 def open_database(url: str, *, pool_size: int = 5, application_name: str = "pressroom") -> Engine:
     """A pool of connections; made once a process, shared by its threads.
 
-    Raises ConfigurationError if the URL is not one of Postgres.
+    Raises DatabaseUrlError if the URL is not one of Postgres.
     """
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise ConfigurationError(
-            "the database URL cannot be read: give postgresql://user:password@host:port/database"
-        ) from error
-    if parsed.get_backend_name() != "postgresql":
-        raise ConfigurationError(
-            f"the database URL names {parsed.get_backend_name()}: Pressroom needs postgresql://..."
-        )
+    parameters = connection_parameters(url)
+    options = f"-c statement_timeout={STATEMENT_TIMEOUT_MILLISECONDS} -c timezone=UTC"
     return create_engine(
-        parsed.set(drivername="postgresql+psycopg"),
+        URL.create("postgresql+psycopg", database=parameters.get("dbname")),  # what it shows of itself
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,  # a restarted server leaves dead connections in the pool
         hide_parameters=True,  # payload text must not reach a log through an error's message
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-            "application_name": application_name,
             "keepalives_idle": KEEPALIVE_SECONDS,
             "keepalives_interval": KEEPALIVE_SECONDS,
             "keepalives_count": MAX_UNANSWERED_KEEPALIVES,
             "tcp_user_timeout": UNACKNOWLEDGED_MILLISECONDS,
-            "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MILLISECONDS} -c timezone=UTC",
+            **parameters,
+            "application_name": application_name,  # by which health checks find it
+            "options": f"{parameters.get('options', '')} {options}".strip(),
         },
     )
 

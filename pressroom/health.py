@@ -9,7 +9,7 @@ import socket
 import sys
 from enum import StrEnum
 
-from redis import Redis, RedisError
+from redis import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from db import dispatch, schedules
@@ -19,6 +19,7 @@ from db.migrate import revisions
 from db.session import open_database
 from jobs.errors import PressroomError
 from storage import open_store
+from workers.redis_server import RedisServer
 from workers.settings import Settings, read_settings
 
 
@@ -38,8 +39,6 @@ class Role(StrEnum):
 SESSIONS = {Role.DISPATCHER: dispatch.SESSION_NAME, Role.BEAT: schedules.SESSION_NAME}
 """Under which application name each is connected."""
 
-REDIS_TIMEOUT_SECONDS = 5.0
-
 
 def find_fault(settings: Settings, role: Role) -> str | None:
     """What is wrong with this container's process in its role; None if nothing is."""
@@ -54,7 +53,7 @@ def find_fault(settings: Settings, role: Role) -> str | None:
         current, wanted = revisions(database)
         if current != wanted:
             return f"the database is at revision {current}, not {wanted}: run `pressroom db upgrade`"
-        with Redis.from_url(settings.require_redis_url(), socket_timeout=REDIS_TIMEOUT_SECONDS) as client:
+        with RedisServer.from_url(settings.require_redis_url()).client() as client:
             client.ping()
         open_store(settings.require_s3_url())
         return None

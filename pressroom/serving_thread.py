@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from redis import Redis
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
@@ -25,6 +24,7 @@ from pressroom.recommendations.serving import Served, ServingTarget, serve_relea
 from pressroom.refreshes import open_release, standing_release
 from storage import open_store
 from storage.store import Store
+from workers.redis_server import RedisServer
 
 logger = logging.getLogger(__name__)
 
@@ -118,13 +118,9 @@ def target_of(place: ServingPlace) -> ServingTarget:
             "this alone",
             code="serving_unset",
         )
-    try:
-        Redis.from_url(url).close()  # nothing is connected yet
-    except ValueError as error:
-        raise ConfigurationError(
-            f"{place.url_variable} is no redis://HOST:PORT/DATABASE", code="serving_unset"
-        ) from error
-    if url == os.environ.get("PRESSROOM_REDIS_URL"):
+    server = RedisServer.from_url(url, variable=place.url_variable)
+    own = os.environ.get("PRESSROOM_REDIS_URL")
+    if own and server.location == RedisServer.from_url(own).location:
         raise ConfigurationError(
             f"{place.url_variable} names the database of the messages: serve from another one of the server",
             code="serving_unsuited",

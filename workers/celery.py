@@ -11,6 +11,8 @@ from celery import Celery
 from celery.signals import setup_logging, worker_init, worker_ready, worker_shutdown, worker_shutting_down
 
 import workers.process as process
+from workers.messages import SERVER
+from workers.redis_server import RedisServer
 from workers.settings import read_settings
 
 RUN_SHARD = "pressroom.run_shard"
@@ -25,23 +27,25 @@ def make_app(redis_url: Callable[[], str]) -> Celery:
         set_as_current=False,
         task_cls="workers.messages:CheckedTask",
     )
-    made.add_defaults(
-        lambda: {
-            "broker_url": redis_url(),
-            "broker_transport": "workers.messages:Transport",
-            "accept_content": ["json"],
-            "task_serializer": "json",
-            "task_ignore_result": True,
-            "task_acks_late": False,  # the lease recovers, not the broker
-            "worker_prefetch_multiplier": 1,
-            "worker_enable_remote_control": False,
-            "worker_hijack_root_logger": False,
-            "broker_connection_retry_on_startup": True,
-            "broker_connection_max_retries": None,  # a broker that is gone for an hour comes back
-            "broker_transport_options": {"socket_keepalive": True, "health_check_interval": 10},
-        }
-    )
+    made.add_defaults(lambda: _configuration(RedisServer.from_url(redis_url())))
     return made
+
+
+def _configuration(server: RedisServer) -> dict[str, object]:
+    return {
+        "broker_url": server.broker_url(),
+        "broker_transport": "workers.messages:Transport",
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "task_ignore_result": True,
+        "task_acks_late": False,  # the lease recovers, not the broker
+        "worker_prefetch_multiplier": 1,
+        "worker_enable_remote_control": False,
+        "worker_hijack_root_logger": False,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,  # a broker that is gone for an hour comes back
+        "broker_transport_options": {SERVER: server, "socket_keepalive": True, "health_check_interval": 10},
+    }
 
 
 app = make_app(lambda: read_settings().require_redis_url())

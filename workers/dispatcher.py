@@ -10,7 +10,6 @@ from uuid import UUID
 
 from celery import Celery
 from kombu.exceptions import OperationalError as BrokerError
-from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -19,6 +18,7 @@ from db import dispatch
 from workers.celery import RUN_ALONE, RUN_SHARD, make_app
 from workers.fairness import allocate, shard_size, window
 from workers.reconciler import reconcile
+from workers.redis_server import RedisServer
 from workers.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Dispatcher:
         self._database = database
         self._settings = settings
         self._app: Celery = make_app(lambda: redis_url)
-        self._redis: Redis = Redis.from_url(redis_url, socket_timeout=5)
+        self._redis = RedisServer.from_url(redis_url).client()
         self._reconciled_at = 0.0
 
     def run(self, stopped: threading.Event) -> None:

@@ -17,7 +17,12 @@ from celery.worker import strategy
 from kombu.transport import redis
 from kombu.transport.virtual import Base64
 
+from workers.redis_server import RedisServer
+
 logger = logging.getLogger(__name__)
+
+SERVER = "server"
+"""Of the transport's options: the RedisServer that the broker is."""
 
 NEVER_SENT = ("compression", "eta", "expires")
 """Headers that the dispatcher leaves empty: a bomb, or a message that is kept for years."""
@@ -90,6 +95,17 @@ class Channel(redis.Channel):
     """Drops what cannot be read: it has left the queue, and is in no list of unacknowledged messages."""
 
     connection: Transport
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        """As every other client connects, by the same URL: kombu would read it in a way of its own."""
+        broker: Any = self.connection.client
+        server: RedisServer = broker.transport_options[SERVER]
+        self.connection_class = server.connection_class
+        parameters: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]  # the stubs lack it
+        if server.socket_path is not None:
+            for name in ("host", "port", "socket_keepalive", "socket_keepalive_options"):
+                parameters.pop(name, None)
+        return parameters | server.parameters()
 
     def _brpop_read(self, **options: object) -> object:
         self.connection.frame_was_read = False

@@ -33,9 +33,13 @@ from pressroom.recommendations.serving_checks import (
     number_of,
     read_state,
 )
+from workers.redis_server import RedisServer
 
 ROWS_AT_A_TIME = 500
 """In one round trip: about 2 MB."""
+
+SERVER_SECONDS = 60.0
+"""For one answer: a large database takes seconds to be emptied."""
 
 LOCK_SECONDS = 60
 """Renewed with every round trip; who has not renewed it for so long is dead."""
@@ -97,10 +101,12 @@ def serve_release(reader: ReleaseReader, target: ServingTarget) -> Served:
 
 def _client(url: str, number: int | None = None) -> Redis:
     """Of the database that the URL names, or of another one of the same server."""
-    client = Redis.from_url(url, decode_responses=True, encoding_errors="replace")
-    if number is not None:
-        client.get_connection_kwargs()["db"] = number  # an option of from_url would give way to the URL's own
-    return client
+    return RedisServer.from_url(url, variable="the serving place").client(
+        database=number,
+        decode_responses=True,
+        encoding_errors="replace",
+        socket_timeout=SERVER_SECONDS,
+    )
 
 
 class _Export:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
 from jobs.errors import PressroomError
+from workers.redis_server import RedisServer
 
 PREFIX = "rec:"
 RELEASE = "rec:@release"
@@ -35,8 +35,7 @@ class ServingError(PressroomError):
 @contextmanager
 def errors_named(url: str) -> Iterator[None]:
     """An error of the server becomes a ServingError, with the host and without the password."""
-    parts = urlsplit(url)
-    where = f"{parts.hostname}:{parts.port or 6379}"
+    where = RedisServer.from_url(url).location
     try:
         yield
     except ServingError:

@@ -1,0 +1,242 @@
+"""A Redis or Valkey server as its URL names it, read in one place: the URL means the same to every client."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from redis import ConnectionPool, Redis
+from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
+
+from jobs.errors import ConfigurationError
+
+DEFAULT_PORT = 6379
+
+TIMEOUT_SECONDS = 5.0
+"""For a connection, and for an answer on it: Valkey needs microseconds, and 0.3 s from another continent."""
+
+MAX_DATABASE = 2**31 - 1
+
+Addresses = Callable[[str, int], Sequence[str]]
+"""Host and port -> the addresses that may be connected to. Raises PressroomError."""
+
+_SCHEMES = {
+    "redis": "plain",
+    "valkey": "plain",
+    "rediss": "tls",
+    "valkeys": "tls",
+    "unix": "socket",
+    "redis+socket": "socket",
+    "valkey+socket": "socket",
+}
+
+_CERTIFICATE_REQUIREMENTS = {
+    "required": ssl.CERT_REQUIRED,
+    "optional": ssl.CERT_OPTIONAL,
+    "none": ssl.CERT_NONE,
+}
+"""In the words of redis-py; those of Celery (CERT_REQUIRED ...) mean the same."""
+
+_TLS_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+_TLS_OPTIONS = (*_TLS_FILES, "ssl_cert_reqs", "ssl_check_hostname", "ssl_password")
+_OPTIONS = ("db", "username", "password", *_TLS_OPTIONS)
+
+_TRUE, _FALSE = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
+
+
+class RedisUrlError(ConfigurationError):
+    """A URL of Redis or Valkey that cannot be used, or whose meaning would be doubtful."""
+
+    code = "redis_url_invalid"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisServer:
+    """Where a server is, who asks, and how the connection is protected."""
+
+    host: str = ""
+    port: int = DEFAULT_PORT
+    socket_path: str | None = None
+    """Of a server on this machine; host and port do not count then."""
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    database: int = 0
+    tls: Mapping[str, Any] | None = field(default=None, repr=False)
+    """Arguments of redis-py's SSLConnection; None: the connection is plain."""
+
+    @classmethod
+    def from_url(cls, url: str, *, variable: str = "PRESSROOM_REDIS_URL") -> RedisServer:
+        """Read `redis[s]://[user]:password@host:port/number[?ssl_...]`, or `unix://[user]:password@/path?db=number`.
+
+        `variable` is where the URL stands, for messages, which never quote it. Raises RedisUrlError.
+        """
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+            options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+        except ValueError:
+            reason = "it is not a URL: percent-encode special characters of the password"
+            raise _error(variable, reason) from None
+        kind = _SCHEMES.get(parts.scheme)
+        if kind is None:
+            raise _error(variable, "its scheme is none of redis, rediss (with TLS), valkey, valkeys and unix")
+        if parts.fragment:
+            raise _error(variable, "a '#' must be written as %23")
+        _check_options(variable, options, kind)
+        path = unquote(parts.path)
+        if kind == "socket" and (parts.hostname or not path.startswith("/")):
+            raise _error(
+                variable, "a socket is named by three slashes and its path, as in unix:///run/valkey.sock"
+            )
+        if kind != "socket" and not parts.hostname:
+            raise _error(variable, "it names no host")
+        return cls(
+            host="" if kind == "socket" else unquote(parts.hostname or ""),
+            port=port or DEFAULT_PORT,
+            socket_path=path if kind == "socket" else None,
+            username=unquote(parts.username or "") or options.get("username"),
+            password=unquote(parts.password or "") or options.get("password"),
+            database=_database(variable, options.get("db"), "" if kind == "socket" else path),
+            tls=_tls(variable, options) if kind == "tls" else None,
+        )
+
+    @property
+    def location(self) -> str:
+        """Where it is, for people; without secrets.
+
+        >>> RedisServer.from_url("REDISS://:secret@[::1]/2").location
+        'rediss://[::1]:6379/2'
+        """
+        if self.socket_path is not None:
+            return f"unix://{self.socket_path}?db={self.database}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'redis' if self.tls is None else 'rediss'}://{host}:{self.port}/{self.database}"
+
+    @property
+    def warning(self) -> str | None:
+        """What is weak about the connection although TLS was asked for; None if nothing is."""
+        if self.tls is not None and self.tls["ssl_cert_reqs"] != ssl.CERT_REQUIRED:
+            return (
+                f"{self.location}: its certificate is not verified (ssl_cert_reqs), so whoever answers gets "
+                "the password"
+            )
+        if self.tls is not None and not self.tls["ssl_check_hostname"]:
+            return f"{self.location}: the name in the certificate is not compared (ssl_check_hostname=false)"
+        return None
+
+    @property
+    def connection_class(self) -> type[Connection] | type[UnixDomainSocketConnection]:
+        """Of redis-py; every client connects by it."""
+        if self.socket_path is not None:
+            return UnixDomainSocketConnection
+        return Connection if self.tls is None else SSLConnection
+
+    def parameters(self) -> dict[str, Any]:
+        """What the connection class is made with, but for time-outs."""
+        access = {"username": self.username, "password": self.password, "db": self.database}
+        if self.socket_path is not None:
+            return {"path": self.socket_path, **access}
+        return {"host": self.host, "port": self.port, **access, **(self.tls or {})}
+
+    def client(
+        self, *, database: int | None = None, addresses: Addresses | None = None, **options: Any
+    ) -> Redis:
+        """A client with connections of its own, of this database or another one; connects to nothing yet.
+
+        With `addresses` a connection goes only to an address that it returns; the host's name stays that of
+        the certificate.
+        """
+        parameters = self.parameters() | ({} if database is None else {"db": database})
+        timeouts = {"socket_timeout": TIMEOUT_SECONDS, "socket_connect_timeout": TIMEOUT_SECONDS}
+        kind: Any = self.connection_class
+        if addresses is not None and self.socket_path is None:
+            kind = _GuardedConnection if self.tls is None else _GuardedSSLConnection
+            parameters["addresses"] = addresses
+        return Redis.from_pool(ConnectionPool(connection_class=kind, **(timeouts | parameters | options)))
+
+    def broker_url(self) -> str:
+        """For Celery, which shows it and tells brokers apart by it; it connects by `parameters`."""
+        user = quote(self.username or "", safe="")
+        access = f"{user}:{quote(self.password, safe='')}@" if self.password else f"{user}@" if user else ""
+        if self.socket_path is not None:
+            return f"redis://{access}localhost/{self.database}"
+        scheme, _, rest = self.location.partition("://")
+        return f"{scheme}://{access}{rest}"
+
+
+class _GuardedConnection(Connection):
+    """Connects to the addresses that it is allowed for its host, one after another."""
+
+    def __init__(self, *, addresses: Addresses, **options: Any) -> None:
+        super().__init__(**options)  # type: ignore[no-untyped-call]
+        self._addresses = addresses
+
+    def _connect(self) -> Any:
+        host = self.host
+        error: OSError | None = None
+        try:
+            for address in self._addresses(host, self.port):
+                self.host = address
+                try:
+                    return super()._connect()  # type: ignore[no-untyped-call]
+                except OSError as failure:
+                    error = failure
+        finally:
+            self.host = host
+        raise error or OSError(f"{host} has no address")
+
+
+class _GuardedSSLConnection(SSLConnection, _GuardedConnection):
+    """The same with TLS, which compares the name of the host and not the address."""
+
+
+def _error(variable: str, reason: str) -> RedisUrlError:
+    return RedisUrlError(
+        f"the URL in {variable} cannot be used: {reason}. It reads redis://:password@host:port/number, "
+        "with TLS rediss://:password@host:port/number"
+    )
+
+
+def _check_options(variable: str, options: Mapping[str, str], kind: str) -> None:
+    for name in options:
+        if name not in _OPTIONS:
+            raise _error(variable, f"its option {name[:40]!r} is unknown (there are {', '.join(_OPTIONS)})")
+        if name in _TLS_OPTIONS and kind != "tls":
+            raise _error(
+                variable, f"{name} asks for TLS, and the scheme for a plain connection: write rediss://"
+            )
+
+
+def _database(variable: str, option: str | None, path: str) -> int:
+    number = path.strip("/")
+    if option is not None and number not in ("", option):
+        raise _error(variable, "it names two databases: one behind the host, another one by db=")
+    text = number if option is None else option
+    if not text:
+        return 0
+    if not text.isascii() or not text.isdigit() or int(text) > MAX_DATABASE:
+        raise _error(variable, "what follows the host must be the number of a database")
+    return int(text)
+
+
+def _tls(variable: str, options: Mapping[str, str]) -> dict[str, Any]:
+    requirement = options.get("ssl_cert_reqs", "required").lower().removeprefix("cert_")
+    if requirement not in _CERTIFICATE_REQUIREMENTS:
+        raise _error(variable, f"ssl_cert_reqs is none of {', '.join(_CERTIFICATE_REQUIREMENTS)}")
+    check = options.get("ssl_check_hostname", "true").lower()
+    if check not in _TRUE | _FALSE:
+        raise _error(variable, "ssl_check_hostname is neither true nor false")
+    files = {name: options[name] for name in _TLS_FILES if name in options}
+    for name, path in files.items():
+        if not Path(path).exists():
+            raise _error(variable, f"there is no file {path[:200]!r}, which {name} names")
+    return {
+        "ssl_cert_reqs": _CERTIFICATE_REQUIREMENTS[requirement],
+        "ssl_check_hostname": check in _TRUE,
+        **files,
+        **({"ssl_password": options["ssl_password"]} if "ssl_password" in options else {}),
+    }
