@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from tests.tiny_model import CHAT_TEMPLATE
 
@@ -40,7 +40,7 @@ def build_tiny_llama(seed: int = 0) -> LlamaForCausalLM:
     return model
 
 
-def write_tiny_llama(folder: Path, model: LlamaForCausalLM | None = None) -> Path:
+def write_tiny_llama(folder: Path, model: PreTrainedModel | None = None) -> Path:
     """Fill the folder, which is made, with the model and its tokenizer; the folder again."""
     folder.mkdir(parents=True, exist_ok=True)
     (model or build_tiny_llama()).save_pretrained(folder)

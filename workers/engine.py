@@ -7,7 +7,21 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from jobs.errors import ConfigurationError
 from jobs.inference import Completion, Sampling
+
+
+class ModelUnsupportedError(ConfigurationError):
+    """An engine cannot run an architecture: the model is sound, and another engine may run it."""
+
+    code = "model_unsupported"
+
+    def __init__(self, architecture: str, engine: str, reason: str) -> None:
+        super().__init__(
+            f"the engine {engine!r} cannot run {architecture}: {reason}; choose another engine, or a model "
+            "of a supported architecture"
+        )
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -161,22 +161,11 @@ def test_attention_equals_attention_with_repeated_keys(num_shared: int) -> None:
     torch.testing.assert_close(got, expected)
 
 
-@pytest.mark.parametrize(
-    ("changes", "problem"),
-    [
-        ({"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 8}, "full attention"),
-        ({"model_type": "mistral", "sliding_window": 8}, "sliding window"),
-        ({"model_type": "t5"}, "decoder"),
-        ({"model_type": "no-such-model"}, "cannot be loaded"),
-    ],
-)
-def test_model_that_the_slot_cache_would_compute_wrongly_is_refused(
-    tmp_path: Path, changes: dict[str, object], problem: str
-) -> None:
+def test_unknown_architecture_is_refused(tmp_path: Path) -> None:
     folder = write_tiny_llama(tmp_path / "refused")
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, **changes}))
-    with pytest.raises(ConfigurationError, match=problem):
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "no-such-model"}))
+    with pytest.raises(ConfigurationError, match="no-such-model"):
         open_engine(folder, load_tokenizer(folder), EngineOptions())
 
 

@@ -6,6 +6,8 @@ import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 ATTENTION_NAME = "pressroom_slots"
+_UNKNOWN_MEANINGS = frozenset({"position_bias", "indices", "block_indices", "sinks"})
+"""What some models of transformers hand to their attention, and this one would leave out without a word."""
 
 
 def register_attention() -> str:
@@ -22,10 +24,13 @@ def slot_attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: torch.Tensor,
+    attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     num_shared_tokens: int = 0,
-    **_: object,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
+    **others: object,
 ) -> tuple[torch.Tensor, None]:
     """Scaled dot-product attention that reads every key once.
 
@@ -34,19 +39,67 @@ def slot_attention(
     2.2), so that keys and values need not be repeated for them. The mask is added to the scores and comes
     folded the same way: (R, 1, 1 or G * S, K). The first num_shared_tokens keys and values are the same for
     all rows; for single queries they are read from row 0 only.
+
+    sliding_window, softcap and s_aux are the layer's own, as transformers' eager attention reads them.
+    Raises NotImplementedError for a layer that wants anything else of its attention.
     """
+    if attention_mask is None or attention_mask.dim() != 4:
+        raise NotImplementedError("the model makes masks of its own")
+    for name in _UNKNOWN_MEANINGS & others.keys():
+        if others[name] is not None:
+            raise NotImplementedError(f"its attention needs {name}")
     num_rows, num_query_heads, num_queries, head_size = query.shape
     group = num_query_heads // key.shape[1]
     folded = query.reshape(num_rows, key.shape[1], group * num_queries, head_size)
-    if num_shared_tokens and num_queries == 1:
-        scale = head_size**-0.5 if scaling is None else scaling
+    scale = head_size**-0.5 if scaling is None else scaling
+    if sliding_window is not None and sliding_window < key.shape[2]:
+        attention_mask, num_shared_tokens = _windowed(attention_mask, sliding_window), 0
+    if softcap is not None or s_aux is not None:
+        output = _spelled_attention(folded * scale, key, value, attention_mask, softcap, s_aux)
+    elif num_shared_tokens and num_queries == 1:
         output = _shared_prefix_attention(folded * scale, key, value, attention_mask, num_shared_tokens)
     else:
         output = torch.nn.functional.scaled_dot_product_attention(
             folded, key, value, attn_mask=attention_mask, scale=scaling
         )
-    output = output.reshape(num_rows, num_query_heads, num_queries, head_size)
+    output = output.reshape(num_rows, num_query_heads, num_queries, -1)
     return output.transpose(1, 2), None
+
+
+def _windowed(mask: torch.Tensor, window: int) -> torch.Tensor:
+    """The causal mask, with everything before each query's last `window` positions hidden too.
+
+    A causal row shows its query's own position and all before it, so their number says where the query is.
+    """
+    num_visible = (mask == 0).sum(-1, keepdim=True)
+    columns = torch.arange(mask.shape[-1], device=mask.device)
+    return mask.masked_fill(columns < num_visible - window, float("-inf"))
+
+
+def _spelled_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    softcap: float | None,
+    sinks: torch.Tensor | None,
+) -> torch.Tensor:
+    """Attention of (R, H, G * S, D) scaled queries in single steps, for what the fused kernel does not know.
+
+    Scores are capped by a tangent (Gemma 2, arXiv 2408.00118, section 2); a sink is one more score a head
+    that takes its share of the softmax and has no value (gpt-oss, after Xiao et al. 2023).
+    """
+    scores = query @ key.transpose(2, 3)
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    scores = scores + mask
+    if sinks is not None:
+        num_rows, num_heads, num_folded, _ = scores.shape
+        by_head = sinks.to(scores.dtype).view(1, num_heads, -1, 1)
+        column = by_head.repeat_interleave(num_folded // by_head.shape[2], 2)
+        scores = torch.cat([scores, column.expand(num_rows, -1, -1, -1)], -1)
+    weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)[..., : key.shape[2]]
+    return weights @ value
 
 
 def _shared_prefix_attention(

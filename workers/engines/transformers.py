@@ -1,4 +1,4 @@
-"""The default engine: continuous batching over any full-attention decoder that transformers can load.
+"""The default engine: continuous batching over any decoder of transformers that keeps keys and values.
 
 The model's own forward() computes; ours are the slot cache that it is given, the attention function that it
 calls, on a CPU the layout of its weights, and everything that decides what a batch is.
@@ -7,21 +7,23 @@ calls, on a CPU the layout of its weights, and everything that decides what a ba
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from jobs.errors import ConfigurationError
 from workers.engine import Engine, EngineInfo, EngineOptions, Tokenizer
-from workers.engines.attention import register_attention
 from workers.engines.batching import BatchingEngine
+from workers.engines.decoder_model import ENGINE_NAME, check_settings, prepare
 from workers.engines.executor import NextToken
-from workers.engines.packed_linear import can_pack, pack_linears
+from workers.engines.packed_linear import can_pack
 from workers.engines.sampling import Sampler
-from workers.engines.slot_cache import CacheShape, SlotCache
+from workers.engines.slot_cache import SlotCache
 from workers.prefix import common_prefix_length
 from workers.scheduler import Generation, PrefillRow, PrefixSave, SlotMove
 
@@ -42,7 +44,8 @@ def open_engine(model_folder: Path, tokenizer: Tokenizer, options: EngineOptions
 
     Sets the process's thread count if the options say so, and silences transformers' progress bars.
     """
-    return BatchingEngine(TransformersExecutor(model_folder, options), tokenizer, options)
+    executor = TransformersExecutor(model_folder, options)
+    return BatchingEngine(executor, tokenizer, replace(options, max_prefix_tokens=executor.max_prefix_tokens))
 
 
 class TransformersExecutor:
@@ -61,15 +64,14 @@ class TransformersExecutor:
         is_cpu = self._device.type == "cpu"
         name = options.dtype or ("float32" if is_cpu else "bfloat16")
         dtype: torch.dtype = getattr(torch, name)
-        self._model = _load(model_folder, dtype, self._device)
+        self._model = _load(model_folder, dtype, self._device, options.max_context_tokens)
         self._num_tokens = _num_embeddings(self._model)
         is_packed = is_cpu and dtype == torch.float32 and can_pack()
-        if is_packed:
-            pack_linears(self._model)
-        shape = _cache_shape(self._model.config, options.max_context_tokens, dtype)
-        self._group = self._model.config.num_attention_heads // shape.num_heads
+        decoder = prepare(self._model, options.max_context_tokens, dtype, pack=is_packed)
+        shape, self._group, self._rotaries = decoder.shape, decoder.group, decoder.rotaries
+        self._max_prefix_tokens = 0 if self._rotaries else options.max_prefix_tokens
         # In half precision the one softmax over both parts would lose what the fused kernel keeps in fp32.
-        self._reads_shared = options.max_prefix_tokens > 0 and dtype == torch.float32
+        self._reads_shared = self._max_prefix_tokens > 0 and dtype == torch.float32
         num_slots = options.num_slots or _default_slots(self._device, shape.slot_bytes)
         # One slot more than the scheduler's: the staging slot of prompts that are longer than a step.
         self._cache = SlotCache(shape, num_slots + 1, self._device)
@@ -79,7 +81,7 @@ class TransformersExecutor:
         default_prefill_tokens = _CPU_PREFILL_TOKENS if is_cpu else _GPU_PREFILL_TOKENS
         self._max_prefill_tokens = options.max_prefill_tokens or default_prefill_tokens
         self._info = EngineInfo(
-            name="transformers",
+            name=ENGINE_NAME,
             versions=(("torch", torch.__version__), ("transformers", transformers.__version__)),
             dtype=name,
             device=options.device,
@@ -100,6 +102,11 @@ class TransformersExecutor:
     def max_prefill_tokens(self) -> int:
         return self._max_prefill_tokens
 
+    @property
+    def max_prefix_tokens(self) -> int:
+        """None are kept where keys depend on the length of the whole text."""
+        return self._max_prefix_tokens
+
     def prefill(self, rows: Sequence[PrefillRow]) -> list[NextToken]:
         for row in rows:
             if row.prefix_key is not None:
@@ -112,11 +119,16 @@ class TransformersExecutor:
             padding = longest - (row.stop - row.start)
             token_ids.append([0] * padding + list(row.generation.prompt_ids[row.start : row.stop]))
             positions.append([-1] * padding + list(range(row.start, row.stop)))
+        self._rotaries.begin([len(row.generation.prompt_ids) for row in rows], self._device)
         return self._compute(token_ids, positions, rows[0].slot, [row.generation for row in rows], 0)
 
     def decode(self, rows: Sequence[Generation]) -> list[NextToken]:
         token_ids = [[row.output_ids[-1]] for row in rows]
         positions = [[row.num_tokens - 1] for row in rows]
+        for row in rows:
+            if self._rotaries.is_crossing(len(row.prompt_ids), row.num_tokens):
+                self._recompute(row)
+        self._rotaries.begin([row.num_tokens for row in rows], self._device)
         return self._compute(token_ids, positions, rows[0].slot, rows, self._num_shared(rows))
 
     def _num_shared(self, rows: Sequence[Generation]) -> int:
@@ -148,6 +160,15 @@ class TransformersExecutor:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
+    def _recompute(self, row: Generation) -> None:
+        """Compute all keys but the last token's of a row again: its text has just become a long one."""
+        token_ids = [*row.prompt_ids, *row.output_ids[:-1]]
+        self._rotaries.begin([row.num_tokens], self._device)
+        with self._memory_named():
+            for start in range(0, len(token_ids), self._max_prefill_tokens):
+                part = token_ids[start : start + self._max_prefill_tokens]
+                self._forward([part], [list(range(start, start + len(part)))], row.slot, 0)
+
     def _compute(
         self,
         token_ids: list[list[int]],
@@ -157,21 +178,34 @@ class TransformersExecutor:
         num_shared_tokens: int,
     ) -> list[NextToken]:
         """One forward pass over (R, S) tokens of neighbouring slots, and the next token of each row."""
+        with self._memory_named():
+            logits = self._forward(token_ids, positions, first_slot, num_shared_tokens)
+            return self._sampler.choose(logits, first_slot, generations)
+
+    def _forward(
+        self, token_ids: list[list[int]], positions: list[list[int]], first_slot: int, num_shared_tokens: int
+    ) -> torch.Tensor:
+        """Logits (R, V) of the last column."""
+        where = torch.tensor(positions, device=self._device)
+        mask = self._cache.begin(first_slot, where, self._group)
+        logits: torch.Tensor = self._model(
+            input_ids=torch.tensor(token_ids, device=self._device),
+            attention_mask=mask,
+            position_ids=where.clamp(min=0),
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+            num_shared_tokens=num_shared_tokens,
+        ).logits
+        return logits[:, -1]
+
+    @contextmanager
+    def _memory_named(self) -> Iterator[None]:
+        """Raise MemoryError where the device has no memory left; no gradients inside."""
         try:
             # Not inference_mode: a cache that grows in it could not be written outside of it.
             with torch.no_grad():
-                where = torch.tensor(positions, device=self._device)
-                mask = self._cache.begin(first_slot, where, self._group)
-                logits = self._model(
-                    input_ids=torch.tensor(token_ids, device=self._device),
-                    attention_mask=mask,
-                    position_ids=where.clamp(min=0),
-                    past_key_values=self._cache,
-                    use_cache=True,
-                    logits_to_keep=1,
-                    num_shared_tokens=num_shared_tokens,
-                ).logits
-                return self._sampler.choose(logits[:, -1], first_slot, generations)
+                yield
         except RuntimeError as error:
             if _is_out_of_memory(error):
                 if self._device.type == "cuda":
@@ -180,7 +214,9 @@ class TransformersExecutor:
             raise
 
 
-def _load(model_folder: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+def _load(
+    model_folder: Path, dtype: torch.dtype, device: torch.device, max_context_tokens: int
+) -> PreTrainedModel:
     """Safetensors of a local folder, no code of the folder, no hub."""
     transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -188,12 +224,11 @@ def _load(model_folder: Path, dtype: torch.dtype, device: torch.device) -> PreTr
         warnings.simplefilter("ignore")
         try:
             config = AutoConfig.from_pretrained(model_folder, local_files_only=True, trust_remote_code=False)
-            _check_config(model_folder, config)
+            check_settings(config, max_context_tokens)
             model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
                 model_folder,
                 config=config,
                 dtype=dtype,
-                attn_implementation=register_attention(),
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
@@ -207,41 +242,6 @@ def _load(model_folder: Path, dtype: torch.dtype, device: torch.device) -> PreTr
     torch.nn.Module.to(model, device)
     torch.nn.Module.eval(model)
     return model
-
-
-def _check_config(model_folder: Path, config: PretrainedConfig) -> None:
-    """Refuse what the slot cache would compute wrongly, before any weight is read."""
-    layer_types = set(getattr(config, "layer_types", None) or {"full_attention"})
-    problems = [
-        what
-        for what, is_so in (
-            ("is not a decoder", config.is_encoder_decoder),
-            ("has layers other than full attention", layer_types != {"full_attention"}),
-            ("caps attention logits", getattr(config, "attn_logit_softcapping", None) is not None),
-            (
-                "has a sliding window",
-                not getattr(config, "layer_types", None)
-                and getattr(config, "sliding_window", None) is not None
-                and getattr(config, "use_sliding_window", True),
-            ),
-        )
-        if is_so
-    ]
-    if problems:
-        raise ConfigurationError(
-            f"the {config.model_type} model in {model_folder} {' and '.join(problems)}: "
-            "the transformers engine runs full-attention decoders only"
-        )
-
-
-def _cache_shape(config: PretrainedConfig, max_context_tokens: int, dtype: torch.dtype) -> CacheShape:
-    return CacheShape(
-        num_layers=config.num_hidden_layers,
-        num_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
-        head_size=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
-        max_context_tokens=min(max_context_tokens, config.max_position_embeddings),
-        dtype=dtype,
-    )
 
 
 def _num_embeddings(model: PreTrainedModel) -> int:

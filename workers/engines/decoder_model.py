@@ -1,0 +1,198 @@
+"""What the slot engine can compute: a decoder by transformers, checked and made ready for slots.
+
+The settings decide first, before any weight is read. Then a probe of one token shows what the model really
+asks of its cache and its attention, since settings keep values that no layer reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from workers.engine import ModelUnsupportedError
+from workers.engines.attention import register_attention, slot_attention
+from workers.engines.packed_linear import pack_linears
+from workers.engines.rotary import LengthRotaries
+from workers.engines.slot_cache import CacheShape
+
+ENGINE_NAME = "transformers"
+_PROBE_NAME = "pressroom_probe"
+_WINDOWED = {"sliding_attention": "sliding_window", "chunked_attention": "attention_chunk_size"}
+"""Kinds of layers that see a part of the text, and the setting that says how much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """A model that the slot engine can run."""
+
+    model: PreTrainedModel
+    shape: CacheShape
+    group: int
+    """Query heads for each key-value head."""
+    rotaries: LengthRotaries
+
+
+def check_settings(config: PretrainedConfig, max_context_tokens: int) -> None:
+    """Refuse what the slot cache would compute wrongly. Raises ModelUnsupportedError."""
+    max_tokens = context_tokens(config, max_context_tokens)
+    layer_types = set(getattr(config, "layer_types", None) or ())
+    strange = sorted(layer_types - {"full_attention"} - _WINDOWED.keys())
+    chunk = getattr(config, "attention_chunk_size", None)
+    problems = [
+        problem
+        for is_so, problem in (
+            (
+                type(config) not in AutoModelForCausalLM._model_mapping,
+                "transformers has no language model of text alone for it",
+            ),
+            (config.is_encoder_decoder, "it is no decoder but an encoder with a decoder"),
+            (bool(strange), f"it has layers of the kind {', '.join(strange)} beside or instead of attention"),
+            (
+                "chunked_attention" in layer_types and chunk is not None and chunk < max_tokens,
+                f"it attends in chunks of {chunk} tokens",
+            ),
+            (getattr(config, "use_bidirectional_attention", False) is True, "its attention is not causal"),
+            (getattr(config, "alibi", False) is True, "it has linear position biases (ALiBi)"),
+        )
+        if is_so
+    ]
+    if problems:
+        raise unsupported(config, " and ".join(problems))
+
+
+def context_tokens(config: PretrainedConfig, max_context_tokens: int) -> int:
+    """The context that the engine gives the model: its own limit, if it has one, and the engine's."""
+    own = getattr(config, "max_position_embeddings", None)
+    return min(max_context_tokens, own) if isinstance(own, int) and own > 0 else max_context_tokens
+
+
+def prepare(model: PreTrainedModel, max_context_tokens: int, dtype: torch.dtype, *, pack: bool) -> Decoder:
+    """Let a loaded model compute in slots; with `pack` its weights are stored as the CPU reads them.
+
+    Raises ModelUnsupportedError if a probe shows that it cannot.
+    """
+    config = model.config
+    if model._is_stateful:
+        raise unsupported(config, "it keeps a recurrent state in place of keys and values")
+    if not model._can_set_attn_implementation():
+        raise unsupported(config, "it computes attention by code of its own, which cannot read the slots")
+    max_tokens = context_tokens(config, max_context_tokens)
+    probe = _Probe()
+    ALL_ATTENTION_FUNCTIONS.register(_PROBE_NAME, probe.attend)
+    try:
+        rotaries = LengthRotaries(model, max_tokens)
+        if pack:
+            pack_linears(model)
+        model.set_attn_implementation(_PROBE_NAME)
+        _forward(model, rotaries, probe, torch.zeros(1, 1, 1, 1))
+        _check_windows(config, probe, max_tokens)
+        num_query_heads, num_heads, head_size = _sizes(config, probe)
+        group = num_query_heads // num_heads
+        model.set_attn_implementation(register_attention())
+        # Two tokens: a model that reads the mask itself does not expect the heads of a group in its rows.
+        hidden = torch.tensor([[False, True], [False, False]]).repeat(group, 1)[None, None]
+        _forward(model, rotaries, _Probe(), torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf")))
+    except (ModelUnsupportedError, MemoryError):
+        raise
+    except Exception as error:  # any type: it is raised by the architecture's own code
+        raise unsupported(
+            config, f"a probe of two tokens failed ({type(error).__name__}: {error})"
+        ) from error
+    shape = CacheShape(
+        num_layers=len(probe.kept),
+        num_heads=num_heads,
+        head_size=head_size,
+        max_context_tokens=max_tokens,
+        dtype=dtype,
+    )
+    return Decoder(model, shape, group, rotaries)
+
+
+def unsupported(config: PretrainedConfig, reason: str) -> ModelUnsupportedError:
+    """The error for an architecture that this engine cannot run."""
+    architectures = getattr(config, "architectures", None) or [config.model_type]
+    return ModelUnsupportedError(str(architectures[0]), ENGINE_NAME, reason)
+
+
+@dataclass(slots=True)
+class _Probe:
+    """Stands in for cache and attention, and records what each layer asks of them."""
+
+    kept: dict[int, tuple[torch.Size, torch.Size]] = field(default_factory=dict)
+    """Shapes of the keys and values that a layer writes into its cache."""
+    attended: list[tuple[int, int | None]] = field(default_factory=list)
+    """Query heads and sliding window of each call of the attention function."""
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: object, **__: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if layer_idx in self.kept:
+            raise NotImplementedError(f"layer {layer_idx} keeps two sets of keys")
+        self.kept[layer_idx] = (key_states.shape, value_states.shape)
+        return key_states, value_states
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002  transformers' cache interface
+        return 0
+
+    def attend(
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        sliding_window: int | None = None,
+        **others: Any,
+    ) -> tuple[torch.Tensor, None]:
+        self.attended.append((query.shape[1], sliding_window))
+        return slot_attention(module, query, key, value, attention_mask, **others)
+
+
+def _forward(model: PreTrainedModel, rotaries: LengthRotaries, probe: _Probe, mask: torch.Tensor) -> None:
+    """Compute a text of as many tokens as the mask (1, 1, G * S, S) has columns."""
+    positions = torch.arange(mask.shape[-1], device=model.device)[None]
+    rotaries.begin([mask.shape[-1]], model.device)
+    with torch.no_grad():
+        model(
+            input_ids=torch.zeros_like(positions),
+            attention_mask=mask.to(model.device, model.dtype),
+            position_ids=positions,
+            past_key_values=probe,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+
+
+def _check_windows(config: PretrainedConfig, probe: _Probe, max_tokens: int) -> None:
+    """Each layer that has a window that matters must have told the attention function of it."""
+    window = getattr(config, "sliding_window", None)
+    if window is None or window >= max_tokens:
+        return
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None:
+        is_windowed = [getattr(config, "use_sliding_window", True) is not False] * len(probe.attended)
+    else:
+        is_windowed = [kind == "sliding_attention" for kind in kinds]
+    if is_windowed != [seen is not None for _, seen in probe.attended]:
+        raise unsupported(
+            config, f"its layers do not say which of them have the sliding window of {window} tokens"
+        )
+
+
+def _sizes(config: PretrainedConfig, probe: _Probe) -> tuple[int, int, int]:
+    """Query heads, key-value heads and head size, which all layers must share."""
+    if not probe.kept or len(probe.kept) != len(probe.attended) or max(probe.kept) >= len(probe.kept):
+        raise unsupported(config, "not every layer keeps keys of its own, or attends to them")
+    sizes = {
+        (num_queries, *shape[1::2])
+        for (num_queries, _), shapes in zip(probe.attended, probe.kept.values(), strict=True)
+        for shape in shapes
+    }
+    if len(sizes) > 1:
+        raise unsupported(config, "its keys and values, or those of its layers, have different sizes")
+    (size,) = sizes
+    return size
