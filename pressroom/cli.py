@@ -131,8 +131,3 @@ def _root(
     ] = False,
 ) -> None:
     """What stands before every command."""
-
-
-def main() -> None:
-    """Entry point of the `pressroom` command."""
-    app()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import sys
@@ -36,21 +37,32 @@ def errors_reported() -> Iterator[None]:
     """An error that Pressroom can name becomes a line on stderr and exit status 1, without a traceback."""
     try:
         yield
-    except KeyboardInterrupt as error:
-        say("Interrupted.")
-        raise typer.Exit(EXIT_FAILURE) from error
-    except PressroomError as error:
-        say(f"error [{error.code}]: {error}")
-        raise typer.Exit(EXIT_FAILURE) from error
-    except OSError as error:
-        say(f"error [file_unusable]: {error.filename}: {error.strerror}")
-        raise typer.Exit(EXIT_FAILURE) from error
     except Exception as error:
-        sentence = _database_failure(error)
+        if _comes_of_an_interruption(error):
+            raise KeyboardInterrupt from error
+        sentence = _sentence_of(error)
         if sentence is None:
             raise
         say(sentence)
         raise typer.Exit(EXIT_FAILURE) from error
+
+
+def _comes_of_an_interruption(error: BaseException | None) -> bool:
+    """Ctrl-C in the middle of something makes errors of others on its way out."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _sentence_of(error: Exception) -> str | None:
+    """What an error says, where, and what to do; None for one that Pressroom cannot name."""
+    if isinstance(error, PressroomError):
+        return f"error [{error.code}]: {error}"
+    if isinstance(error, OSError):
+        code = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "file_unusable"
+        place = "" if error.filename is None else f"{error.filename}: "
+        return f"error [{code}]: {place}{error.strerror or error}"
+    return _database_failure(error)
 
 
 def _database_failure(error: Exception) -> str | None:
