@@ -13,6 +13,7 @@ from db.bulk import values_table
 from db.monitoring_tables import ClassificationRow, DocumentRow, MentionRow
 from db.refresh_tables import CopyRow
 from jobs.documents.document import RECORD_BYTES
+from jobs.documents.identity import SHARED_PREFIX_CHARACTERS, shared_prefix
 from jobs.history import KnownDocument, Standing
 from jobs.series.counted import CountedDocument
 from jobs.series.mention import Mention, Novelty
@@ -72,6 +73,16 @@ class DocumentHistory:
                 )
                 for id_, sha256, published_at, entity_ids in connection.execute(statement)
             }
+
+    def shared_ids(self, monitor_id: UUID, ids: Sequence[str]) -> frozenset[str]:
+        """Those of these ids that documents share: there are others whose ids are made of them."""
+        by_prefix = {shared_prefix(id_): id_ for id_ in ids}
+        prefix = func.left(DocumentRow.id, SHARED_PREFIX_CHARACTERS)
+        statement = (
+            select(prefix).where(DocumentRow.monitor_id == monitor_id, prefix.in_(list(by_prefix))).distinct()
+        )
+        with self._database.connect() as connection:
+            return frozenset(by_prefix[found] for found in connection.scalars(statement))
 
     def mentions(
         self, monitor_id: UUID, since: Mapping[str, datetime], *, until: datetime

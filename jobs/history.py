@@ -61,6 +61,10 @@ class History(Protocol):
         """What is kept of those documents that are known already, by id."""
         ...
 
+    def shared_ids(self, monitor_id: UUID, ids: Sequence[str]) -> frozenset[str]:
+        """Those of these ids that documents share, by jobs.documents.identity."""
+        ...
+
     def now(self) -> datetime:
         """The database's clock; ask it before reading what a record's `read_at` shall vouch for."""
         ...

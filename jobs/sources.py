@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from jobs.documents.document import Document, KnownRecords
 from jobs.documents.fields import ColumnMappingError, check_mapping
+from jobs.documents.reading import OnNote
 from jobs.errors import PermanentError, TransientError
 from jobs.rejection import Rejected
 
@@ -106,8 +107,10 @@ Source = Annotated[FileSource | PrefixSource | FeedSource | QuerySource, Field(d
 class Sources(Protocol):
     """Reads sources; blocks. Any thread may call it."""
 
-    def fetch(self, source: Source, known: KnownRecords | None = None) -> Iterator[Document | Rejected]:
-        """Stream what the source holds now, but for records that are known.
+    def fetch(
+        self, source: Source, known: KnownRecords | None = None, on_note: OnNote | None = None
+    ) -> Iterator[Document | Rejected]:
+        """Stream what the source holds now, but for records that are known; notes are for people.
 
         Raises SourceDownError, SourceRefusedError, or FileRejectedError for a file that is no use as a whole.
         """

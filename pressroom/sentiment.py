@@ -30,6 +30,7 @@ from pressroom.sentiment_files import (
     DocumentCounts,
     MentionCounts,
     ReportEntry,
+    collected_notes,
     write_alerts,
     write_documents,
     write_failures,
@@ -77,6 +78,8 @@ class SentimentFigures:
     as_of: datetime
     unread_sources: tuple[str, ...] = ()
     """What is said of each source that could not be read."""
+    notes: tuple[str, ...] = ()
+    """What people should know of the sources."""
     monitor: str = field(default="")
 
     def as_json(self) -> Mapping[str, object]:
@@ -142,6 +145,7 @@ def _write_all(
         since=since,
         as_of=as_of,
         unread_sources=unread,
+        notes=collected_notes(database, batch_id),
         monitor=monitor.name,
     )
     source = PageSource(

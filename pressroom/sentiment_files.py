@@ -249,6 +249,13 @@ def write_rejected(database: Engine, store: Store, batch_id: UUID, folder: Path)
     return number
 
 
+def collected_notes(database: Engine, batch_id: UUID) -> tuple[str, ...]:
+    """What people should know of the sources of a batch that collected its documents itself."""
+    jobs = stream_stage(database, batch_id, "collect", statuses=(JobStatus.SUCCEEDED,))
+    notes = (job.metrics.get("notes") for job in jobs)
+    return tuple(str(note) for own in notes if isinstance(own, list) for note in own)
+
+
 def csv_cell(value: object) -> object:
     """A cell that no spreadsheet takes for a formula; numbers stay numbers.
 

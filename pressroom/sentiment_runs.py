@@ -116,6 +116,8 @@ class FileRun:
                 stages=stages,
             )
             submission, intake = submit_documents(machine.database, file, order, settings, on_rejected)
+            for note in intake.notes:
+                say(f"note: {note}")
             repeated = f"{intake.num_repeated} repeated in the file, " if intake.num_repeated else ""
             say(
                 f"{intake.num_documents} documents to analyse, {intake.num_known} known already, "

@@ -87,6 +87,8 @@ def print_sentiment(summary: Summary, figures: SentimentFigures, out: Path, *, j
         _line("flagged", ", ".join(documents.flagged_words))
     for said in figures.unread_sources:
         _line("not read", said)
+    for note in figures.notes:
+        _line("note", note)
     _line(
         "mentions",
         f"{mentions.num_mentions}, of {mentions.num_entities} of {figures.num_entities} entities watched",

@@ -46,6 +46,8 @@ class Intake:
     num_rejected: int = 0
     num_repeated: int = 0
     """Left out: the file has the same id with the same content, or with a later version, before."""
+    notes: list[str] = field(default_factory=list)
+    """What people should know of the file, a line each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,12 +131,18 @@ def submit_documents(
     )
     known = KnownFilter(DatabaseHistory(database), monitor_id=monitor.id, analysis=str(own["analysis"]))
     intake = Intake()
-    documents = read_documents(path, now=datetime.now(UTC), columns=order.columns, known=known.records)
+    documents = read_documents(
+        path,
+        now=datetime.now(UTC),
+        columns=order.columns,
+        known=known.records,
+        on_note=intake.notes.append,
+    )
     jobs = _jobs(_unknown(database, known, documents), intake, on_rejected, strict=order.strict)
     batch_id, created = batches.accept(database, batch, jobs, lambda: intake.num_rejected)
     intake.num_known = known.num_known
-    versions = documents.versions
-    intake.num_repeated = versions.num_duplicates + versions.num_superseded + known.num_repeated
+    identities = documents.identities
+    intake.num_repeated = identities.num_duplicates + identities.num_superseded + known.num_repeated
     return Submission(batch_id, created), intake
 
 

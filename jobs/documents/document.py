@@ -36,3 +36,5 @@ class Document(BaseModel):
     """ISO 639-1 as the source says; None if it does not."""
     record: str | None = Field(default=None, pattern=f"^[0-9a-f]{{{2 * RECORD_BYTES}}}$")
     """What names the record it was read from (records.DocumentMaker.digest); no part of its content."""
+    shared_id: str | None = None
+    """The id that its source gives it, and others of the same reading; None if `id` is its source's."""

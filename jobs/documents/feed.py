@@ -11,7 +11,8 @@ from pathlib import Path
 import feedparser
 
 from jobs.documents.document import KnownRecords
-from jobs.documents.reading import Reading
+from jobs.documents.identity import is_placeholder
+from jobs.documents.reading import OnNote, Reading
 from jobs.documents.records import DocumentMaker
 from jobs.intake_file import refuse_file
 
@@ -32,12 +33,20 @@ _ENCODINGS = re.compile(
 _TAG = re.compile(rb"<(/?)[A-Za-z_][^<>]*?(/?)>")
 
 
-def read_feed(name: str, body: bytes, *, now: datetime, known: KnownRecords | None = None) -> Reading:
+def read_feed(
+    name: str,
+    body: bytes,
+    *,
+    now: datetime,
+    known: KnownRecords | None = None,
+    on_note: OnNote | None = None,
+) -> Reading:
     """Documents of a feed in memory; `line` of a refused one is the entry's number from 1.
 
     Raises FileRejectedError: `body_too_large`, `feed_entities`, `feed_encoding`, `feed_malformed`.
     """
-    return Reading(feed_records(name, body), DocumentMaker(name, now=now, columns={}), known)
+    maker = DocumentMaker(name, now=now, columns={})
+    return Reading(feed_records(name, body), maker, known, is_snapshot=True, on_note=on_note)
 
 
 def feed_records(name: str, body: bytes) -> Iterator[tuple[int, Mapping[str, object]]]:
@@ -57,8 +66,10 @@ def feed_records(name: str, body: bytes) -> Iterator[tuple[int, Mapping[str, obj
 def _fields(entry: feedparser.FeedParserDict, source: str, language: str) -> dict[str, object]:
     contents = [str(content.get("value", "")) for content in entry.get("content", ())]
     text = max([*contents, str(entry.get("summary", ""))], key=len)
+    guid, link = str(entry.get("id") or "").strip(), str(entry.get("link") or "").strip()
     return {
-        "id": str(entry.get("id") or entry.get("link") or ""),
+        "id": link if not guid or is_placeholder(guid) else guid,
+        "link": link,
         "title": str(entry.get("title", "")),
         "text": text,
         "source": source,

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping
 
 from jobs.errors import InputError
 
+LINK_NAMES = ("url", "link", "permalink")
+
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "id": ("id", "document_id", "doc_id", "uid", "uuid", "guid", "tweet_id", "status_id", "post_id",
-           "article_id", "news_id", "story_id", "accession_number", "url", "link", "permalink"),
+           "article_id", "news_id", "story_id", "accession_number", *LINK_NAMES),
     "text": ("text", "body", "content", "full_text", "article", "article_text", "tweet", "message", "post",
              "description", "summary", "abstract", "snippet", "sentence"),
     "title": ("title", "headline", "subject", "heading"),

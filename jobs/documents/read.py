@@ -10,7 +10,7 @@ from jobs.documents.document import KnownRecords
 from jobs.documents.feed import MAX_FEED_BYTES, feed_records
 from jobs.documents.fields import assign
 from jobs.documents.instants import DateOrder
-from jobs.documents.reading import Reading
+from jobs.documents.reading import OnNote, Reading
 from jobs.documents.records import DocumentMaker, require_columns
 from jobs.file_records import Unparsed, file_format, parsed, unparsed_records
 from jobs.intake_file import MAX_LINE_BYTES, read_physical_lines, refuse_file
@@ -24,6 +24,7 @@ def read_documents(
     columns: Mapping[str, str] | None = None,
     date_order: DateOrder | None = None,
     known: KnownRecords | None = None,
+    on_note: OnNote | None = None,
 ) -> Reading:
     """Stream the documents of a CSV, JSONL (both gzip or not), Parquet, RSS or Atom file, in its order.
 
@@ -37,7 +38,8 @@ def read_documents(
     maker = DocumentMaker(
         str(path), now=now, columns=given, date_order=date_order, dates=lambda: _dates(path, given)
     )
-    return Reading(_records(path, given), maker, known)
+    is_feed = file_format(path) == ".xml"
+    return Reading(_records(path, given), maker, known, is_snapshot=is_feed, on_note=on_note)
 
 
 def _dates(path: Path, columns: Mapping[str, str]) -> Iterator[object]:

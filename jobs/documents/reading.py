@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 
 from jobs.documents.document import Document, KnownRecords
-from jobs.documents.records import DocumentMaker, Versions
+from jobs.documents.identity import Identities
+from jobs.documents.records import DocumentMaker
 from jobs.file_records import Unparsed, parsed
 from jobs.rejection import Rejected
 
 MAX_ASKED = 2_000
 """Records of one question."""
 
+_MADE_AT_ONCE = 50
+"""Documents whose ids are compared before the first of them is handed on; of one that comes later the id is
+compared with theirs."""
+
 _MAX_BYTES = 4 * 2**20
 """Of records that wait for an answer together."""
+
+
+OnNote = Callable[[str], None]
+"""Gets what people should know of a source, a line at a time."""
 
 
 class Reading(Iterator["Document | Rejected"]):
     """The documents of a source, and what was counted on the way.
 
     The same id with the same content comes once; with other content the version with the later
-    `published_at` comes last (digest.version_number). What `known` leaves out is in no count.
+    `published_at` comes last (digest.version_number). An id that several documents share names none of them
+    (identity.py). What `known` leaves out is in no count.
     """
 
     def __init__(
@@ -29,10 +39,19 @@ class Reading(Iterator["Document | Rejected"]):
         records: Iterable[Unparsed | Rejected],
         maker: DocumentMaker,
         known: KnownRecords | None = None,
+        *,
+        is_snapshot: bool = False,
+        on_note: OnNote | None = None,
     ) -> None:
-        self.versions = Versions()
-        """Counts duplicates and corrections so far."""
+        """`is_snapshot`: all records are in memory, and each document is there once, as in a feed.
+
+        Then known records are left out after ids were compared; else their ids are not looked at.
+        """
+        self.identities = Identities(is_snapshot=is_snapshot)
+        """Counts duplicates, corrections and shared ids so far."""
         self._maker = maker
+        self._is_snapshot = is_snapshot
+        self._on_note = on_note or (lambda _: None)
         self._documents = self._read(records, known or (lambda _: ()))
 
     def __next__(self) -> Document | Rejected:
@@ -41,19 +60,34 @@ class Reading(Iterator["Document | Rejected"]):
     def _read(
         self, records: Iterable[Unparsed | Rejected], known: KnownRecords
     ) -> Iterator[Document | Rejected]:
-        maker = self._maker
-        for chunk in _chunks(records, maker):
+        for chunk in _chunks(records, self._maker, is_whole=self._is_snapshot):
             left_out = known([digest for digest, _ in chunk if digest])
-            for digest, record in chunk:
-                if digest in left_out:
-                    continue
-                fields = record if isinstance(record, Rejected) else parsed(maker.name, record)
-                if isinstance(fields, Rejected):
-                    yield fields
-                    continue
-                made = maker.make(*fields, record=digest.hex())
-                if isinstance(made, Rejected) or self.versions.is_new(made):
-                    yield made
+            if not self._is_snapshot:
+                chunk = [each for each in chunk if each[0] not in left_out]
+            step = max(len(chunk), 1) if self._is_snapshot else _MADE_AT_ONCE
+            for begin in range(0, len(chunk), step):
+                for one in self._made(chunk[begin : begin + step]):
+                    if isinstance(one, Rejected) or bytes.fromhex(one.record or "") not in left_out:
+                        yield one
+        if (report := self.identities.report(self._maker.name)) is not None:
+            self._on_note(report)
+
+    def _made(self, chunk: _Chunk) -> Iterator[Document | Rejected]:
+        """The new documents of a chunk, and its refusals, in its order."""
+        maker = self._maker
+        rows: list[tuple[Mapping[str, object], Document | Rejected]] = []
+        for digest, record in chunk:
+            fields = record if isinstance(record, Rejected) else parsed(maker.name, record)
+            if isinstance(fields, Rejected):
+                rows.append(({}, fields))
+            else:
+                rows.append((fields[1], maker.make(*fields, record=digest.hex())))
+        found = [(fields, made) for fields, made in rows if isinstance(made, Document)]
+        new = iter(self.identities.new([made for _, made in found], lambda n: maker.link(found[n][0])))
+        for _, made in rows:
+            one = made if isinstance(made, Rejected) else next(new)
+            if one is not None:
+                yield one
 
 
 def read_rows(
@@ -63,16 +97,20 @@ def read_rows(
     now: datetime,
     columns: Mapping[str, str] | None = None,
     known: KnownRecords | None = None,
+    on_note: OnNote | None = None,
 ) -> Reading:
     """Documents of rows of a query or in memory; `line` of a refused one is its number from 1."""
-    return Reading(enumerate(rows, start=1), DocumentMaker(name, now=now, columns=columns or {}), known)
+    maker = DocumentMaker(name, now=now, columns=columns or {})
+    return Reading(enumerate(rows, start=1), maker, known, on_note=on_note)
 
 
 _Chunk = list[tuple[bytes, Unparsed | Rejected]]
 """Each with its digest; empty, and so never known, for what was refused."""
 
 
-def _chunks(records: Iterable[Unparsed | Rejected], maker: DocumentMaker) -> Iterator[_Chunk]:
+def _chunks(
+    records: Iterable[Unparsed | Rejected], maker: DocumentMaker, *, is_whole: bool
+) -> Iterator[_Chunk]:
     chunk: _Chunk = []
     num_bytes = 0
     try:
@@ -83,7 +121,7 @@ def _chunks(records: Iterable[Unparsed | Rejected], maker: DocumentMaker) -> Ite
                 digest, size = maker.digest(record[1])
                 chunk.append((digest, record))
                 num_bytes += size
-            if len(chunk) == MAX_ASKED or num_bytes >= _MAX_BYTES:
+            if not is_whole and (len(chunk) == MAX_ASKED or num_bytes >= _MAX_BYTES):
                 yield chunk
                 chunk, num_bytes = [], 0
     except Exception:

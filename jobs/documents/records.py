@@ -9,9 +9,10 @@ from dataclasses import replace
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from jobs.documents.digest import derived_id, version_number
+from jobs.documents.digest import derived_id
 from jobs.documents.document import MAX_TEXT_BYTES, RECORD_BYTES, Document
-from jobs.documents.fields import ColumnMappingError, assign, check_mapping
+from jobs.documents.fields import LINK_NAMES, ColumnMappingError, assign, check_mapping
+from jobs.documents.identity import is_link, is_placeholder
 from jobs.documents.instants import (
     DateOrder,
     implausible,
@@ -103,6 +104,13 @@ class DocumentMaker:
         except _RefusedError as refused:
             return replace(refused.rejected, id=self._shown_id(fields))
 
+    def link(self, fields: Mapping[str, object]) -> str:
+        """The record's web address, where its id is another column; empty where it has none."""
+        column = assign(fields, {}, {"link": LINK_NAMES}).get("link")
+        value = fields[column] if column is not None else None
+        link = value.strip() if isinstance(value, str) and column != self._assigned(fields).get("id") else ""
+        return link if is_link(link) else ""
+
     def _shown_id(self, fields: Mapping[str, object]) -> str | None:
         """Of a record that is refused; None where there is none, or none to be shown."""
         given = fields.get(self._assigned(fields).get("id", ""))
@@ -115,9 +123,11 @@ class DocumentMaker:
         texts = _texts(record, fields, columns)
         title, text = texts.get("title", ""), texts.get("text", "")
         source, given_id = texts.get("source", ""), texts.get("id", "")
+        if is_placeholder(given_id):
+            given_id = self.link(fields)
         published_at = self._published_at(record, columns.get("published_at"), fields)
         _check_words(record, columns.get("text"), title, text)
-        if given_id.startswith(("http://", "https://")):
+        if is_link(given_id):
             source = source or _host(given_id)
         return Document(
             id=_id(record, columns, given_id) or derived_id(source, title, text, published_at.isoformat()),
@@ -159,33 +169,6 @@ class DocumentMaker:
             self.date_order, self._dates = order_of_column(self._dates()), None
             instant = parse_instant(value, self.date_order)
         return instant
-
-
-class Versions:
-    """Tells which documents of a reading are new: 100 bytes of memory for each id."""
-
-    def __init__(self) -> None:
-        self._versions: dict[int, int] = {}
-        self.num_duplicates = 0
-        """The same id with the same content."""
-        self.num_superseded = 0
-        """The same id with an earlier version than one that was read before."""
-        self.num_corrections = 0
-        """The same id with a later version: it takes the place of the one that was read before."""
-
-    def is_new(self, document: Document) -> bool:
-        """False for what was read before, and for what a version that was read before replaces."""
-        key, version = hash(document.id), version_number(document)
-        before = self._versions.get(key)
-        if before == version:
-            self.num_duplicates += 1
-            return False
-        if before is not None and version < before:
-            self.num_superseded += 1
-            return False
-        self._versions[key] = version
-        self.num_corrections += before is not None
-        return True
 
 
 def require_columns(names: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:
@@ -273,7 +256,7 @@ def _check_words(record: Record, column: str | None, title: str, text: str) -> N
 def _id(record: Record, columns: Mapping[str, str], given: str) -> str:
     if len(given) <= MAX_ID_CHARACTERS and given.isprintable():
         return given
-    if given.startswith(("http://", "https://")) and given.isprintable():
+    if is_link(given) and given.isprintable():
         return f"sha256-{hashlib.sha256(given.encode()).hexdigest()[:32]}"
     reason = f"is not a printable text of at most {MAX_ID_CHARACTERS} characters"
     raise _RefusedError(record.reject("field_invalid", reason, "shorten the id", columns["id"]))

@@ -298,6 +298,41 @@ def test_a_source_leaves_out_what_is_known_across_its_files(desk: Desk, tmp_path
         assert (known.num_read, known.num_known, known.num_repeated) == (3, 2, 1)
 
 
+def feed(*days: int) -> str:
+    """Items of a page of their own name, which all have its link."""
+    items = "".join(
+        f"<item><title>Story {day}</title><link>https://example.com/news</link>"
+        f"<description>Acme, day {day}</description><pubDate>{day} Mar 2026 08:00 GMT</pubDate></item>"
+        for day in days
+    )
+    return f"<rss version='2.0'><channel><title>Wire</title>{items}</channel></rss>"
+
+
+@pytest.mark.parametrize("has_records", [True, False])
+def test_items_of_a_feed_that_share_a_link_stay_the_same_documents_as_it_rolls_on(
+    desk: Desk, tmp_path: Path, has_records: bool
+) -> None:
+    path = tmp_path / "wire.xml"
+    num_new = []
+    for days in ([1], [2, 1], [3, 2], [2], [4], [4, 3], [1], [5, 4, 3, 2, 1]):
+        path.write_text(feed(*days))
+        num_new.append(desk.run_file(path).num_documents)
+        if not has_records:
+            desk.change(record=None)
+    assert num_new == [1, 1, 1, 0, 1, 0, 0, 1]
+    assert sorted(at.day for at in desk.standing().values()) == [1, 2, 3, 4, 5]
+
+
+def test_rows_of_a_growing_file_that_share_a_link_stay_the_same_documents(desk: Desk) -> None:
+    rows = [
+        {"url": "https://example.com/news", "title": f"Story {day}", "published_at": f"2026-03-0{day}"}
+        for day in range(1, 6)
+    ]
+    num_new = [desk.run(*given).num_documents for given in (rows[:1], rows[:2], rows[3::-1], rows, rows[4:])]
+    assert num_new == [1, 1, 2, 1, 0]
+    assert sorted(at.day for at in desk.standing().values()) == [1, 2, 3, 4, 5]
+
+
 def test_a_worker_that_collects_leaves_what_its_source_is_known_by(desk: Desk, tmp_path: Path) -> None:
     desk.run(version(1))
     (tmp_path / "a.csv").write_text("id,text,published_at\n" + ",".join(version(1).values()) + "\n")

@@ -9,6 +9,7 @@ import httpx
 
 from jobs.documents.document import Document, KnownRecords
 from jobs.documents.feed import MAX_FEED_BYTES, read_feed
+from jobs.documents.reading import OnNote
 from jobs.rejection import Rejected
 from jobs.sources import FeedSource, SourceDownError, SourceRefusedError
 from workers.connectors.addresses import Resolve, name_of, resolve
@@ -34,13 +35,15 @@ def read_feed_source(
     now: datetime,
     resolver: Resolve = resolve,
     known: KnownRecords | None = None,
+    on_note: OnNote | None = None,
 ) -> Iterator[Document | Rejected]:
     """Documents of the feed as it is now. Raises SourceDownError, SourceRefusedError, FileRejectedError.
 
     Address errors and those of the body come as they are: `feed_private_address`, `body_too_large`.
     """
     url = _url(source)
-    return read_feed(name_of(source, url), _fetch(source, url, resolver), now=now, known=known)
+    name = name_of(source, url)
+    return read_feed(name, _fetch(source, url, resolver), now=now, known=known, on_note=on_note)
 
 
 def fetch_feed(source: FeedSource, *, resolver: Resolve = resolve) -> bytes:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jobs.documents.document import Document, KnownRecords
 from jobs.documents.read import read_documents
+from jobs.documents.reading import OnNote
 from jobs.file_records import FEED_SUFFIXES, JSON_SUFFIXES
 from jobs.rejection import FileRejectedError, Rejected
 from jobs.sources import FileSource, SourceDownError, SourceRefusedError
@@ -17,7 +18,11 @@ SUFFIXES = JSON_SUFFIXES | FEED_SUFFIXES | {".csv", ".parquet"}
 
 
 def read_file_source(
-    source: FileSource, *, now: datetime, known: KnownRecords | None = None
+    source: FileSource,
+    *,
+    now: datetime,
+    known: KnownRecords | None = None,
+    on_note: OnNote | None = None,
 ) -> Iterator[Document | Rejected]:
     """Documents of the file, or of every document file of the folder, by name; one that is no use is a row.
 
@@ -29,9 +34,11 @@ def read_file_source(
         if path.is_dir():
             for child in sorted(path.iterdir()):
                 if is_document_file(child.name) and child.is_file():
-                    yield from read_leniently(child, now=now, columns=source.columns, known=known)
+                    yield from read_leniently(
+                        child, now=now, columns=source.columns, known=known, on_note=on_note
+                    )
         elif path.exists():
-            yield from read_documents(path, now=now, columns=source.columns, known=known)
+            yield from read_documents(path, now=now, columns=source.columns, known=known, on_note=on_note)
         else:
             raise SourceRefusedError(
                 f"{path} is not there: create it, or correct the monitor's source", code="source_missing"
@@ -51,10 +58,15 @@ def is_document_file(name: str) -> bool:
 
 
 def read_leniently(
-    path: Path, *, now: datetime, columns: Mapping[str, str], known: KnownRecords | None
+    path: Path,
+    *,
+    now: datetime,
+    columns: Mapping[str, str],
+    known: KnownRecords | None,
+    on_note: OnNote | None = None,
 ) -> Iterator[Document | Rejected]:
     """As read_documents; a file that is no use as a whole is a refused row, for the others to go on."""
     try:
-        yield from read_documents(path, now=now, columns=columns, known=known)
+        yield from read_documents(path, now=now, columns=columns, known=known, on_note=on_note)
     except FileRejectedError as error:
         yield error.rejected

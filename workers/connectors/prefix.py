@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from jobs.documents.document import Document, KnownRecords
+from jobs.documents.reading import OnNote
 from jobs.errors import ConfigurationError
 from jobs.rejection import Rejected
 from jobs.sources import PrefixSource, SourceDownError, SourceRefusedError
@@ -19,7 +20,12 @@ from workers.connectors.variables import required_variable
 
 
 def read_prefix_source(
-    source: PrefixSource, *, own_store: Store, now: datetime, known: KnownRecords | None = None
+    source: PrefixSource,
+    *,
+    own_store: Store,
+    now: datetime,
+    known: KnownRecords | None = None,
+    on_note: OnNote | None = None,
 ) -> Iterator[Document | Rejected]:
     """Documents of every document file below the prefix, by key; one that is no use is a refused row.
 
@@ -30,7 +36,7 @@ def read_prefix_source(
         store = own_store if variable is None else open_store(required_variable(variable))
         for key in store.keys(source.prefix):
             if is_document_file(PurePosixPath(key).name):
-                yield from _read_object(store, key, source.columns, now, known)
+                yield from _read_object(store, key, source.columns, now, known, on_note)
     except StoreError as error:
         raise SourceDownError(f"the store of the prefix {source.prefix!r} is down: {error}") from error
     except (ConfigurationError, ObjectKeyError) as error:
@@ -40,7 +46,12 @@ def read_prefix_source(
 
 
 def _read_object(
-    store: Store, key: str, columns: Mapping[str, str], now: datetime, known: KnownRecords | None
+    store: Store,
+    key: str,
+    columns: Mapping[str, str],
+    now: datetime,
+    known: KnownRecords | None,
+    on_note: OnNote | None,
 ) -> Iterator[Document | Rejected]:
     try:
         body = store.get(key)
@@ -52,5 +63,10 @@ def _read_object(
         path = Path(folder) / PurePosixPath(key).name
         path.write_bytes(body)
         del body  # the readers stream
-        for read in read_leniently(path, now=now, columns=columns, known=known):
+
+        def noted(note: str) -> None:
+            if on_note is not None:
+                on_note(note.replace(str(path), key))
+
+        for read in read_leniently(path, now=now, columns=columns, known=known, on_note=noted):
             yield replace(read, file=key) if isinstance(read, Rejected) else read

@@ -9,7 +9,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from jobs.documents.document import Document, KnownRecords
-from jobs.documents.reading import read_rows
+from jobs.documents.reading import OnNote, read_rows
 from jobs.documents.records import require_columns
 from jobs.rejection import Rejected
 from jobs.sources import QuerySource, SourceDownError, SourceRefusedError
@@ -26,7 +26,11 @@ FETCH_ROWS = 500
 
 
 def read_query_source(
-    source: QuerySource, *, now: datetime, known: KnownRecords | None = None
+    source: QuerySource,
+    *,
+    now: datetime,
+    known: KnownRecords | None = None,
+    on_note: OnNote | None = None,
 ) -> Iterator[Document | Rejected]:
     """Documents of the query's rows, fetched as they are wanted, in a transaction that can write nothing.
 
@@ -47,7 +51,7 @@ def read_query_source(
                 cursor.itersize = FETCH_ROWS
                 cursor.execute(source.sql.strip().rstrip(";").encode())
                 require_columns([column.name for column in cursor.description or ()], {})
-                yield from read_rows(name, cursor, now=now, known=known)
+                yield from read_rows(name, cursor, now=now, known=known, on_note=on_note)
     except psycopg.OperationalError as error:
         raise SourceDownError(f"the {name} is down or too slow: {_said(error)}") from error
     except psycopg.Error as error:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from jobs.documents.document import Document, KnownRecords
+from jobs.documents.reading import OnNote
 from jobs.rejection import Rejected
 from jobs.sources import FeedSource, FileSource, PrefixSource, QuerySource, Source
 from storage.store import Store
@@ -22,7 +23,9 @@ class ConnectedSources:
         """`store` is Pressroom's own."""
         self._store = store
 
-    def fetch(self, source: Source, known: KnownRecords | None = None) -> Iterator[Document | Rejected]:
+    def fetch(
+        self, source: Source, known: KnownRecords | None = None, on_note: OnNote | None = None
+    ) -> Iterator[Document | Rejected]:
         """Stream what the source holds now, but for records that are known; each retry begins anew.
 
         Raises as jobs.sources.Sources says.
@@ -30,10 +33,12 @@ class ConnectedSources:
         now = datetime.now(UTC)
         match source:
             case FileSource():
-                return read_file_source(source, now=now, known=known)
+                return read_file_source(source, now=now, known=known, on_note=on_note)
             case PrefixSource():
-                return read_prefix_source(source, own_store=self._store, now=now, known=known)
+                return read_prefix_source(
+                    source, own_store=self._store, now=now, known=known, on_note=on_note
+                )
             case FeedSource():
-                return read_feed_source(source, now=now, known=known)
+                return read_feed_source(source, now=now, known=known, on_note=on_note)
             case QuerySource():
-                return read_query_source(source, now=now, known=known)
+                return read_query_source(source, now=now, known=known, on_note=on_note)

@@ -18,12 +18,16 @@ JSONL = "application/jsonl"
 MAX_REJECTED_LISTED = 10_000
 """Refused records that are told one by one; all are counted."""
 
+MAX_NOTES = 20
+"""Of what people should know of a source; a folder has as many as files."""
+
 
 def collect(payload: CollectPayload, settings: SentimentSettings, context: Context) -> Result:
     """Read the source. Raises SourceError for one that is down or hostile, and what the ports raise."""
     known = KnownFilter(context.history, monitor_id=settings.monitor_id, analysis=settings.analysis)
     refusals = _Refusals()
-    read = context.sources.fetch(payload.source, known.records)
+    notes: list[str] = []
+    read = context.sources.fetch(payload.source, known.records, notes.append)
     stored = [
         context.resources.write(dump_block(block), media_type=JSONL)
         for block in blocks(refusals.taken_out(known.unknown(read)))
@@ -36,6 +40,7 @@ def collect(payload: CollectPayload, settings: SentimentSettings, context: Conte
             "num_known": known.num_known,
             "num_rejected": refusals.num_rejected,
             "rejected": dict(refusals.by_code),
+            "notes": notes[:MAX_NOTES],
         },
         records=tuple(known.read_again()),
         parents=tuple(Parent("block", f"block-{number}", sha256) for number, sha256 in enumerate(stored)),

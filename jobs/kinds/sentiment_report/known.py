@@ -8,6 +8,7 @@ from uuid import UUID
 
 from jobs.documents.digest import document_digest, order_of, version_number
 from jobs.documents.document import Document
+from jobs.documents.identity import apart, is_link
 from jobs.history import History, Standing
 from jobs.records import ReadAgain
 from jobs.rejection import Rejected
@@ -34,6 +35,9 @@ class KnownFilter:
         """Of those that were read, left out."""
         self.num_repeated = 0
         """Records that were left out unread, and stood there before: in neither of the others."""
+        self._shared: set[str] = set()
+        """Ids that several documents have, as far as this stream and history tell."""
+        self._corrected: set[str] = set()
         self._read_again: list[tuple[str, str, bytes]] = []
 
     def records(self, digests: Sequence[bytes]) -> frozenset[bytes]:
@@ -51,17 +55,21 @@ class KnownFilter:
         self._unread |= known
         return known
 
-    def unknown(self, documents: Iterable[Document | Rejected]) -> Iterator[Document | Rejected]:
+    def unknown(self, given: Iterable[Document | Rejected]) -> Iterator[Document | Rejected]:
         """What has to be analysed, and every rejection.
 
         Of the versions of a document that the stream holds the latest one shall stand in the end, whatever
         stood before. So a version that is later than the known one is a correction; an earlier one comes
         last, and is left out if the stream holds the known one, too.
         """
-        stream = iter(documents)
+        stream = iter(given)
         earlier: dict[str, tuple[int, Document, bytes | None]] = {}
-        while chunk := list(islice(stream, LOOKUP_DOCUMENTS)):
-            standing = self._standing([one for one in chunk if isinstance(one, Document)])
+        while read := list(islice(stream, LOOKUP_DOCUMENTS)):
+            chunk = self._with_first_ids(read)
+            documents = [one for one in chunk if isinstance(one, Document)]
+            self.num_read += len(documents)
+            standing = self._standing(documents)
+            chunk = self._set_apart(chunk, standing)
             for one in chunk:
                 known = None if isinstance(one, Rejected) else standing.get(one.id)
                 if isinstance(one, Rejected) or known is None:
@@ -72,6 +80,7 @@ class KnownFilter:
                     self._note_record(one, known)
                 elif (version := version_number(one)) > order_of(known.published_at, known.sha256):
                     self.num_known += earlier.pop(one.id, None) is not None
+                    self._corrected.add(one.id)
                     yield one
                 else:
                     last = earlier.setdefault(one.id, (version, one, known.record))
@@ -83,6 +92,43 @@ class KnownFilter:
                 self.num_known += 1
             else:
                 yield document
+
+    def _with_first_ids(self, chunk: Sequence[Document | Rejected]) -> list[Document | Rejected]:
+        """Documents that share an id, and had it for themselves when they were read first, keep it."""
+        shared = {one.shared_id for one in chunk if isinstance(one, Document) and one.shared_id}
+        if not shared or not self._is_any_known():
+            return list(chunk)
+        self._shared |= shared
+        before = self._history.documents(self._monitor_id, sorted(shared - self._corrected))
+
+        def named(one: Document | Rejected) -> Document | Rejected:
+            known = before.get(one.shared_id or "") if isinstance(one, Document) else None
+            if isinstance(one, Rejected) or known is None or known.sha256 != document_digest(one):
+                return one
+            return one.model_copy(update={"id": one.shared_id})
+
+        return [named(one) for one in chunk]
+
+    def _set_apart(
+        self, chunk: list[Document | Rejected], standing: dict[str, Standing]
+    ) -> list[Document | Rejected]:
+        """What is alone with its id today is no correction of a document that shared the id before."""
+        changed = {
+            one.id
+            for one in chunk
+            if isinstance(one, Document)
+            and one.shared_id is None
+            and (known := standing.get(one.id)) is not None
+            and known.sha256 != document_digest(one)
+        }
+        if not changed:
+            return chunk
+        # Of a page whose earlier item is in this stream, too, and was left out unread
+        self._shared |= {id_ for id_ in changed if is_link(id_) and standing[id_].record in self._unread}
+        changed &= self._shared | self._history.shared_ids(self._monitor_id, sorted(changed))
+        renamed = [apart(one) if isinstance(one, Document) and one.id in changed else one for one in chunk]
+        standing |= self._standing([one for one in renamed if isinstance(one, Document) and one.shared_id])
+        return renamed
 
     def read_again(self) -> list[ReadAgain]:
         """What to write once the stream has ended, so that it need not be read the next time."""
@@ -99,7 +145,6 @@ class KnownFilter:
             self._read_again.append((document.id, known.sha256, record))
 
     def _standing(self, documents: Sequence[Document]) -> dict[str, Standing]:
-        self.num_read += len(documents)
         if not documents or not self._is_any_known():
             return {}
         ids = [document.id for document in documents]

@@ -225,7 +225,7 @@ def test_same_document_twice_is_counted_once(tmp_path: Path) -> None:
     outcome = read(write(tmp_path, "a.jsonl", jsonl(dict(GOOD), {**GOOD, "id": "b"}, dict(GOOD))))
     assert outcome.ids == ["good", "b"]
     assert outcome.reading is not None
-    assert outcome.reading.versions.num_duplicates == 1
+    assert outcome.reading.identities.num_duplicates == 1
 
 
 def test_later_time_corrects_and_the_order_of_lines_does_not_matter(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_later_time_corrects_and_the_order_of_lines_does_not_matter(tmp_path: Pa
     assert [one.text for one in backward.documents] == ["Bolt falls"]
     assert forward.reading is not None
     assert backward.reading is not None
-    assert (forward.reading.versions.num_corrections, backward.reading.versions.num_superseded) == (1, 1)
+    assert (forward.reading.identities.num_corrections, backward.reading.identities.num_superseded) == (1, 1)
 
 
 @pytest.mark.parametrize(
