@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import islice
 
 from jobs.documents.document import Document, KnownRecords
 from jobs.documents.identity import Identities
@@ -14,7 +15,7 @@ from jobs.rejection import Rejected
 MAX_ASKED = 2_000
 """Records of one question."""
 
-_MADE_AT_ONCE = 50
+_MADE_AT_ONCE = 16
 """Documents whose ids are compared before the first of them is handed on; of one that comes later the id is
 compared with theirs."""
 
@@ -62,13 +63,16 @@ class Reading(Iterator["Document | Rejected"]):
     ) -> Iterator[Document | Rejected]:
         for chunk in _chunks(records, self._maker, is_whole=self._is_snapshot):
             left_out = known([digest for digest, _ in chunk if digest])
-            if not self._is_snapshot:
-                chunk = [each for each in chunk if each[0] not in left_out]
-            step = max(len(chunk), 1) if self._is_snapshot else _MADE_AT_ONCE
-            for begin in range(0, len(chunk), step):
-                for one in self._made(chunk[begin : begin + step]):
-                    if isinstance(one, Rejected) or bytes.fromhex(one.record or "") not in left_out:
-                        yield one
+            if self._is_snapshot:
+                yield from (
+                    one
+                    for one in self._made(chunk)
+                    if isinstance(one, Rejected) or bytes.fromhex(one.record or "") not in left_out
+                )
+                continue
+            rest = (each for each in chunk if each[0] not in left_out)
+            while some := list(islice(rest, _MADE_AT_ONCE)):
+                yield from self._made(some)
         if (report := self.identities.report(self._maker.name)) is not None:
             self._on_note(report)
 
