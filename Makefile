@@ -16,11 +16,11 @@ help: ## list the targets
 
 setup: $(INSTALLED) ## make .venv with every dependency, pinned by constraints.txt
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt install.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pressroom needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	@echo "$(NEEDS_TEXT)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[engine,embedded,dev]'
+	$(BIN)/python install.py
 	@touch $@
 
 model: $(INSTALLED) ## install the default model (93 MB) into the home folder
