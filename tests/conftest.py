@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.fakes import load_nothing
 from workers.models.install import Installed, add_model
 from workers.settings import DEFAULT_MODEL, Settings
 
@@ -16,6 +18,14 @@ PLUGINS = Path(__file__).parent / "plugins"
 """Looks like an installed package to importlib.metadata: its kinds are found by entry point."""
 
 sys.path.append(str(PLUGINS))
+
+
+@pytest.fixture(scope="module")
+def untried() -> Iterator[None]:
+    """Models are installed without being loaded: for tests of everything else about an installation."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("workers.models.install.try_model", load_nothing)
+        yield
 
 
 @pytest.fixture(scope="session")

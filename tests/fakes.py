@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future
 from datetime import UTC, datetime
+from pathlib import Path
 
 from jobs.errors import EngineLostError
 from jobs.inference import Completion, FinishReason, Usage
@@ -13,9 +14,15 @@ from storage.memory import MemoryStore
 from storage.store import StoreError
 from workers.engine import EngineInfo, EngineProgress, Request
 from workers.models.manifest import Manifest
+from workers.models.trial import Trial
 from workers.residency import Residency, Resident
 
 MODEL = "fake"
+
+
+def load_nothing(folder: Path, *, num_parameters: int) -> Trial:
+    """In place of `try_model`, for tests of everything else about an installation."""
+    return Trial(engines={}, versions={})
 
 
 class FakeEngine:

@@ -16,18 +16,36 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant' }}{% endif %}"
 )
 WORDS = ("<|im_start|>", "<|im_end|>", "[UNK]", "system", "user", "assistant", "hello", "world")
-TENSORS = {"embed": (8, 4), "head": (4,)}
+_LAYER = "model.layers.0"
+TENSORS: dict[str, tuple[int, ...]] = {
+    "model.embed_tokens.weight": (8, 4),
+    "model.norm.weight": (4,),
+    f"{_LAYER}.input_layernorm.weight": (4,),
+    f"{_LAYER}.post_attention_layernorm.weight": (4,),
+    **{f"{_LAYER}.self_attn.{part}_proj.weight": (4, 4) for part in "qkvo"},
+    **{f"{_LAYER}.mlp.{part}_proj.weight": (4, 4) for part in ("gate", "up", "down")},
+}
+"""Of a Llama with one layer, whose output weights are those of its embedding."""
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "max_position_embeddings": 128,
+    "vocab_size": 8,
+    "hidden_size": 4,
+    "intermediate_size": 4,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "num_key_value_heads": 1,
+    "tie_word_embeddings": True,
+    "eos_token_id": 1,
+}
 
 
 def write_tiny_model(folder: Path) -> Path:
     """Fill the folder, which is made; the folder again."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.safetensors").write_bytes(safetensors_bytes(TENSORS))
-    (folder / "config.json").write_text(
-        json.dumps(
-            {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 128, "eos_token_id": 1},
-        )
-    )
+    (folder / "config.json").write_text(json.dumps(CONFIG))
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"})
     )

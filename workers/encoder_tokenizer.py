@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tokenizers import Encoding, Tokenizer
@@ -12,8 +11,9 @@ from jobs.errors import InputError
 from jobs.inference import TextPair
 from workers.encoder import EncoderRow
 from workers.models.classifier import CLASSIFIER, read_classifier_settings
-from workers.models.files import MalformedFileError, read_json_object
-from workers.tokenizer import TokenizerError
+from workers.models.files import parse_json_object
+from workers.models.reading import ModelFiles
+from workers.tokenizer import TokenizerError, optional_json, read_tokenizer
 
 MAX_CHARACTERS = 20_000
 """Of a text: more than the longest row takes, and bounded work for 200 KB of it."""
@@ -63,40 +63,28 @@ def _row(encoding: Encoding) -> EncoderRow:
     return EncoderRow(tuple(encoding.ids), tuple(encoding.type_ids))
 
 
-def load_row_tokenizer(folder: Path) -> RowTokenizer:
-    """Read the tokenizer of an installed encoder. Raises TokenizerError or MalformedFileError."""
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise TokenizerError(f"{path} is missing: only fast tokenizers are read; install the model again")
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception for whatever its parser finds
-        raise MalformedFileError(f"{path}: not a tokenizer ({error}); install the model again") from error
-    classifier = read_classifier_settings(folder) if (folder / CLASSIFIER).is_file() else None
-    limits = [max_positions(folder)]
+def load_row_tokenizer(folder: Path, digests: Mapping[str, str] | None = None) -> RowTokenizer:
+    """Read the tokenizer of an installed encoder; `digests` are those of its manifest.
+
+    Raises TokenizerError, MalformedFileError, NotAFileError or WeightsDigestError.
+    """
+    files = ModelFiles(folder, digests)
+    tokenizer = read_tokenizer(files)
+    classifier = read_classifier_settings(folder, digests) if files.has(CLASSIFIER) else None
+    limits = [max_positions(files)]
     if classifier is not None:
         limits.append(classifier.max_tokens)
-    elif isinstance(longest := _optional(folder / _SENTENCE_BERT).get("max_seq_length"), int):
+    elif isinstance(longest := optional_json(files, _SENTENCE_BERT).get("max_seq_length"), int):
         limits.append(longest)
     takes_targets = classifier is not None and classifier.input == "text_and_target"
     return RowTokenizer(tokenizer, max_tokens=min(limits), takes_targets=takes_targets)
 
 
-def max_positions(folder: Path) -> int:
+def max_positions(files: ModelFiles) -> int:
     """Tokens that the model has positions for; RoBERTa's begin behind the padding token's id."""
-    config = read_json_object(folder / "config.json")
+    config = parse_json_object(files, "config.json")
     positions, padding = config.get("max_position_embeddings"), config.get("pad_token_id")
     if not isinstance(positions, int):
-        raise TokenizerError(f"{folder / 'config.json'} does not say max_position_embeddings")
+        raise TokenizerError(f"{files.folder / 'config.json'} does not say max_position_embeddings")
     is_shifted = config.get("model_type") in {"roberta", "xlm-roberta", "camembert", "mpnet"}
     return positions - (padding if isinstance(padding, int) else 1) - 1 if is_shifted else positions
-
-
-def classifier_digest(folder: Path) -> str | None:
-    """SHA-256 of the folder's classifier.json, lower-case hex; None if it has none."""
-    path = folder / CLASSIFIER
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-
-
-def _optional(path: Path) -> dict[str, object]:
-    return read_json_object(path) if path.is_file() else {}

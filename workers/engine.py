@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -70,6 +70,8 @@ class EngineOptions:
     num_threads: int | None = None
     """On a CPU: of the whole process, for a language model (None leaves them as they are), or batches that an
     encoder computes at the same time (None: all cores)."""
+    digests: Mapping[str, str] | None = None
+    """SHA-256 of each file of the model, as its manifest has them: a file of other bytes is not loaded."""
     step_timeout_seconds: float = 300.0
     """A step that takes longer is hung."""
     on_broken: Callable[[], None] | None = None

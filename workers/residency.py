@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Protocol
 from jobs.errors import ConfigurationError, PermanentError
 from jobs.provenance import EncoderFacts, EngineFacts, ModelFacts
 from workers.encoder import Encoder, EncoderTask
-from workers.encoder_tokenizer import RowTokenizer, classifier_digest, load_row_tokenizer
+from workers.encoder_tokenizer import RowTokenizer, load_row_tokenizer
 from workers.engine import Engine, EngineOptions, Tokenizer
 from workers.models.calibration import Calibration, read_calibration
 from workers.models.manifest import Manifest, model_folder, verify_model
@@ -206,15 +206,16 @@ def _open_with(
     engine: str, manifest: Manifest, folder: Path, options: EngineOptions
 ) -> Resident | ResidentEncoder:
     """The engine's module is imported here, where it runs, and nowhere else."""
+    options = replace(options, digests=manifest.digests)
     if manifest.task == "generate":
-        tokenizer = load_tokenizer(folder)
+        tokenizer = load_tokenizer(folder, manifest.digests)
         open_engine: OpenEngine = import_module(f"workers.engines.{engine}").open_engine
         return Resident(manifest, tokenizer, open_engine(folder, tokenizer, options))
-    rows, digest = load_row_tokenizer(folder), classifier_digest(folder)
+    rows = load_row_tokenizer(folder, manifest.digests)
     open_encoder: OpenEncoder = import_module(_encoder_module(engine)).open_encoder
     read_calibration(folder, manifest)  # one that cannot be used is said now, not by each job
     encoder = open_encoder(folder, rows, options, manifest.task)
-    return ResidentEncoder(manifest, folder, rows, encoder, digest)
+    return ResidentEncoder(manifest, folder, rows, encoder, manifest.classifier_sha256)
 
 
 def _encoder_module(engine: str) -> str:

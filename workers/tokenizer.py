@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
@@ -19,9 +20,13 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
-from jobs.errors import ConfigurationError, InputError
+from jobs.errors import ConfigurationError, InputError, PermanentError
 from jobs.guards import CONTROL_TOKENS
-from workers.models.files import MalformedFileError, read_json_object, task_of
+from workers.models.files import MalformedFileError, parse_json_object, task_of
+from workers.models.reading import ModelFiles
+
+TOKENIZER = "tokenizer.json"
+CHAT_TEMPLATE = "chat_template.jinja"
 
 ROLES = frozenset({"system", "user", "assistant"})
 
@@ -123,31 +128,42 @@ class ChatTokenizer:
             raise ChatTemplateError(f"the chat template refuses the turns ({roles}): {error}") from error
 
 
-def load_tokenizer(folder: Path) -> ChatTokenizer:
-    """Read the tokenizer of an installed model. Raises TokenizerError or MalformedFileError."""
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise TokenizerError(f"{path} is missing: only fast tokenizers are read; install the model again")
-    body = path.read_bytes()
-    try:
-        tokenizer = Tokenizer.from_buffer(body)
-    except Exception as error:  # the library raises bare Exception for whatever its parser finds
-        raise MalformedFileError(f"{path}: not a tokenizer ({error}); install the model again") from error
-    settings = _optional_json(folder / "tokenizer_config.json")
+def load_tokenizer(folder: Path, digests: Mapping[str, str] | None = None) -> ChatTokenizer:
+    """Read the tokenizer of an installed model; `digests` are those of its manifest.
+
+    Raises TokenizerError, MalformedFileError, NotAFileError or WeightsDigestError.
+    """
+    files = ModelFiles(folder, digests)
+    tokenizer = read_tokenizer(files)
+    settings = optional_json(files, "tokenizer_config.json")
     special_tokens = _special_tokens(settings)
-    is_encoder = task_of(_optional_json(folder / "config.json")) != "generate"
+    is_encoder = task_of(optional_json(files, "config.json")) != "generate"
     end_token = special_tokens.get("eos_token")
     return ChatTokenizer(
         tokenizer,
-        "" if is_encoder else _chat_template(folder, settings),
+        "" if is_encoder else _chat_template(files, settings),
         special_tokens=special_tokens,
-        end_of_text_ids=frozenset() if is_encoder else _end_of_text_ids(folder, tokenizer, end_token),
-        tokenizer_sha256=hashlib.sha256(body).hexdigest(),
+        end_of_text_ids=frozenset() if is_encoder else _end_of_text_ids(files, tokenizer, end_token),
+        tokenizer_sha256=files.read_digests[TOKENIZER],
     )
 
 
-def _optional_json(path: Path) -> dict[str, object]:
-    return read_json_object(path) if path.is_file() else {}
+def read_tokenizer(files: ModelFiles) -> Tokenizer:
+    """The tokenizer itself. Raises TokenizerError, MalformedFileError or NotAFileError."""
+    path = files.folder / TOKENIZER
+    if not files.has(TOKENIZER):
+        raise TokenizerError(f"{path} is missing: only fast tokenizers are read; install the model again")
+    try:
+        return Tokenizer.from_buffer(bytes(files.read(TOKENIZER)))
+    except PermanentError:
+        raise
+    except Exception as error:  # the library raises bare Exception for whatever its parser finds
+        raise MalformedFileError(f"{path}: not a tokenizer ({error}); install the model again") from error
+
+
+def optional_json(files: ModelFiles, name: str) -> dict[str, object]:
+    """The JSON object of a file that a model may have; empty if it has none."""
+    return parse_json_object(files, name) if files.has(name) else {}
 
 
 def _special_tokens(settings: dict[str, object]) -> dict[str, str]:
@@ -160,31 +176,35 @@ def _special_tokens(settings: dict[str, object]) -> dict[str, str]:
     return tokens
 
 
-def _chat_template(folder: Path, settings: dict[str, object]) -> str:
+def _chat_template(files: ModelFiles, settings: dict[str, object]) -> str:
     """The template's text: its own file, or the setting that older models keep it in."""
-    path = folder / "chat_template.jinja"
-    if path.is_file():
-        return path.read_text(encoding="utf-8")
+    if files.has(CHAT_TEMPLATE):
+        try:
+            return files.read(CHAT_TEMPLATE).decode()
+        except UnicodeDecodeError as error:
+            raise TokenizerError(f"{files.folder / CHAT_TEMPLATE} is not UTF-8: {error}") from error
     template = settings.get("chat_template")
     if isinstance(template, list):  # several named ones
         named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
         template = named.get("default")
     if not isinstance(template, str):
-        raise TokenizerError(f"{folder} has no chat template: it is a base model; use an instruct model")
+        raise TokenizerError(
+            f"{files.folder} has no chat template: it is a base model; use an instruct model"
+        )
     return template
 
 
-def _end_of_text_ids(folder: Path, tokenizer: Tokenizer, eos_token: str | None) -> frozenset[int]:
+def _end_of_text_ids(files: ModelFiles, tokenizer: Tokenizer, eos_token: str | None) -> frozenset[int]:
     """Whatever any of the model's files names: an id too many ends a text, one too few never ends it."""
     ids: set[int] = set()
     for name in ("generation_config.json", "config.json"):
-        named = _optional_json(folder / name).get("eos_token_id")
+        named = optional_json(files, name).get("eos_token_id")
         ids.update(each for each in (named if isinstance(named, list) else [named]) if isinstance(each, int))
     if eos_token is not None and (eos_id := tokenizer.token_to_id(eos_token)) is not None:
         ids.add(eos_id)
     if not ids:
         raise TokenizerError(
-            f"{folder} names no end-of-text token: add eos_token_id to generation_config.json"
+            f"{files.folder} names no end-of-text token: add eos_token_id to generation_config.json"
         )
     return frozenset(ids)
 

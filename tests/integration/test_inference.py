@@ -15,6 +15,7 @@ import pytest
 from jobs.errors import DeadlineError, EngineLostError
 from jobs.inference import Message, Prompt, Sampling, TextPair
 from jobs.job import ClaimedJob
+from jobs.provenance import sha256_hex
 from tests.calibrations import model_calibration
 from tests.factories import wait_until
 from tests.fakes import MODEL, FakeEngine, fake_residency
@@ -22,7 +23,7 @@ from tests.tiny_encoder import write_manifest, write_scripted_encoder, write_tin
 from workers import residency
 from workers.context import JobContext
 from workers.encoder import Encoder, EncoderRequest, EncoderRow, EncoderTask
-from workers.encoder_tokenizer import classifier_digest, load_row_tokenizer
+from workers.encoder_tokenizer import load_row_tokenizer
 from workers.engine import EngineOptions
 from workers.engines.script import Script
 from workers.engines.scripted_encoder import scripted_encoder
@@ -32,6 +33,7 @@ from workers.models.calibration import (
     remove_calibration,
     write_calibration,
 )
+from workers.models.classifier import CLASSIFIER
 from workers.models.files import CALIBRATION
 from workers.ports import Ports
 from workers.process import _places
@@ -77,7 +79,7 @@ class Worker:
         manifest = write_manifest(folder, folder.name, task)
         tokenizer = load_row_tokenizer(folder)
         engine = scripted_encoder(tokenizer, EngineOptions(), task, Script(), self._pass)
-        return ResidentEncoder(manifest, folder, tokenizer, engine, classifier_digest(folder))
+        return ResidentEncoder(manifest, folder, tokenizer, engine, manifest.classifier_sha256)
 
     def _pass(self) -> None:
         self.reached.set()
@@ -301,8 +303,7 @@ def test_a_profile_of_encoders_is_loaded_and_verified_by_task(tmp_path: Path, en
         assert len(inference.classify(PAIRS)) == 2
         assert len(inference.embed(["x", "y"], model="vectors")) == 2
         assert _places(warm) > 1
-        assert inference.asked().encodings[0].engine.classifier_sha256 == classifier_digest(
-            tmp_path / "moods"
-        )
+        classifier = sha256_hex((tmp_path / "moods" / CLASSIFIER).read_bytes())
+        assert inference.asked().encodings[0].engine.classifier_sha256 == classifier
     finally:
         warm.close()

@@ -25,6 +25,8 @@ from workers.models.sources import (
     PackageSource,
 )
 
+pytestmark = pytest.mark.usefixtures("untried")
+
 REPOSITORY, REVISION = "organisation/tiny", "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -140,6 +142,7 @@ def test_hub_that_does_not_know_the_model_is_told(repository: Path, tmp_path: Pa
 SLOW_INSTALL = """
 import sys
 from pathlib import Path
+from tests.fakes import load_nothing
 from workers.models.install import add_model
 from workers.models.sources import FolderSource
 
@@ -149,7 +152,7 @@ class Slow(FolderSource):
         print("fetched", flush=True)
         sys.stdin.readline()
 
-installed = add_model("tiny", Path(sys.argv[1]), Slow(Path(sys.argv[2])), progress=lambda _: None)
+installed = add_model("tiny", Path(sys.argv[1]), Slow(Path(sys.argv[2])), trial=load_nothing)
 print(installed.was_installed, flush=True)
 """
 

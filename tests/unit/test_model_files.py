@@ -21,6 +21,8 @@ from workers.models.sources import (
     FolderSource,
 )
 
+pytestmark = pytest.mark.usefixtures("untried")
+
 
 @pytest.fixture
 def source(tmp_path: Path) -> FolderSource:

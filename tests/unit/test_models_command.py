@@ -16,6 +16,8 @@ from tests.tiny_model import write_tiny_model
 from workers.models.calibration import write_calibration
 from workers.models.files import CALIBRATION
 
+pytestmark = pytest.mark.usefixtures("untried")
+
 
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:

@@ -14,6 +14,8 @@ from workers.models.sources import FolderSource
 from workers.prompt_check import prompt_check
 from workers.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("untried")
+
 NUM_FRAME_TOKENS = 5
 """<|im_start|> user ... <|im_end|> <|im_start|> assistant, by the tiny model's template."""
 MAX_NEW_TOKENS = 8

@@ -19,6 +19,8 @@ from workers.models.adapters import BUNDLED
 from workers.models.install import add_model
 from workers.models.sources import FolderSource
 
+pytestmark = pytest.mark.usefixtures("untried")
+
 PLAN = """
 model = "mine"
 base = "tiny"

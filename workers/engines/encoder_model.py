@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from jobs.errors import ConfigurationError
 from jobs.training import LABELS
 from workers.encoder import EncoderInfo, EncoderRow, EncoderTask, Vector
 from workers.engine import EngineOptions
+from workers.engines.loading import load_config, load_model, num_embeddings, outline
 from workers.engines.packed_linear import can_pack, pack_encoder
 from workers.models.classifier import read_classifier_settings
+from workers.models.files import ModelIncompleteError
+from workers.models.reading import ModelFiles
 
 _CPU_BATCH_TOKENS = 1_024
 """Measured on two cores: alone 256 to 8,192 are equally fast. While jobs' threads take processor time, 1,024
@@ -46,13 +54,14 @@ class TransformersEncoder:
             )
         is_cpu = self._device.type == "cpu"
         name = options.dtype or ("float32" if is_cpu else "bfloat16")
-        self._model = _load(model_folder, getattr(torch, name), self._device, task)
-        self._num_tokens = _num_embeddings(self._model)
+        files = ModelFiles(model_folder, options.digests)
+        self._model = _load(files, getattr(torch, name), self._device, task)
+        self._num_tokens = num_embeddings(self._model)
         self._padding_id = int(self._model.config.pad_token_id or 0)
         self._has_types = getattr(self._model.config, "type_vocab_size", 0) > 1
         self._temperature, self._order = 1.0, [0, 1, 2]
         if task == "classify":
-            self._read_classifier(model_folder)
+            self._read_classifier(model_folder, options.digests)
         is_packed = is_cpu and name == "float32" and can_pack()
         if is_packed:
             pack_encoder(self._model)
@@ -68,13 +77,13 @@ class TransformersEncoder:
             max_tokens=max_tokens,
         )
 
-    def _read_classifier(self, model_folder: Path) -> None:
-        classifier = read_classifier_settings(model_folder)
+    def _read_classifier(self, folder: Path, digests: Mapping[str, str] | None) -> None:
+        classifier = read_classifier_settings(folder, digests)
         self._temperature = classifier.temperature
         self._order = [classifier.labels[label] for label in LABELS]
         if self._model.config.num_labels != len(LABELS):
             raise ConfigurationError(
-                f"the model in {model_folder} has {self._model.config.num_labels} outputs, its "
+                f"the model in {folder} has {self._model.config.num_labels} outputs, its "
                 f"classifier.json names {len(LABELS)}: install it again"
             )
 
@@ -144,46 +153,35 @@ def _mean_of_tokens(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(mean, dim=1)
 
 
-def _load(model_folder: Path, dtype: torch.dtype, device: torch.device, task: EncoderTask) -> PreTrainedModel:
+def _load(files: ModelFiles, dtype: torch.dtype, device: torch.device, task: EncoderTask) -> PreTrainedModel:
     """Safetensors of a local folder, no code of the folder, no hub."""
-    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    loader = AutoModelForSequenceClassification if task == "classify" else AutoModel
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            config = AutoConfig.from_pretrained(model_folder, local_files_only=True, trust_remote_code=False)
-            model: PreTrainedModel
-            model, loading = loader.from_pretrained(
-                model_folder,
-                config=config,
-                dtype=dtype,
-                attn_implementation="sdpa",
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(
-                f"the model in {model_folder} cannot be loaded: {error}; "
-                "run `pressroom models verify`, or install a safetensors model of the BERT family"
-            ) from error
+    config = load_config(files)
     if config.is_encoder_decoder or getattr(config, "is_decoder", False):
-        raise ConfigurationError(f"the {config.model_type} model in {model_folder} is not an encoder")
-    if task == "classify" and loading["missing_keys"]:
-        raise ConfigurationError(
-            f"the model in {model_folder} has no weights for {min(loading['missing_keys'])}: it is no "
-            "classifier; make one of it with `pressroom train classifier`"
-        )
-    # Through the base class: transformers' own wrappers of these methods carry no types.
-    torch.nn.Module.to(model, device)
-    torch.nn.Module.eval(model)
+        raise ConfigurationError(f"the {config.model_type} model in {files.folder} is not an encoder")
+    if task == "classify":
+        model = _load_classifier(files, config, dtype)
+    else:
+        model = _load_embedder(files, config, dtype)
+    torch.nn.Module.to(model, device)  # through the base class: transformers' own wrapper carries no types
     return model
 
 
-def _num_embeddings(model: PreTrainedModel) -> int:
-    weight = model.get_input_embeddings().weight
-    if not isinstance(weight, torch.Tensor):
-        raise ConfigurationError("the model has no token embedding: it is not a text encoder")
-    return weight.shape[0]
+def _load_classifier(files: ModelFiles, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    try:
+        return load_model(files, AutoModelForSequenceClassification, config, dtype=dtype, attention="sdpa")
+    except ModelIncompleteError as error:
+        raise ModelIncompleteError(
+            f"{error}; if it is no classifier yet, make one of it with `pressroom train classifier`"
+        ) from error
+
+
+def _load_embedder(files: ModelFiles, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """The model without a head: that of a masked language model may be there, and is left alone.
+
+    The pooler is never asked: the vector is the mean of the tokens.
+    """
+    is_masked = any(name.endswith("ForMaskedLM") for name in config.architectures or ())
+    spare = outline(AutoModelForMaskedLM, config).state_dict() if is_masked else ()
+    return load_model(
+        files, AutoModel, config, dtype=dtype, attention="sdpa", unused_part="pooler", spare=spare
+    )

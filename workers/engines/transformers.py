@@ -6,7 +6,6 @@ calls, on a CPU the layout of its weights, and everything that decides what a ba
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,16 +13,18 @@ from pathlib import Path
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from jobs.errors import ConfigurationError
 from workers.engine import Engine, EngineInfo, EngineOptions, Tokenizer
 from workers.engines.batching import BatchingEngine
 from workers.engines.decoder_model import ENGINE_NAME, check_settings, prepare
 from workers.engines.executor import NextToken
+from workers.engines.loading import load_config, load_model, num_embeddings
 from workers.engines.packed_linear import can_pack
 from workers.engines.sampling import Sampler
 from workers.engines.slot_cache import SlotCache
+from workers.models.reading import ModelFiles
 from workers.prefix import common_prefix_length
 from workers.scheduler import Generation, PrefillRow, PrefixSave, SlotMove
 
@@ -64,8 +65,9 @@ class TransformersExecutor:
         is_cpu = self._device.type == "cpu"
         name = options.dtype or ("float32" if is_cpu else "bfloat16")
         dtype: torch.dtype = getattr(torch, name)
-        self._model = _load(model_folder, dtype, self._device, options.max_context_tokens)
-        self._num_tokens = _num_embeddings(self._model)
+        files = ModelFiles(model_folder, options.digests)
+        self._model = _load(files, dtype, self._device, options.max_context_tokens)
+        self._num_tokens = num_embeddings(self._model)
         is_packed = is_cpu and dtype == torch.float32 and can_pack()
         decoder = prepare(self._model, options.max_context_tokens, dtype, pack=is_packed)
         shape, self._group, self._rotaries = decoder.shape, decoder.group, decoder.rotaries
@@ -215,40 +217,14 @@ class TransformersExecutor:
 
 
 def _load(
-    model_folder: Path, dtype: torch.dtype, device: torch.device, max_context_tokens: int
+    files: ModelFiles, dtype: torch.dtype, device: torch.device, max_context_tokens: int
 ) -> PreTrainedModel:
     """Safetensors of a local folder, no code of the folder, no hub."""
-    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            config = AutoConfig.from_pretrained(model_folder, local_files_only=True, trust_remote_code=False)
-            check_settings(config, max_context_tokens)
-            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                model_folder,
-                config=config,
-                dtype=dtype,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-            )
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(
-                f"the model in {model_folder} cannot be loaded: {error}; "
-                "run `pressroom models verify`, or install a safetensors model of a decoder architecture"
-            ) from error
-    # Through the base class: transformers' own wrappers of these methods carry no types.
-    torch.nn.Module.to(model, device)
-    torch.nn.Module.eval(model)
+    config = load_config(files)
+    check_settings(config, max_context_tokens)
+    model = load_model(files, AutoModelForCausalLM, config, dtype=dtype)
+    torch.nn.Module.to(model, device)  # through the base class: transformers' own wrapper carries no types
     return model
-
-
-def _num_embeddings(model: PreTrainedModel) -> int:
-    weight = model.get_input_embeddings().weight
-    if not isinstance(weight, torch.Tensor):
-        raise ConfigurationError("the model has no token embedding: it is not a text decoder")
-    return weight.shape[0]
 
 
 def _default_slots(device: torch.device, num_bytes: int) -> int:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from jobs.errors import InputError
 from jobs.training import LABELS, Label
 from workers.models.files import MalformedFileError, read_json_object
+from workers.models.reading import ModelFiles
 
 CLASSIFIER = "classifier.json"
 
@@ -53,11 +54,14 @@ class ClassifierSettings(BaseModel):
         return self
 
 
-def read_classifier_settings(folder: Path) -> ClassifierSettings:
-    """Of an installed classifier. Raises MalformedFileError."""
+def read_classifier_settings(folder: Path, digests: Mapping[str, str] | None = None) -> ClassifierSettings:
+    """Of an installed classifier; `digests` are those of its manifest.
+
+    Raises MalformedFileError, NotAFileError or WeightsDigestError.
+    """
     path = folder / CLASSIFIER
     try:
-        return ClassifierSettings.model_validate_json(path.read_bytes())
+        return ClassifierSettings.model_validate_json(ModelFiles(folder, digests).read(CLASSIFIER))
     except (OSError, ValidationError) as error:
         raise MalformedFileError(f"{path}: {error}; delete {folder} and install the model again") from error
 

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from jobs.errors import PermanentError
 from workers.models.gguf_header import GgufHeaderError, check_gguf_header
+from workers.models.reading import MalformedFileError as MalformedFileError
+from workers.models.reading import ModelFiles, open_regular, read_digested
 
-MAX_JSON_BYTES = 64 * 1024 * 1024
-"""Of a model's JSON file. The largest tokenizer.json files in use (256,000 tokens) are about 35 MB."""
+MAX_JSON_DEPTH = 64
+"""Levels of a JSON file; tokenizer.json files have about ten. The libraries walk them by recursion."""
 MAX_SAFETENSORS_HEADER_BYTES = 100_000_000
 """The limit of the format itself (safetensors/src/tensor.rs, MAX_HEADER_SIZE)."""
 
@@ -32,6 +35,8 @@ CALIBRATION = "calibration.json"
 CALIBRATION_PARTIAL_SUFFIX = ".calibration"
 """Of the hidden file beside the model folders that it is written to, before it is renamed."""
 WEIGHT_SUFFIX = ".safetensors"
+WEIGHTS = f"model{WEIGHT_SUFFIX}"
+WEIGHTS_INDEX = f"{WEIGHTS}.index.json"
 GGUF_SUFFIX = ".gguf"
 KEPT_SUFFIXES = frozenset({WEIGHT_SUFFIX, ".json", ".jinja", ".txt", ".md"})
 """Weights, settings, chat template, merges and notes: all that an installed model consists of."""
@@ -44,6 +49,11 @@ REFUSED_SUFFIXES = frozenset(
     | {".dll", ".dylib", ".py", ".pyc", ".pyd", ".pyw", ".sh", ".so"}
 )
 """Code, pickles, and formats that can carry either: a library may load them before anybody looks."""
+
+_NAMED_KEYS = 5
+"""Tensors that a message names; their number stands behind them."""
+
+_KEY_CHARACTERS = 200
 
 _DTYPE_BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
@@ -66,10 +76,10 @@ class RemoteCodeError(PermanentError):
     code = "model_remote_code_refused"
 
 
-class MalformedFileError(PermanentError):
-    """A model file contradicts its own format."""
+class ModelIncompleteError(PermanentError):
+    """The weights lack a tensor of the model, hold one that is none of its, or one of another shape."""
 
-    code = "model_file_malformed"
+    code = "model_incomplete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +87,8 @@ class Tensor:
     """One entry of a safetensors header."""
 
     name: str
+    dtype: str
+    """As the format calls it: F32."""
     shape: tuple[int, ...]
     begin: int
     """First byte, counted from the end of the header."""
@@ -132,37 +144,81 @@ def check_formats(folder: Path) -> None:
             )
 
 
-def check_weights(folder: Path) -> tuple[Tensor, ...]:
-    """All tensors of a model's safetensors files, each header checked.
+def weight_names(files: ModelFiles) -> tuple[str, ...]:
+    """Names of the weights that a loader takes: one file, or those that an index names.
 
-    Raises MalformedFileError, and ModelFormatError if there are no such files.
+    Raises ModelFormatError if there are none, MalformedFileError for an index that is none.
     """
-    paths = sorted(folder.glob(f"*{WEIGHT_SUFFIX}"))
-    if not paths:
+    if files.has(WEIGHTS):
+        return (WEIGHTS,)
+    if not files.has(WEIGHTS_INDEX):
         raise ModelFormatError(
-            f"{folder} holds no safetensors weights: use a model that is published with them"
+            f"{files.folder} holds no safetensors weights under the names {WEIGHTS} or {WEIGHTS_INDEX}: "
+            "use a model that is published with them"
         )
-    index = folder / f"model{WEIGHT_SUFFIX}.index.json"
-    if index.is_file():
-        _check_index(index, {path.name for path in paths})
-    return tuple(tensor for path in paths for tensor in read_safetensors_header(path))
+    return tuple(sorted(set(_weight_map(files).values())))
+
+
+def check_weights(folder: Path) -> tuple[Tensor, ...]:
+    """All tensors of a model's safetensors files, each header checked, and the index against them.
+
+    Raises MalformedFileError, ModelIncompleteError, and ModelFormatError if there are no such files.
+    """
+    files = ModelFiles(folder)
+    names = weight_names(files)
+    if absent := [name for name in names if not files.has(name)]:
+        raise ModelIncompleteError(
+            f"{folder / WEIGHTS_INDEX} names {', '.join(absent[:_NAMED_KEYS])}, which the folder does not "
+            "hold: fetch the model again"
+        )
+    tensors = {name: read_safetensors_header(folder / name) for name in names}
+    places = [(tensor.name, name) for name in names for tensor in tensors[name]]
+    expected = _weight_map(files) if files.has(WEIGHTS_INDEX) else dict(places)
+    problems = {
+        "missing": sorted(expected.keys() - dict(places).keys()),
+        "unexpected": sorted(key for key, name in places if expected.get(key) != name),
+    }
+    if any(problems.values()):
+        raise ModelIncompleteError(
+            f"{folder / WEIGHTS_INDEX}: {keys_in_words(problems)}; fetch the model again"
+        )
+    return tuple(tensor for name in names for tensor in tensors[name])
+
+
+def _weight_map(files: ModelFiles) -> dict[str, str]:
+    """Of a sharded model's index: the file of each tensor, which may only be one of its own folder."""
+    path = files.folder / WEIGHTS_INDEX
+    names = parse_json_object(files, WEIGHTS_INDEX).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise MalformedFileError(f"{path} has no weight_map: fetch the model again")
+    for name in names.values():
+        if not (isinstance(name, str) and re.fullmatch(FILE_NAME, name) and name.endswith(WEIGHT_SUFFIX)):
+            raise MalformedFileError(
+                f"{path} names {str(name)[:100]!r}, which is not in the folder or no safetensors file: "
+                "fetch the model again"
+            )
+    return names
 
 
 def read_safetensors_header(path: Path) -> tuple[Tensor, ...]:
     """Tensors in the order of their bytes, which they must cover without gap or overlap.
 
-    Raises MalformedFileError. Format: 8 bytes little-endian length, JSON header, data
+    Raises MalformedFileError or NotAFileError. Format: 8 bytes little-endian length, JSON header, data
     (huggingface.co/docs/safetensors, "Format").
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        prefix = file.read(8)
-        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else -1
-        if not 2 <= length <= min(size - 8, MAX_SAFETENSORS_HEADER_BYTES):
-            raise MalformedFileError(
-                f"{path}: not safetensors, its header would have {length} bytes of {size}"
-            )
-        header = _as_object(_parse(file.read(length), path), path)
+    with open(open_regular(path), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        begin = file.read(8)
+        return parse_safetensors_header(path, begin + file.read(_header_bytes(path, begin, size)), size)
+
+
+def parse_safetensors_header(
+    path: Path, body: bytes | bytearray, size: int | None = None
+) -> tuple[Tensor, ...]:
+    """As read_safetensors_header, of bytes that begin as the file does; `size` is the whole file's."""
+    size = len(body) if size is None else size
+    length = _header_bytes(path, body, size)
+    header = _as_object(_parse(bytes(body[8 : 8 + length]), path), path)
     header.pop("__metadata__", None)
     tensors = sorted(
         (_tensor(path, name, entry) for name, entry in header.items()),
@@ -182,6 +238,34 @@ def read_safetensors_header(path: Path) -> tuple[Tensor, ...]:
     return tuple(tensors)
 
 
+def _header_bytes(path: Path, body: bytes | bytearray, size: int) -> int:
+    length: int = struct.unpack_from("<Q", body)[0] if len(body) >= 8 else -1
+    if not 2 <= length <= min(size - 8, MAX_SAFETENSORS_HEADER_BYTES):
+        raise MalformedFileError(f"{path}: not safetensors, its header would have {length} bytes of {size}")
+    return length
+
+
+def keys_in_words(problems: Mapping[str, Sequence[str]]) -> str:
+    """Which tensors are missing, unexpected or of another shape: the first of each, and how many.
+
+    >>> keys_in_words({"missing": ["norm.weight"], "unexpected": []})
+    '1 tensor is missing: norm.weight'
+    """
+    sentences = []
+    for what, keys in problems.items():
+        if keys:
+            named = ", ".join(_key_in_words(key) for key in keys[:_NAMED_KEYS])
+            more = f" and {len(keys) - _NAMED_KEYS} more" if len(keys) > _NAMED_KEYS else ""
+            count = "1 tensor is" if len(keys) == 1 else f"{len(keys)} tensors are"
+            sentences.append(f"{count} {what}: {named}{more}")
+    return "; ".join(sentences)
+
+
+def _key_in_words(key: str) -> str:
+    """A file may call its tensors as it likes."""
+    return key if key.isprintable() and len(key) <= _KEY_CHARACTERS else repr(key[:_KEY_CHARACTERS])
+
+
 def check_gguf(path: Path) -> None:
     """Raise MalformedFileError if the header of a GGUF file is not sane."""
     try:
@@ -195,18 +279,43 @@ def read_json_object(path: Path) -> dict[str, object]:
     return _as_object(_read_json(path), path)
 
 
+def parse_json_object(files: ModelFiles, name: str) -> dict[str, object]:
+    """The JSON object in a file of a model, its digest compared. Raises as ModelFiles.read."""
+    path = files.folder / name
+    return _as_object(_parse(files.read(name), path), path)
+
+
 def _read_json(path: Path) -> object:
-    if (size := path.stat().st_size) > MAX_JSON_BYTES:
-        raise MalformedFileError(f"{path}: {size} bytes, a model's JSON file has at most {MAX_JSON_BYTES}")
-    return _parse(path.read_bytes(), path)
+    try:
+        body, _ = read_digested(path)
+    except FileNotFoundError as error:
+        raise MalformedFileError(f"{path} is missing: fetch the model again") from error
+    return _parse(body, path)
 
 
-def _parse(text: bytes, path: Path) -> object:
+def _parse(text: bytes | bytearray, path: Path) -> object:
     try:
         value: object = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
         raise MalformedFileError(f"{path}: not valid JSON ({error}); fetch the model again") from error
+    if _is_deeper(value, MAX_JSON_DEPTH):
+        raise MalformedFileError(
+            f"{path}: nested more than {MAX_JSON_DEPTH} levels deep, as no model's JSON is"
+        )
     return value
+
+
+def _is_deeper(value: object, depth: int) -> bool:
+    """Level by level, without recursion."""
+    level = [value]
+    for _ in range(depth):
+        level = [
+            child
+            for each in level
+            if isinstance(each, dict | list)
+            for child in (each.values() if isinstance(each, dict) else each)
+        ]
+    return bool(level)
 
 
 def _as_object(value: object, path: Path) -> dict[str, object]:
@@ -256,7 +365,7 @@ def _tensor(path: Path, name: str, entry: object) -> Tensor:
         raise MalformedFileError(
             f"{path}: tensor {name!r} has {end - begin} bytes, which its shape does not fill"
         )
-    return Tensor(name, shape, begin, end)
+    return Tensor(name, str(entry.get("dtype")), shape, begin, end)
 
 
 def _counts(value: object) -> tuple[int, ...] | None:
@@ -264,13 +373,3 @@ def _counts(value: object) -> tuple[int, ...] | None:
     if not isinstance(value, list) or any(type(each) is not int or each < 0 for each in value):
         return None
     return tuple(value)
-
-
-def _check_index(path: Path, present: set[str]) -> None:
-    """A sharded model's index may only name files of its own folder."""
-    names = read_json_object(path).get("weight_map")
-    named = set(names.values()) if isinstance(names, dict) else None
-    if named is None or not named <= present:
-        raise MalformedFileError(
-            f"{path}: it names weights that are not in the folder; fetch the model again"
-        )

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from filelock import FileLock, Timeout
 
@@ -49,12 +50,19 @@ from workers.models.sources import (
     last_lines,
     sized,
 )
+from workers.models.trial import Trial, try_model
 from workers.models.wordpiece import settle_tokenizer
 from workers.tokenizer import load_tokenizer
 
 _PARTIAL_SUFFIX = ".partial"
 _CALIBRATION_SECONDS = 3600.0
 """A calibration that is this old was left by a killed process: a living one renames it at once."""
+
+
+class LoadOnce(Protocol):
+    """What loads a model when it is added; tests of the rest of an installation load nothing."""
+
+    def __call__(self, folder: Path, *, num_parameters: int) -> Trial: ...
 
 
 class ModelNameTakenError(ConfigurationError):
@@ -101,13 +109,13 @@ def add_model(
     *,
     labels: Mapping[Label, int] | None = None,
     progress: Progress = lambda _: None,
+    trial: LoadOnce | None = None,
 ) -> Installed:
     """Install a model, or find it installed; safe to call from several processes at once.
 
-    `labels` says what a classifier's outputs are where its own settings do not.
-    Raises ModelNameError, ModelSourceError, ModelNameTakenError, DiskFullError, DownloadError,
-    DownloadDigestError, ConversionError,
-    LabelsUnknownError, and the errors of workers.models.verify_model.
+    `labels` says what a classifier's outputs are where its own settings do not; `trial` is `try_model` by
+    default. Raises ModelNameError, ModelSourceError, ModelNameTakenError, DiskFullError, DownloadError,
+    DownloadDigestError, ConversionError, LabelsUnknownError, and what `verify_model` and `try_model` raise.
     """
     folder = models_folder / check_name(name)
     if (found := _find(folder, source)) is not None:
@@ -119,7 +127,7 @@ def add_model(
         if (found := _find(folder, source)) is not None:  # another process was faster
             return found
         with _partial_folder(models_folder, name) as partial:
-            made = _make(name, source, partial, progress, labels)
+            made = _make(name, source, partial, progress, labels, trial or try_model)
             if folder.exists():
                 raise ModelNameTakenError(f"{folder} is there without a {MANIFEST}: move it away first")
             made.rename(folder)
@@ -141,7 +149,12 @@ def _find(folder: Path, source: Source | None) -> Installed | None:
 
 
 def _make(
-    name: str, source: Source, partial: Path, progress: Progress, labels: Mapping[Label, int] | None
+    name: str,
+    source: Source,
+    partial: Path,
+    progress: Progress,
+    labels: Mapping[Label, int] | None,
+    trial: LoadOnce,
 ) -> Path:
     """Fetch, convert, check and describe a model below `partial`; the finished folder."""
     download = source.describe()
@@ -166,8 +179,15 @@ def _make(
     settle_tokenizer(made)
     progress("computing digests")
     manifest = _describe_files(name, source, made)
-    (made / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    _write_manifest(made, manifest)  # the trial compares what it loads with it, as a worker does
+    progress("loading the model once, to see that it is whole")
+    found = trial(made, num_parameters=manifest.num_parameters)
+    _write_manifest(made, manifest.model_copy(update={"trial": found}))
     return made
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def _describe_files(name: str, source: Source, folder: Path) -> Manifest:

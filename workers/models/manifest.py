@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from jobs.errors import ConfigurationError, InputError, PermanentError
+from jobs.errors import ConfigurationError, InputError
 from jobs.provenance import payload_digest, sha256_hex
 from workers.models.classifier import CLASSIFIER
 from workers.models.files import (
@@ -23,7 +23,9 @@ from workers.models.files import (
     check_formats,
     check_weights,
 )
+from workers.models.reading import WeightsDigestError as WeightsDigestError
 from workers.models.sources import HubSource, RevisionNotPinnedError
+from workers.models.trial import Trial
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
@@ -41,12 +43,6 @@ class ModelNotInstalledError(ConfigurationError):
     """No model of this name is in the models folder."""
 
     code = "model_not_installed"
-
-
-class WeightsDigestError(PermanentError):
-    """An installed model's files are not those that were installed."""
-
-    code = "weights_digest_mismatch"
 
 
 class ModelFile(BaseModel):
@@ -83,6 +79,14 @@ class Manifest(BaseModel):
     num_parameters: int
     max_context_tokens: int
     created_at: AwareDatetime
+    trial: Trial | None = None
+    """None before the model was loaded for the first time, and of models that were installed before that was
+    done."""
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of each file, by name: what loaders compare what they read with."""
+        return {file.path: file.sha256 for file in self.files}
 
     @property
     def total_bytes(self) -> int:
@@ -146,7 +150,7 @@ def model_digest(models_folder: Path, name: str) -> str:
         manifest = read_manifest(model_folder(models_folder, name))
     except ModelNotInstalledError:
         return name
-    digests = _digests(manifest)
+    digests = manifest.digests
     with suppress(FileNotFoundError):
         digests[CALIBRATION] = sha256_hex((models_folder / name / CALIBRATION).read_bytes())
     return payload_digest(digests)
@@ -154,11 +158,7 @@ def model_digest(models_folder: Path, name: str) -> str:
 
 def installed_digest(manifest: Manifest) -> str:
     """Of all files that were installed, without a calibration: what a model is by itself."""
-    return payload_digest(_digests(manifest))
-
-
-def _digests(manifest: Manifest) -> dict[str, str]:
-    return {file.path: file.sha256 for file in manifest.files}
+    return payload_digest(manifest.digests)
 
 
 def verify_model(folder: Path) -> Manifest:

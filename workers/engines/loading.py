@@ -1,0 +1,200 @@
+"""A transformers model of exactly the bytes that were read and digested, with every tensor accounted for.
+
+transformers only warns when a checkpoint lacks a tensor, holds one too many or one of another shape, and
+fills what is missing with random numbers. Here each of these is an error.
+"""
+
+from __future__ import annotations
+
+import struct
+import tempfile
+import warnings
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+
+from jobs.errors import ConfigurationError, PressroomError
+from workers.models.files import (
+    ModelIncompleteError,
+    Tensor,
+    keys_in_words,
+    parse_safetensors_header,
+    weight_names,
+)
+from workers.models.reading import ModelFiles
+
+_SETTINGS = ("config.json", "generation_config.json")
+_DTYPES = {
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+}
+
+
+class ModelUnloadableError(ConfigurationError):
+    """No model can be made of these files."""
+
+    code = "model_unloadable"
+
+
+def load_config(files: ModelFiles) -> PretrainedConfig:
+    """The model's settings, by the library's own reader. Raises ModelUnloadableError."""
+    with (
+        tempfile.TemporaryDirectory() as private
+    ):  # the library reads folders: one that nobody else writes to
+        for name in _SETTINGS:
+            if files.has(name):
+                (Path(private) / name).write_bytes(files.read(name))
+        try:
+            config: PretrainedConfig = AutoConfig.from_pretrained(
+                private, local_files_only=True, trust_remote_code=False
+            )
+        except Exception as error:  # any type: the settings are checked by each architecture's own code
+            raise ModelUnloadableError(f"{files.folder / _SETTINGS[0]}: {_first_line(error)}") from error
+    return config
+
+
+def load_model(
+    files: ModelFiles,
+    auto: Any,
+    config: PretrainedConfig,
+    *,
+    dtype: torch.dtype,
+    attention: str | None = None,
+    unused_part: str | None = None,
+    spare: Collection[str] = (),
+) -> PreTrainedModel:
+    """The model of the class that `auto`, such as AutoModelForCausalLM, chooses; on the CPU, for inference.
+
+    `unused_part` is the name of a part that is never asked and may be absent as a whole; `spare` are tensors
+    that may be there and are not loaded. Raises ModelIncompleteError or ModelUnloadableError.
+    """
+    _check_precision(files, config)
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            choice = outline(auto, config, attention)
+            model: PreTrainedModel
+            loading: dict[str, Any]
+            model, loading = type(choice).from_pretrained(  # type: ignore[misc]
+                None,
+                config=choice.config,
+                state_dict=read_tensors(files, dtype),
+                dtype=dtype,
+                attn_implementation=attention,
+                ignore_mismatched_sizes=True,  # they are reported below
+                output_loading_info=True,
+            )
+        except (PressroomError, MemoryError):
+            raise
+        except Exception as error:  # any type: it is raised by the architecture's own code
+            raise ModelUnloadableError(
+                f"the {config.model_type} model in {files.folder} cannot be loaded: {_first_line(error)}"
+            ) from error
+    part = [
+        name for name in model.state_dict() if unused_part is not None and name.startswith(f"{unused_part}.")
+    ]
+    absent = part if loading["missing_keys"].issuperset(part) else []
+    _check(files, loading, {*absent, *spare})
+    torch.nn.Module.eval(model)  # through the base class: transformers' own wrapper carries no types
+    return model
+
+
+def outline(auto: Any, config: PretrainedConfig, attention: str | None = None) -> PreTrainedModel:
+    """The model that the settings describe, without memory for its tensors."""
+    with torch.device("meta"):
+        model: PreTrainedModel = auto.from_config(
+            config, attn_implementation=attention, trust_remote_code=False
+        )
+    return model
+
+
+def _check_precision(files: ModelFiles, config: PretrainedConfig) -> None:
+    quantisation = getattr(config, "quantization_config", None)
+    if quantisation:
+        method = (
+            quantisation.get("quant_method") if isinstance(quantisation, dict) else quantisation.quant_method
+        )
+        raise ModelUnloadableError(
+            f"the {config.model_type} model in {files.folder} is quantised ({str(method)[:40]}): the "
+            "engines here compute with weights in F32, F16 or BF16; use the model as it was published before "
+            "that, or as GGUF"
+        )
+
+
+def num_embeddings(model: PreTrainedModel) -> int:
+    """Token ids that the model knows are below it. Raises ModelUnloadableError."""
+    weight = model.get_input_embeddings().weight
+    if not isinstance(weight, torch.Tensor):
+        raise ModelUnloadableError(
+            f"the {model.config.model_type} model has no token embedding: it reads no text"
+        )
+    return weight.shape[0]
+
+
+def read_tensors(files: ModelFiles, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Every tensor of the model's weights files, by name, as views of the bytes that were digested."""
+    tensors: dict[str, torch.Tensor] = {}
+    for name in weight_names(files):
+        body = files.read(name, max_bytes=None)
+        for entry in parse_safetensors_header(files.folder / name, body):
+            if entry.name in tensors:
+                raise ModelIncompleteError(f"{files.folder}: tensor {entry.name!r} stands in two files")
+            tensor = _tensor(files.folder / name, body, entry)
+            # Widening loses nothing, and lets go of the file's bytes before the next file is read
+            is_narrower = tensor.is_floating_point() and tensor.itemsize < dtype.itemsize
+            tensors[entry.name] = tensor.to(dtype) if is_narrower else tensor
+    return tensors
+
+
+def _tensor(path: Path, body: bytearray, entry: Tensor) -> torch.Tensor:
+    if entry.dtype not in _DTYPES:
+        raise ModelUnloadableError(
+            f"{path}: tensor {entry.name!r} has the type {entry.dtype}, which no engine here computes with; "
+            "use the weights in F32, F16 or BF16"
+        )
+    dtype = _DTYPES[entry.dtype]
+    if entry.begin == entry.end:
+        return torch.empty(entry.shape, dtype=dtype)
+    begin = 8 + struct.unpack_from("<Q", body)[0] + entry.begin
+    if begin % dtype.itemsize:  # the format does not align its data
+        body, begin = body[begin : begin + entry.end - entry.begin], 0
+    flat = torch.frombuffer(body, dtype=dtype, offset=begin, count=entry.num_parameters)
+    return flat.view(entry.shape)
+
+
+def _check(files: ModelFiles, loading: dict[str, Any], allowed: set[str]) -> None:
+    problems = {
+        "missing": sorted(loading["missing_keys"] - allowed),
+        "unexpected": sorted(loading["unexpected_keys"] - allowed),
+        "of another shape": [
+            f"{name} ({_shape(found)}, expected {_shape(expected)})"
+            for name, found, expected in sorted(loading["mismatched_keys"])
+        ],
+        "not loaded": list(loading["error_msgs"]),
+    }
+    if any(problems.values()):
+        raise ModelIncompleteError(f"{files.folder}: {keys_in_words(problems)}")
+
+
+def _shape(sizes: Collection[int]) -> str:
+    return "x".join(map(str, sizes)) or "a number"
+
+
+def _first_line(error: Exception) -> str:
+    """What a library says, without its advice about its hub and its versions."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:500]}" if lines else type(error).__name__

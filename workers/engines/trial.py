@@ -1,0 +1,201 @@
+"""The child process of a trial: `python -m workers.engines.trial FOLDER`.
+
+Loads the model of the folder as a worker does and lets it compute; the last line of stdout is a TrialAnswer.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from jobs.errors import ConfigurationError, PressroomError
+from workers.engine import EngineOptions, ModelUnsupportedError, Tokenizer
+from workers.models.manifest import Manifest, read_manifest
+from workers.models.trial import ENGINE_MISSING, Trial, TrialAnswer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PROMPT_LENGTHS = (3, 29, 11)
+"""In tokens; unequal, so that rows are padded where an engine pads them."""
+NUM_NEW_TOKENS = 6
+TEXTS = (
+    "Shares of the company rise.",
+    "Profit falls",
+    "The board meets on Monday, and nothing else happens.",
+)
+TRIAL_SECONDS = 300.0
+"""For a few tokens; the parent's bound is for the whole trial."""
+
+
+def main() -> None:
+    """Try the model in the folder that the argument names."""
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m workers.engines.trial FOLDER")
+    with os.fdopen(os.dup(1), "w") as out:
+        os.dup2(2, 1)  # whatever a library prints is no answer
+        out.write("\n" + _answer(Path(sys.argv[1])).model_dump_json())
+
+
+def _answer(folder: Path) -> TrialAnswer:
+    try:
+        import torch
+        import transformers
+    except ModuleNotFoundError as error:
+        message = (
+            f"a model is loaded once when it is added, and nothing can load it ({error}): install the extra"
+        )
+        return TrialAnswer(code=ENGINE_MISSING, message=f"{message} `pressroom[engine]`")
+    versions = {"torch": str(torch.__version__), "transformers": transformers.__version__}
+    try:
+        manifest = read_manifest(folder)
+        engines = (
+            _try_generator(folder, manifest)
+            if manifest.task == "generate"
+            else _try_encoder(folder, manifest)
+        )
+        return TrialAnswer(trial=Trial(engines=engines, versions=versions))
+    except PressroomError as error:
+        return TrialAnswer(code=error.code, message=str(error))
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        message = f"{folder.name} does not fit the memory of this machine: {error}"
+        return TrialAnswer(code="model_unloadable", message=message)
+
+
+def _try_encoder(folder: Path, manifest: Manifest) -> dict[str, str]:
+    from jobs.inference import TextPair
+    from workers.encoder_tokenizer import load_row_tokenizer
+    from workers.engines.encoder_model import TransformersEncoder
+
+    rows = load_row_tokenizer(folder, manifest.digests)
+    options = EngineOptions(digests=manifest.digests)
+    if manifest.task == "generate":
+        raise ValueError("a language model is no encoder")
+    encoder = TransformersEncoder(folder, rows.max_tokens, options, manifest.task)
+    _check_vocabulary(folder, rows.num_tokens, encoder.num_tokens)
+    vectors = encoder.encode(rows.encode([TextPair(text) for text in TEXTS]))
+    if not all(math.isfinite(number) for vector in vectors for number in vector):
+        raise _nonsense(folder)
+    return {"transformers": ""}
+
+
+def _try_generator(folder: Path, manifest: Manifest) -> dict[str, str]:
+    """First plain transformers, which knows most architectures, then our own engine against it."""
+    from workers.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(folder, manifest.digests)
+    prompts, expected = _generate(folder, manifest, tokenizer)
+    try:
+        return {"transformers": _compare(folder, manifest, tokenizer, prompts, expected)}
+    except ModelUnsupportedError as error:
+        return {"transformers": error.reason}
+
+
+def _generate(
+    folder: Path, manifest: Manifest, tokenizer: Tokenizer
+) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    """Prompts of token ids, and what generate() of transformers writes after each one alone."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from workers.engines.decoder_model import unsupported
+    from workers.engines.loading import load_config, load_model, num_embeddings
+    from workers.models.reading import ModelFiles
+
+    files = ModelFiles(folder, manifest.digests)
+    config = load_config(files)
+    if type(config) not in AutoModelForCausalLM._model_mapping:
+        raise unsupported(config, "transformers has no language model of text alone for it")
+    model = load_model(files, AutoModelForCausalLM, config, dtype=torch.float32)
+    num_tokens = num_embeddings(model)
+    _check_vocabulary(folder, tokenizer.num_tokens, num_tokens)
+    prompts = _prompts(min(num_tokens, tokenizer.num_tokens), manifest.max_context_tokens)
+    return prompts, [_greedy(folder, model, prompt) for prompt in prompts]
+
+
+def _prompts(num_tokens: int, max_context_tokens: int) -> list[tuple[int, ...]]:
+    """Token ids from all over the vocabulary: what they mean does not matter."""
+    longest = max(1, max_context_tokens - NUM_NEW_TOKENS)
+    return [
+        tuple((length + 7919 * place) % num_tokens for place in range(min(length, longest)))
+        for length in PROMPT_LENGTHS
+    ]
+
+
+def _greedy(folder: Path, model: PreTrainedModel, prompt: Sequence[int]) -> tuple[int, ...]:
+    """Whatever the model's own generation_config.json asks for."""
+    import torch
+    from transformers import GenerationConfig
+
+    ids = torch.tensor([prompt])
+    settings = GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=False, max_new_tokens=NUM_NEW_TOKENS, eos_token_id=None, pad_token_id=0, use_cache=True
+    )
+    with torch.no_grad():
+        if not bool(model(ids).logits.isfinite().all()):
+            raise _nonsense(folder)
+        model.generation_config = settings
+        generate = cast("Callable[..., torch.Tensor]", model.generate)
+        output = generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)
+    return tuple(output[0, len(prompt) :].tolist())
+
+
+def _compare(
+    folder: Path,
+    manifest: Manifest,
+    tokenizer: Tokenizer,
+    prompts: Sequence[tuple[int, ...]],
+    expected: Sequence[tuple[int, ...]],
+) -> str:
+    """Why our own engine does not run the model: it writes other tokens than generate(). Empty if it runs."""
+    from jobs.inference import Sampling
+    from workers.engine import Request
+    from workers.engines.transformers import open_engine
+
+    options = EngineOptions(
+        num_slots=len(prompts),
+        max_context_tokens=max(map(len, prompts)) + NUM_NEW_TOKENS,
+        digests=manifest.digests,
+    )
+    sampling = Sampling(max_new_tokens=NUM_NEW_TOKENS, ignore_end_of_text=True)
+    engine = open_engine(folder, tokenizer, options)
+    try:
+        futures = [
+            engine.submit(Request(request_id=str(number), prompt_ids=prompt, sampling=sampling))
+            for number, prompt in enumerate(prompts)
+        ]
+        completions = [future.result(TRIAL_SECONDS) for future in futures]
+    finally:
+        engine.close()
+    for prompt, completion, tokens in zip(prompts, completions, expected, strict=True):
+        if completion.token_ids != tokens and not completion.num_near_ties:
+            return (
+                f"the engine writes other tokens than generate() of transformers for {manifest.architecture} "
+                f"(after a prompt of {len(prompt)} tokens)"
+            )
+    return ""
+
+
+def _check_vocabulary(folder: Path, tokenizer_tokens: int, model_tokens: int) -> None:
+    if tokenizer_tokens > model_tokens:
+        raise ConfigurationError(
+            f"{folder}: the tokenizer knows {tokenizer_tokens} tokens and the weights {model_tokens}: they "
+            "belong to two models; fetch tokenizer and weights from the same place",
+            code="tokenizer_unusable",
+        )
+
+
+def _nonsense(folder: Path) -> ConfigurationError:
+    return ConfigurationError(
+        f"the model in {folder} computes numbers that are none (NaN or infinite): its weights are damaged; "
+        "fetch it again",
+        code="model_unloadable",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""A child process for whatever needs torch: bounded in time and memory, and ended when its parent ends.
+
+`python -m workers.models.child BYTES MODULE ARGUMENT...` runs `python -m MODULE ARGUMENT...` under the limit.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import runpy
+import subprocess
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass
+from typing import IO
+
+LIBRARY_BYTES = 4_000_000_000
+"""What torch, transformers and the allocator take beside a model, with room to spare."""
+SECONDS_TO_START = 600.0
+"""Importing torch on a machine whose disk is busy takes a minute or two."""
+BYTES_PER_SECOND = 10_000_000
+"""At least so much of a model is read, converted and computed with on a slow machine."""
+_OUTPUT_CHARACTERS = 20_000
+"""Of the end of each output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a child process ended."""
+
+    code: int | None
+    """Exit code, negative for a signal; None if the time ran out and the process was killed."""
+    stdout: str
+    stderr: str
+
+    @property
+    def reason(self) -> str:
+        """What it ended with, in words; a library's error stands in its last lines."""
+        last = " / ".join(self.stderr.strip().splitlines()[-3:]) or "it wrote nothing"
+        if self.code is None:
+            return f"took too long and was ended: {last}"
+        return (
+            f"was killed by signal {-self.code}: {last}"
+            if self.code < 0
+            else f"ended with {self.code}: {last}"
+        )
+
+
+def run_child(module: str, *arguments: str, model_bytes: int) -> Ended:
+    """Run the module; `model_bytes` of the model in fp32 set the bounds of its time and its memory."""
+    max_bytes = LIBRARY_BYTES + 4 * model_bytes
+    timeout_seconds = SECONDS_TO_START + model_bytes / BYTES_PER_SECOND
+    command = [sys.executable, "-m", "workers.models.child", str(max_bytes), module, *arguments]
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        # Its stdin is closed when this process ends, however it ends, and the child with it
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr) as process:
+            try:
+                code: int | None = process.wait(timeout_seconds)
+            except subprocess.TimeoutExpired:
+                code = None
+            finally:
+                process.kill()
+        return Ended(code, _end_of(stdout), _end_of(stderr))
+
+
+def _end_of(output: IO[bytes]) -> str:
+    output.seek(max(0, output.seek(0, os.SEEK_END) - _OUTPUT_CHARACTERS))
+    return output.read().decode(errors="replace")
+
+
+def _end_with_parent() -> None:
+    while os.read(0, 1024):
+        pass
+    os._exit(1)
+
+
+def main() -> None:
+    """Run the module that the arguments name."""
+    if len(sys.argv) < 3:
+        sys.exit("usage: python -m workers.models.child BYTES MODULE ARGUMENT...")
+    os.environ["HF_HUB_OFFLINE"] = "1"  # everything is in the folders; nothing may be asked of a hub
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Not RLIMIT_AS: libraries reserve far more addresses than they use
+    resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[1]), resource.RLIM_INFINITY))
+    module = sys.argv[2]
+    sys.argv = sys.argv[2:]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""A model is loaded once when it is added: in a child process, as a worker would load it, with a few tokens.
+
+What cannot be loaded, lacks a tensor or answers nonsense is refused at `models add`, not by a worker that
+restarts. What the trial found out is kept in the manifest.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from jobs.errors import ConfigurationError
+from workers.models.child import run_child
+from workers.models.files import ModelIncompleteError
+
+CHILD = "workers.engines.trial"
+
+ENGINE_MISSING = "engine_not_installed"
+
+
+class TrialFailedError(ConfigurationError):
+    """The child process that loads a model ended without an answer."""
+
+    code = "model_unloadable"
+
+
+class Trial(BaseModel):
+    """What was found out when the model was loaded for the first time; part of its manifest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    engines: dict[str, str]
+    """For each engine of this installation why it cannot run the model; empty if it can."""
+    versions: dict[str, str]
+    """Of the libraries that computed."""
+
+    def reason_against(self, engine: str) -> str:
+        """Why the engine cannot run the model; empty if it can, or was not tried."""
+        return self.engines.get(engine, "")
+
+
+class TrialAnswer(BaseModel):
+    """What the child writes as the last line of its stdout."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trial: Trial | None = None
+    code: str = ""
+    message: str = ""
+
+
+def try_model(folder: Path, *, num_parameters: int) -> Trial:
+    """Load the model in the folder, whose manifest is written already, and let it compute.
+
+    Raises ModelIncompleteError, or ConfigurationError with the code of what went wrong (`model_unloadable`,
+    `model_labels_unknown`, `engine_not_installed` and what else loading raises).
+    """
+    ended = run_child(CHILD, str(folder), model_bytes=4 * num_parameters)
+    try:
+        answer = TrialAnswer.model_validate_json(ended.stdout.strip().rpartition("\n")[2])
+    except ValidationError as error:
+        raise TrialFailedError(
+            f"{folder.name} cannot be loaded, the process that tried it {ended.reason}; is there memory for "
+            "the model?"
+        ) from error
+    if answer.trial is not None:
+        return answer.trial
+    if answer.code == ModelIncompleteError.code:
+        raise ModelIncompleteError(answer.message)
+    raise ConfigurationError(answer.message, code=answer.code)
