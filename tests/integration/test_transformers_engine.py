@@ -20,6 +20,7 @@ from tests.tiny_llama import NUM_TOKENS, build_tiny_llama, write_tiny_llama
 from workers.engine import Engine, EngineOptions, Request
 from workers.engines.attention import slot_attention
 from workers.engines.transformers import open_engine
+from workers.models.files import ModelFormatError
 from workers.tokenizer import load_tokenizer
 
 SECONDS = 120.0
@@ -173,7 +174,7 @@ def test_weights_other_than_safetensors_are_not_read(tmp_path: Path) -> None:
     folder = write_tiny_llama(tmp_path / "pickled")
     torch.save(build_tiny_llama().state_dict(), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    with pytest.raises(ConfigurationError, match="safetensors"):
+    with pytest.raises(ModelFormatError, match="safetensors"):
         open_engine(folder, load_tokenizer(folder), EngineOptions())
 
 
