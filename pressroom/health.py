@@ -19,6 +19,7 @@ from db.migrate import revisions
 from db.session import open_database
 from jobs.errors import PressroomError
 from storage import open_store
+from workers.broker import require_writable
 from workers.redis_server import RedisServer
 from workers.settings import Settings, read_settings
 
@@ -54,7 +55,8 @@ def find_fault(settings: Settings, role: Role) -> str | None:
         if current != wanted:
             return f"the database is at revision {current}, not {wanted}: run `pressroom db upgrade`"
         with RedisServer.from_url(settings.require_redis_url()).client() as client:
-            client.ping()
+            for profile in settings.profiles:
+                require_writable(client, profile)
         open_store(settings.require_s3_url())
         return None
     except (SQLAlchemyError, RedisError, PressroomError) as error:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from celery import Celery
+from celery.app.amqp import AMQP
 from celery.signals import setup_logging, worker_init, worker_ready, worker_shutdown, worker_shutting_down
 
 import workers.process as process
+from workers.broker import transport_options
 from workers.messages import SERVER
 from workers.redis_server import RedisServer
 from workers.settings import read_settings
@@ -19,16 +21,31 @@ RUN_SHARD = "pressroom.run_shard"
 RUN_ALONE = "pressroom.run_alone"
 
 
+class _DirectQueues(AMQP):
+    """Messages go to the queue that they name: no routes are kept in Redis for others to change."""
+
+    autoexchange = staticmethod(lambda _name: None)  # type: ignore[assignment]  # a function, as its comment says
+
+
 def make_app(redis_url: Callable[[], str]) -> Celery:
     """An app on this broker; the URL is asked for on first use, not at import."""
     made = Celery(
         "pressroom",
         include=["workers.tasks"],
         set_as_current=False,
+        amqp=_DirectQueues,
         task_cls="workers.messages:CheckedTask",
     )
     made.add_defaults(lambda: _configuration(RedisServer.from_url(redis_url())))
+    made.on_after_finalize.connect(_forget_built_in_tasks)
     return made
+
+
+def _forget_built_in_tasks(sender: Celery, **_: object) -> None:
+    """Celery's own tasks call others, any number of times: so could whoever reaches the queue."""
+    if not read_settings().remote_control:
+        for name in [name for name in sender.tasks if name.startswith("celery.")]:
+            del sender.tasks[name]
 
 
 def _configuration(server: RedisServer) -> dict[str, object]:
@@ -40,11 +57,14 @@ def _configuration(server: RedisServer) -> dict[str, object]:
         "task_ignore_result": True,
         "task_acks_late": False,  # the lease recovers, not the broker
         "worker_prefetch_multiplier": 1,
-        "worker_enable_remote_control": False,
+        "worker_enable_remote_control": read_settings().remote_control,
         "worker_hijack_root_logger": False,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,  # a broker that is gone for an hour comes back
-        "broker_transport_options": {SERVER: server, "socket_keepalive": True, "health_check_interval": 10},
+        "broker_transport_options": {SERVER: server, **transport_options()},
+        "worker_consumer": "workers.consumer:PatientConsumer",
+        # No task of ours acknowledges late, so none is cancelled; unset, Celery warns at each outage.
+        "worker_cancel_long_running_tasks_on_connection_loss": True,
     }
 
 

@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 from celery import Celery
-from kombu.exceptions import OperationalError as BrokerError
-from redis.exceptions import RedisError
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from db import dispatch
+from workers.broker import BROKER_ERRORS, require_queue
 from workers.celery import RUN_ALONE, RUN_SHARD, make_app
 from workers.fairness import allocate, shard_size, window
+from workers.outage import Outage
 from workers.reconciler import reconcile
 from workers.redis_server import RedisServer
 from workers.settings import Settings
@@ -48,6 +48,7 @@ class Dispatcher:
         self._settings = settings
         self._app: Celery = make_app(lambda: redis_url)
         self._redis = RedisServer.from_url(redis_url).client()
+        self._broker = Outage(logger, "Valkey", meanwhile="what is queued waits in Postgres")
         self._reconciled_at = 0.0
 
     def run(self, stopped: threading.Event) -> None:
@@ -82,12 +83,18 @@ class Dispatcher:
         if time.monotonic() - self._reconciled_at >= RECONCILE_SECONDS:
             reconcile(self._database, self._settings)
             self._reconciled_at = time.monotonic()
+        failures = []
         for profile in dispatch.running_profiles(self._database):
             try:
+                if self._broker.is_on:
+                    require_queue(self._redis, profile)
                 self._forget_lost(profile)
                 has_sent |= self._send_due(profile)
-            except (BrokerError, RedisError, ConnectionError):
-                logger.warning("The broker is away; what is queued waits in Postgres.")
+            except BROKER_ERRORS as error:
+                failures.append(error)
+                self._broker.note(error)
+        if not failures:
+            self._broker.end()
         return has_sent
 
     def _forget_lost(self, profile: str) -> None:
@@ -129,7 +136,7 @@ class Dispatcher:
                         producer=producer,
                         retry=False,
                     )
-        except (BrokerError, RedisError, ConnectionError):
+        except BROKER_ERRORS:
             dispatch.unsend(self._database, job_ids)  # some may have gone out: a claim absorbs the second
             raise
 

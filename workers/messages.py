@@ -16,6 +16,7 @@ from celery.exceptions import InvalidTaskError
 from celery.worker import strategy
 from kombu.transport import redis
 from kombu.transport.virtual import Base64
+from redis.exceptions import RedisError
 
 from workers.redis_server import RedisServer
 
@@ -119,9 +120,14 @@ class Channel(redis.Channel):
 
 
 class Transport(redis.Transport):
-    """Kombu's Redis transport, which delivers nothing that is no message."""
+    """Kombu's Redis transport, which delivers nothing that is no message.
+
+    Whatever the server answers with an error, it can do its work later: kombu's own list ends a worker when a
+    server is read-only, or its disk or memory is full.
+    """
 
     Channel = Channel
+    connection_errors = (*redis.Transport.connection_errors, RedisError)
     frame_was_read = False
 
     def _deliver(self, message: Any, queue: str | None) -> None:

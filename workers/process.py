@@ -27,6 +27,7 @@ from jobs.provenance import payload_digest
 from storage import open_store
 from workers import logs, residency
 from workers.attempt import WorkerIdentity
+from workers.broker import consumer_outage
 from workers.code_version import code_facts
 from workers.devices import Device
 from workers.engine import EngineOptions
@@ -202,7 +203,7 @@ def _watch(process: _Process) -> None:
         except SQLAlchemyError:
             logger.warning("Postgres is away.")
             continue
-        if process.runner.num_in_flight or not waiting:
+        if process.runner.num_in_flight or not waiting or consumer_outage.is_on:
             starved_since = time.monotonic()
         elif time.monotonic() - max(starved_since, process.runner.last_claim_at) > stalled_after:
             logger.critical("Messages wait and none is consumed: the worker ends to be started again.")

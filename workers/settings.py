@@ -97,6 +97,9 @@ class Settings(BaseSettings):
     """A message not claimed for this long is sent again."""
     shard_jobs: int = Field(default=16, ge=1, le=1000)
     """Job ids in one message at most."""
+    remote_control: bool = False
+    """Whether workers obey `celery inspect` and `celery control`, and know Celery's own tasks: then whoever
+    reaches Redis can stop them."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Of workers; commands say warnings and worse, or this if it is set."""
     commit: str | None = None

@@ -1,0 +1,48 @@
+"""An outage of a service: named when it begins, and told again when it is over."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+
+class Outage:
+    """Logs the first failure of a service and its recovery, nothing in between. Any thread may call it."""
+
+    def __init__(self, logger: logging.Logger, service: str, *, meanwhile: str) -> None:
+        """`meanwhile` completes the sentence "Valkey is away; ...": what waits until the service is back."""
+        self._logger = logger
+        self._service = service
+        self._meanwhile = meanwhile
+        self._state: str | None = None
+        self._begun_at = 0.0
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the last call of the service failed."""
+        return self._state is not None
+
+    def note(self, error: BaseException, state: str = "is away") -> None:
+        """A call has failed; `state` says what the service does instead of answering.
+
+        It is logged if the call before had succeeded, or had failed in another state.
+        """
+        if self._state is None:
+            self._begun_at = time.monotonic()
+        if self._state != state:
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            self._logger.warning(f"{self._service} {state}; {self._meanwhile}.", extra={"reason": reason})
+        self._state = state
+
+    def end(self) -> None:
+        """A call has succeeded."""
+        if self._state is None:
+            return
+        self._state = None
+        seconds = round(time.monotonic() - self._begun_at, 1)
+        self._logger.warning(f"{self._service} answers again.", extra={"outage_seconds": seconds})
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the statement and the advice that SQLAlchemy puts below."""
+    return next(iter(str(getattr(error, "orig", None) or error).splitlines()), "")
