@@ -6,20 +6,29 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from jobs.errors import ConfigurationError
+from storage.s3_settings import Addresses
 from storage.store import Store
 
 
-def open_store(url: str) -> Store:
+def open_store(
+    url: str,
+    *,
+    variable: str = "PRESSROOM_S3_URL",
+    addresses: Addresses | None = None,
+    makes_bucket: bool = True,
+) -> Store:
     """Open the store that the URL names: `http(s)://key:secret@host/bucket`, `file:/folder` or `memory:`.
 
-    Raises ConfigurationError for a URL it cannot read, StoreError if the S3 server does not answer. The
-    message never holds the URL, which has a secret in it.
+    `variable` is where the URL stands. With `addresses`, host and port -> addresses, connections go only to
+    those. Raises ConfigurationError for a URL it cannot read, StoreUnavailableError if the S3 server does not
+    answer, StoreRefusedError for what waiting does not mend. The URL has a secret in it: no message holds it.
     """
     scheme = url.partition(":")[0].lower()
     if scheme in ("http", "https"):
         from storage.s3 import S3Settings, S3Store  # boto3 costs 0.3 s to import
 
-        return S3Store(S3Settings.from_url(url))
+        settings = S3Settings.from_url(url, variable=variable)
+        return S3Store(settings, addresses=addresses, makes_bucket=makes_bucket)
     if scheme == "file":
         from storage.filesystem import FilesystemStore
 
@@ -29,6 +38,6 @@ def open_store(url: str) -> Store:
 
         return MemoryStore()
     raise ConfigurationError(
-        "a store URL begins with http:, https:, file: or memory:; check PRESSROOM_S3_URL",
+        f"a store URL begins with http:, https:, file: or memory:; check {variable}",
         code="store_url_invalid",
     )

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from storage.store import ObjectKeyError, ObjectNotFoundError, StoreError, check_key, check_prefix
+from storage.store import ObjectKeyError, ObjectNotFoundError, StoreUnavailableError, check_key, check_prefix
 
 _TEMPORARY_PREFIX = ".new-"
 """No key has a part that begins with a dot, so that a half-written file is never taken for an object."""
@@ -39,7 +39,7 @@ class FilesystemStore:
                 f"object key {key!r} cannot be stored: one key may not be the beginning of another ({error})"
             ) from error
         except OSError as error:
-            raise StoreError(f"could not store {key!r} in {self.location}: {error}") from error
+            raise StoreUnavailableError(f"could not store {key!r} in {self.location}: {error}") from error
 
     def get(self, key: str) -> bytes:
         try:
@@ -47,7 +47,7 @@ class FilesystemStore:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise ObjectNotFoundError(f"no object {key!r} in {self.location}") from error
         except OSError as error:
-            raise StoreError(f"could not read {key!r} in {self.location}: {error}") from error
+            raise StoreUnavailableError(f"could not read {key!r} in {self.location}: {error}") from error
 
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
@@ -66,7 +66,7 @@ class FilesystemStore:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return
         except OSError as error:
-            raise StoreError(f"could not delete {key!r} in {self.location}: {error}") from error
+            raise StoreUnavailableError(f"could not delete {key!r} in {self.location}: {error}") from error
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
@@ -86,7 +86,7 @@ class FilesystemStore:
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
-            raise StoreError(f"could not list {self.location}/{start}: {error}") from error
+            raise StoreUnavailableError(f"could not list {self.location}/{start}: {error}") from error
         for name in names:
             path = start + name
             if name.endswith("/"):

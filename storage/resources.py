@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 
-from jobs.errors import PermanentError
-from storage.store import ObjectNotFoundError, Store
+from jobs.errors import PermanentError, PressroomError
+from storage.store import ObjectNotFoundError, Store, StoreRefusedError
+
+NUM_READS = 2
+"""Of bytes with another digest: what was mixed up on its way is whole the second time."""
 
 
 class ResourceMissingError(PermanentError):
@@ -23,6 +27,15 @@ def resource_key(sha256: str) -> str:
     return f"resources/{sha256[:2]}/{sha256}"
 
 
+def artifact_key(sha256: str) -> str:
+    """Where an artifact is: its digest alone finds it; two digits of folder keep a listing of files short.
+
+    >>> artifact_key("ab" * 32)[:16]
+    'artifacts/ab/aba'
+    """
+    return f"artifacts/{sha256[:2]}/{sha256}"
+
+
 def put_resource(store: Store, body: bytes, *, media_type: str) -> str:
     """Store a resource and return its digest; one that is there already is not sent again."""
     sha256 = hashlib.sha256(body).hexdigest()
@@ -36,21 +49,33 @@ def read_resource(store: Store, sha256: str) -> bytes:
 
     Raises ResourceMissingError or StoreError.
     """
-    try:
-        body = store.get(resource_key(sha256))
-    except ObjectNotFoundError as error:
-        key = _artifact_key(store, sha256)
-        if key is None:
-            raise ResourceMissingError(
-                f"resource {sha256} is not in {store.location}: submit the batch again from its file"
-            ) from error
-        body = store.get(key)
-    if hashlib.sha256(body).hexdigest() != sha256:
-        raise ResourceMissingError(f"resource {sha256} in {store.location} has another digest: altered")
-    return body
+    for _ in range(NUM_READS):
+        body = _read(store, sha256)
+        if hashlib.sha256(body).hexdigest() == sha256:
+            return body
+    raise ResourceMissingError(f"resource {sha256} in {store.location} has another digest: altered")
 
 
-def _artifact_key(store: Store, sha256: str) -> str | None:
-    """Where workers/publisher.py has put it; its statements begin with the same digest."""
-    keys = store.keys(f"artifacts/{sha256[:2]}/{sha256}")
+def _read(store: Store, sha256: str) -> bytes:
+    """Of the first place that has it; listing needs a permission of its own, and is not missed without it."""
+    missing: PressroomError | None = None
+    for key in (resource_key(sha256), artifact_key(sha256)):
+        try:
+            return store.get(key)
+        except (ObjectNotFoundError, StoreRefusedError) as error:  # forbidden: it may just not be there
+            missing = missing or error
+    with suppress(StoreRefusedError):
+        earlier = _earlier_key(store, sha256)
+        if earlier is not None:
+            return store.get(earlier)
+    if isinstance(missing, StoreRefusedError):
+        raise missing
+    raise ResourceMissingError(
+        f"resource {sha256} is not in {store.location}: submit the batch again from its file"
+    ) from missing
+
+
+def _earlier_key(store: Store, sha256: str) -> str | None:
+    """Of an artifact that an earlier version stored with the suffix of its name."""
+    keys = store.keys(artifact_key(sha256))
     return next((key for key in keys if not key.endswith(".statement.json")), None)

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
+import os
 import re
+import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 import boto3
+import botocore.session
+from botocore.awsrequest import (
+    AWSHTTPConnection,
+    AWSHTTPConnectionPool,
+    AWSHTTPSConnection,
+    AWSHTTPSConnectionPool,
+    AWSPreparedRequest,
+    AWSRequest,
+    AWSResponse,
+)
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -20,13 +33,35 @@ from botocore.exceptions import (
 from botocore.exceptions import (
     ConnectionError as S3ConnectionError,
 )
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from botocore.httpsession import URLLib3Session
+from botocore.parsers import ResponseParserError
+from tenacity import (
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random_exponential,
+)
+from tenacity.stop import stop_base
+from urllib3.exceptions import HTTPError, NewConnectionError
 
-from jobs.errors import ConfigurationError
-from storage.store import ObjectNotFoundError, StoreError, check_key, check_prefix
+from jobs.errors import PressroomError
+from storage.s3_faults import MISSING, Permission, code_of, is_denied, refusal_of
+from storage.s3_settings import Addresses, S3Settings, url_error
+from storage.store import (
+    PROBE_KEY,
+    ObjectNotFoundError,
+    StoreError,
+    StoreRefusedError,
+    StoreUnavailableError,
+    check_key,
+    check_prefix,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+__all__ = ["S3Settings", "S3Store"]
 
 ResultT = TypeVar("ResultT")
 
@@ -37,88 +72,50 @@ READ_TIMEOUT_SECONDS = 60
 MAX_TRIES = 5
 """With waits of up to 0.2, 0.4, 0.8 and 1.6 s this bridges a server's restart of a few seconds at most; a
 longer outage is the publisher's to wait out."""
+FIRST_CONTACT_SECONDS = 8
+"""No try begins after this long while nothing has ever succeeded: a wrong address is told within seconds."""
 MAX_CONNECTIONS = 64
 """At least the threads of a worker that upload at once: a smaller pool drops and opens connections again."""
 
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
-_TRANSIENT = frozenset(
-    {"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "OperationAborted"}
-)
+_MD5 = re.compile(r'"([0-9a-f]{32})"')
+"""An entity tag that is the MD5 of an object; those of parts look otherwise."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class S3Settings:
-    """Where the bucket is, and who asks."""
-
-    endpoint: str
-    """Scheme, host and port; no credentials."""
-    bucket: str
-    access_key: str
-    secret_key: str = field(repr=False)
-    region: str = "us-east-1"
-
-    @classmethod
-    def from_url(cls, url: str) -> S3Settings:
-        """Read `http(s)://access_key:secret_key@host:port/bucket[?region=...]`, credentials percent-encoded.
-
-        Raises ConfigurationError (`store_url_invalid`) that says which part is wrong and never quotes it.
-        """
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            raise _url_error("it is not a URL; percent-encode special characters of the keys") from None
-        if parts.scheme not in ("http", "https") or not host:
-            raise _url_error("it needs a scheme http or https, and a host")
-        if not parts.username or not parts.password:
-            raise _url_error("it needs an access key and a secret key before the host")
-        bucket = parts.path.strip("/")
-        if not _BUCKET.fullmatch(bucket):
-            raise _url_error("its path must be one bucket name: 3 to 63 of a-z, 0-9, '-' and '.'")
-        options = dict(parse_qsl(parts.query, keep_blank_values=True))
-        region = options.pop("region", "us-east-1")
-        if options or parts.fragment or not region:
-            raise _url_error("after the bucket only ?region=NAME may follow")
-        address = f"[{host}]" if ":" in host else host
-        return cls(
-            endpoint=f"{parts.scheme}://{address}" + (f":{port}" if port else ""),
-            bucket=bucket,
-            access_key=unquote(parts.username),
-            secret_key=unquote(parts.password),
-            region=region,
-        )
-
-
-def _url_error(reason: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"the S3 URL (PRESSROOM_S3_URL) cannot be used: {reason}. "
-        "It reads http(s)://access_key:secret_key@host:port/bucket[?region=...]",
-        code="store_url_invalid",
-    )
+class TruncatedBodyError(Exception):
+    """An object came without its length, and nothing else shows that it came whole."""
 
 
 class S3Store:
     """Holds each object under its key in one bucket; implements storage.store.Store.
 
-    Makes the bucket if it is missing. An object's media type is sent along, but what counts is in Postgres:
-    not every server keeps it.
+    Needs s3:GetObject and s3:PutObject alone; without s3:ListBucket an object that is missing looks like one
+    that is forbidden. An object's media type is sent along, but what counts is in Postgres: not every server
+    keeps it.
     """
 
-    def __init__(self, settings: S3Settings) -> None:
-        """Raises StoreError if the server does not answer or refuses the credentials."""
+    def __init__(
+        self, settings: S3Settings, *, addresses: Addresses | None = None, makes_bucket: bool = True
+    ) -> None:
+        """With `addresses` connections go only to what it returns, and through no proxy.
+
+        Raises StoreUnavailableError if the server does not answer, StoreRefusedError for what waiting does
+        not mend, ConfigurationError if there are no keys.
+        """
         self._settings = settings
-        self._client = _client(settings)
-        self._make_bucket()
+        self._succeeded: set[Permission] = set()
+        """What has worked in this process: from then on a refusal is an outage."""
+        self._client = _client(settings, addresses)
+        self._look_for_bucket(makes_bucket)
 
     @property
     def location(self) -> str:
-        return f"{self._settings.endpoint}/{self._settings.bucket}"
+        return self._settings.location
 
     def put(self, key: str, body: bytes, *, media_type: str) -> None:
         check_key(key)
         self._try(
             f"store {key!r}",
+            Permission.PUT,
             lambda: self._client.put_object(
                 Bucket=self._settings.bucket, Key=key, Body=body, ContentType=media_type
             ),
@@ -126,24 +123,34 @@ class S3Store:
 
     def get(self, key: str) -> bytes:
         check_key(key)
+        return self._try(f"read {key!r}", Permission.GET, lambda: self._read(key))
 
-        def read() -> bytes:
-            answer = self._client.get_object(Bucket=self._settings.bucket, Key=key)
-            with answer["Body"] as stream:
-                body: bytes = stream.read()
-            return body
-
-        return self._try(f"read {key!r}", read)
+    def _read(self, key: str) -> bytes:
+        """The whole object: by its length, its last chunk, or else by its entity tag."""
+        answer = self._client.get_object(Bucket=self._settings.bucket, Key=key)
+        with closing(answer["Body"]) as stream:  # entered by itself it would not count what it reads
+            body: bytes = stream.read()
+        headers = answer["ResponseMetadata"]["HTTPHeaders"]
+        if "content-length" not in headers and headers.get("transfer-encoding", "").lower() != "chunked":
+            tag = _MD5.fullmatch(answer.get("ETag", ""))
+            if tag is None or hashlib.md5(body, usedforsecurity=False).hexdigest() != tag[1]:
+                raise TruncatedBodyError("the answer has neither a length nor an end")
+        return body
 
     def exists(self, key: str) -> bool:
         check_key(key)
         try:
             self._try(
                 f"look for {key!r}",
+                Permission.GET,
                 lambda: self._client.head_object(Bucket=self._settings.bucket, Key=key),
             )
         except ObjectNotFoundError:
             return False
+        except StoreRefusedError as error:
+            if error.__cause__ is not None and is_denied(error.__cause__):
+                return False
+            raise
         return True
 
     def keys(self, prefix: str = "") -> Iterator[str]:
@@ -160,6 +167,7 @@ class S3Store:
         check_key(key)
         self._try(
             f"delete {key!r}",
+            Permission.DELETE,
             lambda: self._client.delete_object(Bucket=self._settings.bucket, Key=key),
         )
 
@@ -167,18 +175,40 @@ class S3Store:
         """Up to 1,000 keys after `last`. Each page is a request of its own, so that each can be retried."""
         answer = self._try(
             f"list {prefix!r}",
+            Permission.LIST,
             lambda: self._client.list_objects_v2(
                 Bucket=self._settings.bucket, Prefix=prefix, StartAfter=last
             ),
         )
         return [entry["Key"] for entry in answer.get("Contents", [])]
 
-    def _make_bucket(self) -> None:
+    def _look_for_bucket(self, makes_bucket: bool) -> None:
+        """Make the bucket if it is missing and may be made; one that may not be looked for is used unseen."""
         bucket = self._settings.bucket
         try:
-            self._try(f"look for bucket {bucket!r}", lambda: self._client.head_bucket(Bucket=bucket))
+            self._try("look for the bucket", Permission.LIST, lambda: self._client.head_bucket(Bucket=bucket))
+            self._succeeded.discard(Permission.LIST)  # it may be granted for some prefixes only
+        except ObjectNotFoundError as error:
+            if not makes_bucket:
+                raise StoreRefusedError(
+                    f"there is no bucket at {self.location}: correct {self._settings.variable}",
+                    code="store_bucket_missing",
+                ) from error
+            self._try("make the bucket", Permission.CREATE, self._create_bucket)
+        except StoreRefusedError as error:
+            if error.__cause__ is None or not is_denied(error.__cause__):
+                raise
+            self._check_keys()
+
+    def _check_keys(self) -> None:
+        """Raise StoreRefusedError for wrong keys or a wrong bucket, which a head alone does not tell."""
+        try:
+            self.get(PROBE_KEY)
         except ObjectNotFoundError:
-            self._try(f"make bucket {bucket!r}", self._create_bucket)
+            return
+        except StoreRefusedError as error:
+            if error.__cause__ is None or not is_denied(error.__cause__):
+                raise
 
     def _create_bucket(self) -> None:
         bucket, region = self._settings.bucket, self._settings.region
@@ -191,39 +221,85 @@ class S3Store:
                     CreateBucketConfiguration={"LocationConstraint": region},  # type: ignore[typeddict-item]
                 )
         except ClientError as error:
-            if _code(error) not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+            if code_of(error) not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
                 raise  # another process that made it at the same moment is no error
 
-    def _try(self, action: str, call: Callable[[], ResultT]) -> ResultT:
-        """Call with retries of what may pass. Raises ObjectNotFoundError or StoreError."""
+    def _try(self, action: str, permission: Permission, call: Callable[[], ResultT]) -> ResultT:
+        """Call with retries of what may pass.
+
+        Raises ObjectNotFoundError, StoreRefusedError or StoreUnavailableError.
+        """
+        stop: stop_base = stop_after_attempt(MAX_TRIES)
+        if not self._succeeded:
+            stop |= stop_after_delay(FIRST_CONTACT_SECONDS)
         retrying = Retrying(
-            stop=stop_after_attempt(MAX_TRIES),
+            stop=stop,
             wait=wait_random_exponential(multiplier=0.2, max=5),
-            retry=retry_if_exception(_may_pass),
+            retry=retry_if_exception(lambda error: self._may_pass(error, permission)),
             reraise=True,
         )
         try:
-            return retrying(call)
-        except (BotoCoreError, ClientError) as error:
-            if isinstance(error, ClientError) and _code(error) in _MISSING:
-                raise ObjectNotFoundError(f"could not {action}: not found in {self.location}") from error
-            raise StoreError(
-                f"could not {action} in {self.location}: {error}. Check that the server runs and that the "
-                "keys in PRESSROOM_S3_URL may read and write this bucket"
-            ) from error
+            result = retrying(call)
+        except PressroomError:
+            raise
+        except (BotoCoreError, ClientError, ResponseParserError, TruncatedBodyError) as error:
+            raise self._named(action, permission, error) from error
+        self._succeeded.add(permission)
+        return result
+
+    def _named(
+        self, action: str, permission: Permission, error: Exception
+    ) -> StoreError | ObjectNotFoundError:
+        where = f"could not {action} in {self.location}"
+        if code_of(error) in MISSING:
+            return ObjectNotFoundError(f"{where}: it is not there")
+        if is_denied(error) and permission is Permission.GET and permission in self._succeeded:
+            return ObjectNotFoundError(
+                f"{where}: it is not there, or {permission} is not granted for it; without {Permission.LIST} "
+                "the server does not tell which"
+            )
+            self._succeeded.discard(Permission.LIST)  # it may be granted for some prefixes only
+        refusal = refusal_of(error, permission, self._settings.variable)
+        if refusal is None:
+            reason = re.sub(r"\s+", " ", str(error))[:500]
+            return StoreUnavailableError(
+                f"{where}: {reason}. Check that the server runs and is the one that is meant"
+            )
+        message = f"{where}: {refusal.reason}; {refusal.advice}"
+        if permission in self._succeeded:
+            return StoreUnavailableError(message, code=refusal.code)
+        return StoreRefusedError(message, code=refusal.code)
+
+    def _may_pass(self, error: BaseException, permission: Permission) -> bool:
+        """Whether the same call may succeed a moment later."""
+        if isinstance(error, PressroomError) or refusal_of(error, permission, "") is not None:
+            return False
+        return isinstance(
+            error,
+            S3ConnectionError
+            | HTTPClientError
+            | IncompleteReadError
+            | ResponseParserError
+            | TruncatedBodyError
+            | ClientError,
+        )
 
 
-def _client(settings: S3Settings) -> S3Client:
-    """A client that any thread may use. Made of explicit settings only: nothing comes from ~/.aws."""
-    client: S3Client = boto3.session.Session().client(
+def _client(settings: S3Settings, addresses: Addresses | None) -> S3Client:
+    """A client that any thread may use."""
+    is_direct = addresses is not None or _is_loopback(settings.endpoint)
+    session = _session(settings)
+    client: S3Client = session.client(
         "s3",
         endpoint_url=settings.endpoint,
         aws_access_key_id=settings.access_key,
         aws_secret_access_key=settings.secret_key,
+        aws_session_token=settings.session_token,
         region_name=settings.region,
+        verify=settings.ca_bundle,
         config=Config(
             signature_version="s3v4",
-            s3={"addressing_style": "path"},
+            s3={"addressing_style": settings.addressing_style},
             # Newer checksum headers are not understood by every S3-compatible server.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
@@ -232,10 +308,82 @@ def _client(settings: S3Settings) -> S3Client:
             read_timeout=READ_TIMEOUT_SECONDS,
             retries={"total_max_attempts": 1, "mode": "standard"},  # one retry policy, ours
             # HTTP_PROXY without NO_PROXY would send a server on this machine through the proxy.
-            proxies={} if _is_loopback(settings.endpoint) else None,
+            proxies={} if is_direct else None,
         ),
     )
+    if addresses is not None:
+        guarded = _GuardedSession(addresses, verify=settings.ca_bundle or True)
+        send: Any = lambda request, **_: guarded.send(request)  # noqa: E731 - the stubs know no answer of it
+        client.meta.events.register("before-send.s3", send)
     return client
+
+
+def _session(settings: S3Settings) -> boto3.session.Session:
+    """With keys, made of explicit settings only: nothing comes from ~/.aws, a profile least of all."""
+    if settings.access_key is not None:
+        nothing = {
+            "profile": (None, None, None, None),
+            "config_file": (None, None, os.devnull, None),
+            "credentials_file": (None, None, os.devnull, None),
+        }
+        return boto3.session.Session(botocore_session=botocore.session.Session(session_vars=nothing))
+    session = boto3.session.Session()
+    if session.get_credentials() is None:
+        raise url_error(
+            settings.variable,
+            "it holds no keys, and boto3 finds none in the environment, a profile, a container or a role",
+        )
+    return session
+
+
+class _GuardedConnection(AWSHTTPConnection):
+    """Connects to the addresses that it is allowed for its host, one after another; the name stays in TLS."""
+
+    addresses: Addresses
+
+    def _new_conn(self) -> socket.socket:
+        host = self._dns_host
+        error: HTTPError | None = None
+        try:
+            for address in self.addresses(host, self.port or self.default_port):
+                self._dns_host = address
+                try:
+                    return super()._new_conn()
+                except HTTPError as failure:
+                    error = failure
+        finally:
+            self._dns_host = host
+        raise error or NewConnectionError(self, f"{host} has no address")
+
+
+class _GuardedSession(URLLib3Session):
+    """Botocore's own HTTP session, whose connections are guarded."""
+
+    def __init__(self, addresses: Addresses, *, verify: str | bool) -> None:
+        super().__init__(
+            verify=verify,  # type: ignore[arg-type]  # a file, too
+            proxies={},
+            timeout=(CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS),  # type: ignore[arg-type]
+            max_pool_connections=MAX_CONNECTIONS,
+        )
+        options = {"addresses": staticmethod(addresses)}
+        plain = type("Connection", (_GuardedConnection,), options)
+        tls: Any = type("TlsConnection", (AWSHTTPSConnection, _GuardedConnection), options)
+        manager: Any = self._manager  # type: ignore[attr-defined]
+        manager.pool_classes_by_scheme = {
+            "http": type("Pool", (AWSHTTPConnectionPool,), {"ConnectionCls": plain}),
+            "https": type("TlsPool", (AWSHTTPSConnectionPool,), {"ConnectionCls": tls}),
+        }
+
+    def send(self, request: AWSRequest | AWSPreparedRequest) -> AWSResponse:
+        """As botocore's; a refusal of the guard comes as it is."""
+        try:
+            return super().send(request)
+        except HTTPClientError as error:
+            cause = error.kwargs.get("error")
+            if isinstance(cause, PressroomError):
+                raise cause from error
+            raise
 
 
 def _is_loopback(endpoint: str) -> bool:
@@ -244,15 +392,3 @@ def _is_loopback(endpoint: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _may_pass(error: BaseException) -> bool:
-    """Whether the same call may succeed a moment later."""
-    if isinstance(error, ClientError):
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return status >= 500 or status == 429 or _code(error) in _TRANSIENT
-    return isinstance(error, S3ConnectionError | HTTPClientError | IncompleteReadError)

@@ -6,10 +6,14 @@ import re
 from collections.abc import Iterator
 from typing import Protocol
 
-from jobs.errors import InputError, PermanentError, TransientError
+from jobs.errors import InputError, PermanentError, PressroomError, TransientError
 
 MAX_KEY_CHARACTERS = 512
 """S3 allows 1,024 bytes; half of it leaves room for a bucket prefix of the deployment's own."""
+
+PROBE_KEY = "checks/access"
+PROBE = b"Pressroom may read and write here.\n"
+"""Written again by each process that starts, and never deleted."""
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
 
@@ -26,10 +30,22 @@ class ObjectNotFoundError(PermanentError):
     code = "object_not_found"
 
 
-class StoreError(TransientError):
-    """The store did not answer, or refused for now."""
+class StoreError(PressroomError):
+    """The store could not do as asked."""
+
+    code = "store_failed"
+
+
+class StoreUnavailableError(StoreError, TransientError):
+    """The store did not answer, or refuses what it did before."""
 
     code = "store_unavailable"
+
+
+class StoreRefusedError(StoreError, PermanentError):
+    """The store refuses what it never did in this process: a permission, keys, bucket or host are wrong."""
+
+    code = "store_refused"
 
 
 def check_key(key: str) -> str:
@@ -58,7 +74,10 @@ def check_prefix(prefix: str) -> str:
 
 
 class Store(Protocol):
-    """Holds objects. Any thread may call it. Raises ObjectKeyError, ObjectNotFoundError or StoreError."""
+    """Holds objects. Any thread may call it.
+
+    Raises ObjectKeyError, ObjectNotFoundError, StoreUnavailableError or StoreRefusedError.
+    """
 
     @property
     def location(self) -> str:
@@ -74,7 +93,7 @@ class Store(Protocol):
         ...
 
     def exists(self, key: str) -> bool:
-        """Whether an object is stored under the key."""
+        """Whether an object is stored under the key; False, too, if the store does not tell."""
         ...
 
     def keys(self, prefix: str = "") -> Iterator[str]:
@@ -84,3 +103,15 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """Remove the object; no error if it is not there."""
         ...
+
+
+def check_access(store: Store) -> None:
+    """Store a small object and read it, so that what is missing is told before hours of work.
+
+    Raises StoreRefusedError or StoreUnavailableError.
+    """
+    store.put(PROBE_KEY, PROBE, media_type="text/plain")
+    if store.get(PROBE_KEY) != PROBE:
+        raise StoreRefusedError(
+            f"{store.location} returns something else than was stored: this is no S3 server; correct its URL"
+        )

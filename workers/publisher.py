@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from pathlib import PurePosixPath
 from threading import Event
 
 from tenacity import (
     RetryCallState,
     RetryError,
     Retrying,
-    retry_if_exception_type,
+    retry_if_exception,
     sleep_using_event,
     stop_when_event_set,
     wait_random_exponential,
@@ -28,7 +27,8 @@ from jobs.provenance import (
     payload_digest,
     sha256_hex,
 )
-from storage.store import Store, StoreError
+from storage.resources import artifact_key
+from storage.store import Store, StoreError, StoreRefusedError
 from workers.inference import Asked, JobAbandonedError
 
 logger = logging.getLogger(__name__)
@@ -39,14 +39,9 @@ MAX_WAIT_SECONDS = 15.0
 STATEMENT_MEDIA_TYPE = "application/vnd.in-toto+json"
 
 
-def artifact_key(artifact: Artifact, sha256: str) -> str:
-    """Content-addressed; two digits of folder keep a listing short where the store is a file system."""
-    return f"artifacts/{sha256[:2]}/{sha256}{PurePosixPath(artifact.name).suffix.lower()}"
-
-
 def statement_key(subject_sha256: str, statement_sha256: str) -> str:
     """Beside its first artifact; equal artifacts of two jobs keep a statement each."""
-    return f"artifacts/{subject_sha256[:2]}/{subject_sha256}.{statement_sha256}.statement.json"
+    return f"{artifact_key(subject_sha256)}.{statement_sha256}.statement.json"
 
 
 class Publisher:
@@ -99,7 +94,7 @@ class Publisher:
 
     def _put_artifact(self, artifact: Artifact, abandoned: Event) -> StoredArtifact:
         sha256 = sha256_hex(artifact.body)
-        key = artifact_key(artifact, sha256)
+        key = artifact_key(sha256)
         self._put(key, artifact.body, artifact.media_type, abandoned)
         return StoredArtifact(
             name=artifact.name,
@@ -111,7 +106,7 @@ class Publisher:
 
     def _put(self, key: str, body: bytes, media_type: str, abandoned: Event) -> None:
         retrying = Retrying(
-            retry=retry_if_exception_type(StoreError),
+            retry=retry_if_exception(_may_pass),
             wait=wait_random_exponential(max=MAX_WAIT_SECONDS),
             stop=stop_when_event_set(abandoned),
             sleep=sleep_using_event(abandoned),
@@ -123,5 +118,11 @@ class Publisher:
             raise JobAbandonedError("the store did not answer for as long as the job was held") from error
 
 
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, StoreError) and not isinstance(error, StoreRefusedError)
+
+
 def _warn(state: RetryCallState) -> None:
-    logger.warning("The store is away; storing is tried again.", extra={"num_tries": state.attempt_number})
+    reason = state.outcome.exception() if state.outcome is not None else None
+    extra = {"num_tries": state.attempt_number, "reason": str(reason)}
+    logger.warning("The store is away; storing is tried again.", extra=extra)

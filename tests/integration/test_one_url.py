@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from redis.backoff import NoBackoff
@@ -36,7 +37,8 @@ def consume(url: str) -> None:
     """As the worker does, whose connections are asynchronous ones."""
     with make_app(lambda: url) as app, app.connection_for_read() as connection:
         connection.ensure_connection(max_retries=1, interval_start=0)
-        connection.default_channel._create_client(asynchronous=True).ping()
+        channel: Any = connection.default_channel
+        channel._create_client(asynchronous=True).ping()
 
 
 REDIS_CLIENTS = (ping, send_a_message, consume)

@@ -14,7 +14,13 @@ from jobs.errors import ConfigurationError
 from jobs.rejection import Rejected
 from jobs.sources import PrefixSource, SourceDownError, SourceRefusedError
 from storage import open_store
-from storage.store import ObjectKeyError, ObjectNotFoundError, Store, StoreError
+from storage.store import (
+    ObjectKeyError,
+    ObjectNotFoundError,
+    Store,
+    StoreError,
+    StoreRefusedError,
+)
 from workers.connectors.file import is_document_file, read_leniently
 from workers.connectors.variables import required_variable
 
@@ -33,16 +39,21 @@ def read_prefix_source(
     """
     try:
         variable = source.url_variable
-        store = own_store if variable is None else open_store(required_variable(variable))
+        store = own_store if variable is None else _store_of(variable)
         for key in store.keys(source.prefix):
             if is_document_file(PurePosixPath(key).name):
                 yield from _read_object(store, key, source.columns, now, known, on_note)
-    except StoreError as error:
-        raise SourceDownError(f"the store of the prefix {source.prefix!r} is down: {error}") from error
-    except (ConfigurationError, ObjectKeyError) as error:
+    except (ConfigurationError, ObjectKeyError, StoreRefusedError) as error:
         raise SourceRefusedError(
             f"the prefix {source.prefix!r} cannot be read: {error}", code=error.code
         ) from error
+    except StoreError as error:
+        raise SourceDownError(f"the store of the prefix {source.prefix!r} is down: {error}") from error
+
+
+def _store_of(variable: str) -> Store:
+    """Another store, which a source makes no bucket in."""
+    return open_store(required_variable(variable), variable=variable, makes_bucket=False)
 
 
 def _read_object(

@@ -26,7 +26,7 @@ from jobs.errors import ConfigurationError, DeadlineError, PermanentError, Trans
 from jobs.job import ClaimedJob
 from jobs.training import TrainedClassifier, TrainingOrder
 from storage.resources import read_resource
-from storage.store import Store, StoreError
+from storage.store import Store, StoreError, StoreRefusedError
 from workers.inference import JobAbandonedError, JobInference
 from workers.models.manifest import WeightsDigestError, model_folder, verify_model
 from workers.models.sources import last_lines
@@ -96,10 +96,18 @@ class ChildTraining:
             (work / name).mkdir()
         for file in order.files:
             (work / DATA / f"{file.sha256}.csv").write_bytes(read_resource(self._store, file.sha256))
-        newest = max(self._store.keys(self._prefix), default=None)
+        newest = self._newest_checkpoint()
         if newest is not None:
             (work / CHECKPOINTS / newest.rpartition("/")[2]).write_bytes(self._store.get(newest))
             logger.info("A training goes on from a checkpoint.", extra={"checkpoint": newest})
+
+    def _newest_checkpoint(self) -> str | None:
+        """Its key; a store that may not be listed has none to go on from."""
+        try:
+            return max(self._store.keys(self._prefix), default=None)
+        except StoreRefusedError as error:
+            logger.warning("A training begins anew.", extra={"reason": str(error)})
+            return None
 
     @contextmanager
     def _child(
@@ -185,9 +193,12 @@ def checkpoint_prefix(job_id: UUID) -> str:
 
 
 def forget_checkpoints(store: Store, job_id: UUID) -> None:
-    """Delete the checkpoints of a job that has succeeded."""
-    for key in list(store.keys(checkpoint_prefix(job_id))):
-        store.delete(key)
+    """Delete the checkpoints of a job that has succeeded; they stay where that is not permitted."""
+    try:
+        for key in list(store.keys(checkpoint_prefix(job_id))):
+            store.delete(key)
+    except StoreRefusedError as error:
+        logger.warning("Checkpoints stay in the store.", extra={"reason": str(error)})
 
 
 def _read_events(lines: IO[str], events: queue.SimpleQueue[Event | None]) -> None:

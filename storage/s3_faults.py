@@ -1,0 +1,151 @@
+"""What an error of boto3 means: who is to do what, and whether the same call may succeed later by itself."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from botocore.exceptions import ClientError, CredentialRetrievalError, NoCredentialsError, SSLError
+
+
+class Permission(StrEnum):
+    """What a call needs, by the names of Amazon's policies."""
+
+    GET = "s3:GetObject"
+    PUT = "s3:PutObject"
+    LIST = "s3:ListBucket"
+    DELETE = "s3:DeleteObject"
+    CREATE = "s3:CreateBucket"
+
+
+PURPOSES = {
+    Permission.GET: "read what jobs made and what they share",
+    Permission.PUT: "store what jobs make and what they share",
+    Permission.LIST: "find objects below a prefix: documents of a source, checkpoints of a training",
+    Permission.DELETE: "delete checkpoints of a training that is over",
+    Permission.CREATE: "make the bucket, which is not there",
+}
+"""What each is used for."""
+
+MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+
+_PASSING_CODES = frozenset(
+    {
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "RequestTimeout",
+        "OperationAborted",
+        "OperationTimedOut",
+    }
+)
+_PASSING_STATUSES = frozenset({408, 425, 429})
+
+_DENIED = frozenset({"403", "AccessDenied", "AllAccessDisabled", "Forbidden", "UnauthorizedAccess"})
+_KEYS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurity", "401", "Unauthorized"})
+_TOKEN = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "ExpiredTokenException"})
+_REGION = frozenset(
+    {"AuthorizationHeaderMalformed", "PermanentRedirect", "301", "307", "IllegalLocationConstraintException"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something that waiting does not mend, at least where it never worked before."""
+
+    code: str
+    reason: str
+    advice: str
+
+
+def code_of(error: BaseException) -> str:
+    """The server's own name of the error, or the HTTP status where the answer has no body."""
+    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
+
+
+def is_denied(error: BaseException) -> bool:
+    """Whether access is refused; so is, without s3:ListBucket, what is not there."""
+    return code_of(error) in _DENIED
+
+
+def refusal_of(error: BaseException, permission: Permission, variable: str) -> Refusal | None:
+    """Why the call cannot succeed as things are; None for what may pass."""
+    if isinstance(error, ClientError):
+        return _refusal_of_answer(error, permission, variable)
+    if isinstance(error, NoCredentialsError | CredentialRetrievalError):
+        return Refusal(
+            "store_keys_refused",
+            "the URL holds no keys, and boto3 finds none in the environment, a profile, a container or an "
+            "instance role",
+            f"put keys into {variable}, or give this machine a role",
+        )
+    causes = list(_causes(error))
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
+        return Refusal("store_host_unknown", "its host has no address", f"correct the host in {variable}")
+    if isinstance(error, SSLError):
+        return Refusal(
+            "store_certificate_refused",
+            f"TLS fails: {str(causes[-1])[:300]}",
+            f"give the authority's certificate by ?ca_bundle=FILE in {variable}, or correct host or scheme",
+        )
+    return None
+
+
+def _refusal_of_answer(error: ClientError, permission: Permission, variable: str) -> Refusal | None:
+    code = code_of(error)
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if status >= 500 or status in _PASSING_STATUSES or code in _PASSING_CODES:
+        return None
+    if code in _KEYS:
+        return Refusal(
+            "store_keys_refused",
+            f"the server refuses the keys ({code})",
+            f"correct access key and secret key in {variable}",
+        )
+    if code in _TOKEN:
+        return Refusal(
+            "store_keys_refused", f"the session token is not valid ({code})", f"renew the one in {variable}"
+        )
+    if code == "RequestTimeTooSkewed":
+        return Refusal("store_clock_differs", "this machine's clock and the server's differ", "set the clock")
+    if code in _REGION:
+        region = _region_of(error)
+        return Refusal(
+            "store_region_differs",
+            "the bucket is in " + (f"the region {region}" if region else "another region"),
+            f"write ?region={region or 'NAME'} in {variable}",
+        )
+    if code == "NoSuchBucket":
+        return Refusal("store_bucket_missing", "there is no such bucket", f"make it, or correct {variable}")
+    if code in _DENIED:
+        return Refusal(
+            "store_permission_missing",
+            f"the permission {permission} is missing, which is used to {PURPOSES[permission]}",
+            f"grant it to the keys of {variable}",
+        )
+    return Refusal(
+        "store_refused", f"the server refuses the request ({code or status})", f"check {variable} and its log"
+    )
+
+
+def _region_of(error: ClientError) -> str | None:
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    region = headers.get("x-amz-bucket-region") or error.response.get("Error", {}).get("Region")
+    return str(region)[:40] if region else None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what led to it, the first cause last; boto3 keeps some causes in an argument."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        argument = getattr(current, "kwargs", {}).get("error")
+        reason = getattr(current, "reason", None)
+        following = (
+            argument if isinstance(argument, BaseException) else current.__cause__ or current.__context__
+        )
+        current = reason if isinstance(reason, BaseException) else following

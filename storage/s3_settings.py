@@ -1,0 +1,134 @@
+"""What the URL of an S3 store says: where the bucket is, who asks, and how it is reached."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, cast
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from jobs.errors import ConfigurationError
+
+DEFAULT_REGION = "us-east-1"
+"""What servers other than Amazon's expect, too; theirs names its region in the host."""
+
+OPTIONS = ("region", "session_token", "ca_bundle", "addressing_style")
+"""After the bucket, by boto3's own names."""
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_AMAZON = re.compile(
+    r"s3[.-](?:dualstack\.)?([a-z]{2}(?:-[a-z]{1,10}){1,3}-[0-9]{1,2})\.amazonaws\.com(?:\.cn)?"
+)
+
+AddressingStyle = Literal["path", "virtual"]
+
+Addresses = Callable[[str, int], Sequence[str]]
+"""Host and port -> the addresses that may be connected to. Raises PressroomError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Settings:
+    """Where the bucket is, and who asks."""
+
+    endpoint: str
+    """Scheme, host and port; no credentials."""
+    bucket: str
+    access_key: str | None = None
+    """None: the keys are those that boto3 finds in the environment, a profile, a container or a role."""
+    secret_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    region: str = DEFAULT_REGION
+    ca_bundle: str | None = None
+    """File of the certificates that the server's is verified with, in place of the public ones."""
+    addressing_style: AddressingStyle = "path"
+    """The bucket in the path, or as the first part of the host's name."""
+    variable: str = "PRESSROOM_S3_URL"
+    """Where the URL stands, for messages."""
+
+    @classmethod
+    def from_url(cls, url: str, *, variable: str = "PRESSROOM_S3_URL") -> S3Settings:
+        """Read `http(s)://[access_key:secret_key@]host:port/bucket[?option=...]`, each part percent-encoded.
+
+        Raises ConfigurationError (`store_url_invalid`) that says which part is wrong and never quotes it.
+        """
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            raise url_error(
+                variable, "it is not a URL; percent-encode special characters of the keys"
+            ) from None
+        if parts.scheme not in ("http", "https") or not host:
+            raise url_error(variable, "it needs a scheme http or https, and a host")
+        if bool(parts.username) != bool(parts.password):
+            raise url_error(variable, "of access key and secret key it holds one: give both before the host")
+        bucket = parts.path.strip("/")
+        if not _BUCKET.fullmatch(bucket):
+            raise url_error(variable, "its path must be one bucket name: 3 to 63 of a-z, 0-9, '-' and '.'")
+        if parts.fragment:
+            raise url_error(variable, "a '#' must be written as %23")
+        options = _options(parts.query, variable)
+        amazon = _AMAZON.fullmatch(host)
+        address = f"[{host}]" if ":" in host else host
+        return cls(
+            endpoint=f"{parts.scheme}://{address}" + (f":{port}" if port else ""),
+            bucket=bucket,
+            access_key=unquote(parts.username) if parts.username else None,
+            secret_key=unquote(parts.password) if parts.password else None,
+            session_token=_session_token(options, bool(parts.username), variable),
+            region=options.get("region") or (amazon[1] if amazon else DEFAULT_REGION),
+            ca_bundle=_ca_bundle(options, parts.scheme, variable),
+            addressing_style=_addressing_style(options, variable),
+            variable=variable,
+        )
+
+    @property
+    def location(self) -> str:
+        """Where it is, for people; without secrets."""
+        return f"{self.endpoint}/{self.bucket}"
+
+
+def url_error(variable: str, reason: str) -> ConfigurationError:
+    """Why the URL in the variable cannot be used; nothing of it is quoted."""
+    return ConfigurationError(
+        f"the S3 URL ({variable}) cannot be used: {reason}. It reads "
+        f"http(s)://access_key:secret_key@host:port/bucket, then ?NAME=VALUE of {', '.join(OPTIONS)}",
+        code="store_url_invalid",
+    )
+
+
+def _options(query: str, variable: str) -> dict[str, str]:
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    for name, value in options.items():
+        if name not in OPTIONS:
+            raise url_error(variable, f"its option {name[:40]!r} is unknown")
+        if not value:
+            raise url_error(variable, f"its option {name} is empty")
+    return options
+
+
+def _session_token(options: dict[str, str], has_keys: bool, variable: str) -> str | None:
+    token = options.get("session_token")
+    if token is not None and not has_keys:
+        raise url_error(variable, "a session token belongs to the keys that it came with: give both")
+    return token
+
+
+def _ca_bundle(options: dict[str, str], scheme: str, variable: str) -> str | None:
+    path = options.get("ca_bundle")
+    if path is None:
+        return None
+    if scheme != "https":
+        raise url_error(variable, "ca_bundle asks for TLS, and the scheme http for a plain connection")
+    if not Path(path).is_file():
+        raise url_error(variable, f"there is no file {path[:200]!r}, which ca_bundle names")
+    return path
+
+
+def _addressing_style(options: dict[str, str], variable: str) -> AddressingStyle:
+    style = options.get("addressing_style", "path")
+    if style not in ("path", "virtual"):
+        raise url_error(variable, "addressing_style is neither path nor virtual")
+    return cast("AddressingStyle", style)
