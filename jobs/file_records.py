@@ -1,20 +1,26 @@
-"""Records of a file in a format that is usual for data: CSV, JSONL (both gzip or not) or Parquet."""
+"""The one reader of records in files: CSV in any dialect, JSONL and Parquet, each packed as gzip or not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from jobs.errors import InputError
+from jobs.dialect import AS_FOUND, FileOptions
+from jobs.file_format import Format
 from jobs.guards import invalid_unicode_at
-from jobs.intake_csv import DELIMITERS, read_csv_records
-from jobs.intake_file import MAX_LINE_BYTES, Line, read_chunks, read_physical_lines, refuse_file
+from jobs.input_file import refuse_file
+from jobs.intake_columns import Require, check_columns
+from jobs.intake_csv import CsvRecord, read_csv_records
+from jobs.intake_file import (
+    MAX_LINE_BYTES,
+    InputFile,
+    Line,
+    open_file,
+    read_chunks,
+    read_physical_lines,
+)
 from jobs.intake_records import Record, json_object
-from jobs.parquet_records import parquet_records
 from jobs.rejection import Rejected, snippet
-
-JSON_SUFFIXES = frozenset({".jsonl", ".ndjson", ".json"})
-FEED_SUFFIXES = frozenset({".xml", ".rss", ".atom"})
 
 Fields = tuple[int, Mapping[str, object]]
 """Line, row or entry, from 1, and its named fields."""
@@ -22,36 +28,43 @@ Fields = tuple[int, Mapping[str, object]]
 Unparsed = tuple[int, bytes | Mapping[str, object]]
 """As Fields, where a line of JSONL is still its bytes, without white space around it."""
 
-Require = Callable[[list[str]], Iterable[str]]
-"""Of a file's columns those that are wanted; raises InputError if the columns are no use."""
-
-
 _CHUNK_BYTES = 2**18
 """Of lines that are in memory together."""
 
 
-def file_records(path: Path, require: Require) -> Iterator[Fields | Rejected]:
-    """Stream the records, one in memory at a time; the format is that of the name, else of the first bytes.
+def file_records(
+    path: Path, require: Require, options: FileOptions = AS_FOUND
+) -> Iterator[Fields | Rejected]:
+    """Stream the records, one in memory at a time.
 
     JSONL has no header: `require` is not asked. Raises FileRejectedError, at any moment of the iteration,
     for what makes the whole file unusable.
     """
     name = str(path)
-    for record in unparsed_records(path, require):
+    for record in unparsed_records(path, require, options):
         yield record if isinstance(record, Rejected) else parsed(name, record)
 
 
-def unparsed_records(path: Path, require: Require) -> Iterator[Unparsed | Rejected]:
+def unparsed_records(
+    path: Path, require: Require, options: FileOptions = AS_FOUND
+) -> Iterator[Unparsed | Rejected]:
     """As file_records, for a reader that need not parse each line of JSONL."""
-    suffix = file_format(path)
-    if suffix == ".parquet":
-        yield from parquet_records(path, require)
-    elif suffix == ".jsonl":
-        yield from _unparsed_lines(path)
-    elif suffix == ".csv":
-        yield from csv_records(path, read_physical_lines(path), require)
+    with open_file(path, options) as file:
+        yield from opened_records(file, require)
+
+
+def opened_records(file: InputFile, require: Require) -> Iterator[Unparsed | Rejected]:
+    """As unparsed_records, of an opened file."""
+    if file.format is Format.PARQUET:
+        from jobs.parquet_records import parquet_records  # loads Arrow
+
+        yield from parquet_records(file, require)
+    elif file.format is Format.JSONL:
+        yield from _unparsed_lines(file)
+    elif file.format is Format.CSV:
+        yield from csv_records(file, read_physical_lines(file), require)
     else:
-        raise refuse_file(path, "format_unknown", "is XML", "write it as CSV, JSONL or Parquet")
+        raise refuse_file(file.path, "format_unknown", "is XML", "write it as CSV, JSONL or Parquet")
 
 
 def parsed(name: str, record: Unparsed) -> Fields | Rejected:
@@ -62,25 +75,9 @@ def parsed(name: str, record: Unparsed) -> Fields | Rejected:
     return number, value
 
 
-def file_format(path: Path) -> str:
-    """ ".parquet", ".xml", ".jsonl" or ".csv": what the name says, else how the file begins."""
-    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
-    suffix = suffixes[-1] if suffixes else ""
-    if suffix in JSON_SUFFIXES:
-        return ".jsonl"
-    if suffix in FEED_SUFFIXES:
-        return ".xml"
-    if suffix in (".parquet", ".csv"):
-        return suffix
-    lines = read_physical_lines(path)
-    beginning = next((line.text.lstrip() for line in lines if line.text.strip()), "")
-    formats = {"PAR1": ".parquet", "<": ".xml", "{": ".jsonl"}
-    return next((name for mark, name in formats.items() if beginning.startswith(mark)), ".csv")
-
-
-def _unparsed_lines(path: Path) -> Iterator[Unparsed | Rejected]:
-    name = str(path)
-    for chunk in read_chunks(path, chunk_bytes=_CHUNK_BYTES):
+def _unparsed_lines(file: InputFile) -> Iterator[Unparsed | Rejected]:
+    name = str(file.path)
+    for chunk in read_chunks(file, chunk_bytes=_CHUNK_BYTES):
         if chunk.is_too_large:
             yield too_large(Record(name, chunk.first_line, {}))
         for number, line in enumerate(chunk.body.split(b"\n"), start=chunk.first_line):
@@ -91,6 +88,7 @@ def _unparsed_lines(path: Path) -> Iterator[Unparsed | Rejected]:
 
 
 def jsonl_records(path: Path, lines: Iterator[Line]) -> Iterator[Fields | Rejected]:
+    """The records of these lines."""
     name = str(path)
     for line in lines:
         text = line.text.strip(" \t\r\n")
@@ -108,59 +106,62 @@ def _parse_line(name: str, number: int, text: str) -> Fields | Rejected:
     return value if isinstance(value, Rejected) else (number, value)
 
 
-def csv_records(path: Path, lines: Iterator[Line], require: Require) -> Iterator[Fields | Rejected]:
+def csv_records(file: InputFile, lines: Iterable[Line], require: Require) -> Iterator[Fields | Rejected]:
+    """The records of these lines, the first of which that is not blank names the columns."""
     header: list[str] | None = None
     num_records = 0
-    for row in read_csv_records(lines):
+    name, dialect, has_numbers = str(file.path), file.dialect, bool(file.dialect.comma_numbers)
+    for row in read_csv_records(lines, dialect):
         if not row.code and not any(cell.strip() for cell in row.cells):
             continue
         if header is None:
-            if row.code:
-                advice = "write a line of column names"
-                raise refuse_file(path, row.code, f"the header {row.reason}", advice, row.line)
-            header = check_header(path, row.cells, row.line, require)
+            header = check_header(file, row, require)
             continue
         num_records += 1
-        record = Record(str(path), row.line, {})
-        if row.code == "body_too_large":
-            yield too_large(record)
-        elif row.code:
-            yield record.reject(row.code, row.reason, 'double each quote inside a quoted cell: ""')
-        elif len(row.cells) != len(header):
-            code = "csv_extra_cell" if len(row.cells) > len(header) else "csv_missing_cell"
-            reason = f"has {len(row.cells)} cells, the header names {len(header)}"
-            advice = "quote cells that hold commas; leave absent ones empty"
-            yield record.reject(code, reason, advice, text=row.cells[0])
+        cells, width = row.cells, len(header)
+        if len(cells) > width and not any(cell.strip() for cell in cells[width:]):
+            del cells[width:]  # spreadsheets end rows with the empty cells of columns that were deleted
+        if row.code or len(cells) != width:
+            yield _reject_row(Record(name, row.line, {}), row, header)
         else:
-            yield row.line, dict(zip(header, row.cells, strict=True))
+            cells = dialect.plain_cells(cells) if has_numbers else cells
+            yield row.line, dict(zip(header, cells, strict=True))
     if header is not None and num_records == 0:
         raise refuse_file(
-            path, "file_header_only", "has a header and no line", "write one line for each record"
+            file.path, "file_header_only", "has a header and no line", "write one line for each record"
         )
 
 
-def check_header(path: Path, cells: list[str], line: int, require: Require) -> list[str]:
-    header = [cell.strip() for cell in cells]
+def _reject_row(record: Record, row: CsvRecord, header: list[str]) -> Rejected:
+    if row.code == "body_too_large":
+        return too_large(record)
+    if row.code:
+        return record.reject(row.code, row.reason, 'double each quote inside a quoted cell: ""')
+    num_cells, width = len(row.cells), len(header)
+    reason = f"has {num_cells} cells, the header names {width}"
+    if num_cells > width:
+        advice = "quote cells that hold the delimiter"
+        return record.reject("csv_extra_cell", reason, advice, text=row.cells[0])
+    reason += f": there is none for {snippet(header[num_cells]) or 'the rest'}"
+    return record.reject("csv_missing_cell", reason, "leave absent cells empty", text=row.cells[0])
+
+
+def check_header(file: InputFile, row: CsvRecord, require: Require) -> list[str]:
+    """The names of the columns, but for empty cells at the end. Raises FileRejectedError."""
+    path, line = file.path, row.line
+    if row.code:
+        raise refuse_file(path, row.code, f"the header {row.reason}", "write a line of column names", line)
+    header = [cell.strip() for cell in row.cells]
+    while header and not header[-1]:
+        header.pop()
     if any(invalid_unicode_at(cell) is not None for cell in header):
-        raise refuse_file(
-            path, "text_invalid_unicode", "the header is not UTF-8", "save the file as UTF-8", line
-        )
-    if len(header) == 1:
-        for delimiter, name in DELIMITERS.items():
-            if delimiter in header[0]:
-                reason = f"its columns are separated by {name}, not by commas"
-                raise refuse_file(path, "csv_delimiter", reason, "save it as comma-separated", line)
-    for position, name in enumerate(header):
-        if name and name in header[:position]:
-            reason = f"column {snippet(name)!r} stands twice"
-            raise refuse_file(path, "duplicate_column", reason, "remove or rename one of them", line)
-    try:
-        require(header)
-    except InputError as error:
-        raise refuse_file(path, error.code, str(error), "correct the header or the mapping", line) from error
+        advice = "save the file as UTF-8, or give its --encoding"
+        raise refuse_file(path, "text_invalid_unicode", "the header is not UTF-8", advice, line)
+    check_columns(path, header, require, line)
     return header
 
 
 def too_large(record: Record) -> Rejected:
+    """Refuse a record that passed MAX_LINE_BYTES."""
     reason = f"has more than {MAX_LINE_BYTES:,} bytes"
     return record.reject("body_too_large", reason, "shorten the text, or split it over lines")

@@ -1,16 +1,20 @@
-"""Lines of a CSV or JSONL file -> validated payloads of any kind, each accepted or refused on its own."""
+"""Records of a file -> validated payloads of any kind, each accepted or refused on its own."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Generic
 
 from pydantic import ValidationError
 
+from jobs.dialect import AS_FOUND, FileOptions
 from jobs.errors import InputError
+from jobs.file_format import Format
+from jobs.file_records import opened_records, parsed
 from jobs.guards import (
     CONTROL_TOKENS,
     INJECTION_SUSPECTED,
@@ -19,14 +23,18 @@ from jobs.guards import (
     invalid_unicode_at,
     is_injection_suspected,
 )
+from jobs.input_file import refuse_file
 from jobs.intake_columns import ID_COLUMN, Columns
-from jobs.intake_file import read_physical_lines, refuse_file
-from jobs.intake_records import Record, read_records
+from jobs.intake_file import open_file
+from jobs.intake_records import Record
 from jobs.kind import Kind, PayloadT
 from jobs.rejection import FileRejectedError, Rejected
 
 MAX_ID_CHARACTERS = 200
 """An id becomes a file name at export; file systems allow 255 bytes."""
+
+_MAX_COLUMN_NAMES = 1_000
+"""That are remembered: files have ten, a hostile one may have others in every line."""
 
 __all__ = ["Accepted", "FileRejectedError", "Rejected", "read_lines"]
 
@@ -49,8 +57,9 @@ def read_lines(
     *,
     control_tokens: tuple[str, ...] = CONTROL_TOKENS,
     check: Callable[[PayloadT], None] | None = None,
+    options: FileOptions = AS_FOUND,
 ) -> Iterator[Accepted[PayloadT] | Rejected]:
-    """Stream a CSV or JSONL file, gzip or not; blank lines are skipped, order is kept.
+    """Stream a CSV, JSONL or Parquet file, gzip or not; blank lines are skipped, order is kept.
 
     `check` may refuse a payload by raising InputError, for what only the caller knows (the model's context).
     Memory: one record, and about 160 bytes an accepted line to name both lines of a duplicate id.
@@ -60,7 +69,7 @@ def read_lines(
     columns = Columns.of(kind.payload_type)
     lines_by_id: dict[bytes, int] = {}
     num_records = 0
-    for record in read_records(path, read_physical_lines(path), columns):
+    for record in _records(path, columns, options):
         num_records += 1
         if isinstance(record, Rejected):
             yield record
@@ -80,6 +89,34 @@ def read_lines(
             yield Accepted(line=record.line, custom_id=custom_id, payload=payload, flags=flags)
     if num_records == 0:
         raise refuse_file(path, "file_empty", "holds no line to run", "write one line for each text")
+
+
+def _records(path: Path, columns: Columns, options: FileOptions) -> Iterator[Record | Rejected]:
+    """The records by the names of fields; cells of CSV become what JSON has in their place."""
+    field_of = lru_cache(maxsize=1_000)(columns.field_of)
+    with open_file(path, options) as file:
+        is_csv = file.format is Format.CSV
+        for unparsed in opened_records(file, columns.require):
+            record = unparsed if isinstance(unparsed, Rejected) else parsed(str(path), unparsed)
+            if isinstance(record, Rejected):
+                yield record
+                continue
+            line, values = record
+            fields = {field_of(column): value for column, value in values.items()}
+            if len(fields) < len(values):
+                advice = "remove one of them"
+                yield Record(str(path), line, {}).reject("duplicate_column", "names a column twice", advice)
+            else:
+                yield Record(str(path), line, _from_cells(fields, columns) if is_csv else fields)
+
+
+def _from_cells(fields: dict[str, object], columns: Columns) -> dict[str, object]:
+    texts = {name: str(cell).strip().replace("\r\n", "\n") for name, cell in fields.items()}
+    return {name: _parts(text) if name in columns.lists else text for name, text in texts.items() if text}
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(";") if part.strip()]
 
 
 class _LineRefusedError(Exception):

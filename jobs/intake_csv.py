@@ -7,10 +7,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from jobs.dialect import Dialect
 from jobs.intake_file import MAX_LINE_BYTES, Line
-
-DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
-"""What spreadsheets write instead of a comma, with what to call it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +59,8 @@ class _Feed:
         return first
 
 
-def read_csv_records(lines: Iterable[Line]) -> Iterator[CsvRecord]:
-    """Stream the records of a CSV file (RFC 4180), blank lines included as empty records.
+def read_csv_records(lines: Iterable[Line], dialect: Dialect) -> Iterator[CsvRecord]:
+    """Stream the records of a CSV file (RFC 4180, in this dialect), blank lines included as empty records.
 
     A quote that is never closed would swallow the rest of the file: only the line that opens it is refused,
     and the lines after it are read again. Memory: one record, at most MAX_LINE_BYTES.
@@ -70,7 +68,7 @@ def read_csv_records(lines: Iterable[Line]) -> Iterator[CsvRecord]:
     # The csv module keeps its limit per process, at 131,072 characters; a record is bounded by the feed.
     csv.field_size_limit(MAX_LINE_BYTES + 1)
     feed = _Feed(lines)
-    reader = csv.reader(feed, strict=True)
+    reader = dialect.reader(feed)
     while True:
         try:
             cells = next(reader)
@@ -79,7 +77,7 @@ def read_csv_records(lines: Iterable[Line]) -> Iterator[CsvRecord]:
         except (csv.Error, _RecordTooLargeError) as error:
             first = feed.give_up()
             yield _broken(first, error)
-            reader = csv.reader(feed, strict=True)
+            reader = dialect.reader(feed)
             continue
         first = feed.taken[0]
         feed.accept()

@@ -1,16 +1,23 @@
-"""A file as bounded physical lines: plain or gzip, UTF-8 with or without a BOM."""
+"""A file as bounded physical lines of UTF-8, whatever its encoding and line ends, packed as gzip or not."""
 
 from __future__ import annotations
 
 import gzip
 import io
+import re
+import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import BinaryIO
 
-from jobs.rejection import FileRejectedError, Rejected
+from jobs.dialect import AS_FOUND, Dialect, FileOptions, announced_delimiter, sniff_dialect
+from jobs.encodings import UTF_8, NewlineStream, Utf8Stream, judge_lines, sniff_encoding
+from jobs.file_format import Format, recognise_bytes, recognise_text
+from jobs.input_file import open_input, refuse_file
+from jobs.rejection import snippet
 
 MAX_LINE_BYTES = 4 * 2**20
 """Of a line, and of a CSV record over several lines: a hundred times the longest prompt a worker can take."""
@@ -23,7 +30,11 @@ MIN_BYTES_FOR_RATIO = 4 * 2**20
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _SKIP_BYTES = 64 * 2**10
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_SAMPLE_BYTES = 2**15
+"""What is looked at to find encoding, format and dialect."""
+_SMALL_BYTES = 2**13
+"""A sample of fewer may be the whole file; the last line of a larger one is cut off."""
+_QUOTED = re.compile(r'"[^"]*+(?:"|\Z)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,106 +61,216 @@ class Chunk:
     """One line that passed MAX_LINE_BYTES: it was skipped and `body` is empty."""
 
 
-def read_physical_lines(path: Path) -> Iterator[Line]:
-    """Stream the lines of a file, one in memory at a time.
-
-    Raises FileRejectedError: `file_unreadable`, `gzip_malformed`, `body_too_large` (gzip bomb),
-    `text_invalid_unicode` (UTF-16).
-    """
-    with _opened(path) as (stream, raw):
-        yield from _split(path, stream, raw)
+Opener = Callable[[Path], io.BufferedReader]
+"""Opens a file, from its beginning each time."""
 
 
-def read_chunks(path: Path, *, chunk_bytes: int = MAX_LINE_BYTES) -> Iterator[Chunk]:
-    """Stream the file in pieces of about this size that end with a line; raises as read_physical_lines."""
-    with _opened(path) as (stream, raw):
-        line, num_bytes, begun = 1, 0, b""
-        while body := stream.read(chunk_bytes):
-            body = body if num_bytes else _without_mark(path, body)
-            num_bytes += len(body)
-            _check_ratio(path, num_bytes, raw.tell() if stream is not raw else num_bytes, line)
-            whole, end, begin = body.rpartition(b"\n")
-            if end:
-                body, begun = begun + whole + end, begin
-                yield Chunk(line, body)
-                line += body.count(b"\n")
-                continue
-            begun += body
-            if len(begun) > MAX_LINE_BYTES:
-                num_bytes += _skip_line(path, stream, raw, num_bytes, line)
-                yield Chunk(line, b"", is_too_large=True)
-                line, begun = line + 1, b""
-        if begun:
-            yield Chunk(line, begun)
+@dataclass(slots=True)
+class InputFile:
+    """An opened file of records."""
+
+    path: Path
+    format: Format
+    stream: io.BufferedReader
+    """Of Parquet the file; else its text as UTF-8, without a byte order mark, lines ending in LF."""
+    options: FileOptions
+    opener: Opener = open_input
+    encoding: str = UTF_8
+    dialect: Dialect = field(default_factory=Dialect)
+    """Of CSV."""
+    first_line: int = 1
+    """Number of the line that the stream begins with."""
+    is_judged: bool = False
+    """Whether its encoding was found to be what it seems, in spite of lines that are damaged."""
+
+    def __str__(self) -> str:
+        parts = [str(self.format)]
+        if self.format is Format.CSV:
+            parts.append(str(self.dialect))
+        if self.format is not Format.PARQUET:
+            parts.append(self.encoding.upper())
+        return f"{snippet(self.path.name) or 'the file'}: {', '.join(parts)}"
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[io.BufferedReader | gzip.GzipFile, io.BufferedReader]]:
-    """What the file unpacks to, and the file itself; the same where it is not packed."""
-    try:
-        raw = path.open("rb")
-    except OSError as error:
-        reason = f"cannot be opened: {error.strerror}"
-        raise refuse_file(path, "file_unreadable", reason, "check the path and its permissions") from error
-    with closing(raw):
-        is_gzip = raw.peek(2)[:2] == _GZIP_MAGIC
-        if not is_gzip and path.suffix == ".gz" and raw.peek(1):
-            raise refuse_file(
-                path, "gzip_malformed", "is named .gz and is no gzip", "compress it, or rename it"
-            )
-        try:
-            yield (gzip.GzipFile(fileobj=raw, mode="rb") if is_gzip else raw), raw
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            reason = f"the gzip data is damaged or cut short: {error}"
-            raise refuse_file(
-                path, "gzip_malformed", reason, "compress or transfer the file again"
-            ) from error
+def open_file(
+    path: Path, options: FileOptions = AS_FOUND, opener: Opener = open_input
+) -> Iterator[InputFile]:
+    """Open a file of records: what it is, and its text from the first record on.
+
+    The opener may be called twice, and gives the file from its beginning each time.
+    Raises FileRejectedError, within the block, too: `file_unreadable`, `file_not_regular`, `format_unknown`,
+    `gzip_malformed`, `body_too_large` (gzip bomb), `text_invalid_unicode` (an encoding that must be named).
+    """
+    with closing(opener(path)) as raw, _gzip_errors(path):
+        file = _recognised(path, _unpacked(path, raw), options)
+        file.opener = opener
+        with closing(file.stream):
+            options.tell(str(file))
+            yield file
 
 
-def refuse_file(path: Path, code: str, reason: str, advice: str, line: int = 1) -> FileRejectedError:
-    """The error for a whole file."""
-    return FileRejectedError(Rejected(file=str(path), line=line, code=code, reason=reason, advice=advice))
+def file_format(path: Path, options: FileOptions = AS_FOUND) -> Format:
+    """What the file is. Raises as open_file."""
+    with open_file(path, replace(options, tell=AS_FOUND.tell)) as file:
+        return file.format
 
 
-def _split(path: Path, stream: io.BufferedReader | gzip.GzipFile, raw: io.BufferedReader) -> Iterator[Line]:
-    number = num_bytes = 0
-    while chunk := stream.readline(MAX_LINE_BYTES + 1):
+def read_physical_lines(file: InputFile) -> Iterator[Line]:
+    """Stream the lines of an opened text, one in memory at a time."""
+    number = file.first_line - 1
+    while chunk := file.stream.readline(MAX_LINE_BYTES + 1):
         number += 1
-        if number == 1:
-            chunk = _without_mark(path, chunk)
-        num_bytes += len(chunk)
-        is_too_large = len(chunk) > MAX_LINE_BYTES
-        if is_too_large and not chunk.endswith(b"\n"):
-            num_bytes += _skip_line(path, stream, raw, num_bytes, number)
-        if stream is not raw:
-            _check_ratio(path, num_bytes, raw.tell(), number)
-        text = "" if is_too_large else chunk.decode("utf-8", "surrogateescape")
-        yield Line(number, text, is_too_large)
+        if len(chunk) <= MAX_LINE_BYTES:
+            yield Line(number, _decoded(file, chunk))
+            continue
+        if not chunk.endswith(b"\n"):
+            _skip_line(file)
+        yield Line(number, "", is_too_large=True)
 
 
-def _skip_line(
-    path: Path, stream: io.BufferedReader | gzip.GzipFile, raw: io.BufferedReader, num_bytes: int, line: int
-) -> int:
-    """Read past the end of a line of which `num_bytes` of the file are read; how many bytes it had more."""
-    num_skipped = 0
-    while chunk := stream.readline(_SKIP_BYTES):
-        num_skipped += len(chunk)
-        if stream is not raw:
-            _check_ratio(path, num_bytes + num_skipped, raw.tell(), line)
-        if chunk.endswith(b"\n"):
-            break
-    return num_skipped
+def read_chunks(file: InputFile, *, chunk_bytes: int = MAX_LINE_BYTES) -> Iterator[Chunk]:
+    """Stream an opened text in pieces of about this size that end with a line."""
+    line, begun = file.first_line, b""
+    while body := file.stream.read(chunk_bytes):
+        whole, end, begin = body.rpartition(b"\n")
+        if end:
+            body, begun = begun + whole + end, begin
+            if not file.is_judged and not body.isascii():
+                _decoded(file, body)
+            yield Chunk(line, body)
+            line += body.count(b"\n")
+            continue
+        begun += body
+        if len(begun) > MAX_LINE_BYTES:
+            _skip_line(file)
+            yield Chunk(line, b"", is_too_large=True)
+            line, begun = line + 1, b""
+    if begun:
+        _decoded(file, begun)
+        yield Chunk(line, begun)
 
 
-def _without_mark(path: Path, chunk: bytes) -> bytes:
-    zeros = chunk[:256].count(0)
-    # ASCII text in UTF-16 is half zeros; without its mark it would otherwise be a thousand bad lines.
-    if chunk.startswith(_UTF16_MARKS) or zeros * 3 > len(chunk[:256]):
-        raise refuse_file(path, "text_invalid_unicode", "is UTF-16, not UTF-8", "save the file as UTF-8")
-    return chunk.removeprefix(b"\xef\xbb\xbf")
+def _skip_line(file: InputFile) -> None:
+    """Read past the end of a line."""
+    while (chunk := file.stream.readline(_SKIP_BYTES)) and not chunk.endswith(b"\n"):
+        pass
 
 
-def _check_ratio(path: Path, num_bytes: int, num_compressed: int, line: int) -> None:
-    if num_bytes > MIN_BYTES_FOR_RATIO and num_bytes > MAX_GZIP_RATIO * max(num_compressed, 1):
-        reason = f"unpacks to more than {MAX_GZIP_RATIO} times its size"
-        raise refuse_file(path, "body_too_large", reason, "unpack the file and look at it, or split it", line)
+def _decoded(file: InputFile, body: bytes) -> str:
+    try:
+        return body.decode(UTF_8)
+    except UnicodeDecodeError:
+        if not file.is_judged:
+            file.is_judged = True
+            _judge(file)
+        return body.decode(UTF_8, "surrogateescape")
+
+
+def _judge(file: InputFile) -> None:
+    """Look through the whole file once: one that is in a code page is refused as a whole."""
+    if file.encoding == UTF_8:
+        quiet = replace(file.options, encoding=UTF_8, tell=AS_FOUND.tell)
+        with open_file(file.path, quiet, file.opener) as again:
+            judge_lines(file.path, iter(lambda: again.stream.readline(MAX_LINE_BYTES), b""))
+
+
+@contextmanager
+def _gzip_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        reason = f"the gzip data is damaged or cut short: {error}"
+        raise refuse_file(path, "gzip_malformed", reason, "compress or transfer the file again") from error
+
+
+class _GunzipStream(io.RawIOBase):
+    """What a gzip file unpacks to, as long as that is in proportion to its size."""
+
+    def __init__(self, path: Path, raw: BinaryIO) -> None:
+        self._path = path
+        self._raw = raw
+        self._gzip = gzip.GzipFile(fileobj=raw, mode="rb")
+        self._num_bytes = 0
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        """As io.RawIOBase has it; raises FileRejectedError for a bomb."""
+        body = self._gzip.read(len(buffer))
+        buffer[: len(body)] = body
+        self._num_bytes += len(body)
+        if self._num_bytes > max(MIN_BYTES_FOR_RATIO, MAX_GZIP_RATIO * self._raw.tell()):
+            reason = f"unpacks to more than {MAX_GZIP_RATIO} times its size"
+            raise refuse_file(
+                self._path, "body_too_large", reason, "unpack the file and look at it, or split it"
+            )
+        return len(body)
+
+
+def _unpacked(path: Path, raw: io.BufferedReader) -> io.BufferedReader:
+    if raw.peek(2)[:2] == _GZIP_MAGIC:
+        return _buffered(_GunzipStream(path, raw))
+    if path.suffix.lower() == ".gz" and raw.peek(1):
+        raise refuse_file(path, "gzip_malformed", "is named .gz and is no gzip", "compress it, or rename it")
+    return raw
+
+
+def _buffered(stream: io.RawIOBase) -> io.BufferedReader:
+    return io.BufferedReader(stream, _SAMPLE_BYTES)
+
+
+def _recognised(path: Path, stream: io.BufferedReader, options: FileOptions) -> InputFile:
+    head = stream.peek(_SAMPLE_BYTES)
+    if recognise_bytes(path, head) is Format.PARQUET:
+        return InputFile(path, Format.PARQUET, _seekable(stream), options)
+    encoding = options.encoding or sniff_encoding(path, head)
+    if encoding != UTF_8:
+        stream = _buffered(Utf8Stream(path, stream, encoding))
+    elif head.startswith(b"\xef\xbb\xbf"):
+        stream.read(3)
+    sample = _sample(stream)
+    if _ends_in_cr(sample):
+        stream = _buffered(NewlineStream(stream))
+        sample = _sample(stream)
+    file = InputFile(path, recognise_text(path, sample), stream, options, encoding=encoding)
+    if file.format is Format.CSV:
+        _find_dialect(file, sample)
+    return file
+
+
+def _seekable(stream: io.BufferedReader) -> io.BufferedReader:
+    if isinstance(stream.raw, io.FileIO) and stream.seekable():
+        return stream
+    copy = tempfile.TemporaryFile(prefix="pressroom-unpacked-")  # noqa: SIM115 - its reader closes it
+    while chunk := stream.read(2**20):
+        copy.write(chunk)
+    copy.seek(0)
+    return copy  # type: ignore[return-value]  # it has the methods
+
+
+def _sample(stream: io.BufferedReader) -> str:
+    """Whole lines that the text begins with, or all that was looked at if that is one line."""
+    head = stream.peek(_SAMPLE_BYTES)[:_SAMPLE_BYTES]
+    lines, end, _ = head.rpartition(b"\n")
+    is_whole = len(head) < _SMALL_BYTES
+    return (head if is_whole or not end else lines + end).decode(UTF_8, "replace")
+
+
+def _ends_in_cr(sample: str) -> bool:
+    if "\r" not in sample.replace("\r\n", ""):
+        return False
+    return "\n" not in _QUOTED.sub("", sample) if "\n" in sample else True
+
+
+def _find_dialect(file: InputFile, sample: str) -> None:
+    delimiter = announced_delimiter(sample.partition("\n")[0])
+    if delimiter is not None:
+        file.stream.readline()
+        file.first_line, sample = 2, sample.partition("\n")[2]
+    options = file.options
+    if options.delimiter is None and delimiter is not None:
+        options = replace(options, delimiter=delimiter)
+    file.dialect = sniff_dialect(sample, options)

@@ -1,4 +1,4 @@
-"""Labelled texts of a CSV or JSONL file, one in memory at a time; each bad line is refused on its own."""
+"""Labelled texts of a file, one in memory at a time; each bad line is refused on its own."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.dialect import AS_FOUND, FileOptions
 from jobs.errors import InputError
+from jobs.file_records import file_records
 from jobs.guards import invalid_unicode_at
-from jobs.intake_csv import DELIMITERS, read_csv_records
-from jobs.intake_file import Line, read_physical_lines, refuse_file
-from jobs.intake_json import JsonRefusedError, parse
-from jobs.intake_records import JSON_SUFFIXES, Record
-from jobs.rejection import Rejected
+from jobs.input_file import refuse_file
+from jobs.intake_columns import require_named, with_names
+from jobs.intake_records import Record
+from jobs.rejection import FileRejectedError, Rejected
 from jobs.training import LABELS, Label
 
 MAX_TARGETS = 200
@@ -24,6 +25,8 @@ MAX_MAPPING_CHARACTERS = 100_000
 
 MAX_SHOWN = 40
 """Characters of a label that is refused."""
+
+_ADVICE = "name the columns with --text, --label and --target"
 
 
 class LabelMapError(InputError):
@@ -83,10 +86,12 @@ def parse_label_map(text: str) -> dict[str, Label]:
     return classes
 
 
-def read_labelled_texts(path: Path, columns: LabelColumns) -> Iterator[LabelledText | Rejected]:
+def read_labelled_texts(
+    path: Path, columns: LabelColumns, options: FileOptions = AS_FOUND
+) -> Iterator[LabelledText | Rejected]:
     """Stream the labelled texts. Raises FileRejectedError for what makes the whole file unusable."""
     num_records = 0
-    for record in _records(path, columns):
+    for record in _records(path, columns, options):
         num_records += 1
         if isinstance(record, Rejected):
             yield record
@@ -98,65 +103,27 @@ def read_labelled_texts(path: Path, columns: LabelColumns) -> Iterator[LabelledT
             continue
         yield from found
     if not num_records:
-        raise refuse_file(path, "file_empty", "holds no labelled text", "write one line for each text")
+        raise _empty(path)
 
 
-def _records(path: Path, columns: LabelColumns) -> Iterator[Record | Rejected]:
-    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
-    is_json = bool(suffixes) and suffixes[-1] in JSON_SUFFIXES
-    lines = read_physical_lines(path)
-    return _json_records(path, lines) if is_json else _csv_records(path, lines, columns)
-
-
-def _json_records(path: Path, lines: Iterator[Line]) -> Iterator[Record | Rejected]:
-    for line in lines:
-        record = Record(str(path), line.number, {})
-        if line.is_too_large:
-            yield record.reject("body_too_large", "is too long", "shorten the text")
-        elif text := line.text.strip():
-            try:
-                value = parse(text)
-            except JsonRefusedError as error:
-                yield record.reject(error.code, error.reason, "write one JSON object a line", text=text)
-                continue
-            if isinstance(value, dict):
-                yield Record(str(path), line.number, value)
+def _records(path: Path, columns: LabelColumns, options: FileOptions) -> Iterator[Record | Rejected]:
+    named = (columns.text, columns.label, columns.target, columns.targets)
+    wanted = [column for column in named if column is not None]
+    try:
+        for record in file_records(path, lambda names: require_named(names, wanted, _ADVICE), options):
+            if isinstance(record, Rejected):
+                yield record
             else:
-                yield record.reject("json_invalid", "is not a JSON object", "write one object a line")
+                line, fields = record
+                yield Record(str(path), line, with_names(fields, wanted))
+    except FileRejectedError as error:
+        if error.code != "file_header_only":
+            raise
+        raise _empty(path) from error
 
 
-def _csv_records(path: Path, lines: Iterator[Line], columns: LabelColumns) -> Iterator[Record | Rejected]:
-    header: list[str] | None = None
-    for row in read_csv_records(lines):
-        if not row.code and not any(cell.strip() for cell in row.cells):
-            continue
-        record = Record(str(path), row.line, {})
-        if header is None:
-            if row.code:
-                raise refuse_file(path, row.code, f"the header {row.reason}", "write a line of column names")
-            header = [cell.strip() for cell in row.cells]
-            _check_header(path, header, columns)
-        elif row.code:
-            yield record.reject(row.code, row.reason, 'double each quote inside a quoted cell: ""')
-        elif len(row.cells) != len(header):
-            code = "csv_extra_cell" if len(row.cells) > len(header) else "csv_missing_cell"
-            reason = f"has {len(row.cells)} cells, the header names {len(header)}"
-            yield record.reject(code, reason, "quote cells that hold commas; leave absent ones empty")
-        else:
-            yield Record(str(path), row.line, dict(zip(header, row.cells, strict=True)))
-
-
-def _check_header(path: Path, header: list[str], columns: LabelColumns) -> None:
-    for column in (columns.text, columns.label, columns.target, columns.targets):
-        if column is not None and column not in header:
-            found = next((name for mark, name in DELIMITERS.items() if mark in header[0]), None)
-            hint = f"; it seems to be separated by {found}" if found and len(header) == 1 else ""
-            raise refuse_file(
-                path,
-                "missing_column",
-                f"no column is named {column!r}: there are {', '.join(header)}{hint}",
-                "name the columns with --text, --label and --target",
-            )
+def _empty(path: Path) -> FileRejectedError:
+    return refuse_file(path, "file_empty", "holds no labelled text", "write one line for each text")
 
 
 def _texts(record: Record, columns: LabelColumns) -> Iterator[LabelledText]:

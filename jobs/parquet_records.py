@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
 from pyarrow import parquet
 
-from jobs.errors import InputError
-from jobs.intake_file import MAX_GZIP_RATIO, MIN_BYTES_FOR_RATIO, refuse_file
+from jobs.input_file import refuse_file
+from jobs.intake_columns import Require, check_columns
+from jobs.intake_file import MAX_GZIP_RATIO, MIN_BYTES_FOR_RATIO, InputFile
 
 _BATCH_ROWS = 64
 """A dictionary-encoded column may hold one text of 1 MB a million times: so many stand in memory at once."""
@@ -19,23 +20,21 @@ _MAX_ROW_GROUP_BYTES = 2**30
 """Unpacked, of the columns that are read; writers' defaults lie between 1 and 512 MB."""
 
 
-def parquet_records(
-    path: Path, require: Callable[[list[str]], Iterable[str]]
-) -> Iterator[tuple[int, Mapping[str, object]]]:
+def parquet_records(file: InputFile, require: Require) -> Iterator[tuple[int, Mapping[str, object]]]:
     """Row numbers, from 1, and those columns that `require` wants; it raises InputError if they are no use.
 
     Raises FileRejectedError: `file_unreadable`, `parquet_malformed`, `body_too_large`, `missing_column`.
     """
     number = 0
-    for batch in parquet_batches(path, require, batch_rows=_BATCH_ROWS):
+    for batch in parquet_batches(file, require, batch_rows=_BATCH_ROWS):
         for row in batch.to_pylist():
             number += 1
             yield number, row
 
 
 def parquet_batches(
-    path: Path,
-    require: Callable[[list[str]], Iterable[str]],
+    input_file: InputFile,
+    require: Require,
     *,
     batch_rows: int,
     keep_dictionaries: bool = False,
@@ -44,10 +43,11 @@ def parquet_batches(
 
     With kept dictionaries a text that stands in a million rows is in memory once.
     """
+    path, raw = input_file.path, input_file.stream
     try:
         # Memory-mapping would turn a file that is cut short meanwhile into a bus error.
-        with path.open("rb") as raw, parquet.ParquetFile(raw, memory_map=False, pre_buffer=False) as file:
-            wanted = _columns(path, file.schema_arrow.names, require)
+        with parquet.ParquetFile(raw, memory_map=False, pre_buffer=False) as file:
+            wanted = check_columns(path, file.schema_arrow.names, require)
             _check_sizes(path, file.metadata, wanted)
             if keep_dictionaries:
                 texts = [name for name in wanted if _is_text(file.schema_arrow.field(name).type)]
@@ -79,13 +79,6 @@ def _with_dictionaries(
 def _malformed(path: Path, error: Exception) -> Exception:
     reason = f"is no Parquet that can be read: {str(error)[:200]}"
     return refuse_file(path, "parquet_malformed", reason, "write or transfer the file again")
-
-
-def _columns(path: Path, names: list[str], require: Callable[[list[str]], Iterable[str]]) -> list[str]:
-    try:
-        return list(require(names))
-    except InputError as error:
-        raise refuse_file(path, error.code, str(error), "correct the columns or the mapping") from error
 
 
 def _check_sizes(path: Path, metadata: parquet.FileMetaData, wanted: list[str]) -> None:

@@ -17,7 +17,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class LabelledFile(BaseModel):
-    """A CSV file of labelled texts: which one, and what its columns mean."""
+    """A file of labelled texts: which one, how it is read, and what its columns mean."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -34,6 +34,10 @@ class LabelledFile(BaseModel):
     """Column with a mapping target -> label, JSON or a Python literal: one example for each of its pairs."""
     map: Mapping[str, Label] = Field(default_factory=dict)
     """Label in the file -> class; empty: the file says negative, neutral and positive."""
+    delimiter: str | None = None
+    """Between the cells of a CSV file; None: found in the file."""
+    encoding: str | None = None
+    """Of its text; None: UTF-8, or UTF-16 with a byte order mark."""
     source: str | None = None
     """Where the file is from, for the model card."""
     licence: str | None = None

@@ -23,19 +23,20 @@ import pyarrow.json as arrow_json
 from jobs.catalogue.fields import INTERACTION_FIELDS, check_interaction_mapping, interaction_columns
 from jobs.catalogue.tally import Tally
 from jobs.catalogue.values import as_text
+from jobs.dialect import AS_FOUND, Dialect, FileOptions
 from jobs.documents.fields import ColumnMappingError, assign
-from jobs.file_records import Fields, check_header, csv_records, file_format, jsonl_records, too_large
+from jobs.file_format import Format
+from jobs.file_records import Fields, check_header, csv_records, jsonl_records, too_large
 from jobs.guards import invalid_unicode_at
+from jobs.input_file import refuse_file
 from jobs.intake_csv import read_csv_records
-from jobs.intake_file import Chunk, Line, read_chunks, refuse_file
+from jobs.intake_file import Chunk, InputFile, Line, open_file, read_chunks
 from jobs.intake_json import MAX_INTEGER, JsonRefusedError, parse
 from jobs.intake_records import Record
 from jobs.parquet_records import parquet_batches
 from jobs.rejection import Rejected
 
 PARQUET_BATCH_ROWS = 2**17
-
-_QUOTED_CELL = re.compile(rb'(?:\A|(?<=[,\n]))"(?:[^"\n]|"")*"(?=[,\r\n]|\Z)')
 
 
 _READ = (
@@ -62,27 +63,29 @@ class EventBatch:
     """Of each row, from 1."""
 
 
-def event_batches(path: Path, columns: Mapping[str, str], tally: Tally) -> Iterator[EventBatch]:
+def event_batches(
+    path: Path, columns: Mapping[str, str], tally: Tally, options: FileOptions = AS_FOUND
+) -> Iterator[EventBatch]:
     """Stream a log; rows of bad form are told to the tally.
 
     Raises ColumnMappingError for a mapping, and FileRejectedError for a file, that is no use as a whole.
     """
     check_interaction_mapping(columns)
-    suffix = file_format(path)
-    if suffix == ".parquet":
-        yield from _parquet(path, columns)
-    elif suffix == ".jsonl":
-        yield from _jsonl(path, columns, tally)
-    elif suffix == ".csv":
-        yield from _csv(path, columns, tally)
-    else:
-        raise refuse_file(path, "format_unknown", "is XML", "write it as CSV, JSONL or Parquet")
+    with open_file(path, options) as file:
+        if file.format is Format.PARQUET:
+            yield from _parquet(file, columns)
+        elif file.format is Format.JSONL:
+            yield from _jsonl(file, columns, tally)
+        elif file.format is Format.CSV:
+            yield from _csv(file, columns, tally)
+        else:
+            raise refuse_file(path, "format_unknown", "is XML", "write it as CSV, JSONL or Parquet")
 
 
-def _parquet(path: Path, columns: Mapping[str, str]) -> Iterator[EventBatch]:
+def _parquet(file: InputFile, columns: Mapping[str, str]) -> Iterator[EventBatch]:
     row = 1
     for batch in parquet_batches(
-        path,
+        file,
         lambda names: interaction_columns(names, columns).values(),
         batch_rows=PARQUET_BATCH_ROWS,
         keep_dictionaries=True,
@@ -93,7 +96,7 @@ def _parquet(path: Path, columns: Mapping[str, str]) -> Iterator[EventBatch]:
         for field, array in arrays.items():
             if not _is_read(array.type):
                 reason = f"column {found[field]!r} holds {array.type}, no texts, numbers or dates"
-                raise refuse_file(path, "field_invalid", reason, "write it as one of these")
+                raise refuse_file(file.path, "field_invalid", reason, "write it as one of these")
         yield EventBatch(arrays, np.arange(row, row + batch.num_rows))
         row += batch.num_rows
 
@@ -104,27 +107,28 @@ def _is_read(kind: pa.DataType) -> bool:
     return any(is_kind(kind) for is_kind in _READ)
 
 
-def _csv(path: Path, columns: Mapping[str, str], tally: Tally) -> Iterator[EventBatch]:
+def _csv(file: InputFile, columns: Mapping[str, str], tally: Tally) -> Iterator[EventBatch]:
     header: Line | None = None
     names: list[str] = []
     found: dict[str, str] = {}
     num_chunks = 0
-    for chunk in read_chunks(path):
+    path = file.path
+    for chunk in read_chunks(file):
         if header is None:
             header, chunk = _first_line(path, chunk)
             if header is None:
                 continue
-            row = next(iter(read_csv_records([header])))
-            names = check_header(path, row.cells, row.line, lambda given: interaction_columns(given, columns))
+            row = next(iter(read_csv_records([header], file.dialect)))
+            names = check_header(file, row, lambda given: interaction_columns(given, columns))
             found = interaction_columns(names, columns)
         if chunk.is_too_large:
             tally.reject(too_large(Record(str(path), chunk.first_line, {})))
         if not chunk.body.strip():
             continue
         num_chunks += 1
-        batch = _fast_csv(chunk, names, found)
+        batch = _fast_csv(chunk, names, found, file.dialect)
         if batch is None:
-            records = csv_records(path, chain([header], _lines(chunk)), lambda given: given)
+            records = csv_records(file, chain([header], _lines(chunk)), lambda given: given)
             batch = _slow(path, records, columns, tally)
         yield batch
     if header is None:
@@ -153,11 +157,15 @@ def _lines(chunk: Chunk) -> Iterator[Line]:
         yield Line(number, line.decode("utf-8", "surrogateescape") + "\n")
 
 
-def _fast_csv(chunk: Chunk, names: list[str], found: Mapping[str, str]) -> EventBatch | None:
+def _fast_csv(
+    chunk: Chunk, names: list[str], found: Mapping[str, str], dialect: Dialect
+) -> EventBatch | None:
     """The rows of a piece without any fault; None for others."""
+    if not dialect.is_plain:
+        return None
     body = chunk.body.rstrip(b"\r\n")
     is_plain = b"\0" not in body and body.count(b"\r") == body.count(b"\r\n")
-    if not is_plain or (b'"' in body and b'"' in _QUOTED_CELL.sub(b"", body)):
+    if not is_plain or (b'"' in body and b'"' in _quoted_cell(dialect.delimiter).sub(b"", body)):
         return None
     positions = {field: str(names.index(column)) for field, column in found.items()}
     try:
@@ -168,6 +176,7 @@ def _fast_csv(chunk: Chunk, names: list[str], found: Mapping[str, str]) -> Event
                 use_threads=False,
                 block_size=len(body) + 1,
             ),
+            parse_options=arrow_csv.ParseOptions(delimiter=dialect.delimiter),
             convert_options=arrow_csv.ConvertOptions(
                 include_columns=list(positions.values()),
                 column_types=dict.fromkeys(positions.values(), pa.string()),
@@ -176,12 +185,31 @@ def _fast_csv(chunk: Chunk, names: list[str], found: Mapping[str, str]) -> Event
         )
     except (pa.ArrowInvalid, UnicodeDecodeError):
         return None
+    for position in map(int, positions.values()):
+        if position in dialect.comma_numbers:
+            table = _with_points(table, position, dialect)
     return _checked(table, positions, chunk.first_line, body.count(b"\n") + 1)
 
 
-def _jsonl(path: Path, columns: Mapping[str, str], tally: Tally) -> Iterator[EventBatch]:
+@lru_cache(maxsize=8)
+def _quoted_cell(delimiter: str) -> re.Pattern[bytes]:
+    sign = re.escape(delimiter.encode())
+    return re.compile(rb'(?:\A|(?<=\n)|(?<=%b))"(?:[^"\n]|"")*+"(?=[\r\n]|%b|\Z)' % (sign, sign))
+
+
+def _with_points(table: pa.Table, position: int, dialect: Dialect) -> pa.Table:
+    """The table with the decimal commas of a column as points."""
+    index = table.column_names.index(str(position))
+    values = table.column(index).combine_chunks().dictionary_encode()
+    plain = [dialect.plain_number(text, position) for text in values.dictionary.to_pylist()]
+    column = pa.array(plain, pa.string()).take(values.indices)
+    return table.set_column(index, str(position), column)
+
+
+def _jsonl(file: InputFile, columns: Mapping[str, str], tally: Tally) -> Iterator[EventBatch]:
     num_chunks = 0
-    for chunk in read_chunks(path):
+    path = file.path
+    for chunk in read_chunks(file):
         if chunk.is_too_large:
             tally.reject(too_large(Record(str(path), chunk.first_line, {})))
         if not chunk.body.strip():

@@ -9,8 +9,9 @@ from jobs.catalogue.fields import check_item_mapping, item_columns
 from jobs.catalogue.item import Item
 from jobs.catalogue.item_maker import ItemMaker
 from jobs.catalogue.tally import Tally
+from jobs.dialect import AS_FOUND, FileOptions
 from jobs.file_records import file_records
-from jobs.intake_file import refuse_file
+from jobs.input_file import refuse_file
 from jobs.intake_records import Record
 from jobs.rejection import FileRejectedError, Rejected
 
@@ -18,7 +19,9 @@ MAX_ITEMS = 2_000_000
 """All are in memory at once, 2 KB each."""
 
 
-def read_items(path: Path, columns: Mapping[str, str], tally: Tally) -> dict[str, Item]:
+def read_items(
+    path: Path, columns: Mapping[str, str], tally: Tally, options: FileOptions = AS_FOUND
+) -> dict[str, Item]:
     """The items by id; of two rows with one id the later is taken, and the earlier told if it differs.
 
     Raises ColumnMappingError for a mapping, and FileRejectedError for a file, that is no use as a whole.
@@ -28,7 +31,7 @@ def read_items(path: Path, columns: Mapping[str, str], tally: Tally) -> dict[str
     items: dict[str, Item] = {}
     lines: dict[str, int] = {}
     first: Rejected | None = None
-    for record in file_records(path, lambda names: _wanted(names, columns)):
+    for record in file_records(path, lambda names: _wanted(names, columns), options):
         line = record.line if isinstance(record, Rejected) else record[0]
         made = record if isinstance(record, Rejected) else maker.make(*record)
         if isinstance(made, Rejected):

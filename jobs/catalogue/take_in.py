@@ -21,7 +21,7 @@ from jobs.catalogue.partitions import Partitions
 from jobs.catalogue.read_items import read_items
 from jobs.catalogue.robots import Robots
 from jobs.catalogue.tally import MAX_FLAGGED, Tally
-from jobs.intake_file import refuse_file
+from jobs.input_file import refuse_file
 from jobs.rejection import FileRejectedError, Rejected, snippet
 
 _SHOWN_IDS = 3

@@ -14,7 +14,7 @@ from jobs.documents.document import KnownRecords
 from jobs.documents.identity import is_placeholder
 from jobs.documents.reading import OnNote, Reading
 from jobs.documents.records import DocumentMaker
-from jobs.intake_file import refuse_file
+from jobs.input_file import refuse_file
 
 MAX_FEED_BYTES = 16 * 2**20
 """feedparser keeps the whole feed in memory, about ten times its size; feeds of agencies have under 1 MB."""

@@ -6,15 +6,20 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
+from jobs.dialect import AS_FOUND, FileOptions
 from jobs.documents.document import KnownRecords
 from jobs.documents.feed import MAX_FEED_BYTES, feed_records
 from jobs.documents.fields import assign
 from jobs.documents.instants import DateOrder
 from jobs.documents.reading import OnNote, Reading
 from jobs.documents.records import DocumentMaker, require_columns
-from jobs.file_records import Unparsed, file_format, parsed, unparsed_records
-from jobs.intake_file import MAX_LINE_BYTES, read_physical_lines, refuse_file
-from jobs.rejection import Rejected
+from jobs.file_format import Format
+from jobs.file_records import Unparsed, opened_records, parsed
+from jobs.input_file import refuse_file
+from jobs.intake_file import InputFile, file_format, open_file
+from jobs.rejection import FileRejectedError, Rejected
+
+_READ_BYTES = 2**16
 
 
 def read_documents(
@@ -25,10 +30,11 @@ def read_documents(
     date_order: DateOrder | None = None,
     known: KnownRecords | None = None,
     on_note: OnNote | None = None,
+    options: FileOptions = AS_FOUND,
 ) -> Reading:
     """Stream the documents of a CSV, JSONL (both gzip or not), Parquet, RSS or Atom file, in its order.
 
-    The format is that of the name, else of the first bytes. `columns` names the file's column of a field
+    The format is that of the first bytes, else of the name. `columns` names the file's column of a field
     where the usual names (fields.py) do not find it. Where dates such as 12/1/2010 are met and `date_order`
     is not given, the file is read once more to see which number is the month in all of them.
     Raises FileRejectedError, at any moment of the iteration, for what makes the whole file unusable, and
@@ -36,17 +42,24 @@ def read_documents(
     """
     given = columns or {}
     maker = DocumentMaker(
-        str(path), now=now, columns=given, date_order=date_order, dates=lambda: _dates(path, given)
+        str(path), now=now, columns=given, date_order=date_order, dates=lambda: _dates(path, given, options)
     )
-    is_feed = file_format(path) == ".xml"
-    return Reading(_records(path, given), maker, known, is_snapshot=is_feed, on_note=on_note)
+    is_feed = _is_feed(path, options)
+    return Reading(_records(path, given, options), maker, known, is_snapshot=is_feed, on_note=on_note)
 
 
-def _dates(path: Path, columns: Mapping[str, str]) -> Iterator[object]:
+def _is_feed(path: Path, options: FileOptions) -> bool:
+    try:
+        return file_format(path, options) is Format.XML
+    except FileRejectedError:
+        return False  # the first reading tells why
+
+
+def _dates(path: Path, columns: Mapping[str, str], options: FileOptions) -> Iterator[object]:
     """What stands in the column of dates, row by row."""
     shape: tuple[str, ...] = ()
     column: str | None = None
-    for record in _records(path, columns):
+    for record in _records(path, columns, options):
         fields = record if isinstance(record, Rejected) else parsed(str(path), record)
         if isinstance(fields, Rejected):
             continue
@@ -56,27 +69,25 @@ def _dates(path: Path, columns: Mapping[str, str]) -> Iterator[object]:
             yield fields[1][column]
 
 
-def _records(path: Path, columns: Mapping[str, str]) -> Iterator[Unparsed | Rejected]:
+def _records(path: Path, columns: Mapping[str, str], options: FileOptions) -> Iterator[Unparsed | Rejected]:
     is_empty = True
-    for record in _records_of(path, columns):
-        is_empty = False
-        yield record
+    with open_file(path, options) as file:
+        if file.format is Format.XML:
+            records: Iterator[Unparsed | Rejected] = feed_records(str(path), _bounded(file))
+        else:
+            records = opened_records(file, lambda names: require_columns(names, columns).values())
+        for record in records:
+            is_empty = False
+            yield record
     if is_empty:
         raise refuse_file(path, "file_empty", "holds no document", "write one line for each document")
 
 
-def _records_of(path: Path, columns: Mapping[str, str]) -> Iterator[Unparsed | Rejected]:
-    if file_format(path) == ".xml":
-        yield from feed_records(str(path), _bounded(path))
-    else:
-        yield from unparsed_records(path, lambda names: require_columns(names, columns).values())
-
-
-def _bounded(path: Path) -> bytes:
+def _bounded(file: InputFile) -> bytes:
     body = bytearray()
-    for line in read_physical_lines(path):
-        body += line.text.encode("utf-8", "surrogateescape")
-        if line.is_too_large or len(body) > MAX_FEED_BYTES:
-            reason = f"has more than {MAX_FEED_BYTES:,} bytes, or a line of more than {MAX_LINE_BYTES:,}"
-            raise refuse_file(path, "body_too_large", reason, "split the feed")
+    while chunk := file.stream.read(_READ_BYTES):
+        body += chunk
+        if len(body) > MAX_FEED_BYTES:
+            reason = f"has more than {MAX_FEED_BYTES:,} bytes"
+            raise refuse_file(file.path, "body_too_large", reason, "split the feed")
     return bytes(body)

@@ -89,7 +89,6 @@ def test_a_line_with_several_targets_is_several_texts(tmp_path: Path) -> None:
     ("name", "body", "code"),
     [
         ("a.csv", "headline,mood\nUp,positive\n", "missing_column"),
-        ("a.csv", "title;mood\nUp;positive\n", "missing_column"),
         ("a.csv", "", "file_empty"),
         ("a.csv", "title,mood\n", "file_empty"),
         ("a.jsonl", "\n\n", "file_empty"),

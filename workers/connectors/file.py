@@ -9,11 +9,11 @@ from pathlib import Path
 from jobs.documents.document import Document, KnownRecords
 from jobs.documents.read import read_documents
 from jobs.documents.reading import OnNote
-from jobs.file_records import FEED_SUFFIXES, JSON_SUFFIXES
+from jobs.file_format import CSV_SUFFIXES, FEED_SUFFIXES, JSON_SUFFIXES
 from jobs.rejection import FileRejectedError, Rejected
 from jobs.sources import FileSource, SourceDownError, SourceRefusedError
 
-SUFFIXES = JSON_SUFFIXES | FEED_SUFFIXES | {".csv", ".parquet"}
+SUFFIXES = JSON_SUFFIXES | FEED_SUFFIXES | CSV_SUFFIXES | {".parquet"}
 """What is read of a folder or below a prefix; other files there are nobody's mistake."""
 
 

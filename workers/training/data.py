@@ -1,25 +1,33 @@
-"""Labelled CSV files -> examples; each line that cannot be used is named with its number and reason."""
+"""Labelled files -> examples; each line that cannot be used is named with its number and reason."""
 
 from __future__ import annotations
 
 import ast
-import csv
 import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from jobs.catalogue.values import as_text
+from jobs.dialect import FileOptions
 from jobs.errors import InputError
+from jobs.file_records import opened_records, parsed
+from jobs.guards import invalid_unicode_at
+from jobs.intake_columns import require_named, with_names
+from jobs.intake_file import open_file
+from jobs.rejection import FileRejectedError, Rejected
 from jobs.text.normalise import normalise
 from jobs.training import LABELS, Label, LabelledFile
 
-MAX_FIELD_CHARACTERS = 1_000_000
-"""Python's csv has 131,072, and a document may be longer."""
+MAX_MAPPING_CHARACTERS = 100_000
 MAX_TARGETS = 200
 """Of one text: a mapping that has more is no list of labels."""
 MAX_SKIPPED_SHARE = 0.2
 """A file with more unusable lines was given with wrong columns or a wrong map."""
+
+_ADVICE = "name the columns with --text, --label, --target or --targets"
 
 
 class TrainingDataError(InputError):
@@ -61,7 +69,7 @@ class LabelledData:
 
 
 def read_labelled(body: bytes, file: LabelledFile, number: int = 0) -> LabelledData:
-    """The examples of one CSV file; lines without text or with a label that the map lacks are skipped.
+    """The examples of one file; lines without text or with a label that the map lacks are skipped.
 
     Raises TrainingDataError if the digest is another, a column is missing, a label is in none of the lines,
     or more than MAX_SKIPPED_SHARE of the lines cannot be used.
@@ -74,8 +82,10 @@ def read_labelled(body: bytes, file: LabelledFile, number: int = 0) -> LabelledD
     examples: list[Example] = []
     skipped: list[Skipped] = []
     for line, row in _rows(body, file):
-        text = normalise(row[file.text] or "")
         try:
+            if isinstance(row, Rejected):
+                raise TrainingDataError(row.reason)
+            text = normalise(_text(row, file.text))
             if not text:
                 raise TrainingDataError("has no text")
             labels = _labels(row, file)
@@ -87,41 +97,49 @@ def read_labelled(body: bytes, file: LabelledFile, number: int = 0) -> LabelledD
     return LabelledData(tuple(examples), tuple(skipped))
 
 
-def _rows(body: bytes, file: LabelledFile) -> Iterator[tuple[int, Mapping[str, str | None]]]:
+def _rows(body: bytes, file: LabelledFile) -> Iterator[tuple[int, Mapping[str, object] | Rejected]]:
     """Each record with the number of its first line."""
+    options = FileOptions(delimiter=file.delimiter, encoding=file.encoding)
+    wanted = [each for each in (file.text, file.label, file.target, file.targets) if each is not None]
     try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = body.count(b"\n", 0, error.start) + 1
-        raise TrainingDataError(f"{file.name}, line {line}: not UTF-8: save the file as UTF-8") from error
-    csv.field_size_limit(MAX_FIELD_CHARACTERS)
-    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="")
-    columns = tuple(reader.fieldnames or ())
-    for column in (file.text, file.label, file.target, file.targets):
-        if column is not None and column not in columns:
-            raise TrainingDataError(
-                f"{file.name}, line 1: no column is named {column!r}: there are {', '.join(columns)}"
-            )
-    line = reader.line_num
-    try:
-        for row in reader:
-            yield line + 1, row
-            line = reader.line_num
-    except csv.Error as error:
-        raise TrainingDataError(f"{file.name}, line {line + 1}: {error}") from error
+        with open_file(Path(file.name), options, lambda _: io.BufferedReader(io.BytesIO(body))) as opened:
+            for unparsed in opened_records(opened, lambda names: require_named(names, wanted, _ADVICE)):
+                record = unparsed if isinstance(unparsed, Rejected) else parsed(file.name, unparsed)
+                if isinstance(record, Rejected):
+                    yield record.line, record
+                else:
+                    yield record[0], with_names(record[1], wanted)
+    except FileRejectedError as error:
+        if error.code == "file_header_only":
+            return
+        refused = error.rejected
+        reason = f"{refused.reason.removeprefix('is ')} ({refused.advice})"
+        raise TrainingDataError(f"{file.name}, line {refused.line}: {reason}") from error
 
 
-def _labels(row: Mapping[str, str | None], file: LabelledFile) -> list[tuple[str, Label]]:
+def _text(row: Mapping[str, object], column: str | None) -> str:
+    """What stands in a column; numbers of JSON and Parquet as texts."""
+    text = as_text(row.get(column or ""))
+    at = None if text is None else invalid_unicode_at(text)
+    if text is None:
+        raise TrainingDataError(f"its {column} is no text")
+    if at is not None:
+        raise TrainingDataError(f"is no UTF-8 at character {at + 1}")
+    return text
+
+
+def _labels(row: Mapping[str, object], file: LabelledFile) -> list[tuple[str, Label]]:
     if file.targets is not None:
-        pairs = _mapping(row[file.targets] or "")
+        given = row.get(file.targets)
+        pairs = _checked(given) if isinstance(given, dict) else _mapping(_text(row, file.targets))
         return [(normalise(target), _label(label, file)) for target, label in pairs.items()]
-    target = normalise(row[file.target] or "") if file.target is not None else ""
-    return [(target, _label(row[file.label or ""] or "", file))]
+    target = normalise(_text(row, file.target)) if file.target is not None else ""
+    return [(target, _label(_text(row, file.label), file))]
 
 
 def _mapping(text: str) -> dict[str, str]:
     """`{"Acme": "positive"}` as JSON or as a Python literal; nothing of it is executed."""
-    if len(text) > MAX_FIELD_CHARACTERS // 10:
+    if len(text) > MAX_MAPPING_CHARACTERS:
         raise TrainingDataError(f"has {len(text)} characters of labels")
     try:
         value = json.loads(text)
@@ -130,6 +148,10 @@ def _mapping(text: str) -> dict[str, str]:
             value = ast.literal_eval(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
             raise TrainingDataError("its labels are no mapping target -> label") from error
+    return _checked(value)
+
+
+def _checked(value: object) -> dict[str, str]:
     if not isinstance(value, dict) or not 0 < len(value) <= MAX_TARGETS:
         raise TrainingDataError(f"its labels are no mapping of 1 to {MAX_TARGETS} targets")
     return {str(target): str(label) for target, label in value.items()}

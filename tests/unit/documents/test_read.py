@@ -248,7 +248,6 @@ def test_later_time_corrects_and_the_order_of_lines_does_not_matter(tmp_path: Pa
         ("id,text,date\n", "file_header_only"),
         ("id,date\n1,2024-05-01\n", "missing_column"),
         ("id,text\n1,Acme\n", "missing_column"),
-        ("id;text;date\n1;Acme;2024-05-01\n", "csv_delimiter"),
         ("text,date,text\na,2024-05-01,b\n", "duplicate_column"),
     ],
 )

@@ -1,0 +1,236 @@
+"""The dialect of a CSV file: given, announced by a line `sep=;`, or found in how the file begins."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from jobs.errors import ConfigurationError
+
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+"""What tables are written with, the usual first, and what to call it."""
+
+_NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "bar": "|", "pipe": "|", "space": " "}
+_MAX_SAMPLE_RECORDS = 500
+_SEPARATOR_LINE = re.compile(r'"?sep=(?P<delimiter>[^"\r\n])"?[,;\t]{0,100}\r?\n?', re.IGNORECASE)
+_MONEY = r"(?:[$€£¥]|[A-Za-z]{3})?"
+_COMMA_NUMBER = re.compile(
+    rf"{_MONEY}\s?[+-]?(?:\d{{1,3}}(?:\.\d{{3}})+|\d{{1,15}})(?:,\d{{1,15}})?\s?%?\s?{_MONEY}"
+)
+_MAX_NUMBER_CHARACTERS = 60
+
+
+def _ignore(_line: str) -> None:
+    """Nobody wants to know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileOptions:
+    """What is said of a file of records; None is found in the file itself."""
+
+    delimiter: str | None = None
+    encoding: str | None = None
+    """As jobs.encodings.check_encoding gives it."""
+    decimal: str | None = None
+    """A point or a comma."""
+    tell: Callable[[str], None] = field(default=_ignore, compare=False)
+    """Gets one line for each reading of a file: what it was read as."""
+
+
+AS_FOUND = FileOptions()
+
+
+class DialectError(ConfigurationError):
+    """A delimiter or a decimal sign that no file has."""
+
+    code = "dialect_invalid"
+
+
+def parse_delimiter(text: str) -> str:
+    """One character, or its name.
+
+    >>> parse_delimiter("tab"), parse_delimiter(";")
+    ('\\t', ';')
+    """
+    delimiter = _NAMES.get(text.lower(), text)
+    if len(delimiter) != 1 or delimiter in '"\r\n\0' or delimiter.isalnum():
+        raise DialectError(f"{text[:40]!r} is no delimiter: give one sign, such as ';', or tab")
+    return delimiter
+
+
+def parse_decimal(text: str) -> str:
+    """A point or a comma.
+
+    >>> parse_decimal("comma")
+    ','
+    """
+    decimal = {"point": ".", "dot": ".", "comma": ","}.get(text.lower(), text)
+    if decimal not in (".", ","):
+        raise DialectError(f"{text[:40]!r} is no decimal sign: give '.' or ','")
+    return decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How the cells of a CSV file are parted."""
+
+    delimiter: str = ","
+    escape: str | None = None
+    """A backslash where quotes are written as \\"; else they are doubled."""
+    skips_space: bool = False
+    """Whether quotes stand behind a space: `a, "b"`."""
+    decimal: str = "."
+    """A comma if it was given, or seen in a column of numbers."""
+    comma_numbers: frozenset[int] = frozenset()
+    """Columns of numbers in which a comma is a decimal one, from 0."""
+    groups_points: frozenset[int] = frozenset()
+    """Those of them in which points part thousands."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every reader of RFC 4180 reads it, but for the delimiter."""
+        return self.escape is None and not self.skips_space
+
+    def reader(self, lines: Iterator[str]) -> Iterator[list[str]]:
+        """Python's reader of it; raises csv.Error for a record that is none."""
+        return csv.reader(
+            lines,
+            delimiter=self.delimiter,
+            doublequote=self.escape is None,
+            escapechar=self.escape,
+            skipinitialspace=self.skips_space,
+            strict=True,
+        )
+
+    def plain_cells(self, cells: list[str]) -> list[str]:
+        """The cells with their decimal commas as points."""
+        for position in self.comma_numbers:
+            if position < len(cells):
+                cells[position] = self.plain_number(cells[position], position)
+        return cells
+
+    def plain_number(self, text: str, position: int) -> str:
+        """A number of a column with decimal commas as one with a point; any other text as it is."""
+        if len(text) > _MAX_NUMBER_CHARACTERS or not _COMMA_NUMBER.fullmatch(text.strip()):
+            return text
+        if position in self.groups_points or "," in text:
+            text = text.replace(".", "")
+        return text.replace(",", ".")
+
+    def __str__(self) -> str:
+        parts = [f"separated by {DELIMITERS.get(self.delimiter, repr(self.delimiter))}"]
+        parts += ["quotes escaped by backslashes"] if self.escape else []
+        parts += ["decimal commas"] if self.decimal == "," else []
+        return ", ".join(parts)
+
+
+def announced_delimiter(first_line: str) -> str | None:
+    """What a first line such as `sep=;` says, which spreadsheets write for one another.
+
+    >>> announced_delimiter("sep=;\\r\\n"), announced_delimiter("id;title\\n")
+    (';', None)
+    """
+    match = _SEPARATOR_LINE.fullmatch(first_line)
+    return match["delimiter"] if match is not None else None
+
+
+def sniff_dialect(sample: str, options: FileOptions = AS_FOUND) -> Dialect:
+    """The dialect of a file that begins with these lines.
+
+    The header says most: a delimiter that does not part the header is none, however often the texts below
+    hold it. Of those that do, the one by which most records are as wide as the header; where several are
+    equal, CleverCSV decides (van den Burg et al. 2019).
+    """
+    delimiter = options.delimiter or _delimiter(sample)
+    dialect = Dialect(delimiter)
+    if '\\"' in sample:
+        dialect = max(dialect, Dialect(delimiter, escape="\\"), key=lambda each: _fit(sample, each)[0])
+    if re.search(f'{re.escape(delimiter)} "', sample):
+        spaced = Dialect(delimiter, dialect.escape, skips_space=True)
+        dialect = max(dialect, spaced, key=lambda each: _fit(sample, each)[0])
+    if options.decimal == "." or (options.decimal is None and delimiter not in (";", "\t")):
+        return dialect
+    return _with_comma_numbers(dialect, sample, is_given=options.decimal is not None)
+
+
+def _delimiter(sample: str) -> str:
+    fits = {delimiter: _fit(sample, Dialect(delimiter)) for delimiter in DELIMITERS}
+    fits = {delimiter: fit for delimiter, fit in fits.items() if fit[1] > 1}
+    best = [delimiter for delimiter, fit in fits.items() if fit[0] == max(fits.values())[0]]
+    if len(best) < 2:
+        return best[0] if best else ","
+    import clevercsv  # takes a third of a second, and few files need it
+
+    try:
+        found = clevercsv.Sniffer().sniff(sample, delimiters=best)
+    except clevercsv.Error:
+        return best[0]
+    return found.delimiter if found is not None and found.delimiter in best else best[0]
+
+
+def _fit(sample: str, dialect: Dialect) -> tuple[float, int]:
+    """Share of the records that are as wide as the header, and its width."""
+    width, num_records, num_fitting = 0, 0, 0
+    for cells in _records(sample, dialect):
+        if cells is None:
+            num_records += 1
+        elif not width:
+            width = len(_without_empty_end(cells))
+        else:
+            num_records += 1
+            num_fitting += len(_without_empty_end(cells)) <= width <= len(cells)
+    return (num_fitting / num_records if num_records else 1.0), width
+
+
+def _records(sample: str, dialect: Dialect) -> Iterator[list[str] | None]:
+    """The records of the sample that hold anything; None for a broken one, and nothing after it."""
+    reader = dialect.reader(io.StringIO(sample, newline=""))
+    try:
+        for cells in islice(reader, _MAX_SAMPLE_RECORDS):
+            if any(cell and not cell.isspace() for cell in cells):
+                yield cells
+    except csv.Error:
+        yield None
+
+
+def _without_empty_end(cells: list[str]) -> list[str]:
+    end = len(cells)
+    while end and not cells[end - 1].strip():
+        end -= 1
+    return cells[:end]
+
+
+def _with_comma_numbers(dialect: Dialect, sample: str, *, is_given: bool) -> Dialect:
+    """The dialect with the columns that hold numbers alone, and those of them with points between thousands.
+
+    Points before three digits alone say nothing: such a column has decimal commas only if that is given.
+    """
+    records = (cells for cells in _records(sample, dialect) if cells is not None)
+    width = len(next(records, []))
+    numbers, groups, with_comma = set(range(width)), set(), set()
+    seen: set[int] = set()
+    for cells in records:
+        for position in tuple(numbers):
+            cell = cells[position].strip() if position < len(cells) else ""
+            if not cell:
+                continue
+            seen.add(position)
+            if len(cell) > _MAX_NUMBER_CHARACTERS or not _COMMA_NUMBER.fullmatch(cell):
+                numbers.discard(position)
+            elif "," in cell:
+                with_comma.add(position)
+            elif "." in cell:
+                groups.add(position)
+    numbers &= seen
+    if not is_given:
+        numbers -= groups - with_comma
+    return replace(
+        dialect,
+        decimal="," if is_given or with_comma & numbers else ".",
+        comma_numbers=frozenset(numbers),
+        groups_points=frozenset(groups & numbers),
+    )
