@@ -17,7 +17,7 @@ from workers.encoder import Encoder, EncoderTask
 from workers.encoder_tokenizer import RowTokenizer, load_row_tokenizer
 from workers.engine import Engine, EngineOptions, Tokenizer
 from workers.models.calibration import Calibration, read_calibration
-from workers.models.manifest import Manifest, model_folder, verify_model
+from workers.models.manifest import Manifest, WeightsDigestError, check_installed, model_folder
 from workers.tokenizer import load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -172,13 +172,16 @@ class Residency:
 
 
 def load(models_folder: Path, names: Iterable[str], *, engine: str, options: EngineOptions) -> Residency:
-    """Verify, load and warm the models one after the other. Raises what verify_model and the engine raise."""
+    """Load and warm the models one after the other, each file compared with the manifest as it is read.
+
+    Raises what check_installed and the engine raise.
+    """
     residents: list[Resident | ResidentEncoder] = []
     try:
         for name in names:
             begun_at = time.monotonic()
             folder = model_folder(models_folder, name)
-            residents.append(_open(verify_model(folder), folder, engine, options))
+            residents.append(_open(check_installed(folder), folder, engine, options))
             residents[-1].engine.warm()
             logger.info(
                 "A model is warm.", extra={"model": name, "seconds": round(time.monotonic() - begun_at, 1)}
@@ -209,6 +212,11 @@ def _open_with(
     options = replace(options, digests=manifest.digests)
     if manifest.task == "generate":
         tokenizer = load_tokenizer(folder, manifest.digests)
+        if tokenizer.chat_template_sha256 != manifest.chat_template_sha256:
+            raise WeightsDigestError(
+                f"{folder}: the chat template is not the one that the manifest names; delete the folder and "
+                f"run `pressroom models add {folder.name}`"
+            )
         open_engine: OpenEngine = import_module(f"workers.engines.{engine}").open_engine
         return Resident(manifest, tokenizer, open_engine(folder, tokenizer, options))
     rows = load_row_tokenizer(folder, manifest.digests)

@@ -22,10 +22,9 @@ from tokenizers import Tokenizer
 
 from jobs.errors import ConfigurationError, InputError, PermanentError
 from jobs.guards import CONTROL_TOKENS
-from workers.models.files import MalformedFileError, parse_json_object, task_of
+from workers.models.files import TOKENIZER, MalformedFileError, parse_json_object, task_of
 from workers.models.reading import ModelFiles
 
-TOKENIZER = "tokenizer.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 
 ROLES = frozenset({"system", "user", "assistant"})

@@ -99,6 +99,7 @@ def test_safetensors_header_of_any_bytes_is_read_or_refused(
 
 
 def test_index_that_names_a_file_elsewhere_is_refused(source: FolderSource, models: Path) -> None:
+    (source.folder / "model.safetensors").unlink()
     (source.folder / "model.safetensors.index.json").write_text(
         json.dumps({"weight_map": {"embed": "../other.safetensors"}})
     )

@@ -9,7 +9,8 @@ from __future__ import annotations
 import struct
 import tempfile
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,7 @@ class ModelUnloadableError(ConfigurationError):
 
 def load_config(files: ModelFiles) -> PretrainedConfig:
     """The model's settings, by the library's own reader. Raises ModelUnloadableError."""
-    with (
-        tempfile.TemporaryDirectory() as private
-    ):  # the library reads folders: one that nobody else writes to
-        for name in _SETTINGS:
-            if files.has(name):
-                (Path(private) / name).write_bytes(files.read(name))
+    with private_copy(files, _SETTINGS) as private:
         try:
             config: PretrainedConfig = AutoConfig.from_pretrained(
                 private, local_files_only=True, trust_remote_code=False
@@ -63,6 +59,19 @@ def load_config(files: ModelFiles) -> PretrainedConfig:
         except Exception as error:  # any type: the settings are checked by each architecture's own code
             raise ModelUnloadableError(f"{files.folder / _SETTINGS[0]}: {_first_line(error)}") from error
     return config
+
+
+@contextmanager
+def private_copy(files: ModelFiles, names: Iterable[str]) -> Iterator[Path]:
+    """A folder that nobody else writes to, with those of the files that there are, as they were digested.
+
+    For libraries that read files by themselves.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            if files.has(name):
+                (Path(folder) / name).write_bytes(files.read(name))
+        yield Path(folder)
 
 
 def load_model(
@@ -78,7 +87,7 @@ def load_model(
     """The model of the class that `auto`, such as AutoModelForCausalLM, chooses; on the CPU, for inference.
 
     `unused_part` is the name of a part that is never asked and may be absent as a whole; `spare` are tensors
-    that may be there and are not loaded. Raises ModelIncompleteError or ModelUnloadableError.
+    that may be missing or in excess. Raises ModelIncompleteError or ModelUnloadableError.
     """
     _check_precision(files, config)
     transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from jobs.errors import ConfigurationError
-from workers.models.files import MalformedFileError, read_json_object
+from workers.models.child import EXIT_INCOMPLETE, run_child
+from workers.models.files import WEIGHT_SUFFIX, MalformedFileError, ModelIncompleteError, read_json_object
 from workers.models.manifest import WeightsDigestError, file_entry, weights_digest
-from workers.models.sources import Download, Progress, Source, last_lines
+from workers.models.reading import read_digested
+from workers.models.selection import settle_files
+from workers.models.sources import Download, Progress, Source
 
 BUNDLED = Path(__file__).parent / "bundled"
 
@@ -29,7 +30,7 @@ class MergeError(ConfigurationError):
     code = "model_merge_failed"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AdapterSource:
     """A folder with an adapter, its recipe and its card; the base comes from a source of its own."""
 
@@ -42,18 +43,14 @@ class AdapterSource:
     def __str__(self) -> str:
         return f"{self.scheme}:{self.name}#sha256={self.revision}"
 
-    @property
+    @cached_property
     def revision(self) -> str:
         """Of the adapter: its digest."""
-        return hashlib.sha256(self._adapter.read_bytes()).hexdigest()
+        return file_entry(self.folder / ADAPTER_FILES[0]).sha256
 
     @property
     def licence(self) -> str | None:
         return self.base.licence
-
-    @property
-    def _adapter(self) -> Path:
-        return self.folder / ADAPTER_FILES[0]
 
     def describe(self) -> Download:
         base = self.base.describe()
@@ -66,10 +63,13 @@ class AdapterSource:
         base = target / "base"
         base.mkdir()
         self.base.fetch(base, progress)
+        settle_files(base)
         self._check_base(base)
+        adapter = self._copy_adapter(target)
         progress("merging the adapter into its base; a few seconds")
-        self._merge(base, target)
+        self._merge(base, adapter, target)
         shutil.rmtree(base)
+        shutil.rmtree(adapter)
         for name in COPIED_FILES:
             shutil.copyfile(self.folder / name, target / name)
 
@@ -82,19 +82,28 @@ class AdapterSource:
                 "adapter fits its own base only; install that one"
             )
 
-    def _merge(self, base: Path, target: Path) -> None:
-        """In a child process, as conversions are."""
-        done = subprocess.run(
-            [sys.executable, "-m", "workers.training.merge", str(base), str(self.folder), str(target)],
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-        )
-        if done.returncode != 0:
-            raise MergeError(
-                f"the merge of {self.name} ended with {done.returncode}: {last_lines(done.stderr)}; is the "
-                "extra `engine` installed?"
+    def _copy_adapter(self, target: Path) -> Path:
+        """To where nobody else writes, so that what is merged is what the source's name says."""
+        adapter = target / "adapter"
+        adapter.mkdir()
+        for name in ADAPTER_FILES:
+            (adapter / name).write_bytes(read_digested(self.folder / name, max_bytes=None)[0])
+        if (found := file_entry(adapter / ADAPTER_FILES[0]).sha256) != self.revision:
+            raise WeightsDigestError(
+                f"{self.folder} changed meanwhile: {found[:12]}, not {self.revision[:12]}"
             )
+        return adapter
+
+    def _merge(self, base: Path, adapter: Path, target: Path) -> None:
+        """In a child process, as conversions are."""
+        num_bytes = sum(path.stat().st_size for path in base.glob(f"*{WEIGHT_SUFFIX}"))
+        ended = run_child(
+            "workers.training.merge", str(base), str(adapter), str(target), model_bytes=2 * num_bytes
+        )
+        if ended.code == EXIT_INCOMPLETE:
+            raise ModelIncompleteError(f"{self.folder}: {ended.last_line}")
+        if ended.code != 0:
+            raise MergeError(f"the merge of {self.name} {ended.reason}; is the extra `engine` installed?")
 
 
 def _base_digest(folder: Path) -> str:

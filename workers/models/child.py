@@ -13,7 +13,9 @@ import sys
 import tempfile
 import threading
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, NoReturn
+
+from workers.models.files import ModelIncompleteError
 
 LIBRARY_BYTES = 4_000_000_000
 """What torch, transformers and the allocator take beside a model, with room to spare."""
@@ -21,6 +23,8 @@ SECONDS_TO_START = 600.0
 """Importing torch on a machine whose disk is busy takes a minute or two."""
 BYTES_PER_SECOND = 10_000_000
 """At least so much of a model is read, converted and computed with on a slow machine."""
+EXIT_INCOMPLETE = 3
+"""A child's way to say that the weights are incomplete; its last line says what is missing."""
 _OUTPUT_CHARACTERS = 20_000
 """Of the end of each output."""
 
@@ -33,6 +37,11 @@ class Ended:
     """Exit code, negative for a signal; None if the time ran out and the process was killed."""
     stdout: str
     stderr: str
+
+    @property
+    def last_line(self) -> str:
+        """Of stderr: what a process says that ends by itself."""
+        return self.stderr.strip().rpartition("\n")[2]
 
     @property
     def reason(self) -> str:
@@ -62,6 +71,12 @@ def run_child(module: str, *arguments: str, model_bytes: int) -> Ended:
             finally:
                 process.kill()
         return Ended(code, _end_of(stdout), _end_of(stderr))
+
+
+def end_incomplete(error: ModelIncompleteError) -> NoReturn:
+    """End this process, a child, so that its parent can say what is missing."""
+    sys.stderr.write(f"\n{error}\n")
+    sys.exit(EXIT_INCOMPLETE)
 
 
 def _end_of(output: IO[bytes]) -> str:

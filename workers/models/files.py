@@ -12,6 +12,7 @@ import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,8 @@ from workers.models.gguf_header import GgufHeaderError, check_gguf_header
 from workers.models.reading import MalformedFileError as MalformedFileError
 from workers.models.reading import ModelFiles, open_regular, read_digested
 
+MAX_FILES = 10_000
+"""Below a model's folder; published ones hold some dozens."""
 MAX_JSON_DEPTH = 64
 """Levels of a JSON file; tokenizer.json files have about ten. The libraries walk them by recursion."""
 MAX_SAFETENSORS_HEADER_BYTES = 100_000_000
@@ -28,6 +31,7 @@ MAX_SAFETENSORS_HEADER_BYTES = 100_000_000
 Task = Literal["generate", "classify", "embed"]
 """What a model is asked for: text, probabilities of classes, or a vector."""
 
+TOKENIZER = "tokenizer.json"
 MANIFEST = "manifest.json"
 """Of an installed model; manifest.py says what is in it."""
 CALIBRATION = "calibration.json"
@@ -38,11 +42,8 @@ WEIGHT_SUFFIX = ".safetensors"
 WEIGHTS = f"model{WEIGHT_SUFFIX}"
 WEIGHTS_INDEX = f"{WEIGHTS}.index.json"
 GGUF_SUFFIX = ".gguf"
-KEPT_SUFFIXES = frozenset({WEIGHT_SUFFIX, ".json", ".jinja", ".txt", ".md"})
-"""Weights, settings, chat template, merges and notes: all that an installed model consists of."""
 FILE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 """Of an installed file: no path, nothing hidden, nothing that a shell would read otherwise."""
-KEPT_NAMES = frozenset({"LICENSE", "LICENCE", "NOTICE"})
 REFUSED_SUFFIXES = frozenset(
     {".bin", ".ckpt", ".dill", ".h5", ".hdf5", ".joblib", ".keras", ".msgpack", ".npy", ".npz", ".onnx"}
     | {".pb", ".pickle", ".pkl", ".pt", ".pth", ".tar", ".tflite", ".zip"}
@@ -99,15 +100,6 @@ class Tensor:
         return math.prod(self.shape)
 
 
-def is_kept(path: Path) -> bool:
-    """Whether a file of a source belongs to the installed model; others are left behind."""
-    named = path.suffix in KEPT_SUFFIXES or path.name in KEPT_NAMES
-    # A source's own manifest.json and calibration.json would be taken for ours
-    return (
-        named and path.name not in (MANIFEST, CALIBRATION) and re.fullmatch(FILE_NAME, path.name) is not None
-    )
-
-
 def task_of(config: dict[str, object]) -> Task:
     """What a model does, by the class that its config.json names; an unknown one is a language model.
 
@@ -128,12 +120,7 @@ def task_of(config: dict[str, object]) -> Task:
 
 def check_formats(folder: Path) -> None:
     """Raise ModelFormatError or RemoteCodeError for what could run code, anywhere below the folder."""
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in REFUSED_SUFFIXES:
-            raise ModelFormatError(
-                f"{path}: models are read from safetensors and GGUF only, other formats can run code when "
-                "they are loaded; remove the file, or convert the model to safetensors"
-            )
+    check_no_code(folder)
     for path in sorted(folder.glob("*.json")):
         if path.name == CALIBRATION:  # no library reads it; calibration.py says better what is wrong with it
             continue
@@ -141,6 +128,19 @@ def check_formats(folder: Path) -> None:
             raise RemoteCodeError(
                 f"{path}: `auto_map` asks for Python code of the model's own, which is never run; use "
                 "a model whose architecture transformers knows"
+            )
+
+
+def check_no_code(folder: Path) -> None:
+    """Raise ModelFormatError for a file that could run code, by its name, anywhere below the folder."""
+    paths = list(islice(folder.rglob("*"), MAX_FILES + 1))
+    if len(paths) > MAX_FILES:
+        raise ModelFormatError(f"{folder} holds more than {MAX_FILES} files: give the folder of one model")
+    for path in sorted(paths):
+        if path.suffix.lower() in REFUSED_SUFFIXES:
+            raise ModelFormatError(
+                f"{path}: models are read from safetensors and GGUF only, other formats can run code when "
+                "they are loaded; remove the file, or convert the model to safetensors"
             )
 
 
@@ -279,10 +279,14 @@ def read_json_object(path: Path) -> dict[str, object]:
     return _as_object(_read_json(path), path)
 
 
+def parse_json(files: ModelFiles, name: str) -> object:
+    """The JSON value in a file of a model. Raises as ModelFiles.read."""
+    return _parse(files.read(name), files.folder / name)
+
+
 def parse_json_object(files: ModelFiles, name: str) -> dict[str, object]:
     """The JSON object in a file of a model, its digest compared. Raises as ModelFiles.read."""
-    path = files.folder / name
-    return _as_object(_parse(files.read(name), path), path)
+    return _as_object(parse_json(files, name), files.folder / name)
 
 
 def _read_json(path: Path) -> object:

@@ -6,9 +6,8 @@ finished folder is renamed. A process that is killed leaves a hidden folder, whi
 
 from __future__ import annotations
 
+import re
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -20,15 +19,17 @@ from typing import Protocol
 
 from filelock import FileLock, Timeout
 
-from jobs.errors import ConfigurationError, DiskFullError
+from jobs.errors import ConfigurationError, DiskFullError, PressroomError
 from jobs.training import Label
 from workers.models.catalogue import CATALOGUE
+from workers.models.child import EXIT_INCOMPLETE, run_child
 from workers.models.classifier import LabelsUnknownError, settle_classifier
 from workers.models.files import (
     CALIBRATION_PARTIAL_SUFFIX,
     GGUF_SUFFIX,
     MANIFEST,
     MalformedFileError,
+    ModelIncompleteError,
     check_formats,
     check_gguf,
     check_weights,
@@ -42,19 +43,22 @@ from workers.models.manifest import (
     read_manifest,
     weights_digest,
 )
+from workers.models.selection import MODULES, PROMPTS, left_behind, settle_files
 from workers.models.sources import (
     Download,
     ModelSourceError,
     Progress,
     Source,
-    last_lines,
     sized,
 )
 from workers.models.trial import Trial, try_model
+from workers.models.vectors import check_vectors
 from workers.models.wordpiece import settle_tokenizer
 from workers.tokenizer import load_tokenizer
 
 _PARTIAL_SUFFIX = ".partial"
+_GGUF_EXPANSION = 16
+"""From two bits for each number to the 32 of fp32."""
 _CALIBRATION_SECONDS = 3600.0
 """A calibration that is this old was left by a killed process: a living one renames it at once."""
 
@@ -127,12 +131,24 @@ def add_model(
         if (found := _find(folder, source)) is not None:  # another process was faster
             return found
         with _partial_folder(models_folder, name) as partial:
-            made = _make(name, source, partial, progress, labels, trial or try_model)
+            with _named_by(source, partial):
+                made = _make(name, source, partial, progress, labels, trial or try_model)
             if folder.exists():
                 raise ModelNameTakenError(f"{folder} is there without a {MANIFEST}: move it away first")
             made.rename(folder)
     progress(f"installed {name} in {folder}")
     return Installed(read_manifest(folder), folder, was_installed=False)
+
+
+@contextmanager
+def _named_by(source: Source, partial: Path) -> Iterator[None]:
+    """In an error the source stands in place of a folder that is gone when somebody reads it."""
+    try:
+        yield
+    except PressroomError as error:
+        places = "|".join(re.escape(str(partial / name)) for name in ("fetched", "converted"))
+        error.args = (re.sub(places, lambda _: str(source), str(error)),)
+        raise
 
 
 def _find(folder: Path, source: Source | None) -> Installed | None:
@@ -172,11 +188,14 @@ def _make(
         check_formats(made)
     else:
         made = fetched
+        check_vectors(made)
     if task_of(read_json_object(made / "config.json")) == "classify":
         settle_classifier(made, labels)
     elif labels is not None:
         raise LabelsUnknownError(f"{name} is no classifier: leave --labels away")
     settle_tokenizer(made)
+    if others := set(settle_files(made)) - {MODULES, PROMPTS}:
+        progress(left_behind(others))
     progress("computing digests")
     manifest = _describe_files(name, source, made)
     _write_manifest(made, manifest)  # the trial compares what it loads with it, as a worker does
@@ -217,16 +236,16 @@ def _describe_files(name: str, source: Source, folder: Path) -> Manifest:
 
 def _convert(gguf: Path, target: Path) -> None:
     """In a child process: torch, and the memory of a whole model, never come into this one."""
-    done = subprocess.run(
-        [sys.executable, "-m", "workers.models.conversion", str(gguf), str(target)],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
+    num_bytes = gguf.stat().st_size
+    ended = run_child(
+        "workers.models.conversion", str(gguf), str(target), model_bytes=_GGUF_EXPANSION * num_bytes
     )
-    if done.returncode != 0:
+    if ended.code == EXIT_INCOMPLETE:
+        raise ModelIncompleteError(ended.last_line)
+    if ended.code != 0:
         raise ConversionError(
-            f"the conversion of {gguf.name} ended with {done.returncode}: {last_lines(done.stderr)}; is the "
-            "extra `engine` installed, and is there memory for the model?"
+            f"the conversion of {gguf.name} {ended.reason}; is the extra `engine` installed, and is there "
+            "memory for the model?"
         )
 
 

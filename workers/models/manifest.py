@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from workers.models.files import (
     CALIBRATION,
     FILE_NAME,
     MANIFEST,
+    TOKENIZER,
     WEIGHT_SUFFIX,
     MalformedFileError,
     Task,
@@ -24,6 +26,7 @@ from workers.models.files import (
     check_weights,
 )
 from workers.models.reading import WeightsDigestError as WeightsDigestError
+from workers.models.reading import open_regular
 from workers.models.sources import HubSource, RevisionNotPinnedError
 from workers.models.trial import Trial
 
@@ -162,32 +165,45 @@ def installed_digest(manifest: Manifest) -> str:
 
 
 def verify_model(folder: Path) -> Manifest:
-    """Read every byte of an installed model and compare it with its manifest; before a worker loads it.
+    """Read every byte of an installed model and compare it with its manifest.
 
     A calibration is no part of the installation: `workers.models.calibration` reads and checks it.
 
     Raises ModelNotInstalledError, ModelFormatError, RemoteCodeError, RevisionNotPinnedError,
     WeightsDigestError or MalformedFileError. About 0.5 s a gigabyte from the page cache.
     """
-    manifest = read_manifest(folder)
-    check_formats(folder)
-    listed = {file.path: file for file in manifest.files}
-    present = {path.name for path in folder.iterdir()} - {MANIFEST, CALIBRATION}
-    if present != listed.keys():
-        odd = ", ".join(sorted(present ^ listed.keys()))
-        raise WeightsDigestError(
-            f"{folder}: files missing or not in the manifest: {odd}; {_reinstall(folder)}"
-        )
-    for name, expected in listed.items():
+    manifest = check_installed(folder)
+    for expected in manifest.files:
+        name = expected.path
         found = file_entry(folder / name)
         if found != expected:
             raise WeightsDigestError(
                 f"{folder / name} has {found.bytes} bytes and sha256 {found.sha256}, installed were "
                 f"{expected.bytes} bytes and {expected.sha256}; {_reinstall(folder)}"
             )
-    if weights_digest(manifest.files) != manifest.weights_sha256:
-        raise WeightsDigestError(f"{folder / MANIFEST}: weights_sha256 is not that of its files")
     check_weights(folder)
+    return manifest
+
+
+def check_installed(folder: Path) -> Manifest:
+    """What can be said of an installed model without reading its weights; before a worker loads it.
+
+    The folder holds the files of the manifest and no others, none of which could run code. Whoever loads a
+    file compares its digest while reading it. Raises as verify_model.
+    """
+    manifest = read_manifest(folder)
+    check_formats(folder)
+    present = {path.name for path in folder.iterdir()} - {MANIFEST, CALIBRATION}
+    if odd := sorted(present ^ manifest.digests.keys()):
+        raise WeightsDigestError(
+            f"{folder}: files missing or not in the manifest: {', '.join(odd)}; {_reinstall(folder)}"
+        )
+    tokenizer = manifest.digests.get(TOKENIZER)
+    if (weights_digest(manifest.files), tokenizer) != (manifest.weights_sha256, manifest.tokenizer_sha256):
+        raise WeightsDigestError(
+            f"{folder / MANIFEST}: weights_sha256 or tokenizer_sha256 is not that of its files; "
+            f"{_reinstall(folder)}"
+        )
     return manifest
 
 
@@ -199,9 +215,9 @@ def list_models(models_folder: Path) -> tuple[Manifest, ...]:
 
 def file_entry(path: Path) -> ModelFile:
     """Size and digest of a file, as a manifest keeps them."""
-    with path.open("rb", buffering=0) as file:  # unbuffered: file_digest reads into its own large buffer
+    with open(open_regular(path), "rb", buffering=0) as file:  # file_digest has a large buffer of its own
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return ModelFile(path=path.name, bytes=path.stat().st_size, sha256=digest)
+        return ModelFile(path=path.name, bytes=os.fstat(file.fileno()).st_size, sha256=digest)
 
 
 def weights_digest(files: tuple[ModelFile, ...]) -> str:

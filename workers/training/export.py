@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from transformers import AutoTokenizer, PreTrainedModel
 
 from jobs.training import LABELS
+from workers.models.files import ModelIncompleteError, keys_in_words, read_safetensors_header
 from workers.training.network import load_classifier, trainable
 
 ADAPTER = "adapter_model.safetensors"
@@ -52,11 +53,31 @@ def shift_head(net: torch.nn.Module, offsets: Sequence[float]) -> bool:
 
 
 def merge(base: Path, adapter: Path, target: Path) -> None:
-    """Base and adapter -> a plain model folder in fp32, as any published classifier is."""
-    net = PeftModel.from_pretrained(load_classifier(base), adapter)
+    """Base and adapter -> a plain model folder in fp32, as any published classifier is.
+
+    Raises ModelIncompleteError if base or adapter lack a tensor, have one too many or one of another shape.
+    """
+    net = PeftModel.from_pretrained(load_classifier(base), adapter, ignore_mismatched_sizes=True)
+    _check_adapter(net, adapter)
     merged = merged_model(net)
     merged.save_pretrained(target)
     AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(target)
+
+
+def _check_adapter(net: PeftModel, adapter: Path) -> None:
+    """peft only warns of missing tensors, and not of all: the file must hold what it would save."""
+    state = get_peft_model_state_dict(net, save_embedding_layers=False)
+    expected = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    found = {tensor.name: tensor.shape for tensor in read_safetensors_header(adapter / ADAPTER)}
+    problems = {
+        "missing": sorted(expected.keys() - found.keys()),
+        "unexpected": sorted(found.keys() - expected.keys()),
+        "of another shape": sorted(
+            name for name in expected.keys() & found.keys() if expected[name] != found[name]
+        ),
+    }
+    if any(problems.values()):
+        raise ModelIncompleteError(f"the adapter {ADAPTER}: {keys_in_words(problems)}")
 
 
 def merged_model(net: torch.nn.Module) -> PreTrainedModel:

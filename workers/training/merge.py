@@ -10,6 +10,9 @@ import os
 import sys
 from pathlib import Path
 
+from workers.models.child import end_incomplete
+from workers.models.files import ModelIncompleteError
+
 
 def main() -> None:
     """Merge what the first two arguments name into the folder that the third one names."""
@@ -18,7 +21,10 @@ def main() -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"  # everything is in the folders; nothing may be asked of a hub
     from workers.training.export import merge
 
-    merge(*map(Path, sys.argv[1:]))
+    try:
+        merge(*map(Path, sys.argv[1:]))
+    except ModelIncompleteError as error:
+        end_incomplete(error)
 
 
 if __name__ == "__main__":

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
-from transformers.utils import logging as transformers_logging
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+)
 
 from jobs.errors import ConfigurationError
 from jobs.training import LABELS, Recipe
+from workers.engines.loading import load_config, load_model, outline, private_copy
+from workers.models.reading import ModelFiles
+from workers.models.selection import SETTINGS
 from workers.training.data import Example
 from workers.training.dropout import use_byte_dropout
 
@@ -29,28 +36,28 @@ class BaseModelError(ConfigurationError):
     code = "training_base_unusable"
 
 
-def load_classifier(folder: Path) -> PreTrainedModel:
-    """The model in the folder with a head of three classes: its own, or a new random one; in fp32."""
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+def load_classifier(folder: Path, digests: Mapping[str, str] | None = None) -> PreTrainedModel:
+    """The model in the folder with a head of three classes: its own, or a new random one; in fp32.
+
+    `digests` are those of the model's manifest. What lies behind the encoder's layers may be missing, since
+    it is trained whole; the head of a masked language model is left alone. Raises ModelIncompleteError for
+    any other tensor that is missing or in excess, and what `workers.engines.loading` raises.
+    """
+    files = ModelFiles(folder, digests)
+    config = load_config(files)
     labels: dict[int, str] = dict(enumerate(LABELS))
-    model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-        folder,
-        dtype=torch.float32,
-        num_labels=len(LABELS),
-        id2label=labels,
-        label2id={label: place for place, label in labels.items()},
-        local_files_only=True,
-        use_safetensors=True,
-    )
-    return model
+    config.id2label, config.label2id = labels, {label: place for place, label in labels.items()}
+    is_masked = any(name.endswith("ForMaskedLM") for name in config.architectures or ())
+    spare = set(outline(AutoModelForMaskedLM, config).state_dict()) if is_masked else set()
+    _, outer = _linear_parts(outline(AutoModelForSequenceClassification, config))
+    spare.update(f"{name}.{tensor}" for name in outer for tensor in ("weight", "bias"))
+    return load_model(files, AutoModelForSequenceClassification, config, dtype=torch.float32, spare=spare)
 
 
 def with_adapters(model: PreTrainedModel, recipe: Recipe, *, base: str) -> torch.nn.Module:
     """LoRA on every linear map of the encoder's layers; what lies behind them is trained whole."""
-    linear = [name for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)]
-    inner = [name for name in linear if ".layer." in name or ".layers." in name]
-    outer = sorted({_owner(name) for name in set(linear) - set(inner)})
+    inner, linear = _linear_parts(model)
+    outer = sorted({_owner(name) for name in linear})
     if not inner or not outer:
         raise BaseModelError(
             f"{type(model).__name__} has no encoder layers with a head behind them: take a model of the BERT "
@@ -68,6 +75,13 @@ def with_adapters(model: PreTrainedModel, recipe: Recipe, *, base: str) -> torch
     use_byte_dropout(net)
     net.peft_config["default"].base_model_name_or_path = base  # type: ignore[index,union-attr]
     return net
+
+
+def _linear_parts(model: PreTrainedModel) -> tuple[list[str], list[str]]:
+    """Names of the linear maps in the encoder's layers, and of those outside of them."""
+    linear = [name for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)]
+    inner = [name for name in linear if ".layer." in name or ".layers." in name]
+    return inner, [name for name in linear if name not in inner]
 
 
 def _owner(name: str) -> str:
@@ -94,8 +108,10 @@ class Batch:
 class Encoder:
     """Examples -> token ids: the pair (text, target), or the text alone."""
 
-    def __init__(self, folder: Path, max_tokens: int) -> None:
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    def __init__(self, folder: Path, max_tokens: int, digests: Mapping[str, str] | None = None) -> None:
+        """`digests` are those of the manifest of the model in the folder."""
+        with private_copy(ModelFiles(folder, digests), SETTINGS) as private:
+            self._tokenizer = AutoTokenizer.from_pretrained(private, local_files_only=True)
         self.max_tokens = max_tokens
         self._pad_id = int(self._tokenizer.pad_token_id or 0)
         self._has_types = "token_type_ids" in self._tokenizer.model_input_names
