@@ -19,8 +19,9 @@ from jobs.catalogue.interactions_file import read_block_bytes
 from jobs.catalogue.item import Item
 from jobs.catalogue.item_maker import MAX_ID_CHARACTERS
 from jobs.catalogue.options import IntakeOptions
-from jobs.catalogue.take_in import take_in
+from jobs.catalogue.take_in import ShareJudge, take_in
 from jobs.catalogue.tally import Tally
+from jobs.documents.reading import OnNote
 from jobs.ranking.evaluation import Evaluation, evaluate
 from jobs.ranking.settings import RankingSettings
 from jobs.ranking.splits import Log, Split, log_of
@@ -57,26 +58,30 @@ def evaluate_files(
     settings: RankingSettings,
     intake: IntakeOptions,
     on_rejected: Callable[[Rejected], None],
+    on_note: OnNote | None = None,
 ) -> RankingEvaluation:
     """Read, split, fit and measure, all in this process and in memory.
 
     Raises FileRejectedError, ColumnMappingError, SplitInvalidError or NothingHeldOutError.
     """
     if catalogue is not None:
-        read = _read(interactions, catalogue, intake, on_rejected)
+        read = _read(interactions, catalogue, intake, on_rejected, on_note)
         items: tuple[Item, ...] | None = read.items
     else:
         with TemporaryDirectory(prefix="pressroom-") as folder:
-            read = _read(
-                interactions, _ids_as_catalogue(interactions, intake, Path(folder)), intake, on_rejected
-            )
+            ids = _ids_as_catalogue(interactions, intake, Path(folder))
+            read = _read(interactions, ids, intake, on_rejected, on_note)
         items = None
     figures = evaluate(read.log, items, split, seed=seed, k=k, settings=settings)
     return RankingEvaluation(figures, read.counts)
 
 
 def _read(
-    interactions: Path, catalogue: Path, intake: IntakeOptions, on_rejected: Callable[[Rejected], None]
+    interactions: Path,
+    catalogue: Path,
+    intake: IntakeOptions,
+    on_rejected: Callable[[Rejected], None],
+    on_note: OnNote | None,
 ) -> _Read:
     """Through the same intake as a refresh, its resources kept in memory."""
     kept: dict[str, bytes] = {}
@@ -87,7 +92,17 @@ def _read(
         return sha256
 
     now = datetime.now(UTC)
-    inputs = take_in(catalogue, interactions, options=intake, write=write, on_rejected=on_rejected, now=now)
+    judge = ShareJudge((catalogue, interactions), on_rejected, on_note)
+    inputs = take_in(
+        catalogue,
+        interactions,
+        options=intake,
+        write=write,
+        on_rejected=judge.on_rejected,
+        now=now,
+        on_note=judge.on_note,
+    )
+    judge.check(inputs, intake.max_dropped_share)
     blocks = [read_block_bytes(kept[sha256]) for sha256 in inputs.blocks]
     return _Read(log_of(blocks), read_catalogue_bytes(kept[inputs.catalogue_sha256]), inputs.counts)
 

@@ -13,6 +13,7 @@ from db import refreshes, releases, schedules
 from db.copies import find_copies
 from db.refreshes import RefreshNotFoundError
 from jobs.catalogue.inputs import Inputs
+from jobs.documents.reading import OnNote
 from jobs.errors import ConfigurationError
 from jobs.kinds.recommendation.collect import gone_items, take_in_files
 from jobs.kinds.recommendation.copy_policy import CopyText
@@ -106,6 +107,7 @@ def take_in_run(
     sources: RefreshSources,
     settings: Settings,
     on_rejected: Callable[[Rejected], None],
+    on_note: OnNote | None = None,
 ) -> Taken:
     """Read the files here; what is gone leaves the standing lists. Raises as take_in_files."""
     now = datetime.now(UTC)
@@ -113,7 +115,9 @@ def take_in_run(
     standing = standing_release(database, refresh)
     previous = None if standing is None else read_manifest(resources.read(standing.manifest_sha256))
     own = RefreshSettings.model_validate(refresh.settings)
-    inputs_sha256, inputs = take_in_files(sources, own.intake, previous, resources, on_rejected, now=now)
+    inputs_sha256, inputs = take_in_files(
+        sources, own.intake, previous, resources, on_rejected, now=now, on_note=on_note
+    )
     gone = gone_items(resources, previous, inputs_sha256, now)
     releases.withdraw(database, refresh.id, gone)
     run = Run(refresh=refresh, as_of=now, inputs_sha256=inputs_sha256, inputs=inputs)

@@ -33,6 +33,8 @@ class Blocks:
         self._robots = robots
         self._has_interactions = np.zeros(len(catalogue_ids), dtype=bool)
         self.num_entries = 0
+        self.num_users = 0
+        """With an entry."""
         self.num_duplicates = 0
         self.num_users_cut = 0
         self.num_events_cut = 0
@@ -62,6 +64,7 @@ class Blocks:
         )
         self._has_interactions[made.items] = True
         self.num_entries += len(made.items)
+        self.num_users += len(made.user_ids)
         self.num_duplicates += made.num_duplicates
         self.num_users_cut += made.num_users_cut
         self.num_events_cut += made.num_events_cut

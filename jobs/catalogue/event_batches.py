@@ -20,7 +20,12 @@ import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 import pyarrow.json as arrow_json
 
-from jobs.catalogue.fields import INTERACTION_FIELDS, check_interaction_mapping, interaction_columns
+from jobs.catalogue.fields import (
+    INTERACTION_FIELDS,
+    assign_interaction,
+    check_interaction_mapping,
+    interaction_columns,
+)
 from jobs.catalogue.tally import Tally
 from jobs.catalogue.values import as_text
 from jobs.dialect import AS_FOUND, Dialect, FileOptions
@@ -257,7 +262,7 @@ def _fast_jsonl(chunk: Chunk, columns: Mapping[str, str]) -> EventBatch | None:
 def _arrow_type(field: str, value: object) -> pa.DataType:
     """As the first line has it; a later line of another type makes Arrow give up."""
     if isinstance(value, int) and not isinstance(value, bool):
-        return pa.float64() if field in ("weight", "time") else pa.int64()
+        return pa.float64() if field in ("weight", "quantity", "time") else pa.int64()
     return pa.float64() if isinstance(value, float) else pa.string()
 
 
@@ -312,4 +317,4 @@ def _texts(
 
 @lru_cache(maxsize=1_000)  # files have one shape, a hostile one may have one a line
 def _found(names: tuple[str, ...], columns: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    return tuple(assign(names, dict(columns), INTERACTION_FIELDS).items())
+    return tuple(assign_interaction(names, dict(columns)).items())

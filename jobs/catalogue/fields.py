@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from jobs.documents.fields import ColumnMappingError, assign, check_mapping
 from jobs.rejection import snippet
 
 ITEM_FIELDS: Mapping[str, tuple[str, ...]] = {
     "id": ("id", "item_id", "item", "product_id", "productid", "product", "sku", "article_id", "asin", "isbn",
-           "movie_id", "book_id", "itemid", "variant_id", "parent_asin"),
+           "movie_id", "book_id", "itemid", "variant_id", "parent_asin", "stock_code", "stockcode",
+           "item_code", "product_code"),
     "title": ("title", "name", "product_name", "item_name", "product_title", "original_title", "label"),
     "text": ("text", "description", "body", "body_html", "summary", "overview", "details", "about", "blurb"),
     "category": ("category", "product_type", "product_category", "main_category", "categories", "genre",
@@ -24,18 +25,24 @@ ITEM_FIELDS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """The best name first, as of documents; every other column becomes an attribute under its own name."""
 
+DATE_FIELDS = ("available_from", "available_until")
+
 INTERACTION_FIELDS: Mapping[str, tuple[str, ...]] = {
     "user": ("user", "user_id", "userid", "customer", "customer_id", "customerid", "visitor_id", "visitorid",
              "member_id", "account_id", "session_id", "u", "uid"),
     "item": ("item", "item_id", "itemid", "product_id", "productid", "product", "sku", "article_id", "asin",
-             "parent_asin", "movie_id", "movieid", "book_id", "isbn", "content_id", "i", "iid"),
+             "stock_code", "stockcode", "item_code", "product_code", "parent_asin", "movie_id", "movieid",
+             "book_id", "isbn", "content_id", "i", "iid"),
     "kind": ("kind", "event", "event_type", "eventtype", "event_name", "action", "type", "interaction",
              "interaction_type", "behavior", "behaviour"),
     "weight": ("weight", "rating", "score", "stars", "count", "plays", "value"),
+    "quantity": ("quantity", "qty", "units", "order_quantity", "quantity_ordered", "item_quantity"),
     "time": ("time", "timestamp", "ts", "at", "created_at", "event_time", "occurred_at", "datetime", "date",
-             "published_at", "unix_timestamp"),
+             "published_at", "unix_timestamp", "invoice_date", "invoicedate", "order_date", "orderdate",
+             "purchase_date", "transaction_date"),
 }  # fmt: skip
 
+_QUANTITY = {"quantity": INTERACTION_FIELDS["quantity"]}
 _MAX_SHOWN = 30
 
 
@@ -58,7 +65,17 @@ def item_columns(names: list[str], columns: Mapping[str, str]) -> dict[str, str]
 def interaction_columns(names: list[str], columns: Mapping[str, str]) -> dict[str, str]:
     """The column of each field of an interaction. Raises ColumnMappingError if they cannot make one."""
     swapped = "" if "title" not in assign(names, {}, ITEM_FIELDS) else "a catalogue"
-    return _columns(names, columns, INTERACTION_FIELDS, needed=("user", "item"), looks_like=swapped)
+    _columns(names, columns, INTERACTION_FIELDS, needed=("user", "item"), looks_like=swapped)
+    return assign_interaction(names, columns)
+
+
+def assign_interaction(names: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:
+    """The column of each field that these names hold; a quantity that is mapped as a weight is a quantity."""
+    found = assign(names, columns, INTERACTION_FIELDS)
+    weight = found.get("weight")
+    if weight is not None and assign([weight], {}, _QUANTITY):
+        found["quantity"] = found.pop("weight")  # below zero it is a return
+    return found
 
 
 def _columns(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -51,19 +51,34 @@ def histories(
 
     begins = np.flatnonzero(is_new(user, item))
     ends = np.append(begins, len(user))[1:]
+    weights, bought = _sums(weight, begins), _any(is_purchase[kind] & (weight > 0), begins)
+    # What was returned as often as it was bought is no interest.
+    stays = weights > 0
+    num_entries = np.bincount(user[begins[stays]], minlength=len(users))
     indptr = np.zeros(len(users) + 1, dtype=np.int64)
-    np.cumsum(np.bincount(user[begins], minlength=len(users)), out=indptr[1:])
-    return Histories(
+    np.cumsum(num_entries, out=indptr[1:])
+    made = Histories(
         user_ids=users,
         bits=leading_bits(users),
         indptr=indptr,
-        items=item[begins],
-        weights=_sums(weight, begins),
-        times=time[ends - 1],
-        is_purchase=_any(is_purchase[kind], begins),
+        items=item[begins[stays]],
+        weights=weights[stays],
+        times=time[ends[stays] - 1],
+        is_purchase=bought[stays],
         num_duplicates=int((num_read - num_different)[~is_cut].sum()),
         num_users_cut=int(np.count_nonzero(is_cut)),
         num_events_cut=int((num_read - num_kept)[is_cut].sum()),
+    )
+    return made if num_entries.all() else _with_users(made, np.flatnonzero(num_entries))
+
+
+def _with_users(of: Histories, users: npt.NDArray[np.int64]) -> Histories:
+    """Those users alone, with what was counted of all."""
+    return replace(
+        selected(of, users),
+        num_duplicates=of.num_duplicates,
+        num_users_cut=of.num_users_cut,
+        num_events_cut=of.num_events_cut,
     )
 
 

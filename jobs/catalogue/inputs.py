@@ -9,6 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field
 Sha256 = str
 
 
+class DroppedRows(BaseModel):
+    """How many rows of a file were dropped, and why."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    num_rows: int
+    by_code: Mapping[str, int]
+
+
 class Inputs(BaseModel):
     """The taken-in files of a refresh; a resource itself, as canonical JSON."""
 
@@ -24,5 +33,7 @@ class Inputs(BaseModel):
     """Entries kept, of all blocks."""
     counts: Mapping[str, int] = Field(default_factory=dict)
     """What was noticed: unknown_item, duplicate, weight_invalid, in_future, user_cut, ...: events or rows."""
+    dropped: tuple[DroppedRows, ...] = ()
+    """Of the catalogue and of the log, in this order."""
     flagged: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     """Of injection_suspected, html_removed, text_cut, formula, ...: the first ids of the items, ordered."""

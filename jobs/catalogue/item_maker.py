@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
 from jobs.catalogue.fields import item_columns
@@ -12,7 +12,7 @@ from jobs.catalogue.tally import Tally
 from jobs.catalogue.values import as_text, parse_attribute, parse_available, parse_price
 from jobs.documents.clean import HTML_REMOVED, clean_text
 from jobs.documents.fields import ColumnMappingError
-from jobs.documents.instants import parse_instant, unreadable
+from jobs.documents.instants import DateOrder, Instants, unreadable
 from jobs.guards import (
     INJECTION_SUSPECTED,
     find_control_token,
@@ -52,8 +52,18 @@ class _RefusedError(Exception):
 class ItemMaker:
     """Makes items of records of one file. Not for several threads at once."""
 
-    def __init__(self, name: str, columns: Mapping[str, str], tally: Tally) -> None:
+    def __init__(
+        self,
+        name: str,
+        columns: Mapping[str, str],
+        tally: Tally,
+        *,
+        date_order: DateOrder | None = None,
+        dates: Callable[[], Iterable[object]] = tuple,
+    ) -> None:
+        """`dates` reads the columns of dates once more, if nothing else says which number is the month."""
         self._name = name
+        self._instants = Instants(date_order, dates)
         self._columns = columns
         self._tally = tally
         self._shapes: dict[tuple[str, ...], tuple[dict[str, str], dict[str, str]]] = {}
@@ -61,9 +71,8 @@ class ItemMaker:
     def make(self, line: int, fields: Mapping[str, object]) -> Item | Rejected:
         """An item, or why the row is none. What is odd about an item that is taken is flagged."""
         try:
-            return _Row(Record(self._name, line, dict(fields)), *self._assigned(line, fields)).item(
-                self._tally
-            )
+            record = Record(self._name, line, dict(fields))
+            return _Row(record, *self._assigned(line, fields), self._instants).item(self._tally)
         except _RefusedError as refused:
             return refused.rejected
 
@@ -99,8 +108,15 @@ def _attribute_names(names: Iterable[str], columns: Mapping[str, str]) -> dict[s
 class _Row:
     """One record on its way to an item."""
 
-    def __init__(self, record: Record, columns: Mapping[str, str], attributes: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        record: Record,
+        columns: Mapping[str, str],
+        attributes: Mapping[str, str],
+        instants: Instants,
+    ) -> None:
         self._record = record
+        self._instants = instants
         self._columns = columns
         self._attributes = attributes
         self._flags: set[str] = set()
@@ -215,7 +231,7 @@ class _Row:
         value = self._value(field)
         if value is None:
             return None
-        instant = parse_instant(value)
+        instant = self._instants.parse(value)
         if instant is None:
             reason, advice = unreadable(value)
             raise self._refused(

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from jobs.catalogue.options import IntakeOptions
+from jobs.catalogue.options import RETURN_KINDS, IntakeOptions
 from jobs.catalogue.tally import Tally
 from jobs.catalogue.values import as_text
 
@@ -21,6 +21,9 @@ class Kinds:
         self._known = {name.strip().lower() for name in options.event_weights}
         self._purchases = {name.strip().lower() for name in options.purchase_kinds}
         self._given = {name.strip().lower(): weight for name, weight in options.event_weights.items()}
+        bought = max((self._given.get(name, 1.0) for name in self._purchases), default=1.0)
+        self._given = dict.fromkeys(RETURN_KINDS, bought) | self._given
+        self._known |= RETURN_KINDS
         # Those that matter have their numbers before the log is read, so its order does not.
         self._names = ["", *sorted(self._known | self._purchases)]
         self._numbers = {name: number for number, name in enumerate(self._names)}
@@ -53,6 +56,11 @@ class Kinds:
     def is_purchase(self) -> npt.NDArray[np.bool_]:
         """By number."""
         return np.array([name in self._purchases for name in self._names])
+
+    @property
+    def is_return(self) -> npt.NDArray[np.bool_]:
+        """By number."""
+        return np.array([name in RETURN_KINDS for name in self._names])
 
     def _number(self, name: str) -> int:
         if len(self._names) > MAX_KINDS and name not in self._known and name not in self._purchases:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.catalogue.interactions import MAX_BLOCKS
+from jobs.documents.instants import DateOrder
+from jobs.dropped import MAX_DROPPED_SHARE
 
 EVENT_WEIGHTS: Mapping[str, float] = {
     "view": 1, "click": 1, "pageview": 1,
@@ -15,6 +18,19 @@ EVENT_WEIGHTS: Mapping[str, float] = {
 }  # fmt: skip
 
 PURCHASE_KINDS = frozenset({"purchase", "buy", "order", "transaction"})
+
+RETURN_KINDS = frozenset(
+    {"return", "returned", "refund", "refunded", "cancel", "canceled", "cancelled", "cancellation"}
+)
+"""They take a purchase back, as a quantity below zero does."""
+
+
+class MatchIds(StrEnum):
+    """When an id of the log is one of the catalogue."""
+
+    EXACT = "exact"
+    LOOSE = "loose"
+    """Whatever their case, spaces, leading zeros, and a ".0" at the end."""
 
 
 class IntakeOptions(BaseModel):
@@ -29,6 +45,11 @@ class IntakeOptions(BaseModel):
     """By kind of event, in lower case; times the weight of the row. Others weigh 1; 0 leaves the kind out."""
     purchase_kinds: frozenset[str] = PURCHASE_KINDS
     """Kinds of events after which the user has the item."""
+    date_order: DateOrder | None = None
+    """Which number of 12/1/2010 is the month; None: what the whole column tells."""
+    match_ids: MatchIds = MatchIds.EXACT
+    max_dropped_share: float = Field(default=MAX_DROPPED_SHARE, ge=0, le=1)
+    """Of the rows of a file: if more are dropped, nothing is made of it."""
     users_per_block: int = Field(default=1_000, ge=1)
     num_blocks: int | None = Field(default=None, ge=1, le=MAX_BLOCKS)
     """As many as the refresh had before, a power of two: kept until the users have doubled."""

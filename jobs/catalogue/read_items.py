@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from jobs.catalogue.fields import check_item_mapping, item_columns
+from jobs.catalogue.fields import DATE_FIELDS, ITEM_FIELDS, check_item_mapping, item_columns
 from jobs.catalogue.item import Item
 from jobs.catalogue.item_maker import ItemMaker
+from jobs.catalogue.options import IntakeOptions
 from jobs.catalogue.tally import Tally
 from jobs.dialect import AS_FOUND, FileOptions
+from jobs.documents.fields import assign
 from jobs.file_records import file_records
 from jobs.input_file import refuse_file
 from jobs.intake_records import Record
@@ -20,18 +22,21 @@ MAX_ITEMS = 2_000_000
 
 
 def read_items(
-    path: Path, columns: Mapping[str, str], tally: Tally, options: FileOptions = AS_FOUND
+    path: Path, options: IntakeOptions, tally: Tally, file_options: FileOptions = AS_FOUND
 ) -> dict[str, Item]:
     """The items by id; of two rows with one id the later is taken, and the earlier told if it differs.
 
     Raises ColumnMappingError for a mapping, and FileRejectedError for a file, that is no use as a whole.
     """
+    columns = options.catalogue_columns
     check_item_mapping(columns)
-    maker = ItemMaker(str(path), columns, tally)
+    maker = ItemMaker(
+        str(path), columns, tally, date_order=options.date_order, dates=lambda: _dates(path, columns, file_options)
+    )
     items: dict[str, Item] = {}
     lines: dict[str, int] = {}
     first: Rejected | None = None
-    for record in file_records(path, lambda names: _wanted(names, columns), options):
+    for record in file_records(path, lambda names: _wanted(names, columns), file_options):
         line = record.line if isinstance(record, Rejected) else record[0]
         made = record if isinstance(record, Rejected) else maker.make(*record)
         if isinstance(made, Rejected):
@@ -46,6 +51,16 @@ def read_items(
     if not items:
         raise _empty(path, first)
     return items
+
+
+def _dates(path: Path, columns: Mapping[str, str], options: FileOptions) -> Iterator[object]:
+    """What stands in the columns of dates, from the beginning of the file."""
+    for record in file_records(path, lambda names: _wanted(names, columns), options):
+        if isinstance(record, Rejected):
+            continue
+        fields = record[1]
+        found = assign(fields, columns, ITEM_FIELDS)
+        yield from (fields[found[field]] for field in DATE_FIELDS if field in found)
 
 
 def _wanted(names: list[str], columns: Mapping[str, str]) -> list[str]:

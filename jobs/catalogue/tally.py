@@ -19,14 +19,17 @@ class Tally:
     def __init__(self, on_rejected: Callable[[Rejected], None]) -> None:
         self._on_rejected = on_rejected
         self._num_listed: Counter[str] = Counter()
-        self.first: Rejected | None = None
-        """That was told of the file under way."""
+        self.firsts: dict[str, Rejected] = {}
+        """Of the file under way the first refused row of each code."""
+        self.num_rejected = 0
+        """Rows that were refused one by one."""
         self.counts: Counter[str] = Counter()
         self.flagged: dict[str, set[str]] = {}
 
     def reject(self, rejected: Rejected) -> None:
         """Count one refused row, and tell it."""
         self.counts[rejected.code] += 1
+        self.num_rejected += 1
         self.list(rejected)
 
     def room(self, code: str) -> int:
@@ -37,7 +40,7 @@ class Tally:
         """Tell a row that is counted already."""
         if self.room(rejected.code) > 0:
             self._num_listed[rejected.code] += 1
-            self.first = self.first or rejected
+            self.firsts.setdefault(rejected.code, rejected)
             self._on_rejected(rejected)
 
     def flag(self, item_id: str, codes: Iterable[str]) -> None:

@@ -7,10 +7,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.documents.instants import EARLIEST, DateOrder, parse_instant
+from jobs.documents.instants import EARLIEST, DateOrder, parse_instant, possible_orders
 
 MISSING = np.iinfo(np.int64).min
 INVALID = MISSING + 1
+AMBIGUOUS = MISSING + 2
+"""A date of numbers of which nothing says which is the month."""
 EARLIEST_SECONDS = int(EARLIEST.timestamp())
 
 _UNITS = (1e11, 1e14, 1e17, 1e20)
@@ -22,7 +24,7 @@ Seconds = npt.NDArray[np.int64]
 
 
 def seconds_of(column: pa.Array | None, num_rows: int, order: DateOrder | None = None) -> Seconds:
-    """Of each row; MISSING where nothing stands, INVALID where it is no date."""
+    """Of each row; MISSING where nothing stands, INVALID or AMBIGUOUS where it is no date that is read."""
     if column is None:
         return np.full(num_rows, MISSING)
     kind = column.type
@@ -94,7 +96,9 @@ def _by_one(column: pa.Array, order: DateOrder | None = None) -> Seconds:
 
 def _second(value: object, order: DateOrder | None) -> int:
     instant = parse_instant(value, order)
-    return INVALID if instant is None else int(instant.timestamp() // 1)
+    if instant is not None:
+        return int(instant.timestamp() // 1)
+    return AMBIGUOUS if isinstance(value, str) and possible_orders(value) else INVALID
 
 
 def _with_missing(column: pa.Array, seconds: Seconds) -> Seconds:

@@ -7,7 +7,7 @@ never another hour than the one that was written, and never the present.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from enum import StrEnum
 
@@ -195,6 +195,23 @@ def parse_date_order(text: str) -> DateOrder:
             "month-first (12/31/2026)"
         )
     return DateOrder.DAY_FIRST if day.start() < month.start() else DateOrder.MONTH_FIRST
+
+
+class Instants:
+    """Reads the dates of one file, by what its whole column tells of day and month."""
+
+    def __init__(self, order: DateOrder | None, column: Callable[[], Iterable[object]] | None) -> None:
+        """`column` reads the column from its beginning: once, if a date is met that needs it."""
+        self._order = order
+        self._column = column if order is None else None
+
+    def parse(self, value: object) -> datetime | None:
+        """As parse_instant."""
+        instant = parse_instant(value, self._order)
+        if instant is None and self._column is not None and isinstance(value, str) and possible_orders(value):
+            self._order, self._column = order_of_column(self._column()), None
+            instant = parse_instant(value, self._order)
+        return instant
 
 
 def implausible(instant: datetime, now: datetime) -> str | None:

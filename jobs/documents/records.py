@@ -13,14 +13,7 @@ from jobs.documents.digest import derived_id
 from jobs.documents.document import MAX_TEXT_BYTES, RECORD_BYTES, Document
 from jobs.documents.fields import LINK_NAMES, ColumnMappingError, assign, check_mapping
 from jobs.documents.identity import is_link, is_placeholder
-from jobs.documents.instants import (
-    DateOrder,
-    implausible,
-    order_of_column,
-    parse_instant,
-    possible_orders,
-    unreadable,
-)
+from jobs.documents.instants import DateOrder, Instants, implausible, unreadable
 from jobs.guards import find_secret, invalid_unicode_at
 from jobs.intake_records import Record
 from jobs.rejection import Rejected
@@ -74,9 +67,7 @@ class DocumentMaker:
         """
         check_mapping(columns)
         self.name = name
-        self.date_order = date_order
-        """As it was given, or as the column tells."""
-        self._dates = dates if date_order is None else None
+        self._instants = Instants(date_order, dates)
         reader = repr((READER_VERSION, sorted(columns.items()), date_order)).encode()
         self._reader = hashlib.blake2b(reader, digest_size=hashlib.blake2b.PERSON_SIZE).digest()
         self._now = now
@@ -153,7 +144,7 @@ class DocumentMaker:
         if value is None or value == "":
             advice = "write the date into a column published_at, or name its column"
             raise _RefusedError(record.reject("document_undated", "has no date", advice, column))
-        published_at = self._instant(value)
+        published_at = self._instants.parse(value)
         if published_at is None:
             reason, advice = unreadable(value)
             shown = value if isinstance(value, str) else None
@@ -162,13 +153,6 @@ class DocumentMaker:
             advice = "correct the date, and check its unit and time zone"
             raise _RefusedError(record.reject("document_date_implausible", reason, advice, column))
         return published_at
-
-    def _instant(self, value: object) -> datetime | None:
-        instant = parse_instant(value, self.date_order)
-        if instant is None and self._dates is not None and isinstance(value, str) and possible_orders(value):
-            self.date_order, self._dates = order_of_column(self._dates()), None
-            instant = parse_instant(value, self.date_order)
-        return instant
 
 
 def require_columns(names: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:

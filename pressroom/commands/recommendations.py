@@ -162,7 +162,9 @@ def _take_in(
         given = options.over(earlier_refresh(database, name))
         refresh = make_refresh(database, given, name, settings, standing=False).refresh
         with rejected_lines(out / REJECTED) as on_rejected:
-            taken = take_in_run(database, store, refresh, sources, settings, on_rejected)
+            taken = take_in_run(
+                database, store, refresh, sources, settings, on_rejected, lambda note: say(f"note: {note}")
+            )
         _say_taken(taken)
         if taken.unchanged is None:
             return taken

@@ -12,7 +12,8 @@ import rfc8785
 
 from jobs.catalogue.inputs import Inputs
 from jobs.catalogue.options import IntakeOptions
-from jobs.catalogue.take_in import take_in
+from jobs.catalogue.take_in import ShareJudge, take_in
+from jobs.documents.reading import OnNote
 from jobs.errors import ConfigurationError
 from jobs.kind import Artifact, Context, Parent, Resources, Result
 from jobs.kinds.recommendation.materials import JSON, JSONL, load_catalogue, load_previous
@@ -39,9 +40,16 @@ def collect(settings: RecommendationSettings, context: Context) -> Result:
         if len(rejected) < MAX_REJECTED_LISTED:
             rejected.append(one)
 
+    notes: list[str] = []
     previous = load_previous(context.resources, settings)
     inputs_sha256, inputs = take_in_files(
-        sources, settings.intake, previous, context.resources, on_rejected, now=settings.as_of
+        sources,
+        settings.intake,
+        previous,
+        context.resources,
+        on_rejected,
+        now=settings.as_of,
+        on_note=notes.append,
     )
     gone = gone_items(context.resources, previous, inputs_sha256, settings.as_of)
     withdrawn = WithdrawnItems(refresh_id=settings.refresh_id, reasons=gone)
@@ -55,6 +63,7 @@ def collect(settings: RecommendationSettings, context: Context) -> Result:
             "num_rejected": codes.total(),
             "rejected": dict(codes),
             "counts": dict(inputs.counts),
+            "notes": notes,
             "num_withdrawn": len(gone),
         },
         records=(withdrawn,) if gone and not settings.plan_only else (),
@@ -70,21 +79,27 @@ def take_in_files(
     on_rejected: Callable[[Rejected], None],
     *,
     now: datetime,
+    on_note: OnNote | None = None,
 ) -> tuple[str, Inputs]:
-    """The files as resources: digest of the inputs, and the inputs. Raises FileRejectedError and StoreError.
+    """The files as resources: digest of the inputs, and the inputs.
+
+    Raises FileRejectedError, InputDroppedError and StoreError.
 
     The users are cut into as many blocks as the release before has, so that equal blocks are found equal.
     """
     if previous is not None and options.num_blocks is None:
         options = options.model_copy(update={"num_blocks": len(previous.blocks)})
+    files = Path(sources.catalogue), Path(sources.interactions)
+    judge = ShareJudge(files, on_rejected, on_note)
     inputs = take_in(
-        Path(sources.catalogue),
-        Path(sources.interactions),
+        *files,
         options=options,
         write=lambda body, media_type: resources.write(body, media_type=media_type),
-        on_rejected=on_rejected,
+        on_rejected=judge.on_rejected,
         now=now,
+        on_note=judge.on_note,
     )
+    judge.check(inputs, options.max_dropped_share)
     body = rfc8785.dumps(inputs.model_dump(mode="json"))
     return resources.write(body, media_type=JSON), inputs
 
