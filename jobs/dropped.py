@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from jobs.errors import InputError
+from jobs.rejection import Rejected
 
 MAX_DROPPED_SHARE = 0.05
 """A bad line in twenty is what files have; more is a column, a unit or a file that was taken for another."""
@@ -45,6 +47,45 @@ class Dropped:
         named = ", ".join(f"{code}: {count:,}" for code, count in reasons if count)
         share = f"{self.num_dropped:,} of {self.num_records:,} records ({self.share:.0%})"
         return f"{self.name}: {share} were dropped ({named})"
+
+
+class DroppedTally:
+    """Counts what is refused of one input, and hands it on."""
+
+    def __init__(self, name: object, on_rejected: Callable[[Rejected], None]) -> None:
+        self._name = str(name)
+        self._on_rejected = on_rejected
+        self._firsts: dict[str, Rejected] = {}
+        self._by_code: Counter[str] = Counter()
+
+    def __call__(self, rejected: Rejected) -> None:
+        """One record was refused."""
+        self._by_code[rejected.code] += 1
+        self._firsts.setdefault(rejected.code, rejected)
+        self._on_rejected(rejected)
+
+    @property
+    def num_rejected(self) -> int:
+        """So far."""
+        return self._by_code.total()
+
+    def dropped(self, num_used: int) -> Dropped:
+        """What was dropped, beside so many records that were not."""
+        most = self._by_code.most_common(1)
+        example = str(self._firsts[most[0][0]]) if most else ""
+        return Dropped(self._name, num_used + self.num_rejected, dict(self._by_code), example)
+
+
+def parse_share(text: str) -> float:
+    """What `--max-dropped` says. Raises ValueError.
+
+    >>> parse_share("5%"), parse_share("0.5")
+    (0.05, 0.5)
+    """
+    share = float(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
+    if not 0 <= share <= 1:
+        raise ValueError(f"{text!r} is no share: write 0.05 or 5%")
+    return share
 
 
 def check_dropped(dropped: Dropped, max_share: float | None) -> None:

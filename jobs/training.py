@@ -42,6 +42,8 @@ class LabelledFile(BaseModel):
     """Where the file is from, for the model card."""
     licence: str | None = None
     """SPDX id, for the model card."""
+    max_dropped_share: float = Field(default=0.2, ge=0, le=1)
+    """Of its lines: if more cannot be used, nothing is trained. Public sets have a tenth of other labels."""
 
     @model_validator(mode="after")
     def _one_way_to_label(self) -> LabelledFile:

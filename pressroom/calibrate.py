@@ -10,6 +10,7 @@ import numpy as np
 from sqlalchemy import Engine
 
 from db.monitor_reports import batch_settings
+from jobs.dropped import DroppedTally, InputDroppedError, check_dropped
 from jobs.errors import InputError, TransientError
 from jobs.labelled import LabelColumns, read_labelled_texts
 from jobs.labelled import LabelledText as RightAnswer
@@ -35,20 +36,17 @@ from workers.models.files import MalformedFileError
 from workers.models.manifest import Manifest, installed_digest, model_folder, read_manifest
 from workers.training.recalibrate import Fitted, Halves, cut_in_halves, fit_on_half
 
-MAX_REFUSED_SHARE = 0.2
-"""As of a training: a file with more unusable lines was given with wrong columns or a wrong map."""
+
+class LabelledFileError(InputError):
+    """Too much of the labelled file cannot be used."""
+
+    code = "labelled_file_unusable"
 
 
 class NotAnsweredError(TransientError):
     """Not all texts were classified, so nothing was fitted."""
 
     code = "calibration_interrupted"
-
-
-class LabelledFileError(InputError):
-    """Too much of the labelled file cannot be used."""
-
-    code = "labelled_file_unusable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ class Calibrated:
     """The name of the file that the calibration before was fitted on."""
 
 
-def read_labelled_file(path: Path, columns: LabelColumns) -> Labelled:
+def read_labelled_file(path: Path, columns: LabelColumns, max_dropped: float | None = None) -> Labelled:
     """Everything that can be wrong with the file is said here, before a worker is started.
 
     Raises FileRejectedError, LabelledFileError or CalibrationDataError.
@@ -79,20 +77,19 @@ def read_labelled_file(path: Path, columns: LabelColumns) -> Labelled:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     texts: list[RightAnswer] = []
-    refused: list[Rejected] = []
+    tally = DroppedTally(path, lambda _: None)
     for one in read_labelled_texts(path, columns):
         if isinstance(one, Rejected):
-            refused.append(one)
+            tally(one)
         else:
             texts.append(one)
-    if len(refused) > MAX_REFUSED_SHARE * (len(refused) + len(texts)):
-        raise LabelledFileError(
-            f"{len(refused)} lines of {path} cannot be used, {len(texts)} can: check the columns and --map. "
-            f"The first: {refused[0]}"
-        )
+    try:
+        check_dropped(tally.dropped(len(texts)), max_dropped)
+    except InputDroppedError as error:
+        raise LabelledFileError(f"{error} (check the columns and --map first)") from error
     labels = [LABELS.index(one.label) for one in texts]
     halves = cut_in_halves([normalise(one.text) for one in texts], labels, name=str(path))
-    content = CalibrationFile(name=path.name, sha256=digest, num_refused=len(refused))
+    content = CalibrationFile(name=path.name, sha256=digest, num_refused=tally.num_rejected)
     return Labelled(path, content, tuple(texts), halves)
 
 

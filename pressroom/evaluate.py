@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from db import batches
 from db.monitor_reports import batch_settings
 from db.stages import NewJob
+from jobs.dropped import DroppedTally
 from jobs.errors import InputError
 from jobs.kinds.sentiment_labels import BLOCK_TEXTS, LabelledText, text_digest
 from jobs.labelled import LabelColumns, read_labelled_texts
@@ -129,22 +130,23 @@ def submit_texts(
 
     Raises FileRejectedError, and what `workers.producer.new_batch` raises; then nothing was accepted.
     """
-    num_rejected = 0
+    tally = DroppedTally(file, on_rejected)
+    num_texts = 0
 
     def texts() -> Iterator[RightAnswer]:
-        nonlocal num_rejected
+        nonlocal num_texts
         for one in read_labelled_texts(file, columns):
             if isinstance(one, Rejected):
-                num_rejected += 1
-                on_rejected(one)
+                tally(one)
             else:
+                num_texts += 1
                 yield one
 
     by_itself = {"calibrated": False, "installed_sha256": calibrate_sha256}
     order = Order(kind=KIND, model=model, settings=by_itself if calibrate_sha256 else {})
     batch = new_batch(order, settings, name=file.name)
-    batch_id, created = batches.accept(database, batch, _jobs(texts()), lambda: num_rejected)
-    return Submission(batch_id, created)
+    batch_id, created = batches.accept(database, batch, _jobs(texts()), lambda: tally.num_rejected)
+    return Submission(batch_id, created, tally.dropped(num_texts))
 
 
 def _jobs(texts: Iterator[RightAnswer]) -> Iterator[NewJob]:

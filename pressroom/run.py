@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 from db.batches import RunUnderWayError, retry_unfinished, run_under_way
 from db.reports import batch_status
 from jobs.batch import BatchStatus, BatchStatusReport
+from jobs.dropped import Dropped
 from jobs.errors import ConfigurationError
 from jobs.rejection import Rejected
 from pressroom.console import Interruption, say
@@ -70,6 +71,8 @@ class RunResult(Generic[ExportedT]):
 
     summary: Summary
     exported: ExportedT
+    dropped: Dropped | None = None
+    """What was refused of the file; None of a batch that was submitted before."""
 
 
 def run_batch(
@@ -85,7 +88,8 @@ def run_batch(
         Interruption(counting=False) as interruption,
         OneMachine(settings, request.devices, profiles=request.profiles, say=say) as machine,
     ):
-        batch_id = _batch(request, machine)
+        submission = _batch(request, machine)
+        batch_id = submission.batch_id
         say(f"Batch {batch_id}; results will be in {request.out}")
         go_on = f"Go on with: {shlex.join([*request.go_on, '--batch', str(batch_id)])}"
         try:
@@ -101,7 +105,7 @@ def run_batch(
             raise
         if summary.report.status is BatchStatus.RUNNING:
             say(go_on)
-    return RunResult(summary, exported)
+    return RunResult(summary, exported, submission.dropped)
 
 
 def _work(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> float:
@@ -114,7 +118,7 @@ def _work(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> fl
     return first_claim_at
 
 
-def _batch(request: RunRequest, machine: OneMachine) -> UUID:
+def _batch(request: RunRequest, machine: OneMachine) -> Submission:
     """The batch to run: the given one, or that which is submitted."""
     if request.batch_id is not None:
         check_profile(batch_status(machine.database, request.batch_id), request.profiles)
@@ -125,14 +129,14 @@ def _batch(request: RunRequest, machine: OneMachine) -> UUID:
                     f"{num_failed} failed jobs of earlier stages stay so: what followed was planned without "
                     "them. Submit the input again; what is done is not done twice"
                 )
-        return request.batch_id
+        return Submission(request.batch_id, created=False)
     if request.submit is None:
         raise ValueError("neither a batch nor how to make one was given")
     with rejected_lines(request.out / REJECTED) as on_rejected:
         submission = request.submit(machine, on_rejected)
     if not submission.created:
         say("This idempotency key has a batch already; going on with it.")
-    return submission.batch_id
+    return submission
 
 
 def check_profile(report: BatchStatusReport, profiles: Collection[str]) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 
 from db import monitors
 from db.monitors import MonitorNotFoundError
+from jobs.documents.instants import DateOrder
 from jobs.documents.read import read_documents
 from jobs.documents.watchlist_file import read_watchlist
 from jobs.errors import ConfigurationError
@@ -68,6 +69,7 @@ class FileRun:
     max_reports: int | None = None
     """None of the two: what the monitor says."""
     columns: Mapping[str, str] = field(default_factory=dict)
+    date_order: DateOrder | None = None
     strict: bool = False
     batch_id: UUID | None = None
     retry_failed: bool = False
@@ -81,7 +83,8 @@ class FileRun:
         Raises FileRejectedError or ColumnMappingError if no document can be read from the file.
         """
         if self.file is not None:
-            next(read_documents(self.file, now=datetime.now(UTC), columns=self.columns), None)
+            now = datetime.now(UTC)
+            next(read_documents(self.file, now=now, columns=self.columns, date_order=self.date_order), None)
 
     def request(
         self, settings: Settings, out: Path, stages: tuple[str, ...], go_on: tuple[str, ...]
@@ -112,6 +115,7 @@ class FileRun:
                 monitor=monitor,
                 settings=self.own_settings,
                 columns=self.columns,
+                date_order=self.date_order,
                 strict=self.strict,
                 stages=stages,
             )

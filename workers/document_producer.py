@@ -16,9 +16,11 @@ from db.source_reports import NEVER, heard_until
 from db.stages import NewJob
 from jobs.documents.blocks import blocks
 from jobs.documents.document import Document
+from jobs.documents.instants import DateOrder
 from jobs.documents.read import read_documents
 from jobs.documents.watchlist import Watchlist
 from jobs.documents.watchlist_file import WatchlistFile
+from jobs.dropped import DroppedTally
 from jobs.kinds.sentiment_report.known import KnownFilter
 from jobs.kinds.sentiment_report.payload import ANALYSIS_VERSION
 from jobs.monitor import Monitor
@@ -58,6 +60,7 @@ class DocumentsOrder:
     settings: Mapping[str, object]
     """Of the kind, in place of the monitor's own."""
     columns: Mapping[str, str] = field(default_factory=dict)
+    date_order: DateOrder | None = None
     strict: bool = False
     stages: tuple[str, ...] = FILE_STAGES
     idempotency_key: str | None = None
@@ -135,15 +138,18 @@ def submit_documents(
         path,
         now=datetime.now(UTC),
         columns=order.columns,
+        date_order=order.date_order,
         known=known.records,
         on_note=intake.notes.append,
     )
-    jobs = _jobs(_unknown(database, known, documents), intake, on_rejected, strict=order.strict)
+    tally = DroppedTally(path, on_rejected)
+    jobs = _jobs(_unknown(database, known, documents), intake, tally, strict=order.strict)
     batch_id, created = batches.accept(database, batch, jobs, lambda: intake.num_rejected)
     intake.num_known = known.num_known
     identities = documents.identities
     intake.num_repeated = identities.num_duplicates + identities.num_superseded + known.num_repeated
-    return Submission(batch_id, created), intake
+    num_used = intake.num_documents + intake.num_known + intake.num_repeated
+    return Submission(batch_id, created, tally.dropped(num_used)), intake
 
 
 def _unknown(

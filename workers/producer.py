@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from db import batches
 from db.stages import NewJob
 from jobs.batch import NewBatch, NewStage
+from jobs.dropped import Dropped, DroppedTally
 from jobs.errors import InputError
 from jobs.guards import CONTROL_TOKENS
 from jobs.intake import Accepted, read_lines
@@ -55,6 +56,8 @@ class Submission:
     batch_id: UUID
     created: bool
     """False if the idempotency key had a batch already: nothing was added."""
+    dropped: Dropped | None = None
+    """What was refused of a file."""
 
 
 def submit_file(
@@ -72,10 +75,11 @@ def submit_file(
     """
     kind = load_kind(order.kind)
     kind_settings = kind_settings_of(kind, order.settings)
-    intake = _Intake(path, kind, kind_settings, order, settings, on_rejected)
+    tally = DroppedTally(path, on_rejected)
+    intake = _Intake(path, kind, kind_settings, order, settings, tally)
     batch = new_batch(order, settings, name=path.name)
     batch_id, created = batches.accept(database, batch, intake.jobs(), lambda: intake.num_rejected)
-    return Submission(batch_id, created)
+    return Submission(batch_id, created, tally.dropped(intake.num_accepted))
 
 
 def new_batch(
@@ -147,6 +151,7 @@ class _Intake:
         self._strict = order.strict
         self._on_rejected = on_rejected
         self.num_rejected = 0
+        self.num_accepted = 0
 
     def jobs(self) -> Iterator[NewJob]:
         for line in self._lines:
@@ -154,6 +159,7 @@ class _Intake:
                 self.num_rejected += 1
                 self._on_rejected(line)
                 continue
+            self.num_accepted += 1
             yield NewJob(
                 line.custom_id, line.payload.model_dump(mode="json"), self._kind.prompt_prefix(line.payload)
             )

@@ -158,7 +158,7 @@ def _notes(path: Path, reader: EventReader) -> Iterator[str]:
         yield f"{path}: {reader.near_misses}: --match-ids loose takes them for the same"
     if reader.user_example is not None:
         shown = snippet(reader.user_example)
-        yield f"{path}: users such as {shown!r} are read as whole numbers, without the decimals"
+        yield f"{path}: users such as {shown!r} are read as whole numbers, without their decimals"
 
 
 def _nothing_kept(path: Path, item_ids: list[str], reader: EventReader, tally: Tally) -> FileRejectedError:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jobs.errors import InputError
-from pressroom.commands.options import BatchOption, DeviceOption, Json, Out, RetryFailed
+from pressroom.commands.options import (
+    BatchOption,
+    DeviceOption,
+    Json,
+    MaxDropped,
+    Out,
+    RetryFailed,
+    is_dropped_too_much,
+)
 from pressroom.commands.session import connected, devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
 from workers.settings import DEFAULT_MODEL
@@ -53,6 +62,7 @@ def run_articles(
     seed: Seed = 0,
     settings: Set = None,
     strict: Strict = False,
+    max_dropped: MaxDropped = None,
     idempotency_key: Key = None,
     deadline: Deadline = None,
     json: Json = False,
@@ -89,10 +99,10 @@ def run_articles(
             go_on=("pressroom", "run", "articles", "--model", model, "--device", device, "--out", str(out)),
         )
         result = run_batch(request, configured, export_articles)
-    _print(result, out, json=json)
+    _print(result, out, max_dropped, json=json)
 
 
-def _print(result: RunResult[Quality], out: Path, *, json: bool) -> None:
+def _print(result: RunResult[Quality], out: Path, max_dropped: float | None, *, json: bool) -> None:
     """What a run came to; ends with a failure if an article is missing."""
     from pressroom.export import FAILED
     from pressroom.run import REJECTED
@@ -104,7 +114,8 @@ def _print(result: RunResult[Quality], out: Path, *, json: bool) -> None:
         say(f"What failed is in {out / FAILED}; --batch {report.batch_id} --retry-failed runs it again.")
     if report.counts.rejected:
         say(f"The refused lines are in {out / REJECTED}.")
-    if not report.counts.complete:
+    is_complete = replace(report.counts, rejected=0).complete if result.dropped else report.counts.complete
+    if is_dropped_too_much(result.dropped, max_dropped) or not is_complete:
         raise typer.Exit(EXIT_FAILURE)
 
 
@@ -114,6 +125,7 @@ def submit_articles(
     seed: Seed = 0,
     settings: Set = None,
     strict: Strict = False,
+    max_dropped: MaxDropped = None,
     idempotency_key: Key = None,
     deadline: Deadline = None,
     priority: Priority = 0,
@@ -147,7 +159,7 @@ def submit_articles(
         print_json({**report_json(report), "created": submission.created})
     else:
         typer.echo(str(submission.batch_id))
-    if report.counts.rejected:
+    if is_dropped_too_much(submission.dropped, max_dropped):
         raise typer.Exit(EXIT_FAILURE)
 
 

@@ -22,7 +22,7 @@ from pressroom.commands.labelled import (
     label_columns,
     label_options,
 )
-from pressroom.commands.options import DeviceOption, Json
+from pressroom.commands.options import DeviceOption, Json, MaxDropped
 from pressroom.commands.session import devices_of_command, settings_of_command
 from pressroom.console import errors_reported, print_json, say
 from workers.models.manifest import ModelNameError, check_name, model_folder
@@ -58,6 +58,7 @@ def calibrate(
     remove: Annotated[
         bool, typer.Option("--remove", help="Without FILE: let the model say again what it says by itself.")
     ] = False,
+    max_dropped: MaxDropped = None,
     batch: Annotated[UUID | None, typer.Option(help="Go on with this batch of the same FILE.")] = None,
     device: DeviceOption = "auto",
     json: Json = False,
@@ -81,7 +82,7 @@ def calibrate(
     if file is None or text is None:
         raise typer.BadParameter("give a labelled FILE and --text, or --remove", param_hint="FILE")
     columns = label_columns(text, label, target, targets, label_map)
-    asked = _Asked(name, file, columns, label_map, offsets, batch, device)
+    asked = _Asked(name, file, columns, label_map, offsets, max_dropped, batch, device)
     with errors_reported():
         result = asked.run()
     _print(result.exported, result.summary, name, json=json)
@@ -107,6 +108,7 @@ class _Asked:
     columns: LabelColumns
     label_map: str | None
     offsets: bool
+    max_dropped: float | None
     batch: UUID | None
     device: str
 
@@ -119,7 +121,7 @@ class _Asked:
         settings = with_profile(settings_of_command(), self.name)
         devices = devices_of_command(self.device)
         model = Model.open(settings.models_folder, self.name)
-        labelled = read_labelled_file(self.file, self.columns)
+        labelled = read_labelled_file(self.file, self.columns, self.max_dropped)
 
         def submit(machine: OneMachine, on_rejected: Callable[[Rejected], None]) -> Submission:
             return submit_texts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -25,7 +25,7 @@ from pressroom.commands.labelled import (
     label_columns,
     label_options,
 )
-from pressroom.commands.options import DeviceOption, Json
+from pressroom.commands.options import DeviceOption, Json, MaxDropped, is_dropped_too_much
 from pressroom.commands.session import devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
 from workers.settings import DEFAULT_CLASSIFIER, Settings
@@ -61,6 +61,7 @@ def evaluate_sentiment(
             "--out", "-o", file_okay=False, help="Folder for figures, predictions and refused lines."
         ),
     ] = None,
+    max_dropped: MaxDropped = None,
     batch: Annotated[UUID | None, typer.Option(help="Go on with this batch of the same FILE.")] = None,
     device: DeviceOption = "auto",
     json: Json = False,
@@ -79,7 +80,8 @@ def evaluate_sentiment(
         _print(result.exported, model, file)
     if counts.rejected and out is not None:
         say(f"The refused lines are in {out / REJECTED}.")
-    if not counts.complete:
+    is_complete = replace(counts, rejected=0).complete if result.dropped else counts.complete
+    if is_dropped_too_much(result.dropped, max_dropped) or not is_complete:
         raise typer.Exit(EXIT_FAILURE)
 
 

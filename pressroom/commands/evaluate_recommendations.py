@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pressroom.commands.options import Json, columns_of
+from pressroom.commands.options import DateFormat, Json, MaxDropped, columns_of
 from pressroom.commands.recommendations import (
     Catalogue,
     CatalogueColumn,
     InteractionColumn,
+    MatchIdsOption,
     SettingsFile,
 )
 from pressroom.console import errors_reported, print_json, say
@@ -43,6 +44,9 @@ def evaluate_recommendations(
     settings: SettingsFile = None,
     catalogue_column: CatalogueColumn = None,
     interaction_column: InteractionColumn = None,
+    date_format: DateFormat = None,
+    match_ids: MatchIdsOption = None,
+    max_dropped: MaxDropped = None,
     json: Json = False,
 ) -> None:
     """Hold a part of a log out, rank by the rest, and print how much of it the lists find.
@@ -62,11 +66,16 @@ def evaluate_recommendations(
     columns = {
         "catalogue_columns": columns_of(catalogue_column, "--catalogue-column"),
         "interaction_columns": columns_of(interaction_column, "--interaction-column"),
+        "date_order": date_format,
+        "match_ids": match_ids,
+        "max_dropped_share": max_dropped,
     }
     refused: list[str] = []
     with errors_reported():
         given = RefreshFile() if settings is None else read_refresh_file(settings)
-        intake = given.intake.model_copy(update={name: one for name, one in columns.items() if one})
+        intake = given.intake.model_copy(
+            update={name: one for name, one in columns.items() if one not in (None, {})}
+        )
         result = evaluate_files(
             interactions,
             catalogue,
@@ -76,6 +85,7 @@ def evaluate_recommendations(
             settings=given.ranking,
             intake=intake,
             on_rejected=lambda rejected: refused.append(str(rejected)),
+            on_note=lambda note: say(f"note: {note}"),
         )
     _print(result, refused, json=json)
 

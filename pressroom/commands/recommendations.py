@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,10 +10,19 @@ from uuid import UUID
 
 import typer
 
+from jobs.catalogue.options import MatchIds
 from jobs.kinds.recommendation.copy_policy import CopyScope
 from jobs.refresh import Refresh, RefreshSources
 from jobs.rejection import Rejected
-from pressroom.commands.options import DeviceOption, Json, Out, RetryFailed, columns_of
+from pressroom.commands.options import (
+    DateFormat,
+    DeviceOption,
+    Json,
+    MaxDropped,
+    Out,
+    RetryFailed,
+    columns_of,
+)
 from pressroom.commands.session import devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
 from workers.settings import Settings
@@ -48,6 +57,10 @@ InteractionColumn = Annotated[
     list[str] | None,
     typer.Option("--interaction-column", metavar="FIELD=COLUMN", help="Likewise."),
 ]
+MatchIdsOption = Annotated[
+    MatchIds | None,
+    typer.Option("--match-ids", help="loose: whatever their case, spaces, leading zeros or final .0."),
+]
 Copy = Annotated[
     CopyScope | None, typer.Option("--copy", help="Who shares a text; none: lists without texts.")
 ]
@@ -67,6 +80,9 @@ def run_recommendations(
     copy: Copy = None,
     catalogue_column: CatalogueColumn = None,
     interaction_column: InteractionColumn = None,
+    date_format: DateFormat = None,
+    match_ids: MatchIdsOption = None,
+    max_dropped: MaxDropped = None,
     model: Model = None,
     embedder: Embedder = None,
     batch: Annotated[UUID | None, typer.Option(help="Go on with this batch; no files then.")] = None,
@@ -85,7 +101,8 @@ def run_recommendations(
         raise typer.BadParameter("give --catalogue and --interactions, or --batch to go on with one")
     with errors_reported():
         configured = settings_of_command()
-        options = _Options(settings, copy, catalogue_column, interaction_column, model, embedder)
+        intake = {"date_order": date_format, "match_ids": match_ids, "max_dropped_share": max_dropped}
+        options = _Options(settings, copy, catalogue_column, interaction_column, intake, model, embedder)
         devices = devices_of_command(device)
         submit, given = None, options.over(None)
         if catalogue is not None and interactions is not None:
@@ -116,6 +133,8 @@ class _Options:
     copy: CopyScope | None
     catalogue_column: list[str] | None
     interaction_column: list[str] | None
+    intake: Mapping[str, object]
+    """More of it."""
     model: str | None
     embedder: str | None
 
@@ -133,6 +152,7 @@ class _Options:
             )
             if columns
         }
+        intake |= {name: value for name, value in self.intake.items() if value is not None}
         changed: dict[str, object] = {"intake": intake}
         if self.copy is not None:
             changed["copy"] = given.copy_policy.model_dump() | {"scope": self.copy}

@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobs.dropped import MAX_DROPPED_SHARE
 from jobs.series.window import AlertRule, WindowSize
 from pressroom.commands.options import (
     BatchOption,
+    DateFormat,
     DeviceOption,
     Json,
+    MaxDropped,
     MaxReports,
     Out,
     Reports,
     RetryFailed,
     columns_of,
+    is_dropped_too_much,
 )
 from pressroom.commands.session import devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
@@ -86,6 +90,8 @@ def run_sentiment(
     summarizer: Summarizer = DEFAULT_MODEL,
     batch: BatchOption = None,
     retry_failed: RetryFailed = False,
+    date_format: DateFormat = None,
+    max_dropped: MaxDropped = None,
     strict: Strict = False,
     device: DeviceOption = "auto",
     json: Json = False,
@@ -107,6 +113,7 @@ def run_sentiment(
             reports=reports,
             max_reports=max_reports,
             columns=columns_of(column, "--column"),
+            date_order=date_format,
             strict=strict,
             batch_id=batch,
             retry_failed=retry_failed,
@@ -114,7 +121,7 @@ def run_sentiment(
             devices=devices_of_command(device),
         )
         result = run_file(asked, out, settings, json=json)
-    _print_run(result, out, json=json)
+    _print_run(result, out, max_dropped, json=json)
 
 
 def backtest_file(
@@ -122,6 +129,8 @@ def backtest_file(
     watch: WatchNeeded,
     events: Events = None,
     column: Column = None,
+    date_format: DateFormat = None,
+    max_dropped: MaxDropped = None,
     window: Window = None,
     time_zone: TimeZone = None,
     rule: Rule = None,
@@ -147,11 +156,12 @@ def backtest_file(
             monitor=_monitor(name, watch, model, window, time_zone, rule, false_alarms),
             embedder=_named(embedder),
             columns=columns,
+            date_order=date_format,
             device=device,
             devices=devices_of_command(device),
         )
         result = replay_file(asked, known, settings)
-    _print_backtest(result, json=json)
+    _print_backtest(result, max_dropped, json=json)
 
 
 def _monitor(
@@ -182,7 +192,9 @@ def _named(model: str) -> str | None:
     return None if model == NONE else model
 
 
-def _print_run(result: RunResult[SentimentFigures], out: Path, *, json: bool) -> None:
+def _print_run(
+    result: RunResult[SentimentFigures], out: Path, max_dropped: float | None, *, json: bool
+) -> None:
     """What a run came to; ends with a failure if something is left or was refused."""
     from pressroom.run import REJECTED
     from pressroom.show import print_sentiment
@@ -191,11 +203,14 @@ def _print_run(result: RunResult[SentimentFigures], out: Path, *, json: bool) ->
     counts = result.summary.report.counts
     if counts.rejected:
         say(f"The refused documents are in {out / REJECTED}.")
-    if not counts.complete and (counts.failed or counts.open or counts.rejected):
+    is_dropped = is_dropped_too_much(result.dropped, max_dropped)
+    if result.dropped is None:  # of a batch that was submitted before
+        is_dropped = counts.rejected > 0
+    if counts.failed or counts.open or is_dropped:
         raise typer.Exit(EXIT_FAILURE)
 
 
-def _print_backtest(result: RunResult[Backtest | None], *, json: bool) -> None:
+def _print_backtest(result: RunResult[Backtest | None], max_dropped: float | None, *, json: bool) -> None:
     from pressroom.backtest import lines_of
 
     counts = result.summary.report.counts
@@ -206,5 +221,6 @@ def _print_backtest(result: RunResult[Backtest | None], *, json: bool) -> None:
     else:
         for line in lines_of(result.exported):
             typer.echo(line)
-    if counts.failed or counts.open:
+    bound = MAX_DROPPED_SHARE if max_dropped is None else max_dropped
+    if is_dropped_too_much(result.dropped, bound) or counts.failed or counts.open:
         raise typer.Exit(EXIT_FAILURE)

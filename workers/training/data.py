@@ -24,8 +24,6 @@ from jobs.training import LABELS, Label, LabelledFile
 MAX_MAPPING_CHARACTERS = 100_000
 MAX_TARGETS = 200
 """Of one text: a mapping that has more is no list of labels."""
-MAX_SKIPPED_SHARE = 0.2
-"""A file with more unusable lines was given with wrong columns or a wrong map."""
 
 _ADVICE = "name the columns with --text, --label, --target or --targets"
 
@@ -72,7 +70,7 @@ def read_labelled(body: bytes, file: LabelledFile, number: int = 0) -> LabelledD
     """The examples of one file; lines without text or with a label that the map lacks are skipped.
 
     Raises TrainingDataError if the digest is another, a column is missing, a label is in none of the lines,
-    or more than MAX_SKIPPED_SHARE of the lines cannot be used.
+    or more of the lines cannot be used than the file's order allows.
     """
     digest = hashlib.sha256(body).hexdigest()
     if digest != file.sha256:
@@ -170,11 +168,11 @@ def _label(text: str, file: LabelledFile) -> Label:
 
 def _check(file: LabelledFile, examples: list[Example], skipped: list[Skipped]) -> None:
     num_lines = len({example.line for example in examples}) + len(skipped)
-    if len(skipped) > MAX_SKIPPED_SHARE * num_lines or not examples:
+    if len(skipped) > file.max_dropped_share * num_lines or not examples:
         first = f"; line {skipped[0].line} {skipped[0].reason}" if skipped else ""
         raise TrainingDataError(
             f"{file.name}: {len(skipped)} of {num_lines} lines cannot be used{first}: correct the columns or "
-            "the map"
+            "the map, or allow it with max_dropped_share in the plan"
         )
     absent = [label for place, label in enumerate(LABELS) if all(each.label != place for each in examples)]
     if absent:
