@@ -30,9 +30,11 @@ def read_items(
     """
     columns = options.catalogue_columns
     check_item_mapping(columns)
-    maker = ItemMaker(
-        str(path), columns, tally, date_order=options.date_order, dates=lambda: _dates(path, columns, file_options)
-    )
+
+    def dates() -> Iterator[object]:
+        return _dates(path, columns, file_options)
+
+    maker = ItemMaker(str(path), columns, tally, date_order=options.date_order, dates=dates)
     items: dict[str, Item] = {}
     lines: dict[str, int] = {}
     first: Rejected | None = None
