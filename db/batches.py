@@ -14,6 +14,7 @@ from sqlalchemy import (
     insert,
     literal,
     select,
+    true,
     update,
 )
 from sqlalchemy.dialects import postgresql
@@ -21,7 +22,7 @@ from sqlalchemy.exc import IntegrityError
 
 from db.endings import cancel_some
 from db.stages import NewJob, open_stage
-from db.tables import BatchRow, JobRow, StageRow
+from db.tables import BatchRow, JobRow, StageRow, job_is
 from db.totals import add_final
 from jobs.batch import BatchStatus, NewBatch
 from jobs.errors import PermanentError, TransientError
@@ -149,10 +150,11 @@ def cancel(database: Engine, batch_id: UUID) -> int:
     return num_cancelled
 
 
-def retry_unfinished(database: Engine, batch_id: UUID) -> int:
-    """Queue the failed, cancelled and expired jobs again with fresh attempts; return how many.
+def retry_unfinished(database: Engine, batch_id: UUID, *, job_id: UUID | None = None) -> int:
+    """Queue failed, cancelled and expired jobs again and release parked ones, all with fresh attempts.
 
-    Raises RunUnderWayError if its monitor or refresh has another run that has not ended.
+    All of the batch, or this one; returns how many. Raises RunUnderWayError if its monitor or refresh has
+    another run that has not ended.
     """
     with database.begin() as connection:
         # The lock first: a stage that is being planned meanwhile must be seen.
@@ -165,7 +167,9 @@ def retry_unfinished(database: Engine, batch_id: UUID) -> int:
             .where(
                 JobRow.batch_id == batch_id,
                 JobRow.stage == stage,  # an earlier stage's results are what the later one was planned from
-                JobRow.status.in_([JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED]),
+                JobRow.status.in_([JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED])
+                | (job_is(JobStatus.QUEUED) & JobRow.parked_at.is_not(None)),
+                true() if job_id is None else JobRow.id == job_id,
             )
             .cte("unfinished")
         )
@@ -175,7 +179,9 @@ def retry_unfinished(database: Engine, batch_id: UUID) -> int:
             .values(
                 status=JobStatus.QUEUED,
                 num_failures=0,
-                num_crashes=0,
+                suspect_group=None,
+                parked_at=None,
+                cleared_attempt=JobRow.attempt,
                 sent_at=None,
                 finished_at=None,
                 available_at=func.now(),
@@ -194,7 +200,8 @@ def retry_unfinished(database: Engine, batch_id: UUID) -> int:
                 .where(StageRow.batch_id == batch_id, StageRow.number >= stage)
                 .values(closed_at=None)
             )
-            add_final(connection, {(batch_id, status): -number for status, number in numbers})
+            final = {(batch_id, status): -number for status, number in numbers if status.is_final}
+            add_final(connection, final)
     return sum(number for _, number in numbers)
 
 

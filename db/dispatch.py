@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import Connection, Engine, func, literal, select, text, update
+from sqlalchemy import Connection, Engine, func, select, text, update
 from sqlalchemy.exc import OperationalError
 
 from db.stages import JOBS_QUEUED
-from db.tables import SUSPECT_CRASHES, BatchRow, JobRow, WorkerRow, job_is
+from db.tables import BatchRow, JobRow, WorkerRow, job_is
 from jobs.batch import BatchStatus
 from jobs.job import JobStatus
 
@@ -20,6 +20,9 @@ DISPATCHER_LOCK = 0x646F6F7262  # "doorb": distinct from the migration lock
 
 SESSION_NAME = "pressroom-dispatcher"
 """Under which application name a dispatcher connects: its health check looks for it."""
+
+MAX_GROUP_JOBS = 1000
+"""Suspects in one message at most: the rest of a larger group follows when these have ended."""
 
 ALIVE_SECONDS = 60
 """A worker says every few seconds that it lives: one not seen for this long is not counted."""
@@ -91,6 +94,7 @@ def capacity(database: Engine, profile: str) -> Capacity:
                 WorkerRow.profile == profile,
                 WorkerRow.ready_at.is_not(None),
                 WorkerRow.stopped_at.is_(None),
+                WorkerRow.ended_at.is_(None),
                 WorkerRow.seen_at > func.now() - timedelta(seconds=ALIVE_SECONDS),
             )
         ).one()
@@ -106,7 +110,7 @@ def demands(database: Engine, profile: str, *, limit: int) -> list[Demand]:
             queued,
             JobRow.sent_at.is_(None),
             JobRow.available_at <= func.now(),
-            JobRow.num_crashes < SUSPECT_CRASHES,
+            JobRow.suspect_group.is_(None),
         )
         .order_by(JobRow.prefix_group, JobRow.position)  # the index's: no plan reads the table instead
         .limit(limit)
@@ -151,7 +155,7 @@ def take(database: Engine, batch_id: UUID, limit: int) -> list[UUID]:
             job_is(JobStatus.QUEUED),
             JobRow.sent_at.is_(None),
             JobRow.available_at <= func.now(),
-            JobRow.num_crashes < SUSPECT_CRASHES,
+            JobRow.suspect_group.is_(None),
         )
         .order_by(JobRow.prefix_group, JobRow.position)
         .limit(limit)
@@ -171,14 +175,18 @@ def take(database: Engine, batch_id: UUID, limit: int) -> list[UUID]:
         )
 
 
-def take_suspect(database: Engine, profile: str) -> UUID | None:
-    """Mark one job that is to run alone as sent, unless one of the profile is on its way or running."""
+def take_suspects(database: Engine, profile: str) -> list[UUID]:
+    """Mark a group of suspects as sent, unless one of the profile is on its way or running; return its jobs.
+
+    One group at a time: if one of them ends its worker, other workers are left for what is not suspected.
+    """
     of_profile = select(BatchRow.id).where(
         BatchRow.profile == profile, BatchRow.status == BatchStatus.RUNNING
     )
     suspect = (
         JobRow.batch_id.in_(of_profile),
-        JobRow.num_crashes >= literal(SUSPECT_CRASHES, literal_execute=True),
+        JobRow.suspect_group.is_not(None),
+        JobRow.parked_at.is_(None),
         job_is(JobStatus.QUEUED, JobStatus.RUNNING),
     )
     under_way = (
@@ -186,25 +194,30 @@ def take_suspect(database: Engine, profile: str) -> UUID | None:
         .where(*suspect, (JobRow.status == JobStatus.RUNNING) | JobRow.sent_at.is_not(None))
         .correlate(None)
     )
+    waiting = (*suspect, JobRow.status == JobStatus.QUEUED, JobRow.available_at <= func.now())
+    group = (
+        select(JobRow.suspect_group)
+        .where(*waiting, ~under_way.exists())
+        .order_by(JobRow.suspect_group)
+        .limit(1)
+        .correlate(None)
+        .scalar_subquery()
+    )
     picked = (
         select(JobRow.id)
-        .where(
-            *suspect,
-            JobRow.status == JobStatus.QUEUED,
-            JobRow.sent_at.is_(None),
-            JobRow.available_at <= func.now(),
-            ~under_way.exists(),
-        )
-        .limit(1)
+        .where(*waiting, JobRow.suspect_group == group)
+        .limit(MAX_GROUP_JOBS)
         .with_for_update(skip_locked=True)
         .cte("picked")
     )
     with database.begin() as connection:
-        return connection.scalar(
-            update(JobRow)
-            .where(JobRow.id == picked.c.id)
-            .values(sent_at=func.clock_timestamp())
-            .returning(JobRow.id)
+        return list(
+            connection.scalars(
+                update(JobRow)
+                .where(JobRow.id == picked.c.id)
+                .values(sent_at=func.clock_timestamp())
+                .returning(JobRow.id)
+            )
         )
 
 

@@ -17,17 +17,21 @@ from sqlalchemy import (
     Engine,
     RowMapping,
     bindparam,
+    cast,
+    false,
     func,
     insert,
+    literal,
     select,
-    true,
     tuple_,
     update,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
-from db.tables import SUSPECT_CRASHES, AttemptRow, BatchRow, JobRow, job_is
+from db.tables import AttemptRow, BatchRow, JobRow, job_is
 from db.totals import note_first_claim
 from jobs.job import AttemptOutcome, ClaimedJob, JobStatus, job_seed
+from jobs.losses import Cause, Ending
 
 
 def claim(
@@ -41,7 +45,8 @@ def claim(
 ) -> list[ClaimedJob]:
     """Take those of the jobs that are queued and due, in one statement; others are left alone.
 
-    Without `alone`, suspects are left too: the message is older than the suspicion.
+    With `alone` the worker has nothing else in flight, and takes nothing else until these have ended. Without
+    it suspects are left, too: the message is older than the suspicion.
     """
     picked = (
         select(JobRow.id)
@@ -49,7 +54,7 @@ def claim(
             JobRow.id.in_(job_ids),
             JobRow.status == JobStatus.QUEUED,
             JobRow.available_at <= func.now(),
-            true() if alone else JobRow.num_crashes < SUSPECT_CRASHES,
+            JobRow.parked_at.is_(None) if alone else JobRow.suspect_group.is_(None),
         )
         .order_by(JobRow.position)
         .with_for_update(skip_locked=True)
@@ -85,16 +90,18 @@ def claim(
         )
         .cte("claimed")
     )
+    is_single = select(func.count() == 1).select_from(claimed).scalar_subquery()
     recorded = (
         insert(AttemptRow)
         .from_select(
-            ["job_id", "attempt", "worker_id", "celery_task_id", "outcome"],
+            ["job_id", "attempt", "worker_id", "celery_task_id", "outcome", "alone"],
             select(
                 claimed.c.id,
                 claimed.c.attempt,
                 bindparam("worker", worker_id),
                 bindparam("task", celery_task_id),
                 bindparam("outcome", AttemptOutcome.RUNNING, type_=AttemptRow.outcome.type),
+                is_single if alone else false(),
             ),
         )
         .cte("recorded")
@@ -142,6 +149,30 @@ def renew(database: Engine, held: Mapping[UUID, int], *, lease_seconds: float) -
             .values(lease_expires_at=func.clock_timestamp() + timedelta(seconds=lease_seconds))
         )
     return held.keys() - set(still_ours)
+
+
+def note_survival(database: Engine, lost: Mapping[UUID, int]) -> None:
+    """Keep as evidence that the process lived while it lost these leases (id -> attempt)."""
+    if not lost:
+        return
+    lease_lost = Ending(cause=Cause.LEASE_LOST).model_dump(mode="json")
+    with database.begin() as connection:
+        amend_evidence(
+            connection, tuple_(AttemptRow.job_id, AttemptRow.attempt).in_(lost.items()), lease_lost
+        )
+
+
+def amend_evidence(connection: Connection, which: ColumnElement[bool], ending: Mapping[str, object]) -> None:
+    """Complete the evidence of lost attempts of whose worker no word had come until now."""
+    connection.execute(
+        update(AttemptRow)
+        .where(
+            which,
+            AttemptRow.outcome == literal(AttemptOutcome.LOST, AttemptRow.outcome.type, literal_execute=True),
+            AttemptRow.evidence["cause"].astext == Cause.NO_WORD.value,
+        )
+        .values(evidence=AttemptRow.evidence.concat(cast(dict(ending), JSONB)))
+    )
 
 
 def release(database: Engine, held: Mapping[UUID, int]) -> int:

@@ -104,7 +104,6 @@ def _write_successes(connection: Connection, successes: Sequence[Success]) -> No
             status=JobStatus.SUCCEEDED,
             finished_at=func.clock_timestamp(),
             lease_expires_at=None,
-            num_crashes=0,
             error_code=None,
             error_message=None,
             metrics=bindparam("metrics"),
@@ -165,7 +164,8 @@ def _write_failures(connection: Connection, failures: Sequence[Failure]) -> None
             .values(
                 status=bindparam("new_status", type_=JobRow.status.type),
                 num_failures=JobRow.num_failures + 1,
-                num_crashes=0,
+                suspect_group=None,  # an attempt that ended by itself clears the job of earlier losses
+                cleared_attempt=JobRow.attempt,
                 sent_at=None,
                 lease_expires_at=None,
                 finished_at=func.clock_timestamp() if final else None,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from uuid import UUID
+from itertools import islice
+from typing import Any
+from uuid import UUID, uuid4
 
-from sqlalchemy import Engine, case, func, select, update
+from sqlalchemy import Boolean, Connection, Engine, Row, bindparam, case, func, select, update
 
 from db.endings import cancel_some, expire_some
-from db.leases import ending_attempts
-from db.tables import BatchRow, JobRow
+from db.tables import AttemptRow, BatchRow, JobRow, WorkerRow, job_is
 from db.totals import add_final
 from jobs.batch import BatchStatus
 from jobs.job import AttemptOutcome, JobStatus
+from jobs.losses import MAX_NEIGHBOURS, Cause, Ending, Evidence, Verdict, judge
 
 REAP_LIMIT = 5_000
 """Rows of one reaping transaction: it holds locks for well under a second."""
@@ -21,54 +24,184 @@ REAP_LIMIT = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """Leases that had run out."""
+    """Leases that had run out, by what became of their jobs."""
 
     num_requeued: int
+    """Parked jobs are not among them."""
     num_quarantined: int
+    num_parked: int = 0
 
 
-def reap_expired_leases(database: Engine, *, max_crashes: int) -> Reaped:
-    """Queue jobs again whose worker stopped renewing; fail those under which `max_crashes` workers ended.
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    """A job whose lease ran out, with all that is known of its losses since it was cleared last."""
+
+    job: Row[*tuple[Any, ...]]
+    losses: list[Evidence]
+
+
+def reap_expired_leases(database: Engine, *, max_crashes: int, max_losses: int = 10) -> Reaped:
+    """Queue jobs again whose worker stopped renewing; judge each by what its losses leave as evidence.
 
     The job's own errors are not charged: whoever was next to a job that kills its worker is innocent.
     """
-    quarantined = JobRow.num_crashes + 1 >= max_crashes
-    message = func.format(
-        "%s workers in a row ended while they ran this job, the last one being %s: quarantined. "
-        "Look at its input and at the worker's log; `--retry-failed` runs it again",
-        JobRow.num_crashes + 1,
-        JobRow.worker_id,
+    with database.begin() as connection:
+        lost = _lock_expired(connection)
+        if not lost:
+            return Reaped(0, 0)
+        verdicts = {
+            one.job.id: judge(one.losses, max_crashes=max_crashes, max_losses=max_losses) for one in lost
+        }
+        _end_lost_attempts(connection, lost)
+        _requeue(connection, lost, _new_groups(lost, verdicts), verdicts)
+        _quarantine(connection, [one for one in lost if verdicts[one.job.id] is Verdict.FAIL])
+    numbers = Counter(verdicts.values())
+    return Reaped(
+        numbers[Verdict.REQUEUE] + numbers[Verdict.SUSPECT], numbers[Verdict.FAIL], numbers[Verdict.PARK]
     )
-    expired = (
-        select(JobRow.id)
-        .where(JobRow.status == JobStatus.RUNNING, JobRow.lease_expires_at < func.clock_timestamp())
-        .order_by(JobRow.id)
+
+
+def _lock_expired(connection: Connection) -> list[_Lost]:
+    rows = connection.execute(
+        select(
+            JobRow.id,
+            JobRow.attempt,
+            JobRow.batch_id,
+            JobRow.worker_id,
+            JobRow.suspect_group,
+            JobRow.cleared_attempt,
+            AttemptRow.alone,
+            WorkerRow.ending,
+        )
+        .outerjoin(AttemptRow, (AttemptRow.job_id == JobRow.id) & (AttemptRow.attempt == JobRow.attempt))
+        .outerjoin(WorkerRow, WorkerRow.id == JobRow.worker_id)
+        .where(job_is(JobStatus.RUNNING), JobRow.lease_expires_at < func.clock_timestamp())
+        .order_by(JobRow.worker_id, JobRow.id)  # those of one worker together: they are judged as a group
         .limit(REAP_LIMIT)
-        .with_for_update(skip_locked=True)
-        .cte("expired")
+        .with_for_update(of=JobRow, skip_locked=True)
+    ).all()
+    by_worker: defaultdict[str | None, list[UUID]] = defaultdict(list)
+    for row in rows:
+        by_worker[row.worker_id].append(row.id)
+    earlier = _earlier_losses(connection, {row.id: row.cleared_attempt for row in rows})
+    return [_Lost(row, [*earlier[row.id], _evidence(row, by_worker[row.worker_id])]) for row in rows]
+
+
+def _earlier_losses(connection: Connection, cleared: Mapping[UUID, int]) -> defaultdict[UUID, list[Evidence]]:
+    rows = connection.execute(
+        select(AttemptRow.job_id, AttemptRow.attempt, AttemptRow.evidence)
+        .where(AttemptRow.job_id.in_(cleared), AttemptRow.outcome == AttemptOutcome.LOST)
+        .order_by(AttemptRow.job_id, AttemptRow.attempt)
     )
-    reaped = (
-        update(JobRow)
-        .where(JobRow.id == expired.c.id)
+    losses: defaultdict[UUID, list[Evidence]] = defaultdict(list)
+    for row in rows:
+        if row.attempt > cleared[row.job_id]:
+            kept = row.evidence or {"cause": Cause.NO_WORD}  # of a time before evidence was kept
+            losses[row.job_id].append(Evidence.model_validate(kept))
+    return losses
+
+
+def _evidence(row: Row[*tuple[Any, ...]], job_ids: Sequence[UUID]) -> Evidence:
+    ending = Ending(cause=Cause.NO_WORD) if row.ending is None else Ending.model_validate(row.ending)
+    others = islice((job_id for job_id in job_ids if job_id != row.id), MAX_NEIGHBOURS)
+    return Evidence(
+        **dict(ending),
+        alone=bool(row.alone) and len(job_ids) == 1,
+        num_in_flight=len(job_ids),
+        in_flight=tuple(others),
+    )
+
+
+def _new_groups(lost: Sequence[_Lost], verdicts: Mapping[UUID, Verdict]) -> dict[UUID, UUID]:
+    """Halves of those that were lost with one worker: after a few crashes the one to blame runs alone."""
+    by_worker: defaultdict[str | None, list[UUID]] = defaultdict(list)
+    for one in lost:
+        if verdicts[one.job.id] in (Verdict.SUSPECT, Verdict.PARK):
+            by_worker[one.job.worker_id].append(one.job.id)
+    groups: dict[UUID, UUID] = {}
+    for job_ids in by_worker.values():
+        half = len(job_ids) // 2
+        for part in (job_ids[:half], job_ids[half:]):
+            groups |= dict.fromkeys(part, uuid4())
+    return groups
+
+
+def _end_lost_attempts(connection: Connection, lost: Sequence[_Lost]) -> None:
+    connection.execute(
+        update(AttemptRow)
+        .where(
+            AttemptRow.job_id == bindparam("job"),
+            AttemptRow.attempt == bindparam("number"),
+            AttemptRow.outcome == AttemptOutcome.RUNNING,
+        )
         .values(
-            status=case((quarantined, JobStatus.FAILED.value), else_=JobStatus.QUEUED.value),
-            num_crashes=JobRow.num_crashes + 1,
+            outcome=AttemptOutcome.LOST, ended_at=func.clock_timestamp(), evidence=bindparam("evidence_json")
+        ),
+        [
+            {
+                "job": one.job.id,
+                "number": one.job.attempt,
+                "evidence_json": one.losses[-1].model_dump(mode="json", exclude_none=True),
+            }
+            for one in lost
+        ],
+    )
+
+
+def _requeue(
+    connection: Connection,
+    lost: Sequence[_Lost],
+    groups: Mapping[UUID, UUID],
+    verdicts: Mapping[UUID, Verdict],
+) -> None:
+    connection.execute(
+        update(JobRow)
+        .where(JobRow.id == bindparam("job"))
+        .values(
+            status=JobStatus.QUEUED,
             sent_at=None,
             lease_expires_at=None,
-            finished_at=case((quarantined, func.clock_timestamp())),
-            error_code=case((quarantined, "quarantined")),
-            error_message=case((quarantined, message)),
-        )
-        .returning(JobRow.id, JobRow.attempt, JobRow.batch_id, JobRow.status)
-        .cte("reaped")
+            suspect_group=bindparam("group"),
+            parked_at=case((bindparam("is_parked", type_=Boolean()), func.clock_timestamp())),
+        ),
+        [
+            {
+                "job": one.job.id,
+                "group": groups.get(one.job.id, one.job.suspect_group),
+                "is_parked": verdicts[one.job.id] is Verdict.PARK,
+            }
+            for one in lost
+        ],
     )
-    with database.begin() as connection:
-        rows = connection.execute(
-            select(reaped.c.batch_id, reaped.c.status).add_cte(ending_attempts(reaped, AttemptOutcome.LOST))
-        ).all()
-        failed = Counter(row.batch_id for row in rows if row.status is JobStatus.FAILED)
-        add_final(connection, {(batch_id, JobStatus.FAILED): number for batch_id, number in failed.items()})
-    return Reaped(len(rows) - failed.total(), failed.total())
+
+
+def _quarantine(connection: Connection, convicted: Sequence[_Lost]) -> None:
+    """Fail the jobs that nothing but themselves can have ended the workers of."""
+    if not convicted:
+        return
+    connection.execute(
+        update(JobRow)
+        .where(JobRow.id == bindparam("job"))
+        .values(
+            status=JobStatus.FAILED,
+            finished_at=func.clock_timestamp(),
+            error_code="quarantined",
+            error_message=bindparam("message"),
+        ),
+        [{"job": one.job.id, "message": _accusation(one)} for one in convicted],
+    )
+    numbers = Counter(one.job.batch_id for one in convicted)
+    add_final(connection, {(batch_id, JobStatus.FAILED): number for batch_id, number in numbers.items()})
+
+
+def _accusation(lost: _Lost) -> str:
+    crashes = [loss for loss in lost.losses if loss.convicts]
+    how = "; then ".join(Ending.__str__(loss) for loss in crashes)
+    return (
+        f"{len(crashes)} workers ended while they ran this job and nothing else ({how}), the last one being "
+        f"{lost.job.worker_id}: quarantined. Look at its input and at the worker's log; `pressroom show "
+        f"{lost.job.id}` has the evidence, `pressroom retry {lost.job.batch_id} {lost.job.id}` runs it again"
+    )
 
 
 def expire_overdue(database: Engine) -> int:

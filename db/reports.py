@@ -14,12 +14,16 @@ from db.batches import BatchNotFoundError
 from db.dispatch import ALIVE_SECONDS
 from db.stages import STREAM_ROWS
 from db.tables import ArtifactRow, AttemptRow, BatchRow, JobRow, StatementRow, WorkerRow, job_is
-from jobs.batch import BatchStatus, BatchStatusReport, JobCounts
+from jobs.batch import BatchStatus, BatchStatusReport, JobCounts, ParkedJob
 from jobs.errors import PermanentError
 from jobs.inference import Usage
 from jobs.job import AttemptOutcome, JobStatus
+from jobs.losses import Evidence
 
 TOP_ERRORS = 5
+
+PARKED_SHOWN = 20
+"""Parked jobs that a report lists with their evidence; it has the number of all."""
 
 LOADING_TIME = timedelta(minutes=15)
 """A worker that is not ready by then has failed to start: tens of gigabytes from a slow disk take less."""
@@ -52,6 +56,8 @@ class JobResult:
     sha256: str | None
     media_type: str | None
     statement: bytes | None
+    parked_at: datetime | None = None
+    """Since when the job is not sent although it is queued."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +72,8 @@ class Attempt:
     outcome: AttemptOutcome
     error_code: str | None
     error_message: str | None
+    evidence: Evidence | None
+    """Of a lost one: how the worker ended, and what else it held."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +91,7 @@ class JobDetail:
 def batch_status(database: Engine, batch_id: UUID) -> BatchStatusReport:
     """Counts, tokens and times of a batch at one instant. Raises BatchNotFoundError."""
     running = select(func.count()).where(JobRow.batch_id == batch_id, job_is(JobStatus.RUNNING))
+    parked = select(func.count()).where(JobRow.batch_id == batch_id, *_PARKED)
     with database.connect() as connection:
         batch = connection.execute(
             select(
@@ -98,6 +107,7 @@ def batch_status(database: Engine, batch_id: UUID) -> BatchStatusReport:
                 BatchRow.num_cancelled,
                 BatchRow.num_expired,
                 running.scalar_subquery().label("num_running"),
+                parked.scalar_subquery().label("num_parked"),
                 BatchRow.prompt_tokens,
                 BatchRow.cached_tokens,
                 BatchRow.new_tokens,
@@ -123,8 +133,42 @@ def batch_status(database: Engine, batch_id: UUID) -> BatchStatusReport:
             first_claim_at=batch.first_claim_at,
             last_commit_at=batch.last_commit_at,
             top_errors=_top_errors(connection, batch_id) if counts.failed else (),
-            waiting_reason=batch.plan_error or _waiting_reason(connection, batch.profile, counts),
+            waiting_reason=batch.plan_error
+            or _waiting_reason(connection, batch.profile, counts, num_parked=batch.num_parked),
+            num_parked=batch.num_parked,
+            parked=_parked(connection, batch_id) if batch.num_parked else (),
         )
+
+
+_PARKED = (job_is(JobStatus.QUEUED), JobRow.suspect_group.is_not(None), JobRow.parked_at.is_not(None))
+"""Found by the index of suspects."""
+
+
+def _parked(connection: Connection, batch_id: UUID) -> tuple[ParkedJob, ...]:
+    jobs = connection.execute(
+        select(JobRow.id, JobRow.custom_id, JobRow.parked_at, JobRow.cleared_attempt)
+        .where(JobRow.batch_id == batch_id, *_PARKED)
+        .order_by(JobRow.parked_at, JobRow.position)
+        .limit(PARKED_SHOWN)
+    ).all()
+    evidence = connection.execute(
+        select(AttemptRow.job_id, AttemptRow.attempt, AttemptRow.evidence)
+        .where(AttemptRow.job_id.in_([job.id for job in jobs]), AttemptRow.evidence.is_not(None))
+        .order_by(AttemptRow.attempt)
+    ).all()
+    return tuple(
+        ParkedJob(
+            job_id=job.id,
+            custom_id=job.custom_id,
+            parked_at=job.parked_at,
+            losses=tuple(
+                Evidence.model_validate(row.evidence)
+                for row in evidence
+                if row.job_id == job.id and row.attempt > job.cleared_attempt
+            ),
+        )
+        for job in jobs
+    )
 
 
 def job_artifacts(database: Engine, job_id: UUID) -> list[tuple[str, str, str]]:
@@ -163,13 +207,18 @@ def _top_errors(connection: Connection, batch_id: UUID) -> tuple[tuple[str, int]
     return tuple((code or "unknown", number) for code, number in rows)
 
 
-def _waiting_reason(connection: Connection, profile: str, counts: JobCounts) -> str | None:
+def _waiting_reason(
+    connection: Connection, profile: str, counts: JobCounts, *, num_parked: int
+) -> str | None:
     if counts.running or not counts.queued:
         return None
+    if counts.queued == num_parked:
+        return "every job that is left is parked: `pressroom retry BATCH` releases them"
     workers = connection.execute(
         select(func.count(), func.count(WorkerRow.ready_at)).where(
             WorkerRow.profile == profile,
             WorkerRow.stopped_at.is_(None),
+            WorkerRow.ended_at.is_(None),
             # One that loads its models gives no sign of life until it is ready.
             (WorkerRow.ready_at.is_(None) & (WorkerRow.started_at > func.now() - LOADING_TIME))
             | (WorkerRow.seen_at > func.now() - timedelta(seconds=ALIVE_SECONDS)),
@@ -246,6 +295,7 @@ def _results() -> Select[*tuple[Any, ...]]:
             ArtifactRow.sha256,
             ArtifactRow.media_type,
             StatementRow.body.label("statement"),
+            JobRow.parked_at,
         )
         .outerjoin(ArtifactRow, (ArtifactRow.job_id == JobRow.id) & (ArtifactRow.number == 0))
         .outerjoin(StatementRow, StatementRow.job_id == JobRow.id)
@@ -271,6 +321,7 @@ def _result(row: RowMapping) -> JobResult:
         sha256=row["sha256"],
         media_type=row["media_type"],
         statement=row["statement"],
+        parked_at=row["parked_at"],
     )
 
 
@@ -299,6 +350,7 @@ def job_detail(database: Engine, job_id: UUID) -> JobDetail:
                 AttemptRow.outcome,
                 AttemptRow.error_code,
                 AttemptRow.error_message,
+                AttemptRow.evidence,
             )
             .where(AttemptRow.job_id == job_id)
             .order_by(AttemptRow.attempt)
@@ -309,8 +361,13 @@ def job_detail(database: Engine, job_id: UUID) -> JobDetail:
             kind=row["kind"],
             model=row["model"],
             result=_result(row),
-            attempts=tuple(Attempt(**attempt) for attempt in attempts),
+            attempts=tuple(_attempt(attempt) for attempt in attempts),
         )
+
+
+def _attempt(row: RowMapping) -> Attempt:
+    evidence = row["evidence"]
+    return Attempt(**{**row, "evidence": None if evidence is None else Evidence.model_validate(evidence)})
 
 
 def find_job(database: Engine, batch_id: UUID, custom_id: str) -> UUID:

@@ -30,10 +30,6 @@ from jobs.job import AttemptOutcome, JobStatus
 
 Json = dict[str, object]
 
-SUSPECT_CRASHES = 2
-"""A job under which this many workers in a row died runs alone next: one loss may be a reboot, and the
-neighbours of a job that kills its worker lose their leases too. An index has it: a change is a migration."""
-
 
 def text_enum(enum: type[StrEnum], name: str) -> Enum:
     """Text with a check: a new state is a migration of one constraint, not of a Postgres type."""
@@ -159,7 +155,7 @@ class JobRow(Base):
         Index(
             "ix_jobs_suspect",
             "batch_id",
-            postgresql_where=text(f"num_crashes >= {SUSPECT_CRASHES} AND status IN ('queued', 'running')"),
+            postgresql_where=text("suspect_group IS NOT NULL AND status IN ('queued', 'running')"),
         ),
     )
 
@@ -175,8 +171,12 @@ class JobRow(Base):
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
     """Claims so far; of a running job, the fence."""
     num_failures: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
-    num_crashes: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
-    """Leases lost in a row: workers that died, or hung, while they held the job."""
+    suspect_group: Mapped[UUID | None]
+    """Of the jobs that were lost with one worker: they run again together, with nothing else in flight."""
+    parked_at: Mapped[datetime | None]
+    """Since when it is not sent, although it is queued, until a user releases it."""
+    cleared_attempt: Mapped[int] = mapped_column(server_default=text("0"))
+    """Losses up to this attempt count no more: a later one ended by itself, or a user asked for a retry."""
     available_at: Mapped[datetime] = mapped_column(server_default=func.now())
     """Not sent before this: the backoff of a retry."""
     sent_at: Mapped[datetime | None]
@@ -207,6 +207,7 @@ class AttemptRow(Base):
     """One claim of a job, and how it ended."""
 
     __tablename__ = "attempts"
+    __table_args__ = (Index("ix_attempts_lost", "worker_id", postgresql_where=text("outcome = 'lost'")),)
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     attempt: Mapped[int] = mapped_column(primary_key=True)
@@ -217,6 +218,10 @@ class AttemptRow(Base):
     outcome: Mapped[AttemptOutcome] = mapped_column(text_enum(AttemptOutcome, "outcome"))
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
+    alone: Mapped[bool] = mapped_column(server_default=text("false"))
+    """The worker had nothing else in flight, by arrangement."""
+    evidence: Mapped[Json | None]
+    """Of a lost one: a `jobs.losses.Evidence`."""
 
 
 class ArtifactRow(Base):
@@ -270,3 +275,8 @@ class WorkerRow(Base):
     ready_at: Mapped[datetime | None]
     seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
     stopped_at: Mapped[datetime | None]
+    """It has drained."""
+    ended_at: Mapped[datetime | None]
+    """Its process is gone: by its supervisor's word."""
+    ending: Mapped[Json | None]
+    """How: a `jobs.losses.Ending`."""

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from sqlalchemy import Engine, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from db.tables import BatchRow, JobRow, ModelRow, WorkerRow
+from db.leases import amend_evidence
+from db.tables import AttemptRow, BatchRow, JobRow, ModelRow, WorkerRow, job_is
 from jobs.batch import BatchStatus
 from jobs.job import JobStatus
+from jobs.losses import Ending
 
 
 def register(database: Engine, worker_id: str, *, profile: str, device: str, host: str, pid: int) -> None:
@@ -40,6 +42,24 @@ def mark_seen(database: Engine, worker_id: str) -> None:
 def mark_stopped(database: Engine, worker_id: str) -> None:
     """It has drained."""
     _set(database, worker_id, "stopped_at")
+
+
+def mark_ended(database: Engine, worker_id: str, ending: Ending) -> int:
+    """Its process is gone: nobody renews its leases, so they end now; return how many there were."""
+    told = ending.model_dump(mode="json")
+    with database.begin() as connection:
+        connection.execute(
+            update(WorkerRow)
+            .where(WorkerRow.id == worker_id)
+            .values(ended_at=func.clock_timestamp(), ending=told)
+        )
+        amend_evidence(connection, AttemptRow.worker_id == worker_id, told)
+        left = connection.execute(
+            update(JobRow)
+            .where(job_is(JobStatus.RUNNING), JobRow.worker_id == worker_id)
+            .values(lease_expires_at=func.clock_timestamp())
+        )
+    return left.rowcount
 
 
 def _set(database: Engine, worker_id: str, column: str) -> None:

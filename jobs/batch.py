@@ -8,6 +8,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from jobs.inference import Usage
+from jobs.losses import Evidence
 
 
 class BatchStatus(StrEnum):
@@ -57,6 +58,26 @@ class JobCounts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedJob:
+    """A job that is not sent any more, since its worker was lost too often and nobody knows why."""
+
+    job_id: UUID
+    custom_id: str
+    parked_at: datetime
+    losses: tuple[Evidence, ...]
+    """Since it was cleared last, oldest first."""
+
+    def as_json(self) -> dict[str, object]:
+        """For people's scripts."""
+        return {
+            "job_id": str(self.job_id),
+            "id": self.custom_id,
+            "parked_at": self.parked_at.isoformat(),
+            "losses": [loss.model_dump(mode="json", exclude_none=True) for loss in self.losses],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BatchStatusReport:
     """What Postgres says about a batch at one instant."""
 
@@ -77,6 +98,16 @@ class BatchStatusReport:
     """The most frequent error codes of failed jobs, with their counts."""
     waiting_reason: str | None
     """Why nothing runs although jobs are queued, if so."""
+    num_parked: int = 0
+    """Queued jobs that are not sent until a user releases them."""
+    parked: tuple[ParkedJob, ...] = ()
+    """The first of them."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether something is left to do that waits for no user: parked jobs wait for one."""
+        is_stuck = 0 < self.num_parked == self.counts.open
+        return self.status is BatchStatus.RUNNING and not is_stuck
 
     @property
     def working_seconds(self) -> float:

@@ -42,6 +42,11 @@ COMMANDS = lazy_group(
     ),
     LazyCommand("cancel", "pressroom.commands.batches:cancel", "End a batch; what is finished stays."),
     LazyCommand(
+        "retry",
+        "pressroom.commands.batches:retry",
+        "Queue what failed, expired or was cancelled again, and release parked jobs.",
+    ),
+    LazyCommand(
         "show",
         "pressroom.commands.batches:show",
         "Show how one job's artifact was made: attempts, model, engine, sampling, tokens, digests.",

@@ -45,6 +45,8 @@ MAX_REJECTED_SHOWN = 10
 ExportedT = TypeVar("ExportedT")
 """What a kind's export says of what it wrote."""
 
+MAX_PARKED_SHOWN = 5
+
 Submit = Callable[[OneMachine, Callable[[Rejected], None]], Submission]
 """Submits to the machine's database and store; refused lines go to the function."""
 
@@ -103,6 +105,7 @@ def run_batch(
         except BaseException:  # a second Ctrl-C, a worker that cannot start: what is done is safe
             say(go_on)
             raise
+        say_parked(summary.report)
         if summary.report.status is BatchStatus.RUNNING:
             say(go_on)
     return RunResult(summary, exported, submission.dropped)
@@ -137,6 +140,18 @@ def _batch(request: RunRequest, machine: OneMachine) -> Submission:
     if not submission.created:
         say("This idempotency key has a batch already; going on with it.")
     return submission
+
+
+def say_parked(report: BatchStatusReport) -> None:
+    """Say which jobs wait for a user, if any do."""
+    if report.num_parked:
+        names = ", ".join(repr(job.custom_id) for job in report.parked[:MAX_PARKED_SHOWN])
+        more = ", ..." if report.num_parked > MAX_PARKED_SHOWN else ""
+        say(
+            f"{report.num_parked} jobs are parked ({names}{more}): their workers were lost again and again, "
+            f"and nothing says why. `pressroom status {report.batch_id}` lists the evidence, "
+            f"`pressroom retry {report.batch_id}` releases them"
+        )
 
 
 def check_profile(report: BatchStatusReport, profiles: Collection[str]) -> None:
@@ -188,7 +203,7 @@ def _watch(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> f
                 progress.show(report)
                 if first_claim_at is None and report.counts.queued < report.counts.total:
                     first_claim_at = time.monotonic()
-                if report.status is not BatchStatus.RUNNING:
+                if not report.goes_on:
                     break
             time.sleep(POLL_SECONDS)
     return first_claim_at or time.monotonic()
@@ -205,6 +220,8 @@ def watch_elsewhere(database: Engine, batch_id: UUID) -> BatchStatusReport:
                 time.sleep(POLL_SECONDS)
                 continue
             progress.show(report)
-            if report.status is not BatchStatus.RUNNING or interruption.count:
-                return report
+            if not report.goes_on or interruption.count:
+                break
             time.sleep(POLL_SECONDS)
+    say_parked(report)
+    return report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -41,6 +42,12 @@ def print_status(report: BatchStatusReport, *, is_live: bool = True) -> None:
     )
     for code, number in report.top_errors:
         _line("error", f"{code}: {number} jobs")
+    for job in report.parked:
+        _line("parked", f"{job.custom_id!r}, job {job.job_id}: {len(job.losses)} workers were lost under it")
+        for loss, number in Counter(map(str, job.losses)).most_common():
+            _line("", f"{number} times: {loss}")
+    if (num_more := report.num_parked - len(report.parked)) > 0:
+        _line("", f"and {num_more} more parked jobs")
     if is_live and report.waiting_reason:
         _line("waits", report.waiting_reason)
 
@@ -117,7 +124,7 @@ def print_job(detail: JobDetail, *, json: bool) -> None:
     if json:
         print_json(_as_json(detail, statement))
         return
-    _line("job", f"{result.job_id}  {result.status.value}")
+    _line("job", f"{result.job_id}  {result.status.value}{_parked(detail)}")
     _line("line", f"{result.custom_id!r} of batch {detail.batch_id} ({detail.batch_name})")
     for attempt in detail.attempts:
         _line(f"attempt {attempt.attempt}", _attempt(attempt))
@@ -136,12 +143,29 @@ def _as_json(detail: JobDetail, statement: object) -> dict[str, object]:
         "batch_id": str(detail.batch_id),
         "id": result.custom_id,
         "status": result.status.value,
-        "attempts": [asdict(attempt) for attempt in detail.attempts],
+        "parked_at": result.parked_at,
+        "attempts": [_attempt_json(attempt) for attempt in detail.attempts],
         "input": dict(result.payload),
         "artifact": result.object_key,
         "metrics": dict(result.metrics),
         "error": {"code": result.error_code, "message": result.error_message} if result.error_code else None,
         "provenance": statement,
+    }
+
+
+def _parked(detail: JobDetail) -> str:
+    since = detail.result.parked_at
+    if since is None:
+        return ""
+    release = f"pressroom retry {detail.batch_id} {detail.result.job_id}"
+    return f", parked since {since:%Y-%m-%d %H:%M:%S}: `{release}` releases it"
+
+
+def _attempt_json(attempt: Attempt) -> dict[str, object]:
+    evidence = attempt.evidence
+    return {
+        **asdict(attempt),
+        "evidence": None if evidence is None else evidence.model_dump(mode="json", exclude_none=True),
     }
 
 
@@ -151,6 +175,8 @@ def _attempt(attempt: Attempt) -> str:
     else:
         took = f"{(attempt.ended_at - attempt.started_at).total_seconds():.1f} s"
     error = f": {attempt.error_code}: {attempt.error_message}" if attempt.error_code else ""
+    if attempt.evidence is not None:
+        error = f": {attempt.evidence}"
     return (
         f"{attempt.outcome.value}, {took}, worker {attempt.worker_id}, task {attempt.celery_task_id}{error}"
     )

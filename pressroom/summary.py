@@ -42,5 +42,6 @@ class Summary:
             "startup_seconds": round(self.startup_seconds, 2),
             "working_seconds": round(report.working_seconds, 2),
             "tokens_per_second": round(self.tokens_per_second, 2),
+            "parked": [job.as_json() for job in report.parked],
             "top_errors": [{"code": code, "jobs": jobs} for code, jobs in report.top_errors],
         }

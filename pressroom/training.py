@@ -18,13 +18,13 @@ from db.batches import accept, retry_unfinished
 from db.job_progress import running_progress
 from db.reports import JobResult, batch_status, job_artifacts, stream_results
 from db.stages import NewJob
-from jobs.batch import BatchStatus
 from jobs.errors import PermanentError
 from jobs.job import JobStatus
 from jobs.provenance import sha256_hex
 from pressroom.console import Interruption, say
 from pressroom.export import ArtifactAlteredError
 from pressroom.one_machine import OneMachine
+from pressroom.run import say_parked
 from pressroom.train_plan import Prepared
 from storage import open_store
 from storage.resources import put_resource
@@ -123,7 +123,8 @@ def _watch(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> N
         except OperationalError:
             say("Postgres is away; waiting for it.")
         else:
-            if report.status is not BatchStatus.RUNNING:
+            if not report.goes_on:
+                say_parked(report)
                 return
             sentence = _sentence(told[0]) if told else "reading and splitting the data"
             if sentence != said and time.monotonic() - said_at >= LINE_SECONDS:

@@ -8,15 +8,17 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from sqlalchemy import Engine, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from db import batches, leases
+from db import batches, leases, workers
 from db.outcomes import Failure, StoredArtifact, StoredStatement, Success
 from db.stages import NewJob
-from db.tables import AttemptRow, JobRow
+from db.tables import AttemptRow, JobRow, WorkerRow
 from jobs.batch import NewBatch, NewStage
 from jobs.inference import Usage
 from jobs.job import AttemptOutcome, ClaimedJob, JobStatus
+from jobs.losses import Cause, Ending, Evidence
 from jobs.provenance import sha256_hex
 
 LEASE_SECONDS = 30.0
@@ -139,6 +141,17 @@ def run_out_leases(database: Engine, ids: Sequence[UUID]) -> None:
     set_job(database, ids, lease_expires_at=datetime(2000, 1, 1, tzinfo=UTC))
 
 
+def end_worker(
+    database: Engine, worker: str, cause: Cause, *, exit_code: int | None = None, signal: str | None = None
+) -> None:
+    """What a supervisor tells of a worker that has ended."""
+    with database.begin() as connection:
+        row = {"id": worker, "profile": "cpu", "device": "cpu", "host": "here", "pid": 1}
+        statement = insert(WorkerRow).values(max_jobs_in_flight=8, **row)
+        connection.execute(statement.on_conflict_do_nothing())
+    workers.mark_ended(database, worker, Ending(cause=cause, exit_code=exit_code, signal=signal))
+
+
 def set_job(database: Engine, ids: Sequence[UUID], **values: object) -> None:
     """Write columns past the rules, to make a situation that would take long to arise."""
     with database.begin() as connection:
@@ -166,6 +179,17 @@ def attempt_outcomes(database: Engine, job_id: UUID) -> list[AttemptOutcome]:
             select(AttemptRow.outcome).where(AttemptRow.job_id == job_id).order_by(AttemptRow.attempt)
         )
         return list(rows)
+
+
+def evidence_of(database: Engine, job_id: UUID) -> list[Evidence]:
+    """Of the job's lost attempts, oldest first."""
+    with database.connect() as connection:
+        rows = connection.scalars(
+            select(AttemptRow.evidence)
+            .where(AttemptRow.job_id == job_id, AttemptRow.evidence.is_not(None))
+            .order_by(AttemptRow.attempt)
+        )
+        return [Evidence.model_validate(row) for row in rows]
 
 
 def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 30.0) -> None:

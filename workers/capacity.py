@@ -39,19 +39,19 @@ class Capacity:
             self._changed.notify_all()
 
     @contextmanager
-    def alone(self) -> Iterator[bool]:
-        """Wait until every place is free, take one, and keep others out until it is given back.
+    def alone(self, at_most: int = 1) -> Iterator[int]:
+        """Wait until every place is free, take up to `at_most`, and keep others out until all are given back.
 
-        Yields False, with no place taken, if the gate closed meanwhile; once it closes nobody waits any more.
+        Yields the number of places, 0 if the gate closed meanwhile; once it closes nobody waits any more.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or not self._exclusive)
             self._exclusive = True
             self._changed.wait_for(lambda: self._closed or self._free == self._num_places)
-            admitted = not self._closed
-            self._free -= int(admitted)
+            taken = 0 if self._closed else min(at_most, self._free)
+            self._free -= taken
         try:
-            yield admitted
+            yield taken
         finally:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self._free == self._num_places)

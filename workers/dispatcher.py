@@ -120,10 +120,10 @@ class Dispatcher:
         shares = {batch_id: number for batch_id, number in allocate(demands, places).items() if number}
         for batch_id, number in shares.items():
             self._send(RUN_SHARD, profile, dispatch.take(self._database, batch_id, number), size)
-        suspect = dispatch.take_suspect(self._database, profile)
-        if suspect is not None:
-            self._send(RUN_ALONE, profile, [suspect], 1)
-        return bool(shares) or suspect is not None
+        suspects = dispatch.take_suspects(self._database, profile)
+        if suspects:
+            self._send(RUN_ALONE, profile, suspects, len(suspects))
+        return bool(shares or suspects)
 
     def _send(self, task: str, queue: str, job_ids: Sequence[UUID], size: int) -> None:
         try:

@@ -31,6 +31,7 @@ from workers.broker import consumer_outage
 from workers.code_version import code_facts
 from workers.devices import Device
 from workers.engine import EngineOptions
+from workers.heartbeat import Pulse
 from workers.parent import drain_when_parent_dies
 from workers.ports import open_ports
 from workers.publisher import Publisher
@@ -63,7 +64,11 @@ EXIT_START_FAILED = 1
 """Something that may pass, such as a Postgres or a store that is away: start it again after a while."""
 
 EXIT_STALLED = 71
-"""The worker consumed nothing although messages waited, a job did not return, or nothing can be committed."""
+"""A job did not return long after its time."""
+
+EXIT_CUT_OFF = 75
+"""EX_TEMPFAIL of sysexits.h: nothing came from the broker although messages waited, or nothing could be
+committed. No job is to blame."""
 
 
 @dataclass(slots=True)
@@ -74,6 +79,7 @@ class _Process:
     residency: Residency
     runner: Runner
     stopped: threading.Event
+    pulse: Pulse
 
 
 _process: _Process | None = None
@@ -112,6 +118,7 @@ def start() -> None:
 
 
 def _start(settings: Settings) -> _Process:
+    pulse = Pulse(settings.heartbeat_descriptor)
     worker_id = settings.worker_id or f"{socket.gethostname()}-{os.getpid()}"
     database = open_database(
         settings.require_db_url(), pool_size=DATABASE_CONNECTIONS, application_name=worker_id
@@ -147,9 +154,11 @@ def _start(settings: Settings) -> _Process:
             settings=settings,
             worker=WorkerIdentity(worker_id, settings.worker_device),
             num_places=num_places,
-            on_broken=_end_broken,
+            on_broken=lambda: _end(EXIT_STALLED),
+            on_cut_off=lambda: _end(EXIT_CUT_OFF),
         ),
         stopped=threading.Event(),
+        pulse=pulse,
     )
 
 
@@ -168,11 +177,11 @@ def _places(warm: Residency) -> int:
     return max(int(warm.num_slots * JOBS_PER_SLOT), least)
 
 
-def _end_broken() -> None:
+def _end(exit_code: int) -> None:
     """A thread cannot be killed: end the process, the leases bring its jobs back."""
     logger.critical("The worker cannot go on: it ends to be started again.")
     faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
-    os._exit(EXIT_STALLED)
+    os._exit(exit_code)
 
 
 def ready() -> None:
@@ -185,6 +194,7 @@ def ready() -> None:
         _process.database, _process.worker_id, max_jobs_in_flight=_process.runner.num_places
     )
     threading.Thread(target=_watch, args=(_process,), name="watchdog", daemon=True).start()
+    _process.pulse.ready()
     logger.info("The worker is ready.", extra={"worker_id": _process.worker_id})
 
 
@@ -207,12 +217,13 @@ def _watch(process: _Process) -> None:
             starved_since = time.monotonic()
         elif time.monotonic() - max(starved_since, process.runner.last_claim_at) > stalled_after:
             logger.critical("Messages wait and none is consumed: the worker ends to be started again.")
-            os._exit(EXIT_STALLED)
+            os._exit(EXIT_CUT_OFF)
 
 
 def drain() -> None:
     """Claim nothing more; what is in flight goes on."""
     if _process is not None:
+        _process.pulse.draining()
         _process.runner.drain()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
@@ -46,9 +47,9 @@ def _guarded(step: str) -> Iterator[None]:
 
 
 def _reap(database: Engine, settings: Settings) -> None:
-    reaped = recovery.reap_expired_leases(database, max_crashes=settings.max_crashes)
-    if reaped.num_requeued or reaped.num_quarantined:
-        logger.warning(
-            "Leases ran out.",
-            extra={"num_requeued": reaped.num_requeued, "num_quarantined": reaped.num_quarantined},
-        )
+    reaped = recovery.reap_expired_leases(
+        database, max_crashes=settings.max_crashes, max_losses=settings.max_losses
+    )
+    numbers = asdict(reaped)
+    if any(numbers.values()):
+        logger.warning("Leases ran out.", extra=numbers)

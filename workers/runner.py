@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -70,9 +70,11 @@ class Runner:
         worker: WorkerIdentity,
         num_places: int,
         on_broken: Callable[[], None],
+        on_cut_off: Callable[[], None] | None = None,
     ) -> None:
-        """`on_broken` is called, from a thread of the runner's own, when only a new process can go on: a kind
-        does not return long after its time, or results cannot be committed.
+        """The last two are called, from a thread of the runner's own, when only a new process can go on:
+        `on_broken` when a kind does not return long after its time, `on_cut_off` (by default the
+        same) when results cannot be committed.
         """
         self._database = database
         self._residency = residency
@@ -92,7 +94,7 @@ class Runner:
             interval_seconds=settings.commit_interval_seconds,
             num_in_flight=lambda: self.num_in_flight,
             on_committed=self._committed,
-            on_broken=on_broken,
+            on_broken=on_cut_off or on_broken,
         )
         self._stopped = threading.Event()
         self._heartbeat = threading.Thread(target=self._renew_leases, name="heartbeat", daemon=True)
@@ -116,12 +118,14 @@ class Runner:
             self._start(chunk, celery_task_id, places=taken, alone=False)
 
     def run_alone(self, job_ids: Sequence[UUID], *, celery_task_id: str) -> None:
-        """Run each job while nothing else is in flight; return when they are committed, or when draining."""
-        for job_id in job_ids:
-            with self._capacity.alone() as admitted:
-                if not admitted:
+        """Run the jobs while nothing else is in flight; return when they are committed, or when draining."""
+        remaining = list(job_ids)
+        while remaining:
+            with self._capacity.alone(len(remaining)) as taken:
+                if not taken:
                     return
-                self._start([job_id], celery_task_id, places=1, alone=True)
+                chunk, remaining = remaining[:taken], remaining[taken:]
+                self._start(chunk, celery_task_id, places=taken, alone=True)
 
     def _start(self, job_ids: Sequence[UUID], celery_task_id: str, *, places: int, alone: bool) -> None:
         claimed: list[ClaimedJob] = []
@@ -209,6 +213,13 @@ class Runner:
                 continue
             for job_id in lost:
                 newest[job_id].inference.abandon()
+            self._note_survival({job_id: renewable[job_id] for job_id in lost})
+
+    def _note_survival(self, lost: Mapping[UUID, int]) -> None:
+        try:
+            leases.note_survival(self._database, lost)
+        except SQLAlchemyError:
+            logger.warning("Lost leases stay without the word that this worker lived.", exc_info=True)
 
     def _newest(self) -> dict[UUID, _Held]:
         """The jobs held; an older attempt of one is over, whoever lost it, and is abandoned here."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from jobs.errors import ConfigurationError
+from jobs.losses import MIN_CRASHES, SUSPICIOUS_LOSSES
 
 ENVIRONMENT_PREFIX = "PRESSROOM_"
 
@@ -80,8 +81,10 @@ class Settings(BaseSettings):
     """A claim not renewed for this long is lost, and the job is queued again."""
     max_attempts: int = Field(default=3, ge=1)
     """Errors of its own that a job may have before it fails."""
-    max_crashes: int = Field(default=3, ge=3)
-    """Workers that may die under a job before it is quarantined; after two it runs alone: 3 or more."""
+    max_crashes: int = Field(default=MIN_CRASHES, ge=MIN_CRASHES)
+    """Workers that may crash while they run a job and nothing else; then it fails as quarantined."""
+    max_losses: int = Field(default=10, ge=SUSPICIOUS_LOSSES)
+    """Workers that may be lost under a job for reasons that nobody knows; then it is parked."""
     backoff_seconds: float = Field(default=2.0, ge=0)
     """Wait before the first retry; it doubles with every further one."""
     job_timeout_seconds: float = Field(default=3600.0, gt=0)
@@ -106,8 +109,9 @@ class Settings(BaseSettings):
     """Revision of the code, for provenance; unset: asked of git where the code is a checkout."""
 
     worker_id: str | None = None
-    """Set by the supervisor for the worker process it starts, like the three below."""
+    """Set by the supervisor for the worker process it starts, like the four below."""
     supervisor_pid: int | None = None
+    heartbeat_descriptor: int | None = None
     worker_device: str = "cpu"
     worker_profile: str = "default"
 

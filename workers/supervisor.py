@@ -1,11 +1,10 @@
-"""One worker process for each device: pinned, started, restarted when it dies, drained on request."""
+"""One worker process for each device: pinned, watched, started again when it dies, drained on request."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -15,8 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
+from sqlalchemy import Engine as Database
+from sqlalchemy.exc import DBAPIError
+
+from db.session import open_database
+from db.workers import mark_ended
 from jobs.errors import ConfigurationError
+from jobs.losses import Ending
 from workers.devices import Device, threads_for
+from workers.endings import ending_of
+from workers.heartbeat import DUMP_SIGNAL, PulseMonitor
+from workers.memory_kills import MemoryKills
 from workers.process import EXIT_NOT_STARTED
 from workers.settings import Profile, Settings
 
@@ -36,6 +44,16 @@ KILL_GRACE_SECONDS = 15.0
 
 LOG_TAIL_BYTES = 2_000
 
+MIN_SILENCE_SECONDS = 5.0
+"""A worker that gives no sign of life for two thirds of a lease, and no less than this, is ended: its leases
+are lost soon."""
+
+DUMP_SECONDS = 1.5
+"""For a worker that is about to be ended to write its stacks; one that beats again meanwhile is spared."""
+
+TELL_SECONDS = 2.0
+"""Between two tries to tell Postgres how a worker ended."""
+
 
 class WorkerStartError(ConfigurationError):
     """A worker said that it cannot start; starting it again would not help."""
@@ -50,8 +68,53 @@ class _Worker:
     process: subprocess.Popen[bytes]
     worker_id: str
     started_at: float
+    pulse: PulseMonitor
     num_deaths: int = 0
+    dump_at: float | None = None
+    """When it was told to write its stacks, since it stands still."""
+    stood_still: bool = False
+    """It was killed for that."""
+    has_ended: bool = False
+    """Its death was noticed."""
     restart_at: float | None = field(default=None)
+
+
+class _EndingLedger:
+    """Tells Postgres how workers ended; while it is away, again and again. Not thread-safe."""
+
+    def __init__(self, db_url: str) -> None:
+        self._db_url = db_url
+        self._database: Database | None = None
+        self._untold: dict[str, Ending] = {}
+        self._retry_at = 0.0
+
+    def tell(self, worker_id: str, ending: Ending) -> int:
+        """How many jobs the worker held, as far as Postgres can be asked."""
+        self._untold[worker_id] = ending
+        self._retry_at = 0.0
+        return self.retry().get(worker_id, 0)
+
+    def retry(self) -> dict[str, int]:
+        """Tell what is left to tell; by worker, the number of its jobs."""
+        numbers: dict[str, int] = {}
+        if not self._untold or time.monotonic() < self._retry_at:
+            return numbers
+        try:
+            if self._database is None:
+                self._database = open_database(
+                    self._db_url, pool_size=1, application_name="pressroom-supervisor"
+                )
+            for worker_id, ending in list(self._untold.items()):
+                numbers[worker_id] = mark_ended(self._database, worker_id, ending)
+                del self._untold[worker_id]
+        except DBAPIError:
+            self._retry_at = time.monotonic() + TELL_SECONDS
+            logger.warning("Postgres does not know yet how a worker ended; it is told later.")
+        return numbers
+
+    def close(self) -> None:
+        if self._database is not None:
+            self._database.dispose()
 
 
 class Supervisor:
@@ -73,6 +136,10 @@ class Supervisor:
             "PRESSROOM_WORKER_PROFILE": profile,
             "PRESSROOM_SUPERVISOR_PID": str(os.getpid()),
         }
+        self._ledger = _EndingLedger(self._environment.get("PRESSROOM_DB_URL") or settings.require_db_url())
+        self._kills = MemoryKills()
+        self._max_silence_seconds = max(settings.lease_seconds * 2 / 3, MIN_SILENCE_SECONDS)
+        self._is_draining = False
         self._logs = settings.home / "logs"
         self._logs.mkdir(parents=True, exist_ok=True)
         self._workers = [self._spawn(device) for device in devices]
@@ -96,27 +163,39 @@ class Supervisor:
             *(f"--hostname={worker_id}", f"--loglevel={self._settings.log_level}"),
             *("--without-gossip", "--without-mingle", "--without-heartbeat"),
         ]
+        pulse = PulseMonitor()
+        own = {
+            "PRESSROOM_WORKER_ID": worker_id,
+            "PRESSROOM_HEARTBEAT_DESCRIPTOR": str(pulse.descriptor),
+        }
         with log_path.open("ab") as log:
             process = subprocess.Popen(
                 command,
-                env={**self._environment, **device.environment(), "PRESSROOM_WORKER_ID": worker_id},
+                env={**self._environment, **device.environment(), **own},
+                pass_fds=[pulse.descriptor],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the supervisor, which drains
             )
+        pulse.release()
         logger.info("A worker was started.", extra={"device": device.name, "pid": process.pid})
-        return _Worker(device, log_path, process, worker_id, time.monotonic())
+        return _Worker(device, log_path, process, worker_id, time.monotonic(), pulse)
 
     def check(self) -> list[str]:
         """Restart what has died, after a wait that grows; return a line about each death.
 
-        Raises WorkerStartError when a worker says that starting it again would not help.
+        Ends what stands still. Raises WorkerStartError when a worker says that starting it again would not
+        help.
         """
         deaths = []
+        self._kills.look(time.monotonic())
+        self._ledger.retry()
         for index, worker in enumerate(self._workers):
+            worker.pulse.look(worker.process.pid, time.monotonic())
             code = worker.process.poll()
             if code is None:
+                self._end_if_still(worker)
                 continue
             if code == EXIT_NOT_STARTED:
                 raise WorkerStartError(
@@ -126,27 +205,58 @@ class Supervisor:
             if worker.restart_at is None:
                 deaths.append(self._plan_restart(worker, code))
             elif time.monotonic() >= worker.restart_at:
+                worker.pulse.close()
                 restarted = self._spawn(worker.device)
                 restarted.num_deaths = worker.num_deaths
                 self._workers[index] = restarted
         return deaths
 
+    def _end_if_still(self, worker: _Worker) -> None:
+        """Have a worker that gives no sign of life write its stacks, then kill it: its leases are lost."""
+        if worker.pulse.silent_seconds < self._max_silence_seconds:
+            worker.dump_at = None
+        elif worker.dump_at is None:
+            worker.dump_at = time.monotonic()
+            with worker.log_path.open("a") as log:
+                log.write(
+                    f"no sign of life for {worker.pulse.silent_seconds:.0f} s, the worker is ended; "
+                    "stacks of all threads:\n"
+                )
+            worker.process.send_signal(DUMP_SIGNAL)
+        elif time.monotonic() - worker.dump_at >= DUMP_SECONDS and not worker.stood_still:
+            worker.stood_still = True
+            worker.process.kill()
+
+    def _note_end(self, worker: _Worker, code: int) -> tuple[Ending, int]:
+        """Keep how it ended as evidence for the jobs that it held; how it ended, and how many they were."""
+        worker.has_ended = True
+        was_stopped = worker.pulse.is_draining or self._is_draining
+        ending = ending_of(code, self._kills, was_stopped=was_stopped, stood_still=worker.stood_still)
+        # One that was never ready held nothing.
+        return ending, self._ledger.tell(worker.worker_id, ending) if worker.pulse.is_ready else 0
+
     def _plan_restart(self, worker: _Worker, code: int) -> str:
+        ending, num_held = self._note_end(worker, code)
         lived = time.monotonic() - worker.started_at
         worker.num_deaths = 1 if lived > STABLE_SECONDS else worker.num_deaths + 1
         wait = RESTART_SECONDS[min(worker.num_deaths, len(RESTART_SECONDS)) - 1]
+        if num_held:  # the jobs that it held are suspects now, which bounds how often this happens
+            worker.num_deaths, wait = 0, 0.0
         worker.restart_at = time.monotonic() + wait
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return (
-            f"The worker on {worker.device.name} ended ({how}); it is started again"
+            f"The worker on {worker.device.name} ended ({ending}); it is started again"
             f"{f' in {wait:.0f} s' if wait else ''}. Its log: {worker.log_path}"
         )
 
     def drain(self) -> None:
         """Ask every worker to finish what it has begun; `stop` waits for them."""
         for worker in self._workers:
-            if worker.process.poll() is None:
+            code = worker.process.poll()
+            if code is None:
                 worker.process.terminate()
+            elif not worker.has_ended and not self._is_draining:
+                self._note_end(worker, code)
+        self._is_draining = True
 
     def stop(self, timeout_seconds: float | None = None) -> None:
         """Drain, wait, and kill what is left: the leases of what a killed worker held run out."""
@@ -160,6 +270,9 @@ class Supervisor:
                 logger.warning("A worker did not drain in time.", extra={"device": worker.device.name})
                 worker.process.kill()
                 worker.process.wait()
+            if worker.process.returncode and not worker.has_ended:  # one that drained holds nothing
+                self._note_end(worker, worker.process.returncode)
+        self._ledger.close()
 
 
 def _tail(path: Path) -> str:

@@ -22,7 +22,7 @@ def run_shard(self: Task[..., None], job_ids: list[str]) -> None:
 
 @app.task(name=RUN_ALONE, bind=True)
 def run_alone(self: Task[..., None], job_ids: list[str]) -> None:
-    """Run jobs under which workers died, with nothing beside them."""
+    """Run jobs that were lost with a worker, with nothing beside them."""
     process.runner().run_alone(_parse(job_ids), celery_task_id=self.request.id or "")
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import typer
 
-from jobs.errors import ConfigurationError
+from jobs.errors import ConfigurationError, InputError
 from pressroom.commands.articles import ARTICLE
 from pressroom.commands.options import BatchArgument, Json, Out
 from pressroom.commands.recommendations import print_outcome
@@ -109,6 +109,42 @@ def cancel(batch: BatchArgument) -> None:
     with connected() as (database, _, _):
         number = batches.cancel(database, batch)
     typer.echo(f"{number} jobs cancelled")
+
+
+def retry(
+    batch: BatchArgument,
+    job: Annotated[
+        str | None, typer.Argument(metavar="[JOB]", help="One job: its id, or its line's id; else all.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Queue what failed, expired or was cancelled again, and release parked jobs."""
+    from db.batches import retry_unfinished
+
+    with connected() as (database, _, _):
+        job_id = None if job is None else _job_of_batch(database, batch, job)
+        number = retry_unfinished(database, batch, job_id=job_id)
+        if job_id is not None and not number:
+            raise InputError(
+                f"job {job} of batch {batch} has not failed and is not parked: see `pressroom show {job_id}`",
+                code="nothing_to_retry",
+            )
+    if json:
+        print_json({"batch_id": str(batch), "num_queued": number})
+    else:
+        typer.echo(f"{number} {'job is' if number == 1 else 'jobs are'} queued again")
+
+
+def _job_of_batch(database: Engine, batch: UUID, job: str) -> UUID:
+    from db import reports
+
+    try:
+        job_id = UUID(job)
+    except ValueError:
+        return reports.find_job(database, batch, job)
+    if reports.job_detail(database, job_id).batch_id != batch:
+        raise reports.JobNotFoundError(f"batch {batch} has no job with the id {job}")
+    return job_id
 
 
 def show(

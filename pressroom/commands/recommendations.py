@@ -237,5 +237,5 @@ def print_outcome(result: RunResult[Outcome], out: Path, *, json: bool) -> None:
             typer.echo(f"Look at {out / 'index.html'}; the rows are in {out / 'recommendations.jsonl'}.")
     if outcome.release is not None and counts.failed:
         say("Run it again: the texts that failed are written, and nothing else.")
-    if outcome.release is None or counts.failed:
+    if outcome.release is None or counts.failed or counts.open:
         raise typer.Exit(EXIT_FAILURE)

@@ -36,9 +36,6 @@ NUM_JOBS = 24
 NUM_HELD = 4
 """Jobs that the worker claims at a time."""
 
-MAX_CRASHES = 3
-"""By default."""
-
 QUEUE = "default"
 SUCCEEDED = "SELECT count(*) FROM jobs WHERE status = 'succeeded'"
 HELD = "SELECT job_id, attempt, worker_id FROM attempts WHERE outcome = 'running'"
@@ -255,30 +252,94 @@ def test_interrupted_run_drains_and_goes_on_where_it_stopped(tmp_path: Path, mod
     assert of_outcome(attempts, "lost") == set()
 
 
-@pytest.mark.parametrize(
-    ("act", "said", "logged"),
-    [
-        ("kill_text", "signal SIGKILL", ""),
-        ("hang_text", "exit code 70", "stacks of all threads"),
-    ],
-    ids=["kills", "hangs"],
-)
-def test_job_that_ends_its_worker_is_quarantined_and_its_neighbours_finish(
-    tmp_path: Path, model_folder: Path, act: str, said: str, logged: str
-) -> None:
+POISON = "poisonous mushrooms"
+
+
+@contextmanager
+def run_with_poison(
+    tmp_path: Path, models_dir: Path, script: dict[str, object], **settings: str
+) -> Iterator[PressroomRun]:
+    """Six good jobs, and one of which the script makes what it says."""
     briefs = write_briefs(tmp_path / "briefs.csv", 6)
-    briefs.write_text(briefs.read_text() + "deadly,Title,poisonous mushrooms,40\n")
-    script = write_script(tmp_path / "script.json", step_seconds=0.002, **{act: "poisonous mushrooms"})
+    briefs.write_text(briefs.read_text() + f"deadly,Title,{POISON},40\n")
+    path = write_script(tmp_path / "script.json", step_seconds=0.002, **script)
     with pressroom(
         tmp_path / "home",
         *("run", "articles", briefs, "--out", tmp_path / "out", "--json"),
-        **environment(model_folder.parent, script),
-        step_timeout_seconds="2",
+        **{**environment(models_dir, path), "step_timeout_seconds": "2", **settings},
     ) as run:
+        yield run
+
+
+@pytest.mark.parametrize(
+    ("script", "settings", "said", "cause", "logged"),
+    [
+        (
+            {"kill_text": POISON, "kill_signal": "SIGSEGV"},
+            {},
+            "signal SIGSEGV",
+            "fault_signal",
+            "Segmentation",
+        ),
+        ({"hang_text": POISON}, {}, "exit code 70", "exit_code", "stacks of all threads"),
+        (
+            {"stall_text": POISON},
+            {"step_timeout_seconds": "300"},
+            "it stood still",
+            "heartbeat_lost",
+            "stacks of all threads",
+        ),
+    ],
+    ids=["crashes", "hangs", "stands still"],
+)
+def test_job_that_ends_its_worker_is_quarantined_and_its_neighbours_finish(
+    tmp_path: Path,
+    model_folder: Path,
+    script: dict[str, object],
+    settings: dict[str, str],
+    said: str,
+    cause: str,
+    logged: str,
+) -> None:
+    with run_with_poison(tmp_path, model_folder.parent, script, **settings) as run:
         code, summary = run.finish()
 
     assert code == 1
     assert summary["counts"]["succeeded"] == 6, run.stderr
     assert summary["top_errors"] == [{"code": "quarantined", "jobs": 1}]
-    assert run.stderr.count(said) == MAX_CRASHES
+    assert 2 <= run.stderr.count(said) <= 4  # among others, in a half, twice alone
     assert logged in (run.home / "logs" / "worker-default-cpu.log").read_text()
+    failed = json.loads((tmp_path / "out" / "failed.jsonl").read_text())
+    assert failed["error"]["code"] == "quarantined"
+    assert said in failed["error"]["message"]
+    with pressroom(run.home, "show", failed["job_id"], "--json") as show:
+        _, shown = show.finish()
+    evidence = [attempt["evidence"] for attempt in shown["attempts"] if attempt["evidence"]]
+    assert [(loss["cause"], loss["alone"]) for loss in evidence[-2:]] == [(cause, True)] * 2
+
+
+def test_job_whose_worker_is_killed_every_time_is_parked_until_a_user_releases_it(
+    tmp_path: Path, model_folder: Path
+) -> None:
+    script = {"kill_text": POISON}
+    with run_with_poison(tmp_path, model_folder.parent, script, max_losses="3") as run:
+        code, summary = run.finish()
+    assert code == 1
+    assert (summary["counts"]["succeeded"], summary["counts"]["failed"]) == (6, 0), run.stderr
+    (parked,) = summary["parked"]
+    assert parked["id"] == "deadly"
+    assert {loss["signal"] for loss in parked["losses"]} == {"SIGKILL"}
+    assert f"pressroom retry {summary['batch_id']}" in run.stderr
+
+    with pressroom(run.home, "status", summary["batch_id"]) as status:
+        assert "parked" in status.finish_text()[1]
+    with pressroom(run.home, "retry", summary["batch_id"], "deadly") as retry:
+        assert retry.finish_text() == (0, "1 job is queued again\n")
+    write_script(tmp_path / "script.json")
+    with pressroom(
+        run.home,
+        *("run", "articles", "--batch", summary["batch_id"], "--out", tmp_path / "out", "--json"),
+        **environment(model_folder.parent, tmp_path / "script.json"),
+    ) as resumed:
+        code, summary = resumed.finish()
+    assert (code, summary["counts"]["succeeded"], summary["parked"]) == (0, 7, [])

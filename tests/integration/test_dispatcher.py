@@ -21,7 +21,6 @@ from sqlalchemy.exc import ProgrammingError
 
 from db.recovery import reap_expired_leases
 from db.session import open_database
-from db.tables import SUSPECT_CRASHES
 from pressroom.embedded.server import ServerRunner
 from pressroom.embedded.services import ServiceUrls
 from pressroom.embedded.valkey import ValkeyServer
@@ -106,7 +105,7 @@ def test_messages_that_may_still_wait_in_the_queue_are_not_sent_again(
 
 def test_a_suspect_is_sent_to_run_alone(database: Engine, redis_url: str) -> None:
     ids = job_ids(database, accept(database, 2))
-    set_job(database, ids[:1], num_crashes=SUSPECT_CRASHES)
+    set_job(database, ids[:1], suspect_group=uuid4())
     new_dispatcher(database, redis_url).tick()
     assert messages(redis_url) == [(RUN_SHARD, ids[1:]), (RUN_ALONE, ids[:1])]
 

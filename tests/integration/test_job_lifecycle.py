@@ -20,9 +20,10 @@ from sqlalchemy import Engine, delete, func, select
 from db import batches, dispatch, leases, recovery
 from db.outcomes import Outcome, commit
 from db.reports import batch_status
-from db.tables import ArtifactRow, BatchRow, JobRow
+from db.tables import ArtifactRow, BatchRow, JobRow, WorkerRow
 from jobs.job import LEGAL_TRANSITIONS, ClaimedJob, JobStatus
-from tests.factories import accept, claim, failure, job_ids, run_out_leases, success
+from jobs.losses import Cause
+from tests.factories import accept, claim, end_worker, failure, job_ids, run_out_leases, success
 from workers.stages import close_stages
 
 NUM_JOBS = 4
@@ -59,6 +60,16 @@ class JobLifecycle(RuleBasedStateMachine):
     def claim(self, worker: str, which: set[int]) -> None:
         for job in claim(self.database, [self.ids[n] for n in which], worker=worker):
             self.held[worker][job.id] = job
+
+    @rule(worker=workers)
+    def claim_suspects(self, worker: str) -> None:
+        suspects = dispatch.take_suspects(self.database, "cpu")
+        for job in claim(self.database, suspects, worker=worker, alone=True):
+            self.held[worker][job.id] = job
+
+    @rule(worker=workers, cause=st.sampled_from(Cause))
+    def end_worker(self, worker: str, cause: Cause) -> None:
+        end_worker(self.database, worker, cause)
 
     @rule(which=numbers)
     def dispatch(self, which: set[int]) -> None:
@@ -100,8 +111,8 @@ class JobLifecycle(RuleBasedStateMachine):
     def crash(self, which: set[int], max_crashes: int) -> None:
         running = [self.ids[n] for n in which if self.observe()[self.ids[n]][0] is JobStatus.RUNNING]
         run_out_leases(self.database, running)
-        reaped = recovery.reap_expired_leases(self.database, max_crashes=max_crashes)
-        assert reaped.num_requeued + reaped.num_quarantined == len(running)
+        reaped = recovery.reap_expired_leases(self.database, max_crashes=max_crashes, max_losses=3)
+        assert reaped.num_requeued + reaped.num_quarantined + reaped.num_parked == len(running)
 
     @rule()
     def close(self) -> None:
@@ -147,6 +158,7 @@ class JobLifecycle(RuleBasedStateMachine):
     def teardown(self) -> None:
         with self.database.begin() as connection:
             connection.execute(delete(BatchRow))
+            connection.execute(delete(WorkerRow))
 
 
 @pytest.fixture

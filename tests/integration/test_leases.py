@@ -11,7 +11,7 @@ from sqlalchemy import Engine, insert, text, update
 
 from db import leases
 from db.stages import NewJob
-from db.tables import SUSPECT_CRASHES, AttemptRow, JobRow
+from db.tables import AttemptRow, JobRow
 from jobs.job import AttemptOutcome, JobStatus, job_seed
 from tests.factories import (
     accept,
@@ -79,7 +79,7 @@ def test_a_job_is_not_claimed_before_its_retry_time(database: Engine) -> None:
 
 def test_a_stale_message_claims_no_suspect_among_neighbours(database: Engine) -> None:
     ids = job_ids(database, accept(database, 2))
-    set_job(database, ids[:1], num_crashes=SUSPECT_CRASHES)
+    set_job(database, ids[:1], suspect_group=uuid4())
     assert [job.id for job in claim(database, ids)] == ids[1:]
     assert [job.id for job in claim(database, ids, alone=True)] == ids[:1]
 
@@ -130,7 +130,7 @@ def test_release_gives_back_uncharged(database: Engine) -> None:
     (job,) = claim_batch(database, accept(database, 1))
     assert leases.release(database, {job.id: job.attempt}) == 1
     row = job_row(database, job.id)
-    assert (row.status, row.num_failures, row.num_crashes) == (JobStatus.QUEUED, 0, 0)
+    assert (row.status, row.num_failures, row.suspect_group) == (JobStatus.QUEUED, 0, None)
     assert (row.worker_id, row.lease_expires_at, row.sent_at) == (None, None, None)
     assert attempt_outcomes(database, job.id) == [AttemptOutcome.RELEASED]
     (again,) = claim(database, [job.id])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from threading import Barrier
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import Engine, select, update
@@ -14,7 +14,7 @@ from db import batches, dispatch, endings, leases
 from db.outcomes import commit
 from db.recovery import expire_overdue, finish_cancelling, reap_expired_leases, running_batches
 from db.reports import batch_status
-from db.tables import SUSPECT_CRASHES, BatchRow
+from db.tables import BatchRow
 from jobs.batch import BatchStatus
 from jobs.job import AttemptOutcome, JobStatus
 from tests.factories import (
@@ -22,7 +22,6 @@ from tests.factories import (
     attempt_outcomes,
     claim,
     claim_batch,
-    failure,
     job_ids,
     job_row,
     new_batch,
@@ -52,80 +51,8 @@ def test_expired_lease_is_requeued_once_by_any_number_of_reconcilers(database: E
         assert sum(pool.map(reap, range(4))) == 40
     for job in jobs:
         row = job_row(database, job.id)
-        assert (row.status, row.num_crashes, row.num_failures) == (JobStatus.QUEUED, 1, 0)
+        assert (row.status, row.suspect_group, row.num_failures) == (JobStatus.QUEUED, None, 0)
         assert attempt_outcomes(database, job.id) == [AttemptOutcome.LOST]
-
-
-def test_a_job_under_which_workers_keep_ending_is_quarantined_with_its_reason(database: Engine) -> None:
-    ids = job_ids(database, accept(database, 1))
-    for crash in range(1, 4):
-        claim(database, ids, worker=f"worker-{crash}", alone=crash > SUSPECT_CRASHES)
-        run_out_leases(database, ids)
-        reaped = reap_expired_leases(database, max_crashes=3)
-        assert (reaped.num_requeued, reaped.num_quarantined) == ((1, 0) if crash < 3 else (0, 1))
-    row = job_row(database, ids[0])
-    assert (row.status, row.error_code) == (JobStatus.FAILED, "quarantined")
-    assert row.error_message is not None
-    assert row.error_message.startswith("3 workers in a row")
-    assert "worker-3" in row.error_message
-    assert row.finished_at is not None
-    assert attempt_outcomes(database, ids[0]) == [AttemptOutcome.LOST] * 3
-
-
-@pytest.mark.parametrize("ending", ["success", "failure"])
-def test_crashes_in_a_row_are_counted_from_anew_when_an_attempt_ends(database: Engine, ending: str) -> None:
-    ids = job_ids(database, accept(database, 1))
-    claim(database, ids)
-    run_out_leases(database, ids)
-    reap_expired_leases(database, max_crashes=3)
-    (job,) = claim(database, ids)
-    commit(database, [success(job) if ending == "success" else failure(job, status=JobStatus.QUEUED)])
-    assert job_row(database, ids[0]).num_crashes == 0
-
-
-def test_suspects_are_left_out_of_shards_and_taken_one_at_a_time(database: Engine) -> None:
-    batch_id = accept(database, 5)
-    ids = job_ids(database, batch_id)
-    set_job(database, ids[:3], num_crashes=SUSPECT_CRASHES)
-    assert dispatch.demands(database, "cpu", limit=100)[0].num_unsent == 2
-    assert dispatch.take(database, batch_id, 100) == ids[3:]
-    first = dispatch.take_suspect(database, "cpu")
-    assert first is not None
-    assert first in ids[:3]
-    assert dispatch.take_suspect(database, "cpu") is None  # one is on its way
-    (job,) = claim(database, [first], alone=True)
-    assert dispatch.take_suspect(database, "cpu") is None  # it runs
-    commit(database, [success(job)])
-    second = dispatch.take_suspect(database, "cpu")
-    assert second in ids[:3]
-    assert second != first
-
-
-def test_a_suspect_of_one_profile_does_not_hold_up_another(database: Engine) -> None:
-    for profile in ("cpu", "default"):
-        ids = job_ids(database, accept(database, 1, new_batch(profile=profile)))
-        set_job(database, ids, num_crashes=SUSPECT_CRASHES)
-    assert dispatch.take_suspect(database, "cpu") is not None
-    assert dispatch.take_suspect(database, "default") is not None
-    assert dispatch.take_suspect(database, "other") is None
-
-
-def test_the_neighbours_of_a_job_that_kills_its_worker_are_unharmed(database: Engine) -> None:
-    batch_id = accept(database, 6)
-    ids = job_ids(database, batch_id)
-    killer = ids[2]
-    for _ in range(20):  # rounds of a dispatcher and one worker that dies whenever it holds the killer
-        shard = dispatch.take(database, batch_id, 100)
-        suspect = None if shard else dispatch.take_suspect(database, "cpu")
-        held = claim(database, [suspect], alone=True) if suspect else claim(database, shard)
-        if killer in {job.id for job in held}:
-            run_out_leases(database, [job.id for job in held])
-            reap_expired_leases(database, max_crashes=3)
-        else:
-            commit(database, [success(job) for job in held])
-    expected = ["failed" if job_id == killer else "succeeded" for job_id in ids]
-    assert statuses(database, ids) == expected
-    assert all(job_row(database, job_id).num_failures == 0 for job_id in ids)
 
 
 def overdue(database: Engine, num_jobs: int) -> UUID:
@@ -169,8 +96,8 @@ def test_a_cancellation_that_was_interrupted_is_finished(database: Engine) -> No
     ids = job_ids(database, batch_id)
     with database.begin() as connection:  # what `cancel` does before it ends the first job
         connection.execute(update(BatchRow).values(status=BatchStatus.CANCELLED))
-    set_job(database, ids[:1], num_crashes=SUSPECT_CRASHES)
-    assert dispatch.take_suspect(database, "cpu") is None
+    set_job(database, ids[:1], suspect_group=uuid4())
+    assert dispatch.take_suspects(database, "cpu") == []
     assert finish_cancelling(database) == 3
     assert finish_cancelling(database) == 0
     assert statuses(database, ids) == ["cancelled"] * 3

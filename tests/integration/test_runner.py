@@ -237,7 +237,7 @@ def test_a_store_that_stays_away_costs_a_job_no_attempt(
         wait_until(lambda: runner.num_in_flight == 0, "the jobs were given back")
     assert statuses(database, ids) == [JobStatus.QUEUED] * len(ids)
     row = job_row(database, ids[0])
-    assert (row.num_failures, row.num_crashes) == (0, 0)
+    assert (row.num_failures, row.suspect_group) == (0, None)
     assert attempt_outcomes(database, ids[0]) == [AttemptOutcome.RELEASED]
     assert not hung.is_set()
 

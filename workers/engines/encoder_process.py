@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from multiprocessing.connection import Connection, Pipe
 from typing import cast
 
 from jobs.errors import EngineLostError
+from jobs.losses import FAULT_SIGNALS
 from workers.encoder import EncoderInfo, EncoderRow, Vector
 from workers.engines.encoder_messages import Answer, Batch, EncoderOrder, Failed, Loaded, Refused
 
@@ -108,6 +110,12 @@ class EncoderProcess:
         except subprocess.TimeoutExpired:
             return "cannot be reached"
         return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether a signal from outside has ended the process: none that its own instructions raise."""
+        code = self._process.poll()
+        return code is not None and code < 0 and signal.Signals(-code) not in FAULT_SIGNALS
 
     def close(self) -> None:
         self._is_closing = True

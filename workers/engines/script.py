@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -34,14 +36,17 @@ class Script(BaseModel):
     hang_text: str | None = None
     """A batch with such a prompt never returns."""
     kill_text: str | None = None
-    """The process is killed with SIGKILL when such a prompt has kill_after_tokens tokens of output."""
+    """The process gets kill_signal when such a prompt has kill_after_tokens tokens of output."""
+    kill_signal: Literal["SIGKILL", "SIGSEGV", "SIGABRT"] = "SIGKILL"
     kill_after_tokens: int = Field(default=0, ge=0)
     kill_once_file: Path | None = None
     """Made just before the kill; while it exists nothing is killed, so that the next process survives."""
+    stall_text: str | None = None
+    """A batch with such a prompt never returns, and no other thread of the process runs any more."""
 
     @property
     def looks_at_texts(self) -> bool:
-        return any((self.fail_text, self.hang_text, self.kill_text))
+        return any((self.fail_text, self.hang_text, self.kill_text, self.stall_text))
 
 
 def script_of_environment() -> Script:
@@ -67,7 +72,9 @@ def play(script: Script, texts: Sequence[str], *, marked: Sequence[str]) -> None
     if script.max_rows is not None and len(texts) > script.max_rows:
         raise MemoryError(f"the script allows {script.max_rows} rows, the batch has {len(texts)}")
     if _has(marked, script.kill_text):
-        _kill_process(script.kill_once_file)
+        _kill_process(signal.Signals[script.kill_signal], script.kill_once_file)
+    while _has(texts, script.stall_text):
+        ctypes.PyDLL(None).sleep(60)  # a PyDLL call keeps the interpreter's lock
     while _has(texts, script.hang_text):
         time.sleep(_POLL_SECONDS)
     if _has(texts, script.fail_text):
@@ -78,10 +85,10 @@ def _has(texts: Sequence[str], text: str | None) -> bool:
     return text is not None and any(text in each for each in texts)
 
 
-def _kill_process(once_file: Path | None) -> None:
+def _kill_process(number: signal.Signals, once_file: Path | None) -> None:
     if once_file is not None:
         try:
             once_file.touch(exist_ok=False)
         except FileExistsError:
             return
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), number)

@@ -12,7 +12,7 @@ from workers.engine import EngineOptions
 from workers.engines.encoder_messages import EncoderOrder
 from workers.engines.encoder_process import EncoderProcess
 from workers.engines.encoding import EncodingEngine
-from workers.engines.watchdog import end_process
+from workers.engines.watchdog import HUNG_EXIT_CODE, KILLED_EXIT_CODE, end_process
 
 
 def open_encoder(
@@ -35,5 +35,8 @@ def open_encoder(
         max_tokens=tokenizer.max_tokens,
         options=replace(options, on_broken=None),
     )
-    process = EncoderProcess(order, num_cores, on_lost=options.on_broken or end_process)
-    return EncodingEngine(process, options, num_lanes=num_cores)
+    on_broken = options.on_broken or (
+        lambda: end_process(KILLED_EXIT_CODE if process.was_killed else HUNG_EXIT_CODE)
+    )
+    process = EncoderProcess(order, num_cores, on_lost=on_broken)
+    return EncodingEngine(process, replace(options, on_broken=on_broken), num_lanes=num_cores)

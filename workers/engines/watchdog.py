@@ -12,10 +12,13 @@ from collections.abc import Callable
 HUNG_EXIT_CODE = 70
 """EX_SOFTWARE of sysexits.h: the supervisor can tell a hung step or a lost device from a crash."""
 
+KILLED_EXIT_CODE = 73
+"""The process that computes for this one was killed by somebody, or for want of memory."""
 
-def end_process() -> None:
+
+def end_process(exit_code: int = HUNG_EXIT_CODE) -> None:
     """Exit at once: no handler may wait for the thread that hangs."""
-    os._exit(HUNG_EXIT_CODE)
+    os._exit(exit_code)
 
 
 class StepWatchdog:

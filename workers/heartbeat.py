@@ -1,0 +1,123 @@
+"""Signs of life of a worker process: what it writes into a pipe, and what its supervisor reads from it.
+
+The beat comes from a thread of the interpreter: when something holds the interpreter's lock, such as a
+regular expression that backtracks, it stops together with the thread that renews the leases.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+BEAT_SECONDS = 1.0
+
+MAX_GAP_SECONDS = 1.0
+"""More time than this between two looks is time in which the supervisor stood still itself, as when the
+machine was suspended: it says nothing about the worker."""
+
+DUMP_SIGNAL = signal.SIGUSR2
+"""Makes a worker write the stacks of all its threads to its log. Celery uses SIGUSR1."""
+
+STDERR = 2
+"""The file descriptor: Celery puts a logger in the place of sys.stderr."""
+
+_BEAT, _READY, _DRAINING = b"beat", b"ready", b"draining"
+
+_READ_BYTES = 65_536
+
+
+class Pulse:
+    """The worker's end. Any thread may call it, and signal handlers."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        """Beats from now on; None is a worker without a supervisor, which beats for nobody."""
+        self._descriptor = descriptor
+        faulthandler.enable(STDERR)  # a crash leaves its stack in the log
+        faulthandler.register(DUMP_SIGNAL, file=STDERR, all_threads=True)
+        if descriptor is not None:
+            os.set_blocking(descriptor, False)
+            os.set_inheritable(descriptor, False)
+            threading.Thread(target=self._beat, name="pulse", daemon=True).start()
+
+    def _beat(self) -> None:
+        self._write(b"%s %d" % (_BEAT, threading.get_native_id()))
+        stopped = threading.Event()
+        while not stopped.wait(BEAT_SECONDS):
+            self._write(_BEAT)
+
+    def ready(self) -> None:
+        """Jobs come from now on: standing still has a meaning."""
+        self._write(_READY)
+
+    def draining(self) -> None:
+        """The process was asked to end: however it ends, no job is to blame."""
+        self._write(_DRAINING)
+
+    def _write(self, word: bytes) -> None:
+        if self._descriptor is not None:
+            with suppress(OSError):  # a supervisor that is gone, or has not read for hours
+                os.write(self._descriptor, word + b"\n")
+
+
+class PulseMonitor:
+    """The supervisor's end: `look` about twice a second. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._reader, self.descriptor = os.pipe()
+        """`descriptor` is for the worker; close it here with `release` once the worker has it."""
+        os.set_blocking(self._reader, False)
+        self._rest = b""
+        self._thread_id: int | None = None
+        self._looked_at: float | None = None
+        self.is_ready = False
+        self.is_draining = False
+        self.silent_seconds = 0.0
+        """For how long the worker could have beaten and did not."""
+
+    def release(self) -> None:
+        """The worker has its end; what is left open here would hide that it is gone."""
+        os.close(self.descriptor)
+
+    def close(self) -> None:
+        os.close(self._reader)
+
+    def look(self, pid: int, now: float) -> None:
+        """Take in what came; `now` is on time.monotonic()."""
+        elapsed = 0.0 if self._looked_at is None else min(now - self._looked_at, MAX_GAP_SECONDS)
+        self._looked_at = now
+        if self._read() or not self.is_ready:
+            self.silent_seconds = 0.0
+        elif self._is_held(pid):
+            self.silent_seconds += elapsed
+
+    def _read(self) -> bool:
+        """Whether a sign came, or none can come any more: the worker has closed its end."""
+        try:
+            received = os.read(self._reader, _READ_BYTES)
+        except BlockingIOError:
+            return False
+        *words, self._rest = (self._rest + received).split(b"\n")
+        for word in words:
+            name, _, number = word.partition(b" ")
+            self.is_ready |= name == _READY
+            self.is_draining |= name == _DRAINING
+            if number:
+                self._thread_id = int(number)
+        return True
+
+    def _is_held(self, pid: int) -> bool:
+        """Whether the beating thread sleeps although its second is over: it waits for the interpreter.
+
+        A thread that waits for a processor (R) or for a page (D) is on a machine that has too much to do, and
+        one that is stopped (T, t) was stopped by somebody: none of them says anything about a job. Where
+        there is no /proc, silence is all that is known.
+        """
+        try:
+            status = Path(f"/proc/{pid}/task/{self._thread_id}/stat").read_text()
+        except OSError:
+            return not Path("/proc/self/stat").exists()
+        return status.rpartition(")")[2].split()[0] == "S"
