@@ -162,9 +162,9 @@ def note_survival(database: Engine, lost: Mapping[UUID, int]) -> None:
         )
 
 
-def amend_evidence(connection: Connection, which: ColumnElement[bool], ending: Mapping[str, object]) -> None:
-    """Complete the evidence of lost attempts of whose worker no word had come until now."""
-    connection.execute(
+def amend_evidence(connection: Connection, which: ColumnElement[bool], ending: Mapping[str, object]) -> int:
+    """Complete the evidence of lost attempts of whose worker no word had come until now; return how many."""
+    amended = connection.execute(
         update(AttemptRow)
         .where(
             which,
@@ -173,6 +173,7 @@ def amend_evidence(connection: Connection, which: ColumnElement[bool], ending: M
         )
         .values(evidence=AttemptRow.evidence.concat(cast(dict(ending), JSONB)))
     )
+    return amended.rowcount
 
 
 def release(database: Engine, held: Mapping[UUID, int]) -> int:

@@ -45,7 +45,10 @@ def mark_stopped(database: Engine, worker_id: str) -> None:
 
 
 def mark_ended(database: Engine, worker_id: str, ending: Ending) -> int:
-    """Its process is gone: nobody renews its leases, so they end now; return how many there were."""
+    """Its process is gone: nobody renews its leases, so they end now; return how many jobs were lost with it.
+
+    The evidence of leases that had run out before this word came is completed.
+    """
     told = ending.model_dump(mode="json")
     with database.begin() as connection:
         connection.execute(
@@ -53,13 +56,13 @@ def mark_ended(database: Engine, worker_id: str, ending: Ending) -> int:
             .where(WorkerRow.id == worker_id)
             .values(ended_at=func.clock_timestamp(), ending=told)
         )
-        amend_evidence(connection, AttemptRow.worker_id == worker_id, told)
+        num_amended = amend_evidence(connection, AttemptRow.worker_id == worker_id, told)
         left = connection.execute(
             update(JobRow)
             .where(job_is(JobStatus.RUNNING), JobRow.worker_id == worker_id)
             .values(lease_expires_at=func.clock_timestamp())
         )
-    return left.rowcount
+    return num_amended + left.rowcount
 
 
 def _set(database: Engine, worker_id: str, column: str) -> None:

@@ -145,6 +145,5 @@ def judge(losses: Sequence[Evidence], *, max_crashes: int, max_losses: int) -> V
         return Verdict.FAIL
     if num_unexplained >= max_losses and latest.alone and latest.cause.is_unexplained:
         return Verdict.PARK
-    if latest.cause.may_be_the_jobs or (latest.cause.is_unexplained and num_unexplained >= SUSPICIOUS_LOSSES):
-        return Verdict.SUSPECT
-    return Verdict.REQUEUE
+    is_suspicious = num_unexplained >= SUSPICIOUS_LOSSES or any(loss.cause.may_be_the_jobs for loss in losses)
+    return Verdict.SUSPECT if is_suspicious and latest.cause is not Cause.STOPPED else Verdict.REQUEUE

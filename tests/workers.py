@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,13 +31,19 @@ def supervised(
     devices: Sequence[str] = ("cpu",),
     profile: str = PROFILE,
     environment: dict[str, str] | None = None,
+    lease_seconds: float = 30.0,
 ) -> Iterator[Supervisor]:
     """Workers on these devices, drained afterwards."""
     supervisor = Supervisor(
-        Settings(home=home, drain_seconds=10.0),
+        Settings(home=home, drain_seconds=10.0, lease_seconds=lease_seconds),
         [Device(name) for name in devices],
         profile=profile,
-        environment={**urls.environment(), "PYTHONPATH": str(PLUGINS), **(environment or {})},
+        environment={
+            **urls.environment(),
+            "PYTHONPATH": os.pathsep.join([str(PLUGINS), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "PRESSROOM_LEASE_SECONDS": str(lease_seconds),
+            **(environment or {}),
+        },
     )
     try:
         yield supervisor

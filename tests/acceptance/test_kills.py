@@ -272,36 +272,27 @@ def run_with_poison(
 
 
 @pytest.mark.parametrize(
-    ("script", "settings", "said", "cause", "logged"),
+    ("script", "said", "cause", "logged"),
     [
         (
             {"kill_text": POISON, "kill_signal": "SIGSEGV"},
-            {},
             "signal SIGSEGV",
             "fault_signal",
             "Segmentation",
         ),
-        ({"hang_text": POISON}, {}, "exit code 70", "exit_code", "stacks of all threads"),
-        (
-            {"stall_text": POISON},
-            {"step_timeout_seconds": "300"},
-            "it stood still",
-            "heartbeat_lost",
-            "stacks of all threads",
-        ),
+        ({"hang_text": POISON}, "exit code 70", "exit_code", "stacks of all threads"),
     ],
-    ids=["crashes", "hangs", "stands still"],
+    ids=["crashes", "hangs"],
 )
 def test_job_that_ends_its_worker_is_quarantined_and_its_neighbours_finish(
     tmp_path: Path,
     model_folder: Path,
     script: dict[str, object],
-    settings: dict[str, str],
     said: str,
     cause: str,
     logged: str,
 ) -> None:
-    with run_with_poison(tmp_path, model_folder.parent, script, **settings) as run:
+    with run_with_poison(tmp_path, model_folder.parent, script) as run:
         code, summary = run.finish()
 
     assert code == 1

@@ -123,11 +123,11 @@ def test_retry_releases_parked_jobs_and_their_losses_count_no_more(database: Eng
 @pytest.mark.parametrize("cause", [Cause.KILLED, Cause.NO_WORD, Cause.LEASE_LOST, Cause.STOPPED])
 def test_no_number_of_workers_ended_from_outside_fails_a_job(database: Engine, cause: Cause) -> None:
     ids = job_ids(database, accept(database, 1))
-    for number in range(30):
+    for number in range(15):
         assert lose(database, ids, cause, alone=number > 1).num_quarantined == 0
         set_job(database, ids, parked_at=None)
     assert statuses(database, ids) == [JobStatus.QUEUED]
-    assert attempt_outcomes(database, ids[0]) == [AttemptOutcome.LOST] * 30
+    assert attempt_outcomes(database, ids[0]) == [AttemptOutcome.LOST] * 15
 
 
 def test_crashes_with_others_in_flight_only_narrow_suspicion(database: Engine) -> None:

@@ -13,11 +13,14 @@ import psutil
 import pytest
 from sqlalchemy import Engine
 
+from db.recovery import reap_expired_leases
+from jobs.losses import Cause
 from pressroom import serve
 from pressroom.embedded.services import ServiceUrls
 from tests.conftest import PLUGINS
-from tests.factories import wait_until
+from tests.factories import accept, claim, evidence_of, job_ids, new_jobs, wait_until
 from tests.workers import PROFILE, START_SECONDS, supervised, wait_until_ready, worker_rows
+from workers.celery import RUN_ALONE, make_app
 from workers.devices import Device
 from workers.settings import Settings
 from workers.supervisor import Supervisor, WorkerStartError
@@ -77,6 +80,48 @@ def test_each_gpu_gets_a_worker_that_sees_it_alone_and_a_dead_one_comes_back(
         assert environment_of(supervisor.pids[1])["CUDA_VISIBLE_DEVICES"] == "1"
     stopped = {row.id for row in worker_rows(database) if row.stopped_at}
     assert stopped == {row.id for row in worker_rows(database)} - {second_id}
+
+
+def test_a_worker_that_stands_still_is_ended_with_its_stacks_and_its_job_keeps_the_evidence(
+    database: Engine, urls: ServiceUrls, tmp_path: Path
+) -> None:
+    with supervised(tmp_path, urls, lease_seconds=7.5) as supervisor:
+        wait_until_ready(database, supervisor)
+        (job_id,) = job_ids(database, accept(database, new_jobs(1, act="stall")))
+        app = make_app(lambda: urls.redis_url)
+        app.send_task(RUN_ALONE, ([str(job_id)],), queue=PROFILE)
+        app.close()
+        said: list[str] = []
+
+        def ended() -> bool:
+            said.extend(supervisor.check())
+            return bool(said)
+
+        wait_until(ended, "the worker was ended", seconds=START_SECONDS)
+        assert "it stood still" in said[0]
+        assert reap_expired_leases(database, max_crashes=2).num_requeued == 1
+    (loss,) = evidence_of(database, job_id)
+    assert (loss.cause, loss.alone, loss.num_in_flight) == (Cause.HEARTBEAT_LOST, True, 1)
+    (log_path,) = (tmp_path / "logs").glob("worker-*.log")
+    log = log_path.read_text()
+    assert "no sign of life" in log
+    assert "kinds.py" in log.partition("no sign of life")[2]  # the line that holds the interpreter
+
+
+@pytest.mark.parametrize(
+    ("number", "cause"), [(signal.SIGKILL, Cause.KILLED), (signal.SIGTERM, Cause.STOPPED)], ids=str
+)
+def test_how_a_worker_was_ended_from_outside_is_kept_and_its_jobs_wait_for_no_lease(
+    database: Engine, urls: ServiceUrls, tmp_path: Path, number: signal.Signals, cause: Cause
+) -> None:
+    ids = job_ids(database, accept(database, 2))
+    with supervised(tmp_path, urls, lease_seconds=3600.0) as supervisor:
+        wait_until_ready(database, supervisor)
+        claim(database, ids, worker=supervisor.worker_ids[0], lease_seconds=3600.0)
+        os.kill(supervisor.pids[0], number)
+        check_until_restarted(supervisor, 0, supervisor.pids[0])
+        assert reap_expired_leases(database, max_crashes=2).num_requeued == 2
+    assert [(loss.cause, loss.num_in_flight) for loss in evidence_of(database, ids[0])] == [(cause, 2)]
 
 
 def test_a_worker_that_cannot_start_says_why_and_is_not_started_again(

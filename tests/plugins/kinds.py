@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -17,7 +18,7 @@ from jobs.provenance import sha256_hex
 
 TEMPLATE = Template("trial", "1", sha256_hex(b"{{ text }}"))
 
-Act = Literal["write", "ask", "permanent", "transient", "bug", "exit", "odd_metrics", "kill"]
+Act = Literal["write", "ask", "permanent", "transient", "bug", "exit", "odd_metrics", "kill", "stall"]
 
 
 class TrialPayload(BaseModel):
@@ -64,6 +65,8 @@ class TrialKind:
             sys.exit(3)
         if payload.act == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if payload.act == "stall":
+            ctypes.PyDLL(None).sleep(600)  # a PyDLL call keeps the interpreter's lock
         text = payload.text
         if payload.act == "ask":
             text = context.inference.generate(*self.first_request(payload, TrialSettings())).text

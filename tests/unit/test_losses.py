@@ -29,6 +29,11 @@ def test_crashes_beside_others_never_fail_a_job(cause: Cause) -> None:
     assert verdict(*[Evidence(cause=cause, num_in_flight=2)] * 50) is Verdict.SUSPECT
 
 
+def test_suspicion_outlives_a_loss_that_nobody_explains_yet() -> None:
+    crash, silence = Evidence(cause=Cause.FAULT_SIGNAL), Evidence(cause=Cause.NO_WORD)
+    assert verdict(crash, silence) is Verdict.SUSPECT
+
+
 def test_sigkill_alone_parks_after_ten_losses_and_never_fails() -> None:
     killed = Evidence(cause=Cause.KILLED, signal="SIGKILL", alone=True)
     assert verdict(killed) is Verdict.REQUEUE  # one loss is usually a reboot
