@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -257,7 +257,7 @@ POISON = "poisonous mushrooms"
 
 @contextmanager
 def run_with_poison(
-    tmp_path: Path, models_dir: Path, script: dict[str, object], **settings: str
+    tmp_path: Path, models_dir: Path, script: Mapping[str, object], **settings: str
 ) -> Iterator[PressroomRun]:
     """Six good jobs, and one of which the script makes what it says."""
     briefs = write_briefs(tmp_path / "briefs.csv", 6)
@@ -287,7 +287,7 @@ def run_with_poison(
 def test_job_that_ends_its_worker_is_quarantined_and_its_neighbours_finish(
     tmp_path: Path,
     model_folder: Path,
-    script: dict[str, object],
+    script: Mapping[str, object],
     said: str,
     cause: str,
     logged: str,

@@ -69,7 +69,7 @@ def test_alone_waits_for_the_others_and_keeps_newcomers_out(pool: ThreadPoolExec
             inside.set()
             leave.wait(SECONDS)
             capacity.give_back(int(admitted))
-        return admitted
+        return bool(admitted)
 
     exclusive = pool.submit(alone)
     assert held_back(exclusive)
@@ -107,7 +107,7 @@ def test_closing_refuses_whoever_waits_to_be_alone(pool: ThreadPoolExecutor) -> 
 
     def alone() -> bool:
         with capacity.alone() as admitted:
-            return admitted
+            return bool(admitted)
 
     waiting = pool.submit(alone)
     assert held_back(waiting)
