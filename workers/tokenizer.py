@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -17,17 +18,19 @@ from typing import NoReturn
 from jinja2 import Template, TemplateError, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from jobs.errors import ConfigurationError, InputError, PermanentError
 from jobs.guards import CONTROL_TOKENS
+from jobs.templates import BoundedEnvironment, bounded, bounded_filter, charge_json, fault_of
 from workers.models.files import TOKENIZER, MalformedFileError, parse_json_object, task_of
 from workers.models.reading import ModelFiles
 
 CHAT_TEMPLATE = "chat_template.jinja"
 
 ROLES = frozenset({"system", "user", "assistant"})
+
+_WIDE_DATE = re.compile(r"%[-_0^#+]*\d")
 
 NO_TEMPLATE = "{{ raise_exception('the model holds no conversation') }}"
 """In place of a chat template, for a model that classifies or embeds."""
@@ -113,18 +116,21 @@ class ChatTokenizer:
         return self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
 
     def _render(self, messages: tuple[tuple[str, str], ...]) -> str:
-        turns = [{"role": role, "content": content} for role, content in messages]
+        variables = {
+            "messages": [{"role": role, "content": content} for role, content in messages],
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": True,
+            **self._special_tokens,
+        }
         try:
-            return self._template.render(
-                messages=turns,
-                tools=None,
-                documents=None,
-                add_generation_prompt=True,
-                **self._special_tokens,
-            )
-        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            with bounded(variables):
+                return self._template.render(variables)
+        except Exception as error:
             roles = ", ".join(role for role, _ in messages)
-            raise ChatTemplateError(f"the chat template refuses the turns ({roles}): {error}") from error
+            raise ChatTemplateError(
+                f"the chat template refuses the turns ({roles}): {fault_of(error)}"
+            ) from error
 
 
 def load_tokenizer(folder: Path, digests: Mapping[str, str] | None = None) -> ChatTokenizer:
@@ -220,16 +226,17 @@ def _control_tokens(tokenizer: Tokenizer, chat_template: str) -> tuple[str, ...]
 
 
 def _compile(chat_template: str) -> Template:
-    environment = ImmutableSandboxedEnvironment(
+    environment = BoundedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, loopcontrols]
     )
-    environment.filters["tojson"] = _to_json
+    environment.filters["tojson"] = bounded_filter(_to_json, charge_json)
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now
     try:
-        return environment.from_string(chat_template)
-    except (TemplateError, RecursionError) as error:
-        raise TokenizerError(f"the model's chat template does not compile: {error}") from error
+        with bounded():
+            return environment.from_string(chat_template)
+    except Exception as error:
+        raise TokenizerError(f"the model's chat template does not compile: {fault_of(error)}") from error
 
 
 class _GenerationBlock(Extension):
@@ -260,4 +267,6 @@ def _raise_exception(message: str) -> NoReturn:
 
 
 def _strftime_now(form: str) -> str:
+    if _WIDE_DATE.search(form):
+        raise ValueError("strftime_now takes no width: %Y-%m-%d, and not %9Y")
     return datetime.now().astimezone().strftime(form)

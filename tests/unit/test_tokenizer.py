@@ -177,3 +177,29 @@ def test_tokenizer_needs_neither_torch_nor_transformers(folder: Path) -> None:
     )
 
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.attack("templates without end")
+@pytest.mark.parametrize(
+    "template",
+    [
+        "\n{% set ns = namespace(a=messages[0].content) %}"
+        "{% for i in range(60) %}{% set ns.a = ns.a ~ ns.a %}{% endfor %}{{ ns.a }}",
+        "\n{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "\n{{ messages | tojson(indent=1000000000) }}",
+        "\n{{ strftime_now('%1000000000d') }}",
+    ],
+)
+def test_chat_template_without_end_refuses_the_turns_by_name_and_line(folder: Path, template: str) -> None:
+    with pytest.raises(ChatTemplateError, match="line 2: "):
+        with_template(folder, template).encode_chat(HELLO)
+
+
+@pytest.mark.attack("templates without end")
+@pytest.mark.parametrize(
+    "template",
+    ["{% for a in messages %}" * 30 + "{% endfor %}" * 30, "{{ " + "(" * 900 + "1" + ")" * 900 + " }}"],
+)
+def test_chat_template_that_python_cannot_compile_is_refused_by_name(folder: Path, template: str) -> None:
+    with pytest.raises(TokenizerError, match="nested too deep"):
+        with_template(folder, template)

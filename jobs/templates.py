@@ -1,0 +1,504 @@
+"""Templates of somebody else's: Jinja2 in a sandbox whose work is bounded, whatever the template does.
+
+Jinja2's own sandbox keeps a template from Python's insides, and lets it take all memory and time. Here each
+rendering has a budget. Every character that is written, every element that is made, compared or copied, every
+turn of a loop and every call is charged to it before it happens, so that a bound on the sum is a bound on
+output, memory, iterations and time. Integers and depth have bounds of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, NoReturn, TypeVar
+
+import jinja2
+from jinja2 import nodes, pass_eval_context
+from jinja2.compiler import CodeGenerator, Frame, operators
+from jinja2.exceptions import SecurityError
+from jinja2.filters import do_join
+from jinja2.nodes import EvalContext
+from jinja2.runtime import BlockReference, Context, LoopContext, Macro, Undefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Cycler, Joiner, Namespace
+
+MAX_SOURCE_CHARACTERS = 256 * 1024
+"""Of a template: ten times the longest chat template that is known."""
+BASE_WORK = 1_000_000
+"""What a rendering may take, a character or an element being one: a second or two at worst."""
+CALL_WORK = 20
+"""Of a call of a macro, a method, a filter or a test: it takes as long as so many characters."""
+TURN_WORK = 10
+"""Likewise of a turn of a loop."""
+WORK_PER_CHARACTER = 32
+"""On top, for each character that the template is given: a long text passes through many filters."""
+MAX_INTEGER = 2**63
+"""Beyond any number that a text has a use for; products of smaller ones cost nothing to compute."""
+MAX_DEPTH = 40
+"""Of macros, blocks and recursive loops that call each other, and of lists within lists."""
+MAX_ARGUMENT = 10_000
+"""Of a number that says how wide, how many or how exact."""
+MAX_MESSAGE_CHARACTERS = 300
+"""Of what an error says: it may quote a value."""
+
+ITERATE = " iterate"
+"""Name of the filter around what a loop goes through: no template can spell it."""
+
+CONTAINER_METHODS = frozenset({"copy", "count", "get", "index", "items", "keys", "values"})
+UNBOUNDED_METHODS = frozenset({"encode", "expandtabs", "translate"})
+"""Of text: they make more of it than their arguments tell, or no text at all."""
+
+_WIDE_FORMAT = re.compile(r"\d{5}|\*|\{[^{}]*\{")
+"""A width of five digits, one that is an argument, or a field within a field's specification."""
+
+ResultT = TypeVar("ResultT")
+
+
+class TemplateTooLargeError(SecurityError):
+    """A rendering takes more than its bounds allow."""
+
+
+@dataclass(slots=True)
+class _Budget:
+    """What one rendering may still take."""
+
+    limit: int
+    left: int
+    depth: int = 0
+
+    def charge(self, units: int) -> None:
+        """Raises TemplateTooLargeError."""
+        self.left -= units
+        if self.left < 0:
+            self.end()
+
+    def end(self) -> NoReturn:
+        """Raises TemplateTooLargeError."""
+        raise TemplateTooLargeError(
+            f"it writes, repeats or copies too much: more than {self.limit:,} characters and steps"
+        )
+
+    @contextmanager
+    def deeper(self) -> Iterator[None]:
+        """Raises TemplateTooLargeError."""
+        if self.depth >= MAX_DEPTH:
+            raise TemplateTooLargeError(
+                f"its macros, blocks or loops call each other more than {MAX_DEPTH} deep"
+            )
+        self.depth += 1
+        try:
+            yield
+        finally:
+            self.depth -= 1
+
+
+_budget: ContextVar[_Budget] = ContextVar("budget")
+
+
+@contextmanager
+def bounded(variables: Mapping[str, object] | None = None) -> Iterator[None]:
+    """A rendering, or a compilation, which evaluates constants: all of the block's work is on one budget."""
+    limit = BASE_WORK
+    if variables:
+        unlimited = _Budget(2**62, 2**62)
+        limit += WORK_PER_CHARACTER * _weight(variables, unlimited)
+    token = _budget.set(_Budget(limit, limit))
+    try:
+        yield
+    finally:
+        _budget.reset(token)
+
+
+def fault_of(error: Exception) -> str:
+    """What is wrong with a template that raised this, and in which line of it where that is known."""
+    if isinstance(error, RecursionError):
+        sentence = "it is nested too deep"
+    elif isinstance(error, SyntaxError):  # of the code that Jinja2 made of it
+        sentence = f"it is nested too deep: {error.msg}"
+    elif isinstance(error, jinja2.TemplateNotFound):
+        sentence = f"it includes {error.name!r}, and a template stands alone"
+    elif isinstance(error, MemoryError):
+        sentence = "it takes too much memory"
+    else:
+        sentence = str(error) or type(error).__name__
+    if len(sentence) > MAX_MESSAGE_CHARACTERS:
+        sentence = f"{sentence[:MAX_MESSAGE_CHARACTERS]}..."
+    line = _line_of(error)
+    return sentence if line is None else f"line {line}: {sentence}"
+
+
+def _line_of(error: Exception) -> int | None:
+    if isinstance(error, jinja2.TemplateSyntaxError):
+        return error.lineno
+    line, trace = None, error.__traceback__
+    while trace is not None:
+        names = trace.tb_frame.f_globals
+        if isinstance(template := names.get("__jinja_template__"), jinja2.Template):
+            line = template.get_corresponding_lineno(trace.tb_lineno)
+        elif "__jinja_exception__" in names:  # Jinja2's own stand-in for the frame, when it renders
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
+
+
+def _weight(value: object, budget: _Budget, depth: int = 0) -> int:
+    """Characters and elements that copying or printing the value takes; stops where the budget ends."""
+    if isinstance(value, str):
+        return len(value) + 1
+    if isinstance(value, bytes):
+        return len(value) + 1
+    if isinstance(value, Namespace):
+        value = object.__getattribute__(value, "_Namespace__attrs")
+    elif isinstance(value, range):
+        return len(value) + 1
+    elif isinstance(value, Cycler):
+        value = value.items
+    parts: Iterable[object]
+    if isinstance(value, Mapping):
+        parts = (part for pair in value.items() for part in pair)
+    elif isinstance(value, list | tuple | set | frozenset) or _is_view(value):
+        parts = value  # type: ignore[assignment]
+    else:
+        return 1
+    if depth >= MAX_DEPTH:
+        raise TemplateTooLargeError(f"its lists are more than {MAX_DEPTH} deep")
+    total = 1
+    for part in parts:
+        total += _weight(part, budget, depth + 1)
+        if total > budget.left:
+            break
+    return total
+
+
+def _is_view(value: object) -> bool:
+    return isinstance(value, type({}.keys()) | type({}.values()) | type({}.items()))
+
+
+def _charged(value: ResultT) -> ResultT:
+    budget = _budget.get()
+    budget.left -= len(value) if isinstance(value, str) else _weight(value, budget)
+    if budget.left < 0:
+        budget.end()
+    return value
+
+
+class _Iteration:
+    """What a loop goes through, charged by turns."""
+
+    def __init__(self, iterable: Iterable[object]) -> None:
+        self._iterable = iterable
+
+    def __iter__(self) -> Iterator[object]:
+        charge = _budget.get().charge
+        for item in self._iterable:
+            charge(TURN_WORK)
+            yield item
+
+    def __bool__(self) -> bool:
+        return True  # as a generator: what comes is not known yet
+
+    def __len__(self) -> int:
+        return len(self._iterable)  # type: ignore[arg-type]
+
+
+class _Generator(CodeGenerator):
+    """Code that charges for what Jinja2 lets no environment see: literal text, `~`, comparisons, slices."""
+
+    def _output_const_repr(self, group: Iterable[Any]) -> str:
+        return f"environment.charged({super()._output_const_repr(group)})"
+
+    @contextmanager
+    def _charged(self) -> Iterator[None]:
+        self.write("environment.charged(")
+        yield
+        self.write(")")
+
+    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
+        self.write("str_join((")
+        for part in node.nodes:
+            with self._charged():
+                self.visit(part, frame)
+            self.write(", ")
+        self.write("))")
+
+    def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:
+        self.write("(")
+        with self._charged():
+            self.visit(node.expr, frame)
+        for operand in node.ops:
+            self.visit(operand, frame)
+        self.write(")")
+
+    def visit_Operand(self, node: nodes.Operand, frame: Frame) -> None:
+        self.write(f" {operators[node.op]} ")
+        with self._charged():
+            self.visit(node.expr, frame)
+
+    def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:
+        if not isinstance(node.arg, nodes.Slice):
+            super().visit_Getitem(node, frame)
+            return
+        with self._charged():
+            super().visit_Getitem(node, frame)
+
+    def visit_List(self, node: nodes.List, frame: Frame) -> None:
+        with self._charged():
+            super().visit_List(node, frame)
+
+    def visit_Tuple(self, node: nodes.Tuple, frame: Frame) -> None:
+        if node.ctx == "store":
+            super().visit_Tuple(node, frame)
+            return
+        with self._charged():
+            super().visit_Tuple(node, frame)
+
+    def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:
+        with self._charged():
+            super().visit_Dict(node, frame)
+
+
+class BoundedEnvironment(ImmutableSandboxedEnvironment):
+    """Where templates of somebody else's are compiled and rendered, both within `bounded`."""
+
+    code_generator_class = _Generator
+    intercepted_binops = frozenset({"+", "-", "*", "/", "//", "**", "%"})
+    charged = staticmethod(_charged)
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, optimized=False, autoescape=False, finalize=_charged)
+        filters: Mapping[str, Any] = self.filters
+        filters = {**filters, "join": _join}
+        kept = {name: bounded_filter(filters[name], cost) for name, cost in _FILTER_COSTS.items()}
+        self.filters = {**kept, ITERATE: _Iteration}
+        tests: Mapping[str, Any] = self.tests
+        self.tests = {
+            name: bounded_filter(test, charge_parts if name in _COSTLY_TESTS else _one)
+            for name, test in tests.items()
+        }
+        self.globals.pop("lipsum")
+
+    def keep_filters(self, names: Iterable[str]) -> None:
+        """Take the other filters away."""
+        self.filters = {name: self.filters[name] for name in (*names, ITERATE)}
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        if len(source) > MAX_SOURCE_CHARACTERS:
+            raise TemplateTooLargeError(f"it is longer than {MAX_SOURCE_CHARACTERS:,} characters")
+        tree = super()._parse(source, name, filename)
+        for loop in tree.find_all(nodes.For):
+            loop.iter = nodes.Filter(
+                loop.iter, ITERATE, [], [], None, None, lineno=loop.lineno, environment=self
+            )
+        return tree
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Charged before it is computed."""
+        budget = _budget.get()
+        if isinstance(left, int | float) and isinstance(right, int | float):
+            budget.charge(1)
+            if operator == "**" and abs(right) > 64 and abs(left) > 1:
+                raise TemplateTooLargeError("it raises a number to a power above 64")
+            return _checked_number(super().call_binop(context, operator, left, right))
+        weights = _weight(left, budget), _weight(right, budget)
+        if operator == "*":
+            times = [number for number in (left, right) if isinstance(number, int)]
+            budget.charge(max(0, *times, 1) * max(weights))
+        elif operator == "%" and isinstance(left, str):
+            _charge_format(left, (right,))
+        budget.charge(sum(weights))
+        return super().call_binop(context, operator, left, right)
+
+    def is_safe_callable(self, obj: object) -> bool:
+        """What the environment gives, what the template defines, and methods whose cost is known."""
+        if isinstance(obj, Macro | BlockReference | LoopContext | Joiner | Undefined):
+            return True
+        if any(obj is known for known in self.globals.values()):
+            return True
+        owner, name = _method(obj)
+        if isinstance(owner, str):
+            return name not in UNBOUNDED_METHODS
+        return isinstance(owner, LoopContext | Cycler) or (
+            isinstance(owner, dict | list | tuple) and name in CONTAINER_METHODS
+        )
+
+    def call(
+        __self,
+        __context: Context,
+        __obj: Any,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """Charged, and bounded in depth."""
+        if not __self.is_safe_callable(__obj):
+            raise SecurityError(f"{_method(__obj)[1] or type(__obj).__name__} cannot be called in a template")
+        budget = _budget.get()
+        budget.charge(CALL_WORK)
+        if isinstance(__obj, Macro | BlockReference | LoopContext):
+            if isinstance(__obj, LoopContext):
+                args = tuple(map(_Iteration, args))
+            with budget.deeper():
+                return super().call(__context, __obj, *args, **kwargs)
+        owner, name = _method(__obj)
+        given = (*args, *(value for key, value in kwargs.items() if not key.startswith("_")))
+        if isinstance(owner, str):
+            _charge_method(owner, name, given)
+        elif not isinstance(owner, dict):
+            budget.charge(sum(_weight(value, budget) for value in (owner, *given)))
+        return super().call(__context, __obj, *args, **kwargs)
+
+
+def _method(obj: object) -> tuple[object, str]:
+    """Whose method this is and its name; the sandbox wraps `format` of texts."""
+    method = getattr(obj, "__wrapped__", obj)
+    return getattr(method, "__self__", None), getattr(method, "__name__", "")
+
+
+def _checked_number(number: ResultT) -> ResultT:
+    if isinstance(number, int) and abs(number) >= MAX_INTEGER:
+        raise TemplateTooLargeError("it makes an integer of more than 63 bits")
+    return number
+
+
+def _charge_method(text: str, name: str, given: tuple[object, ...]) -> None:
+    budget = _budget.get()
+    if name in ("format", "format_map"):
+        _charge_format(text, given)
+    elif name == "replace" and len(given) > 1:
+        _charge_replacement(text, given[0], given[1])
+    elif name == "join" and given:
+        budget.charge((len(text) + 1) * _weight(given[0], budget))
+    else:
+        numbers = sum(abs(value) for value in given if isinstance(value, int))
+        budget.charge(len(text) + numbers + sum(_weight(value, budget) for value in given))
+
+
+def _charge_replacement(text: object, old: object, new: object) -> None:
+    whole, part = str(_charged(text)), str(_charged(old))
+    _budget.get().charge((whole.count(part) + 1) * (len(str(_charged(new))) + 1))
+
+
+def _charge_format(form: str, given: tuple[object, ...]) -> None:
+    """Each field at most as long as all that is given, or as its width."""
+    budget = _budget.get()
+    if _WIDE_FORMAT.search(form):
+        raise TemplateTooLargeError("it formats with a width that is an argument, or above 9999")
+    num_fields = form.count("%") + form.count("{")
+    budget.charge(len(form) + num_fields * (MAX_ARGUMENT + sum(_weight(value, budget) for value in given)))
+
+
+Cost = Callable[..., None]
+"""Charges for a filter or a test by its value and arguments, before it is called."""
+
+
+def bounded_filter(function: Callable[..., Any], cost: Cost) -> Callable[..., Any]:
+    """The filter or test, its work charged before and its result after."""
+    offset = 1 if hasattr(function, "jinja_pass_arg") else 0
+
+    @wraps(function)
+    def charged(*args: Any, **kwargs: Any) -> Any:
+        budget = _budget.get()
+        budget.charge(CALL_WORK)
+        cost(budget, *args[offset:], **kwargs)
+        result = function(*args, **kwargs)
+        if isinstance(result, str):
+            budget.charge(len(result))
+        elif isinstance(result, Generator):
+            return _Iteration(result)
+        elif result is not True and result is not False:
+            _flat(budget, result)
+        return result
+
+    return charged
+
+
+def _one(_: _Budget, *__: object, **___: object) -> None:
+    """What takes the same time for any value: the call itself is charged."""
+
+
+def _flat(budget: _Budget, value: object, *_: object, **__: object) -> None:
+    """What is gone through once, without looking into its parts."""
+    budget.charge(len(value) + 1 if isinstance(value, str | list | tuple | dict | range) else 1)
+
+
+def charge_parts(budget: _Budget, *values: object, **named: object) -> None:
+    """What is printed, or compared, with all its parts."""
+    for value in values:
+        budget.charge(_weight(value, budget))
+    for value in named.values():
+        budget.charge(_weight(value, budget))
+
+
+def charge_json(budget: _Budget, value: object, *arguments: object, **named: object) -> None:
+    """`tojson`: its widest argument, an indentation, once for each part."""
+    given = (*arguments, *named.values())
+    widths = [argument if isinstance(argument, int) else len(str(argument)) for argument in given]
+    budget.charge(_weight(value, budget) * max(1, *widths, 1))
+
+
+def _numbered(budget: _Budget, *arguments: object, **named: object) -> None:
+    """What takes numbers that say how wide, how many or how exact."""
+    charge_parts(budget, *arguments, **named)
+    for argument in (*arguments[1:], *named.values()):
+        if isinstance(argument, int) and abs(argument) > MAX_ARGUMENT:
+            raise TemplateTooLargeError(f"it gives a filter a number above {MAX_ARGUMENT:,}")
+        budget.charge(abs(argument) if isinstance(argument, int) else 0)
+
+
+def _of_lines(budget: _Budget, value: object, width: object = 4, *rest: object, **named: object) -> None:
+    """`indent`: its width once a line."""
+    _numbered(budget, value, width, *rest, **named)
+    size = width if isinstance(width, int) else len(str(width))
+    budget.charge(str(value).count("\n") * max(size, 0))
+
+
+def _of_format(budget: _Budget, value: object, *arguments: object, **named: object) -> None:
+    charge_parts(budget, value)
+    _charge_format(str(value), (*arguments, *named.values()))
+
+
+def _of_replacement(_: _Budget, value: object, old: object, new: object, *__: object, **___: object) -> None:
+    _charge_replacement(value, old, new)
+
+
+def _of_sum(budget: _Budget, value: object, attribute: object = None, start: object = 0) -> None:  # noqa: ARG001
+    """Numbers alone: sums of lists copy each list as often as there are more."""
+    if not isinstance(start, int | float):
+        raise TypeError("sum takes numbers only")
+    _flat(budget, value)
+
+
+@pass_eval_context
+def _join(context: EvalContext, value: Any, d: str = "", attribute: str | None = None) -> str:
+    """Jinja2's filter; what comes one by one is collected first, so that all of it can be charged."""
+    parts = value if isinstance(value, str | list | tuple | dict | Undefined) else list(value)
+    count = 0 if isinstance(parts, Undefined) else len(_charged(parts))
+    _budget.get().charge(count * len(str(_charged(d))))
+    return str(do_join(context, parts, d, attribute))
+
+
+_FILTER_COSTS: Mapping[str, Cost] = {
+    **dict.fromkeys(("attr", "count", "d", "default", "first", "last", "length"), _one),
+    **dict.fromkeys(("items", "list", "map", "reverse"), _flat),
+    **dict.fromkeys(("reject", "rejectattr", "select", "selectattr"), _flat),
+    **dict.fromkeys(("capitalize", "lower", "title", "trim", "upper", "wordcount"), charge_parts),
+    **dict.fromkeys(("abs", "e", "escape", "float", "int", "safe", "string", "striptags"), charge_parts),
+    **dict.fromkeys(("dictsort", "groupby", "max", "min", "sort", "unique"), charge_parts),
+    **dict.fromkeys(("batch", "center", "round", "slice", "truncate"), _numbered),
+    "format": _of_format,
+    "indent": _of_lines,
+    "join": _one,
+    "replace": _of_replacement,
+    "sum": _of_sum,
+    "tojson": charge_json,
+}
+"""Jinja2's filters whose work can be told before it is done; the others are not there."""
+
+_COSTLY_TESTS = frozenset(
+    {"!=", "<", "<=", "==", ">", ">=", "eq", "equalto", "ge", "greaterthan", "gt", "in", "le", "lessthan"}
+    | {"lower", "lt", "ne", "upper"}
+)
+"""Those that look at all of a value."""
