@@ -9,7 +9,7 @@ from jobs.documents.document import Document
 
 
 def document_digest(document: Document) -> str:
-    """SHA-256, in hex, of title, text, language, source and time: what an analysis depends on, so not the id.
+    """SHA-256, in hex, of what an analysis depends on: title, text, language, source, time and symbols.
 
     The fields are joined by NUL, which no document holds.
     """
@@ -19,6 +19,7 @@ def document_digest(document: Document) -> str:
         document.language or "",
         document.source,
         document.published_at.isoformat(),
+        *sorted(document.symbols or ()),
     )
     return hashlib.sha256("\0".join(fields).encode()).hexdigest()
 

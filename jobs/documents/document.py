@@ -34,6 +34,8 @@ class Document(BaseModel):
     published_at: Annotated[AwareDatetime, AfterValidator(_in_utc)]
     language: str | None = None
     """ISO 639-1 as the source says; None if it does not."""
+    symbols: tuple[str, ...] | None = None
+    """Tickers that the source gives it, without exchanges: it is about these entities, named in it or not."""
     record: str | None = Field(default=None, pattern=f"^[0-9a-f]{{{2 * RECORD_BYTES}}}$")
     """What names the record it was read from (records.DocumentMaker.digest); no part of its content."""
     shared_id: str | None = None

@@ -8,7 +8,7 @@ title, and were published at different times.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from jobs.documents.digest import derived_id, version_number
 from jobs.documents.document import Document
@@ -32,9 +32,8 @@ def shared_prefix(shared_id: str) -> str:
 def apart(document: Document, link: str = "") -> Document:
     """The document under an id of its own: made of the shared one and its link, else of its content."""
     shared = document.shared_id or document.id
-    content = link or derived_id(
-        document.source, document.title, document.text, document.published_at.isoformat()
-    )
+    published_at, symbols = document.published_at.isoformat(), "\0".join(sorted(document.symbols or ()))
+    content = link or derived_id(document.source, document.title, document.text, published_at) + symbols
     tail = hashlib.sha256(content.encode()).hexdigest()[:32]
     return document.model_copy(update={"id": f"{shared_prefix(shared)}-{tail}", "shared_id": shared})
 
@@ -79,14 +78,15 @@ class Identities:
 
         `link_of` tells the web address of the document at a place, where its id is another.
         """
-        versions = [version_number(document) for document in documents]
-        self._find_shared(documents, versions)
-        shared = [n for n, document in enumerate(documents) if hash(document.id) in self._shared]
+        different = _merged(documents) if any(document.symbols for document in documents) else documents
+        named = {n: document for n, document in enumerate(different) if document is not None}
+        self.num_duplicates += len(documents) - len(named)
+        versions = {n: version_number(document) for n, document in named.items()}
+        self._find_shared(named.values(), versions.values())
+        shared = [n for n, document in named.items() if hash(document.id) in self._shared]
         links = _unique({n: link_of(n) for n in shared}, versions)
-        return [
-            self._new(document, version, links.get(number))
-            for number, (document, version) in enumerate(zip(documents, versions, strict=True))
-        ]
+        new = {n: self._new(document, versions[n], links.get(n)) for n, document in named.items()}
+        return [new.get(n) for n in range(len(documents))]
 
     def report(self, name: str) -> str | None:
         """What to tell of ids that are shared, in one line."""
@@ -97,7 +97,7 @@ class Identities:
             "they are told apart by link, title, time and text"
         )
 
-    def _find_shared(self, documents: Sequence[Document], versions: Sequence[int]) -> None:
+    def _find_shared(self, documents: Iterable[Document], versions: Iterable[int]) -> None:
         first: dict[int, int] = {}
         for document, version in zip(documents, versions, strict=True):
             key, own = hash(document.id), version << _TITLE_BITS | _title(document)
@@ -137,7 +137,21 @@ def _title(document: Document) -> int:
     return hash(" ".join(document.title.lower().split())) & _TITLE_MASK if document.title else 0
 
 
-def _unique(links: Mapping[int, str], versions: Sequence[int]) -> dict[int, str]:
+def _merged(documents: Sequence[Document]) -> list[Document | None]:
+    """Archives have a row for each symbol of a text: the first row gets them all, and the others are None."""
+    merged: list[Document | None] = list(documents)
+    first: dict[tuple[object, ...], int] = {}
+    for number, document in enumerate(documents):
+        place = first.setdefault((document.id, document.title, document.text, document.published_at), number)
+        kept = merged[place]
+        if place == number or kept is None or not document.symbols or not kept.symbols:
+            continue
+        symbols = tuple(sorted({*kept.symbols, *document.symbols}))
+        merged[place], merged[number] = kept.model_copy(update={"symbols": symbols}), None
+    return merged
+
+
+def _unique(links: Mapping[int, str], versions: Mapping[int, int]) -> dict[int, str]:
     """Of these places those whose link no document of other content has."""
     versions_of: dict[str, set[int]] = {}
     for number, link in links.items():

@@ -62,16 +62,30 @@ class Linker:
         A spelling of several entities is that of the one that the document names in another way, if it does.
         """
         places = self._finder.places(prepared.text, prepared.sentences)
-        if not places:
+        symbols = self._finder.with_symbols(prepared.document.symbols or ())
+        if not places and not symbols:
             return []
-        certain, unsure = _settle_by_context(places)
+        certain, unsure = _settle_by_context(places, symbols)
         num_all = sum(map(len, certain.values())) + len({p.start for each in unsure.values() for p in each})
         links = [
             self._link(prepared, places, index, own, num_all, is_ambiguous)
             for group, is_ambiguous in ((certain, False), (unsure, True))
             for index, own in group.items()
         ]
+        links += [self._symbol_link(prepared, index) for index in symbols if index not in certain]
         return sorted(links, key=lambda link: (link.start, link.entity_id))
+
+    def _symbol_link(self, prepared: Prepared, index: int) -> Link:
+        """A document that its source says to be about an entity, which it does not name."""
+        begin, end = prepared.sentences[0] if prepared.sentences else (0, len(prepared.text))
+        return Link(
+            entity_id=self._ids[index],
+            relevance=relevance(prepared, begin, 1, 1),
+            passages=(Passage(prepared.text[begin:end], target=""),),
+            start=begin,
+            is_ambiguous=False,
+            num_mentions=0,
+        )
 
     def _link(
         self,
@@ -126,9 +140,11 @@ def relevance(prepared: Prepared, first_start: int, num_own: int, num_all: int) 
     return round(_LEAD_WEIGHT * lead + _DENSITY_WEIGHT * density + _SHARE_WEIGHT * share)
 
 
-def _settle_by_context(places: Sequence[Place]) -> tuple[dict[int, list[Place]], dict[int, list[Place]]]:
+def _settle_by_context(
+    places: Sequence[Place], symbols: frozenset[int]
+) -> tuple[dict[int, list[Place]], dict[int, list[Place]]]:
     """Places by entity: those that are sure, and those of entities that nothing else confirms."""
-    sure = {p.entities[0] for p in places if len(p.entities) == 1 and not p.is_weak}
+    sure = {p.entities[0] for p in places if len(p.entities) == 1 and not p.is_weak} | symbols
     certain: dict[int, list[Place]] = {}
     unsure: dict[int, list[Place]] = {}
     for place in places:

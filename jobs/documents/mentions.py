@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import ahocorasick
 
 from jobs.documents.aliases import FOLLOWING_FORM, Spelling, fold, spellings
 from jobs.documents.common_words import is_common
+from jobs.documents.symbols import normal_ticker
 from jobs.documents.watchlist import Watchlist
 
 _MASKED = re.compile(r"(?:https?://|www\.)\S+|\b[\w.+-]{1,64}@[\w-]+\.[\w.]+|\b(?:AT_USER|URL)\b")
@@ -23,7 +24,6 @@ _EXCHANGE = (
 )
 _LISTING = re.compile(rf"\b(?i:{_EXCHANGE})\s?:\s?([A-Z0-9][A-Z0-9.&-]{{0,11}})(?![\w])")
 _CAPITALS = re.compile(r"(?<![\w$.&'’-])[A-Z][A-Z0-9&]{1,9}(?:[.-][A-Z]{1,2})?(?![\w&])")
-_TICKER_EDGES = re.compile(r"^(?:\$|[A-Za-z]+\s?:\s?)|\s+")
 _DOMAIN = re.compile(r"\.(?:com|net|org|io|co|in|ai|uk|de)\b")
 _NEAR = 300
 """Characters on either side of a name that show how its sentence is written."""
@@ -72,6 +72,11 @@ class Finder:
         """Spellings that several entities have, with their places in the watch list."""
         self.shared_tickers = {ticker: owners for ticker, owners in self._tickers.items() if len(owners) > 1}
 
+    def with_symbols(self, symbols: Iterable[str]) -> frozenset[int]:
+        """Places in the watch list of the entities that have one of these tickers for themselves."""
+        owners = (self._tickers.get(symbol, ()) for symbol in symbols)
+        return frozenset(each[0] for each in owners if len(each) == 1)
+
     def places(self, text: str, sentences: Sequence[tuple[int, int]]) -> list[Place]:
         """Every mention, in order; where two overlap the longer one counts."""
         cased = _MASKED.sub(lambda match: " " * len(match.group()), text) if _may_mask(text) else text
@@ -115,15 +120,6 @@ class Finder:
             entities = self._tickers.get(match.group(), ())
             if entities and not is_common(match.group()):
                 yield Place(match.start(), match.end(), entities, False)
-
-
-def normal_ticker(ticker: str) -> str:
-    """A ticker without its exchange.
-
-    >>> normal_ticker("$aapl"), normal_ticker("NYSE: BRK.B")
-    ('AAPL', 'BRK.B')
-    """
-    return _TICKER_EDGES.sub("", ticker.strip()).upper()
 
 
 def _may_mask(text: str) -> bool:

@@ -73,8 +73,10 @@ class Reading(Iterator["Document | Rejected"]):
             rest = (each for each in chunk if each[0] not in left_out)
             while some := list(islice(rest, _MADE_AT_ONCE)):
                 yield from self._made(some)
-        if (report := self.identities.report(self._maker.name)) is not None:
-            self._on_note(report)
+        unread = None if self._is_snapshot else self._maker.unread()
+        for note in (self.identities.report(self._maker.name), unread):
+            if note is not None:
+                self._on_note(note)
 
     def _made(self, chunk: _Chunk) -> Iterator[Document | Rejected]:
         """The new documents of a chunk, and its refusals, in its order."""

@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 
 from jobs.documents.digest import derived_id
 from jobs.documents.document import MAX_TEXT_BYTES, RECORD_BYTES, Document
-from jobs.documents.fields import LINK_NAMES, ColumnMappingError, assign, check_mapping
+from jobs.documents.fields import LINK_NAMES, ColumnMappingError, assign, check_mapping, unread_columns
 from jobs.documents.identity import is_link, is_placeholder
 from jobs.documents.instants import DateOrder, Instants, implausible, unreadable
+from jobs.documents.symbols import parse_symbols
 from jobs.guards import find_secret, invalid_unicode_at
 from jobs.intake_records import Record
 from jobs.rejection import Rejected
@@ -95,6 +96,12 @@ class DocumentMaker:
         except _RefusedError as refused:
             return replace(refused.rejected, id=self._shown_id(fields))
 
+    def unread(self) -> str | None:
+        """What to tell of the columns that are not read, in one line."""
+        names = dict.fromkeys(name for shape in self._shapes for name in shape)
+        told = unread_columns(names, self._columns)
+        return None if told is None else f"{self.name}: {told}"
+
     def link(self, fields: Mapping[str, object]) -> str:
         """The record's web address, where its id is another column; empty where it has none."""
         column = assign(fields, {}, {"link": LINK_NAMES}).get("link")
@@ -127,6 +134,7 @@ class DocumentMaker:
             source=source,
             published_at=published_at,
             language=normal_language(texts["language"]) if "language" in texts else None,
+            symbols=parse_symbols(fields[columns["symbols"]]) or None if "symbols" in columns else None,
             record=digest,
         )
 
@@ -191,7 +199,7 @@ def _texts(record: Record, fields: Mapping[str, object], columns: Mapping[str, s
     texts = {
         field: _text(record, column, value)
         for field, column in columns.items()
-        if field != "published_at" and (value := fields[column]) is not None
+        if field not in ("published_at", "symbols") and (value := fields[column]) is not None
     }
     # All at once: almost no record has any of it, and a search costs more than a short text.
     everything = "\n".join(texts.values())

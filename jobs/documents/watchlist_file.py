@@ -27,7 +27,8 @@ import rfc8785
 from pydantic import ValidationError
 
 from jobs.documents.aliases import spellings
-from jobs.documents.mentions import Finder, normal_ticker
+from jobs.documents.mentions import Finder
+from jobs.documents.symbols import normal_ticker
 from jobs.documents.watchlist import Entity, EntityKind, Watchlist
 from jobs.errors import InputError
 from jobs.guards import find_secret, invalid_unicode_at
