@@ -43,7 +43,7 @@ from workers.models.manifest import (
     read_manifest,
     weights_digest,
 )
-from workers.models.selection import MODULES, PROMPTS, left_behind, settle_files
+from workers.models.selection import is_recipe, left_behind, settle_files
 from workers.models.sources import (
     Download,
     ModelSourceError,
@@ -194,7 +194,7 @@ def _make(
     elif labels is not None:
         raise LabelsUnknownError(f"{name} is no classifier: leave --labels away")
     settle_tokenizer(made)
-    if others := set(settle_files(made)) - {MODULES, PROMPTS}:
+    if others := [name for name in settle_files(made) if not is_recipe(name)]:
         progress(left_behind(others))
     progress("computing digests")
     manifest = _describe_files(name, source, made)

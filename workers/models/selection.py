@@ -100,6 +100,11 @@ def settle_files(folder: Path) -> tuple[str, ...]:
     return tuple(path.name for path in surplus)
 
 
+def is_recipe(name: str) -> bool:
+    """Whether it says how vectors are made: that is checked, and not loaded."""
+    return name in (MODULES, PROMPTS) or name.endswith("_Pooling")
+
+
 def left_behind(names: Collection[str]) -> str:
     """What is told of files that are no part of the model."""
     adapter = any(name.startswith("adapter_") for name in names)
