@@ -106,6 +106,11 @@ class MonitorFile(BaseModel):
         return self
 
     @property
+    def has_time_zone(self) -> bool:
+        """Whether the file or the options name one."""
+        return "time_zone" in self.model_fields_set or "time_zone" in self.policy.model_fields_set
+
+    @property
     def schedule(self) -> Cron | None:
         """When it runs by itself. Raises CronError."""
         return None if self.cron is None else Cron(self.cron, self.time_zone)

@@ -20,6 +20,7 @@ from db.session import opened_database
 from jobs.documents.watchlist_file import read_watchlist
 from jobs.monitor import Monitor
 from jobs.rejection import Rejected
+from jobs.series.trading_days import with_calendar
 from pressroom.alert_delivery import export_and_deliver
 from pressroom.console import say
 from pressroom.embedded.services import embedded_services, find_running
@@ -55,6 +56,9 @@ def make_monitor(database: Engine, store: Store, given: MonitorFile, settings: S
     watched = read_watchlist(given.watch)
     for warning in watched.warnings:
         say(f"warning: {given.watch}: {warning}")
+    policy = with_calendar(given.policy, watched.calendar, has_zone=given.has_time_zone)
+    if not given.has_time_zone:
+        given = given.model_copy(update={"time_zone": policy.time_zone})
     try:
         earlier: Monitor | None = monitors.find_monitor(database, given.name)
     except MonitorNotFoundError:
@@ -65,7 +69,7 @@ def make_monitor(database: Engine, store: Store, given: MonitorFile, settings: S
         name=given.name,
         watchlist_sha256=put_watchlist(store, watched),
         num_entities=len(watched.watchlist.entities),
-        policy=given.policy,
+        policy=policy,
         sources=given.sources,
         targets=given.targets,
         settings={**given.settings, "embedder": given.embedder, "summarizer": given.summarizer},

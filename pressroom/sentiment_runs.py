@@ -17,12 +17,13 @@ from db import monitors
 from db.monitors import MonitorNotFoundError
 from jobs.documents.instants import DateOrder
 from jobs.documents.read import read_documents
-from jobs.documents.watchlist_file import read_watchlist
+from jobs.documents.watchlist_file import WatchlistFile, read_watchlist
 from jobs.errors import ConfigurationError
 from jobs.monitor import Monitor
 from jobs.rejection import Rejected
 from jobs.series.policy import Policy
 from jobs.series.scoring import Event
+from jobs.series.trading_days import with_calendar
 from jobs.series.window import AlertRule, WindowSize
 from pressroom.alert_delivery import export_and_deliver
 from pressroom.backtest import MONITOR_PREFIX, Backtest, backtest, is_of_backtest
@@ -203,7 +204,9 @@ def put_monitor_of(database: Engine, store: Store, options: MonitorOptions) -> M
         name=name,
         watchlist_sha256=watchlist_sha256,
         num_entities=num_entities,
-        policy=_policy(options, earlier.policy if earlier and not is_of_backtest(earlier) else Policy()),
+        policy=_policy(
+            options, earlier.policy if earlier and not is_of_backtest(earlier) else Policy(), watched
+        ),
         sources=(),
         targets=earlier.targets if earlier else (),
         settings=earlier.settings if earlier else {},
@@ -226,7 +229,7 @@ def _standing(monitor: Monitor, options: MonitorOptions) -> Monitor:
     return monitor
 
 
-def _policy(options: MonitorOptions, earlier: Policy) -> Policy:
+def _policy(options: MonitorOptions, earlier: Policy, watched: WatchlistFile | None) -> Policy:
     given = {
         "windows": options.windows,
         "alert_window": options.windows[0] if options.windows else None,
@@ -236,6 +239,9 @@ def _policy(options: MonitorOptions, earlier: Policy) -> Policy:
     }
     changed = {name: value for name, value in given.items() if value is not None}
     try:
-        return Policy.model_validate({**earlier.model_dump(), **changed})
+        policy = Policy.model_validate({**earlier.model_dump(), **changed})
+        if watched is None:
+            return policy
+        return with_calendar(policy, watched.calendar, has_zone=options.time_zone is not None)
     except ValueError as error:
         raise ConfigurationError(str(error), code="policy_invalid") from error

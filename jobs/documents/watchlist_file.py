@@ -1,6 +1,7 @@
 """A watch list as people write it, TOML or JSON, and what is wrong with it.
 
 name = "steel"
+calendar = "XNYS"
 
 [[company]]
 name = "Acme Steel Inc."
@@ -33,6 +34,7 @@ from jobs.documents.watchlist import Entity, EntityKind, Watchlist
 from jobs.errors import InputError
 from jobs.guards import find_secret, invalid_unicode_at
 from jobs.intake_json import JsonRefusedError, parse
+from jobs.series.trading_days import CalendarError, trading_days
 
 MAX_FILE_BYTES = 4 * 2**20
 MAX_ENTITIES = 5_000
@@ -64,6 +66,8 @@ class WatchlistFile:
     """The watch list as canonical JSON (RFC 8785): the resource that jobs read."""
     sha256: str
     """Of `body`."""
+    calendar: str | None = None
+    """Of the exchange where the companies trade (jobs.series.trading_days); part of a monitor's policy."""
 
 
 def read_watchlist(path: Path) -> WatchlistFile:
@@ -88,6 +92,7 @@ def read_watchlist(path: Path) -> WatchlistFile:
         shown = slug(name) if isinstance(name, str) else slug(default_name)
         faults.append(f"name: is {name!r} (write lower case, digits and hyphens: {shown!r})")
     faults += _duplicates(entities)
+    calendar = _calendar(fields.get("calendar"), faults)
     if not entities and not faults:
         faults.append("watches nothing (write at least one [[company]] or [[topic]] with a name)")
     if len(entities) > MAX_ENTITIES:
@@ -98,7 +103,8 @@ def read_watchlist(path: Path) -> WatchlistFile:
         raise WatchlistError("\n".join(f"{path}: {fault}" for fault in faults))
     watchlist = Watchlist(name=str(name), entities=tuple(entities))
     body = canonical_watchlist(watchlist)
-    return WatchlistFile(watchlist, tuple(_warnings(watchlist)), body, hashlib.sha256(body).hexdigest())
+    sha256 = hashlib.sha256(body).hexdigest()
+    return WatchlistFile(watchlist, tuple(_warnings(watchlist)), body, sha256, calendar)
 
 
 def canonical_watchlist(watchlist: Watchlist) -> bytes:
@@ -142,11 +148,24 @@ def _parse(path: Path, body: bytes) -> Mapping[str, object]:
     return fields
 
 
+def _calendar(given: object, faults: list[str]) -> str | None:
+    if given is None:
+        return None
+    if not isinstance(given, str):
+        faults.append(f'calendar: is {given!r} (write the code of an exchange, such as "XNYS")')
+        return None
+    try:
+        return trading_days(given).name
+    except CalendarError as error:
+        faults.append(f"calendar: {error}")
+        return None
+
+
 def _entities(fields: Mapping[str, object], faults: list[str]) -> Iterator[Entity]:
     faults += [
-        f"{key}: is unknown (the keys are name, [[company]] and [[topic]])"
+        f"{key}: is unknown (the keys are name, calendar, [[company]] and [[topic]])"
         for key in fields
-        if key != "name" and key not in _SECTIONS
+        if key not in ("name", "calendar") and key not in _SECTIONS
     ]
     for section, kind in _SECTIONS.items():
         entries = fields.get(section, [])

@@ -23,12 +23,15 @@ from jobs.series.readings import Columns, Readings, epoch_us_of
 from jobs.series.rules.scale import SCALES
 from jobs.series.rules.table import JUDGES
 from jobs.series.rules.verdict import Verdicts
+from jobs.series.trading_days import trading_days
 from jobs.series.window import Alert, AlertRule, WindowSize
 
 MAX_DOCUMENTS = 8
 """That an alert cites: as many as a person reads."""
 
 _WEEKEND = 5
+_SUNDAY = 6
+_HALF_DAY = timedelta(hours=12)
 
 
 def first_window(policy: Policy, since: datetime) -> datetime:
@@ -83,15 +86,50 @@ def fired(
     if not len(at):
         return
     starts_us = np.array([epoch_us_of(counts.starts[index]) for index in at], np.int64)
-    cells = _cells(counts, ZoneInfo(policy.time_zone))
+    zone = ZoneInfo(policy.time_zone)
+    cells = _cells(counts, zone)
+    quiet = quiet_windows(counts, policy)
     for rule, threshold in thresholds(policy, num_entities).items():
-        verdicts = JUDGES[rule](counts, cells, at, SCALES[counts.size])
-        yield (
-            rule,
-            threshold,
-            verdicts,
-            _onsets(verdicts.p_value < threshold, starts_us, policy.cool_down_hours),
-        )
+        is_silence = rule is AlertRule.SILENCE
+        own = _with_quiet_days(cells, quiet, counts, zone) if is_silence and quiet.any() else cells
+        verdicts = JUDGES[rule](counts, own, at, SCALES[counts.size])
+        fires = verdicts.p_value < threshold
+        if is_silence:
+            fires &= ~quiet[at]
+        yield rule, threshold, verdicts, _onsets(fires, starts_us, policy.cool_down_hours)
+
+
+def quiet_windows(counts: Counts, policy: Policy) -> NDArray[np.bool_]:
+    """Windows in which an exchange has no full session though the day of the week usually has one.
+
+    A week is quiet with fewer than half of its sessions. Raises CalendarError.
+    """
+    if policy.calendar is None:
+        return np.zeros(len(counts), np.bool_)
+    days = trading_days(policy.calendar)
+    if counts.size is WindowSize.HOUR:
+        return np.array([days.is_quiet_at(start) for start in counts.starts], np.bool_)
+    noons = [start.astimezone(days.zone) + _HALF_DAY for start in counts.starts]
+    if counts.size is WindowSize.DAY:
+        return np.array([days.is_quiet_day(noon.date()) for noon in noons], np.bool_)
+    num_usual = 7 - len(days.weekly_closed)
+    num_quiet = [
+        sum(days.is_quiet_day((noon + timedelta(days=number)).date()) for number in range(7))
+        for noon in noons
+    ]
+    return np.array([2 * number > num_usual for number in num_quiet], np.bool_)
+
+
+def _with_quiet_days(
+    cells: NDArray[np.int64], quiet: NDArray[np.bool_], counts: Counts, zone: ZoneInfo
+) -> NDArray[np.int64]:
+    """The cells in which a quiet day is as the quietest day of the week, and an hour of it as at weekends."""
+    if counts.size is WindowSize.HOUR:
+        hours = np.array([start.astimezone(zone).hour for start in counts.starts], np.int64)
+        return np.where(quiet, hours + 24, cells)
+    if counts.size is WindowSize.DAY:
+        return np.where(quiet, _SUNDAY, cells)
+    return cells
 
 
 def _onsets(fires: NDArray[np.bool_], starts_us: NDArray[np.int64], cool_down_hours: float) -> list[int]:

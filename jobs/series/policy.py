@@ -17,6 +17,8 @@ class Policy(BaseModel):
     windows: tuple[WindowSize, ...] = (WindowSize.DAY, WindowSize.WEEK)
     time_zone: str = "UTC"
     """IANA name: where a day begins."""
+    calendar: str | None = None
+    """Of an exchange (trading_days.py): on days without a full session of it nothing is a silence."""
     rules: tuple[AlertRule, ...] = tuple(AlertRule)
     """They share the budget equally; none is a monitor without alerts."""
     alert_window: WindowSize = WindowSize.DAY

@@ -59,7 +59,10 @@ def create(
     watch: Watch = None,
     source: SourceTexts = None,
     cron: Annotated[str | None, typer.Option(help='"0 * * * *": every hour. Unset: when told to.')] = None,
-    time_zone: Annotated[str, typer.Option(help="Of the schedule, and of days and weeks.")] = "UTC",
+    time_zone: Annotated[
+        str | None,
+        typer.Option(help="Of the schedule, and of days and weeks; unset: the calendar's, else UTC."),
+    ] = None,
     catch_up: CatchUpOption = CatchUp.LATEST,
     window: Annotated[list[WindowSize] | None, typer.Option(help="Repeat; the first is judged.")] = None,
     rule: Annotated[list[AlertRule] | None, typer.Option(help="Repeat; unset: all four.")] = None,
@@ -82,7 +85,9 @@ def create(
                 raise typer.BadParameter("give a file or options, not both", param_hint="FILE.toml")
             given = read_monitor_file(Path(what))
         else:
-            times = {"cron": cron, "time_zone": time_zone, "catch_up": catch_up}
+            times = {"cron": cron, "catch_up": catch_up}
+            if time_zone is not None:
+                times["time_zone"] = time_zone
             sources = [source_of(text) for text in source or ()]
             targets = targets_of(target or (), secret_variable=secret_variable)
             ends = {
