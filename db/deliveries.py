@@ -14,8 +14,6 @@ from db.monitoring_tables import AlertRow, DeliveryRow, MentionRow, MonitorRow, 
 from jobs.monitor import AlertStatus, Target, Told
 from jobs.series.window import AlertRule, WindowSize
 
-COURIER_LOCK = 0x636F7572  # "cour"
-
 MAX_DOCUMENTS = 5
 """Of an alert's drivers, the strongest first, that are told with it; all their ids are."""
 

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import psycopg
 from sqlalchemy import Connection, Engine, func, select, text, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
+from db.session import is_pooled
 from db.stages import JOBS_QUEUED
 from db.tables import BatchRow, JobRow, WorkerRow, job_is
 from jobs.batch import BatchStatus
 from jobs.job import JobStatus
 
-DISPATCHER_LOCK = 0x646F6F7262  # "doorb": distinct from the migration lock
-
 SESSION_NAME = "pressroom-dispatcher"
-"""Under which application name a dispatcher connects: its health check looks for it."""
+"""Under which application name a dispatcher connects."""
+
+POOLED_WAIT_SECONDS = 0.2
+"""Between two looks behind a pooler, where no notification comes."""
 
 MAX_GROUP_JOBS = 1000
 """Suspects in one message at most: the rest of a larger group follows when these have ended."""
@@ -50,31 +55,45 @@ class Capacity:
     max_jobs_in_flight: int
 
 
-def try_lead(connection: Connection, key: int = DISPATCHER_LOCK) -> bool:
-    """Become the one active holder of this lock for as long as the session lives; False if another one is."""
-    return bool(connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}))
+class JobListener:
+    """Waits for jobs to be queued: by LISTEN, or behind a pooler, which would lose it, for a moment only.
 
+    Belongs to one thread. Nothing relies on it: jobs that it misses are found by the next look.
+    """
 
-def listen(connection: Connection) -> None:
-    """Have the session told when jobs are queued; it must commit by itself."""
-    connection.execute(text(f"LISTEN {JOBS_QUEUED}"))
+    def __init__(self, database: Engine) -> None:
+        self._database = database
+        self._session: Connection | None = None
 
+    def wait(self, at_most_seconds: float) -> None:
+        """Return when jobs have been queued since the last call, or after this time. Raises DBAPIError."""
+        if is_pooled(self._database):
+            time.sleep(min(at_most_seconds, POOLED_WAIT_SECONDS))
+            return
+        try:
+            for _ in self._listening().notifies(timeout=at_most_seconds, stop_after=1):
+                pass
+        except psycopg.Error as error:  # below SQLAlchemy, whose own errors are what callers know
+            self.close()
+            raise OperationalError("LISTEN", None, error) from error
 
-def wait_for_jobs(connection: Connection, at_most_seconds: float) -> None:
-    """Return when jobs have been queued since the last call, or after this time. Raises DBAPIError."""
-    raw = connection.connection.dbapi_connection  # of a detached one SQLAlchemy knows no driver's
-    if not isinstance(raw, psycopg.Connection):
-        raise RuntimeError("the connection was closed while jobs were waited for")
-    try:
-        for _ in raw.notifies(timeout=at_most_seconds, stop_after=1):
-            pass
-    except psycopg.Error as error:  # below SQLAlchemy, whose own errors are what callers know
-        raise OperationalError("LISTEN", None, error) from error
+    def _listening(self) -> psycopg.Connection[Any]:
+        if self._session is None:
+            session = self._database.connect().execution_options(isolation_level="AUTOCOMMIT")
+            session.detach()  # closed for good afterwards: in the pool it would go on listening
+            self._session = session
+            session.execute(text(f"LISTEN {JOBS_QUEUED}"))
+        raw = self._session.connection.dbapi_connection  # of a detached one SQLAlchemy knows no driver's
+        if not isinstance(raw, psycopg.Connection):
+            raise RuntimeError("the connection was closed while jobs were waited for")
+        return raw
 
-
-def confirm_lead(connection: Connection) -> None:
-    """Raise DBAPIError if the session, and with it the lead, is gone."""
-    connection.execute(text("SELECT 1"))
+    def close(self) -> None:
+        """Stop listening; `wait` begins anew."""
+        session, self._session = self._session, None
+        if session is not None:
+            with suppress(DBAPIError):  # a session that is dead already
+                session.close()
 
 
 def running_profiles(database: Engine) -> list[str]:

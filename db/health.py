@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import Engine, func, select, text
+from sqlalchemy import Engine, func, select
 
 from db.tables import WorkerRow
 
@@ -23,16 +23,3 @@ def num_ready_workers(database: Engine, host: str, *, max_silence_seconds: float
             )
         )
     return found or 0
-
-
-def has_session(database: Engine, application_name: str) -> bool:
-    """Whether a process at this connection's own address is connected under the name."""
-    with database.connect() as connection:
-        found = connection.scalar(
-            text(
-                "SELECT count(*) FROM pg_stat_activity WHERE application_name = :name "
-                "AND client_addr IS NOT DISTINCT FROM inet_client_addr()"
-            ),
-            {"name": application_name},
-        )
-    return bool(found)

@@ -21,8 +21,6 @@ from jobs.schedule import CatchUp, RunOutcome, settle
 
 logger = logging.getLogger(__name__)
 
-BEAT_LOCK = 0x62656174  # "beat"
-
 SESSION_NAME = "pressroom-beat"
 """Under which application name beat connects."""
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from jobs.errors import ConfigurationError
 
@@ -17,6 +19,12 @@ CONNECT_TIMEOUT_SECONDS = 10
 
 STATEMENT_TIMEOUT_MILLISECONDS = 120_000
 """No statement of Pressroom's own is longer; a hung one must not hold a worker's heartbeat for ever."""
+
+_SETTINGS = {"statement_timeout": str(STATEMENT_TIMEOUT_MILLISECONDS), "timezone": "UTC"}
+
+_SET_LOCAL = "SELECT " + ", ".join(
+    f"set_config('{name}', '{value}', true)" for name, value in _SETTINGS.items()
+)
 
 KEEPALIVE_SECONDS = 5
 """An idle connection is asked this often whether its peer lives. A machine or network that goes silent sends
@@ -36,6 +44,9 @@ _UNVERIFIED_MODES = ("require", "verify-ca")
 """Modes of TLS that encrypt and let another server answer: any at all, or any of the same authority."""
 
 _NO_URL = "it is not a URL: percent-encode special characters of the password"
+
+
+_CONNECTORS: WeakKeyDictionary[Engine, _Connector] = WeakKeyDictionary()
 
 
 class DatabaseUrlError(ConfigurationError):
@@ -98,11 +109,11 @@ def weakness(parameters: Mapping[str, str]) -> str | None:
 def open_database(url: str, *, pool_size: int = 5, application_name: str = "pressroom") -> Engine:
     """A pool of connections; made once a process, shared by its threads.
 
-    Raises DatabaseUrlError if the URL is not one of Postgres.
+    Nothing that it sets outlives a transaction: a pooler such as PgBouncer may hand each transaction of a
+    connection to another session. Raises DatabaseUrlError if the URL is not one of Postgres.
     """
     parameters = connection_parameters(url)
-    options = f"-c statement_timeout={STATEMENT_TIMEOUT_MILLISECONDS} -c timezone=UTC"
-    return create_engine(
+    engine = create_engine(
         URL.create("postgresql+psycopg", database=parameters.get("dbname")),  # what it shows of itself
         pool_size=pool_size,
         max_overflow=pool_size,
@@ -115,10 +126,60 @@ def open_database(url: str, *, pool_size: int = 5, application_name: str = "pres
             "keepalives_count": MAX_UNANSWERED_KEEPALIVES,
             "tcp_user_timeout": UNACKNOWLEDGED_MILLISECONDS,
             **parameters,
-            "application_name": application_name,  # by which health checks find it
-            "options": f"{parameters.get('options', '')} {options}".strip(),
+            "application_name": application_name,
+            # Another session may have prepared the same name. It costs nothing that could be measured.
+            "prepare_threshold": None,
         },
     )
+    connector = _Connector()
+    _CONNECTORS[engine] = connector
+    event.listen(engine, "do_connect", connector.connect)
+    event.listen(engine, "begin", connector.begin)
+    return engine
+
+
+def is_pooled(database: Engine) -> bool:
+    """Whether a pooler was seen between here and Postgres; known once a connection was made."""
+    return bool(_CONNECTORS[database].is_pooled)
+
+
+class _Connector:
+    """Connects, and learns at the first connection whether a pooler stands in between."""
+
+    def __init__(self) -> None:
+        self.is_pooled: bool | None = None
+
+    def connect(
+        self, _dialect: object, _record: object, _arguments: object, parameters: dict[str, Any]
+    ) -> psycopg.Connection[Any]:
+        """Make a connection with the settings of `_SETTINGS`, or without where a pooler refuses them."""
+        if not self.is_pooled:
+            given = parameters.get("options", "")
+            set_at_start = " ".join(f"-c {name}={value}" for name, value in _SETTINGS.items())
+            try:
+                connection = psycopg.connect(**{**parameters, "options": f"{given} {set_at_start}".strip()})
+            except psycopg.OperationalError as error:
+                if "unsupported startup parameter" not in str(error):
+                    raise
+            else:
+                if self.is_pooled is None:
+                    self.is_pooled = _is_pooled(connection)
+                return connection
+            self.is_pooled = True
+        return psycopg.connect(**parameters)
+
+    def begin(self, connection: Connection) -> None:
+        """Behind a pooler the settings hold for the transaction that begins."""
+        if self.is_pooled:
+            connection.exec_driver_sql(_SET_LOCAL)
+
+
+def _is_pooled(connection: psycopg.Connection[Any]) -> bool:
+    """A pooler invents the process id that it announces, for the session behind it is not chosen yet."""
+    with connection.cursor() as cursor:
+        row = cursor.execute("SELECT pg_backend_pid()").fetchone()
+    connection.rollback()
+    return row is None or row[0] != connection.info.backend_pid
 
 
 @contextmanager

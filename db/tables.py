@@ -260,6 +260,28 @@ class ModelRow(Base):
     first_loaded_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class LeadRow(Base):
+    """Which process does what only one may do, until when."""
+
+    __tablename__ = "leads"
+
+    role: Mapped[str] = mapped_column(primary_key=True)
+    holder: Mapped[str]
+    fence: Mapped[int] = mapped_column(BigInteger)
+    expires_at: Mapped[datetime]
+
+
+class CandidateRow(Base):
+    """A process that leads or stands by; its health check looks for it."""
+
+    __tablename__ = "candidates"
+
+    holder: Mapped[str] = mapped_column(primary_key=True)
+    role: Mapped[str]
+    host: Mapped[str]
+    seen_at: Mapped[datetime]
+
+
 class WorkerRow(Base):
     """A worker process; the dispatcher sizes its messages by those that are alive."""
 

@@ -70,12 +70,22 @@ def _database_failure(error: Exception) -> str | None:
     if "sqlalchemy.exc" not in sys.modules:
         return None
     from psycopg.errors import UndefinedColumn, UndefinedTable
-    from sqlalchemy.exc import OperationalError, ProgrammingError
+    from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-    if isinstance(error, OperationalError):
-        return f"error [database_unavailable]: Postgres cannot be reached: {str(error.orig).splitlines()[0]}"
-    if isinstance(error, ProgrammingError) and isinstance(error.orig, UndefinedTable | UndefinedColumn):
+    from db.faults import DatabaseFault, fault_of
+
+    if isinstance(error, DBAPIError) and isinstance(error.orig, UndefinedTable | UndefinedColumn):
         return "error [database_not_migrated]: the database has another schema: run `pressroom db upgrade`"
+    if not isinstance(error, SQLAlchemyError):
+        return None
+    reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+    match fault_of(error):
+        case DatabaseFault.AWAY:
+            return f"error [database_unavailable]: Postgres cannot be reached: {reason}"
+        case DatabaseFault.CONFLICT:
+            return f"error [database_conflict]: another process was first, try again: {reason}"
+        case DatabaseFault.MISUSE if isinstance(error, DBAPIError):
+            return f"error [database_refuses]: Postgres refuses a statement of Pressroom's: {reason}"
     return None
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from db.dispatch import SESSION_NAME
 from db.session import open_database
 from jobs.errors import PressroomError
@@ -23,14 +25,21 @@ class DispatcherThread:
     def __init__(self, db_url: str, redis_url: str, settings: Settings) -> None:
         self._database = open_database(db_url, application_name=SESSION_NAME)
         self._stopping = threading.Event()
-        dispatcher = Dispatcher(self._database, redis_url, settings)
-        self._thread = threading.Thread(
-            target=dispatcher.run, args=(self._stopping,), name="dispatcher", daemon=True
-        )
+        self._error: SQLAlchemyError | None = None
+        self._dispatcher = Dispatcher(self._database, redis_url, settings)
+        self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
         self._thread.start()
 
+    def _run(self) -> None:
+        try:
+            self._dispatcher.run(self._stopping)
+        except SQLAlchemyError as error:
+            self._error = error
+
     def check(self) -> None:
-        """Raise DispatcherEndedError if the thread has crashed."""
+        """Raise DispatcherEndedError if the thread has crashed, or Postgres' refusal that ended it."""
+        if self._error is not None:
+            raise self._error
         if not self._thread.is_alive():
             raise DispatcherEndedError("the dispatcher ended with the error above: the batch can go on later")
 

@@ -12,9 +12,9 @@ from enum import StrEnum
 from redis import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from db import dispatch, schedules
+from db import leads
 from db.dispatch import ALIVE_SECONDS
-from db.health import has_session, num_ready_workers
+from db.health import num_ready_workers
 from db.migrate import revisions
 from db.session import open_database
 from jobs.errors import PressroomError
@@ -32,13 +32,13 @@ class Role(StrEnum):
     WORKER = "worker"
     """A worker process of this host is warm and alive."""
     DISPATCHER = "dispatcher"
-    """This host's dispatcher is connected to Postgres, active or standing by."""
+    """This host's dispatcher leads or stands by."""
     BEAT = "beat"
     """This host's beat, likewise."""
 
 
-SESSIONS = {Role.DISPATCHER: dispatch.SESSION_NAME, Role.BEAT: schedules.SESSION_NAME}
-"""Under which application name each is connected."""
+LEADS = {Role.DISPATCHER: leads.DISPATCHER, Role.BEAT: leads.BEAT}
+"""What each leads or stands by for."""
 
 
 def find_fault(settings: Settings, role: Role) -> str | None:
@@ -48,9 +48,10 @@ def find_fault(settings: Settings, role: Role) -> str | None:
         if role is Role.WORKER:
             ready = num_ready_workers(database, socket.gethostname(), max_silence_seconds=ALIVE_SECONDS)
             return None if ready else "no worker process of this host is warm and alive"
-        if role in SESSIONS:
-            connected = has_session(database, SESSIONS[role])
-            return None if connected else f"no {role} of this host is connected to Postgres"
+        if role in LEADS:
+            host = socket.gethostname()
+            alive = leads.has_candidate(database, LEADS[role], host, max_silence_seconds=ALIVE_SECONDS)
+            return None if alive else f"no {role} of this host leads or stands by"
         current, wanted = revisions(database)
         if current != wanted:
             return f"the database is at revision {current}, not {wanted}: run `pressroom db upgrade`"

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from db.batches import RunUnderWayError, retry_unfinished, run_under_way
+from db.faults import DatabaseFault, fault_of
 from db.reports import batch_status
 from jobs.batch import BatchStatus, BatchStatusReport
 from jobs.dropped import Dropped
@@ -30,8 +33,11 @@ from storage import open_store
 from storage.store import Store
 from workers.devices import Device
 from workers.models.manifest import model_folder, read_manifest
+from workers.outage import Outage
 from workers.producer import Submission
 from workers.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
 """Between two looks at the batch."""
@@ -46,6 +52,8 @@ ExportedT = TypeVar("ExportedT")
 """What a kind's export says of what it wrote."""
 
 MAX_PARKED_SHOWN = 5
+
+ReadT = TypeVar("ReadT")
 
 Submit = Callable[[OneMachine, Callable[[Rejected], None]], Submission]
 """Submits to the machine's database and store; refused lines go to the function."""
@@ -192,14 +200,12 @@ def rejected_lines(path: Path) -> Iterator[Callable[[Rejected], None]]:
 def _watch(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> float:
     """Show progress until the batch is final or somebody interrupts; when the first claim was seen."""
     first_claim_at: float | None = None
+    outage = postgres_outage()
     with BatchProgress() as progress:
         while not interruption.count:
             machine.check()
-            try:
-                report = batch_status(machine.database, batch_id)
-            except OperationalError:
-                say("Postgres is away; waiting for it.")
-            else:
+            report = if_possible(partial(batch_status, machine.database, batch_id), outage)
+            if report is not None:
                 progress.show(report)
                 if first_claim_at is None and report.counts.queued < report.counts.total:
                     first_claim_at = time.monotonic()
@@ -209,19 +215,37 @@ def _watch(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> f
     return first_claim_at or time.monotonic()
 
 
+def postgres_outage() -> Outage:
+    """For `if_possible`: a person is told once that Postgres is away, and once that it is back."""
+    return Outage(logger, "Postgres", meanwhile="waiting for it", say=say)
+
+
+def if_possible(read: Callable[[], ReadT], outage: Outage) -> ReadT | None:
+    """What is read of the database; None while it is away. Raises SQLAlchemyError if it refuses to tell."""
+    try:
+        value = read()
+    except SQLAlchemyError as error:
+        fault = fault_of(error)
+        if fault is DatabaseFault.MISUSE:
+            raise
+        outage.note(error, fault)
+        return None
+    outage.end()
+    return value
+
+
 def watch_elsewhere(database: Engine, batch_id: UUID) -> BatchStatusReport:
     """Show the progress of a batch that other processes work on, until it is final or Ctrl-C."""
+    outage = postgres_outage()
     with Interruption() as interruption, BatchProgress() as progress:
         while True:
-            try:
-                report = batch_status(database, batch_id)
-            except OperationalError:
-                say("Postgres is away; waiting for it.")
-                time.sleep(POLL_SECONDS)
-                continue
-            progress.show(report)
-            if not report.goes_on or interruption.count:
-                break
+            report = if_possible(partial(batch_status, database, batch_id), outage)
+            if report is not None:
+                progress.show(report)
+                if not report.goes_on or interruption.count:
+                    break
+            elif interruption.count:
+                raise KeyboardInterrupt
             time.sleep(POLL_SECONDS)
     say_parked(report)
     return report

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Engine
 
 from db.batches import accept, retry_unfinished
 from db.job_progress import running_progress
 from db.reports import JobResult, batch_status, job_artifacts, stream_results
 from db.stages import NewJob
+from jobs.batch import BatchStatusReport
 from jobs.errors import PermanentError
 from jobs.job import JobStatus
 from jobs.provenance import sha256_hex
 from pressroom.console import Interruption, say
 from pressroom.export import ArtifactAlteredError
 from pressroom.one_machine import OneMachine
-from pressroom.run import say_parked
+from pressroom.run import if_possible, postgres_outage, say_parked
 from pressroom.train_plan import Prepared
 from storage import open_store
 from storage.resources import put_resource
@@ -115,14 +117,12 @@ def _order(prepared: Prepared) -> Order:
 def _watch(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> None:
     """Say how far it is until the batch is final or somebody interrupts."""
     said, said_at = "", 0.0
+    outage = postgres_outage()
     while not interruption.count:
         machine.check()
-        try:
-            report = batch_status(machine.database, batch_id)
-            told = running_progress(machine.database, batch_id)
-        except OperationalError:
-            say("Postgres is away; waiting for it.")
-        else:
+        standing = if_possible(partial(_standing, machine.database, batch_id), outage)
+        if standing is not None:
+            report, told = standing
             if not report.goes_on:
                 say_parked(report)
                 return
@@ -131,6 +131,10 @@ def _watch(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> N
                 said, said_at = sentence, time.monotonic()
                 say(sentence)
         time.sleep(POLL_SECONDS)
+
+
+def _standing(database: Engine, batch_id: UUID) -> tuple[BatchStatusReport, list[Mapping[str, object]]]:
+    return batch_status(database, batch_id), running_progress(database, batch_id)
 
 
 def _sentence(progress: Any) -> str:

@@ -18,9 +18,11 @@ from uuid import UUID
 
 from celery.beat import Scheduler, Service
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
-from db.schedules import BEAT_LOCK, SESSION_NAME, Schedule, due_schedules, settle_due
+from db.faults import fault_of
+from db.leads import BEAT
+from db.schedules import SESSION_NAME, Schedule, due_schedules, settle_due
 from db.session import open_database
 from jobs.errors import ConfigurationError, PressroomError, TransientError
 from workers.celery import make_app
@@ -28,6 +30,7 @@ from workers.delivery.courier import Courier
 from workers.lead import Lead
 from workers.monitors import STARTS as MONITOR
 from workers.monitors import start_scheduled as start_monitor
+from workers.outage import Outage
 from workers.parent import drain_when_parent_dies
 from workers.refreshes import STARTS as REFRESH
 from workers.refreshes import start_scheduled as start_refresh
@@ -70,24 +73,20 @@ class Beat:
         self._database = database
         self._settings = settings
         self._starters = starters
-        self._lead = Lead(database, BEAT_LOCK)
-        self._was_active = False
+        self._lead = Lead(database, BEAT)
+        self._postgres = Outage(logger, "Postgres", meanwhile="what is due waits")
 
     def tick(self) -> float:
         """Settle what is due; seconds until the next tick. Outlives outages of Postgres."""
         try:
             is_active = self._lead.is_held()
-            if is_active and not self._was_active:
-                logger.info("This beat is active.")
-            self._was_active = is_active
-            if not is_active:
-                return STANDBY_SECONDS
-            for schedule in due_schedules(self._database):
+            for schedule in due_schedules(self._database) if is_active else ():
                 self._settle(schedule)
-        except DBAPIError:
-            logger.warning("Postgres is away; what is due waits.")
+        except SQLAlchemyError as error:
+            self._postgres.note(error, fault_of(error))
             return STANDBY_SECONDS
-        return TICK_SECONDS
+        self._postgres.end()
+        return TICK_SECONDS if is_active else STANDBY_SECONDS
 
     def _settle(self, schedule: Schedule) -> None:
         try:

@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from db.faults import DatabaseFault, fault_of
 from db.outcomes import Failure, Outcome, commit
 from jobs.job import JobStatus
+from workers.outage import Outage
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class Committer:
         self._num_in_flight = num_in_flight
         self._on_committed = on_committed
         self._on_broken = on_broken
+        self._postgres = Outage(logger, "Postgres", meanwhile="the commit is tried again")
         self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         self._thread.start()
@@ -114,10 +116,16 @@ class Committer:
     def _commit_when_possible(self, group: list[Outcome]) -> list[UUID]:
         while True:
             try:
-                return commit(self._database, group)
-            except (OperationalError, InterfaceError, InternalError, PoolTimeoutError):  # Internal: read-only
-                logger.warning("Postgres is away or read-only; the commit is tried again.")
+                written = commit(self._database, group)
+            except SQLAlchemyError as error:
+                fault = fault_of(error)
+                if fault is DatabaseFault.MISUSE or isinstance(error, IntegrityError):
+                    raise
+                self._postgres.note(error, fault)
                 time.sleep(RETRY_SECONDS)
+            else:
+                self._postgres.end()
+                return written
 
 
 def _unstorable(outcome: Outcome, error: Exception) -> Failure:

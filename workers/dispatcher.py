@@ -9,13 +9,17 @@ from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 from celery import Celery
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from db import dispatch
+from db.dispatch import JobListener
+from db.faults import DatabaseFault, fault_of
+from db.leads import DISPATCHER
 from workers.broker import BROKER_ERRORS, require_queue
 from workers.celery import RUN_ALONE, RUN_SHARD, make_app
 from workers.fairness import allocate, shard_size, window
+from workers.lead import Lead
 from workers.outage import Outage
 from workers.reconciler import reconcile
 from workers.redis_server import RedisServer
@@ -41,43 +45,60 @@ this and is not claimed, with an empty queue, is lost or waits in a worker; a se
 
 
 class Dispatcher:
-    """One is active, by an advisory lock of its session; others stand by."""
+    """One is active, by a lease; others stand by."""
 
     def __init__(self, database: Engine, redis_url: str, settings: Settings) -> None:
         self._database = database
         self._settings = settings
         self._app: Celery = make_app(lambda: redis_url)
         self._redis = RedisServer.from_url(redis_url).client()
+        self._lead = Lead(database, DISPATCHER)
+        self._listener = JobListener(database)
+        self._postgres = Outage(logger, "Postgres", meanwhile="the dispatcher waits")
         self._broker = Outage(logger, "Valkey", meanwhile="what is queued waits in Postgres")
+        self._has_worked = False
         self._reconciled_at = 0.0
 
     def run(self, stopped: threading.Event) -> None:
-        """Lead or stand by until the event is set; outlives outages of Postgres and Redis."""
-        while not stopped.is_set():
-            try:
-                with self._database.connect().execution_options(isolation_level="AUTOCOMMIT") as session:
-                    session.detach()  # closed for good afterwards: in the pool it would keep the lead
-                    if dispatch.try_lead(session):
-                        logger.info("This dispatcher is active.")
-                        self._lead(session, stopped)
-            except DBAPIError:
-                logger.warning("Postgres is away; the dispatcher waits.")
-            stopped.wait(STANDBY_SECONDS)
+        """Lead or stand by until the event is set; outlives outages of Postgres and Redis.
+
+        Raises SQLAlchemyError if Postgres refuses a statement before it has ever taken one.
+        """
+        try:
+            while not stopped.is_set():
+                stopped.wait(self._round())
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let another one lead; close every connection."""
+        self._lead.give_up()
+        self._listener.close()
         self._app.close()
         self._redis.close()
 
-    def _lead(self, session: Connection, stopped: threading.Event) -> None:
-        dispatch.listen(session)
-        has_sent = True
-        while not stopped.is_set():
-            dispatch.wait_for_jobs(session, TICK_SECONDS if has_sent else IDLE_TICK_SECONDS)
-            dispatch.confirm_lead(session)
-            has_sent = self.tick()
+    def _round(self) -> float:
+        """Lead if possible; seconds until the next round, some of which were waited for jobs already."""
+        try:
+            if not self._lead.is_held():
+                wait = STANDBY_SECONDS
+            else:
+                self._listener.wait(TICK_SECONDS if self.tick() else IDLE_TICK_SECONDS)
+                wait = 0.0
+        except SQLAlchemyError as error:
+            fault = fault_of(error)
+            if fault is DatabaseFault.MISUSE and not self._has_worked:
+                raise
+            self._postgres.note(error, fault)
+            return STANDBY_SECONDS
+        self._has_worked = True
+        self._postgres.end()
+        return wait
 
     def tick(self) -> bool:
         """One round; True if something was sent.
 
-        Raises DBAPIError; a broker that is away is logged, and nothing is lost by it.
+        Raises SQLAlchemyError; a broker that is away is logged, and nothing is lost by it.
         """
         has_sent = False
         if time.monotonic() - self._reconciled_at >= RECONCILE_SECONDS:

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Mapping
 
 
 class Outage:
     """Logs the first failure of a service and its recovery, nothing in between. Any thread may call it."""
 
-    def __init__(self, logger: logging.Logger, service: str, *, meanwhile: str) -> None:
-        """`meanwhile` completes the sentence "Valkey is away; ...": what waits until the service is back."""
+    def __init__(
+        self,
+        logger: logging.Logger,
+        service: str,
+        *,
+        meanwhile: str,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        """`meanwhile` completes the sentence "Valkey is away; ...": what waits until the service is back.
+
+        With `say` a person is told instead of the log.
+        """
         self._logger = logger
+        self._say = say
         self._service = service
         self._meanwhile = meanwhile
         self._state: str | None = None
@@ -31,7 +43,7 @@ class Outage:
             self._begun_at = time.monotonic()
         if self._state != state:
             reason = f"{type(error).__name__}: {first_line(error)}"
-            self._logger.warning(f"{self._service} {state}; {self._meanwhile}.", extra={"reason": reason})
+            self._tell(f"{self._service} {state}; {self._meanwhile}.", {"reason": reason})
         self._state = state
 
     def end(self) -> None:
@@ -40,7 +52,13 @@ class Outage:
             return
         self._state = None
         seconds = round(time.monotonic() - self._begun_at, 1)
-        self._logger.warning(f"{self._service} answers again.", extra={"outage_seconds": seconds})
+        self._tell(f"{self._service} answers again.", {"outage_seconds": seconds})
+
+    def _tell(self, sentence: str, extra: Mapping[str, object]) -> None:
+        if self._say is not None:
+            self._say(sentence)
+        else:
+            self._logger.warning(sentence, extra=extra)
 
 
 def first_line(error: BaseException) -> str:

@@ -20,6 +20,7 @@ from sqlalchemy import Engine as Database
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from db import workers as worker_rows
+from db.faults import fault_of
 from db.session import open_database
 from jobs.errors import PressroomError, TransientError
 from jobs.kinds import load_kinds
@@ -32,6 +33,7 @@ from workers.code_version import code_facts
 from workers.devices import Device
 from workers.engine import EngineOptions
 from workers.heartbeat import Pulse
+from workers.outage import Outage
 from workers.parent import drain_when_parent_dies
 from workers.ports import open_ports
 from workers.publisher import Publisher
@@ -206,13 +208,15 @@ def _watch(process: _Process) -> None:
     stalled_after = 2 * process.settings.resend_seconds
     # Counted here: the dispatcher renews what is not claimed, so that no message ever looks this old.
     starved_since = time.monotonic()
+    postgres = Outage(logger, "Postgres", meanwhile="the worker waits for it")
     while not process.stopped.wait(SEEN_SECONDS):
         try:
             worker_rows.mark_seen(process.database, process.worker_id)
             waiting = worker_rows.messages_wait(process.database, process.settings.worker_profile)
-        except SQLAlchemyError:
-            logger.warning("Postgres is away.")
+        except SQLAlchemyError as error:
+            postgres.note(error, fault_of(error))
             continue
+        postgres.end()
         if process.runner.num_in_flight or not waiting or consumer_outage.is_on:
             starved_since = time.monotonic()
         elif time.monotonic() - max(starved_since, process.runner.last_claim_at) > stalled_after:

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from dataclasses import asdict
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from db import recovery
+from db.faults import DatabaseFault, fault_of
 from workers.settings import Settings
 from workers.stages import close_stages
 
@@ -21,7 +22,7 @@ def reconcile(database: Engine, settings: Settings) -> None:
     """One round: expired leases, passed deadlines, cancellations and stages that nobody finished.
 
     A step that fails is logged and tried again in the next round: the others, and dispatching, go on. Raises
-    DBAPIError when Postgres is away.
+    SQLAlchemyError when Postgres is away.
     """
     with _guarded("reap"):
         _reap(database, settings)
@@ -41,7 +42,7 @@ def _guarded(step: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, DBAPIError) and error.connection_invalidated:
+        if isinstance(error, SQLAlchemyError) and fault_of(error) is DatabaseFault.AWAY:
             raise
         logger.exception("A step of repair failed.", extra={"step": step})
 

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Engine, update
 
-from db.deliveries import COURIER_LOCK
+from db.leads import COURIER
 from db.monitoring_tables import MonitorRow
 from db.session import opened_database
 from jobs.monitor import FileTarget, WebhookTarget
@@ -33,14 +33,14 @@ def lines(tmp_path: Path) -> FileTarget:
 @pytest.fixture
 def other_lead(database: Engine) -> Iterator[Lead]:
     """Of a beat, or of another command."""
-    lead = Lead(database, COURIER_LOCK)
+    lead = Lead(database, COURIER)
     assert lead.is_held()
     yield lead
     lead.give_up()
 
 
 def check_lead_is_free(database: Engine) -> None:
-    lead = Lead(database, COURIER_LOCK)
+    lead = Lead(database, COURIER)
     assert lead.is_held()
     lead.give_up()
 

@@ -136,11 +136,11 @@ def test_two_artifacts_of_one_name_fail_the_job_that_made_them(
 
 
 def test_terminated_connections_cost_no_result(
-    database: Engine, new_committer: Callable[[float], Committer]
+    database: Engine, database_url: str, new_committer: Callable[[float], Committer]
 ) -> None:
     jobs = claimed(database, 200)
     committer = new_committer(0.0)
-    other = open_database(database.url.render_as_string(hide_password=False), application_name="axe")
+    other = open_database(database_url, application_name="axe")
     try:
         for number, job in enumerate(jobs):
             committer.add(success(job))

@@ -26,7 +26,6 @@ from tests.factories import (
     set_job,
     statuses,
     success,
-    wait_until,
 )
 
 
@@ -149,24 +148,14 @@ def test_profiles_are_those_of_running_batches(database: Engine) -> None:
 
 
 def test_who_listens_hears_of_queued_jobs_without_waiting_for_the_next_look(database: Engine) -> None:
-    with database.connect().execution_options(isolation_level="AUTOCOMMIT") as session:
-        session.detach()
-        dispatch.listen(session)
-        accept(database, 1)
-        begun_at = time.monotonic()
-        dispatch.wait_for_jobs(session, 60.0)
-        assert time.monotonic() - begun_at < 30.0
-        dispatch.wait_for_jobs(session, 0.0)  # nothing more: it returns, too
-
-
-def test_one_session_leads_until_it_ends(database: Engine) -> None:
-    with database.connect() as first, database.connect() as second:
-        assert dispatch.try_lead(first)
-        assert not dispatch.try_lead(second)
-        first.detach()
-        first.close()
-        wait_until(lambda: dispatch.try_lead(second), "the server has seen the session end")
-        second.invalidate()  # pooled, it would hold the lead on
+    listener = dispatch.JobListener(database)
+    listener.wait(0.0)  # from now on it listens
+    accept(database, 1)
+    begun_at = time.monotonic()
+    listener.wait(60.0)
+    assert time.monotonic() - begun_at < 30.0
+    listener.wait(0.0)  # nothing more: it returns, too
+    listener.close()
 
 
 def test_messages_wait_until_they_are_claimed(database: Engine) -> None:

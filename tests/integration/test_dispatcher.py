@@ -7,7 +7,7 @@ import json
 import pickle
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -211,37 +211,32 @@ def running_dispatcher(database_url: str, redis_url: str, name: str) -> Iterator
 
 
 def leader(database: Engine) -> tuple[str, int] | None:
-    """Name and backend of the session that holds the dispatchers' lock."""
-    statement = text(
-        "SELECT application_name, activity.pid FROM pg_locks JOIN pg_stat_activity AS activity USING (pid) "
-        "WHERE locktype = 'advisory' AND datname = current_database() AND granted"
-    )
+    """Who holds the dispatchers' lease, and its fence."""
+    statement = text("SELECT holder, fence FROM leads WHERE expires_at > clock_timestamp()")
     with database.connect() as connection:
         row = connection.execute(statement).one_or_none()
     return None if row is None else (row[0], row[1])
 
 
-def test_a_standby_leads_when_the_leaders_session_dies_or_stops(
+def test_a_standby_leads_when_the_leader_stops_and_a_leader_outlives_its_session(
     database: Engine, database_url: str, redis_url: str
 ) -> None:
-    with (
-        running_dispatcher(database_url, redis_url, "one") as stop_one,
-        running_dispatcher(database_url, redis_url, "two") as stop_two,
-    ):
+    stops = {}
+    with ExitStack() as exits:
+        for name in ("one", "two"):
+            stops[name] = exits.enter_context(running_dispatcher(database_url, redis_url, name))
         wait_until(lambda: leader(database) is not None, "one leads")
         first = leader(database)
-        assert first is not None
         with database.begin() as connection:
-            connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": first[1]})
-        wait_until(lambda: (now := leader(database)) is not None and now[1] != first[1], "another session")
-        second = leader(database)
-        assert second is not None
-        (stop_one if second[0] == "one" else stop_two).set()
-        wait_until(
-            lambda: (now := leader(database)) is not None and now[0] != second[0], "the other one leads"
-        )
+            connection.execute(
+                text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'one'")
+            )
         ids = job_ids(database, accept(database, 3))
-        wait_until(lambda: sent_ids(redis_url) == ids, "the new leader sends")
+        wait_until(lambda: sent_ids(redis_url) == ids, "the leader sends")
+        assert leader(database) == first
+        stops["one"].set()
+        stops["two"].set()
+    assert leader(database) is None  # both gave it up
 
 
 class _Trap:

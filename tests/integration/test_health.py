@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from redis import Redis
 from sqlalchemy import Engine, text
 
 from db import workers
 from db.session import open_database
-from pressroom.health import SESSIONS, Role, find_fault, main
+from pressroom.health import LEADS, Role, find_fault, main
 from tests.services import embedded_settings
+from workers.lead import Lead
 from workers.settings import Settings
 
 
@@ -76,16 +78,25 @@ def test_worker_of_another_host_does_not_count(settings: Settings, database: Eng
     assert find_fault(settings, Role.WORKER)
 
 
-@pytest.mark.parametrize("role", SESSIONS)
-def test_who_holds_a_session_is_healthy_while_it_is_connected(
-    settings: Settings, database_url: str, role: Role
+@pytest.mark.parametrize("role", LEADS)
+def test_who_leads_or_stands_by_is_healthy_until_it_stops(
+    settings: Settings, database: Engine, role: Role
 ) -> None:
     assert find_fault(settings, role)
 
-    database = open_database(database_url, application_name=SESSIONS[role])
-    with database.connect():
-        assert [other for other in SESSIONS if find_fault(settings, other) is None] == [role]
-    database.dispose()
+    leader, standby = Lead(database, LEADS[role]), Lead(database, LEADS[role])
+    assert leader.is_held()
+    assert not standby.is_held()
+    leader.give_up()
+    assert [other for other in LEADS if find_fault(settings, other) is None] == [role]
+    standby.give_up()
+    assert find_fault(settings, role)
+
+
+def test_services_are_unhealthy_while_valkey_takes_no_message(settings: Settings, redis_url: str) -> None:
+    with Redis.from_url(redis_url) as client:
+        client.set("default", "no list")
+    assert "WRONGTYPE" in (find_fault(settings, Role.SERVICES) or "")
 
 
 def test_a_missing_or_unreadable_setting_is_a_sentence(

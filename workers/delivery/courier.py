@@ -1,4 +1,4 @@
-"""Delivers what is due: one courier is active, by an advisory lock, others stand by."""
+"""Delivers what is due: one courier is active, by a lease, others stand by."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from itertools import groupby
 from uuid import UUID
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from db import deliveries
-from db.deliveries import COURIER_LOCK, Delivery
+from db.deliveries import Delivery
+from db.faults import fault_of
+from db.leads import COURIER
 from jobs.errors import PermanentError, PressroomError
 from jobs.monitor import FileTarget, WebhookTarget
 from workers.connectors.addresses import Resolve, resolve
@@ -23,6 +25,7 @@ from workers.delivery.file import append_line
 from workers.delivery.message import message_body, message_id
 from workers.delivery.webhook import send_webhook
 from workers.lead import Lead
+from workers.outage import Outage
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +63,8 @@ class Courier:
         self._resolver = resolver
         self._monitor_id = monitor_id
         self._without = without
-        self._lead = Lead(database, COURIER_LOCK)
+        self._lead = Lead(database, COURIER)
+        self._postgres = Outage(logger, "Postgres", meanwhile="alerts wait in it")
         self._counting = threading.Lock()
         self.num_delivered = 0
         """Messages that a target has taken."""
@@ -75,8 +79,9 @@ class Courier:
                         wait = 0.0 if self.deliver_due(pool) else POLL_SECONDS
                     else:
                         wait = STANDBY_SECONDS
-                except DBAPIError:
-                    logger.warning("Postgres is away; alerts wait in it.")
+                    self._postgres.end()
+                except SQLAlchemyError as error:
+                    self._postgres.note(error, fault_of(error))
                     wait = STANDBY_SECONDS
                 except Exception:
                     logger.exception("A round of deliveries failed.")

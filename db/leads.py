@@ -1,0 +1,71 @@
+"""Who leads among processes that may do the same work: a lease in a row, by the database's clock.
+
+Not an advisory lock: that belongs to a session, and behind a pooler of transactions a session is anybody's.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import Engine, case, delete, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from db.tables import CandidateRow, LeadRow
+
+DISPATCHER = "dispatcher"
+BEAT = "beat"
+COURIER = "courier"
+
+FORGOTTEN_AFTER = timedelta(days=1)
+"""A candidate that was killed leaves its row; whoever takes the lead clears those of yesterday."""
+
+
+def contend(database: Engine, role: str, holder: str, *, host: str, lease_seconds: float) -> int | None:
+    """Take the lead or prolong it; its fence, or None while another one leads.
+
+    The fence rises whenever the lead changes hands. Raises DBAPIError.
+    """
+    now = func.clock_timestamp()
+    candidate = insert(CandidateRow).values(holder=holder, role=role, host=host, seen_at=now)
+    lead = insert(LeadRow).values(
+        role=role, holder=holder, fence=1, expires_at=now + timedelta(seconds=lease_seconds)
+    )
+    is_mine = LeadRow.holder == holder
+    with database.begin() as connection:
+        connection.execute(
+            candidate.on_conflict_do_update(
+                index_elements=[CandidateRow.holder], set_={"seen_at": candidate.excluded.seen_at}
+            )
+        )
+        row = connection.execute(
+            lead.on_conflict_do_update(
+                index_elements=[LeadRow.role],
+                set_={
+                    "holder": holder,
+                    "expires_at": lead.excluded.expires_at,
+                    "fence": LeadRow.fence + case((is_mine, 0), else_=1),
+                },
+                where=or_(is_mine, LeadRow.expires_at < now),
+            ).returning(LeadRow.fence)
+        ).one_or_none()
+    return None if row is None else row.fence
+
+
+def resign(database: Engine, role: str, holder: str) -> None:
+    """Let another one lead at once. Raises DBAPIError."""
+    with database.begin() as connection:
+        connection.execute(
+            update(LeadRow)
+            .where(LeadRow.role == role, LeadRow.holder == holder)
+            .values(expires_at=func.clock_timestamp())
+        )
+        stale = CandidateRow.seen_at < func.now() - FORGOTTEN_AFTER
+        connection.execute(delete(CandidateRow).where((CandidateRow.holder == holder) | stale))
+
+
+def has_candidate(database: Engine, role: str, host: str, *, max_silence_seconds: float) -> bool:
+    """Whether a process of the host leads or stands by, and was seen lately."""
+    seen = CandidateRow.seen_at > func.now() - timedelta(seconds=max_silence_seconds)
+    candidates = select(CandidateRow.holder).where(CandidateRow.role == role, CandidateRow.host == host, seen)
+    with database.connect() as connection:
+        return bool(connection.scalar(select(candidates.exists())))
