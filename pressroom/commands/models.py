@@ -100,6 +100,7 @@ def add(
     else:
         state = "is installed already" if installed.was_installed else "installed"
         typer.echo(f"{name} {state}: {installed.folder} ({_size(installed.manifest)})")
+    _warn_of_engines(installed.manifest)
 
 
 @app.command("list")
@@ -128,6 +129,13 @@ def verify(
             verified.append(_installed(folder / name, manifest, read_calibration(folder / name, manifest)))
             _progress(f"{name}: every file is as installed")
     _print(tuple(verified), json=json)
+
+
+def _warn_of_engines(model: Manifest) -> None:
+    """Said when a model is added, so that nobody learns it from a worker that does not start."""
+    for engine, reason in (model.trial.engines if model.trial is not None else {}).items():
+        if reason:
+            _progress(f"warning: the engine {engine!r} cannot run {model.architecture}: {reason}")
 
 
 def _listed(folder: Path, manifest: Manifest) -> InstalledModel:

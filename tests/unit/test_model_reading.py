@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,16 @@ from pathlib import Path
 import pytest
 
 from tests.tiny_model import write_tiny_model
+from workers.models.calibration import read_calibration
 from workers.models.classifier import CLASSIFIER, read_classifier_settings
-from workers.models.files import MAX_JSON_DEPTH, MalformedFileError, check_formats, read_json_object
+from workers.models.files import (
+    CALIBRATION,
+    MAX_JSON_DEPTH,
+    MalformedFileError,
+    ModelIncompleteError,
+    check_formats,
+    read_json_object,
+)
 from workers.models.install import add_model
 from workers.models.manifest import check_installed, verify_model
 from workers.models.reading import (
@@ -84,6 +93,26 @@ def test_installed_file_that_became_a_pipe_or_a_link_is_refused(
 
     with pytest.raises(NotAFileError, match=name):
         verify_model(folder)
+
+
+def test_calibration_that_became_a_pipe_is_told_with_the_way_out(tmp_path: Path) -> None:
+    folder = add_model(
+        "tiny", tmp_path / "models", FolderSource(write_tiny_model(tmp_path / "source"))
+    ).folder
+    os.mkfifo(folder / CALIBRATION)
+
+    with pytest.raises(MalformedFileError, match=r"a named pipe.*--remove"):
+        read_calibration(folder, verify_model(folder))
+
+
+def test_settings_of_more_layers_than_the_weights_can_have_are_refused(tmp_path: Path) -> None:
+    """Before a library builds them."""
+    folder = write_tiny_model(tmp_path / "source")
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "num_hidden_layers": 10**7}))
+
+    with pytest.raises(ModelIncompleteError, match="num_hidden_layers is 10000000"):
+        add_model("tiny", tmp_path / "models", FolderSource(folder))
 
 
 def test_link_to_the_same_bytes_is_refused_too(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from jobs.provenance import CalibrationFacts, sha256_hex
 from jobs.training import LABELS, Label
 from workers.models.files import CALIBRATION, CALIBRATION_PARTIAL_SUFFIX, MalformedFileError
 from workers.models.manifest import Manifest, Sha256, read_manifest
+from workers.models.reading import NotAFileError, read_digested
 
 if TYPE_CHECKING:
     import numpy as np
@@ -138,11 +139,11 @@ def read_calibration(folder: Path, manifest: Manifest) -> Calibration | None:
     """
     path = folder / CALIBRATION
     try:
-        body = path.read_bytes()
+        body, sha256 = read_digested(path)
         content = ModelCalibration.model_validate_json(body)
     except FileNotFoundError:
         return None
-    except (OSError, ValidationError) as error:
+    except (NotAFileError, OSError, ValidationError) as error:
         raise MalformedFileError(
             f"{path}: {_first(error)}; run `pressroom models calibrate {folder.name} --remove`, and "
             "calibrate again"
@@ -154,7 +155,7 @@ def read_calibration(folder: Path, manifest: Manifest) -> Calibration | None:
             f"{folder.name} if it was installed anew, else run `pressroom models calibrate {folder.name} "
             "--remove`, and calibrate again"
         )
-    return Calibration(content, sha256_hex(body))
+    return Calibration(content, sha256)
 
 
 def write_calibration(folder: Path, content: ModelCalibration) -> Calibration:
@@ -201,9 +202,9 @@ def check_writable(folder: Path) -> None:
         raise _unwritable(folder)
 
 
-def _first(error: OSError | ValidationError) -> str:
+def _first(error: Exception) -> str:
     """What is wrong, in one line."""
-    if isinstance(error, OSError):
+    if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors()[0]
     return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))

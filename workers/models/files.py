@@ -51,6 +51,15 @@ REFUSED_SUFFIXES = frozenset(
 )
 """Code, pickles, and formats that can carry either: a library may load them before anybody looks."""
 
+_POSITIONS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "max_sequence_length",
+    "seq_length",
+    "n_ctx",
+)
+"""Settings for the same thing; transformers maps them by `attribute_map` of each configuration."""
 _NAMED_KEYS = 5
 """Tensors that a message names; their number stands behind them."""
 
@@ -116,6 +125,19 @@ def task_of(config: dict[str, object]) -> Task:
         if name.endswith(("Model", "ForMaskedLM")) and not name.endswith("LMHeadModel")
         else "generate"
     )
+
+
+def max_positions_of(config: Mapping[str, object]) -> int | None:
+    """Tokens that a model has positions for, by whatever name its settings have for that; None: no limit.
+
+    >>> max_positions_of({"n_positions": 1024})
+    1024
+    """
+    for name in _POSITIONS:
+        value = config.get(name)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
 
 
 def check_formats(folder: Path) -> None:

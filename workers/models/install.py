@@ -33,6 +33,7 @@ from workers.models.files import (
     check_formats,
     check_gguf,
     check_weights,
+    max_positions_of,
     read_json_object,
     task_of,
 )
@@ -57,6 +58,11 @@ from workers.models.wordpiece import settle_tokenizer
 from workers.tokenizer import load_tokenizer
 
 _PARTIAL_SUFFIX = ".partial"
+UNLIMITED_TOKENS = 2**31 - 1
+"""The context of a model without positions, such as one with a recurrent state: the engine sets the limit."""
+_LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+_LAYERS_PER_TENSOR = 10
+"""More than in models whose layers share their weights, such as ALBERT."""
 _GGUF_EXPANSION = 16
 """From two bits for each number to the 32 of fp32."""
 _CALIBRATION_SECONDS = 3600.0
@@ -213,9 +219,10 @@ def _describe_files(name: str, source: Source, folder: Path) -> Manifest:
     tensors = check_weights(folder)
     tokenizer = load_tokenizer(folder)
     config = read_json_object(folder / "config.json")
-    architectures, max_context_tokens = config.get("architectures"), config.get("max_position_embeddings")
-    if not (isinstance(architectures, list) and architectures and isinstance(max_context_tokens, int)):
-        raise MalformedFileError(f"{folder / 'config.json'} has no architectures or max_position_embeddings")
+    architectures = config.get("architectures")
+    if not (isinstance(architectures, list) and architectures):
+        raise MalformedFileError(f"{folder / 'config.json'} names no architectures: fetch the model again")
+    _check_layers(folder, config, len(tensors))
     files = tuple(file_entry(path) for path in sorted(folder.iterdir()))
     return Manifest(
         name=name,
@@ -229,9 +236,20 @@ def _describe_files(name: str, source: Source, folder: Path) -> Manifest:
         tokenizer_sha256=tokenizer.tokenizer_sha256,
         chat_template_sha256=tokenizer.chat_template_sha256,
         num_parameters=sum(tensor.num_parameters for tensor in tensors),
-        max_context_tokens=max_context_tokens,
+        max_context_tokens=max_positions_of(config) or UNLIMITED_TOKENS,
         created_at=datetime.now(UTC),
     )
+
+
+def _check_layers(folder: Path, config: Mapping[str, object], num_tensors: int) -> None:
+    """Before a library builds layers that the file asks for and the weights do not have, however many."""
+    for name in _LAYERS:
+        num_layers = config.get(name)
+        if isinstance(num_layers, int) and num_layers > _LAYERS_PER_TENSOR * num_tensors:
+            raise ModelIncompleteError(
+                f"{folder / 'config.json'}: {name} is {num_layers}, the weights hold {num_tensors} tensors: "
+                "fetch the model again"
+            )
 
 
 def _convert(gguf: Path, target: Path) -> None:

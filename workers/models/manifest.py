@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from jobs.errors import ConfigurationError, InputError
-from jobs.provenance import payload_digest, sha256_hex
+from jobs.provenance import payload_digest
 from workers.models.classifier import CLASSIFIER
 from workers.models.files import (
     CALIBRATION,
@@ -26,7 +26,7 @@ from workers.models.files import (
     check_weights,
 )
 from workers.models.reading import WeightsDigestError as WeightsDigestError
-from workers.models.reading import open_regular
+from workers.models.reading import open_regular, read_digested
 from workers.models.sources import HubSource, RevisionNotPinnedError
 from workers.models.trial import Trial
 
@@ -132,7 +132,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise _not_installed(folder)
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
+        manifest = Manifest.model_validate_json(read_digested(path)[0])
     except ValidationError as error:
         raise MalformedFileError(f"{path}: {error}; delete {folder} and install the model again") from error
     if manifest.source.startswith("hub:"):
@@ -155,7 +155,7 @@ def model_digest(models_folder: Path, name: str) -> str:
         return name
     digests = manifest.digests
     with suppress(FileNotFoundError):
-        digests[CALIBRATION] = sha256_hex((models_folder / name / CALIBRATION).read_bytes())
+        digests[CALIBRATION] = read_digested(models_folder / name / CALIBRATION)[1]
     return payload_digest(digests)
 
 
