@@ -130,6 +130,17 @@ class Encoding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ThinkingFacts:
+    """What a model that can think was told; its thoughts are in no text, and in `output_sha256`."""
+
+    is_asked: bool
+    template_settings: tuple[tuple[str, bool | int | str], ...]
+    """Variables of its chat template; empty if this knows no switch."""
+    max_tokens: int
+    """Of a thought, beside the sampling's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
     """One call of a language model."""
 
@@ -143,6 +154,8 @@ class Generation:
     num_near_ties: int
     model_name: str = ""
     """Of the model that was asked; empty means the statement's `model`."""
+    thinking: ThinkingFacts | None = None
+    """None for a model that is not known to think."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +298,15 @@ def _generation(generation: Generation, model: ModelFacts | None) -> Mapping[str
         "usage": asdict(generation.usage),
         "finishReason": generation.finish_reason.value,
         "numNearTies": generation.num_near_ties,
+        **({} if generation.thinking is None else {"thinking": _thinking(generation.thinking)}),
+    }
+
+
+def _thinking(thinking: ThinkingFacts) -> Mapping[str, Json]:
+    return {
+        "isAsked": thinking.is_asked,
+        "templateSettings": dict(thinking.template_settings),
+        "maxTokens": thinking.max_tokens,
     }
 
 

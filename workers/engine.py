@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from jobs.errors import ConfigurationError
 from jobs.inference import Completion, Sampling
+from workers.thinking import Thinking, ThoughtPlan
 
 
 class ModelUnsupportedError(ConfigurationError):
@@ -35,6 +36,14 @@ class Request:
     sampling: Sampling
     deadline_at: float | None = None
     """On time.monotonic(); the future then gets DeadlineError."""
+    thoughts: ThoughtPlan | None = None
+    """Of a model that may think before it answers; the completion's text then has the thoughts and their
+    marks in it, and the caller reads the answer out of it."""
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Of thought and answer together."""
+        return self.sampling.max_new_tokens + (0 if self.thoughts is None else self.thoughts.max_tokens)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +81,8 @@ class EngineOptions:
     encoder computes at the same time (None: all cores)."""
     digests: Mapping[str, str] | None = None
     """SHA-256 of each file of the model, as its manifest has them: a file of other bytes is not loaded."""
+    thinking: Thinking = field(default_factory=Thinking)
+    """Whether models that can think are let think, and for how long."""
     step_timeout_seconds: float = 300.0
     """A step that takes longer is hung."""
     on_broken: Callable[[], None] | None = None

@@ -8,18 +8,27 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from jobs.digests import row_bytes, vector_bytes
 from jobs.errors import DeadlineError, TransientError
-from jobs.inference import Completion, Prompt, Sampling, SentimentProbabilities, TextPair
+from jobs.inference import Completion, FinishReason, Prompt, Sampling, SentimentProbabilities, TextPair
 from jobs.job import ClaimedJob
-from jobs.provenance import Encoding, EngineFacts, Generation, ModelFacts, token_digest
+from jobs.provenance import (
+    Encoding,
+    EngineFacts,
+    Generation,
+    ModelFacts,
+    ThinkingFacts,
+    token_digest,
+)
+from jobs.text.thoughts import DEFAULT_MARKS
 from workers.encoder import EncoderRequest, EncoderTask, Vector
 from workers.engine import Request
 from workers.models.calibration import Calibration
 from workers.residency import Residency, Resident, ResidentEncoder
+from workers.thinking import ThoughtPlan, ThoughtUnfinishedError
 
 ENGINE_GRACE_SECONDS = 30.0
 """The engine ends a request at its deadline; a future that is silent for this much longer is given up."""
@@ -67,6 +76,35 @@ class _EncodingLog:
         )
 
 
+def _thought_tokens(resident: Resident, prompt_ids: tuple[int, ...], sampling: Sampling) -> int:
+    """How long a thought may be: what the settings say, where the context has room beside the answer."""
+    room = resident.engine.info.max_context_tokens - len(prompt_ids) - sampling.max_new_tokens
+    return max(0, min(resident.thinking.max_tokens, room))
+
+
+def _thinking_facts(resident: Resident, thoughts: ThoughtPlan) -> ThinkingFacts:
+    return ThinkingFacts(
+        is_asked=resident.thinking.is_asked,
+        template_settings=resident.template_settings,
+        max_tokens=thoughts.max_tokens,
+    )
+
+
+def _without_thoughts(completion: Completion, thoughts: ThoughtPlan | None, model: str) -> Completion:
+    """What the kind gets: the answer alone. Raises ThoughtUnfinishedError if there is none."""
+    marks = DEFAULT_MARKS if thoughts is None else thoughts.marks
+    is_inside = thoughts is not None and thoughts.is_inside
+    text, is_open = marks.answer(completion.text, is_inside=is_inside)
+    is_cut = completion.finish_reason is FinishReason.LENGTH
+    if is_open or (is_cut and not text and completion.text):
+        raise ThoughtUnfinishedError(
+            f"the model {model!r} was still thinking after {completion.usage.new_tokens} tokens, there is "
+            "no answer: raise PRESSROOM_MAX_THOUGHT_TOKENS or PRESSROOM_MAX_CONTEXT_TOKENS, or use a model "
+            "whose chat template can turn thinking off"
+        )
+    return completion if text == completion.text else replace(completion, text=text)
+
+
 class JobInference:
     """`jobs.inference.Inference` for one job. Its calls may come from one thread, `abandon` from another."""
 
@@ -98,8 +136,13 @@ class JobInference:
         self._residents[name] = resident = self._residency.generator(name)
         prompt_ids = resident.tokenizer.encode_chat(messages)
         request_id = self._next_id()
+        thoughts = resident.plan_thoughts(prompt_ids, _thought_tokens(resident, prompt_ids, sampling))
         request = Request(
-            request_id=request_id, prompt_ids=prompt_ids, sampling=sampling, deadline_at=self._deadline_at
+            request_id=request_id,
+            prompt_ids=prompt_ids,
+            sampling=sampling,
+            deadline_at=self._deadline_at,
+            thoughts=thoughts,
         )
         completion = self._wait(
             lambda: resident.engine.submit(request), lambda: resident.engine.cancel(request_id)
@@ -113,9 +156,10 @@ class JobInference:
                 finish_reason=completion.finish_reason,
                 num_near_ties=completion.num_near_ties,
                 model_name=name,
+                thinking=None if thoughts is None else _thinking_facts(resident, thoughts),
             )
         )
-        return completion
+        return _without_thoughts(completion, thoughts, name)
 
     def classify(
         self, pairs: Sequence[TextPair], *, model: str | None = None, calibrated: bool = True

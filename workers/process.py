@@ -40,6 +40,7 @@ from workers.publisher import Publisher
 from workers.residency import Residency
 from workers.runner import Runner
 from workers.settings import Settings, read_settings
+from workers.thinking import Thinking
 
 logger = logging.getLogger(__name__)
 
@@ -171,6 +172,7 @@ def _engine_options(settings: Settings) -> EngineOptions:
         max_context_tokens=settings.max_context_tokens,
         num_threads=settings.num_threads,
         step_timeout_seconds=settings.step_timeout_seconds,
+        thinking=Thinking(is_asked=settings.thinking, max_tokens=settings.max_thought_tokens),
     )
 
 

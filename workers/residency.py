@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,9 +15,10 @@ from jobs.errors import ConfigurationError, PermanentError
 from jobs.provenance import EncoderFacts, EngineFacts, ModelFacts
 from workers.encoder import Encoder, EncoderTask
 from workers.encoder_tokenizer import RowTokenizer, load_row_tokenizer
-from workers.engine import Engine, EngineOptions, Tokenizer
+from workers.engine import Engine, EngineOptions, ModelUnsupportedError, Tokenizer
 from workers.models.calibration import Calibration, read_calibration
 from workers.models.manifest import Manifest, WeightsDigestError, check_installed, model_folder
+from workers.thinking import TemplateSettings, Thinking, ThoughtPlan
 from workers.tokenizer import load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,16 @@ class OpenEngine(Protocol):
     """What every module of workers.engines offers."""
 
     def __call__(self, model_folder: Path, tokenizer: Tokenizer, options: EngineOptions) -> Engine: ...
+
+
+class PlanThoughts(Protocol):
+    """`ChatTokenizer.plan_thoughts`."""
+
+    def __call__(self, prompt_ids: tuple[int, ...], max_tokens: int) -> ThoughtPlan | None: ...
+
+
+def no_thoughts(prompt_ids: tuple[int, ...], max_tokens: int) -> None:
+    """Of a model that is not known to think."""
 
 
 class OpenEncoder(Protocol):
@@ -58,6 +69,11 @@ class Resident:
     manifest: Manifest
     tokenizer: Tokenizer
     engine: Engine
+    plan_thoughts: PlanThoughts = no_thoughts
+    """How the engine tells the thoughts of this model from its answers."""
+    thinking: Thinking = field(default_factory=Thinking)
+    template_settings: TemplateSettings = ()
+    """What its chat template is told of thinking."""
 
     def model_facts(self) -> ModelFacts:
         """What provenance says of the model."""
@@ -211,19 +227,33 @@ def _open_with(
     """The engine's module is imported here, where it runs, and nowhere else."""
     options = replace(options, digests=manifest.digests)
     if manifest.task == "generate":
-        tokenizer = load_tokenizer(folder, manifest.digests)
+        _check_trial(manifest, engine)
+        tokenizer = load_tokenizer(folder, manifest.digests, is_thinking_asked=options.thinking.is_asked)
         if tokenizer.chat_template_sha256 != manifest.chat_template_sha256:
             raise WeightsDigestError(
                 f"{folder}: the chat template is not the one that the manifest names; delete the folder and "
                 f"run `pressroom models add {folder.name}`"
             )
         open_engine: OpenEngine = import_module(f"workers.engines.{engine}").open_engine
-        return Resident(manifest, tokenizer, open_engine(folder, tokenizer, options))
+        return Resident(
+            manifest,
+            tokenizer,
+            open_engine(folder, tokenizer, options),
+            tokenizer.plan_thoughts,
+            options.thinking,
+            tokenizer.template_settings,
+        )
     rows = load_row_tokenizer(folder, manifest.digests)
     open_encoder: OpenEncoder = import_module(_encoder_module(engine)).open_encoder
     read_calibration(folder, manifest)  # one that cannot be used is said now, not by each job
     encoder = open_encoder(folder, rows, options, manifest.task)
     return ResidentEncoder(manifest, folder, rows, encoder, manifest.classifier_sha256)
+
+
+def _check_trial(manifest: Manifest, engine: str) -> None:
+    """Refuse what was found out when the model was added. Raises ModelUnsupportedError."""
+    if manifest.trial is not None and (reason := manifest.trial.reason_against(engine)):
+        raise ModelUnsupportedError(manifest.architecture, engine, reason)
 
 
 def _encoder_module(engine: str) -> str:

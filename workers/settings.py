@@ -29,6 +29,10 @@ DEFAULT_EMBEDDER = "minilm"
 """all-MiniLM-L6-v2, Apache-2.0, out of a PyPI wheel."""
 
 
+MAX_TOKENS = 2**24
+"""Of any context: no model has one of 16 million tokens."""
+
+
 def default_home() -> Path:
     """The user's data folder for Pressroom, by the XDG base directory specification."""
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
@@ -74,6 +78,11 @@ class Settings(BaseSettings):
     """Prompt and new tokens of one request; at most what the model was trained for."""
     num_threads: int | None = Field(default=None, ge=1)
     """CPU threads of the engine; unset: all cores of the machine, divided by the CPU workers."""
+
+    thinking: bool = False
+    """Let models think that can; otherwise those whose chat template knows how are told not to."""
+    max_thought_tokens: int = Field(default=1024, ge=0, le=MAX_TOKENS)
+    """Of a thought, beside the tokens of the answer, where the context has room for them."""
 
     max_jobs_in_flight: int | None = Field(default=None, ge=1)
     """Jobs that one worker has claimed at a time; unset: one and a half times the engine's slots."""

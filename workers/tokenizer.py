@@ -23,12 +23,17 @@ from tokenizers import Tokenizer
 from jobs.errors import ConfigurationError, InputError, PermanentError
 from jobs.guards import CONTROL_TOKENS
 from jobs.templates import BoundedEnvironment, bounded, bounded_filter, charge_json, fault_of
+from jobs.text.thoughts import CHANNEL_MARKS, ThoughtMarks, find_marks
 from workers.models.files import TOKENIZER, MalformedFileError, parse_json_object, task_of
 from workers.models.reading import ModelFiles
+from workers.thinking import ThoughtPlan, template_settings
 
 CHAT_TEMPLATE = "chat_template.jinja"
 
 ROLES = frozenset({"system", "user", "assistant"})
+
+_TAIL_TOKENS = 16
+"""End of a prompt that shows whether it leaves the model inside a thought."""
 
 _WIDE_DATE = re.compile(r"%[-_0^#+]*\d")
 
@@ -70,6 +75,7 @@ class ChatTokenizer:
         special_tokens: dict[str, str],
         end_of_text_ids: frozenset[int],
         tokenizer_sha256: str,
+        is_thinking_asked: bool = False,
     ) -> None:
         # tokenizer.json may carry the truncation and padding of a training run
         tokenizer.no_truncation()
@@ -81,6 +87,11 @@ class ChatTokenizer:
         self.end_of_text_ids = end_of_text_ids
         self.control_tokens = _control_tokens(tokenizer, chat_template)
         self.tokenizer_sha256 = tokenizer_sha256
+        added = (token.content for token in tokenizer.get_added_tokens_decoder().values())
+        self.thought_marks = find_marks(chat_template, added)
+        self._mark_ids = _mark_ids(tokenizer, self.thought_marks)
+        names = _variables(chat_template)
+        self.template_settings = template_settings(names, chat_template, is_asked=is_thinking_asked)
         digest = hashlib.sha256(chat_template.encode()).hexdigest()
         self.chat_template_sha256 = digest if chat_template else ""
 
@@ -115,6 +126,25 @@ class ChatTokenizer:
         """Text of the ids, special tokens left out; bytes that end inside a character become U+FFFD."""
         return self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
 
+    def decode_thoughts(self, token_ids: tuple[int, ...]) -> str:
+        """As `decode`, with the marks of thoughts kept even where they are special tokens."""
+        pieces: list[str] = []
+        rest: list[int] = []
+        for token_id in token_ids:
+            if token_id in self._mark_ids:
+                pieces += [self.decode(tuple(rest)), self._mark_ids[token_id]]
+                rest = []
+            else:
+                rest.append(token_id)
+        return "".join([*pieces, self.decode(tuple(rest))])
+
+    def plan_thoughts(self, prompt_ids: tuple[int, ...], max_tokens: int) -> ThoughtPlan | None:
+        """What tells an engine thoughts from the answer; None if the model is not known to think."""
+        if not self.thought_marks.is_own:
+            return None
+        is_inside = self.thought_marks.opens(self.decode_thoughts(prompt_ids[-_TAIL_TOKENS:]))
+        return ThoughtPlan(self.thought_marks, is_inside, max_tokens, self.decode_thoughts)
+
     def _render(self, messages: tuple[tuple[str, str], ...]) -> str:
         variables = {
             "messages": [{"role": role, "content": content} for role, content in messages],
@@ -122,6 +152,7 @@ class ChatTokenizer:
             "documents": None,
             "add_generation_prompt": True,
             **self._special_tokens,
+            **dict(self.template_settings),
         }
         try:
             with bounded(variables):
@@ -133,9 +164,12 @@ class ChatTokenizer:
             ) from error
 
 
-def load_tokenizer(folder: Path, digests: Mapping[str, str] | None = None) -> ChatTokenizer:
+def load_tokenizer(
+    folder: Path, digests: Mapping[str, str] | None = None, *, is_thinking_asked: bool = False
+) -> ChatTokenizer:
     """Read the tokenizer of an installed model; `digests` are those of its manifest.
 
+    A chat template that knows how is told whether the model shall think.
     Raises TokenizerError, MalformedFileError, NotAFileError or WeightsDigestError.
     """
     files = ModelFiles(folder, digests)
@@ -150,6 +184,7 @@ def load_tokenizer(folder: Path, digests: Mapping[str, str] | None = None) -> Ch
         special_tokens=special_tokens,
         end_of_text_ids=frozenset() if is_encoder else _end_of_text_ids(files, tokenizer, end_token),
         tokenizer_sha256=files.read_digests[TOKENIZER],
+        is_thinking_asked=is_thinking_asked,
     )
 
 
@@ -225,18 +260,40 @@ def _control_tokens(tokenizer: Tokenizer, chat_template: str) -> tuple[str, ...]
     return tuple(dict.fromkeys(token for token in (*own, *CONTROL_TOKENS) if token.strip()))
 
 
-def _compile(chat_template: str) -> Template:
+def _environment() -> BoundedEnvironment:
     environment = BoundedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, loopcontrols]
     )
     environment.filters["tojson"] = bounded_filter(_to_json, charge_json)
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now
+    return environment
+
+
+def _compile(chat_template: str) -> Template:
     try:
         with bounded():
-            return environment.from_string(chat_template)
+            return _environment().from_string(chat_template)
     except Exception as error:
         raise TokenizerError(f"the model's chat template does not compile: {fault_of(error)}") from error
+
+
+def _variables(chat_template: str) -> frozenset[str]:
+    """Names that the template reads; it compiled already."""
+    with bounded():
+        parsed = _environment().parse(chat_template)
+    return frozenset(name.name for name in parsed.find_all(nodes.Name) if name.ctx == "load")
+
+
+def _mark_ids(tokenizer: Tokenizer, marks: ThoughtMarks) -> dict[int, str]:
+    """Special tokens that are marks of thoughts, or parts of them."""
+    thoughts = (mark for pair in marks.pairs for mark in pair)
+    every = (*thoughts, *marks.wrappers, *(CHANNEL_MARKS if marks.has_channels else ()))
+    return {
+        token_id: token.content
+        for token_id, token in tokenizer.get_added_tokens_decoder().items()
+        if token.special and any(token.content in mark for mark in every)
+    }
 
 
 class _GenerationBlock(Extension):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import nh3
 
 from jobs.text.sentences import is_complete, split_sentences, words
+from jobs.text.thoughts import DEFAULT_MARKS
 
 MAX_RESEMBLANCE = 0.7
 """Sentences whose word sets share more than this (Jaccard; "resemblance" of Broder 1997, section 2) say the
@@ -79,6 +80,7 @@ def clean(text: str) -> Piece:
     >>> clean("Sure! Here is the article:\\n\\nBread needs time. It also nee").blocks
     ('Bread needs time.',)
     """
+    text, _ = DEFAULT_MARKS.answer(text)  # a thought's marks are tags, its words would stay
     text, is_html_sanitised = strip_html(text)
     blocks, num_noise = _without_noise(_blocks(_LINK.sub(r"\1", text.replace("\r\n", "\n"))))
     heading = None

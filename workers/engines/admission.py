@@ -27,8 +27,8 @@ def find_error(request: Request, *, num_tokens: int, max_context_tokens: int) ->
     problem = sampling_problem(sampling)
     if problem is not None:
         return InputError(f"request {request.request_id}: {problem}")
-    if len(prompt_ids) + sampling.max_new_tokens > max_context_tokens:
-        return PromptTooLongError(len(prompt_ids), sampling.max_new_tokens, max_context_tokens)
+    if len(prompt_ids) + request.max_new_tokens > max_context_tokens:
+        return PromptTooLongError(len(prompt_ids), request.max_new_tokens, max_context_tokens)
     if request.deadline_at is not None and request.deadline_at <= time.monotonic():
         return deadline_error(request)
     return None

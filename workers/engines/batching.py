@@ -78,8 +78,8 @@ class BatchingEngine:
             elif request.request_id in self._flights:
                 error = InputError(f"request {request.request_id} is already in flight; ids must be unique")
             if error is None:
-                stop = request.sampling.stop
-                text = TextStream(self._tokenizer, stop) if stop else None
+                stop, thoughts = request.sampling.stop, request.thoughts
+                text = TextStream(self._tokenizer, stop, thoughts) if stop or thoughts else None
                 flight = _Flight(Generation(request), future, text)
                 self._flights[request.request_id] = flight
                 self._inbox.append(flight.generation)
@@ -221,7 +221,8 @@ class BatchingEngine:
             return FinishReason.STOP
         if text is not None and text.push(token_id) is not None:
             return FinishReason.STOP
-        return FinishReason.LENGTH if len(generation.output_ids) >= sampling.max_new_tokens else None
+        max_new_tokens = sampling.max_new_tokens + (0 if text is None else text.num_thought_tokens)
+        return FinishReason.LENGTH if len(generation.output_ids) >= max_new_tokens else None
 
     def _complete(self, generation: Generation, text: TextStream | None, reason: FinishReason) -> None:
         token_ids = tuple(generation.output_ids)

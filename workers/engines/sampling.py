@@ -36,7 +36,7 @@ class Sampler:
         row[: len(prompt_ids)] = torch.tensor(prompt_ids, device=self._device)
         if sampling.temperature > 0 and not generation.draws:
             random = torch.Generator().manual_seed(sampling.seed)
-            draws = torch.rand(sampling.max_new_tokens, generator=random, dtype=torch.float64)
+            draws = torch.rand(generation.request.max_new_tokens, generator=random, dtype=torch.float64)
             generation.draws.extend(draws.tolist())
 
     def move(self, source: int, target: int) -> None:

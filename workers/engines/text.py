@@ -1,31 +1,38 @@
-"""Text of a growing list of token ids, for stop strings."""
+"""Text of a growing list of token ids, for stop strings and thoughts."""
 
 from __future__ import annotations
 
 from workers.engine import Tokenizer
+from workers.thinking import ThoughtPlan
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 """What decoding gives for bytes that are not yet a whole character."""
 
 
 class TextStream:
-    """Decodes token by token and watches for stop strings.
+    """Decodes token by token and watches for stop strings, outside of thoughts.
 
     A token may hold a part of a character, and some decoders treat the first token of a text apart; so each
     step decodes the last few tokens with and without the new one and takes the difference, as
     text-generation-inference does (`decode_token`).
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...]) -> None:
-        self._tokenizer = tokenizer
+    def __init__(
+        self, tokenizer: Tokenizer, stop: tuple[str, ...], thoughts: ThoughtPlan | None = None
+    ) -> None:
+        self._decode = tokenizer.decode if thoughts is None else thoughts.decode
         self._stop = stop
-        self._longest = max(map(len, stop))
+        self._thoughts = thoughts
+        self._longest = max(map(len, stop), default=1)
         self._token_ids: list[int] = []
         self._context_start = 0
         """Decoding starts here, so that the first undecoded token has a neighbour."""
         self._undecoded_start = 0
         self.text = ""
         self.stop_string: str | None = None
+        self.num_thought_tokens = 0 if thoughts is None or not thoughts.is_inside else thoughts.max_tokens
+        """That the text may have beside those of the answer: all while a thought lasts, then what it took."""
+        self._was_thinking = thoughts is not None and thoughts.is_inside
 
     def push(self, token_id: int) -> str | None:
         """Add a token; returns the stop string if the text now holds one. `text` then ends before it."""
@@ -42,16 +49,33 @@ class TextStream:
 
     def _new_text(self) -> str:
         ids = self._token_ids
-        known = self._tokenizer.decode(tuple(ids[self._context_start : self._undecoded_start]))
-        return self._tokenizer.decode(tuple(ids[self._context_start :]))[len(known) :]
+        known = self._decode(tuple(ids[self._context_start : self._undecoded_start]))
+        return self._decode(tuple(ids[self._context_start :]))[len(known) :]
 
     def _append(self, piece: str) -> str | None:
         self._context_start, self._undecoded_start = self._undecoded_start, len(self._token_ids)
         begin = max(0, len(self.text) - self._longest + 1)
         self.text += piece
+        if self._thoughts is not None:
+            answer_begin = self._answer_begin(self._thoughts)
+            if answer_begin is None:
+                return None
+            begin = max(begin, answer_begin)
         found = [(at, stop) for stop in self._stop if (at := self.text.find(stop, begin)) >= 0]
         if found:
             # At the same place the longest stop string is reported; the text is the same.
             at, self.stop_string = min(found, key=lambda hit: (hit[0], -len(hit[1])))
             self.text = self.text[:at]
         return self.stop_string
+
+    def _answer_begin(self, thoughts: ThoughtPlan) -> int | None:
+        """Where the part of the answer that is being written begins; None inside a thought."""
+        reading = thoughts.marks.read(self.text, is_inside=thoughts.is_inside)
+        if reading.is_open:
+            self.num_thought_tokens = thoughts.max_tokens
+            self._was_thinking = True
+            return None
+        if self._was_thinking:
+            self.num_thought_tokens = min(len(self._token_ids), thoughts.max_tokens)
+            self._was_thinking = False
+        return reading.spans[-1][0] if reading.spans else len(self.text)

@@ -1,0 +1,258 @@
+"""Thoughts of a language model: how families of models mark them, and the answer without them.
+
+Pure functions over strings. What a model's own chat template and tokens say comes first; a table has the
+marks of families that say nothing there, or say it in a form of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+_THOUGHT_NAMES = frozenset(
+    {"think", "thinking", "thought", "thoughts", "reason", "reasoning", "reflection", "rationale", "analysis"}
+    | {"scratchpad", "deliberation", "monologue", "inner", "cot"}
+)
+_ANSWER_NAMES = frozenset({"answer", "response", "solution", "final_answer", "final_response"})
+_BEGIN_WORDS = frozenset({"begin", "start", "open", "prefix", "of"})
+_END_WORDS = frozenset({"end", "stop", "close", "suffix"})
+
+_MARK = re.compile(r"[<\[◁][|｜]?/?([A-Za-z][A-Za-z0-9_▁:]{1,40})[|｜]?[>\]▷]")
+"""Anything that could be a mark: <think>, </seed:think>, [THINK], ◁/think▷, <|END_THINKING|>."""
+
+_OTHER_FORMS = (
+    ("<|channel>thought", "<channel|>"),  # Gemma 4
+    ("<unused94>thought", "<unused95>"),  # MedGemma
+    ("Here is my thought process:", "Here is my response:"),  # Granite 3.2, in plain words
+)
+"""Pairs that no rule finds; they count for a model whose template or tokens hold one of the two."""
+
+_QUOTES = frozenset("`'\"‘’“”«»")
+
+_MAX_INDENT = 80
+"""Blanks before a mark that begins a line; the bound keeps one long line from being read for each mark."""
+
+_CHANNEL, _MESSAGE, _START = "<|channel|>", "<|message|>", "<|start|>"
+_CHANNEL_MARK = re.compile(r"<\|(channel|message|start|end|return|call)\|>")
+"""Of the Harmony format of gpt-oss: <|channel|>analysis<|message|>...<|end|>, and later <|channel|>final."""
+
+CHANNEL_MARKS = tuple(f"<|{name}|>" for name in ("channel", "message", "start", "end", "return", "call"))
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Where the answer lies in what a model has written so far."""
+
+    spans: tuple[tuple[int, int], ...]
+    """Begin and end of each part of the answer."""
+    is_open: bool
+    """The text ends inside a thought."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThoughtMarks:
+    """How a model marks its thoughts."""
+
+    pairs: tuple[tuple[str, str], ...]
+    """Beginning and end of a thought."""
+    wrappers: tuple[str, ...] = ()
+    """Marks around the answer, which are no part of it."""
+    has_channels: bool = False
+    """Thoughts and answer are messages of several channels; the answer is on the one named `final`."""
+    is_own: bool = False
+    """The model's template or tokens hold these marks. Otherwise a text may speak of the tag `<think>`: what
+    is quoted is no mark, nor is a beginning within a line that no end follows."""
+
+    def opens(self, text: str) -> bool:
+        """Whether a prompt leaves the model inside a thought: it ends with the beginning of one.
+
+        >>> DEFAULT_MARKS.opens("<|assistant|><think>\\n"), DEFAULT_MARKS.opens("<think></think>")
+        (True, False)
+        """
+        end = text.rstrip()
+        if self.has_channels and end.endswith(_MESSAGE):
+            header = end[end.rfind(_START) + 1 :]
+            return _CHANNEL in header and f"{_CHANNEL}final" not in header
+        return end.endswith(tuple(begin for begin, _ in self.pairs))
+
+    def read(self, text: str, *, is_inside: bool = False) -> Reading:
+        """Find the answer in a text that may have begun inside a thought.
+
+        >>> DEFAULT_MARKS.read("<think>plan</think>Text").spans
+        ((19, 23),)
+        """
+        if _CHANNEL in text or (self.has_channels and is_inside):
+            return _read_channels(text, is_inside=is_inside)
+        return self._read_pairs(text, is_inside=is_inside)
+
+    def _read_pairs(self, text: str, *, is_inside: bool) -> Reading:
+        spans: list[tuple[int, int]] = []
+        begin = 0
+        marks = self._counting_marks(text, is_inside=is_inside)
+        for place, mark, is_end in marks:
+            if is_end and not is_inside:
+                spans.clear()  # the beginning of this thought was in the prompt, or was left out
+            elif not is_end and not is_inside:
+                spans.append((begin, place))
+            is_inside = not is_end
+            begin = place + len(mark)
+        if not is_inside:
+            spans.append((begin, len(text)))
+        return Reading(tuple(span for span in spans if span[0] < span[1]), is_inside)
+
+    def _counting_marks(self, text: str, *, is_inside: bool) -> list[tuple[int, str, bool]]:
+        """Place of each mark, itself, and whether it is an end; without those that a text only speaks of."""
+        ends = {end for _, end in self.pairs}
+        marks = [(place, mark, mark in ends) for place, mark in _occurrences(text, self.pairs)]
+        if self.is_own or is_inside:
+            return marks
+        marks = [(place, mark, is_end) for place, mark, is_end in marks if not _is_quoted(text, place, mark)]
+        last_end = max((place for place, _, is_end in marks if is_end), default=-1)
+        return [
+            (place, mark, is_end)
+            for place, mark, is_end in marks
+            if is_end or place < last_end or _begins_line(text, place)
+        ]
+
+    def answer(self, text: str, *, is_inside: bool = False) -> tuple[str, bool]:
+        """The text without its thoughts, and whether it ends inside one. A text without any is left as it is.
+
+        >>> DEFAULT_MARKS.answer("<think>plan</think>\\nText")
+        ('Text', False)
+        >>> DEFAULT_MARKS.answer("The tag <think> begins a thought.")
+        ('The tag <think> begins a thought.', False)
+        """
+        reading = self.read(text, is_inside=is_inside)
+        is_whole = reading.spans == ((0, len(text)),)
+        if is_whole and not (self.is_own and text.strip().startswith(self.wrappers)):
+            return text, False
+        answer = "".join(text[begin:end] for begin, end in reading.spans).strip()
+        for wrapper in self.wrappers:
+            answer = answer.removeprefix(wrapper).removesuffix(wrapper).strip()
+        return answer, reading.is_open
+
+
+def find_marks(template: str, tokens: Iterable[str]) -> ThoughtMarks:
+    """The marks that a chat template and the tokenizer's added tokens hold; the usual ones if they hold none.
+
+    >>> find_marks("{% if enable_thinking %}<think>{% endif %}", []).pairs
+    (('<think>', '</think>'),)
+    """
+    tokens = tuple(tokens)
+    marks = dict.fromkeys(match[0] for text in (template, *tokens) for match in _MARK.finditer(text))
+    thoughts = _pairs(mark for mark in marks if _name(mark) in _THOUGHT_NAMES)
+    thoughts += [
+        pair for pair in _OTHER_FORMS if any(mark in text for text in (template, *tokens) for mark in pair)
+    ]
+    has_channels = all(mark in template or mark in tokens for mark in (_CHANNEL, _MESSAGE))
+    if not thoughts and not has_channels:
+        return DEFAULT_MARKS
+    answers = _pairs(mark for mark in marks if _name(mark) in _ANSWER_NAMES)
+    wrappers = tuple(mark for pair in answers for mark in pair) + DEFAULT_MARKS.wrappers
+    return ThoughtMarks(tuple(thoughts), tuple(dict.fromkeys(wrappers)), has_channels, is_own=True)
+
+
+def _name(mark: str) -> str:
+    """What a mark is called, without the words that say which end it is.
+
+    >>> _name("<|begin_of_thought|>"), _name("</seed:think>"), _name("[THINK]")
+    ('thought', 'think', 'think')
+    """
+    match = _MARK.fullmatch(mark)
+    words = match[1].lower().replace("▁", "_").rpartition(":")[2].split("_") if match else []
+    return "_".join(word for word in words if word not in _BEGIN_WORDS | _END_WORDS)
+
+
+def _is_end(mark: str) -> bool:
+    words = re.split(r"[^a-z]+", mark.lower())
+    return "/" in mark or not _END_WORDS.isdisjoint(words)
+
+
+def _pairs(marks: Iterable[str]) -> list[tuple[str, str]]:
+    """Beginnings with their ends; where one half is nowhere, it is written as such marks are."""
+    begins: dict[tuple[str, str], str] = {}
+    ends: dict[tuple[str, str], str] = {}
+    for mark in marks:
+        (ends if _is_end(mark) else begins).setdefault((mark[0], _name(mark)), mark)
+    pairs = []
+    for key in dict.fromkeys((*begins, *ends)):
+        begin, end = begins.get(key), ends.get(key)
+        if begin is None and end is not None:
+            begin = end.replace("/", "")
+        elif end is None and begin is not None:
+            bracket = begin[:2] if begin[1] in "|｜" else begin[:1]
+            end = f"{bracket}/{begin[len(bracket) :]}"
+        if begin is not None and end is not None and begin != end:
+            pairs.append((begin, end))
+    return pairs
+
+
+def _occurrences(text: str, pairs: tuple[tuple[str, str], ...]) -> Iterator[tuple[int, str]]:
+    """Places of all marks, in order; the longest where several begin."""
+    marks = sorted({mark for pair in pairs for mark in pair}, key=len, reverse=True)
+    if any(mark in text for mark in marks):
+        for match in re.finditer("|".join(map(re.escape, marks)), text):
+            yield match.start(), match[0]
+
+
+def _is_quoted(text: str, place: int, mark: str) -> bool:
+    return text[place - 1 : place] in _QUOTES or text[place + len(mark) :][:1] in _QUOTES
+
+
+def _begins_line(text: str, place: int) -> bool:
+    before = text[max(0, place - _MAX_INDENT) : place]
+    line = before.rpartition("\n")[2]
+    return not line.strip() and len(line) < _MAX_INDENT
+
+
+def _read_channels(text: str, *, is_inside: bool) -> Reading:
+    """Messages of a channel other than `final` are thoughts; so is a header that has not ended."""
+    spans: list[tuple[int, int]] = []
+    channel: str | None = "analysis" if is_inside else None
+    begin: int | None = 0
+    header = None
+    for match in _CHANNEL_MARK.finditer(text):
+        if begin is not None and channel in (None, "final"):
+            spans.append((begin, match.start()))
+        begin = None
+        if match[1] == "channel":
+            header, channel = match.end(), ""
+        elif match[1] == "message":
+            channel = None if header is None else text[header : match.start()].strip().split(" ")[0]
+            begin, header = match.end(), None
+        else:
+            channel, header = None, None
+    is_open = header is not None or (begin is not None and channel not in (None, "final"))
+    if begin is not None and not is_open:
+        spans.append((begin, len(text)))
+    return Reading(tuple(span for span in spans if span[0] < span[1]), is_open)
+
+
+DEFAULT_MARKS = ThoughtMarks(
+    pairs=(
+        ("<think>", "</think>"),  # DeepSeek R1, Qwen 3, SmolLM 3, Phi 4, GLM, Nemotron and most others
+        ("<thinking>", "</thinking>"),
+        ("<thought>", "</thought>"),  # EXAONE Deep
+        ("<reasoning>", "</reasoning>"),
+        ("<|thought|>", "<|/thought|>"),
+        ("<seed:think>", "</seed:think>"),  # Seed-OSS
+        ("[THINK]", "[/THINK]"),  # Magistral
+        ("◁think▷", "◁/think▷"),  # Kimi
+        ("<|START_THINKING|>", "<|END_THINKING|>"),  # Command A
+        ("<|begin_of_thought|>", "<|end_of_thought|>"),  # OpenThinker
+        ("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
+        *_OTHER_FORMS[:2],
+    ),
+    wrappers=(
+        "<answer>",  # Hunyuan
+        "</answer>",
+        "<response>",  # Granite 3.3
+        "</response>",
+        "<|START_RESPONSE|>",
+        "<|END_RESPONSE|>",
+        "<|begin_of_solution|>",
+        "<|end_of_solution|>",
+    ),
+)
+"""For a model that says nothing of thoughts: it may have been trained further to think."""

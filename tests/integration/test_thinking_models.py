@@ -1,0 +1,124 @@
+"""Models that think, on the real engine: what a kind gets, what the job fails with, what is recorded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jobs.inference import Completion, FinishReason, Message, Prompt, Sampling
+from jobs.provenance import ThinkingFacts
+from tests.fakes import MODEL, FakeEngine, fake_residency
+from tests.integration.test_inference import job
+from tests.tiny_bigram import TEMPLATE, write_bigram_model
+from workers.engine import Engine, EngineOptions
+from workers.engines.transformers import open_engine
+from workers.inference import JobInference
+from workers.residency import Residency
+from workers.thinking import Thinking, ThoughtUnfinishedError
+from workers.tokenizer import load_tokenizer
+
+WORDS = ("assistant", "<think>", "a", "plan}", "</think>", "Bread", "needs}", "time.")
+SWITCH = " {% if enable_thinking is false %}<think> a plan} </think>{% endif %}"
+SECONDS = 60.0
+Ask = Callable[..., Completion]
+
+
+class Bench:
+    """One thinking model, and jobs that ask it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._engines: list[Engine] = []
+        self.inference: JobInference | None = None
+
+    def ask(
+        self,
+        words: tuple[str, ...] = WORDS,
+        *,
+        sampling: Sampling,
+        thinking: Thinking | None = None,
+        template: str = TEMPLATE,
+        special: tuple[str, ...] = (),
+    ) -> Completion:
+        """What a kind gets for a prompt."""
+        thinking = thinking or Thinking()
+        write_bigram_model(self._folder, words, template=template, special=special)
+        tokenizer = load_tokenizer(self._folder, is_thinking_asked=thinking.is_asked)
+        engine = open_engine(self._folder, tokenizer, EngineOptions(num_slots=1, max_context_tokens=64))
+        self._engines.append(engine)
+        resident = replace(
+            fake_residency(FakeEngine()).generator(MODEL),
+            tokenizer=tokenizer,
+            engine=engine,
+            plan_thoughts=tokenizer.plan_thoughts,
+            thinking=thinking,
+            template_settings=tokenizer.template_settings,
+        )
+        self.inference = JobInference(
+            job(MODEL), Residency([resident]), deadline_at=time.monotonic() + SECONDS
+        )
+        return self.inference.generate(Prompt((Message("user", "a plan}"),)), sampling)
+
+    def close(self) -> None:
+        for engine in self._engines:
+            engine.close()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    opened = Bench(tmp_path)
+    yield opened
+    opened.close()
+
+
+def test_kind_gets_the_answer_without_the_thought(bench: Bench) -> None:
+    """Three tokens of the answer are allowed; the thought's four come on top."""
+    done = bench.ask(template=TEMPLATE + SWITCH, thinking=Thinking(True), sampling=Sampling(max_new_tokens=3))
+    assert done.text == "Bread needs} time."
+    assert done.usage.new_tokens == 7
+    assert bench.inference is not None
+    assert bench.inference.asked().generations[0].thinking == ThinkingFacts(
+        is_asked=True, template_settings=(("enable_thinking", True),), max_tokens=56
+    )
+
+
+def test_template_turns_thinking_off_unless_asked(bench: Bench) -> None:
+    done = bench.ask(template=TEMPLATE + SWITCH, sampling=Sampling(max_new_tokens=3))
+    assert (done.text, done.usage.new_tokens) == ("Bread needs} time.", 3)
+
+
+def test_stop_string_counts_in_the_answer_alone(bench: Bench) -> None:
+    sampling = Sampling(max_new_tokens=9, stop=("}",))
+    done = bench.ask(special=("<think>", "</think>"), sampling=sampling)
+    assert (done.text, done.stop_string, done.finish_reason) == ("Bread needs", "}", FinishReason.STOP)
+
+
+def test_unfinished_thought_fails_the_job_by_name(bench: Bench) -> None:
+    thinking = Thinking(max_tokens=1)
+    with pytest.raises(ThoughtUnfinishedError, match="PRESSROOM_MAX_THOUGHT_TOKENS") as raised:
+        bench.ask(thinking=thinking, sampling=Sampling(max_new_tokens=2))
+    assert raised.value.code == "thought_unfinished"
+
+
+def test_model_that_ends_within_its_thought_fails_by_name(bench: Bench) -> None:
+    with pytest.raises(ThoughtUnfinishedError):
+        bench.ask(("assistant", "<think>", "a", "plan}"), sampling=Sampling(max_new_tokens=9))
+
+
+CHANNELS = ("<|channel|>", "<|message|>", "<|end|>", "<|start|>")
+
+
+def test_thought_on_a_channel_fails_by_name_if_no_answer_follows(bench: Bench) -> None:
+    words = ("assistant", "<|channel|>", "analysis", "<|message|>", "a", "plan}")
+    with pytest.raises(ThoughtUnfinishedError):
+        bench.ask(words, special=CHANNELS, sampling=Sampling(max_new_tokens=9))
+
+
+def test_answer_on_the_final_channel_is_the_text(bench: Bench) -> None:
+    words = ("assistant", "<|channel|>", "final", "<|message|>", "Bread", "needs}")
+    done = bench.ask(words, special=CHANNELS, sampling=Sampling(max_new_tokens=9))
+    assert done.text == "Bread needs}"
