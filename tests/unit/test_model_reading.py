@@ -54,7 +54,11 @@ def link_elsewhere(path: Path) -> None:
     path.symlink_to(other)
 
 
-IRREGULAR = [make_pipe, make_folder, link_to_device, link_elsewhere]
+def link_to_itself(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+IRREGULAR = [make_pipe, make_folder, link_to_device, link_elsewhere, link_to_itself]
 
 
 def test_digest_is_that_of_the_bytes_that_were_read(tmp_path: Path) -> None:

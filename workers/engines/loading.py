@@ -16,13 +16,14 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, PreTrainedModel
 
 from jobs.errors import ConfigurationError, PressroomError
 from workers.models.files import (
     ModelIncompleteError,
     Tensor,
     keys_in_words,
+    parse_json_object,
     parse_safetensors_header,
     weight_names,
 )
@@ -51,6 +52,13 @@ class ModelUnloadableError(ConfigurationError):
 
 def load_config(files: ModelFiles) -> PretrainedConfig:
     """The model's settings, by the library's own reader. Raises ModelUnloadableError."""
+    kind = parse_json_object(files, _SETTINGS[0]).get("model_type")
+    if kind is not None and kind not in CONFIG_MAPPING:
+        raise ModelUnloadableError(
+            f"{files.folder / _SETTINGS[0]}: transformers {transformers.__version__} does not know the "
+            f"architecture {str(kind)[:60]!r}; use a model that it knows, or a newer version of Pressroom",
+            code="model_unsupported",
+        )
     with private_copy(files, _SETTINGS) as private:
         try:
             config: PretrainedConfig = AutoConfig.from_pretrained(

@@ -185,7 +185,10 @@ class FolderSource:
         path = self.folder / name
         if not path.is_symlink():
             return path
-        real = path.resolve()
+        try:
+            real = path.resolve(strict=True)
+        except (OSError, RuntimeError) as error:  # pathlib has RuntimeError for links in a circle
+            raise NotAFileError(f"{path} is a symbolic link that leads nowhere: {error}") from error
         homes = [self.folder]
         if self.folder.parent.name == "snapshots":
             homes.append(self.folder.parent.parent / "blobs")
