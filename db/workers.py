@@ -44,6 +44,18 @@ def mark_stopped(database: Engine, worker_id: str) -> None:
     _set(database, worker_id, "stopped_at")
 
 
+def unfinished_pids(database: Engine, host: str) -> list[int]:
+    """Process ids of the host's workers that have neither drained nor were seen to end; some may be gone."""
+    with database.connect() as connection:
+        return list(
+            connection.scalars(
+                select(WorkerRow.pid).where(
+                    WorkerRow.host == host, WorkerRow.stopped_at.is_(None), WorkerRow.ended_at.is_(None)
+                )
+            )
+        )
+
+
 def mark_ended(database: Engine, worker_id: str, ending: Ending) -> int:
     """Its process is gone: nobody renews its leases, so they end now; return how many jobs were lost with it.
 

@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from db.migrate import upgrade
 from db.session import open_database
+from jobs.errors import PressroomError
 from pressroom.dispatching import DispatcherThread
 from pressroom.embedded.services import Services, ServiceUrls, find_running
 from workers.beat import BeatThread
@@ -44,6 +45,7 @@ class OneMachine:
         self._say = say
         self._is_standing = standing
         self._services: Services | None = None
+        self._are_services_usable = True
         self._supervisors: list[Supervisor] = []
         self._beat: BeatThread | None = None
         self._exits = ExitStack()
@@ -111,7 +113,18 @@ class OneMachine:
         for supervisor in self._supervisors:
             supervisor.drain()
         for supervisor in self._supervisors:
-            supervisor.stop()
+            supervisor.stop(meanwhile=self._keep_services)
+        self._keep_services()  # what is done is read next
+
+    def _keep_services(self) -> None:
+        """Start again what a signal to every process of a control group has ended: the drain needs it."""
+        if self._services is None or not self._are_services_usable:
+            return
+        try:
+            self._services.check()
+        except PressroomError as error:
+            self._are_services_usable = False
+            self._say(f"The drain goes on without a service: {error}")
 
     @property
     def worker_pids(self) -> list[int]:

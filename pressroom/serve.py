@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
+import psutil
 import typer
+from sqlalchemy.exc import OperationalError
 
 from db.migrate import upgrade
 from db.session import opened_database
+from db.workers import unfinished_pids
 from pressroom.console import Interruption, say
 from pressroom.dispatching import DispatcherThread
 from pressroom.embedded.services import Services, ServiceUrls, find_running
 from workers.devices import Device
 from workers.models.manifest import model_folder, read_manifest
 from workers.settings import Settings
-from workers.supervisor import Supervisor
+from workers.supervisor import KILL_GRACE_SECONDS, Supervisor
 
 POLL_SECONDS = 0.5
 
@@ -30,6 +35,26 @@ def run_services(settings: Settings) -> None:
         say("The services run until Ctrl-C; commands on this machine find them by themselves.")
         while not interruption.count:
             services.check()
+            time.sleep(POLL_SECONDS)
+        _outlive_workers(services, settings)
+
+
+def _outlive_workers(services: Services, settings: Settings) -> None:
+    """Keep the services up while workers of this machine drain, for as long as a drain may take.
+
+    A signal to every process of a control group ends the servers as well: they are started again.
+    """
+    until = time.monotonic() + settings.drain_seconds + KILL_GRACE_SECONDS
+    has_said = False
+    with opened_database(services.urls.db_url) as database:
+        while time.monotonic() < until:
+            services.check()
+            with suppress(OperationalError):
+                if not any(map(psutil.pid_exists, unfinished_pids(database, platform.node()))):
+                    return
+                if not has_said:
+                    say("Workers still use the services: waiting for them. Ctrl-C again ends at once.")
+                    has_said = True
             time.sleep(POLL_SECONDS)
 
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -38,6 +38,9 @@ RESTART_SECONDS = (0.0, 1.0, 5.0, 15.0, 60.0)
 
 STABLE_SECONDS = 120.0
 """A worker that lived this long is not crashing in a row."""
+
+DRAIN_POLL_SECONDS = 0.05
+"""Between two looks at workers that drain."""
 
 KILL_GRACE_SECONDS = 15.0
 """Beyond the drain, to commit, release and close; then the process is killed and the leases recover."""
@@ -258,11 +261,19 @@ class Supervisor:
                 self._note_end(worker, code)
         self._is_draining = True
 
-    def stop(self, timeout_seconds: float | None = None) -> None:
-        """Drain, wait, and kill what is left: the leases of what a killed worker held run out."""
+    def stop(
+        self, timeout_seconds: float | None = None, *, meanwhile: Callable[[], None] = lambda: None
+    ) -> None:
+        """Drain, wait, and kill what is left: the leases of what a killed worker held run out.
+
+        `meanwhile` is called again and again while the workers drain.
+        """
         self.drain()
         seconds = self._settings.drain_seconds + KILL_GRACE_SECONDS
         until = time.monotonic() + (seconds if timeout_seconds is None else timeout_seconds)
+        while time.monotonic() < until and any(worker.process.poll() is None for worker in self._workers):
+            meanwhile()
+            time.sleep(DRAIN_POLL_SECONDS)
         for worker in self._workers:
             try:
                 worker.process.wait(max(0.0, until - time.monotonic()))

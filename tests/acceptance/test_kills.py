@@ -252,6 +252,36 @@ def test_interrupted_run_drains_and_goes_on_where_it_stopped(tmp_path: Path, mod
     assert of_outcome(attempts, "lost") == set()
 
 
+def test_signal_to_every_process_at_once_drains_with_services_that_outlive_the_workers(
+    tmp_path: Path, model_folder: Path
+) -> None:
+    with middle_of_a_batch(tmp_path, model_folder.parent) as middle:
+        run = middle.run
+        # The drain may take as long as it wants to; without Postgres it would take all of it.
+        family = [psutil.Process(run.process.pid), *run.family()]
+        for process in family:
+            process.send_signal(signal.SIGTERM)
+        run.wait_until(lambda: "Draining" in run.stderr, "a drain")
+        middle.let_go()
+        code, summary = run.finish()
+        assert psutil.wait_procs(family, timeout=PATIENCE_SECONDS)[1] == []
+    assert code == 1
+    assert "Traceback" not in run.stderr
+    assert "Postgres" in run.stderr.partition("Started again: ")[2]
+    assert summary["counts"]["running"] == 0
+    assert f"--batch {summary['batch_id']}" in run.stderr
+    log = (run.home / "logs" / "worker-default-cpu.log").read_text()
+    assert "their leases will run out" not in log
+
+    with pressroom(
+        run.home,
+        *("run", "articles", "--batch", summary["batch_id"], "--out", tmp_path / "out", "--json"),
+        **environment(model_folder.parent, tmp_path / "script.json"),
+    ) as resumed:
+        attempts = check_every_job_done_once(resumed, tmp_path)
+    assert of_outcome(attempts, "lost") == set()
+
+
 POISON = "poisonous mushrooms"
 
 
