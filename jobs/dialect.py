@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from jobs.errors import ConfigurationError
-
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 """What tables are written with, the usual first, and what to call it."""
 
@@ -38,16 +36,22 @@ class FileOptions:
     decimal: str | None = None
     """A point or a comma."""
     tell: Callable[[str], None] = field(default=_ignore, compare=False)
-    """Gets one line for each reading of a file: what it was read as."""
+    """Gets one line for each reading of a file that is no plain CSV or JSONL in UTF-8: what it is read as."""
+
+    def quietly(self) -> FileOptions:
+        """The same, for a reading of which nothing is told."""
+        return replace(self, tell=_ignore)
+
+    def given(self) -> dict[str, str | None]:
+        """What is said, as settings that are stored."""
+        return {"delimiter": self.delimiter, "encoding": self.encoding, "decimal": self.decimal}
 
 
 AS_FOUND = FileOptions()
 
 
-class DialectError(ConfigurationError):
+class DialectError(ValueError):
     """A delimiter or a decimal sign that no file has."""
-
-    code = "dialect_invalid"
 
 
 def parse_delimiter(text: str) -> str:

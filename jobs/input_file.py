@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import io
 import os
 import re
 import stat
 import tempfile
+import tomllib
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from jobs.rejection import FileRejectedError, Rejected
 
@@ -16,6 +19,9 @@ STDIN = Path("/dev/stdin")
 
 MAX_PIPED_BYTES = 16 * 2**30
 """What is kept of a pipe, on disk; the largest inputs that were met have a tenth of it."""
+
+MAX_TOML_BYTES = 4 * 2**20
+"""Settings that people write have a few KB."""
 
 _OWN_DESCRIPTOR = re.compile(r"/dev/(?:stdin|fd/\d{1,9})|/proc/self/fd/\d{1,9}")
 """How a shell passes what it has opened: `-`, `/dev/stdin`, and `<(...)`."""
@@ -56,9 +62,20 @@ def open_input(path: Path) -> io.BufferedReader:
                 _kept[key] = _copy_pipe(path)
             return _reopened(_kept[key])
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = f"cannot be opened: {getattr(error, 'strerror', None) or error}"
-        raise refuse_file(path, "file_unreadable", reason, "check the path and its permissions") from error
+        raise _unreadable(path, error) from error
     raise _not_regular(path, status.st_mode)
+
+
+def check_input(path: Path) -> None:
+    """Raise as open_input does for what is no file that can be read, without reading it."""
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not _is_own_pipe(path, mode):
+            raise _not_regular(path, mode)
+        if not os.access(path, os.R_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
 
 
 def read_input(path: Path, max_bytes: int) -> bytes:
@@ -70,6 +87,17 @@ def read_input(path: Path, max_bytes: int) -> bytes:
     return body
 
 
+def digest_of(path: Path) -> str:
+    """The digest of a file of any size. Raises as open_input."""
+    with open_input(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises as read_input, and as tomllib does, RecursionError among it."""
+    return tomllib.loads(read_input(path, MAX_TOML_BYTES).decode("utf-8-sig"))
+
+
 def _open_regular(path: Path) -> io.BufferedReader:
     # Whatever took the file's place meanwhile neither blocks nor becomes the terminal.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -78,6 +106,11 @@ def _open_regular(path: Path) -> io.BufferedReader:
         os.close(descriptor)
         raise _not_regular(path, mode)
     return io.BufferedReader(io.FileIO(descriptor), _BUFFER_BYTES)
+
+
+def _unreadable(path: Path, error: Exception) -> FileRejectedError:
+    reason = f"cannot be opened: {getattr(error, 'strerror', None) or error}"
+    return refuse_file(path, "file_unreadable", reason, "check the path and its permissions")
 
 
 def _not_regular(path: Path, mode: int) -> FileRejectedError:

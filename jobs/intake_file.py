@@ -106,13 +106,14 @@ def open_file(
         file = _recognised(path, _unpacked(path, raw), options)
         file.opener = opener
         with closing(file.stream):
-            options.tell(str(file))
+            if file.dialect != Dialect() or file.first_line > 1 or file.encoding != UTF_8:
+                options.tell(str(file))
             yield file
 
 
 def file_format(path: Path, options: FileOptions = AS_FOUND) -> Format:
     """What the file is. Raises as open_file."""
-    with open_file(path, replace(options, tell=AS_FOUND.tell)) as file:
+    with open_file(path, options.quietly()) as file:
         return file.format
 
 
@@ -170,7 +171,7 @@ def _decoded(file: InputFile, body: bytes) -> str:
 def _judge(file: InputFile) -> None:
     """Look through the whole file once: one that is in a code page is refused as a whole."""
     if file.encoding == UTF_8:
-        quiet = replace(file.options, encoding=UTF_8, tell=AS_FOUND.tell)
+        quiet = replace(file.options.quietly(), encoding=UTF_8)
         with open_file(file.path, quiet, file.opener) as again:
             judge_lines(file.path, iter(lambda: again.stream.readline(MAX_LINE_BYTES), b""))
 

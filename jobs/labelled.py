@@ -47,6 +47,8 @@ class LabelColumns:
     """In place of label and target: a mapping target -> label, as JSON or a Python literal."""
     classes: Mapping[str, Label] | None = None
     """Label in the file -> class; None: the file says negative, neutral and positive, in any case."""
+    file: FileOptions = AS_FOUND
+    """How the file is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +88,10 @@ def parse_label_map(text: str) -> dict[str, Label]:
     return classes
 
 
-def read_labelled_texts(
-    path: Path, columns: LabelColumns, options: FileOptions = AS_FOUND
-) -> Iterator[LabelledText | Rejected]:
+def read_labelled_texts(path: Path, columns: LabelColumns) -> Iterator[LabelledText | Rejected]:
     """Stream the labelled texts. Raises FileRejectedError for what makes the whole file unusable."""
     num_records = 0
-    for record in _records(path, columns, options):
+    for record in _records(path, columns):
         num_records += 1
         if isinstance(record, Rejected):
             yield record
@@ -106,11 +106,11 @@ def read_labelled_texts(
         raise _empty(path)
 
 
-def _records(path: Path, columns: LabelColumns, options: FileOptions) -> Iterator[Record | Rejected]:
+def _records(path: Path, columns: LabelColumns) -> Iterator[Record | Rejected]:
     named = (columns.text, columns.label, columns.target, columns.targets)
     wanted = [column for column in named if column is not None]
     try:
-        for record in file_records(path, lambda names: require_named(names, wanted, _ADVICE), options):
+        for record in file_records(path, lambda names: require_named(names, wanted, _ADVICE), columns.file):
             if isinstance(record, Rejected):
                 yield record
             else:

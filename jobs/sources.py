@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from jobs.dialect import FileOptions, parse_delimiter
 from jobs.documents.document import Document, KnownRecords
 from jobs.documents.fields import ColumnMappingError, check_mapping
 from jobs.documents.reading import OnNote
+from jobs.encodings import check_encoding
 from jobs.errors import PermanentError, TransientError
 from jobs.rejection import Rejected
 
@@ -54,9 +56,17 @@ class FilesPlace(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    delimiter: Annotated[str, AfterValidator(parse_delimiter)] | None = None
+    """Of the files that are CSV; None is found in each, as the encoding of a text is."""
+    encoding: Annotated[str, AfterValidator(check_encoding)] | None = None
     columns: Mapping[str, str] = {}
     """A document's fields whose columns have none of the usual names, and those columns: of every file there,
     so one that lacks them is refused, and feeds are none of these files."""
+
+    @property
+    def file_options(self) -> FileOptions:
+        """How the files are read."""
+        return FileOptions(delimiter=self.delimiter, encoding=self.encoding)
 
     @field_validator("columns")
     @classmethod

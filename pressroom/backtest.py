@@ -15,6 +15,8 @@ from sqlalchemy import Engine
 from db.history import DatabaseHistory
 from jobs.documents.watchlist import EntityNotWatchedError, Watchlist
 from jobs.errors import InputError
+from jobs.file_format import Format
+from jobs.intake_file import open_file, read_physical_lines
 from jobs.intake_json import JsonRefusedError, parse
 from jobs.monitor import Monitor
 from jobs.series.alerts import heard
@@ -82,25 +84,32 @@ def read_events(
     or of a rule that does not judge.
     """
     events = []
-    with path.open(encoding="utf-8", errors="surrogateescape") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                event = _EVENT.validate_python(parse(line))
-                _check_event(event, watchlist, rules)
-                events.append(event)
-            except JsonRefusedError as error:
-                raise EventsInvalidError(f"{path}:{number}: {error.reason}: write one JSON object") from error
-            except (EntityNotWatchedError, EventsInvalidError) as error:
-                raise EventsInvalidError(f"{path}:{number}: {error}") from error
-            except ValidationError as error:
-                first = error.errors()[0]
-                name = ".".join(map(str, first["loc"]))
-                raise EventsInvalidError(
-                    f"{path}:{number}: {name}: {first['msg']} (there are entity_id, kind, starts_at, ends_at)"
-                ) from error
+    with open_file(path) as file:
+        if file.format in (Format.PARQUET, Format.XML):
+            raise EventsInvalidError(f"{path}: is {file.format}: write events as JSONL, one object a line")
+        for line in read_physical_lines(file):
+            if line.is_too_large:
+                raise EventsInvalidError(f"{path}:{line.number}: is too long: write one event a line")
+            if line.text.strip():
+                events.append(_event(f"{path}:{line.number}", line.text, watchlist, rules))
     return tuple(events)
+
+
+def _event(place: str, line: str, watchlist: Watchlist, rules: Collection[AlertRule]) -> Event:
+    try:
+        event = _EVENT.validate_python(parse(line))
+        _check_event(event, watchlist, rules)
+    except JsonRefusedError as error:
+        raise EventsInvalidError(f"{place}: {error.reason}: write one JSON object") from error
+    except (EntityNotWatchedError, EventsInvalidError) as error:
+        raise EventsInvalidError(f"{place}: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise EventsInvalidError(
+            f"{place}: {name}: {first['msg']} (there are entity_id, kind, starts_at, ends_at)"
+        ) from error
+    return event
 
 
 def _check_event(event: Event, watchlist: Watchlist, rules: Collection[AlertRule]) -> None:

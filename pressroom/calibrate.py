@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from sqlalchemy import Engine
 from db.monitor_reports import batch_settings
 from jobs.dropped import DroppedTally, InputDroppedError, check_dropped
 from jobs.errors import InputError, TransientError
+from jobs.input_file import digest_of
 from jobs.labelled import LabelColumns, read_labelled_texts
 from jobs.labelled import LabelledText as RightAnswer
 from jobs.metrics.classification import ClassificationFigures
@@ -74,8 +74,7 @@ def read_labelled_file(path: Path, columns: LabelColumns, max_dropped: float | N
 
     Raises FileRejectedError, LabelledFileError or CalibrationDataError.
     """
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = digest_of(path)
     texts: list[RightAnswer] = []
     tally = DroppedTally(path, lambda _: None)
     for one in read_labelled_texts(path, columns):

@@ -64,14 +64,10 @@ def evaluate_files(
 
     Raises FileRejectedError, ColumnMappingError, SplitInvalidError or NothingHeldOutError.
     """
-    if catalogue is not None:
-        read = _read(interactions, catalogue, intake, on_rejected, on_note)
-        items: tuple[Item, ...] | None = read.items
-    else:
-        with TemporaryDirectory(prefix="pressroom-") as folder:
-            ids = _ids_as_catalogue(interactions, intake, Path(folder))
-            read = _read(interactions, ids, intake, on_rejected, on_note)
-        items = None
+    with TemporaryDirectory(prefix="pressroom-") as folder:
+        ids = _ids_as_catalogue(interactions, intake, Path(folder)) if catalogue is None else catalogue
+        read = _read(interactions, ids, intake, on_rejected, on_note)
+    items = None if catalogue is None else read.items
     figures = evaluate(read.log, items, split, seed=seed, k=k, settings=settings)
     return RankingEvaluation(figures, read.counts)
 
@@ -111,11 +107,11 @@ def _ids_as_catalogue(interactions: Path, intake: IntakeOptions, folder: Path) -
     """A catalogue of nothing but the ids that the log has; what is wrong with its lines is told later."""
     found: set[str] = set()
     unheard = Tally(lambda _: None)
-    for batch in event_batches(interactions, intake.interaction_columns, unheard):
+    for batch in event_batches(interactions, intake.interaction_columns, unheard, intake.file_options()):
         texts, _ = as_dictionary(batch.columns["item"])
         found.update(pc.unique(texts).to_pylist())
     path = folder / "ids.jsonl"
-    with path.open("w", encoding="utf-8") as lines:
+    with path.open("w", encoding=intake.encoding or "utf-8") as lines:
         for item_id in sorted(found):
             if 0 < len(item_id) <= MAX_ID_CHARACTERS:
                 lines.write(json.dumps({"id": item_id, "title": item_id}) + "\n")

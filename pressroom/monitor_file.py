@@ -49,6 +49,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from jobs.cron import Cron
 from jobs.errors import InputError
+from jobs.input_file import read_toml
 from jobs.monitor import FileTarget, Target, WebhookTarget
 from jobs.schedule import CatchUp
 from jobs.series.policy import Policy
@@ -119,8 +120,8 @@ class MonitorFile(BaseModel):
 def read_monitor_file(path: Path) -> MonitorFile:
     """Read a TOML file; relative paths in it are beside it. Raises MonitorFileError, CronError."""
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        given = read_toml(path)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MonitorFileError(f"{path}: is no TOML: {error}") from error
     return make_monitor_file(given, folder=path.parent, where=str(path))
 

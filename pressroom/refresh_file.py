@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from jobs.catalogue.options import IntakeOptions
 from jobs.cron import Cron
 from jobs.errors import InputError
+from jobs.input_file import read_toml
 from jobs.kinds.recommendation.copy_policy import CopyPolicy, CopyScope
 from jobs.kinds.recommendation.payload import RefreshSettings
 from jobs.ranking.rules import Rules
@@ -94,8 +95,8 @@ def file_of(refresh: Refresh) -> RefreshFile:
 def read_refresh_file(path: Path) -> RefreshFile:
     """The file. Raises RefreshFileError."""
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        given = read_toml(path)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RefreshFileError(f"{path} is no TOML: {error}") from error
     return make_refresh_file(given, folder=path.parent, where=str(path))
 

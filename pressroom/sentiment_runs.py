@@ -15,10 +15,12 @@ from sqlalchemy import Engine
 
 from db import monitors
 from db.monitors import MonitorNotFoundError
+from jobs.dialect import AS_FOUND, FileOptions
 from jobs.documents.instants import DateOrder
 from jobs.documents.read import read_documents
 from jobs.documents.watchlist_file import WatchlistFile, read_watchlist
 from jobs.errors import ConfigurationError
+from jobs.input_file import digest_of
 from jobs.monitor import Monitor
 from jobs.rejection import Rejected
 from jobs.series.policy import Policy
@@ -71,6 +73,7 @@ class FileRun:
     """None of the two: what the monitor says."""
     columns: Mapping[str, str] = field(default_factory=dict)
     date_order: DateOrder | None = None
+    file_options: FileOptions = AS_FOUND
     strict: bool = False
     batch_id: UUID | None = None
     retry_failed: bool = False
@@ -84,8 +87,14 @@ class FileRun:
         Raises FileRejectedError or ColumnMappingError if no document can be read from the file.
         """
         if self.file is not None:
-            now = datetime.now(UTC)
-            next(read_documents(self.file, now=now, columns=self.columns, date_order=self.date_order), None)
+            documents = read_documents(
+                self.file,
+                now=datetime.now(UTC),
+                columns=self.columns,
+                date_order=self.date_order,
+                options=self.file_options,
+            )
+            next(documents, None)
 
     def request(
         self, settings: Settings, out: Path, stages: tuple[str, ...], go_on: tuple[str, ...]
@@ -117,6 +126,7 @@ class FileRun:
                 settings=self.own_settings,
                 columns=self.columns,
                 date_order=self.date_order,
+                file=self.file_options,
                 strict=self.strict,
                 stages=stages,
             )
@@ -169,8 +179,7 @@ def backtest_name(*parts: object) -> str:
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, Path):
-            with part.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(bytes.fromhex(digest_of(part)))
         else:
             digest.update(repr(part).encode())
     return f"{MONITOR_PREFIX}{digest.hexdigest()[:16]}"

@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobs.errors import ConfigurationError, InputError
+from jobs.input_file import check_input, open_input, read_toml
+from jobs.input_file import digest_of as digest_of  # of a plan's files
+from jobs.rejection import FileRejectedError
 from jobs.training import LABELS, Label, LabelledFile, Recipe, TrainingOrder
 from workers.models.manifest import check_name, model_folder, read_manifest
 from workers.training.data import LabelledData, read_labelled
@@ -58,8 +62,8 @@ class Prepared:
 def read_plan(path: Path) -> Plan:
     """Read a TOML file. Raises InputError that names the field."""
     try:
-        return Plan.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return Plan.model_validate(read_toml(path))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: not TOML ({error})", code="training_plan_invalid") from error
     except ValidationError as error:
         raise InputError(f"{path}: {first_fault(error)}", code="training_plan_invalid") from error
@@ -91,12 +95,6 @@ def parse_map(text: str) -> dict[str, Label]:
     return found
 
 
-def digest_of(path: Path) -> str:
-    """sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def prepare(plan: Plan, folder: Path, models_folder: Path) -> Prepared:
     """Find and read the plan's files in the folder. Raises InputError or ConfigurationError, nothing started.
 
@@ -106,7 +104,8 @@ def prepare(plan: Plan, folder: Path, models_folder: Path) -> Prepared:
     base = read_manifest(model_folder(models_folder, plan.base))
     bodies, data = {}, []
     for number, file in enumerate(plan.files):
-        body = _find(file, folder).read_bytes()
+        with open_input(_find(file, folder)) as opened:
+            body = opened.read()
         data.append(read_labelled(body, file, number))
         bodies[file.sha256] = body
     order = TrainingOrder(
@@ -134,7 +133,8 @@ def check_size(prepared: Prepared) -> None:
 
 def _find(file: LabelledFile, folder: Path) -> Path:
     for path in (folder / file.name, folder / Path(file.name).name):
-        if path.is_file():
+        with suppress(FileRejectedError):
+            check_input(path)
             return path
     origin = f" from {file.source}" if file.source else ""
     raise TrainingDataMissingError(

@@ -14,6 +14,7 @@ from db.history import DatabaseHistory
 from db.records import write_records
 from db.source_reports import NEVER, heard_until
 from db.stages import NewJob
+from jobs.dialect import AS_FOUND, FileOptions
 from jobs.documents.blocks import blocks
 from jobs.documents.document import Document
 from jobs.documents.instants import DateOrder
@@ -61,6 +62,7 @@ class DocumentsOrder:
     """Of the kind, in place of the monitor's own."""
     columns: Mapping[str, str] = field(default_factory=dict)
     date_order: DateOrder | None = None
+    file: FileOptions = AS_FOUND
     strict: bool = False
     stages: tuple[str, ...] = FILE_STAGES
     idempotency_key: str | None = None
@@ -139,6 +141,7 @@ def submit_documents(
         now=datetime.now(UTC),
         columns=order.columns,
         date_order=order.date_order,
+        options=order.file,
         known=known.records,
         on_note=intake.notes.append,
     )

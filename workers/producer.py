@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from db import batches
 from db.stages import NewJob
 from jobs.batch import NewBatch, NewStage
+from jobs.dialect import AS_FOUND, FileOptions
 from jobs.dropped import Dropped, DroppedTally
 from jobs.errors import InputError
 from jobs.guards import CONTROL_TOKENS
@@ -47,6 +48,8 @@ class Order:
     deadline_seconds: float | None = None
     strict: bool = False
     """Refuse the whole file for one bad line."""
+    file: FileOptions = AS_FOUND
+    """How the file is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,7 @@ class _Intake:
         check = prompt_check(kind, kind_settings, order.model, settings)
         control_tokens = CONTROL_TOKENS if check is None else check.control_tokens
         self._lines: Iterator[Accepted[Any] | Rejected] = read_lines(
-            path, kind, control_tokens=control_tokens, check=check
+            path, kind, control_tokens=control_tokens, check=check, options=order.file
         )
         self._kind = kind
         self._strict = order.strict

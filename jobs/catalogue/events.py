@@ -206,7 +206,9 @@ class EventReader:
 
     def _dates(self) -> Iterator[object]:
         """What stands in the column of times, from the beginning of the file."""
-        for batch in event_batches(self._path, self._options.interaction_columns, Tally(lambda _: None)):
+        for batch in event_batches(
+            self._path, self._options.interaction_columns, Tally(lambda _: None), self._options.file_options()
+        ):
             if "time" in batch.columns:
                 yield from pc.unique(batch.columns["time"]).to_pylist()
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from jobs.catalogue.interactions import MAX_BLOCKS
+from jobs.dialect import AS_FOUND, FileOptions, parse_decimal, parse_delimiter
 from jobs.documents.instants import DateOrder
 from jobs.dropped import MAX_DROPPED_SHARE
+from jobs.encodings import check_encoding
 
 EVENT_WEIGHTS: Mapping[str, float] = {
     "view": 1, "click": 1, "pageview": 1,
@@ -41,6 +44,10 @@ class IntakeOptions(BaseModel):
     catalogue_columns: Mapping[str, str] = Field(default_factory=dict)
     """Field of an item -> column of the file, where the usual names (fields.py) do not find it."""
     interaction_columns: Mapping[str, str] = Field(default_factory=dict)
+    delimiter: Annotated[str, AfterValidator(parse_delimiter)] | None = None
+    """Of both files, where they are CSV; None is found in each, as encoding and decimal sign are."""
+    encoding: Annotated[str, AfterValidator(check_encoding)] | None = None
+    decimal: Annotated[str, AfterValidator(parse_decimal)] | None = None
     event_weights: Mapping[str, float] = Field(default_factory=lambda: dict(EVENT_WEIGHTS))
     """By kind of event, in lower case; times the weight of the row. Others weigh 1; 0 leaves the kind out."""
     purchase_kinds: frozenset[str] = PURCHASE_KINDS
@@ -55,6 +62,10 @@ class IntakeOptions(BaseModel):
     """As many as the refresh had before, a power of two: kept until the users have doubled."""
     max_events: int = Field(default=1_000, ge=1)
     """Of one user; the latest are kept. Beyond that it is a robot or a till."""
+
+    def file_options(self, tell: Callable[[str], None] = AS_FOUND.tell) -> FileOptions:
+        """How both files are read."""
+        return FileOptions(delimiter=self.delimiter, encoding=self.encoding, decimal=self.decimal, tell=tell)
 
     def blocks_for(self, num_users: int) -> int:
         """How many blocks these users make: a power of two, never fewer than before.

@@ -32,7 +32,7 @@ def read_items(
     check_item_mapping(columns)
 
     def dates() -> Iterator[object]:
-        return _dates(path, columns, file_options)
+        return _dates(path, columns, file_options.quietly())
 
     maker = ItemMaker(str(path), columns, tally, date_order=options.date_order, dates=dates)
     items: dict[str, Item] = {}

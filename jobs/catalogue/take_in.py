@@ -22,6 +22,7 @@ from jobs.catalogue.partitions import Partitions
 from jobs.catalogue.read_items import read_items
 from jobs.catalogue.robots import Robots
 from jobs.catalogue.tally import MAX_FLAGGED, Tally
+from jobs.dialect import AS_FOUND
 from jobs.documents.reading import OnNote
 from jobs.dropped import Dropped, check_dropped
 from jobs.input_file import refuse_file
@@ -51,14 +52,15 @@ def take_in(
     Raises FileRejectedError, or ColumnMappingError, for a file that is no use as a whole.
     """
     tally = Tally(on_rejected)
-    items = read_items(catalogue, options, tally)
+    file_options = options.file_options(on_note or AS_FOUND.tell)
+    items = read_items(catalogue, options, tally, file_options)
     dropped = [_dropped(tally, len(items) + tally.counts["duplicate_item"] + tally.num_rejected)]
     item_ids = sorted(items)
     kinds, robots = Kinds(options), Robots(options.max_events)
     reader = EventReader(interactions, item_ids, kinds, options, now, tally)
     num_rejected = tally.num_rejected
     with Partitions() as partitions:
-        for batch in event_batches(interactions, options.interaction_columns, tally):
+        for batch in event_batches(interactions, options.interaction_columns, tally, file_options):
             partitions.add(robots.cut(reader.read(batch)))
         if reader.num_timed + reader.num_untimed == 0:
             raise _nothing_kept(interactions, item_ids, reader, tally)

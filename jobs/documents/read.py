@@ -42,7 +42,11 @@ def read_documents(
     """
     given = columns or {}
     maker = DocumentMaker(
-        str(path), now=now, columns=given, date_order=date_order, dates=lambda: _dates(path, given, options)
+        str(path),
+        now=now,
+        columns=given,
+        date_order=date_order,
+        dates=lambda: _dates(path, given, options.quietly()),
     )
     is_feed = _is_feed(path, options)
     return Reading(_records(path, given, options), maker, known, is_snapshot=is_feed, on_note=on_note)

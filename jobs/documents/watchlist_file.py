@@ -33,7 +33,9 @@ from jobs.documents.symbols import normal_ticker
 from jobs.documents.watchlist import Entity, EntityKind, Watchlist
 from jobs.errors import InputError
 from jobs.guards import find_secret, invalid_unicode_at
+from jobs.input_file import read_input
 from jobs.intake_json import JsonRefusedError, parse
+from jobs.rejection import FileRejectedError
 from jobs.series.trading_days import CalendarError, trading_days
 
 MAX_FILE_BYTES = 4 * 2**20
@@ -73,16 +75,11 @@ class WatchlistFile:
 def read_watchlist(path: Path) -> WatchlistFile:
     """Read and check a watch list. Raises WatchlistError that names every fault."""
     try:
-        with path.open("rb") as file:
-            body = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
+        body = read_input(path, MAX_FILE_BYTES)
+    except FileRejectedError as error:
         raise WatchlistError(
-            f"{path}: cannot be opened: {error.strerror} (check the path)", code="file_unreadable"
+            f"{path}: {error.rejected.reason} ({error.rejected.advice})", code=error.code
         ) from error
-    if len(body) > MAX_FILE_BYTES:
-        raise WatchlistError(
-            f"{path}: has more than {MAX_FILE_BYTES:,} bytes (split it)", code="body_too_large"
-        )
     fields = _parse(path, body)
     default_name = path.name.partition(".")[0]
     faults: list[str] = []

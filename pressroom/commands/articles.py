@@ -11,11 +11,16 @@ import typer
 from jobs.errors import InputError
 from pressroom.commands.options import (
     BatchOption,
+    Decimal,
+    Delimiter,
     DeviceOption,
+    Encoding,
     Json,
     MaxDropped,
     Out,
     RetryFailed,
+    file_argument,
+    file_options,
     is_dropped_too_much,
 )
 from pressroom.commands.session import connected, devices_of_command, settings_of_command
@@ -30,11 +35,11 @@ ARTICLE = "article"
 
 File = Annotated[
     Path,
-    typer.Argument(exists=True, dir_okay=False, readable=True, help="CSV or JSONL, also .gz."),
+    file_argument("Briefs: CSV, JSONL or Parquet, also .gz;"),
 ]
 Briefs = Annotated[
     Path | None,
-    typer.Argument(exists=True, dir_okay=False, readable=True, help="Briefs: CSV or JSONL, also .gz."),
+    file_argument("Briefs: CSV, JSONL or Parquet, also .gz;"),
 ]
 Model = Annotated[str, typer.Option(help="An installed model that some worker profile has warm.")]
 Seed = Annotated[int, typer.Option(help="Of the batch's sampling: the same seed, the same texts.")]
@@ -65,6 +70,9 @@ def run_articles(
     max_dropped: MaxDropped = None,
     idempotency_key: Key = None,
     deadline: Deadline = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    decimal: Decimal = None,
     json: Json = False,
 ) -> None:
     """Write an article for each brief: submit, work, show progress, export, stop."""
@@ -82,6 +90,7 @@ def run_articles(
         strict=strict,
         idempotency_key=idempotency_key,
         deadline_seconds=deadline,
+        file=file_options(delimiter, encoding, decimal),
     )
     with errors_reported():
         configured = settings_of_command()
@@ -128,6 +137,9 @@ def submit_articles(
     max_dropped: MaxDropped = None,
     idempotency_key: Key = None,
     deadline: Deadline = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    decimal: Decimal = None,
     priority: Priority = 0,
     tenant: Tenant = "default",
     rejected: Annotated[Path, typer.Option(help="Where refused lines are written.")] = Path("rejected.jsonl"),
@@ -147,6 +159,7 @@ def submit_articles(
         strict=strict,
         idempotency_key=idempotency_key,
         deadline_seconds=deadline,
+        file=file_options(delimiter, encoding, decimal),
         priority=priority,
         tenant=tenant,
     )

@@ -22,7 +22,15 @@ from pressroom.commands.labelled import (
     label_columns,
     label_options,
 )
-from pressroom.commands.options import DeviceOption, Json, MaxDropped
+from pressroom.commands.options import (
+    Delimiter,
+    DeviceOption,
+    Encoding,
+    Json,
+    MaxDropped,
+    file_argument,
+    file_options,
+)
 from pressroom.commands.session import devices_of_command, settings_of_command
 from pressroom.console import errors_reported, print_json, say
 from workers.models.manifest import ModelNameError, check_name, model_folder
@@ -42,13 +50,15 @@ def calibrate(
     name: Annotated[str, typer.Argument(help="An installed classifier.")],
     file: Annotated[
         Path | None,
-        typer.Argument(exists=True, dir_okay=False, readable=True, help="Labelled: CSV or JSONL, also .gz."),
+        file_argument("Labelled: CSV, JSONL or Parquet, also .gz;"),
     ] = None,
     text: Annotated[str | None, typer.Option(help="Column with the text.")] = None,
     label: LabelOption = None,
     target: TargetOption = None,
     targets: TargetsOption = None,
     label_map: MapOption = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
     offsets: Annotated[
         bool,
         typer.Option(
@@ -81,7 +91,7 @@ def calibrate(
         return
     if file is None or text is None:
         raise typer.BadParameter("give a labelled FILE and --text, or --remove", param_hint="FILE")
-    columns = label_columns(text, label, target, targets, label_map)
+    columns = label_columns(text, label, target, targets, label_map, file_options(delimiter, encoding, None))
     asked = _Asked(name, file, columns, label_map, offsets, max_dropped, batch, device)
     with errors_reported():
         result = asked.run()

@@ -25,7 +25,15 @@ from pressroom.commands.labelled import (
     label_columns,
     label_options,
 )
-from pressroom.commands.options import DeviceOption, Json, MaxDropped, is_dropped_too_much
+from pressroom.commands.options import (
+    Delimiter,
+    DeviceOption,
+    Encoding,
+    Json,
+    MaxDropped,
+    file_options,
+    is_dropped_too_much,
+)
 from pressroom.commands.session import devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
 from workers.settings import DEFAULT_CLASSIFIER, Settings
@@ -54,6 +62,8 @@ def evaluate_sentiment(
     target: TargetOption = None,
     targets: TargetsOption = None,
     label_map: MapOption = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
     model: Annotated[str, typer.Option(help="An installed classifier.")] = DEFAULT_CLASSIFIER,
     out: Annotated[
         Path | None,
@@ -69,7 +79,7 @@ def evaluate_sentiment(
     """Classify every text of a labelled file and print accuracy, F1, confusion, calibration and speed."""
     from pressroom.run import REJECTED
 
-    columns = label_columns(text, label, target, targets, label_map)
+    columns = label_columns(text, label, target, targets, label_map, file_options(delimiter, encoding, None))
     asked = _Asked(file, columns, label_map, model, out, batch, device)
     with errors_reported():
         result = asked.run()

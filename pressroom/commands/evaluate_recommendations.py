@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pressroom.commands.options import DateFormat, Json, MaxDropped, columns_of
+from pressroom.commands.options import (
+    DateFormat,
+    Decimal,
+    Delimiter,
+    Encoding,
+    Json,
+    MaxDropped,
+    columns_of,
+    file_options,
+    input_path,
+)
 from pressroom.commands.recommendations import (
     Catalogue,
     CatalogueColumn,
@@ -32,7 +42,9 @@ def evaluate_recommendations(
     interactions: Annotated[
         Path,
         typer.Option(
-            exists=True, dir_okay=False, readable=True, help="Who had to do with what: CSV, JSONL or Parquet."
+            parser=input_path,
+            metavar="FILE",
+            help="Who had to do with what: CSV, JSONL or Parquet, also .gz.",
         ),
     ],
     catalogue: Catalogue = None,
@@ -47,6 +59,9 @@ def evaluate_recommendations(
     date_format: DateFormat = None,
     match_ids: MatchIdsOption = None,
     max_dropped: MaxDropped = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    decimal: Decimal = None,
     json: Json = False,
 ) -> None:
     """Hold a part of a log out, rank by the rest, and print how much of it the lists find.
@@ -70,11 +85,12 @@ def evaluate_recommendations(
         "match_ids": match_ids,
         "max_dropped_share": max_dropped,
     }
+    dialect = file_options(delimiter, encoding, decimal)
     refused: list[str] = []
     with errors_reported():
         given = RefreshFile() if settings is None else read_refresh_file(settings)
         intake = given.intake.model_copy(
-            update={name: one for name, one in columns.items() if one not in (None, {})}
+            update={name: one for name, one in (columns | dialect.given()).items() if one not in (None, {})}
         )
         result = evaluate_files(
             interactions,

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from jobs.dialect import AS_FOUND, FileOptions
 from jobs.labelled import LabelColumns, LabelMapError, parse_label_map
+from pressroom.commands.options import file_argument, file_option_words
 
 LabelledPath = Annotated[
     Path,
-    typer.Argument(exists=True, dir_okay=False, readable=True, help="Labelled: CSV or JSONL, also .gz."),
+    file_argument("Labelled: CSV, JSONL or Parquet, also .gz;"),
 ]
 LabelOption = Annotated[str | None, typer.Option(help="Column with the label.")]
 TargetOption = Annotated[str | None, typer.Option(help="Column with what the label is about.")]
@@ -26,7 +28,12 @@ MapOption = Annotated[
 
 
 def label_columns(
-    text: str, label: str | None, target: str | None, targets: str | None, label_map: str | None
+    text: str,
+    label: str | None,
+    target: str | None,
+    targets: str | None,
+    label_map: str | None,
+    file: FileOptions = AS_FOUND,
 ) -> LabelColumns:
     """What the options name; raises BadParameter."""
     if (label is None) == (targets is None) or (target is not None and targets is not None):
@@ -37,7 +44,7 @@ def label_columns(
         classes = parse_label_map(label_map) if label_map else None
     except LabelMapError as error:
         raise typer.BadParameter(str(error), param_hint="--map") from error
-    return LabelColumns(text=text, label=label, target=target, targets=targets, classes=classes)
+    return LabelColumns(text=text, label=label, target=target, targets=targets, classes=classes, file=file)
 
 
 def label_options(columns: LabelColumns, label_map: str | None) -> list[str]:
@@ -49,4 +56,5 @@ def label_options(columns: LabelColumns, label_map: str | None) -> list[str]:
         "--targets": columns.targets,
         "--map": label_map,
     }
-    return [part for name, value in options.items() if value is not None for part in (name, value)]
+    words = [part for name, value in options.items() if value is not None for part in (name, value)]
+    return words + file_option_words(columns.file)

@@ -12,7 +12,7 @@ from jobs.errors import ConfigurationError
 from jobs.monitor import Monitor, Target
 from jobs.schedule import CatchUp
 from jobs.series.window import AlertRule, WindowSize
-from pressroom.commands.options import DeviceOption, Json, MaxReports, Out, Reports
+from pressroom.commands.options import DeviceOption, Json, MaxReports, Out, Reports, input_path
 from pressroom.commands.sentiment import backtest_file
 from pressroom.commands.session import connected, devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
@@ -33,7 +33,9 @@ NUM_RUNS_SHOWN = 10
 SECRET_VARIABLE = "ALERT_WEBHOOK_SECRET"  # noqa: S105 - a name, not a secret
 
 Name = Annotated[str, typer.Argument(metavar="NAME")]
-Watch = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Watch list: TOML or JSON.")]
+Watch = Annotated[
+    Path | None, typer.Option(parser=input_path, metavar="FILE", help="Watch list: TOML or JSON.")
+]
 SourceTexts = Annotated[
     list[str] | None, typer.Option(help="A file, a folder, s3://PREFIX, or a feed's URL; repeat.")
 ]

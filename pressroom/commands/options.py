@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 
+from jobs.dialect import DialectError, FileOptions, parse_decimal, parse_delimiter
 from jobs.documents.instants import DateFormatError, DateOrder, parse_date_order
 from jobs.dropped import Dropped, InputDroppedError, check_dropped, parse_share
+from jobs.encodings import UnknownEncodingError, check_encoding
+from jobs.input_file import STDIN, check_input
 from jobs.kinds.sentiment_report.payload import ReportsOf
+from jobs.rejection import FileRejectedError
 from pressroom.console import say
 
 
@@ -60,6 +64,18 @@ DateFormat = Annotated[
     ),
 ]
 BatchArgument = Annotated[UUID, typer.Argument(metavar="BATCH")]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(metavar="SIGN", help="Between the cells of a CSV file, such as ';' or tab; unset: found."),
+]
+Encoding = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Of a text file, such as cp1252; unset: UTF-8, or UTF-16 by its mark."),
+]
+Decimal = Annotated[
+    str | None,
+    typer.Option(metavar="SIGN", help="In the numbers of a CSV file: point or comma; unset: found."),
+]
 
 
 def is_dropped_too_much(dropped: Dropped | None, max_dropped: float | None) -> bool:
@@ -84,3 +100,52 @@ def columns_of(given: list[str] | None, option: str) -> dict[str, str]:
         if not (name and equals and column):
             raise typer.BadParameter(f"{name!r} is not FIELD=COLUMN", param_hint=option)
     return {name: column for name, _, column in pairs}
+
+
+def input_path(text: str) -> Path:
+    """A file that a command reads: `-` is what is piped in. What cannot be read is wrong usage."""
+    path = STDIN if text == "-" else Path(text)
+    try:
+        check_input(path)
+    except FileRejectedError as error:
+        raise typer.BadParameter(f"{error.rejected.reason}: {path} ({error.rejected.advice})") from error
+    return path
+
+
+def standing_path(text: str) -> Path:
+    """A file that will be read again and again: one that is piped in is gone the second time."""
+    path = input_path(text)
+    if not path.is_file():
+        raise typer.BadParameter(f"{path} is piped in, and is read again at each run (name a file)")
+    return path
+
+
+def file_argument(help_text: str) -> Any:
+    """An argument that names such a file."""
+    return typer.Argument(parser=input_path, metavar="FILE", help=f"{help_text} - reads what is piped in.")
+
+
+def file_options(delimiter: str | None, encoding: str | None, decimal: str | None) -> FileOptions:
+    """What the options say of a file; what the file was read as is said once on stderr."""
+    told: set[str] = set()
+
+    def tell(line: str) -> None:
+        if line not in told:
+            told.add(line)
+            say(line)
+
+    try:
+        return FileOptions(
+            delimiter=None if delimiter is None else parse_delimiter(delimiter),
+            encoding=None if encoding is None else check_encoding(encoding),
+            decimal=None if decimal is None else parse_decimal(decimal),
+            tell=tell,
+        )
+    except (DialectError, UnknownEncodingError) as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def file_option_words(options: FileOptions) -> list[str]:
+    """The options again, for a command that goes on."""
+    given = options.given()
+    return [word for name, value in given.items() if value is not None for word in (f"--{name}", value)]

@@ -16,12 +16,17 @@ from jobs.refresh import Refresh, RefreshSources
 from jobs.rejection import Rejected
 from pressroom.commands.options import (
     DateFormat,
+    Decimal,
+    Delimiter,
     DeviceOption,
+    Encoding,
     Json,
     MaxDropped,
     Out,
     RetryFailed,
     columns_of,
+    file_options,
+    input_path,
 )
 from pressroom.commands.session import devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
@@ -37,16 +42,19 @@ if TYPE_CHECKING:
 
 Catalogue = Annotated[
     Path | None,
-    typer.Option(exists=True, dir_okay=False, readable=True, help="Items: CSV, JSONL (also .gz) or Parquet."),
+    typer.Option(parser=input_path, metavar="FILE", help="Items: CSV, JSONL or Parquet, also .gz."),
 ]
 Interactions = Annotated[
     Path | None,
-    typer.Option(exists=True, dir_okay=False, readable=True, help="Who had to do with what; likewise."),
+    typer.Option(parser=input_path, metavar="FILE", help="Who had to do with what; likewise."),
 ]
 SettingsFile = Annotated[
     Path | None,
     typer.Option(
-        "--settings", exists=True, dir_okay=False, help="TOML: [rules], [copy], [ranking], [intake], models."
+        "--settings",
+        parser=input_path,
+        metavar="FILE",
+        help="TOML: [rules], [copy], [ranking], [intake], models.",
     ),
 ]
 CatalogueColumn = Annotated[
@@ -83,6 +91,9 @@ def run_recommendations(
     date_format: DateFormat = None,
     match_ids: MatchIdsOption = None,
     max_dropped: MaxDropped = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    decimal: Decimal = None,
     model: Model = None,
     embedder: Embedder = None,
     batch: Annotated[UUID | None, typer.Option(help="Go on with this batch; no files then.")] = None,
@@ -101,7 +112,12 @@ def run_recommendations(
         raise typer.BadParameter("give --catalogue and --interactions, or --batch to go on with one")
     with errors_reported():
         configured = settings_of_command()
-        intake = {"date_order": date_format, "match_ids": match_ids, "max_dropped_share": max_dropped}
+        intake: dict[str, object] = {
+            "date_order": date_format,
+            "match_ids": match_ids,
+            "max_dropped_share": max_dropped,
+            **file_options(delimiter, encoding, decimal).given(),
+        }
         options = _Options(settings, copy, catalogue_column, interaction_column, intake, model, embedder)
         devices = devices_of_command(device)
         submit, given = None, options.over(None)

@@ -9,7 +9,7 @@ import typer
 
 from jobs.errors import ConfigurationError
 from jobs.refresh import Refresh, ServingPlace
-from pressroom.commands.options import DeviceOption, Json, Out
+from pressroom.commands.options import DeviceOption, Json, Out, standing_path
 from pressroom.commands.recommendations import print_outcome
 from pressroom.commands.session import connected, devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
@@ -24,6 +24,7 @@ app = typer.Typer(no_args_is_help=True, help="Recommendations that are kept fres
 
 NUM_RUNS_SHOWN = 10
 
+_STANDING_FILE = typer.Option(parser=standing_path, metavar="FILE")
 Name = Annotated[str, typer.Argument(metavar="NAME")]
 Number = Annotated[int | None, typer.Option(min=1, help="Of a release; see `refresh show`.")]
 
@@ -34,8 +35,8 @@ def create(
         str,
         typer.Argument(metavar="NAME|FILE.toml", help="A name, with options; or a file that says it all."),
     ],
-    catalogue: Annotated[Path | None, typer.Option(exists=True, dir_okay=False)] = None,
-    interactions: Annotated[Path | None, typer.Option(exists=True, dir_okay=False)] = None,
+    catalogue: Annotated[Path | None, _STANDING_FILE] = None,
+    interactions: Annotated[Path | None, _STANDING_FILE] = None,
     cron: Annotated[str | None, typer.Option(help='"0 3 * * *": at three. Unset: when told to.')] = None,
     time_zone: Annotated[str, typer.Option(help="Of the schedule.")] = "UTC",
     json: Json = False,

@@ -12,7 +12,10 @@ from jobs.series.window import AlertRule, WindowSize
 from pressroom.commands.options import (
     BatchOption,
     DateFormat,
+    Decimal,
+    Delimiter,
     DeviceOption,
+    Encoding,
     Json,
     MaxDropped,
     MaxReports,
@@ -20,6 +23,9 @@ from pressroom.commands.options import (
     Reports,
     RetryFailed,
     columns_of,
+    file_argument,
+    file_options,
+    input_path,
     is_dropped_too_much,
 )
 from pressroom.commands.session import devices_of_command, settings_of_command
@@ -34,23 +40,18 @@ if TYPE_CHECKING:
 
 Documents = Annotated[
     Path | None,
-    typer.Argument(
-        exists=True,
-        dir_okay=False,
-        readable=True,
-        help="Documents: CSV, JSONL (also .gz), Parquet, RSS or Atom.",
-    ),
+    file_argument("Documents: CSV, JSONL, Parquet, RSS or Atom, also .gz;"),
 ]
 DatedDocuments = Annotated[
     Path,
-    typer.Argument(exists=True, dir_okay=False, readable=True, help="Dated documents, as for `run`."),
+    file_argument("Dated documents, as for `run`;"),
 ]
-_WATCH = typer.Option("--watch", exists=True, dir_okay=False, help="Watch list: TOML or JSON.")
+_WATCH = typer.Option("--watch", parser=input_path, metavar="FILE", help="Watch list: TOML or JSON.")
 Watch = Annotated[Path | None, _WATCH]
 WatchNeeded = Annotated[Path, _WATCH]
 Events = Annotated[
     Path | None,
-    typer.Option(exists=True, dir_okay=False, help="What happened, as JSONL, to score the alerts by."),
+    typer.Option(parser=input_path, metavar="FILE", help="What happened, as JSONL, to score the alerts by."),
 ]
 MonitorName = Annotated[
     str | None,
@@ -79,6 +80,9 @@ def run_sentiment(
     out: Out = Path("out"),
     monitor: MonitorName = None,
     column: Column = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    decimal: Decimal = None,
     window: Window = None,
     time_zone: TimeZone = None,
     rule: Rule = None,
@@ -114,6 +118,7 @@ def run_sentiment(
             max_reports=max_reports,
             columns=columns_of(column, "--column"),
             date_order=date_format,
+            file_options=file_options(delimiter, encoding, decimal),
             strict=strict,
             batch_id=batch,
             retry_failed=retry_failed,
@@ -131,6 +136,9 @@ def backtest_file(
     column: Column = None,
     date_format: DateFormat = None,
     max_dropped: MaxDropped = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    decimal: Decimal = None,
     window: Window = None,
     time_zone: TimeZone = None,
     rule: Rule = None,
@@ -157,6 +165,7 @@ def backtest_file(
             embedder=_named(embedder),
             columns=columns,
             date_order=date_format,
+            file_options=file_options(delimiter, encoding, decimal),
             device=device,
             devices=devices_of_command(device),
         )

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from jobs.errors import InputError
 from jobs.training import LabelledFile, Recipe
-from pressroom.commands.options import Json
+from pressroom.commands.options import Delimiter, Encoding, Json, file_argument, file_options
 from pressroom.commands.session import settings_of_command
 from pressroom.console import EXIT_FAILURE, EXIT_USAGE, errors_reported, print_json, say
 from workers.settings import DEFAULT_EMBEDDER, Settings
@@ -33,7 +33,7 @@ def _train() -> None:
 def classifier(
     file: Annotated[
         Path,
-        typer.Argument(exists=True, dir_okay=False, readable=True, help="Labelled CSV, or a TOML plan."),
+        file_argument("Labelled texts: CSV, JSONL or Parquet, also .gz; or a TOML plan;"),
     ],
     out: Annotated[str | None, typer.Option(metavar="NAME", help="What the model shall be called.")] = None,
     base: Annotated[str, typer.Option(help="Installed encoder to fine-tune.")] = DEFAULT_EMBEDDER,
@@ -48,6 +48,8 @@ def classifier(
     map_: Annotated[
         str | None, typer.Option("--map", help="The file's labels: negative=0,neutral=2,positive=1.")
     ] = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
     epochs: Annotated[int | None, typer.Option(min=1, max=100, help="At most.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of split, order and dropout.")] = 0,
     data: Annotated[
@@ -64,7 +66,9 @@ def classifier(
 
     with errors_reported():
         settings = settings_of_command()
+        dialect = file_options(delimiter, encoding, None)
         columns = {"text": text, "label": None if targets else label, "target": target, "targets": targets}
+        columns |= {"delimiter": dialect.delimiter, "encoding": dialect.encoding}
         prepared = _Options(file, out, base, columns, map_, epochs, seed, data).prepared(settings)
         _say_data(prepared)
         trained = train(prepared, settings, keep=keep)

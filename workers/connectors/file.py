@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from jobs.documents.read import read_documents
 from jobs.documents.reading import OnNote
 from jobs.file_format import CSV_SUFFIXES, FEED_SUFFIXES, JSON_SUFFIXES
 from jobs.rejection import FileRejectedError, Rejected
-from jobs.sources import FileSource, SourceDownError, SourceRefusedError
+from jobs.sources import FileSource, FilesPlace, SourceDownError, SourceRefusedError
 
 SUFFIXES = JSON_SUFFIXES | FEED_SUFFIXES | CSV_SUFFIXES | {".parquet"}
 """What is read of a folder or below a prefix; other files there are nobody's mistake."""
@@ -34,11 +34,9 @@ def read_file_source(
         if path.is_dir():
             for child in sorted(path.iterdir()):
                 if is_document_file(child.name) and child.is_file():
-                    yield from read_leniently(
-                        child, now=now, columns=source.columns, known=known, on_note=on_note
-                    )
+                    yield from read_leniently(child, source, now=now, known=known, on_note=on_note)
         elif path.exists():
-            yield from read_documents(path, now=now, columns=source.columns, known=known, on_note=on_note)
+            yield from _read(path, source, now=now, known=known, on_note=on_note)
         else:
             raise SourceRefusedError(
                 f"{path} is not there: create it, or correct the monitor's source", code="source_missing"
@@ -59,14 +57,22 @@ def is_document_file(name: str) -> bool:
 
 def read_leniently(
     path: Path,
+    place: FilesPlace,
     *,
     now: datetime,
-    columns: Mapping[str, str],
     known: KnownRecords | None,
     on_note: OnNote | None = None,
 ) -> Iterator[Document | Rejected]:
     """As read_documents; a file that is no use as a whole is a refused row, for the others to go on."""
     try:
-        yield from read_documents(path, now=now, columns=columns, known=known, on_note=on_note)
+        yield from _read(path, place, now=now, known=known, on_note=on_note)
     except FileRejectedError as error:
         yield error.rejected
+
+
+def _read(
+    path: Path, place: FilesPlace, *, now: datetime, known: KnownRecords | None, on_note: OnNote | None
+) -> Iterator[Document | Rejected]:
+    return read_documents(
+        path, now=now, columns=place.columns, known=known, on_note=on_note, options=place.file_options
+    )

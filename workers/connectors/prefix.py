@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -42,7 +42,7 @@ def read_prefix_source(
         store = own_store if variable is None else _store_of(variable)
         for key in store.keys(source.prefix):
             if is_document_file(PurePosixPath(key).name):
-                yield from _read_object(store, key, source.columns, now, known, on_note)
+                yield from _read_object(store, key, source, now, known, on_note)
     except (ConfigurationError, ObjectKeyError, StoreRefusedError) as error:
         raise SourceRefusedError(
             f"the prefix {source.prefix!r} cannot be read: {error}", code=error.code
@@ -59,7 +59,7 @@ def _store_of(variable: str) -> Store:
 def _read_object(
     store: Store,
     key: str,
-    columns: Mapping[str, str],
+    source: PrefixSource,
     now: datetime,
     known: KnownRecords | None,
     on_note: OnNote | None,
@@ -79,5 +79,5 @@ def _read_object(
             if on_note is not None:
                 on_note(note.replace(str(path), key))
 
-        for read in read_leniently(path, now=now, columns=columns, known=known, on_note=noted):
+        for read in read_leniently(path, source, now=now, known=known, on_note=noted):
             yield replace(read, file=key) if isinstance(read, Rejected) else read
