@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol
+
+from jobs.rows import Refusal, apart
 
 Role = Literal["system", "user", "assistant"]
 
@@ -136,3 +139,30 @@ class Inference(Protocol):
     def embed(self, texts: Sequence[str], *, model: str | None = None) -> tuple[tuple[float, ...], ...]:
         """A vector of length 1 for each text, in order."""
         ...
+
+
+def embedded(
+    texts: Sequence[str], inference: Inference, *, model: str | None
+) -> list[tuple[float, ...] | Refusal]:
+    """A vector for each text, in order; a text that the embedder cannot take fails no other."""
+    vectors = apart(texts, lambda some: inference.embed(some, model=model))
+    return [
+        vector if isinstance(vector, Refusal) or math.isfinite(sum(vector)) else _NO_NUMBER
+        for vector in vectors
+    ]
+
+
+def classified(
+    pairs: Sequence[TextPair], inference: Inference, *, calibrated: bool = True
+) -> list[SentimentProbabilities | Refusal]:
+    """Probabilities for each pair, in order; a pair that the classifier cannot take fails no other."""
+    answers = apart(pairs, lambda some: inference.classify(some, calibrated=calibrated))
+    return [
+        answer
+        if isinstance(answer, Refusal) or math.isfinite(answer.negative + answer.neutral + answer.positive)
+        else _NO_NUMBER
+        for answer in answers
+    ]
+
+
+_NO_NUMBER = Refusal("answer_not_finite", "the model answers with no finite number")

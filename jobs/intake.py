@@ -29,6 +29,7 @@ from jobs.intake_file import open_file
 from jobs.intake_records import Record
 from jobs.kind import Kind, PayloadT
 from jobs.rejection import FileRejectedError, Rejected
+from jobs.rows import Refusal, attempt
 
 MAX_ID_CHARACTERS = 200
 """An id becomes a file name at export; file systems allow 255 bytes."""
@@ -68,12 +69,8 @@ def read_lines(
     """
     columns = Columns.of(kind.payload_type)
     lines_by_id: dict[bytes, int] = {}
-    num_records = 0
-    for record in _records(path, columns, options):
-        num_records += 1
-        if isinstance(record, Rejected):
-            yield record
-            continue
+
+    def accept(record: Record) -> Accepted[PayloadT] | Rejected:
         try:
             flags = _check_text(record, control_tokens)
             custom_id = _custom_id(record)
@@ -82,11 +79,19 @@ def read_lines(
                 check(payload)
             _claim_id(custom_id, record, lines_by_id)
         except _LineRefusedError as refused:
-            yield refused.rejected
+            return refused.rejected
         except InputError as error:
-            yield record.reject(error.code, str(error), "correct the line")
-        else:
-            yield Accepted(line=record.line, custom_id=custom_id, payload=payload, flags=flags)
+            return record.reject(error.code, str(error), "correct the line")
+        return Accepted(line=record.line, custom_id=custom_id, payload=payload, flags=flags)
+
+    num_records = 0
+    for record in _records(path, columns, options):
+        num_records += 1
+        if isinstance(record, Rejected):
+            yield record
+            continue
+        made = attempt(accept, record)
+        yield record.reject_unreadable(made) if isinstance(made, Refusal) else made
     if num_records == 0:
         raise refuse_file(path, "file_empty", "holds no line to run", "write one line for each text")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from jobs.guards import find_secret
 from jobs.intake_json import JsonRefusedError, parse
 from jobs.rejection import Rejected, snippet
+from jobs.rows import Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,10 @@ class Record:
         """Refuse this record without showing any of it."""
         reason, advice = f"seems to hold {secret}", "remove it, and replace the secret where it is used"
         return self.reject("secret_in_input", reason, advice, column)
+
+    def reject_unreadable(self, refusal: Refusal) -> Rejected:
+        """Refuse this record for what it made a parser raise."""
+        return self.reject(refusal.code, refusal.reason, "correct the record, or leave it out")
 
     def reject_unicode(self, text: str, at: int, column: str | None = None) -> Rejected:
         """Refuse this record for the character at an index of the text."""

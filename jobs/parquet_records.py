@@ -12,6 +12,9 @@ from pyarrow import parquet
 from jobs.input_file import refuse_file
 from jobs.intake_columns import Require, check_columns
 from jobs.intake_file import MAX_GZIP_RATIO, MIN_BYTES_FOR_RATIO, InputFile
+from jobs.intake_records import Record
+from jobs.rejection import Rejected
+from jobs.rows import Refusal, apart
 
 _BATCH_ROWS = 64
 """A dictionary-encoded column may hold one text of 1 MB a million times: so many stand in memory at once."""
@@ -20,16 +23,26 @@ _MAX_ROW_GROUP_BYTES = 2**30
 """Unpacked, of the columns that are read; writers' defaults lie between 1 and 512 MB."""
 
 
-def parquet_records(file: InputFile, require: Require) -> Iterator[tuple[int, Mapping[str, object]]]:
+def parquet_records(
+    file: InputFile, require: Require
+) -> Iterator[tuple[int, Mapping[str, object]] | Rejected]:
     """Row numbers, from 1, and those columns that `require` wants; it raises InputError if they are no use.
 
     Raises FileRejectedError: `file_unreadable`, `parquet_malformed`, `body_too_large`, `missing_column`.
     """
     number = 0
     for batch in parquet_batches(file, require, batch_rows=_BATCH_ROWS):
-        for row in batch.to_pylist():
+        for row in _rows(batch):
             number += 1
-            yield number, row
+            if isinstance(row, Refusal):
+                yield Record(str(file.path), number, {}).reject_unreadable(row)
+            else:
+                yield number, row
+
+
+def _rows(batch: pa.RecordBatch) -> list[dict[str, object] | Refusal]:
+    """Values that Python does not have, such as a date of the year 30000, fail their own row."""
+    return apart(range(batch.num_rows), lambda some: batch.slice(some[0], len(some)).to_pylist())
 
 
 def parquet_batches(

@@ -35,6 +35,7 @@ from jobs.job import JobStatus
 from jobs.kinds.sentiment_report.linked import AMBIGUOUS
 from jobs.kinds.sentiment_report.report.counted import DOCUMENTS as COUNTED
 from jobs.provenance import sha256_hex
+from jobs.rows import REFUSED
 from jobs.series.policy import Policy
 from jobs.series.window import EntityWindow, WindowSize
 from pressroom.export import FAILED, FETCH_THREADS, ArtifactAlteredError, file_stem
@@ -70,6 +71,8 @@ class DocumentCounts:
     num_documents: int = 0
     num_unlinked: int = 0
     """About nobody on the watch list; those of which that cannot be told are flagged alone."""
+    num_refused: int = 0
+    """That could not be analysed; failed.jsonl names them."""
     num_flagged: Mapping[str, int]
     num_known: int = 0
     """Read again by a collection, and not analysed again."""
@@ -111,7 +114,7 @@ class ReportEntry:
 
 def write_documents(database: Engine, store: Store, batch_id: UUID, folder: Path) -> DocumentCounts:
     """documents.jsonl: the blocks of the batch, one after the other."""
-    counts = {"num_documents": 0, "num_unlinked": 0, "num_known": 0}
+    counts = {"num_documents": 0, "num_unlinked": 0, "num_known": 0, "num_refused": 0}
     flagged: dict[str, int] = {}
     first: datetime | None = None
     with (folder / DOCUMENTS).open("wb") as lines:
@@ -123,6 +126,7 @@ def write_documents(database: Engine, store: Store, batch_id: UUID, folder: Path
                 counts[name] += _number(job, name)
             for flag, number in cast("Mapping[str, int]", job.metrics.get("num_flagged", {})).items():
                 flagged[flag] = flagged.get(flag, 0) + number
+            counts["num_refused"] += len(_refused(job))
     for job in stream_stage(database, batch_id, "collect", statuses=(JobStatus.SUCCEEDED,)):
         counts["num_known"] += _number(job, "num_known")
     return DocumentCounts(**counts, num_flagged=flagged, first_published_at=first)
@@ -220,7 +224,9 @@ def _suffix(name: str) -> str:
 
 
 def write_failures(database: Engine, batch_id: UUID, folder: Path) -> tuple[str, ...]:
-    """failed.jsonl: the jobs of any stage that did not succeed, and why; what is said of sources among them.
+    """failed.jsonl: jobs of any stage, and documents of a block, that did not succeed, and why.
+
+    Returns what is said of sources among them.
 
     Others may have failed by the hundred, and for one reason; each source has its own.
     """
@@ -233,7 +239,17 @@ def write_failures(database: Engine, batch_id: UUID, folder: Path) -> tuple[str,
             lines.write(_line(record | {"status": job.status, "attempt": job.attempt, "error": error}))
             if job.stage == "collect" and job.error_message:
                 unread.append(job.error_message)
+        for job in stream_stage(database, batch_id, "documents", statuses=(JobStatus.SUCCEEDED,)):
+            for document_id, refusal in _refused(job).items():
+                error = {"code": refusal["code"], "message": refusal["reason"]}
+                record = {"id": document_id, "job_id": str(job.job_id), "stage": job.stage}
+                lines.write(_line(record | {"status": "refused", "attempt": job.attempt, "error": error}))
     return tuple(unread)
+
+
+def _refused(job: StageJob) -> Mapping[str, Mapping[str, str]]:
+    """Documents of a block that could not be analysed, by id."""
+    return cast("Mapping[str, Mapping[str, str]]", job.metrics.get(REFUSED, {}))
 
 
 def write_rejected(database: Engine, store: Store, batch_id: UUID, folder: Path) -> int:

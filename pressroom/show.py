@@ -17,6 +17,7 @@ from jobs.metrics.length import LENGTH_TOLERANCE
 from jobs.metrics.repetition import MAX_REPETITION
 from pressroom.articles import INDEX
 from pressroom.console import print_json
+from pressroom.export import FAILED
 from pressroom.quality import Quality
 from pressroom.sentiment import SentimentFigures
 from pressroom.summary import Summary
@@ -90,6 +91,8 @@ def print_sentiment(summary: Summary, figures: SentimentFigures, out: Path, *, j
         f"{documents.num_documents} analysed, {documents.num_unlinked} of them about nobody watched, "
         f"{figures.num_rejected} refused",
     )
+    if documents.num_refused:
+        _line("refused", f"{documents.num_refused} documents could not be analysed: see {out / FAILED}")
     if documents.flagged_words:
         _line("flagged", ", ".join(documents.flagged_words))
     for said in figures.unread_sources:

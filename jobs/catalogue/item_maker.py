@@ -22,6 +22,7 @@ from jobs.guards import (
 )
 from jobs.intake_records import Record
 from jobs.rejection import Rejected
+from jobs.rows import Refusal, attempt
 
 MAX_ID_CHARACTERS = 200
 MAX_TITLE_CHARACTERS = 500
@@ -72,9 +73,12 @@ class ItemMaker:
         """An item, or why the row is none. What is odd about an item that is taken is flagged."""
         try:
             record = Record(self._name, line, dict(fields))
-            return _Row(record, *self._assigned(line, fields), self._instants).item(self._tally)
+            made = attempt(
+                lambda row: row.item(self._tally), _Row(record, *self._assigned(line, fields), self._instants)
+            )
         except _RefusedError as refused:
             return refused.rejected
+        return record.reject_unreadable(made) if isinstance(made, Refusal) else made
 
     def _assigned(self, line: int, fields: Mapping[str, object]) -> tuple[dict[str, str], dict[str, str]]:
         shape = tuple(fields)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import re
 from dataclasses import dataclass
 
 import nh3
+
+from jobs.text.entities import unescape
 
 HTML_REMOVED = "html_removed"
 
@@ -69,7 +70,7 @@ def _without_html(text: str) -> tuple[str, bool]:
             is_html = True
             # nh3 joins the words of neighbouring paragraphs, so their ends are marked before it.
             text = nh3.clean(_LESS_THAN.sub("&lt;", _BREAK.sub("\n\n", text)), tags=set())
-        plain = html.unescape(text)
+        plain = unescape(text)
         if plain == text:
             break
         text = plain

@@ -15,6 +15,9 @@ from jobs.documents.identity import is_placeholder
 from jobs.documents.reading import OnNote, Reading
 from jobs.documents.records import DocumentMaker
 from jobs.input_file import refuse_file
+from jobs.intake_records import Record
+from jobs.rejection import FileRejectedError, Rejected
+from jobs.rows import Refusal, attempt
 
 MAX_FEED_BYTES = 16 * 2**20
 """feedparser keeps the whole feed in memory, about ten times its size; feeds of agencies have under 1 MB."""
@@ -30,7 +33,15 @@ _ENCODINGS = re.compile(
     rb"utf-?8|us-ascii|ascii|iso-?8859-\d{1,2}|latin-?1|windows-125\d|cp125\d", re.IGNORECASE
 )
 """Encodings in which ASCII is ASCII, so that what is looked for in the bytes is what the parser will see."""
+_REFERENCE = re.compile(rb"&#(?:(?P<decimal>[0-9]{8,})|[xX](?P<hex>[0-9a-fA-F]{8,}));?")
+_MAX_DIGITS = 7
+_ENTRY = re.compile(rb"<(?P<begin>item|entry)[\s>]|</(?:item|entry)\s{0,20}>", re.IGNORECASE)
+_MAX_FRAME_BYTES = 2**18
+"""Around the entries, where each is parsed as the only one: agencies write a kilobyte."""
 _TAG = re.compile(rb"<(/?)[A-Za-z_][^<>]*?(/?)>")
+
+
+_TOO_DEEP = Refusal("feed_malformed", f"nests more than {MAX_DEPTH} elements")
 
 
 def read_feed(
@@ -49,18 +60,82 @@ def read_feed(
     return Reading(feed_records(name, body), maker, known, is_snapshot=True, on_note=on_note)
 
 
-def feed_records(name: str, body: bytes) -> Iterator[tuple[int, Mapping[str, object]]]:
-    """Entries as fields of a document; raises as read_feed."""
+def feed_records(name: str, body: bytes) -> Iterator[tuple[int, Mapping[str, object]] | Rejected]:
+    """Entries as fields of a document, or why an entry is none; raises as read_feed."""
     _check(Path(name), body)
-    # A stream: of bytes or text feedparser would ask whether they are the name of a file, or a URL.
-    parsed = feedparser.parse(io.BytesIO(body), sanitize_html=False, resolve_relative_uris=False)
+    parsed = _TOO_DEEP if _is_deep(body) else attempt(_parse, body)
+    if not isinstance(parsed, Refusal) and parsed.bozo and len(parsed.entries) < len(_spans(body)):
+        parsed = Refusal("feed_malformed", "is not well-formed, so that entries are lost in others")
+    if isinstance(parsed, Refusal):
+        yield from _one_by_one(name, body, parsed)
+        return
     if not parsed.version and not parsed.entries:
-        reason = "is no RSS or Atom feed"
-        raise refuse_file(Path(name), "feed_malformed", reason, "check the address in a browser")
+        raise _no_feed(name)
+    yield from _entries(name, parsed, 1)
+
+
+def _parse(body: bytes) -> feedparser.FeedParserDict:
+    # A stream: of bytes or text feedparser would ask whether they are the name of a file, or a URL.
+    stream = io.BytesIO(_REFERENCE.sub(_bounded, body))
+    return feedparser.parse(stream, sanitize_html=False, resolve_relative_uris=False)
+
+
+def _entries(
+    name: str, parsed: feedparser.FeedParserDict, first: int
+) -> Iterator[tuple[int, Mapping[str, object]] | Rejected]:
     source = str(parsed.feed.get("title", ""))[:200]
     language = str(parsed.feed.get("language", ""))
-    for number, entry in enumerate(parsed.entries, start=1):
-        yield number, _fields(entry, source, language)
+    for number, entry in enumerate(parsed.entries, start=first):
+        fields = attempt(lambda each: _fields(each, source, language), entry)
+        if isinstance(fields, Refusal):
+            yield Record(name, number, {}).reject_unreadable(fields)
+        else:
+            yield number, fields
+
+
+def _one_by_one(
+    name: str, body: bytes, refusal: Refusal
+) -> Iterator[tuple[int, Mapping[str, object]] | Rejected]:
+    """The entries of a feed of which one makes the parser fail: each is parsed alone."""
+    spans = _spans(body)
+    head, tail = (body[: spans[0][0]], body[spans[-1][1] :]) if spans else (body, b"")
+    if not spans or len(head) + len(tail) > _MAX_FRAME_BYTES:
+        raise refuse_file(Path(name), "feed_malformed", refusal.reason, "look at the feed")
+    for number, (begin, end) in enumerate(spans, start=1):
+        is_deep = _is_deep(body[begin:end])
+        parsed = _TOO_DEEP if is_deep else attempt(_parse, head + body[begin:end] + tail)
+        if not isinstance(parsed, Refusal) and not parsed.entries:
+            parsed = Refusal("feed_malformed", "is no entry that can be read")
+        if isinstance(parsed, Refusal):
+            yield Record(name, number, {}).reject_unreadable(parsed)
+        else:
+            yield from _entries(name, parsed, number)
+
+
+def _spans(body: bytes) -> list[tuple[int, int]]:
+    """Where entries begin and end; one that begins in another is a part of it."""
+    spans: list[tuple[int, int]] = []
+    begin: int | None = None
+    for tag in _ENTRY.finditer(body):
+        if tag["begin"]:
+            begin = tag.start() if begin is None else begin
+        elif begin is not None:
+            spans.append((begin, tag.end()))
+            begin = None
+    return spans
+
+
+def _bounded(match: re.Match[bytes]) -> bytes:
+    """A reference to a character that has no more digits than characters have."""
+    sign, digits = (b"", match["decimal"]) if match["decimal"] is not None else (b"x", match["hex"])
+    digits = digits.lstrip(b"0") or b"0"
+    return b"&#" + sign + digits + b";" if len(digits) <= _MAX_DIGITS else b"&#xFFFD;"
+
+
+def _no_feed(name: str) -> FileRejectedError:
+    return refuse_file(
+        Path(name), "feed_malformed", "is no RSS or Atom feed", "check the address in a browser"
+    )
 
 
 def _fields(entry: feedparser.FeedParserDict, source: str, language: str) -> dict[str, object]:
@@ -90,9 +165,12 @@ def _check(path: Path, body: bytes) -> None:
     if _DECLARED.search(body) is not None:
         reason = "declares entities or a document type of its own"
         raise refuse_file(path, "feed_entities", reason, "publish the feed without a DTD")
+
+
+def _is_deep(body: bytes) -> bool:
     depth = 0
     for tag in _TAG.finditer(body):
         depth += -1 if tag[1] else 0 if tag[2] else 1
         if depth > MAX_DEPTH:
-            reason = f"nests more than {MAX_DEPTH} elements"
-            raise refuse_file(path, "feed_malformed", reason, "look at the feed")
+            return True
+    return False

@@ -18,6 +18,7 @@ from jobs.documents.symbols import parse_symbols
 from jobs.guards import find_secret, invalid_unicode_at
 from jobs.intake_records import Record
 from jobs.rejection import Rejected
+from jobs.rows import Refusal, attempt
 
 READER_VERSION = 2
 """Raise it when reading changes what a document holds, or refuses: every record is then read anew, once."""
@@ -92,9 +93,12 @@ class DocumentMaker:
         """A document, or why the record is none; `record` is its digest in hex."""
         place = Record(self.name, line, {})
         try:
-            return self._document(place, fields, record)
+            made = attempt(lambda read: self._document(place, read, record), fields)
         except _RefusedError as refused:
             return replace(refused.rejected, id=self._shown_id(fields))
+        if not isinstance(made, Refusal):
+            return made
+        return replace(place.reject_unreadable(made), id=self._shown_id(fields))
 
     def unread(self) -> str | None:
         """What to tell of the columns that are not read, in one line."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.inference import Prompt, Sampling, SentimentProbabilities, TextPair
+from jobs.inference import Prompt, Sampling, SentimentProbabilities, TextPair, classified
 from jobs.kind import Artifact, Context, PlanContext, Result
 from jobs.provenance import sha256_hex
+from jobs.rows import REFUSED, Refusal
 from jobs.text.normalise import normalise
 from jobs.training import LABELS
 
@@ -100,8 +102,10 @@ class SentimentLabelsKind:
         """Classify the block. Raises what classify() raises."""
         pairs = [TextPair(normalise(each.text), normalise(each.target)) for each in payload.texts]
         settings = LabelSettings.model_validate(context.settings)
-        answers = context.inference.classify(pairs, calibrated=settings.calibrated)
-        labelled = [_labelled(each, answer) for each, answer in zip(payload.texts, answers, strict=True)]
+        answers = classified(pairs, context.inference, calibrated=settings.calibrated)
+        answered = list(zip(payload.texts, answers, strict=True))
+        labelled = [_labelled(each, one) for each, one in answered if not isinstance(one, Refusal)]
+        refused = {each.id: asdict(one) for each, one in answered if isinstance(one, Refusal)}
         body = "".join(json.dumps(each.model_dump(), ensure_ascii=False) + "\n" for each in labelled)
         counts = Counter(each.label for each in labelled)
         return Result(
@@ -109,6 +113,7 @@ class SentimentLabelsKind:
             metrics={
                 "num_texts": len(labelled),
                 **{f"num_{label}": counts[label] for label in LABELS},
+                **({REFUSED: refused} if refused else {}),
             },
         )
 

@@ -5,13 +5,13 @@ Pure functions. Each says what it did, because a reader of the text is owed that
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import nh3
 
+from jobs.text.entities import unescape
 from jobs.text.sentences import is_complete, split_sentences, words
 from jobs.text.thoughts import DEFAULT_MARKS
 
@@ -142,7 +142,7 @@ def strip_html(text: str) -> tuple[str, bool]:
         return text, False
     # nh3 writes HTML, so entities are undone; that may uncover tags that were escaped: again, until none.
     for _ in range(_MAX_HTML_ROUNDS):
-        text = html.unescape(nh3.clean(text, tags=set()))
+        text = unescape(nh3.clean(text, tags=set()))
         if not _TAG.search(text):
             return text, True
     return text.replace("<", ""), True

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import re
+
+from jobs.text.entities import unescape
 
 MAX_CHARACTERS = 20_000
 """Of a text that is looked at: far more than any classifier reads."""
@@ -25,7 +26,7 @@ def normalise(text: str) -> str:
     >>> normalise("$AAPL beats &amp; raises... https://t.co/x  #stocks")
     'AAPL beats & raises stocks'
     """
-    text = html.unescape(html.unescape(text[:MAX_CHARACTERS]))
+    text = unescape(unescape(text[:MAX_CHARACTERS]))
     for pattern in (_LINK, _PLACEHOLDER, _ELLIPSIS):
         text = pattern.sub(" ", text)
     for pattern in (_MENTION, _CASHTAG):

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 import psycopg
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
 from psycopg.rows import dict_row
+from psycopg.types.datetime import DateLoader, TimestampLoader, TimestamptzLoader
+from psycopg.types.json import JsonbLoader, JsonLoader
 
 from jobs.documents.document import Document, KnownRecords
 from jobs.documents.reading import OnNote, read_rows
@@ -46,6 +51,8 @@ def read_query_source(
             options=_OPTIONS,
         ) as connection:
             connection.read_only = True
+            for name_of_type, loader in _LENIENT.items():
+                connection.adapters.register_loader(name_of_type, loader)
             # A cursor of the server's: one SELECT, or it is refused, and no more rows than FETCH_ROWS here.
             with connection.cursor("pressroom", row_factory=dict_row) as cursor:
                 cursor.itersize = FETCH_ROWS
@@ -58,6 +65,31 @@ def read_query_source(
         raise SourceRefusedError(
             f"the {name} fails: {_said(error)}; try it with psql", code="source_query_failed"
         ) from error
+
+
+def _load_leniently(loader: Any) -> type[Loader]:
+    """A loader that leaves a value as text which Python has not: `infinity`, or the year 20000.
+
+    Such a value fails its own row, and not the whole query.
+    """
+
+    class Lenient(loader):  # type: ignore[misc]
+        def load(self, data: Buffer) -> object:
+            try:
+                return super().load(data)
+            except (psycopg.DataError, ValueError, RecursionError):
+                return bytes(data).decode("utf-8", "replace")
+
+    return Lenient
+
+
+_LENIENT = {
+    "date": _load_leniently(DateLoader),
+    "timestamp": _load_leniently(TimestampLoader),
+    "timestamptz": _load_leniently(TimestamptzLoader),
+    "json": _load_leniently(JsonLoader),
+    "jsonb": _load_leniently(JsonbLoader),
+}
 
 
 def _said(error: psycopg.Error) -> str:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
+from typing import cast
 
 from jobs.documents.blocks import analysed_line, parse_block
 from jobs.documents.digest import document_digest, version_number
 from jobs.documents.document import Document
 from jobs.documents.language import LANGUAGE_UNSUPPORTED
 from jobs.documents.linking import Link, Passage
-from jobs.inference import TextPair
+from jobs.inference import TextPair, classified
 from jobs.kind import Artifact, Context, Parent, Result
-from jobs.kinds.sentiment_report.linked import AMBIGUOUS, Analysis, link_documents
+from jobs.kinds.sentiment_report.linked import AMBIGUOUS, Analysis, Refuse, link_documents
 from jobs.kinds.sentiment_report.payload import DocumentsPayload, SentimentSettings
 from jobs.kinds.sentiment_report.watched import Watched, load_watched
 from jobs.records import AnalysedDocuments, Classifications, DocumentFacts
+from jobs.rows import REFUSED, Refusal
 from jobs.series.mention import Mention
 from jobs.text.normalise import normalise
 from jobs.training import LABELS
@@ -27,8 +30,15 @@ def analyse_documents(payload: DocumentsPayload, settings: SentimentSettings, co
     given = payload.documents or parse_block(context.resources.read(payload.block_sha256 or ""))
     documents = _latest(given)
     watched = context.resources.load(settings.watchlist_sha256, load_watched)
-    analyses = link_documents(documents, watched, context.inference, embedder=settings.embedder)
-    classifications = _classify(analyses, context)
+    refused: dict[str, Refusal] = {}
+
+    def refuse(document: Document, refusal: Refusal) -> None:
+        refused[document.id] = refusal
+
+    analyses = link_documents(
+        documents, watched, context.inference, embedder=settings.embedder, refuse=refuse
+    )
+    analyses, classifications = _classify(analyses, context, refuse)
     facts = [_facts(analysis) for analysis in analyses]
     mentions = [mention for analysis in analyses for mention in analysis.mentions]
     lines = [
@@ -36,7 +46,8 @@ def analyse_documents(payload: DocumentsPayload, settings: SentimentSettings, co
     ]
     return Result(
         artifacts=(Artifact(name="documents.jsonl", media_type="application/jsonl", body=b"".join(lines)),),
-        metrics=_metrics(analyses, watched, settings, context),
+        metrics=_metrics(analyses, documents, watched, settings, context)
+        | ({REFUSED: {id_: asdict(refusal) for id_, refusal in refused.items()}} if refused else {}),
         records=(
             AnalysedDocuments(
                 monitor_id=settings.monitor_id,
@@ -54,8 +65,13 @@ def analyse_documents(payload: DocumentsPayload, settings: SentimentSettings, co
     )
 
 
-def _classify(analyses: Sequence[Analysis], context: Context) -> Classifications:
-    """Fill in the mentions of all analyses; what was asked before is answered from history."""
+def _classify(
+    analyses: Sequence[Analysis], context: Context, refuse: Refuse
+) -> tuple[list[Analysis], Classifications]:
+    """Fill in the mentions of the analyses; what was asked before is answered from history.
+
+    A document with a passage that the classifier cannot take is refused, and not among those that are left.
+    """
     asked = {
         passage: question(passage)
         for analysis in analyses
@@ -66,17 +82,30 @@ def _classify(analyses: Sequence[Analysis], context: Context) -> Classifications
     model_sha256 = context.inference.model_sha256()
     known = context.history.classifications(model_sha256, list(set(digests.values()))) if digests else {}
     missing = {digests[passage]: pair for passage, pair in asked.items() if digests[passage] not in known}
-    answers = context.inference.classify(list(missing.values())) if missing else ()
+    answers = dict(zip(missing, classified(list(missing.values()), context.inference), strict=True))
     new = {
         digest: (answer.negative, answer.neutral, answer.positive)
-        for digest, answer in zip(missing, answers, strict=True)
+        for digest, answer in answers.items()
+        if not isinstance(answer, Refusal)
     }
-    answered = {passage: known.get(digest) or new[digest] for passage, digest in digests.items()}
+    answered = {
+        passage: probabilities
+        for passage, digest in digests.items()
+        if (probabilities := known.get(digest) or new.get(digest)) is not None
+    }
+    left = []
     for analysis in analyses:
+        passages = [passage for link in analysis.links for passage in link.passages]
+        failed = next((each for each in passages if each not in answered), None)
+        if failed is not None:
+            refusal = answers[digests[failed]]
+            refuse(analysis.prepared.document, cast("Refusal", refusal))
+            continue
         analysis.mentions = [
             _mention(analysis, link, *carrying(link.passages, answered)) for link in analysis.links
         ]
-    return Classifications(
+        left.append(analysis)
+    return left, Classifications(
         model_sha256=model_sha256,
         probabilities=[(digest, *probabilities) for digest, probabilities in new.items()],
     )
@@ -150,7 +179,11 @@ def _names_nobody(analysis: Analysis) -> bool:
 
 
 def _metrics(
-    analyses: Sequence[Analysis], watched: Watched, settings: SentimentSettings, context: Context
+    analyses: Sequence[Analysis],
+    documents: Sequence[Document],
+    watched: Watched,
+    settings: SentimentSettings,
+    context: Context,
 ) -> dict[str, object]:
     """What the next stage is planned from, and counts for people."""
     since: dict[int, datetime] = {}
@@ -161,7 +194,6 @@ def _metrics(
             if position is not None:  # None: an entity of an earlier watch list
                 since[position] = min(instant, since.get(position, instant))
 
-    documents = [analysis.prepared.document for analysis in analyses]
     for known in context.history.documents(settings.monitor_id, [one.id for one in documents]).values():
         note(known.entity_ids, known.published_at)
     for analysis in analyses:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,8 +18,9 @@ from jobs.documents.vectors import (
     topic_links,
 )
 from jobs.documents.watchlist import EntityKind
-from jobs.inference import Inference
+from jobs.inference import Inference, embedded
 from jobs.kinds.sentiment_report.watched import Watched
+from jobs.rows import Refusal, attempt
 from jobs.series.mention import Mention
 
 AMBIGUOUS = "ambiguous_name"
@@ -30,6 +31,10 @@ TOPIC_RELEVANCE = 100
 
 MAX_EMBEDDED_CHARACTERS = 600
 """Of a document: its beginning says what it is about, and the embedder reads 128 to 256 tokens."""
+
+
+Refuse = Callable[[Document, Refusal], None]
+"""Gets a document that cannot be analysed, and why."""
 
 
 @dataclass(slots=True)
@@ -44,15 +49,37 @@ class Analysis:
 
 
 def link_documents(
-    documents: Sequence[Document], watched: Watched, inference: Inference, *, embedder: str | None
+    documents: Sequence[Document],
+    watched: Watched,
+    inference: Inference,
+    *,
+    embedder: str | None,
+    refuse: Refuse,
 ) -> list[Analysis]:
-    """Prepare and link each document, in order; without an embedder by names alone."""
+    """Prepare and link each document, in order; without an embedder by names alone.
+
+    What cannot be prepared, linked or embedded is refused alone.
+    """
+
+    def linked(document: Document) -> tuple[Prepared, list[Link]]:
+        one = prepare(document)
+        return one, watched.linker.link(one) if one.is_supported else []
+
+    rows: list[tuple[Prepared, list[Link]]] = []
     with watched.turn:
-        prepared = [prepare(document) for document in documents]
-        links = [watched.linker.link(one) if one.is_supported else [] for one in prepared]
+        for document in documents:
+            made = attempt(linked, document)
+            if isinstance(made, Refusal):
+                refuse(document, made)
+            else:
+                rows.append(made)
+    prepared, links = [one for one, _ in rows], [own for _, own in rows]
     vectors = _vectors(prepared, links, watched, inference, embedder)
     analyses = []
-    for place, (one, own) in enumerate(zip(prepared, links, strict=True)):
+    for place, (one, own) in enumerate(rows):
+        if (refusal := vectors.refused.get(place)) is not None:
+            refuse(one.document, refusal)
+            continue
         vector = vectors.documents.get(place)
         near = {} if vector is None else similarities(vector, vectors.entities)
         settled, is_dropped = settle(own, near, min_score=MIN_ENTITY_SIMILARITY, min_margin=MIN_MARGIN)
@@ -75,6 +102,8 @@ class _Vectors:
     documents: Mapping[int, Vector]
     entities: Mapping[str, Vector]
     topics: Mapping[str, Vector]
+    refused: Mapping[int, Refusal]
+    """Documents whose text the embedder cannot take."""
 
 
 def _vectors(
@@ -86,7 +115,7 @@ def _vectors(
 ) -> _Vectors:
     """Of what needs them: documents with a name in doubt, and all, if there are topics to be found."""
     if embedder is None:
-        return _Vectors({}, {}, {})
+        return _Vectors({}, {}, {}, {})
     described = [entity for entity in watched.watchlist.entities if entity.description]
     has_topics = any(entity.kind is EntityKind.TOPIC for entity in described)
     places = [
@@ -95,13 +124,27 @@ def _vectors(
         if prepared[place].is_supported and (has_topics or any(link.is_ambiguous for link in own))
     ]
     if not places or not described:
-        return _Vectors({}, {}, {})
+        return _Vectors({}, {}, {}, {})
     texts = [prepared[place].text[:MAX_EMBEDDED_CHARACTERS] for place in places]
     texts += [f"{entity.name}. {entity.description}" for entity in described]
-    vectors = [np.asarray(row, np.float32) for row in inference.embed(texts, model=embedder)]
-    entities = dict(zip((entity.id for entity in described), vectors[len(places) :], strict=True))
-    topics = {entity.id: entities[entity.id] for entity in described if entity.kind is EntityKind.TOPIC}
-    return _Vectors(dict(zip(places, vectors, strict=False)), entities, topics)
+    vectors = [
+        row if isinstance(row, Refusal) else np.asarray(row, np.float32)
+        for row in embedded(texts, inference, model=embedder)
+    ]
+    of_entities = zip((entity.id for entity in described), vectors[len(places) :], strict=True)
+    entities = {entity_id: vector for entity_id, vector in of_entities if not isinstance(vector, Refusal)}
+    topics = {
+        entity.id: entities[entity.id]
+        for entity in described
+        if entity.kind is EntityKind.TOPIC and entity.id in entities
+    }
+    own = dict(zip(places, vectors, strict=False))
+    return _Vectors(
+        {place: vector for place, vector in own.items() if not isinstance(vector, Refusal)},
+        entities,
+        topics,
+        {place: vector for place, vector in own.items() if isinstance(vector, Refusal)},
+    )
 
 
 def _topic_link(prepared: Prepared, topic: str, cosine: float) -> Link:
