@@ -9,7 +9,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Engine, text
+
+from jobs.errors import ConfigurationError
 
 MIGRATION_LOCK = 0x7072657373  # "press": any constant that no other advisory lock of the database uses
 
@@ -20,9 +23,24 @@ def _config() -> Config:
     return config
 
 
+class SchemaUnknownError(ConfigurationError):
+    """The database has a schema that this version does not know."""
+
+    code = "database_schema_unknown"
+
+
 def upgrade(database: Engine, revision: str = "head") -> None:
-    """Run the migrations that are missing; others who call it meanwhile wait, then find nothing to do."""
-    _locked(database, lambda config: command.upgrade(config, revision))
+    """Run the migrations that are missing; others who call it meanwhile wait, then find nothing to do.
+
+    Raises SchemaUnknownError for a database that a newer version has made.
+    """
+    try:
+        _locked(database, lambda config: command.upgrade(config, revision))
+    except CommandError as error:
+        raise SchemaUnknownError(
+            f"the database cannot be brought to this version's schema ({error}): a newer version may have "
+            "made it; use that version, or another database"
+        ) from error
 
 
 def downgrade(database: Engine, revision: str) -> None:

@@ -69,19 +69,18 @@ def _database_failure(error: Exception) -> str | None:
     """What an error of the database says; None for another error, and where no database was ever used."""
     if "sqlalchemy.exc" not in sys.modules:
         return None
-    from psycopg.errors import UndefinedColumn, UndefinedTable
     from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
     from db.faults import DatabaseFault, fault_of
+    from db.refusals import named
 
-    if isinstance(error, DBAPIError) and isinstance(error.orig, UndefinedTable | UndefinedColumn):
-        return "error [database_not_migrated]: the database has another schema: run `pressroom db upgrade`"
     if not isinstance(error, SQLAlchemyError):
         return None
+    known = named(error)
+    if known is not None:
+        return f"error [{known.code}]: {known}"
     reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
     match fault_of(error):
-        case DatabaseFault.AWAY:
-            return f"error [database_unavailable]: Postgres cannot be reached: {reason}"
         case DatabaseFault.CONFLICT:
             return f"error [database_conflict]: another process was first, try again: {reason}"
         case DatabaseFault.MISUSE if isinstance(error, DBAPIError):

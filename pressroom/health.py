@@ -16,10 +16,12 @@ from db import leads
 from db.dispatch import ALIVE_SECONDS
 from db.health import num_ready_workers
 from db.migrate import revisions
+from db.refusals import named
 from db.session import open_database
 from jobs.errors import PressroomError
 from storage import open_store
 from workers.broker import require_writable
+from workers.preflight import broker_error
 from workers.redis_server import RedisServer
 from workers.settings import Settings, read_settings
 
@@ -60,8 +62,10 @@ def find_fault(settings: Settings, role: Role) -> str | None:
                 require_writable(client, profile)
         open_store(settings.require_s3_url())
         return None
-    except (SQLAlchemyError, RedisError, PressroomError) as error:
-        return str(error)
+    except (SQLAlchemyError, PressroomError) as error:
+        return str(named(error) or error)
+    except RedisError as error:
+        return str(broker_error(RedisServer.from_url(settings.require_redis_url()), error))
     finally:
         database.dispose()
 

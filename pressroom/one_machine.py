@@ -16,6 +16,7 @@ from pressroom.dispatching import DispatcherThread
 from pressroom.embedded.services import Services, ServiceUrls, find_running
 from workers.beat import BeatThread
 from workers.devices import Device
+from workers.preflight import check_services
 from workers.settings import Settings
 from workers.supervisor import Supervisor
 
@@ -54,6 +55,7 @@ class OneMachine:
         """Start services, migrate, start workers and dispatcher. Raises what each of them raises."""
         try:
             self.urls = self._start_services()
+            self._check_services()
             self.database: Engine = open_database(self.urls.db_url)
             self._exits.callback(self.database.dispose)
             upgrade(self.database)
@@ -89,6 +91,16 @@ class OneMachine:
             Services(self._settings, self._say, standing=self._is_standing)
         )
         return self._services.urls
+
+    def _check_services(self) -> None:
+        """Those that are not embedded, which their owner has tried. Raises PressroomError."""
+        configured = self._settings
+        check_services(
+            db_url=self.urls.db_url if configured.db_url else None,
+            redis_url=self.urls.redis_url if configured.redis_url else None,
+            s3_url=self.urls.s3_url if configured.s3_url else None,
+            say=self._say,
+        )
 
     def _start_dispatcher(self) -> None:
         self._dispatcher = DispatcherThread(self.urls.db_url, self.urls.redis_url, self._settings)

@@ -19,6 +19,7 @@ from pressroom.dispatching import DispatcherThread
 from pressroom.embedded.services import Services, ServiceUrls, find_running
 from workers.devices import Device
 from workers.models.manifest import model_folder, read_manifest
+from workers.preflight import check_services
 from workers.settings import Settings
 from workers.supervisor import KILL_GRACE_SECONDS, Supervisor
 
@@ -61,6 +62,7 @@ def _outlive_workers(services: Services, settings: Settings) -> None:
 def run_dispatcher(settings: Settings) -> None:
     """Dispatch until interrupted, or stand by while another one is active. Raises DispatcherEndedError."""
     urls = running_urls(settings)
+    check_services(db_url=urls.db_url, redis_url=urls.redis_url, is_migrated=True, say=say)
     with Interruption() as interruption:
         dispatcher = DispatcherThread(urls.db_url, urls.redis_url, settings)
         say("Dispatching until Ctrl-C.")
@@ -77,6 +79,7 @@ def run_workers(settings: Settings, devices: Sequence[Device], profile: str) -> 
     for model in settings.profile(profile).models:
         read_manifest(model_folder(settings.models_folder, model))
     urls = running_urls(settings)
+    check_services(db_url=urls.db_url, redis_url=urls.redis_url, is_migrated=True, say=say)
     with Interruption() as interruption:
         supervisor = Supervisor(settings, devices, profile=profile, environment=urls.environment())
         try:

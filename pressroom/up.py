@@ -13,6 +13,7 @@ from pressroom.serving_thread import served_by_itself
 from workers.beat import BeatThread
 from workers.devices import Device
 from workers.models.manifest import ModelNotInstalledError, model_folder, read_manifest
+from workers.preflight import check_services
 from workers.settings import Settings
 
 
@@ -65,6 +66,7 @@ def _is_installed(settings: Settings, profile: str) -> bool:
 def run_beat(settings: Settings) -> None:
     """Start what is due until interrupted; stand by while another beat is active. Raises BeatEndedError."""
     urls = running_urls(settings)
+    check_services(db_url=urls.db_url, is_migrated=True, say=say)
     with Interruption() as interruption:
         beat = BeatThread(urls.db_url, urls.redis_url, settings)
         say("Keeping the schedules until Ctrl-C.")

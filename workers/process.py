@@ -21,11 +21,13 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from db import workers as worker_rows
 from db.faults import fault_of
+from db.refusals import errors_named
 from db.session import open_database
-from jobs.errors import PressroomError, TransientError
+from jobs.errors import ConfigurationError, PermanentError, PressroomError, TransientError
 from jobs.kinds import load_kinds
 from jobs.provenance import payload_digest
 from storage import open_store
+from storage.store import check_access
 from workers import logs, residency
 from workers.attempt import WorkerIdentity
 from workers.broker import consumer_outage
@@ -36,10 +38,12 @@ from workers.heartbeat import Pulse
 from workers.outage import Outage
 from workers.parent import drain_when_parent_dies
 from workers.ports import open_ports
+from workers.preflight import check_broker
 from workers.publisher import Publisher
 from workers.residency import Residency
 from workers.runner import Runner
 from workers.settings import Settings, read_settings
+from workers.start_report import report_failure
 from workers.thinking import Thinking
 
 logger = logging.getLogger(__name__)
@@ -74,6 +78,16 @@ EXIT_CUT_OFF = 75
 committed. No job is to blame."""
 
 
+MAX_REASON_CHARACTERS = 500
+"""Of a library's error."""
+
+
+class ModelUnloadableError(ConfigurationError):
+    """The models of the profile cannot be loaded on this device."""
+
+    code = "model_unloadable"
+
+
 @dataclass(slots=True)
 class _Process:
     settings: Settings
@@ -104,19 +118,20 @@ def set_up_logging() -> None:
 def start() -> None:
     """Connect, load and warm the models of the profile; ends the process if that is impossible."""
     global _process
+    settings: Settings | None = None
     try:
         settings = read_settings()
         if settings.supervisor_pid is not None:
             drain_when_parent_dies(settings.supervisor_pid)
         _process = _start(settings)
-    except TransientError as error:
-        logger.critical("The worker could not start: %s (%s)", error, error.code)
-        os._exit(EXIT_START_FAILED)
     except PressroomError as error:
         logger.critical("The worker cannot start: %s (%s)", error, error.code)
-        os._exit(EXIT_NOT_STARTED)  # Celery would log an exception of a signal and go on without models
+        if settings is not None:
+            report_failure(settings.start_report, error)
+        # Celery would log an exception of a signal and go on without models
+        os._exit(EXIT_START_FAILED if isinstance(error, TransientError) else EXIT_NOT_STARTED)
     except Exception:
-        logger.critical("The worker could not start.", exc_info=True)
+        logger.critical("The worker cannot start.", exc_info=True)
         os._exit(EXIT_START_FAILED)
 
 
@@ -126,20 +141,20 @@ def _start(settings: Settings) -> _Process:
     database = open_database(
         settings.require_db_url(), pool_size=DATABASE_CONNECTIONS, application_name=worker_id
     )
-    profile = settings.profile(settings.worker_profile)
-    worker_rows.register(
-        database,
-        worker_id,
-        profile=settings.worker_profile,
-        device=settings.worker_device,
-        host=platform.node(),
-        pid=os.getpid(),
-    )
-    warm = residency.load(
-        settings.models_folder, profile.models, engine=settings.engine, options=_engine_options(settings)
-    )
-    load_kinds()
+    with errors_named():
+        worker_rows.register(
+            database,
+            worker_id,
+            profile=settings.worker_profile,
+            device=settings.worker_device,
+            host=platform.node(),
+            pid=os.getpid(),
+        )
+    check_broker(settings.require_redis_url())
     store = open_store(settings.require_s3_url())
+    check_access(store)
+    warm = _load_models(settings)
+    load_kinds()
     num_places = settings.max_jobs_in_flight or _places(warm)
     for resident in warm.all():
         manifest = resident.manifest.model_dump(mode="json")
@@ -163,6 +178,23 @@ def _start(settings: Settings) -> _Process:
         stopped=threading.Event(),
         pulse=pulse,
     )
+
+
+def _load_models(settings: Settings) -> Residency:
+    """The profile's models, warm. Raises PressroomError: one that cannot be loaded now never can."""
+    models = settings.profile(settings.worker_profile).models
+    options = _engine_options(settings)
+    try:
+        return residency.load(settings.models_folder, models, engine=settings.engine, options=options)
+    except (ConfigurationError, PermanentError):
+        raise
+    except Exception as error:
+        logger.critical("The models cannot be loaded.", exc_info=True)
+        reason = next(iter(str(error).splitlines()), "")[:MAX_REASON_CHARACTERS]
+        raise ModelUnloadableError(
+            f"the models {', '.join(models)} cannot be loaded by the engine {settings.engine}: "
+            f"{type(error).__name__}: {reason}; look at `pressroom models verify`, the memory and the log"
+        ) from error
 
 
 def _engine_options(settings: Settings) -> EngineOptions:

@@ -118,7 +118,9 @@ class Settings(BaseSettings):
     """Revision of the code, for provenance; unset: asked of git where the code is a checkout."""
 
     worker_id: str | None = None
-    """Set by the supervisor for the worker process it starts, like the four below."""
+    """Set by the supervisor for the worker process it starts, like the five below."""
+    start_report: Path | None = None
+    """File in which the worker reports why it cannot start."""
     supervisor_pid: int | None = None
     heartbeat_descriptor: int | None = None
     worker_device: str = "cpu"

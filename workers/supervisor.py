@@ -25,8 +25,9 @@ from workers.devices import Device, threads_for
 from workers.endings import ending_of
 from workers.heartbeat import DUMP_SIGNAL, PulseMonitor
 from workers.memory_kills import MemoryKills
-from workers.process import EXIT_NOT_STARTED
+from workers.process import EXIT_NOT_STARTED, EXIT_START_FAILED
 from workers.settings import Profile, Settings
+from workers.start_report import StartReport, take_report
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,9 @@ DRAIN_POLL_SECONDS = 0.05
 
 KILL_GRACE_SECONDS = 15.0
 """Beyond the drain, to commit, release and close; then the process is killed and the leases recover."""
+
+MAX_START_CRASHES = 3
+"""Of a worker that crashes while it starts, and never was ready: then it is not started again."""
 
 LOG_TAIL_BYTES = 2_000
 
@@ -79,6 +83,8 @@ class _Worker:
     """It was killed for that."""
     has_ended: bool = False
     """Its death was noticed."""
+    has_served: bool = False
+    """A worker on this device was ready once."""
     restart_at: float | None = field(default=None)
 
 
@@ -169,6 +175,7 @@ class Supervisor:
         pulse = PulseMonitor()
         own = {
             "PRESSROOM_WORKER_ID": worker_id,
+            "PRESSROOM_START_REPORT": str(self._start_report(worker_id).absolute()),
             "PRESSROOM_HEARTBEAT_DESCRIPTOR": str(pulse.descriptor),
         }
         with log_path.open("ab") as log:
@@ -200,17 +207,13 @@ class Supervisor:
             if code is None:
                 self._end_if_still(worker)
                 continue
-            if code == EXIT_NOT_STARTED:
-                raise WorkerStartError(
-                    f"the worker on {worker.device.name} cannot start; {worker.log_path} ends with:\n"
-                    f"{_tail(worker.log_path)}"
-                )
             if worker.restart_at is None:
                 deaths.append(self._plan_restart(worker, code))
             elif time.monotonic() >= worker.restart_at:
                 worker.pulse.close()
                 restarted = self._spawn(worker.device)
                 restarted.num_deaths = worker.num_deaths
+                restarted.has_served = worker.has_served
                 self._workers[index] = restarted
         return deaths
 
@@ -238,16 +241,40 @@ class Supervisor:
         # One that was never ready held nothing.
         return ending, self._ledger.tell(worker.worker_id, ending) if worker.pulse.is_ready else 0
 
+    def _start_report(self, worker_id: str) -> Path:
+        return self._logs / f"{worker_id}.start"
+
+    def _give_up_if_hopeless(
+        self, worker: _Worker, code: int, ending: Ending, report: StartReport | None
+    ) -> None:
+        """Raise WorkerStartError if the device never had a worker that was ready, and will have none.
+
+        Where one was, the same is an outage: of a store that forbids what it allowed, for example.
+        """
+        worker.has_served |= worker.pulse.is_ready
+        is_crash = ending.cause.may_be_the_jobs and code != EXIT_START_FAILED
+        is_crashing = is_crash and worker.num_deaths + 1 >= MAX_START_CRASHES
+        if worker.has_served or not (code == EXIT_NOT_STARTED or is_crashing):
+            return
+        tail = "" if report is not None else f", which ends with:\n{_tail(worker.log_path)}"
+        raise WorkerStartError(
+            f"the worker on {worker.device.name} cannot start: {report or f'it ended ({ending})'}. Its log "
+            f"is {worker.log_path}{tail}"
+        )
+
     def _plan_restart(self, worker: _Worker, code: int) -> str:
         ending, num_held = self._note_end(worker, code)
+        report = take_report(self._start_report(worker.worker_id))
+        self._give_up_if_hopeless(worker, code, ending, report)
         lived = time.monotonic() - worker.started_at
         worker.num_deaths = 1 if lived > STABLE_SECONDS else worker.num_deaths + 1
         wait = RESTART_SECONDS[min(worker.num_deaths, len(RESTART_SECONDS)) - 1]
         if num_held:  # the jobs that it held are suspects now, which bounds how often this happens
             worker.num_deaths, wait = 0, 0.0
         worker.restart_at = time.monotonic() + wait
+        reason = "" if report is None else f": {report}"
         return (
-            f"The worker on {worker.device.name} ended ({ending}); it is started again"
+            f"The worker on {worker.device.name} ended ({ending}{reason}); it is started again"
             f"{f' in {wait:.0f} s' if wait else ''}. Its log: {worker.log_path}"
         )
 
@@ -283,6 +310,7 @@ class Supervisor:
                 worker.process.wait()
             if worker.process.returncode and not worker.has_ended:  # one that drained holds nothing
                 self._note_end(worker, worker.process.returncode)
+            take_report(self._start_report(worker.worker_id))
         self._ledger.close()
 
 

@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 @contextmanager
 def connected() -> Iterator[tuple[Engine, ServiceUrls, Settings]]:
     """The database, where the services are, and the settings of one command; errors end it as they should."""
-    from db.session import opened_database
+    from db.session import connection_parameters, opened_database, weakness
     from pressroom.embedded.services import embedded_services
 
     with errors_reported():
         settings = settings_of_command()
         with embedded_services(settings, say) as urls, opened_database(urls.db_url) as database:
+            weak = weakness(connection_parameters(urls.db_url))
+            if weak is not None:
+                say(f"warning: {weak}")
             yield database, urls, settings
 
 

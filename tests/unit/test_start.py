@@ -1,128 +1,121 @@
-"""What a command loads: help and the version need none of the libraries that only the work needs."""
+"""A worker that cannot start ends its supervisor once; one that could before is started again."""
 
 from __future__ import annotations
 
-import json
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from typer.main import get_command
 
-from pressroom.cli import app
-from pressroom.lazy import LazyCommand
+from jobs.errors import EngineError, PressroomError
+from tests.factories import wait_until
+from workers import process, residency
+from workers.devices import Device
+from workers.process import EXIT_NOT_STARTED, EXIT_START_FAILED, ModelUnloadableError
+from workers.settings import Settings
+from workers.start_report import StartReport, report_failure, take_report
+from workers.supervisor import Supervisor, WorkerStartError
 
-WORK = {
-    "alembic",
-    "boto3",
-    "botocore",
-    "celery",
-    "datasketch",
-    "feedparser",
-    "httpx",
-    "huggingface_hub",
-    "jinja2",
-    "kombu",
-    "lingua",
-    "matplotlib",
-    "numpy",
-    "psycopg",
-    "pyarrow",
-    "redis",
-    "scipy",
-    "sklearn",
-    "sqlalchemy",
-    "tokenizers",
-    "torch",
-    "transformers",
-}
-"""Libraries that only work needs."""
-
-MAX_MEMORY_KB = 60 * 1024
-
-PROGRAM = """
-import json, runpy, sys
-status = 0
-try:
-    sys.argv = ["pressroom", *sys.argv[1:]]
-    runpy.run_module("pressroom", run_name="__main__")
-except SystemExit as end:
-    status = end.code
-[peak] = [line for line in open("/proc/self/status") if line.startswith("VmHWM:")]
-loaded = sorted({name.partition(".")[0] for name in sys.modules})
-print(json.dumps({"status": status, "memory_kb": int(peak.split()[1]), "loaded": loaded}), file=sys.stderr)
-"""
+REPORT = "import os; report = open(os.environ['PRESSROOM_START_REPORT'], 'w')\n"
+READY = (
+    "import os; from workers.heartbeat import Pulse\n"
+    "Pulse(int(os.environ['PRESSROOM_HEARTBEAT_DESCRIPTOR'])).ready()\n"
+)
+FORBIDDEN = (
+    REPORT
+    + 'report.write(\'{"code": "store_permission_missing", "reason": "s3:PutObject"}\'); report.flush()\n'
+)
 
 
-def run(*arguments: str, home: Path) -> tuple[str, int, set[str]]:
-    """What a new process prints, its peak memory in KB, and the top-level packages that it has loaded."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *arguments],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-        env={"PRESSROOM_HOME": str(home), "PRESSROOM_MODELS_DIR": str(home / "models")},
-    )
-    figures = json.loads(done.stderr.splitlines()[-1])
-    assert figures["status"] in (0, None), done.stderr
-    return done.stdout, figures["memory_kb"], set(figures["loaded"])
+def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *texts: str) -> Supervisor:
+    """A supervisor whose workers run these programs in turn, the last one from then on."""
+    remaining = list(texts)
+
+    def popen(_: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+        text = remaining.pop(0) if len(remaining) > 1 else remaining[0]
+        return original([sys.executable, "-c", text], **options)
+
+    original = subprocess.Popen
+    monkeypatch.setattr("workers.supervisor.subprocess.Popen", popen)
+    monkeypatch.setattr("workers.supervisor.RESTART_SECONDS", (0.0,))
+    settings = Settings.model_validate({"home": tmp_path, "db_url": "postgresql://app:pw@127.0.0.1:1/none"})
+    return Supervisor(settings, [Device("cpu")], profile="cpu", environment={})
 
 
-def lazy_commands() -> list[LazyCommand]:
-    """Of the root and of the groups that are declared in the command line itself."""
-    root = get_command(app)
-    children = list(getattr(root, "commands", {}).values())
-    groups = [child for child in children if not isinstance(child, LazyCommand)]
-    nested = [child for group in groups for child in group.commands.values()]
-    return [child for child in children + nested if isinstance(child, LazyCommand)]
+def deaths_until_given_up(supervisor: Supervisor) -> tuple[list[str], str]:
+    """What the supervisor told before it gave up, and why it did."""
+    told: list[str] = []
+
+    def never() -> bool:
+        told.extend(supervisor.check())
+        return False
+
+    with pytest.raises(WorkerStartError) as refusal:
+        wait_until(never, "it gave up")
+    return told, str(refusal.value)
 
 
-@pytest.mark.parametrize("command", lazy_commands(), ids=lambda command: str(command.name))
-def test_the_declared_help_is_that_of_the_command_itself(command: LazyCommand) -> None:
-    loaded = command.load()
-    assert loaded.name == command.name
-    assert loaded.get_short_help_str(1000) == command.get_short_help_str(1000)
+def test_permanent_fault_is_told_once_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor = program(monkeypatch, tmp_path, f"{FORBIDDEN}raise SystemExit({EXIT_NOT_STARTED})")
+    told, reason = deaths_until_given_up(supervisor)
+    assert told == []
+    assert "s3:PutObject [store_permission_missing]" in reason
 
 
-def test_the_version_needs_neither_pydantic_nor_rich_nor_much_memory(tmp_path: Path) -> None:
-    printed, memory_kb, loaded = run("--version", home=tmp_path)
-    assert printed.startswith("pressroom ")
-    assert not loaded & (WORK | {"pydantic", "rich"})
-    assert memory_kb < MAX_MEMORY_KB
+def test_worker_that_crashes_at_each_start_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor = program(monkeypatch, tmp_path, "import os; print('no memory', flush=True); os.abort()")
+    told, reason = deaths_until_given_up(supervisor)
+    assert len(told) == 2
+    assert "SIGABRT" in reason
+    assert "no memory" in reason
 
 
-@pytest.mark.parametrize("group", [(), ("run",), ("submit",)], ids=["root", "run", "submit"])
-def test_help_of_a_group_loads_no_command(group: tuple[str, ...], tmp_path: Path) -> None:
-    printed, memory_kb, loaded = run(*group, "--help", home=tmp_path)
-    assert "Usage:" in printed
-    assert not loaded & (WORK | {"workers", "jobs", "db", "storage"})
-    assert memory_kb < MAX_MEMORY_KB
+@pytest.mark.parametrize(
+    "first",
+    [
+        f"{READY}raise SystemExit({EXIT_NOT_STARTED})",
+        f"raise SystemExit({EXIT_START_FAILED})",
+        f"import os, signal; os.kill(os.getpid(), {signal.SIGKILL:d})",
+    ],
+)
+def test_what_worked_before_or_may_pass_is_an_outage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    again = f"{FORBIDDEN}raise SystemExit({EXIT_START_FAILED})"
+    supervisor = program(monkeypatch, tmp_path, first, first, again)
+    told: list[str] = []
+
+    def is_told() -> bool:
+        told.extend(supervisor.check())
+        return len(told) >= 4
+
+    wait_until(is_told, "it was started again")
+    assert "s3:PutObject [store_permission_missing]" in told[-1]
 
 
-def test_no_module_of_commands_loads_what_only_their_work_needs() -> None:
-    """Help and completion of a command need its module alone."""
-    targets = sorted({command.module for command in lazy_commands()})
-    assert "pressroom.commands.monitor" in targets
-    program = f"import sys, {', '.join(targets)}; print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert not {name.partition(".")[0] for name in done.stdout.split()} & WORK
+@pytest.mark.parametrize("error", [KeyError("pressroom_slots"), EngineError("no step"), MemoryError()])
+def test_model_that_cannot_be_loaded_is_permanent_whatever_its_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception
+) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(residency, "load", load)
+    with pytest.raises(ModelUnloadableError, match="smollm2"):
+        process._load_models(Settings.model_validate({"home": tmp_path}))
 
 
-@pytest.mark.parametrize("arguments", [("config",), ("models", "list")], ids=" ".join)
-def test_a_command_that_asks_no_service_loads_no_client(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    _, memory_kb, loaded = run(*arguments, home=tmp_path)
-    assert not loaded & WORK
-    assert memory_kb < MAX_MEMORY_KB
-
-
-def test_a_group_completes_the_names_of_its_commands_without_loading_them() -> None:
-    root = get_command(app)
-    context = root.make_context("pressroom", ["models", "verify"], resilient_parsing=True)
-    assert "monitor" in {item.value for item in root.shell_complete(context, "mo")}
-    models = next(command for command in lazy_commands() if command.name == "models")
-    inner = models.make_context("models", ["verify"], parent=context, resilient_parsing=True)
-    assert {item.value for item in inner.command.shell_complete(inner, "ver")} == {"verify"}
+def test_start_report_is_taken_once(tmp_path: Path) -> None:
+    path = tmp_path / "worker.start"
+    report_failure(path, PressroomError("two\nlines", code="some_code"))
+    assert take_report(path) == StartReport(code="some_code", reason="two\nlines")
+    assert take_report(path) is None
+    report_failure(None, PressroomError("nobody supervises"))

@@ -1,0 +1,156 @@
+"""Whether the services can be used: found out before anything is begun, and told once, within seconds."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+from sqlalchemy import text
+
+from db.migrate import revisions
+from db.refusals import DatabaseRefusedError, errors_named
+from db.session import connection_parameters, opened_database, weakness
+from jobs.errors import ConfigurationError, PressroomError, TransientError
+from workers.redis_server import RedisServer
+
+WAIT_SECONDS = 5.0
+"""For a service that does not answer: it may be starting beside this command."""
+
+POLL_SECONDS = 0.5
+
+
+class BrokerRefusedError(ConfigurationError):
+    """Valkey refuses, or its name does not resolve, and nothing changes by waiting."""
+
+    code = "broker_refused"
+
+
+class BrokerAwayError(TransientError):
+    """Valkey does not answer, or not yet."""
+
+    code = "broker_unavailable"
+
+
+def check_services(
+    *,
+    db_url: str | None = None,
+    redis_url: str | None = None,
+    s3_url: str | None = None,
+    is_migrated: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Use each service once; with `is_migrated` the database must have this version's schema.
+
+    One that is away is waited for, a few seconds. Raises PressroomError: what is wrong, where, what to do.
+    """
+    for warning in weaknesses(db_url, redis_url):
+        say(f"warning: {warning}")
+    if db_url is not None:
+        _wait(lambda: check_database(db_url, is_migrated=is_migrated), say)
+    if redis_url is not None:
+        _wait(lambda: check_broker(redis_url), say)
+    if s3_url is not None:
+        _wait(lambda: check_store(s3_url), say)
+
+
+def weaknesses(db_url: str | None, redis_url: str | None) -> list[str]:
+    """What is weak about connections for which TLS was asked. Raises ConfigurationError."""
+    found = [
+        None if db_url is None else weakness(connection_parameters(db_url)),
+        None if redis_url is None else RedisServer.from_url(redis_url).warning,
+    ]
+    return [warning for warning in found if warning is not None]
+
+
+def _wait(check: Callable[[], None], say: Callable[[str], None]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    is_told = False
+    while True:
+        try:
+            check()
+        except TransientError as error:
+            if time.monotonic() > deadline:
+                raise
+            if not is_told:
+                say(f"Waiting {WAIT_SECONDS:.0f} s: {error}")
+                is_told = True
+            time.sleep(POLL_SECONDS)
+        else:
+            return
+
+
+def check_database(db_url: str, *, is_migrated: bool = False) -> None:
+    """Raise DatabaseRefusedError or DatabaseAwayError, or DatabaseUrlError."""
+    with opened_database(db_url) as database, errors_named():
+        with database.connect() as connection:
+            connection.execute(text("SELECT 1"))
+        if not is_migrated:
+            return
+        current, wanted = revisions(database)
+    if current != wanted:
+        raise DatabaseRefusedError(
+            f"the database is at revision {current}, and not at {wanted} as this version: run `pressroom db "
+            "upgrade`",
+            code="database_not_migrated",
+        )
+
+
+def check_broker(redis_url: str) -> None:
+    """Raise BrokerRefusedError or BrokerAwayError, or RedisUrlError."""
+    server = RedisServer.from_url(redis_url)
+    try:
+        with server.client() as client:
+            client.ping()
+    except (RedisError, OSError) as error:
+        raise broker_error(server, error) from error
+
+
+def check_store(s3_url: str) -> None:
+    """Raise StoreRefusedError or StoreUnavailableError, or ConfigurationError."""
+    from storage import open_store
+    from storage.store import check_access
+
+    check_access(open_store(s3_url))
+
+
+def broker_error(server: RedisServer, error: BaseException) -> PressroomError:
+    """What an error of Valkey means where it has never worked."""
+    where = f"Valkey at {server.location}"
+    causes = list(_causes(error))
+    if isinstance(error, AuthenticationError):
+        return BrokerRefusedError(
+            f"{where} refuses user or password ({error}): correct them in PRESSROOM_REDIS_URL",
+            code="broker_access_refused",
+        )
+    if isinstance(error, NoPermissionError):
+        return BrokerRefusedError(
+            f"{where} does not let this user do what messages need ({error}): allow it by ACL SETUSER",
+            code="broker_permission_missing",
+        )
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
+        return BrokerRefusedError(
+            f"{where} has no address: correct the host in PRESSROOM_REDIS_URL", code="broker_host_unknown"
+        )
+    if any(isinstance(cause, ssl.SSLCertVerificationError | ssl.SSLError) for cause in causes) and not any(
+        isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError) for cause in causes
+    ):
+        return BrokerRefusedError(
+            f"{where}: TLS fails ({causes[-1]}): give the authority's certificate by ssl_ca_certs=FILE in "
+            "PRESSROOM_REDIS_URL, or correct its host or scheme",
+            code="broker_tls_refused",
+        )
+    if type(error) is ResponseError and "DB index" in str(error):
+        return BrokerRefusedError(
+            f"{where} has no database of that number: correct PRESSROOM_REDIS_URL",
+            code="broker_database_unknown",
+        )
+    return BrokerAwayError(f"{where} cannot be used: {error}; start it, or correct PRESSROOM_REDIS_URL")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
