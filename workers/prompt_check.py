@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from jobs.errors import PromptTooLongError
 from jobs.kind import Kind
-from workers.models.manifest import ModelNotInstalledError, model_folder, read_manifest
+from workers.models.manifest import ModelNotInstalledError, check_engine, model_folder, read_manifest
 from workers.settings import Settings
 from workers.tokenizer import load_tokenizer
 
@@ -18,11 +18,13 @@ class PromptCheck:
     """Measures the first prompt of each payload against the model's context. Call it with a payload."""
 
     def __init__(self, kind: Kind[Any], kind_settings: BaseModel, model: str, settings: Settings) -> None:
-        """Raises ModelNotInstalledError if the model is not on this machine."""
+        """Raises ModelNotInstalledError, or ModelUnsupportedError if the engine cannot run the model."""
         folder = model_folder(settings.models_folder, model)
+        manifest = read_manifest(folder)
+        check_engine(manifest, settings.engine)
         self._kind = kind
         self._kind_settings = kind_settings
-        self._max_context_tokens = min(settings.max_context_tokens, read_manifest(folder).max_context_tokens)
+        self._max_context_tokens = min(settings.max_context_tokens, manifest.max_context_tokens)
         self._tokenizer = load_tokenizer(folder, is_thinking_asked=settings.thinking)
         self._frame_tokens = cache(self._count_frame_tokens)
         self.control_tokens = self._tokenizer.control_tokens

@@ -15,9 +15,9 @@ from jobs.errors import ConfigurationError, PermanentError
 from jobs.provenance import EncoderFacts, EngineFacts, ModelFacts
 from workers.encoder import Encoder, EncoderTask
 from workers.encoder_tokenizer import RowTokenizer, load_row_tokenizer
-from workers.engine import Engine, EngineOptions, ModelUnsupportedError, Tokenizer
+from workers.engine import Engine, EngineOptions, Tokenizer
 from workers.models.calibration import Calibration, read_calibration
-from workers.models.manifest import Manifest, WeightsDigestError, check_installed, model_folder
+from workers.models.manifest import Manifest, WeightsDigestError, check_engine, check_installed, model_folder
 from workers.thinking import TemplateSettings, Thinking, ThoughtPlan
 from workers.tokenizer import load_tokenizer
 
@@ -227,7 +227,7 @@ def _open_with(
     """The engine's module is imported here, where it runs, and nowhere else."""
     options = replace(options, digests=manifest.digests)
     if manifest.task == "generate":
-        _check_trial(manifest, engine)
+        check_engine(manifest, engine)
         tokenizer = load_tokenizer(folder, manifest.digests, is_thinking_asked=options.thinking.is_asked)
         if tokenizer.chat_template_sha256 != manifest.chat_template_sha256:
             raise WeightsDigestError(
@@ -248,12 +248,6 @@ def _open_with(
     read_calibration(folder, manifest)  # one that cannot be used is said now, not by each job
     encoder = open_encoder(folder, rows, options, manifest.task)
     return ResidentEncoder(manifest, folder, rows, encoder, manifest.classifier_sha256)
-
-
-def _check_trial(manifest: Manifest, engine: str) -> None:
-    """Refuse what was found out when the model was added. Raises ModelUnsupportedError."""
-    if manifest.trial is not None and (reason := manifest.trial.reason_against(engine)):
-        raise ModelUnsupportedError(manifest.architecture, engine, reason)
 
 
 def _encoder_module(engine: str) -> str:

@@ -18,7 +18,14 @@ from workers.models.calibration import (
     ModelCalibration,
     read_calibration,
 )
-from workers.models.manifest import Manifest, ModelNameError, check_name, list_models, verify_model
+from workers.models.manifest import (
+    UNLIMITED_TOKENS,
+    Manifest,
+    ModelNameError,
+    check_name,
+    list_models,
+    verify_model,
+)
 from workers.settings import DEFAULT_MODEL, read_settings
 
 app = typer.Typer(no_args_is_help=True, help="Install, calibrate, list and verify models.")
@@ -187,9 +194,9 @@ def _print(models: tuple[InstalledModel, ...], *, json: bool) -> None:
     for model in models:
         typer.echo(
             f"{model.name}  {model.architecture}  {model.task}  {_size(model)}  "
-            f"context {model.max_context_tokens}  "
+            f"context {_context(model)}  "
             f"{model.licence or 'licence unknown'}  {model.source.partition('#')[0]}  "
-            f"weights {model.weights_sha256[:12]}{_calibration(model)}"
+            f"weights {model.weights_sha256[:12]}{_calibration(model)}{_unable(model)}"
         )
     if not models:
         typer.echo(f"no models installed: run `pressroom models add {DEFAULT_MODEL}`", err=True)
@@ -208,6 +215,15 @@ def _calibration(model: InstalledModel) -> str:
 
 def _size(model: Manifest) -> str:
     return f"{model.num_parameters / 1e6:.0f} M parameters, {model.total_bytes / 1e6:.0f} MB"
+
+
+def _context(model: Manifest) -> str:
+    return "unlimited" if model.max_context_tokens >= UNLIMITED_TOKENS else str(model.max_context_tokens)
+
+
+def _unable(model: Manifest) -> str:
+    engines = model.trial.engines if model.trial is not None else {}
+    return "".join(f"  not for the engine {engine}" for engine, reason in engines.items() if reason)
 
 
 def _progress(sentence: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,13 @@ from transformers import PreTrainedModel
 from jobs.inference import Sampling
 from tests.tiny_architectures import REFUSED, SUPPORTED, THRESHOLD, build
 from tests.tiny_llama import write_tiny_llama
+from workers import residency
 from workers.engine import EngineOptions, ModelUnsupportedError, Request
+from workers.engines import trial
 from workers.engines.transformers import open_engine
+from workers.models.install import add_model
+from workers.models.manifest import Manifest, check_engine
+from workers.models.sources import FolderSource
 from workers.tokenizer import load_tokenizer
 
 NUM_NEW_TOKENS = 12
@@ -79,3 +85,40 @@ def test_architecture_that_the_slots_cannot_compute_is_refused_by_name(
     folder = write_tiny_llama(tmp_path, build(name, changes))
     with pytest.raises(ModelUnsupportedError, match=message):
         open_engine(folder, load_tokenizer(folder), OPTIONS)
+
+
+def add(folder: Path, architecture: str, table: Mapping[str, tuple[Any, ...]] = SUPPORTED) -> Manifest:
+    """Install the model as `models add` does, trial included."""
+    source = write_tiny_llama(folder / "source", build(*table[architecture][:2]))
+    return add_model("tiny", folder / "models", FolderSource(source)).manifest
+
+
+def test_add_records_which_engine_cannot_run_the_model(tmp_path: Path) -> None:
+    manifest = add(tmp_path, "falcon", REFUSED)
+    assert manifest.trial is not None
+    assert "attention by code of its own" in manifest.trial.engines["transformers"]
+    check_engine(manifest, "scripted")
+    with pytest.raises(ModelUnsupportedError, match="FalconForCausalLM") as raised:
+        check_engine(manifest, "transformers")
+    assert raised.value.code == "model_unsupported"
+    with pytest.raises(ModelUnsupportedError, match="FalconForCausalLM"):
+        residency.load(tmp_path / "models", ["tiny"], engine="transformers", options=OPTIONS)
+
+
+def test_model_without_max_position_embeddings_is_not_malformed(tmp_path: Path) -> None:
+    manifest = add(tmp_path, "gpt2, learned positions")
+    assert manifest.max_context_tokens == 512
+    check_engine(manifest, "transformers")
+
+
+def test_trial_passes_the_lengths_at_which_a_model_computes_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that keeps the short keys of a text that became long writes other tokens, and add sees it."""
+    manifest = add(tmp_path, "phi3, longrope")
+    assert manifest.trial is not None
+    assert manifest.trial.engines == {"transformers": ""}
+    monkeypatch.setattr("workers.engines.rotary._RECOMPUTING", frozenset())
+    wrong = trial._answer(tmp_path / "models" / "tiny").trial
+    assert wrong is not None
+    assert "other tokens than generate()" in wrong.engines["transformers"]

@@ -16,7 +16,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from workers.engine import ModelUnsupportedError
 from workers.engines.attention import register_attention, slot_attention
 from workers.engines.packed_linear import pack_linears
-from workers.engines.rotary import LengthRotaries
+from workers.engines.rotary import LengthRotaries, threshold
 from workers.engines.slot_cache import CacheShape
 
 ENGINE_NAME = "transformers"
@@ -62,6 +62,12 @@ def check_settings(config: PretrainedConfig, max_context_tokens: int) -> None:
     ]
     if problems:
         raise unsupported(config, " and ".join(problems))
+
+
+def threshold_lengths(config: PretrainedConfig) -> list[int]:
+    """Lengths of text at which the model begins to compute otherwise: sliding windows, LongRoPE factors."""
+    windows = (getattr(config, name, None) for name in _WINDOWED.values())
+    return [length for length in (*windows, threshold(config)) if isinstance(length, int) and length > 0]
 
 
 def context_tokens(config: PretrainedConfig, max_context_tokens: int) -> int:

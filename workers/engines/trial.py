@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 PROMPT_LENGTHS = (3, 29, 11)
 """In tokens; unequal, so that rows are padded where an engine pads them."""
 NUM_NEW_TOKENS = 6
+MAX_CONTEXT_TOKENS = EngineOptions().max_context_tokens
+"""What a worker asks of an engine by default: what matters only beyond it does not matter here."""
+MAX_WORK = 100_000_000_000
+"""Parameters times tokens of the longest prompt: some seconds on two cores. Prompts that would try a sliding
+window or a LongRoPE threshold of a large model are left out; the engine's tests try these in the small."""
 TEXTS = (
     "Shares of the company rise.",
     "Profit falls",
@@ -102,7 +107,7 @@ def _generate(
     import torch
     from transformers import AutoModelForCausalLM
 
-    from workers.engines.decoder_model import unsupported
+    from workers.engines.decoder_model import threshold_lengths, unsupported
     from workers.engines.loading import load_config, load_model, num_embeddings
     from workers.models.reading import ModelFiles
 
@@ -113,17 +118,23 @@ def _generate(
     model = load_model(files, AutoModelForCausalLM, config, dtype=torch.float32)
     num_tokens = num_embeddings(model)
     _check_vocabulary(folder, tokenizer.num_tokens, num_tokens)
-    prompts = _prompts(min(num_tokens, tokenizer.num_tokens), manifest.max_context_tokens)
+    longest = max(1, min(manifest.max_context_tokens, MAX_CONTEXT_TOKENS) - NUM_NEW_TOKENS)
+    bound = min(longest, MAX_WORK // max(1, manifest.num_parameters))
+    lengths = {*(min(length, longest) for length in PROMPT_LENGTHS)}
+    lengths |= {length for length in _telling_lengths(threshold_lengths(config)) if length <= bound}
+    prompts = _prompts(min(num_tokens, tokenizer.num_tokens), sorted(lengths))
     return prompts, [_greedy(folder, model, prompt) for prompt in prompts]
 
 
-def _prompts(num_tokens: int, max_context_tokens: int) -> list[tuple[int, ...]]:
+def _telling_lengths(thresholds: Sequence[int]) -> list[int]:
+    """Lengths of prompts that pass a threshold while the model writes, and of prompts beyond it."""
+    lengths = (threshold + more for threshold in thresholds for more in (-2, NUM_NEW_TOKENS))
+    return [length for length in lengths if length > 0]
+
+
+def _prompts(num_tokens: int, lengths: Sequence[int]) -> list[tuple[int, ...]]:
     """Token ids from all over the vocabulary: what they mean does not matter."""
-    longest = max(1, max_context_tokens - NUM_NEW_TOKENS)
-    return [
-        tuple((length + 7919 * place) % num_tokens for place in range(min(length, longest)))
-        for length in PROMPT_LENGTHS
-    ]
+    return [tuple((length + 7919 * place) % num_tokens for place in range(length)) for length in lengths]
 
 
 def _greedy(folder: Path, model: PreTrainedModel, prompt: Sequence[int]) -> tuple[int, ...]:
@@ -158,7 +169,7 @@ def _compare(
 
     options = EngineOptions(
         num_slots=len(prompts),
-        max_context_tokens=max(map(len, prompts)) + NUM_NEW_TOKENS,
+        max_context_tokens=MAX_CONTEXT_TOKENS,
         digests=manifest.digests,
     )
     sampling = Sampling(max_new_tokens=NUM_NEW_TOKENS, ignore_end_of_text=True)

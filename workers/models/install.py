@@ -38,6 +38,7 @@ from workers.models.files import (
     task_of,
 )
 from workers.models.manifest import (
+    UNLIMITED_TOKENS,
     Manifest,
     check_name,
     file_entry,
@@ -58,8 +59,6 @@ from workers.models.wordpiece import settle_tokenizer
 from workers.tokenizer import load_tokenizer
 
 _PARTIAL_SUFFIX = ".partial"
-UNLIMITED_TOKENS = 2**31 - 1
-"""The context of a model without positions, such as one with a recurrent state: the engine sets the limit."""
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _LAYERS_PER_TENSOR = 10
 """More than in models whose layers share their weights, such as ALBERT."""

@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 
 from jobs.errors import ConfigurationError, InputError
 from jobs.provenance import payload_digest
+from workers.engine import ModelUnsupportedError
 from workers.models.classifier import CLASSIFIER
 from workers.models.files import (
     CALIBRATION,
@@ -31,6 +32,9 @@ from workers.models.sources import HubSource, RevisionNotPinnedError
 from workers.models.trial import Trial
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+UNLIMITED_TOKENS = 2**31 - 1
+"""The context of a model without positions, such as one with a recurrent state: the engine sets the limit."""
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(pattern=rf"^{FILE_NAME}$")]
@@ -226,6 +230,15 @@ def weights_digest(files: tuple[ModelFile, ...]) -> str:
         (file for file in files if file.path.endswith(WEIGHT_SUFFIX)), key=lambda file: file.path
     )
     return hashlib.sha256("".join(f"{file.sha256}  {file.path}\n" for file in weights).encode()).hexdigest()
+
+
+def check_engine(manifest: Manifest, engine: str) -> None:
+    """Refuse an engine that cannot run the model, by what was found out when the model was added.
+
+    Raises ModelUnsupportedError.
+    """
+    if manifest.trial is not None and (reason := manifest.trial.reason_against(engine)):
+        raise ModelUnsupportedError(manifest.architecture, engine, reason)
 
 
 def _not_installed(folder: Path) -> ModelNotInstalledError:
