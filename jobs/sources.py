@@ -92,6 +92,8 @@ class PrefixSource(FilesPlace):
     prefix: str
     url_variable: Variable | None = None
     """Name of an environment variable of the worker that holds another store's URL; never the URL itself."""
+    allow_private: bool = True
+    """Such a store is often in one's own network; set it to false where sources are other people's."""
 
 
 class FeedSource(WebPlace):
@@ -108,6 +110,8 @@ class QuerySource(BaseModel):
     type: Literal["query"] = "query"
     url_variable: Variable
     """Name of an environment variable of the worker that holds the database's URL."""
+    allow_private: bool = True
+    """Databases are usually in one's own network; set it to false where sources are other people's."""
     sql: str
 
 

@@ -33,6 +33,7 @@ from pressroom.recommendations.serving_checks import (
     number_of,
     read_state,
 )
+from workers.connectors.addresses import guard
 from workers.redis_server import RedisServer
 
 ROWS_AT_A_TIME = 500
@@ -103,6 +104,7 @@ def _client(url: str, number: int | None = None) -> Redis:
     """Of the database that the URL names, or of another one of the same server."""
     return RedisServer.from_url(url, variable="the serving place").client(
         database=number,
+        addresses=guard(what="serving", name="the serving place", allow_private=True),
         decode_responses=True,
         encoding_errors="replace",
         socket_timeout=SERVER_SECONDS,

@@ -10,6 +10,7 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
 from jobs.errors import PressroomError
+from workers.connectors.addresses import AddressRefusedError, UnreachableError
 from workers.redis_server import RedisServer
 
 PREFIX = "rec:"
@@ -40,6 +41,8 @@ def errors_named(url: str) -> Iterator[None]:
         yield
     except ServingError:
         raise
+    except (AddressRefusedError, UnreachableError) as error:
+        raise ServingError(str(error), code=error.code) from error
     except NoPermissionError as error:
         raise ServingError(
             f"{where} does not let this user do what serving needs ({error}): allow GET, SET, EXPIRE, DEL, "

@@ -26,12 +26,23 @@ MAX_ADDRESSES = 4
 """Tried in turn for one request."""
 
 METADATA = frozenset(
-    ipaddress.ip_address(text)
-    for text in ("169.254.169.254", "fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192")
+    IPv4Address(text) for text in ("169.254.169.254", "100.100.100.200", "168.63.129.16", "192.0.0.192")
 )
-"""Where clouds hand out credentials (AWS, GCP and Azure; AWS over IPv6; Alibaba; Azure's agent; Oracle)."""
+"""Where clouds hand out credentials: AWS, GCP, Azure and most others; Alibaba; Azure's agent; Oracle."""
 
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+METADATA_NETWORKS = tuple(
+    ipaddress.ip_network(text) for text in ("fd00:ec2::/32", "fd20:ce::/32", "fd00:c1::/32", "fd00:42::/32")
+)
+"""The same over IPv6: AWS, with its agents of containers, GCP, Oracle, Scaleway."""
+
+_EMBEDDING = tuple(
+    ipaddress.ip_network(text) for text in ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
+)
+"""Whose last 32 bits are an IPv4 address: the compatible addresses of RFC 4291, the translated ones of RFC
+2765, and the prefixes of NAT64 (RFC 6052 and RFC 8215)."""
+
+_ISATAP = (0x00005EFE, 0x02005EFE)
+"""The third quarter of an address whose last one is an IPv4 address, under any prefix (RFC 5214)."""
 
 
 class AddressRefusedError(PermanentError):
@@ -77,6 +88,33 @@ def find_destination(
     if url.userinfo:
         raise _invalid(what, name, "it holds a user or a password")
     port = url.port or (443 if url.scheme == "https" else 80)
+    addresses = checked_addresses(
+        host, port, what=what, name=name, allow_private=allow_private, resolver=resolver
+    )
+    return Destination(url, addresses)
+
+
+def guard(
+    *, what: str, name: str, allow_private: bool, resolver: Resolve = resolve
+) -> Callable[[str, int], list[str]]:
+    """For clients that connect by themselves: host and port -> the addresses that they may connect to."""
+
+    def addresses(host: str, port: int) -> list[str]:
+        checked = checked_addresses(
+            host, port, what=what, name=name, allow_private=allow_private, resolver=resolver
+        )
+        return [str(address) for address in checked]
+
+    return addresses
+
+
+def checked_addresses(
+    host: str, port: int, *, what: str, name: str, allow_private: bool, resolver: Resolve = resolve
+) -> tuple[Address, ...]:
+    """The addresses of a host, all of which may be called.
+
+    Raises AddressRefusedError (`<what>_private_address`) and UnreachableError (`<what>_unreachable`).
+    """
     try:
         found = resolver(host, port)
     except (OSError, UnicodeError) as error:
@@ -92,7 +130,7 @@ def find_destination(
                 + ("" if is_never_called(address) else ", or set allow_private for it if it is yours"),
                 code=f"{what}_private_address",
             )
-    return Destination(url, addresses)
+    return addresses
 
 
 def _is_site_local(address: Address) -> bool:
@@ -113,11 +151,17 @@ def is_public(address: Address) -> bool:
 
 
 def is_never_called(address: Address) -> bool:
-    """Link-local, multicast and cloud metadata: refused in one's own network, too."""
-    return any(
-        one in METADATA or one.is_link_local or one.is_multicast or one.is_unspecified
-        for one in _embedded(address)
-    )
+    """Link-local, multicast and cloud metadata: refused in one's own network, too.
+
+    >>> [is_never_called(ipaddress.ip_address(text)) for text in ("fd00:ec2::254", "fd00::a9fe:a9fe", "::1")]
+    [True, True, False]
+    """
+    if any(address in network for network in METADATA_NETWORKS):
+        return True
+    # Any network may have a NAT64 prefix of its own: what ends as a metadata address is never a host's.
+    if IPv4Address(int(address) & 0xFFFFFFFF) in METADATA:
+        return True
+    return any(one.is_link_local or one.is_multicast or one.is_unspecified for one in _embedded(address))
 
 
 def _embedded(address: Address) -> list[Address]:
@@ -126,8 +170,11 @@ def _embedded(address: Address) -> list[Address]:
         return [address]
     if address.ipv4_mapped is not None:
         return [address.ipv4_mapped]
-    if address in _NAT64:
-        return [IPv4Address(int(address) & 0xFFFFFFFF)]
+    value = int(address)
+    is_isatap = (value >> 32) & 0xFFFFFFFF in _ISATAP
+    if value > 1 and (is_isatap or any(address in network for network in _EMBEDDING)):
+        last = IPv4Address(value & 0xFFFFFFFF)
+        return [address, last] if is_isatap else [last]
     if address.sixtofour is not None:
         return [address.sixtofour]
     if address.teredo is not None:

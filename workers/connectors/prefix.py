@@ -21,6 +21,7 @@ from storage.store import (
     StoreError,
     StoreRefusedError,
 )
+from workers.connectors.addresses import AddressRefusedError, UnreachableError, guard
 from workers.connectors.file import is_document_file, read_leniently
 from workers.connectors.variables import required_variable
 
@@ -39,21 +40,23 @@ def read_prefix_source(
     """
     try:
         variable = source.url_variable
-        store = own_store if variable is None else _store_of(variable)
+        store = own_store if variable is None else _store_of(source, variable)
         for key in store.keys(source.prefix):
             if is_document_file(PurePosixPath(key).name):
                 yield from _read_object(store, key, source, now, known, on_note)
-    except (ConfigurationError, ObjectKeyError, StoreRefusedError) as error:
+    except (AddressRefusedError, ConfigurationError, ObjectKeyError, StoreRefusedError) as error:
         raise SourceRefusedError(
             f"the prefix {source.prefix!r} cannot be read: {error}", code=error.code
         ) from error
-    except StoreError as error:
+    except (StoreError, UnreachableError) as error:
         raise SourceDownError(f"the store of the prefix {source.prefix!r} is down: {error}") from error
 
 
-def _store_of(variable: str) -> Store:
-    """Another store, which a source makes no bucket in."""
-    return open_store(required_variable(variable), variable=variable, makes_bucket=False)
+def _store_of(source: PrefixSource, variable: str) -> Store:
+    """Another store, in which a source makes no bucket and which is called at checked addresses alone."""
+    name = f"the store of {variable}"
+    addresses = guard(what="store", name=name, allow_private=source.allow_private)
+    return open_store(required_variable(variable), variable=variable, addresses=addresses, makes_bucket=False)
 
 
 def _read_object(

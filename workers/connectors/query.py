@@ -18,6 +18,7 @@ from jobs.documents.reading import OnNote, read_rows
 from jobs.documents.records import require_columns
 from jobs.rejection import Rejected
 from jobs.sources import QuerySource, SourceDownError, SourceRefusedError
+from workers.connectors.postgres import guarded_parameters
 from workers.connectors.variables import required_variable
 
 STATEMENT_TIMEOUT_MILLISECONDS = 60_000
@@ -45,10 +46,12 @@ def read_query_source(
     url = required_variable(source.url_variable)
     try:
         with psycopg.connect(
-            url,
-            connect_timeout=CONNECT_SECONDS,
-            application_name="pressroom-source",
-            options=_OPTIONS,
+            **guarded_parameters(url, name, allow_private=source.allow_private)
+            | {
+                "connect_timeout": CONNECT_SECONDS,
+                "application_name": "pressroom-source",
+                "options": _OPTIONS,
+            },
         ) as connection:
             connection.read_only = True
             for name_of_type, loader in _LENIENT.items():
