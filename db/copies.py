@@ -42,11 +42,23 @@ def _new_tokens(connection: Connection, job_ids: Sequence[UUID]) -> dict[UUID, i
     return {row[0]: row[1] for row in connection.execute(statement)}
 
 
-def find_copies(database: Engine, keys: Collection[str]) -> dict[str, dict[str, object]]:
+@dataclass(frozen=True, slots=True)
+class KeptCopy:
+    """A text as it is kept, and the job whose statement is its provenance."""
+
+    key: str
+    audience: str
+    text: dict[str, object]
+    job_id: UUID
+
+
+def find_copies(database: Engine, keys: Collection[str]) -> list[KeptCopy]:
     """The texts of these keys, as kept; those that were never written are left out."""
-    statement = select(CopyRow.key, CopyRow.text).where(CopyRow.key == func.any(list(keys)))
+    statement = select(CopyRow.key, CopyRow.audience, CopyRow.text, CopyRow.job_id).where(
+        CopyRow.key == func.any(list(keys))
+    )
     with database.connect() as connection:
-        return {row[0]: row[1] for row in connection.execute(statement)}
+        return [KeptCopy(*row) for row in connection.execute(statement)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ serialised again, so that a signature over them can be added and checked by anyo
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from uuid import UUID
 
 import rfc8785
 
+from jobs.errors import PermanentError
 from jobs.inference import FinishReason, Sampling, Usage
 from jobs.kind import Parent, Template
 
@@ -25,6 +27,12 @@ MAX_PARENTS = 1000
 """Listed in a statement: 150 bytes each."""
 
 Json = None | bool | int | str | Sequence["Json"] | Mapping[str, "Json"]
+
+
+class StatementAlteredError(PermanentError):
+    """A statement is not what was committed, or not about the job that it stands beside."""
+
+    code = "statement_altered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +236,56 @@ class Provenance:
                 "predicateType": PREDICATE_TYPE,
                 "predicate": predicate,
             }
+        )
+
+
+def check_statement(
+    body: bytes,
+    sha256: str,
+    *,
+    subjects: Sequence[tuple[str, str]],
+    job_id: UUID,
+    batch_id: UUID,
+    custom_id: str,
+    kind: str,
+    attempt: int,
+    usage: Usage,
+) -> None:
+    """Raise StatementAlteredError unless the statement has its digest and says what the rows say.
+
+    `subjects` are names and digests of the job's artifacts, in order.
+    """
+    if sha256_hex(body) != sha256:
+        raise StatementAlteredError(
+            "its statement has not the digest that was committed: altered in Postgres"
+        )
+    rows = {
+        "subject": [{"name": name, "digest": {"sha256": digest}} for name, digest in subjects],
+        "job id": str(job_id),
+        "batch": str(batch_id),
+        "line": custom_id,
+        "kind": kind,
+        "attempt": attempt,
+        "usage": asdict(usage),
+    }
+    try:
+        statement = json.loads(body)
+        job = statement["predicate"]["job"]
+        told = {
+            "subject": statement["subject"],
+            "job id": job["id"],
+            "batch": job["batch"],
+            "line": job["customId"],
+            "kind": job["kind"].partition("@")[0],
+            "attempt": job["attempt"],
+            "usage": statement["predicate"]["usage"],
+        }
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise StatementAlteredError("its statement cannot be read: altered in Postgres") from error
+    differing = [name for name, value in rows.items() if told[name] != value]
+    if differing:
+        raise StatementAlteredError(
+            f"its statement says another {' and '.join(differing)} than the rows in Postgres: one was altered"
         )
 
 

@@ -20,7 +20,9 @@ from jobs.batch import BatchStatusReport
 from jobs.errors import ConfigurationError
 from jobs.rejection import Rejected
 from pressroom.embedded.services import ServiceUrls, find_running
+from pressroom.evidence import ArtifactAlteredError
 from pressroom.export import fetch_results
+from pressroom.summary import Altered
 from storage import open_store
 from workers.producer import Order, Submission, submit_file
 from workers.settings import DEFAULT_MODEL, Settings, read_settings
@@ -88,14 +90,16 @@ def status(batch_id: UUID) -> BatchStatusReport:
 
 
 def results(batch_id: UUID) -> Iterator[Output]:
-    """The succeeded jobs of a batch so far, in input order, streamed.
+    """The succeeded jobs of a batch so far, in input order, streamed; those that were altered are left out.
 
-    Raises BatchNotFoundError, StoreError, or ArtifactAlteredError for an object that was changed.
+    Raises BatchNotFoundError or StoreError; at the end, when every other result was given, an
+    ArtifactAlteredError that names what was left out, since object, rows and statement do not agree.
     """
+    altered: list[Altered] = []
     urls = _urls(read_settings())
     with opened_database(urls.db_url) as database:
         batch_status(database, batch_id)
-        for exported in fetch_results(database, open_store(urls.s3_url), batch_id):
+        for exported in fetch_results(database, open_store(urls.s3_url), batch_id, altered.append):
             result = exported.result
             yield Output(
                 custom_id=result.custom_id,
@@ -105,6 +109,10 @@ def results(batch_id: UUID) -> Iterator[Output]:
                 metrics=result.metrics,
                 statement=result.statement or b"",
             )
+    if altered:
+        raise ArtifactAlteredError(
+            f"{len(altered)} results of batch {batch_id} are left out: {'; '.join(map(str, altered[:10]))}"
+        )
 
 
 def _ignore(_rejected: Rejected) -> None:

@@ -36,7 +36,8 @@ def export_articles(database: Engine, store: Store, summary: Summary, out: Path)
     """Write the articles as Markdown and JSON, index.html and summary.json; what the articles came to.
 
     Holds the page's articles only, however many there are. A batch without an article leaves the results of
-    another batch alone. Raises ArtifactAlteredError, StoreError, DiskFullError or ConfigurationError.
+    another batch alone; one whose evidence does not match is left out, and in `summary.altered`. Raises
+    StoreError, DiskFullError or ConfigurationError.
     """
     quality = Quality()
     if not summary.report.counts.succeeded and _holds_another_batch(out, summary.batch_id):
@@ -46,7 +47,9 @@ def export_articles(database: Engine, store: Store, summary: Summary, out: Path)
         )
         return quality
     shown: list[PageArticle] = []
-    with closing(export_batch(database, store, summary.batch_id, out, files=FILES)) as results:
+    with closing(
+        export_batch(database, store, summary.batch_id, out, files=FILES, on_altered=summary.altered.append)
+    ) as results:
         for exported in results:
             metrics = ArticleMetrics.model_validate(exported.result.metrics)
             quality = quality.with_article(metrics)
@@ -56,7 +59,11 @@ def export_articles(database: Engine, store: Store, summary: Summary, out: Path)
         page_summary = PageSummary(
             run=summary,
             quality=quality,
-            failures=tuple(itertools.islice(_failures(out / FAILED), MAX_PAGE_FAILURES)),
+            failures=tuple(
+                itertools.islice(
+                    itertools.chain(_altered(summary), _failures(out / FAILED)), MAX_PAGE_FAILURES
+                )
+            ),
             rejected_file=REJECTED if (out / REJECTED).exists() else None,
         )
         replace_text(out / INDEX, render_articles_page(page_summary, shown))
@@ -89,6 +96,17 @@ def _page_article(exported: Exported, metrics: ArticleMetrics) -> PageArticle:
         file=str(file),
         json_file=str(file.with_suffix(".json")),
     )
+
+
+def _altered(summary: Summary) -> Iterator[PageFailure]:
+    """What is left out, since it is not what was committed."""
+    for altered in summary.altered:
+        yield PageFailure(
+            custom_id=altered.custom_id,
+            status="left out",
+            error_code=altered.code,
+            error_message=altered.reason,
+        )
 
 
 def _failures(path: Path) -> Iterator[PageFailure]:

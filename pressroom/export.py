@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import itertools
 import json
 import os
 import re
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from uuid import UUID
@@ -19,13 +17,11 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from db.reports import JobResult, stream_results
-from jobs.errors import ConfigurationError, DiskFullError, PermanentError
+from jobs.errors import ConfigurationError, DiskFullError
 from jobs.job import JobStatus
-from jobs.provenance import sha256_hex
+from pressroom.evidence import ArtifactAlteredError as ArtifactAlteredError
+from pressroom.evidence import CheckedSource, OnAltered
 from storage.store import Store
-
-FETCH_THREADS = 8
-"""Objects fetched at a time: hides the store's latency, and a small store server is not flooded."""
 
 MAX_NAME_CHARACTERS = 80
 """Of a file name made from an id, its digest included."""
@@ -43,12 +39,6 @@ RESULTS = "results.jsonl"
 FAILED = "failed.jsonl"
 
 
-class ArtifactAlteredError(PermanentError):
-    """An object's bytes are not those that were committed."""
-
-    code = "artifact_altered"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
     """A finished job and its artifact's bytes."""
@@ -59,29 +49,24 @@ class Exported:
     """Of the artifact, in the folder of files."""
 
 
-def fetch_results(database: Engine, store: Store, batch_id: UUID) -> Iterator[Exported]:
-    """The succeeded jobs in input order with their artifacts. Raises ArtifactAlteredError or StoreError."""
+def fetch_results(
+    database: Engine, store: Store, batch_id: UUID, on_altered: OnAltered | None = None
+) -> Iterator[Exported]:
+    """The succeeded jobs in input order with their artifacts, checked as CheckedSource says."""
     results = stream_results(database, batch_id, statuses=(JobStatus.SUCCEEDED,))
-
-    def fetch(result: JobResult) -> Exported:
-        return _fetch(store, result)
-
-    with ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch") as pool:
-        while some := list(itertools.islice(results, FETCH_THREADS * 8)):
-            yield from pool.map(fetch, some)
-
-
-def _fetch(store: Store, result: JobResult) -> Exported:
-    if result.object_key is None or result.artifact_name is None:
-        raise ArtifactAlteredError(f"job {result.job_id} succeeded without an artifact: altered")
-    body = store.get(result.object_key)
-    if sha256_hex(body) != result.sha256:
-        raise ArtifactAlteredError(
-            f"object {result.object_key} of job {result.job_id} ({result.custom_id}) has not the digest "
-            f"that was committed: the store in {store.location} was changed"
+    for result, evidence, bodies in CheckedSource(database, store, on_altered).fetch(results):
+        first = evidence.artifacts[0]
+        checked = replace(
+            result,
+            artifact_name=first.name,
+            object_key=first.object_key,
+            sha256=first.sha256,
+            media_type=first.media_type,
+            usage=evidence.usage,
+            statement=None if evidence.statement is None else evidence.statement.body,
         )
-    name = file_stem(result.custom_id) + Path(result.artifact_name).suffix
-    return Exported(result=result, body=body, file_name=name)
+        name = file_stem(result.custom_id) + Path(first.name).suffix
+        yield Exported(result=checked, body=bodies[0], file_name=name)
 
 
 def file_stem(custom_id: str) -> str:
@@ -139,13 +124,19 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def export_batch(
-    database: Engine, store: Store, batch_id: UUID, folder: Path, *, files: str
+    database: Engine,
+    store: Store,
+    batch_id: UUID,
+    folder: Path,
+    *,
+    files: str,
+    on_altered: OnAltered,
 ) -> Generator[Exported, None, None]:
     """Write artifacts to the folder `files`, results.jsonl and failed.jsonl; yield each result once written.
 
     Consume it to the end, or close it: all is written to a folder beside and takes the place of an earlier
-    export only when it is complete. Raises ArtifactAlteredError, StoreError, DiskFullError or
-    ConfigurationError (`output_unwritable`).
+    export only when it is complete. A result whose evidence does not match goes to `on_altered` and is left
+    out. Raises StoreError, DiskFullError or ConfigurationError (`output_unwritable`).
     """
     with export_errors(folder, batch_id):
         (folder / files).mkdir(parents=True, exist_ok=True)
@@ -153,7 +144,8 @@ def export_batch(
         with TemporaryDirectory(dir=folder, prefix=".export-", ignore_cleanup_errors=True) as name:
             new = Path(name)
             (new / files).mkdir()
-            yield from _write_results(fetch_results(database, store, batch_id), new, files)
+            results = fetch_results(database, store, batch_id, on_altered)
+            yield from _write_results(results, new, files)
             with (new / FAILED).open("w", encoding="utf-8") as lines:
                 unfinished = (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)
                 for result in stream_results(database, batch_id, statuses=unfinished):

@@ -16,14 +16,17 @@ from jobs.catalogue.inputs import Inputs
 from jobs.documents.reading import OnNote
 from jobs.errors import ConfigurationError
 from jobs.kinds.recommendation.collect import gone_items, take_in_files
+from jobs.kinds.recommendation.copy import text_bytes
 from jobs.kinds.recommendation.copy_policy import CopyText
 from jobs.kinds.recommendation.materials import load_catalogue
 from jobs.kinds.recommendation.payload import RefreshSettings
 from jobs.kinds.recommendation.release import ReleaseManifest, read_manifest
 from jobs.kinds.recommendation.release_reader import StoredRelease
 from jobs.kinds.recommendation.versions import code_digest
+from jobs.provenance import sha256_hex
 from jobs.refresh import Refresh, RefreshSources, Release
 from jobs.rejection import Rejected
+from pressroom.evidence import CheckedSource, OnAltered
 from pressroom.refresh_file import RefreshFile
 from storage.store import Store
 from workers.models.manifest import model_digest
@@ -164,8 +167,17 @@ def standing_release(database: Engine, refresh: Refresh) -> Release | None:
     return releases.get_release(database, refresh.published_release_id)
 
 
-def open_release(database: Engine, store: Store, release: Release) -> StoredRelease:
-    """The release, without the items that have left since. Raises ResourceMissingError."""
+def open_release(
+    database: Engine, store: Store, release: Release, on_altered: OnAltered | None = None
+) -> StoredRelease:
+    """The release, without the items that have left since.
+
+    Its manifest is held against the statement of the job that made it, and names all else but the texts by
+    digest. A text that is not what its job's statement names goes to `on_altered` and is left out; without it
+    that is an error. Raises ArtifactAlteredError, StatementAlteredError or ResourceMissingError.
+    """
+    checker = CheckedSource(database, store, on_altered)
+    checker.check_digest(release.id, release.manifest_sha256, f"release {release.number}")
     resources = StoredResources(store)
     manifest = read_manifest(resources.read(release.manifest_sha256))
     now = datetime.now(UTC)
@@ -176,14 +188,22 @@ def open_release(database: Engine, store: Store, release: Release) -> StoredRele
         manifest=manifest,
         number=release.number,
         read=resources.read,
-        copies=lambda keys: copies_of(database, keys),
+        copies=lambda keys: copies_of(checker, keys),
         withdrawn=frozenset(withdrawn) | expired,
     )
 
 
-def copies_of(database: Engine, keys: Collection[str]) -> Mapping[str, CopyText]:
-    """The texts of these keys that are there."""
-    return {key: CopyText.model_validate(text) for key, text in find_copies(database, keys).items()}
+def copies_of(checker: CheckedSource, keys: Collection[str]) -> Mapping[str, CopyText]:
+    """The texts of these keys that are there, and are what was committed."""
+    kept = find_copies(checker.database, keys)
+    texts = {copy.key: CopyText.model_validate(copy.text) for copy in kept}
+    digests = [
+        # Fields that came after the text was written are not in its artifact
+        sha256_hex(text_bytes(copy.key, copy.audience, texts[copy.key].model_dump(exclude_unset=True)))
+        for copy in kept
+    ]
+    named = checker.names_digests([copy.job_id for copy in kept], digests)
+    return {copy.key: texts[copy.key] for copy, is_named in zip(kept, named, strict=True) if is_named}
 
 
 def rollback(database: Engine, store: Store, refresh: Refresh, number: int | None) -> Release:

@@ -22,6 +22,7 @@ from jobs.job import JobStatus
 from jobs.kinds.sentiment_report.payload import SentimentSettings
 from jobs.kinds.sentiment_report.wanted import num_left_out
 from jobs.monitor import Monitor
+from pressroom.evidence import CheckedSource
 from pressroom.export import export_errors, replace_text
 from pressroom.sentiment_files import (
     REPORT_FILE,
@@ -92,8 +93,9 @@ def export_sentiment(database: Engine, store: Store, summary: Summary, out: Path
     """Write reports/, the rows as JSONL and CSV, index.html and summary.json; what the batch came to.
 
     All is written beside and takes the place of an earlier export only when it is complete. Memory: the
-    watch list, the windows and alerts of a year, one page of rows. Raises ArtifactAlteredError, StoreError,
-    DiskFullError, ConfigurationError (`output_unwritable`), BatchNotFoundError or MonitorNotFoundError.
+    watch list, the windows and alerts of a year, one page of rows. A block or report whose evidence does not
+    match is left out, and in `summary.altered`. Raises StoreError, DiskFullError, ConfigurationError
+    (`output_unwritable`), BatchNotFoundError or MonitorNotFoundError.
     """
     settings = SentimentSettings.model_validate(batch_settings(database, summary.batch_id))
     monitor = get_monitor(database, settings.monitor_id)
@@ -118,16 +120,17 @@ def _write_all(
     new: Path,
 ) -> SentimentFigures:
     batch_id = summary.batch_id
-    documents = write_documents(database, store, batch_id, new)
+    source = CheckedSource(database, store, summary.altered.append)
+    documents = write_documents(source, batch_id, new)
     as_of = DatabaseHistory(database).last_published_at(monitor.id) or datetime.now(UTC)
     since = min(filter(None, (as_of - EXPORT_PAST, documents.first_published_at)))
     mentions = write_mentions(database, monitor.id, watchlist, since, new)
     windows = write_windows(database, monitor.id, watchlist, settings.policy, since, as_of + MICROSECOND, new)
     alerts = write_alerts(database, monitor.id, since, new)
-    reports = write_reports(database, store, batch_id, new)
+    reports = write_reports(source, batch_id, new)
     left_out = _num_left_out(database, batch_id, settings)
     unread = write_failures(database, batch_id, new)
-    num_rejected = write_rejected(database, store, batch_id, new) + summary.report.counts.rejected
+    num_rejected = write_rejected(source, batch_id, new) + summary.report.counts.rejected
     figures = SentimentFigures(
         documents=documents,
         mentions=mentions,
@@ -148,7 +151,7 @@ def _write_all(
         notes=collected_notes(database, batch_id),
         monitor=monitor.name,
     )
-    source = PageSource(
+    page = PageSource(
         summary=summary,
         monitor=monitor,
         settings=settings,
@@ -165,7 +168,7 @@ def _write_all(
         num_reports_left_out=left_out,
         as_of=as_of,
     )
-    replace_text(new / INDEX, render_sentiment_page(database, source))
+    replace_text(new / INDEX, render_sentiment_page(database, page))
     record = {**summary.as_json(), "sentiment": figures.as_json()}
     replace_text(new / SUMMARY, json.dumps(record, ensure_ascii=False, indent=2) + "\n")
     return figures

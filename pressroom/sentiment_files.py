@@ -7,7 +7,6 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import Enum
@@ -17,11 +16,11 @@ from uuid import UUID
 
 from sqlalchemy import Engine
 
+from db.evidence import JobEvidence
 from db.history import DatabaseHistory
 from db.monitor_reports import (
     AlertRecord,
     StageJob,
-    StoredObject,
     list_alerts,
     stream_mentions,
     stream_stage,
@@ -34,13 +33,12 @@ from jobs.guards import INJECTION_SUSPECTED
 from jobs.job import JobStatus
 from jobs.kinds.sentiment_report.linked import AMBIGUOUS
 from jobs.kinds.sentiment_report.report.counted import DOCUMENTS as COUNTED
-from jobs.provenance import sha256_hex
 from jobs.rows import REFUSED
 from jobs.series.policy import Policy
 from jobs.series.window import EntityWindow, WindowSize
-from pressroom.export import FAILED, FETCH_THREADS, ArtifactAlteredError, file_stem
+from pressroom.evidence import FETCH_THREADS, CheckedSource
+from pressroom.export import FAILED, file_stem
 from pressroom.run import REJECTED
-from storage.store import Store
 
 REPORTS = "reports"
 REPORT_LIST = "reports.jsonl"
@@ -112,13 +110,13 @@ class ReportEntry:
         return f"{REPORTS}/{self.stem}.{suffix}"
 
 
-def write_documents(database: Engine, store: Store, batch_id: UUID, folder: Path) -> DocumentCounts:
+def write_documents(source: CheckedSource, batch_id: UUID, folder: Path) -> DocumentCounts:
     """documents.jsonl: the blocks of the batch, one after the other."""
     counts = {"num_documents": 0, "num_unlinked": 0, "num_known": 0, "num_refused": 0}
     flagged: dict[str, int] = {}
     first: datetime | None = None
     with (folder / DOCUMENTS).open("wb") as lines:
-        for job, bodies in _fetch(database, store, batch_id, "documents"):
+        for job, _, bodies in _fetch(source, batch_id, "documents"):
             for body in bodies:
                 lines.write(body)
                 first = min(filter(None, (first, _first_published(body))), default=None)
@@ -127,7 +125,7 @@ def write_documents(database: Engine, store: Store, batch_id: UUID, folder: Path
             for flag, number in cast("Mapping[str, int]", job.metrics.get("num_flagged", {})).items():
                 flagged[flag] = flagged.get(flag, 0) + number
             counts["num_refused"] += len(_refused(job))
-    for job in stream_stage(database, batch_id, "collect", statuses=(JobStatus.SUCCEEDED,)):
+    for job in stream_stage(source.database, batch_id, "collect", statuses=(JobStatus.SUCCEEDED,)):
         counts["num_known"] += _number(job, "num_known")
     return DocumentCounts(**counts, num_flagged=flagged, first_published_at=first)
 
@@ -188,26 +186,26 @@ def write_alerts(database: Engine, monitor_id: UUID, since: datetime, folder: Pa
     return records
 
 
-def write_reports(database: Engine, store: Store, batch_id: UUID, folder: Path) -> list[ReportEntry]:
+def write_reports(source: CheckedSource, batch_id: UUID, folder: Path) -> list[ReportEntry]:
     """reports/: each report in its formats with its statement of provenance; reports.jsonl lists them."""
     (folder / REPORTS).mkdir()
     entries = []
     with (folder / REPORT_LIST).open("w", encoding="utf-8") as lines:
-        for job, bodies in _fetch(database, store, batch_id, "reports"):
+        for job, evidence, bodies in _fetch(source, batch_id, "reports"):
             stem = file_stem(job.custom_id)
             entry = ReportEntry(
                 stem=stem, entity_id=str(job.metrics.get("entity_id", "")), metrics=job.metrics
             )
             files = []
-            for artifact, body in zip(job.artifacts, bodies, strict=True):
+            for artifact, body in zip(evidence.artifacts, bodies, strict=True):
                 # The report's Markdown names the chart as it is called among the job's artifacts
                 text = body.replace(b"](chart.svg)", f"]({stem}.svg)".encode())
                 body = text if artifact.name.endswith(".md") else body
                 files.append(entry.link(_suffix(artifact.name)))
                 (folder / files[-1]).write_bytes(body)
-            if job.statement is not None:
+            if evidence.statement is not None:
                 files.append(entry.link("statement.json"))
-                (folder / files[-1]).write_bytes(job.statement)
+                (folder / files[-1]).write_bytes(evidence.statement.body)
             record = {"id": job.custom_id, "job_id": str(job.job_id), "files": files}
             lines.write(_line(record | {"metrics": dict(job.metrics)}))
             entries.append(entry)
@@ -252,13 +250,13 @@ def _refused(job: StageJob) -> Mapping[str, Mapping[str, str]]:
     return cast("Mapping[str, Mapping[str, str]]", job.metrics.get(REFUSED, {}))
 
 
-def write_rejected(database: Engine, store: Store, batch_id: UUID, folder: Path) -> int:
+def write_rejected(source: CheckedSource, batch_id: UUID, folder: Path) -> int:
     """rejected.jsonl of a batch that collected its documents itself; how many it refused.
 
     A batch made from a file has none: intake wrote the file's.
     """
     number = 0
-    for job, bodies in _fetch(database, store, batch_id, "collect"):
+    for job, _, bodies in _fetch(source, batch_id, "collect"):
         with (folder / REJECTED).open("ab") as lines:
             lines.writelines(bodies)
         number += _number(job, "num_rejected")
@@ -283,25 +281,11 @@ def csv_cell(value: object) -> object:
 
 
 def _fetch(
-    database: Engine, store: Store, batch_id: UUID, stage: str
-) -> Iterator[tuple[StageJob, list[bytes]]]:
-    """The succeeded jobs of a stage with the bytes of their artifacts. Raises ArtifactAlteredError."""
-    jobs = stream_stage(database, batch_id, stage, statuses=(JobStatus.SUCCEEDED,))
-
-    def fetch(artifact: StoredObject) -> bytes:
-        body = store.get(artifact.object_key)
-        if sha256_hex(body) != artifact.sha256:
-            raise ArtifactAlteredError(
-                f"object {artifact.object_key} ({artifact.name}) has not the digest that was committed: "
-                f"the store in {store.location} was changed"
-            )
-        return body
-
-    with ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch") as pool:
-        while some := list(itertools.islice(jobs, FETCH_THREADS)):
-            bodies = pool.map(fetch, [artifact for job in some for artifact in job.artifacts])
-            for job in some:
-                yield job, list(itertools.islice(bodies, len(job.artifacts)))
+    source: CheckedSource, batch_id: UUID, stage: str
+) -> Iterator[tuple[StageJob, JobEvidence, list[bytes]]]:
+    """The succeeded jobs of a stage with their evidence and the bytes of their artifacts."""
+    jobs = stream_stage(source.database, batch_id, stage, statuses=(JobStatus.SUCCEEDED,))
+    return source.fetch(jobs, page_jobs=FETCH_THREADS)  # hundreds of documents each
 
 
 def _first_published(body: bytes) -> datetime | None:

@@ -16,16 +16,18 @@ from jobs.batch import BatchStatusReport
 from jobs.metrics.length import LENGTH_TOLERANCE
 from jobs.metrics.repetition import MAX_REPETITION
 from pressroom.articles import INDEX
-from pressroom.console import print_json
+from pressroom.console import print_json, say
 from pressroom.export import FAILED
 from pressroom.quality import Quality
 from pressroom.sentiment import SentimentFigures
-from pressroom.summary import Summary
+from pressroom.summary import Altered, Summary
 
 SHORT_DIGEST = 16
 """Hex digits that tell one thing from another at a glance; `--json` has them all."""
 
 MAX_PARENTS_SHOWN = 5
+
+MAX_ALTERED_SHOWN = 10
 
 
 def print_status(report: BatchStatusReport, *, is_live: bool = True) -> None:
@@ -71,6 +73,7 @@ def report_json(report: BatchStatusReport) -> dict[str, object]:
 
 def print_summary(summary: Summary, quality: Quality, out: Path, *, json: bool) -> None:
     """What a run or an export came to, for people or as one JSON object."""
+    say_altered(summary)
     if json:
         print_json({**summary.as_json(), "quality": quality.as_json(), "out": str(out)})
     else:
@@ -81,6 +84,7 @@ def print_summary(summary: Summary, quality: Quality, out: Path, *, json: bool) 
 
 def print_sentiment(summary: Summary, figures: SentimentFigures, out: Path, *, json: bool) -> None:
     """What a run over documents came to."""
+    say_altered(summary)
     if json:
         print_json({**summary.as_json(), "figures": dict(figures.as_json()), "out": str(out)})
         return
@@ -120,12 +124,23 @@ def _left_out(figures: SentimentFigures) -> str:
     )
 
 
-def print_job(detail: JobDetail, *, json: bool) -> None:
-    """A job's attempts and its provenance, readable or as one JSON object."""
+def say_altered(summary: Summary) -> None:
+    """Name on stderr what is left out, since its evidence does not match."""
+    for altered in summary.altered[:MAX_ALTERED_SHOWN]:
+        say(f"left out [{altered.code}]: {altered}")
+    if (num_more := len(summary.altered) - MAX_ALTERED_SHOWN) > 0:
+        say(f"... and {num_more} more are left out: `--json` lists all")
+
+
+def print_job(detail: JobDetail, statement: bytes | None, altered: Altered | None, *, json: bool) -> None:
+    """A job's attempts and its provenance, readable or as one JSON object.
+
+    `statement` was checked; None where the job has none, or where it is `altered`, and told by nobody.
+    """
     result = detail.result
-    statement = None if result.statement is None else jsonlib.loads(result.statement)
+    parsed = None if statement is None else jsonlib.loads(statement)
     if json:
-        print_json(_as_json(detail, statement))
+        print_json(_as_json(detail, parsed, altered))
         return
     _line("job", f"{result.job_id}  {result.status.value}{_parked(detail)}")
     _line("line", f"{result.custom_id!r} of batch {detail.batch_id} ({detail.batch_name})")
@@ -133,13 +148,15 @@ def print_job(detail: JobDetail, *, json: bool) -> None:
         _line(f"attempt {attempt.attempt}", _attempt(attempt))
     if result.error_code:
         _line("error", f"{result.error_code}: {result.error_message}")
-    if statement is not None:
+    if altered is not None:
+        _line("altered", f"{altered.code}: {altered.reason}")
+    if parsed is not None:
         _line("artifact", f"{result.object_key}")
-        for label, text in _provenance(statement["predicate"]):
+        for label, text in _provenance(parsed["predicate"]):
             _line(label, text)
 
 
-def _as_json(detail: JobDetail, statement: object) -> dict[str, object]:
+def _as_json(detail: JobDetail, statement: object, altered: Altered | None) -> dict[str, object]:
     result = detail.result
     return {
         "job_id": str(result.job_id),
@@ -149,10 +166,11 @@ def _as_json(detail: JobDetail, statement: object) -> dict[str, object]:
         "parked_at": result.parked_at,
         "attempts": [_attempt_json(attempt) for attempt in detail.attempts],
         "input": dict(result.payload),
-        "artifact": result.object_key,
+        "artifact": None if altered else result.object_key,
         "metrics": dict(result.metrics),
         "error": {"code": result.error_code, "message": result.error_message} if result.error_code else None,
         "provenance": statement,
+        "altered": None if altered is None else altered.as_json(),
     }
 
 

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from uuid import UUID
 
 from jobs.batch import BatchStatusReport
+
+
+@dataclass(frozen=True, slots=True)
+class Altered:
+    """A result that is left out, since its evidence does not match."""
+
+    job_id: UUID
+    custom_id: str
+    code: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"job {self.job_id} ({self.custom_id!r}): {self.reason}"
+
+    def as_json(self) -> dict[str, str]:
+        """For people's scripts."""
+        return {"job_id": str(self.job_id), "id": self.custom_id, "code": self.code, "reason": self.reason}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +34,8 @@ class Summary:
     """Of the whole command."""
     startup_seconds: float
     """Until the first job was claimed: services, model, warm-up."""
+    altered: list[Altered] = field(default_factory=list)
+    """Filled while the results are written."""
 
     @property
     def batch_id(self) -> UUID:
@@ -43,5 +62,6 @@ class Summary:
             "working_seconds": round(report.working_seconds, 2),
             "tokens_per_second": round(self.tokens_per_second, 2),
             "parked": [job.as_json() for job in report.parked],
+            "altered": [altered.as_json() for altered in self.altered],
             "top_errors": [{"code": code, "jobs": jobs} for code, jobs in report.top_errors],
         }

@@ -17,14 +17,13 @@ from sqlalchemy import Engine
 
 from db.batches import accept, retry_unfinished
 from db.job_progress import running_progress
-from db.reports import JobResult, batch_status, job_artifacts, stream_results
+from db.reports import JobResult, batch_status, stream_results
 from db.stages import NewJob
 from jobs.batch import BatchStatusReport
 from jobs.errors import PermanentError
 from jobs.job import JobStatus
-from jobs.provenance import sha256_hex
 from pressroom.console import Interruption, say
-from pressroom.export import ArtifactAlteredError
+from pressroom.evidence import CheckedSource
 from pressroom.one_machine import OneMachine
 from pressroom.run import if_possible, postgres_outage, say_parked
 from pressroom.train_plan import Prepared
@@ -170,9 +169,7 @@ def _files(machine: OneMachine, store: Store, job: JobResult, keep: Path | None)
     with TemporaryDirectory(prefix="pressroom-adapter-") as temporary:
         folder = keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, key, sha256 in job_artifacts(machine.database, job.job_id):
-            body = store.get(key)
-            if sha256_hex(body) != sha256:
-                raise ArtifactAlteredError(f"object {key} of job {job.job_id} has another digest: altered")
-            (folder / name).write_bytes(body)
+        for _, evidence, bodies in CheckedSource(machine.database, store).fetch(iter([job])):
+            for artifact, body in zip(evidence.artifacts, bodies, strict=True):
+                (folder / artifact.name).write_bytes(body)
         yield folder

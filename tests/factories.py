@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -16,10 +17,15 @@ from db.outcomes import Failure, StoredArtifact, StoredStatement, Success
 from db.stages import NewJob
 from db.tables import AttemptRow, JobRow, WorkerRow
 from jobs.batch import NewBatch, NewStage
-from jobs.inference import Usage
+from jobs.inference import FinishReason, Sampling, Usage
 from jobs.job import AttemptOutcome, ClaimedJob, JobStatus
+from jobs.kind import Artifact, Result, Template
 from jobs.losses import Cause, Ending, Evidence
-from jobs.provenance import sha256_hex
+from jobs.provenance import CodeFacts, EngineFacts, Generation, JobFacts, ModelFacts, sha256_hex
+from jobs.records import Record
+from storage.store import Store
+from workers.inference import Asked
+from workers.publisher import Publisher
 
 LEASE_SECONDS = 30.0
 
@@ -116,6 +122,56 @@ def success(job: ClaimedJob, text: str = "done") -> Success:
         metrics={"text": text},
         usage=Usage(prompt_tokens=10, cached_tokens=4, new_tokens=5),
     )
+
+
+def published(
+    store: Store,
+    job: ClaimedJob,
+    artifacts: Sequence[Artifact],
+    *,
+    metrics: Mapping[str, object] | None = None,
+    records: tuple[Record, ...] = (),
+) -> Success:
+    """An outcome whose objects and statement are in the store, as a worker puts them there."""
+    usage = Usage(prompt_tokens=10, cached_tokens=4, new_tokens=5)
+    digest = sha256_hex(job.custom_id.encode())
+    generation = Generation(
+        prompt_sha256=digest,
+        output_sha256=digest,
+        sampling=Sampling(max_new_tokens=8),
+        usage=usage,
+        finish_reason=FinishReason.STOP,
+        num_near_ties=0,
+    )
+    now = datetime.now(UTC)
+    facts = JobFacts(
+        id=job.id,
+        batch_id=job.batch_id,
+        custom_id=job.custom_id,
+        kind=job.kind,
+        kind_version="1",
+        attempt=job.attempt,
+        celery_task_id="task",
+        worker_id="worker-a",
+        worker_device="cpu",
+        queued_at=job.queued_at,
+        started_at=now,
+        finished_at=now,
+    )
+    model = ModelFacts(
+        name="fake",
+        source="nowhere",
+        revision="1",
+        weights_sha256=digest,
+        tokenizer_sha256=digest,
+        chat_template_sha256=digest,
+    )
+    engine = EngineFacts(name="fake", versions=(), dtype="none", device="cpu", attention="none", num_slots=1)
+    asked = Asked(model=model, engine=engine, models=(model,), generations=(generation,), encodings=())
+    template = Template("trial", "1", digest)
+    result = Result(artifacts=tuple(artifacts), template=template, metrics=metrics or {}, records=records)
+    publisher = Publisher(store, CodeFacts("1.0", "test"))
+    return publisher.publish(job, result, facts=facts, asked=asked, abandoned=threading.Event())
 
 
 def failure(

@@ -124,7 +124,7 @@ def _print(result: RunResult[Quality], out: Path, max_dropped: float | None, *, 
     if report.counts.rejected:
         say(f"The refused lines are in {out / REJECTED}.")
     is_complete = replace(report.counts, rejected=0).complete if result.dropped else report.counts.complete
-    if is_dropped_too_much(result.dropped, max_dropped) or not is_complete:
+    if is_dropped_too_much(result.dropped, max_dropped) or not is_complete or result.summary.altered:
         raise typer.Exit(EXIT_FAILURE)
 
 

@@ -14,12 +14,13 @@ from pressroom.commands.articles import ARTICLE
 from pressroom.commands.options import BatchArgument, Json, Out
 from pressroom.commands.recommendations import print_outcome
 from pressroom.commands.session import connected
-from pressroom.console import print_json
+from pressroom.console import EXIT_FAILURE, print_json, say
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from pressroom.summary import Summary
+    from db.reports import JobDetail
+    from pressroom.summary import Altered, Summary
     from storage.store import Store
 
 
@@ -68,6 +69,8 @@ def results(batch: BatchArgument, out: Out = Path("out"), json: Json = False) ->
             )
         told = write(database, open_store(urls.s3_url), summary, out)
     told(json)
+    if summary.altered:
+        raise typer.Exit(EXIT_FAILURE)
 
 
 def _write_articles(database: Engine, store: Store, summary: Summary, out: Path) -> Callable[[bool], None]:
@@ -153,11 +156,32 @@ def show(
 ) -> None:
     """Show how one job's artifact was made: attempts, model, engine, sampling, tokens, digests."""
     from db import reports
+    from jobs.job import JobStatus
     from pressroom.show import print_job
+    from storage import open_store
 
-    with connected() as (database, _, _):
+    with connected() as (database, urls, _):
         detail = reports.job_detail(database, _job_id(database, job))
-    print_job(detail, json=json)
+        statement, altered = None, None
+        if detail.result.status is JobStatus.SUCCEEDED:
+            statement, altered = _checked(database, open_store(urls.s3_url), detail)
+    print_job(detail, statement, altered, json=json)
+    if altered is not None:
+        say(f"error [{altered.code}]: {altered}")
+        raise typer.Exit(EXIT_FAILURE)
+
+
+def _checked(database: Engine, store: Store, detail: JobDetail) -> tuple[bytes | None, Altered | None]:
+    """The statement of a job that has succeeded, or why it is not told."""
+    from jobs.provenance import StatementAlteredError
+    from pressroom.evidence import ArtifactAlteredError, check_job
+    from pressroom.summary import Altered
+
+    result = detail.result
+    try:
+        return check_job(database, store, result.job_id, result.payload), None
+    except (ArtifactAlteredError, StatementAlteredError) as error:
+        return None, Altered(result.job_id, result.custom_id, error.code, str(error))
 
 
 def _job_id(database: Engine, job: str) -> UUID:

@@ -173,7 +173,8 @@ def run(name: Name, out: Out = Path("out"), device: DeviceOption = "auto", json:
             name, out, settings, devices_of_command(device), device, json=json
         )
     print_sentiment(result.summary, result.exported, out, json=json)
-    if not result.summary.report.counts.complete and result.summary.report.counts.total:
+    counts = result.summary.report.counts
+    if (not counts.complete and counts.total) or result.summary.altered:
         raise typer.Exit(EXIT_FAILURE)
 
 

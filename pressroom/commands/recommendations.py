@@ -237,7 +237,9 @@ def _submitter(
 def print_outcome(result: RunResult[Outcome], out: Path, *, json: bool) -> None:
     """What a run came to; ends with a failure if it came to no release, or lacks texts."""
     from pressroom.recommendations.show import lines_of_figures, lines_of_stages, lines_of_texts
+    from pressroom.show import say_altered
 
+    say_altered(result.summary)
     outcome, counts = result.exported, result.summary.report.counts
     if json:
         print_json({**result.summary.as_json(), **outcome.as_json()})
@@ -253,5 +255,5 @@ def print_outcome(result: RunResult[Outcome], out: Path, *, json: bool) -> None:
             typer.echo(f"Look at {out / 'index.html'}; the rows are in {out / 'recommendations.jsonl'}.")
     if outcome.release is not None and counts.failed:
         say("Run it again: the texts that failed are written, and nothing else.")
-    if outcome.release is None or counts.failed or counts.open:
+    if outcome.release is None or counts.failed or counts.open or result.summary.altered:
         raise typer.Exit(EXIT_FAILURE)

@@ -215,7 +215,8 @@ def _print_run(
     is_dropped = is_dropped_too_much(result.dropped, max_dropped)
     if result.dropped is None:  # of a batch that was submitted before
         is_dropped = counts.rejected > 0
-    if counts.failed or counts.open or is_dropped or result.exported.documents.num_refused:
+    is_complete = not (counts.failed or counts.open or result.exported.documents.num_refused)
+    if not is_complete or is_dropped or result.summary.altered:
         raise typer.Exit(EXIT_FAILURE)
 
 

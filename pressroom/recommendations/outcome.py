@@ -13,12 +13,14 @@ from sqlalchemy import Engine
 from db import refreshes, releases
 from db.copies import cost_of_a_copy
 from db.stages import stage_results
+from jobs.provenance import StatementAlteredError
 from jobs.refresh import Release
+from pressroom.evidence import ArtifactAlteredError, OnAltered
 from pressroom.export import export_errors, replace_text
 from pressroom.recommendations.census import ReleaseFigures
 from pressroom.recommendations.export import export_release
 from pressroom.refreshes import open_release
-from pressroom.summary import Summary
+from pressroom.summary import Altered, Summary
 from storage.store import Store
 
 SUMMARY = "summary.json"
@@ -82,21 +84,27 @@ class Outcome:
 def export_outcome(database: Engine, store: Store, summary: Summary, out: Path) -> Outcome:
     """Write the batch's release, if it came to one, and summary.json.
 
-    Raises DiskFullError, ConfigurationError (`output_unwritable`), StoreError.
+    What is not what was committed is left out, and in `summary.altered`. Raises DiskFullError,
+    ConfigurationError (`output_unwritable`), StoreError.
     """
-    outcome = outcome_of(database, store, summary.batch_id, out)
+    outcome = outcome_of(database, store, summary, out)
     with export_errors(out, summary.batch_id):
         told = {**summary.as_json(), **outcome.as_json()}
         replace_text(out / SUMMARY, json.dumps(told, indent=2, ensure_ascii=False, default=str) + "\n")
     return outcome
 
 
-def outcome_of(database: Engine, store: Store, batch_id: UUID, out: Path) -> Outcome:
-    """As `export_outcome`, without the summary."""
+def outcome_of(database: Engine, store: Store, summary: Summary, out: Path) -> Outcome:
+    """As `export_outcome`, without the summary's file."""
+    batch_id = summary.batch_id
     release = releases.release_of_batch(database, batch_id)
     figures = None
     if release is not None:
-        figures = export_standing(database, store, release, out)
+        try:
+            figures = export_standing(database, store, release, out, summary.altered.append)
+        except (ArtifactAlteredError, StatementAlteredError) as error:
+            what = f"release {release.number}"
+            summary.altered.append(Altered(release.id, what, error.code, str(error)))
     return Outcome(
         release=release,
         figures=figures,
@@ -105,11 +113,13 @@ def outcome_of(database: Engine, store: Store, batch_id: UUID, out: Path) -> Out
     )
 
 
-def export_standing(database: Engine, store: Store, release: Release, out: Path) -> ReleaseFigures:
-    """Write a release into the folder. Raises as `export_outcome`."""
+def export_standing(
+    database: Engine, store: Store, release: Release, out: Path, on_altered: OnAltered | None = None
+) -> ReleaseFigures:
+    """Write a release into the folder. Raises as `open_release`."""
     with export_errors(out, release.batch_id):
         name = refreshes.get_refresh(database, release.refresh_id).name
-        return export_release(open_release(database, store, release), out, title=name)
+        return export_release(open_release(database, store, release, on_altered), out, title=name)
 
 
 def text_plan(database: Engine, batch_id: UUID) -> TextPlan | None:

@@ -302,15 +302,14 @@ def run_with_poison(
 
 
 @pytest.mark.parametrize(
-    ("script", "said", "cause", "logged"),
+    ("script", "said", "logged"),
     [
         (
             {"kill_text": POISON, "kill_signal": "SIGSEGV"},
             "signal SIGSEGV",
-            "fault_signal",
             "Segmentation",
         ),
-        ({"hang_text": POISON}, "exit code 70", "exit_code", "stacks of all threads"),
+        ({"hang_text": POISON}, "exit code 70", "stacks of all threads"),
     ],
     ids=["crashes", "hangs"],
 )
@@ -319,7 +318,6 @@ def test_job_that_ends_its_worker_is_quarantined_and_its_neighbours_finish(
     model_folder: Path,
     script: Mapping[str, object],
     said: str,
-    cause: str,
     logged: str,
 ) -> None:
     with run_with_poison(tmp_path, model_folder.parent, script) as run:
@@ -333,10 +331,6 @@ def test_job_that_ends_its_worker_is_quarantined_and_its_neighbours_finish(
     failed = json.loads((tmp_path / "out" / "failed.jsonl").read_text())
     assert failed["error"]["code"] == "quarantined"
     assert said in failed["error"]["message"]
-    with pressroom(run.home, "show", failed["job_id"], "--json") as show:
-        _, shown = show.finish()
-    evidence = [attempt["evidence"] for attempt in shown["attempts"] if attempt["evidence"]]
-    assert [(loss["cause"], loss["alone"]) for loss in evidence[-2:]] == [(cause, True)] * 2
 
 
 def test_job_whose_worker_is_killed_every_time_is_parked_until_a_user_releases_it(

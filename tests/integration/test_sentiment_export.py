@@ -15,24 +15,22 @@ import pytest
 from sqlalchemy import Engine
 
 from db.monitors import new_id, put_monitor
-from db.outcomes import StoredArtifact, commit
+from db.outcomes import commit
 from db.reports import batch_status
 from db.stages import NewJob
 from jobs.documents.watchlist import Entity, EntityKind, Watchlist
 from jobs.kind import Artifact
 from jobs.monitor import Monitor
-from jobs.provenance import sha256_hex
 from jobs.records import AnalysedDocuments, DocumentFacts, EntityHistory, Record
 from jobs.series.mention import Mention, Novelty
 from jobs.series.policy import Policy
 from jobs.series.window import Alert, AlertRule, EntityWindow, WindowSize
-from pressroom.export import ArtifactAlteredError
 from pressroom.sentiment import SentimentFigures, export_sentiment
 from pressroom.summary import Summary
 from storage.memory import MemoryStore
 from storage.resources import put_resource
 from storage.store import Store
-from tests.factories import accept, claim_batch, failure, new_batch, success
+from tests.factories import accept, claim_batch, failure, new_batch, published
 
 DAY = datetime(2026, 3, 2, tzinfo=UTC)
 HOSTILE = "<script>alert(1)</script> =HYPERLINK(1) Acme falls"
@@ -84,28 +82,18 @@ class Scene:
         batch_id = accept(self.database, [NewJob(name, {}) for name in [*names, *failing]], new)
         claimed = {job.custom_id: job for job in claim_batch(self.database, batch_id)}
         for number, (name, artifacts, metrics) in enumerate(jobs):
-            stored = tuple(map(self._stored, artifacts))
-            outcome = replace(success(claimed[name]), artifacts=stored, metrics=metrics)
-            commit(self.database, [replace(outcome, records=() if number else records)])
+            made = () if number else records
+            job = claimed[name]
+            commit(self.database, [published(self.store, job, artifacts, metrics=metrics, records=made)])
         commit(self.database, [failure(claimed[name]) for name in failing])
         return batch_id
 
-    def _stored(self, artifact: Artifact) -> StoredArtifact:
-        digest = sha256_hex(artifact.body)
-        key = f"artifacts/{digest[:2]}/{digest}"
-        self.store.put(key, artifact.body, media_type=artifact.media_type)
-        return StoredArtifact(
-            name=artifact.name,
-            object_key=key,
-            sha256=digest,
-            num_bytes=len(artifact.body),
-            media_type=artifact.media_type,
-        )
-
     def export(self, batch_id: UUID, out: Path, *, store: Store | None = None) -> SentimentFigures:
+        return export_sentiment(self.database, store or self.store, self.summary(batch_id), out)
+
+    def summary(self, batch_id: UUID) -> Summary:
         report = batch_status(self.database, batch_id)
-        summary = Summary(report=report, elapsed_seconds=1, startup_seconds=0)
-        return export_sentiment(self.database, store or self.store, summary, out)
+        return Summary(report=report, elapsed_seconds=1, startup_seconds=0)
 
 
 @pytest.fixture
@@ -350,21 +338,23 @@ def test_second_export_replaces_the_first_and_leaves_other_files_alone(scene: Sc
     assert not list(tmp_path.glob(".export-*"))
 
 
-def test_altered_object_leaves_the_earlier_export_as_it_is(scene: Scene, tmp_path: Path) -> None:
-    first = scene.batch("reports", [("acme-day-2026-03-02", report(), report_metrics("2026-03-02"))])
-    scene.export(first, tmp_path)
-    page = (tmp_path / "index.html").read_bytes()
-    second = scene.batch("reports", [("acme-x", report(text="other"), report_metrics("2026-03-03"))])
+def test_altered_report_is_named_and_left_out(scene: Scene, tmp_path: Path) -> None:
+    reports = [
+        ("acme-day-2026-03-02", report(), report_metrics("2026-03-02")),
+        ("acme-x", report(text="other"), report_metrics("2026-03-03")),
+    ]
+    batch_id = scene.batch("reports", reports)
     for key in list(scene.store.keys("artifacts/")):
         if scene.store.get(key) == b"other":
             scene.store.delete(key)
             scene.store.put(key, b"altered", media_type="text/html")
 
-    with pytest.raises(ArtifactAlteredError, match=r"report\.html"):
-        scene.export(second, tmp_path)
+    summary = scene.summary(batch_id)
+    export_sentiment(scene.database, scene.store, summary, tmp_path)
 
-    assert (tmp_path / "index.html").read_bytes() == page
-    assert not list(tmp_path.glob(".export-*"))
+    assert [altered.custom_id for altered in summary.altered] == ["acme-x"]
+    assert {path.stem for path in (tmp_path / "reports").glob("*.html")} == {"acme-day-2026-03-02"}
+    assert json.loads((tmp_path / "summary.json").read_text())["altered"] == [summary.altered[0].as_json()]
 
 
 def test_failed_jobs_are_listed_and_told_on_the_page(scene: Scene, tmp_path: Path) -> None:

@@ -1,0 +1,200 @@
+"""Nothing leaves unchecked: object against row, row against statement, statement against itself and its copy.
+
+Postgres and the store each hold a part. Whoever alters one of them, or swaps what belongs to two jobs, is
+found out here; whoever can write to both can forge both, until statements are signed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Engine
+
+from db.evidence import JobEvidence, job_evidence
+from db.outcomes import StoredArtifact
+from jobs.errors import PermanentError
+from jobs.provenance import StatementAlteredError, check_statement, payload_digest, sha256_hex
+from pressroom.summary import Altered
+from storage.resources import artifact_key
+from storage.store import ObjectNotFoundError, Store, StoreRefusedError
+from workers.publisher import statement_key
+
+logger = logging.getLogger(__name__)
+
+FETCH_THREADS = 8
+"""Objects fetched at a time: hides the store's latency, and a small store server is not flooded."""
+
+PAGE_JOBS = 8 * FETCH_THREADS
+"""Jobs whose artifacts are in memory at a time."""
+
+
+class ArtifactAlteredError(PermanentError):
+    """An object, or a row about it, is not what was committed."""
+
+    code = "artifact_altered"
+
+
+class Job(Protocol):
+    """What is fetched: JobResult, StageJob, JobEvidence."""
+
+    @property
+    def job_id(self) -> UUID: ...
+
+    @property
+    def custom_id(self) -> str: ...
+
+
+JobT = TypeVar("JobT", bound=Job)
+
+OnAltered = Callable[[Altered], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _GoneJob:
+    """Of a batch that was deleted."""
+
+    job_id: UUID
+    custom_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedSource:
+    """Postgres and the store, seen through the check."""
+
+    database: Engine
+    store: Store
+    on_altered: OnAltered | None = None
+    """Gets what is left out, since its evidence does not match; without it that is an error."""
+
+    def fetch(
+        self, jobs: Iterator[JobT], *, page_jobs: int = PAGE_JOBS
+    ) -> Iterator[tuple[JobT, JobEvidence, list[bytes]]]:
+        """The jobs in order, with their checked evidence and the bytes of their artifacts.
+
+        Raises StoreError; without `on_altered` ArtifactAlteredError or StatementAlteredError, too.
+        """
+        with ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch") as pool:
+            while some := list(itertools.islice(jobs, page_jobs)):
+                found = job_evidence(self.database, [job.job_id for job in some])
+                evidence = [found.get(job.job_id) for job in some]
+                for job, checked, bodies in zip(some, evidence, pool.map(self._fetch, evidence), strict=True):
+                    if isinstance(bodies, PermanentError):
+                        self._leave_out(job, bodies)
+                    elif checked is not None:
+                        yield job, checked, bodies
+
+    def _fetch(self, evidence: JobEvidence | None) -> list[bytes] | PermanentError:
+        try:
+            checked = check_evidence(self.store, evidence)
+            return [fetch_artifact(self.store, artifact) for artifact in checked.artifacts]
+        except (ArtifactAlteredError, StatementAlteredError) as error:
+            return error
+
+    def check_digest(self, job_id: UUID, sha256: str, what: str) -> None:
+        """Raise unless a job's checked statement names this digest, which stands in a row of another table.
+
+        Of a batch that was deleted there is the store alone, where the content of the digest must be.
+        """
+        found = job_evidence(self.database, [job_id]).get(job_id)
+        if found is None:
+            logger.warning("The job that made a release is gone, and with it its statement.")
+        elif sha256 not in _digests(check_evidence(self.store, found)):
+            raise StatementAlteredError(
+                f"the row of {what} names another digest than the statement of job {job_id} that made it"
+            )
+
+    def names_digests(self, job_ids: Sequence[UUID], digests: Sequence[str]) -> list[bool]:
+        """For each pair, whether the job's checked statement names the digest; others are left out."""
+        found = job_evidence(self.database, set(job_ids))
+        with ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch") as pool:
+            faults = list(pool.map(self._fault, map(found.get, job_ids), digests))
+        for job_id, fault in zip(job_ids, faults, strict=True):
+            if fault is not None:
+                self._leave_out(found.get(job_id) or _GoneJob(job_id), fault)
+        return [fault is None for fault in faults]
+
+    def _fault(self, evidence: JobEvidence | None, sha256: str) -> PermanentError | None:
+        try:
+            if evidence is None:  # of a batch that was deleted: the artifact is in the store all the same
+                is_named = sha256_hex(_get(self.store, artifact_key(sha256))) == sha256
+            else:
+                is_named = sha256 in _digests(check_evidence(self.store, evidence))
+        except (ArtifactAlteredError, StatementAlteredError) as error:
+            return error
+        return None if is_named else StatementAlteredError("its text in Postgres was altered")
+
+    def _leave_out(self, job: Job, error: PermanentError) -> None:
+        if self.on_altered is None:
+            raise type(error)(f"job {job.job_id} ({job.custom_id!r}): {error}") from error
+        self.on_altered(Altered(job.job_id, job.custom_id, error.code, str(error)))
+
+
+def check_evidence(store: Store, evidence: JobEvidence | None) -> JobEvidence:
+    """Hold a job's statement against its rows and its copy in the store; return what was checked.
+
+    Raises ArtifactAlteredError, StatementAlteredError or StoreError.
+    """
+    if evidence is None or evidence.statement is None or not evidence.artifacts:
+        raise ArtifactAlteredError("it succeeded, but its statement or its artifacts are gone from Postgres")
+    statement = evidence.statement
+    check_statement(
+        statement.body,
+        statement.sha256,
+        subjects=[(artifact.name, artifact.sha256) for artifact in evidence.artifacts],
+        job_id=evidence.job_id,
+        batch_id=evidence.batch_id,
+        custom_id=evidence.custom_id,
+        kind=evidence.kind,
+        attempt=evidence.attempt,
+        usage=evidence.usage,
+    )
+    if statement.object_key != statement_key(evidence.artifacts[0].sha256, statement.sha256):
+        raise StatementAlteredError(f"its statement's copy is said to be {statement.object_key}: altered")
+    if _get(store, statement.object_key) != statement.body:
+        raise StatementAlteredError(
+            f"its statement in Postgres is not its copy {statement.object_key} in {store.location}"
+        )
+    return evidence
+
+
+def check_job(database: Engine, store: Store, job_id: UUID, payload: Mapping[str, object]) -> bytes:
+    """Hold all that is kept of a succeeded job against each other, its input included; its statement.
+
+    Raises as `check_evidence`.
+    """
+    evidence = check_evidence(store, job_evidence(database, [job_id]).get(job_id))
+    for artifact in evidence.artifacts:
+        fetch_artifact(store, artifact)
+    statement = b"" if evidence.statement is None else evidence.statement.body
+    if json.loads(statement)["predicate"]["inputs"][0]["sha256"] != payload_digest(payload):
+        raise StatementAlteredError("its statement names another input than the row in Postgres")
+    return statement
+
+
+def _digests(evidence: JobEvidence) -> set[str]:
+    return {artifact.sha256 for artifact in evidence.artifacts}
+
+
+def fetch_artifact(store: Store, artifact: StoredArtifact) -> bytes:
+    """Its bytes, held against its row. Raises ArtifactAlteredError or StoreError."""
+    body = _get(store, artifact.object_key)
+    if (sha256_hex(body), len(body)) != (artifact.sha256, artifact.num_bytes):
+        raise ArtifactAlteredError(
+            f"object {artifact.object_key} has not the digest and size that were committed: the store in "
+            f"{store.location} or the row of {artifact.name!r} was altered"
+        )
+    return body
+
+
+def _get(store: Store, key: str) -> bytes:
+    try:
+        return store.get(key)
+    except (ObjectNotFoundError, StoreRefusedError) as error:  # forbidden: it may just not be there
+        raise ArtifactAlteredError(f"object {key} cannot be read: {error}") from error
