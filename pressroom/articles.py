@@ -48,7 +48,7 @@ def export_articles(database: Engine, store: Store, summary: Summary, out: Path)
         return quality
     shown: list[PageArticle] = []
     with closing(
-        export_batch(database, store, summary.batch_id, out, files=FILES, on_altered=summary.altered.append)
+        export_batch(database, store, summary.batch_id, out, files=FILES, on_altered=summary.leave_out)
     ) as results:
         for exported in results:
             metrics = ArticleMetrics.model_validate(exported.result.metrics)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
 from sqlalchemy import Engine
 
 from db import refreshes, releases, schedules
-from db.copies import find_copies
+from db.copies import KeptCopy, find_copies
 from db.refreshes import RefreshNotFoundError
 from jobs.catalogue.inputs import Inputs
 from jobs.documents.reading import OnNote
@@ -33,6 +34,9 @@ from workers.models.manifest import model_digest
 from workers.refreshes import STARTS, Run, batch_of
 from workers.resources import StoredResources
 from workers.settings import Settings
+
+MAX_CHECKED_TEXTS = 100_000
+"""Remembered as checked: some 20 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,22 +192,37 @@ def open_release(
         manifest=manifest,
         number=release.number,
         read=resources.read,
-        copies=lambda keys: copies_of(checker, keys),
+        copies=CheckedTexts(checker).find,
         withdrawn=frozenset(withdrawn) | expired,
     )
 
 
-def copies_of(checker: CheckedSource, keys: Collection[str]) -> Mapping[str, CopyText]:
-    """The texts of these keys that are there, and are what was committed."""
-    kept = find_copies(checker.database, keys)
-    texts = {copy.key: CopyText.model_validate(copy.text) for copy in kept}
-    digests = [
-        # Fields that came after the text was written are not in its artifact
-        sha256_hex(text_bytes(copy.key, copy.audience, texts[copy.key].model_dump(exclude_unset=True)))
-        for copy in kept
-    ]
-    named = checker.names_digests([copy.job_id for copy in kept], digests)
-    return {copy.key: texts[copy.key] for copy, is_named in zip(kept, named, strict=True) if is_named}
+class CheckedTexts:
+    """The texts in Postgres, each held against the statement of the job that wrote it. For one thread."""
+
+    def __init__(self, source: CheckedSource) -> None:
+        self._source = source
+        self._checked: set[tuple[UUID, str]] = set()
+        """Jobs and digests: a release is passed over more than once."""
+
+    def find(self, keys: Collection[str]) -> Mapping[str, CopyText]:
+        """The texts of these keys that are there, and are what was committed."""
+        if len(self._checked) > MAX_CHECKED_TEXTS:
+            self._checked.clear()
+        kept = find_copies(self._source.database, keys)
+        texts = {copy.key: CopyText.model_validate(copy.text) for copy in kept}
+        named = {copy.key: (copy.job_id, _text_digest(copy, texts[copy.key])) for copy in kept}
+        self._check([pair for pair in named.values() if pair not in self._checked])
+        return {key: text for key, text in texts.items() if named[key] in self._checked}
+
+    def _check(self, pairs: Sequence[tuple[UUID, str]]) -> None:
+        are_named = self._source.names_digests([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+        self._checked.update(pair for pair, is_named in zip(pairs, are_named, strict=True) if is_named)
+
+
+def _text_digest(copy: KeptCopy, text: CopyText) -> str:
+    # Fields that came after the text was written are not in its artifact
+    return sha256_hex(text_bytes(copy.key, copy.audience, text.model_dump(exclude_unset=True)))
 
 
 def rollback(database: Engine, store: Store, refresh: Refresh, number: int | None) -> Release:

@@ -120,7 +120,7 @@ def _write_all(
     new: Path,
 ) -> SentimentFigures:
     batch_id = summary.batch_id
-    source = CheckedSource(database, store, summary.altered.append)
+    source = CheckedSource(database, store, summary.leave_out)
     documents = write_documents(source, batch_id, new)
     as_of = DatabaseHistory(database).last_published_at(monitor.id) or datetime.now(UTC)
     since = min(filter(None, (as_of - EXPORT_PAST, documents.first_published_at)))

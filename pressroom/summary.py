@@ -37,6 +37,11 @@ class Summary:
     altered: list[Altered] = field(default_factory=list)
     """Filled while the results are written."""
 
+    def leave_out(self, altered: Altered) -> None:
+        """Note it once, however often it is looked at."""
+        if altered not in self.altered:
+            self.altered.append(altered)
+
     @property
     def batch_id(self) -> UUID:
         return self.report.batch_id

@@ -101,10 +101,10 @@ def outcome_of(database: Engine, store: Store, summary: Summary, out: Path) -> O
     figures = None
     if release is not None:
         try:
-            figures = export_standing(database, store, release, out, summary.altered.append)
+            figures = export_standing(database, store, release, out, summary.leave_out)
         except (ArtifactAlteredError, StatementAlteredError) as error:
             what = f"release {release.number}"
-            summary.altered.append(Altered(release.id, what, error.code, str(error)))
+            summary.leave_out(Altered(release.id, what, error.code, str(error)))
     return Outcome(
         release=release,
         figures=figures,

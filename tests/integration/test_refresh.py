@@ -17,7 +17,7 @@ from sqlalchemy import Engine, func, select, update
 
 from db import refreshes, releases
 from db.batches import RunUnderWayError
-from db.refresh_tables import CopyRow
+from db.refresh_tables import CopyRow, ReleaseRow
 from db.reports import batch_status
 from db.schedules import Schedule
 from db.stages import stage_results
@@ -29,15 +29,16 @@ from jobs.kinds.recommendation.copy_policy import CopyPolicy, CopyScope
 from jobs.kinds.recommendation.payload import RefreshSettings
 from jobs.kinds.recommendation.release import shown_items
 from jobs.kinds.recommendation.release_reader import StoredRelease
-from jobs.provenance import CodeFacts
+from jobs.provenance import CodeFacts, StatementAlteredError
 from jobs.ranking.rules import PriceBand, Rules
 from jobs.refresh import Refresh, RefreshSources, Release, ServingPlace
 from jobs.rejection import Rejected
 from jobs.schedule import CatchUp
-from pressroom.recommendations.outcome import text_plan
+from pressroom.recommendations.outcome import export_outcome, text_plan
 from pressroom.refresh_file import RefreshFile, file_of
 from pressroom.refreshes import Taken, make_refresh, open_release, rollback, sources_of, take_in_run
 from pressroom.serving_thread import Follower
+from pressroom.summary import Summary
 from storage.memory import MemoryStore
 from tests.factories import job_ids, wait_until
 from tests.fakes import MODEL, FakeEngine, fake_residency
@@ -475,6 +476,44 @@ def test_a_refresh_has_one_run_of_its_own_beside_plans_and_files(shop: Shop) -> 
     shop.submit(taken.run)
     shop.finish(under_way)
     shop.finish(shop.submit(own))
+
+
+def test_text_that_was_altered_is_named_and_plain_words_stand_in_its_place(
+    shop: Shop, tmp_path: Path
+) -> None:
+    batch_id = shop.run()
+    with shop.database.begin() as connection:
+        one = connection.execute(select(CopyRow.key, CopyRow.text).order_by(CopyRow.key).limit(1)).one()
+        forged = {**one.text, "headline": "Forged"}
+        connection.execute(update(CopyRow).where(CopyRow.key == one.key).values(text=forged))
+    summary = summary_of(shop, batch_id)
+    outcome = export_outcome(shop.database, shop.store, summary, tmp_path)
+    assert [altered.code for altered in summary.altered] == ["statement_altered"]
+    assert outcome.figures is not None
+    for name in ("copies.jsonl", "recommendations.jsonl", "index.html"):
+        assert "Forged" not in (tmp_path / name).read_text()
+    with pytest.raises(StatementAlteredError, match="text in Postgres"):
+        shop.open().find_copies([one.key])
+
+
+def test_release_whose_row_names_another_manifest_is_named_and_left_out(shop: Shop, tmp_path: Path) -> None:
+    first = shop.run()
+    earlier = shop.standing().manifest_sha256
+    shop.items[0]["price"] = "1.50"
+    second = shop.run()
+    with shop.database.begin() as connection:
+        connection.execute(
+            update(ReleaseRow).where(ReleaseRow.batch_id == second).values(manifest_sha256=earlier)
+        )
+    summary = summary_of(shop, second)
+    assert export_outcome(shop.database, shop.store, summary, tmp_path).figures is None
+    assert [altered.custom_id for altered in summary.altered] == ["release 2"]
+    assert not (tmp_path / "recommendations.jsonl").exists()
+    assert export_outcome(shop.database, shop.store, summary_of(shop, first), tmp_path).figures is not None
+
+
+def summary_of(shop: Shop, batch_id: UUID) -> Summary:
+    return Summary(report=batch_status(shop.database, batch_id), elapsed_seconds=1, startup_seconds=0)
 
 
 @pytest.mark.parametrize("scope", [CopyScope.USER, CopyScope.ITEM])
