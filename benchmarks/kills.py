@@ -98,7 +98,11 @@ def drill(
         "num_workers_ended": ends,
         "seconds": round(seconds, 1),
         "poison_seconds": round(_seconds(poisoned[0]["started_at"], poisoned[-1]["ended_at"]), 1),
-        "poison_evidence": [row["evidence"] for row in poisoned if row["evidence"]],
+        "poison_evidence": [
+            {name: row["evidence"][name] for name in ("cause", "signal", "alone", "num_in_flight")}
+            for row in poisoned
+            if row["evidence"]
+        ],
     }
 
 
