@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from jobs.dialect import FileOptions, parse_delimiter
 from jobs.documents.document import Document, KnownRecords
 from jobs.documents.fields import ColumnMappingError, check_mapping
+from jobs.documents.instants import DateOrder
 from jobs.documents.reading import OnNote
 from jobs.encodings import check_encoding
 from jobs.errors import PermanentError, TransientError
@@ -62,6 +63,8 @@ class FilesPlace(BaseModel):
     columns: Mapping[str, str] = {}
     """A document's fields whose columns have none of the usual names, and those columns: of every file there,
     so one that lacks them is refused, and feeds are none of these files."""
+    date_order: DateOrder | None = None
+    """Which number of 12/1/2026 is the month: day-first or month-first; None: what the whole column tells."""
 
     @property
     def file_options(self) -> FileOptions:

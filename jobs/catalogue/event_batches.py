@@ -78,7 +78,7 @@ def event_batches(
     check_interaction_mapping(columns)
     with open_file(path, options) as file:
         if file.format is Format.PARQUET:
-            yield from _parquet(file, columns)
+            yield from _parquet(file, columns, tally)
         elif file.format is Format.JSONL:
             yield from _jsonl(file, columns, tally)
         elif file.format is Format.CSV:
@@ -87,11 +87,16 @@ def event_batches(
             raise refuse_file(path, "format_unknown", "is XML", "write it as CSV, JSONL or Parquet")
 
 
-def _parquet(file: InputFile, columns: Mapping[str, str]) -> Iterator[EventBatch]:
+def _parquet(file: InputFile, columns: Mapping[str, str], tally: Tally) -> Iterator[EventBatch]:
     row = 1
+
+    def require(names: list[str]) -> Iterable[str]:
+        tally.columns = tuple(names)
+        return interaction_columns(names, columns).values()
+
     for batch in parquet_batches(
         file,
-        lambda names: interaction_columns(names, columns).values(),
+        require,
         batch_rows=PARQUET_BATCH_ROWS,
         keep_dictionaries=True,
     ):
@@ -126,6 +131,7 @@ def _csv(file: InputFile, columns: Mapping[str, str], tally: Tally) -> Iterator[
             row = next(iter(read_csv_records([header], file.dialect)))
             names = check_header(file, row, lambda given: interaction_columns(given, columns))
             found = interaction_columns(names, columns)
+            tally.columns = tuple(names)
         if chunk.is_too_large:
             tally.reject(too_large(Record(str(path), chunk.first_line, {})))
         if not chunk.body.strip():

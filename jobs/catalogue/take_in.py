@@ -14,6 +14,7 @@ from jobs.catalogue import catalogue_file, interactions_file
 from jobs.catalogue.blocks import Blocks
 from jobs.catalogue.event_batches import event_batches
 from jobs.catalogue.events import EventReader
+from jobs.catalogue.fields import INTERACTION_FIELDS
 from jobs.catalogue.inputs import DroppedRows, Inputs
 from jobs.catalogue.item import Item
 from jobs.catalogue.kinds import Kinds
@@ -23,6 +24,7 @@ from jobs.catalogue.read_items import read_items
 from jobs.catalogue.robots import Robots
 from jobs.catalogue.tally import MAX_FLAGGED, Tally
 from jobs.dialect import AS_FOUND
+from jobs.documents.fields import unread_columns
 from jobs.documents.reading import OnNote
 from jobs.dropped import Dropped, check_dropped
 from jobs.input_file import refuse_file
@@ -79,7 +81,7 @@ def take_in(
             for block in blocks.make(options.blocks_for(num_users))
         )
     if on_note is not None:
-        for note in _notes(interactions, reader):
+        for note in _notes(interactions, reader, tally, options):
             on_note(note)
     _count(tally, items.values(), blocks, reader, now)
     return Inputs(
@@ -150,12 +152,18 @@ class ShareJudge:
         for path, rows in zip(self._files, inputs.dropped, strict=True):
             most = max(rows.by_code, key=lambda code: rows.by_code[code], default="")
             first = self._firsts.get((str(path), most))
-            hints = [note for note in self._notes if note.startswith(f"{path}: ")]
+            hints = [note for note in self._notes if note.startswith(f"{path}: ") and "--match-ids" in note]
             example = ". ".join([str(first)] * (first is not None) + hints)
             check_dropped(Dropped(str(path), rows.num_rows, rows.by_code, example), max_share)
 
 
-def _notes(path: Path, reader: EventReader) -> Iterator[str]:
+def _notes(path: Path, reader: EventReader, tally: Tally, options: IntakeOptions) -> Iterator[str]:
+    columns = options.interaction_columns
+    unread = unread_columns(
+        tally.columns, columns, INTERACTION_FIELDS, wanted=("time",), option="--interaction-column"
+    )
+    if unread is not None:
+        yield f"{path}: {unread}"
     if reader.near_misses.num_events:
         yield f"{path}: {reader.near_misses}: --match-ids loose takes them for the same"
     if reader.user_example is not None:

@@ -21,6 +21,8 @@ class Tally:
         self._num_listed: Counter[str] = Counter()
         self.firsts: dict[str, Rejected] = {}
         """Of the file under way the first refused row of each code."""
+        self.columns: tuple[str, ...] = ()
+        """Names of the log's columns."""
         self.num_rejected = 0
         """Rows that were refused one by one."""
         self.counts: Counter[str] = Counter()

@@ -8,11 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jobs.dropped import MAX_DROPPED_SHARE, Dropped
 from jobs.errors import ConfigurationError
 from jobs.monitor import Monitor, Target
 from jobs.schedule import CatchUp
 from jobs.series.window import AlertRule, WindowSize
-from pressroom.commands.options import DeviceOption, Json, MaxReports, Out, Reports, input_path
+from pressroom.commands.options import (
+    DeviceOption,
+    Json,
+    MaxDropped,
+    MaxReports,
+    Out,
+    Reports,
+    input_path,
+    is_dropped_too_much,
+)
 from pressroom.commands.sentiment import backtest_file
 from pressroom.commands.session import connected, devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
@@ -162,7 +172,13 @@ def show(name: Name, json: Json = False) -> None:
 
 
 @app.command()
-def run(name: Name, out: Out = Path("out"), device: DeviceOption = "auto", json: Json = False) -> None:
+def run(
+    name: Name,
+    out: Out = Path("out"),
+    max_dropped: MaxDropped = None,
+    device: DeviceOption = "auto",
+    json: Json = False,
+) -> None:
     """Run a monitor once, now: by the workers that run, else by workers of this command's own."""
     from pressroom.monitors import run_elsewhere, run_here
     from pressroom.show import print_sentiment
@@ -173,8 +189,12 @@ def run(name: Name, out: Out = Path("out"), device: DeviceOption = "auto", json:
             name, out, settings, devices_of_command(device), device, json=json
         )
     print_sentiment(result.summary, result.exported, out, json=json)
-    counts = result.summary.report.counts
-    if (not counts.complete and counts.total) or result.summary.altered:
+    figures, counts = result.exported, result.summary.report.counts
+    num_read = figures.documents.num_documents + figures.documents.num_known + figures.num_rejected
+    dropped = Dropped(f"the sources of {name}", num_read, {"refused": figures.num_rejected})
+    bound = MAX_DROPPED_SHARE if max_dropped is None else max_dropped
+    is_incomplete = (not counts.complete and counts.total > 0) or result.summary.altered
+    if is_dropped_too_much(dropped, bound) or is_incomplete or figures.documents.num_refused:
         raise typer.Exit(EXIT_FAILURE)
 
 

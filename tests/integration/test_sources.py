@@ -187,3 +187,22 @@ def test_database_that_is_down_may_come_back(
     error = refusal(sources, query("SELECT 1"))
     assert isinstance(error, TransientError)
     assert "secret" not in str(error)
+
+
+@pytest.mark.usefixtures("news_table")
+def test_rows_that_python_cannot_hold_are_refused_alone(sources: ConnectedSources) -> None:
+    values = "('a', '2024-05-01'), ('b', 'infinity'), ('c', '20000-01-01'), ('d', '2024-05-02')"
+    columns = "id, 'Acme rises' AS text, at::timestamptz AS published_at"
+    sql = f"SELECT {columns} FROM (VALUES {values}) AS t (id, at)"
+    assert ids(sources, query(sql)) == ["a", "document_date_invalid", "document_date_invalid", "d"]
+
+
+def test_dates_of_a_folder_are_read_in_the_order_that_its_source_names(
+    sources: ConnectedSources, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("id,text,date\n1,Acme rises,2/1/2024\n")
+    for order, month in (("day-first", 1), ("month-first", 2)):
+        source = FileSource.model_validate({"path": str(tmp_path), "date_order": order})
+        (document,) = sources.fetch(source)
+        assert isinstance(document, Document)
+        assert document.published_at.month == month

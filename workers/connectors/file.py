@@ -74,5 +74,11 @@ def _read(
     path: Path, place: FilesPlace, *, now: datetime, known: KnownRecords | None, on_note: OnNote | None
 ) -> Iterator[Document | Rejected]:
     return read_documents(
-        path, now=now, columns=place.columns, known=known, on_note=on_note, options=place.file_options
+        path,
+        now=now,
+        columns=place.columns,
+        date_order=place.date_order,
+        known=known,
+        on_note=on_note,
+        options=place.file_options,
     )

@@ -172,3 +172,19 @@ def test_dates_that_an_item_is_available_are_read_in_the_order_of_their_column(t
     goods = "id,title,available_until\n1,A,2/1/2027\n2,B,25/1/2027\n"
     items = take_texts(tmp_path, goods=goods, log="user,item\nann,1\n").items
     assert [f"{items[name].available_until:%Y-%m-%d}" for name in "12"] == ["2027-01-02", "2027-01-25"]
+
+
+def test_columns_of_a_log_that_are_not_read_are_named_once(tmp_path: Path) -> None:
+    log = "user,item,Invoice number,when\n" + "ann,00123,1,2024-05-01\n" * 3
+    _, told = judged(tmp_path, CODES, log)
+    (note,) = told
+    assert "'Invoice number'" in note
+    assert "'when'" in note
+    assert "no column is read as time" in note
+
+
+def test_item_whose_text_is_a_bomb_fails_no_other(tmp_path: Path) -> None:
+    bomb = "&#" + "9" * 5_000
+    goods = f"id,title,text\n1,A,fine\n2,B {bomb},{bomb}\n3,C,fine\n"
+    taken = take_texts(tmp_path, goods=goods, log="user,item\nann,1\n")
+    assert sorted(taken.items) == ["1", "2", "3"]
