@@ -12,7 +12,8 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from pressroom.console import say
-from pressroom.export import FAILED, RESULTS, Exported, export_batch, export_errors, replace_text
+from pressroom.export import FAILED, RESULTS, Exported, export_batch, export_errors
+from pressroom.output import replace_text
 from pressroom.page import (
     MAX_PAGE_ARTICLES,
     MAX_PAGE_FAILURES,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ import typer
 from rich.console import Console
 
 from jobs.errors import PressroomError
+from jobs.shown import json_text, shown_lines
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -23,13 +23,13 @@ console = Console(stderr=True)
 
 
 def say(sentence: str) -> None:
-    """A line of progress on stderr."""
-    console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    """A line of progress on stderr; what is foreign in it cannot act on the terminal."""
+    console.print(shown_lines(sentence), markup=False, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Mapping[str, object]) -> None:
     """One JSON object on stdout."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.write(json_text(value) + "\n")
 
 
 @contextmanager

@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TextIO
 from uuid import UUID
 
 import numpy as np
@@ -24,7 +25,8 @@ from jobs.labelled import LabelledText as RightAnswer
 from jobs.metrics.classification import ClassificationFigures, classification_figures
 from jobs.rejection import Rejected
 from jobs.training import LABELS
-from pressroom.export import export_errors, fetch_results, replace_text
+from pressroom.export import export_errors, fetch_results
+from pressroom.output import new_file, replace_text
 from pressroom.summary import Summary
 from storage.store import Store
 from workers.models.manifest import model_folder, read_manifest
@@ -168,7 +170,7 @@ def export_evaluation(
     labels: list[int] = []
     probabilities: list[tuple[float, float, float]] = []
     num_missing = 0
-    with closing(_Predictions(out)) as predictions:
+    with _predictions(out) as predictions:
         for answer, said in answered(database, store, summary.batch_id, right, file):
             if said is None:
                 num_missing += 1
@@ -230,11 +232,17 @@ def _said(database: Engine, store: Store, batch_id: UUID) -> Iterator[LabelledTe
             yield LabelledText.model_validate_json(line)
 
 
+@contextmanager
+def _predictions(out: Path | None) -> Iterator[_Predictions]:
+    with ExitStack() as exits:
+        yield _Predictions(None if out is None else exits.enter_context(new_file(out / PREDICTIONS)))
+
+
 class _Predictions:
     """predictions.jsonl, where a folder is given."""
 
-    def __init__(self, out: Path | None) -> None:
-        self._lines = None if out is None else (out / PREDICTIONS).open("w", encoding="utf-8")
+    def __init__(self, lines: TextIO | None) -> None:
+        self._lines = lines
 
     def write(self, said: LabelledText, answer: RightAnswer) -> None:
         if self._lines is not None:
@@ -246,7 +254,3 @@ class _Predictions:
                 **{label: getattr(said, label) for label in LABELS},
             }
             self._lines.write(json.dumps(line, ensure_ascii=False) + "\n")
-
-    def close(self) -> None:
-        if self._lines is not None:
-            self._lines.close()

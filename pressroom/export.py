@@ -5,13 +5,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
 from uuid import UUID
 
 from sqlalchemy import Engine
@@ -21,6 +19,7 @@ from jobs.errors import ConfigurationError, DiskFullError
 from jobs.job import JobStatus
 from pressroom.evidence import ArtifactAlteredError as ArtifactAlteredError
 from pressroom.evidence import CheckedSource, OnAltered
+from pressroom.output import earlier_lines, new_folder
 from storage.store import Store
 
 MAX_NAME_CHARACTERS = 80
@@ -31,6 +30,9 @@ DIGEST_DIGITS = 16
 
 _LIKE_A_DIGEST = re.compile(rf"(?:^|-)[0-9a-f]{{{DIGEST_DIGITS}}}$")
 """An id that looks like a name with a digest gets one too, or it could be the name of another id."""
+
+_DEVICE = re.compile(r"con|prn|aux|nul|(?:com|lpt)[0-9]")
+"""What Windows takes for a device, whatever stands behind a dot."""
 
 _LISTED = re.compile(r"(?P<files>[a-z]+)/(?P<name>[A-Za-z0-9_-]+\.[a-z0-9]+)")
 """An artifact in results.jsonl; file_stem() makes no other characters."""
@@ -70,15 +72,19 @@ def fetch_results(
 
 
 def file_stem(custom_id: str) -> str:
-    """A file name that any file system holds, different for different ids.
+    """A file name that any file system holds, and tells apart from those of other ids.
+
+    Some file systems ignore case, or the form of an accent; Windows has names of devices and drops a dot at
+    the end. So a name is of small ASCII letters, and an id that is not gets its digest.
 
     >>> file_stem("spring-sale")
     'spring-sale'
-    >>> file_stem("../x")
-    'x-d6b96a97d147daaa'
+    >>> file_stem("../x"), file_stem("ABC"), file_stem("con")
+    ('x-d6b96a97d147daaa', 'abc-b5d4045c3f466fa9', 'con-1143da2bc54c495c')
     """
-    safe = re.sub(r"[^A-Za-z0-9_-]+", "-", custom_id).strip("-_")[: MAX_NAME_CHARACTERS - DIGEST_DIGITS - 1]
-    if safe == custom_id and not _LIKE_A_DIGEST.search(safe):
+    safe = re.sub(r"[^a-z0-9_-]+", "-", custom_id.lower()).strip("-_")
+    safe = safe[: MAX_NAME_CHARACTERS - DIGEST_DIGITS - 1]
+    if safe == custom_id and not _LIKE_A_DIGEST.search(safe) and not _DEVICE.fullmatch(safe):
         return safe
     return f"{safe}-{hashlib.sha256(custom_id.encode()).hexdigest()[:DIGEST_DIGITS]}".lstrip("-")
 
@@ -86,12 +92,10 @@ def file_stem(custom_id: str) -> str:
 def check_output(folder: Path) -> None:
     """Make the folder and write to it once, before hours of work go into it.
 
-    Raises DiskFullError or ConfigurationError (`output_unwritable`).
+    Raises DiskFullError, OutputUnsafeError or ConfigurationError (`output_unwritable`).
     """
-    with _output_errors(folder, "give --out another folder"):
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder) as probe:
-            probe.write(b"x")
+    with _output_errors(folder, "give --out another folder"), new_folder(folder) as probe:
+        (probe.path / "probe").write_bytes(b"x")
 
 
 @contextmanager
@@ -113,16 +117,6 @@ def _output_errors(folder: Path, what_to_do: str) -> Iterator[None]:
         raise ConfigurationError(message, code="output_unwritable") from error
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a file of which a reader sees the earlier or the new text, never a part."""
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def export_batch(
     database: Engine,
     store: Store,
@@ -138,19 +132,20 @@ def export_batch(
     export only when it is complete. A result whose evidence does not match goes to `on_altered` and is left
     out. Raises StoreError, DiskFullError or ConfigurationError (`output_unwritable`).
     """
-    with export_errors(folder, batch_id):
-        (folder / files).mkdir(parents=True, exist_ok=True)
-        # In the folder itself: a rename does not cross file systems
-        with TemporaryDirectory(dir=folder, prefix=".export-", ignore_cleanup_errors=True) as name:
-            new = Path(name)
-            (new / files).mkdir()
-            results = fetch_results(database, store, batch_id, on_altered)
-            yield from _write_results(results, new, files)
-            with (new / FAILED).open("w", encoding="utf-8") as lines:
-                unfinished = (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)
-                for result in stream_results(database, batch_id, statuses=unfinished):
-                    lines.write(json.dumps(_failure(result), ensure_ascii=False) + "\n")
-            _replace_earlier(new, folder, files)
+    with export_errors(folder, batch_id), new_folder(folder) as new:
+        (new.path / files).mkdir()
+        results = fetch_results(database, store, batch_id, on_altered)
+        yield from _write_results(results, new.path, files)
+        with (new.path / FAILED).open("w", encoding="utf-8") as lines:
+            unfinished = (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)
+            for result in stream_results(database, batch_id, statuses=unfinished):
+                lines.write(json.dumps(_failure(result), ensure_ascii=False) + "\n")
+        stale = [
+            f"{files}/{name}"
+            for name in _listed_files(folder / RESULTS, files)
+            if not (new.path / files / name).exists()
+        ]
+        new.publish(stale)
 
 
 def _write_results(results: Iterator[Exported], new: Path, files: str) -> Iterator[Exported]:
@@ -166,29 +161,12 @@ def _write_results(results: Iterator[Exported], new: Path, files: str) -> Iterat
             yield exported
 
 
-def _replace_earlier(new: Path, folder: Path, files: str) -> None:
-    """Move the new export into place; of the earlier one remove what it lists and the new one has not."""
-    inside = (folder / files).resolve()
-    stale = [name for name in _listed_files(folder / RESULTS, files) if not (new / files / name).exists()]
-    for path in (new / files).iterdir():
-        os.replace(path, folder / files / path.name)
-    for list_name in (RESULTS, FAILED):
-        os.replace(new / list_name, folder / list_name)
-    for name in stale:
-        written = folder / files / name
-        if written.is_file() and written.resolve().parent == inside:
-            written.unlink()
-
-
 def _listed_files(results: Path, files: str) -> Iterator[str]:
     """The names of the artifacts that a results.jsonl lists, and of the JSON file beside each."""
-    if not results.exists():
-        return
-    with results.open("rb") as lines:
-        for line in lines:
-            if name := _listed_name(line, files):
-                yield name
-                yield str(Path(name).with_suffix(".json"))
+    for line in earlier_lines(results):
+        if name := _listed_name(line, files):
+            yield name
+            yield str(Path(name).with_suffix(".json"))
 
 
 def _listed_name(line: bytes, files: str) -> str | None:

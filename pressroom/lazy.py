@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 import typer
+from typer._click.exceptions import ClickException
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
+
+from jobs.shown import shown_lines
+from pressroom.streams import StandardOutput
 
 
 class LazyCommand(TyperCommand):
@@ -24,17 +31,41 @@ class LazyCommand(TyperCommand):
         if isinstance(target, typer.Typer):
             group = get_group(target)
             group.name = self.name
+            for member in group.commands.values():
+                member.callback = _plain(member.callback)
             return group
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         app.command(self.name)(target)
         command = get_command(app)
         if not isinstance(command, TyperCommand):
             raise TypeError(f"{self.module}:{self._attribute} is no command")
+        command.callback = _plain(command.callback)
         return command
 
     def make_context(self, *args: Any, **options: Any) -> Any:
         """The context of the command itself: Typer parses, completes and calls in what this returns."""
         return self.load().make_context(*args, **options)
+
+
+def _plain(callback: Callable[..., Any] | None) -> Callable[..., Any]:
+    """From the moment that a command works, what it prints is escaped: see `streams.StandardOutput`."""
+
+    def call(*args: Any, **options: Any) -> Any:
+        if isinstance(sys.stdout, StandardOutput):
+            sys.stdout.is_styled = False
+        return None if callback is None else callback(*args, **options)
+
+    return call
+
+
+@contextmanager
+def _errors_shown() -> Iterator[None]:
+    """Wrong usage quotes what was given, which may be a file name of anything."""
+    try:
+        yield
+    except ClickException as error:
+        error.message = shown_lines(error.message)
+        raise
 
 
 def lazy_group(*commands: LazyCommand) -> type[TyperGroup]:
@@ -45,5 +76,13 @@ def lazy_group(*commands: LazyCommand) -> type[TyperGroup]:
             super().__init__(**options)
             for command in commands:
                 self.add_command(command)
+
+        def make_context(self, *args: Any, **options: Any) -> Any:
+            with _errors_shown():
+                return super().make_context(*args, **options)
+
+        def invoke(self, ctx: Any) -> Any:
+            with _errors_shown():
+                return super().invoke(ctx)
 
     return LazyGroup

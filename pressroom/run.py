@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, TextIO, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Engine
@@ -27,6 +27,7 @@ from jobs.rejection import Rejected
 from pressroom.console import Interruption, say
 from pressroom.export import check_output
 from pressroom.one_machine import OneMachine
+from pressroom.output import unpublished_file
 from pressroom.progress import BatchProgress
 from pressroom.summary import Summary
 from storage import open_store
@@ -73,6 +74,8 @@ class RunRequest:
     devices: tuple[Device, ...]
     go_on: tuple[str, ...]
     """The command that goes on with the batch, but for its id."""
+    is_taken_in: bool = False
+    """The input was read before, and what of it was refused is in the output folder already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +146,11 @@ def _batch(request: RunRequest, machine: OneMachine) -> Submission:
         return Submission(request.batch_id, created=False)
     if request.submit is None:
         raise ValueError("neither a batch nor how to make one was given")
+    if request.is_taken_in:
+        return request.submit(machine, lambda _: None)
     with rejected_lines(request.out / REJECTED) as on_rejected:
         submission = request.submit(machine, on_rejected)
+        on_rejected.are_new = submission.created
     if not submission.created:
         say("This idempotency key has a batch already; going on with it.")
     return submission
@@ -180,21 +186,36 @@ def check_no_run_under_way(database: Engine, standing_for: UUID, go_on: Sequence
 
 
 @contextmanager
-def rejected_lines(path: Path) -> Iterator[Callable[[Rejected], None]]:
-    """Writes each refused line to the file and says the first few; the file is there even if none was."""
-    number = 0
-    with path.open("w", encoding="utf-8") as lines:
+def rejected_lines(path: Path) -> Iterator[RefusedLines]:
+    """Writes each refused line to the file and says the first few; the file is there even if none was.
 
-        def on_rejected(rejected: Rejected) -> None:
-            nonlocal number
-            number += 1
-            lines.write(json.dumps(rejected.as_json(), ensure_ascii=False) + "\n")
-            if number <= MAX_REJECTED_SHOWN:
-                say(f"refused: {rejected}")
+    It takes the place of an earlier one also when intake fails: then it says why.
+    """
+    with unpublished_file(path) as new:
+        lines = RefusedLines(new.file)
+        try:
+            yield lines
+        finally:
+            if lines.are_new or lines.number:
+                new.publish()
+    if lines.number > MAX_REJECTED_SHOWN:
+        say(f"... and {lines.number - MAX_REJECTED_SHOWN} more refused lines: see {path}")
 
-        yield on_rejected
-    if number > MAX_REJECTED_SHOWN:
-        say(f"... and {number - MAX_REJECTED_SHOWN} more refused lines: see {path}")
+
+class RefusedLines:
+    """Call it with each."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self.number = 0
+        self.are_new = True
+        """False where a batch was made of the input before, and it is not read again."""
+
+    def __call__(self, rejected: Rejected) -> None:
+        self.number += 1
+        self._file.write(json.dumps(rejected.as_json(), ensure_ascii=False) + "\n")
+        if self.number <= MAX_REJECTED_SHOWN:
+            say(f"refused: {rejected}")
 
 
 def _watch(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> float:

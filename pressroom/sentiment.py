@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from uuid import UUID
 
 from pydantic_core import to_jsonable_python
@@ -23,11 +21,11 @@ from jobs.kinds.sentiment_report.payload import SentimentSettings
 from jobs.kinds.sentiment_report.wanted import num_left_out
 from jobs.monitor import Monitor
 from pressroom.evidence import CheckedSource
-from pressroom.export import export_errors, replace_text
+from pressroom.export import export_errors
+from pressroom.output import earlier_lines, new_folder
 from pressroom.sentiment_files import (
     REPORT_FILE,
     REPORT_LIST,
-    REPORTS,
     DocumentCounts,
     MentionCounts,
     ReportEntry,
@@ -100,13 +98,9 @@ def export_sentiment(database: Engine, store: Store, summary: Summary, out: Path
     settings = SentimentSettings.model_validate(batch_settings(database, summary.batch_id))
     monitor = get_monitor(database, settings.monitor_id)
     watchlist = Watchlist.model_validate_json(read_resource(store, settings.watchlist_sha256))
-    with export_errors(out, summary.batch_id):
-        out.mkdir(parents=True, exist_ok=True)
-        # In the folder itself: a rename does not cross file systems
-        with TemporaryDirectory(dir=out, prefix=".export-", ignore_cleanup_errors=True) as name:
-            new = Path(name)
-            figures = _write_all(database, store, summary, settings, monitor, watchlist, new)
-            _replace_earlier(new, out)
+    with export_errors(out, summary.batch_id), new_folder(out) as new:
+        figures = _write_all(database, store, summary, settings, monitor, watchlist, new.path)
+        new.publish([name for name in _listed(out / REPORT_LIST) if not (new.path / name).exists()])
     return figures
 
 
@@ -168,9 +162,10 @@ def _write_all(
         num_reports_left_out=left_out,
         as_of=as_of,
     )
-    replace_text(new / INDEX, render_sentiment_page(database, page))
+    (new / INDEX).write_text(render_sentiment_page(database, page), encoding="utf-8")
     record = {**summary.as_json(), "sentiment": figures.as_json()}
-    replace_text(new / SUMMARY, json.dumps(record, ensure_ascii=False, indent=2) + "\n")
+    text = json.dumps(record, ensure_ascii=False, indent=2) + "\n"
+    (new / SUMMARY).write_text(text, encoding="utf-8")
     return figures
 
 
@@ -183,27 +178,10 @@ def _total(reports: list[ReportEntry], name: str) -> int:
     return sum(value for report in reports if isinstance(value := report.metrics.get(name), int))
 
 
-def _replace_earlier(new: Path, out: Path) -> None:
-    """Move the new export into place; of the earlier one remove the reports that the new one has not."""
-    (out / REPORTS).mkdir(exist_ok=True)
-    inside = (out / REPORTS).resolve()
-    stale = [name for name in _listed(out / REPORT_LIST) if not (new / name).exists()]
-    for path in (new / REPORTS).iterdir():
-        os.replace(path, out / REPORTS / path.name)
-    # The page last: it is what people open, and its links are good by then
-    files = sorted((path for path in new.iterdir() if path.is_file()), key=lambda path: path.name == INDEX)
-    for path in files:
-        os.replace(path, out / path.name)
-    for name in stale:
-        written = out / name
-        if written.is_file() and written.resolve().parent == inside:
-            written.unlink()
-
-
 def _listed(report_list: Path) -> list[str]:
     """The files that an earlier export's list names; nothing of a line that is torn or no export's."""
     names = []
-    for line in report_list.read_bytes().splitlines() if report_list.exists() else ():
+    for line in earlier_lines(report_list):
         try:
             record = json.loads(line)
         except ValueError:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from jobs.shown import printable
+
 EXIT_UNWRITABLE = 1
 EXIT_READER_GONE = 141
 """128 and the number of SIGPIPE, as a shell reports it of `pressroom batches | head`."""
@@ -24,12 +26,15 @@ class OutputLostError(Exception):
 
 
 class StandardOutput(io.TextIOWrapper):
-    """Raises OutputLostError for what it cannot write."""
+    """Raises OutputLostError for what it cannot write; escapes what would act on a terminal."""
+
+    is_styled = True
+    """Until a command works: help has colours. What commands print has none, and may be foreign."""
 
     def write(self, text: str, /) -> int:
         """As TextIOWrapper does."""
         try:
-            return super().write(text)
+            return super().write(text if self.is_styled or text.isprintable() else _escaped(text))
         except OSError as error:
             raise OutputLostError(error) from error
 
@@ -57,6 +62,11 @@ class StandardError(io.TextIOWrapper):
             super().flush()
         except OSError:
             return
+
+
+def _escaped(text: str) -> str:
+    """Lines and tabs stay; JSON stays JSON of the same value."""
+    return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.split("\n"))
 
 
 @dataclass(slots=True)

@@ -25,6 +25,7 @@ from jobs.job import JobStatus
 from pressroom.console import Interruption, say
 from pressroom.evidence import CheckedSource
 from pressroom.one_machine import OneMachine
+from pressroom.output import replace_bytes
 from pressroom.run import if_possible, postgres_outage, say_parked
 from pressroom.train_plan import Prepared
 from storage import open_store
@@ -168,8 +169,7 @@ def _files(machine: OneMachine, store: Store, job: JobResult, keep: Path | None)
     """The job's artifacts as files, in the folder to keep or in one that goes away."""
     with TemporaryDirectory(prefix="pressroom-adapter-") as temporary:
         folder = keep or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
         for _, evidence, bodies in CheckedSource(machine.database, store).fetch(iter([job])):
             for artifact, body in zip(evidence.artifacts, bodies, strict=True):
-                (folder / artifact.name).write_bytes(body)
+                replace_bytes(folder / artifact.name, body)
         yield folder

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from jobs.catalogue.histories import Histories, as_block, histories, selected
-from jobs.catalogue.interactions import MAX_BLOCKS, UserBlock
+from jobs.catalogue.interactions import UserBlock
+from jobs.catalogue.options import MAX_BLOCKS
 from jobs.catalogue.partitions import NUM_PARTS, Partitions
 from jobs.catalogue.robots import Robots
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-MAX_BLOCKS = 65_536
+from jobs.catalogue.options import MAX_BLOCKS
 
 
 @dataclass(frozen=True, slots=True, eq=False)

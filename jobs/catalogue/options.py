@@ -8,11 +8,13 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from jobs.catalogue.interactions import MAX_BLOCKS
 from jobs.dialect import AS_FOUND, FileOptions, parse_decimal, parse_delimiter
 from jobs.documents.instants import DateOrder
 from jobs.dropped import MAX_DROPPED_SHARE
 from jobs.encodings import check_encoding
+
+MAX_BLOCKS = 65_536
+"""Of users: two bytes of a hash say which."""
 
 EVENT_WEIGHTS: Mapping[str, float] = {
     "view": 1, "click": 1, "pageview": 1,

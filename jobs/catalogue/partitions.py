@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.catalogue.events import Events
-from jobs.catalogue.interactions import MAX_BLOCKS
+from jobs.catalogue.options import MAX_BLOCKS
 
 NUM_PARTS = 256
 """A power of two; 100 million events make parts of 12 MB, and each is an open file meanwhile."""

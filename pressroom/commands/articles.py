@@ -48,7 +48,7 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the kind; repeat.")
 ]
 Priority = Annotated[int, typer.Option(min=-100, max=100, help="Higher goes first.")]
-Tenant = Annotated[str, typer.Option(help="Tenants share the workers evenly.")]
+Tenant = Annotated[str, typer.Option(help="A label, and no boundary: tenants share the workers evenly.")]
 Key = Annotated[
     str | None, typer.Option(help="The same key again returns the same batch instead of a second one.")
 ]
@@ -167,6 +167,7 @@ def submit_articles(
         migrate.upgrade(database)
         with rejected_lines(rejected) as on_rejected:
             submission = submit_file(database, file, order, configured, on_rejected)
+            on_rejected.are_new = submission.created
         report = reports.batch_status(database, submission.batch_id)
     if json:
         print_json({**report_json(report), "created": submission.created})

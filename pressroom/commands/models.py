@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from jobs.errors import PressroomError
 from pressroom.commands.calibrate import calibrate
+from pressroom.console import say
 from workers.models.calibration import (
     Calibration,
     CalibrationOfOtherWeightsError,
@@ -183,7 +184,7 @@ def _reported() -> Iterator[None]:
     except (ModelNameError, ModelSourceError, LabelsUnknownError) as error:
         raise typer.BadParameter(str(error)) from error
     except PressroomError as error:
-        typer.echo(f"error [{error.code}]: {error}", err=True)
+        say(f"error [{error.code}]: {error}")
         raise typer.Exit(1) from error
 
 
@@ -227,4 +228,4 @@ def _unable(model: Manifest) -> str:
 
 
 def _progress(sentence: str) -> None:
-    typer.echo(sentence, err=True)
+    say(sentence)

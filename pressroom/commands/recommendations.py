@@ -136,6 +136,7 @@ def run_recommendations(
             out=out,
             devices=devices,
             go_on=("pressroom", "run", "recommendations", "--device", device, "--out", str(out)),
+            is_taken_in=True,
         )
         result = run_batch(request, configured, export_outcome)
     print_outcome(result, out, json=json)

@@ -19,3 +19,9 @@ class HomeLockedError(ConfigurationError):
 
 class NotReadyError(Exception):
     """A service runs but does not answer yet; never leaves this package."""
+
+
+class HomeUnsafeError(ConfigurationError):
+    """The home folder is somebody else's, or somebody else may write to it."""
+
+    code = "home_unsafe"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import pwd
 import secrets
 import shutil
+import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +17,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobs.errors import ConfigurationError, DiskFullError
-from pressroom.embedded.errors import HomeLockedError
+from pressroom.embedded.errors import HomeLockedError, HomeUnsafeError
 
 MIN_FREE_MB = 300
 """A new Postgres cluster takes 39 MB, its log up to 256 MB more before a checkpoint frees it."""
@@ -66,16 +69,18 @@ class Home:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
-        self._lock = FileLock(self.folder / "lock")
+        # Whoever may open a file may lock it
+        self._lock = FileLock(self.folder / "lock", mode=0o600)
 
     def own(self) -> None:
         """Make the folder if it is missing and take its lock.
 
-        Raises HomeLockedError, DiskFullError, or ConfigurationError (`home_unusable`).
+        Raises HomeLockedError, HomeUnsafeError, DiskFullError, or ConfigurationError (`home_unusable`).
         """
         try:
-            # Others may pass, not look: Postgres may have to run as `nobody`. What is in it is closed.
-            self.folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+            self.folder.mkdir(mode=_mode(), parents=True, exist_ok=True)
+            self.check()
+            self._close_to_others()
             (self.folder / "logs").mkdir(mode=0o700, exist_ok=True)
             self._check_free_space()
             self._lock.acquire(timeout=LOCK_SECONDS)
@@ -94,11 +99,46 @@ class Home:
             self._state_path.unlink(missing_ok=True)
             self._lock.release()
 
+    def check(self) -> None:
+        """Raise HomeUnsafeError unless the folder is this user's and nobody else may put files in it.
+
+        It holds passwords, and says where services answer that commands will trust.
+        """
+        if self.folder.is_symlink() and self.folder.lstat().st_uid not in (0, os.geteuid()):
+            raise HomeUnsafeError(f"the home folder {self.folder} is a link that somebody else made")
+        status = self.folder.stat()
+        if status.st_uid != os.geteuid():
+            raise HomeUnsafeError(
+                f"the home folder {self.folder} belongs to the user {_user(status.st_uid)}, and not to "
+                f"{_user(os.geteuid())}: set PRESSROOM_HOME to a folder of yours"
+            )
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise HomeUnsafeError(
+                f"other users may write to the home folder {self.folder}, which has mode "
+                f"{stat.S_IMODE(status.st_mode):o}: see that all in it is yours, then "
+                f"`chmod 700 {self.folder}`"
+            )
+        for parent in self.folder.resolve().parents:
+            mode = parent.stat().st_mode
+            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+                raise HomeUnsafeError(
+                    f"anybody may put another folder in the place of the home folder {self.folder}, since "
+                    f"{parent} has mode {stat.S_IMODE(mode):o}: `chmod o-w {parent}`, or set PRESSROOM_HOME"
+                )
+
+    def _close_to_others(self) -> None:
+        """Of a folder or a lock that was there with more rights than Pressroom gives."""
+        if stat.S_IMODE(self.folder.stat().st_mode) & ~_mode():
+            self.folder.chmod(_mode())
+        with suppress(FileNotFoundError):
+            os.chmod(self.folder / "lock", 0o600, follow_symlinks=False)
+
     def is_owned(self) -> bool:
-        """Whether some process, this one included, holds the lock now."""
+        """Whether some process, this one included, holds the lock now. Raises HomeUnsafeError."""
         if not (self.folder / "lock").exists():
             return False
-        probe = FileLock(self.folder / "lock")
+        self.check()
+        probe = FileLock(self.folder / "lock", mode=0o600)
         try:
             probe.acquire(timeout=0)
         except Timeout:
@@ -151,6 +191,18 @@ class Home:
             f"the services of {self.folder} are run by another process (pid {pid}): use them as they are, "
             f"end that process (kill {pid}), or set PRESSROOM_HOME to another folder"
         )
+
+
+def _mode() -> int:
+    """Of the home: root's may be passed through, as Postgres then runs as `nobody`; all in it is closed."""
+    return 0o711 if os.geteuid() == 0 else 0o700
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
 
 
 class LastPorts(BaseModel):

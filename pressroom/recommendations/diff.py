@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from jobs.kinds.recommendation.release import ReleaseReader
-from pressroom.export import replace_text
+from pressroom.output import replace_text
 from pressroom.recommendations.diff_causes import CatalogueChange, Causes, general_causes
 from pressroom.recommendations.diff_page import DiffSample, render_diff_page
 from pressroom.recommendations.diff_summary import DiffSummary

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from jobs.kinds.recommendation.release import ReleaseReader
-from pressroom.export import replace_text
+from pressroom.output import replace_text
 from pressroom.recommendations.census import Census, ReleaseFigures
 from pressroom.recommendations.jsonl import COPIES, RECOMMENDATIONS, JsonlSink, write_copies
 from pressroom.recommendations.page import PAGE, render_recommendations_page

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
 
 from jobs.kinds.recommendation.release import ReleaseReader
+from pressroom.output import new_file
 from pressroom.recommendations.rows import Row, copy_json
 from pressroom.recommendations.texts import TextFinder
 
@@ -22,22 +23,17 @@ class LinesFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._partial = path.with_name(f".{path.name}.part")
+        self._exits = ExitStack()
         self._file: TextIO | None = None
 
     def __enter__(self) -> Self:
-        self._file = self._partial.open("w", encoding="utf-8", newline="\n")
+        self._file = self._exits.enter_context(new_file(self._path))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        if self._file is not None:
-            self._file.close()
-        if kind is None:
-            os.replace(self._partial, self._path)
-        else:
-            self._partial.unlink(missing_ok=True)
+        self._exits.__exit__(kind, error, trace)
 
     def write_line(self, row: Mapping[str, object]) -> None:
         """One object."""

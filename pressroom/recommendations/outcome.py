@@ -16,7 +16,8 @@ from db.stages import stage_results
 from jobs.provenance import StatementAlteredError
 from jobs.refresh import Release
 from pressroom.evidence import ArtifactAlteredError, OnAltered
-from pressroom.export import export_errors, replace_text
+from pressroom.export import export_errors
+from pressroom.output import replace_text
 from pressroom.recommendations.census import ReleaseFigures
 from pressroom.recommendations.export import export_release
 from pressroom.refreshes import open_release

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
+import re
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,6 +15,7 @@ from urllib.parse import quote
 import pyarrow as pa
 from pyarrow import parquet
 
+from pressroom.output import new_folder
 from pressroom.recommendations.rows import Row
 
 FOLDER = "recommendations"
@@ -64,25 +66,24 @@ class ParquetSink:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._partial = folder.with_name(f".{folder.name}.part")
+        self._exits = ExitStack()
         self._waiting: defaultdict[str, list[Row]] = defaultdict(list)
         self._num_waiting = 0
         self._num_files = 0
 
     def __enter__(self) -> Self:
-        shutil.rmtree(self._partial, ignore_errors=True)
+        self._new = self._exits.enter_context(new_folder(self._folder.parent))
+        self._partial = self._new.path / self._folder.name
         self._partial.mkdir()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        try:
+        with self._exits:
             if kind is None:
                 self._write_down_to(0)
-                self._replace_earlier()
-        finally:
-            shutil.rmtree(self._partial, ignore_errors=True)
+                self._new.replace_folder(self._folder.name)
 
     def write(self, rows: Sequence[Row]) -> None:
         """Keep the rows of a block until there are enough of a segment."""
@@ -106,14 +107,6 @@ class ParquetSink:
             parquet.write_table(table, folder / f"part-{self._num_files:05}.parquet", compression="zstd")
             self._num_files += 1
 
-    def _replace_earlier(self) -> None:
-        earlier = self._folder.with_name(f".{self._folder.name}.old")
-        shutil.rmtree(earlier, ignore_errors=True)
-        if self._folder.exists():
-            self._folder.rename(earlier)
-        self._partial.rename(self._folder)
-        shutil.rmtree(earlier, ignore_errors=True)
-
 
 def partition(segment: str) -> str:
     """The folder of a segment; a reader gets the segment back, but for one too long for a folder's name.
@@ -121,7 +114,7 @@ def partition(segment: str) -> str:
     >>> partition("Tents & Tarps"), partition("../x"), partition("")
     ('segment=Tents%20%26%20Tarps', 'segment=..%2Fx', 'segment=__HIVE_DEFAULT_PARTITION__')
     """
-    quoted = quote(segment, safe="") or _NULL
+    quoted = re.sub(r"\.$", "%2E", quote(segment, safe="")) or _NULL  # Windows drops a dot at the end
     if len(quoted) > MAX_FOLDER_CHARACTERS:
         digest = hashlib.sha256(segment.encode()).hexdigest()[:16]
         # Cut at a whole escape, or the name could not be read back at all

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +55,17 @@ HOSTILE_IDS = (
     "x" * 255,
     "x" * 254,
     "con",
+    "NUL",
+    "lpt1",
+    "aux.txt",
+    "a.",
+    "a ",
+    "a:b",
+    "a*b?",
+    "ABC",
+    "abc",
+    "e\u0301",
+    "\u00c9",
     file_stem("../../x"),
     file_stem("新聞"),
 )
@@ -160,7 +174,10 @@ def test_hostile_ids_get_files_of_their_own_inside_the_folder(database: Engine, 
         assert path.read_text(encoding="utf-8") == line.text
         assert json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["id"] == line.custom_id
         assert len(path.stem) <= MAX_NAME_CHARACTERS
-    assert len(list((out / "articles").iterdir())) == 2 * len(HOSTILE_IDS)
+    names = [path.name for path in (out / "articles").iterdir()]
+    assert len(names) == 2 * len(HOSTILE_IDS)
+    assert len({unicodedata.normalize("NFKD", name).casefold() for name in names}) == len(names)
+    assert not {name.partition(".")[0] for name in names} & {"con", "nul", "aux", "lpt1"}
     assert [path.name for path in tmp_path.rglob("*") if path.is_file() and out not in path.parents] == []
 
 
@@ -293,12 +310,18 @@ def test_an_output_that_cannot_be_written_is_an_error_that_says_what_to_do(
     assert out.read_text() == "not a folder"
 
 
-def test_a_full_disk_is_named_and_leaves_no_torn_page(database: Engine, tmp_path: Path) -> None:
+def test_a_full_disk_is_named_and_leaves_no_torn_page(
+    database: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = MemoryStore()
     batch_id = finished_batch(database, store, [Line("a", "# T\n\nText.\n")])
     export(database, store, batch_id, tmp_path)
     before = contents(tmp_path)
-    (tmp_path / ".index.html.part").symlink_to("/dev/full")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(DiskFullError, match=f"{tmp_path}.*No space left.*pressroom results {batch_id}"):
         export(database, store, batch_id, tmp_path)
     assert contents(tmp_path) == before

@@ -43,7 +43,9 @@ def append_line(target: FileTarget, *, message_id: str, body: str, is_first: boo
 
 
 def _append(path: Path, message_id: str, line: bytes, *, is_first: bool) -> None:
-    with path.open("a+b") as file:
+    # A link that was left in the place of the file would be written through to where it points
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    with open(descriptor, "a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - (1 if is_first else LOOK_BACK_BYTES)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
@@ -16,6 +15,7 @@ from jobs.kinds.article.brief import ArticleBrief, ArticleSettings
 from jobs.kinds.article.draft import Draft
 from jobs.metrics.length import is_within_length, relative_length_error
 from jobs.metrics.repetition import MAX_REPETITION, seq_rep_n
+from jobs.shown import inline_markdown, json_text
 from jobs.text.language import detect_language
 from jobs.text.sentences import words
 
@@ -77,7 +77,7 @@ class ArticleKind:
             )
         title = payload.title or draft.heading() or payload.subject[0].upper() + payload.subject[1:]
         metrics = _metrics(payload, draft, title, body)
-        text = _front_matter(payload, context.custom_id, metrics) + f"# {title}\n\n{body}\n"
+        text = _front_matter(payload, context.custom_id, metrics) + f"# {inline_markdown(title)}\n\n{body}\n"
         artifact = Artifact(name="article.md", media_type="text/markdown", body=text.encode())
         return Result(artifacts=(artifact,), template=draft.template.identity, metrics=metrics)
 
@@ -114,5 +114,5 @@ def _front_matter(brief: ArticleBrief, custom_id: str, metrics: Mapping[str, obj
     fields |= {
         name: metrics[name] for name in ("asked_language", "detected_language", "asked_words", "num_words")
     }
-    lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in fields.items()]
+    lines = [f"{name}: {json_text(value)}\n" for name, value in fields.items()]
     return f"---\n{''.join(lines)}---\n\n"

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.catalogue.catalogue_file import catalogue_bytes, read_catalogue_bytes
-from jobs.catalogue.interactions import MAX_BLOCKS, UserBlock, block_of
+from jobs.catalogue.interactions import UserBlock, block_of
 from jobs.catalogue.interactions_file import block_bytes, read_block_bytes
 from jobs.catalogue.item import Item
+from jobs.catalogue.options import MAX_BLOCKS
 from tests.unit.catalogue.files import entries_of
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)

@@ -16,6 +16,7 @@ from jobs.kinds.sentiment_report.report.chart import chart_words
 from jobs.kinds.sentiment_report.report.counted import DOCUMENTS, counted_digest
 from jobs.kinds.sentiment_report.report.facts import Driver, ReportFacts
 from jobs.kinds.sentiment_report.report.summary import Summary
+from jobs.shown import printable
 
 FORMAT = "pressroom/sentiment-report/1"
 
@@ -65,7 +66,7 @@ def escape_markdown(text: str) -> str:
     >>> escape_markdown("a\\n*b* <i> [x](y)")
     'a \\\\*b\\\\* \\\\<i\\\\> \\\\[x\\\\]\\\\(y\\\\)'
     """
-    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+    return _MARKDOWN.sub(r"\\\1", printable(" ".join(text.split())))
 
 
 def as_markdown(facts: ReportFacts, summary: Summary) -> str:

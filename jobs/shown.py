@@ -1,0 +1,88 @@
+"""Foreign text where a person sees it: on a terminal, in a log, in Markdown."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+
+MAX_SHOWN_CHARACTERS = 2000
+"""Of a line: more is no message."""
+
+_JOINERS = "\u200c\u200d"
+"""Scripts and emoji need them, and they move nothing."""
+
+_HTML = re.compile(r"<(?=[A-Za-z/!?])")
+
+
+def printable(text: str) -> str:
+    r"""One line in which nothing acts on a terminal, forges a line, or turns the direction of what follows.
+
+    Controls, formats such as bidirectional overrides, separators of lines and halves of pairs are written as
+    JSON and YAML write them; letters of all scripts and spaces of all widths stay.
+
+    >>> printable("a\x1b[31m\x9b\u202eb\n"), printable("Brot – 新聞 \u00a0")
+    ('a\\u001b[31m\\u009b\\u202eb\\u000a', 'Brot – 新聞 \xa0')
+    """
+    if text.isprintable():
+        return text
+    return "".join(character if _is_shown(character) else _escape(character) for character in text)
+
+
+def shown(text: str, *, max_characters: int = MAX_SHOWN_CHARACTERS) -> str:
+    """The same, cut where it is long.
+
+    >>> shown("x" * 1_700_000, max_characters=3)
+    'xxx... (1,700,000 characters)'
+    """
+    if len(text) <= max_characters:
+        return printable(text)
+    return f"{printable(text[:max_characters])}... ({len(text):,} characters)"
+
+
+def shown_lines(text: str, *, max_lines: int = 60) -> str:
+    r"""Lines of a message; those after the first are indented, so that none looks like a message of its own.
+
+    >>> shown_lines("error: no file 'a\nerror: all is lost'")
+    "error: no file 'a\n  error: all is lost'"
+    """
+    if text.isprintable() and len(text) <= MAX_SHOWN_CHARACTERS:
+        return text
+    lines = text.split("\n")
+    more = [f"... ({len(lines):,} lines)"] if len(lines) > max_lines else []
+    return "\n  ".join([*map(shown, lines[:max_lines]), *more])
+
+
+def json_text(value: object, *, indent: int | None = None) -> str:
+    r"""JSON in UTF-8 that is printable, and JSON of the same value.
+
+    >>> json_text({"title": "a\u0080b"})
+    '{"title": "a\\u0080b"}'
+    """
+    text = json.dumps(value, ensure_ascii=False, default=str, indent=indent)
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def inline_markdown(text: str) -> str:
+    r"""A line of Markdown in which HTML is text.
+
+    >>> inline_markdown("<script>1 < 2</script>\x80")
+    '&lt;script>1 < 2&lt;/script>\\u0080'
+    """
+    return _HTML.sub("&lt;", printable(text))
+
+
+def shown_fields(fields: Mapping[str, object]) -> str:
+    """What a log line is about: " name=value", each in one line."""
+    return "".join(f" {name}={shown(str(value), max_characters=500)}" for name, value in fields.items())
+
+
+def _is_shown(character: str) -> bool:
+    return character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs"
+
+
+def _escape(character: str) -> str:
+    r"""As in JSON: two escapes for what lies above U+FFFF."""
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
