@@ -80,6 +80,15 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(200, ENTITIES, {"Content-Type": media_type})
             case "/gzip":
                 self._answer(200, gzip.compress(FEED), {"Content-Encoding": query.get("as", "gzip")})
+            case "/packed":  # cut, with a length that fits, or with more behind it
+                packed = (
+                    gzip.compress(FEED[:100])
+                    + gzip.compress(FEED[100:])
+                    + bytes.fromhex(query.get("then", ""))
+                )
+                self._answer(200, packed[: int(query["cut"])], {"Content-Encoding": "gzip"})
+            case "/cut":
+                self._cut(query["by"], FEED[: int(query["bytes"])])
             case "/bomb":
                 self._answer(200, gzip.compress(bytes(64 * MEGABYTE)), {"Content-Encoding": "gzip"})
             case "/redirect":
@@ -118,6 +127,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def _cut(self, framing: str, body: bytes) -> None:
+        """A body that ends with the connection, whatever its head promises."""
+        heads = {
+            "length": f"Content-Length: {len(FEED)}\r\n",
+            "chunk": "Transfer-Encoding: chunked\r\n",
+            "none": "",
+        }
+        self.close_connection = True
+        self.wfile.write(f"HTTP/1.1 200 OK\r\nConnection: close\r\n{heads[framing]}\r\n".encode())
+        self.wfile.write(f"{len(body):x}\r\n".encode() + body + b"\r\n" if framing == "chunk" else body)
 
     def _stream(self, part: bytes, *, seconds: float) -> None:
         """Without a length and without an end."""

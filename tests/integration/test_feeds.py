@@ -300,3 +300,28 @@ def test_certificate_is_checked_against_the_name_not_the_address(
             fetch_feed(source(server.url("/drip", "feed.example")), resolver=lambda host, port: ["127.0.0.1"])
         with pytest.raises(TransientError, match="certificate"):
             fetch_feed(source(server.url("/feed", "other.example")), resolver=lambda h, p: ["127.0.0.1"])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/cut?by=length&bytes=300", "/cut?by=chunk&bytes=300", "/cut?by=none&bytes=300"),
+        *("/packed?cut=-1", "/packed?cut=-9", "/packed?cut=60", "/packed?cut=1", "/packed?cut=0"),
+    ],
+)
+def test_truncated_body_is_never_taken_for_the_whole(server: HostileServer, path: str) -> None:
+    error = refusal(server.url(path))
+    assert isinstance(error, TransientError)
+    assert error.code in ("feed_unreachable", "body_truncated")
+    assert "127.0.0.1" in str(error)
+
+
+@pytest.mark.parametrize(
+    "path", ["/cut?by=none&bytes=100000", "/packed?cut=100000", "/packed?cut=9999&then=0000"]
+)
+def test_body_whose_end_is_seen_needs_no_length(server: HostileServer, path: str) -> None:
+    assert fetch_feed(source(server.url(path))) == FEED
+
+
+def test_what_follows_the_end_of_gzip_is_refused(server: HostileServer) -> None:
+    assert refusal(server.url("/packed?cut=99999&then=6b1f8b")).code == "body_encoding"

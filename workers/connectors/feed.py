@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -23,6 +24,11 @@ TOTAL_SECONDS = 60.0
 """For one hop, its body included."""
 
 ACCEPT = "application/rss+xml, application/atom+xml, application/xml;q=0.9, text/xml;q=0.9, */*;q=0.1"
+
+END_BYTES = 4096
+"""At the end of a body: its root element is closed there."""
+
+_END = re.compile(rb"</(?:[A-Za-z0-9_]{1,40}:)?(?:rss|feed|RDF)\s{0,20}>", re.IGNORECASE)
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -73,11 +79,20 @@ def _fetch(source: FeedSource, first: str, resolver: Resolve) -> bytes:
                 url = _next_hop(name, url, response)
                 continue
             _check(name, response)
-            return read_body(response, name=name, max_bytes=MAX_FEED_BYTES)
+            return read_body(response, name=name, max_bytes=MAX_FEED_BYTES, is_whole=_has_end)
     raise SourceRefusedError(
         f"{name_of(source, first)}: redirects more than {MAX_REDIRECTS} times: give the URL that it ends at",
         code="feed_redirect",
     )
+
+
+def _has_end(body: bytes) -> bool:
+    """Whether the root element of a feed is closed; comments of a cache may follow.
+
+    >>> _has_end(b"<rss><channel/></rss><!-- cached -->"), _has_end(b"<rss><channel/>")
+    (True, False)
+    """
+    return _END.search(body[-END_BYTES:]) is not None
 
 
 def _next_hop(name: str, url: str, response: httpx.Response) -> str:

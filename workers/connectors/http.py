@@ -5,13 +5,13 @@ from __future__ import annotations
 import socket
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 import httpx
 
-from jobs.errors import PermanentError
+from jobs.errors import PermanentError, TransientError
 from workers.connectors.addresses import (
     Address,
     Destination,
@@ -38,6 +38,12 @@ class BodyEncodingError(PermanentError):
     """An answer is packed in a way that nobody asked for."""
 
     code = "body_encoding"
+
+
+class BodyTruncatedError(TransientError):
+    """An answer that ended too early, or may have."""
+
+    code = "body_truncated"
 
 
 @contextmanager
@@ -69,6 +75,9 @@ def exchange(
             response = _send(client, destination, method, headers, content, deadline)
             try:
                 yield response
+            except BodyTruncatedError:
+                if not deadline.is_over:
+                    raise
             finally:
                 response.close()
             if deadline.is_over:  # a body without a length looks whole when it is cut off
@@ -155,18 +164,56 @@ class _Deadline:
                 socket.socket.shutdown(one, socket.SHUT_RDWR)
 
 
-def read_body(response: httpx.Response, *, name: str, max_bytes: int) -> bytes:
-    """The body, unpacked. Raises BodyTooLargeError, before it is in memory, and BodyEncodingError."""
+class _Gunzip:
+    """Unpacks gzip of one or more members; what follows the last one may be zeros alone (RFC 1952, 2.2)."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(wbits=31)
+
+    def unpack(self, part: bytes, max_bytes: int) -> bytes:
+        """At most so many bytes, after which nothing more may be asked for. Raises zlib.error."""
+        unpacked = bytearray()
+        while part and len(unpacked) < max_bytes:
+            if self._member.eof:
+                part = part.lstrip(b"\0")
+                if not part:
+                    break
+                self._member = zlib.decompressobj(wbits=31)
+            unpacked += self._member.decompress(part, max_bytes - len(unpacked))
+            part = self._member.unused_data
+        return bytes(unpacked)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the last member has come to its end, where its length and its checksum were compared."""
+        return self._member.eof
+
+
+def read_body(
+    response: httpx.Response, *, name: str, max_bytes: int, is_whole: Callable[[bytes], bool] | None = None
+) -> bytes:
+    """The whole body, unpacked: by its length, its last chunk, the end of its gzip, or else by `is_whole`.
+
+    Raises BodyTooLargeError, before it is in memory, BodyEncodingError and BodyTruncatedError.
+    """
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", "", "gzip"):
+    if encoding not in ("identity", "", "gzip", "x-gzip"):
         raise BodyEncodingError(f"{name}: is sent as {encoding[:40]!r}: send it plain or as gzip")
-    unpack = zlib.decompressobj(wbits=31) if encoding == "gzip" else None
+    gunzip = _Gunzip() if encoding.endswith("gzip") else None
     body = bytearray()
     try:
         for chunk in response.iter_raw():
-            body += chunk if unpack is None else unpack.decompress(chunk, max_bytes + 1 - len(body))
+            body += chunk if gunzip is None else gunzip.unpack(chunk, max_bytes + 1 - len(body))
             if len(body) > max_bytes:
                 raise BodyTooLargeError(f"{name}: has more than {max_bytes:,} bytes")
     except zlib.error as error:
         raise BodyEncodingError(f"{name}: says that it is gzip, and is not: {error}") from error
+    if gunzip is not None and not gunzip.is_whole:
+        raise BodyTruncatedError(f"{name}: its gzip has no end after {len(body):,} bytes: it was cut off")
+    is_framed = "content-length" in response.headers or "transfer-encoding" in response.headers
+    if not is_framed and gunzip is None and not (is_whole is not None and is_whole(bytes(body))):
+        raise BodyTruncatedError(
+            f"{name}: came without a length, and nothing shows that its {len(body):,} bytes are the whole: "
+            "have its server send Content-Length"
+        )
     return bytes(body)
