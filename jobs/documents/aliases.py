@@ -15,10 +15,10 @@ _FORM = (
     r"(?:inc|incorporated|corp|corporation|co|company|ltd|limited|plc|llc|llp|lp|sa|s\.a|ag|nv|n\.v|se|spa|s\.p\.a|ab"
     r"|asa|oyj|gmbh|kgaa|bv|pvt|private|pte|bhd|tbk|& co)"
 )
-_LEGAL_FORM = re.compile(rf"(?:,?\s+{_FORM}\.?)+\s*$", re.IGNORECASE)
+_LEGAL_FORM = re.compile(rf"(?:(?:,|(?<![\s,]))\s++{_FORM}\.?){{1,6}}\s*+$", re.IGNORECASE)
 """What a company is in law, which headlines leave out; Group and Holdings belong to names."""
 
-FOLLOWING_FORM = re.compile(rf",?\s+(?:{_FORM}|shares?|stock)\b", re.IGNORECASE)
+FOLLOWING_FORM = re.compile(rf"(?:,|(?<!\s))\s++(?:{_FORM}|shares?|stock)\b", re.IGNORECASE)
 """After a word of English it says that the word is a company: "Target Corp", "Gap shares"."""
 
 _ARTICLE = re.compile(r"^the\s+", re.IGNORECASE)

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 
 _BOUNDARY = re.compile(
-    r"\s*[;|]\s*|\s+[-–—]{1,2}\s+|,?\s+(?:but|while|whereas|although|though|and|as|vs\.?|versus)\s+|[,:]\s+",
+    r"(?:(?<!\s)\s++)?[;|]\s*+|(?<!\s)\s++[-–—]{1,2}\s++"
+    r"|(?:,|(?<!\s))\s++(?:but|while|whereas|although|though|and|as|vs\.?|versus)\s++|[,:]\s++",
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W_]+")

@@ -31,7 +31,7 @@ _INVISIBLE = re.compile(
 )
 """Control and format characters: they hide an alias ("Ac\u00adme") or turn the direction of a line."""
 
-_PARAGRAPHS = re.compile(r"\s*\n\s*\n\s*|[\u2029]")
+_PARAGRAPHS = re.compile(r"(?<!\s)\s*\n\s*\n\s*|[\u2029]")
 _SPACE = re.compile(r"\s+")
 _MAX_ROUNDS = 3
 """Feeds escape HTML once, careless ones twice."""

@@ -39,7 +39,7 @@ _NO_WORDS = re.compile(
 
 
 _MAY_BE_NO_WORD = re.compile("[<&]|://|[wW]{3}[.]|URL|AT_USER")
-_BEGINS_WITH_A_WORD = re.compile(r"(?!url )[^\W\d_]{2,} ", re.IGNORECASE)
+_BEGINS_WITH_A_WORD = re.compile(r"\A(?!url )[^\W\d_]{2,}+ ", re.IGNORECASE)
 """Of which _NO_WORDS takes nothing away: most texts, and found at once."""
 
 

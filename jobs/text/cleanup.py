@@ -23,9 +23,9 @@ MIN_WORDS_TO_COMPARE = 4
 """Shorter sentences ("It works.") may stand twice; they are dropped only when they are equal."""
 
 _TAG = re.compile(r"<[A-Za-z!/?][^>]*>?")
-_LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
+_LINK = re.compile(r"!?\[([^\[\]]*+)\]\([^()\n]{0,2000}+\)")
 _PLACEHOLDER = re.compile(
-    r"\[(?:your|insert|add|name|company|date|title|author|city|link)\b[^\]]*\]", re.IGNORECASE
+    r"\[(?:your|insert|add|name|company|date|title|author|city|link)\b[^\[\]]*+\]", re.IGNORECASE
 )
 _OPENING = re.compile(
     r"^\s*(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|great)[.:!,]\s*"
@@ -51,11 +51,11 @@ _LABEL = re.compile(
     r"\**\s*:\**\s*",
     re.IGNORECASE,
 )
-_HEADING = re.compile(r"^\s*(?:#{1,6}\s+(?P<hash>.+?)\s*#*|\*\*(?P<bold>[^*]{3,80})\*\*:?)\s*$")
-_BULLET = re.compile(r"^\s*[*•–·-]\s+(?=\S)")
+_HEADING = re.compile(r"^\s*+(?:#{1,6}+\s++(?P<hash>\S.*+)|\*\*(?P<bold>[^*]{3,80}+)\*\*:?\s*+)$")
+_BULLET = re.compile(r"^\s*+[*•–·-]\s++(?=\S)")
 _ITEM = re.compile(r"- |\d{1,2}\. ")
 _HEADING_EDGES = ' *:"“”'
-_NUMBERED = re.compile(r"^\s*(\d{1,2})[.)]\s+(?=\S)")
+_NUMBERED = re.compile(r"^\s*+(\d{1,2}+)[.)]\s++(?=\S)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def clean(text: str) -> Piece:
     blocks, num_noise = _without_noise(_blocks(_LINK.sub(r"\1", text.replace("\r\n", "\n"))))
     heading = None
     if blocks and (match := _HEADING.match(blocks[0])):
-        heading = (match["hash"] or match["bold"]).strip(_HEADING_EDGES)
+        heading = _heading_text(match)
         blocks = blocks[1:]
     blocks, cut_sentence = _mend_ending([_normal_block(block) for block in blocks])
     while blocks and blocks[-1].startswith("#"):
@@ -190,11 +190,16 @@ def _without_noise(blocks: list[str]) -> tuple[list[str], int]:
 
 def _normal_block(block: str) -> str:
     if match := _HEADING.match(block):
-        return "## " + (match["hash"] or match["bold"]).strip(_HEADING_EDGES)
+        return f"## {_heading_text(match)}"
     block = _BULLET.sub("- ", block)
     block = _NUMBERED.sub(r"\1. ", block)
     block = re.sub(r"[ \t]{2,}", " ", block)
     return _without_stray_quotes(block)
+
+
+def _heading_text(match: re.Match[str]) -> str:
+    text: str = match["bold"] or match["hash"].rstrip().rstrip("#").rstrip()
+    return text.strip(_HEADING_EDGES)
 
 
 def _without_stray_quotes(block: str) -> str:

@@ -53,11 +53,12 @@ _ABBREVIATIONS = frozenset(
 )
 """A full stop after these ends no sentence; without its last full stop, in lower case."""
 
-_END = re.compile(r"""[.!?…]+["'”’»)\]]*(?=\s|$)|[。！？]+[」』”]*""")
-_WORD = re.compile(r"[^\W_]+(?:['’.\-][^\W_]+)*")
+_END = re.compile(r"""(?<![.!?…])[.!?…]++["'”’»)\]]*+(?=\s|$)|[。！？]++[」』”]*+""")
+"""Only the first of a run of full stops is a beginning: else the run is read once for each of them."""
+_WORD = re.compile(r"[^\W_]++(?:['’.\-][^\W_]++)*+")
 _NEAR = 100
 """Characters on either side that decide whether a sentence ends; they bound the time a text can take."""
-_CLOSED = re.compile(r"""[.!?…。！？]["'”’»)\]*_」』]*$""")
+_CLOSED = re.compile(r"""[.!?…。！？]["'”’»)\]*_」』]*+$""")
 
 
 def split_sentences(text: str) -> list[str]:

@@ -61,7 +61,7 @@ def _loose(text: str, parts: Sequence[str]) -> Mapping[str, object]:
     found = {
         match[1].lower(): match[2]
         for match in re.finditer(
-            rf"^[\s{{*_{_QUOTES}-]*({names})[\s*_{_QUOTES}]*[:=](.+)$", text, re.IGNORECASE | re.MULTILINE
+            rf"^[ \t{{*_{_QUOTES}-]*({names})[ \t*_{_QUOTES}]*+[:=](.+)$", text, re.IGNORECASE | re.MULTILINE
         )
     }
     if not found and len(parts) == 1 and "{" not in text:

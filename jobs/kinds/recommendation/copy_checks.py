@@ -45,6 +45,8 @@ _RESERVED = re.compile(f"[\ue000-\uf8ff{_BLANK}]")
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _SIGNS = re.compile(rf"[\w\s{_BLANK},.!?:()'’&…–—-]*", re.ASCII)
 _ARTICLES = re.compile(r"(?:(?:^|\s+)(?:a|an|the|our|this|these|those|its))*[\s:,(]*$", re.IGNORECASE)
+_NEAR = 200
+"""Characters before a phrase in which its article stands; the search begins anew at each of them."""
 _AS_MATERIAL = re.compile(r"\b(?:in|is|are)\s+$", re.IGNORECASE)
 """Without an article a group of one is read as what an item is made of: "comes in glass"."""
 _IT = re.compile(r"(?:it|its)\b", re.IGNORECASE)
@@ -232,7 +234,11 @@ def _sentence(masked: str, found: Sequence[tuple[str, tuple[_Owner, ...]]]) -> _
 
 def _allowed(owners: tuple[_Owner, ...], before: str, phrase: str) -> tuple[_Owner, ...]:
     """Those that the words right before the value let it be of."""
-    lead = before[: match.start()] if (match := _ARTICLES.search(before)) else before
+    lead = (
+        before[: match.start()]
+        if (match := _ARTICLES.search(before, max(0, len(before) - _NEAR)))
+        else before
+    )
     if _AS_MATERIAL.search(before) and (not phrase.endswith("s") or phrase.endswith("ss")):
         owners = tuple(owner for owner in owners if owner.field not in GROUPS)
     for pattern, fields in ONLY_OF:

@@ -82,13 +82,13 @@ _COUNTED_LATE = re.compile(
     re.IGNORECASE,
 )
 _COUNTS = re.compile(
-    r"\s*(?:(?:new|other|negative|positive|neutral)\s+)?(?:documents?|reports?|stories|story)\b"
-    r"|\s*(?:(?:of|out of) (?:the|its|all|these|them)\b|(?:was|were) (?:negative|positive|neutral)\b)",
+    r"\s*+(?:(?:(?:new|other|negative|positive|neutral)\s++)?(?:documents?|reports?|stories|story)\b"
+    r"|(?:of|out of) (?:the|its|all|these|them)\b|(?:was|were) (?:negative|positive|neutral)\b)",
     re.IGNORECASE,
 )
 _COUNTS_PAST = re.compile(
-    r"\s*(?:documents?|reports?|stories)?\s*(?:(?:a|an|per|each|every)\s+(?:hour|day|week)\b|in\b|of\b|[.,;]|$)"
-    r"|\s*documents?\b",
+    r"\s*+(?:(?:(?:documents?|reports?|stories)\s*+)?"
+    r"(?:(?:a|an|per|each|every)\s++(?:hour|day|week)\b|in\b|of\b|[.,;]|$)|documents?\b)",
     re.IGNORECASE,
 )
 _BLANK = "\N{WHITE SQUARE}"
