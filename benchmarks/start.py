@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.machine import machine_facts, write_result
 
-ROUNDS = 7
+ROUNDS = 5
 COMMANDS = (
     "--version",
     "--help",

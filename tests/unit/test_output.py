@@ -6,14 +6,18 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from jobs.rejection import Rejected
+from pressroom.one_machine import OneMachine
 from pressroom.output import OutputUnsafeError, new_folder, replace_bytes, replace_text, unpublished_file
 from pressroom.recommendations.jsonl import LinesFile
 from pressroom.recommendations.parquet import ParquetSink
-from pressroom.run import rejected_lines
+from pressroom.run import RunRequest, _batch, rejected_lines
+from workers.producer import Submission
+from workers.settings import Settings
 
 pytestmark = pytest.mark.attack("links planted in the output folder")
 
@@ -156,4 +160,22 @@ def test_refused_lines_are_kept_when_the_input_as_a_whole_is_refused(tmp_path: P
         refused = exits.enter_context(rejected_lines(tmp_path / "rejected.jsonl"))
         refused(Rejected(file="a.csv", line=1, code="bad", reason=NEW, advice="mend it"))
         raise ValueError("too many")
+    assert NEW in (tmp_path / "rejected.jsonl").read_text()
+
+
+def test_a_run_whose_input_was_taken_in_before_keeps_what_was_refused(tmp_path: Path) -> None:
+    write_rejected(tmp_path / "rejected.jsonl")
+    submission = Submission(uuid4(), created=True)
+    request = RunRequest(
+        profiles=("cpu",),
+        submit=lambda _machine, _on_rejected: submission,
+        batch_id=None,
+        retry_failed=False,
+        out=tmp_path,
+        devices=(),
+        go_on=("pressroom",),
+        is_taken_in=True,
+    )
+    machine = OneMachine(Settings(), (), profiles=("cpu",), say=print)
+    assert _batch(request, machine) is submission
     assert NEW in (tmp_path / "rejected.jsonl").read_text()
