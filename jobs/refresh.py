@@ -9,6 +9,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobs.sources import Variable
+
 
 class RefreshSources(BaseModel):
     """Where a standing refresh reads its files: paths on the worker's machine."""
@@ -24,7 +26,7 @@ class ServingPlace(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url_variable: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    url_variable: Variable
     """Environment variable with redis://HOST:PORT/DATABASE, of the process that serves; never that URL."""
     staging: int = Field(default=15, ge=0)
     """A second logical database of that server."""

@@ -29,7 +29,16 @@ class SourceRefusedError(PermanentError):
     code = "source_refused"
 
 
-Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+def _no_setting(name: str) -> str:
+    if name.upper().startswith("PRESSROOM_"):
+        raise ValueError(
+            f"{name} is a setting of Pressroom itself, with access to everything: set a variable of another "
+            "name to the URL or secret that is meant"
+        )
+    return name
+
+
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"), AfterValidator(_no_setting)]
 """Name of an environment variable where the URL is used; a URL that is given in its place is refused."""
 
 

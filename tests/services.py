@@ -16,6 +16,8 @@ from sqlalchemy.engine import make_url
 
 from db.migrate import upgrade
 from db.session import open_database
+from pressroom.embedded.home import Home
+from pressroom.embedded.roles import OWNER
 from pressroom.embedded.services import Services, ServiceUrls
 from storage.s3 import S3Settings, S3Store
 from storage.store import Store
@@ -27,19 +29,25 @@ NUM_REDIS_DATABASES = 16
 
 
 @pytest.fixture(scope="session")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceUrls]:
+def services_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("services")
+
+
+@pytest.fixture(scope="session")
+def services(services_home: Path) -> Iterator[ServiceUrls]:
     """Services of this session's own, whatever the environment configures."""
-    home = tmp_path_factory.mktemp("services")
-    with Services(embedded_settings(home), print) as running:
+    with Services(embedded_settings(services_home), print) as running:
         # Safe against every crash but the machine's own, and several times faster at making databases.
-        _execute(running.urls.db_url, sql.SQL("ALTER SYSTEM SET fsync = off"))
-        _execute(running.urls.db_url, sql.SQL("SELECT pg_reload_conf()"))
+        admin = admin_url(services_home, running.urls)
+        _execute(admin, sql.SQL("ALTER SYSTEM SET fsync = off"))
+        _execute(admin, sql.SQL("SELECT pg_reload_conf()"))
+        _execute(admin, sql.SQL("ALTER ROLE app CREATEDB"))  # for the databases of the tests
         yield running.urls
 
 
 @pytest.fixture(scope="session")
 def services_admin(services: ServiceUrls) -> Callable[[str], None]:
-    """Executes SQL as the owner of the session's Postgres, outside the test's own database."""
+    """Executes SQL as Pressroom's role, which owns the databases of the tests, outside of them."""
     return lambda statement: _execute(services.db_url, sql.SQL(statement))
 
 
@@ -99,6 +107,12 @@ def s3_url(services: ServiceUrls) -> str:
 def store(s3_url: str) -> Store:
     """An empty bucket of the S3 server."""
     return S3Store(S3Settings.from_url(s3_url))
+
+
+def admin_url(home: Path, urls: ServiceUrls) -> str:
+    """Of the superuser of the Postgres that runs in the home."""
+    password = Home(home).passwords().postgres_owner
+    return make_url(urls.db_url).set(username=OWNER, password=password).render_as_string(hide_password=False)
 
 
 def embedded_settings(home: Path) -> Settings:

@@ -37,6 +37,9 @@ class Passwords(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     postgres: str = Field(default_factory=_new_password, repr=False)
+    """Of the role that Pressroom uses."""
+    postgres_owner: str = Field(default_factory=_new_password, repr=False)
+    """Of the superuser, which makes that role and is used for nothing else."""
     valkey: str = Field(default_factory=_new_password, repr=False)
     s3_access_key: str = Field(default_factory=lambda: secrets.token_hex(10))
     s3_secret_key: str = Field(default_factory=_new_password, repr=False)
@@ -149,9 +152,8 @@ class Home:
     def passwords(self) -> Passwords:
         """Those of this home, generated if there are none. The owner calls it."""
         path = self.folder / "secrets.json"
-        known = _read(path, Passwords)
-        if known is None:
-            known = Passwords()
+        known = _read(path, Passwords) or Passwords()
+        if known.model_fields_set != set(Passwords.model_fields):  # a new home, or one of an older version
             _write(path, known)
         return known
 

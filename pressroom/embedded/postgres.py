@@ -13,16 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
-from psycopg import sql
 
 from jobs.errors import ConfigurationError
 from pressroom.embedded.errors import NotReadyError, ServiceStartError
+from pressroom.embedded.home import Passwords
 from pressroom.embedded.identity import Identity, own_folder, unprivileged_identity
 from pressroom.embedded.process import Command, end_leftovers, run_to_end
+from pressroom.embedded.roles import DATABASE, OWNER, USER, prepare_roles
 
 PROGRAM = "postgres"
-USER = "app"
-DATABASE = "pressroom"
 INITDB_SECONDS = 120.0
 """It takes 1 s here; a slow disk under load is given a hundred times that."""
 
@@ -46,11 +45,11 @@ _SETTINGS = {
 
 @dataclass(slots=True)
 class PostgresServer:
-    """A Postgres cluster with one user and one database; implements server.EmbeddedServer."""
+    """A Postgres cluster with one database and the roles of `roles`; implements server.EmbeddedServer."""
 
     folder: Path
     """Holds the cluster in `data`."""
-    password: str = field(repr=False)
+    passwords: Passwords = field(repr=False)
     name: str = "Postgres"
     _identity: Identity | None = None
 
@@ -79,7 +78,7 @@ class PostgresServer:
 
     def probe(self, port: int) -> None:
         try:
-            self._make_database_if_missing(port)
+            prepare_roles(port, self.passwords)
         except psycopg.OperationalError as error:
             if "password authentication failed" in str(error):
                 raise ServiceStartError(
@@ -89,7 +88,7 @@ class PostgresServer:
             raise NotReadyError(str(error)) from error
 
     def url(self, port: int) -> str:
-        return f"postgresql://{USER}:{self.password}@127.0.0.1:{port}/{DATABASE}"
+        return f"postgresql://{USER}:{self.passwords.postgres}@127.0.0.1:{port}/{DATABASE}"
 
     @property
     def identity(self) -> Identity:
@@ -118,14 +117,14 @@ class PostgresServer:
         unfinished.mkdir(mode=0o700)
         password_file = unfinished / "password"
         password_file.touch(mode=0o600)
-        password_file.write_text(self.password, encoding="ascii")
+        password_file.write_text(self.passwords.postgres_owner, encoding="ascii")
         data = unfinished / "data"
         data.mkdir(mode=0o700)
         own_folder(unfinished, self.identity)
         run_to_end(
             Command(
                 argv=(
-                    *(str(_binary("initdb")), "-D", str(data), "-U", USER),
+                    *(str(_binary("initdb")), "-D", str(data), "-U", OWNER),
                     *("-A", "scram-sha-256", f"--pwfile={password_file}", "-E", "UTF8"),
                     # The same order of strings on every machine, whatever its C library.
                     *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
@@ -139,20 +138,6 @@ class PostgresServer:
         )
         data.rename(self._data)
         shutil.rmtree(unfinished)
-
-    def _make_database_if_missing(self, port: int) -> None:
-        with psycopg.connect(
-            host="127.0.0.1",
-            port=port,
-            user=USER,
-            password=self.password,
-            dbname="postgres",
-            connect_timeout=5,
-            autocommit=True,
-        ) as connection:
-            known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone()
-            if known is None:
-                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
 
 
 def _binary(program: str) -> Path:

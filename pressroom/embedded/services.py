@@ -112,7 +112,7 @@ class Services:
         """In the order in which they are started: what takes longest first."""
         folder, passwords = self._home.folder, self._home.passwords()
         servers: dict[str, EmbeddedServer] = {
-            "db_url": PostgresServer(folder / "postgres", passwords.postgres),
+            "db_url": PostgresServer(folder / "postgres", passwords),
             "redis_url": ValkeyServer(folder / "valkey", passwords.valkey),
             "s3_url": S3Server(folder / "s3", passwords.s3_access_key, passwords.s3_secret_key),
         }

@@ -12,10 +12,14 @@ from pydantic import ValidationError
 
 from jobs.documents.document import Document
 from jobs.errors import PermanentError, PressroomError, TransientError
+from jobs.monitor import WebhookTarget
+from jobs.refresh import ServingPlace
 from jobs.rejection import Rejected
 from jobs.sources import FileSource, PrefixSource, QuerySource, Source
+from pressroom.embedded.services import ServiceUrls
 from storage import open_store
 from storage.store import Store
+from tests.services import admin_url
 from workers.connectors.sources import ConnectedSources
 
 VARIABLE = "NEWS_URL"
@@ -175,9 +179,57 @@ def test_query_without_the_columns_of_documents_is_refused_at_once(
 def test_query_that_takes_too_long_is_ended(
     sources: ConnectedSources, news_table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.connectors.query._OPTIONS", "-c statement_timeout=200")
-    error = refusal(sources, query("SELECT *, pg_sleep(30) FROM news"))
-    assert isinstance(error, TransientError)
+    monkeypatch.setattr("workers.connectors.query.DEADLINE_SECONDS", 0.2)
+    for sql in (
+        "SELECT *, pg_sleep(30) FROM news",
+        "SELECT *, pg_sleep(30) FROM news, set_config('statement_timeout', '0', false)",
+    ):
+        error = refusal(sources, query(sql))
+        assert isinstance(error, TransientError)
+
+
+@pytest.fixture
+def admin(services: ServiceUrls, services_home: Path) -> str:
+    return admin_url(services_home, services)
+
+
+def test_query_in_the_role_of_a_superuser_is_refused(
+    sources: ConnectedSources, admin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, admin)
+    error = refusal(sources, query("SELECT pg_read_file('/etc/passwd') AS text"))
+    assert error.code == "source_role_too_powerful"
+    assert "superuser" in str(error)
+    assert "CREATE ROLE" in str(error)
+
+
+def test_query_in_pressrooms_own_role_runs_in_the_readers(
+    sources: ConnectedSources, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRESSROOM_DB_URL", database_url)
+    monkeypatch.setenv(VARIABLE, database_url)
+    who = "SELECT session_user || current_user AS id, 'Orders fell' AS text, now() AS published_at"
+    assert ids(sources, query(who)) == ["readerreader"]
+    for sql in (
+        "SELECT set_config('role', 'app', false) AS id, '' AS text, now() AS published_at",
+        "SELECT pg_terminate_backend(pid)::text AS id, '' AS text, now() AS published_at "
+        "FROM pg_stat_activity WHERE usename = 'app'",
+        "SELECT pg_read_file('/etc/passwd') AS id, '' AS text, now() AS published_at",
+    ):
+        with psycopg.connect(database_url):  # a session of Pressroom's own, to be ended
+            assert refusal(sources, query(sql)).code == "source_query_failed"
+
+
+@pytest.mark.parametrize("name", ["PRESSROOM_DB_URL", "pressroom_s3_url", "PRESSROOM_ANYTHING"])
+def test_settings_of_pressroom_are_refused_as_variables(name: str) -> None:
+    with pytest.raises(ValidationError, match="is a setting of Pressroom itself"):
+        QuerySource(url_variable=name, sql="SELECT 1")
+    with pytest.raises(ValidationError, match="is a setting of Pressroom itself"):
+        PrefixSource(prefix="a/", url_variable=name)
+    with pytest.raises(ValidationError, match="is a setting of Pressroom itself"):
+        WebhookTarget(name="ops", url_variable="OPS_URL", secret_variable=name)
+    with pytest.raises(ValidationError, match="is a setting of Pressroom itself"):
+        ServingPlace(url_variable=name)
 
 
 def test_database_that_is_down_may_come_back(

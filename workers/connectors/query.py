@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +15,8 @@ from psycopg.rows import dict_row
 from psycopg.types.datetime import DateLoader, TimestampLoader, TimestamptzLoader
 from psycopg.types.json import JsonbLoader, JsonLoader
 
+from db.reader import READER, reader_password
+from db.session import connection_parameters
 from jobs.documents.document import Document, KnownRecords
 from jobs.documents.reading import OnNote, read_rows
 from jobs.documents.records import require_columns
@@ -20,15 +24,23 @@ from jobs.rejection import Rejected
 from jobs.sources import QuerySource, SourceDownError, SourceRefusedError
 from workers.connectors.postgres import guarded_parameters
 from workers.connectors.variables import required_variable
+from workers.settings import read_settings
 
-STATEMENT_TIMEOUT_MILLISECONDS = 60_000
-"""Of the query, and of fetching each further part of it."""
-
-_OPTIONS = f"-c statement_timeout={STATEMENT_TIMEOUT_MILLISECONDS} -c default_transaction_read_only=on"
+DEADLINE_SECONDS = 60.0
+"""Of the query, and of fetching each further part of it. The clock is here: a statement can change settings
+of its session, such as statement_timeout, but not this."""
 
 CONNECT_SECONDS = 10
 FETCH_ROWS = 500
 """In memory at a time."""
+
+_PRIVILEGES = """
+    SELECT 'a superuser' FROM pg_roles WHERE rolname = current_user AND rolsuper
+    UNION ALL SELECT rolname FROM pg_roles
+    WHERE rolname IN ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program')
+    AND pg_has_role(current_user, oid, 'MEMBER')
+"""
+"""By which a SELECT reads files of the server, or runs programs on it."""
 
 
 def read_query_source(
@@ -45,23 +57,16 @@ def read_query_source(
     name = f"query of {source.url_variable}"
     url = required_variable(source.url_variable)
     try:
-        with psycopg.connect(
-            **guarded_parameters(url, name, allow_private=source.allow_private)
-            | {
-                "connect_timeout": CONNECT_SECONDS,
-                "application_name": "pressroom-source",
-                "options": _OPTIONS,
-            },
-        ) as connection:
-            connection.read_only = True
-            for name_of_type, loader in _LENIENT.items():
-                connection.adapters.register_loader(name_of_type, loader)
+        with (
+            _connect(source, url, name) as connection,
             # A cursor of the server's: one SELECT, or it is refused, and no more rows than FETCH_ROWS here.
-            with connection.cursor("pressroom", row_factory=dict_row) as cursor:
-                cursor.itersize = FETCH_ROWS
+            connection.cursor("pressroom", row_factory=dict_row) as cursor,
+        ):
+            with _deadline(connection):
                 cursor.execute(source.sql.strip().rstrip(";").encode())
-                require_columns([column.name for column in cursor.description or ()], {})
-                yield from read_rows(name, cursor, now=now, known=known, on_note=on_note)
+            require_columns([column.name for column in cursor.description or ()], {})
+            rows = _fetch(cursor, connection)
+            yield from read_rows(name, rows, now=now, known=known, on_note=on_note)
     except psycopg.OperationalError as error:
         raise SourceDownError(f"the {name} is down or too slow: {_said(error)}") from error
     except psycopg.Error as error:
@@ -93,6 +98,83 @@ _LENIENT = {
     "json": _load_leniently(JsonLoader),
     "jsonb": _load_leniently(JsonbLoader),
 }
+
+
+def _connect(source: QuerySource, url: str, name: str) -> psycopg.Connection[Any]:
+    """A connection whose transactions write nothing, in a role that may read tables and no more.
+
+    Raises SourceRefusedError.
+    """
+    parameters = guarded_parameters(url, name, allow_private=source.allow_private)
+    is_own = _is_own_role(parameters)
+    if is_own:
+        parameters |= {"user": READER, "password": reader_password(str(parameters["password"]))}
+    try:
+        connection: psycopg.Connection[Any] = psycopg.connect(
+            **parameters
+            | {
+                "connect_timeout": CONNECT_SECONDS,
+                "application_name": "pressroom-source",
+                "prepare_threshold": None,  # the server may stand behind a pooler
+            }
+        )
+    except psycopg.OperationalError as error:
+        if is_own and "password authentication failed" in str(error):
+            raise _role_error(name, "is that of Pressroom itself") from error
+        raise
+    try:
+        connection.read_only = True
+        for name_of_type, loader in _LENIENT.items():
+            connection.adapters.register_loader(name_of_type, loader)
+        with _deadline(connection), connection.cursor() as cursor:
+            privileges = cursor.execute(_PRIVILEGES).fetchall()
+        if privileges:
+            raise _role_error(name, f"has the privileges of {', '.join(row[0] for row in privileges)}")
+        connection.rollback()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _is_own_role(parameters: Mapping[str, Any]) -> bool:
+    """Whether the URL has the user and password with which this process works itself."""
+    own = read_settings().db_url
+    if own is None or not parameters.get("password"):
+        return False
+    own_parameters = connection_parameters(own.get_secret_value())
+    return all(own_parameters.get(part) == str(parameters.get(part)) for part in ("user", "password"))
+
+
+def _role_error(name: str, what: str) -> SourceRefusedError:
+    return SourceRefusedError(
+        f"the role of the {name} {what}: a source needs a role of its own that can only read. Make one with "
+        "CREATE ROLE news LOGIN PASSWORD '...' and GRANT SELECT ON a table TO news, and put it into the URL",
+        code="source_role_too_powerful",
+    )
+
+
+@contextmanager
+def _deadline(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Cancel what the server does for the connection when its time is up."""
+    timer = threading.Timer(DEADLINE_SECONDS, connection.cancel_safe)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _fetch(
+    cursor: psycopg.ServerCursor[dict[str, Any]], connection: psycopg.Connection[Any]
+) -> Iterator[dict[str, Any]]:
+    while True:
+        with _deadline(connection):
+            rows = cursor.fetchmany(FETCH_ROWS)
+        if not rows:
+            return
+        yield from rows
 
 
 def _said(error: psycopg.Error) -> str:
