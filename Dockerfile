@@ -15,21 +15,24 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/pressroom
 ENV PATH=/opt/pressroom/bin:$PATH
 WORKDIR /src
-COPY constraints.txt .
-# torch first: by far the largest layer, and the one that changes least.
-RUN case "$ACCELERATOR" in \
-      cpu) index=https://download.pytorch.org/whl/cpu ;; \
-      cuda) index=https://pypi.org/simple ;; \
+COPY requirements.lock .
+# torch first: by far the largest layer, and the one that changes least. Its CPU build is on an index of its own,
+# and pinned by its version alone; everything else is installed by the hash of its file.
+RUN awk '/^[^ #]/ { own = /^(torch|triton|nvidia-|cuda-)/ } { print > (own ? "torch.lock" : "rest.lock") }' requirements.lock \
+ && case "$ACCELERATOR" in \
+      cpu) version=$(sed -n 's/^torch==\([^ ;]*\).*/\1/p' torch.lock) \
+        && pip install --no-deps --index-url https://download.pytorch.org/whl/cpu "torch==$version" ;; \
+      cuda) pip install --require-hashes --no-deps --requirement torch.lock ;; \
       *) echo "ACCELERATOR must be cpu or cuda, not '$ACCELERATOR'" >&2; exit 2 ;; \
-    esac \
- && pip install --constraint constraints.txt --extra-index-url "$index" torch
+    esac
+RUN pip install --require-hashes --no-deps --requirement rest.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY jobs jobs
 COPY storage storage
 COPY db db
 COPY workers workers
 COPY pressroom pressroom
-RUN pip install --constraint constraints.txt '.[engine]'
+RUN pip install --no-deps --no-build-isolation . && pip check
 
 FROM python:${PYTHON_VERSION}-slim-bookworm
 # Provenance records it; git is not in the image to ask.

@@ -8,7 +8,7 @@ SENTIMENT_MODELS := minilm finance-sentiment
 NEEDS_TEXT := About 700 MB of packages (several GB where pip takes a CUDA build of torch) and 93 MB (articles) to 175 MB (sentiment) of models are downloaded once.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model sentiment-models recommendation-models demo demo-sentiment demo-recommendations check test \
+.PHONY: help setup lock model sentiment-models recommendation-models demo demo-sentiment demo-recommendations check test \
 	bench bench-sentiment bench-recommendations clean
 
 help: ## list the targets
@@ -43,6 +43,11 @@ demo-recommendations: recommendation-models ## an invented shop: lists, words, a
 	@$(BIN)/pressroom run recommendations --settings out-recommendations/shop/refresh.toml \
 		--catalogue out-recommendations/shop/catalogue.csv \
 		--interactions out-recommendations/shop/interactions.csv --out out-recommendations
+
+lock: $(INSTALLED) ## write requirements.lock: what the image installs, with the hash of each file
+	@{ echo '# What the image installs, each file by its hash: `make lock` writes it anew from constraints.txt.'; \
+		echo hatchling | $(BIN)/uv pip compile --quiet pyproject.toml - --extra engine --constraint constraints.txt \
+		--python-version 3.11 --generate-hashes --no-header --no-annotate; } > requirements.lock
 
 check: $(INSTALLED) ## ruff, mypy, import-linter and the unit tests
 	$(BIN)/ruff format --check .

@@ -32,6 +32,8 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 ENV_EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
 DEPLOY_PAGE = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
 
+CONSTRAINTS = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+
 REQUIRED = re.compile(r"\$\{([A-Z_0-9]+):\?[^}]+\}")
 """A variable that compose refuses to start without."""
 INTERPOLATED = re.compile(r"(?<!\$)\$\{?([A-Z_0-9]+)")
@@ -165,7 +167,7 @@ def test_workers_have_time_to_drain() -> None:
 def test_every_secret_is_required_and_none_has_a_default() -> None:
     for name, service in SERVICES.items():
         for key, value in service.get("environment", {}).items():
-            if not SECRET_NAME.search(key):
+            if not SECRET_NAME.search(key) or key.endswith("_FILE"):
                 continue
             assert REQUIRED.search(value), f"{name}: {key} is a literal"
             assert not re.search(r"\$\{[A-Z_0-9]+(:?-|\})", value), f"{name}: {key} may be empty"
@@ -174,6 +176,7 @@ def test_every_secret_is_required_and_none_has_a_default() -> None:
     secrets = set(REQUIRED.findall(COMPOSE_TEXT))
     example = environment_example()
     assert secrets == {"POSTGRES_PASSWORD", "VALKEY_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY"}
+    assert secrets >= {secret["environment"] for secret in COMPOSE["secrets"].values()}
     assert all(example[name] == "" for name in secrets)
     assert set(INTERPOLATED.findall(COMPOSE_TEXT)) == example.keys()
     assert ".env" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
@@ -188,10 +191,39 @@ def test_what_monitors_name_reaches_who_looks_it_up_and_no_repository() -> None:
         assert [(file["path"] in ignored, file["required"]) for file in files] == [(True, False)]
 
 
-def test_password_of_valkey_is_required_on_its_command_line_too() -> None:
-    command = SERVICES["valkey"]["command"]
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_secret_stands_in_arguments_or_health_checks(name: str) -> None:
+    service = SERVICES[name]
+    shown = str(service.get("command")) + str(service.get("healthcheck")) + str(service.get("entrypoint"))
+    assert not INTERPOLATED.findall(shown)
+    assert not re.search(r"requirepass [^$]|--requirepass| -a |--pass", shown)
 
-    assert REQUIRED.fullmatch(command[command.index("--requirepass") + 1])
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_confined(name: str) -> None:
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["read_only"] is True
+    assert "/tmp" in service["tmpfs"]
+    assert "privileged" not in service
+    added = {"s3": ["CHOWN", "DAC_OVERRIDE", "SETGID", "SETUID"]}
+    assert service.get("cap_add", []) == added.get(name, [])
+
+
+def test_secrets_of_files_are_those_of_the_environment() -> None:
+    files = COMPOSE["secrets"]
+    assert {secret["environment"] for secret in files.values()} == {"POSTGRES_PASSWORD", "VALKEY_PASSWORD"}
+    assert SERVICES["postgres"]["environment"]["POSTGRES_PASSWORD_FILE"] == "/run/secrets/postgres_password"
+    assert SERVICES["postgres"]["secrets"] == ["postgres_password"]
+    assert "$$(cat /run/secrets/valkey_password)" in SERVICES["valkey"]["command"][-1]
+    assert SERVICES["valkey"]["secrets"] == ["valkey_password"]
+
+
+@pytest.mark.parametrize("name", ["postgres", "valkey", "s3"])
+def test_image_of_a_service_can_be_pinned_by_its_digest(name: str) -> None:
+    (variable,) = INTERPOLATED.findall(SERVICES[name]["image"])
+    assert variable in environment_example()
 
 
 def test_image_holds_no_secret_and_no_embedded_service() -> None:
@@ -257,13 +289,28 @@ def test_dockerfile_builds_in_stages_and_ends_as_a_user_that_is_not_root() -> No
     assert entry.strip('[]"') in project["scripts"]
 
 
-def test_every_installation_is_pinned_by_the_constraints() -> None:
+def test_every_installation_checks_hashes_but_that_of_the_cpu_build_of_torch() -> None:
     commands = [step.text for step in instructions() if step.name == "RUN" and "pip install" in step.text]
+    installs = [part for command in commands for part in re.findall(r"pip install[^&;]*", command)]
 
-    assert len(commands) == 2
-    assert all("--constraint constraints.txt" in command for command in commands)
-    assert "cpu)" in commands[0]
-    assert "cuda)" in commands[0]
+    assert len(installs) == 4
+    assert all("--no-deps" in install for install in installs)
+    unchecked = [install for install in installs if "--require-hashes" not in install]
+    assert ["torch==$version" in install or "--no-build-isolation ." in install for install in unchecked] == [
+        True,
+        True,
+    ]
+
+
+def test_lock_is_that_of_the_constraints_and_has_a_hash_for_each_file() -> None:
+    pinned = dict(re.findall(r"^([\w.-]+)==([^\s;]+)", CONSTRAINTS, re.MULTILINE))
+    versions = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pinned.items()}
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    blocks = re.findall(r"^(\w[\w.-]*)==([^\s;]+)([^\n]*(?:\n    [^\n]*)*)", text, re.MULTILINE)
+    assert {"torch", "celery", "hatchling"} <= {name for name, _, _ in blocks}
+    for name, version, rest in blocks:
+        assert "--hash=sha256:" in rest
+        assert versions.get(name, version) == version
 
 
 def test_everything_copied_exists_and_reaches_the_builder() -> None:
