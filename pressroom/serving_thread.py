@@ -22,6 +22,7 @@ from jobs.errors import ConfigurationError, PressroomError
 from jobs.refresh import Refresh, ServingPlace
 from pressroom.recommendations.serving import Served, ServingTarget, serve_release
 from pressroom.refreshes import open_release, standing_release
+from pressroom.summary import Altered
 from storage import open_store
 from storage.store import Store
 from workers.redis_server import RedisServer
@@ -98,7 +99,7 @@ class Follower:
         if seen is not None and is_same and time.monotonic() - seen.at < EXPIRY_SECONDS:
             return None
         begun_at = time.monotonic()
-        reader = open_release(self._database, self._store, release)
+        reader = open_release(self._database, self._store, release, _log_altered)
         lasts = (refresh.serving.expire_seconds or math.inf) / 2
         still = seen is not None and is_same and seen.left == reader.withdrawn
         if seen is not None and still and begun_at - seen.served_at < lasts:
@@ -107,6 +108,10 @@ class Follower:
         served = serve_release(reader, target_of(refresh.serving))
         self._seen[refresh.id] = _Seen(release.id, withdrawn, reader.withdrawn, begun_at, begun_at)
         return served
+
+
+def _log_altered(altered: Altered) -> None:
+    logger.error("A text is not served, since it was altered.", extra=altered.as_json())
 
 
 def target_of(place: ServingPlace) -> ServingTarget:

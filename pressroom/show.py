@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ def report_json(report: BatchStatusReport) -> dict[str, object]:
 
 def print_summary(summary: Summary, quality: Quality, out: Path, *, json: bool) -> None:
     """What a run or an export came to, for people or as one JSON object."""
-    say_altered(summary)
+    say_altered(summary.altered)
     if json:
         print_json({**summary.as_json(), "quality": quality.as_json(), "out": str(out)})
     else:
@@ -84,7 +84,7 @@ def print_summary(summary: Summary, quality: Quality, out: Path, *, json: bool) 
 
 def print_sentiment(summary: Summary, figures: SentimentFigures, out: Path, *, json: bool) -> None:
     """What a run over documents came to."""
-    say_altered(summary)
+    say_altered(summary.altered)
     if json:
         print_json({**summary.as_json(), "figures": dict(figures.as_json()), "out": str(out)})
         return
@@ -124,12 +124,12 @@ def _left_out(figures: SentimentFigures) -> str:
     )
 
 
-def say_altered(summary: Summary) -> None:
+def say_altered(left_out: Sequence[Altered]) -> None:
     """Name on stderr what is left out, since its evidence does not match."""
-    for altered in summary.altered[:MAX_ALTERED_SHOWN]:
+    for altered in left_out[:MAX_ALTERED_SHOWN]:
         say(f"left out [{altered.code}]: {altered}")
-    if (num_more := len(summary.altered) - MAX_ALTERED_SHOWN) > 0:
-        say(f"... and {num_more} more are left out: `--json` lists all")
+    if (num_more := len(left_out) - MAX_ALTERED_SHOWN) > 0:
+        say(f"... and {num_more} more are left out")
 
 
 def print_job(detail: JobDetail, statement: bytes | None, altered: Altered | None, *, json: bool) -> None:

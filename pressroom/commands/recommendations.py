@@ -28,7 +28,7 @@ from pressroom.commands.options import (
     file_options,
     input_path,
 )
-from pressroom.commands.session import devices_of_command, settings_of_command
+from pressroom.commands.session import altered_named, devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
 from workers.settings import Settings
 
@@ -205,10 +205,11 @@ def _take_in(
         _say_taken(taken)
         if taken.unchanged is None:
             return taken
-        figures = export_standing(database, store, taken.unchanged, out)
-        say(f"Nothing changed since release {figures.number}; it is in {out}.")
-        if json:
-            print_json({"unchanged": True, "release": figures.as_json()})
+        with altered_named() as on_altered:
+            figures = export_standing(database, store, taken.unchanged, out, on_altered)
+            say(f"Nothing changed since release {figures.number}; it is in {out}.")
+            if json:
+                print_json({"unchanged": True, "release": figures.as_json()})
     return None
 
 
@@ -240,7 +241,7 @@ def print_outcome(result: RunResult[Outcome], out: Path, *, json: bool) -> None:
     from pressroom.recommendations.show import lines_of_figures, lines_of_stages, lines_of_texts
     from pressroom.show import say_altered
 
-    say_altered(result.summary)
+    say_altered(result.summary.altered)
     outcome, counts = result.exported, result.summary.report.counts
     if json:
         print_json({**result.summary.as_json(), **outcome.as_json()})

@@ -11,7 +11,12 @@ from jobs.errors import ConfigurationError
 from jobs.refresh import Refresh, ServingPlace
 from pressroom.commands.options import DeviceOption, Json, Out, standing_path
 from pressroom.commands.recommendations import print_outcome
-from pressroom.commands.session import connected, devices_of_command, settings_of_command
+from pressroom.commands.session import (
+    altered_named,
+    connected,
+    devices_of_command,
+    settings_of_command,
+)
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
 
 if TYPE_CHECKING:
@@ -164,7 +169,7 @@ def export(name: Name, out: Out = Path("out"), release: Number = None, json: Jso
     from pressroom.refreshes import standing_release
     from storage import open_store
 
-    with connected() as (database, urls, _):
+    with altered_named() as on_altered, connected() as (database, urls, _):
         refresh = refreshes.find_refresh(database, name)
         chosen = (
             standing_release(database, refresh)
@@ -176,11 +181,11 @@ def export(name: Name, out: Out = Path("out"), release: Number = None, json: Jso
                 f"the refresh {name!r} has no release yet: run it", code="release_not_found"
             )
         out.mkdir(parents=True, exist_ok=True)
-        figures = export_standing(database, open_store(urls.s3_url), chosen, out)
-    if json:
-        print_json(figures.as_json())
-    else:
-        typer.echo(f"release {figures.number} of {name} is in {out}")
+        figures = export_standing(database, open_store(urls.s3_url), chosen, out, on_altered)
+        if json:
+            print_json(figures.as_json())
+        else:
+            typer.echo(f"release {figures.number} of {name} is in {out}")
 
 
 @app.command()
@@ -197,19 +202,19 @@ def diff(
     from pressroom.refreshes import open_release
     from storage import open_store
 
-    with connected() as (database, urls, _):
+    with altered_named() as on_altered, connected() as (database, urls, _):
         refresh = refreshes.find_refresh(database, name)
         store = open_store(urls.s3_url)
+        out.mkdir(parents=True, exist_ok=True)
         pair = [
-            open_release(database, store, releases.find_release(database, refresh.id, number))
+            open_release(database, store, releases.find_release(database, refresh.id, number), on_altered)
             for number in (before, after)
         ]
-        out.mkdir(parents=True, exist_ok=True)
         summary = compare_releases(pair[0], pair[1], out)
-    if json:
-        print_json(summary.as_json())
-    else:
-        typer.echo(f"{summary}; look at {out / 'diff.html'}")
+        if json:
+            print_json(summary.as_json())
+        else:
+            typer.echo(f"{summary}; look at {out / 'diff.html'}")
 
 
 @app.command()
@@ -234,7 +239,7 @@ def serve(
     from pressroom.serving_thread import target_of
     from storage import open_store
 
-    with connected() as (database, urls, _):
+    with altered_named() as on_altered, connected() as (database, urls, _):
         refresh = refreshes.find_refresh(database, name)
         options = {"url_variable": url_variable, "staging": staging, "expire_seconds": expire_seconds}
         own = refresh.serving or ServingPlace(url_variable="SERVING_REDIS_URL")
@@ -245,15 +250,16 @@ def serve(
             raise ConfigurationError(
                 f"the refresh {name!r} has no release yet: run it", code="release_not_found"
             )
-        served = serve_release(open_release(database, open_store(urls.s3_url), release), target)
-    if json:
-        print_json(
-            {"release": served.release, "num_rows": served.num_rows, "num_written": served.num_written}
-        )
-    else:
-        typer.echo(
-            f"release {served.release} is served: {served.num_rows} rows, {served.num_written} written"
-        )
+        reader = open_release(database, open_store(urls.s3_url), release, on_altered)
+        served = serve_release(reader, target)
+        if json:
+            print_json(
+                {"release": served.release, "num_rows": served.num_rows, "num_written": served.num_written}
+            )
+        else:
+            typer.echo(
+                f"release {served.release} is served: {served.num_rows} rows, {served.num_written} written"
+            )
 
 
 @app.command()

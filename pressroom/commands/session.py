@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from jobs.errors import ConfigurationError
-from pressroom.console import errors_reported, say
+from pressroom.console import EXIT_FAILURE, errors_reported, say
 from workers.devices import Device, parse_devices
 from workers.settings import ENVIRONMENT_PREFIX, Settings, read_settings, unknown_variables
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from pressroom.embedded.services import ServiceUrls
+    from pressroom.evidence import OnAltered
+    from pressroom.summary import Altered
 
 
 @contextmanager
@@ -33,6 +35,18 @@ def connected() -> Iterator[tuple[Engine, ServiceUrls, Settings]]:
             if weak is not None:
                 say(f"warning: {weak}")
             yield database, urls, settings
+
+
+@contextmanager
+def altered_named() -> Iterator[OnAltered]:
+    """What the block leaves out of a release, since it was altered, is named, and ends the command with 1."""
+    from pressroom.show import say_altered
+
+    left_out: dict[Altered, None] = {}  # once each, in order: a release is passed over more than once
+    yield lambda altered: left_out.update({altered: None})
+    if left_out:
+        say_altered(list(left_out))
+        raise typer.Exit(EXIT_FAILURE)
 
 
 def settings_of_command() -> Settings:
