@@ -301,6 +301,7 @@ def run_with_poison(
         yield run
 
 
+@pytest.mark.attack("a job kills its worker every time")
 @pytest.mark.parametrize(
     ("script", "said", "logged"),
     [

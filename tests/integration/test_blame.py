@@ -32,6 +32,8 @@ from tests.factories import (
     success,
 )
 
+pytestmark = pytest.mark.attack("a job kills its worker every time")
+
 
 def lose(
     database: Engine, ids: Sequence[UUID], cause: Cause = Cause.FAULT_SIGNAL, *, alone: bool = False

@@ -24,6 +24,8 @@ from pressroom.summary import Summary
 from storage.memory import MemoryStore
 from tests.factories import accept, claim_batch, job_ids, new_batch, published
 
+pytestmark = pytest.mark.attack("evidence is altered")
+
 METRICS: dict[str, object] = {
     "title": "Title",
     "asked_words": 100,

@@ -15,6 +15,8 @@ import pytest
 from tests.factories import wait_until
 from workers.heartbeat import DUMP_SIGNAL, MAX_GAP_SECONDS, PulseMonitor
 
+pytestmark = pytest.mark.attack("a job holds the interpreter")
+
 CHILD = """
 import ctypes, sys
 from workers.heartbeat import Pulse
