@@ -10,7 +10,7 @@ import itertools
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 from uuid import UUID
@@ -28,11 +28,12 @@ from workers.publisher import statement_key
 
 logger = logging.getLogger(__name__)
 
-FETCH_THREADS = 8
-"""Objects fetched at a time: hides the store's latency, and a small store server is not flooded."""
+FETCH_THREADS = 16
+"""Objects fetched at a time: hides the store's latency, and a small store server is not flooded. Half of them
+are copies of statements."""
 
-PAGE_JOBS = 8 * FETCH_THREADS
-"""Jobs whose artifacts are in memory at a time."""
+PAGE_JOBS = 4 * FETCH_THREADS
+"""Jobs whose artifacts are fetched at a time; those of two pages are in memory."""
 
 
 class ArtifactAlteredError(PermanentError):
@@ -78,17 +79,29 @@ class CheckedSource:
     ) -> Iterator[tuple[JobT, JobEvidence, list[bytes]]]:
         """The jobs in order, with their checked evidence and the bytes of their artifacts.
 
-        Raises StoreError; without `on_altered` ArtifactAlteredError or StatementAlteredError, too.
+        A page is fetched while the one before is worked on. Raises StoreError; without `on_altered`
+        ArtifactAlteredError or StatementAlteredError, too.
         """
-        with ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch") as pool:
-            while some := list(itertools.islice(jobs, page_jobs)):
-                found = job_evidence(self.database, [job.job_id for job in some])
-                evidence = [found.get(job.job_id) for job in some]
-                for job, checked, bodies in zip(some, evidence, pool.map(self._fetch, evidence), strict=True):
+        pool = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
+        try:
+            ahead = self._begin(pool, itertools.islice(jobs, page_jobs))
+            while ahead:
+                page, ahead = ahead, self._begin(pool, itertools.islice(jobs, page_jobs))
+                for job, evidence, fetched in page:
+                    bodies = fetched.result()
                     if isinstance(bodies, PermanentError):
                         self._leave_out(job, bodies)
-                    elif checked is not None:
-                        yield job, checked, bodies
+                    elif evidence is not None:
+                        yield job, evidence, bodies
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _begin(
+        self, pool: ThreadPoolExecutor, jobs: Iterator[JobT]
+    ) -> list[tuple[JobT, JobEvidence | None, Future[list[bytes] | PermanentError]]]:
+        some = list(jobs)
+        found = job_evidence(self.database, [job.job_id for job in some]) if some else {}
+        return [(job, found.get(job.job_id), pool.submit(self._fetch, found.get(job.job_id))) for job in some]
 
     def _fetch(self, evidence: JobEvidence | None) -> list[bytes] | PermanentError:
         try:

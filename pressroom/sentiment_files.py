@@ -285,7 +285,7 @@ def _fetch(
 ) -> Iterator[tuple[StageJob, JobEvidence, list[bytes]]]:
     """The succeeded jobs of a stage with their evidence and the bytes of their artifacts."""
     jobs = stream_stage(source.database, batch_id, stage, statuses=(JobStatus.SUCCEEDED,))
-    return source.fetch(jobs, page_jobs=FETCH_THREADS)  # hundreds of documents each
+    return source.fetch(jobs, page_jobs=FETCH_THREADS // 2)  # hundreds of documents each
 
 
 def _first_published(body: bytes) -> datetime | None:

@@ -296,7 +296,12 @@ def run_with_poison(
     with pressroom(
         tmp_path / "home",
         *("run", "articles", briefs, "--out", tmp_path / "out", "--json"),
-        **{**environment(models_dir, path), "step_timeout_seconds": "2", **settings},
+        **{
+            **environment(models_dir, path),
+            "max_jobs_in_flight": "2",
+            "step_timeout_seconds": "2",
+            **settings,
+        },
     ) as run:
         yield run
 
@@ -327,7 +332,7 @@ def test_job_that_ends_its_worker_is_quarantined_and_its_neighbours_finish(
     assert code == 1
     assert summary["counts"]["succeeded"] == 6, run.stderr
     assert summary["top_errors"] == [{"code": "quarantined", "jobs": 1}]
-    assert 2 <= run.stderr.count(said) <= 4  # among others, in a half, twice alone
+    assert 2 <= run.stderr.count(said) <= 3  # beside another, and twice alone
     assert logged in (run.home / "logs" / "worker-default-cpu.log").read_text()
     failed = json.loads((tmp_path / "out" / "failed.jsonl").read_text())
     assert failed["error"]["code"] == "quarantined"
