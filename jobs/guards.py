@@ -85,6 +85,39 @@ def find_control_token(text: str, control_tokens: Iterable[str] = CONTROL_TOKENS
     return next((token for token in control_tokens if token in text), None)
 
 
+def find_hidden_secret(text: str) -> str | None:
+    """As find_secret, in a text in which JSON's escapes may hide one.
+
+    >>> find_hidden_secret('{"\\\\u0041KIAABCDEFGHIJKLMNOP')
+    'an AWS access key'
+    """
+    found = find_secret(text)
+    return found if found is not None or "\\" not in text else find_secret(_ESCAPE.sub(_unescaped, text))
+
+
+def may_be_shown(text: str) -> bool:
+    """Whether a text may stand in a message: it holds no secret, no password and no URL with one.
+
+    >>> may_be_shown("Bread"), may_be_shown('{"pass\\\\u0077ord": "x')
+    (True, False)
+    """
+    plain = _ESCAPE.sub(_unescaped, text) if "\\" in text else text
+    return find_secret(text) is None and find_secret(plain) is None and not _CREDENTIAL.search(plain)
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 16)) if escape[1] else escape[2]
+
+
+_ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(.))", re.DOTALL)
+_CREDENTIAL = re.compile(
+    r"(?:passw(?:or)?d|passphrase|secret|token|credential|api[_-]?key|access[_-]?key)s?[\"']{0,2}\s{0,5}[:=]"
+    r"|://[^\s/:@]{0,100}:[^\s/@]{1,200}@",
+    re.IGNORECASE,
+)
+"""What files of settings call what nobody should see; a row is not refused for it, but not shown either."""
+
+
 def find_secret(text: str) -> str | None:
     """What kind of secret the text holds, in words; never the secret itself.
 

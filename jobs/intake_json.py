@@ -6,6 +6,7 @@ import json
 import re
 
 from jobs.errors import InputError
+from jobs.rejection import snippet
 
 MAX_DEPTH = 32
 """Payloads are flat; parsers recurse, and one level is a stack frame in some of them."""
@@ -54,7 +55,8 @@ def parse(text: str) -> object:
         raise JsonRefusedError("json_number_invalid", str(error), position) from error
     except KeyError as error:
         name, position = _first_duplicate(text)
-        raise JsonRefusedError("json_duplicate_key", f"the key {name!r} stands twice", position) from error
+        shown = repr(name) if (name := snippet(name) or "") else "that is not shown"
+        raise JsonRefusedError("json_duplicate_key", f"the key {shown} stands twice", position) from error
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from jobs.guards import find_secret
+from jobs.guards import find_hidden_secret
 from jobs.intake_json import JsonRefusedError, parse
 from jobs.rejection import Rejected, snippet
 from jobs.rows import Refusal
@@ -69,7 +69,7 @@ def json_object(record: Record, text: str, *, example: str) -> dict[str, object]
     try:
         value = parse(text)
     except JsonRefusedError as error:
-        if (secret := find_secret(text)) is not None:
+        if (secret := find_hidden_secret(text)) is not None:
             return record.reject_secret(secret)
         return Rejected(
             file=record.file,

@@ -65,9 +65,7 @@ def test_every_pattern_takes_time_as_its_text_grows() -> None:
 def test_a_hostile_document_takes_time_as_it_grows(function: Callable[[str], object]) -> None:
     for unit in UNITS:
         for end in ("", "x", "\x01"):
-            times = growth(
-                function, lambda size, unit=unit, end=end: unit * (size // len(unit)) + end, 6_000
-            )  # type: ignore[misc]
+            times = growth(function, lambda size, unit=unit, end=end: unit * (size // len(unit)) + end, 6_000)  # type: ignore[misc]
             assert times < QUADRATIC, (unit, end)
 
 

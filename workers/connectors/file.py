@@ -12,6 +12,7 @@ from jobs.documents.reading import OnNote
 from jobs.file_format import CSV_SUFFIXES, FEED_SUFFIXES, JSON_SUFFIXES
 from jobs.rejection import FileRejectedError, Rejected
 from jobs.sources import FileSource, FilesPlace, SourceDownError, SourceRefusedError
+from workers.settings import read_settings
 
 SUFFIXES = JSON_SUFFIXES | FEED_SUFFIXES | CSV_SUFFIXES | {".parquet"}
 """What is read of a folder or below a prefix; other files there are nobody's mistake."""
@@ -26,14 +27,16 @@ def read_file_source(
 ) -> Iterator[Document | Rejected]:
     """Documents of the file, or of every document file of the folder, by name; one that is no use is a row.
 
-    Raises SourceRefusedError for what is not there, SourceDownError for what cannot be read now, and, for a
-    file that is named itself, FileRejectedError.
+    Raises SourceRefusedError for what is not there or lies in Pressroom's home, SourceDownError for what
+    cannot be read now, and, for a file that is named itself, FileRejectedError.
     """
     path = Path(source.path).expanduser()
     try:
+        _check_place(path)
         if path.is_dir():
             for child in sorted(path.iterdir()):
                 if is_document_file(child.name) and child.is_file():
+                    _check_place(child)
                     yield from read_leniently(child, source, now=now, known=known, on_note=on_note)
         elif path.exists():
             yield from _read(path, source, now=now, known=known, on_note=on_note)
@@ -43,6 +46,26 @@ def read_file_source(
             )
     except OSError as error:
         raise SourceDownError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _check_place(path: Path) -> None:
+    """Refuse the home folder, which holds keys and passwords, by whatever name; and what is no file.
+
+    Raises SourceRefusedError.
+    """
+    if path.exists() and not path.is_dir() and not path.is_file():
+        raise SourceRefusedError(
+            f"{path} is no file and no folder: write the documents to a file", code="file_not_regular"
+        )
+    home = read_settings().home
+    if not home.exists():
+        return
+    real = path.resolve()
+    if any(place.exists() and place.samefile(home) for place in (real, *real.parents)):
+        raise SourceRefusedError(
+            f"{path} lies in Pressroom's home folder, which sources may not read: put documents elsewhere",
+            code="source_in_home",
+        )
 
 
 def is_document_file(name: str) -> bool:
