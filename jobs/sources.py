@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal, Protocol, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from jobs.dialect import FileOptions, parse_delimiter
 from jobs.documents.document import Document, KnownRecords
@@ -61,6 +70,9 @@ class WebPlace(BaseModel):
         return self
 
 
+_FOUND = frozenset({"delimiter", "encoding", "date_order"})
+
+
 class FilesPlace(BaseModel):
     """Where files of documents lie."""
 
@@ -74,6 +86,12 @@ class FilesPlace(BaseModel):
     so one that lacks them is refused, and feeds are none of these files."""
     date_order: DateOrder | None = None
     """Which number of 12/1/2026 is the month: day-first or month-first; None: what the whole column tells."""
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Without what is found in each file, unless it was given."""
+        fields: dict[str, object] = serialize(self)
+        return {name: value for name, value in fields.items() if name not in _FOUND or value is not None}
 
     @property
     def file_options(self) -> FileOptions:
