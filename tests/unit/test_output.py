@@ -10,12 +10,14 @@ from uuid import uuid4
 
 import pytest
 
+from jobs.monitor import FileTarget
 from jobs.rejection import Rejected
 from pressroom.one_machine import OneMachine
 from pressroom.output import OutputUnsafeError, new_folder, replace_bytes, replace_text, unpublished_file
 from pressroom.recommendations.jsonl import LinesFile
 from pressroom.recommendations.parquet import ParquetSink
 from pressroom.run import RunRequest, _batch, rejected_lines
+from workers.delivery.file import FileTargetError, append_line
 from workers.producer import Submission
 from workers.settings import Settings
 
@@ -179,3 +181,14 @@ def test_a_run_whose_input_was_taken_in_before_keeps_what_was_refused(tmp_path: 
     machine = OneMachine(Settings(), (), profiles=("cpu",), say=print)
     assert _batch(request, machine) is submission
     assert NEW in (tmp_path / "rejected.jsonl").read_text()
+
+
+@pytest.mark.parametrize("exists", [True, False], ids=["link", "dangling link"])
+def test_alerts_are_not_appended_through_a_link(exists: bool, tmp_path: Path) -> None:
+    if exists:
+        (tmp_path / "victim").write_text(VICTIM)
+    (tmp_path / "alerts.jsonl").symlink_to(tmp_path / "victim")
+    with pytest.raises(FileTargetError, match="alerts.jsonl cannot be written"):
+        append_line(FileTarget(path=str(tmp_path / "alerts.jsonl")), message_id="1", body="{}", is_first=True)
+    assert (tmp_path / "victim").exists() == exists
+    assert not exists or (tmp_path / "victim").read_text() == VICTIM
