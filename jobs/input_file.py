@@ -93,8 +93,12 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+TOML_ERRORS = (ValueError, RecursionError)
+"""What tomllib raises for bad text: not only its own error, but ValueError for an integer of 5,000 digits."""
+
+
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises as read_input, and as tomllib does, RecursionError among it."""
+    """The tables of a TOML file. Raises as read_input, and TOML_ERRORS."""
     return tomllib.loads(read_input(path, MAX_TOML_BYTES).decode("utf-8-sig"))
 
 

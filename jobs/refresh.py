@@ -9,6 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobs.ranges import MAX_SECONDS
 from jobs.sources import Variable
 
 
@@ -28,9 +29,9 @@ class ServingPlace(BaseModel):
 
     url_variable: Variable
     """Environment variable with redis://HOST:PORT/DATABASE, of the process that serves; never that URL."""
-    staging: int = Field(default=15, ge=0)
+    staging: int = Field(default=15, ge=0, le=100_000)
     """A second logical database of that server."""
-    expire_seconds: int | None = Field(default=None, ge=60)
+    expire_seconds: int | None = Field(default=None, ge=60, le=MAX_SECONDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 class LabelledFile(BaseModel):
     """A file of labelled texts: which one, how it is read, and what its columns mean."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     name: str = Field(min_length=1, max_length=200)
     """For people, and for errors; the digest says which file it is."""
@@ -57,7 +57,7 @@ class LabelledFile(BaseModel):
 class Recipe(BaseModel):
     """How a classifier is fitted. The defaults are those of the bundled model, but for its dev share."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     rank: int = Field(default=48, ge=1, le=256)
     """Of the LoRA adapters on every linear layer (Hu et al. 2021, section 4.1); alpha is the same."""
@@ -65,10 +65,10 @@ class Recipe(BaseModel):
     learning_rate: float = Field(default=5e-4, gt=0, le=0.1)
     """Peak; AdamW, linear warm-up, then linear to nothing."""
     warmup_share: float = Field(default=0.06, ge=0, le=0.5)
-    weight_decay: float = Field(default=0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0, le=10)
     epochs: int = Field(default=4, ge=1, le=100)
     """Of each member, at most; dev macro-F1 ends it earlier."""
-    patience: int = Field(default=4, ge=1)
+    patience: int = Field(default=4, ge=1, le=1000)
     """Evaluations without a better dev macro-F1 after which it ends."""
     members: int = Field(default=2, ge=1, le=10)
     """Trainings from one beginning, with other draws of order and dropout; the model is their mean, of the
@@ -92,14 +92,14 @@ class Recipe(BaseModel):
     dev_share: float = Field(default=0.1, gt=0, lt=0.5)
     test_share: float = Field(default=0.2, gt=0, lt=0.5)
     evaluations_per_epoch: int = Field(default=1, ge=1, le=100)
-    checkpoint_steps: int = Field(default=100, ge=1)
+    checkpoint_steps: int = Field(default=100, ge=1, le=1_000_000)
     """A training that is killed does at most this many steps again."""
 
 
 class TrainingOrder(BaseModel):
     """One classifier to be trained; the payload of its job. The same order makes the same model."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     model: str
     """What it shall be called."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,9 +43,18 @@ class LazyCommand(TyperCommand):
         command.callback = _plain(command.callback)
         return command
 
-    def make_context(self, *args: Any, **options: Any) -> Any:
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **options: Any) -> Any:
         """The context of the command itself: Typer parses, completes and calls in what this returns."""
-        return self.load().make_context(*args, **options)
+        _check_texts(args)
+        return self.load().make_context(info_name, args, *rest, **options)
+
+
+def _check_texts(args: list[str]) -> None:
+    """Odd bytes may be in the name of a file that is there, and in nothing else. Raises BadParameter."""
+    for arg in args:
+        value = arg.partition("=")[2] if arg.startswith("-") and "=" in arg else arg
+        if any("\ud800" <= character <= "\udfff" for character in value) and not os.path.lexists(value):
+            raise typer.BadParameter(f"The argument {ascii(arg)[:80]} holds bytes that are no UTF-8.")
 
 
 def _plain(callback: Callable[..., Any] | None) -> Callable[..., Any]:

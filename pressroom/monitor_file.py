@@ -39,7 +39,6 @@ max_reports = 2000
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
@@ -49,7 +48,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from jobs.cron import Cron
 from jobs.errors import InputError
-from jobs.input_file import read_toml
+from jobs.input_file import TOML_ERRORS, read_toml
 from jobs.monitor import FileTarget, Target, WebhookTarget
 from jobs.schedule import CatchUp
 from jobs.series.policy import Policy
@@ -121,7 +120,7 @@ def read_monitor_file(path: Path) -> MonitorFile:
     """Read a TOML file; relative paths in it are beside it. Raises MonitorFileError, CronError."""
     try:
         given = read_toml(path)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except TOML_ERRORS as error:
         raise MonitorFileError(f"{path}: is no TOML: {error}") from error
     return make_monitor_file(given, folder=path.parent, where=str(path))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -10,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from jobs.catalogue.options import IntakeOptions
 from jobs.cron import Cron
 from jobs.errors import InputError
-from jobs.input_file import read_toml
+from jobs.input_file import TOML_ERRORS, read_toml
 from jobs.kinds.recommendation.copy_policy import CopyPolicy, CopyScope
 from jobs.kinds.recommendation.payload import RefreshSettings
 from jobs.ranking.rules import Rules
@@ -32,7 +31,7 @@ class RefreshFileError(InputError):
 class RefreshFile(BaseModel):
     """What the file says; every section may be left out."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     catalogue: Path | None = None
@@ -96,7 +95,7 @@ def read_refresh_file(path: Path) -> RefreshFile:
     """The file. Raises RefreshFileError."""
     try:
         given = read_toml(path)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except TOML_ERRORS as error:
         raise RefreshFileError(f"{path} is no TOML: {error}") from error
     return make_refresh_file(given, folder=path.parent, where=str(path))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobs.errors import ConfigurationError, InputError
-from jobs.input_file import check_input, open_input, read_toml
+from jobs.input_file import TOML_ERRORS, check_input, open_input, read_toml
 from jobs.input_file import digest_of as digest_of  # of a plan's files
 from jobs.rejection import FileRejectedError
 from jobs.training import LABELS, Label, LabelledFile, Recipe, TrainingOrder
@@ -39,7 +38,7 @@ class Plan(BaseModel):
 
     model: str
     base: str
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**31)
     files: tuple[LabelledFile, ...] = Field(min_length=1)
     recipe: Recipe = Recipe()
 
@@ -63,10 +62,10 @@ def read_plan(path: Path) -> Plan:
     """Read a TOML file. Raises InputError that names the field."""
     try:
         return Plan.model_validate(read_toml(path))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: not TOML ({error})", code="training_plan_invalid") from error
     except ValidationError as error:
         raise InputError(f"{path}: {first_fault(error)}", code="training_plan_invalid") from error
+    except TOML_ERRORS as error:
+        raise InputError(f"{path}: not TOML ({error})", code="training_plan_invalid") from error
 
 
 def first_fault(error: ValidationError) -> str:

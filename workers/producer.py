@@ -21,6 +21,15 @@ from jobs.guards import CONTROL_TOKENS
 from jobs.intake import Accepted, read_lines
 from jobs.kind import Kind
 from jobs.kinds import load_kind
+from jobs.ranges import (
+    MAX_PRIORITY,
+    MAX_SECONDS,
+    MAX_SEED,
+    MIN_DEADLINE_SECONDS,
+    check_label,
+    check_number,
+    printable_name,
+)
 from jobs.rejection import Rejected
 from workers.prompt_check import prompt_check
 from workers.settings import Settings
@@ -97,12 +106,13 @@ def new_batch(
 
     Raises InputError and ConfigurationError as `submit_file` does.
     """
+    _check_order(order)
     kind = load_kind(order.kind)
     kind_settings = kind_settings_of(kind, order.settings)
     return NewBatch(
         kind=kind.name,
         kind_version=kind.version,
-        name=order.name or name,
+        name=order.name or printable_name(name),
         model=order.model,
         settings=kind_settings.model_dump(mode="json"),
         seed=order.seed,
@@ -117,6 +127,18 @@ def new_batch(
         deadline_seconds=order.deadline_seconds,
         max_attempts=settings.max_attempts,
     )
+
+
+def _check_order(order: Order) -> None:
+    """Raise InputError for what no queue or table could hold."""
+    check_number(order.seed, 0, MAX_SEED, "seed")
+    check_number(order.priority, -MAX_PRIORITY, MAX_PRIORITY, "priority")
+    if order.deadline_seconds is not None:
+        check_number(order.deadline_seconds, MIN_DEADLINE_SECONDS, MAX_SECONDS, "deadline")
+    labels = (("tenant", order.tenant), ("name", order.name), ("idempotency key", order.idempotency_key))
+    for name, label in labels:
+        if label is not None:
+            check_label(label, name)
 
 
 def kind_settings_of(kind: Kind[Any], given: Mapping[str, object]) -> BaseModel:

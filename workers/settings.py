@@ -33,6 +33,9 @@ MAX_TOKENS = 2**24
 """Of any context: no model has one of 16 million tokens."""
 
 
+_DAY_SECONDS = 86_400
+
+
 def default_home() -> Path:
     """The user's data folder for Pressroom, by the XDG base directory specification."""
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
@@ -42,7 +45,7 @@ def default_home() -> Path:
 class Profile(BaseModel):
     """What a worker has warm. A profile is also a queue, so that no message meets a cold model."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     models: tuple[str, ...] = ()
     """Names of installed models; empty for work that needs none."""
@@ -51,7 +54,9 @@ class Profile(BaseModel):
 class Settings(BaseSettings):
     """All of Pressroom's settings; `pressroom config` prints each with its value and source."""
 
-    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, extra="forbid", allow_inf_nan=False, frozen=True
+    )
 
     home: Path = Field(default_factory=default_home)
     """Data of the embedded services, logs and locks."""
@@ -74,9 +79,9 @@ class Settings(BaseSettings):
     """Which module of workers.engines runs the models."""
     num_slots: int | None = Field(default=None, ge=1, le=4096)
     """Requests that the engine decodes together; unset: chosen for the device."""
-    max_context_tokens: int = Field(default=2048, ge=64)
+    max_context_tokens: int = Field(default=2048, ge=64, le=MAX_TOKENS)
     """Prompt and new tokens of one request; at most what the model was trained for."""
-    num_threads: int | None = Field(default=None, ge=1)
+    num_threads: int | None = Field(default=None, ge=1, le=4096)
     """CPU threads of the engine; unset: all cores of the machine, divided by the CPU workers."""
 
     thinking: bool = False
@@ -84,28 +89,28 @@ class Settings(BaseSettings):
     max_thought_tokens: int = Field(default=1024, ge=0, le=MAX_TOKENS)
     """Of a thought, beside the tokens of the answer, where the context has room for them."""
 
-    max_jobs_in_flight: int | None = Field(default=None, ge=1)
+    max_jobs_in_flight: int | None = Field(default=None, ge=1, le=100_000)
     """Jobs that one worker has claimed at a time; unset: one and a half times the engine's slots."""
-    lease_seconds: float = Field(default=30.0, gt=0)
+    lease_seconds: float = Field(default=30.0, gt=0, le=_DAY_SECONDS)
     """A claim not renewed for this long is lost, and the job is queued again."""
-    max_attempts: int = Field(default=3, ge=1)
+    max_attempts: int = Field(default=3, ge=1, le=1000)
     """Errors of its own that a job may have before it fails."""
-    max_crashes: int = Field(default=MIN_CRASHES, ge=MIN_CRASHES)
+    max_crashes: int = Field(default=MIN_CRASHES, ge=MIN_CRASHES, le=1000)
     """Workers that may crash while they run a job and nothing else; then it fails as quarantined."""
-    max_losses: int = Field(default=10, ge=SUSPICIOUS_LOSSES)
+    max_losses: int = Field(default=10, ge=SUSPICIOUS_LOSSES, le=1000)
     """Workers that may be lost under a job for reasons that nobody knows; then it is parked."""
-    backoff_seconds: float = Field(default=2.0, ge=0)
+    backoff_seconds: float = Field(default=2.0, ge=0, le=_DAY_SECONDS)
     """Wait before the first retry; it doubles with every further one."""
-    job_timeout_seconds: float = Field(default=3600.0, gt=0)
+    job_timeout_seconds: float = Field(default=3600.0, gt=0, le=30 * _DAY_SECONDS)
     """One attempt may take this long, waiting for the engine included; then it is tried again. Generous: a
     worker full of the longest articles needs about 25 minutes for them on two CPU cores."""
-    step_timeout_seconds: float = Field(default=300.0, gt=0)
+    step_timeout_seconds: float = Field(default=300.0, gt=0, le=_DAY_SECONDS)
     """A longer engine step is hung: the worker dumps its stacks and ends, leases recover its jobs."""
-    drain_seconds: float = Field(default=30.0, ge=0)
+    drain_seconds: float = Field(default=30.0, ge=0, le=_DAY_SECONDS)
     """How long a stopping worker may finish what it has begun."""
-    commit_interval_seconds: float = Field(default=0.2, ge=0)
+    commit_interval_seconds: float = Field(default=0.2, ge=0, le=3600)
     """Results that finish within this time share one transaction."""
-    resend_seconds: float = Field(default=60.0, gt=0)
+    resend_seconds: float = Field(default=60.0, gt=0, le=_DAY_SECONDS)
     """A message not claimed for this long is sent again."""
     shard_jobs: int = Field(default=16, ge=1, le=1000)
     """Job ids in one message at most."""
@@ -121,8 +126,8 @@ class Settings(BaseSettings):
     """Set by the supervisor for the worker process it starts, like the five below."""
     start_report: Path | None = None
     """File in which the worker reports why it cannot start."""
-    supervisor_pid: int | None = None
-    heartbeat_descriptor: int | None = None
+    supervisor_pid: int | None = Field(default=None, ge=1, lt=2**31)
+    heartbeat_descriptor: int | None = Field(default=None, ge=0, lt=2**20)
     worker_device: str = "cpu"
     worker_profile: str = "default"
 

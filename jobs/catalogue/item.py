@@ -24,7 +24,7 @@ Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 class Item(BaseModel):
     """One row of a catalogue."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     id: str = Field(min_length=1, max_length=200)
     title: str = Field(min_length=1, max_length=500)
@@ -33,7 +33,7 @@ class Item(BaseModel):
     category: str | None = None
     attributes: Mapping[str, AttributeValue] = Field(default_factory=dict)
     """Brand, colour, material, pages, ...: whatever else is known."""
-    price: float | None = Field(default=None, ge=0)
+    price: float | None = Field(default=None, ge=0, le=1e15)
     currency: str | None = None
     available: bool = True
     available_from: Instant | None = None

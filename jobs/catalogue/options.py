@@ -41,7 +41,7 @@ class MatchIds(StrEnum):
 class IntakeOptions(BaseModel):
     """Columns, weights and limits; a refresh keeps them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     catalogue_columns: Mapping[str, str] = Field(default_factory=dict)
     """Field of an item -> column of the file, where the usual names (fields.py) do not find it."""
@@ -50,7 +50,9 @@ class IntakeOptions(BaseModel):
     """Of both files, where they are CSV; None is found in each, as encoding and decimal sign are."""
     encoding: Annotated[str, AfterValidator(check_encoding)] | None = None
     decimal: Annotated[str, AfterValidator(parse_decimal)] | None = None
-    event_weights: Mapping[str, float] = Field(default_factory=lambda: dict(EVENT_WEIGHTS))
+    event_weights: Mapping[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(
+        default_factory=lambda: dict(EVENT_WEIGHTS)
+    )
     """By kind of event, in lower case; times the weight of the row. Others weigh 1; 0 leaves the kind out."""
     purchase_kinds: frozenset[str] = PURCHASE_KINDS
     """Kinds of events after which the user has the item."""
@@ -59,10 +61,10 @@ class IntakeOptions(BaseModel):
     match_ids: MatchIds = MatchIds.EXACT
     max_dropped_share: float = Field(default=MAX_DROPPED_SHARE, ge=0, le=1)
     """Of the rows of a file: if more are dropped, nothing is made of it."""
-    users_per_block: int = Field(default=1_000, ge=1)
+    users_per_block: int = Field(default=1_000, ge=1, le=1_000_000)
     num_blocks: int | None = Field(default=None, ge=1, le=MAX_BLOCKS)
     """As many as the refresh had before, a power of two: kept until the users have doubled."""
-    max_events: int = Field(default=1_000, ge=1)
+    max_events: int = Field(default=1_000, ge=1, le=1_000_000)
     """Of one user; the latest are kept. Beyond that it is a robot or a till."""
 
     def file_options(self, tell: Callable[[str], None] = AS_FOUND.tell) -> FileOptions:

@@ -33,7 +33,7 @@ from jobs.documents.symbols import normal_ticker
 from jobs.documents.watchlist import Entity, EntityKind, Watchlist
 from jobs.errors import InputError
 from jobs.guards import find_secret, invalid_unicode_at
-from jobs.input_file import read_input
+from jobs.input_file import TOML_ERRORS, read_input
 from jobs.intake_json import JsonRefusedError, parse
 from jobs.rejection import FileRejectedError
 from jobs.series.trading_days import CalendarError, trading_days
@@ -136,7 +136,7 @@ def _parse(path: Path, body: bytes) -> Mapping[str, object]:
         fields = parse(text) if text.lstrip().startswith("{") else tomllib.loads(text)
     except JsonRefusedError as error:
         raise WatchlistError(f"{path}: {error} (correct the JSON)", code=error.code) from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except TOML_ERRORS as error:
         raise WatchlistError(
             f"{path}: is no TOML: {error} (quote names, and put lists in brackets)"
         ) from error

@@ -26,7 +26,7 @@ LABELS_FILE = "labels.jsonl"
 class LabelText(BaseModel):
     """One text to be classified."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     id: str = Field(min_length=1, max_length=200)
     text: str
@@ -37,7 +37,7 @@ class LabelText(BaseModel):
 class LabelBlock(BaseModel):
     """The payload of a job: texts that are classified together."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     texts: tuple[LabelText, ...] = Field(min_length=1, max_length=10_000)
 
@@ -45,7 +45,7 @@ class LabelBlock(BaseModel):
 class LabelSettings(BaseModel):
     """How the model is asked; what else there is to it, the model says."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     calibrated: bool = True
     """False: what the model says by its own files, whatever calibration is kept with it."""
@@ -56,7 +56,7 @@ class LabelSettings(BaseModel):
 class LabelledText(BaseModel):
     """A line of the artifact."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     id: str
     sha256: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
@@ -11,19 +11,19 @@ from pydantic import BaseModel, ConfigDict, Field, field_serializer
 class PriceBand(BaseModel):
     """What an item may cost. Items without a price pass."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
-    min: float | None = Field(default=None, ge=0)
-    max: float | None = Field(default=None, ge=0)
-    min_ratio: float | None = Field(default=None, ge=0)
+    min: float | None = Field(default=None, ge=0, le=1e15)
+    max: float | None = Field(default=None, ge=0, le=1e15)
+    min_ratio: float | None = Field(default=None, ge=0, le=1e6)
     """Of the median price of what the user had to do with; users without one pass."""
-    max_ratio: float | None = Field(default=None, ge=0)
+    max_ratio: float | None = Field(default=None, ge=0, le=1e6)
 
 
 class Rules(BaseModel):
     """The rules of a refresh."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     list_length: int = Field(default=10, ge=1, le=100)
     reserve: int = Field(default=10, ge=0, le=100)
@@ -32,9 +32,9 @@ class Rules(BaseModel):
     """Which items of the user's own history are left out."""
     blocked_items: frozenset[str] = frozenset()
     blocked_categories: frozenset[str] = frozenset()
-    max_per_category: int | None = Field(default=None, ge=1)
+    max_per_category: int | None = Field(default=None, ge=1, le=1000)
     """On one list."""
-    max_per_attribute: Mapping[str, int] = Field(default_factory=dict)
+    max_per_attribute: Mapping[str, Annotated[int, Field(ge=1, le=1000)]] = Field(default_factory=dict)
     """On one list, for each value of the attribute: {"brand": 2}."""
     price: PriceBand = PriceBand()
     diversity: float = Field(default=0.1, ge=0, le=1)

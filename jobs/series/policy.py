@@ -12,7 +12,7 @@ from jobs.series.window import AlertRule, WindowSize
 class Policy(BaseModel):
     """Fixed for all entities of a monitor."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     windows: tuple[WindowSize, ...] = (WindowSize.DAY, WindowSize.WEEK)
     time_zone: str = "UTC"
@@ -25,7 +25,7 @@ class Policy(BaseModel):
     """The windows that the rules judge; one of `windows`."""
     false_alarms_per_week: float = Field(default=0.5, gt=0, le=100)
     """The budget of the whole monitor: all its entities, all its rules."""
-    cool_down_hours: float = Field(default=72.0, ge=0)
+    cool_down_hours: float = Field(default=72.0, ge=0, le=10_000)
     """A rule that goes on firing is not told again: it must not have fired about the entity for this long,
     and for at least one window; 0 tells of each window."""
     min_relevance: int = Field(default=20, ge=0, le=100)

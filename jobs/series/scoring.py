@@ -24,7 +24,7 @@ GRACE = timedelta(days=7)
 class Event(BaseModel):
     """Something that happened to an entity."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     entity_id: str
     kind: AlertRule | None = None

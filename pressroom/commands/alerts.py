@@ -78,7 +78,8 @@ def mute(
     entity: Annotated[str | None, typer.Option(help="Of this entity alone.")] = None,
     rule: Annotated[AlertRule | None, typer.Option(help="Of this rule alone.")] = None,
     hours: Annotated[
-        float | None, typer.Option(min=0.01, help="For this long; unset: until unmuted.")
+        float | None,
+        typer.Option(min=0.01, max=100_000, help="For this long; unset: until unmuted."),
     ] = None,
     json: Json = False,
 ) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.errors import InputError
+from jobs.ranges import MAX_PRIORITY, MAX_SECONDS, MAX_SEED
 from pressroom.commands.options import (
     BatchOption,
     Decimal,
@@ -22,6 +23,7 @@ from pressroom.commands.options import (
     file_argument,
     file_options,
     is_dropped_too_much,
+    label,
 )
 from pressroom.commands.session import connected, devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
@@ -42,18 +44,32 @@ Briefs = Annotated[
     file_argument("Briefs: CSV, JSONL or Parquet, also .gz;"),
 ]
 Model = Annotated[str, typer.Option(help="An installed model that some worker profile has warm.")]
-Seed = Annotated[int, typer.Option(help="Of the batch's sampling: the same seed, the same texts.")]
+Seed = Annotated[
+    int,
+    typer.Option(min=0, max=MAX_SEED, help="Of the batch's sampling: the same seed, the same texts."),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse the whole file for one bad line.")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the kind; repeat.")
 ]
-Priority = Annotated[int, typer.Option(min=-100, max=100, help="Higher goes first.")]
-Tenant = Annotated[str, typer.Option(help="A label, and no boundary: tenants share the workers evenly.")]
+Priority = Annotated[int, typer.Option(min=-MAX_PRIORITY, max=MAX_PRIORITY, help="Higher goes first.")]
+Tenant = Annotated[
+    str,
+    typer.Option(callback=label, help="A label, and no boundary: tenants share the workers evenly."),
+]
 Key = Annotated[
-    str | None, typer.Option(help="The same key again returns the same batch instead of a second one.")
+    str | None,
+    typer.Option(callback=label, help="The same key again returns the same batch instead of a second one."),
 ]
 Deadline = Annotated[
-    float | None, typer.Option("--deadline", min=1, metavar="SECONDS", help="Jobs not done by then expire.")
+    float | None,
+    typer.Option(
+        "--deadline",
+        min=1,
+        max=MAX_SECONDS,
+        metavar="SECONDS",
+        help="Jobs not done by then expire.",
+    ),
 ]
 
 

@@ -51,7 +51,7 @@ def evaluate_recommendations(
     split: Annotated[
         str, typer.Option(metavar="HOW", help="random:0.2, temporal:0.2 or leave-last-one-out.")
     ] = "random:0.2",
-    seed: Annotated[int, typer.Option(min=0, help="Of the random split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the random split.")] = 0,
     k: Annotated[int, typer.Option("--k", min=1, max=100, help="Length of the lists.")] = 10,
     settings: SettingsFile = None,
     catalogue_column: CatalogueColumn = None,

@@ -38,7 +38,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 class AddResult(BaseModel):
     """What `models add --json` prints."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     was_installed: bool
     folder: str
@@ -58,7 +58,7 @@ class InstalledModel(Manifest):
 class ListResult(BaseModel):
     """What `models list --json` and `models verify --json` print."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     models: tuple[InstalledModel, ...]
 

@@ -14,6 +14,7 @@ from jobs.dropped import Dropped, InputDroppedError, check_dropped, parse_share
 from jobs.encodings import UnknownEncodingError, check_encoding
 from jobs.input_file import STDIN, check_input
 from jobs.kinds.sentiment_report.payload import ReportsOf
+from jobs.ranges import label_problem
 from jobs.rejection import FileRejectedError
 from pressroom.console import say
 
@@ -32,6 +33,13 @@ def _date_order(text: str) -> DateOrder:
         raise typer.BadParameter(str(error)) from error
 
 
+def label(text: str | None) -> str | None:
+    """The callback of an option whose text becomes a label in tables and logs."""
+    if text is not None and (problem := label_problem(text)) is not None:
+        raise typer.BadParameter(f"{ascii(text)[:80]} {problem}")
+    return text
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Out = Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Folder for the results.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda:N, or several with commas.")]
@@ -46,7 +54,9 @@ Reports = Annotated[
 ]
 MaxReports = Annotated[
     int | None,
-    typer.Option("--max-reports", min=0, help="In one batch; unset: the monitor's own, or 500."),
+    typer.Option(
+        "--max-reports", min=0, max=1_000_000, help="In one batch; unset: the monitor's own, or 500."
+    ),
 ]
 MaxDropped = Annotated[
     float | None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.errors import ConfigurationError
+from jobs.ranges import MAX_SECONDS
 from jobs.refresh import Refresh, ServingPlace
 from pressroom.commands.options import DeviceOption, Json, Out, standing_path
 from pressroom.commands.recommendations import print_outcome
@@ -31,7 +32,7 @@ NUM_RUNS_SHOWN = 10
 
 _STANDING_FILE = typer.Option(parser=standing_path, metavar="FILE")
 Name = Annotated[str, typer.Argument(metavar="NAME")]
-Number = Annotated[int | None, typer.Option(min=1, help="Of a release; see `refresh show`.")]
+Number = Annotated[int | None, typer.Option(min=1, max=2**31 - 1, help="Of a release; see `refresh show`.")]
 
 
 @app.command()
@@ -191,8 +192,8 @@ def export(name: Name, out: Out = Path("out"), release: Number = None, json: Jso
 @app.command()
 def diff(
     name: Name,
-    before: Annotated[int, typer.Argument(min=1)],
-    after: Annotated[int, typer.Argument(min=1)],
+    before: Annotated[int, typer.Argument(min=1, max=2**31 - 1)],
+    after: Annotated[int, typer.Argument(min=1, max=2**31 - 1)],
     out: Out = Path("out"),
     json: Json = False,
 ) -> None:
@@ -225,10 +226,11 @@ def serve(
         typer.Option(help="Environment variable with redis://HOST:PORT/DATABASE; unset: SERVING_REDIS_URL."),
     ] = None,
     staging: Annotated[
-        int | None, typer.Option(help="A second logical database of the server, to fill; unset: 15.")
+        int | None,
+        typer.Option(min=0, max=100_000, help="A second logical database of the server, to fill; unset: 15."),
     ] = None,
     expire_seconds: Annotated[
-        int | None, typer.Option(min=60, help="Rows vanish after so long; unset: they stay.")
+        int | None, typer.Option(min=60, max=MAX_SECONDS, help="Rows vanish after so long; unset: they stay.")
     ] = None,
     json: Json = False,
 ) -> None:

@@ -66,7 +66,12 @@ TimeZone = Annotated[str | None, typer.Option(help="IANA name: where a day begin
 Rule = Annotated[list[AlertRule] | None, typer.Option(help="Repeat; unset: all four.")]
 FalseAlarms = Annotated[
     float | None,
-    typer.Option("--false-alarms", min=0.001, help="A week, of the whole monitor: the budget."),
+    typer.Option(
+        "--false-alarms",
+        min=0.001,
+        max=100,
+        help="A week, of the whole monitor: the budget.",
+    ),
 ]
 Classifier = Annotated[str, typer.Option(help="The classifier.")]
 Embedder = Annotated[str, typer.Option(help="Finds topics by meaning; none: by alias.")]

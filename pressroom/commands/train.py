@@ -51,7 +51,7 @@ def classifier(
     delimiter: Delimiter = None,
     encoding: Encoding = None,
     epochs: Annotated[int | None, typer.Option(min=1, max=100, help="At most.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of split, order and dropout.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of split, order and dropout.")] = 0,
     data: Annotated[
         Path | None, typer.Option(file_okay=False, help="Where the files of a TOML plan are.")
     ] = None,

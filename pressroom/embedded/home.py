@@ -10,7 +10,7 @@ import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import psutil
 from filelock import FileLock, Timeout
@@ -51,8 +51,8 @@ class ServiceState(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: str = Field(repr=False)
-    port: int
-    pid: int
+    port: int = Field(ge=1, le=65_535)
+    pid: int = Field(ge=1, lt=2**31)
 
 
 class HomeState(BaseModel):
@@ -60,7 +60,7 @@ class HomeState(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    owner_pid: int
+    owner_pid: int = Field(ge=1, lt=2**31)
     is_standing: bool = False
     """True of services that run until they are told to stop; false of those of one command."""
     is_ready: bool = False
@@ -212,7 +212,7 @@ class LastPorts(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    ports: dict[str, int]
+    ports: dict[str, Annotated[int, Field(ge=1, le=65_535)]]
 
 
 def _read(path: Path, model: type[ModelT]) -> ModelT | None:

@@ -23,13 +23,13 @@ _POLL_SECONDS = 0.01
 class Script(BaseModel):
     """What an engine shall do. Texts are looked for in the decoded prompt or row."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
-    step_seconds: float = Field(default=0.0, ge=0)
+    step_seconds: float = Field(default=0.0, ge=0, le=3600)
     """Every step takes at least this long."""
     hold_file: Path | None = None
     """Steps wait while this file exists."""
-    max_rows: int | None = Field(default=None, ge=1)
+    max_rows: int | None = Field(default=None, ge=1, le=100_000)
     """A batch of more rows is out of memory."""
     fail_text: str | None = None
     """A batch with such a prompt fails."""
@@ -38,7 +38,7 @@ class Script(BaseModel):
     kill_text: str | None = None
     """The process gets kill_signal when such a prompt has kill_after_tokens tokens of output."""
     kill_signal: Literal["SIGKILL", "SIGSEGV", "SIGABRT"] = "SIGKILL"
-    kill_after_tokens: int = Field(default=0, ge=0)
+    kill_after_tokens: int = Field(default=0, ge=0, le=1_000_000)
     kill_once_file: Path | None = None
     """Made just before the kill; while it exists nothing is killed, so that the next process survives."""
     stall_text: str | None = None

@@ -41,7 +41,7 @@ class CalibrationOfOtherWeightsError(PermanentError):
 class CalibrationFile(BaseModel):
     """The labelled file that a calibration was fitted on."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     name: str
     sha256: Sha256
@@ -52,7 +52,7 @@ class CalibrationFile(BaseModel):
 class HeldOutFigures(BaseModel):
     """How good probabilities are on texts that nothing was fitted on."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     calibration_error: float
     """15 bins, as in Guo et al. 2017, equation 3."""
@@ -67,7 +67,7 @@ class ModelCalibration(BaseModel):
     It holds no time: the same fit is the same file, and its answers are known already.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     weights_sha256: Sha256
     """Of the model that it is for."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -36,9 +36,9 @@ class LabelsUnknownError(InputError):
 class ClassifierSettings(BaseModel):
     """How an engine asks a classifier, and what it answers."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
-    labels: dict[Label, int]
+    labels: dict[Label, Annotated[int, Field(ge=0, le=1000)]]
     """Place of each in the model's outputs."""
     temperature: float = Field(default=1.0, gt=0, le=100)
     """The logits are divided by it before the softmax."""

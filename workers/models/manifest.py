@@ -83,8 +83,8 @@ class Manifest(BaseModel):
     tokenizer_sha256: Sha256
     chat_template_sha256: Sha256 | Literal[""]
     """Empty for a model that holds no conversation."""
-    num_parameters: int
-    max_context_tokens: int
+    num_parameters: int = Field(ge=0, le=2**50)
+    max_context_tokens: int = Field(ge=1, le=UNLIMITED_TOKENS)
     created_at: AwareDatetime
     trial: Trial | None = None
     """None before the model was loaded for the first time, and of models that were installed before that was

@@ -141,7 +141,7 @@ def _mapping(text: str) -> dict[str, str]:
         raise TrainingDataError(f"has {len(text)} characters of labels")
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         try:
             value = ast.literal_eval(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError) as error:

@@ -45,6 +45,7 @@ class ArticleBrief(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
+        allow_inf_nan=False,
         frozen=True,
         json_schema_extra={"anyOf": [{"required": ["title"]}, {"required": ["topic"]}]},
     )
@@ -91,11 +92,11 @@ class ArticleBrief(BaseModel):
 class ArticleSettings(BaseModel):
     """Sampling and template of a batch. The defaults were chosen by reading: docs/experiments.md."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     temperature: float = Field(default=0.3, ge=0, le=2)
     top_p: float = Field(default=0.9, gt=0, le=1)
-    top_k: int = Field(default=0, ge=0)
+    top_k: int = Field(default=0, ge=0, le=1_000_000)
     repetition_penalty: float = Field(default=1.1, ge=1, le=2)
     template: str = "article"
     template_version: str = "1"

@@ -28,7 +28,7 @@ class CopyScope(StrEnum):
 class CopyPolicy(BaseModel):
     """The part of a refresh's settings that texts depend on."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     scope: CopyScope = CopyScope.SEGMENT
     featured: int = Field(default=3, ge=1, le=5)
@@ -59,7 +59,7 @@ class CopyPolicy(BaseModel):
 class Featured(BaseModel):
     """An item as a text sees it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     item_id: str
     row: dict[str, object]
@@ -69,7 +69,7 @@ class Featured(BaseModel):
 class Brief(BaseModel):
     """What one text is to be about; its digest with template, model and policy is the key of the text."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     audience: str
     """"user:ann", "segment:tents" or "item:17"."""
@@ -82,7 +82,7 @@ class Brief(BaseModel):
 class CopyText(BaseModel):
     """The finished words."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     headline: str
     blurb: str

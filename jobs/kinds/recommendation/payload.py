@@ -20,7 +20,7 @@ Sha256 = str
 class Given(BaseModel):
     """Of every payload."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
 
 class CollectPayload(Given):
@@ -34,8 +34,8 @@ class EmbedPayload(Given):
 
     stage: Literal["embed"] = "embed"
     inputs_sha256: Sha256
-    start: int = Field(ge=0)
-    stop: int = Field(ge=1)
+    start: int = Field(ge=0, le=2**31)
+    stop: int = Field(ge=1, le=2**31)
     """Positions, the second excluded."""
 
 
@@ -63,7 +63,7 @@ class RankPayload(Given):
 
     stage: Literal["rank"] = "rank"
     materials: Materials
-    block: int = Field(ge=0)
+    block: int = Field(ge=0, le=2**31)
 
 
 class BriefPayload(Given):
@@ -71,7 +71,7 @@ class BriefPayload(Given):
 
     stage: Literal["brief"] = "brief"
     materials: Materials
-    first_block: int = Field(ge=0)
+    first_block: int = Field(ge=0, le=2**31)
     lists: tuple[Sha256, ...]
     """Of this block and the ones behind it."""
 
@@ -81,7 +81,7 @@ class CopyPayload(Given):
 
     stage: Literal["copy"] = "copy"
     briefs_sha256: Sha256
-    number: int = Field(ge=0)
+    number: int = Field(ge=0, le=2**31)
     """In the file of briefs."""
 
 
@@ -115,7 +115,7 @@ class RecommendationPayload(
 class RefreshSettings(BaseModel):
     """What a refresh fixes for all its runs, as data."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     rules: Rules = Rules()
     ranking: RankingSettings = RankingSettings()

@@ -47,8 +47,8 @@ class WindowsPayload(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     stage: Literal["windows"] = "windows"
-    start: int = Field(ge=0)
-    stop: int = Field(ge=1)
+    start: int = Field(ge=0, le=2**31)
+    stop: int = Field(ge=1, le=2**31)
     """Positions in the watch list, the second excluded."""
     since: Mapping[int, AwareDatetime] = Field(default_factory=dict)
     """By position: the earliest document of this batch that came, changed or went, or the end of the windows
@@ -67,7 +67,7 @@ class ReportPayload(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     stage: Literal["reports"] = "reports"
-    entity: int = Field(ge=0)
+    entity: int = Field(ge=0, le=2**31)
     """Position in the watch list."""
     size: WindowSize
     starts_at: AwareDatetime
@@ -92,7 +92,7 @@ class SentimentSettings(BaseModel):
     """Whose history the documents become part of."""
     watchlist_sha256: str
     """Of the resource that holds the watch list as JSON."""
-    num_entities: int = Field(ge=1)
+    num_entities: int = Field(ge=1, le=2**31)
     policy: Policy = Policy()
     as_of: AwareDatetime | None = None
     """When a monitor was due: windows are judged up to here. None, for a file: to the end of the window that
@@ -111,6 +111,6 @@ class SentimentSettings(BaseModel):
     whose figures, those of its past among them, are not what stood before. So a window is not written about
     again where only a text was corrected, nor where an earlier batch has computed it and was cancelled before
     its reports, or left this one out by `max_reports`."""
-    max_reports: int = Field(default=500, ge=0)
+    max_reports: int = Field(default=500, ge=0, le=1_000_000)
     """In one batch; a first run over years of documents would write thousands about the past. New alerts
     first, then the newest windows; what is left out is counted, see wanted.num_left_out."""
