@@ -327,7 +327,7 @@ def test_job_that_ends_its_worker_is_quarantined_and_its_neighbours_finish(
     logged: str,
 ) -> None:
     with run_with_poison(tmp_path, model_folder.parent, script) as run:
-        code, summary = run.finish()
+        code, summary = run.finish(3 * PATIENCE_SECONDS)  # a worker starts anew four times
 
     assert code == 1
     assert summary["counts"]["succeeded"] == 6, run.stderr
@@ -344,7 +344,7 @@ def test_job_whose_worker_is_killed_every_time_is_parked_until_a_user_releases_i
 ) -> None:
     script = {"kill_text": POISON}
     with run_with_poison(tmp_path, model_folder.parent, script, max_losses="3") as run:
-        code, summary = run.finish()
+        code, summary = run.finish(3 * PATIENCE_SECONDS)
     assert code == 1
     assert (summary["counts"]["succeeded"], summary["counts"]["failed"]) == (6, 0), run.stderr
     (parked,) = summary["parked"]
