@@ -188,7 +188,12 @@ def test_alerts_are_not_appended_through_a_link(exists: bool, tmp_path: Path) ->
     if exists:
         (tmp_path / "victim").write_text(VICTIM)
     (tmp_path / "alerts.jsonl").symlink_to(tmp_path / "victim")
-    with pytest.raises(FileTargetError, match="alerts.jsonl cannot be written"):
-        append_line(FileTarget(path=str(tmp_path / "alerts.jsonl")), message_id="1", body="{}", is_first=True)
+    with pytest.raises(FileTargetError, match="cannot be written"):
+        append_line(
+            FileTarget(name="alerts", path=str(tmp_path / "alerts.jsonl")),
+            message_id="1",
+            body="{}",
+            is_first=True,
+        )
     assert (tmp_path / "victim").exists() == exists
     assert not exists or (tmp_path / "victim").read_text() == VICTIM
