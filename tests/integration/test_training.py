@@ -27,7 +27,7 @@ from storage.memory import MemoryStore
 from storage.resources import put_resource
 from storage.store import Store
 from tests.factories import accept, claim, job_ids, job_row, new_batch, run_out_leases
-from tests.fakes import FakeEngine, fake_residency
+from tests.fakes import FakeEngine, fake_residency, load_nothing
 from tests.integration.test_runner import run_to_the_end, running
 from tests.tiny_bert import labelled_csv, write_tiny_bert
 from workers.inference import JobAbandonedError, JobInference
@@ -79,7 +79,8 @@ def training_processes() -> list[psutil.Process]:
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A models folder with a tiny encoder."""
     folder = tmp_path_factory.mktemp("tiny")
-    add_model("tiny", folder / "models", FolderSource(write_tiny_bert(folder / "source"), licence="MIT"))
+    source = FolderSource(write_tiny_bert(folder / "source"), licence="MIT")
+    add_model("tiny", folder / "models", source, trial=load_nothing)
     return folder / "models"
 
 
@@ -226,7 +227,7 @@ def test_a_checkpoint_of_another_order_is_refused(tmp_path: Path) -> None:
 
 def test_a_published_classifier_is_installed_with_the_meaning_of_its_outputs(tmp_path: Path) -> None:
     named = write_tiny_bert(tmp_path / "named", labels={0: "positive", 1: "negative", 2: "neutral"})
-    installed = add_model("named", tmp_path / "models", FolderSource(named))
+    installed = add_model("named", tmp_path / "models", FolderSource(named), trial=load_nothing)
     assert installed.manifest.task == "classify"
     assert installed.manifest.chat_template_sha256 == ""
     assert read_classifier_settings(installed.folder).labels == {"positive": 0, "negative": 1, "neutral": 2}
@@ -234,7 +235,9 @@ def test_a_published_classifier_is_installed_with_the_meaning_of_its_outputs(tmp
     with pytest.raises(LabelsUnknownError):
         add_model("unnamed", tmp_path / "models", FolderSource(unnamed))
     labels = parse_labels("negative=0,neutral=1,positive=2")
-    installed = add_model("unnamed", tmp_path / "models", FolderSource(unnamed), labels=labels)
+    installed = add_model(
+        "unnamed", tmp_path / "models", FolderSource(unnamed), labels=labels, trial=load_nothing
+    )
     assert verify_model(installed.folder) == installed.manifest
 
 
