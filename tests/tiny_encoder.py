@@ -17,6 +17,7 @@ from workers.encoder import EncoderTask
 from workers.models.classifier import CLASSIFIER
 from workers.models.files import MANIFEST
 from workers.models.manifest import Manifest, file_entry, weights_digest
+from workers.models.trial import Trial
 
 NUM_TOKENS = 260
 MAX_TOKENS = 96
@@ -93,6 +94,7 @@ def write_manifest(folder: Path, name: str, task: EncoderTask) -> Manifest:
         num_parameters=0,
         max_context_tokens=MAX_POSITIONS,
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        trial=Trial(engines={}, versions={}),
     )
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2))
     return manifest

@@ -223,7 +223,9 @@ def _context(model: Manifest) -> str:
 
 
 def _unable(model: Manifest) -> str:
-    engines = model.trial.engines if model.trial is not None else {}
+    if model.trial is None:
+        return f"  outdated: run `pressroom models add {model.name}`"
+    engines = model.trial.engines
     return "".join(f"  not for the engine {engine}" for engine, reason in engines.items() if reason)
 
 

@@ -90,10 +90,12 @@ def test_adapter_exchanged_after_its_digest_was_taken_is_not_merged(
 ) -> None:
     base, adapter = folders
     planted = copy_of(adapter, tmp_path / "adapter", ADAPTER, lambda tensors: tensors[HEAD].add_(0))
+    target = tmp_path / "target"
+    target.mkdir()
     source = AdapterSource("mine", planted, FolderSource(base))
     assert str(source).endswith(source.revision)
     tensors = load_file(planted / ADAPTER)
     save_file({**tensors, HEAD: tensors[HEAD] + 1}, planted / ADAPTER, metadata={"format": "pt"})
 
     with pytest.raises(WeightsDigestError, match="changed meanwhile"):
-        source._copy_adapter(tmp_path)
+        source._copy_adapter(target)

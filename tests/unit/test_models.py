@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from jobs.errors import DiskFullError, PressroomError
 from tests.tiny_model import TENSORS, write_tiny_model
 from workers.models.files import (
+    CALIBRATION,
     MANIFEST,
     ModelFormatError,
     RemoteCodeError,
@@ -25,7 +26,10 @@ from workers.models.manifest import (
     Manifest,
     ModelNameError,
     ModelNotInstalledError,
+    ModelOutdatedError,
     WeightsDigestError,
+    check_installed,
+    file_entry,
     list_models,
     model_folder,
     read_manifest,
@@ -90,6 +94,53 @@ def test_same_files_have_the_same_weights_digest_under_another_name(
 
     assert other.manifest.weights_sha256 == installed.manifest.weights_sha256
     assert [manifest.name for manifest in list_models(models)] == ["other", "tiny"]
+
+
+def make_outdated(folder: Path) -> None:
+    """As an older version left it: without a trial, and with a file that no worker loads."""
+    (folder / "data_config.json").write_text("{}")
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"].append(file_entry(folder / "data_config.json").model_dump())
+    del manifest["trial"]
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+def test_outdated_model_is_refused_with_the_command_that_mends_it(installed: Installed) -> None:
+    make_outdated(installed.folder)
+
+    for read in (read_manifest, check_installed, verify_model):
+        with pytest.raises(ModelOutdatedError, match="run `pressroom models add tiny`") as caught:
+            read(installed.folder)
+        assert caught.value.code == "model_outdated"
+    assert [manifest.name for manifest in list_models(installed.folder.parent)] == ["tiny"]
+
+
+def test_adding_an_outdated_model_loads_its_own_files_and_keeps_its_calibration(
+    installed: Installed, models: Path
+) -> None:
+    make_outdated(installed.folder)
+    (installed.folder / CALIBRATION).write_text("{}")
+
+    renewed = add_model("tiny", models)
+
+    assert not renewed.was_installed
+    assert renewed.manifest == installed.manifest
+    assert (installed.folder / CALIBRATION).read_text() == "{}"
+    assert not (installed.folder / "data_config.json").exists()
+    assert verify_model(installed.folder) == installed.manifest
+    assert hidden(models) == []
+    assert add_model("tiny", models).was_installed
+
+
+def test_outdated_model_that_was_changed_is_not_renewed(installed: Installed, models: Path) -> None:
+    make_outdated(installed.folder)
+    (installed.folder / "tokenizer.json").write_text("{}")
+
+    with pytest.raises(WeightsDigestError, match=r"delete .*tiny and run"):
+        add_model("tiny", models)
+
+    with pytest.raises(ModelOutdatedError):
+        read_manifest(installed.folder)
 
 
 def test_name_is_not_given_to_a_second_source(installed: Installed, models: Path, tmp_path: Path) -> None:

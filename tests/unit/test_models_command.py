@@ -14,7 +14,7 @@ from tests.calibrations import model_calibration
 from tests.tiny_encoder import write_manifest, write_scripted_encoder
 from tests.tiny_model import write_tiny_model
 from workers.models.calibration import write_calibration
-from workers.models.files import CALIBRATION
+from workers.models.files import CALIBRATION, MANIFEST
 
 pytestmark = pytest.mark.usefixtures("untried")
 
@@ -147,6 +147,18 @@ def test_verify_of_a_model_that_is_not_there_fails_with_the_command(source: str)
 
     assert done.exit_code == 1
     assert "model_not_installed" in done.stderr
+
+
+def test_outdated_model_is_listed_with_the_command_that_mends_it(source: str, tmp_path: Path) -> None:
+    run("add", "tiny", "--from", source)
+    path = tmp_path / "models" / "tiny" / MANIFEST
+    path.write_text(json.dumps({**json.loads(path.read_text()), "trial": None}))
+
+    assert "outdated: run `pressroom models add tiny`" in run("list").stdout
+    assert "model_outdated" in run("verify").stderr
+    assert run("add", "tiny").exit_code == 0
+    assert "outdated:" not in run("list").stdout
+    assert run("verify").exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from jobs.errors import ConfigurationError, PressroomError
 from workers.engine import EngineOptions, ModelUnsupportedError, Tokenizer
-from workers.models.manifest import Manifest, read_manifest
+from workers.models.manifest import Manifest, read_untried_manifest
 from workers.models.trial import ENGINE_MISSING, Trial, TrialAnswer
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _answer(folder: Path) -> TrialAnswer:
         return TrialAnswer(code=ENGINE_MISSING, message=f"{message} `pressroom[engine]`")
     versions = {"torch": str(torch.__version__), "transformers": transformers.__version__}
     try:
-        manifest = read_manifest(folder)
+        manifest = read_untried_manifest(folder)
         engines = (
             _try_generator(folder, manifest)
             if manifest.task == "generate"

@@ -6,6 +6,7 @@ finished folder is renamed. A process that is killed leaves a hidden folder, whi
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -25,6 +26,7 @@ from workers.models.catalogue import CATALOGUE
 from workers.models.child import EXIT_INCOMPLETE, run_child
 from workers.models.classifier import LabelsUnknownError, settle_classifier
 from workers.models.files import (
+    CALIBRATION,
     CALIBRATION_PARTIAL_SUFFIX,
     GGUF_SUFFIX,
     MANIFEST,
@@ -40,9 +42,11 @@ from workers.models.files import (
 from workers.models.manifest import (
     UNLIMITED_TOKENS,
     Manifest,
+    check_file,
     check_name,
     file_entry,
     read_manifest,
+    read_untried_manifest,
     weights_digest,
 )
 from workers.models.selection import is_recipe, left_behind, settle_files
@@ -129,15 +133,17 @@ def add_model(
     folder = models_folder / check_name(name)
     if (found := _find(folder, source)) is not None:
         return found
-    source = resolve_source(name, source)
+    origin = None if _is_installed(folder) else resolve_source(name, source)
     models_folder.mkdir(parents=True, exist_ok=True)
     _sweep(models_folder)
     with _locked(models_folder, name, progress):
         if (found := _find(folder, source)) is not None:  # another process was faster
             return found
+        if origin is None:
+            return _renew(folder, progress, trial or try_model)
         with _partial_folder(models_folder, name) as partial:
-            with _named_by(source, partial):
-                made = _make(name, source, partial, progress, labels, trial or try_model)
+            with _named_by(origin, partial):
+                made = _make(name, origin, partial, progress, labels, trial or try_model)
             if folder.exists():
                 raise ModelNameTakenError(f"{folder} is there without a {MANIFEST}: move it away first")
             made.rename(folder)
@@ -157,16 +163,52 @@ def _named_by(source: Source, partial: Path) -> Iterator[None]:
 
 
 def _find(folder: Path, source: Source | None) -> Installed | None:
-    """The model if it is installed already, from this source if one is asked for."""
-    if not (folder / MANIFEST).is_file():
+    """The model if it is installed already, from this source if one is asked for; None if it is outdated."""
+    if not _is_installed(folder):
         return None
-    manifest = read_manifest(folder)
+    manifest = read_untried_manifest(folder)
     if source is not None and str(source) != manifest.source:
         raise ModelNameTakenError(
             f"{folder.name} is installed from {manifest.source}, not from {source}: choose another name, or "
             f"delete {folder} first"
         )
-    return Installed(manifest, folder, was_installed=True)
+    return None if manifest.trial is None else Installed(manifest, folder, was_installed=True)
+
+
+def _is_installed(folder: Path) -> bool:
+    return (folder / MANIFEST).is_file()
+
+
+def _renew(folder: Path, progress: Progress, trial: LoadOnce) -> Installed:
+    """Load a model once that an older version installed without; its files and its calibration stay."""
+    progress(f"{folder.name} was installed by an older version: it is checked and loaded once")
+    manifest = read_untried_manifest(folder)
+    with _partial_folder(folder.parent, folder.name) as partial:
+        made = partial / "fetched"
+        made.mkdir()
+        for file in manifest.files:
+            os.link(folder / file.path, made / file.path, follow_symlinks=False)
+            check_file(made / file.path, file, folder)
+        check_formats(made)
+        settle_files(made)
+        files = tuple(file_entry(path) for path in sorted(made.iterdir()))
+        renewed = manifest.model_copy(update={"files": files, "weights_sha256": weights_digest(files)})
+        tried = _try(made, renewed, progress, trial)
+        if (folder / CALIBRATION).is_file():
+            os.link(folder / CALIBRATION, made / CALIBRATION, follow_symlinks=False)
+        folder.rename(partial / "outdated")
+        made.rename(folder)
+    return Installed(tried, folder, was_installed=False)
+
+
+def _try(folder: Path, manifest: Manifest, progress: Progress, trial: LoadOnce) -> Manifest:
+    """Load the model once; its manifest with what that found out, which is written."""
+    _write_manifest(folder, manifest)  # the trial compares what it loads with it, as a worker does
+    progress("loading the model once, to see that it is whole")
+    found = trial(folder, num_parameters=manifest.num_parameters)
+    tried = manifest.model_copy(update={"trial": found})
+    _write_manifest(folder, tried)
+    return tried
 
 
 def _make(
@@ -203,10 +245,7 @@ def _make(
         progress(left_behind(others))
     progress("computing digests")
     manifest = _describe_files(name, source, made)
-    _write_manifest(made, manifest)  # the trial compares what it loads with it, as a worker does
-    progress("loading the model once, to see that it is whole")
-    found = trial(made, num_parameters=manifest.num_parameters)
-    _write_manifest(made, manifest.model_copy(update={"trial": found}))
+    _try(made, manifest, progress, trial)
     return made
 
 

@@ -52,6 +52,12 @@ class ModelNotInstalledError(ConfigurationError):
     code = "model_not_installed"
 
 
+class ModelOutdatedError(ConfigurationError):
+    """A model was installed by a version that did not load it once."""
+
+    code = "model_outdated"
+
+
 class ModelFile(BaseModel):
     """One file of an installed model."""
 
@@ -87,8 +93,7 @@ class Manifest(BaseModel):
     max_context_tokens: int = Field(ge=1, le=UNLIMITED_TOKENS)
     created_at: AwareDatetime
     trial: Trial | None = None
-    """None before the model was loaded for the first time, and of models that were installed before that was
-    done."""
+    """None until the model was loaded for the first time; older versions did not do that at all."""
 
     @property
     def digests(self) -> dict[str, str]:
@@ -130,8 +135,20 @@ def check_name(name: str) -> str:
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of an installed model, its files not looked at. Takes a millisecond.
 
-    Raises ModelNotInstalledError, MalformedFileError or RevisionNotPinnedError.
+    Raises ModelNotInstalledError, ModelOutdatedError, MalformedFileError or RevisionNotPinnedError.
     """
+    manifest = read_untried_manifest(folder)
+    if manifest.trial is None:
+        raise ModelOutdatedError(
+            f"{folder.name} in {folder.parent} was installed by an older version, which did not load it once "
+            f"to see that it is whole: run `pressroom models add {folder.name}`, which does so with the "
+            "files that are there"
+        )
+    return manifest
+
+
+def read_untried_manifest(folder: Path) -> Manifest:
+    """As read_manifest, of a model that was not loaded yet, too."""
     path = folder / MANIFEST
     if not path.is_file():
         raise _not_installed(folder)
@@ -177,14 +194,8 @@ def verify_model(folder: Path) -> Manifest:
     WeightsDigestError or MalformedFileError. About 0.5 s a gigabyte from the page cache.
     """
     manifest = check_installed(folder)
-    for expected in manifest.files:
-        name = expected.path
-        found = file_entry(folder / name)
-        if found != expected:
-            raise WeightsDigestError(
-                f"{folder / name} has {found.bytes} bytes and sha256 {found.sha256}, installed were "
-                f"{expected.bytes} bytes and {expected.sha256}; {_reinstall(folder)}"
-            )
+    for file in manifest.files:
+        check_file(folder / file.path, file, folder)
     check_weights(folder)
     return manifest
 
@@ -212,9 +223,21 @@ def check_installed(folder: Path) -> Manifest:
 
 
 def list_models(models_folder: Path) -> tuple[Manifest, ...]:
-    """Manifests of all installed models, by name; leftovers of interrupted installs are none."""
+    """Manifests of all installed models, by name, outdated ones too; leftovers of interrupted installs are
+    none."""
     found = sorted(models_folder.glob(f"*/{MANIFEST}")) if models_folder.is_dir() else []
-    return tuple(read_manifest(path.parent) for path in found if not path.parent.name.startswith("."))
+    return tuple(read_untried_manifest(path.parent) for path in found if not path.parent.name.startswith("."))
+
+
+def check_file(path: Path, expected: ModelFile, folder: Path) -> None:
+    """Read a file of the model in `folder` whole. Raises WeightsDigestError unless it is as it was "
+    "installed."""
+    found = file_entry(path)
+    if found != expected:
+        raise WeightsDigestError(
+            f"{folder / expected.path} has {found.bytes} bytes and sha256 {found.sha256}, installed were "
+            f"{expected.bytes} bytes and {expected.sha256}; {_reinstall(folder)}"
+        )
 
 
 def file_entry(path: Path) -> ModelFile:

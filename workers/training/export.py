@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
+from peft import PeftConfig, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import save_file
 from transformers import AutoTokenizer, PreTrainedModel
 
@@ -57,14 +57,17 @@ def merge(base: Path, adapter: Path, target: Path) -> None:
 
     Raises ModelIncompleteError if base or adapter lack a tensor, have one too many or one of another shape.
     """
-    net = PeftModel.from_pretrained(load_classifier(base), adapter, ignore_mismatched_sizes=True)
-    _check_adapter(net, adapter)
+    config = PeftConfig.from_pretrained(str(adapter))
+    config.base_model_name_or_path = None  # a name of the training's, which means nothing here
+    net = get_peft_model(load_classifier(base), config)
+    _check_adapter(net, adapter)  # before peft warns of a part of it, or fails in its own way
+    net.load_adapter(str(adapter), "default")
     merged = merged_model(net)
     merged.save_pretrained(target)
     AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(target)
 
 
-def _check_adapter(net: PeftModel, adapter: Path) -> None:
+def _check_adapter(net: torch.nn.Module, adapter: Path) -> None:
     """peft only warns of missing tensors, and not of all: the file must hold what it would save."""
     state = get_peft_model_state_dict(net, save_embedding_layers=False)
     expected = {name: tuple(tensor.shape) for name, tensor in state.items()}
