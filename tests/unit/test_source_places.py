@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -77,3 +79,15 @@ def test_a_refused_row_shows_no_secret_however_it_is_escaped(tmp_path: Path, lin
     assert len(refused) == 1
     assert "hunter2" not in shown
     assert "KIAABCDEFGHIJKLMNOP" not in shown
+
+
+def test_what_is_piped_in_may_be_read_twice() -> None:
+    program = (
+        "from pathlib import Path; from jobs.file_records import file_records; path = Path('/dev/stdin')\n"
+        "read = [list(file_records(path, lambda names: names)) for _ in range(2)]\n"
+        "assert read[0] == read[1]; print(read[0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=b"id;title\na;b\n", capture_output=True, check=True, timeout=60
+    )
+    assert done.stdout == b"[(2, {'id': 'a', 'title': 'b'})]\n"
