@@ -81,6 +81,8 @@ def mixed(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.attack("prompt longer than the context")
+@pytest.mark.attack("misshapen file")
 def test_good_lines_run_and_every_bad_one_is_named(desk: Desk, mixed: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     code, printed, said = desk.command("run", "articles", mixed, "--out", out, "--json")
@@ -98,6 +100,7 @@ def test_good_lines_run_and_every_bad_one_is_named(desk: Desk, mixed: Path, tmp_
     assert f"... and {len(BAD_LINES) - 10} more refused lines" in said
 
 
+@pytest.mark.attack("secret in an input")
 def test_secret_of_a_refused_line_is_written_nowhere(desk: Desk, mixed: Path, tmp_path: Path) -> None:
     code, printed, said = desk.submit(mixed)
     holders = [path for folder in (tmp_path, desk.home) for path in folder.rglob("*") if holds_secret(path)]
@@ -124,6 +127,7 @@ def test_strict_accepts_nothing_of_a_file_with_a_bad_line(desk: Desk, mixed: Pat
     assert desk.num_batches() == before
 
 
+@pytest.mark.attack("misshapen file")
 @pytest.mark.parametrize(
     ("content", "error", "advice"),
     [
@@ -148,6 +152,7 @@ def test_unusable_file_is_refused_and_said_why(
     assert desk.num_batches() == before
 
 
+@pytest.mark.attack("misshapen file")
 def test_windows_line_ends_a_mark_and_gzip_are_no_fault(desk: Desk, tmp_path: Path) -> None:
     lines = b"\r\n".join((HEADER, GOOD, b"", GOOD_TOO, b""))
     (tmp_path / "briefs.csv.gz").write_bytes(gzip.compress(b"\xef\xbb\xbf" + lines))

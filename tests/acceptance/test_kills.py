@@ -306,7 +306,7 @@ def run_with_poison(
         yield run
 
 
-@pytest.mark.attack("a job kills its worker every time")
+@pytest.mark.attack("job that ends its worker every time")
 @pytest.mark.parametrize(
     ("script", "said", "logged"),
     [

@@ -30,6 +30,7 @@ METADATA = (
 NOW = datetime(2026, 3, 3, tzinfo=UTC)
 
 
+@pytest.mark.attack("source at a metadata address")
 @pytest.mark.parametrize("address", METADATA)
 def test_metadata_and_link_local_are_never_called_even_in_ones_own_network(address: str) -> None:
     assert is_never_called(ipaddress.ip_address(address))
@@ -47,6 +48,7 @@ def test_private_address_is_called_only_where_that_is_allowed(address: str) -> N
         guard(what="store", name="it", allow_private=False, resolver=lambda *_: [address])("name", 80)
 
 
+@pytest.mark.attack("source at a metadata address")
 @pytest.mark.parametrize(
     "host", ["169.254.169.254", "[fd00:ec2::254]", "[64:ff9b:1::a9fe:a9fe]", "2852039166"]
 )
@@ -60,6 +62,7 @@ def test_s3_source_never_reaches_metadata(monkeypatch: pytest.MonkeyPatch, schem
     assert "s3cret" not in str(refusal.value)
 
 
+@pytest.mark.attack("source at a metadata address")
 def test_s3_source_makes_no_bucket(monkeypatch: pytest.MonkeyPatch, s3_url: str) -> None:
     monkeypatch.setenv("NEWS_BUCKET_URL", s3_url)
     source = PrefixSource(prefix="news/", url_variable="NEWS_BUCKET_URL")
@@ -88,6 +91,7 @@ def test_s3_source_goes_to_the_address_that_was_checked(s3_url: str) -> None:
         open_store(url, addresses=addresses, makes_bucket=False)
 
 
+@pytest.mark.attack("source at a metadata address")
 @pytest.mark.parametrize(
     ("url", "code"),
     [
@@ -124,6 +128,7 @@ def test_query_source_goes_to_the_address_that_was_checked() -> None:
         guarded_parameters("postgresql:///news?host=/run/postgresql", "query", allow_private=False)
 
 
+@pytest.mark.attack("source at a metadata address")
 def test_serving_place_never_reaches_metadata() -> None:
     with pytest.raises(ServingError) as refusal:
         serve_release(release(), ServingTarget(url="rediss://:s3cret@169.254.169.254/1", staging=2))

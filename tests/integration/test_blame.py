@@ -32,7 +32,7 @@ from tests.factories import (
     success,
 )
 
-pytestmark = pytest.mark.attack("a job kills its worker every time")
+pytestmark = pytest.mark.attack("job that ends its worker every time")
 
 
 def lose(

@@ -148,6 +148,7 @@ def test_a_replica_is_not_usable_although_it_answers(client: Redis) -> None:
     assert client.keys("*") == []
 
 
+@pytest.mark.attack("remote control of workers")
 def test_keys_of_a_wrong_type_are_moved_aside_and_stop_no_worker(
     database: Engine, services: ServiceUrls, database_url: str, redis_url: str, tmp_path: Path
 ) -> None:
@@ -185,6 +186,7 @@ def test_a_key_of_the_right_type_is_left_alone(redis_url: str) -> None:
         assert client.lrange(PROFILE, 0, -1) == [b"a message"]
 
 
+@pytest.mark.attack("remote control of workers")
 def test_celerys_own_tasks_and_remote_control_are_off_unless_asked_for(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +199,7 @@ def test_celerys_own_tasks_and_remote_control_are_off_unless_asked_for(
         assert app.conf.worker_enable_remote_control
 
 
+@pytest.mark.attack("remote control of workers")
 def test_a_worker_answers_no_remote_control(
     database: Engine, services: ServiceUrls, database_url: str, redis_url: str, tmp_path: Path
 ) -> None:

@@ -48,6 +48,7 @@ FORBIDDEN = (
 )
 
 
+@pytest.mark.attack("query that reads files or writes")
 def test_pressrooms_role_owns_its_schema_and_nothing_else(tmp_path: Path) -> None:
     with running(tmp_path, Passwords()) as url:
         with opened_database(url) as database:

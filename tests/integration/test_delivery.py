@@ -183,6 +183,7 @@ def test_delivery_is_given_up_after_three_days_of_attempts(database: Engine, ser
     assert state.ended_at is not None
 
 
+@pytest.mark.attack("webhook to a private address or with a redirect")
 @pytest.mark.parametrize(("status", "code"), [(410, "webhook_gone"), (302, "webhook_redirect")])
 def test_refusal_ends_a_delivery_at_once(
     database: Engine, server: HostileServer, status: int, code: str
@@ -197,6 +198,7 @@ def test_refusal_ends_a_delivery_at_once(
     assert state.ended_at is not None
 
 
+@pytest.mark.attack("webhook to a private address or with a redirect")
 @pytest.mark.parametrize(
     "url",
     [
@@ -219,6 +221,7 @@ def test_webhook_to_a_private_address_is_refused(
     assert state.ended_at is not None
 
 
+@pytest.mark.attack("webhook to a private address or with a redirect")
 def test_webhook_whose_name_rebinds_is_called_where_it_was_checked(server: HostileServer) -> None:
     answers = iter([["127.0.0.1"]])
     target = webhook(server).model_copy(update={"url": server.url("/alerts", host="ops.example")})

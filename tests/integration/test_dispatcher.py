@@ -297,6 +297,7 @@ def broken_frames(redis_url: str) -> list[bytes]:
     return [*broken, json.dumps(frame).encode(), json.dumps(json.loads(good) | {"body": "W"}).encode()]
 
 
+@pytest.mark.attack("message for an unknown task or with malformed ids")
 def test_what_is_no_message_at_all_is_dropped_and_the_same_worker_goes_on(
     database: Engine, services: ServiceUrls, database_url: str, redis_url: str, tmp_path: Path
 ) -> None:
@@ -327,6 +328,9 @@ def test_what_is_no_message_at_all_is_dropped_and_the_same_worker_goes_on(
     assert log.count("Dropped a frame that is no message.") == len(frames)
 
 
+@pytest.mark.attack("replayed message of a finished attempt")
+@pytest.mark.attack("message for an unknown task or with malformed ids")
+@pytest.mark.attack("pickled or YAML Celery message")
 def test_bad_messages_are_refused_replays_run_nothing_and_the_worker_goes_on(
     database: Engine, services: ServiceUrls, database_url: str, redis_url: str, tmp_path: Path
 ) -> None:

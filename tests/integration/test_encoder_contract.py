@@ -289,6 +289,7 @@ def test_error_of_a_step_reaches_only_its_cause(bench: Bench, fault: str) -> Non
     assert all(len(future.result(SECONDS)) == 1 for future in good)
 
 
+@pytest.mark.attack("engine out of memory")
 def test_encoder_goes_on_in_smaller_batches_when_memory_is_short(bench: Bench) -> None:
     bench.turnstile.max_rows = 1
     assert len(bench.submit("r", bench.rows(some_texts(12, seed=4))).result(SECONDS)) == 12

@@ -227,6 +227,7 @@ def test_prefix_that_cannot_be_kept_is_computed_again(bench: Bench) -> None:
     assert sum(completion.usage.cached_tokens for completion in done) == 0
 
 
+@pytest.mark.attack("engine out of memory")
 def test_engine_goes_on_in_smaller_batches_when_memory_is_short(bench: Bench) -> None:
     bench.turnstile.max_rows = 1
     futures = [bench.submit(f"r{n}", (n + 1,)) for n in range(6)]
@@ -234,6 +235,7 @@ def test_engine_goes_on_in_smaller_batches_when_memory_is_short(bench: Bench) ->
     assert len(bench.turnstile.batches[-1]) == 1
 
 
+@pytest.mark.attack("engine out of memory")
 @pytest.mark.parametrize("fault", ["breaks_moves", "fails"])
 def test_engine_ends_and_charges_nobody_when_its_device_is_lost(
     open_bench: Callable[..., Bench], fault: str

@@ -24,7 +24,7 @@ from pressroom.summary import Summary
 from storage.memory import MemoryStore
 from tests.factories import accept, claim_batch, job_ids, new_batch, published
 
-pytestmark = pytest.mark.attack("evidence is altered")
+pytestmark = pytest.mark.attack("altered artifact or statement")
 
 METRICS: dict[str, object] = {
     "title": "Title",

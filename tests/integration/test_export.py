@@ -161,6 +161,7 @@ def test_the_page_stops_at_its_limit_and_the_figures_do_not(
     assert len(records(tmp_path / "results.jsonl")) == 5
 
 
+@pytest.mark.attack("names that collide on other file systems")
 def test_hostile_ids_get_files_of_their_own_inside_the_folder(database: Engine, tmp_path: Path) -> None:
     store = MemoryStore()
     lines = [Line(custom_id, f"# T\n\nOf {custom_id}.\n") for custom_id in HOSTILE_IDS]

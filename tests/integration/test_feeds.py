@@ -145,6 +145,7 @@ def test_next_address_is_tried_when_one_does_not_answer(server: HostileServer) -
     assert body == FEED
 
 
+@pytest.mark.attack("compressed file that expands without bound")
 @pytest.mark.parametrize("path", ["/flood", "/bomb"])
 def test_endless_or_exploding_body_is_refused(server: HostileServer, path: str) -> None:
     error = refusal(server.url(path))
@@ -302,6 +303,7 @@ def test_certificate_is_checked_against_the_name_not_the_address(
             fetch_feed(source(server.url("/feed", "other.example")), resolver=lambda h, p: ["127.0.0.1"])
 
 
+@pytest.mark.attack("truncated body")
 @pytest.mark.parametrize(
     "path",
     [

@@ -184,6 +184,7 @@ SWAPPED = [
 ]
 
 
+@pytest.mark.attack("model swapped after its digest was taken")
 @pytest.mark.parametrize("name", SWAPPED)
 def test_model_swapped_between_check_and_load_is_not_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -203,6 +204,7 @@ def test_model_swapped_between_check_and_load_is_not_loaded(
         residency.load(tmp_path / "models", ["tiny"], engine="transformers", options=OPTIONS)
 
 
+@pytest.mark.attack("model swapped after its digest was taken")
 def test_encoder_swapped_between_check_and_load_is_not_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,6 +143,7 @@ def test_more_jobs_than_places_all_finish(database: Engine) -> None:
         wait_until(lambda: runner.num_in_flight == 0, "every place is free")
 
 
+@pytest.mark.attack("replayed message of a finished attempt")
 def test_a_replayed_message_runs_nothing(database: Engine) -> None:
     ids = job_ids(database, accept(database, new_jobs(2, act="ask")))
     engine = FakeEngine()

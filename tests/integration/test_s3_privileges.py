@@ -158,6 +158,7 @@ def _wrong_chunk(answer: Answer) -> Answer:
     return dataclasses.replace(answer, headers=chunked, body=b"4\r\nhalf\r\n", is_cut=True)
 
 
+@pytest.mark.attack("truncated body")
 @pytest.mark.parametrize("damage", [_cut, _without_length, _wrong_chunk])
 def test_truncated_object_is_read_again_and_never_taken_for_the_whole(
     proxy: S3Proxy, damage: Callable[[Answer], Answer]
@@ -172,6 +173,7 @@ def test_truncated_object_is_read_again_and_never_taken_for_the_whole(
     assert next(cut, None) is None
 
 
+@pytest.mark.attack("truncated body")
 def test_truncated_object_is_named_when_it_never_comes_whole(
     proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -193,6 +193,7 @@ def admin(services: ServiceUrls, services_home: Path) -> str:
     return admin_url(services_home, services)
 
 
+@pytest.mark.attack("query that reads files or writes")
 def test_query_in_the_role_of_a_superuser_is_refused(
     sources: ConnectedSources, admin: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +204,7 @@ def test_query_in_the_role_of_a_superuser_is_refused(
     assert "CREATE ROLE" in str(error)
 
 
+@pytest.mark.attack("query that reads files or writes")
 def test_query_in_pressrooms_own_role_runs_in_the_readers(
     sources: ConnectedSources, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +222,7 @@ def test_query_in_pressrooms_own_role_runs_in_the_readers(
             assert refusal(sources, query(sql)).code == "source_query_failed"
 
 
+@pytest.mark.attack("query that reads files or writes")
 @pytest.mark.parametrize("name", ["PRESSROOM_DB_URL", "pressroom_s3_url", "PRESSROOM_ANYTHING"])
 def test_settings_of_pressroom_are_refused_as_variables(name: str) -> None:
     with pytest.raises(ValidationError, match="is a setting of Pressroom itself"):

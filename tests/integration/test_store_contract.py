@@ -69,6 +69,7 @@ def test_deleted_object_is_gone_and_may_be_deleted_again(any_store: Store) -> No
     assert list(any_store.keys()) == ["a/c"]
 
 
+@pytest.mark.attack("hostile object key")
 @pytest.mark.parametrize("key", HOSTILE_KEYS)
 def test_hostile_key_is_refused_by_every_method(any_store: Store, key: str) -> None:
     calls: list[Callable[[], object]] = [

@@ -82,7 +82,7 @@ def test_each_gpu_gets_a_worker_that_sees_it_alone_and_a_dead_one_comes_back(
     assert stopped == {row.id for row in worker_rows(database)} - {second_id}
 
 
-@pytest.mark.attack("a job holds the interpreter")
+@pytest.mark.attack("process that holds the interpreter lock")
 def test_a_worker_that_stands_still_is_ended_with_its_stacks_and_its_job_keeps_the_evidence(
     database: Engine, urls: ServiceUrls, tmp_path: Path
 ) -> None:

@@ -191,6 +191,7 @@ def test_what_monitors_name_reaches_who_looks_it_up_and_no_repository() -> None:
         assert [(file["path"] in ignored, file["required"]) for file in files] == [(True, False)]
 
 
+@pytest.mark.attack("secrets and privileges in the compose file")
 @pytest.mark.parametrize("name", SERVICES)
 def test_no_secret_stands_in_arguments_or_health_checks(name: str) -> None:
     service = SERVICES[name]
@@ -199,6 +200,7 @@ def test_no_secret_stands_in_arguments_or_health_checks(name: str) -> None:
     assert not re.search(r"requirepass [^$]|--requirepass| -a |--pass", shown)
 
 
+@pytest.mark.attack("secrets and privileges in the compose file")
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_service_is_confined(name: str) -> None:
     service = SERVICES[name]

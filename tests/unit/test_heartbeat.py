@@ -15,7 +15,7 @@ import pytest
 from tests.factories import wait_until
 from workers.heartbeat import DUMP_SIGNAL, MAX_GAP_SECONDS, PulseMonitor
 
-pytestmark = pytest.mark.attack("a job holds the interpreter")
+pytestmark = pytest.mark.attack("process that holds the interpreter lock")
 
 CHILD = """
 import ctypes, sys

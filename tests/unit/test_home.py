@@ -11,7 +11,7 @@ import pytest
 from pressroom.embedded.errors import HomeUnsafeError
 from pressroom.embedded.home import Home
 
-pytestmark = pytest.mark.attack("a home folder of somebody else")
+pytestmark = pytest.mark.attack("home folder of somebody else")
 
 
 def mode_of(path: Path) -> int:

@@ -51,6 +51,7 @@ def _all(pattern: re.Pattern[Any], name: str) -> Callable[[str], object]:
     return work
 
 
+@pytest.mark.attack("backtracking regular expression")
 def test_every_pattern_takes_time_as_its_text_grows() -> None:
     assert len(PATTERNS) > 100
     for name, pattern in PATTERNS:
@@ -61,6 +62,7 @@ def test_every_pattern_takes_time_as_its_text_grows() -> None:
             assert times < QUADRATIC, (name, text[:30], end)
 
 
+@pytest.mark.attack("backtracking regular expression")
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
 def test_a_hostile_document_takes_time_as_it_grows(function: Callable[[str], object]) -> None:
     for unit in UNITS:
@@ -69,6 +71,7 @@ def test_a_hostile_document_takes_time_as_it_grows(function: Callable[[str], obj
             assert times < QUADRATIC, (unit, end)
 
 
+@pytest.mark.attack("backtracking regular expression")
 def test_secrets_are_found_behind_any_number_of_their_beginnings() -> None:
     key = "sk-proj-" + "a1B2c3D4" * 4
     assert find_secret("sk-" * 30_000) is None

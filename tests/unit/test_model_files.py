@@ -47,6 +47,7 @@ def entry(**changes: object) -> dict[str, object]:
     return {"dtype": "F32", "shape": [2], "data_offsets": [0, 8], **changes}
 
 
+@pytest.mark.attack("malformed weights file")
 @pytest.mark.parametrize(
     "body",
     [
@@ -115,6 +116,7 @@ def test_sane_gguf_header_is_accepted(tmp_path: Path) -> None:
     check_gguf(path)
 
 
+@pytest.mark.attack("malformed weights file")
 @pytest.mark.parametrize(
     "body",
     [

@@ -68,6 +68,7 @@ def test_digest_is_that_of_the_bytes_that_were_read(tmp_path: Path) -> None:
     assert (bytes(body), digest) == (b"weights", hashlib.sha256(b"weights").hexdigest())
 
 
+@pytest.mark.attack("FIFO, device or folder in place of a file")
 @pytest.mark.parametrize("make", IRREGULAR)
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "README.md"])
 def test_what_is_no_regular_file_is_refused_before_it_is_opened(
@@ -182,6 +183,7 @@ def test_file_that_the_manifest_does_not_name_is_not_there_for_a_loader(tmp_path
         files.read("a")
 
 
+@pytest.mark.attack("model swapped after its digest was taken")
 @pytest.mark.parametrize(
     "name", ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json"]
 )

@@ -50,6 +50,7 @@ def test_source_that_cannot_be_understood_is_refused(text: str) -> None:
         parse_source(text)
 
 
+@pytest.mark.attack("model of a moving revision")
 @pytest.mark.parametrize("revision", ["main", "v1.0", REVISION[:7], REVISION.upper(), REVISION + "\n", ""])
 def test_hub_model_without_a_commit_is_refused(revision: str) -> None:
     """Attack 8."""

@@ -165,6 +165,7 @@ def test_model_not_installed_tells_the_command(models: Path) -> None:
     assert list_models(models) == ()
 
 
+@pytest.mark.attack("pickled weights or code in a model folder")
 @pytest.mark.parametrize(
     "name", ["pytorch_model.bin", "weights.pt", "weights.PKL", "modeling_x.py", "original/consolidated.pth"]
 )
@@ -183,6 +184,7 @@ def test_file_that_can_run_code_is_refused(source: FolderSource, models: Path, n
     assert caught.value.code == "model_format_refused"
 
 
+@pytest.mark.attack("auto_map in a model's files")
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
 @pytest.mark.parametrize("nested", [False, True])
 def test_auto_map_is_refused(source: FolderSource, models: Path, name: str, nested: bool) -> None:
@@ -206,6 +208,7 @@ def test_auto_map_as_a_word_of_the_vocabulary_is_no_code(source: FolderSource, m
     assert add_model("tiny", models, source).manifest.name == "tiny"
 
 
+@pytest.mark.attack("altered weights")
 @settings(deadline=None)  # it installs a model each time, and asserts nothing about speed
 @given(position=st.integers(min_value=0, max_value=10_000), flip=st.integers(min_value=1, max_value=255))
 def test_any_changed_byte_of_the_weights_is_found(
@@ -251,6 +254,7 @@ def test_folder_that_is_not_its_manifest_is_refused(
         verify_model(installed.folder)
 
 
+@pytest.mark.attack("model of a moving revision")
 def test_manifest_that_names_a_moving_revision_is_refused(installed: Installed) -> None:
     manifest = json.loads((installed.folder / MANIFEST).read_text())
     manifest.update(source="hub:organisation/name@main", revision="main")

@@ -129,6 +129,7 @@ def test_empty_list_tells_the_command_on_stderr(source: str) -> None:
     assert "pressroom models add" in done.stderr
 
 
+@pytest.mark.attack("altered weights")
 @pytest.mark.parametrize("names", [[], ["tiny"]])
 def test_verify_finds_a_changed_byte(source: str, tmp_path: Path, names: list[str]) -> None:
     run("add", "tiny", "--from", source)
@@ -176,6 +177,7 @@ def test_wrong_usage_exits_with_two(source: str, arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2
 
 
+@pytest.mark.attack("model of a moving revision")
 def test_moving_hub_revision_is_refused_before_any_download(source: str) -> None:
     done = run("add", "tiny", "--from", "hub:organisation/name", "--revision", "main")
 

@@ -70,6 +70,7 @@ def unbounded_numbers(annotation: Any, metadata: tuple[Any, ...] = ()) -> bool:
     return any(unbounded_numbers(part, metadata) for part in get_args(annotation))
 
 
+@pytest.mark.attack("number out of range")
 def test_every_number_that_is_read_has_both_bounds() -> None:
     faults = {
         f"{model.__name__}.{name}"
@@ -91,6 +92,7 @@ def test_setting_outside_of_its_range_is_refused_by_name(text: str, monkeypatch:
             monkeypatch.delenv(f"PRESSROOM_{name.upper()}")
 
 
+@pytest.mark.attack("number out of range")
 @pytest.mark.parametrize(
     "options",
     [
@@ -165,6 +167,7 @@ def test_file_of_an_odd_name_gives_a_batch_a_name_that_can_be_stored() -> None:
     assert batch.name == "br\\udcffiefs\\x0a.csv"
 
 
+@pytest.mark.attack("number out of range")
 @pytest.mark.parametrize(
     "value", ["nan", "inf", "-1", str(2**63), "1" + "0" * 400, HUGE, "1e400", "[" * 1500]
 )
@@ -177,6 +180,7 @@ def test_number_of_a_toml_file_is_refused_with_the_file(tmp_path: Path, value: s
             reader(path)
 
 
+@pytest.mark.attack("number out of range")
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "1e400", "-1", "1" + "0" * 30, HUGE, "true", "[]"])
 def test_number_of_a_row_is_refused_with_its_line(tmp_path: Path, value: str) -> None:
     lines = f'{{"title": "Bread", "length": {value}}}\n' + jsonl({"title": "Rye"})

@@ -21,7 +21,7 @@ from workers.delivery.file import FileTargetError, append_line
 from workers.producer import Submission
 from workers.settings import Settings
 
-pytestmark = pytest.mark.attack("links planted in the output folder")
+pytestmark = pytest.mark.attack("links planted in an output folder")
 
 NEW = "new text"
 VICTIM = "somebody else's text"
@@ -149,6 +149,7 @@ def test_a_file_that_is_not_published_leaves_the_earlier_one(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.attack("refusals emptied by a later writer")
 def test_refused_lines_stay_where_the_input_is_not_read_again(tmp_path: Path) -> None:
     write_rejected(tmp_path / "rejected.jsonl")
     with rejected_lines(tmp_path / "rejected.jsonl") as again:
@@ -165,6 +166,7 @@ def test_refused_lines_are_kept_when_the_input_as_a_whole_is_refused(tmp_path: P
     assert NEW in (tmp_path / "rejected.jsonl").read_text()
 
 
+@pytest.mark.attack("refusals emptied by a later writer")
 def test_a_run_whose_input_was_taken_in_before_keeps_what_was_refused(tmp_path: Path) -> None:
     write_rejected(tmp_path / "rejected.jsonl")
     submission = Submission(uuid4(), created=True)

@@ -189,6 +189,7 @@ def text_of(html: str) -> str:
     return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", html)))
 
 
+@pytest.mark.attack("script in a model's output")
 def test_nothing_that_a_model_or_a_user_wrote_becomes_script() -> None:
     for text in HOSTILE_TEXTS:
         failure = PageFailure(custom_id=text, status="failed", error_code=text, error_message=text)

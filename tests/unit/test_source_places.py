@@ -20,6 +20,7 @@ from workers.connectors.file import read_file_source
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
 
 
+@pytest.mark.attack("source that reads the home folder")
 def test_home_folder_is_no_source_by_whatever_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
@@ -37,6 +38,7 @@ def test_home_folder_is_no_source_by_whatever_name(tmp_path: Path, monkeypatch: 
         assert "hunter2" not in str(refused.value)
 
 
+@pytest.mark.attack("FIFO, device or folder in place of a file")
 def test_pipes_and_devices_are_refused_before_they_are_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,6 +54,7 @@ def test_pipes_and_devices_are_refused_before_they_are_opened(
         list(read_lines(tmp_path, ArticleKind()))
 
 
+@pytest.mark.attack("wide table")
 def test_a_table_of_forty_thousand_columns_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "wide.csv"
     path.write_text(",".join(f"c{number}" for number in range(40_000)) + "\n")
@@ -60,6 +63,7 @@ def test_a_table_of_forty_thousand_columns_is_refused_by_name(tmp_path: Path) ->
     assert refused.value.code == "too_many_columns"
 
 
+@pytest.mark.attack("source that reads the home folder")
 @pytest.mark.parametrize(
     "line",
     [

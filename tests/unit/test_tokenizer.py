@@ -179,7 +179,7 @@ def test_tokenizer_needs_neither_torch_nor_transformers(folder: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.attack("templates without end")
+@pytest.mark.attack("template that grows without bound")
 @pytest.mark.parametrize(
     "template",
     [
@@ -195,7 +195,7 @@ def test_chat_template_without_end_refuses_the_turns_by_name_and_line(folder: Pa
         with_template(folder, template).encode_chat(HELLO)
 
 
-@pytest.mark.attack("templates without end")
+@pytest.mark.attack("template that grows without bound")
 @pytest.mark.parametrize(
     "template",
     ["{% for a in messages %}" * 30 + "{% endfor %}" * 30, "{{ " + "(" * 900 + "1" + ")" * 900 + " }}"],

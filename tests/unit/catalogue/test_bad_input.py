@@ -171,6 +171,7 @@ def test_text_of_a_megabyte_is_cut_and_the_item_kept(tmp_path: Path) -> None:
     assert taken.inputs.flagged == {"text_cut": ("tent",)}
 
 
+@pytest.mark.attack("formula in a CSV export")
 @pytest.mark.parametrize(
     ("text", "flag", "kept"),
     [

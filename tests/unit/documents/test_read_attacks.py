@@ -83,6 +83,7 @@ def test_line_of_50_megabytes_is_refused_in_bounded_memory(tmp_path: Path) -> No
     assert (outcome.ids, outcome.codes) == (["good"], [(1, "body_too_large")])
 
 
+@pytest.mark.attack("compressed file that expands without bound")
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.xml.gz"])
 def test_gzip_bomb_is_refused_in_bounded_memory(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
@@ -118,6 +119,7 @@ def test_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
         assert refused.code == "parquet_malformed"
 
 
+@pytest.mark.attack("compressed file that expands without bound")
 def test_parquet_bomb_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     table = pa.table({"text": ["a" * 20_000_000], "date": ["2024-05-01"]})

@@ -32,7 +32,7 @@ from jobs.text.entities import unescape
 from jobs.text.normalise import normalise
 from tests.unit.documents.files import write
 
-pytestmark = pytest.mark.attack("one text fails its neighbours")
+pytestmark = pytest.mark.attack("poisonous document among good ones")
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 
 BOMBS = {

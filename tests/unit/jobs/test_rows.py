@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jobs.errors import ConfigurationError, InputError, PromptTooLongError, TransientError
 from jobs.rows import Refusal, apart, attempt, refusal_of
 
-pytestmark = pytest.mark.attack("one text fails its neighbours")
+pytestmark = pytest.mark.attack("poisonous document among good ones")
 
 
 class PanicException(BaseException):

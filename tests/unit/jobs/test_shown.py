@@ -18,7 +18,7 @@ from jobs.shown import inline_markdown, json_text, printable, shown, shown_lines
 from pressroom.console import print_json, say
 from workers.logs import SentenceFormatter
 
-pytestmark = pytest.mark.attack("escapes to the terminal and the log")
+pytestmark = pytest.mark.attack("control characters in a name or a text")
 
 ACTING = [
     *map(chr, (*range(32), *range(127, 160))),

@@ -15,7 +15,7 @@ FORTY = (
 )
 """Does something to a value again and again: where it doubles, a terabyte comes of it."""
 
-pytestmark = pytest.mark.attack("templates without end")
+pytestmark = pytest.mark.attack("template that grows without bound")
 
 
 def render(source: str, text: str = "some text of a row") -> str:
