@@ -2,7 +2,8 @@
 
 An id that several items of one reading share names none of them: such items are named by the id together with
 what tells them apart. Two versions of one document share an id, too, and are known by this: they have one
-title, and were published at different times.
+title, and were published at different times. More than a few of these are no versions: their column holds one
+value for all, or the page on which all items stand.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ _TITLE_BITS = 32
 _TITLE_MASK = 2**_TITLE_BITS - 1
 _DIGEST_BITS = 64
 """Of a version's number, below its time (digest.version_number)."""
+_MAX_VERSIONS = 3
+"""Of one document in one reading: texts are corrected once or twice. More of one id only share it."""
 _PLACEHOLDERS = frozenset({"null", "none", "nan", "n/a", "na", "#n/a", "nil", "undefined", "unknown", "-"})
 """What programs write where there is no id, in lower case."""
 
@@ -62,6 +65,8 @@ class Identities:
         """By hash of an id the version that counts and the hash of its title in one number."""
         self._shared: set[int] = set()
         """Hashes of ids that several documents have."""
+        self._versions: dict[int, set[int]] = {}
+        """By hash of an id that has several versions, these."""
         self.num_duplicates = 0
         """The same id with the same content."""
         self.num_superseded = 0
@@ -72,6 +77,8 @@ class Identities:
         """Documents that were named otherwise, since others of the reading have the same id."""
         self.example: str | None = None
         """An id that is shared."""
+        self.corrected: str | None = None
+        """An id that has several versions."""
 
     def new(self, documents: Sequence[Document], link_of: Callable[[int], str]) -> list[Document | None]:
         """Each document under an id that is no other's; None for what was read before, or is replaced.
@@ -97,13 +104,28 @@ class Identities:
             "they are told apart by link, title, time and text"
         )
 
+    def report_versions(self, name: str) -> str | None:
+        """What to tell of documents that are taken for versions of others, in one line."""
+        num_replaced = self.num_corrections + self.num_superseded
+        if num_replaced < 2:  # a correction, as every source has them
+            return None
+        return (
+            f"{name}: {num_replaced:,} documents are replaced by later versions with their id, such as "
+            f"{self.corrected!r}: map another column as the id if they are documents of their own"
+        )
+
     def _find_shared(self, documents: Iterable[Document], versions: Iterable[int]) -> None:
         first: dict[int, int] = {}
         for document, version in zip(documents, versions, strict=True):
             key, own = hash(document.id), version << _TITLE_BITS | _title(document)
             other = first.setdefault(key, self._told.get(key, own))
-            if other != own and self._is_conflict(other, own, is_link(document.id)):
+            if other == own or key in self._shared:
+                continue
+            seen = self._versions.setdefault(key, {other})
+            seen.add(own)
+            if len(seen) > _MAX_VERSIONS or self._is_conflict(other, own, is_link(document.id)):
                 self._shared.add(key)
+                del self._versions[key]
 
     def _is_conflict(self, first: int, other: int, is_link: bool) -> bool:
         """Whether these two, of one id, cannot be versions of one document."""
@@ -123,12 +145,15 @@ class Identities:
         told = self._told.get(key)
         if told is None or told >> _TITLE_BITS < version:
             self._told[key] = own
-            self.num_corrections += told is not None
+            if told is not None:
+                self.num_corrections += 1
+                self.corrected = self.corrected or document.id
             return document
         if told == own:
             self.num_duplicates += 1
         else:
             self.num_superseded += 1
+            self.corrected = self.corrected or document.id
         return None
 
 

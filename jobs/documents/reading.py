@@ -74,7 +74,8 @@ class Reading(Iterator["Document | Rejected"]):
             while some := list(islice(rest, _MADE_AT_ONCE)):
                 yield from self._made(some)
         unread = None if self._is_snapshot else self._maker.unread()
-        for note in (self.identities.report(self._maker.name), unread):
+        name = self._maker.name
+        for note in (self.identities.report(name), self.identities.report_versions(name), unread):
             if note is not None:
                 self._on_note(note)
 

@@ -93,6 +93,30 @@ def test_rows_that_share_an_id_are_told_apart(tmp_path: Path, column: str, suffi
     assert len(notes) == 1
 
 
+@pytest.mark.parametrize(
+    "names", [{"id": "0"}, {"url": "/news"}, {"url": "https://example.com", "title": "News"}]
+)
+def test_more_rows_than_a_document_has_versions_share_their_id(
+    tmp_path: Path, names: dict[str, object]
+) -> None:
+    rows = [{**names, "text": f"Acme story {n}", "published_at": f"2026-03-{n:02}"} for n in range(1, 21)]
+    notes: list[str] = []
+    made = list(read_documents(write(tmp_path, "a.jsonl", jsonl(*rows)), now=NOW, on_note=notes.append))
+    assert len({one.id for one in made if isinstance(one, Document)}) == 20
+    assert any("20 documents share their id" in note for note in notes)
+
+
+def test_versions_of_a_document_are_told(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"id": "a", "title": "Acme", "text": f"Version {n}", "published_at": f"2026-03-0{n}"}
+        for n in (1, 3, 2)
+    ]
+    notes: list[str] = []
+    made = list(read_documents(write(tmp_path, "a.jsonl", jsonl(*rows)), now=NOW, on_note=notes.append))
+    assert {one.id for one in made if isinstance(one, Document)} == {"a"}
+    assert ["2 documents are replaced by later versions" in note for note in notes] == [True]
+
+
 def test_row_far_behind_does_not_take_the_place_of_the_one_whose_id_it_has(tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [
         {"url": f"https://example.com/{n % 300}", "title": f"Acme story {n}", "published_at": "2026-03-01"}
