@@ -211,11 +211,14 @@ def _without_empty_end(cells: list[str]) -> list[str]:
 def _with_comma_numbers(dialect: Dialect, sample: str, *, is_given: bool) -> Dialect:
     """The dialect with the columns that hold numbers alone, and those of them with points between thousands.
 
-    Points before three digits alone say nothing: such a column has decimal commas only if that is given.
+    Points before three digits alone say nothing: such a column has decimal commas only if that is given, or
+    another column has. Between tabs, commas before three digits alone say nothing either: "1,299" is what
+    English spreadsheets write for 1299.
     """
     records = (cells for cells in _records(sample, dialect) if cells is not None)
     width = len(next(records, []))
     numbers, groups, with_comma = set(range(width)), set(), set()
+    is_undecided = re.compile(r"[^\d.]*[1-9]\d{0,2},\d{3}\D*" if dialect.delimiter == "\t" else r"(?!)")
     seen: set[int] = set()
     for cells in records:
         for position in tuple(numbers):
@@ -226,12 +229,12 @@ def _with_comma_numbers(dialect: Dialect, sample: str, *, is_given: bool) -> Dia
             if len(cell) > _MAX_NUMBER_CHARACTERS or not _COMMA_NUMBER.fullmatch(cell):
                 numbers.discard(position)
             elif "," in cell:
-                with_comma.add(position)
+                with_comma |= set() if is_undecided.fullmatch(cell) else {position}
             elif "." in cell:
                 groups.add(position)
     numbers &= seen
-    if not is_given:
-        numbers -= groups - with_comma
+    if not is_given and not with_comma & numbers:
+        numbers = set() if dialect.delimiter == "\t" else numbers - groups
     return replace(
         dialect,
         decimal="," if is_given or with_comma & numbers else ".",

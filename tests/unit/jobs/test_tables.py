@@ -243,3 +243,15 @@ def test_names_of_encodings_are_usual_ones() -> None:
     for name in ("base64", "rot13", "nothing", "utf-8\0"):
         with pytest.raises(ValueError, match="is no encoding"):
             check_encoding(name)
+
+
+def test_commas_between_thousands_of_a_table_of_tabs_are_no_decimal_ones(tmp_path: Path) -> None:
+    thousands = written(tmp_path, "id\tprice\n22,752\t1,299\n71,053\t12\n", "thousands.tsv")
+    assert rows(thousands) == [{"id": "22,752", "price": "1,299"}, {"id": "71,053", "price": "12"}]
+    decimals = written(tmp_path, "id\tprice\na\t1,299\nb\t0,5\n", "decimals.tsv")
+    assert [row["price"] for row in rows(decimals)] == ["1.299", "0.5"]
+
+
+def test_points_are_between_thousands_where_another_column_has_decimal_commas(tmp_path: Path) -> None:
+    table = written(tmp_path, "id;weight;price\na;2,5;1.299\nb;3;12\n")
+    assert [row["price"] for row in rows(table)] == ["1299", "12"]
