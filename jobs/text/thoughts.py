@@ -171,6 +171,7 @@ def _is_end(mark: str) -> bool:
 
 def _pairs(marks: Iterable[str]) -> list[tuple[str, str]]:
     """Beginnings with their ends; where one half is nowhere, it is written as such marks are."""
+    known = {mark: pair for pair in DEFAULT_MARKS.pairs for mark in pair}
     begins: dict[tuple[str, str], str] = {}
     ends: dict[tuple[str, str], str] = {}
     for mark in marks:
@@ -178,6 +179,8 @@ def _pairs(marks: Iterable[str]) -> list[tuple[str, str]]:
     pairs = []
     for key in dict.fromkeys((*begins, *ends)):
         begin, end = begins.get(key), ends.get(key)
+        if (begin is None or end is None) and (usual := known.get(begin or end or "")):
+            begin, end = usual
         if begin is None and end is not None:
             begin = end.replace("/", "")
         elif end is None and begin is not None:
@@ -189,11 +192,12 @@ def _pairs(marks: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _occurrences(text: str, pairs: tuple[tuple[str, str], ...]) -> Iterator[tuple[int, str]]:
-    """Places of all marks, in order; the longest where several begin."""
-    marks = sorted({mark for pair in pairs for mark in pair}, key=len, reverse=True)
-    if any(mark in text for mark in marks):
-        for match in re.finditer("|".join(map(re.escape, marks)), text):
-            yield match.start(), match[0]
+    """Places of all marks, in order, whatever their case; the longest where several begin."""
+    marks = {mark.lower(): mark for pair in pairs for mark in pair}
+    if any(sign in text for sign in {mark[0] for mark in marks.values()}):
+        pattern = "|".join(map(re.escape, sorted(marks, key=len, reverse=True)))
+        for match in re.finditer(pattern, text, re.ASCII | re.IGNORECASE):
+            yield match.start(), marks[match[0].lower()]
 
 
 def _is_quoted(text: str, place: int, mark: str) -> bool:
@@ -234,7 +238,12 @@ DEFAULT_MARKS = ThoughtMarks(
         ("<think>", "</think>"),  # DeepSeek R1, Qwen 3, SmolLM 3, Phi 4, GLM, Nemotron and most others
         ("<thinking>", "</thinking>"),
         ("<thought>", "</thought>"),  # EXAONE Deep
+        ("<thoughts>", "</thoughts>"),
         ("<reasoning>", "</reasoning>"),
+        ("<reason>", "</reason>"),
+        ("<reflection>", "</reflection>"),  # Reflection
+        ("<scratchpad>", "</scratchpad>"),
+        ("<|think|>", "<|/think|>"),
         ("<|thought|>", "<|/thought|>"),
         ("<seed:think>", "</seed:think>"),  # Seed-OSS
         ("[THINK]", "[/THINK]"),  # Magistral

@@ -124,3 +124,23 @@ def test_tools_and_budgets_are_no_thoughts() -> None:
 def test_thought_is_not_repaired_into_a_text() -> None:
     assert clean("<think>plan</think>Bread needs time.").blocks == ("Bread needs time.",)
     assert clean("<think>The plan is to write of bread.").blocks == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<THINK>plan</THINK>Text",
+        "<Think>\nplan\n</think>\nText",
+        "<thoughts>plan</thoughts>Text",
+        "<reflection>plan</reflection>Text",
+        "<|think|>plan<|/think|>Text",
+    ],
+)
+def test_thought_is_taken_out_whatever_the_case_and_the_usual_word_of_its_marks(text: str) -> None:
+    assert DEFAULT_MARKS.answer(text) == ("Text", False)
+    assert DEFAULT_MARKS.answer(text[: text.index("plan")]) == ("", True)
+
+
+def test_end_that_a_template_does_not_name_is_the_usual_one_of_its_beginning() -> None:
+    marks = find_marks("{{ '<|begin_of_thought|>' }}", [])
+    assert marks.answer("<|begin_of_thought|>plan<|end_of_thought|>Text") == ("Text", False)
