@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import ValidationError
 
 from jobs.documents.document import Document
@@ -205,6 +211,28 @@ def test_query_in_the_role_of_a_superuser_is_refused(
 
 
 @pytest.mark.attack("query that reads files or writes")
+def test_query_in_a_role_that_may_become_a_superuser_is_refused(
+    sources: ConnectedSources, admin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute("CREATE ROLE climber LOGIN PASSWORD 'climbs' NOINHERIT")
+        connection.execute("GRANT postgres TO climber")
+    try:
+        parameters = conninfo_to_dict(admin, user="climber", password="climbs")
+        monkeypatch.setenv(VARIABLE, make_conninfo("", **parameters))
+        sql = (
+            "SELECT set_config('role', 'postgres', false) AS id, now() AS published_at, "
+            "query_to_xml('SELECT pg_read_file(''/etc/passwd'')', true, true, '')::text AS text"
+        )
+        error = refusal(sources, query(sql))
+    finally:
+        with psycopg.connect(admin, autocommit=True) as connection:
+            connection.execute("DROP ROLE climber")
+    assert error.code == "source_role_too_powerful"
+    assert "postgres" in str(error)
+
+
+@pytest.mark.attack("query that reads files or writes")
 def test_query_in_pressrooms_own_role_runs_in_the_readers(
     sources: ConnectedSources, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +270,47 @@ def test_database_that_is_down_may_come_back(
     error = refusal(sources, query("SELECT 1"))
     assert isinstance(error, TransientError)
     assert "secret" not in str(error)
+
+
+@contextmanager
+def silent_postgres() -> Iterator[int]:
+    """The port of a server that lets anybody in and then answers nothing, not even a cancellation."""
+
+    def message(kind: bytes, body: bytes) -> bytes:
+        return kind + struct.pack("!I", len(body) + 4) + body
+
+    welcome = message(b"R", bytes(4)) + message(b"K", bytes(8)) + message(b"Z", b"I")
+
+    def answer(client: socket.socket) -> None:
+        with client:
+            client.recv(1024)  # user and database, or the number of a session to cancel
+            client.sendall(welcome)
+            while client.recv(1024):
+                pass
+
+    def serve() -> None:
+        while True:
+            try:
+                client, _ = server.accept()
+            except OSError:
+                return
+            threading.Thread(target=answer, args=(client,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.timeout(30)
+def test_database_that_falls_silent_is_cut_off(
+    sources: ConnectedSources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.connectors.query.DEADLINE_SECONDS", 0.1)
+    monkeypatch.setattr("workers.connectors.query.CANCEL_SECONDS", 0.1)
+    with silent_postgres() as port:
+        monkeypatch.setenv(VARIABLE, f"postgresql://me:secret@127.0.0.1:{port}/news?sslmode=disable")
+        assert isinstance(refusal(sources, query("SELECT 1")), TransientError)
 
 
 @pytest.mark.usefixtures("news_table")

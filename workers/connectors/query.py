@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -34,13 +36,20 @@ CONNECT_SECONDS = 10
 FETCH_ROWS = 500
 """In memory at a time."""
 
+CANCEL_SECONDS = 5.0
+"""For the server to end what its time is up for. One that does not is hung or gone: the connection is cut."""
+
 _PRIVILEGES = """
     SELECT 'a superuser' FROM pg_roles WHERE rolname = current_user AND rolsuper
     UNION ALL SELECT rolname FROM pg_roles
-    WHERE rolname IN ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program')
+    WHERE (
+        rolsuper AND rolname <> current_user
+        OR rolname IN ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program')
+    )
     AND pg_has_role(current_user, oid, 'MEMBER')
 """
-"""By which a SELECT reads files of the server, or runs programs on it."""
+"""By which a SELECT reads files of the server, or runs programs on it. A member of a role becomes it within a
+SELECT, by set_config('role', ...)."""
 
 
 def read_query_source(
@@ -58,9 +67,9 @@ def read_query_source(
     url = required_variable(source.url_variable)
     try:
         with (
-            _connect(source, url, name) as connection,
+            closing(_connect(source, url, name)) as connection,  # which waits for no answer
             # A cursor of the server's: one SELECT, or it is refused, and no more rows than FETCH_ROWS here.
-            connection.cursor("pressroom", row_factory=dict_row) as cursor,
+            _cursor(connection) as cursor,
         ):
             with _deadline(connection):
                 cursor.execute(source.sql.strip().rstrip(";").encode())
@@ -128,9 +137,9 @@ def _connect(source: QuerySource, url: str, name: str) -> psycopg.Connection[Any
             connection.adapters.register_loader(name_of_type, loader)
         with _deadline(connection), connection.cursor() as cursor:
             privileges = cursor.execute(_PRIVILEGES).fetchall()
+            connection.rollback()
         if privileges:
             raise _role_error(name, f"has the privileges of {', '.join(row[0] for row in privileges)}")
-        connection.rollback()
     except BaseException:
         connection.close()
         raise
@@ -156,14 +165,36 @@ def _role_error(name: str, what: str) -> SourceRefusedError:
 
 @contextmanager
 def _deadline(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """Cancel what the server does for the connection when its time is up."""
-    timer = threading.Timer(DEADLINE_SECONDS, connection.cancel_safe)
-    timer.daemon = True
-    timer.start()
+    """Cancel what the server does for the connection when its time is up, or else cut the connection."""
+    is_over = threading.Event()
+    watch = threading.Thread(target=_end_late, args=(connection, is_over), name="deadline", daemon=True)
+    watch.start()
     try:
         yield
     finally:
-        timer.cancel()
+        is_over.set()
+        watch.join()  # nothing of what follows is cancelled or cut
+
+
+def _end_late(connection: psycopg.Connection[Any], is_over: threading.Event) -> None:
+    if is_over.wait(DEADLINE_SECONDS):
+        return
+    with suppress(psycopg.Error):
+        connection.cancel_safe(timeout=CANCEL_SECONDS)
+    if is_over.wait(CANCEL_SECONDS):
+        return
+    with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.pgconn.socket)) as copy:
+        copy.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def _cursor(connection: psycopg.Connection[Any]) -> Iterator[psycopg.ServerCursor[dict[str, Any]]]:
+    cursor = connection.cursor("pressroom", row_factory=dict_row)
+    try:
+        yield cursor
+    finally:
+        with _deadline(connection):
+            cursor.close()
 
 
 def _fetch(
