@@ -25,6 +25,8 @@ METADATA = (
     *("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "fd00:c1::a9fe:a9fe", "fd00:42::42", "fe80::1"),
     *("fe80::a9fe:a9fe", "::ffff:169.254.169.254", "::ffff:0:169.254.169.254", "::169.254.169.254"),
     *("64:ff9b::a9fe:a9fe", "64:ff9b:1::a9fe:a9fe", "64:ff9b:1:fffe::a9fe:101", "2002:a9fe:a9fe::1"),
+    *("64:ff9b:1:a9fe:a9:fe00::", "64:ff9b:1:a9fe:a9:fe00:808:808", "64:ff9b:1:fea9:fe:a9fe:808:808"),
+    *("64:ff9b:1::a9:fea9:fe08:808", "2001:db8:64:6464:64:6464:c800::", "64:ff9b:1:a9fe:1:200::"),
     *("2001:db8:64::a9fe:a9fe", "fd12:3456::5efe:a9fe:101", "fd12:3456::200:5efe:a9fe:a9fe", "ff02::1", "::"),
 )
 NOW = datetime(2026, 3, 3, tzinfo=UTC)
@@ -40,7 +42,8 @@ def test_metadata_and_link_local_are_never_called_even_in_ones_own_network(addre
 
 
 @pytest.mark.parametrize(
-    "address", ["10.1.2.3", "127.0.0.1", "::1", "fd12::1", "::ffff:192.168.1.1", "fd00:a::2"]
+    "address",
+    ["10.1.2.3", "127.0.0.1", "::1", "fd12::1", "::ffff:192.168.1.1", "fd00:a::2", "64:ff9b:1::808:808"],
 )
 def test_private_address_is_called_only_where_that_is_allowed(address: str) -> None:
     assert guard(what="store", name="it", allow_private=True, resolver=lambda *_: [address])("name", 80)

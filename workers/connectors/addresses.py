@@ -41,6 +41,12 @@ _EMBEDDING = tuple(
 """Whose last 32 bits are an IPv4 address: the compatible addresses of RFC 4291, the translated ones of RFC
 2765, and the prefixes of NAT64 (RFC 6052 and RFC 8215)."""
 
+_LOCAL_TRANSLATION = ipaddress.ip_network("64:ff9b:1::/48")
+"""For translators of one's own network (RFC 8215): its addresses are not reached over the internet."""
+
+_PREFIX_LENGTHS = (32, 40, 48, 56, 64)
+"""Of translators beside 96: after these the IPv4 address stands, around bits 64 to 71 (RFC 6052, 2.2)."""
+
 _ISATAP = (0x00005EFE, 0x02005EFE)
 """The third quarter of an address whose last one is an IPv4 address, under any prefix (RFC 5214)."""
 
@@ -144,7 +150,7 @@ def is_public(address: Address) -> bool:
     >>> is_public(ipaddress.ip_address("93.184.215.14")), is_public(ipaddress.ip_address("::ffff:10.0.0.1"))
     (True, False)
     """
-    return all(
+    return address not in _LOCAL_TRANSLATION and all(
         one.is_global and not one.is_multicast and not one.is_reserved and not _is_site_local(one)
         for one in _embedded(address)
     )
@@ -159,9 +165,22 @@ def is_never_called(address: Address) -> bool:
     if any(address in network for network in METADATA_NETWORKS):
         return True
     # Any network may have a NAT64 prefix of its own: what ends as a metadata address is never a host's.
-    if IPv4Address(int(address) & 0xFFFFFFFF) in METADATA:
+    translated = _translated(address)
+    if any(one in METADATA for one in translated):
+        return True
+    if address in _LOCAL_TRANSLATION and any(one.is_link_local for one in translated):
         return True
     return any(one.is_link_local or one.is_multicast or one.is_unspecified for one in _embedded(address))
+
+
+def _translated(address: Address) -> list[IPv4Address]:
+    """The IPv4 addresses that translators would make of it, by the length of their prefix."""
+    value = int(address)
+    last = [IPv4Address(value & 0xFFFFFFFF)]
+    if isinstance(address, IPv4Address):
+        return last
+    joined = (value >> 64) << 56 | value & (1 << 56) - 1
+    return last + [IPv4Address(joined >> 88 - length & 0xFFFFFFFF) for length in _PREFIX_LENGTHS]
 
 
 def _embedded(address: Address) -> list[Address]:
