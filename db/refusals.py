@@ -39,6 +39,9 @@ class _Refusal:
 _PASSING = re.compile(r"SSL SYSCALL|closed (the connection )?unexpectedly|Connection reset|EOF detected")
 """Words that speak of TLS or refusal, and mean a connection that was lost."""
 
+_BAD_OPTION = re.compile(r"bad value for \w+:")
+"""Of the driver, which reads connect_timeout by itself and raises no error of a connection."""
+
 _REFUSALS = (
     _Refusal(
         re.compile(r"failed to resolve host|could not translate host name"),
@@ -70,7 +73,12 @@ _REFUSALS = (
         "give the authority's certificate by sslrootcert=FILE in PRESSROOM_DB_URL, or correct it",
     ),
     _Refusal(
-        re.compile(r"connection is bad: invalid|invalid port number"), "database_url_invalid", "correct it"
+        re.compile(
+            r"connection is bad: invalid|invalid port number|invalid integer value|bad value for"
+            r"|definition of service|could not parse network address|GSSAPI encryption required"
+        ),
+        "database_url_invalid",
+        "correct PRESSROOM_DB_URL",
     ),
 )
 """By libpq's words: of a connection that was never made it tells no SQLSTATE."""
@@ -93,7 +101,7 @@ def named(error: BaseException) -> PressroomError | None:
             f"Postgres refuses: {reason}; let the user of PRESSROOM_DB_URL own the schema, or grant it",
             code="database_privilege_missing",
         )
-    if fault_of(error) is not DatabaseFault.AWAY:
+    if fault_of(error) is not DatabaseFault.AWAY and not _BAD_OPTION.match(reason):
         return None
     for refusal in _REFUSALS:
         if refusal.pattern.search(reason) and not _PASSING.search(reason):

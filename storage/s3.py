@@ -258,7 +258,6 @@ class S3Store:
                 f"{where}: it is not there, or {permission} is not granted for it; without {Permission.LIST} "
                 "the server does not tell which"
             )
-            self._succeeded.discard(Permission.LIST)  # it may be granted for some prefixes only
         refusal = refusal_of(error, permission, self._settings.variable)
         if refusal is None:
             reason = re.sub(r"\s+", " ", str(error))[:500]

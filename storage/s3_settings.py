@@ -100,7 +100,10 @@ def url_error(variable: str, reason: str) -> ConfigurationError:
 
 
 def _options(query: str, variable: str) -> dict[str, str]:
-    options = dict(parse_qsl(query, keep_blank_values=True))
+    pairs = parse_qsl(query, keep_blank_values=True)
+    options = dict(pairs)
+    if len(options) < len(pairs):
+        raise url_error(variable, "it names an option twice")
     for name, value in options.items():
         if name not in OPTIONS:
             raise url_error(variable, f"its option {name[:40]!r} is unknown")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,8 @@ DEFAULT_PORT = 6379
 TIMEOUT_SECONDS = 5.0
 """For a connection, and for an answer on it: Valkey needs microseconds, and 0.3 s from another continent."""
 
-MAX_DATABASE = 2**31 - 1
+_DATABASE = re.compile(r"0*([0-9]{1,9})")
+"""A server has sixteen, unless it is set up with more."""
 
 Addresses = Callable[[str, int], Sequence[str]]
 """Host and port -> the addresses that may be connected to. Raises PressroomError."""
@@ -77,7 +79,7 @@ class RedisServer:
         try:
             parts = urlsplit(url)
             port = parts.port
-            options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+            pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
         except ValueError:
             reason = "it is not a URL: percent-encode special characters of the password"
             raise _error(variable, reason) from None
@@ -86,6 +88,9 @@ class RedisServer:
             raise _error(variable, "its scheme is none of redis, rediss (with TLS), valkey, valkeys and unix")
         if parts.fragment:
             raise _error(variable, "a '#' must be written as %23")
+        options = dict(pairs)
+        if len(options) < len(pairs):
+            raise _error(variable, "it names an option twice")
         _check_options(variable, options, kind)
         path = unquote(parts.path)
         if kind == "socket" and (parts.hostname or not path.startswith("/")):
@@ -202,7 +207,9 @@ def _error(variable: str, reason: str) -> RedisUrlError:
 
 
 def _check_options(variable: str, options: Mapping[str, str], kind: str) -> None:
-    for name in options:
+    for name, value in options.items():
+        if not value:
+            raise _error(variable, f"its option {name[:40]!r} is empty")
         if name not in _OPTIONS:
             raise _error(variable, f"its option {name[:40]!r} is unknown (there are {', '.join(_OPTIONS)})")
         if name in _TLS_OPTIONS and kind != "tls":
@@ -218,9 +225,10 @@ def _database(variable: str, option: str | None, path: str) -> int:
     text = number if option is None else option
     if not text:
         return 0
-    if not text.isascii() or not text.isdigit() or int(text) > MAX_DATABASE:
+    match = _DATABASE.fullmatch(text)
+    if match is None:
         raise _error(variable, "what follows the host must be the number of a database")
-    return int(text)
+    return int(match[1])
 
 
 def _tls(variable: str, options: Mapping[str, str]) -> dict[str, Any]:

@@ -53,6 +53,9 @@ def altered(url: str, **parts: object) -> str:
             DatabaseRefusedError,
         ),
         ({"query": {"sslmode": "bogus"}}, "database_tls_refused", DatabaseRefusedError),
+        ({"query": {"connect_timeout": "soon"}}, "database_url_invalid", DatabaseRefusedError),
+        ({"query": {"keepalives_idle": "x"}}, "database_url_invalid", DatabaseRefusedError),
+        ({"query": {"service": "nowhere"}}, "database_url_invalid", DatabaseRefusedError),
         ({"port": 1}, "database_unavailable", DatabaseAwayError),
     ],
 )

@@ -233,7 +233,7 @@ def test_url_with_keys_takes_nothing_from_the_environment(
     "options",
     [
         *("?acl=public", "?region=", "?addressing_style=both", "?session_tokn=x", "#x"),
-        *("?ca_bundle=/no/such/file.pem", "?verify=false"),
+        *("?ca_bundle=/no/such/file.pem", "?verify=false", "?region=a&region=b"),
     ],
 )
 def test_unknown_option_of_the_url_is_refused_by_name(options: str) -> None:
