@@ -126,14 +126,14 @@ class OneMachine:
             supervisor.drain()
         for supervisor in self._supervisors:
             supervisor.stop(meanwhile=self._keep_services)
-        self._keep_services()  # what is done is read next
+        self._keep_services(ask=True)  # what is done is read next
 
-    def _keep_services(self) -> None:
+    def _keep_services(self, *, ask: bool = False) -> None:
         """Start again what a signal to every process of a control group has ended: the drain needs it."""
         if self._services is None or not self._are_services_usable:
             return
         try:
-            self._services.check()
+            self._services.check(ask=ask)
         except PressroomError as error:
             self._are_services_usable = False
             self._say(f"The drain goes on without a service: {error}")

@@ -18,6 +18,8 @@ START_SECONDS = 120.0
 """Until a server must answer: a start takes a second, but recovery after a kill reads its log first."""
 MAX_PORT_TRIES = 5
 """Another program may take a port between its choice and its use; five times running it is not chance."""
+ENDING_SECONDS = 3.0
+"""For one that does not serve to end by itself, or to serve again; then it is stopped."""
 FIRST_POLL_SECONDS = 0.02
 MAX_POLL_SECONDS = 0.3
 """Each question to a recovering server leaves a line in its log: ask less often as time goes on."""
@@ -102,6 +104,15 @@ class ServerRunner:
         self.spawn()
         self.wait_until_ready(keep_port=True)
         return True
+
+    def restart_unless_serving(self) -> bool:
+        """The same for one that runs and serves nobody: a Postgres that was told to end waits for sessions."""
+        deadline = time.monotonic() + ENDING_SECONDS
+        while not self._has_ended() and self._reason_not_ready() is not None:
+            if time.monotonic() > deadline:
+                self.stop()
+            time.sleep(FIRST_POLL_SECONDS)
+        return self.restart_if_ended()
 
     def stop(self) -> None:
         if self._process is not None:

@@ -83,12 +83,17 @@ class Services:
         """Process ids of the embedded servers: db_url, redis_url, s3_url -> pid."""
         return {name: runner.pid for name, runner in self._runners.items() if runner.pid is not None}
 
-    def check(self) -> tuple[str, ...]:
+    def check(self, *, ask: bool = False) -> tuple[str, ...]:
         """Start again what has ended, on the same port and data; names of what had. Call it each second.
 
-        Blocks until a restarted service answers. Raises ServiceStartError or DiskFullError if it does not.
+        With `ask` each must answer, too: one that is about to end still runs. Blocks until a restarted service
+        answers. Raises ServiceStartError or DiskFullError if it does not.
         """
-        restarted = tuple(runner.name for runner in self._runners.values() if runner.restart_if_ended())
+        restarted = tuple(
+            runner.name
+            for runner in self._runners.values()
+            if (runner.restart_unless_serving() if ask else runner.restart_if_ended())
+        )
         if restarted:
             self._publish()
             self._say(f"Started again: {', '.join(restarted)}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -29,6 +31,22 @@ def running(folder: Path, passwords: Passwords) -> Iterator[str]:
     try:
         runner.wait_until_ready()
         yield runner.url
+    finally:
+        runner.stop()
+
+
+def test_postgres_that_was_told_to_end_and_waits_for_a_session_is_started_again(tmp_path: Path) -> None:
+    runner = ServerRunner(PostgresServer(tmp_path / "postgres", Passwords()), tmp_path / "log", port=None)
+    runner.spawn()
+    try:
+        runner.wait_until_ready()
+        assert not runner.restart_unless_serving()
+        with closing(psycopg.connect(runner.url, autocommit=True)):
+            assert runner.pid is not None
+            os.kill(runner.pid, signal.SIGTERM)  # a smart shutdown: nobody is let in, nobody is sent away
+            assert runner.restart_unless_serving()
+        with psycopg.connect(runner.url) as another:
+            assert another.execute("SELECT 1").fetchone() == (1,)
     finally:
         runner.stop()
 
