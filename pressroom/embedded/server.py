@@ -106,7 +106,7 @@ class ServerRunner:
         return True
 
     def restart_unless_serving(self) -> bool:
-        """The same for one that runs and serves nobody: a Postgres that was told to end waits for sessions."""
+        """The same for one that runs but serves nobody: Postgres that was told to end waits for sessions."""
         deadline = time.monotonic() + ENDING_SECONDS
         while not self._has_ended() and self._reason_not_ready() is not None:
             if time.monotonic() > deadline:

@@ -86,7 +86,7 @@ class Services:
     def check(self, *, ask: bool = False) -> tuple[str, ...]:
         """Start again what has ended, on the same port and data; names of what had. Call it each second.
 
-        With `ask` each must answer, too: one that is about to end still runs. Blocks until a restarted service
+        With `ask` each must answer, too: one that is about to end still runs. Blocks until a restarted one
         answers. Raises ServiceStartError or DiskFullError if it does not.
         """
         restarted = tuple(
