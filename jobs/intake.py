@@ -34,9 +34,6 @@ from jobs.rows import Refusal, attempt
 MAX_ID_CHARACTERS = 200
 """An id becomes a file name at export; file systems allow 255 bytes."""
 
-_MAX_COLUMN_NAMES = 1_000
-"""That are remembered: files have ten, a hostile one may have others in every line."""
-
 __all__ = ["Accepted", "FileRejectedError", "Rejected", "read_lines"]
 
 
