@@ -1,5 +1,4 @@
-"""How an embedding model of sentence-transformers makes its vectors, and whether that is how it is done "
-"here."""
+"""How an embedding model of sentence-transformers makes its vectors, and whether the engine does the same."""
 
 from __future__ import annotations
 
