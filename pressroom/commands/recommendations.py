@@ -54,7 +54,7 @@ SettingsFile = Annotated[
         "--settings",
         parser=input_path,
         metavar="FILE",
-        help="TOML: [rules], [copy], [ranking], [intake], models.",
+        help="TOML file with models and the tables rules, copy, ranking and intake.",
     ),
 ]
 CatalogueColumn = Annotated[

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 from typer.main import get_command
 
 from pressroom.cli import app
@@ -84,6 +85,15 @@ def test_the_declared_help_is_that_of_the_command_itself(command: LazyCommand) -
     loaded = command.load()
     assert loaded.name == command.name
     assert loaded.get_short_help_str(1000) == command.get_short_help_str(1000)
+
+
+@pytest.mark.parametrize("command", lazy_commands(), ids=lambda command: str(command.name))
+def test_no_help_loses_what_a_terminal_takes_for_markup(command: LazyCommand) -> None:
+    loaded = command.load()
+    for each in [loaded, *getattr(loaded, "commands", {}).values()]:
+        texts = [each.help, *(getattr(parameter, "help", None) for parameter in each.params)]
+        for text in filter(None, texts):
+            assert Text.from_markup(text).plain == text, each.name
 
 
 def test_the_version_needs_neither_pydantic_nor_rich_nor_much_memory(tmp_path: Path) -> None:
