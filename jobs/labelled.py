@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.catalogue.values import as_text
 from jobs.dialect import AS_FOUND, FileOptions
 from jobs.errors import InputError
 from jobs.file_records import file_records
@@ -141,8 +142,8 @@ def _texts(record: Record, columns: LabelColumns) -> Iterator[LabelledText]:
 
 def _string(record: Record, column: str) -> str:
     value = record.fields.get(column)
-    if isinstance(value, int) and not isinstance(value, bool):  # labels are often numbers in JSON
-        return str(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):  # classes are often numbers
+        value = as_text(value)
     if not isinstance(value, str):
         raise _RefusedError("missing_column", "has no text there", "give it, or remove the line", column)
     if (at := invalid_unicode_at(value)) is not None:

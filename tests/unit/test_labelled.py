@@ -40,6 +40,16 @@ def test_lines_of_csv_and_jsonl_give_the_same_texts(tmp_path: Path) -> None:
     ]
 
 
+def test_a_class_that_a_column_of_floats_holds_is_a_whole_number(tmp_path: Path) -> None:
+    columns = LabelColumns(
+        text="title", label="mood", classes=parse_label_map("negative=0,neutral=2,positive=1")
+    )
+    body = '{"title": "Up", "mood": 1.0}\n{"title": "Down", "mood": 0}\n{"title": "Odd", "mood": 1.5}\n'
+    texts = read(tmp_path / "a.jsonl", body, columns)
+    assert [text.label for text in texts if isinstance(text, LabelledText)] == ["positive", "negative"]
+    assert codes(texts) == [(3, "label_unknown")]
+
+
 def test_gzip_is_read(tmp_path: Path) -> None:
     assert len(read(tmp_path / "a.csv.gz", gzip.compress(b"title,mood\nUp,positive\n"))) == 1
 
