@@ -7,7 +7,7 @@ from pathlib import Path
 from uuid import UUID
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from db.deliveries import num_waiting
 from db.monitor_reports import batch_settings
@@ -54,7 +54,7 @@ def deliver_alerts(
         courier = Courier(database, monitor_id=monitor_id, without=left)
         courier.run_until_none_is_due(max_seconds)
         waiting = num_waiting(database, monitor_id)
-    except DBAPIError:
+    except SQLAlchemyError:
         say("Postgres is away; alerts wait in it for `pressroom up` or `pressroom beat`.")
         return
     except KeyboardInterrupt:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from db.refreshes import list_refreshes
 from db.releases import withdrawn_items
@@ -79,7 +79,7 @@ class Follower:
                 logger.warning("A release is not served.", extra=told)
                 self._retry_at[refresh.id] = time.monotonic() + RETRY_SECONDS
                 continue
-            except DBAPIError:
+            except SQLAlchemyError:
                 raise
             except Exception:
                 logger.exception("A release is not served.", extra={"refresh": refresh.name})
@@ -152,5 +152,5 @@ def _follow(follower: Follower, stopping: threading.Event) -> None:
     while not stopping.wait(LOOK_SECONDS):
         try:
             follower.look()
-        except DBAPIError:
+        except SQLAlchemyError:
             logger.warning("Postgres is away; what is served stays as it is.")

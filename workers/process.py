@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 
 from sqlalchemy import Engine as Database
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from db import workers as worker_rows
 from db.faults import fault_of
@@ -274,6 +274,6 @@ def stop() -> None:
     _process.residency.close()
     try:
         worker_rows.mark_stopped(_process.database, _process.worker_id)
-    except DBAPIError:
+    except SQLAlchemyError:
         logger.warning("Postgres is away; the worker's row stays open.")
     _process.database.dispose()

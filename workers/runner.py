@@ -12,7 +12,7 @@ from enum import Enum, auto
 from uuid import UUID
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from db import leases
 from db.outcomes import Outcome
@@ -187,7 +187,7 @@ class Runner:
         for batch_id in {outcome.job.batch_id for outcome in outcomes}:
             try:
                 close_stages(self._database, batch_id)
-            except DBAPIError:
+            except SQLAlchemyError:
                 logger.warning("A stage could not be closed; the reconciler will.", exc_info=True)
 
     def _let_go(self, jobs: Iterable[ClaimedJob]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from uuid import UUID
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from db.stages import ClosedStage, NewJob, close_finished_stages, note_plan_failure, stage_results
 from jobs.errors import PressroomError
@@ -17,14 +17,14 @@ logger = logging.getLogger(__name__)
 
 
 def close_stages(database: Engine, batch_id: UUID) -> bool:
-    """Close what is finished; True if that finished the batch. Raises DBAPIError.
+    """Close what is finished; True if that finished the batch. Raises SQLAlchemyError.
 
     A stage that its kind cannot plan stays as it was and is tried again a few times: the kind's package may
     be missing here. Then the batch fails, with the reason.
     """
     try:
         return close_finished_stages(database, batch_id, _plan)
-    except DBAPIError:
+    except SQLAlchemyError:
         raise
     except Exception as error:
         logger.exception("The next stage cannot be planned.", extra={"batch_id": str(batch_id)})

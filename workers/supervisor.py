@@ -15,7 +15,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from sqlalchemy import Engine as Database
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from db.session import open_database
 from db.workers import mark_ended
@@ -116,7 +116,7 @@ class _EndingLedger:
             for worker_id, ending in list(self._untold.items()):
                 numbers[worker_id] = mark_ended(self._database, worker_id, ending)
                 del self._untold[worker_id]
-        except DBAPIError:
+        except SQLAlchemyError:
             self._retry_at = time.monotonic() + TELL_SECONDS
             logger.warning("Postgres does not know yet how a worker ended; it is told later.")
         return numbers

@@ -11,7 +11,7 @@ from itertools import groupby
 from uuid import UUID
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from db import deliveries
 from db.deliveries import Delivery
@@ -93,7 +93,7 @@ class Courier:
         """Deliver for so long at most; while another courier leads, see whether that one does.
 
         A target that still hangs then hangs in a thread that ends with the process; its message is due again.
-        Raises DBAPIError.
+        Raises SQLAlchemyError.
         """
         ends_at = time.monotonic() + timeout_seconds
         threads = DaemonThreads(NUM_THREADS)
@@ -154,7 +154,7 @@ class Courier:
             is_refused = isinstance(error, PermanentError)
             self._note(delivery, error.code, str(error), is_final=is_refused)
             return is_refused
-        except DBAPIError:
+        except SQLAlchemyError:
             raise
         except Exception as error:
             logger.exception("A delivery failed.", extra={"alert_id": str(delivery.alert_id)})
