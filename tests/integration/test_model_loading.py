@@ -159,6 +159,17 @@ def test_quantised_weights_are_refused_by_name(tmp_path: Path) -> None:
         open_decoder(folder)
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8])
+def test_weights_in_integers_are_refused_without_settings_that_say_so(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    folder = write_tiny_llama(tmp_path / "model")
+    name = "model.layers.1.mlp.up_proj.weight"
+    change_weights(folder, lambda tensors: tensors.update({name: tensors[name].to(dtype)}))
+    with pytest.raises(ModelUnloadableError, match=f"{name}' has the type"):
+        open_decoder(folder)
+
+
 def test_weights_are_those_that_were_digested_even_if_the_file_is_overwritten_afterwards(
     tmp_path: Path,
 ) -> None:

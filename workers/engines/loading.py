@@ -178,12 +178,14 @@ def read_tensors(files: ModelFiles, dtype: torch.dtype) -> dict[str, torch.Tenso
 
 
 def _tensor(path: Path, body: bytearray, entry: Tensor) -> torch.Tensor:
-    if entry.dtype not in _DTYPES:
+    dtype = _DTYPES.get(entry.dtype)
+    # Weights in integers were rounded by a scale that is in no settings: they would be taken as they stand.
+    is_rounded = dtype and not dtype.is_floating_point and entry.name.endswith((".weight", ".bias"))
+    if dtype is None or is_rounded:
         raise ModelUnloadableError(
             f"{path}: tensor {entry.name!r} has the type {entry.dtype}, which no engine here computes with; "
             "use the weights in F32, F16 or BF16"
         )
-    dtype = _DTYPES[entry.dtype]
     if entry.begin == entry.end:
         return torch.empty(entry.shape, dtype=dtype)
     begin = 8 + struct.unpack_from("<Q", body)[0] + entry.begin
