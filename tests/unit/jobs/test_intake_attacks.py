@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.intake_file import MAX_LINE_BYTES
+from jobs.dialect import Dialect
+from jobs.intake_csv import read_csv_records
+from jobs.intake_file import MAX_LINE_BYTES, Line
 from tests.unit.jobs.lines import Outcome, csv_text, jsonl, read, write
 
 GOOD = '{"id": "good", "title": "b"}'
@@ -221,3 +223,23 @@ def test_secret_is_refused_and_not_repeated(tmp_path: Path, secret: str) -> None
     outcome = read(write(tmp_path, "a.csv", csv_text("id,title", f"a,{secret}", f"{secret},b,c", "d,e")))
     assert [code for _, code in outcome.codes] == ["secret_in_input", "csv_extra_cell"]
     assert secret not in "".join(str(rejected) for rejected in outcome.rejected)
+
+
+@pytest.mark.attack("misshapen file")
+def test_lines_that_all_open_a_quote_are_read_again_a_bounded_number_of_times() -> None:
+    num_lines, num_read = 20_000, 0
+
+    class _Text(str):
+        __slots__ = ()
+
+        def __len__(self) -> int:
+            nonlocal num_read
+            num_read += 1
+            return 6
+
+    lines = (Line(number, _Text('x",",\n')) for number in range(1, num_lines + 1))
+    records = list(read_csv_records(lines, Dialect()))
+    assert [record.line for record in records] == list(range(1, num_lines + 1))
+    assert {record.code for record in records} == {"csv_malformed"}
+    assert "too many lines" in records[-1].reason
+    assert num_read < 2 * 6_000_000
