@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import nh3
-
 from jobs.text.entities import unescape
+from jobs.text.markup import without_markup
 
 HTML_REMOVED = "html_removed"
 
@@ -69,7 +68,7 @@ def _without_html(text: str) -> tuple[str, bool]:
         if _TAG.search(text):
             is_html = True
             # nh3 joins the words of neighbouring paragraphs, so their ends are marked before it.
-            text = nh3.clean(_LESS_THAN.sub("&lt;", _BREAK.sub("\n\n", text)), tags=set())
+            text = without_markup(_LESS_THAN.sub("&lt;", _BREAK.sub("\n\n", text)))
         plain = unescape(text)
         if plain == text:
             break

@@ -9,9 +9,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import nh3
-
 from jobs.text.entities import unescape
+from jobs.text.markup import without_markup
 from jobs.text.sentences import is_complete, split_sentences, words
 from jobs.text.thoughts import DEFAULT_MARKS
 
@@ -142,7 +141,7 @@ def strip_html(text: str) -> tuple[str, bool]:
         return text, False
     # nh3 writes HTML, so entities are undone; that may uncover tags that were escaped: again, until none.
     for _ in range(_MAX_HTML_ROUNDS):
-        text = unescape(nh3.clean(text, tags=set()))
+        text = unescape(without_markup(text))
         if not _TAG.search(text):
             return text, True
     return text.replace("<", ""), True

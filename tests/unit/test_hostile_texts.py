@@ -82,3 +82,17 @@ def test_secrets_are_found_behind_any_number_of_their_beginnings() -> None:
 def test_a_run_of_full_stops_ends_one_sentence_or_none() -> None:
     assert split_sentences("." * 100_000 + "x") == ["." * 100_000 + "x"]
     assert split_sentences("Well... it rained.. Yes?!") == ["Well... it rained..", "Yes?!"]
+
+
+@pytest.mark.attack("backtracking regular expression")
+@pytest.mark.parametrize("function", [clean_text, strip_html], ids=lambda function: function.__name__)
+def test_elements_that_stay_open_take_time_as_they_grow(function: Callable[[str], object]) -> None:
+    def attributes(num: int) -> str:
+        return "".join(f"<b a={number}>" for number in range(num))
+
+    for make in (
+        attributes,
+        lambda num: "<span>" * num + "<center>" * num,
+        lambda num: "<svg>" * num + "</g>" * num,
+    ):
+        assert growth(function, make, 6_000) < QUADRATIC
