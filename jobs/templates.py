@@ -338,6 +338,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         budget = _budget.get()
         budget.charge(CALL_WORK)
         if isinstance(__obj, Macro | BlockReference | LoopContext):
+            budget.charge(len(args) + len(kwargs))  # `m(*list)` copies the list
             if isinstance(__obj, LoopContext):
                 args = tuple(map(_Iteration, args))
             with budget.deeper():
@@ -346,7 +347,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         given = (*args, *(value for key, value in kwargs.items() if not key.startswith("_")))
         if isinstance(owner, str):
             _charge_method(owner, name, given)
-        elif not isinstance(owner, dict):
+        elif not isinstance(owner, dict) or name == "copy":
             budget.charge(sum(_weight(value, budget) for value in (owner, *given)))
         return super().call(__context, __obj, *args, **kwargs)
 

@@ -212,3 +212,16 @@ def test_a_template_that_grows_with_the_row_fails_the_row_by_name() -> None:
 
 def test_what_an_error_quotes_is_cut() -> None:
     assert len(fault_of(ValueError("x" * 10**6))) < 400
+
+
+@pytest.mark.parametrize("call", ["m(*ns.a)", "ns.b.copy()"])
+def test_what_a_call_copies_is_charged(call: str) -> None:
+    """Unlike a call alone, of which so many fit into the bound."""
+    source = (
+        "{% macro m() %}{% set x = varargs %}{% endmacro %}"
+        "{% set ns = namespace(a=['a'] * 10000, b={'a': ['a'] * 10000}) %}"
+        "{% for i in range(10000) %}{% set x = CALL %}{% endfor %}"
+    )
+    with pytest.raises(TemplateTooLargeError):
+        render(source.replace("CALL", call))
+    render(source.replace("CALL", "m()"))
