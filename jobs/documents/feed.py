@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import feedparser
 
@@ -39,6 +40,16 @@ _ENTRY = re.compile(rb"<(?P<begin>item|entry)[\s>]|</(?:item|entry)\s{0,20}>", r
 _MAX_FRAME_BYTES = 2**18
 """Around the entries, where each is parsed as the only one: agencies write a kilobyte."""
 _TAG = re.compile(rb"<(/?)[A-Za-z_][^<>]*?(/?)>")
+_MAX_REPEATED_BYTES = MAX_FEED_BYTES
+"""Of a frame, once for each entry: as long as the largest feed takes."""
+_ROOT = re.compile(rb"<\w")
+_DECLARATION = re.compile(rb"\s*<\?[^\r\n?]{0,1000}\?>")
+_MAX_AUTHOR_CHARACTERS = 1_000
+_PREFIX = re.compile(rb"xmlns:([^\s=<>]{1,100})")
+_ATTRIBUTE = re.compile(rb"""\s[^\s=<>"']{1,100}\s{0,5}=\s{0,5}["']""")
+_LONG_TAG_BYTES = 2**12
+_MAX_NAMES = 500
+"""Of namespaces in a feed, and of attributes in a tag: the parser compares each with all of them."""
 
 
 _TOO_DEEP = Refusal("feed_malformed", f"nests more than {MAX_DEPTH} elements")
@@ -76,8 +87,42 @@ def feed_records(name: str, body: bytes) -> Iterator[tuple[int, Mapping[str, obj
 
 def _parse(body: bytes) -> feedparser.FeedParserDict:
     # A stream: of bytes or text feedparser would ask whether they are the name of a file, or a URL.
-    stream = io.BytesIO(_REFERENCE.sub(_bounded, body))
+    stream = io.BytesIO(_REFERENCE.sub(_bounded, _plain_head(body)))
     return feedparser.parse(stream, sanitize_html=False, resolve_relative_uris=False)
+
+
+def _plain_head(body: bytes) -> bytes:
+    """The same feed, with one space for many in front of its root, and its declaration in a line of its own.
+
+    feedparser looks for the encoding in all of the first line, and for entities behind any white space, by
+    patterns whose work grows as a power of what they look at. Raises ValueError for a strange declaration.
+    """
+    root = _ROOT.search(body)
+    end = root.start() if root is not None else len(body)
+    head = b" ".join(body[:end].removeprefix(b"\xef\xbb\xbf").split())
+    if not head.startswith(b"<?"):
+        return head + body[end:]
+    declaration = _DECLARATION.match(head)
+    if declaration is None:
+        raise ValueError("the XML declaration does not end")
+    return head[: declaration.end()] + b"\n" + head[declaration.end() :] + body[end:]
+
+
+def _with_short_author(sync: Callable[..., None]) -> Callable[..., None]:
+    """feedparser looks for an address in a name by a pattern whose work grows as the name's square."""
+
+    def bounded(self: Any, key: str = "author") -> None:
+        context = self._get_context()
+        if isinstance(name := context.get(key), str):
+            context[key] = name[:_MAX_AUTHOR_CHARACTERS]
+        sync(self, key)
+
+    return bounded
+
+
+feedparser.mixin._FeedParserMixin._sync_author_detail = _with_short_author(
+    feedparser.mixin._FeedParserMixin._sync_author_detail
+)
 
 
 def _entries(
@@ -99,7 +144,9 @@ def _one_by_one(
     """The entries of a feed of which one makes the parser fail: each is parsed alone."""
     spans = _spans(body)
     head, tail = (body[: spans[0][0]], body[spans[-1][1] :]) if spans else (body, b"")
-    if not spans or len(head) + len(tail) > _MAX_FRAME_BYTES:
+    if not spans or (
+        len(head) + len(tail) > _MAX_FRAME_BYTES or (len(head) + len(tail)) * len(spans) > _MAX_REPEATED_BYTES
+    ):
         raise refuse_file(Path(name), "feed_malformed", refusal.reason, "look at the feed")
     for number, (begin, end) in enumerate(spans, start=1):
         is_deep = _is_deep(body[begin:end])
@@ -165,6 +212,16 @@ def _check(path: Path, body: bytes) -> None:
     if _DECLARED.search(body) is not None:
         reason = "declares entities or a document type of its own"
         raise refuse_file(path, "feed_entities", reason, "publish the feed without a DTD")
+    if _has_many_names(body):
+        reason = f"has more than {_MAX_NAMES} namespaces, or a tag with more than {_MAX_NAMES} attributes"
+        raise refuse_file(path, "feed_malformed", reason, "look at the feed")
+
+
+def _has_many_names(body: bytes) -> bool:
+    if len(set(_PREFIX.findall(body))) > _MAX_NAMES:
+        return True
+    long = (part for part in body.split(b"<") if len(part) > _LONG_TAG_BYTES)
+    return any(len(_ATTRIBUTE.findall(part)) > _MAX_NAMES for part in long)
 
 
 def _is_deep(body: bytes) -> bool:

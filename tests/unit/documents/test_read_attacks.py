@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -11,10 +12,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from jobs.documents.feed import MAX_FEED_BYTES, read_feed
+from jobs.documents.feed import MAX_FEED_BYTES, feed_records, read_feed
 from jobs.documents.read import read_documents
 from jobs.intake_file import MAX_LINE_BYTES
-from jobs.rejection import FileRejectedError
+from jobs.rejection import FileRejectedError, Rejected
 from tests.unit.documents.files import GOOD, NOW, Outcome, jsonl, read, refusal_of, write
 
 MAX_MEMORY_BYTES = 8 * MAX_LINE_BYTES
@@ -177,3 +178,44 @@ def test_many_small_documents_are_read_in_bounded_memory(tmp_path: Path) -> None
         assert tracemalloc.get_traced_memory()[1] < 200 * 5_000 + 2**20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.attack("backtracking regular expression")
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'<?xml version="1.0"?>\n' + b"\n" * 100_000 + b"<rss version='2.0'><channel>%s</channel></rss>",
+        b'<?xml version="1.0"?><rss version="2.0"><channel>%s<copyright>'
+        + b'encoding="' * 10_000
+        + b"</copyright></channel></rss>",
+        b"<rss version='2.0'><channel>%s<item><author>"
+        + b"a." * 60_000
+        + b"</author></item></channel></rss>",
+    ],
+    ids=["white space before the root", "encodings in the first line", "long author"],
+)
+def test_a_feed_takes_time_as_it_grows(body: bytes) -> None:
+    entry = b"<item><title>Bread rises</title><pubDate>Mon, 02 Mar 2026 09:00:00 GMT</pubDate></item>"
+    begun = time.process_time()
+    records = list(feed_records("feed", body.replace(b"%s", entry)))
+    assert not isinstance(records[0], Rejected)
+    assert time.process_time() - begun < 10
+
+
+@pytest.mark.attack("backtracking regular expression")
+def test_a_feed_of_many_namespaces_or_attributes_is_refused() -> None:
+    names = b" ".join(b'xmlns:a%d="http://x/%d"' % (number, number) for number in range(600))
+    attributes = b" ".join(b'a%d="x"' % number for number in range(600))
+    for tag in (names, attributes):
+        with pytest.raises(FileRejectedError) as caught:
+            list(feed_records("feed", b"<rss version='2.0'><channel " + tag + b"><item/></channel></rss>"))
+        assert caught.value.code == "feed_malformed"
+
+
+@pytest.mark.attack("poisonous document among good ones")
+def test_a_long_frame_is_not_parsed_for_each_of_many_entries() -> None:
+    frame = b"<rss version='2.0'><channel>" + b"<image><url>x</url></image>" * 8_000
+    entries = b"<item>" + b"<b>" * 300 + b"</item>" + b"<item></item>" * 1_000
+    with pytest.raises(FileRejectedError) as caught:
+        list(feed_records("feed", frame + entries + b"</channel></rss>"))
+    assert caught.value.code == "feed_malformed"
