@@ -22,7 +22,7 @@ MIN_WORDS_TO_COMPARE = 4
 """Shorter sentences ("It works.") may stand twice; they are dropped only when they are equal."""
 
 _TAG = re.compile(r"<[A-Za-z!/?][^>]*>?")
-_LINK = re.compile(r"!?\[([^\[\]]*+)\]\([^()\n]{0,2000}+\)")
+_LINK = re.compile(r"!?\[([^\[\]]*+)\]\((?:[^()\n]{1,2000}+|\([^()\n]{0,200}+\)){0,10}+\)")
 _PLACEHOLDER = re.compile(
     r"\[(?:your|insert|add|name|company|date|title|author|city|link)\b[^\[\]]*+\]", re.IGNORECASE
 )
