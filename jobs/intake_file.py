@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import re
@@ -229,6 +230,8 @@ def _recognised(path: Path, stream: io.BufferedReader, options: FileOptions) -> 
         return InputFile(path, Format.PARQUET, _seekable(stream), options)
     encoding = options.encoding or sniff_encoding(path, head)
     if encoding != UTF_8:
+        if not encoding.startswith("utf") and _is_utf_8(head):
+            options.tell(f"{snippet(path.name) or 'the file'}: seems to be UTF-8, and is read as {encoding}")
         stream = _buffered(Utf8Stream(path, stream, encoding))
     elif head.startswith(b"\xef\xbb\xbf"):
         stream.read(3)
@@ -240,6 +243,15 @@ def _recognised(path: Path, stream: io.BufferedReader, options: FileOptions) -> 
     if file.format is Format.CSV:
         _find_dialect(file, sample)
     return file
+
+
+def _is_utf_8(head: bytes) -> bool:
+    """Whether there is text beyond ASCII, and all of it is UTF-8; a character at the end may be cut off."""
+    try:
+        codecs.getincrementaldecoder(UTF_8)().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return not head.isascii()
 
 
 def _seekable(stream: io.BufferedReader) -> io.BufferedReader:

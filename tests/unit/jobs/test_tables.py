@@ -255,3 +255,10 @@ def test_commas_between_thousands_of_a_table_of_tabs_are_no_decimal_ones(tmp_pat
 def test_points_are_between_thousands_where_another_column_has_decimal_commas(tmp_path: Path) -> None:
     table = written(tmp_path, "id;weight;price\na;2,5;1.299\nb;3;12\n")
     assert [row["price"] for row in rows(table)] == ["1299", "12"]
+
+
+def test_encoding_that_is_given_for_a_file_in_utf_8_is_doubted(tmp_path: Path) -> None:
+    told: list[str] = []
+    path = written(tmp_path, "id,title\na,Café\n", "names.csv")
+    list(read_lines(path, ArticleKind(), options=FileOptions(encoding="cp1252", tell=told.append)))
+    assert told[0] == "names.csv: seems to be UTF-8, and is read as cp1252"
