@@ -6,6 +6,7 @@ import math
 import unicodedata
 
 from jobs.errors import InputError
+from jobs.shown import printable
 
 MAX_SEED = 2**63 - 1
 """What a `bigint` of Postgres holds."""
@@ -59,18 +60,9 @@ def label_problem(text: str) -> str | None:
 
 
 def printable_name(name: str) -> str:
-    """A file's name as a label: odd bytes and control characters are written out, and the end is cut.
+    r"""A file's name as a label: what no terminal may get is written out, and the end is cut.
 
     >>> printable_name("br\udcffiefs\n.csv")
-    'br\\udcffiefs\\x0a.csv'
+    'br\\udcffiefs\\u000a.csv'
     """
-    text = "".join(
-        character if unicodedata.category(character) not in ("Cc", "Cs") else _escape(character)
-        for character in name
-    )
-    return text[:MAX_LABEL_CHARACTERS]
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    return printable(name)[:MAX_LABEL_CHARACTERS]

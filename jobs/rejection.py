@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from jobs.errors import InputError
 from jobs.guards import may_be_shown
+from jobs.shown import printable
 
 MAX_SNIPPET_CHARACTERS = 80
 """Enough to recognise the line in an editor, too little to carry a document into a report."""
@@ -64,14 +65,13 @@ class FileRejectedError(InputError):
 
 
 def snippet(text: str) -> str | None:
-    """The beginning of a text, printable and in one line; None if a secret is anywhere in it.
+    r"""The beginning of a text, printable and in one line; None if a secret is anywhere in it.
 
-    >>> snippet("a\\x00b\\n")
-    'a\\\\x00b\\\\n'
+    >>> snippet("a\x00b\n")
+    'a\\u0000b\\u000a'
     >>> snippet("key AKIAABCDEFGHIJKLMNOP") is None
     True
     """
     if not text or not may_be_shown(text):
         return None
-    shown = text[:MAX_SNIPPET_CHARACTERS]
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+    return printable(text[:MAX_SNIPPET_CHARACTERS])

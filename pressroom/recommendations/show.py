@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from jobs.kinds.recommendation.changes import Why
+from jobs.shown import printable
 from pressroom.recommendations.census import MODEL, ReleaseFigures
 from pressroom.recommendations.outcome import TextPlan
 from pressroom.recommendations.page import cut, percent
@@ -47,7 +48,7 @@ def lines_of_texts(plan: TextPlan, *, is_plan: bool = False) -> Iterator[str]:
         yield _line("cost", f"{NOTHING_CHANGED}: no token")
         return
     new = plan.why.get(Why.NEW, 0)
-    told = (f"{number:,} {printable(reason)}" for reason, number in sorted(plan.why.items()) if number)
+    told = (f"{number:,} {short(reason)}" for reason, number in sorted(plan.why.items()) if number)
     yield _line("why", f"{new:,} new, {sum(plan.why.values()) - new:,} changed ({', '.join(told)})")
     if is_plan:
         yield from _lines_of_changes(plan)
@@ -72,19 +73,19 @@ def lines_of_figures(figures: ReleaseFigures) -> Iterator[str]:
         )
 
 
-def printable(text: object, limit: int = 60) -> str:
-    r"""One short piece of a line that moves no cursor and rings no bell, whoever wrote it.
+def short(text: object, limit: int = 60) -> str:
+    r"""One short piece of a line, in which nothing acts on a terminal.
 
-    >>> printable("tent\x1b[2J\n"), printable("a" * 10, 5)
-    ('tent?[2J?', 'aaaa…')
+    >>> short("tent\x1b[2J\n"), short("a" * 10, 5)
+    ('tent\\u001b[2J\\u000a', 'aaaa…')
     """
-    return cut("".join(character if character.isprintable() else "?" for character in str(text)), limit)
+    return cut(printable(str(text)), limit)
 
 
 def _lines_of_changes(plan: TextPlan) -> Iterator[str]:
     for change in plan.changes[:MAX_CHANGES]:
-        why = f"{printable(change['why'])}{_details(change.get('details'))}"
-        yield f"  {printable(change['audience'])}: {why}"
+        why = f"{short(change['why'])}{_details(change.get('details'))}"
+        yield f"  {short(change['audience'])}: {why}"
     num_more = sum(plan.why.values()) - min(len(plan.changes), MAX_CHANGES)
     if num_more > 0:
         yield f"  and {num_more:,} more"
@@ -95,13 +96,13 @@ def _details(details: object) -> str:
     if not isinstance(details, Mapping) or not details:
         return ""
     if {"added", "removed"} <= details.keys():
-        signs = [f"+{printable(one, 30)}" for one in details["added"]]
-        signs += [f"-{printable(one, 30)}" for one in details["removed"]]
+        signs = [f"+{short(one, 30)}" for one in details["added"]]
+        signs += [f"-{short(one, 30)}" for one in details["removed"]]
         return f": {' '.join(signs)}"
     if {"before", "now"} <= details.keys():
-        return f": {printable(details['before'])}, now {printable(details['now'])}"
+        return f": {short(details['before'])}, now {short(details['now'])}"
     told = [
-        f"{printable(item_id, 30)} {printable(name, 20)} {printable(before, 30)}, now {printable(now, 30)}"
+        f"{short(item_id, 30)} {short(name, 20)} {short(before, 30)}, now {short(now, 30)}"
         for item_id, fields in details.items()
         if isinstance(fields, Mapping)
         for name, (before, now) in fields.items()

@@ -164,7 +164,7 @@ def test_order_of_a_program_is_checked_as_a_command_is(order: dict[str, Any]) ->
 def test_file_of_an_odd_name_gives_a_batch_a_name_that_can_be_stored() -> None:
     model = Settings().profiles["default"].models[0]
     batch = new_batch(Order(kind="article", model=model, settings={}), Settings(), name="br\udcffiefs\n.csv")
-    assert batch.name == "br\\udcffiefs\\x0a.csv"
+    assert batch.name == "br\\udcffiefs\\u000a.csv"
 
 
 @pytest.mark.attack("number out of range")
