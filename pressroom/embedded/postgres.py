@@ -25,6 +25,9 @@ PROGRAM = "postgres"
 INITDB_SECONDS = 120.0
 """It takes 1 s here; a slow disk under load is given a hundred times that."""
 
+_STATUS_LINE = 7
+"""Of postmaster.pid: PM_STATUS_STOPPING of Postgres' pidfile.h is "stopping"."""
+
 _ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC"}
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -86,6 +89,13 @@ class PostgresServer:
                     "restore that file, or move the folder away to start with an empty database"
                 ) from error
             raise NotReadyError(str(error)) from error
+
+    def is_ending(self) -> bool:
+        try:
+            lines = (self._data / "postmaster.pid").read_text("utf-8", "replace").splitlines()
+        except OSError:
+            return False
+        return len(lines) > _STATUS_LINE and lines[_STATUS_LINE].strip() == "stopping"
 
     def url(self, port: int) -> str:
         return f"postgresql://{USER}:{self.passwords.postgres}@127.0.0.1:{port}/{DATABASE}"

@@ -70,6 +70,9 @@ class S3Server:
         if status != http.HTTPStatus.OK:
             raise NotReadyError(f"HTTP status {status}")
 
+    def is_ending(self) -> bool:
+        return False  # it ends at once
+
     def url(self, port: int) -> str:
         return f"http://{self.access_key}:{self.secret_key}@127.0.0.1:{port}/{BUCKET}?region={REGION}"
 

@@ -41,6 +41,10 @@ class EmbeddedServer(Protocol):
         """Raise NotReadyError until it serves us, with our password; ServiceStartError if it never will."""
         ...
 
+    def is_ending(self) -> bool:
+        """Whether it was told to end, runs on, and lets nobody in."""
+        ...
+
     def url(self, port: int) -> str:
         """For PRESSROOM_*_URL; holds the password."""
         ...
@@ -96,7 +100,9 @@ class ServerRunner:
     def restart_if_ended(self) -> bool:
         """Start it again on the same port and data if its process has ended; whether it had."""
         if not self._has_ended():
-            return False
+            if not self._server.is_ending():
+                return False
+            self.stop()
         logger.warning(
             "An embedded service ended and is started again",
             extra={"action": "service_restarted", "service": self.name, "port": self.port, "pid": self.pid},

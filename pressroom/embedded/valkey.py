@@ -49,6 +49,9 @@ class ValkeyServer:
         except (AuthenticationError, RedisError, OSError) as error:
             raise NotReadyError(str(error)) from error
 
+    def is_ending(self) -> bool:
+        return False  # it ends at once
+
     def url(self, port: int) -> str:
         return f"redis://:{self.password}@127.0.0.1:{port}/0"
 

@@ -210,6 +210,9 @@ class DiskFiller:
     def probe(self, port: int) -> None:
         raise NotReadyError("never")
 
+    def is_ending(self) -> bool:
+        return False
+
     def url(self, port: int) -> str:
         return ""
 
