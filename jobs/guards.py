@@ -101,8 +101,13 @@ def may_be_shown(text: str) -> bool:
     >>> may_be_shown("Bread"), may_be_shown('{"pass\\\\u0077ord": "x')
     (True, False)
     """
-    plain = _ESCAPE.sub(_unescaped, text) if "\\" in text else text
-    return find_secret(text) is None and find_secret(plain) is None and not _CREDENTIAL.search(plain)
+    for _ in range(3):  # JSON within JSON is escaped twice
+        if find_secret(text) is not None or _CREDENTIAL.search(text):
+            return False
+        if "\\" not in text:
+            break
+        text = _ESCAPE.sub(_unescaped, text)
+    return find_secret(text) is None and not _CREDENTIAL.search(text)
 
 
 def _unescaped(escape: re.Match[str]) -> str:
@@ -111,7 +116,9 @@ def _unescaped(escape: re.Match[str]) -> str:
 
 _ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(.))", re.DOTALL)
 _CREDENTIAL = re.compile(
-    r"(?:passw(?:or)?d|passphrase|secret|token|credential|api[_-]?key|access[_-]?key)s?[\"']{0,2}\s{0,5}[:=]"
+    r"(?:passw(?:or)?d|passphrase|secret|token|credential|authorization|(?:api|access|private)[_-]?key"
+    r"|(?<![a-z])(?:pwd|pass))s?[\"']{0,2}\s{0,5}[:=]"
+    r"|\bbearer\s{1,5}[A-Za-z0-9._~+/-]{16}|\beyJ[A-Za-z0-9_-]{16}"
     r"|://[^\s/:@]{0,100}:[^\s/@]{1,200}@",
     re.IGNORECASE,
 )

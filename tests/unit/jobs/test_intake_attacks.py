@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobs.dialect import Dialect
+from jobs.guards import may_be_shown
 from jobs.intake_csv import read_csv_records
 from jobs.intake_file import MAX_LINE_BYTES, Line
 from tests.unit.jobs.lines import Outcome, csv_text, jsonl, read, write
@@ -243,3 +244,21 @@ def test_lines_that_all_open_a_quote_are_read_again_a_bounded_number_of_times() 
     assert {record.code for record in records} == {"csv_malformed"}
     assert "too many lines" in records[-1].reason
     assert num_read < 2 * 6_000_000
+
+
+@pytest.mark.attack("secret in an input")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pwd=x",
+        "DB_PASS: x",
+        '"private_key": "x"',
+        "Bearer abcdef0123456789",
+        "Authorization: Basic eDp5",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.x",
+        r"\\\\u0041KIAABCDEFGHIJKLMNOP",
+    ],
+)
+def test_what_settings_and_headers_call_secret_is_not_shown(text: str) -> None:
+    assert not may_be_shown(text)
+    assert may_be_shown("They bypass: the compass = a ring")
