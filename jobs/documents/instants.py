@@ -24,7 +24,8 @@ _MAX_CHARACTERS = 100
 """The longest form that is read has 70: JavaScript's, with the name of its zone in brackets."""
 
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE]\+?\d{1,2})?", re.ASCII)
-_DIGITS_OF_DATE = 8
+_DIGITS_OF_DATE = (8, 12, 14)
+"""20241215, 202412150015, 20241215001500: as seconds or milliseconds they would be of 1970, 1976 or 2611."""
 _UNITS = (1e11, 1e14, 1e17, 1e20)
 """Upper ends of epoch seconds, milliseconds, microseconds and nanoseconds: each a thousand times the last."""
 _SERIAL_SECONDS = (20_000, 80_000)
@@ -156,11 +157,27 @@ def possible_orders(text: str) -> frozenset[DateOrder]:
 
     >>> sorted(possible_orders("13/1/2010 8:26")), len(possible_orders("12/1/2010")), possible_orders("2010")
     ([<DateOrder.DAY_FIRST: 'day-first'>], 2, frozenset())
+    >>> len(possible_orders("24/12/15"))  # 24 December 2015, or 15 December 2024
+    2
     """
     text = _normal(text[:_MAX_CHARACTERS])
     if _NUMERIC.fullmatch(text) is None:
         return frozenset()
+    if _is_year_first(text):
+        return frozenset(DateOrder)
     return frozenset(order for order in DateOrder if _of_text(text, order) is not None)
+
+
+def _is_year_first(text: str) -> bool:
+    """Whether 24/12/15 may be of 2024 as well: then no value says by itself which number is which."""
+    match = _NUMERIC.fullmatch(text)
+    if match is None or len(match["year"]) != 2:
+        return False
+    try:
+        date(2000 + int(match["first"]), int(match["other"]), int(match["year"]))
+    except ValueError:
+        return False
+    return True
 
 
 def order_of_column(values: Iterable[object]) -> DateOrder | None:
@@ -262,9 +279,9 @@ def _of_text(text: str, order: DateOrder | None) -> datetime | None:
 
 def _of_number(number: float) -> datetime | None:
     text = str(int(number)) if abs(number) < _UNITS[-1] else ""
-    if len(text) == _DIGITS_OF_DATE and text[:2] in ("19", "20"):
+    if len(text) in _DIGITS_OF_DATE and text[:2] in ("19", "20"):
         try:
-            return _in_utc(datetime.fromisoformat(text))
+            return _in_utc(datetime.fromisoformat(f"{text[:8]}T{text[8:]}".removesuffix("T")))
         except ValueError:
             pass
     for power, end in enumerate(_UNITS):
