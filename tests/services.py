@@ -52,6 +52,12 @@ def services_admin(services: ServiceUrls) -> Callable[[str], None]:
 
 
 @pytest.fixture(scope="session")
+def superuser_url(services: ServiceUrls, services_home: Path) -> str:
+    """The URL of the superuser, who may make roles and end every process of the server."""
+    return admin_url(services_home, services)
+
+
+@pytest.fixture(scope="session")
 def template_database(services: ServiceUrls) -> str:
     """A migrated, empty database that nobody is connected to: Postgres clones it in milliseconds."""
     _execute(services.db_url, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE_DATABASE)))
@@ -62,15 +68,15 @@ def template_database(services: ServiceUrls) -> str:
 
 
 @pytest.fixture
-def empty_database_url(services: ServiceUrls) -> Iterator[str]:
+def empty_database_url(services: ServiceUrls, superuser_url: str) -> Iterator[str]:
     """A database without tables, dropped after the test."""
-    yield from _database(services.db_url, "template0")
+    yield from _database(services.db_url, superuser_url, "template0")
 
 
 @pytest.fixture
-def database_url(services: ServiceUrls, template_database: str) -> Iterator[str]:
+def database_url(services: ServiceUrls, superuser_url: str, template_database: str) -> Iterator[str]:
     """A migrated database without rows, dropped after the test with whoever is still connected."""
-    yield from _database(services.db_url, template_database)
+    yield from _database(services.db_url, superuser_url, template_database)
 
 
 @pytest.fixture
@@ -120,12 +126,13 @@ def embedded_settings(home: Path) -> Settings:
     return Settings(home=home, db_url=None, redis_url=None, s3_url=None)
 
 
-def _database(url: str, template: str) -> Iterator[str]:
+def _database(url: str, superuser_url: str, template: str) -> Iterator[str]:
     name = f"test_{uuid4().hex}"
     identifier = sql.Identifier(name)
     _execute(url, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(identifier, sql.Identifier(template)))
     yield _with_database(url, name)
-    _execute(url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier))
+    # Only a superuser may end the server's own processes, such as an autovacuum of this database.
+    _execute(superuser_url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier))
 
 
 def _execute(url: str, statement: sql.SQL | sql.Composed) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 from redis import Redis
 from sqlalchemy import Engine, text
@@ -70,20 +71,22 @@ def test_postgres_that_refuses_is_told_apart_from_one_that_is_away(
 
 
 def test_missing_schema_and_missing_privilege_are_named(
-    empty_database_url: str, database_url: str, services_admin: Callable[[str], None]
+    empty_database_url: str, database_url: str, superuser_url: str
 ) -> None:
     with pytest.raises(DatabaseRefusedError, match="pressroom db upgrade") as refusal:
         check_services(db_url=empty_database_url, is_migrated=True)
     assert refusal.value.code == "database_not_migrated"
 
-    services_admin("CREATE ROLE guest LOGIN PASSWORD 'guest'")
+    with psycopg.connect(superuser_url, autocommit=True) as superuser:
+        superuser.execute("CREATE ROLE guest LOGIN PASSWORD 'guest'")
     guest = open_database(altered(database_url, username="guest", password="guest"))
     try:
         with pytest.raises(DatabaseRefusedError) as refusal, errors_named(), guest.connect() as connection:
             connection.execute(text("SELECT * FROM batches"))
     finally:
         guest.dispose()
-        services_admin("DROP ROLE guest")
+        with psycopg.connect(superuser_url, autocommit=True) as superuser:
+            superuser.execute("DROP ROLE guest")
     assert refusal.value.code == "database_privilege_missing"
 
 

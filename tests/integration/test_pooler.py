@@ -115,7 +115,7 @@ def test_a_lease_passes_on_when_it_runs_out_and_its_fence_rises(database: Engine
 def test_a_lost_lead_is_noticed_and_told(
     database: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, logger=lead.__name__)
     monkeypatch.setattr(lead, "RENEW_SECONDS", 0.0)
     ours = Lead(database, DISPATCHER)
     assert ours.is_held()

@@ -22,10 +22,8 @@ from jobs.monitor import WebhookTarget
 from jobs.refresh import ServingPlace
 from jobs.rejection import Rejected
 from jobs.sources import FileSource, PrefixSource, QuerySource, Source
-from pressroom.embedded.services import ServiceUrls
 from storage import open_store
 from storage.store import Store
-from tests.services import admin_url
 from workers.connectors.sources import ConnectedSources
 
 VARIABLE = "NEWS_URL"
@@ -194,16 +192,11 @@ def test_query_that_takes_too_long_is_ended(
         assert isinstance(error, TransientError)
 
 
-@pytest.fixture
-def admin(services: ServiceUrls, services_home: Path) -> str:
-    return admin_url(services_home, services)
-
-
 @pytest.mark.attack("query that reads files or writes")
 def test_query_in_the_role_of_a_superuser_is_refused(
-    sources: ConnectedSources, admin: str, monkeypatch: pytest.MonkeyPatch
+    sources: ConnectedSources, superuser_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(VARIABLE, admin)
+    monkeypatch.setenv(VARIABLE, superuser_url)
     error = refusal(sources, query("SELECT pg_read_file('/etc/passwd') AS text"))
     assert error.code == "source_role_too_powerful"
     assert "superuser" in str(error)
@@ -212,13 +205,13 @@ def test_query_in_the_role_of_a_superuser_is_refused(
 
 @pytest.mark.attack("query that reads files or writes")
 def test_query_in_a_role_that_may_become_a_superuser_is_refused(
-    sources: ConnectedSources, admin: str, monkeypatch: pytest.MonkeyPatch
+    sources: ConnectedSources, superuser_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with psycopg.connect(admin, autocommit=True) as connection:
+    with psycopg.connect(superuser_url, autocommit=True) as connection:
         connection.execute("CREATE ROLE climber LOGIN PASSWORD 'climbs' NOINHERIT")
         connection.execute("GRANT postgres TO climber")
     try:
-        parameters = conninfo_to_dict(admin, user="climber", password="climbs")
+        parameters = conninfo_to_dict(superuser_url, user="climber", password="climbs")
         monkeypatch.setenv(VARIABLE, make_conninfo("", **parameters))
         sql = (
             "SELECT set_config('role', 'postgres', false) AS id, now() AS published_at, "
@@ -226,7 +219,7 @@ def test_query_in_a_role_that_may_become_a_superuser_is_refused(
         )
         error = refusal(sources, query(sql))
     finally:
-        with psycopg.connect(admin, autocommit=True) as connection:
+        with psycopg.connect(superuser_url, autocommit=True) as connection:
             connection.execute("DROP ROLE climber")
     assert error.code == "source_role_too_powerful"
     assert "postgres" in str(error)
