@@ -11,7 +11,7 @@ from psycopg.errors import InsufficientPrivilege, InvalidSchemaName, UndefinedCo
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from db.faults import DatabaseFault, fault_of
+from db.faults import fault_of
 from jobs.errors import ConfigurationError, PressroomError, TransientError
 
 MAX_REASON_CHARACTERS = 500
@@ -101,7 +101,7 @@ def named(error: BaseException) -> PressroomError | None:
             f"Postgres refuses: {reason}; let the user of PRESSROOM_DB_URL own the schema, or grant it",
             code="database_privilege_missing",
         )
-    if fault_of(error) is not DatabaseFault.AWAY and not _BAD_OPTION.match(reason):
+    if not fault_of(error).is_outage and not _BAD_OPTION.match(reason):
         return None
     for refusal in _REFUSALS:
         if refusal.pattern.search(reason) and not _PASSING.search(reason):

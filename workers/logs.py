@@ -42,5 +42,8 @@ def set_up_logging(level: str, *, others: str = "WARNING", form: str = "%(leveln
     handler.setFormatter(SentenceFormatter(form + "%(message)s"))
     logging.basicConfig(level=others, handlers=[handler])
     logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it writes each URL whole, with its key
+    logging.getLogger("psycopg").setLevel(
+        logging.ERROR
+    )  # warns of each statement of an outage that we report
     for name in OWN_LOGGERS:
         logging.getLogger(name).setLevel(level)

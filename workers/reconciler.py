@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from db import recovery
-from db.faults import DatabaseFault, fault_of
+from db.faults import fault_of
 from workers.settings import Settings
 from workers.stages import close_stages
 
@@ -42,7 +42,7 @@ def _guarded(step: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, SQLAlchemyError) and fault_of(error) is DatabaseFault.AWAY:
+        if isinstance(error, SQLAlchemyError) and fault_of(error).is_outage:
             raise
         logger.exception("A step of repair failed.", extra={"step": step})
 

@@ -156,9 +156,10 @@ def fault_of_statement(database: Engine, statement: str) -> DatabaseFault:
         ("INSERT INTO leads VALUES ('a', 'b', 1, now()), ('a', 'b', 1, now())", DatabaseFault.CONFLICT),
         ("SET LOCAL transaction_read_only = on; DELETE FROM leads", DatabaseFault.AWAY),
         ("SELECT pg_terminate_backend(pg_backend_pid())", DatabaseFault.AWAY),
+        ("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'disk_full'; END $$", DatabaseFault.FULL),
     ],
 )
-def test_an_error_of_the_database_is_away_a_conflict_or_misuse(
+def test_an_error_of_the_database_is_an_outage_a_conflict_or_misuse(
     database: Engine, statement: str, fault: DatabaseFault
 ) -> None:
     assert fault_of_statement(database, statement) is fault
