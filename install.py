@@ -71,7 +71,7 @@ def pip_settings(listed: str) -> dict[str, str]:
 
 
 def uv_options(settings: Mapping[str, str]) -> list[str]:
-    """The same for uv; every index is looked at, as pip does.
+    """Translate pip's settings for uv, which looks at every index, as pip does.
 
     >>> uv_options({"find-links": "/b /c", "timeout": "9"})
     ['--index-strategy', 'unsafe-best-match', '--find-links', '/b', '--find-links', '/c']

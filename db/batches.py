@@ -66,7 +66,7 @@ def accept(
 def accept_in(
     connection: Connection, batch: NewBatch, jobs: Iterable[NewJob], num_rejected: Callable[[], int]
 ) -> tuple[UUID, bool]:
-    """As `accept`, in the caller's transaction: what else is written in it stands or falls with the batch."""
+    """Accept in the caller's transaction, whose other writes stand or fall with the batch."""
     batch_id = uuid4()
     existing = _insert_batch(connection, batch_id, batch)
     if existing is not None:

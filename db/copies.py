@@ -37,7 +37,7 @@ def write_copies(connection: Connection, written: Sequence[tuple[UUID, WrittenCo
 
 
 def _new_tokens(connection: Connection, job_ids: Sequence[UUID]) -> dict[UUID, int]:
-    """As the transaction that ends the jobs has set them."""
+    """Return the tokens as the transaction that ends the jobs has set them."""
     statement = select(JobRow.id, JobRow.new_tokens).where(JobRow.id == func.any(list(job_ids)))
     return {row[0]: row[1] for row in connection.execute(statement)}
 
@@ -72,7 +72,7 @@ class CopyCost:
 
 
 def cost_of_a_copy(database: Engine) -> CopyCost | None:
-    """Of the latest texts; None before there is one."""
+    """Return what the latest texts cost each; None before there is one."""
     recent = (
         select(CopyRow.num_new_tokens, CopyRow.job_id).order_by(CopyRow.made_at.desc()).limit(RECENT)
     ).subquery()

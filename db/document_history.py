@@ -87,7 +87,7 @@ class DocumentHistory:
     def mentions(
         self, monitor_id: UUID, since: Mapping[str, datetime], *, until: datetime
     ) -> dict[str, list[Mention]]:
-        """By entity, from the instant given for it on, ordered by (published_at, document_id)."""
+        """Return each entity's mentions since its instant, ordered by (published_at, document_id)."""
         given = values_table(
             "given",
             entity_id=(list(since), MentionRow.entity_id),
@@ -113,7 +113,7 @@ class DocumentHistory:
     def novelties(
         self, monitor_id: UUID, entity_id: str, *, since: datetime, until: datetime
     ) -> dict[str, Novelty]:
-        """Of an entity's mentions, by document."""
+        """Return the novelty of each of an entity's mentions, by document."""
         statement = select(MentionRow.document_id, MentionRow.novelty, MentionRow.first_id).where(
             MentionRow.monitor_id == monitor_id,
             MentionRow.entity_id == entity_id,
@@ -190,7 +190,7 @@ class DocumentHistory:
             return sorted(connection.scalars(statement))
 
     def last_published_at(self, monitor_id: UUID) -> datetime | None:
-        """Of all documents of the monitor."""
+        """Return when the newest of all documents of the monitor was published."""
         statement = select(func.max(DocumentRow.published_at)).where(DocumentRow.monitor_id == monitor_id)
         with self._database.connect() as connection:
             return connection.scalar(statement)

@@ -30,7 +30,7 @@ class JobEvidence:
 
 
 def job_evidence(database: Engine, job_ids: Collection[UUID]) -> dict[UUID, JobEvidence]:
-    """By job; one that is not there is left out."""
+    """Return the evidence by job; a job that is not there is left out."""
     jobs = (
         select(
             JobRow.id,

@@ -39,7 +39,7 @@ class FileOptions:
     """Gets one line for each reading of a file that is no plain CSV or JSONL in UTF-8: what it is read as."""
 
     def quietly(self) -> FileOptions:
-        """The same, for a reading of which nothing is told."""
+        """Return the same options for a reading that reports nothing."""
         return replace(self, tell=_ignore)
 
     def given(self) -> dict[str, str | None]:

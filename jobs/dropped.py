@@ -34,7 +34,7 @@ class Dropped:
 
     @property
     def num_dropped(self) -> int:
-        """Of all codes."""
+        """Count the dropped records of all codes."""
         return sum(self.by_code.values())
 
     @property

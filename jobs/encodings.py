@@ -55,7 +55,7 @@ def check_encoding(name: str) -> str:
 
 
 def sniff_encoding(path: Path, head: bytes) -> str:
-    """By the byte order mark, else UTF-8.
+    """Return the encoding that the byte order mark names, else UTF-8.
 
     Raises FileRejectedError `text_invalid_unicode` for UTF-16 and UTF-32 that must be named, and for what is
     no text.
@@ -100,7 +100,7 @@ class Utf8Stream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        """As io.RawIOBase has it."""
+        """Read as io.RawIOBase does."""
         while not self._rest:
             body = self._stream.read(_READ_BYTES)
             self._rest = memoryview(self._decoded(body))

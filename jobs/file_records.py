@@ -48,13 +48,13 @@ def file_records(
 def unparsed_records(
     path: Path, require: Require, options: FileOptions = AS_FOUND
 ) -> Iterator[Unparsed | Rejected]:
-    """As file_records, for a reader that need not parse each line of JSONL."""
+    """Read as file_records does, for a reader that need not parse each line of JSONL."""
     with open_file(path, options) as file:
         yield from opened_records(file, require)
 
 
 def opened_records(file: InputFile, require: Require) -> Iterator[Unparsed | Rejected]:
-    """As unparsed_records, of an opened file."""
+    """Read as unparsed_records does, from an opened file."""
     if file.format is Format.PARQUET:
         from jobs.parquet_records import parquet_records  # loads Arrow
 

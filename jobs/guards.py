@@ -86,7 +86,7 @@ def find_control_token(text: str, control_tokens: Iterable[str] = CONTROL_TOKENS
 
 
 def find_hidden_secret(text: str) -> str | None:
-    """As find_secret, in a text in which JSON's escapes may hide one.
+    """Find a secret as find_secret does, in a text in which JSON's escapes may hide one.
 
     >>> find_hidden_secret('{"\\\\u0041KIAABCDEFGHIJKLMNOP')
     'an AWS access key'

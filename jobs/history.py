@@ -72,13 +72,13 @@ class History(Protocol):
     def mentions(
         self, monitor_id: UUID, since: Mapping[str, datetime], *, until: datetime
     ) -> dict[str, list[Mention]]:
-        """By entity, from the instant given for it on, ordered by (published_at, document_id)."""
+        """Return each entity's mentions since its instant, ordered by (published_at, document_id)."""
         ...
 
     def novelties(
         self, monitor_id: UUID, entity_id: str, *, since: datetime, until: datetime
     ) -> dict[str, Novelty]:
-        """Of an entity's mentions, by document; those whose series was not computed yet are left out."""
+        """Return the novelty of an entity's mentions, by document, where its series was computed."""
         ...
 
     def counted(
@@ -106,7 +106,7 @@ class History(Protocol):
         since: datetime,
         until: datetime,
     ) -> dict[str, list[EntityWindow]]:
-        """By entity, each ordered by starts_at."""
+        """Return windows by entity, each ordered by starts_at."""
         ...
 
     def window_sums(
@@ -123,7 +123,7 @@ class History(Protocol):
     def alerts(
         self, monitor_id: UUID, entity_ids: Sequence[str], *, since: datetime, until: datetime
     ) -> dict[str, list[Alert]]:
-        """By entity, ordered by starts_at; withdrawn ones are left out."""
+        """Return alerts by entity, ordered by starts_at; withdrawn ones are left out."""
         ...
 
     def first_published_at(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, datetime]:
@@ -144,7 +144,7 @@ class History(Protocol):
         ...
 
     def last_published_at(self, monitor_id: UUID) -> datetime | None:
-        """Of all documents of the monitor."""
+        """Return when the newest of all documents of the monitor was published."""
         ...
 
     def read_until(self, monitor_id: UUID) -> datetime | None:

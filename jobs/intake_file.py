@@ -200,7 +200,7 @@ class _GunzipStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        """As io.RawIOBase has it; raises FileRejectedError for a bomb."""
+        """Read as io.RawIOBase does; raises FileRejectedError for a bomb."""
         body = self._gzip.read(len(buffer))
         buffer[: len(body)] = body
         self._num_bytes += len(body)

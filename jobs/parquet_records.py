@@ -52,7 +52,7 @@ def parquet_batches(
     batch_rows: int,
     keep_dictionaries: bool = False,
 ) -> Iterator[pa.RecordBatch]:
-    """As parquet_records, so many rows at a time as Arrow columns.
+    """Read as parquet_records does, so many rows at a time, as Arrow columns.
 
     With kept dictionaries a text that stands in a million rows is in memory once.
     """

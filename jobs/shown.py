@@ -31,7 +31,7 @@ def printable(text: str) -> str:
 
 
 def shown(text: str, *, max_characters: int = MAX_SHOWN_CHARACTERS) -> str:
-    """The same, cut where it is long.
+    """Escape a text as `printable` does, and cut it where it is long.
 
     >>> shown("x" * 1_700_000, max_characters=3)
     'xxx... (1,700,000 characters)'
@@ -83,6 +83,6 @@ def _is_shown(character: str) -> bool:
 
 
 def _escape(character: str) -> str:
-    r"""As in JSON: two escapes for what lies above U+FFFF."""
+    r"""Escape a character as JSON does: by two escapes if it lies above U+FFFF."""
     units = character.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))

@@ -59,7 +59,7 @@ OnAltered = Callable[[Altered], None]
 
 @dataclass(frozen=True, slots=True)
 class _GoneJob:
-    """Of a batch that was deleted."""
+    """A job of a batch that was deleted."""
 
     job_id: UUID
     custom_id: str = ""

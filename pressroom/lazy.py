@@ -58,7 +58,7 @@ def _check_texts(args: list[str]) -> None:
 
 
 def _plain(callback: Callable[..., Any] | None) -> Callable[..., Any]:
-    """From the moment that a command works, what it prints is escaped: see `streams.StandardOutput`."""
+    """Escape what a command prints from the moment that it works: see `streams.StandardOutput`."""
 
     def call(*args: Any, **options: Any) -> Any:
         if isinstance(sys.stdout, StandardOutput):

@@ -126,7 +126,7 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def replace_bytes(path: Path, body: bytes) -> None:
-    """The same of bytes."""
+    """Replace a file as `replace_text` does, by bytes."""
     with unpublished_file(path) as new:
         new.file.buffer.write(body)
         new.publish()

@@ -54,7 +54,7 @@ class RefreshFile(BaseModel):
 
     @property
     def settings(self) -> RefreshSettings:
-        """Of the kind."""
+        """Return the settings of the kind."""
         scope = self.copy_policy.scope if self.language_model else CopyScope.NONE
         return RefreshSettings(
             rules=self.rules,

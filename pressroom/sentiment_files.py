@@ -78,7 +78,7 @@ class DocumentCounts:
 
     @property
     def flagged_words(self) -> tuple[str, ...]:
-        """Of each flag how many have it: "3 in another language"."""
+        """Say how many have each flag: "3 in another language"."""
         return tuple(
             f"{number:,} {_FLAG_WORDS.get(flag, f'flagged {flag}')}"
             for flag, number in sorted(self.num_flagged.items())
@@ -106,7 +106,7 @@ class ReportEntry:
     metrics: Mapping[str, object]
 
     def link(self, suffix: str) -> str:
-        """Of one of its files, beside the page."""
+        """Return the link to one of its files, beside the page."""
         return f"{REPORTS}/{self.stem}.{suffix}"
 
 
@@ -213,7 +213,7 @@ def write_reports(source: CheckedSource, batch_id: UUID, folder: Path) -> list[R
 
 
 def _suffix(name: str) -> str:
-    """Of a report's file in the folder: the format says which it is, but for the list of documents.
+    """Return the suffix of a report's file: its format, but for the list of documents.
 
     >>> _suffix("chart.svg"), _suffix("documents.jsonl")
     ('svg', 'documents.jsonl')
@@ -289,7 +289,7 @@ def _fetch(
 
 
 def _first_published(body: bytes) -> datetime | None:
-    """Of the documents of a block."""
+    """Return when the first of the documents of a block was published."""
     given = (json.loads(line)["published_at"] for line in body.split(b"\n") if line)
     return min(map(datetime.fromisoformat, given), default=None)
 

@@ -32,14 +32,14 @@ class StandardOutput(io.TextIOWrapper):
     """Until a command works: help has colours. What commands print has none, and may be foreign."""
 
     def write(self, text: str, /) -> int:
-        """As TextIOWrapper does."""
+        """Write as TextIOWrapper does."""
         try:
             return super().write(text if self.is_styled or text.isprintable() else _escaped(text))
         except OSError as error:
             raise OutputLostError(error) from error
 
     def flush(self) -> None:
-        """As TextIOWrapper does."""
+        """Flush as TextIOWrapper does."""
         try:
             super().flush()
         except OSError as error:
@@ -50,14 +50,14 @@ class StandardError(io.TextIOWrapper):
     """Drops what it cannot write: a full disk under a log, or a closed terminal, ends no work."""
 
     def write(self, text: str, /) -> int:
-        """As TextIOWrapper does, but for errors."""
+        """Write as TextIOWrapper does, and ignore errors."""
         try:
             return super().write(text)
         except OSError:
             return len(text)
 
     def flush(self) -> None:
-        """As TextIOWrapper does, but for errors."""
+        """Flush as TextIOWrapper does, and ignore errors."""
         try:
             super().flush()
         except OSError:

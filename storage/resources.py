@@ -57,7 +57,7 @@ def read_resource(store: Store, sha256: str) -> bytes:
 
 
 def _read(store: Store, sha256: str) -> bytes:
-    """Of the first place that has it; listing needs a permission of its own, and is not missed without it."""
+    """Read from the first place that has it; without the permission to list, listing is left out."""
     missing: PressroomError | None = None
     for key in (resource_key(sha256), artifact_key(sha256)):
         try:
@@ -76,6 +76,6 @@ def _read(store: Store, sha256: str) -> bytes:
 
 
 def _earlier_key(store: Store, sha256: str) -> str | None:
-    """Of an artifact that an earlier version stored with the suffix of its name."""
+    """Return the key of an artifact that an earlier version stored with the suffix of its name."""
     keys = store.keys(artifact_key(sha256))
     return next((key for key in keys if not key.endswith(".statement.json")), None)

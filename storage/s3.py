@@ -96,7 +96,7 @@ class S3Store:
     def __init__(
         self, settings: S3Settings, *, addresses: Addresses | None = None, makes_bucket: bool = True
     ) -> None:
-        """With `addresses` connections go only to what it returns, and through no proxy.
+        """If `addresses` is given, connections go only to what it returns, and through no proxy.
 
         Raises StoreUnavailableError if the server does not answer, StoreRefusedError for what waiting does
         not mend, ConfigurationError if there are no keys.
@@ -318,7 +318,7 @@ def _client(settings: S3Settings, addresses: Addresses | None) -> S3Client:
 
 
 def _session(settings: S3Settings) -> boto3.session.Session:
-    """With keys, made of explicit settings only: nothing comes from ~/.aws, a profile least of all."""
+    """Make a session; with keys it uses explicit settings only, and nothing from ~/.aws or a profile."""
     if settings.access_key is not None:
         nothing = {
             "profile": (None, None, None, None),
@@ -375,7 +375,7 @@ class _GuardedSession(URLLib3Session):
         }
 
     def send(self, request: AWSRequest | AWSPreparedRequest) -> AWSResponse:
-        """As botocore's; a refusal of the guard comes as it is."""
+        """Send as botocore does; a refusal of the guard is raised as it is."""
         try:
             return super().send(request)
         except HTTPClientError as error:

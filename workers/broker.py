@@ -60,7 +60,7 @@ def _set_aside(client: Redis, queue: str) -> None:
 
 
 def transport_options() -> dict[str, Any]:
-    """Of kombu's Redis transport.
+    """Return the options of kombu's Redis transport.
 
     A queue is one list without priorities. Nothing is kept of messages under way: a worker acknowledges on
     receipt, and what it then loses, the lease and the dispatcher bring back.

@@ -126,7 +126,7 @@ class JobInference:
 
     @property
     def deadline_at(self) -> float:
-        """On time.monotonic()."""
+        """Return the deadline on time.monotonic()."""
         return self._deadline_at
 
     def generate(self, prompt: Prompt, sampling: Sampling, *, model: str | None = None) -> Completion:
@@ -171,7 +171,7 @@ class JobInference:
         )
 
     def model_sha256(self, *, model: str | None = None) -> str:
-        """Of weights, tokenizer, settings and calibration of a classifier. Raises as `classify` does."""
+        """Return the digest of a classifier with its calibration. Raises as `classify` does."""
         resident = self._residency.encoder(self._model if model is None else model, "classify")
         manifest = resident.manifest
         calibration = self._calibration(resident)

@@ -98,7 +98,7 @@ class Channel(redis.Channel):
     connection: Transport
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        """As every other client connects, by the same URL: kombu would read it in a way of its own."""
+        """Connect as every other client does, by the same URL, which kombu would read in a way of its own."""
         broker: Any = self.connection.client
         server: RedisServer = broker.transport_options[SERVER]
         self.connection_class = server.connection_class

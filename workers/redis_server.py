@@ -135,7 +135,7 @@ class RedisServer:
 
     @property
     def connection_class(self) -> type[Connection] | type[UnixDomainSocketConnection]:
-        """Of redis-py; every client connects by it."""
+        """Return redis-py's connection class, by which every client connects."""
         if self.socket_path is not None:
             return UnixDomainSocketConnection
         return Connection if self.tls is None else SSLConnection
@@ -164,7 +164,7 @@ class RedisServer:
         return Redis.from_pool(ConnectionPool(connection_class=kind, **(timeouts | parameters | options)))
 
     def broker_url(self) -> str:
-        """For Celery, which shows it and tells brokers apart by it; it connects by `parameters`."""
+        """Return the URL that Celery shows and tells brokers apart by; it connects by `parameters`."""
         user = quote(self.username or "", safe="")
         access = f"{user}:{quote(self.password, safe='')}@" if self.password else f"{user}@" if user else ""
         if self.socket_path is not None:
@@ -196,7 +196,7 @@ class _GuardedConnection(Connection):
 
 
 class _GuardedSSLConnection(SSLConnection, _GuardedConnection):
-    """The same with TLS, which compares the name of the host and not the address."""
+    """A guarded connection with TLS, which compares the name of the host and not the address."""
 
 
 def _error(variable: str, reason: str) -> RedisUrlError:

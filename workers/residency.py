@@ -39,7 +39,7 @@ class PlanThoughts(Protocol):
 
 
 def no_thoughts(prompt_ids: tuple[int, ...], max_tokens: int) -> None:
-    """Of a model that is not known to think."""
+    """Return the marks of a model that is not known to think."""
 
 
 class OpenEncoder(Protocol):
@@ -178,7 +178,7 @@ class Residency:
 
     @property
     def num_slots(self) -> int:
-        """Of all language models: requests that are decoded together."""
+        """Count the requests that all language models decode together."""
         return sum(each.engine.info.num_slots for each in self.all() if isinstance(each, Resident))
 
     def close(self) -> None:

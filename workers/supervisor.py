@@ -155,7 +155,7 @@ class Supervisor:
 
     @property
     def worker_ids(self) -> list[str]:
-        """Of the processes as they are now; a restarted worker has a new id."""
+        """Return the ids of the processes as they are now; a restarted worker has a new id."""
         return [worker.worker_id for worker in self._workers]
 
     @property

@@ -127,7 +127,7 @@ class ChatTokenizer:
         return self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
 
     def decode_thoughts(self, token_ids: tuple[int, ...]) -> str:
-        """As `decode`, with the marks of thoughts kept even where they are special tokens."""
+        """Decode as `decode` does, but keep the marks of thoughts even where they are special tokens."""
         pieces: list[str] = []
         rest: list[int] = []
         for token_id in token_ids:

@@ -266,7 +266,7 @@ def _fast_jsonl(chunk: Chunk, columns: Mapping[str, str]) -> EventBatch | None:
 
 
 def _arrow_type(field: str, value: object) -> pa.DataType:
-    """As the first line has it; a later line of another type makes Arrow give up."""
+    """Return the type that the first line has; a later line of another type makes Arrow give up."""
     if isinstance(value, int) and not isinstance(value, bool):
         return pa.float64() if field in ("weight", "quantity", "time") else pa.int64()
     return pa.float64() if isinstance(value, float) else pa.string()

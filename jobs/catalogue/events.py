@@ -171,7 +171,7 @@ class EventReader:
         return pc.replace_substring_regex(users, _DECIMAL_ID, r"\1")
 
     def _known(self, items: pa.StringArray, item: Codes) -> npt.NDArray[np.int64]:
-        """Of each of these ids its place in the catalogue, -1 for none; near misses are noted, or match."""
+        """Return each id's place in the catalogue, -1 for none; near misses are noted, or match."""
         known: npt.NDArray[np.int64] = (
             pc.fill_null(pc.index_in(items, self._item_ids), -1)
             .to_numpy(zero_copy_only=False)
@@ -196,7 +196,7 @@ class EventReader:
         return self._positions[item_id]
 
     def _seconds(self, column: pa.Array | None, num_rows: int) -> Seconds:
-        """In the order of day and month that the whole column tells, if it is needed."""
+        """Read the instants in the order of day and month that the whole column tells, if it is needed."""
         seconds = seconds_of(column, num_rows, self._order)
         if not self._is_order_asked and np.any(seconds == AMBIGUOUS):
             self._is_order_asked = True

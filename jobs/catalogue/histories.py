@@ -99,7 +99,7 @@ def selected(of: Histories, users: npt.NDArray[np.int64]) -> Histories:
 
 
 def as_block(of: Histories, catalogue_ids: Sequence[str]) -> UserBlock:
-    """As a resource holds it: with the ids of its own items only, so that other items do not change it."""
+    """Return what a resource holds: the ids of its own items only, so that other items do not change it."""
     present, items = np.unique(of.items, return_inverse=True)
     return UserBlock(
         user_ids=tuple(of.user_ids.to_pylist()),

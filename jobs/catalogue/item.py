@@ -47,7 +47,7 @@ class Item(BaseModel):
 
     @property
     def sha256(self) -> str:
-        """Of the whole row."""
+        """Return the digest of the whole row."""
         return payload_digest(self.model_dump(mode="json"))
 
     def part(self, fields: tuple[str, ...]) -> dict[str, object]:

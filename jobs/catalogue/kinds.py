@@ -31,7 +31,7 @@ class Kinds:
     def read(
         self, column: pa.Array | None, num_rows: int
     ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float64]]:
-        """Of each row the number of its kind, 0 for none, and what it weighs."""
+        """Return the number of each row's kind, 0 for none, and its weight."""
         if column is None:
             return np.zeros(num_rows, dtype=np.int16), np.ones(num_rows)
         encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
@@ -54,12 +54,12 @@ class Kinds:
 
     @property
     def is_purchase(self) -> npt.NDArray[np.bool_]:
-        """By number."""
+        """Return whether a kind is a purchase, by its number."""
         return np.array([name in self._purchases for name in self._names])
 
     @property
     def is_return(self) -> npt.NDArray[np.bool_]:
-        """By number."""
+        """Return whether a kind is a return, by its number."""
         return np.array([name in RETURN_KINDS for name in self._names])
 
     def _number(self, name: str) -> int:

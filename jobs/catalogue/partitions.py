@@ -61,7 +61,7 @@ class Partitions:
             self._writer(int(part)).write_batch(batch.slice(begin, end - begin))
 
     def num_users(self) -> int:
-        """Of all parts. Nothing is added afterwards."""
+        """Count the users of all parts. Nothing may be added afterwards."""
         parts = (self.read(range(part, part + 1)) for part in range(NUM_PARTS) if self._path(part).exists())
         return sum(pc.count_distinct(part["user"]).as_py() for part in parts)
 
@@ -90,7 +90,7 @@ class Partitions:
 
 
 def leading_bits(users: pa.StringArray) -> npt.NDArray[np.int64]:
-    """Of each user's hash the 16 bits that decide the block (interactions.block_of)."""
+    """Return the 16 bits of each user's hash that decide the block (interactions.block_of)."""
     digests = b"".join(hashlib.sha256(user.encode()).digest()[:2] for user in users.to_pylist())
     return np.frombuffer(digests, dtype=">u2").astype(np.int64)
 

@@ -24,7 +24,7 @@ Seconds = npt.NDArray[np.int64]
 
 
 def seconds_of(column: pa.Array | None, num_rows: int, order: DateOrder | None = None) -> Seconds:
-    """Of each row; MISSING where nothing stands, INVALID or AMBIGUOUS where it is no date that is read."""
+    """Return each row's seconds; MISSING if the cell is empty, INVALID or AMBIGUOUS if it is no date."""
     if column is None:
         return np.full(num_rows, MISSING)
     kind = column.type

@@ -92,7 +92,7 @@ def _parse(body: bytes) -> feedparser.FeedParserDict:
 
 
 def _plain_head(body: bytes) -> bytes:
-    """The same feed, with one space for many in front of its root, and its declaration in a line of its own.
+    """Return the feed with one space for many before its root, and its declaration in a line of its own.
 
     feedparser looks for the encoding in all of the first line, and for entities behind any white space, by
     patterns whose work grows as a power of what they look at. Raises ValueError for a strange declaration.

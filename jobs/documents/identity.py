@@ -177,7 +177,7 @@ def _merged(documents: Sequence[Document]) -> list[Document | None]:
 
 
 def _unique(links: Mapping[int, str], versions: Mapping[int, int]) -> dict[int, str]:
-    """Of these places those whose link no document of other content has."""
+    """Return those places whose link no document of other content has."""
     versions_of: dict[str, set[int]] = {}
     for number, link in links.items():
         versions_of.setdefault(link, set()).add(versions[number])

@@ -223,7 +223,7 @@ class Instants:
         self._column = column if order is None else None
 
     def parse(self, value: object) -> datetime | None:
-        """As parse_instant."""
+        """Parse a value as parse_instant does."""
         instant = parse_instant(value, self._order)
         if instant is None and self._column is not None and isinstance(value, str) and possible_orders(value):
             self._order, self._column = order_of_column(self._column()), None

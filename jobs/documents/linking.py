@@ -109,7 +109,7 @@ class Linker:
 
 
 def _passages(prepared: Prepared, own: Sequence[Place], others: Sequence[Span]) -> tuple[Passage, ...]:
-    """By the first mention in each sentence."""
+    """Cut the text into passages, by the first mention in each sentence."""
     named = {_sentence_of(prepared, place.start): place for place in reversed(own)}
     found: dict[str, Passage] = {}
     for begin, end in sorted(named):

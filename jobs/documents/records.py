@@ -114,7 +114,7 @@ class DocumentMaker:
         return link if is_link(link) else ""
 
     def _shown_id(self, fields: Mapping[str, object]) -> str | None:
-        """Of a record that is refused; None where there is none, or none to be shown."""
+        """Return the id of a refused record; None if it has none, or none that may be shown."""
         given = fields.get(self._assigned(fields).get("id", ""))
         text = str(given).strip() if isinstance(given, str | int) and not isinstance(given, bool) else ""
         is_shown = 0 < len(text) <= MAX_ID_CHARACTERS and text.isprintable() and find_secret(text) is None

@@ -122,7 +122,7 @@ def score(replayed: Sequence[ReplayedAlert], events: Sequence[Event], *, num_wee
 
 
 def watched_weeks(first: datetime, until: datetime) -> float:
-    """From four weeks after the first document, before which no rule judges days, to the end."""
+    """Return the weeks that rules can judge: all but the first four after the first document."""
     return max((until - first - timedelta(weeks=4)) / timedelta(weeks=1), 0.0)
 
 

@@ -53,7 +53,7 @@ class TradingDays:
         return day not in self.sessions or day in self.early_closes
 
     def is_quiet_at(self, instant: datetime) -> bool:
-        """As is_quiet_day, of an hour: an early close makes the hours after it quiet."""
+        """Return whether an hour is quiet: those after an early close are, and those of a quiet day."""
         day = instant.astimezone(self.zone).date()
         closes_at = self.early_closes.get(day)
         return self.is_quiet_day(day) and (closes_at is None or instant >= closes_at)

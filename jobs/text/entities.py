@@ -12,7 +12,7 @@ _REPLACEMENT = "\ufffd"
 
 
 def unescape(text: str) -> str:
-    """As html.unescape, which raises ValueError for a number of more than 4,300 digits.
+    """Unescape as html.unescape does, which raises ValueError for a number of more than 4,300 digits.
 
     >>> unescape("&amp;&#0000000065;&#x41;"), unescape("a&#" + "9" * 5000 + ";b")
     ('&AA', 'a\ufffdb')

@@ -98,7 +98,7 @@ def _write_release(database: Engine, store: Store, summary: Summary, out: Path) 
 
 
 def _exports() -> Mapping[str, Callable[[Engine, Store, Summary, Path], Callable[[bool], None]]]:
-    """By kind: writes the results, and returns what prints what they came to, as JSON or not."""
+    """Return, by kind, what writes the results and returns what prints what they came to, as JSON or not."""
     from workers.document_producer import KIND
     from workers.refreshes import KIND as RECOMMENDATION
 

@@ -135,7 +135,7 @@ def _policy(windows: list[WindowSize] | None, rules: list[AlertRule] | None) -> 
 
 
 def _fields(ends: Iterable[Source | Target], *, allow_private: bool) -> list[dict[str, object]]:
-    """Of sources or targets; those that reach out may reach into the user's own network if it is allowed."""
+    """Return the fields of sources or targets, which reach the user's own network only if allowed."""
     fields = [end.model_dump() for end in ends]
     return [
         one | {"allow_private": True} if allow_private and "allow_private" in one else one for one in fields

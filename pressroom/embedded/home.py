@@ -130,7 +130,7 @@ class Home:
                 )
 
     def _close_to_others(self) -> None:
-        """Of a folder or a lock that was there with more rights than Pressroom gives."""
+        """Take away the rights of others to a folder or a lock that was there before."""
         if stat.S_IMODE(self.folder.stat().st_mode) & ~_mode():
             self.folder.chmod(_mode())
         with suppress(FileNotFoundError):
@@ -196,7 +196,7 @@ class Home:
 
 
 def _mode() -> int:
-    """Of the home: root's may be passed through, as Postgres then runs as `nobody`; all in it is closed."""
+    """Return the mode of the home: root's may be passed through, as Postgres then runs as `nobody`."""
     return 0o711 if os.geteuid() == 0 else 0o700
 
 

@@ -74,7 +74,7 @@ class Services:
 
     @property
     def urls(self) -> ServiceUrls:
-        """Of all three, configured or embedded."""
+        """Return the URLs of all three services, configured or embedded."""
         embedded = {name: runner.url for name, runner in self._runners.items()}
         return ServiceUrls(**(self._configured | embedded))
 

@@ -96,7 +96,7 @@ def export_outcome(database: Engine, store: Store, summary: Summary, out: Path) 
 
 
 def outcome_of(database: Engine, store: Store, summary: Summary, out: Path) -> Outcome:
-    """As `export_outcome`, without the summary's file."""
+    """Export as `export_outcome` does, without the summary's file."""
     batch_id = summary.batch_id
     release = releases.release_of_batch(database, batch_id)
     figures = None

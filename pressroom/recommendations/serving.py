@@ -101,7 +101,7 @@ def serve_release(reader: ReleaseReader, target: ServingTarget) -> Served:
 
 
 def _client(url: str, number: int | None = None) -> Redis:
-    """Of the database that the URL names, or of another one of the same server."""
+    """Return a client of the database that the URL names, or of another one of the same server."""
     return RedisServer.from_url(url, variable="the serving place").client(
         database=number,
         addresses=guard(what="serving", name="the serving place", allow_private=True),
@@ -293,7 +293,7 @@ def row_body(row: Row) -> str:
 
 
 def identity_of(reader: ReleaseReader, expire_seconds: int | None) -> str:
-    """Of what would be served: release, withdrawn items, expiry."""
+    """Return the identity of what would be served: release, withdrawn items, expiry."""
     digest = hashlib.sha256(manifest_bytes(reader.manifest))
     digest.update(json.dumps([sorted(reader.withdrawn), expire_seconds]).encode())
     return digest.hexdigest()

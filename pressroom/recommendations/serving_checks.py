@@ -101,7 +101,7 @@ def check_dedicated(client: Redis, *, what: str) -> None:
 
 
 def number_of(client: Redis) -> int:
-    """Of the logical database."""
+    """Return the number of the logical database."""
     return int(client.get_connection_kwargs().get("db") or 0)
 
 

@@ -86,7 +86,7 @@ def read_leniently(
     known: KnownRecords | None,
     on_note: OnNote | None = None,
 ) -> Iterator[Document | Rejected]:
-    """As read_documents; a file that is no use as a whole is a refused row, for the others to go on."""
+    """Read as read_documents does; an unusable file is a refused row, so that the others go on."""
     try:
         yield from _read(path, place, now=now, known=known, on_note=on_note)
     except FileRejectedError as error:

@@ -98,7 +98,7 @@ def _send(
     content: bytes | None,
     deadline: _Deadline,
 ) -> httpx.Response:
-    """To the first address that answers; the name stays in Host and in the TLS handshake."""
+    """Send to the first address that answers; the name stays in Host and in the TLS handshake."""
     last = len(destination.addresses) - 1
     for number, address in enumerate(destination.addresses):
         request = _request(client, destination, address, method, headers, content, deadline)
@@ -171,7 +171,7 @@ class _Gunzip:
         self._member = zlib.decompressobj(wbits=31)
 
     def unpack(self, part: bytes, max_bytes: int) -> bytes:
-        """At most so many bytes, after which nothing more may be asked for. Raises zlib.error."""
+        """Unpack at most so many bytes, after which nothing more may be asked for. Raises zlib.error."""
         unpacked = bytearray()
         while part and len(unpacked) < max_bytes:
             if self._member.eof:

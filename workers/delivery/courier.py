@@ -182,7 +182,7 @@ class Courier:
 
 
 def _retry_seconds(delivery: Delivery) -> float:
-    """From the attempt that is made now to the next one."""
+    """Return the seconds from the attempt that is made now to the next one."""
     return RETRY_SECONDS[min(delivery.num_attempts, len(RETRY_SECONDS) - 1)]
 
 

@@ -45,7 +45,7 @@ class AdapterSource:
 
     @cached_property
     def revision(self) -> str:
-        """Of the adapter: its digest."""
+        """Return the adapter's digest."""
         return file_entry(self.folder / ADAPTER_FILES[0]).sha256
 
     @property
@@ -83,7 +83,7 @@ class AdapterSource:
             )
 
     def _copy_adapter(self, target: Path) -> Path:
-        """To where nobody else writes, so that what is merged is what the source's name says."""
+        """Copy the adapter to where nobody else writes, so that what is merged is what was digested."""
         adapter = target / "adapter"
         adapter.mkdir()
         for name in ADAPTER_FILES:
@@ -95,7 +95,7 @@ class AdapterSource:
         return adapter
 
     def _merge(self, base: Path, adapter: Path, target: Path) -> None:
-        """In a child process, as conversions are."""
+        """Merge in a child process, as conversions run."""
         num_bytes = sum(path.stat().st_size for path in base.glob(f"*{WEIGHT_SUFFIX}"))
         ended = run_child(
             "workers.training.merge", str(base), str(adapter), str(target), model_bytes=2 * num_bytes

@@ -40,7 +40,7 @@ class Ended:
 
     @property
     def last_line(self) -> str:
-        """Of stderr: what a process says that ends by itself."""
+        """Return the last line of stderr: what a process that ends by itself says."""
         return self.stderr.strip().rpartition("\n")[2]
 
     @property

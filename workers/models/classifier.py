@@ -55,7 +55,7 @@ class ClassifierSettings(BaseModel):
 
 
 def read_classifier_settings(folder: Path, digests: Mapping[str, str] | None = None) -> ClassifierSettings:
-    """Of an installed classifier; `digests` are those of its manifest.
+    """Read the settings of an installed classifier; `digests` are those of its manifest.
 
     Raises MalformedFileError, NotAFileError or WeightsDigestError.
     """
@@ -88,7 +88,7 @@ def settle_classifier(folder: Path, labels: Mapping[Label, int] | None = None) -
 
 
 def _labels_of(config: Mapping[str, object]) -> dict[Label, int]:
-    """From id2label, whose names differ between authors."""
+    """Read the labels from id2label, whose names differ between authors."""
     given = config.get("id2label")
     names = {str(key): str(value) for key, value in given.items()} if isinstance(given, dict) else {}
     found: dict[Label, int] = {}

@@ -208,7 +208,7 @@ def check_weights(folder: Path) -> tuple[Tensor, ...]:
 
 
 def _weight_map(files: ModelFiles) -> dict[str, str]:
-    """Of a sharded model's index: the file of each tensor, which may only be one of its own folder."""
+    """Return the file of each tensor by a sharded model's index; it may only be one of its own folder."""
     path = files.folder / WEIGHTS_INDEX
     names = parse_json_object(files, WEIGHTS_INDEX).get("weight_map")
     if not isinstance(names, dict) or not names:

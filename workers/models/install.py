@@ -291,7 +291,7 @@ def _check_layers(folder: Path, config: Mapping[str, object], num_tensors: int) 
 
 
 def _convert(gguf: Path, target: Path) -> None:
-    """In a child process: torch, and the memory of a whole model, never come into this one."""
+    """Convert in a child process: torch, and the memory of a whole model, never come into this one."""
     num_bytes = gguf.stat().st_size
     ended = run_child(
         "workers.models.conversion", str(gguf), str(target), model_bytes=_GGUF_EXPANSION * num_bytes

@@ -106,7 +106,7 @@ class Manifest(BaseModel):
 
     @property
     def classifier_sha256(self) -> str | None:
-        """Of the classifier.json that says what its outputs mean; None if it is no classifier."""
+        """Return the digest of classifier.json; None if the model is no classifier."""
         return next((file.sha256 for file in self.files if file.path == CLASSIFIER), None)
 
 
@@ -148,7 +148,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_untried_manifest(folder: Path) -> Manifest:
-    """As read_manifest, of a model that was not loaded yet, too."""
+    """Read a manifest as read_manifest does, also that of a model that was not loaded yet."""
     path = folder / MANIFEST
     if not path.is_file():
         raise _not_installed(folder)
@@ -166,7 +166,7 @@ def read_untried_manifest(folder: Path) -> Manifest:
 
 
 def model_digest(models_folder: Path, name: str) -> str:
-    """Of all files of a model but the manifest, where it is installed here; else its name.
+    """Return the digest of a model's files without the manifest; its name if it is not installed here.
 
     A calibration counts: with another one the model's answers are others.
     """
@@ -181,7 +181,7 @@ def model_digest(models_folder: Path, name: str) -> str:
 
 
 def installed_digest(manifest: Manifest) -> str:
-    """Of all files that were installed, without a calibration: what a model is by itself."""
+    """Return the digest of all files that were installed, without a calibration."""
     return payload_digest(manifest.digests)
 
 

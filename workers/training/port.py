@@ -75,7 +75,7 @@ class ChildTraining:
         self._prefix = checkpoint_prefix(job.id)
 
     def train_classifier(self, order: TrainingOrder) -> TrainedClassifier:
-        """As jobs.training.Training says; the checkpoints stay until `forget_checkpoints`."""
+        """Train as jobs.training.Training says; the checkpoints stay until `forget_checkpoints`."""
         base = model_folder(self._place.models_folder, order.base)
         manifest = verify_model(base)
         if manifest.weights_sha256 != order.base_weights_sha256:

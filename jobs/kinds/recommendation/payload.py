@@ -18,7 +18,7 @@ Sha256 = str
 
 
 class Given(BaseModel):
-    """Of every payload."""
+    """The fields that every payload has."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
@@ -109,7 +109,7 @@ class RecommendationPayload(
         ]
     ]
 ):
-    """Of a job, by its stage."""
+    """The payload of a job, by its stage."""
 
 
 class RefreshSettings(BaseModel):

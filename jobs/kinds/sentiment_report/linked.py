@@ -113,7 +113,7 @@ def _vectors(
     inference: Inference,
     embedder: str | None,
 ) -> _Vectors:
-    """Of what needs them: documents with a name in doubt, and all, if there are topics to be found."""
+    """Embed the documents with a name in doubt, and all of them if there are topics to be found."""
     if embedder is None:
         return _Vectors({}, {}, {}, {})
     described = [entity for entity in watched.watchlist.entities if entity.description]
