@@ -6,8 +6,12 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 POLL_SECONDS = 0.5
+
+STDIN = 0
+"""The file descriptor: sys.stdin has a lock, which would be held when the process ends by itself."""
 
 
 def drain_when_parent_dies(parent_pid: int) -> None:
@@ -17,6 +21,22 @@ def drain_when_parent_dies(parent_pid: int) -> None:
     handler waits for itself when a second signal comes while it runs.
     """
     threading.Thread(target=_watch, args=(parent_pid,), name="parent", daemon=True).start()
+
+
+def exit_when_stdin_closes(exit_code: int, before: Callable[[], None] | None = None) -> None:
+    """End the process at once when its stdin closes: the parent keeps the other end open while it lives.
+
+    `before` is called first, in the watching thread.
+    """
+    threading.Thread(target=_read_to_end, args=(exit_code, before), name="parent", daemon=True).start()
+
+
+def _read_to_end(exit_code: int, before: Callable[[], None] | None) -> None:
+    while os.read(STDIN, 1024):
+        pass
+    if before is not None:
+        before()
+    os._exit(exit_code)
 
 
 def _watch(parent_pid: int) -> None:

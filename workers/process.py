@@ -35,6 +35,7 @@ from workers.code_version import code_facts
 from workers.devices import Device
 from workers.engine import EngineOptions
 from workers.heartbeat import Pulse
+from workers.models.files import ModelUnloadableError
 from workers.outage import Outage
 from workers.parent import drain_when_parent_dies
 from workers.ports import open_ports
@@ -80,12 +81,6 @@ committed. No job is to blame."""
 
 MAX_REASON_CHARACTERS = 500
 """Of a library's error."""
-
-
-class ModelUnloadableError(ConfigurationError):
-    """The models of the profile cannot be loaded on this device."""
-
-    code = "model_unloadable"
 
 
 @dataclass(slots=True)

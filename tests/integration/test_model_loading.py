@@ -17,9 +17,9 @@ from workers import residency
 from workers.encoder import EncoderTask
 from workers.engine import EngineOptions
 from workers.engines.encoder_model import TransformersEncoder
-from workers.engines.loading import ModelUnloadableError, load_config, load_model
+from workers.engines.loading import load_config, load_model
 from workers.engines.transformers import TransformersExecutor
-from workers.models.files import ModelIncompleteError
+from workers.models.files import ModelIncompleteError, ModelUnloadableError
 from workers.models.install import add_model
 from workers.models.manifest import check_installed
 from workers.models.reading import ModelFiles, WeightsDigestError

@@ -15,7 +15,8 @@ from jobs.errors import EngineError, PressroomError
 from tests.factories import wait_until
 from workers import process, residency
 from workers.devices import Device
-from workers.process import EXIT_NOT_STARTED, EXIT_START_FAILED, ModelUnloadableError
+from workers.models.files import ModelUnloadableError
+from workers.process import EXIT_NOT_STARTED, EXIT_START_FAILED
 from workers.settings import Settings
 from workers.start_report import StartReport, report_failure, take_report
 from workers.supervisor import Supervisor, WorkerStartError

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from jobs.errors import ConfigurationError, PressroomError
 from workers.encoder import EncoderRow
 from workers.engines.encoder_messages import Answer, Answers, Batch, EncoderOrder, Failed, Loaded, Refused
+from workers.parent import exit_when_stdin_closes
 
 if TYPE_CHECKING:
     from workers.engines.encoder_model import TransformersEncoder
@@ -35,7 +36,7 @@ def main() -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"  # everything is in the folder; nothing may be asked of a hub
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    exit_when_stdin_closes(0, before=_dump_hung_step)
     connections = [Connection(int(descriptor)) for descriptor in sys.argv[1:]]
     order: EncoderOrder = connections[0].recv()
     try:
@@ -53,12 +54,9 @@ def main() -> None:
         lane.join()
 
 
-def _end_with_parent() -> None:
-    while os.read(0, 1024):  # not sys.stdin: its lock would be held when this process ends by itself
-        pass
+def _dump_hung_step() -> None:
     if _computing:  # the worker's watchdog cannot say where a step hangs
         faulthandler.dump_traceback(file=2, all_threads=True)
-    os._exit(0)
 
 
 def _load(order: EncoderOrder) -> TransformersEncoder:

@@ -18,9 +18,10 @@ import torch
 import transformers
 from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, PreTrainedModel
 
-from jobs.errors import ConfigurationError, PressroomError
+from jobs.errors import PressroomError
 from workers.models.files import (
     ModelIncompleteError,
+    ModelUnloadableError,
     Tensor,
     keys_in_words,
     parse_json_object,
@@ -42,12 +43,6 @@ _DTYPES = {
     "F32": torch.float32,
     "F64": torch.float64,
 }
-
-
-class ModelUnloadableError(ConfigurationError):
-    """No model can be made of these files."""
-
-    code = "model_unloadable"
 
 
 def load_config(files: ModelFiles) -> PretrainedConfig:

@@ -11,11 +11,11 @@ import runpy
 import subprocess
 import sys
 import tempfile
-import threading
 from dataclasses import dataclass
 from typing import IO, NoReturn
 
 from workers.models.files import ModelIncompleteError
+from workers.parent import exit_when_stdin_closes
 
 LIBRARY_BYTES = 4_000_000_000
 """What torch, transformers and the allocator take beside a model, with room to spare."""
@@ -84,18 +84,12 @@ def _end_of(output: IO[bytes]) -> str:
     return output.read().decode(errors="replace")
 
 
-def _end_with_parent() -> None:
-    while os.read(0, 1024):
-        pass
-    os._exit(1)
-
-
 def main() -> None:
     """Run the module that the arguments name."""
     if len(sys.argv) < 3:
         sys.exit("usage: python -m workers.models.child BYTES MODULE ARGUMENT...")
     os.environ["HF_HUB_OFFLINE"] = "1"  # everything is in the folders; nothing may be asked of a hub
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    exit_when_stdin_closes(1)
     # Not RLIMIT_AS: libraries reserve far more addresses than they use
     resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[1]), resource.RLIM_INFINITY))
     module = sys.argv[2]

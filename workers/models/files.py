@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from jobs.errors import PermanentError
+from jobs.errors import ConfigurationError, PermanentError
 from workers.models.gguf_header import GgufHeaderError, check_gguf_header
 from workers.models.reading import MalformedFileError as MalformedFileError
 from workers.models.reading import ModelFiles, open_regular, read_digested
@@ -90,6 +90,12 @@ class ModelIncompleteError(PermanentError):
     """The weights lack a tensor of the model, hold one that is none of its, or one of another shape."""
 
     code = "model_incomplete"
+
+
+class ModelUnloadableError(ConfigurationError):
+    """No model can be made of the files on this machine, or the process that tried it ended."""
+
+    code = "model_unloadable"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,17 +12,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jobs.errors import ConfigurationError
 from workers.models.child import run_child
-from workers.models.files import ModelIncompleteError
+from workers.models.files import ModelIncompleteError, ModelUnloadableError
 
 CHILD = "workers.engines.trial"
 
 ENGINE_MISSING = "engine_not_installed"
-
-
-class TrialFailedError(ConfigurationError):
-    """The child process that loads a model ended without an answer."""
-
-    code = "model_unloadable"
 
 
 class Trial(BaseModel):
@@ -60,7 +54,7 @@ def try_model(folder: Path, *, num_parameters: int) -> Trial:
     try:
         answer = TrialAnswer.model_validate_json(ended.stdout.strip().rpartition("\n")[2])
     except ValidationError as error:
-        raise TrialFailedError(
+        raise ModelUnloadableError(
             f"{folder.name} cannot be loaded, the process that tried it {ended.reason}; is there memory for "
             "the model?"
         ) from error

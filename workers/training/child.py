@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import sys
-import threading
 import time
 import warnings
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.errors import PressroomError, TransientError
 from jobs.training import TrainingOrder
 from workers.models.manifest import read_manifest
+from workers.parent import exit_when_stdin_closes
 from workers.training.data import LabelledData, read_labelled
 from workers.training.split import split_examples
 from workers.training.work import CHECKPOINTS, DATA, EXIT_REFUSED, ORDER, RESULT
@@ -111,18 +111,12 @@ def say(event: str, **fields: object) -> None:
     sys.stdout.flush()
 
 
-def _end_with_parent() -> None:
-    while os.read(0, 1024):  # not sys.stdin: its lock would be held when this process ends by itself
-        pass
-    os._exit(EXIT_REFUSED)
-
-
 def main() -> None:
     """Entry point; an error that Pressroom can name becomes the last event."""
     if len(sys.argv) not in (3, 4):
         sys.exit("usage: python -m workers.training.child WORK_FOLDER BASE_FOLDER [THREADS]")
     os.environ["HF_HUB_OFFLINE"] = "1"  # everything is in the folders; nothing may be asked of a hub
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    exit_when_stdin_closes(EXIT_REFUSED)
     warnings.simplefilter("ignore")
     threads = int(sys.argv[3]) if len(sys.argv) == 4 else None
     try:
