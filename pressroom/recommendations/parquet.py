@@ -15,6 +15,7 @@ from urllib.parse import quote
 import pyarrow as pa
 from pyarrow import parquet
 
+from pressroom.export import DIGEST_DIGITS
 from pressroom.output import new_folder
 from pressroom.recommendations.rows import Row
 
@@ -28,6 +29,12 @@ MAX_FOLDER_CHARACTERS = 120
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 """What Hive and its readers call the partition of no value."""
+
+_AMBIGUOUS = re.compile(
+    rf"(%[0-9A-F]{{2}})|[A-Z]|\.$|-(?=[0-9a-f]{{{DIGEST_DIGITS}}}$)|^_(?=(?i:{_NULL[1:]})$)"
+)
+"""An escape, which stays; a capital; a dot at the end, which Windows drops; what looks like the digest of a
+long segment, or like the partition of no value."""
 
 _TEXT = [(name, pa.string()) for name in ("headline", "blurb", "reason", "copy_origin")]
 
@@ -103,22 +110,30 @@ class ParquetSink:
             folder = self._partial / partition(segment)
             folder.mkdir(exist_ok=True)
             table = pa.Table.from_pylist([row.as_json() for row in rows], schema=_SCHEMA)
-            # Numbered through: two segments whose folders are one on this file system overwrite nothing
             parquet.write_table(table, folder / f"part-{self._num_files:05}.parquet", compression="zstd")
             self._num_files += 1
 
 
 def partition(segment: str) -> str:
-    """The folder of a segment; a reader gets the segment back, but for one too long for a folder's name.
+    """The folder of a segment: another one for each on any file system.
 
-    >>> partition("Tents & Tarps"), partition("../x"), partition("")
-    ('segment=Tents%20%26%20Tarps', 'segment=..%2Fx', 'segment=__HIVE_DEFAULT_PARTITION__')
+    Some file systems ignore case, or the form of an accent. So capitals are escaped like all that is not
+    ASCII, and a reader gets the segment back, but for one too long for a folder's name.
+
+    >>> partition("tents & tarps"), partition("../x"), partition("")
+    ('segment=tents%20%26%20tarps', 'segment=..%2Fx', 'segment=__HIVE_DEFAULT_PARTITION__')
+    >>> partition("abc"), partition("ABC"), partition("__hive_default_partition__")
+    ('segment=abc', 'segment=%41%42%43', 'segment=%5F_hive_default_partition__')
     """
-    quoted = re.sub(r"\.$", "%2E", quote(segment, safe="")) or _NULL  # Windows drops a dot at the end
+    quoted = _AMBIGUOUS.sub(_escape, quote(segment, safe="")) or _NULL
     if len(quoted) > MAX_FOLDER_CHARACTERS:
-        digest = hashlib.sha256(segment.encode()).hexdigest()[:16]
+        digest = hashlib.sha256(segment.encode()).hexdigest()[:DIGEST_DIGITS]
         # Cut at a whole escape, or the name could not be read back at all
         cut = quoted[: MAX_FOLDER_CHARACTERS - len(digest) - 1]
         cut = cut[: cut.rindex("%")] if "%" in cut[-2:] else cut
         quoted = f"{cut}-{digest}"
     return f"segment={quoted}"
+
+
+def _escape(ambiguous: re.Match[str]) -> str:
+    return ambiguous[1] or f"%{ord(ambiguous[0]):02X}"

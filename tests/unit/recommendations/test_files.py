@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pyarrow.dataset as ds
@@ -26,6 +27,9 @@ HOSTILE = [
     "line\nbreak\u2028here",
     "..",
     "é" * 200,
+    "Tents & Tarps",
+    "__hive_default_partition__",
+    "x" * 40 + "-0123456789abcdef",
 ]
 
 
@@ -84,6 +88,42 @@ def test_folder_of_a_segment_is_one_folder_below_and_comes_back(segment: str, tm
 def test_long_segments_that_begin_alike_stay_apart() -> None:
     assert partition("é" * 200) != partition("é" * 201)
     assert "%" not in partition("é" * 200)[-19:-17]
+
+
+def test_segments_that_differ_by_case_accent_or_digest_alone_get_folders_that_differ_everywhere() -> None:
+    long = "x" * 200
+    segments = [
+        "abc",
+        "ABC",
+        "aBc",
+        "é",
+        "É",
+        "e\u0301",
+        "\u212a",
+        "k",
+        "K",
+        "ß",
+        "ss",
+        "con",
+        "CON",
+        "a.",
+        "a",
+        "a ",
+    ]
+    segments += [
+        "",
+        "__hive_default_partition__",
+        "__HIVE_DEFAULT_PARTITION__",
+        "%41",
+        "A",
+        "%2e",
+        ".",
+        "ﬁ",
+        "fi",
+    ]
+    segments += [long, partition(long).removeprefix("segment=")]
+    folders = [unicodedata.normalize("NFKC", partition(each)).casefold().rstrip(". ") for each in segments]
+    assert len(set(folders)) == len(segments)
 
 
 def test_many_segments_are_written_within_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
