@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # One image for every piece of Pressroom: `pressroom worker`, `dispatcher`, `submit`, `db upgrade`, ...
 #
 #   docker build -t pressroom:cpu .
@@ -7,9 +6,10 @@
 # The CUDA build needs no CUDA base image: torch's wheels bring the libraries, the NVIDIA container toolkit
 # the driver. The embedded services are left out: here Postgres, Valkey and S3 are containers of their own.
 
-ARG PYTHON_VERSION=3.11
+# A tag can be moved, a digest cannot; docs/deploy.md says how to renew it.
+ARG PYTHON=3.11.16-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
-FROM python:${PYTHON_VERSION}-slim-bookworm AS build
+FROM python:${PYTHON} AS build
 ARG ACCELERATOR=cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/pressroom
@@ -34,7 +34,7 @@ COPY workers workers
 COPY pressroom pressroom
 RUN pip install --no-deps --no-build-isolation . && pip check
 
-FROM python:${PYTHON_VERSION}-slim-bookworm
+FROM python:${PYTHON}
 # Provenance records it; git is not in the image to ask.
 ARG COMMIT=unknown
 RUN useradd --uid 10001 --create-home pressroom \
