@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 MAX_SHOWN_CHARACTERS = 2000
 """Of a line: more is no message."""
@@ -27,7 +27,8 @@ def printable(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(character if _is_shown(character) else _escape(character) for character in text)
+    acting = {ord(each): _escape(each) for each in set(text) if not _is_shown(each)}
+    return text.translate(acting) if acting else text
 
 
 def shown(text: str, *, max_characters: int = MAX_SHOWN_CHARACTERS) -> str:
@@ -54,14 +55,21 @@ def shown_lines(text: str, *, max_lines: int = 60) -> str:
     return "\n  ".join([*map(shown, lines[:max_lines]), *more])
 
 
-def json_text(value: object, *, indent: int | None = None) -> str:
-    r"""JSON in UTF-8 that is printable, and JSON of the same value.
+def json_text(
+    value: object,
+    *,
+    indent: int | None = None,
+    is_compact: bool = False,
+    default: Callable[[object], object] = str,
+) -> str:
+    r"""JSON in UTF-8 that is printable, and JSON of the same value; in one line unless it is indented.
 
-    >>> json_text({"title": "a\u0080b"})
-    '{"title": "a\\u0080b"}'
+    >>> json_text({"title": "a\u0080b\u2028"})
+    '{"title": "a\\u0080b\\u2028"}'
     """
-    text = json.dumps(value, ensure_ascii=False, default=str, indent=indent)
-    return "\n".join(map(printable, text.split("\n")))
+    separators = (",", ":") if is_compact else None
+    text = json.dumps(value, ensure_ascii=False, default=default, indent=indent, separators=separators)
+    return printable(text) if indent is None else "\n".join(map(printable, text.split("\n")))
 
 
 def inline_markdown(text: str) -> str:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine
 
+from jobs.shown import json_text
 from pressroom.console import say
 from pressroom.export import FAILED, RESULTS, Exported, export_batch, export_errors
 from pressroom.output import replace_text
@@ -69,7 +70,7 @@ def export_articles(database: Engine, store: Store, summary: Summary, out: Path)
         )
         replace_text(out / INDEX, render_articles_page(page_summary, shown))
         record = {**summary.as_json(), "quality": quality.as_json()}
-        replace_text(out / SUMMARY, json.dumps(record, ensure_ascii=False, indent=2) + "\n")
+        replace_text(out / SUMMARY, json_text(record, indent=2) + "\n")
     return quality
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from jobs.labelled import LabelColumns, read_labelled_texts
 from jobs.labelled import LabelledText as RightAnswer
 from jobs.metrics.classification import ClassificationFigures, classification_figures
 from jobs.rejection import Rejected
+from jobs.shown import json_text
 from jobs.training import LABELS
 from pressroom.export import export_errors, fetch_results
 from pressroom.output import new_file, replace_text
@@ -189,7 +189,7 @@ def export_evaluation(
     )
     if out is not None:
         with export_errors(out, summary.batch_id):
-            replace_text(out / EVALUATION, json.dumps(evaluation.as_json(), indent=2) + "\n")
+            replace_text(out / EVALUATION, json_text(evaluation.as_json(), indent=2) + "\n")
     return evaluation
 
 
@@ -253,4 +253,4 @@ class _Predictions:
                 "predicted": said.label,
                 **{label: getattr(said, label) for label in LABELS},
             }
-            self._lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._lines.write(json_text(line) + "\n")

@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 from db.reports import JobResult, stream_results
 from jobs.errors import ConfigurationError, DiskFullError
 from jobs.job import JobStatus
+from jobs.shown import json_text
 from pressroom.evidence import ArtifactAlteredError as ArtifactAlteredError
 from pressroom.evidence import CheckedSource, OnAltered
 from pressroom.output import earlier_lines, new_folder
@@ -139,7 +140,7 @@ def export_batch(
         with (new.path / FAILED).open("w", encoding="utf-8") as lines:
             unfinished = (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)
             for result in stream_results(database, batch_id, statuses=unfinished):
-                lines.write(json.dumps(_failure(result), ensure_ascii=False) + "\n")
+                lines.write(json_text(_failure(result)) + "\n")
         stale = [
             f"{files}/{name}"
             for name in _listed_files(folder / RESULTS, files)
@@ -154,10 +155,9 @@ def _write_results(results: Iterator[Exported], new: Path, files: str) -> Iterat
             path = new / files / exported.file_name
             path.write_bytes(exported.body)
             record = _record(exported.result, f"{files}/{exported.file_name}")
-            path.with_suffix(".json").write_text(
-                json.dumps(record | _body(exported), ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
-            )
-            lines.write(json.dumps(record, ensure_ascii=False) + "\n")
+            beside = json_text(record | _body(exported), indent=2) + "\n"
+            path.with_suffix(".json").write_text(beside, encoding="utf-8")
+            lines.write(json_text(record) + "\n")
             yield exported
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 import time
@@ -24,6 +23,7 @@ from jobs.batch import BatchStatus, BatchStatusReport
 from jobs.dropped import Dropped
 from jobs.errors import ConfigurationError
 from jobs.rejection import Rejected
+from jobs.shown import json_text
 from pressroom.console import Interruption, say
 from pressroom.export import check_output
 from pressroom.one_machine import OneMachine
@@ -213,7 +213,7 @@ class RefusedLines:
 
     def __call__(self, rejected: Rejected) -> None:
         self.number += 1
-        self._file.write(json.dumps(rejected.as_json(), ensure_ascii=False) + "\n")
+        self._file.write(json_text(rejected.as_json()) + "\n")
         if self.number <= MAX_REJECTED_SHOWN:
             say(f"refused: {rejected}")
 

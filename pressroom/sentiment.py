@@ -20,6 +20,7 @@ from jobs.job import JobStatus
 from jobs.kinds.sentiment_report.payload import SentimentSettings
 from jobs.kinds.sentiment_report.wanted import num_left_out
 from jobs.monitor import Monitor
+from jobs.shown import json_text
 from pressroom.evidence import CheckedSource
 from pressroom.export import export_errors
 from pressroom.output import earlier_lines, new_folder
@@ -164,7 +165,7 @@ def _write_all(
     )
     (new / INDEX).write_text(render_sentiment_page(database, page), encoding="utf-8")
     record = {**summary.as_json(), "sentiment": figures.as_json()}
-    text = json.dumps(record, ensure_ascii=False, indent=2) + "\n"
+    text = json_text(record, indent=2) + "\n"
     (new / SUMMARY).write_text(text, encoding="utf-8")
     return figures
 

@@ -36,6 +36,7 @@ from jobs.kinds.sentiment_report.report.counted import DOCUMENTS as COUNTED
 from jobs.rows import REFUSED
 from jobs.series.policy import Policy
 from jobs.series.window import EntityWindow, WindowSize
+from jobs.shown import json_text
 from pressroom.evidence import FETCH_THREADS, CheckedSource
 from pressroom.export import FAILED, file_stem
 from pressroom.run import REJECTED
@@ -300,7 +301,7 @@ def _number(job: StageJob, name: str) -> int:
 
 
 def _line(row: Mapping[str, object]) -> str:
-    return json.dumps(row, ensure_ascii=False, default=_plain) + "\n"
+    return json_text(row, default=_plain) + "\n"
 
 
 def _plain(value: object) -> object:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from jobs.kinds.recommendation.release import ReleaseReader
+from jobs.shown import json_text
 from pressroom.output import replace_text
 from pressroom.recommendations.diff_causes import CatalogueChange, Causes, general_causes
 from pressroom.recommendations.diff_page import DiffSample, render_diff_page
@@ -56,7 +56,7 @@ def compare_releases(before: ReleaseReader, after: ReleaseReader, folder: Path) 
                 tally.add_text(text)
     tally.num_carried += texts.num_carried
     summary = tally.summary(before, after)
-    replace_text(folder / DIFF_SUMMARY, json.dumps(summary.as_json(), indent=2, ensure_ascii=False) + "\n")
+    replace_text(folder / DIFF_SUMMARY, json_text(summary.as_json(), indent=2) + "\n")
     page = render_diff_page(before, after, summary, tally.sample())
     replace_text(folder / DIFF_PAGE, page)
     return summary

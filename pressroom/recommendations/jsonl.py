@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from jobs.kinds.recommendation.release import ReleaseReader
+from jobs.shown import json_text
 from pressroom.output import new_file
 from pressroom.recommendations.rows import Row, copy_json
 from pressroom.recommendations.texts import TextFinder
@@ -57,9 +57,7 @@ def json_line(row: Mapping[str, object]) -> str:
     >>> json_line({"user": "a\u2028b\nc"})
     '{"user":"a\\u2028b\\nc"}\n'
     """
-    line = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
-    # Both are valid within JSON, and some readers of lines end one at them
-    return line.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029") + "\n"
+    return json_text(row, is_compact=True) + "\n"
 
 
 def write_copies(reader: ReleaseReader, path: Path) -> None:

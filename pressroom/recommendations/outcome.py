@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from db.copies import cost_of_a_copy
 from db.stages import stage_results
 from jobs.provenance import StatementAlteredError
 from jobs.refresh import Release
+from jobs.shown import json_text
 from pressroom.evidence import ArtifactAlteredError, OnAltered
 from pressroom.export import export_errors
 from pressroom.output import replace_text
@@ -91,7 +91,7 @@ def export_outcome(database: Engine, store: Store, summary: Summary, out: Path) 
     outcome = outcome_of(database, store, summary, out)
     with export_errors(out, summary.batch_id):
         told = {**summary.as_json(), **outcome.as_json()}
-        replace_text(out / SUMMARY, json.dumps(told, indent=2, ensure_ascii=False, default=str) + "\n")
+        replace_text(out / SUMMARY, json_text(told, indent=2) + "\n")
     return outcome
 
 

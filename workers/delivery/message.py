@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import uuid5
 
 from db.deliveries import Delivery, Driver
 from jobs.monitor import Told
+from jobs.shown import json_text
 
 EVENTS = {Told.RAISED: "alert.raised", Told.WITHDRAWN: "alert.withdrawn"}
 """As Standard Webhooks writes types of events."""
@@ -22,7 +22,7 @@ def message_id(delivery: Delivery) -> str:
 
 def message_body(delivery: Delivery, drivers: Sequence[Driver]) -> str:
     """One JSON object in one line; the same at every attempt while its documents stay as they are."""
-    return json.dumps(
+    return json_text(
         {
             "type": EVENTS[delivery.to_tell],
             "timestamp": _instant(delivery.turned_at or delivery.raised_at),
@@ -51,8 +51,7 @@ def message_body(delivery: Delivery, drivers: Sequence[Driver]) -> str:
                     for driver in drivers
                 ],
             },
-        },
-        ensure_ascii=False,
+        }
     )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from jobs.shown import json_text
 from jobs.training import LABELS, TrainingOrder
 from workers.models.manifest import Manifest
 from workers.training.calibrate import Floats, fit_calibration
@@ -152,4 +152,4 @@ def _recipe(made: Made) -> dict[str, object]:
 
 
 def _write_json(path: Path, value: Mapping[str, object]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json_text(value, indent=2) + "\n", encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
@@ -22,6 +21,7 @@ from jobs.kinds.recommendation.release import ReleaseManifest
 from jobs.records import WithdrawnItems
 from jobs.refresh import RefreshSources
 from jobs.rejection import Rejected
+from jobs.shown import json_text
 
 MAX_REJECTED_LISTED = 10_000
 """Refused rows that are told one by one; all are counted."""
@@ -53,7 +53,7 @@ def collect(settings: RecommendationSettings, context: Context) -> Result:
     )
     gone = gone_items(context.resources, previous, inputs_sha256, settings.as_of)
     withdrawn = WithdrawnItems(refresh_id=settings.refresh_id, reasons=gone)
-    lines = "".join(json.dumps(one.as_json(), ensure_ascii=False) + "\n" for one in rejected)
+    lines = "".join(json_text(one.as_json()) + "\n" for one in rejected)
     return Result(
         artifacts=(Artifact(name="rejected.jsonl", media_type=JSONL, body=lines.encode()),),
         metrics={

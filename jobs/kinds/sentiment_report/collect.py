@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -12,6 +11,7 @@ from jobs.kind import Artifact, Context, Parent, Result
 from jobs.kinds.sentiment_report.known import KnownFilter
 from jobs.kinds.sentiment_report.payload import CollectPayload, SentimentSettings
 from jobs.rejection import Rejected
+from jobs.shown import json_text
 
 JSONL = "application/jsonl"
 
@@ -68,5 +68,5 @@ class _Refusals:
                 self._listed.append(one)
 
     def lines(self) -> bytes:
-        rows = (json.dumps(one.as_json(), ensure_ascii=False) for one in self._listed)
+        rows = (json_text(one.as_json()) for one in self._listed)
         return "".join(f"{row}\n" for row in rows).encode()

@@ -16,6 +16,7 @@ from jobs.kinds.article.kind import _front_matter
 from jobs.kinds.sentiment_report.report.document import escape_markdown
 from jobs.shown import inline_markdown, json_text, printable, shown, shown_lines
 from pressroom.console import print_json, say
+from pressroom.recommendations.jsonl import json_line
 from workers.logs import SentenceFormatter
 
 pytestmark = pytest.mark.attack("control characters in a name or a text")
@@ -42,6 +43,21 @@ def test_a_character_that_acts_is_escaped_wherever_it_is_shown(
         print_json({"a": character})
         captured = capsys.readouterr()
         assert character not in captured.err.removesuffix("\n") + captured.out.removesuffix("\n")
+
+
+def test_a_line_of_json_is_one_line_of_the_same_value_whatever_is_in_it() -> None:
+    value = {"id": "".join(ACTING), "keys": [{"".join(ACTING): "Brot 新聞"}]}
+    for text in (json_text(value), json_text(value, is_compact=True), json_line(value).removesuffix("\n")):
+        assert text.isprintable()
+        assert json.loads(text) == value
+    indented = json_text(value, indent=2)
+    assert all(line.isprintable() for line in indented.split("\n"))
+    assert json.loads(indented) == value
+
+
+def test_a_text_of_many_characters_that_act_is_escaped_in_one_pass() -> None:
+    text = "".join(map(chr, range(0xE000, 0xF800))) * 100
+    assert len(printable(text)) == 6 * len(text)  # by one replacement each it would be 6,144 passes
 
 
 def test_letters_of_all_scripts_stay() -> None:

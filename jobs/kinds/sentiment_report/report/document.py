@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ from jobs.kinds.sentiment_report.report.chart import chart_words
 from jobs.kinds.sentiment_report.report.counted import DOCUMENTS, counted_digest
 from jobs.kinds.sentiment_report.report.facts import Driver, ReportFacts
 from jobs.kinds.sentiment_report.report.summary import Summary
-from jobs.shown import printable
+from jobs.shown import json_text, printable
 
 FORMAT = "pressroom/sentiment-report/1"
 
@@ -43,7 +42,7 @@ def as_json(facts: ReportFacts, summary: Summary) -> str:
         "history": [asdict(window) for window in facts.history],
         "summary": asdict(summary),
     }
-    return json.dumps(record, ensure_ascii=False, indent=2, default=_plain) + "\n"
+    return json_text(record, indent=2, default=_plain) + "\n"
 
 
 def _alert(facts: ReportFacts, number: int) -> dict[str, object]:
