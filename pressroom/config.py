@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 
-import typer
 from pydantic import SecretStr
 
-from pressroom.console import print_json
+from pressroom.console import print_json, print_line
 from workers.settings import Settings
 
 
@@ -23,4 +22,4 @@ def print_configuration(settings: Settings, *, json: bool) -> None:
         print_json({variable: {"value": value, "source": source} for variable, value, source in rows})
         return
     for variable, value, source in rows:
-        typer.echo(f"{variable}={'' if value is None else value}  ({source})")
+        print_line(f"{variable}={'' if value is None else value}  ({source})")

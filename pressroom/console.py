@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from jobs.errors import PressroomError
-from jobs.shown import json_text, shown_lines
+from jobs.shown import json_text, shown, shown_lines
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -25,6 +25,11 @@ console = Console(stderr=True)
 def say(sentence: str) -> None:
     """A line of progress on stderr; what is foreign in it cannot act on the terminal."""
     console.print(shown_lines(sentence), markup=False, highlight=False, soft_wrap=True)
+
+
+def print_line(line: str) -> None:
+    """A line of what a command was asked for, on stdout; what is foreign in it starts no line of its own."""
+    sys.stdout.write(shown(line) + "\n")
 
 
 def print_json(value: Mapping[str, object]) -> None:

@@ -9,14 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from db.reports import Attempt, JobDetail
 from jobs.batch import BatchStatusReport
 from jobs.metrics.length import LENGTH_TOLERANCE
 from jobs.metrics.repetition import MAX_REPETITION
 from pressroom.articles import INDEX
-from pressroom.console import print_json, say
+from pressroom.console import print_json, print_line, say
 from pressroom.export import FAILED
 from pressroom.quality import Quality
 from pressroom.sentiment import SentimentFigures
@@ -79,7 +77,7 @@ def print_summary(summary: Summary, quality: Quality, out: Path, *, json: bool) 
     else:
         print_status(summary.report, is_live=False)
         print_quality(quality)
-        typer.echo(f"results: {out / INDEX}")
+        print_line(f"results: {out / INDEX}")
 
 
 def print_sentiment(summary: Summary, figures: SentimentFigures, out: Path, *, json: bool) -> None:
@@ -110,7 +108,7 @@ def print_sentiment(summary: Summary, figures: SentimentFigures, out: Path, *, j
     _line("alerts", f"{figures.num_alerts} stand; {figures.num_reports} reports")
     if figures.num_reports_left_out:
         _line("left out", _left_out(figures))
-    typer.echo(f"results: {out / INDEX}")
+    print_line(f"results: {out / INDEX}")
 
 
 def _left_out(figures: SentimentFigures) -> str:
@@ -264,4 +262,4 @@ def _generation(generation: Mapping[str, Any]) -> str:
 
 
 def _line(label: str, text: str) -> None:
-    typer.echo(f"{label:<11} {text}")
+    print_line(f"{label:<11} {text}")

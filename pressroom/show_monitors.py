@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-import typer
-
 from db.alerts import DeliveryState, Mute, StoredAlert
 from db.deliveries import Waiting
 from db.schedules import Schedule, ScheduleRun
 from db.source_reports import UnreadSource
 from jobs.monitor import Monitor, Told
 from jobs.sources import Source, WebPlace
+from pressroom.console import print_line
 from workers.connectors.addresses import shown
 
 
@@ -90,37 +89,37 @@ def print_monitor_line(state: MonitorState) -> None:
         when = f"{schedule.cron.expression} ({schedule.cron.time_zone}), next {_short(state.next_due_at)}"
     last = f"; last {_short(state.runs[0].due_at)} {state.runs[0].outcome}" if state.runs else ""
     unread = f"; {len(state.unread)} of {len(state.monitor.sources)} sources not read" if state.unread else ""
-    typer.echo(f"{state.monitor.name}  {when}{last}{unread}")
+    print_line(f"{state.monitor.name}  {when}{last}{unread}")
 
 
 def print_monitor(state: MonitorState) -> None:
     """All there is to say, in some lines."""
     monitor = state.monitor
     print_monitor_line(state)
-    typer.echo(f"  watches   {monitor.num_entities} entities, by {monitor.model}")
+    print_line(f"  watches   {monitor.num_entities} entities, by {monitor.model}")
     policy = monitor.policy
-    typer.echo(
+    print_line(
         f"  windows   {', '.join(policy.windows)} ({policy.time_zone}); alerts by {policy.alert_window}: "
         f"{', '.join(policy.rules)}; {policy.false_alarms_per_week} false alarms a week allowed"
     )
     for source in monitor.sources:
-        typer.echo(f"  source    {source.type}: {_source_text(source)}")
+        print_line(f"  source    {source.type}: {_source_text(source)}")
     for target in monitor.targets:
         where = _web_text(target) if target.type == "webhook" else target.path
-        typer.echo(f"  target    {target.name}: {where}")
+        print_line(f"  target    {target.name}: {where}")
     for one in state.waiting:
-        typer.echo(f"  waiting   {_waiting_text(one)}")
+        print_line(f"  waiting   {_waiting_text(one)}")
     for unread in state.unread:
-        typer.echo(f"  not read  {unread.error_code}: {unread.error_message} (batch {unread.batch_id})")
+        print_line(f"  not read  {unread.error_code}: {unread.error_message} (batch {unread.batch_id})")
     if state.unread:
-        typer.echo("            until it is, or is taken out of the monitor, nothing is said of silence")
+        print_line("            until it is, or is taken out of the monitor, nothing is said of silence")
     elif state.not_heard_since is not None:
-        typer.echo(
+        print_line(
             "  not read  the latest run has not analysed all: until one has, nothing is said of silence"
         )
     for run in state.runs:
         error = f"  {run.error_code}: {run.error_message}" if run.error_code else ""
-        typer.echo(f"  run       {_short(run.due_at)}  {run.outcome:<10}  {run.batch_id or ''}{error}")
+        print_line(f"  run       {_short(run.due_at)}  {run.outcome:<10}  {run.batch_id or ''}{error}")
 
 
 def alert_json(alert: StoredAlert) -> dict[str, object]:
@@ -132,7 +131,7 @@ def alert_json(alert: StoredAlert) -> dict[str, object]:
 def print_alert_line(alert: StoredAlert) -> None:
     """One line of `pressroom alerts list`."""
     muted = ", muted" if alert.is_muted else ""
-    typer.echo(
+    print_line(
         f"{alert.id}  {alert.starts_at:%Y-%m-%d %H:%M}  {alert.status}{muted}  {alert.monitor}/"
         f"{alert.entity_id}  {alert.rule} ({alert.size}): {alert.observed:.3g}, expected {alert.expected:.3g}"
     )
@@ -141,13 +140,13 @@ def print_alert_line(alert: StoredAlert) -> None:
 def print_alert(alert: StoredAlert, deliveries: Sequence[DeliveryState]) -> None:
     """All there is to say, in some lines."""
     print_alert_line(alert)
-    typer.echo(f"  p-value   {alert.p_value:.2g}, below {alert.threshold:.2g}")
-    typer.echo(f"  documents {', '.join(alert.document_ids)}")
+    print_line(f"  p-value   {alert.p_value:.2g}, below {alert.threshold:.2g}")
+    print_line(f"  documents {', '.join(alert.document_ids)}")
     if alert.acknowledged_at is not None:
-        typer.echo(f"  seen      {_short(alert.acknowledged_at)}  {alert.note or ''}")
+        print_line(f"  seen      {_short(alert.acknowledged_at)}  {alert.note or ''}")
     for delivery in deliveries:
         error = f": {delivery.error_message}" if delivery.error_message else ""
-        typer.echo(f"  {delivery.target:<9} {_delivery_text(delivery)}{error}")
+        print_line(f"  {delivery.target:<9} {_delivery_text(delivery)}{error}")
 
 
 def delivery_json(delivery: DeliveryState) -> dict[str, object]:
@@ -159,7 +158,7 @@ def delivery_json(delivery: DeliveryState) -> dict[str, object]:
 def print_mute(mute: Mute) -> None:
     """One line of `pressroom alerts mutes`."""
     until = f"until {_short(mute.until)}" if mute.until else "until unmuted"
-    typer.echo(
+    print_line(
         f"{mute.id}  {mute.monitor}  {mute.entity_id or 'all entities'}  {mute.rule or 'all rules'}  {until}"
     )
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import typer
-
 from db.schedules import Schedule, ScheduleRun
 from jobs.refresh import Refresh, Release
+from pressroom.console import print_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +57,15 @@ def print_refresh(state: RefreshState) -> None:
     """All about one."""
     print_refresh_line(state)
     if state.refresh.sources is not None:
-        typer.echo(f"  catalogue     {state.refresh.sources.catalogue}")
-        typer.echo(f"  interactions  {state.refresh.sources.interactions}")
+        print_line(f"  catalogue     {state.refresh.sources.catalogue}")
+        print_line(f"  interactions  {state.refresh.sources.interactions}")
     for run in state.runs:
         said = f": {run.error_message}" if run.error_message else ""
-        typer.echo(f"  due {run.due_at:%Y-%m-%d %H:%M}Z  {run.outcome.value}{said}")
+        print_line(f"  due {run.due_at:%Y-%m-%d %H:%M}Z  {run.outcome.value}{said}")
     for release in state.releases:
         mark = "*" if release.id == state.refresh.published_release_id else " "
         figures = release.figures
-        typer.echo(
+        print_line(
             f"{mark} release {release.number}  {release.made_at:%Y-%m-%d %H:%M}Z  {figures.get('num_users')} "
             f"users, {figures.get('num_texts_written')} texts written, "
             f"{figures.get('num_texts_carried')} carried over"
@@ -83,4 +82,4 @@ def print_refresh_line(state: RefreshState) -> None:
         )
     standing = [one for one in state.releases if one.id == state.refresh.published_release_id]
     stands = f"release {standing[0].number}" if standing else "no release"
-    typer.echo(f"{state.refresh.name:<24}  {when:<24}  {stands}  {state.refresh.model or 'no texts'}")
+    print_line(f"{state.refresh.name:<24}  {when:<24}  {stands}  {state.refresh.model or 'no texts'}")

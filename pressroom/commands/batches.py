@@ -14,7 +14,7 @@ from pressroom.commands.articles import ARTICLE
 from pressroom.commands.options import BatchArgument, Json, Out
 from pressroom.commands.recommendations import print_outcome
 from pressroom.commands.session import connected
-from pressroom.console import EXIT_FAILURE, print_json, say
+from pressroom.console import EXIT_FAILURE, print_json, print_line, say
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -48,7 +48,7 @@ def list_batches(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20, json
         print_json({"batches": [dict(zip(names, row, strict=True)) for row in rows]})
         return
     for batch_id, name, kind, state, created_at in rows:
-        typer.echo(f"{batch_id}  {created_at:%Y-%m-%d %H:%M}  {state.value:<9}  {kind:<10}  {name}")
+        print_line(f"{batch_id}  {created_at:%Y-%m-%d %H:%M}  {state.value:<9}  {kind:<10}  {name}")
 
 
 def results(batch: BatchArgument, out: Out = Path("out"), json: Json = False) -> None:
@@ -111,7 +111,7 @@ def cancel(batch: BatchArgument) -> None:
 
     with connected() as (database, _, _):
         number = batches.cancel(database, batch)
-    typer.echo(f"{number} jobs cancelled")
+    print_line(f"{number} jobs cancelled")
 
 
 def retry(
@@ -135,7 +135,7 @@ def retry(
     if json:
         print_json({"batch_id": str(batch), "num_queued": number})
     else:
-        typer.echo(f"{number} {'job is' if number == 1 else 'jobs are'} queued again")
+        print_line(f"{number} {'job is' if number == 1 else 'jobs are'} queued again")
 
 
 def _job_of_batch(database: Engine, batch: UUID, job: str) -> UUID:

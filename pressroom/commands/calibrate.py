@@ -32,7 +32,7 @@ from pressroom.commands.options import (
     file_options,
 )
 from pressroom.commands.session import devices_of_command, settings_of_command
-from pressroom.console import errors_reported, print_json, say
+from pressroom.console import errors_reported, print_json, print_line, say
 from workers.models.manifest import ModelNameError, check_name, model_folder
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _remove(name: str, *, json: bool) -> None:
     if json:
         print_json({"model": name, "removed": removed})
     else:
-        typer.echo(f"{name}: the calibration is removed" if removed else f"{name} has no calibration")
+        print_line(f"{name}: the calibration is removed" if removed else f"{name} has no calibration")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,17 +181,17 @@ def _print(calibrated: Calibrated, summary: Summary, name: str, *, json: bool) -
             }
         )
         return
-    typer.echo(
+    print_line(
         f"{name}: temperature {content.temperature}{_offsets(content.offsets)}, fitted on "
         f"{content.num_fitted} texts of {content.file.name}"
     )
-    typer.echo(f"measured on {content.num_held_out} others, near-duplicates kept together:")
-    typer.echo(f"{'':18} {'uncalibrated':>12} {'calibrated':>12}")
+    print_line(f"measured on {content.num_held_out} others, near-duplicates kept together:")
+    print_line(f"{'':18} {'uncalibrated':>12} {'calibrated':>12}")
     for title in ("calibration_error", "log_loss", "accuracy", "macro_f1"):
         before, after = getattr(content.uncalibrated, title), getattr(content.calibrated, title)
-        typer.echo(f"{title.replace('_', ' '):18} {before:12.4f} {after:12.4f}")
+        print_line(f"{title.replace('_', ' '):18} {before:12.4f} {after:12.4f}")
     if content.num_changed:
-        typer.echo(
+        print_line(
             f"the offsets change the answer to {content.num_changed} of the {content.num_held_out} texts"
         )
     replaced = f", in place of that by {calibrated.replaced}" if calibrated.replaced else ""

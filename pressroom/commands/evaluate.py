@@ -35,7 +35,7 @@ from pressroom.commands.options import (
     is_dropped_too_much,
 )
 from pressroom.commands.session import devices_of_command, settings_of_command
-from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
+from pressroom.console import EXIT_FAILURE, errors_reported, print_json, print_line, say
 from workers.settings import DEFAULT_CLASSIFIER, Settings
 
 if TYPE_CHECKING:
@@ -160,19 +160,19 @@ class _Asked:
 def _print(evaluation: Evaluation, model: str, file: Path) -> None:
     """A table on stdout."""
     figures = evaluation.figures
-    typer.echo(f"{model} on {file.name}: {figures.num_examples} texts")
-    typer.echo(f"accuracy  {figures.accuracy:.3f}   macro-F1  {figures.macro_f1:.3f}")
-    typer.echo(
+    print_line(f"{model} on {file.name}: {figures.num_examples} texts")
+    print_line(f"accuracy  {figures.accuracy:.3f}   macro-F1  {figures.macro_f1:.3f}")
+    print_line(
         f"calibration error  {figures.calibration_error:.3f}   log loss  {figures.log_loss:.3f}   "
         f"{evaluation.texts_per_second:.0f} documents a second"
     )
     if evaluation.num_missing:
-        typer.echo(f"{evaluation.num_missing} texts have no answer: their jobs did not succeed")
-    typer.echo("")
-    typer.echo(
+        print_line(f"{evaluation.num_missing} texts have no answer: their jobs did not succeed")
+    print_line("")
+    print_line(
         f"{'':10} {'precision':>9} {'recall':>7} {'F1':>6}    said: " + " ".join(f"{x:>9}" for x in LABELS)
     )
     for name, row in zip(LABELS, figures.confusion, strict=True):
         one = figures.classes[name]
         cells = " ".join(f"{number:9}" for number in row)
-        typer.echo(f"{name:10} {one.precision:9.3f} {one.recall:7.3f} {one.f1:6.3f}          {cells}")
+        print_line(f"{name:10} {one.precision:9.3f} {one.recall:7.3f} {one.f1:6.3f}          {cells}")

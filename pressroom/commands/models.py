@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from jobs.errors import PressroomError
 from pressroom.commands.calibrate import calibrate
-from pressroom.console import say
+from pressroom.console import print_line, say
 from workers.models.calibration import (
     Calibration,
     CalibrationOfOtherWeightsError,
@@ -107,7 +107,7 @@ def add(
         typer.echo(result.model_dump_json(indent=2))
     else:
         state = "is installed already" if installed.was_installed else "installed"
-        typer.echo(f"{name} {state}: {installed.folder} ({_size(installed.manifest)})")
+        print_line(f"{name} {state}: {installed.folder} ({_size(installed.manifest)})")
     _warn_of_engines(installed.manifest)
 
 
@@ -193,14 +193,14 @@ def _print(models: tuple[InstalledModel, ...], *, json: bool) -> None:
         typer.echo(ListResult(models=models).model_dump_json(indent=2))
         return
     for model in models:
-        typer.echo(
+        print_line(
             f"{model.name}  {model.architecture}  {model.task}  {_size(model)}  "
             f"context {_context(model)}  "
             f"{model.licence or 'licence unknown'}  {model.source.partition('#')[0]}  "
             f"weights {model.weights_sha256[:12]}{_calibration(model)}{_unable(model)}"
         )
     if not models:
-        typer.echo(f"no models installed: run `pressroom models add {DEFAULT_MODEL}`", err=True)
+        say(f"no models installed: run `pressroom models add {DEFAULT_MODEL}`")
 
 
 def _calibration(model: InstalledModel) -> str:

@@ -29,7 +29,7 @@ from pressroom.commands.options import (
     input_path,
 )
 from pressroom.commands.session import altered_named, devices_of_command, settings_of_command
-from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
+from pressroom.console import EXIT_FAILURE, errors_reported, print_json, print_line, say
 from workers.settings import Settings
 
 if TYPE_CHECKING:
@@ -247,14 +247,14 @@ def print_outcome(result: RunResult[Outcome], out: Path, *, json: bool) -> None:
         print_json({**result.summary.as_json(), **outcome.as_json()})
     else:
         for line in lines_of_stages(outcome.stages):
-            typer.echo(line)
+            print_line(line)
         if outcome.texts is not None:
             for line in lines_of_texts(outcome.texts, is_plan=outcome.release is None):
-                typer.echo(line)
+                print_line(line)
         if outcome.figures is not None:
             for line in lines_of_figures(outcome.figures):
-                typer.echo(line)
-            typer.echo(f"Look at {out / 'index.html'}; the rows are in {out / 'recommendations.jsonl'}.")
+                print_line(line)
+            print_line(f"Look at {out / 'index.html'}; the rows are in {out / 'recommendations.jsonl'}.")
     if outcome.release is not None and counts.failed:
         say("Run it again: the texts that failed are written, and nothing else.")
     if outcome.release is None or counts.failed or counts.open or result.summary.altered:

@@ -18,7 +18,7 @@ from pressroom.commands.session import (
     devices_of_command,
     settings_of_command,
 )
-from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
+from pressroom.console import EXIT_FAILURE, errors_reported, print_json, print_line, say
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -116,7 +116,7 @@ def plan(name: Name, device: DeviceOption = "auto", json: Json = False) -> None:
         print_json({**result.summary.as_json(), **result.exported.as_json()})
     elif texts is not None:
         for line in (*lines_of_stages(result.exported.stages), *lines_of_texts(texts, is_plan=True)):
-            typer.echo(line)
+            print_line(line)
     if result.summary.report.counts.failed or texts is None:
         raise typer.Exit(EXIT_FAILURE)
 
@@ -144,7 +144,7 @@ def roll_back(name: Name, to: Number = None) -> None:
     with connected() as (database, urls, _):
         refresh = refreshes.find_refresh(database, name)
         release = rollback(database, open_store(urls.s3_url), refresh, to)
-    typer.echo(f"release {release.number} of {name} stands again")
+    print_line(f"release {release.number} of {name} stands again")
 
 
 @app.command()
@@ -159,7 +159,7 @@ def withdraw(
     with connected() as (database, _, _):
         refresh = refreshes.find_refresh(database, name)
         number = releases.withdraw(database, refresh.id, dict.fromkeys(items, reason))
-    typer.echo(f"{number} items withdrawn; `pressroom refresh serve {name}` takes them out of Redis")
+    print_line(f"{number} items withdrawn; `pressroom refresh serve {name}` takes them out of Redis")
 
 
 @app.command()
@@ -186,7 +186,7 @@ def export(name: Name, out: Out = Path("out"), release: Number = None, json: Jso
         if json:
             print_json(figures.as_json())
         else:
-            typer.echo(f"release {figures.number} of {name} is in {out}")
+            print_line(f"release {figures.number} of {name} is in {out}")
 
 
 @app.command()
@@ -215,7 +215,7 @@ def diff(
         if json:
             print_json(summary.as_json())
         else:
-            typer.echo(f"{summary}; look at {out / 'diff.html'}")
+            print_line(f"{summary}; look at {out / 'diff.html'}")
 
 
 @app.command()
@@ -259,7 +259,7 @@ def serve(
                 {"release": served.release, "num_rows": served.num_rows, "num_written": served.num_written}
             )
         else:
-            typer.echo(
+            print_line(
                 f"release {served.release} is served: {served.num_rows} rows, {served.num_written} written"
             )
 

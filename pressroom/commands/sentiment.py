@@ -29,7 +29,7 @@ from pressroom.commands.options import (
     is_dropped_too_much,
 )
 from pressroom.commands.session import devices_of_command, settings_of_command
-from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
+from pressroom.console import EXIT_FAILURE, errors_reported, print_json, print_line, say
 from workers.settings import DEFAULT_CLASSIFIER, DEFAULT_EMBEDDER, DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def _print_backtest(result: RunResult[Backtest | None], max_dropped: float | Non
         print_json(result.exported.as_json())
     else:
         for line in lines_of(result.exported):
-            typer.echo(line)
+            print_line(line)
     bound = MAX_DROPPED_SHARE if max_dropped is None else max_dropped
     if is_dropped_too_much(result.dropped, bound) or counts.failed or counts.open:
         raise typer.Exit(EXIT_FAILURE)

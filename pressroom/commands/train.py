@@ -14,7 +14,7 @@ from jobs.errors import InputError
 from jobs.training import LabelledFile, Recipe
 from pressroom.commands.options import Delimiter, Encoding, Json, file_argument, file_options
 from pressroom.commands.session import settings_of_command
-from pressroom.console import EXIT_FAILURE, EXIT_USAGE, errors_reported, print_json, say
+from pressroom.console import EXIT_FAILURE, EXIT_USAGE, errors_reported, print_json, print_line, say
 from workers.settings import DEFAULT_EMBEDDER, Settings
 
 if TYPE_CHECKING:
@@ -155,11 +155,11 @@ def _print(trained: Trained, *, json: bool) -> None:
         }
         print_json(record)
         return
-    typer.echo(f"{manifest.name}: installed in {trained.installed.folder}")
-    typer.echo("Held out, in whole groups of near-duplicate texts:")
+    print_line(f"{manifest.name}: installed in {trained.installed.folder}")
+    print_line("Held out, in whole groups of near-duplicate texts:")
     for name, subsets in trained.evaluation["test"].items():
         for subset, found in subsets.items():
-            typer.echo(
+            print_line(
                 f"  {name}, {subset.replace('_', ' ')}: macro-F1 {found['macro_f1']:.3f}, accuracy "
                 f"{found['accuracy']:.3f}, calibration error {found['calibration_error']:.3f} "
                 f"({found['num_examples']} examples)"

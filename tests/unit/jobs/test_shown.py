@@ -15,7 +15,7 @@ from jobs.kinds.article.brief import ArticleBrief
 from jobs.kinds.article.kind import _front_matter
 from jobs.kinds.sentiment_report.report.document import escape_markdown
 from jobs.shown import inline_markdown, json_text, printable, shown, shown_lines
-from pressroom.console import print_json, say
+from pressroom.console import print_json, print_line, say
 from pressroom.recommendations.jsonl import json_line
 from workers.logs import SentenceFormatter
 
@@ -74,6 +74,13 @@ def test_a_long_reason_is_cut_where_it_is_shown(capsys: pytest.CaptureFixture[st
 def test_a_line_of_foreign_text_looks_like_no_message_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
     say("refused: news.csv:2: 'x\nerror [all_lost]: everything is lost'")
     assert capsys.readouterr().err.splitlines()[1].startswith("  error")
+
+
+def test_a_foreign_name_starts_no_line_of_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    print_line("a\nb\x1b[2J\u202e  succeeded" + "x" * 1_000_000)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("a\\u000ab\\u001b[2J\\u202e  succeeded")
+    assert len(line) < 2100
 
 
 def test_markup_of_foreign_text_is_text(capsys: pytest.CaptureFixture[str]) -> None:
