@@ -32,6 +32,7 @@ COPY storage storage
 COPY db db
 COPY workers workers
 COPY pressroom pressroom
+COPY kinds kinds
 RUN pip install --no-deps --no-build-isolation . && pip check
 
 FROM python:${PYTHON}

@@ -54,7 +54,7 @@ check: $(INSTALLED) ## ruff, mypy, import-linter and the unit tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest tests/unit jobs db storage workers pressroom --doctest-modules --ignore db/migrations
+	$(BIN)/pytest tests/unit jobs db storage workers pressroom kinds --doctest-modules --ignore db/migrations
 
 test: check sentiment-models ## everything: check, integration and acceptance tests
 	$(BIN)/pytest tests/integration tests/acceptance

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.series.counts import Counts
-from jobs.series.window import SCORE_UNIT, AlertRule, WindowSize
+from kinds.sentiment.series.counts import Counts
+from kinds.sentiment.series.window import SCORE_UNIT, AlertRule, WindowSize
 
 MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
 

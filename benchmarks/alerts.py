@@ -26,13 +26,13 @@ import numpy as np
 
 from benchmarks.alert_feeds import LENGTH, QUIET, TURNS, Character, Turn, feed
 from benchmarks.machine import RESULTS, machine_facts, write_result
-from jobs.series.alerts import fired
-from jobs.series.budget import thresholds
-from jobs.series.counts import Counts
-from jobs.series.policy import Policy
-from jobs.series.rules.scale import SCALES
-from jobs.series.scoring import GRACE
-from jobs.series.window import AlertRule, WindowSize
+from kinds.sentiment.series.alerts import fired
+from kinds.sentiment.series.budget import thresholds
+from kinds.sentiment.series.counts import Counts
+from kinds.sentiment.series.policy import Policy
+from kinds.sentiment.series.rules.scale import SCALES
+from kinds.sentiment.series.scoring import GRACE
+from kinds.sentiment.series.window import AlertRule, WindowSize
 
 NUM_ENTITIES = 36
 TURNS_PART = "turns"

@@ -24,16 +24,16 @@ from typing import Any
 
 from benchmarks.machine import machine_facts, write_result
 from jobs.errors import PressroomError
-from jobs.training import LabelledFile, Recipe, TrainingOrder
-from pressroom.train_plan import Plan, Prepared, prepare, read_plan
+from kinds.classifier.order import LabelledFile, Recipe, TrainingOrder
+from kinds.classifier.train_plan import Plan, Prepared, prepare, read_plan
+from kinds.classifier.training.calibrate import Floats
+from kinds.classifier.training.data import Example
+from kinds.classifier.training.figures import evaluate
+from kinds.classifier.training.split import near_duplicate_groups, split_examples
+from kinds.classifier.training.work import CHECKPOINTS, DATA, ORDER, RESULT
 from workers.models.adapters import BUNDLED
 from workers.models.manifest import model_folder
 from workers.settings import DEFAULT_CLASSIFIER, read_settings
-from workers.training.calibrate import Floats
-from workers.training.data import Example
-from workers.training.figures import evaluate
-from workers.training.split import near_duplicate_groups, split_examples
-from workers.training.work import CHECKPOINTS, DATA, ORDER, RESULT
 
 BASELINES = {"in domain": {"sentfin": 0.832, "twitter": 0.780}, "across": {"sentfin": 0.63, "twitter": 0.62}}
 """Macro-F1 of TF-IDF + MiniLM + lexicons, measured on the same sets before; by the set that is tested."""
@@ -132,8 +132,8 @@ def _train(prepared: Prepared, number: int, base: Path, work: Path, *, reuse: bo
     (folder / ORDER).write_text(order.model_dump_json())
     (folder / DATA / f"{file.sha256}.csv").write_bytes(prepared.bodies[file.sha256])
     with (folder / "events.jsonl").open("w") as events:
-        _run("workers.training.child", str(folder), str(base), "1", out=events.fileno())
-    _run("workers.training.merge", str(base), str(folder / RESULT), str(merged), out=subprocess.DEVNULL)
+        _run("kinds.classifier.training.child", str(folder), str(base), "1", out=events.fileno())
+    _run("workers.models.merge", str(base), str(folder / RESULT), str(merged), out=subprocess.DEVNULL)
     return merged
 
 
@@ -185,7 +185,7 @@ def _without_seen(own: Sequence[Example], others: Sequence[Example]) -> list[Exa
 def _measure(
     folder: Path, examples: Sequence[Example], names: Mapping[int, str], temperature: float
 ) -> dict[str, object]:
-    from workers.training.network import Encoder, load_classifier, predict
+    from kinds.classifier.training.network import Encoder, load_classifier, predict
 
     model, encoder = load_classifier(folder), Encoder(folder, Recipe().max_tokens)
 

@@ -28,11 +28,11 @@ from benchmarks.copy_claims import Row, ShopVocabulary, unlisted_words, words_of
 from benchmarks.machine import machine_facts, write_result
 from examples.recommendations.goods import make_goods
 from examples.recommendations.shop import LAST_DAY
-from jobs.catalogue.item import Item
 from jobs.inference import Completion, Inference, Prompt, Sampling, Usage
-from jobs.kinds.recommendation.copy_key import copy_key, copy_seed
-from jobs.kinds.recommendation.copy_policy import Brief, CopyPolicy, CopyText, Featured
-from jobs.kinds.recommendation.copy_write import copy_template, write_copy
+from kinds.recommendation.catalogue.item import Item
+from kinds.recommendation.texts.key import copy_key, copy_seed
+from kinds.recommendation.texts.policy import Brief, CopyPolicy, CopyText, Featured
+from kinds.recommendation.texts.write import copy_template, write_copy
 from workers import residency
 from workers.engine import EngineOptions, Request
 from workers.process import JOBS_PER_SLOT

@@ -29,10 +29,10 @@ import transformers
 from benchmarks.machine import machine_facts, write_result
 from jobs.inference import TextPair
 from jobs.job import ClaimedJob
-from jobs.labelled import LabelColumns, read_labelled_texts
 from jobs.rejection import Rejected
 from jobs.text.normalise import normalise
-from jobs.training import LABELS
+from kinds.classifier.labelled import LabelColumns, read_labelled_texts
+from kinds.classifier.order import LABELS
 from workers.encoder import Vector
 from workers.encoder_tokenizer import RowTokenizer, load_row_tokenizer
 from workers.engine import EngineOptions

@@ -31,8 +31,8 @@ from db.session import opened_database
 from db.stages import NewJob
 from jobs.job import JobStatus
 from jobs.kind import Artifact
+from kinds.article.export import export_articles
 from pressroom import evidence
-from pressroom.articles import export_articles
 from pressroom.console import say
 from pressroom.embedded.services import Services
 from pressroom.evidence import FETCH_THREADS, CheckedSource

@@ -25,15 +25,15 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.machine import machine_facts, write_result
-from jobs.documents.common_words import is_common
 from jobs.documents.document import Document
-from jobs.documents.linking import Link, Linker, settle
-from jobs.documents.prepare import prepare
 from jobs.documents.read import read_documents
-from jobs.documents.signature import signature, unpack
-from jobs.documents.watchlist import Entity, EntityKind, Watchlist
-from jobs.documents.watchlist_file import slug
-from jobs.series.novelty import MIN_MATCHES
+from kinds.sentiment.documents.common_words import is_common
+from kinds.sentiment.documents.linking import Link, Linker, settle
+from kinds.sentiment.documents.prepare import prepare
+from kinds.sentiment.documents.signature import signature, unpack
+from kinds.sentiment.documents.watchlist import Entity, EntityKind, Watchlist
+from kinds.sentiment.documents.watchlist_file import slug
+from kinds.sentiment.series.novelty import MIN_MATCHES
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SEED = 20_260_101

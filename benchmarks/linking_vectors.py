@@ -1,6 +1,6 @@
 """What embeddings add to linking: topics that a headline does not name, and names that two companies share.
 
-The thresholds in jobs/documents/vectors.py were chosen by these figures, so they are no held-out ones.
+The thresholds in kinds/sentiment/documents/vectors.py were chosen by these figures, which are not held out.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.documents.vectors import MIN_ENTITY_SIMILARITY, MIN_MARGIN, MIN_TOPIC_SIMILARITY
 from jobs.inference import TextPair
+from kinds.sentiment.documents.vectors import MIN_ENTITY_SIMILARITY, MIN_MARGIN, MIN_TOPIC_SIMILARITY
 from workers.encoder_tokenizer import load_row_tokenizer
 from workers.engine import EngineOptions
 from workers.engines.encoder_model import TransformersEncoder

@@ -25,19 +25,19 @@ from numpy.typing import NDArray
 
 from benchmarks.machine import machine_facts, write_result
 from jobs.documents.document import Document
-from jobs.documents.linking import Linker, Passage
-from jobs.documents.prepare import prepare as prepare_document
-from jobs.documents.watchlist import Entity, EntityKind, Watchlist
 from jobs.errors import PressroomError
-from jobs.kinds.sentiment_report.documents import carrying, question
 from jobs.metrics.classification import classification_figures
-from jobs.training import LABELS
-from pressroom.train_plan import Prepared, prepare, read_plan
+from kinds.classifier.order import LABELS
+from kinds.classifier.train_plan import Prepared, prepare, read_plan
+from kinds.classifier.training.data import Example
+from kinds.classifier.training.split import split_examples
+from kinds.sentiment.analyse import carrying, question
+from kinds.sentiment.documents.linking import Linker, Passage
+from kinds.sentiment.documents.prepare import prepare as prepare_document
+from kinds.sentiment.documents.watchlist import Entity, EntityKind, Watchlist
 from workers.models.adapters import BUNDLED
 from workers.models.manifest import model_folder
 from workers.settings import DEFAULT_CLASSIFIER, read_settings
-from workers.training.data import Example
-from workers.training.split import split_examples
 
 NUM_SENTENCES = (1, 2, 3, 5)
 MAX_PASSAGES = (1, 2, 3, 5)
@@ -152,7 +152,7 @@ def ask(folder: Path, passages: set[Passage]) -> Answers:
     """Calibrated probabilities of each passage."""
     from scipy.special import softmax
 
-    from workers.training.network import Encoder, load_classifier, predict
+    from kinds.classifier.training.network import Encoder, load_classifier, predict
 
     settings = json.loads((folder / "classifier.json").read_bytes())
     model, encoder = load_classifier(folder), Encoder(folder, int(settings["max_tokens"]))

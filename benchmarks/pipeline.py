@@ -28,7 +28,7 @@ from jobs.inference import Completion, Prompt, Sampling
 from jobs.intake import Accepted, read_lines
 from jobs.job import job_seed
 from jobs.kind import Context
-from jobs.kinds import load_kind
+from jobs.registry import load_kind
 from workers import residency
 from workers.engine import EngineOptions, Request
 from workers.process import JOBS_PER_SLOT

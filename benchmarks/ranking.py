@@ -22,12 +22,20 @@ import numpy as np
 from benchmarks.machine import RESULTS, machine_facts, write_result
 from benchmarks.ranking_cold import measure_cold
 from benchmarks.ranking_speed import measure_speed
-from jobs.catalogue.interactions import UserBlock
-from jobs.catalogue.item import Item
-from jobs.ranking.evaluation import BLEND, Evaluation, evaluate, evaluate_one
-from jobs.ranking.settings import RankingSettings
-from jobs.ranking.splits import Log, Split, SplitKind, blocks_of, held_out, log_of, parse_split
-from jobs.ranking.vectors import ItemVectors, text_digest, text_of
+from kinds.recommendation.catalogue.interactions import UserBlock
+from kinds.recommendation.catalogue.item import Item
+from kinds.recommendation.ranking.evaluation import BLEND, Evaluation, evaluate, evaluate_one
+from kinds.recommendation.ranking.settings import RankingSettings
+from kinds.recommendation.ranking.splits import (
+    Log,
+    Split,
+    SplitKind,
+    blocks_of,
+    held_out,
+    log_of,
+    parse_split,
+)
+from kinds.recommendation.ranking.vectors import ItemVectors, text_digest, text_of
 
 FOLDER = "recbole/dataset_example/ml-100k"
 RANDOM = Split(SplitKind.RANDOM, 0.2)

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 import numpy as np
 import numpy.typing as npt
 
-from jobs.catalogue.item import Item
-from jobs.ranking.fit import fit
-from jobs.ranking.ranker import Ranker, rank_block
-from jobs.ranking.rules import Rules
-from jobs.ranking.settings import RankingSettings
-from jobs.ranking.splits import Log, blocks_of
-from jobs.ranking.vectors import ItemVectors
+from kinds.recommendation.catalogue.item import Item
+from kinds.recommendation.ranking.fit import fit
+from kinds.recommendation.ranking.ranker import Ranker, rank_block
+from kinds.recommendation.ranking.rules import Rules
+from kinds.recommendation.ranking.settings import RankingSettings
+from kinds.recommendation.ranking.splits import Log, blocks_of
+from kinds.recommendation.ranking.vectors import ItemVectors
 
 SHARE = 0.1
 SEEDS = (0, 1, 2, 3, 4)

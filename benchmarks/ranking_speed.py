@@ -15,18 +15,18 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from jobs.catalogue.interactions import UserBlock
-from jobs.catalogue.item import Item
-from jobs.ranking.constraints import own_entries
-from jobs.ranking.fit import FittedModel, fit
-from jobs.ranking.histories import history_matrix, places_of
-from jobs.ranking.mixing import mix
-from jobs.ranking.ranker import Ranker, forbid, rank_block
-from jobs.ranking.reasons import largest_parts, parts_of, reasons_of, sources
-from jobs.ranking.rules import PriceBand, Rules
-from jobs.ranking.scores import score, top
-from jobs.ranking.segments import segments_of
-from jobs.ranking.settings import RankingSettings
+from kinds.recommendation.catalogue.interactions import UserBlock
+from kinds.recommendation.catalogue.item import Item
+from kinds.recommendation.ranking.constraints import own_entries
+from kinds.recommendation.ranking.fit import FittedModel, fit
+from kinds.recommendation.ranking.histories import history_matrix, places_of
+from kinds.recommendation.ranking.mixing import mix
+from kinds.recommendation.ranking.ranker import Ranker, forbid, rank_block
+from kinds.recommendation.ranking.reasons import largest_parts, parts_of, reasons_of, sources
+from kinds.recommendation.ranking.rules import PriceBand, Rules
+from kinds.recommendation.ranking.scores import score, top
+from kinds.recommendation.ranking.segments import segments_of
+from kinds.recommendation.ranking.settings import RankingSettings
 
 NUM_ITEMS = 10_000
 NUM_TASTES = 20

@@ -23,13 +23,13 @@ from db.reports import batch_status
 from db.tables import JobRow, StageRow
 from examples.recommendations.shop import CATALOGUE, INTERACTIONS, write_shop
 from jobs.batch import BatchStatus
-from jobs.kinds.recommendation.copy_policy import CopyScope
+from kinds.recommendation.refresh_file import RefreshFile, make_refresh_file, read_refresh_file
+from kinds.recommendation.refreshes import make_refresh, sources_of, take_in_run
+from kinds.recommendation.scheduled import profiles_of, start_run
+from kinds.recommendation.texts.policy import CopyScope
 from pressroom.one_machine import OneMachine
-from pressroom.refresh_file import RefreshFile, make_refresh_file, read_refresh_file
-from pressroom.refreshes import make_refresh, sources_of, take_in_run
 from storage import open_store
 from workers.devices import parse_devices
-from workers.refreshes import profiles_of, start_run
 from workers.settings import Settings, read_settings
 
 SETTINGS = Path(__file__).parent.parent / "examples" / "recommendations" / "refresh.toml"

@@ -32,15 +32,15 @@ from benchmarks.sentiment_files import Files, make_files
 from db.reports import batch_status
 from db.tables import BatchRow, WorkerRow
 from jobs.batch import BatchStatus, BatchStatusReport
-from jobs.documents.blocks import MAX_BLOCK_DOCUMENTS
 from jobs.inference import TextPair
-from jobs.kinds import load_kind
+from jobs.registry import load_kind
+from kinds.sentiment.documents.blocks import MAX_BLOCK_DOCUMENTS
+from kinds.sentiment.producer import KIND, DocumentsOrder, Intake, submit_documents
+from kinds.sentiment.runs import MonitorOptions, put_monitor_of
 from pressroom.one_machine import OneMachine
-from pressroom.sentiment_runs import MonitorOptions, put_monitor_of
 from storage import open_store
 from workers import residency
 from workers.devices import Device
-from workers.document_producer import KIND, DocumentsOrder, Intake, submit_documents
 from workers.encoder import EncoderRequest
 from workers.engine import EngineOptions
 from workers.residency import ResidentEncoder

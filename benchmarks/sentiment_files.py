@@ -11,12 +11,12 @@ from random import Random
 
 from examples.sentiment.feed import make_feed, watchlist_toml
 from jobs.documents.document import Document
-from jobs.documents.linking import Linker
-from jobs.documents.prepare import prepare
-from jobs.documents.watchlist import EntityKind, Watchlist
-from jobs.documents.watchlist_file import read_watchlist
 from jobs.inference import TextPair
-from jobs.kinds.sentiment_report.documents import question
+from kinds.sentiment.analyse import question
+from kinds.sentiment.documents.linking import Linker
+from kinds.sentiment.documents.prepare import prepare
+from kinds.sentiment.documents.watchlist import EntityKind, Watchlist
+from kinds.sentiment.documents.watchlist_file import read_watchlist
 
 CHANGED = 0.01
 BEGIN = datetime(2026, 1, 5, tzinfo=UTC)

@@ -22,16 +22,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 
 from db.bulk import fields_of, insert_rows, upsert_rows, values_table
-from db.copies import write_copies
-from db.monitoring_tables import (
-    ClassificationRow,
-    DocumentRow,
-    MentionRow,
-    UnsettledRow,
-)
-from db.monitors import lock_records
-from db.releases import withdraw_in, write_releases
-from db.series_records import write_histories
 from db.tables import BatchRow, JobRow
 from jobs.records import (
     AnalysedDocuments,
@@ -43,6 +33,16 @@ from jobs.records import (
     Record,
     WithdrawnItems,
     WrittenCopy,
+)
+from kinds.recommendation.store.releases import withdraw_in, write_releases
+from kinds.recommendation.store.texts import write_copies
+from kinds.sentiment.store.monitors import lock_records
+from kinds.sentiment.store.series_records import write_histories
+from kinds.sentiment.tables import (
+    ClassificationRow,
+    DocumentRow,
+    MentionRow,
+    UnsettledRow,
 )
 
 

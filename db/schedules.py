@@ -12,12 +12,12 @@ from sqlalchemy import Connection, Engine, RowMapping, case, delete, func, inser
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import OperationalError
 
-from db.monitoring_tables import ScheduleRow, ScheduleRunRow
 from db.tables import BatchRow
 from jobs.batch import BatchStatus
 from jobs.cron import Cron, CronError
 from jobs.errors import PressroomError, TransientError
 from jobs.schedule import CatchUp, RunOutcome, settle
+from kinds.sentiment.tables import ScheduleRow, ScheduleRunRow
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from typing import ClassVar, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from jobs.history import History
 from jobs.inference import Inference, Prompt, Sampling
 from jobs.records import Record
 from jobs.sources import Sources
-from jobs.training import Training
+from kinds.classifier.order import Training
+from kinds.sentiment.history import History
 
 PayloadT = TypeVar("PayloadT", bound=BaseModel)
 ResourceT = TypeVar("ResourceT")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from jobs.series.mention import Mention, Novelty
-from jobs.series.policy import Policy
-from jobs.series.window import Alert, EntityWindow
+from kinds.sentiment.series.mention import Mention, Novelty
+from kinds.sentiment.series.policy import Policy
+from kinds.sentiment.series.window import Alert, EntityWindow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,11 +18,11 @@ from pydantic import (
 
 from jobs.dialect import FileOptions, parse_delimiter
 from jobs.documents.document import Document, KnownRecords
-from jobs.documents.fields import ColumnMappingError, check_mapping
-from jobs.documents.instants import DateOrder
 from jobs.documents.reading import OnNote
 from jobs.encodings import check_encoding
 from jobs.errors import PermanentError, TransientError
+from jobs.instants import DateOrder
+from jobs.record_fields import ColumnMappingError, check_mapping
 from jobs.rejection import Rejected
 
 

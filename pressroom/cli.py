@@ -11,24 +11,24 @@ from pressroom.lazy import LazyCommand, lazy_group
 RUN = lazy_group(
     LazyCommand(
         "articles",
-        "pressroom.commands.articles:run_articles",
+        "kinds.article.commands:run_articles",
         "Write an article for each brief: submit, work, show progress, export, stop.",
     ),
     LazyCommand(
         "sentiment",
-        "pressroom.commands.sentiment:run_sentiment",
+        "kinds.sentiment.commands.sentiment:run_sentiment",
         "Read documents about watched companies and topics: rows, trends, alerts and a report of each.",
     ),
     LazyCommand(
         "recommendations",
-        "pressroom.commands.recommendations:run_recommendations",
+        "kinds.recommendation.commands.recommendations:run_recommendations",
         "Rank for each user and write the words, where something changed since the run before.",
     ),
 )
 SUBMIT = lazy_group(
     LazyCommand(
         "articles",
-        "pressroom.commands.articles:submit_articles",
+        "kinds.article.commands:submit_articles",
         "Queue an article for each brief; print the batch's id once everything is accepted.",
     ),
 )
@@ -84,22 +84,24 @@ COMMANDS = lazy_group(
     ),
     LazyCommand(
         "monitor",
-        "pressroom.commands.monitor:app",
+        "kinds.sentiment.commands.monitor:app",
         "What is watched by itself: sources, a watch list, a schedule.",
     ),
     LazyCommand(
-        "alerts", "pressroom.commands.alerts:app", "Alerts: what was raised, seen, and shall be silent."
+        "alerts", "kinds.sentiment.commands.alerts:app", "Alerts: what was raised, seen, and shall be silent."
     ),
     LazyCommand(
         "refresh",
-        "pressroom.commands.refresh:app",
+        "kinds.recommendation.commands.refresh:app",
         "Recommendations that are kept fresh: files, rules, a schedule.",
     ),
     LazyCommand("db", "pressroom.commands.machine:db_app", "The database's schema."),
     LazyCommand("models", "pressroom.commands.models:app", "Install, calibrate, list and verify models."),
-    LazyCommand("train", "pressroom.commands.train:app", "Train models on your own data."),
+    LazyCommand("train", "kinds.classifier.commands.train:app", "Train models on your own data."),
     LazyCommand(
-        "evaluate", "pressroom.commands.evaluate:app", "Measure a model on labelled data, rankings on a log."
+        "evaluate",
+        "kinds.classifier.commands.evaluate:app",
+        "Measure a model on labelled data, rankings on a log.",
     ),
 )
 

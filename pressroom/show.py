@@ -13,11 +13,11 @@ from db.reports import Attempt, JobDetail
 from jobs.batch import BatchStatusReport
 from jobs.metrics.length import LENGTH_TOLERANCE
 from jobs.metrics.repetition import MAX_REPETITION
-from pressroom.articles import INDEX
+from kinds.article.export import INDEX
+from kinds.article.quality import Quality
+from kinds.sentiment.export import SentimentFigures
 from pressroom.console import print_json, print_line, say
 from pressroom.export import FAILED
-from pressroom.quality import Quality
-from pressroom.sentiment import SentimentFigures
 from pressroom.summary import Altered, Summary
 
 SHORT_DIGEST = 16

@@ -12,12 +12,12 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, Engine, func, select, update
 
 from db.batches import accept_in
-from db.monitoring_tables import ScheduleRow
 from db.schedules import Schedule, put_schedule
 from db.tables import BatchRow
 from jobs.batch import BatchStatus
 from jobs.cron import Cron
 from jobs.schedule import CatchUp
+from kinds.sentiment.tables import ScheduleRow
 from tests.factories import new_batch, new_jobs
 from workers.beat import PostgresScheduler, Starter
 from workers.settings import Settings

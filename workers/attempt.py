@@ -12,8 +12,8 @@ from db.outcomes import Failure
 from jobs.errors import DeadlineError, PermanentError, PressroomError
 from jobs.job import ClaimedJob, JobStatus
 from jobs.kind import Result
-from jobs.kinds import load_kind
 from jobs.provenance import JobFacts
+from jobs.registry import load_kind
 from workers.context import JobContext
 from workers.inference import JobInference
 from workers.ports import Ports

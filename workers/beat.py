@@ -25,15 +25,15 @@ from db.leads import BEAT
 from db.schedules import SESSION_NAME, Schedule, due_schedules, settle_due
 from db.session import open_database
 from jobs.errors import ConfigurationError, PressroomError, TransientError
+from kinds.recommendation.scheduled import STARTS as REFRESH
+from kinds.recommendation.scheduled import start_scheduled as start_refresh
+from kinds.sentiment.alerts.courier import Courier
+from kinds.sentiment.scheduled import STARTS as MONITOR
+from kinds.sentiment.scheduled import start_scheduled as start_monitor
 from workers.celery import make_app
-from workers.delivery.courier import Courier
 from workers.lead import Lead
-from workers.monitors import STARTS as MONITOR
-from workers.monitors import start_scheduled as start_monitor
 from workers.outage import Outage
 from workers.parent import drain_when_parent_dies
-from workers.refreshes import STARTS as REFRESH
-from workers.refreshes import start_scheduled as start_refresh
 from workers.settings import Settings, read_settings
 
 logger = logging.getLogger(__name__)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jobs.history import History
 from jobs.job import ClaimedJob
 from jobs.kind import Resources
 from jobs.sources import Sources
-from jobs.training import Training
+from kinds.classifier.order import Training
+from kinds.sentiment.history import History
 from workers.inference import JobInference
 from workers.ports import Ports
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from db.history import DatabaseHistory
+from kinds.classifier.training.port import TrainingPlace
+from kinds.sentiment.store.history import DatabaseHistory
 from storage.store import Store
 from workers.connectors.sources import ConnectedSources
 from workers.resources import StoredResources
 from workers.settings import Settings
-from workers.training.port import TrainingPlace
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ from db.faults import fault_of
 from db.refusals import errors_named
 from db.session import open_database
 from jobs.errors import ConfigurationError, PermanentError, PressroomError, TransientError
-from jobs.kinds import load_kinds
 from jobs.provenance import payload_digest
+from jobs.registry import load_kinds
 from storage import open_store
 from storage.store import check_access
 from workers import logs, residency

@@ -20,7 +20,6 @@ from jobs.errors import InputError
 from jobs.guards import CONTROL_TOKENS
 from jobs.intake import Accepted, read_lines
 from jobs.kind import Kind
-from jobs.kinds import load_kind
 from jobs.ranges import (
     MAX_PRIORITY,
     MAX_SECONDS,
@@ -30,6 +29,7 @@ from jobs.ranges import (
     check_number,
     printable_name,
 )
+from jobs.registry import load_kind
 from jobs.rejection import Rejected
 from workers.prompt_check import prompt_check
 from workers.settings import Settings

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from db.stages import ClosedStage, NewJob, close_finished_stages, note_plan_failure, stage_results
 from jobs.errors import PressroomError
-from jobs.kinds import load_kind
+from jobs.registry import load_kind
 
 logger = logging.getLogger(__name__)
 

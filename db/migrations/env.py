@@ -7,10 +7,10 @@ import os
 from alembic import context
 from sqlalchemy import Connection
 
-from db import monitoring_tables, refresh_tables  # noqa: F401 - for their tables
 from db.session import open_database
 from db.tables import Base
 from jobs.errors import ConfigurationError
+from kinds.sentiment import tables as monitoring_tables  # noqa: F401 - for their tables
 
 
 def _migrate(connection: Connection) -> None:

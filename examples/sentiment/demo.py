@@ -17,25 +17,25 @@ from uuid import UUID
 
 import typer
 
-from db.monitors import find_monitor
 from db.reports import batch_status
 from examples.sentiment.feed import EVENTS, FEED, WATCHLIST, write_feed
 from jobs.batch import BatchStatus
-from jobs.documents.watchlist_file import read_watchlist
 from jobs.errors import PressroomError
-from jobs.series.window import AlertRule
-from pressroom.backtest import Backtest, backtest, read_events
+from kinds.sentiment.backtest import Backtest, backtest, read_events
+from kinds.sentiment.documents.watchlist_file import read_watchlist
+from kinds.sentiment.export import INDEX, export_sentiment
+from kinds.sentiment.producer import FILE_STAGES, DocumentsOrder, submit_documents
+from kinds.sentiment.runs import MonitorOptions, put_monitor_of
+from kinds.sentiment.series.window import AlertRule
+from kinds.sentiment.store.monitors import find_monitor
 from pressroom.console import Interruption, errors_reported, say
 from pressroom.export import check_output
 from pressroom.one_machine import OneMachine
 from pressroom.progress import BatchProgress
 from pressroom.run import REJECTED, rejected_lines
-from pressroom.sentiment import INDEX, export_sentiment
-from pressroom.sentiment_runs import MonitorOptions, put_monitor_of
 from pressroom.summary import Summary
 from storage import open_store
 from workers.devices import parse_devices
-from workers.document_producer import FILE_STAGES, DocumentsOrder, submit_documents
 from workers.settings import DEFAULT_CLASSIFIER, DEFAULT_EMBEDDER, DEFAULT_MODEL, Settings, read_settings
 
 FEEDS = "feeds"

@@ -9,14 +9,14 @@ from pathlib import Path
 from jobs.dialect import AS_FOUND, FileOptions
 from jobs.documents.document import KnownRecords
 from jobs.documents.feed import MAX_FEED_BYTES, feed_records
-from jobs.documents.fields import assign
-from jobs.documents.instants import DateOrder
 from jobs.documents.reading import OnNote, Reading
 from jobs.documents.records import DocumentMaker, require_columns
 from jobs.file_format import Format
 from jobs.file_records import Unparsed, opened_records, parsed
 from jobs.input_file import refuse_file
+from jobs.instants import DateOrder
 from jobs.intake_file import InputFile, file_format, open_file
+from jobs.record_fields import assign
 from jobs.rejection import FileRejectedError, Rejected
 
 _READ_BYTES = 2**16

@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 
 from jobs.documents.digest import derived_id
 from jobs.documents.document import MAX_TEXT_BYTES, RECORD_BYTES, Document
-from jobs.documents.fields import LINK_NAMES, ColumnMappingError, assign, check_mapping, unread_columns
 from jobs.documents.identity import is_link, is_placeholder
-from jobs.documents.instants import DateOrder, Instants, implausible, unreadable
 from jobs.documents.symbols import parse_symbols
 from jobs.guards import find_secret, invalid_unicode_at
+from jobs.instants import DateOrder, Instants, implausible, unreadable
 from jobs.intake_records import Record
+from jobs.record_fields import LINK_NAMES, ColumnMappingError, assign, check_mapping, unread_columns
 from jobs.rejection import Rejected
 from jobs.rows import Refusal, attempt
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.training import LABELS, Label
+from kinds.classifier.order import LABELS, Label
 
 NUM_BINS = 15
 """Of the calibration error, as in Guo et al. 2017, section 4."""

@@ -10,9 +10,9 @@ from uuid import UUID
 import typer
 
 from jobs.errors import ConfigurationError, InputError
-from pressroom.commands.articles import ARTICLE
+from kinds.article.commands import ARTICLE
+from kinds.recommendation.commands.recommendations import print_outcome
 from pressroom.commands.options import BatchArgument, Json, Out
-from pressroom.commands.recommendations import print_outcome
 from pressroom.commands.session import connected
 from pressroom.console import EXIT_FAILURE, print_json, print_line, say
 
@@ -74,7 +74,7 @@ def results(batch: BatchArgument, out: Out = Path("out"), json: Json = False) ->
 
 
 def _write_articles(database: Engine, store: Store, summary: Summary, out: Path) -> Callable[[bool], None]:
-    from pressroom.articles import export_articles
+    from kinds.article.export import export_articles
     from pressroom.show import print_summary
 
     quality = export_articles(database, store, summary, out)
@@ -82,7 +82,7 @@ def _write_articles(database: Engine, store: Store, summary: Summary, out: Path)
 
 
 def _write_sentiment(database: Engine, store: Store, summary: Summary, out: Path) -> Callable[[bool], None]:
-    from pressroom.sentiment import export_sentiment
+    from kinds.sentiment.export import export_sentiment
     from pressroom.show import print_sentiment
 
     figures = export_sentiment(database, store, summary, out)
@@ -90,7 +90,7 @@ def _write_sentiment(database: Engine, store: Store, summary: Summary, out: Path
 
 
 def _write_release(database: Engine, store: Store, summary: Summary, out: Path) -> Callable[[bool], None]:
-    from pressroom.recommendations.outcome import export_outcome
+    from kinds.recommendation.export.outcome import export_outcome
     from pressroom.run import RunResult
 
     outcome = export_outcome(database, store, summary, out)
@@ -99,8 +99,8 @@ def _write_release(database: Engine, store: Store, summary: Summary, out: Path) 
 
 def _exports() -> Mapping[str, Callable[[Engine, Store, Summary, Path], Callable[[bool], None]]]:
     """Return, by kind, what writes the results and returns what prints what they came to, as JSON or not."""
-    from workers.document_producer import KIND
-    from workers.refreshes import KIND as RECOMMENDATION
+    from kinds.recommendation.scheduled import KIND as RECOMMENDATION
+    from kinds.sentiment.producer import KIND
 
     return {ARTICLE: _write_articles, KIND: _write_sentiment, RECOMMENDATION: _write_release}
 

@@ -11,7 +11,7 @@ import typer
 from pydantic import BaseModel, ConfigDict
 
 from jobs.errors import PressroomError
-from pressroom.commands.calibrate import calibrate
+from kinds.classifier.commands.calibrate import calibrate
 from pressroom.console import print_line, say
 from workers.models.calibration import (
     Calibration,

@@ -9,13 +9,13 @@ from uuid import UUID
 import typer
 
 from jobs.dialect import DialectError, FileOptions, parse_decimal, parse_delimiter
-from jobs.documents.instants import DateFormatError, DateOrder, parse_date_order
 from jobs.dropped import Dropped, InputDroppedError, check_dropped, parse_share
 from jobs.encodings import UnknownEncodingError, check_encoding
 from jobs.input_file import STDIN, check_input
-from jobs.kinds.sentiment_report.payload import ReportsOf
+from jobs.instants import DateFormatError, DateOrder, parse_date_order
 from jobs.ranges import label_problem
 from jobs.rejection import FileRejectedError
+from kinds.sentiment.payload import ReportsOf
 from pressroom.console import say
 
 

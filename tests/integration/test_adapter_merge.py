@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from jobs.training import Recipe
+from kinds.classifier.order import Recipe
+from kinds.classifier.training.export import ADAPTER, merge, write_adapter
+from kinds.classifier.training.network import load_classifier, with_adapters
 from tests.tiny_bert import write_tiny_bert
 from workers.models.adapters import AdapterSource
 from workers.models.files import ModelIncompleteError
 from workers.models.reading import WeightsDigestError
 from workers.models.sources import FolderSource
-from workers.training.export import ADAPTER, merge, write_adapter
-from workers.training.network import load_classifier, with_adapters
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft calls it
 

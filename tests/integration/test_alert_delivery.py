@@ -14,10 +14,10 @@ import pytest
 from sqlalchemy import Engine, update
 
 from db.leads import COURIER
-from db.monitoring_tables import MonitorRow
 from db.session import opened_database
-from jobs.monitor import FileTarget, WebhookTarget
-from pressroom.alert_delivery import deliver_alerts
+from kinds.sentiment.alerts.delivery import deliver_alerts
+from kinds.sentiment.monitor import FileTarget, WebhookTarget
+from kinds.sentiment.tables import MonitorRow
 from tests.factories import wait_until
 from tests.hostile_server import HostileServer
 from tests.integration.test_delivery import SECRET, VARIABLE, alert, monitor_of, states, webhook

@@ -18,10 +18,10 @@ import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.engine import make_url
 
-from db.monitoring_tables import ScheduleRunRow
 from db.schedules import SESSION_NAME, list_runs
 from db.tables import BatchRow
 from jobs.schedule import CatchUp, RunOutcome
+from kinds.sentiment.tables import ScheduleRunRow
 from tests.conftest import PLUGINS
 from tests.factories import wait_until
 from tests.trial_beat import trial_schedule

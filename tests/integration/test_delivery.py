@@ -14,14 +14,14 @@ import pytest
 from sqlalchemy import Engine, insert, select, text, update
 from standardwebhooks import Webhook
 
-from db import alerts, deliveries
-from db.monitoring_tables import AlertRow, DeliveryRow, MentionRow, MonitorRow
 from jobs.errors import PressroomError
-from jobs.monitor import AlertStatus, FileTarget, Target, WebhookTarget
-from jobs.series.policy import Policy
-from jobs.series.window import AlertRule, WindowSize
+from kinds.sentiment.alerts.courier import RETRY_SECONDS, Courier
+from kinds.sentiment.monitor import AlertStatus, FileTarget, Target, WebhookTarget
+from kinds.sentiment.series.policy import Policy
+from kinds.sentiment.series.window import AlertRule, WindowSize
+from kinds.sentiment.store import alerts, deliveries
+from kinds.sentiment.tables import AlertRow, DeliveryRow, MentionRow, MonitorRow
 from tests.hostile_server import HostileServer, hostile_server
-from workers.delivery.courier import RETRY_SECONDS, Courier
 from workers.delivery.webhook import send_webhook
 
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef01234567").decode()

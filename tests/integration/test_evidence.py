@@ -18,7 +18,7 @@ from db.stages import NewJob
 from db.tables import ArtifactRow, JobRow, StatementRow
 from jobs.kind import Artifact
 from jobs.provenance import StatementAlteredError, sha256_hex
-from pressroom.articles import export_articles
+from kinds.article.export import export_articles
 from pressroom.evidence import ArtifactAlteredError, CheckedSource, check_job
 from pressroom.summary import Summary
 from storage.memory import MemoryStore

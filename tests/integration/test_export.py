@@ -20,15 +20,15 @@ from db.stages import NewJob
 from jobs.errors import ConfigurationError, DiskFullError
 from jobs.kind import Artifact
 from jobs.provenance import sha256_hex
-from pressroom import articles
-from pressroom.articles import export_articles
+from kinds.article import export as articles
+from kinds.article.export import export_articles
+from kinds.article.quality import Quality
 from pressroom.export import (
     MAX_NAME_CHARACTERS,
     check_output,
     export_batch,
     file_stem,
 )
-from pressroom.quality import Quality
 from pressroom.summary import Summary
 from storage.filesystem import FilesystemStore
 from storage.memory import MemoryStore

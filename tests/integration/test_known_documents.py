@@ -15,28 +15,28 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, event, select, update
 
-from db.history import DatabaseHistory
-from db.monitoring_tables import DocumentRow
-from db.monitors import new_id, put_monitor
 from db.records import write_records
 from db.tables import JobRow
 from jobs.documents.digest import document_digest
 from jobs.documents.document import Document
 from jobs.documents.records import DocumentMaker
 from jobs.kind import Context
-from jobs.kinds.sentiment_report.collect import collect
-from jobs.kinds.sentiment_report.known import KnownFilter
-from jobs.kinds.sentiment_report.payload import CollectPayload, DocumentsPayload, SentimentSettings
-from jobs.monitor import Monitor
 from jobs.records import AnalysedDocuments, DocumentFacts, ReadAgain
 from jobs.rejection import Rejected
-from jobs.series.policy import Policy
 from jobs.sources import FileSource, PrefixSource
+from kinds.sentiment.collect import collect
+from kinds.sentiment.known import KnownFilter
+from kinds.sentiment.monitor import Monitor
+from kinds.sentiment.payload import CollectPayload, DocumentsPayload, SentimentSettings
+from kinds.sentiment.producer import DocumentsOrder, Intake, kind_settings, submit_documents
+from kinds.sentiment.series.policy import Policy
+from kinds.sentiment.store.history import DatabaseHistory
+from kinds.sentiment.store.monitors import new_id, put_monitor
+from kinds.sentiment.tables import DocumentRow
 from storage.memory import MemoryStore
 from tests.integration.test_sentiment_report import CLASSIFIER, documents, pressing
 from tests.tiny_encoder import write_manifest, write_scripted_encoder
 from workers.connectors.sources import ConnectedSources
-from workers.document_producer import DocumentsOrder, Intake, kind_settings, submit_documents
 from workers.resources import StoredResources
 from workers.settings import Profile, Settings
 

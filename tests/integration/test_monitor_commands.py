@@ -13,16 +13,16 @@ import pytest
 from sqlalchemy import Engine, select
 from typer.testing import CliRunner
 
-from db import alerts, monitors
-from db.monitoring_tables import MonitorRow
-from jobs.series.policy import Policy
-from jobs.series.window import AlertRule
+from kinds.sentiment.runs import MonitorOptions, put_monitor_of
+from kinds.sentiment.scheduled import start_monitor
+from kinds.sentiment.series.policy import Policy
+from kinds.sentiment.series.window import AlertRule
+from kinds.sentiment.store import alerts, monitors
+from kinds.sentiment.tables import MonitorRow
 from pressroom.cli import app
 from pressroom.embedded.services import ServiceUrls
-from pressroom.sentiment_runs import MonitorOptions, put_monitor_of
 from storage.store import Store
 from tests.integration.test_delivery import alert
-from workers.monitors import start_monitor
 from workers.settings import Settings
 
 Run = Callable[..., Any]

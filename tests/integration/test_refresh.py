@@ -15,9 +15,7 @@ import pytest
 from redis import Redis
 from sqlalchemy import Engine, func, select, update
 
-from db import refreshes, releases
 from db.batches import RunUnderWayError
-from db.refresh_tables import CopyRow, ReleaseRow
 from db.reports import batch_status
 from db.schedules import Schedule
 from db.stages import stage_results
@@ -25,19 +23,29 @@ from db.tables import JobRow, StatementRow
 from jobs.batch import BatchStatus
 from jobs.cron import Cron
 from jobs.job import JobStatus
-from jobs.kinds.recommendation.copy_policy import CopyPolicy, CopyScope
-from jobs.kinds.recommendation.payload import RefreshSettings
-from jobs.kinds.recommendation.release import shown_items
-from jobs.kinds.recommendation.release_reader import StoredRelease
 from jobs.provenance import CodeFacts, StatementAlteredError
-from jobs.ranking.rules import PriceBand, Rules
-from jobs.refresh import Refresh, RefreshSources, Release, ServingPlace
 from jobs.rejection import Rejected
 from jobs.schedule import CatchUp
-from pressroom.recommendations.outcome import export_outcome, text_plan
-from pressroom.refresh_file import RefreshFile, file_of
-from pressroom.refreshes import Taken, make_refresh, open_release, rollback, sources_of, take_in_run
-from pressroom.serving_thread import Follower
+from kinds.recommendation.export.outcome import export_outcome, text_plan
+from kinds.recommendation.payload import RefreshSettings
+from kinds.recommendation.ranking.rules import PriceBand, Rules
+from kinds.recommendation.refresh import Refresh, RefreshSources, Release, ServingPlace
+from kinds.recommendation.refresh_file import RefreshFile, file_of
+from kinds.recommendation.refreshes import (
+    Taken,
+    make_refresh,
+    open_release,
+    rollback,
+    sources_of,
+    take_in_run,
+)
+from kinds.recommendation.releases.reader import StoredRelease
+from kinds.recommendation.releases.release import shown_items
+from kinds.recommendation.scheduled import STAGES, Run, start_run, start_scheduled
+from kinds.recommendation.serving.thread import Follower
+from kinds.recommendation.store import refreshes, releases
+from kinds.recommendation.tables import CopyRow, ReleaseRow
+from kinds.recommendation.texts.policy import CopyPolicy, CopyScope
 from pressroom.summary import Summary
 from storage.memory import MemoryStore
 from tests.factories import job_ids, wait_until
@@ -45,7 +53,6 @@ from tests.fakes import MODEL, FakeEngine, fake_residency
 from workers.attempt import WorkerIdentity
 from workers.ports import open_ports
 from workers.publisher import Publisher
-from workers.refreshes import STAGES, Run, start_run, start_scheduled
 from workers.runner import Runner
 from workers.settings import Profile, Settings
 from workers.stages import close_stages

@@ -14,18 +14,18 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine
 
-from db.monitors import new_id, put_monitor
 from db.outcomes import commit
 from db.reports import batch_status
 from db.stages import NewJob
-from jobs.documents.watchlist import Entity, EntityKind, Watchlist
 from jobs.kind import Artifact
-from jobs.monitor import Monitor
 from jobs.records import AnalysedDocuments, DocumentFacts, EntityHistory, Record
-from jobs.series.mention import Mention, Novelty
-from jobs.series.policy import Policy
-from jobs.series.window import Alert, AlertRule, EntityWindow, WindowSize
-from pressroom.sentiment import SentimentFigures, export_sentiment
+from kinds.sentiment.documents.watchlist import Entity, EntityKind, Watchlist
+from kinds.sentiment.export import SentimentFigures, export_sentiment
+from kinds.sentiment.monitor import Monitor
+from kinds.sentiment.series.mention import Mention, Novelty
+from kinds.sentiment.series.policy import Policy
+from kinds.sentiment.series.window import Alert, AlertRule, EntityWindow, WindowSize
+from kinds.sentiment.store.monitors import new_id, put_monitor
 from pressroom.summary import Summary
 from storage.memory import MemoryStore
 from storage.resources import put_resource

@@ -15,7 +15,20 @@ import pytest
 from sqlalchemy import Engine, delete, func, select, update
 
 from db.batches import cancel
-from db.monitoring_tables import (
+from db.records import write_records
+from db.reports import batch_status, job_detail
+from db.tables import JobRow
+from jobs.batch import BatchStatus
+from jobs.provenance import CodeFacts
+from jobs.records import EntityHistory
+from jobs.rejection import Rejected
+from kinds.sentiment.documents.watchlist_file import read_watchlist
+from kinds.sentiment.monitor import AlertStatus, FileTarget, Monitor
+from kinds.sentiment.producer import DocumentsOrder, Intake, put_watchlist, submit_documents
+from kinds.sentiment.series.policy import Policy
+from kinds.sentiment.series.window import Alert, AlertRule, WindowSize
+from kinds.sentiment.store.monitors import get_monitor, new_id, put_monitor
+from kinds.sentiment.tables import (
     AlertRow,
     ClassificationRow,
     DeliveryRow,
@@ -23,24 +36,11 @@ from db.monitoring_tables import (
     EntityWindowRow,
     MentionRow,
 )
-from db.monitors import get_monitor, new_id, put_monitor
-from db.records import write_records
-from db.reports import batch_status, job_detail
-from db.tables import JobRow
-from jobs.batch import BatchStatus
-from jobs.documents.watchlist_file import read_watchlist
-from jobs.monitor import AlertStatus, FileTarget, Monitor
-from jobs.provenance import CodeFacts
-from jobs.records import EntityHistory
-from jobs.rejection import Rejected
-from jobs.series.policy import Policy
-from jobs.series.window import Alert, AlertRule, WindowSize
 from storage.memory import MemoryStore
 from tests.factories import job_ids, statuses, wait_until
 from tests.tiny_encoder import write_manifest, write_scripted_encoder
 from workers import residency
 from workers.attempt import WorkerIdentity
-from workers.document_producer import DocumentsOrder, Intake, put_watchlist, submit_documents
 from workers.engine import EngineOptions
 from workers.ports import open_ports
 from workers.publisher import Publisher

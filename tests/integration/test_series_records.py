@@ -9,13 +9,13 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Engine
 
-from db.history import DatabaseHistory
-from db.monitors import get_monitor, new_id, put_monitor
 from db.records import write_records
-from jobs.monitor import Monitor
 from jobs.records import EntityHistory
-from jobs.series.policy import Policy
-from jobs.series.window import Alert, AlertRule, EntityWindow, WindowSize
+from kinds.sentiment.monitor import Monitor
+from kinds.sentiment.series.policy import Policy
+from kinds.sentiment.series.window import Alert, AlertRule, EntityWindow, WindowSize
+from kinds.sentiment.store.history import DatabaseHistory
+from kinds.sentiment.store.monitors import get_monitor, new_id, put_monitor
 
 DAY = datetime(2026, 3, 2, tzinfo=UTC)
 READ_AT = datetime(2026, 3, 9, tzinfo=UTC)

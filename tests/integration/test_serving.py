@@ -12,14 +12,14 @@ import pytest
 from redis import Redis
 from redis.client import Pipeline
 
-from jobs.kinds.recommendation.release import BlockLists
-from jobs.kinds.recommendation.release_reader import StoredRelease
+from kinds.recommendation.export.rows import rows
+from kinds.recommendation.releases.reader import StoredRelease
+from kinds.recommendation.releases.release import BlockLists
+from kinds.recommendation.serving import serving
+from kinds.recommendation.serving.checks import LOCK, RELEASE, STAGING, ServingError
+from kinds.recommendation.serving.serving import ServingTarget, key_of, serve_release
 from pressroom.embedded.services import ServiceUrls
-from pressroom.recommendations import serving
-from pressroom.recommendations.rows import rows
-from pressroom.recommendations.serving import ServingTarget, key_of, serve_release
-from pressroom.recommendations.serving_checks import LOCK, RELEASE, STAGING, ServingError
-from tests.unit.recommendations.samples import Shelf, item, make_release, text, user_list
+from tests.unit.kinds.recommendation.export.samples import Shelf, item, make_release, text, user_list
 
 ITEMS = [item(name) for name in "abcdef"]
 

@@ -18,10 +18,10 @@ from pydantic import ValidationError
 
 from jobs.documents.document import Document
 from jobs.errors import PermanentError, PressroomError, TransientError
-from jobs.monitor import WebhookTarget
-from jobs.refresh import ServingPlace
 from jobs.rejection import Rejected
 from jobs.sources import FileSource, PrefixSource, QuerySource, Source
+from kinds.recommendation.refresh import ServingPlace
+from kinds.sentiment.monitor import WebhookTarget
 from storage import open_store
 from storage.store import Store
 from workers.connectors.sources import ConnectedSources

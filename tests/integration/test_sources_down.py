@@ -14,23 +14,23 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, select, update
 
-from db.monitor_reports import stream_stage
-from db.monitoring_tables import AlertRow, DocumentRow
-from db.monitors import get_monitor, put_monitor
 from db.reports import batch_status
-from db.source_reports import not_heard_since, unread_sources
 from db.tables import BatchRow, JobRow
 from jobs.batch import BatchStatus
 from jobs.job import JobStatus
-from jobs.monitor import AlertStatus
-from jobs.series.window import AlertRule
 from jobs.sources import FeedSource, FileSource
-from pressroom.sentiment_files import write_failures
-from pressroom.show_monitors import MonitorState, print_monitor
+from kinds.sentiment.export_files import write_failures
+from kinds.sentiment.monitor import AlertStatus
+from kinds.sentiment.scheduled import start_monitor
+from kinds.sentiment.series.window import AlertRule
+from kinds.sentiment.show_monitors import MonitorState, print_monitor
+from kinds.sentiment.store.monitor_reports import stream_stage
+from kinds.sentiment.store.monitors import get_monitor, put_monitor
+from kinds.sentiment.store.source_reports import not_heard_since, unread_sources
+from kinds.sentiment.tables import AlertRow, DocumentRow
 from tests.hostile_server import HostileServer, hostile_server
 from tests.integration.test_sentiment_report import BAD, BEGIN, GOOD, Press, pressing
 from tests.integration.test_sentiment_report import models as models
-from workers.monitors import start_monitor
 
 ACME, BOREALIS = "Acme Steel", "Borealis Foods"
 

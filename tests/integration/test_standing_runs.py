@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import Connection, Engine, select
 
 from db.batches import RunUnderWayError, accept, accept_in, cancel, retry_unfinished
-from db.monitoring_tables import ScheduleRow
 from db.schedules import Schedule, list_runs, settle_due
 from db.tables import BatchRow
 from jobs.schedule import CatchUp, RunOutcome
+from kinds.sentiment.tables import ScheduleRow
 from tests.factories import new_batch, new_jobs
 from tests.trial_beat import start_trial, trial_schedule
 from workers.settings import Settings

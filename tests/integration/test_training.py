@@ -22,7 +22,15 @@ from db.reports import job_artifacts, job_detail
 from db.stages import NewJob
 from jobs.errors import InputError, PermanentError
 from jobs.job import JobStatus
-from jobs.training import LABELS, LabelledFile, Recipe, TrainedClassifier, TrainingOrder
+from kinds.classifier.order import LABELS, LabelledFile, Recipe, TrainedClassifier, TrainingOrder
+from kinds.classifier.training.checkpoint import CheckpointError, Progress, read_newest, write_checkpoint
+from kinds.classifier.training.port import (
+    ChildTraining,
+    TrainingError,
+    TrainingPlace,
+    checkpoint_prefix,
+    forget_checkpoints,
+)
 from storage.memory import MemoryStore
 from storage.resources import put_resource
 from storage.store import Store
@@ -37,17 +45,9 @@ from workers.models.install import add_model
 from workers.models.manifest import WeightsDigestError, verify_model
 from workers.models.sources import FolderSource
 from workers.settings import Settings
-from workers.training.checkpoint import CheckpointError, Progress, read_newest, write_checkpoint
-from workers.training.port import (
-    ChildTraining,
-    TrainingError,
-    TrainingPlace,
-    checkpoint_prefix,
-    forget_checkpoints,
-)
 
 ADAPTER = "adapter_model.safetensors"
-CHILD = "workers.training.child"
+CHILD = "kinds.classifier.training.child"
 DATA = labelled_csv()
 RECIPE = Recipe(rank=8, learning_rate=0.02, epochs=4, members=2, checkpoint_steps=10, patience=50, bf16=False)
 

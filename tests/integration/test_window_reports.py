@@ -17,14 +17,14 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, select
 
-from db.monitor_reports import StageJob, stream_stage
-from db.monitoring_tables import MentionRow
 from db.reports import batch_status
 from jobs.documents.digest import document_digest
 from jobs.documents.document import Document
 from jobs.job import JobStatus
-from jobs.series.policy import Policy
-from pressroom.sentiment import SentimentFigures, export_sentiment
+from kinds.sentiment.export import SentimentFigures, export_sentiment
+from kinds.sentiment.series.policy import Policy
+from kinds.sentiment.store.monitor_reports import StageJob, stream_stage
+from kinds.sentiment.tables import MentionRow
 from pressroom.show import print_sentiment
 from pressroom.summary import Summary
 from tests.integration.test_sentiment_report import BAD, BEGIN, GOOD, Press, pressing

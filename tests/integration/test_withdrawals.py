@@ -11,12 +11,12 @@ from uuid import UUID, uuid4, uuid5
 import pytest
 from sqlalchemy import Engine
 
-from db import alerts, deliveries
-from db.series_records import DELIVERED_AGE, write_histories
-from jobs.monitor import AlertStatus, FileTarget, Told
 from jobs.records import EntityHistory
-from jobs.series.policy import Policy
-from jobs.series.window import Alert, AlertRule, WindowSize
+from kinds.sentiment.monitor import AlertStatus, FileTarget, Told
+from kinds.sentiment.series.policy import Policy
+from kinds.sentiment.series.window import Alert, AlertRule, WindowSize
+from kinds.sentiment.store import alerts, deliveries
+from kinds.sentiment.store.series_records import DELIVERED_AGE, write_histories
 from tests.hostile_server import HostileServer, Seen, hostile_server
 from tests.integration.test_delivery import SECRET, VARIABLE, deliver, monitor_of, states, webhook
 

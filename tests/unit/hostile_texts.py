@@ -11,7 +11,7 @@ from re import _constants as constants  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
 
-PACKAGES = ("jobs", "storage")
+PACKAGES = ("jobs", "kinds", "storage")
 """Where foreign text is looked at; the others have patterns for names that are bounded."""
 _MEMBERS_OF = {
     constants.CATEGORY_SPACE: " \n",

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from jobs.documents.clean import clean_text
-from jobs.documents.instants import parse_instant
 from jobs.guards import find_secret, is_injection_suspected
+from jobs.instants import parse_instant
 from jobs.rejection import snippet
+from jobs.text.clean import clean_text
 from jobs.text.cleanup import strip_html
 from jobs.text.normalise import normalise
 from jobs.text.sentences import is_complete, split_sentences, words
@@ -21,10 +21,10 @@ QUADRATIC = 9.0
 """Times that a text of four times the size may take: linear work takes 4, quadratic 16."""
 
 AT_ONE_PLACE = {
-    "jobs.kinds.recommendation.copy_checks.COUNTED",
-    "jobs.kinds.recommendation.copy_checks._ARTICLES",
-    "jobs.kinds.sentiment_report.report.claims._COUNTS",
-    "jobs.kinds.sentiment_report.report.claims._COUNTS_PAST",
+    "kinds.recommendation.texts.checks.COUNTED",
+    "kinds.recommendation.texts.checks._ARTICLES",
+    "kinds.sentiment.report.claims._COUNTS",
+    "kinds.sentiment.report.claims._COUNTS_PAST",
 }
 """Patterns that begin with white space and are only matched where another pattern ended."""
 

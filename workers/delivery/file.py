@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from jobs.errors import TransientError
-from jobs.monitor import FileTarget
+from kinds.sentiment.monitor import FileTarget
 
 STDOUT = "-"
 

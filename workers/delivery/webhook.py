@@ -11,7 +11,7 @@ from standardwebhooks import Webhook
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from jobs.errors import PermanentError, TransientError
-from jobs.monitor import WebhookTarget
+from kinds.sentiment.monitor import WebhookTarget
 from workers.connectors.addresses import Resolve, name_of, resolve
 from workers.connectors.http import exchange
 

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from jobs.errors import ConfigurationError
-from jobs.training import LABELS
+from kinds.classifier.order import LABELS
 from workers.encoder import EncoderInfo, EncoderRow, EncoderTask, Vector
 from workers.engine import EngineOptions
 from workers.engines.loading import load_config, load_model, num_embeddings, outline

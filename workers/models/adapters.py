@@ -98,7 +98,7 @@ class AdapterSource:
         """Merge in a child process, as conversions run."""
         num_bytes = sum(path.stat().st_size for path in base.glob(f"*{WEIGHT_SUFFIX}"))
         ended = run_child(
-            "workers.training.merge", str(base), str(adapter), str(target), model_bytes=2 * num_bytes
+            "workers.models.merge", str(base), str(adapter), str(target), model_bytes=2 * num_bytes
         )
         if ended.code == EXIT_INCOMPLETE:
             raise ModelIncompleteError(f"{self.folder}: {ended.last_line}")

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobs.errors import ConfigurationError, PermanentError
 from jobs.provenance import CalibrationFacts, sha256_hex
-from jobs.training import LABELS, Label
+from kinds.classifier.order import LABELS, Label
 from workers.models.files import CALIBRATION, CALIBRATION_PARTIAL_SUFFIX, MalformedFileError
 from workers.models.manifest import Manifest, Sha256, read_manifest
 from workers.models.reading import NotAFileError, read_digested

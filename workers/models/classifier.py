@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from jobs.errors import InputError
-from jobs.training import LABELS, Label
+from kinds.classifier.order import LABELS, Label
 from workers.models.files import MalformedFileError, read_json_object
 from workers.models.reading import ModelFiles
 

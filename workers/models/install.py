@@ -21,7 +21,7 @@ from typing import Protocol
 from filelock import FileLock, Timeout
 
 from jobs.errors import ConfigurationError, DiskFullError, PressroomError
-from jobs.training import Label
+from kinds.classifier.order import Label
 from workers.models.catalogue import CATALOGUE
 from workers.models.child import EXIT_INCOMPLETE, run_child
 from workers.models.classifier import LabelsUnknownError, settle_classifier

@@ -11,7 +11,7 @@ depends_on: None = None
 
 
 def upgrade() -> None:
-    # A window without sums is no past to go on from: db/series_history.py, last_window_at.
+    # A window without sums is no past to go on from: kinds/sentiment/store/series_history.py, last_window_at.
     op.execute("UPDATE entity_windows SET weight = NULL")
 
 

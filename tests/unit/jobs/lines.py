@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.intake import Accepted, FileRejectedError, Rejected, read_lines
-from jobs.kinds.article import ArticleBrief, ArticleKind
+from kinds.article.brief import ArticleBrief
+from kinds.article.kind import ArticleKind
 
 HEADER = "id,title,topic,keywords,audience,tone,language,length,outline,facts"
 

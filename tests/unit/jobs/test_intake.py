@@ -10,7 +10,8 @@ import pytest
 
 from jobs.errors import PromptTooLongError
 from jobs.intake import Rejected, read_lines
-from jobs.kinds.article import ArticleBrief, ArticleKind
+from kinds.article.brief import ArticleBrief
+from kinds.article.kind import ArticleKind
 from tests.unit.jobs.lines import HEADER, csv_text, jsonl, read, write
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "articles" / "briefs.csv"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.kinds import kind_names, load_kind, load_kinds
+from jobs.registry import kind_names, load_kind, load_kinds
 
 
 def test_a_kind_that_cannot_be_loaded_keeps_no_other_from_it(

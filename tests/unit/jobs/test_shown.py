@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.kinds.article.brief import ArticleBrief
-from jobs.kinds.article.kind import _front_matter
-from jobs.kinds.sentiment_report.report.document import escape_markdown
 from jobs.shown import inline_markdown, json_text, printable, shown, shown_lines
+from kinds.article.brief import ArticleBrief
+from kinds.article.kind import _front_matter
+from kinds.recommendation.export.jsonl import json_line
+from kinds.sentiment.report.document import escape_markdown
 from pressroom.console import print_json, print_line, say
-from pressroom.recommendations.jsonl import json_line
 from workers.logs import SentenceFormatter
 
 pytestmark = pytest.mark.attack("control characters in a name or a text")

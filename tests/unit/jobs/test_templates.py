@@ -6,9 +6,9 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from jobs.errors import InputError
-from jobs.kinds.article.brief import ArticleSettings
-from jobs.prompts import PromptTemplate, TemplateError, TemplateUnboundedError
+from jobs.prompt_template import PromptTemplate, TemplateError, TemplateUnboundedError
 from jobs.templates import BoundedEnvironment, TemplateTooLargeError, bounded, fault_of
+from kinds.article.brief import ArticleSettings
 
 FORTY = (
     "{% set ns = namespace(a='ab' ~ text) %}{% for i in range(40) %}{% set ns.a = OP %}{% endfor %}{{ ns.a }}"

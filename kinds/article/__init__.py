@@ -1,0 +1,1 @@
+"""Articles: each brief becomes an article of the asked length."""

@@ -1,0 +1,143 @@
+"""What a producer says about one article, and what a batch fixes for all of its articles."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from jobs.prompt_template import PromptTemplate, load_template
+from jobs.text.language import LanguageTagError, language_name, normal_tag
+
+MIN_WORDS, MAX_WORDS = 20, 1500
+DEFAULT_WORDS = 200
+DEFAULT_LANGUAGE = "en"
+
+
+def _tag(text: str) -> str:
+    try:
+        return normal_tag(text)
+    except LanguageTagError as error:
+        raise PydanticCustomError("language_tag", "{reason}", {"reason": str(error)}) from error
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+Line = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300), AfterValidator(_one_line)
+]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=8000)]
+Keyword = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
+
+
+class ArticleBrief(BaseModel):
+    """One line of an article file. The descriptions are what intake advises when a field is wrong."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        allow_inf_nan=False,
+        frozen=True,
+        json_schema_extra={"anyOf": [{"required": ["title"]}, {"required": ["topic"]}]},
+    )
+
+    title: Line | None = Field(default=None, description="one line of at most 300 characters")
+    topic: Line | None = Field(default=None, description="one line of at most 300 characters")
+    keywords: Annotated[tuple[Keyword, ...], Field(max_length=20)] = Field(
+        default=(), description="at most 20, separated by semicolons in CSV, a list in JSON"
+    )
+    audience: Line | None = Field(default=None, description="who will read it")
+    tone: Line | None = Field(default=None, description="a few words, such as 'warm and practical'")
+    language: Annotated[str, AfterValidator(_tag)] = Field(
+        default=DEFAULT_LANGUAGE, description="a BCP 47 tag, such as en or pt-BR"
+    )
+    length: int = Field(
+        default=DEFAULT_WORDS, ge=MIN_WORDS, le=MAX_WORDS, description=f"words, {MIN_WORDS} to {MAX_WORDS}"
+    )
+    outline: Text | None = Field(default=None, description="points, separated by semicolons or line ends")
+    facts: Text | None = Field(default=None, description="sentences that the article must agree with")
+
+    @model_validator(mode="after")
+    def _title_or_topic(self) -> Self:
+        if self.title is None and self.topic is None:
+            raise PydanticCustomError("missing_column", "neither title nor topic is given")
+        return self
+
+    @property
+    def subject(self) -> str:
+        """What the article is about."""
+        return self.topic or self.title or ""
+
+    @property
+    def points(self) -> tuple[str, ...]:
+        """The outline's points."""
+        parts = (self.outline or "").replace("\n", ";").split(";")
+        return tuple(point for part in parts if (point := part.strip(" \t-*•.")))
+
+    def texts(self) -> tuple[str, ...]:
+        """Everything in the brief that someone wrote and the prompt quotes."""
+        given = (self.title, self.topic, *self.keywords, self.audience, self.tone, self.outline, self.facts)
+        return tuple(text for text in given if text)
+
+
+class ArticleSettings(BaseModel):
+    """Sampling and template of a batch. The defaults were chosen by reading: docs/experiments.md."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+    temperature: float = Field(default=0.3, ge=0, le=2)
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0, le=1_000_000)
+    repetition_penalty: float = Field(default=1.1, ge=1, le=2)
+    template: str = "article"
+    template_version: str = "1"
+    template_source: str | None = Field(default=None, max_length=20_000)
+    """A template of the batch's own, under the name and version above; unset: the one that Pressroom has."""
+
+    @model_validator(mode="after")
+    def _renders(self) -> Self:
+        """Render every block once, so that a template that cannot be used is refused with the batch."""
+        template = self.load()
+        template.render("system", {})
+        for block, turn in (("first", 0), ("next", 1)):
+            template.render(block, template_variables(_SAMPLE, turn=turn, point="a point"))
+        return self
+
+    def load(self) -> PromptTemplate:
+        """The template to render. Raises TemplateError."""
+        if self.template_source is not None:
+            return PromptTemplate.compile(self.template, self.template_version, self.template_source)
+        return load_template(__package__, self.template, self.template_version)
+
+
+def template_variables(brief: ArticleBrief, *, turn: int, point: str | None) -> dict[str, object]:
+    """What the blocks `first` and `next` of an article template are given; absent values are None.
+
+    `turn` counts the paragraphs before this one; `point` is what this one is about.
+    """
+    is_default_language = brief.language.partition("-")[0] == DEFAULT_LANGUAGE
+    return {
+        "topic": brief.subject,
+        "audience": brief.audience,
+        "tone": brief.tone,
+        "facts": brief.facts,
+        # Without an outline the keywords are the points.
+        "keywords": brief.keywords if brief.points else (),
+        "language": None if is_default_language else language_name(brief.language),
+        "point": point,
+        "turn": turn,
+    }
+
+
+_SAMPLE = ArticleBrief(
+    title="A title", keywords=("one", "two"), outline="a point", facts="A fact.", language="fr"
+)

@@ -1,0 +1,124 @@
+"""What `run articles` leaves in the output folder: the articles, a page to read them, a summary."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from uuid import UUID
+
+from sqlalchemy import Engine
+
+from jobs.shown import json_text
+from kinds.article.page import (
+    MAX_PAGE_ARTICLES,
+    MAX_PAGE_FAILURES,
+    PageArticle,
+    PageFailure,
+    PageSummary,
+    read_provenance,
+    render_articles_page,
+)
+from kinds.article.quality import ArticleMetrics, Quality
+from pressroom.console import say
+from pressroom.export import FAILED, RESULTS, Exported, export_batch, export_errors
+from pressroom.output import replace_text
+from pressroom.run import REJECTED
+from pressroom.summary import Summary
+from storage.store import Store
+
+FILES = "articles"
+INDEX = "index.html"
+SUMMARY = "summary.json"
+
+
+def export_articles(database: Engine, store: Store, summary: Summary, out: Path) -> Quality:
+    """Write the articles as Markdown and JSON, index.html and summary.json; what the articles came to.
+
+    Holds the page's articles only, however many there are. A batch without an article leaves the results of
+    another batch alone; one whose evidence does not match is left out, and in `summary.altered`. Raises
+    StoreError, DiskFullError or ConfigurationError.
+    """
+    quality = Quality()
+    if not summary.report.counts.succeeded and _holds_another_batch(out, summary.batch_id):
+        say(
+            f"Batch {summary.batch_id} has no article yet, and {out} holds another batch: its results "
+            f"are left as they are. For the failures: pressroom results {summary.batch_id} --out DIR"
+        )
+        return quality
+    shown: list[PageArticle] = []
+    with closing(
+        export_batch(database, store, summary.batch_id, out, files=FILES, on_altered=summary.leave_out)
+    ) as results:
+        for exported in results:
+            metrics = ArticleMetrics.model_validate(exported.result.metrics)
+            quality = quality.with_article(metrics)
+            if len(shown) < MAX_PAGE_ARTICLES:
+                shown.append(_page_article(exported, metrics))
+    with export_errors(out, summary.batch_id):
+        page_summary = PageSummary(
+            run=summary,
+            quality=quality,
+            failures=tuple(
+                itertools.islice(
+                    itertools.chain(_altered(summary), _failures(out / FAILED)), MAX_PAGE_FAILURES
+                )
+            ),
+            rejected_file=REJECTED if (out / REJECTED).exists() else None,
+        )
+        replace_text(out / INDEX, render_articles_page(page_summary, shown))
+        record = {**summary.as_json(), "quality": quality.as_json()}
+        replace_text(out / SUMMARY, json_text(record, indent=2) + "\n")
+    return quality
+
+
+def _holds_another_batch(out: Path, batch_id: UUID) -> bool:
+    """Whether there are results in the folder, and not of this batch by its summary."""
+    results = out / RESULTS
+    if not results.exists() or not results.stat().st_size:
+        return False
+    try:
+        record = json.loads((out / SUMMARY).read_bytes())
+    except (OSError, ValueError):
+        return True  # an export that ended before its summary: nobody knows whose
+    return not isinstance(record, dict) or record.get("batch_id") != str(batch_id)
+
+
+def _page_article(exported: Exported, metrics: ArticleMetrics) -> PageArticle:
+    file = Path(FILES) / exported.file_name
+    return PageArticle(
+        custom_id=exported.result.custom_id,
+        job_id=str(exported.result.job_id),
+        anchor=file.stem,
+        markdown=exported.body.decode(),
+        metrics=metrics,
+        provenance=read_provenance(exported.result.statement),
+        file=str(file),
+        json_file=str(file.with_suffix(".json")),
+    )
+
+
+def _altered(summary: Summary) -> Iterator[PageFailure]:
+    """What is left out, since it is not what was committed."""
+    for altered in summary.altered:
+        yield PageFailure(
+            custom_id=altered.custom_id,
+            status="left out",
+            error_code=altered.code,
+            error_message=altered.reason,
+        )
+
+
+def _failures(path: Path) -> Iterator[PageFailure]:
+    """What export_batch has just written there."""
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            failure = json.loads(line)
+            yield PageFailure(
+                custom_id=failure["id"],
+                status=failure["status"],
+                error_code=failure["error"]["code"],
+                error_message=failure["error"]["message"],
+            )

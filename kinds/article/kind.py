@@ -1,0 +1,118 @@
+"""Articles: a brief in, Markdown with a title out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
+
+from pydantic import BaseModel
+
+from jobs.errors import PermanentError
+from jobs.guards import INJECTION_SUSPECTED, is_injection_suspected
+from jobs.inference import Prompt, Sampling
+from jobs.kind import Artifact, Context, PlanContext, Result
+from jobs.metrics.length import is_within_length, relative_length_error
+from jobs.metrics.repetition import MAX_REPETITION, seq_rep_n
+from jobs.shown import inline_markdown, json_text
+from jobs.text.language import detect_language
+from jobs.text.sentences import words
+from kinds.article.brief import ArticleBrief, ArticleSettings
+from kinds.article.draft import Draft
+
+HTML_SANITISED = "html_sanitised"
+
+
+class ArticleEmptyError(PermanentError):
+    """The model wrote nothing that can be kept; the same seed would write the same again."""
+
+    code = "article_empty"
+
+
+class ArticleKind:
+    """Implements jobs.kind.Kind; without state, so any thread may run it."""
+
+    name: ClassVar[str] = "article"
+    version: ClassVar[str] = "1"
+    stages: ClassVar[tuple[str, ...]] = ("write",)
+    payload_type: type[ArticleBrief] = ArticleBrief
+    settings_type: type[BaseModel] = ArticleSettings
+
+    def models(
+        self,
+        model: str,
+        settings: BaseModel,  # noqa: ARG002
+        stage: str,  # noqa: ARG002
+    ) -> tuple[str, ...]:
+        """The batch's own."""
+        return (model,)
+
+    def prompt_prefix(self, payload: ArticleBrief) -> str:  # noqa: ARG002 - all begin alike
+        """All articles begin with the same instructions."""
+        return "article"
+
+    def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, ArticleBrief]]:  # noqa: ARG002
+        """Articles have one stage."""
+        return ()
+
+    def first_request(self, payload: ArticleBrief, settings: BaseModel) -> tuple[Prompt, Sampling]:
+        """What the job will ask first, so that intake can measure it; the seed is not the job's."""
+        own = ArticleSettings.model_validate(settings, from_attributes=True)
+        draft = Draft(payload, own.load())
+        return draft.next_prompt(), draft.next_sampling(own, seed=0)
+
+    def run(self, payload: ArticleBrief, context: Context) -> Result:
+        """Ask for paragraphs until the asked length is there.
+
+        Raises ArticleEmptyError, TemplateError, and what generate() raises.
+        """
+        settings = ArticleSettings.model_validate(context.settings)
+        draft = Draft(payload, settings.load())
+        while not draft.is_finished():
+            sampling = draft.next_sampling(settings, context.seed)
+            draft.add(context.inference.generate(draft.next_prompt(), sampling))
+        body = draft.markdown()
+        if not body:
+            raise ArticleEmptyError(
+                f"nothing of {draft.num_turns} answers could be kept: change topic or sampling"
+            )
+        title = payload.title or draft.heading() or payload.subject[0].upper() + payload.subject[1:]
+        metrics = _metrics(payload, draft, title, body)
+        text = _front_matter(payload, context.custom_id, metrics) + f"# {inline_markdown(title)}\n\n{body}\n"
+        artifact = Artifact(name="article.md", media_type="text/markdown", body=text.encode())
+        return Result(artifacts=(artifact,), template=draft.template.identity, metrics=metrics)
+
+
+def _metrics(brief: ArticleBrief, draft: Draft, title: str, body: str) -> dict[str, object]:
+    tokens = words(body)
+    flags = [INJECTION_SUSPECTED] if any(map(is_injection_suspected, brief.texts())) else []
+    if any(piece.is_html_sanitised for piece in draft.pieces):
+        flags.append(HTML_SANITISED)
+    repetition = seq_rep_n(tokens)
+    return {
+        "title": title,
+        "asked_words": brief.length,
+        "num_words": len(tokens),
+        "length_error": round(relative_length_error(len(tokens), brief.length), 4),
+        "is_within_length": is_within_length(len(tokens), brief.length),
+        "repetition": round(repetition, 4),
+        "is_within_repetition": repetition <= MAX_REPETITION,
+        "asked_language": brief.language,
+        "detected_language": detect_language(body),
+        "finish_reason": draft.finish_reason.value if draft.finish_reason else None,
+        "was_truncated": draft.pieces[-1].cut_sentence is not None,
+        "num_truncated": sum(piece.cut_sentence is not None for piece in draft.pieces),
+        "num_sentences_removed": draft.kept()[1] + sum(piece.num_noise for piece in draft.pieces),
+        "num_turns": draft.num_turns,
+        "num_off_topic": draft.num_off_topic,
+        "flags": flags,
+    }
+
+
+def _front_matter(brief: ArticleBrief, custom_id: str, metrics: Mapping[str, object]) -> str:
+    """YAML; its scalars are written as JSON, which YAML 1.2 contains."""
+    fields = {"title": metrics["title"], "id": custom_id, "keywords": list(brief.keywords)}
+    fields |= {
+        name: metrics[name] for name in ("asked_language", "detected_language", "asked_words", "num_words")
+    }
+    lines = [f"{name}: {json_text(value)}\n" for name, value in fields.items()]
+    return f"---\n{''.join(lines)}---\n\n"

@@ -1,0 +1,226 @@
+"""The page that shows a batch's articles: one self-contained HTML file that fetches nothing.
+
+Everything on it was written by a model or a user. The template escapes it, the articles' HTML is made from
+Markdown without raw HTML and sanitised after that, and the page's own policy lets no other script run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import jinja2
+import nh3
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from jobs.metrics.length import LENGTH_TOLERANCE
+from jobs.metrics.repetition import MAX_REPETITION
+from jobs.provenance import PREDICATE_TYPE
+from jobs.text.language import language_name
+from kinds.article.quality import ArticleMetrics, Quality
+from pressroom.pages import page_part, page_policy
+from pressroom.summary import Summary
+
+MAX_PAGE_ARTICLES = 500
+"""Whole articles on one page: 500 of the longest, 1,500 words, are 6 MB, which a browser still opens well."""
+
+MAX_PAGE_FAILURES = 200
+"""Jobs without an article that are listed; failed.jsonl has all."""
+
+SHORT_DIGEST = 16
+"""Hex digits that tell one thing from another at a glance; the JSON file has them all."""
+
+_TAGS = {
+    *("p", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "hr", "br", "em", "strong", "code", "pre"),
+    *("a", "table", "thead", "tbody", "tr", "th", "td"),
+}
+"""What Markdown becomes, without images: the page fetches nothing."""
+
+_HEADINGS = {"h1": "h3", "h2": "h3", "h3": "h4", "h4": "h5", "h5": "h6", "h6": "h6"}
+"""An article's title is an h2 of the page, so its headings begin below."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """How an article was made: what a reader asks first of its statement."""
+
+    model: str
+    revision: str
+    weights_sha256: str
+    engine: str
+    prompt_tokens: int
+    cached_tokens: int
+    new_tokens: int
+    num_calls: int
+    sampling: str
+    seed: int
+    template: str
+    attempt: int
+    worker: str
+    task: str
+    started_at: datetime
+    finished_at: datetime
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageArticle:
+    """One article as the page shows it."""
+
+    custom_id: str
+    job_id: str
+    anchor: str
+    """Unique on the page; the article's file name without its suffix."""
+    markdown: str
+    """The artifact, front matter and title included."""
+    metrics: ArticleMetrics
+    provenance: Provenance | None
+    """None if its statement is absent or of another version."""
+    file: str
+    """The Markdown file beside the page."""
+    json_file: str
+
+    @property
+    def html(self) -> Markup:
+        """The body; safe to show."""
+        return article_html(self.markdown)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the reader may filter by: in what the article is not as it was asked for."""
+        metrics = self.metrics
+        named = {
+            "length": not metrics.is_within_length,
+            "repetition": not metrics.is_within_repetition,
+            "language": not metrics.is_asked_language,
+            "flagged": bool(metrics.flags),
+        }
+        return tuple(name for name, holds in named.items() if holds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageFailure:
+    """One job without an article."""
+
+    custom_id: str
+    status: str
+    error_code: str | None
+    error_message: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageSummary:
+    """What the page says of the whole batch."""
+
+    run: Summary
+    quality: Quality
+    failures: Sequence[PageFailure]
+    """The first MAX_PAGE_FAILURES."""
+    rejected_file: str | None
+    """Beside the page, if lines were refused."""
+
+
+def render_articles_page(summary: PageSummary, articles: Sequence[PageArticle]) -> str:
+    """The page as HTML; it shows the first MAX_PAGE_ARTICLES articles and says so if there are more."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("kinds.article", "pages"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=_number, instant=_instant, language=language_name)
+    style, script = page_part("kinds.article", "articles.css"), page_part("kinds.article", "articles.js")
+    return environment.get_template("articles.html.jinja").render(
+        summary=summary,
+        report=summary.run.report,
+        articles=articles[:MAX_PAGE_ARTICLES],
+        num_remarks=_num_remarks(articles[:MAX_PAGE_ARTICLES]),
+        tolerance=LENGTH_TOLERANCE,
+        bound=MAX_REPETITION,
+        short_digest=SHORT_DIGEST,
+        style=Markup(style),  # noqa: S704 - files of this package
+        script=Markup(script),  # noqa: S704
+        policy=page_policy(style, script),
+    )
+
+
+def article_html(markdown: str) -> Markup:
+    """An article's body as safe HTML: no front matter, no title, no raw HTML, no image, no script.
+
+    >>> article_html('---\\ntitle: "T"\\n---\\n\\n# T\\n\\nBread *needs* time.')
+    Markup('<p>Bread <em>needs</em> time.</p>\\n')
+    """
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
+    tokens = parser.parse(without_front_matter(markdown))
+    if tokens and tokens[0].tag == "h1":
+        tokens = tokens[3:]  # its opening, its text and its end
+    for token in tokens:
+        token.tag = _HEADINGS.get(token.tag, token.tag)
+    html = parser.renderer.render(tokens, parser.options, {})
+    return Markup(nh3.clean(html, tags=_TAGS, url_schemes={"http", "https", "mailto"}))  # noqa: S704
+
+
+def without_front_matter(markdown: str) -> str:
+    """The text after the YAML block that it begins with, if it does.
+
+    >>> without_front_matter('---\\ntitle: "T"\\n---\\n\\nText'), without_front_matter("--- no block")
+    ('Text', '--- no block')
+    """
+    opening, closing = "---\n", "\n---\n"
+    end = markdown.find(closing)
+    if not markdown.startswith(opening) or end < 0:
+        return markdown
+    return markdown[end + len(closing) :].lstrip("\n")
+
+
+def read_provenance(statement: bytes | None) -> Provenance | None:
+    """The reader's part of a statement; None for one of another version, or of a job that asked no model."""
+    parsed = {} if statement is None else json.loads(statement)
+    if parsed.get("predicateType") != PREDICATE_TYPE or not parsed["predicate"]["generations"]:
+        return None
+    predicate = parsed["predicate"]
+    model, engine, usage, job = (predicate[name] for name in ("model", "engine", "usage", "job"))
+    sampling = predicate["generations"][0]["sampling"]
+    return Provenance(
+        model=model["name"],
+        revision=model["revision"],
+        weights_sha256=model["weights_sha256"],
+        engine=_engine(engine),
+        prompt_tokens=usage["prompt_tokens"],
+        cached_tokens=usage["cached_tokens"],
+        new_tokens=usage["new_tokens"],
+        num_calls=len(predicate["generations"]),
+        sampling=f"temperature {sampling['temperature']}, top-p {sampling['topP']}",
+        seed=sampling["seed"],
+        template=f"{predicate['prompt']['template']} {predicate['prompt']['version']}",
+        attempt=job["attempt"],
+        worker=predicate["worker"]["id"],
+        task=predicate["worker"]["celeryTaskId"],
+        started_at=datetime.fromisoformat(predicate["timings"]["startedAt"]),
+        finished_at=datetime.fromisoformat(predicate["timings"]["finishedAt"]),
+        code=f"pressroom {predicate['code']['version']}",
+    )
+
+
+def _engine(engine: Mapping[str, object]) -> str:
+    return f"{engine['name']}, {engine['dtype']} on {engine['device']}"
+
+
+def _num_remarks(articles: Sequence[PageArticle]) -> dict[str, int]:
+    """How many articles each filter would show, for filters that would show any."""
+    names = [name for article in articles for name in article.remarks]
+    return {
+        name: names.count(name) for name in ("length", "repetition", "language", "flagged") if name in names
+    }
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _instant(at: datetime) -> str:
+    return f"{at.day} {at:%B %Y, %H:%M} UTC"

@@ -1,0 +1,1 @@
+"""Classifiers: their training, evaluation and calibration."""

@@ -1,0 +1,196 @@
+"""`pressroom models calibrate`: labelled texts -> the model's answers -> a calibration in its folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import Engine
+
+from jobs.dropped import DroppedTally, InputDroppedError, check_dropped
+from jobs.errors import InputError, TransientError
+from jobs.input_file import digest_of
+from jobs.metrics.classification import ClassificationFigures
+from jobs.rejection import Rejected
+from jobs.text.normalise import normalise
+from kinds.classifier.evaluate import OtherQuestionError, answered
+from kinds.classifier.labelled import LabelColumns, read_labelled_texts
+from kinds.classifier.labelled import LabelledText as RightAnswer
+from kinds.classifier.order import LABELS
+from kinds.classifier.training.recalibrate import Fitted, Halves, cut_in_halves, fit_on_half
+from kinds.sentiment.store.monitor_reports import batch_settings
+from pressroom.summary import Summary
+from storage.store import Store
+from workers.models.calibration import (
+    Calibration,
+    CalibrationFile,
+    CalibrationOfOtherWeightsError,
+    HeldOutFigures,
+    ModelCalibration,
+    check_writable,
+    logits_of,
+    read_calibration,
+    write_calibration,
+)
+from workers.models.files import MalformedFileError
+from workers.models.manifest import Manifest, installed_digest, model_folder, read_manifest
+
+
+class LabelledFileError(InputError):
+    """Too much of the labelled file cannot be used."""
+
+    code = "labelled_file_unusable"
+
+
+class NotAnsweredError(TransientError):
+    """Not all texts were classified, so nothing was fitted."""
+
+    code = "calibration_interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A labelled file as it was read before the model is asked, and how it is cut in halves."""
+
+    path: Path
+    content: CalibrationFile
+    texts: tuple[RightAnswer, ...]
+    halves: Halves
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What was kept with the model."""
+
+    folder: Path
+    kept: Calibration
+    replaced: str | None
+    """The name of the file that the calibration before was fitted on."""
+
+
+def read_labelled_file(path: Path, columns: LabelColumns, max_dropped: float | None = None) -> Labelled:
+    """Everything that can be wrong with the file is said here, before a worker is started.
+
+    Raises FileRejectedError, LabelledFileError or CalibrationDataError.
+    """
+    digest = digest_of(path)
+    texts: list[RightAnswer] = []
+    tally = DroppedTally(path, lambda _: None)
+    for one in read_labelled_texts(path, columns):
+        if isinstance(one, Rejected):
+            tally(one)
+        else:
+            texts.append(one)
+    try:
+        check_dropped(tally.dropped(len(texts)), max_dropped)
+    except InputDroppedError as error:
+        raise LabelledFileError(f"{error} (check the columns and --map first)") from error
+    labels = [LABELS.index(one.label) for one in texts]
+    halves = cut_in_halves([normalise(one.text) for one in texts], labels, name=str(path))
+    content = CalibrationFile(name=path.name, sha256=digest, num_refused=tally.num_rejected)
+    return Labelled(path, content, tuple(texts), halves)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The installed model that is calibrated, as it was before it was asked."""
+
+    folder: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, models_folder: Path, name: str) -> Model:
+        """Raises ModelNotInstalledError, or ConfigurationError if the folder cannot be written."""
+        folder = model_folder(models_folder, name)
+        check_writable(folder)
+        return cls(folder, read_manifest(folder))
+
+    @property
+    def installed_sha256(self) -> str:
+        """What a batch keeps of the model that it asks."""
+        return installed_digest(self.manifest)
+
+    def calibrate(
+        self, database: Engine, store: Store, summary: Summary, labelled: Labelled, *, with_offsets: bool
+    ) -> Calibrated:
+        """Fit on what the batch answered, and keep the fit; any error leaves the model as it was.
+
+        Raises NotAnsweredError, OtherQuestionError, what `answered` and `fit_on_half` raise, and what
+        `write_calibration` does.
+        """
+        self._check_batch(database, summary)
+        probabilities: list[tuple[float, float, float]] = []
+        num_missing = 0
+        asked = answered(
+            database, store, summary.batch_id, iter(labelled.texts), labelled.path, calibrated=False
+        )
+        for _, said in asked:
+            if said is None:
+                num_missing += 1
+            else:
+                probabilities.append((said.negative, said.neutral, said.positive))
+        if num_missing:
+            errors = "".join(f", {code} ({number} jobs)" for code, number in summary.report.top_errors)
+            raise NotAnsweredError(
+                f"{num_missing} of {len(labelled.texts)} texts have no answer{errors}; the model is as it "
+                f"was. Give the same command with --batch {summary.batch_id}"
+            )
+        fitted = fit_on_half(
+            logits_of(np.array(probabilities)),
+            np.array([LABELS.index(one.label) for one in labelled.texts], dtype=np.int64),
+            labelled.halves,
+            with_offsets=with_offsets,
+            name=str(labelled.path),
+        )
+        replaced = self._standing()
+        return Calibrated(
+            self.folder, write_calibration(self.folder, self._content(labelled, fitted)), replaced
+        )
+
+    def _check_batch(self, database: Engine, summary: Summary) -> None:
+        name, asked = self.folder.name, summary.report.model
+        if asked != name:
+            raise OtherQuestionError(
+                f"batch {summary.batch_id} asks the model {asked}, not {name}: nothing was changed; leave "
+                f"--batch away, or calibrate {asked}"
+            )
+        made_for = batch_settings(database, summary.batch_id).get("installed_sha256")
+        if made_for and made_for != self.installed_sha256:
+            raise OtherQuestionError(
+                f"{name} was installed anew since batch {summary.batch_id} was made: nothing was changed; "
+                "leave --batch away"
+            )
+
+    def _standing(self) -> str | None:
+        try:
+            standing = read_calibration(self.folder, self.manifest)
+        except MalformedFileError:
+            return "a file that cannot be read"
+        except CalibrationOfOtherWeightsError:
+            return "one of another model"
+        return None if standing is None else standing.content.file.name
+
+    def _content(self, labelled: Labelled, fitted: Fitted) -> ModelCalibration:
+        return ModelCalibration(
+            weights_sha256=self.manifest.weights_sha256,
+            classifier_sha256=self.manifest.classifier_sha256 or "",
+            temperature=fitted.calibration.temperature,
+            offsets=dict(zip(LABELS, fitted.calibration.offsets, strict=True)),
+            file=labelled.content,
+            num_fitted=len(labelled.halves.fitted),
+            num_held_out=len(labelled.halves.held_out),
+            num_groups=labelled.halves.num_groups,
+            num_changed=fitted.num_changed,
+            uncalibrated=_figures(fitted.uncalibrated),
+            calibrated=_figures(fitted.calibrated),
+        )
+
+
+def _figures(figures: ClassificationFigures) -> HeldOutFigures:
+    return HeldOutFigures(
+        calibration_error=round(figures.calibration_error, 4),
+        log_loss=round(figures.log_loss, 4),
+        accuracy=round(figures.accuracy, 4),
+        macro_f1=round(figures.macro_f1, 4),
+    )

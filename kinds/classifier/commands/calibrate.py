@@ -1,0 +1,204 @@
+"""`pressroom models calibrate`: probabilities of an installed classifier that mean what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import typer
+
+from jobs.rejection import Rejected
+from kinds.classifier.commands.labelled import (
+    LabelOption,
+    MapOption,
+    TargetOption,
+    TargetsOption,
+    label_columns,
+    label_options,
+)
+from kinds.classifier.labelled import LabelColumns
+from kinds.classifier.order import LABELS, Label
+from pressroom.commands.options import (
+    Delimiter,
+    DeviceOption,
+    Encoding,
+    Json,
+    MaxDropped,
+    file_argument,
+    file_options,
+)
+from pressroom.commands.session import devices_of_command, settings_of_command
+from pressroom.console import errors_reported, print_json, print_line, say
+from workers.models.manifest import ModelNameError, check_name, model_folder
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from kinds.classifier.calibrate import Calibrated
+    from pressroom.one_machine import OneMachine
+    from pressroom.run import RunResult
+    from pressroom.summary import Summary
+    from storage.store import Store
+    from workers.producer import Submission
+
+
+def calibrate(
+    name: Annotated[str, typer.Argument(help="An installed classifier.")],
+    file: Annotated[
+        Path | None,
+        file_argument("Labelled: CSV, JSONL or Parquet, also .gz;"),
+    ] = None,
+    text: Annotated[str | None, typer.Option(help="Column with the text.")] = None,
+    label: LabelOption = None,
+    target: TargetOption = None,
+    targets: TargetsOption = None,
+    label_map: MapOption = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    offsets: Annotated[
+        bool,
+        typer.Option(
+            "--offsets", help="Fit an offset for each class, too: takes over FILE's shares, changes answers."
+        ),
+    ] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Without FILE: let the model say again what it says by itself.")
+    ] = False,
+    max_dropped: MaxDropped = None,
+    batch: Annotated[UUID | None, typer.Option(help="Go on with this batch of the same FILE.")] = None,
+    device: DeviceOption = "auto",
+    json: Json = False,
+) -> None:
+    """Make a classifier's probabilities mean what they say, by labelled texts like those it will read.
+
+    A temperature is fitted on half of the texts and measured on the other half, with no near-duplicates
+    between them; it makes answers more or less sure, and changes none. It is kept with the model in place of
+    an earlier one. Workers take it with their next job; a monitor analyses its documents anew, as with
+    another model.
+    """
+    try:
+        check_name(name)
+    except ModelNameError as error:
+        raise typer.BadParameter(str(error), param_hint="NAME") from error
+    if remove:
+        if file is not None:
+            raise typer.BadParameter("--remove takes no FILE", param_hint="--remove")
+        _remove(name, json=json)
+        return
+    if file is None or text is None:
+        raise typer.BadParameter("give a labelled FILE and --text, or --remove", param_hint="FILE")
+    columns = label_columns(text, label, target, targets, label_map, file_options(delimiter, encoding, None))
+    asked = _Asked(name, file, columns, label_map, offsets, max_dropped, batch, device)
+    with errors_reported():
+        result = asked.run()
+    _print(result.exported, result.summary, name, json=json)
+
+
+def _remove(name: str, *, json: bool) -> None:
+    from workers.models.calibration import remove_calibration
+
+    with errors_reported():
+        removed = remove_calibration(model_folder(settings_of_command().models_folder, name))
+    if json:
+        print_json({"model": name, "removed": removed})
+    else:
+        print_line(f"{name}: the calibration is removed" if removed else f"{name} has no calibration")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the command line asks for."""
+
+    name: str
+    file: Path
+    columns: LabelColumns
+    label_map: str | None
+    offsets: bool
+    max_dropped: float | None
+    batch: UUID | None
+    device: str
+
+    def run(self) -> RunResult[Calibrated]:
+        """Read the file, classify the texts, fit and keep."""
+        from kinds.classifier.calibrate import Model, read_labelled_file
+        from kinds.classifier.evaluate import PROFILE, submit_texts, with_profile
+        from pressroom.run import RunRequest, run_batch
+
+        settings = with_profile(settings_of_command(), self.name)
+        devices = devices_of_command(self.device)
+        model = Model.open(settings.models_folder, self.name)
+        labelled = read_labelled_file(self.file, self.columns, self.max_dropped)
+
+        def submit(machine: OneMachine, on_rejected: Callable[[Rejected], None]) -> Submission:
+            return submit_texts(
+                machine.database,
+                self.file,
+                self.columns,
+                self.name,
+                settings,
+                on_rejected,
+                calibrate_sha256=model.installed_sha256,
+            )
+
+        def keep(database: Engine, store: Store, summary: Summary, _: Path) -> Calibrated:
+            return model.calibrate(database, store, summary, labelled, with_offsets=self.offsets)
+
+        with TemporaryDirectory(prefix="pressroom-") as folder:
+            request = RunRequest(
+                profiles=(PROFILE,),
+                submit=submit,
+                batch_id=self.batch,
+                retry_failed=self.batch is not None,
+                out=Path(folder),
+                devices=devices,
+                go_on=self._go_on(),
+            )
+            return run_batch(request, settings, keep)
+
+    def _go_on(self) -> tuple[str, ...]:
+        options = [*label_options(self.columns, self.label_map), "--device", self.device]
+        offsets = ["--offsets"] if self.offsets else []
+        return ("pressroom", "models", "calibrate", self.name, str(self.file), *options, *offsets)
+
+
+def _print(calibrated: Calibrated, summary: Summary, name: str, *, json: bool) -> None:
+    """A table on stdout, or all of it as JSON."""
+    from workers.models.files import CALIBRATION
+
+    content = calibrated.kept.content
+    if json:
+        print_json(
+            {
+                **summary.as_json(),
+                "model": name,
+                "calibration_sha256": calibrated.kept.sha256,
+                "calibration": content.model_dump(mode="json"),
+                "replaced": calibrated.replaced,
+            }
+        )
+        return
+    print_line(
+        f"{name}: temperature {content.temperature}{_offsets(content.offsets)}, fitted on "
+        f"{content.num_fitted} texts of {content.file.name}"
+    )
+    print_line(f"measured on {content.num_held_out} others, near-duplicates kept together:")
+    print_line(f"{'':18} {'uncalibrated':>12} {'calibrated':>12}")
+    for title in ("calibration_error", "log_loss", "accuracy", "macro_f1"):
+        before, after = getattr(content.uncalibrated, title), getattr(content.calibrated, title)
+        print_line(f"{title.replace('_', ' '):18} {before:12.4f} {after:12.4f}")
+    if content.num_changed:
+        print_line(
+            f"the offsets change the answer to {content.num_changed} of the {content.num_held_out} texts"
+        )
+    replaced = f", in place of that by {calibrated.replaced}" if calibrated.replaced else ""
+    say(f"kept in {calibrated.folder / CALIBRATION}{replaced}; workers take it with their next job")
+
+
+def _offsets(offsets: Mapping[Label, float]) -> str:
+    if not any(offsets.values()):
+        return ""
+    return ", offsets " + " ".join(f"{label} {offsets[label]:+.2f}" for label in LABELS)

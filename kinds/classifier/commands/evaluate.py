@@ -1,0 +1,178 @@
+"""`pressroom evaluate`: how good a model is on a labelled file, or rankings of a log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import typer
+
+from jobs.rejection import Rejected
+from kinds.classifier.commands.labelled import (
+    LabelledPath,
+    LabelOption,
+    MapOption,
+    TargetOption,
+    TargetsOption,
+    label_columns,
+    label_options,
+)
+from kinds.classifier.labelled import LabelColumns
+from kinds.classifier.order import LABELS
+from kinds.recommendation.commands.evaluate import evaluate_recommendations
+from pressroom.commands.options import (
+    Delimiter,
+    DeviceOption,
+    Encoding,
+    Json,
+    MaxDropped,
+    file_options,
+    is_dropped_too_much,
+)
+from pressroom.commands.session import devices_of_command, settings_of_command
+from pressroom.console import EXIT_FAILURE, errors_reported, print_json, print_line, say
+from workers.settings import DEFAULT_CLASSIFIER, Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from kinds.classifier.evaluate import Evaluation
+    from pressroom.one_machine import OneMachine
+    from pressroom.run import RunResult, Submit
+    from pressroom.summary import Summary
+    from storage.store import Store
+    from workers.producer import Submission
+
+app = typer.Typer(no_args_is_help=True, help="Measure a model on labelled data, rankings on a log.")
+
+
+app.command("recommendations")(evaluate_recommendations)
+
+
+@app.command("sentiment")
+def evaluate_sentiment(
+    file: LabelledPath,
+    text: Annotated[str, typer.Option(help="Column with the text.")],
+    label: LabelOption = None,
+    target: TargetOption = None,
+    targets: TargetsOption = None,
+    label_map: MapOption = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    model: Annotated[str, typer.Option(help="An installed classifier.")] = DEFAULT_CLASSIFIER,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", file_okay=False, help="Folder for figures, predictions and refused lines."
+        ),
+    ] = None,
+    max_dropped: MaxDropped = None,
+    batch: Annotated[UUID | None, typer.Option(help="Go on with this batch of the same FILE.")] = None,
+    device: DeviceOption = "auto",
+    json: Json = False,
+) -> None:
+    """Classify every text of a labelled file and print accuracy, F1, confusion, calibration and speed."""
+    from pressroom.run import REJECTED
+
+    columns = label_columns(text, label, target, targets, label_map, file_options(delimiter, encoding, None))
+    asked = _Asked(file, columns, label_map, model, out, batch, device)
+    with errors_reported():
+        result = asked.run()
+    counts = result.summary.report.counts
+    if json:
+        print_json({**result.summary.as_json(), "evaluation": result.exported.as_json()})
+    else:
+        _print(result.exported, model, file)
+    if counts.rejected and out is not None:
+        say(f"The refused lines are in {out / REJECTED}.")
+    is_complete = replace(counts, rejected=0).complete if result.dropped else counts.complete
+    if is_dropped_too_much(result.dropped, max_dropped) or not is_complete:
+        raise typer.Exit(EXIT_FAILURE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the command line asks for."""
+
+    file: Path
+    columns: LabelColumns
+    label_map: str | None
+    model: str
+    out: Path | None
+    batch: UUID | None
+    device: str
+
+    def run(self) -> RunResult[Evaluation]:
+        """Classify the texts; what is written goes into the folder, if one is named."""
+        from kinds.classifier.evaluate import PROFILE, check_texts, with_profile
+        from pressroom.run import RunRequest, run_batch
+
+        with ExitStack() as stack:
+            settings = with_profile(settings_of_command(), self.model)
+            check_texts(self.file, self.columns)
+            folder = self.out or Path(stack.enter_context(TemporaryDirectory(prefix="pressroom-")))
+            request = RunRequest(
+                profiles=(PROFILE,),
+                submit=self._submitter(settings),
+                batch_id=self.batch,
+                retry_failed=self.batch is not None,
+                out=folder,
+                devices=devices_of_command(self.device),
+                go_on=self._go_on(),
+            )
+            return run_batch(request, settings, self._export)
+
+    def _submitter(self, settings: Settings) -> Submit:
+        from kinds.classifier.evaluate import submit_texts
+
+        def submit(machine: OneMachine, on_rejected: Callable[[Rejected], None]) -> Submission:
+            return submit_texts(machine.database, self.file, self.columns, self.model, settings, on_rejected)
+
+        return submit
+
+    def _export(self, database: Engine, store: Store, summary: Summary, _: Path) -> Evaluation:
+        from kinds.classifier.evaluate import export_evaluation
+
+        return export_evaluation(database, store, summary, self.out, file=self.file, columns=self.columns)
+
+    def _go_on(self) -> tuple[str, ...]:
+        options = {
+            "--model": self.model,
+            "--device": self.device,
+            "--out": None if self.out is None else str(self.out),
+        }
+        given = [part for name, value in options.items() if value is not None for part in (name, value)]
+        return (
+            "pressroom",
+            "evaluate",
+            "sentiment",
+            str(self.file),
+            *label_options(self.columns, self.label_map),
+            *given,
+        )
+
+
+def _print(evaluation: Evaluation, model: str, file: Path) -> None:
+    """A table on stdout."""
+    figures = evaluation.figures
+    print_line(f"{model} on {file.name}: {figures.num_examples} texts")
+    print_line(f"accuracy  {figures.accuracy:.3f}   macro-F1  {figures.macro_f1:.3f}")
+    print_line(
+        f"calibration error  {figures.calibration_error:.3f}   log loss  {figures.log_loss:.3f}   "
+        f"{evaluation.texts_per_second:.0f} documents a second"
+    )
+    if evaluation.num_missing:
+        print_line(f"{evaluation.num_missing} texts have no answer: their jobs did not succeed")
+    print_line("")
+    print_line(
+        f"{'':10} {'precision':>9} {'recall':>7} {'F1':>6}    said: " + " ".join(f"{x:>9}" for x in LABELS)
+    )
+    for name, row in zip(LABELS, figures.confusion, strict=True):
+        one = figures.classes[name]
+        cells = " ".join(f"{number:9}" for number in row)
+        print_line(f"{name:10} {one.precision:9.3f} {one.recall:7.3f} {one.f1:6.3f}          {cells}")

@@ -1,0 +1,172 @@
+"""`pressroom train classifier`: labelled texts of a user's own become a model of theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from jobs.errors import InputError
+from kinds.classifier.order import LabelledFile, Recipe
+from pressroom.commands.options import Delimiter, Encoding, Json, file_argument, file_options
+from pressroom.commands.session import settings_of_command
+from pressroom.console import EXIT_FAILURE, EXIT_USAGE, errors_reported, print_json, print_line, say
+from workers.settings import DEFAULT_EMBEDDER, Settings
+
+if TYPE_CHECKING:
+    from kinds.classifier.runs import Trained
+    from kinds.classifier.train_plan import Plan, Prepared
+
+app = typer.Typer(no_args_is_help=True, help="Train models on your own data.")
+
+
+@app.callback()
+def _train() -> None:
+    """Keeps `classifier` a command of its own while it is the only one."""
+
+
+@app.command()
+def classifier(
+    file: Annotated[
+        Path,
+        file_argument("Labelled texts: CSV, JSONL or Parquet, also .gz; or a TOML plan;"),
+    ],
+    out: Annotated[str | None, typer.Option(metavar="NAME", help="What the model shall be called.")] = None,
+    base: Annotated[str, typer.Option(help="Installed encoder to fine-tune.")] = DEFAULT_EMBEDDER,
+    text: Annotated[str, typer.Option(metavar="COLUMN", help="Column with the text.")] = "text",
+    label: Annotated[str, typer.Option(metavar="COLUMN", help="Column with the label.")] = "label",
+    target: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column with the entity that the label is about.")
+    ] = None,
+    targets: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column with {entity: label}, instead of --label.")
+    ] = None,
+    map_: Annotated[
+        str | None, typer.Option("--map", help="The file's labels: negative=0,neutral=2,positive=1.")
+    ] = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    epochs: Annotated[int | None, typer.Option(min=1, max=100, help="At most.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of split, order and dropout.")] = 0,
+    data: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Where the files of a TOML plan are.")
+    ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Also write adapter, recipe, evaluation and card here."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Fine-tune, calibrate, measure on held-out texts, install. The same command goes on after Ctrl-C."""
+    from kinds.classifier.runs import train
+
+    with errors_reported():
+        settings = settings_of_command()
+        dialect = file_options(delimiter, encoding, None)
+        columns = {"text": text, "label": None if targets else label, "target": target, "targets": targets}
+        columns |= {"delimiter": dialect.delimiter, "encoding": dialect.encoding}
+        prepared = _Options(file, out, base, columns, map_, epochs, seed, data).prepared(settings)
+        _say_data(prepared)
+        trained = train(prepared, settings, keep=keep)
+    if trained is None:
+        raise typer.Exit(EXIT_FAILURE)
+    _print(trained, json=json)
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What the command line says of the plan, or where the plan is."""
+
+    file: Path
+    out: str | None
+    base: str
+    columns: Mapping[str, str | None]
+    map: str | None
+    epochs: int | None
+    seed: int
+    data: Path | None
+
+    def prepared(self, settings: Settings) -> Prepared:
+        """The plan with its data; what is wrong with either is wrong usage."""
+        from kinds.classifier.runs import check_model_name
+        from kinds.classifier.train_plan import (
+            PLAN_SUFFIX,
+            TrainingDataMissingError,
+            check_size,
+            prepare,
+            read_plan,
+        )
+
+        try:
+            if self.file.suffix == PLAN_SUFFIX:
+                plan, folder = self._changed(read_plan(self.file)), self.data or self.file.parent
+            else:
+                plan, folder = self._plan(), self.file.parent
+            prepared = prepare(plan, folder, settings.models_folder)
+            check_size(prepared)
+        except (InputError, TrainingDataMissingError) as error:
+            say(f"error [{error.code}]: {error}")
+            raise typer.Exit(EXIT_USAGE) from error
+        check_model_name(plan.model, settings.models_folder)
+        return prepared
+
+    def _changed(self, plan: Plan) -> Plan:
+        """A plan says everything; what it is called and how long it may take can be said anew."""
+        changed = {} if self.epochs is None else {"epochs": self.epochs}
+        recipe = plan.recipe.model_copy(update=changed)
+        return plan.model_copy(update={"model": self.out or plan.model, "recipe": recipe})
+
+    def _plan(self) -> Plan:
+        from kinds.classifier.train_plan import Plan, digest_of, first_fault, parse_map
+
+        if self.out is None:
+            raise typer.BadParameter("say what the model shall be called", param_hint="--out")
+        try:
+            labelled = LabelledFile.model_validate(
+                {
+                    "name": self.file.name,
+                    "sha256": digest_of(self.file),
+                    "map": parse_map(self.map) if self.map else {},
+                    **self.columns,
+                }
+            )
+        except ValidationError as error:
+            raise InputError(first_fault(error), code="training_plan_invalid") from error
+        recipe = Recipe() if self.epochs is None else Recipe(epochs=self.epochs)
+        return Plan(model=self.out, base=self.base, seed=self.seed, files=(labelled,), recipe=recipe)
+
+
+def _say_data(prepared: Prepared) -> None:
+    for file, data in zip(prepared.order.files, prepared.data, strict=True):
+        say(f"{file.name}: {len(data.examples)} examples, {len(data.skipped)} lines left out")
+        for skipped in data.skipped[:5]:
+            say(f"  line {skipped.line} {skipped.reason}")
+
+
+def _print(trained: Trained, *, json: bool) -> None:
+    manifest = trained.installed.manifest
+    if json:
+        record: dict[str, Any] = {
+            "model": manifest.name,
+            "folder": str(trained.installed.folder),
+            "weights_sha256": manifest.weights_sha256,
+            "batch_id": str(trained.batch_id),
+            "job_id": str(trained.job_id),
+            "elapsed_seconds": round(trained.seconds, 1),
+            "evaluation": trained.evaluation,
+        }
+        print_json(record)
+        return
+    print_line(f"{manifest.name}: installed in {trained.installed.folder}")
+    print_line("Held out, in whole groups of near-duplicate texts:")
+    for name, subsets in trained.evaluation["test"].items():
+        for subset, found in subsets.items():
+            print_line(
+                f"  {name}, {subset.replace('_', ' ')}: macro-F1 {found['macro_f1']:.3f}, accuracy "
+                f"{found['accuracy']:.3f}, calibration error {found['calibration_error']:.3f} "
+                f"({found['num_examples']} examples)"
+            )

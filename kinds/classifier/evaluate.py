@@ -1,0 +1,256 @@
+"""`pressroom evaluate sentiment`: a labelled file -> blocks -> a batch -> figures of the model."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TextIO
+from uuid import UUID
+
+import numpy as np
+from sqlalchemy import Engine
+
+from db import batches
+from db.stages import NewJob
+from jobs.dropped import DroppedTally
+from jobs.errors import InputError
+from jobs.metrics.classification import ClassificationFigures, classification_figures
+from jobs.rejection import Rejected
+from jobs.shown import json_text
+from kinds.classifier.labelled import LabelColumns, read_labelled_texts
+from kinds.classifier.labelled import LabelledText as RightAnswer
+from kinds.classifier.order import LABELS
+from kinds.classifier.sentiment_labels import BLOCK_TEXTS, LabelledText, text_digest
+from kinds.sentiment.store.monitor_reports import batch_settings
+from pressroom.export import export_errors, fetch_results
+from pressroom.output import new_file, replace_text
+from pressroom.summary import Summary
+from storage.store import Store
+from workers.models.manifest import model_folder, read_manifest
+from workers.producer import Order, Submission, new_batch
+from workers.residency import ModelTaskError
+from workers.settings import Profile, Settings
+
+KIND = "sentiment_labels"
+PROFILE = "evaluate"
+"""Of a worker with the one model that is asked about."""
+
+PREDICTIONS = "predictions.jsonl"
+EVALUATION = "evaluation.json"
+
+
+class NothingEvaluatedError(InputError):
+    """No text of the file was classified."""
+
+    code = "nothing_evaluated"
+
+
+class OtherFileError(InputError):
+    """A batch is about other texts than the file that it is compared with."""
+
+    code = "batch_of_another_file"
+
+
+class OtherQuestionError(InputError):
+    """A batch asks otherwise than is meant: for calibrated answers or not, or another model."""
+
+    code = "batch_of_another_question"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What came of it."""
+
+    figures: ClassificationFigures
+    num_missing: int
+    """Texts whose job did not succeed; they are not part of the figures."""
+    texts_per_second: float
+    """From the first claim to the last commit: reading, storing and committing included."""
+
+    def as_json(self) -> dict[str, object]:
+        """Shares and losses to four decimals."""
+        values = asdict(self.figures)
+        values["classes"] = {
+            name: {key: round(value, 4) for key, value in one.items()}
+            for name, one in values["classes"].items()
+        }
+        rounded = {
+            name: round(value, 4) if isinstance(value, float) else value for name, value in values.items()
+        }
+        return {
+            **rounded,
+            "labels": list(LABELS),
+            "num_missing": self.num_missing,
+            "documents_per_second": round(self.texts_per_second, 1),
+        }
+
+
+def with_profile(settings: Settings, model: str) -> Settings:
+    """The settings, with a profile that has this model alone: any installed classifier can be asked about.
+
+    Raises ModelNotInstalledError or ModelTaskError.
+    """
+    task = read_manifest(model_folder(settings.models_folder, model)).task
+    if task != "classify":
+        raise ModelTaskError(f"the model {model!r} is one to {task}: name a classifier")
+    own = {PROFILE: Profile(models=(model,))}
+    # first: of profiles with equally few models the batch goes to the first, and only its workers are started
+    profiles = {**own, **settings.profiles, **own}
+    return settings.model_copy(update={"profiles": profiles})
+
+
+def check_texts(file: Path, columns: LabelColumns) -> None:
+    """Raise NothingEvaluatedError before workers are started for nothing, FileRejectedError for the file."""
+    first: Rejected | None = None
+    for one in read_labelled_texts(file, columns):
+        if not isinstance(one, Rejected):
+            return
+        first = first or one
+    raise NothingEvaluatedError(
+        f"no text of {file} can be classified: it has none"
+        if first is None
+        else f"no text of {file} can be classified: all lines are refused, the first as {first}"
+    )
+
+
+def submit_texts(
+    database: Engine,
+    file: Path,
+    columns: LabelColumns,
+    model: str,
+    settings: Settings,
+    on_rejected: Callable[[Rejected], None],
+    *,
+    calibrate_sha256: str = "",
+) -> Submission:
+    """Accept the texts of a labelled file as one batch of blocks; the labels stay in the file.
+
+    With `calibrate_sha256`, the digest of the model's files, it is asked for what it says by these alone.
+
+    Raises FileRejectedError, and what `workers.producer.new_batch` raises; then nothing was accepted.
+    """
+    tally = DroppedTally(file, on_rejected)
+    num_texts = 0
+
+    def texts() -> Iterator[RightAnswer]:
+        nonlocal num_texts
+        for one in read_labelled_texts(file, columns):
+            if isinstance(one, Rejected):
+                tally(one)
+            else:
+                num_texts += 1
+                yield one
+
+    by_itself = {"calibrated": False, "installed_sha256": calibrate_sha256}
+    order = Order(kind=KIND, model=model, settings=by_itself if calibrate_sha256 else {})
+    batch = new_batch(order, settings, name=file.name)
+    batch_id, created = batches.accept(database, batch, _jobs(texts()), lambda: tally.num_rejected)
+    return Submission(batch_id, created, tally.dropped(num_texts))
+
+
+def _jobs(texts: Iterator[RightAnswer]) -> Iterator[NewJob]:
+    number = 0
+    while block := list(itertools.islice(texts, BLOCK_TEXTS)):
+        payload = {"texts": [{"id": one.id, "text": one.text, "target": one.target} for one in block]}
+        yield NewJob(f"block-{number}", payload, "")
+        number += 1
+
+
+def export_evaluation(
+    database: Engine, store: Store, summary: Summary, out: Path | None, *, file: Path, columns: LabelColumns
+) -> Evaluation:
+    """Compare what the model said with the file's labels; with a folder, write both there.
+
+    Raises NothingEvaluatedError, and what `answered` raises.
+    """
+    right = (one for one in read_labelled_texts(file, columns) if not isinstance(one, Rejected))
+    labels: list[int] = []
+    probabilities: list[tuple[float, float, float]] = []
+    num_missing = 0
+    with _predictions(out) as predictions:
+        for answer, said in answered(database, store, summary.batch_id, right, file):
+            if said is None:
+                num_missing += 1
+                continue
+            labels.append(LABELS.index(answer.label))
+            probabilities.append((said.negative, said.neutral, said.positive))
+            predictions.write(said, answer)
+    if not labels:
+        errors = ", ".join(f"{code} ({number} jobs)" for code, number in summary.report.top_errors)
+        raise NothingEvaluatedError(f"no text of {file} was classified: {errors or 'all were refused'}")
+    seconds = summary.report.working_seconds
+    evaluation = Evaluation(
+        classification_figures(np.array(labels, dtype=np.int64), np.array(probabilities)),
+        num_missing,
+        len(labels) / seconds if seconds else 0.0,
+    )
+    if out is not None:
+        with export_errors(out, summary.batch_id):
+            replace_text(out / EVALUATION, json_text(evaluation.as_json(), indent=2) + "\n")
+    return evaluation
+
+
+def answered(
+    database: Engine,
+    store: Store,
+    batch_id: UUID,
+    right: Iterator[RightAnswer],
+    file: Path,
+    *,
+    calibrated: bool = True,
+) -> Iterator[tuple[RightAnswer, LabelledText | None]]:
+    """Each text of the file with what the model said to it; None where its job did not succeed.
+
+    Raises OtherFileError, OtherQuestionError, and what fetching results raises.
+    """
+    if batch_settings(database, batch_id).get("calibrated", True) != calibrated:
+        made_by = "models calibrate" if calibrated else "evaluate sentiment"
+        raise OtherQuestionError(
+            f"batch {batch_id} was made by `pressroom {made_by}`, which asks the model otherwise: go on with "
+            "it there"
+        )
+    for said in _said(database, store, batch_id):
+        answer = next(right, None)
+        while answer is not None and answer.id != said.id:
+            yield answer, None
+            answer = next(right, None)
+        if answer is None or text_digest(answer.text, answer.target) != said.sha256:
+            raise OtherFileError(
+                f"the batch has a text {said.id!r} that is not in {file}: give the file it was made from"
+            )
+        yield answer, said
+    for answer in right:
+        yield answer, None
+
+
+def _said(database: Engine, store: Store, batch_id: UUID) -> Iterator[LabelledText]:
+    for exported in fetch_results(database, store, batch_id):
+        for line in exported.body.splitlines():
+            yield LabelledText.model_validate_json(line)
+
+
+@contextmanager
+def _predictions(out: Path | None) -> Iterator[_Predictions]:
+    with ExitStack() as exits:
+        yield _Predictions(None if out is None else exits.enter_context(new_file(out / PREDICTIONS)))
+
+
+class _Predictions:
+    """predictions.jsonl, where a folder is given."""
+
+    def __init__(self, lines: TextIO | None) -> None:
+        self._lines = lines
+
+    def write(self, said: LabelledText, answer: RightAnswer) -> None:
+        if self._lines is not None:
+            line: dict[str, object] = {
+                "line": int(answer.id.partition(".")[0]),
+                "target": answer.target or None,
+                "label": answer.label,
+                "predicted": said.label,
+                **{label: getattr(said, label) for label in LABELS},
+            }
+            self._lines.write(json_text(line) + "\n")

@@ -1,0 +1,78 @@
+"""The classifier kind: a user's labelled texts become a sentiment model of theirs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from jobs.inference import Prompt, Sampling
+from jobs.kind import Artifact, Context, Parent, PlanContext, Result
+from kinds.classifier.order import TrainingOrder
+
+_MEDIA_TYPES = {
+    ".json": "application/json",
+    ".md": "text/markdown",
+    ".safetensors": "application/octet-stream",
+}
+
+
+class ClassifierSettings(BaseModel):
+    """There are none: everything that makes the model is in its order."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ClassifierKind:
+    """One job, one model: trained outside the engines, with its held-out figures and its card."""
+
+    name: ClassVar[str] = "classifier"
+    version: ClassVar[str] = "1"
+    stages: ClassVar[tuple[str, ...]] = ("train",)
+    payload_type = TrainingOrder
+    settings_type = ClassifierSettings
+
+    def models(
+        self,
+        model: str,  # noqa: ARG002
+        settings: BaseModel,  # noqa: ARG002
+        stage: str,  # noqa: ARG002 - the seam's arguments
+    ) -> tuple[str, ...]:
+        """None: the base is read by the training itself, no engine needs to be warm."""
+        return ()
+
+    def first_request(
+        self,
+        payload: TrainingOrder,  # noqa: ARG002
+        settings: BaseModel,  # noqa: ARG002 - the seam's arguments
+    ) -> tuple[Prompt, Sampling] | None:
+        """It asks no language model."""
+        return None
+
+    def prompt_prefix(self, payload: TrainingOrder) -> str:  # noqa: ARG002
+        return ""
+
+    def run(self, payload: TrainingOrder, context: Context) -> Result:
+        """Train, or go on from this job's last checkpoint. The model card is the first artifact."""
+        trained = context.training.train_classifier(payload)
+        recipe = json.loads(trained.files["recipe.json"])
+        parents = [Parent("training_data", file.name, file.sha256) for file in payload.files]
+        parents.append(Parent("base_model", payload.base, recipe["base"]["weights_sha256"]))
+        return Result(
+            artifacts=tuple(
+                Artifact(name=name, media_type=_media_type(name), body=body)
+                for name, body in trained.files.items()
+            ),
+            metrics=trained.metrics,
+            parents=tuple(parents),
+        )
+
+    def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, TrainingOrder]]:  # noqa: ARG002
+        """There is no second stage."""
+        return ()
+
+
+def _media_type(name: str) -> str:
+    return _MEDIA_TYPES["." + name.rpartition(".")[2]]

@@ -1,0 +1,139 @@
+"""Texts in, a probability for each class out: no history, no entities; for evaluations and other programs."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.inference import Prompt, Sampling, SentimentProbabilities, TextPair, classified
+from jobs.kind import Artifact, Context, PlanContext, Result
+from jobs.provenance import sha256_hex
+from jobs.rows import REFUSED, Refusal
+from jobs.text.normalise import normalise
+from kinds.classifier.order import LABELS
+
+BLOCK_TEXTS = 250
+"""Of a job: half a second to some seconds of work, and the encoder has enough to sort by length."""
+
+LABELS_FILE = "labels.jsonl"
+
+
+class LabelText(BaseModel):
+    """One text to be classified."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+    id: str = Field(min_length=1, max_length=200)
+    text: str
+    target: str = ""
+    """What the mood is about; empty: the text as a whole."""
+
+
+class LabelBlock(BaseModel):
+    """The payload of a job: texts that are classified together."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+    texts: tuple[LabelText, ...] = Field(min_length=1, max_length=10_000)
+
+
+class LabelSettings(BaseModel):
+    """How the model is asked; what else there is to it, the model says."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+    calibrated: bool = True
+    """False: what the model says by its own files, whatever calibration is kept with it."""
+    installed_sha256: str = ""
+    """Of the model's files when the batch was made, where its answers are only good for these; else empty."""
+
+
+class LabelledText(BaseModel):
+    """A line of the artifact."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+    id: str
+    sha256: str
+    """Of text and target as they came, joined by NUL."""
+    label: str
+    """The class with the highest probability."""
+    negative: float
+    neutral: float
+    positive: float
+
+
+class SentimentLabelsKind:
+    """Implements jobs.kind.Kind; without state, so any thread may run it."""
+
+    name: ClassVar[str] = "sentiment_labels"
+    version: ClassVar[str] = "2"
+    stages: ClassVar[tuple[str, ...]] = ("classify",)
+    payload_type: type[LabelBlock] = LabelBlock
+    settings_type: type[BaseModel] = LabelSettings
+
+    def models(
+        self,
+        model: str,
+        settings: BaseModel,  # noqa: ARG002
+        stage: str,  # noqa: ARG002
+    ) -> tuple[str, ...]:
+        """The batch's own."""
+        return (model,)
+
+    def first_request(
+        self,
+        payload: LabelBlock,  # noqa: ARG002
+        settings: BaseModel,  # noqa: ARG002
+    ) -> tuple[Prompt, Sampling] | None:
+        """No language model is asked."""
+        return None
+
+    def prompt_prefix(self, payload: LabelBlock) -> str:  # noqa: ARG002
+        """None is shared."""
+        return ""
+
+    def run(self, payload: LabelBlock, context: Context) -> Result:
+        """Classify the block. Raises what classify() raises."""
+        pairs = [TextPair(normalise(each.text), normalise(each.target)) for each in payload.texts]
+        settings = LabelSettings.model_validate(context.settings)
+        answers = classified(pairs, context.inference, calibrated=settings.calibrated)
+        answered = list(zip(payload.texts, answers, strict=True))
+        labelled = [_labelled(each, one) for each, one in answered if not isinstance(one, Refusal)]
+        refused = {each.id: asdict(one) for each, one in answered if isinstance(one, Refusal)}
+        body = "".join(json.dumps(each.model_dump(), ensure_ascii=False) + "\n" for each in labelled)
+        counts = Counter(each.label for each in labelled)
+        return Result(
+            artifacts=(Artifact(name=LABELS_FILE, media_type="application/jsonl", body=body.encode()),),
+            metrics={
+                "num_texts": len(labelled),
+                **{f"num_{label}": counts[label] for label in LABELS},
+                **({REFUSED: refused} if refused else {}),
+            },
+        )
+
+    def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, LabelBlock]]:  # noqa: ARG002
+        """One stage."""
+        return ()
+
+
+def text_digest(text: str, target: str) -> str:
+    """What an answer is told to be about: SHA-256 of text and target, joined by NUL."""
+    return sha256_hex(f"{text}\0{target}".encode())
+
+
+def _labelled(asked: LabelText, answer: SentimentProbabilities) -> LabelledText:
+    values = {"negative": answer.negative, "neutral": answer.neutral, "positive": answer.positive}
+    # Digits, not decimals: of a model that is too sure the small ones say how sure it is
+    rounded = {label: float(f"{value:.7g}") for label, value in values.items()}
+    return LabelledText(
+        id=asked.id,
+        sha256=text_digest(asked.text, asked.target),
+        label=max(values, key=lambda label: values[label]),
+        **rounded,
+    )

@@ -1,0 +1,181 @@
+"""Labelled files -> examples; each line that cannot be used is named with its number and reason."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.dialect import FileOptions
+from jobs.errors import InputError
+from jobs.file_records import opened_records, parsed
+from jobs.guards import invalid_unicode_at
+from jobs.intake_columns import require_named, with_names
+from jobs.intake_file import open_file
+from jobs.rejection import FileRejectedError, Rejected
+from jobs.text.normalise import normalise
+from kinds.classifier.order import LABELS, Label, LabelledFile
+from kinds.recommendation.catalogue.values import as_text
+
+MAX_MAPPING_CHARACTERS = 100_000
+MAX_TARGETS = 200
+"""Of one text: a mapping that has more is no list of labels."""
+
+_ADVICE = "name the columns with --text, --label, --target or --targets"
+
+
+class TrainingDataError(InputError):
+    """A labelled file cannot be trained on."""
+
+    code = "training_data_invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A text, what it is about, and the right answer."""
+
+    file: int
+    """Which file of the order, from 0."""
+    line: int
+    """Of its record's first line; examples of one record share it."""
+    text: str
+    """As jobs.text.normalise leaves it."""
+    target: str
+    """Empty: the label is about the text as a whole."""
+    label: int
+    """Place in LABELS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A line that was left out."""
+
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledData:
+    """What a file held."""
+
+    examples: tuple[Example, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def read_labelled(body: bytes, file: LabelledFile, number: int = 0) -> LabelledData:
+    """The examples of one file; lines without text or with a label that the map lacks are skipped.
+
+    Raises TrainingDataError if the digest is another, a column is missing, a label is in none of the lines,
+    or more of the lines cannot be used than the file's order allows.
+    """
+    digest = hashlib.sha256(body).hexdigest()
+    if digest != file.sha256:
+        raise TrainingDataError(
+            f"{file.name} has sha256 {digest}, the order names {file.sha256}: it is another file"
+        )
+    examples: list[Example] = []
+    skipped: list[Skipped] = []
+    for line, row in _rows(body, file):
+        try:
+            if isinstance(row, Rejected):
+                raise TrainingDataError(row.reason)
+            text = normalise(_text(row, file.text))
+            if not text:
+                raise TrainingDataError("has no text")
+            labels = _labels(row, file)
+        except TrainingDataError as error:
+            skipped.append(Skipped(line, str(error)))
+            continue
+        examples += [Example(number, line, text, target, LABELS.index(label)) for target, label in labels]
+    _check(file, examples, skipped)
+    return LabelledData(tuple(examples), tuple(skipped))
+
+
+def _rows(body: bytes, file: LabelledFile) -> Iterator[tuple[int, Mapping[str, object] | Rejected]]:
+    """Each record with the number of its first line."""
+    options = FileOptions(delimiter=file.delimiter, encoding=file.encoding)
+    wanted = [each for each in (file.text, file.label, file.target, file.targets) if each is not None]
+    try:
+        with open_file(Path(file.name), options, lambda _: io.BufferedReader(io.BytesIO(body))) as opened:
+            for unparsed in opened_records(opened, lambda names: require_named(names, wanted, _ADVICE)):
+                record = unparsed if isinstance(unparsed, Rejected) else parsed(file.name, unparsed)
+                if isinstance(record, Rejected):
+                    yield record.line, record
+                else:
+                    yield record[0], with_names(record[1], wanted)
+    except FileRejectedError as error:
+        if error.code == "file_header_only":
+            return
+        refused = error.rejected
+        reason = f"{refused.reason.removeprefix('is ')} ({refused.advice})"
+        raise TrainingDataError(f"{file.name}, line {refused.line}: {reason}") from error
+
+
+def _text(row: Mapping[str, object], column: str | None) -> str:
+    """What stands in a column; numbers of JSON and Parquet as texts."""
+    text = as_text(row.get(column or ""))
+    at = None if text is None else invalid_unicode_at(text)
+    if text is None:
+        raise TrainingDataError(f"its {column} is no text")
+    if at is not None:
+        raise TrainingDataError(f"is no UTF-8 at character {at + 1}")
+    return text
+
+
+def _labels(row: Mapping[str, object], file: LabelledFile) -> list[tuple[str, Label]]:
+    if file.targets is not None:
+        given = row.get(file.targets)
+        pairs = _checked(given) if isinstance(given, dict) else _mapping(_text(row, file.targets))
+        return [(normalise(target), _label(label, file)) for target, label in pairs.items()]
+    target = normalise(_text(row, file.target)) if file.target is not None else ""
+    return [(target, _label(_text(row, file.label), file))]
+
+
+def _mapping(text: str) -> dict[str, str]:
+    """`{"Acme": "positive"}` as JSON or as a Python literal; nothing of it is executed."""
+    if len(text) > MAX_MAPPING_CHARACTERS:
+        raise TrainingDataError(f"has {len(text)} characters of labels")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+            raise TrainingDataError("its labels are no mapping target -> label") from error
+    return _checked(value)
+
+
+def _checked(value: object) -> dict[str, str]:
+    if not isinstance(value, dict) or not 0 < len(value) <= MAX_TARGETS:
+        raise TrainingDataError(f"its labels are no mapping of 1 to {MAX_TARGETS} targets")
+    return {str(target): str(label) for target, label in value.items()}
+
+
+def _label(text: str, file: LabelledFile) -> Label:
+    given = text.strip()
+    if file.map:
+        if given in file.map:
+            return file.map[given]
+    elif (lower := given.lower()) in LABELS:
+        return next(label for label in LABELS if label == lower)
+    known = ", ".join(file.map or LABELS)
+    raise TrainingDataError(f"its label {given[:40]!r} is none of {known}")
+
+
+def _check(file: LabelledFile, examples: list[Example], skipped: list[Skipped]) -> None:
+    num_lines = len({example.line for example in examples}) + len(skipped)
+    if len(skipped) > file.max_dropped_share * num_lines or not examples:
+        first = f"; line {skipped[0].line} {skipped[0].reason}" if skipped else ""
+        raise TrainingDataError(
+            f"{file.name}: {len(skipped)} of {num_lines} lines cannot be used{first}: correct the columns or "
+            "the map, or allow it with max_dropped_share in the plan"
+        )
+    absent = [label for place, label in enumerate(LABELS) if all(each.label != place for each in examples)]
+    if absent:
+        raise TrainingDataError(
+            f"{file.name}: no line is labelled {' or '.join(absent)}: a classifier of three classes needs all"
+        )

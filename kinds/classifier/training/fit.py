@@ -1,0 +1,278 @@
+"""The training loop: every number it draws follows from seed and step, so that a restart repeats none."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from sklearn.metrics import f1_score
+from torch import Tensor
+from torch.nn import functional
+
+from kinds.classifier.order import LABELS, Recipe
+from kinds.classifier.training.checkpoint import (
+    Evaluation,
+    Member,
+    Progress,
+    copied,
+    put,
+    read_newest,
+    write_checkpoint,
+)
+from kinds.classifier.training.data import Example
+from kinds.classifier.training.members import mean_of_members
+from kinds.classifier.training.network import Encoded, Encoder, forward, predict, trainable
+
+BUCKET_BATCHES = 40
+"""So many batches' worth of examples are ordered by length and cut: little padding, still random."""
+LENGTH_NOISE = 2.0
+"""Tokens: two examples of nearly one length are not always neighbours."""
+MAX_GRADIENT_NORM = 1.0
+STEP_SEEDS = 1_000_003
+"""Keeps the seeds of dropout apart for different seeds of the order."""
+
+OnProgress = Callable[[Progress, int], None]
+"""Gets the progress and the number of steps at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is fitted: the data, the recipe, and where the checkpoints are kept."""
+
+    train: Sequence[Example]
+    dev: Sequence[Example]
+    recipe: Recipe
+    seed: int
+    order_sha256: str
+    checkpoints: Path
+
+
+def fit(
+    net: torch.nn.Module,
+    encoder: Encoder,
+    task: Task,
+    on_progress: OnProgress,
+    on_checkpoint: Callable[[Path], None],
+) -> Progress:
+    """Train one member after the other, each until its last epoch or until dev macro-F1 stays.
+
+    Leaves the mean of their best weights in the network.
+    """
+    training = _Training(net, encoder, task)
+    training.resume()
+    progress = training.progress
+    while progress.step < training.num_steps:
+        begun_at = time.monotonic()
+        training.step()
+        if training.own_step % training.evaluation_steps == 0 or training.own_step == training.member_steps:
+            training.evaluate()
+        if training.own_step == training.member_steps or training.is_patience_over():
+            training.begin_next_member()
+        progress.seconds += time.monotonic() - begun_at
+        if progress.step % task.recipe.checkpoint_steps == 0 or training.own_step == 0:
+            on_checkpoint(training.save())
+        on_progress(progress, training.num_steps)
+    put(training.parameters, mean_of_members(training.members))
+    return progress
+
+
+class _Training:
+    def __init__(self, net: torch.nn.Module, encoder: Encoder, task: Task) -> None:
+        self._net = net
+        self._encoder = encoder
+        self._task = task
+        recipe = task.recipe
+        self.parameters = trainable(net)
+        self._beginning = copied(self.parameters)
+        self._epoch_steps = math.ceil(len(task.train) / recipe.batch_size)
+        self.member_steps = self._epoch_steps * recipe.epochs
+        self.num_steps = self.member_steps * recipe.members
+        self.evaluation_steps = math.ceil(self._epoch_steps / recipe.evaluations_per_epoch)
+        self.progress = Progress()
+        self.members: list[dict[str, Tensor]] = []
+        self._begin_member()
+        self._log_priors = log_priors(task.train)
+        self._droppable = droppable_targets(task.train)
+        self._epoch = -1
+        self._batches: list[tuple[list[Encoded], list[int]]] = []
+        net.train(True)
+
+    @property
+    def own_step(self) -> int:
+        """Steps of the member that is being trained; draws follow from the step of them all."""
+        return self.progress.step - len(self.members) * self.member_steps
+
+    def _begin_member(self) -> None:
+        put(self.parameters, self._beginning)
+        recipe = self._task.recipe
+        self._optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+        self._best = copied(self.parameters)
+        self._average = copied(self.parameters) if recipe.average else {}
+
+    def begin_next_member(self) -> None:
+        """Keep the best weights of this member; the next one begins where this one began."""
+        progress = self.progress
+        progress.members.append(Member(progress.best_step, progress.best_f1))
+        progress.best_f1, progress.best_step = -1.0, 0
+        self.members.append(self._best)
+        progress.step = len(self.members) * self.member_steps
+        self._begin_member()
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint, if there is one."""
+        found = read_newest(self._task.checkpoints, order_sha256=self._task.order_sha256)
+        if found is None:
+            return
+        self.progress, groups = found
+        self.members = [groups[f"member{number}"] for number in range(len(self.progress.members))]
+        if not self.own_step:
+            return
+        put(self.parameters, groups["parameter"])
+        self._best, self._average = groups["best"], groups.get("average", {})
+        for name, parameter in self.parameters.items():
+            self._optimizer.state[parameter] = {
+                "step": torch.tensor(float(self.own_step)),
+                "exp_avg": groups["moment1"][name],
+                "exp_avg_sq": groups["moment2"][name],
+            }
+
+    def save(self) -> Path:
+        """Write a checkpoint; between two members there is nothing to keep of the one that begins."""
+        groups = {f"member{number}": each for number, each in enumerate(self.members)}
+        if self.own_step:
+            state = {name: self._optimizer.state[each] for name, each in self.parameters.items()}
+            groups |= {
+                "parameter": copied(self.parameters),
+                "best": self._best,
+                "average": self._average,
+                "moment1": {name: each["exp_avg"] for name, each in state.items()},
+                "moment2": {name: each["exp_avg_sq"] for name, each in state.items()},
+            }
+        return write_checkpoint(
+            self._task.checkpoints, self.progress, groups, order_sha256=self._task.order_sha256
+        )
+
+    def is_patience_over(self) -> bool:
+        """Whether the last looks at this member were all worse than the best one."""
+        begun_at = len(self.members) * self.member_steps
+        after = max(begun_at, self.progress.best_step)
+        since = [each for each in self.progress.history if each.step > after]
+        return len(since) >= self._task.recipe.patience
+
+    def step(self) -> None:
+        recipe, progress = self._task.recipe, self.progress
+        rows, places = self._batch(progress.step)
+        torch.manual_seed(self._task.seed * STEP_SEEDS + progress.step)
+        labels = torch.tensor([self._task.train[place].label for place in places])
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
+            logits = forward(self._net, self._encoder.collate(rows))
+        priors = [self._log_priors[self._task.train[place].file] for place in places]
+        logits = logits + recipe.balance * torch.stack(priors)
+        loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.parameters.values(), MAX_GRADIENT_NORM)
+        for group in self._optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * self._rate(self.own_step)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        progress.step += 1
+        progress.loss_sum += float(loss.detach())
+        progress.loss_steps += 1
+        self._follow(min(recipe.average, self.own_step / (self.own_step + 10)))
+
+    def _follow(self, decay: float) -> None:
+        """Move the average; it begins quickly, or the random head would stay in it for long."""
+        if self._average:
+            with torch.no_grad():
+                for name, each in self.parameters.items():
+                    self._average[name].lerp_(each, 1 - decay)
+
+    def _rate(self, step: int) -> float:
+        warmup = max(1, int(self._task.recipe.warmup_share * self.member_steps))
+        if step < warmup:
+            return (step + 1) / warmup
+        return (self.member_steps - step) / max(1, self.member_steps - warmup)
+
+    def evaluate(self) -> None:
+        """Look at the dev part with the weights that would be kept, and keep them if none were better."""
+        progress, current = self.progress, copied(self.parameters)
+        if self._average:
+            put(self.parameters, self._average)
+        score = dev_score(predict(self._net, self._encoder, self._task.dev), self._task.dev)
+        progress.history.append(
+            Evaluation(progress.step, progress.loss_sum / max(1, progress.loss_steps), score)
+        )
+        progress.loss_sum, progress.loss_steps = 0.0, 0
+        if score > progress.best_f1:
+            progress.best_f1, progress.best_step = score, progress.step
+            self._best = copied(self.parameters)
+        put(self.parameters, current)
+
+    def _batch(self, step: int) -> tuple[list[Encoded], list[int]]:
+        epoch, place = divmod(step, self._epoch_steps)
+        if epoch != self._epoch:
+            self._epoch, self._batches = epoch, self._plan(epoch)
+        return self._batches[place]
+
+    def _plan(self, epoch: int) -> list[tuple[list[Encoded], list[int]]]:
+        """The batches of an epoch: which targets are left out, what stands together, in what order."""
+        recipe = self._task.recipe
+        draw = random.Random(f"{self._task.seed}/{epoch}")  # noqa: S311 - a reproducible draw
+        places = list(range(len(self._task.train)))
+        draw.shuffle(places)
+        pairs = []
+        for place in places:
+            example = self._task.train[place]
+            may_drop = recipe.mixed_texts_alone or self._droppable[place]
+            dropped = draw.random() < recipe.target_dropout and may_drop
+            pairs.append((example.text, "" if dropped else example.target))
+        rows = self._encoder.encode(pairs)
+        batches = []
+        window = recipe.batch_size * BUCKET_BATCHES
+        for start in range(0, len(rows), window):
+            bucket = sorted(
+                range(start, min(len(rows), start + window)),
+                key=lambda at: len(rows[at][0]) + draw.random() * LENGTH_NOISE,
+            )
+            for first in range(0, len(bucket), recipe.batch_size):
+                chosen = bucket[first : first + recipe.batch_size]
+                batches.append(([rows[at] for at in chosen], [places[at] for at in chosen]))
+        draw.shuffle(batches)
+        return batches
+
+
+def log_priors(examples: Sequence[Example]) -> dict[int, Tensor]:
+    """Log share of each label in each file, one more counted than there are."""
+    priors = {}
+    for file in {example.file for example in examples}:
+        counts = Counter(example.label for example in examples if example.file == file)
+        shares = torch.tensor([counts[place] + 1.0 for place in range(len(LABELS))])
+        priors[file] = (shares / shares.sum()).log()
+    return priors
+
+
+def droppable_targets(examples: Sequence[Example]) -> list[bool]:
+    """Whether the label holds without the target: not where the targets of one text have different labels."""
+    labels: dict[tuple[int, int], set[int]] = {}
+    for example in examples:
+        labels.setdefault((example.file, example.line), set()).add(example.label)
+    return [len(labels[example.file, example.line]) == 1 for example in examples]
+
+
+def dev_score(logits: Tensor, examples: Sequence[Example]) -> float:
+    """Macro-F1, the mean over the files: a large file does not outweigh a small one."""
+    said = logits.argmax(dim=1).tolist()
+    scores = []
+    for file in sorted({example.file for example in examples}):
+        pairs = [(each.label, guess) for each, guess in zip(examples, said, strict=True) if each.file == file]
+        true, guessed = zip(*pairs, strict=True)
+        scores.append(f1_score(true, guessed, labels=range(len(LABELS)), average="macro", zero_division=0))
+    return float(sum(scores) / len(scores))

@@ -1,0 +1,241 @@
+"""The training port of a job: a child process, fed from the store, its checkpoints kept there."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+from uuid import UUID
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from db.job_progress import report_progress
+from jobs.errors import ConfigurationError, DeadlineError, PermanentError, TransientError
+from jobs.job import ClaimedJob
+from kinds.classifier.order import TrainedClassifier, TrainingOrder
+from kinds.classifier.training.work import CHECKPOINTS, DATA, EXIT_REFUSED, ORDER, RESULT, RESULT_FILES
+from storage.resources import read_resource
+from storage.store import Store, StoreError, StoreRefusedError
+from workers.inference import JobAbandonedError, JobInference
+from workers.models.manifest import WeightsDigestError, model_folder, verify_model
+from workers.models.sources import last_lines
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+"""Between two looks at whether the job is still held."""
+STOP_SECONDS = 10.0
+"""After which a child that was asked to end is killed."""
+MEDIA_TYPE = "application/octet-stream"
+
+Event = Mapping[str, object]
+
+
+class TrainingError(TransientError):
+    """The training process ended without a model."""
+
+    code = "training_failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingPlace:
+    """What a worker process has for trainings."""
+
+    database: Engine
+    store: Store
+    models_folder: Path
+    num_threads: int | None
+    """CPU threads of a training; None: as many as torch takes."""
+
+    def port(self, job: ClaimedJob, inference: JobInference) -> ChildTraining:
+        """The port of one attempt; it ends when `inference` is abandoned."""
+        return ChildTraining(job, inference, self)
+
+
+class ChildTraining:
+    """Implements kinds.classifier.order.Training. One training at a time; blocks the thread that calls it."""
+
+    def __init__(self, job: ClaimedJob, inference: JobInference, place: TrainingPlace) -> None:
+        self._job = job
+        self._inference = inference
+        self._place = place
+        self._store = place.store
+        self._prefix = checkpoint_prefix(job.id)
+
+    def train_classifier(self, order: TrainingOrder) -> TrainedClassifier:
+        """Train as kinds.classifier.order.Training says; the checkpoints stay until `forget_checkpoints`."""
+        base = model_folder(self._place.models_folder, order.base)
+        manifest = verify_model(base)
+        if manifest.weights_sha256 != order.base_weights_sha256:
+            raise WeightsDigestError(
+                f"{order.base} has weights {manifest.weights_sha256[:12]} here, the order names "
+                f"{order.base_weights_sha256[:12]}: install the same base on every worker"
+            )
+        with tempfile.TemporaryDirectory(prefix="pressroom-training-") as folder:
+            work = Path(folder)
+            self._prepare(work, order)
+            with self._child(work, base) as (child, events):
+                self._follow(child, events, work / CHECKPOINTS)
+            return _result(work / RESULT)
+
+    def _prepare(self, work: Path, order: TrainingOrder) -> None:
+        (work / ORDER).write_text(order.model_dump_json(), encoding="utf-8")
+        for name in (DATA, CHECKPOINTS):
+            (work / name).mkdir()
+        for file in order.files:
+            (work / DATA / f"{file.sha256}.csv").write_bytes(read_resource(self._store, file.sha256))
+        newest = self._newest_checkpoint()
+        if newest is not None:
+            (work / CHECKPOINTS / newest.rpartition("/")[2]).write_bytes(self._store.get(newest))
+            logger.info("A training goes on from a checkpoint.", extra={"checkpoint": newest})
+
+    def _newest_checkpoint(self) -> str | None:
+        """Its key; a store that may not be listed has none to go on from."""
+        try:
+            return max(self._store.keys(self._prefix), default=None)
+        except StoreRefusedError as error:
+            logger.warning("A training begins anew.", extra={"reason": str(error)})
+            return None
+
+    @contextmanager
+    def _child(
+        self, work: Path, base: Path
+    ) -> Iterator[tuple[subprocess.Popen[str], queue.SimpleQueue[Event | None]]]:
+        command = [sys.executable, "-m", "kinds.classifier.training.child", str(work), str(base)]
+        command += [str(self._place.num_threads)] if self._place.num_threads else []
+        with (work / "stderr.log").open("w") as stderr:
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,  # closed when this process ends, and the child with it
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
+            )
+        events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        if child.stdout is None or child.stdin is None:
+            raise TrainingError("the training process has no pipes")
+        reader = threading.Thread(target=_read_events, args=(child.stdout, events), daemon=True)
+        reader.start()
+        try:
+            yield child, events
+        finally:
+            child.stdin.close()
+            try:
+                child.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+            reader.join(STOP_SECONDS)
+            child.stdout.close()
+
+    def _follow(
+        self, child: subprocess.Popen[str], events: queue.SimpleQueue[Event | None], checkpoints: Path
+    ) -> None:
+        """Until the child is done; raises what ended it otherwise."""
+        while True:
+            if self._inference.abandoned.is_set():
+                raise JobAbandonedError("the job was taken from this worker")
+            if time.monotonic() > self._inference.deadline_at:
+                raise DeadlineError(
+                    "the training was not finished by its deadline; it goes on when run again"
+                )
+            try:
+                event = events.get(timeout=POLL_SECONDS)
+            except queue.Empty:
+                continue
+            if event is None:
+                raise _ended(child, checkpoints.parent / "stderr.log")
+            if event["event"] == "done":
+                return
+            if event["event"] == "error":
+                raise _refused(event)
+            if event["event"] == "checkpoint":
+                self._keep(checkpoints / str(event["file"]))
+            if event["event"] == "progress":
+                self._report({name: value for name, value in event.items() if name != "event"})
+
+    def _keep(self, path: Path) -> None:
+        """Store the checkpoint, then let go of earlier ones; a store that is away costs one checkpoint."""
+        try:
+            self._store.put(self._prefix + path.name, path.read_bytes(), media_type=MEDIA_TYPE)
+            for key in list(self._store.keys(self._prefix)):
+                if key < self._prefix + path.name:
+                    self._store.delete(key)
+        except StoreError:
+            logger.warning("A checkpoint could not be stored.", exc_info=True)
+        for earlier in path.parent.glob("*.safetensors"):
+            if earlier.name < path.name:
+                earlier.unlink()
+
+    def _report(self, progress: Event) -> None:
+        try:
+            report_progress(self._place.database, self._job.id, self._job.attempt, progress)
+        except SQLAlchemyError:
+            logger.warning("Postgres is away; the progress of a training is not told.")
+
+
+def checkpoint_prefix(job_id: UUID) -> str:
+    """Where the checkpoints of a job are."""
+    return f"training/{job_id}/"
+
+
+def forget_checkpoints(store: Store, job_id: UUID) -> None:
+    """Delete the checkpoints of a job that has succeeded; they stay where that is not permitted."""
+    try:
+        for key in list(store.keys(checkpoint_prefix(job_id))):
+            store.delete(key)
+    except StoreRefusedError as error:
+        logger.warning("Checkpoints stay in the store.", extra={"reason": str(error)})
+
+
+def _read_events(lines: IO[str], events: queue.SimpleQueue[Event | None]) -> None:
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue  # a library that prints
+        if isinstance(event, dict) and "event" in event:
+            events.put(event)
+    events.put(None)
+
+
+def _refused(event: Event) -> PermanentError | TransientError:
+    kind = TransientError if event.get("transient") else PermanentError
+    return kind(str(event.get("message")), code=str(event.get("code")))
+
+
+def _ended(child: subprocess.Popen[str], log: Path) -> Exception:
+    code = child.wait()
+    said = last_lines(log.read_text(errors="replace"))
+    if "No module named" in said:
+        return ConfigurationError(
+            f"the training process cannot start ({said}): install the extra `pressroom[engine]`",
+            code="engine_not_installed",
+        )
+    how = "was stopped" if code == EXIT_REFUSED else f"ended with {code}"
+    return TrainingError(f"the training process {how}: {said}")
+
+
+def _result(folder: Path) -> TrainedClassifier:
+    files = {name: (folder / name).read_bytes() for name in RESULT_FILES}
+    evaluation = json.loads(files["evaluation.json"])
+    scores = {
+        name: {subset: found["macro_f1"] for subset, found in subsets.items()}
+        for name, subsets in evaluation["test"].items()
+    }
+    return TrainedClassifier(
+        files=files, metrics={"test_macro_f1": scores, "temperature": evaluation["temperature"]}
+    )

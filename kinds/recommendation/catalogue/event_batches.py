@@ -1,0 +1,326 @@
+"""A log of interactions -> Arrow columns, some hundred thousand rows at a time.
+
+Pieces of a file that are as they should be are parsed by Arrow; any other piece line by line, by the readers
+that every other file goes through, so that each bad line is told. Both read a good line alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as arrow_csv
+import pyarrow.json as arrow_json
+
+from jobs.dialect import AS_FOUND, Dialect, FileOptions
+from jobs.file_format import Format
+from jobs.file_records import Fields, check_header, csv_records, jsonl_records, too_large
+from jobs.guards import invalid_unicode_at
+from jobs.input_file import refuse_file
+from jobs.intake_csv import read_csv_records
+from jobs.intake_file import Chunk, InputFile, Line, open_file, read_chunks
+from jobs.intake_json import MAX_INTEGER, JsonRefusedError, parse
+from jobs.intake_records import Record
+from jobs.parquet_records import parquet_batches
+from jobs.record_fields import ColumnMappingError, assign
+from jobs.rejection import Rejected
+from kinds.recommendation.catalogue.fields import (
+    INTERACTION_FIELDS,
+    assign_interaction,
+    check_interaction_mapping,
+    interaction_columns,
+)
+from kinds.recommendation.catalogue.tally import Tally
+from kinds.recommendation.catalogue.values import as_text
+
+PARQUET_BATCH_ROWS = 2**17
+
+
+_READ = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_integer,
+    pa.types.is_float32,
+    pa.types.is_float64,
+    pa.types.is_decimal,
+    pa.types.is_timestamp,
+    pa.types.is_date,
+    pa.types.is_null,
+)
+"""Types of Parquet columns, or of their dictionaries."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventBatch:
+    """Rows as the file has them: nothing but their form is checked."""
+
+    columns: Mapping[str, pa.Array]
+    """By field; all of one length, `user` and `item` among them."""
+    lines: npt.NDArray[np.int64]
+    """Of each row, from 1."""
+
+
+def event_batches(
+    path: Path, columns: Mapping[str, str], tally: Tally, options: FileOptions = AS_FOUND
+) -> Iterator[EventBatch]:
+    """Stream a log; rows of bad form are told to the tally.
+
+    Raises ColumnMappingError for a mapping, and FileRejectedError for a file, that is no use as a whole.
+    """
+    check_interaction_mapping(columns)
+    with open_file(path, options) as file:
+        if file.format is Format.PARQUET:
+            yield from _parquet(file, columns, tally)
+        elif file.format is Format.JSONL:
+            yield from _jsonl(file, columns, tally)
+        elif file.format is Format.CSV:
+            yield from _csv(file, columns, tally)
+        else:
+            raise refuse_file(path, "format_unknown", "is XML", "write it as CSV, JSONL or Parquet")
+
+
+def _parquet(file: InputFile, columns: Mapping[str, str], tally: Tally) -> Iterator[EventBatch]:
+    row = 1
+
+    def require(names: list[str]) -> Iterable[str]:
+        tally.columns = tuple(names)
+        return interaction_columns(names, columns).values()
+
+    for batch in parquet_batches(
+        file,
+        require,
+        batch_rows=PARQUET_BATCH_ROWS,
+        keep_dictionaries=True,
+    ):
+        names = batch.schema.names
+        found = interaction_columns(names, columns)
+        arrays = {field: batch.column(names.index(column)) for field, column in found.items()}
+        for field, array in arrays.items():
+            if not _is_read(array.type):
+                reason = f"column {found[field]!r} holds {array.type}, no texts, numbers or dates"
+                raise refuse_file(file.path, "field_invalid", reason, "write it as one of these")
+        yield EventBatch(arrays, np.arange(row, row + batch.num_rows))
+        row += batch.num_rows
+
+
+def _is_read(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return any(is_kind(kind) for is_kind in _READ)
+
+
+def _csv(file: InputFile, columns: Mapping[str, str], tally: Tally) -> Iterator[EventBatch]:
+    header: Line | None = None
+    names: list[str] = []
+    found: dict[str, str] = {}
+    num_chunks = 0
+    path = file.path
+    for chunk in read_chunks(file):
+        if header is None:
+            header, chunk = _first_line(path, chunk)
+            if header is None:
+                continue
+            row = next(iter(read_csv_records([header], file.dialect)))
+            names = check_header(file, row, lambda given: interaction_columns(given, columns))
+            found = interaction_columns(names, columns)
+            tally.columns = tuple(names)
+        if chunk.is_too_large:
+            tally.reject(too_large(Record(str(path), chunk.first_line, {})))
+        if not chunk.body.strip():
+            continue
+        num_chunks += 1
+        batch = _fast_csv(chunk, names, found, file.dialect)
+        if batch is None:
+            records = csv_records(file, chain([header], _lines(chunk)), lambda given: given)
+            batch = _slow(path, records, columns, tally)
+        yield batch
+    if header is None:
+        raise refuse_file(path, "file_empty", "holds nothing", "write one line for each interaction")
+    if num_chunks == 0:
+        raise refuse_file(
+            path, "file_header_only", "has a header and no line", "write one line for each interaction"
+        )
+
+
+def _first_line(path: Path, chunk: Chunk) -> tuple[Line | None, Chunk]:
+    """The first line that is not blank, and what comes after it."""
+    if chunk.is_too_large:
+        raise refuse_file(path, "body_too_large", "the header is too long", "write a line of column names")
+    number, body = chunk.first_line, chunk.body
+    while body:
+        line, end, body = body.partition(b"\n")
+        if line.strip():
+            return Line(number, (line + end).decode("utf-8", "surrogateescape")), Chunk(number + 1, body)
+        number += 1
+    return None, Chunk(number, b"")
+
+
+def _lines(chunk: Chunk) -> Iterator[Line]:
+    for number, line in enumerate(chunk.body.split(b"\n"), start=chunk.first_line):
+        yield Line(number, line.decode("utf-8", "surrogateescape") + "\n")
+
+
+def _fast_csv(
+    chunk: Chunk, names: list[str], found: Mapping[str, str], dialect: Dialect
+) -> EventBatch | None:
+    """The rows of a piece without any fault; None for others."""
+    if not dialect.is_plain:
+        return None
+    body = chunk.body.rstrip(b"\r\n")
+    is_plain = b"\0" not in body and body.count(b"\r") == body.count(b"\r\n")
+    if not is_plain or (b'"' in body and b'"' in _quoted_cell(dialect.delimiter).sub(b"", body)):
+        return None
+    positions = {field: str(names.index(column)) for field, column in found.items()}
+    try:
+        table = arrow_csv.read_csv(
+            pa.BufferReader(body),
+            read_options=arrow_csv.ReadOptions(
+                column_names=[str(position) for position in range(len(names))],
+                use_threads=False,
+                block_size=len(body) + 1,
+            ),
+            parse_options=arrow_csv.ParseOptions(delimiter=dialect.delimiter),
+            convert_options=arrow_csv.ConvertOptions(
+                include_columns=list(positions.values()),
+                column_types=dict.fromkeys(positions.values(), pa.string()),
+                strings_can_be_null=False,
+            ),
+        )
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        return None
+    for position in map(int, positions.values()):
+        if position in dialect.comma_numbers:
+            table = _with_points(table, position, dialect)
+    return _checked(table, positions, chunk.first_line, body.count(b"\n") + 1)
+
+
+@lru_cache(maxsize=8)
+def _quoted_cell(delimiter: str) -> re.Pattern[bytes]:
+    sign = re.escape(delimiter.encode())
+    return re.compile(rb'(?:\A|(?<=\n)|(?<=%b))"(?:[^"\n]|"")*+"(?=[\r\n]|%b|\Z)' % (sign, sign))
+
+
+def _with_points(table: pa.Table, position: int, dialect: Dialect) -> pa.Table:
+    """The table with the decimal commas of a column as points."""
+    index = table.column_names.index(str(position))
+    values = table.column(index).combine_chunks().dictionary_encode()
+    plain = [dialect.plain_number(text, position) for text in values.dictionary.to_pylist()]
+    column = pa.array(plain, pa.string()).take(values.indices)
+    return table.set_column(index, str(position), column)
+
+
+def _jsonl(file: InputFile, columns: Mapping[str, str], tally: Tally) -> Iterator[EventBatch]:
+    num_chunks = 0
+    path = file.path
+    for chunk in read_chunks(file):
+        if chunk.is_too_large:
+            tally.reject(too_large(Record(str(path), chunk.first_line, {})))
+        if not chunk.body.strip():
+            continue
+        num_chunks += 1
+        batch = _fast_jsonl(chunk, columns)
+        yield batch or _slow(path, jsonl_records(path, _lines(chunk)), columns, tally)
+    if num_chunks == 0:
+        raise refuse_file(path, "file_empty", "holds nothing", "write one line for each interaction")
+
+
+def _fast_jsonl(chunk: Chunk, columns: Mapping[str, str]) -> EventBatch | None:
+    body = chunk.body.rstrip(b"\r\n")
+    num_lines = body.count(b"\n") + 1
+    # One object a line and nothing in it: Arrow's parser has no limit of its own on depth.
+    if b"[" in body or body.count(b"{") != num_lines or b"\\u0000" in body or b"\0" in body:
+        return None
+    try:
+        first = parse(body.partition(b"\n")[0].decode())
+        if not isinstance(first, dict):
+            return None
+        found = interaction_columns(list(first), columns)
+        types = {found[field]: _arrow_type(field, first[found[field]]) for field in found}
+        table = arrow_json.read_json(
+            pa.BufferReader(body),
+            read_options=arrow_json.ReadOptions(use_threads=False, block_size=len(body) + 1),
+            parse_options=arrow_json.ParseOptions(explicit_schema=pa.schema(types.items())),
+        )
+        if interaction_columns(table.column_names, columns) != found:
+            return None
+    except (pa.ArrowException, UnicodeDecodeError, JsonRefusedError, ColumnMappingError):
+        return None
+    if table[found["user"]].null_count and table[found["item"]].null_count:
+        return None
+    for field, column in found.items():
+        values = table[column]
+        if pa.types.is_int64(values.type) and pc.any(pc.greater(pc.abs_checked(values), MAX_INTEGER)).as_py():
+            return None
+        others = set(table.column_names) - {column}
+        if values.null_count and field in assign(others, {}, {field: INTERACTION_FIELDS[field]}):
+            return None
+    return _checked(table, found, chunk.first_line, num_lines)
+
+
+def _arrow_type(field: str, value: object) -> pa.DataType:
+    """Return the type that the first line has; a later line of another type makes Arrow give up."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return pa.float64() if field in ("weight", "quantity", "time") else pa.int64()
+    return pa.float64() if isinstance(value, float) else pa.string()
+
+
+def _checked(
+    table: pa.Table, columns: Mapping[str, str], first_line: int, num_lines: int
+) -> EventBatch | None:
+    """A batch, if every line became a row: then each line is known."""
+    if table.num_rows != num_lines:
+        return None
+    arrays = {field: table[column].combine_chunks() for field, column in columns.items()}
+    return EventBatch(arrays, np.arange(first_line, first_line + num_lines))
+
+
+def _slow(
+    path: Path, records: Iterable[Fields | Rejected], columns: Mapping[str, str], tally: Tally
+) -> EventBatch:
+    values: dict[str, list[str]] = {field: [] for field in INTERACTION_FIELDS}
+    lines: list[int] = []
+    for record in records:
+        line = record.line if isinstance(record, Rejected) else record[0]
+        blank = Record(str(path), line, {})
+        made = record if isinstance(record, Rejected) else _texts(blank, record[1], columns)
+        if isinstance(made, Rejected):
+            tally.reject(made)
+            continue
+        for field, texts in values.items():
+            texts.append(made.get(field, ""))
+        lines.append(line)
+    arrays = {field: pa.array(texts, pa.string()) for field, texts in values.items()}
+    return EventBatch(arrays, np.array(lines, dtype=np.int64))
+
+
+def _texts(
+    record: Record, fields: Mapping[str, object], columns: Mapping[str, str]
+) -> dict[str, str] | Rejected:
+    found = _found(tuple(fields), tuple(columns.items()))
+    if not any(field in ("user", "item") for field, _ in found):
+        try:
+            interaction_columns(list(fields), columns)
+        except ColumnMappingError as error:
+            return record.reject(error.code, str(error)[:300], "write a user and an item into every line")
+    texts = {}
+    for field, column in found:
+        text = as_text(fields[column])
+        if text is None:
+            return record.reject("field_invalid", "is no text", "write it as a string", column)
+        if (at := invalid_unicode_at(text)) is not None:
+            return record.reject_unicode(text, at, column)
+        texts[field] = text
+    return texts
+
+
+@lru_cache(maxsize=1_000)  # files have one shape, a hostile one may have one a line
+def _found(names: tuple[str, ...], columns: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    return tuple(assign_interaction(names, dict(columns)).items())

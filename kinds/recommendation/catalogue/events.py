@@ -1,0 +1,308 @@
+"""Rows of a log -> events of known items: checked column by column, by NumPy and Arrow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.guards import find_secret
+from jobs.instants import MAX_AHEAD, order_of_column
+from jobs.intake_records import Record
+from kinds.recommendation.catalogue.event_batches import EventBatch, event_batches
+from kinds.recommendation.catalogue.ids import NearMisses
+from kinds.recommendation.catalogue.item_maker import MAX_ID_CHARACTERS
+from kinds.recommendation.catalogue.kinds import Kinds
+from kinds.recommendation.catalogue.options import IntakeOptions, MatchIds
+from kinds.recommendation.catalogue.tally import Tally
+from kinds.recommendation.catalogue.times import (
+    AMBIGUOUS,
+    EARLIEST_SECONDS,
+    INVALID,
+    MISSING,
+    Seconds,
+    seconds_of,
+)
+from kinds.recommendation.catalogue.values import as_text
+
+MAX_WEIGHT = 1e6
+"""Of one event; sums of them stay exact enough in 32 bits."""
+
+_REASONS: tuple[tuple[str, str, str, str], ...] = (
+    ("", "", "", ""),
+    ("user_missing", "user", "names no user", "write the user's id, or leave the line out"),
+    ("item_missing", "item", "names no item", "write the item's id, or leave the line out"),
+    ("secret_in_input", "user", "seems to hold a secret", "remove it, and replace it where it is used"),
+    ("field_invalid", "user", f"is no printable id of at most {MAX_ID_CHARACTERS} characters", "shorten it"),
+    (
+        "weight_invalid",
+        "weight",
+        f"is no positive number up to {MAX_WEIGHT:,.0f}",
+        "correct it, or map the column as quantity, where a number below zero is a return",
+    ),
+    ("quantity_invalid", "quantity", f"is 0, or no number up to {MAX_WEIGHT:,.0f}", "correct it"),
+    ("time_invalid", "time", "is no date that can be read", "write it as 2026-01-31T09:30:00Z"),
+    (
+        "date_ambiguous",
+        "time",
+        "does not say which number is the month, nor does the column",
+        "give --date-format day-first or month-first",
+    ),
+    ("time_implausible", "time", "lies before 1990", "correct the date, and check its unit"),
+    ("in_future", "time", "lies in the future", "correct the date, and check its unit and time zone"),
+    ("kind_ignored", "kind", "is of a kind with weight 0", "leave it so"),
+    ("unknown_item", "item", "names an item that is not in the catalogue", "add the item, or leave it so"),
+)
+"""Code, field, reason and advice of what keeps an event out; the first that applies is counted."""
+_NUMBER_OF = {reason[0]: number for number, reason in enumerate(_REASONS)}
+
+_CODES = {"date_ambiguous": "time_invalid"}
+"""Of those names above that share one."""
+
+_UNLISTED = frozenset({"kind_ignored"})
+_NEEDLES = r"BEGIN |AKIA|ASIA|gh|glpat-|sk-|k_live_|AIza|xox|hf_"
+"""One of them is in every secret that find_secret knows: only such ids are shown to it."""
+_MAX_SHOWN = 1_000
+"""Of an id of any length: what is looked through for secrets before its beginning is told."""
+_UNPRINTABLE = r"[\x00-\x1f\x7f]"
+_DECIMAL_ID = r"^([0-9]+)\.0+$"
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
+
+Codes = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Events that count; the arrays have one entry an event."""
+
+    users: pa.StringArray
+    """Ids; `user` are positions in it."""
+    user: Codes
+    item: Codes
+    """Positions in the ordered ids of the catalogue."""
+    kind: npt.NDArray[np.int16]
+    weight: npt.NDArray[np.float32]
+    """Times that of its kind; below zero for a return."""
+    time: npt.NDArray[np.int64]
+    """Seconds since 1970; 0 where there is none."""
+
+
+class EventReader:
+    """Makes events of batches of one file, and counts what is wrong. Not for several threads at once."""
+
+    def __init__(
+        self,
+        path: Path,
+        item_ids: Sequence[str],
+        kinds: Kinds,
+        options: IntakeOptions,
+        now: datetime,
+        tally: Tally,
+    ) -> None:
+        self._path = path
+        self._options = options
+        self._order = options.date_order
+        self._is_order_asked = options.date_order is not None
+        self._item_ids = pa.array(item_ids, pa.string())
+        self._positions: dict[str, int] | None = None
+        self._kinds = kinds
+        self._latest = int((now + MAX_AHEAD).timestamp())
+        self._tally = tally
+        self.num_rows = 0
+        self.num_timed = 0
+        self.num_untimed = 0
+        self.unknown_items: list[str] = []
+        """The first few, for the error of files that do not belong together."""
+        self.near_misses = NearMisses(item_ids)
+        self.user_example: str | None = None
+        """A user that was written as a decimal number, such as 17850.0."""
+
+    def read(self, batch: EventBatch) -> Events:
+        """The events of a batch that count."""
+        num_rows = len(batch.lines)
+        self.num_rows += num_rows
+        users, user = as_dictionary(batch.columns["user"])
+        users = self._without_decimals(users)
+        items, item = as_dictionary(batch.columns["item"])
+        known = self._known(items, item)[item]
+        kind, kind_weight = self._kinds.read(batch.columns.get("kind"), num_rows)
+        weight = _weights(batch.columns.get("weight"), num_rows)
+        quantity = _weights(batch.columns.get("quantity"), num_rows)
+        time = self._seconds(batch.columns.get("time"), num_rows)
+
+        verdict = _user_verdicts(users)[user]
+        _mark(verdict, "item_missing", _is_empty(items)[item])
+        _mark(verdict, "weight_invalid", ~((weight > 0) & (weight <= MAX_WEIGHT)))
+        _mark(verdict, "quantity_invalid", ~((quantity != 0) & (np.abs(quantity) <= MAX_WEIGHT)))
+        _mark(verdict, "time_invalid", time == INVALID)
+        _mark(verdict, "date_ambiguous", time == AMBIGUOUS)
+        _mark(verdict, "time_implausible", (time < EARLIEST_SECONDS) & (time != MISSING))
+        _mark(verdict, "in_future", time > self._latest)
+        _mark(verdict, "kind_ignored", kind_weight == 0)
+        _mark(verdict, "unknown_item", known < 0)
+        self._tell(batch, verdict, {"user": (users, user), "item": (items, item)})
+
+        good = verdict == 0
+        self._kinds.count(kind[good], self._tally)
+        is_return = (quantity < 0) | self._kinds.is_return[kind]
+        if "weight" not in batch.columns:
+            weight = np.abs(quantity)
+        weight = np.where(is_return, -weight, weight)
+        if num_returns := int(np.count_nonzero(is_return & good)):
+            self._tally.counts["returned"] += num_returns
+        timed = int(np.count_nonzero(time[good] != MISSING))
+        self.num_timed += timed
+        self.num_untimed += int(np.count_nonzero(good)) - timed
+        return Events(
+            users=users,
+            user=user[good],
+            item=known[good].astype(np.int32),
+            kind=kind[good],
+            weight=(weight[good] * kind_weight[good]).astype(np.float32),
+            time=np.where(time[good] == MISSING, 0, time[good]),
+        )
+
+    def _without_decimals(self, users: pa.StringArray) -> pa.StringArray:
+        """Numbers that went through a column of decimals, "17850.0", are what they were: "17850"."""
+        is_decimal = pc.match_substring_regex(users, _DECIMAL_ID)
+        if not pc.any(is_decimal).as_py():
+            return users
+        self.user_example = self.user_example or users.filter(is_decimal)[0].as_py()
+        return pc.replace_substring_regex(users, _DECIMAL_ID, r"\1")
+
+    def _known(self, items: pa.StringArray, item: Codes) -> npt.NDArray[np.int64]:
+        """Return each id's place in the catalogue, -1 for none; near misses are noted, or match."""
+        known: npt.NDArray[np.int64] = (
+            pc.fill_null(pc.index_in(items, self._item_ids), -1)
+            .to_numpy(zero_copy_only=False)
+            .astype(np.int64)
+        )
+        is_matched = self._options.match_ids is MatchIds.LOOSE
+        counts = np.bincount(item, minlength=len(known))
+        for position in np.flatnonzero((known < 0) & (counts > 0)):
+            text = items[int(position)].as_py()
+            nearest = self.near_misses.find(text) if text else None
+            if nearest is None:
+                continue
+            if is_matched:
+                known[position] = self._place(nearest)
+            else:
+                self.near_misses.note(text, nearest, int(counts[position]))
+        return known
+
+    def _place(self, item_id: str) -> int:
+        if self._positions is None:
+            self._positions = {each: place for place, each in enumerate(self._item_ids.to_pylist())}
+        return self._positions[item_id]
+
+    def _seconds(self, column: pa.Array | None, num_rows: int) -> Seconds:
+        """Read the instants in the order of day and month that the whole column tells, if it is needed."""
+        seconds = seconds_of(column, num_rows, self._order)
+        if not self._is_order_asked and np.any(seconds == AMBIGUOUS):
+            self._is_order_asked = True
+            self._order = order_of_column(self._dates())
+            seconds = seconds_of(column, num_rows, self._order)
+        return seconds
+
+    def _dates(self) -> Iterator[object]:
+        """What stands in the column of times, from the beginning of the file."""
+        for batch in event_batches(
+            self._path, self._options.interaction_columns, Tally(lambda _: None), self._options.file_options()
+        ):
+            if "time" in batch.columns:
+                yield from pc.unique(batch.columns["time"]).to_pylist()
+
+    def _tell(
+        self,
+        batch: EventBatch,
+        verdict: npt.NDArray[np.uint8],
+        texts: dict[str, tuple[pa.StringArray, Codes]],
+    ) -> None:
+        counts = np.bincount(verdict, minlength=len(_REASONS))
+        for number in np.flatnonzero(counts[1:]) + 1:
+            name, field, reason, advice = _REASONS[number]
+            code = _CODES.get(name, name)
+            self._tally.counts[code] += int(counts[number])
+            if code in _UNLISTED:
+                continue
+            for row in np.flatnonzero(verdict == number)[: self._tally.room(code)]:
+                text = None
+                if field in texts:
+                    ids, codes = texts[field]
+                    text = ids[codes[row]].as_py()[:_MAX_SHOWN]
+                if code == "unknown_item" and text is not None and len(self.unknown_items) < 3:
+                    self.unknown_items += [text] if text not in self.unknown_items else []
+                record = Record(str(self._path), int(batch.lines[row]), {})
+                self._tally.list(record.reject(code, reason, advice, field, text))
+
+
+def as_dictionary(column: pa.Array) -> tuple[pa.StringArray, Codes]:
+    """A column's values as stripped texts, most of them once, and for each row the position of its own."""
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    values, indices = encoded.dictionary, encoded.indices
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        texts = pc.utf8_trim_whitespace(values.cast(pa.string()))
+    elif pa.types.is_integer(values.type):
+        texts = values.cast(pa.string())
+    else:
+        texts = pa.array([as_text(value) or "" for value in values.to_pylist()], pa.string())
+    texts = pa.concat_arrays([pc.fill_null(texts, ""), pa.array([""], pa.string())])
+    codes = pc.fill_null(indices.cast(pa.int32()), len(texts) - 1)
+    return texts, codes.to_numpy(zero_copy_only=False)
+
+
+def _is_empty(texts: pa.StringArray) -> npt.NDArray[np.bool_]:
+    empty: npt.NDArray[np.bool_] = pc.equal(texts, "").to_numpy(zero_copy_only=False)
+    return empty
+
+
+def _mark(verdict: npt.NDArray[np.uint8], code: str, holds: npt.NDArray[np.bool_]) -> None:
+    verdict[(verdict == 0) & holds] = _NUMBER_OF[code]
+
+
+def _user_verdicts(users: pa.StringArray) -> npt.NDArray[np.uint8]:
+    verdict = np.zeros(len(users), dtype=np.uint8)
+    _mark(verdict, "user_missing", _is_empty(users))
+    may_be_secret = pc.match_substring_regex(users, _NEEDLES).to_numpy(zero_copy_only=False)
+    for position in np.flatnonzero(may_be_secret):
+        if find_secret(users[int(position)].as_py()) is not None:
+            verdict[position] = _NUMBER_OF["secret_in_input"]
+    too_long = pc.greater(pc.utf8_length(users), MAX_ID_CHARACTERS).to_numpy(zero_copy_only=False)
+    unprintable = pc.match_substring_regex(users, _UNPRINTABLE).to_numpy(zero_copy_only=False)
+    _mark(verdict, "field_invalid", too_long | unprintable)
+    return verdict
+
+
+def _weights(column: pa.Array | None, num_rows: int) -> npt.NDArray[np.float64]:
+    """1 where there is none, NaN where it is no number."""
+    if column is None:
+        return np.ones(num_rows)
+    if (
+        pa.types.is_floating(column.type)
+        or pa.types.is_integer(column.type)
+        or pa.types.is_decimal(column.type)
+    ):
+        numbers: npt.NDArray[np.float64] = pc.fill_null(column.cast(pa.float64()), 1.0).to_numpy(
+            zero_copy_only=False
+        )
+        return numbers
+    texts, codes = as_dictionary(column)
+    try:
+        values = pc.if_else(pc.equal(texts, ""), "1", texts).cast(pa.float64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:
+        values = np.array([_number(text) for text in texts.to_pylist()])
+    by_row: npt.NDArray[np.float64] = values[codes]
+    return by_row
+
+
+def _number(text: str) -> float:
+    if not text:
+        return 1.0
+    return float(text) if _NUMBER.fullmatch(text) else float("nan")

@@ -1,0 +1,187 @@
+"""A catalogue and a log of interactions -> resources: what a refresh begins with.
+
+Blocking; the paths are on the machine that runs it, be it the command's or a worker's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+
+from jobs.dialect import AS_FOUND
+from jobs.documents.reading import OnNote
+from jobs.dropped import Dropped, check_dropped
+from jobs.input_file import refuse_file
+from jobs.record_fields import unread_columns
+from jobs.rejection import FileRejectedError, Rejected, snippet
+from kinds.recommendation.catalogue import catalogue_file, interactions_file
+from kinds.recommendation.catalogue.blocks import Blocks
+from kinds.recommendation.catalogue.event_batches import event_batches
+from kinds.recommendation.catalogue.events import EventReader
+from kinds.recommendation.catalogue.fields import INTERACTION_FIELDS
+from kinds.recommendation.catalogue.inputs import DroppedRows, Inputs
+from kinds.recommendation.catalogue.item import Item
+from kinds.recommendation.catalogue.kinds import Kinds
+from kinds.recommendation.catalogue.options import IntakeOptions
+from kinds.recommendation.catalogue.partitions import Partitions
+from kinds.recommendation.catalogue.read_items import read_items
+from kinds.recommendation.catalogue.robots import Robots
+from kinds.recommendation.catalogue.tally import MAX_FLAGGED, Tally
+
+_SHOWN_IDS = 3
+
+Write = Callable[[bytes, str], str]
+"""Stores bytes of a media type as a resource; its digest."""
+
+
+def take_in(
+    catalogue: Path,
+    interactions: Path,
+    *,
+    options: IntakeOptions,
+    write: Write,
+    on_rejected: Callable[[Rejected], None],
+    now: datetime,
+    on_note: OnNote | None = None,
+) -> Inputs:
+    """Read both files (CSV, JSONL, both gzip or not, or Parquet) and store what they hold.
+
+    The same rows in whatever order give the same resources; of items with one id the last row counts.
+    `on_rejected` gets the first refused rows of each code; all are counted. Memory: the items, and one part
+    of 256 of the users; disk: 30 bytes an event in the folder for temporary files.
+    Raises FileRejectedError, or ColumnMappingError, for a file that is no use as a whole.
+    """
+    tally = Tally(on_rejected)
+    file_options = options.file_options(on_note or AS_FOUND.tell)
+    items = read_items(catalogue, options, tally, file_options)
+    dropped = [_dropped(tally, len(items) + tally.counts["duplicate_item"] + tally.num_rejected)]
+    item_ids = sorted(items)
+    kinds, robots = Kinds(options), Robots(options.max_events)
+    reader = EventReader(interactions, item_ids, kinds, options, now, tally)
+    num_rejected = tally.num_rejected
+    with Partitions() as partitions:
+        for batch in event_batches(interactions, options.interaction_columns, tally, file_options):
+            partitions.add(robots.cut(reader.read(batch)))
+        if reader.num_timed + reader.num_untimed == 0:
+            raise _nothing_kept(interactions, item_ids, reader, tally)
+        num_rows = reader.num_rows + tally.num_rejected - num_rejected
+        dropped.append(_dropped(tally, num_rows, dropped[0].by_code))
+        num_users = partitions.num_users()
+        blocks = Blocks(
+            partitions,
+            item_ids,
+            is_purchase=kinds.is_purchase,
+            max_events=options.max_events,
+            robots=robots,
+        )
+        stored = tuple(
+            write(interactions_file.block_bytes(block), interactions_file.MEDIA_TYPE)
+            for block in blocks.make(options.blocks_for(num_users))
+        )
+    if on_note is not None:
+        for note in _notes(interactions, reader, tally, options):
+            on_note(note)
+    _count(tally, items.values(), blocks, reader, now)
+    return Inputs(
+        catalogue_sha256=write(catalogue_file.catalogue_bytes(items.values()), catalogue_file.MEDIA_TYPE),
+        num_items=len(items),
+        blocks=stored,
+        num_users=blocks.num_users,
+        num_interactions=blocks.num_entries,
+        dropped=tuple(dropped),
+        counts={code: count for code, count in sorted(tally.counts.items()) if count},
+        flagged={
+            code: tuple(sorted(ids)[:MAX_FLAGGED]) for code, ids in sorted(tally.flagged.items()) if ids
+        },
+    )
+
+
+def _count(tally: Tally, items: Iterable[Item], blocks: Blocks, reader: EventReader, now: datetime) -> None:
+    counts = tally.counts
+    availability = [item.is_available(now) for item in items]
+    counts["item_unavailable"] = availability.count(False)
+    counts["item_without_interactions"] = len(availability) - blocks.num_items
+    counts["duplicate"] = blocks.num_duplicates
+    counts["user_cut"] = blocks.num_users_cut
+    counts["event_cut"] = blocks.num_events_cut
+    if reader.num_timed:
+        counts["time_missing"] = reader.num_untimed
+    for code, ids in tally.flagged.items():
+        counts[code] = len(ids)
+
+
+_NOT_DROPPED = frozenset({"duplicate_item", "kind_ignored", "unknown_kind", "returned"})
+"""Counted, and nothing is amiss."""
+
+
+def _dropped(tally: Tally, num_rows: int, before: Mapping[str, int] | None = None) -> DroppedRows:
+    """What was dropped of the file that was read last; `before` is what was of the one read before."""
+    counts = Counter(tally.counts) - Counter(before or {})
+    by_code = {code: count for code, count in sorted(counts.items()) if code not in _NOT_DROPPED}
+    return DroppedRows(num_rows=num_rows, by_code=by_code)
+
+
+class ShareJudge:
+    """Hears of a take-in what makes its error useful, should too much of a file be dropped."""
+
+    def __init__(
+        self, files: tuple[Path, Path], on_rejected: Callable[[Rejected], None], on_note: OnNote | None
+    ) -> None:
+        """`files` are the catalogue and the log; what is heard is handed on."""
+        self._files = files
+        self._reject = on_rejected
+        self._note = on_note
+        self._firsts: dict[tuple[str, str], Rejected] = {}
+        self._notes: list[str] = []
+
+    def on_rejected(self, rejected: Rejected) -> None:
+        """Remember the first of each code."""
+        self._firsts.setdefault((rejected.file, rejected.code), rejected)
+        self._reject(rejected)
+
+    def on_note(self, note: str) -> None:
+        """Remember it, too."""
+        self._notes.append(note)
+        if self._note is not None:
+            self._note(note)
+
+    def check(self, inputs: Inputs, max_share: float) -> None:
+        """Raise InputDroppedError if more of a file was dropped than is allowed."""
+        for path, rows in zip(self._files, inputs.dropped, strict=True):
+            most = max(rows.by_code, key=lambda code: rows.by_code[code], default="")
+            first = self._firsts.get((str(path), most))
+            hints = [note for note in self._notes if note.startswith(f"{path}: ") and "--match-ids" in note]
+            example = ". ".join([str(first)] * (first is not None) + hints)
+            check_dropped(Dropped(str(path), rows.num_rows, rows.by_code, example), max_share)
+
+
+def _notes(path: Path, reader: EventReader, tally: Tally, options: IntakeOptions) -> Iterator[str]:
+    columns = options.interaction_columns
+    unread = unread_columns(
+        tally.columns, columns, INTERACTION_FIELDS, wanted=("time",), option="--interaction-column"
+    )
+    if unread is not None:
+        yield f"{path}: {unread}"
+    if reader.near_misses.num_events:
+        yield f"{path}: {reader.near_misses}: --match-ids loose takes them for the same"
+    if reader.user_example is not None:
+        shown = snippet(reader.user_example)
+        yield f"{path}: users such as {shown!r} are read as whole numbers, without their decimals"
+
+
+def _nothing_kept(path: Path, item_ids: list[str], reader: EventReader, tally: Tally) -> FileRejectedError:
+    if reader.unknown_items and tally.counts["unknown_item"] == reader.num_rows:
+        theirs = ", ".join(repr(snippet(each)) for each in reader.unknown_items)
+        ours = ", ".join(repr(snippet(each)) for each in item_ids[:_SHOWN_IDS])
+        reason = f"no item of it is in the catalogue: it has {theirs}, the catalogue {ours}"
+        advice = "take the column with the catalogue's ids, or check that the files belong together"
+        if reader.near_misses.num_events:
+            advice = f"{reader.near_misses}: --match-ids loose takes them for the same"
+        return refuse_file(path, "no_common_ids", reason, advice)
+    first = max(tally.firsts.values(), key=lambda one: tally.counts[one.code], default=None)
+    if first is None:
+        return refuse_file(path, "interactions_empty", "holds no interaction", "write one line for each")
+    reason = f"no line of it can be used; line {first.line} {first.reason}"
+    return refuse_file(path, "interactions_empty", reason, first.advice)

@@ -1,0 +1,124 @@
+"""The stage `collect`: the files of a standing refresh become resources; what is gone leaves at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import rfc8785
+
+from jobs.documents.reading import OnNote
+from jobs.errors import ConfigurationError
+from jobs.kind import Artifact, Context, Parent, Resources, Result
+from jobs.records import WithdrawnItems
+from jobs.rejection import Rejected
+from jobs.shown import json_text
+from kinds.recommendation.catalogue.inputs import Inputs
+from kinds.recommendation.catalogue.options import IntakeOptions
+from kinds.recommendation.catalogue.take_in import ShareJudge, take_in
+from kinds.recommendation.materials import JSON, JSONL, load_catalogue, load_previous
+from kinds.recommendation.payload import RecommendationSettings
+from kinds.recommendation.refresh import RefreshSources
+from kinds.recommendation.releases.release import ReleaseManifest
+
+MAX_REJECTED_LISTED = 10_000
+"""Refused rows that are told one by one; all are counted."""
+
+
+def collect(settings: RecommendationSettings, context: Context) -> Result:
+    """Read the files. Raises FileRejectedError, ConfigurationError, and what the ports raise."""
+    sources = settings.sources
+    if sources is None:
+        raise ConfigurationError("the batch names no files to read", code="refresh_without_sources")
+    rejected: list[Rejected] = []
+    codes: Counter[str] = Counter()
+
+    def on_rejected(one: Rejected) -> None:
+        codes[one.code] += 1
+        if len(rejected) < MAX_REJECTED_LISTED:
+            rejected.append(one)
+
+    notes: list[str] = []
+    previous = load_previous(context.resources, settings)
+    inputs_sha256, inputs = take_in_files(
+        sources,
+        settings.intake,
+        previous,
+        context.resources,
+        on_rejected,
+        now=settings.as_of,
+        on_note=notes.append,
+    )
+    gone = gone_items(context.resources, previous, inputs_sha256, settings.as_of)
+    withdrawn = WithdrawnItems(refresh_id=settings.refresh_id, reasons=gone)
+    lines = "".join(json_text(one.as_json()) + "\n" for one in rejected)
+    return Result(
+        artifacts=(Artifact(name="rejected.jsonl", media_type=JSONL, body=lines.encode()),),
+        metrics={
+            "inputs_sha256": inputs_sha256,
+            "num_items": inputs.num_items,
+            "num_users": inputs.num_users,
+            "num_rejected": codes.total(),
+            "rejected": dict(codes),
+            "counts": dict(inputs.counts),
+            "notes": notes,
+            "num_withdrawn": len(gone),
+        },
+        records=(withdrawn,) if gone and not settings.plan_only else (),
+        parents=(Parent("catalogue", sources.catalogue, inputs.catalogue_sha256),),
+    )
+
+
+def take_in_files(
+    sources: RefreshSources,
+    options: IntakeOptions,
+    previous: ReleaseManifest | None,
+    resources: Resources,
+    on_rejected: Callable[[Rejected], None],
+    *,
+    now: datetime,
+    on_note: OnNote | None = None,
+) -> tuple[str, Inputs]:
+    """The files as resources: digest of the inputs, and the inputs.
+
+    Raises FileRejectedError, InputDroppedError and StoreError.
+
+    The users are cut into as many blocks as the release before has, so that equal blocks are found equal.
+    """
+    if previous is not None and options.num_blocks is None:
+        options = options.model_copy(update={"num_blocks": len(previous.blocks)})
+    files = Path(sources.catalogue), Path(sources.interactions)
+    judge = ShareJudge(files, on_rejected, on_note)
+    inputs = take_in(
+        *files,
+        options=options,
+        write=lambda body, media_type: resources.write(body, media_type=media_type),
+        on_rejected=judge.on_rejected,
+        now=now,
+        on_note=judge.on_note,
+    )
+    judge.check(inputs, options.max_dropped_share)
+    body = rfc8785.dumps(inputs.model_dump(mode="json"))
+    return resources.write(body, media_type=JSON), inputs
+
+
+def gone_items(
+    resources: Resources, previous: ReleaseManifest | None, inputs_sha256: str, at: datetime
+) -> dict[str, str]:
+    """Items of the standing release that may no longer be shown, with the reason."""
+    if previous is None:
+        return {}
+    now = load_catalogue(resources, inputs_sha256)
+    gone = {}
+    for item in load_catalogue(resources, previous.inputs_sha256).items:
+        if not item.is_available(previous.as_of):
+            continue  # it was on no list
+        current = now.by_id.get(item.id)
+        if current is None:
+            gone[item.id] = "no longer in the catalogue"
+        elif not current.is_available(at):
+            has_expired = current.available_until is not None and current.available_until <= at
+            gone[item.id] = "expired" if has_expired else "not available"
+    return gone

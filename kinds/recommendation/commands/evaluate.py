@@ -1,0 +1,147 @@
+"""`pressroom evaluate recommendations`: how good rankings of a log are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kinds.recommendation.commands.recommendations import (
+    Catalogue,
+    CatalogueColumn,
+    InteractionColumn,
+    MatchIdsOption,
+    SettingsFile,
+)
+from pressroom.commands.options import (
+    DateFormat,
+    Decimal,
+    Delimiter,
+    Encoding,
+    Json,
+    MaxDropped,
+    columns_of,
+    file_options,
+    input_path,
+)
+from pressroom.console import errors_reported, print_json, say
+
+if TYPE_CHECKING:
+    from kinds.recommendation.evaluation import RankingEvaluation
+    from kinds.recommendation.ranking.evaluation import Evaluation
+    from kinds.recommendation.ranking.measures import Interval
+
+_COLUMNS = ("ndcg", "recall", "map", "hit_rate", "novelty", "diversity")
+_MAX_SAID = 5
+"""Refused lines that are told one by one; all are counted."""
+
+
+def evaluate_recommendations(
+    interactions: Annotated[
+        Path,
+        typer.Option(
+            parser=input_path,
+            metavar="FILE",
+            help="Who had to do with what: CSV, JSONL or Parquet, also .gz.",
+        ),
+    ],
+    catalogue: Catalogue = None,
+    split: Annotated[
+        str, typer.Option(metavar="HOW", help="random:0.2, temporal:0.2 or leave-last-one-out.")
+    ] = "random:0.2",
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the random split.")] = 0,
+    k: Annotated[int, typer.Option("--k", min=1, max=100, help="Length of the lists.")] = 10,
+    settings: SettingsFile = None,
+    catalogue_column: CatalogueColumn = None,
+    interaction_column: InteractionColumn = None,
+    date_format: DateFormat = None,
+    match_ids: MatchIdsOption = None,
+    max_dropped: MaxDropped = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    decimal: Decimal = None,
+    json: Json = False,
+) -> None:
+    """Hold a part of a log out, rank by the rest, and print how much of it the lists find.
+
+    The blend of the settings is compared with EASE, item-kNN and popularity, on the same users, with
+    bootstrap intervals. Needs no service and no model.
+    """
+    # Here, not at the top: SciPy takes a moment, and every command would pay it.
+    from kinds.recommendation.evaluation import evaluate_files
+    from kinds.recommendation.ranking.splits import SplitInvalidError, parse_split
+    from kinds.recommendation.refresh_file import RefreshFile, read_refresh_file
+
+    try:
+        how = parse_split(split)
+    except SplitInvalidError as error:
+        raise typer.BadParameter(str(error), param_hint="--split") from error
+    columns = {
+        "catalogue_columns": columns_of(catalogue_column, "--catalogue-column"),
+        "interaction_columns": columns_of(interaction_column, "--interaction-column"),
+        "date_order": date_format,
+        "match_ids": match_ids,
+        "max_dropped_share": max_dropped,
+    }
+    dialect = file_options(delimiter, encoding, decimal)
+    refused: list[str] = []
+    with errors_reported():
+        given = RefreshFile() if settings is None else read_refresh_file(settings)
+        intake = given.intake.model_copy(
+            update={name: one for name, one in (columns | dialect.given()).items() if one not in (None, {})}
+        )
+        result = evaluate_files(
+            interactions,
+            catalogue,
+            how,
+            seed=seed,
+            k=k,
+            settings=given.ranking,
+            intake=intake,
+            on_rejected=lambda rejected: refused.append(str(rejected)),
+            on_note=lambda note: say(f"note: {note}"),
+        )
+    _print(result, refused, json=json)
+
+
+def _print(result: RankingEvaluation, refused: Sequence[str], *, json: bool) -> None:
+    for sentence in refused[:_MAX_SAID]:
+        say(sentence)
+    for code, count in result.counts.items():
+        say(f"{count:,} {code}")
+    if json:
+        print_json(result.as_json())
+    else:
+        _print_figures(result.figures)
+
+
+def _print_figures(figures: Evaluation) -> None:
+    """A table on stdout."""
+    from kinds.recommendation.ranking.evaluation import COMPARED
+
+    new = f", {figures.num_new_users:,} of them new" if figures.num_new_users else ""
+    num_entries = figures.num_known + figures.num_held_out
+    typer.echo(
+        f"{figures.split}, seed {figures.seed}: {figures.num_held_out:,} of {num_entries:,} entries "
+        f"held out, of {figures.num_users:,} users{new}; "
+        f"{figures.num_items:,} items; lists of {figures.k}"
+    )
+    typer.echo(
+        f"\n{'':15}" + "".join(f"{name:>24}" for name in _COLUMNS[:4]) + "   novelty diversity coverage"
+    )
+    for name, one in figures.methods.items():
+        cells = "".join(f"{_interval(one.per_user[measure]):>24}" for measure in _COLUMNS[:4])
+        rest = "".join(f"{one.per_user[measure].mean:10.3f}" for measure in _COLUMNS[4:])
+        typer.echo(f"{name:15}{cells}{rest}{one.coverage:9.3f}")
+    typer.echo("\nthe blend minus")
+    for name, difference in figures.differences.items():
+        cells = "".join(f"{_interval(difference[measure], signed=True):>24}" for measure in COMPARED)
+        typer.echo(f"{name:15}{cells}")
+    typer.echo("\nMeans over users with 95% bootstrap intervals; differences are paired.")
+
+
+def _interval(value: Interval, *, signed: bool = False) -> str:
+    sign = "+" if signed else ""
+    return f"{value.mean:{sign}.3f} [{value.low:{sign}.3f}, {value.high:{sign}.3f}]"

@@ -1,0 +1,266 @@
+"""`pressroom run recommendations`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import typer
+
+from jobs.rejection import Rejected
+from kinds.recommendation.catalogue.options import MatchIds
+from kinds.recommendation.refresh import Refresh, RefreshSources
+from kinds.recommendation.texts.policy import CopyScope
+from pressroom.commands.options import (
+    DateFormat,
+    Decimal,
+    Delimiter,
+    DeviceOption,
+    Encoding,
+    Json,
+    MaxDropped,
+    Out,
+    RetryFailed,
+    columns_of,
+    file_options,
+    input_path,
+)
+from pressroom.commands.session import altered_named, devices_of_command, settings_of_command
+from pressroom.console import EXIT_FAILURE, errors_reported, print_json, print_line, say
+from workers.settings import Settings
+
+if TYPE_CHECKING:
+    from kinds.recommendation.export.outcome import Outcome
+    from kinds.recommendation.refresh_file import RefreshFile
+    from kinds.recommendation.refreshes import Taken
+    from pressroom.one_machine import OneMachine
+    from pressroom.run import RunResult
+    from workers.producer import Submission
+
+Catalogue = Annotated[
+    Path | None,
+    typer.Option(parser=input_path, metavar="FILE", help="Items: CSV, JSONL or Parquet, also .gz."),
+]
+Interactions = Annotated[
+    Path | None,
+    typer.Option(parser=input_path, metavar="FILE", help="Who had to do with what; likewise."),
+]
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--settings",
+        parser=input_path,
+        metavar="FILE",
+        help="TOML file with models and the tables rules, copy, ranking and intake.",
+    ),
+]
+CatalogueColumn = Annotated[
+    list[str] | None,
+    typer.Option("--catalogue-column", metavar="FIELD=COLUMN", help="Where the file names it otherwise."),
+]
+InteractionColumn = Annotated[
+    list[str] | None,
+    typer.Option("--interaction-column", metavar="FIELD=COLUMN", help="Likewise."),
+]
+MatchIdsOption = Annotated[
+    MatchIds | None,
+    typer.Option("--match-ids", help="loose: whatever their case, spaces, leading zeros or final .0."),
+]
+Copy = Annotated[
+    CopyScope | None, typer.Option("--copy", help="Who shares a text; none: lists without texts.")
+]
+Model = Annotated[str | None, typer.Option(help="Writes the texts.")]
+Embedder = Annotated[str | None, typer.Option(help="Finds items alike by text; none: by attributes.")]
+
+
+def run_recommendations(
+    catalogue: Catalogue = None,
+    interactions: Interactions = None,
+    out: Out = Path("out"),
+    refresh: Annotated[
+        str | None,
+        typer.Option(help="Whose releases it goes on from; unset: the catalogue's name."),
+    ] = None,
+    settings: SettingsFile = None,
+    copy: Copy = None,
+    catalogue_column: CatalogueColumn = None,
+    interaction_column: InteractionColumn = None,
+    date_format: DateFormat = None,
+    match_ids: MatchIdsOption = None,
+    max_dropped: MaxDropped = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    decimal: Decimal = None,
+    model: Model = None,
+    embedder: Embedder = None,
+    batch: Annotated[UUID | None, typer.Option(help="Go on with this batch; no files then.")] = None,
+    retry_failed: RetryFailed = False,
+    device: DeviceOption = "auto",
+    json: Json = False,
+) -> None:
+    """Rank for each user and write the words, where something changed since the run before."""
+    from kinds.recommendation.export.outcome import export_outcome
+    from kinds.recommendation.refresh_file import file_of
+    from kinds.recommendation.refreshes import sources_of
+    from kinds.recommendation.scheduled import profiles_of
+    from pressroom.run import RunRequest, run_batch
+
+    if batch is None and (catalogue is None or interactions is None):
+        raise typer.BadParameter("give --catalogue and --interactions, or --batch to go on with one")
+    with errors_reported():
+        configured = settings_of_command()
+        intake: dict[str, object] = {
+            "date_order": date_format,
+            "match_ids": match_ids,
+            "max_dropped_share": max_dropped,
+            **file_options(delimiter, encoding, decimal).given(),
+        }
+        options = _Options(settings, copy, catalogue_column, interaction_column, intake, model, embedder)
+        devices = devices_of_command(device)
+        submit, given = None, options.over(None)
+        if catalogue is not None and interactions is not None:
+            name = refresh or given.name or catalogue.name.partition(".")[0]
+            sources = sources_of(catalogue, interactions)
+            taken = _take_in(options, name, sources, out, configured, json=json)
+            if taken is None:
+                return
+            submit, given = _submitter(taken, configured), file_of(taken.run.refresh)
+        request = RunRequest(
+            profiles=profiles_of(given.language_model, given.settings, configured),
+            submit=submit,
+            batch_id=batch,
+            retry_failed=retry_failed,
+            out=out,
+            devices=devices,
+            go_on=("pressroom", "run", "recommendations", "--device", device, "--out", str(out)),
+            is_taken_in=True,
+        )
+        result = run_batch(request, configured, export_outcome)
+    print_outcome(result, out, json=json)
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What the command line says of the refresh; None leaves it as it is, or takes the default."""
+
+    file: Path | None
+    copy: CopyScope | None
+    catalogue_column: list[str] | None
+    interaction_column: list[str] | None
+    intake: Mapping[str, object]
+    """More of it."""
+    model: str | None
+    embedder: str | None
+
+    def over(self, earlier: Refresh | None) -> RefreshFile:
+        """The settings file, else what the refresh has, else the defaults; changed by the options."""
+        from kinds.recommendation.refresh_file import (
+            RefreshFile,
+            file_of,
+            make_refresh_file,
+            read_refresh_file,
+        )
+
+        base = RefreshFile() if earlier is None else file_of(earlier)
+        given = base if self.file is None else read_refresh_file(self.file)
+        intake = given.intake.model_dump() | {
+            name: dict(columns)
+            for name, columns in (
+                ("catalogue_columns", columns_of(self.catalogue_column, "--catalogue-column")),
+                ("interaction_columns", columns_of(self.interaction_column, "--interaction-column")),
+            )
+            if columns
+        }
+        intake |= {name: value for name, value in self.intake.items() if value is not None}
+        changed: dict[str, object] = {"intake": intake}
+        if self.copy is not None:
+            changed["copy"] = given.copy_policy.model_dump() | {"scope": self.copy}
+        models = {"model": self.model, "embedder": self.embedder}
+        changed |= {name: value for name, value in models.items() if value is not None}
+        unchanged = given.model_dump(by_alias=True)
+        return make_refresh_file({**unchanged, **changed}, folder=Path.cwd(), where="the options")
+
+
+def _take_in(
+    options: _Options, name: str, sources: RefreshSources, out: Path, settings: Settings, *, json: bool
+) -> Taken | None:
+    """Read the files; None if nothing changed: then the release that stands is written and told."""
+    from db.migrate import upgrade
+    from db.session import opened_database
+    from kinds.recommendation.export.outcome import export_standing
+    from kinds.recommendation.refreshes import earlier_refresh, make_refresh, take_in_run
+    from pressroom.embedded.services import embedded_services
+    from pressroom.export import check_output
+    from pressroom.run import REJECTED, rejected_lines
+    from storage import open_store
+
+    check_output(out)
+    with embedded_services(settings, say) as urls, opened_database(urls.db_url) as database:
+        upgrade(database)
+        store = open_store(urls.s3_url)
+        given = options.over(earlier_refresh(database, name))
+        refresh = make_refresh(database, given, name, settings, standing=False).refresh
+        with rejected_lines(out / REJECTED) as on_rejected:
+            taken = take_in_run(
+                database, store, refresh, sources, settings, on_rejected, lambda note: say(f"note: {note}")
+            )
+        _say_taken(taken)
+        if taken.unchanged is None:
+            return taken
+        with altered_named() as on_altered:
+            figures = export_standing(database, store, taken.unchanged, out, on_altered)
+            say(f"Nothing changed since release {figures.number}; it is in {out}.")
+            if json:
+                print_json({"unchanged": True, "release": figures.as_json()})
+    return None
+
+
+def _say_taken(taken: Taken) -> None:
+    inputs = taken.run.inputs
+    if inputs is not None:
+        say(f"{inputs.num_items} items, {inputs.num_users} users, {inputs.num_interactions} interactions")
+        for name, number in sorted(inputs.counts.items()):
+            if number:
+                say(f"  {name}: {number}")
+    if taken.num_withdrawn:
+        say(f"{taken.num_withdrawn} items are gone and have left the standing lists.")
+
+
+def _submitter(
+    taken: Taken, settings: Settings
+) -> Callable[[OneMachine, Callable[[Rejected], None]], Submission]:
+    from kinds.recommendation.scheduled import start_run
+
+    def submit(machine: OneMachine, _: Callable[[Rejected], None]) -> Submission:
+        with machine.database.begin() as connection:
+            return start_run(connection, taken.run, settings)
+
+    return submit
+
+
+def print_outcome(result: RunResult[Outcome], out: Path, *, json: bool) -> None:
+    """What a run came to; ends with a failure if it came to no release, or lacks texts."""
+    from kinds.recommendation.export.show import lines_of_figures, lines_of_stages, lines_of_texts
+    from pressroom.show import say_altered
+
+    say_altered(result.summary.altered)
+    outcome, counts = result.exported, result.summary.report.counts
+    if json:
+        print_json({**result.summary.as_json(), **outcome.as_json()})
+    else:
+        for line in lines_of_stages(outcome.stages):
+            print_line(line)
+        if outcome.texts is not None:
+            for line in lines_of_texts(outcome.texts, is_plan=outcome.release is None):
+                print_line(line)
+        if outcome.figures is not None:
+            for line in lines_of_figures(outcome.figures):
+                print_line(line)
+            print_line(f"Look at {out / 'index.html'}; the rows are in {out / 'recommendations.jsonl'}.")
+    if outcome.release is not None and counts.failed:
+        say("Run it again: the texts that failed are written, and nothing else.")
+    if outcome.release is None or counts.failed or counts.open or result.summary.altered:
+        raise typer.Exit(EXIT_FAILURE)

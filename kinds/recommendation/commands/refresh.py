@@ -1,0 +1,321 @@
+"""`pressroom refresh`: recommendations that are kept fresh."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.errors import ConfigurationError
+from jobs.ranges import MAX_SECONDS
+from kinds.recommendation.commands.recommendations import print_outcome
+from kinds.recommendation.refresh import Refresh, ServingPlace
+from pressroom.commands.options import DeviceOption, Json, Out, standing_path
+from pressroom.commands.session import (
+    altered_named,
+    connected,
+    devices_of_command,
+    settings_of_command,
+)
+from pressroom.console import EXIT_FAILURE, errors_reported, print_json, print_line, say
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from db import schedules
+    from kinds.recommendation.show_refreshes import RefreshState
+
+app = typer.Typer(no_args_is_help=True, help="Recommendations that are kept fresh: files, rules, a schedule.")
+
+NUM_RUNS_SHOWN = 10
+
+_STANDING_FILE = typer.Option(parser=standing_path, metavar="FILE")
+Name = Annotated[str, typer.Argument(metavar="NAME")]
+Number = Annotated[int | None, typer.Option(min=1, max=2**31 - 1, help="Of a release; see `refresh show`.")]
+
+
+@app.command()
+def create(
+    what: Annotated[
+        str,
+        typer.Argument(metavar="NAME|FILE.toml", help="A name, with options; or a file that says it all."),
+    ],
+    catalogue: Annotated[Path | None, _STANDING_FILE] = None,
+    interactions: Annotated[Path | None, _STANDING_FILE] = None,
+    cron: Annotated[str | None, typer.Option(help='"0 3 * * *": at three. Unset: when told to.')] = None,
+    time_zone: Annotated[str, typer.Option(help="Of the schedule.")] = "UTC",
+    json: Json = False,
+) -> None:
+    """Make a refresh, or change the one of this name."""
+    from db import migrate
+    from kinds.recommendation.refresh_file import make_refresh_file, read_refresh_file
+    from kinds.recommendation.refreshes import make_refresh
+
+    with errors_reported():
+        if what.endswith(".toml"):
+            if catalogue or interactions or cron:
+                raise typer.BadParameter("give a file or options, not both", param_hint="FILE.toml")
+            given = read_refresh_file(Path(what))
+        else:
+            options = {"name": what, "cron": cron, "time_zone": time_zone}
+            files = {"catalogue": catalogue, "interactions": interactions}
+            given = make_refresh_file({**options, **files}, folder=Path.cwd(), where="the options")
+        name = given.name or Path(what).stem
+        if given.catalogue is None or given.interactions is None:
+            raise ConfigurationError(
+                f"the refresh {name!r} names no files: give catalogue and interactions",
+                code="refresh_without_sources",
+            )
+    with connected() as (database, _, settings):
+        migrate.upgrade(database)
+        made = make_refresh(database, given, name, settings, standing=True)
+        say(f"{'Made' if made.is_new else 'Changed'} the refresh {name}.")
+        _print(database, made.refresh, json=json)
+    if given.cron is not None:
+        say("It runs while `pressroom up`, or `pressroom beat` with dispatcher and workers, does.")
+
+
+@app.command("list")
+def list_refreshes(json: Json = False) -> None:
+    """List the refreshes: when each runs, and which release stands."""
+    from kinds.recommendation.show_refreshes import print_refresh_line
+    from kinds.recommendation.store import refreshes
+
+    with connected() as (database, _, _):
+        states = [_state(database, refresh, num_runs=1) for refresh in refreshes.list_refreshes(database)]
+    if json:
+        print_json({"refreshes": [state.as_json() for state in states]})
+        return
+    for state in states:
+        print_refresh_line(state)
+
+
+@app.command()
+def show(name: Name, json: Json = False) -> None:
+    """Show a refresh: its files, its due times, its releases."""
+    from kinds.recommendation.store import refreshes
+
+    with connected() as (database, _, _):
+        _print(database, refreshes.find_refresh(database, name), json=json)
+
+
+@app.command()
+def plan(name: Name, device: DeviceOption = "auto", json: Json = False) -> None:
+    """Say what a run would write and why, before anything is spent on it."""
+    from kinds.recommendation.export.show import lines_of_stages, lines_of_texts
+    from kinds.recommendation.runs import run_elsewhere, run_here
+
+    with errors_reported():
+        settings = settings_of_command()
+        result = run_elsewhere(name, Path(), settings, plan_only=True) or run_here(
+            name, Path(), settings, devices_of_command(device), device, plan_only=True
+        )
+    texts = result.exported.texts
+    if json:
+        print_json({**result.summary.as_json(), **result.exported.as_json()})
+    elif texts is not None:
+        for line in (*lines_of_stages(result.exported.stages), *lines_of_texts(texts, is_plan=True)):
+            print_line(line)
+    if result.summary.report.counts.failed or texts is None:
+        raise typer.Exit(EXIT_FAILURE)
+
+
+@app.command()
+def run(name: Name, out: Out = Path("out"), device: DeviceOption = "auto", json: Json = False) -> None:
+    """Run a refresh once, now: by the workers that run, else by workers of this command's own."""
+    from kinds.recommendation.runs import run_elsewhere, run_here
+
+    with errors_reported():
+        settings = settings_of_command()
+        result = run_elsewhere(name, out, settings) or run_here(
+            name, out, settings, devices_of_command(device), device
+        )
+    print_outcome(result, out, json=json)
+
+
+@app.command("rollback")
+def roll_back(name: Name, to: Number = None) -> None:
+    """Publish an earlier release again; what is sold out by now stays off the lists."""
+    from kinds.recommendation.refreshes import rollback
+    from kinds.recommendation.store import refreshes
+    from storage import open_store
+
+    with connected() as (database, urls, _):
+        refresh = refreshes.find_refresh(database, name)
+        release = rollback(database, open_store(urls.s3_url), refresh, to)
+    print_line(f"release {release.number} of {name} stands again")
+
+
+@app.command()
+def withdraw(
+    name: Name,
+    items: Annotated[list[str], typer.Argument(metavar="ITEM...")],
+    reason: Annotated[str, typer.Option(help="For those who ask later.")] = "withdrawn by hand",
+) -> None:
+    """Take items off the standing lists at once; the next run decides anew by the catalogue."""
+    from kinds.recommendation.store import refreshes, releases
+
+    with connected() as (database, _, _):
+        refresh = refreshes.find_refresh(database, name)
+        number = releases.withdraw(database, refresh.id, dict.fromkeys(items, reason))
+    print_line(f"{number} items withdrawn; `pressroom refresh serve {name}` takes them out of Redis")
+
+
+@app.command()
+def export(name: Name, out: Out = Path("out"), release: Number = None, json: Json = False) -> None:
+    """Write a release, unset the one that stands, into a folder: JSONL, Parquet, texts, a page."""
+    from kinds.recommendation.export.outcome import export_standing
+    from kinds.recommendation.refreshes import standing_release
+    from kinds.recommendation.store import refreshes, releases
+    from storage import open_store
+
+    with altered_named() as on_altered, connected() as (database, urls, _):
+        refresh = refreshes.find_refresh(database, name)
+        chosen = (
+            standing_release(database, refresh)
+            if release is None
+            else releases.find_release(database, refresh.id, release)
+        )
+        if chosen is None:
+            raise ConfigurationError(
+                f"the refresh {name!r} has no release yet: run it", code="release_not_found"
+            )
+        out.mkdir(parents=True, exist_ok=True)
+        figures = export_standing(database, open_store(urls.s3_url), chosen, out, on_altered)
+        if json:
+            print_json(figures.as_json())
+        else:
+            print_line(f"release {figures.number} of {name} is in {out}")
+
+
+@app.command()
+def diff(
+    name: Name,
+    before: Annotated[int, typer.Argument(min=1, max=2**31 - 1)],
+    after: Annotated[int, typer.Argument(min=1, max=2**31 - 1)],
+    out: Out = Path("out"),
+    json: Json = False,
+) -> None:
+    """Compare two releases: diff.html to read, diff.jsonl to process."""
+    from kinds.recommendation.export.diff import compare_releases
+    from kinds.recommendation.refreshes import open_release
+    from kinds.recommendation.store import refreshes, releases
+    from storage import open_store
+
+    with altered_named() as on_altered, connected() as (database, urls, _):
+        refresh = refreshes.find_refresh(database, name)
+        store = open_store(urls.s3_url)
+        out.mkdir(parents=True, exist_ok=True)
+        pair = [
+            open_release(database, store, releases.find_release(database, refresh.id, number), on_altered)
+            for number in (before, after)
+        ]
+        summary = compare_releases(pair[0], pair[1], out)
+        if json:
+            print_json(summary.as_json())
+        else:
+            print_line(f"{summary}; look at {out / 'diff.html'}")
+
+
+@app.command()
+def serve(
+    name: Name,
+    url_variable: Annotated[
+        str | None,
+        typer.Option(help="Environment variable with redis://HOST:PORT/DATABASE; unset: SERVING_REDIS_URL."),
+    ] = None,
+    staging: Annotated[
+        int | None,
+        typer.Option(min=0, max=100_000, help="A second logical database of the server, to fill; unset: 15."),
+    ] = None,
+    expire_seconds: Annotated[
+        int | None, typer.Option(min=60, max=MAX_SECONDS, help="Rows vanish after so long; unset: they stay.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write the release that stands to Redis as rec:USER, and switch to it at once."""
+    from kinds.recommendation.refreshes import open_release, standing_release
+    from kinds.recommendation.serving.serving import serve_release
+    from kinds.recommendation.serving.thread import target_of
+    from kinds.recommendation.store import refreshes
+    from storage import open_store
+
+    with altered_named() as on_altered, connected() as (database, urls, _):
+        refresh = refreshes.find_refresh(database, name)
+        options = {"url_variable": url_variable, "staging": staging, "expire_seconds": expire_seconds}
+        own = refresh.serving or ServingPlace(url_variable="SERVING_REDIS_URL")
+        given = {name: value for name, value in options.items() if value is not None}
+        target = target_of(own.model_copy(update=given))
+        release = standing_release(database, refresh)
+        if release is None:
+            raise ConfigurationError(
+                f"the refresh {name!r} has no release yet: run it", code="release_not_found"
+            )
+        reader = open_release(database, open_store(urls.s3_url), release, on_altered)
+        served = serve_release(reader, target)
+        if json:
+            print_json(
+                {"release": served.release, "num_rows": served.num_rows, "num_written": served.num_written}
+            )
+        else:
+            print_line(
+                f"release {served.release} is served: {served.num_rows} rows, {served.num_written} written"
+            )
+
+
+@app.command()
+def pause(name: Name) -> None:
+    """Start a refresh by itself no more; a run under way goes on."""
+    from db import schedules
+
+    with connected() as (database, _, _):
+        schedules.pause(database, _scheduled(database, name).id)
+    say(f"{name} is paused; `pressroom refresh run {name}` runs it all the same.")
+
+
+@app.command()
+def resume(name: Name) -> None:
+    """Start a paused refresh by itself again, from its next due time on."""
+    from db import schedules
+    from kinds.recommendation.show_refreshes import print_refresh_line
+    from kinds.recommendation.store import refreshes
+
+    with connected() as (database, _, _):
+        schedules.resume(database, _scheduled(database, name).id)
+        print_refresh_line(_state(database, refreshes.find_refresh(database, name), num_runs=0))
+
+
+def _scheduled(database: Engine, name: str) -> schedules.Schedule:
+    from db import schedules
+    from kinds.recommendation.scheduled import STARTS
+    from kinds.recommendation.store import refreshes
+
+    schedule = schedules.find_schedule(database, STARTS, refreshes.find_refresh(database, name).id)
+    if schedule is None:
+        raise ConfigurationError(
+            f"the refresh {name!r} has no schedule: give it one with `pressroom refresh create --cron`",
+            code="refresh_without_schedule",
+        )
+    return schedule
+
+
+def _state(database: Engine, refresh: Refresh, *, num_runs: int) -> RefreshState:
+    from db import schedules
+    from kinds.recommendation.scheduled import STARTS
+    from kinds.recommendation.show_refreshes import RefreshState
+    from kinds.recommendation.store import releases
+
+    schedule = schedules.find_schedule(database, STARTS, refresh.id)
+    runs = schedules.list_runs(database, schedule.id, limit=num_runs) if schedule and num_runs else []
+    return RefreshState(refresh, schedule, runs, releases.list_releases(database, refresh.id))
+
+
+def _print(database: Engine, refresh: Refresh, *, json: bool) -> None:
+    from kinds.recommendation.show_refreshes import print_refresh
+
+    state = _state(database, refresh, num_runs=NUM_RUNS_SHOWN)
+    if json:
+        print_json(state.as_json())
+    else:
+        print_refresh(state)

@@ -1,0 +1,118 @@
+"""`pressroom evaluate recommendations`: a log, perhaps a catalogue -> methods compared on a split."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pyarrow.compute as pc
+
+from jobs.documents.reading import OnNote
+from jobs.rejection import Rejected
+from kinds.recommendation.catalogue.catalogue_file import read_catalogue_bytes
+from kinds.recommendation.catalogue.event_batches import event_batches
+from kinds.recommendation.catalogue.events import as_dictionary
+from kinds.recommendation.catalogue.interactions_file import read_block_bytes
+from kinds.recommendation.catalogue.item import Item
+from kinds.recommendation.catalogue.item_maker import MAX_ID_CHARACTERS
+from kinds.recommendation.catalogue.options import IntakeOptions
+from kinds.recommendation.catalogue.take_in import ShareJudge, take_in
+from kinds.recommendation.catalogue.tally import Tally
+from kinds.recommendation.ranking.evaluation import Evaluation, evaluate
+from kinds.recommendation.ranking.settings import RankingSettings
+from kinds.recommendation.ranking.splits import Log, Split, log_of
+
+
+@dataclass(frozen=True, slots=True)
+class RankingEvaluation:
+    """What came of it."""
+
+    figures: Evaluation
+    counts: Mapping[str, int]
+    """What intake noticed."""
+
+    def as_json(self) -> dict[str, object]:
+        """Figures to five decimals."""
+        return {**self.figures.as_json(), "noticed": dict(self.counts)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    log: Log
+    items: tuple[Item, ...]
+    counts: Mapping[str, int]
+
+
+def evaluate_files(
+    interactions: Path,
+    catalogue: Path | None,
+    split: Split,
+    *,
+    seed: int,
+    k: int,
+    settings: RankingSettings,
+    intake: IntakeOptions,
+    on_rejected: Callable[[Rejected], None],
+    on_note: OnNote | None = None,
+) -> RankingEvaluation:
+    """Read, split, fit and measure, all in this process and in memory.
+
+    Raises FileRejectedError, ColumnMappingError, SplitInvalidError or NothingHeldOutError.
+    """
+    with TemporaryDirectory(prefix="pressroom-") as folder:
+        ids = _ids_as_catalogue(interactions, intake, Path(folder)) if catalogue is None else catalogue
+        read = _read(interactions, ids, intake, on_rejected, on_note)
+    items = None if catalogue is None else read.items
+    figures = evaluate(read.log, items, split, seed=seed, k=k, settings=settings)
+    return RankingEvaluation(figures, read.counts)
+
+
+def _read(
+    interactions: Path,
+    catalogue: Path,
+    intake: IntakeOptions,
+    on_rejected: Callable[[Rejected], None],
+    on_note: OnNote | None,
+) -> _Read:
+    """Through the same intake as a refresh, its resources kept in memory."""
+    kept: dict[str, bytes] = {}
+
+    def write(body: bytes, _media_type: str) -> str:
+        sha256 = hashlib.sha256(body).hexdigest()
+        kept[sha256] = body
+        return sha256
+
+    now = datetime.now(UTC)
+    judge = ShareJudge((catalogue, interactions), on_rejected, on_note)
+    inputs = take_in(
+        catalogue,
+        interactions,
+        options=intake,
+        write=write,
+        on_rejected=judge.on_rejected,
+        now=now,
+        on_note=judge.on_note,
+    )
+    judge.check(inputs, intake.max_dropped_share)
+    blocks = [read_block_bytes(kept[sha256]) for sha256 in inputs.blocks]
+    return _Read(log_of(blocks), read_catalogue_bytes(kept[inputs.catalogue_sha256]), inputs.counts)
+
+
+def _ids_as_catalogue(interactions: Path, intake: IntakeOptions, folder: Path) -> Path:
+    """A catalogue of nothing but the ids that the log has; what is wrong with its lines is told later."""
+    found: set[str] = set()
+    unheard = Tally(lambda _: None)
+    for batch in event_batches(interactions, intake.interaction_columns, unheard, intake.file_options()):
+        texts, _ = as_dictionary(batch.columns["item"])
+        found.update(pc.unique(texts).to_pylist())
+    path = folder / "ids.jsonl"
+    with path.open("w", encoding=intake.encoding or "utf-8") as lines:
+        for item_id in sorted(found):
+            if 0 < len(item_id) <= MAX_ID_CHARACTERS:
+                lines.write(json.dumps({"id": item_id, "title": item_id}) + "\n")
+    return path

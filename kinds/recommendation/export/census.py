@@ -1,0 +1,161 @@
+"""Figures of a release, and the users that its page shows; taken while the rows go by."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from kinds.recommendation.export.rows import Row
+from kinds.recommendation.ranking.lists import ReasonKind
+from kinds.recommendation.texts.policy import CopyScope
+
+USERS_OF_SEGMENT = 3
+"""Shown of each segment."""
+
+MODEL = "model"
+"""Origin of a text that a language model wrote."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentFigures:
+    """One segment."""
+
+    name: str
+    num_users: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseFigures:
+    """What a release comes to."""
+
+    number: int
+    num_users: int
+    num_users_without_items: int
+    num_items: int
+    """Of the catalogue."""
+    num_items_shown: int
+    """On any list."""
+    num_places: int
+    """On all lists."""
+    num_withdrawn: int
+    """Items that left since the release was made."""
+    reasons: dict[str, int]
+    """Places by kind of reason."""
+    texts: dict[str, int]
+    """Readings by origin: users, or places where texts are per item."""
+    num_texts: dict[str, int]
+    """Audiences by the origin of their text, as far as it is shown: users, segments or items."""
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of the catalogue that is on any list."""
+        return self.num_items_shown / self.num_items if self.num_items else None
+
+    @property
+    def model_share(self) -> float | None:
+        """Share of the texts that a language model wrote; None without any text."""
+        total = sum(self.num_texts.values())
+        return self.num_texts.get(MODEL, 0) / total if total else None
+
+    def as_json(self) -> dict[str, object]:
+        """Stable names."""
+        return {
+            "release": self.number,
+            "num_users": self.num_users,
+            "num_users_without_items": self.num_users_without_items,
+            "num_items": self.num_items,
+            "num_items_shown": self.num_items_shown,
+            "coverage": self.coverage,
+            "num_places": self.num_places,
+            "num_withdrawn": self.num_withdrawn,
+            "reasons": self.reasons,
+            "texts": self.num_texts,
+            "model_share": self.model_share,
+        }
+
+
+@dataclass(slots=True)
+class Census:
+    """Counts rows and picks some; implements sinks.RowSink. Memory: the shown items, the segments."""
+
+    scope: CopyScope
+    _num_users: int = 0
+    _num_empty: int = 0
+    _items: Counter[str] = field(default_factory=Counter)
+    _reasons: Counter[ReasonKind] = field(default_factory=Counter)
+    _readings: Counter[str] = field(default_factory=Counter)
+    _shared: dict[str, str] = field(default_factory=dict)
+    """Origin by segment or item."""
+    _segments: Counter[str] = field(default_factory=Counter)
+    _picked: defaultdict[str, list[tuple[int, str]]] = field(default_factory=lambda: defaultdict(list))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        return
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Count the rows of a block."""
+        for row in rows:
+            self._num_users += 1
+            self._num_empty += not row.items
+            self._segments[row.segment] += 1
+            self._pick(row)
+            for item in row.items:
+                self._items[item.item_id] += 1
+                self._reasons[item.ranked.reason.kind] += 1
+                if item.copy is not None:
+                    self._readings[item.copy.origin] += 1
+                    self._shared[item.item_id] = item.copy.origin
+            if row.copy is not None:
+                self._readings[row.copy.origin] += 1
+                if self.scope is CopyScope.SEGMENT:
+                    self._shared[row.segment] = row.copy.origin
+
+    def _pick(self, row: Row) -> None:
+        """The users of a segment whose hashes are lowest: the same ones next time."""
+        if not row.items:
+            return
+        low = int.from_bytes(hashlib.sha256(row.user_id.encode()).digest()[:8], "big")
+        heapq.heappush(self._picked[row.segment], (-low, row.user_id))
+        if len(self._picked[row.segment]) > USERS_OF_SEGMENT:
+            heapq.heappop(self._picked[row.segment])
+
+    def _num_texts(self) -> Counter[str]:
+        return self._readings if self.scope is CopyScope.USER else Counter(self._shared.values())
+
+    def segments(self) -> list[SegmentFigures]:
+        """The largest first."""
+        ordered = sorted(self._segments.items(), key=lambda pair: (-pair[1], pair[0]))
+        return [SegmentFigures(name=name, num_users=number) for name, number in ordered]
+
+    def picked(self, segment: str) -> list[str]:
+        """Ids of the users that stand for a segment."""
+        return [user_id for _, user_id in sorted(self._picked.get(segment, ()), reverse=True)]
+
+    def most_shown(self, limit: int) -> list[tuple[str, int]]:
+        """Item ids with the number of lists they are on."""
+        return sorted(self._items.items(), key=lambda pair: (-pair[1], pair[0]))[:limit]
+
+    def figures(self, *, number: int, num_items: int, num_withdrawn: int) -> ReleaseFigures:
+        """Of all that went by."""
+        return ReleaseFigures(
+            number=number,
+            num_users=self._num_users,
+            num_users_without_items=self._num_empty,
+            num_items=num_items,
+            num_items_shown=len(self._items),
+            num_places=sum(self._items.values()),
+            num_withdrawn=num_withdrawn,
+            reasons={kind.value: self._reasons[kind] for kind in ReasonKind},
+            texts=dict(sorted(self._readings.items())),
+            num_texts=dict(sorted(self._num_texts().items())),
+        )

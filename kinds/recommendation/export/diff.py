@@ -1,0 +1,178 @@
+"""The difference between two releases: diff.json and diff.jsonl to process, diff.html to read."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from jobs.shown import json_text
+from kinds.recommendation.export.diff_causes import CatalogueChange, Causes, general_causes
+from kinds.recommendation.export.diff_page import DiffSample, render_diff_page
+from kinds.recommendation.export.diff_summary import DiffSummary
+from kinds.recommendation.export.diff_texts import TextComparer, TextDiff
+from kinds.recommendation.export.diff_users import UserDiff, block_pairs, diff_pair
+from kinds.recommendation.export.jsonl import LinesFile
+from kinds.recommendation.export.rows import copy_json
+from kinds.recommendation.releases.release import ReleaseReader
+from pressroom.output import replace_text
+
+DIFF_SUMMARY, DIFF_LINES, DIFF_PAGE = "diff.json", "diff.jsonl", "diff.html"
+
+SAMPLE_USERS = 12
+"""Shown on the page, chosen by hash."""
+
+SAMPLE_TEXTS = 12
+
+
+def compare_releases(before: ReleaseReader, after: ReleaseReader, folder: Path) -> DiffSummary:
+    """Write diff.jsonl (a line for each user and text that is different), diff.json and diff.html.
+
+    Lists are compared as they were made: what has left since is in neither's way. Memory: both catalogues,
+    the blocks of the same users, and the copy indexes where texts are not per user. Raises OSError, and
+    what the readers raise.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tally = _Tally()
+    causes, texts = Causes(before, after), TextComparer(before, after)
+    with LinesFile(folder / DIFF_LINES) as lines:
+        for pair in block_pairs(len(before.manifest.blocks), len(after.manifest.blocks)):
+            found = diff_pair(pair, before, after, causes)
+            tally.num_before += found.num_before
+            tally.num_after += found.num_after
+            tally.num_carried += found.num_texts_same
+            for user in found.users:
+                lines.write_line(user_json(user))
+                tally.add_user(user)
+            for text in texts.compare(found.copies_before, found.copies_after):
+                lines.write_line(text_json(text))
+                tally.add_text(text)
+        if before.manifest.copy_index_sha256 or after.manifest.copy_index_sha256:
+            for text in texts.compare(before.copy_index(), after.copy_index()):
+                lines.write_line(text_json(text))
+                tally.add_text(text)
+    tally.num_carried += texts.num_carried
+    summary = tally.summary(before, after)
+    replace_text(folder / DIFF_SUMMARY, json_text(summary.as_json(), indent=2) + "\n")
+    page = render_diff_page(before, after, summary, tally.sample())
+    replace_text(folder / DIFF_PAGE, page)
+    return summary
+
+
+def user_json(user: UserDiff) -> dict[str, object]:
+    """Stable names; a line of diff.jsonl."""
+    return {
+        "type": "user",
+        "user": user.user_id,
+        "change": user.change,
+        "segment_before": user.segment_before,
+        "segment_after": user.segment_after,
+        "items": [
+            {
+                "item": place.item_id,
+                "change": place.change,
+                "rank_before": place.rank_before,
+                "rank_after": place.rank_after,
+                "why": [cause.value for cause in place.causes],
+            }
+            for place in user.changed_places()
+        ],
+    }
+
+
+def text_json(text: TextDiff) -> dict[str, object]:
+    """Stable names; a line of diff.jsonl."""
+    return {
+        "type": "text",
+        "audience": text.audience,
+        "change": text.change,
+        "why": text.why,
+        "before": copy_json(text.before),
+        "after": copy_json(text.after),
+    }
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Counts while users and texts go by."""
+
+    num_before: int = 0
+    num_after: int = 0
+    num_carried: int = 0
+    users: Counter[str] = field(default_factory=Counter)
+    places: Counter[str] = field(default_factory=Counter)
+    causes: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    """By change, and causes in words."""
+    gained: Counter[str] = field(default_factory=Counter)
+    lost: Counter[str] = field(default_factory=Counter)
+    texts: Counter[str] = field(default_factory=Counter)
+    text_reasons: Counter[str] = field(default_factory=Counter)
+    _picked: list[tuple[int, str, UserDiff]] = field(default_factory=list)
+    _picked_texts: list[tuple[int, str, TextDiff]] = field(default_factory=list)
+
+    def add_user(self, user: UserDiff) -> None:
+        self.users[user.change] += 1
+        for place in user.changed_places():
+            if place.change is None:
+                continue
+            self.places[place.change] += 1
+            if user.change == "changed":
+                self.causes[place.change, *(cause.value for cause in place.causes)] += 1
+            self.gained[place.item_id] += place.change == "added"
+            self.lost[place.item_id] += place.change == "removed"
+        if user.change == "changed":
+            _pick(self._picked, user.user_id, user, SAMPLE_USERS)
+
+    def add_text(self, text: TextDiff) -> None:
+        self.texts[text.change] += 1
+        self.text_reasons[text.why] += 1
+        if text.change == "changed":
+            _pick(self._picked_texts, text.audience, text, SAMPLE_TEXTS)
+
+    def summary(self, before: ReleaseReader, after: ReleaseReader) -> DiffSummary:
+        return DiffSummary(
+            before=before.number,
+            after=after.number,
+            num_users_before=self.num_before,
+            num_users_after=self.num_after,
+            num_users_new=self.users["new"],
+            num_users_gone=self.users["gone"],
+            num_users_changed=self.users["changed"],
+            num_added=self.places["added"],
+            num_removed=self.places["removed"],
+            num_moved=self.places["moved"],
+            causes=[
+                {"change": change, "why": list(why), "places": number}
+                for (change, *why), number in sorted(self.causes.items(), key=lambda one: (-one[1], one[0]))
+            ],
+            num_texts_new=self.texts["new"],
+            num_texts_changed=self.texts["changed"],
+            num_texts_gone=self.texts["gone"],
+            num_texts_carried=self.num_carried,
+            text_reasons=dict(sorted(self.text_reasons.items())),
+            inputs=[cause.value for cause in general_causes(before.manifest, after.manifest)],
+            catalogue=asdict(CatalogueChange.between(before, after)),
+        )
+
+    def sample(self) -> DiffSample:
+        moved = self.gained + self.lost
+        ordered = sorted(moved, key=lambda item_id: (-moved[item_id], item_id))
+        return DiffSample(
+            users=[one for _, _, one in sorted(self._picked, reverse=True)],
+            texts=[one for _, _, one in sorted(self._picked_texts, reverse=True)],
+            items=[(item_id, self.lost[item_id], self.gained[item_id]) for item_id in ordered[:SAMPLE_USERS]],
+        )
+
+
+PickedT = TypeVar("PickedT")
+
+
+def _pick(picked: list[tuple[int, str, PickedT]], name: str, one: PickedT, limit: int) -> None:
+    """Keep the ones whose hashes are lowest: the same ones next time."""
+    low = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+    heapq.heappush(picked, (-low, name, one))
+    if len(picked) > limit:
+        heapq.heappop(picked)

@@ -1,0 +1,169 @@
+"""What a run of a refresh leaves in the output folder, and what it tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from sqlalchemy import Engine
+
+from db.stages import stage_results
+from jobs.provenance import StatementAlteredError
+from jobs.shown import json_text
+from kinds.recommendation.export.census import ReleaseFigures
+from kinds.recommendation.export.export import export_release
+from kinds.recommendation.refresh import Release
+from kinds.recommendation.refreshes import open_release
+from kinds.recommendation.store import refreshes, releases
+from kinds.recommendation.store.texts import cost_of_a_copy
+from pressroom.evidence import ArtifactAlteredError, OnAltered
+from pressroom.export import export_errors
+from pressroom.output import replace_text
+from pressroom.summary import Altered, Summary
+from storage.store import Store
+
+SUMMARY = "summary.json"
+
+TOKENS_OF_A_COPY = 140.0
+"""Before any was written: of the bundled model, as benchmarks/copy_facts.py measured."""
+TOKENS_PER_SECOND = 100.0
+"""Likewise, on two cores."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextPlan:
+    """Which texts a run writes, or would write."""
+
+    num_audiences: int
+    num_texts: int
+    """Different ones; audiences of the same items share one."""
+    num_to_write: int
+    why: Mapping[str, int]
+    """Audiences whose text is written anew, by reason."""
+    changes: tuple[Mapping[str, object], ...]
+    """The first of them."""
+    num_tokens: int
+    """To be generated, by what the latest texts took."""
+    seconds: float
+
+    def as_json(self) -> dict[str, object]:
+        """Stable names."""
+        return {
+            "num_audiences": self.num_audiences,
+            "num_texts": self.num_texts,
+            "num_to_write": self.num_to_write,
+            "num_unchanged": self.num_texts - self.num_to_write,
+            "why": dict(self.why),
+            "changes": list(self.changes),
+            "estimated_tokens": self.num_tokens,
+            "estimated_seconds": round(self.seconds, 1),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a batch of a refresh came to."""
+
+    release: Release | None
+    """None for a plan, or where a stage failed."""
+    figures: ReleaseFigures | None
+    texts: TextPlan | None
+    stages: Mapping[str, Mapping[str, int]]
+    """Figures of the stages before, by stage."""
+
+    def as_json(self) -> dict[str, object]:
+        """Stable names; see docs/recommendations.md."""
+        return {
+            "release": None if self.figures is None else self.figures.as_json(),
+            "texts": None if self.texts is None else self.texts.as_json(),
+            "stages": {name: dict(figures) for name, figures in self.stages.items()},
+        }
+
+
+def export_outcome(database: Engine, store: Store, summary: Summary, out: Path) -> Outcome:
+    """Write the batch's release, if it came to one, and summary.json.
+
+    What is not what was committed is left out, and in `summary.altered`. Raises DiskFullError,
+    ConfigurationError (`output_unwritable`), StoreError.
+    """
+    outcome = outcome_of(database, store, summary, out)
+    with export_errors(out, summary.batch_id):
+        told = {**summary.as_json(), **outcome.as_json()}
+        replace_text(out / SUMMARY, json_text(told, indent=2) + "\n")
+    return outcome
+
+
+def outcome_of(database: Engine, store: Store, summary: Summary, out: Path) -> Outcome:
+    """Export as `export_outcome` does, without the summary's file."""
+    batch_id = summary.batch_id
+    release = releases.release_of_batch(database, batch_id)
+    figures = None
+    if release is not None:
+        try:
+            figures = export_standing(database, store, release, out, summary.leave_out)
+        except (ArtifactAlteredError, StatementAlteredError) as error:
+            what = f"release {release.number}"
+            summary.leave_out(Altered(release.id, what, error.code, str(error)))
+    return Outcome(
+        release=release,
+        figures=figures,
+        texts=text_plan(database, batch_id),
+        stages=_stages(database, batch_id),
+    )
+
+
+def export_standing(
+    database: Engine, store: Store, release: Release, out: Path, on_altered: OnAltered | None = None
+) -> ReleaseFigures:
+    """Write a release into the folder. Raises as `open_release`."""
+    with export_errors(out, release.batch_id):
+        name = refreshes.get_refresh(database, release.refresh_id).name
+        return export_release(open_release(database, store, release, on_altered), out, title=name)
+
+
+def text_plan(database: Engine, batch_id: UUID) -> TextPlan | None:
+    """What the stage `brief` of a batch found; None before it has."""
+    found = [dict(facts) for _, facts in stage_results(database, batch_id, "brief")]
+    if not found:
+        return None
+    why: dict[str, int] = {}
+    changes: list[Mapping[str, object]] = []
+    for facts in found:
+        for reason, number in dict(facts["why"]).items():  # type: ignore[call-overload]
+            why[reason] = why.get(reason, 0) + number
+        changes += facts["changes"]  # type: ignore[arg-type]
+    num_to_write = _total(found, "num_to_write")
+    cost = cost_of_a_copy(database)
+    num_tokens = num_to_write * (cost.num_new_tokens if cost else TOKENS_OF_A_COPY)
+    rate = cost.tokens_per_second if cost and cost.tokens_per_second else TOKENS_PER_SECOND
+    return TextPlan(
+        num_audiences=_total(found, "num_audiences"),
+        num_texts=_total(found, "num_texts"),
+        num_to_write=num_to_write,
+        why=why,
+        changes=tuple(changes),
+        num_tokens=round(num_tokens),
+        seconds=num_tokens / rate,
+    )
+
+
+def _stages(database: Engine, batch_id: UUID) -> dict[str, dict[str, int]]:
+    numbers = {"collect": ("num_rejected", "num_withdrawn"), "embed": ("num_embedded", "num_known")}
+    stages = {
+        stage: {name: _total(found, name) for name in names}
+        for stage, names in numbers.items()
+        if (found := [dict(facts) for _, facts in stage_results(database, batch_id, stage)])
+    }
+    fitted = [facts for _, facts in stage_results(database, batch_id, "fit")]
+    ranked = [dict(facts) for _, facts in stage_results(database, batch_id, "rank")]
+    if fitted:
+        stages["fit"] = {"num_fitted": sum(not facts["is_carried"] for facts in fitted)}
+    if ranked:
+        stages["rank"] = {name: _total(ranked, name) for name in ("num_users", "num_ranked")}
+    return stages
+
+
+def _total(many: list[dict[str, object]], name: str) -> int:
+    return sum(int(str(facts.get(name, 0))) for facts in many)

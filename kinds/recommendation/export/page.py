@@ -1,0 +1,220 @@
+"""The page of a release: some users of each segment, what they get and why; it fetches nothing.
+
+Titles, ids and texts come from whoever made catalogue and log, and from a language model. The template
+escapes them, and the page's policy lets no script run.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import jinja2
+from markupsafe import Markup
+
+from kinds.recommendation.catalogue.interactions import block_of
+from kinds.recommendation.catalogue.item import Item
+from kinds.recommendation.export.census import Census, ReleaseFigures, SegmentFigures
+from kinds.recommendation.export.rows import Row, RowMaker
+from kinds.recommendation.ranking.segments import NEW, OTHER
+from kinds.recommendation.releases.reader import recent_items
+from kinds.recommendation.releases.release import ReleaseReader
+from kinds.recommendation.texts.policy import CopyScope, CopyText
+from pressroom.pages import page_part, page_policy
+
+PAGE = "index.html"
+
+MAX_SEGMENTS = 16
+"""The largest; recommendations.jsonl has all."""
+
+MOST_SHOWN = 12
+"""Items on most lists."""
+
+SHOWN_HISTORY = 4
+"""Items of a user's past."""
+
+MAX_CHARACTERS = 140
+"""Of a title or an id: enough to know it by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageUser:
+    """A user as the page shows it."""
+
+    row: Row
+    history: tuple[str, ...]
+    """Titles, the newest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageSegment:
+    """A segment with the users that stand for it."""
+
+    figures: SegmentFigures
+    label: str
+    copy: CopyText | None
+    """Where texts are per segment."""
+    users: tuple[PageUser, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageItem:
+    """An item that is on many lists."""
+
+    item: Item | None
+    item_id: str
+    num_lists: int
+    share: float
+    """Of the users."""
+
+
+def render_recommendations_page(
+    reader: ReleaseReader, census: Census, figures: ReleaseFigures, *, title: str
+) -> str:
+    """The page as HTML; the blocks of the users on it are read again."""
+    style = page_part("kinds.recommendation.export", "recommendations.css")
+    segments = census.segments()
+    return (
+        page_environment()
+        .get_template("recommendations.html.jinja")
+        .render(
+            title=title,
+            manifest=reader.manifest,
+            figures=figures,
+            segments=_segments(reader, census, segments),
+            num_segments=len(segments),
+            most_shown=_most_shown(reader, census, figures),
+            rules=rules_words(reader),
+            scope=reader.manifest.copy_policy.scope.value,
+            style=Markup(style),  # noqa: S704 - a file of this package
+            policy=page_policy(style),
+        )
+    )
+
+
+def page_environment() -> jinja2.Environment:
+    """Escapes everything; filters for what catalogues hold."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("kinds.recommendation.export", "pages"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=lambda value: f"{value:,}", percent=percent, money=money, cut=cut, moment=moment
+    )
+    return environment
+
+
+def percent(share: float | None) -> str:
+    """
+    >>> percent(0.125), percent(0.004), percent(None)
+    ('12%', '0.4%', '–')
+    """
+    if share is None:
+        return "–"
+    return f"{share:.1%}" if 0 < share < 0.1 else f"{share:.0%}"
+
+
+def money(price: float | None, currency: str | None) -> str:
+    """
+    >>> money(1299.5, "EUR"), money(3, None), money(None, "EUR")
+    ('1,299.50 EUR', '3.00', '')
+    """
+    if price is None:
+        return ""
+    return f"{price:,.2f} {currency}" if currency else f"{price:,.2f}"
+
+
+def cut(text: str, limit: int = MAX_CHARACTERS) -> str:
+    """
+    >>> cut("a" * 10, 5)
+    'aaaa…'
+    """
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def moment(at: datetime) -> str:
+    """
+    >>> moment(datetime(2026, 3, 1, 12, tzinfo=UTC))
+    '1 March 2026, 12:00 UTC'
+    """
+    utc = at.astimezone(UTC)
+    return f"{utc.day} {utc:%B %Y, %H:%M} UTC"
+
+
+def segment_label(name: str) -> str:
+    """What a segment is called for people."""
+    return {NEW: "New users, without a history", OTHER: "Users of items without a category"}.get(name, name)
+
+
+def users_of(reader: ReleaseReader, user_ids: Collection[str]) -> Mapping[str, PageUser]:
+    """These users, by id; each block is read once."""
+    by_block: defaultdict[int, set[str]] = defaultdict(set)
+    for user_id in user_ids:
+        by_block[block_of(user_id, len(reader.manifest.blocks))].add(user_id)
+    maker, catalogue = RowMaker(reader), reader.catalogue()
+    found = {}
+    for number in sorted(by_block):
+        past = reader.interactions(number)
+        for row in maker.rows_of(reader.block(number), by_block[number]):
+            recent = recent_items(past, row.user_id, SHOWN_HISTORY)
+            titles = tuple(catalogue[item_id].title for item_id in recent if item_id in catalogue)
+            found[row.user_id] = PageUser(row=row, history=titles)
+    return found
+
+
+def rules_words(reader: ReleaseReader) -> list[str]:
+    """The rules of a release, each in words; those that are off are not said."""
+    rules = reader.manifest.rules
+    words = [f"{rules.list_length} items a list, {rules.reserve} in reserve"]
+    if rules.exclude != "nothing":
+        past = "had to do with" if rules.exclude == "interacted" else "bought"
+        words.append(f"nothing that the user {past} already")
+    if rules.max_per_category:
+        words.append(f"at most {rules.max_per_category} of a category")
+    words += [f"at most {cap} of a {cut(name, 40)}" for name, cap in sorted(rules.max_per_attribute.items())]
+    price = rules.price
+    if price.min is not None or price.max is not None:
+        low, high = "any" if price.min is None else price.min, "any" if price.max is None else price.max
+        words.append(f"prices from {low} to {high}")
+    if price.min_ratio is not None or price.max_ratio is not None:
+        words.append("prices near those of the user's own past")
+    blocked = len(rules.blocked_items), len(rules.blocked_categories)
+    if any(blocked):
+        words.append(f"{blocked[0]} items and {blocked[1]} categories blocked")
+    return words
+
+
+def _segments(reader: ReleaseReader, census: Census, segments: Sequence[SegmentFigures]) -> list[PageSegment]:
+    """The largest; users without a history are among them however few they are."""
+    chosen = list(segments[:MAX_SEGMENTS])
+    chosen += [one for one in segments[MAX_SEGMENTS:] if one.name == NEW]
+    picked = {one.name: census.picked(one.name) for one in chosen}
+    users = users_of(reader, {user_id for ids in picked.values() for user_id in ids})
+    is_shared = reader.manifest.copy_policy.scope is CopyScope.SEGMENT
+    return [
+        PageSegment(
+            figures=one,
+            label=segment_label(one.name),
+            copy=users[picked[one.name][0]].row.copy if is_shared and picked[one.name] else None,
+            users=tuple(users[user_id] for user_id in picked[one.name]),
+        )
+        for one in chosen
+    ]
+
+
+def _most_shown(reader: ReleaseReader, census: Census, figures: ReleaseFigures) -> list[PageItem]:
+    catalogue = reader.catalogue()
+    return [
+        PageItem(
+            item=catalogue.get(item_id),
+            item_id=item_id,
+            num_lists=number,
+            share=number / figures.num_users,
+        )
+        for item_id, number in census.most_shown(MOST_SHOWN)
+    ]

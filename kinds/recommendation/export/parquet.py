@@ -1,0 +1,139 @@
+"""Rows of a release as a folder of Parquet files, partitioned by segment as Hive does, for loading."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from kinds.recommendation.export.rows import Row
+from pressroom.export import DIGEST_DIGITS
+from pressroom.output import new_folder
+
+FOLDER = "recommendations"
+
+MAX_BUFFERED_ROWS = 20_000
+"""Of all segments: some 100 MB. The larger, the fewer small files of small segments."""
+
+MAX_FOLDER_CHARACTERS = 120
+"""Of a segment in a folder's name; file systems allow 255 bytes for all of it."""
+
+_NULL = "__HIVE_DEFAULT_PARTITION__"
+"""What Hive and its readers call the partition of no value."""
+
+_AMBIGUOUS = re.compile(
+    rf"(%[0-9A-F]{{2}})|[A-Z]|\.$|-(?=[0-9a-f]{{{DIGEST_DIGITS}}}$)|^_(?=(?i:{_NULL[1:]})$)"
+)
+"""An escape, which stays; a capital; a dot at the end, which Windows drops; what looks like the digest of a
+long segment, or like the partition of no value."""
+
+_TEXT = [(name, pa.string()) for name in ("headline", "blurb", "reason", "copy_origin")]
+
+_SCHEMA = pa.schema(
+    [
+        pa.field("user", pa.string(), nullable=False),
+        pa.field("release", pa.int32(), nullable=False),
+        pa.field(
+            "items",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("item", pa.string()),
+                        ("rank", pa.int32()),
+                        ("title", pa.string()),
+                        ("price", pa.float64()),
+                        ("currency", pa.string()),
+                        ("score", pa.float64()),
+                        ("reason", pa.string()),
+                        ("reason_kind", pa.string()),
+                        ("because", pa.string()),
+                        ("attribute", pa.string()),
+                        ("share", pa.float64()),
+                        ("copy", pa.struct(_TEXT)),
+                    ]
+                )
+            ),
+        ),
+        *_TEXT,
+    ]
+)
+
+
+class ParquetSink:
+    """recommendations/segment=.../part-*.parquet; implements sinks.RowSink."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._exits = ExitStack()
+        self._waiting: defaultdict[str, list[Row]] = defaultdict(list)
+        self._num_waiting = 0
+        self._num_files = 0
+
+    def __enter__(self) -> Self:
+        self._new = self._exits.enter_context(new_folder(self._folder.parent))
+        self._partial = self._new.path / self._folder.name
+        self._partial.mkdir()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        with self._exits:
+            if kind is None:
+                self._write_down_to(0)
+                self._new.replace_folder(self._folder.name)
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Keep the rows of a block until there are enough of a segment."""
+        for row in rows:
+            self._waiting[row.segment].append(row)
+        self._num_waiting += len(rows)
+        if self._num_waiting > MAX_BUFFERED_ROWS:
+            self._write_down_to(MAX_BUFFERED_ROWS // 2)
+
+    def _write_down_to(self, num_left: int) -> None:
+        """The segments with most rows first: few large files."""
+        for segment in sorted(self._waiting, key=lambda name: (-len(self._waiting[name]), name)):
+            if self._num_waiting <= num_left:
+                return
+            rows = self._waiting.pop(segment)
+            self._num_waiting -= len(rows)
+            folder = self._partial / partition(segment)
+            folder.mkdir(exist_ok=True)
+            table = pa.Table.from_pylist([row.as_json() for row in rows], schema=_SCHEMA)
+            parquet.write_table(table, folder / f"part-{self._num_files:05}.parquet", compression="zstd")
+            self._num_files += 1
+
+
+def partition(segment: str) -> str:
+    """The folder of a segment: another one for each on any file system.
+
+    Some file systems ignore case, or the form of an accent. So capitals are escaped like all that is not
+    ASCII, and a reader gets the segment back, but for one too long for a folder's name.
+
+    >>> partition("tents & tarps"), partition("../x"), partition("")
+    ('segment=tents%20%26%20tarps', 'segment=..%2Fx', 'segment=__HIVE_DEFAULT_PARTITION__')
+    >>> partition("abc"), partition("ABC"), partition("__hive_default_partition__")
+    ('segment=abc', 'segment=%41%42%43', 'segment=%5F_hive_default_partition__')
+    """
+    quoted = _AMBIGUOUS.sub(_escape, quote(segment, safe="")) or _NULL
+    if len(quoted) > MAX_FOLDER_CHARACTERS:
+        digest = hashlib.sha256(segment.encode()).hexdigest()[:DIGEST_DIGITS]
+        # Cut at a whole escape, or the name could not be read back at all
+        cut = quoted[: MAX_FOLDER_CHARACTERS - len(digest) - 1]
+        cut = cut[: cut.rindex("%")] if "%" in cut[-2:] else cut
+        quoted = f"{cut}-{digest}"
+    return f"segment={quoted}"
+
+
+def _escape(ambiguous: re.Match[str]) -> str:
+    return ambiguous[1] or f"%{ord(ambiguous[0]):02X}"

@@ -1,0 +1,101 @@
+"""The kind: which stage runs what, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from pydantic import BaseModel
+
+from jobs.inference import Prompt, Sampling
+from jobs.kind import Context, PlanContext, Result
+from kinds.recommendation.brief import brief_texts
+from kinds.recommendation.collect import collect
+from kinds.recommendation.embed import embed_items
+from kinds.recommendation.fit import fit_model
+from kinds.recommendation.payload import (
+    BriefPayload,
+    CollectPayload,
+    CopyPayload,
+    EmbedPayload,
+    FitPayload,
+    PublishPayload,
+    RankPayload,
+    RecommendationPayload,
+    RecommendationSettings,
+    RefreshSettings,
+)
+from kinds.recommendation.plan import (
+    plan_brief,
+    plan_copy,
+    plan_embed,
+    plan_fit,
+    plan_publish,
+    plan_rank,
+)
+from kinds.recommendation.publish import publish
+from kinds.recommendation.rank import rank_users
+from kinds.recommendation.texts.text import write_text
+
+ENGINE_STAGES = frozenset({"embed", "copy"})
+"""The others run where no engine is: they never hold one up."""
+
+
+class RecommendationKind:
+    """Implements jobs.kind.Kind; without state, so any thread may run it."""
+
+    name: ClassVar[str] = "recommendation"
+    version: ClassVar[str] = "1"
+    stages: ClassVar[tuple[str, ...]] = ("collect", "embed", "fit", "rank", "brief", "copy", "publish")
+    """A batch that is made from files begins with `embed`, or with `fit`; a plan ends with `brief`."""
+    payload_type: type[RecommendationPayload] = RecommendationPayload
+    settings_type: type[BaseModel] = RecommendationSettings
+
+    def prompt_prefix(self, payload: RecommendationPayload) -> str:
+        """Texts share their instructions; the others ask no language model."""
+        return payload.root.stage
+
+    def models(self, model: str, settings: BaseModel, stage: str) -> tuple[str, ...]:
+        """Both in one worker: the device's memory is shared out once."""
+        own = RefreshSettings.model_validate(settings, from_attributes=True)
+        return tuple(name for name in (model, own.embedder) if name) if stage in ENGINE_STAGES else ()
+
+    def first_request(
+        self,
+        payload: RecommendationPayload,  # noqa: ARG002
+        settings: BaseModel,  # noqa: ARG002
+    ) -> tuple[Prompt, Sampling] | None:
+        """What a text asks depends on what the stages before find."""
+        return None
+
+    def run(self, payload: RecommendationPayload, context: Context) -> Result:
+        """Run a job of any stage. Raises what its stage does."""
+        settings = RecommendationSettings.model_validate(context.settings)
+        match payload.root:
+            case CollectPayload():
+                return collect(settings, context)
+            case EmbedPayload() as given:
+                return embed_items(given, settings, context)
+            case FitPayload() as given:
+                return fit_model(given, settings, context)
+            case RankPayload() as given:
+                return rank_users(given, settings, context)
+            case BriefPayload() as given:
+                return brief_texts(given, settings, context)
+            case CopyPayload() as given:
+                return write_text(given, settings, context)
+            case PublishPayload() as given:
+                return publish(given, settings, context)
+
+    def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, RecommendationPayload]]:
+        """The jobs of a stage, from the metrics that the jobs of earlier ones left."""
+        settings = RecommendationSettings.model_validate(context.settings)
+        plans = {
+            "embed": plan_embed,
+            "fit": plan_fit,
+            "rank": plan_rank,
+            "brief": plan_brief,
+            "copy": plan_copy,
+            "publish": plan_publish,
+        }
+        return plans[stage](context, settings)

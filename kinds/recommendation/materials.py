@@ -1,0 +1,64 @@
+"""What several stages read: each is parsed once a worker and kept while there is room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jobs.kind import Parent, Resources
+from kinds.recommendation.catalogue.catalogue_file import read_catalogue_bytes
+from kinds.recommendation.catalogue.inputs import Inputs
+from kinds.recommendation.catalogue.item import Item
+from kinds.recommendation.payload import Materials, RecommendationSettings
+from kinds.recommendation.releases.release import ReleaseManifest, read_manifest
+
+JSON = "application/json"
+JSONL = "application/jsonl"
+BINARY = "application/octet-stream"
+PARQUET = "application/vnd.apache.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The items, by position and by id."""
+
+    items: tuple[Item, ...]
+    by_id: dict[str, Item]
+
+
+def read_inputs(body: bytes) -> Inputs:
+    """Of a resource."""
+    return Inputs.model_validate_json(body)
+
+
+def read_catalogue(body: bytes) -> Catalogue:
+    """Of a resource. Raises what read_catalogue_bytes does."""
+    items = tuple(read_catalogue_bytes(body))
+    return Catalogue(items, {item.id: item for item in items})
+
+
+def load_inputs(resources: Resources, sha256: str) -> Inputs:
+    """The inputs of a run. Raises ResourceMissingError."""
+    return resources.load(sha256, read_inputs)
+
+
+def load_catalogue(resources: Resources, inputs_sha256: str) -> Catalogue:
+    """The catalogue of these inputs. Raises ResourceMissingError."""
+    return resources.load(load_inputs(resources, inputs_sha256).catalogue_sha256, read_catalogue)
+
+
+def load_previous(resources: Resources, settings: RecommendationSettings) -> ReleaseManifest | None:
+    """The release that is carried over from. Raises ResourceMissingError or ReleaseMalformedError."""
+    if settings.previous_sha256 is None:
+        return None
+    return resources.load(settings.previous_sha256, read_manifest)
+
+
+def parents_of(materials: Materials, inputs: Inputs) -> tuple[Parent, ...]:
+    """For the provenance of what is made from them."""
+    parents = [
+        Parent("catalogue", "catalogue", inputs.catalogue_sha256),
+        Parent("model", "ranking model", materials.model_sha256),
+    ]
+    if materials.vectors_sha256:
+        parents.append(Parent("vectors", "item vectors", materials.vectors_sha256))
+    return tuple(parents)

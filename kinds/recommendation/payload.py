@@ -1,0 +1,148 @@
+"""What the jobs of each stage are given, and what a batch fixes for all of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
+
+from kinds.recommendation.catalogue.options import IntakeOptions
+from kinds.recommendation.ranking.rules import Rules
+from kinds.recommendation.ranking.settings import RankingSettings
+from kinds.recommendation.refresh import RefreshSources
+from kinds.recommendation.releases.release import ReleaseCounts, ReleasedBlock
+from kinds.recommendation.texts.policy import CopyPolicy
+
+Sha256 = str
+
+
+class Given(BaseModel):
+    """The fields that every payload has."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class CollectPayload(Given):
+    """Read the files that the settings name."""
+
+    stage: Literal["collect"] = "collect"
+
+
+class EmbedPayload(Given):
+    """Embed the texts of some neighbouring items of the catalogue."""
+
+    stage: Literal["embed"] = "embed"
+    inputs_sha256: Sha256
+    start: int = Field(ge=0, le=2**31)
+    stop: int = Field(ge=1, le=2**31)
+    """Positions, the second excluded."""
+
+
+class FitPayload(Given):
+    """Fit the ranking model to all interactions."""
+
+    stage: Literal["fit"] = "fit"
+    inputs_sha256: Sha256
+    vectors: tuple[Sha256, ...]
+    """Of the `embed` jobs."""
+
+
+class Materials(Given):
+    """What ranking needs besides the users."""
+
+    inputs_sha256: Sha256
+    model_sha256: Sha256
+    fitted_inputs_sha256: Sha256
+    """What the model was fitted to."""
+    vectors_sha256: Sha256 | None
+
+
+class RankPayload(Given):
+    """Rank for one block of users."""
+
+    stage: Literal["rank"] = "rank"
+    materials: Materials
+    block: int = Field(ge=0, le=2**31)
+
+
+class BriefPayload(Given):
+    """Find out which texts these lists need, and which of them are not written yet."""
+
+    stage: Literal["brief"] = "brief"
+    materials: Materials
+    first_block: int = Field(ge=0, le=2**31)
+    lists: tuple[Sha256, ...]
+    """Of this block and the ones behind it."""
+
+
+class CopyPayload(Given):
+    """Write one text."""
+
+    stage: Literal["copy"] = "copy"
+    briefs_sha256: Sha256
+    number: int = Field(ge=0, le=2**31)
+    """In the file of briefs."""
+
+
+class PublishPayload(Given):
+    """Put the release together."""
+
+    stage: Literal["publish"] = "publish"
+    materials: Materials
+    blocks: tuple[ReleasedBlock, ...]
+    copy_index_sha256: Sha256 | None
+    counts: ReleaseCounts
+
+
+class RecommendationPayload(
+    RootModel[
+        Annotated[
+            CollectPayload
+            | EmbedPayload
+            | FitPayload
+            | RankPayload
+            | BriefPayload
+            | CopyPayload
+            | PublishPayload,
+            Field(discriminator="stage"),
+        ]
+    ]
+):
+    """The payload of a job, by its stage."""
+
+
+class RefreshSettings(BaseModel):
+    """What a refresh fixes for all its runs, as data."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+    rules: Rules = Rules()
+    ranking: RankingSettings = RankingSettings()
+    copy_policy: CopyPolicy = CopyPolicy()
+    embedder: str | None = None
+    """Of items' texts; None ranks by behaviour and attributes alone."""
+    refit_share: float = Field(default=0.05, ge=0, le=1)
+    """Of the users: where fewer have changed since, the model that was fitted then is kept, and with it the
+    lists of everybody else."""
+    intake: IntakeOptions = IntakeOptions()
+
+
+class RecommendationSettings(RefreshSettings):
+    """What a batch fixes."""
+
+    refresh: str
+    refresh_id: UUID
+    as_of: AwareDatetime
+    """Availability is judged by this moment."""
+    language_model: str | None = None
+    """Name, for the manifest; None writes no text."""
+    language_model_digest: str = ""
+    """Of its files: part of a text's key."""
+    inputs_sha256: Sha256 | None = None
+    """None: the batch collects them from `sources`."""
+    sources: RefreshSources | None = None
+    plan_only: bool = False
+    """Nothing that stands is changed."""
+    previous_sha256: Sha256 | None = None
+    """Manifest of the release that stands: what has not changed since is carried over."""

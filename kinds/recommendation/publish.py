@@ -1,0 +1,52 @@
+"""The stage `publish`: one manifest names all that the release is made of, and it stands from then on."""
+
+from __future__ import annotations
+
+from jobs.kind import Artifact, Context, Result
+from jobs.provenance import sha256_hex
+from jobs.records import MadeRelease
+from kinds.recommendation.materials import JSON, load_inputs, parents_of
+from kinds.recommendation.payload import PublishPayload, RecommendationSettings
+from kinds.recommendation.releases.release import ReleaseManifest, manifest_bytes
+from kinds.recommendation.versions import FIT_VERSION, code_digest
+
+MANIFEST = "release.json"
+
+
+def publish(payload: PublishPayload, settings: RecommendationSettings, context: Context) -> Result:
+    """Put the release together. Raises what the ports raise."""
+    materials = payload.materials
+    inputs = load_inputs(context.resources, materials.inputs_sha256)
+    sizes = {"num_items": inputs.num_items, "num_interactions": inputs.num_interactions}
+    counts = payload.counts.model_copy(update=sizes)
+    manifest = ReleaseManifest(
+        refresh=settings.refresh,
+        refresh_id=str(settings.refresh_id),
+        created_at=context.history.now(),
+        as_of=settings.as_of,
+        inputs_sha256=materials.inputs_sha256,
+        catalogue_sha256=inputs.catalogue_sha256,
+        model_sha256=materials.model_sha256,
+        fitted_inputs_sha256=materials.fitted_inputs_sha256,
+        vectors_sha256=materials.vectors_sha256,
+        embedder=settings.embedder,
+        code=code_digest(settings.copy_policy),
+        fit_version=FIT_VERSION,
+        rules=settings.rules,
+        ranking=settings.ranking,
+        copy_policy=settings.copy_policy,
+        language_model=settings.language_model,
+        language_model_digest=settings.language_model_digest,
+        blocks=payload.blocks,
+        copy_index_sha256=payload.copy_index_sha256,
+        counts=counts,
+    )
+    body = manifest_bytes(manifest)
+    figures = counts.model_dump()
+    release = MadeRelease(refresh_id=settings.refresh_id, manifest_sha256=sha256_hex(body), figures=figures)
+    return Result(
+        artifacts=(Artifact(name=MANIFEST, media_type=JSON, body=body),),
+        metrics=figures,
+        records=(release,),
+        parents=parents_of(materials, inputs),
+    )

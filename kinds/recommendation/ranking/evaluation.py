@@ -1,0 +1,271 @@
+"""Methods compared on one split of a log: fitted on what is known, measured by what was held out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from jobs.errors import InputError
+from kinds.recommendation.catalogue.interactions import UserBlock
+from kinds.recommendation.catalogue.item import Item
+from kinds.recommendation.ranking import measures
+from kinds.recommendation.ranking.content import behaviour_features, content_of, diversity_features
+from kinds.recommendation.ranking.fit import fit
+from kinds.recommendation.ranking.measures import Interval, interval
+from kinds.recommendation.ranking.ranker import Ranker, rank_block
+from kinds.recommendation.ranking.rules import Rules
+from kinds.recommendation.ranking.settings import RankingSettings
+from kinds.recommendation.ranking.splits import Log, Mask, Split, blocks_of, held_out
+from kinds.recommendation.ranking.vectors import ItemVectors
+
+BLEND = "blend"
+AS_LISTED = "blend, mixed"
+"""The same under the rules' default of diversity: what is published."""
+
+_ONLY_FOR_NEW = 1e-6
+"""Weight of popularity for methods that have nothing to say to users without a history."""
+
+_NOTHING = {
+    "regression_weight": 0.0,
+    "knn_weight": 0.0,
+    "low_rank_weight": 0.0,
+    "popularity_weight": _ONLY_FOR_NEW,
+    "cold_content_weight": 0.0,
+}
+_MOST_NEIGHBOURS = 2000
+"""Of the regression as published, which keeps all: beyond so many nothing changes that could be measured."""
+
+BASELINES: Mapping[str, RankingSettings] = {
+    "ease": RankingSettings.model_validate(
+        _NOTHING
+        | {"regression_weight": 1.0, "ease_lambda": 200.0, "ease_dropout": 0.0, "user_exponent": 0.0}
+        | {"num_neighbours": _MOST_NEIGHBOURS}
+    ),
+    "item-knn": RankingSettings.model_validate(
+        _NOTHING | {"knn_weight": 1.0, "user_exponent": 0.0, "num_neighbours": 100}
+    ),
+    "popularity": RankingSettings.model_validate(_NOTHING | {"popularity_weight": 1.0}),
+}
+"""As published: Steck 2019 with its lambda for sets of this size, Sarwar et al. 2001, and counts alone."""
+
+COMPARED = ("ndcg", "recall", "map")
+"""Whose differences between methods get an interval of their own."""
+
+
+class NothingHeldOutError(InputError):
+    """The split leaves nothing to measure by, or nothing to fit on."""
+
+    code = "nothing_held_out"
+
+
+@dataclass(frozen=True, slots=True)
+class MethodFigures:
+    """Of one method."""
+
+    per_user: Mapping[str, Interval]
+    """recall, ndcg, map, hit_rate, novelty, diversity."""
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Of all methods on one split."""
+
+    split: str
+    seed: int
+    k: int
+    num_users: int
+    """With something held out: those that are measured."""
+    num_new_users: int
+    """Of them, those with nothing known."""
+    num_items: int
+    num_known: int
+    num_held_out: int
+    methods: Mapping[str, MethodFigures]
+    differences: Mapping[str, Mapping[str, Interval]]
+    """The blend minus each other method, over the same users."""
+    lists: Mapping[str, npt.NDArray[np.int64]] = field(repr=False)
+    """(num_users, k), places in the ordered ids of the items; -1 is none."""
+
+    def as_json(self) -> dict[str, object]:
+        """To five decimals, without the lists."""
+
+        def rounded(one: Mapping[str, Interval]) -> dict[str, dict[str, float]]:
+            return {
+                name: {key: round(number, 5) for key, number in asdict(value).items()}
+                for name, value in one.items()
+            }
+
+        names = ("split", "seed", "k", "num_users", "num_new_users", "num_items", "num_known", "num_held_out")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "methods": {
+                name: {**rounded(one.per_user), "coverage": round(one.coverage, 5)}
+                for name, one in self.methods.items()
+            },
+            "blend_minus": {name: rounded(one) for name, one in self.differences.items()},
+        }
+
+
+def evaluate(
+    log: Log,
+    items: Sequence[Item] | None,
+    split: Split,
+    *,
+    seed: int,
+    k: int,
+    settings: RankingSettings,
+    vectors: ItemVectors | None = None,
+) -> Evaluation:
+    """Compare the blend with EASE, item-kNN and popularity; without a catalogue, items are their ids.
+
+    Raises SplitInvalidError or NothingHeldOutError.
+    """
+    is_held_out = held_out(log, split, seed)
+    _check(is_held_out, split)
+    known = _Known(log, ~is_held_out, _as_sold(items, log))
+    truth = _Truth.of(log, is_held_out, known.place)
+    lists = {
+        name: known.lists(one, diversity, k, vectors)[truth.users]
+        for name, (one, diversity) in _ways(settings, with_content=bool(items)).items()
+    }
+    features = known.features(vectors if items else None, with_content=bool(items))
+    numbers = {name: _numbers(one, truth, known, features) for name, one in lists.items()}
+    return Evaluation(
+        split=str(split),
+        seed=seed,
+        k=k,
+        num_users=len(truth.users),
+        num_new_users=int(np.count_nonzero(known.num_of_user[truth.users] == 0)),
+        num_items=len(known.items),
+        num_known=int(np.count_nonzero(~is_held_out)),
+        num_held_out=int(np.count_nonzero(is_held_out)),
+        methods={
+            name: MethodFigures(
+                {measure: interval(values) for measure, values in one.items()},
+                measures.coverage(lists[name], len(known.items)),
+            )
+            for name, one in numbers.items()
+        },
+        differences=_differences(numbers),
+        lists=lists,
+    )
+
+
+def _differences(
+    numbers: Mapping[str, Mapping[str, measures.Numbers]],
+) -> dict[str, dict[str, Interval]]:
+    blend = numbers[BLEND]
+    return {
+        name: {measure: interval(blend[measure] - one[measure]) for measure in COMPARED}
+        for name, one in numbers.items()
+        if name != BLEND
+    }
+
+
+def _check(is_held_out: Mask, split: Split) -> None:
+    if not is_held_out.any() or is_held_out.all():
+        raise NothingHeldOutError(
+            f"{split} of {len(is_held_out)} entries leaves nothing to fit on or measure by"
+        )
+
+
+def _as_sold(items: Sequence[Item] | None, log: Log) -> tuple[Item, ...]:
+    """The catalogue as it was while the log was written: what is sold out today could be had then."""
+    if not items:
+        return tuple(Item(id=item_id, title=item_id) for item_id in log.item_ids)
+    always = {"available": True, "available_from": None, "available_until": None}
+    return tuple(sorted((item.model_copy(update=always) for item in items), key=lambda item: item.id))
+
+
+def _ways(settings: RankingSettings, *, with_content: bool) -> dict[str, tuple[RankingSettings, float]]:
+    """Settings and diversity of each method."""
+    ways = {BLEND: (settings, 0.0), AS_LISTED: (settings, Rules().diversity)}
+    if not with_content:
+        # An id says nothing of an item, nor of what it is like.
+        ways = {BLEND: (settings.model_copy(update={"cold_content_weight": 0.0}), 0.0)}
+    return ways | {name: (one, 0.0) for name, one in BASELINES.items()}
+
+
+def evaluate_one(
+    log: Log, items: Sequence[Item], split: Split, *, seed: int, k: int, settings: RankingSettings
+) -> dict[str, measures.Numbers]:
+    """The measures of one method, of each user with something held out: what weights are chosen by."""
+    is_held_out = held_out(log, split, seed)
+    known = _Known(log, ~is_held_out, _as_sold(items, log))
+    truth = _Truth.of(log, is_held_out, known.place)
+    bare = settings.model_copy(update={"cold_content_weight": 0.0})
+    lists = known.lists(bare, 0.0, k, None)[truth.users]
+    return _numbers(lists, truth, known, np.zeros((len(known.items), 1), np.float32))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Truth:
+    users: npt.NDArray[np.int64]
+    """Those with something held out."""
+    pairs: npt.NDArray[np.int64]
+    """Ordered: user * number of items + item, of what is held out and in the catalogue."""
+    num_held_out: npt.NDArray[np.int64]
+    """(len(users),): items that are not in the catalogue count too, as what cannot be found."""
+
+    @classmethod
+    def of(cls, log: Log, is_held_out: Mask, place: Mapping[str, int]) -> _Truth:
+        users, counts = np.unique(log.users[is_held_out], return_counts=True)
+        places = np.array([place.get(item_id, -1) for item_id in log.item_ids], np.int64)
+        items = places[log.items[is_held_out]]
+        pairs = log.users[is_held_out][items >= 0] * len(place) + items[items >= 0]
+        return cls(users, np.sort(pairs), counts)
+
+
+class _Known:
+    """What is known, and the lists that methods make of it."""
+
+    def __init__(self, log: Log, kept: Mask, items: Sequence[Item]) -> None:
+        self.items = items
+        self.place = {item.id: number for number, item in enumerate(items)}
+        self.blocks: list[UserBlock] = list(blocks_of(log, kept))
+        self.num_of_user = np.bincount(log.users[kept], minlength=len(log.user_ids))
+        of_item = np.bincount(log.items[kept], minlength=len(log.item_ids))
+        self.num_users_of_item = np.zeros(len(items), np.int64)
+        for item_id, num in zip(log.item_ids, of_item.tolist(), strict=True):
+            if item_id in self.place:
+                self.num_users_of_item[self.place[item_id]] = num
+        self._as_of = datetime.fromtimestamp(int(log.times[kept].max(initial=0)), UTC)
+
+    def lists(
+        self, settings: RankingSettings, diversity: float, k: int, vectors: ItemVectors | None
+    ) -> npt.NDArray[np.int64]:
+        """Shape (users, k), of all users of the log."""
+        model = fit(self.blocks, settings, self.place.keys())
+        rules = Rules(list_length=k, reserve=0, diversity=diversity)
+        ranker = Ranker(model, self.items, vectors, rules, settings, self._as_of)
+        rows = [one.items for block in self.blocks for one in rank_block(ranker, block)]
+        lists = np.full((len(rows), k), -1, np.int64)
+        for user, row in enumerate(rows):
+            lists[user, : len(row)] = [self.place[each.item_id] for each in row]
+        return lists
+
+    def features(self, vectors: ItemVectors | None, *, with_content: bool) -> npt.NDArray[np.float32]:
+        """What items are alike by: text and attributes, or without a catalogue the users they share."""
+        if with_content:
+            return diversity_features(content_of(self.items, vectors, RankingSettings().text_share))
+        return behaviour_features(self.blocks, self.place)
+
+
+def _numbers(
+    lists: npt.NDArray[np.int64], truth: _Truth, known: _Known, features: npt.NDArray[np.float32]
+) -> dict[str, measures.Numbers]:
+    pairs = truth.users[:, None] * len(known.items) + lists
+    hits = np.isin(pairs, truth.pairs) & (lists >= 0)
+    return {
+        "recall": measures.recall(hits, truth.num_held_out),
+        "ndcg": measures.ndcg(hits, truth.num_held_out),
+        "map": measures.average_precision(hits, truth.num_held_out),
+        "hit_rate": measures.hit_rate(hits),
+        "novelty": measures.novelty(lists, known.num_users_of_item, int((known.num_of_user > 0).sum())),
+        "diversity": measures.intra_list_diversity(lists, features),
+    }

@@ -1,0 +1,200 @@
+"""Ranking: a block of users -> their lists. A ranker is built once a worker; any thread may call it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from kinds.recommendation.catalogue.interactions import UserBlock
+from kinds.recommendation.catalogue.item import Item
+from kinds.recommendation.ranking.constraints import allowed_items, own_entries, price_limits
+from kinds.recommendation.ranking.content import content_of, diversity_features, factors_by_content
+from kinds.recommendation.ranking.fit import FittedModel
+from kinds.recommendation.ranking.histories import history_matrix, places_of
+from kinds.recommendation.ranking.lists import RankedItem, UserList
+from kinds.recommendation.ranking.mixing import caps_of, mix
+from kinds.recommendation.ranking.reasons import largest_parts, parts_of, reasons_of, sources
+from kinds.recommendation.ranking.rules import Rules
+from kinds.recommendation.ranking.scores import Neighbours, Scores, Terms, score, top
+from kinds.recommendation.ranking.segments import NEW, segments_of
+from kinds.recommendation.ranking.settings import RankingSettings
+from kinds.recommendation.ranking.vectors import ItemVectors
+
+_MAX_CELLS = 4_000_000
+"""Of a dense array of scores, of which some stand in memory at once: 16 MB each."""
+_MAX_USERS = 256
+_WIDER = 10
+"""Times as many candidates for users whose lists stay short under the caps."""
+
+_NEARLY_WARM = 0.01
+"""An item with so little left of its cold weight has none: most products are of few items then."""
+
+
+class Ranker:
+    """Model, catalogue and rules as arrays in one order of items, that of their ids."""
+
+    def __init__(
+        self,
+        model: FittedModel,
+        catalogue: Sequence[Item],
+        vectors: ItemVectors | None,
+        rules: Rules,
+        settings: RankingSettings,
+        as_of: datetime,
+    ) -> None:
+        """Seconds for 10,000 items; with their number squared. `as_of` decides on availability alone."""
+        self.items = tuple(sorted(catalogue, key=lambda item: item.id))
+        self.place = {item.id: number for number, item in enumerate(self.items)}
+        self.rules = rules
+        self.settings = settings
+        self.last_event_at = model.last_event_at
+        self.allowed = allowed_items(self.items, rules, as_of)
+        self.prices = np.array([np.nan if item.price is None else item.price for item in self.items])
+        self.categories = tuple(item.category for item in self.items)
+        self.caps = caps_of(self.items, rules)
+        self.features = np.zeros((len(self.items), 0), np.float32)
+        if rules.diversity or settings.cold_content_weight:
+            self.features = diversity_features(content_of(self.items, vectors, settings.text_share))
+        self.terms = _terms(model, self.place, self.features, settings)
+
+
+def rank_block(ranker: Ranker, block: UserBlock) -> list[UserList]:
+    """The list of each user of the block, in its order."""
+    if not ranker.items:
+        return [UserList(user_id=user_id, segment=NEW, items=()) for user_id in block.user_ids]
+    step = max(1, min(_MAX_USERS, _MAX_CELLS // len(ranker.items)))
+    histories = history_matrix(
+        block,
+        ranker.place,
+        max_user_items=ranker.settings.max_user_items,
+        half_life_days=ranker.settings.half_life_days,
+        last_event_at=ranker.last_event_at,
+    )
+    columns = places_of(block, ranker.place)
+    own = own_entries(block, columns, len(ranker.items), ranker.rules)
+    limits = price_limits(block, columns, ranker.prices, ranker.rules.price)
+    lists: list[UserList] = []
+    for begin in range(0, len(block.user_ids), step):
+        end = begin + step
+        of_users = None if limits is None else (limits[0][begin:end], limits[1][begin:end])
+        lists += _rank(ranker, block.user_ids[begin:end], histories[begin:end], own[begin:end], of_users)
+    return lists
+
+
+def _terms(
+    model: FittedModel,
+    place: dict[str, int],
+    features: npt.NDArray[np.float32],
+    settings: RankingSettings,
+) -> Terms:
+    """The model's items brought to the places of the catalogue's; the catalogue decides which there are."""
+    num_items = len(place)
+    places = np.array([place.get(item_id, -1) for item_id in model.item_ids], np.int64)
+    entries = model.coefficients.tocoo()
+    rows, columns = places[entries.row], places[entries.col]
+    kept = (rows >= 0) & (columns >= 0)
+    behaviour = sp.csr_matrix((entries.data[kept], (rows[kept], columns[kept])), (num_items, num_items))
+    known, is_there = places[places >= 0], places >= 0
+    history, items = np.zeros((2, num_items, model.item_factors.shape[1]), np.float32)
+    history[known], items[known] = model.history_factors[is_there], model.item_factors[is_there]
+    users = np.zeros(num_items)
+    users[known] = model.num_users_of_item[is_there]
+    popularity = settings.popularity_weight * np.log1p(users) / np.log1p(max(users.max(initial=0), 1))
+    is_fitted = np.asarray(items.any(axis=1), np.bool_)
+    weight = _content_weights(users, is_fitted, settings)[:, None]
+    history_content, item_content = np.zeros_like(history), np.zeros_like(items)
+    if settings.cold_content_weight:
+        history_content = factors_by_content(features, history, is_fitted, settings.content_ridge)
+        history_content[is_fitted] = 0
+        item_content = factors_by_content(features, items, is_fitted, settings.content_ridge)
+    return Terms(
+        neighbours=Neighbours.of(behaviour),
+        history_factors=history,
+        item_factors=items,
+        history_content=history_content,
+        item_content=(weight * item_content).astype(np.float32),
+        popularity=popularity.astype(np.float32),
+    )
+
+
+def _content_weights(
+    users: npt.NDArray[np.float64], is_fitted: npt.NDArray[np.bool_], settings: RankingSettings
+) -> npt.NDArray[np.float64]:
+    """Falls with the users of an item; all of it for items that the model does not know."""
+    coldness = np.where(is_fitted, settings.cold_users / (settings.cold_users + users), 1.0)
+    coldness[coldness < _NEARLY_WARM] = 0
+    return settings.cold_content_weight * coldness
+
+
+def _rank(
+    ranker: Ranker,
+    user_ids: Sequence[str],
+    histories: sp.csr_matrix,
+    own: sp.csr_matrix,
+    limits: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None,
+) -> list[UserList]:
+    scored = score(ranker.terms, histories)
+    forbid(scored.total, ranker, own, limits)
+    chosen, scores = _choose(ranker, scored.total)
+    parts = parts_of(scored, ranker.terms.popularity, chosen)
+    because = sources(ranker.terms, histories, largest_parts(parts), chosen)
+    reasons = reasons_of(parts, because, chosen, ranker.items)
+    segments = segments_of(histories, ranker.categories)
+    ids = [item.id for item in ranker.items]
+    return [
+        UserList(
+            user_id=user_id,
+            segment=segment,
+            items=tuple(
+                RankedItem(item_id=ids[place], score=value, reason=reason)
+                for place, value, reason in zip(row, values, why, strict=False)
+            ),
+        )
+        for user_id, segment, row, values, why in zip(
+            user_ids,
+            segments,
+            chosen.tolist(),
+            np.round(scores.astype(float), 6).tolist(),
+            reasons,
+            strict=True,
+        )
+    ]
+
+
+def forbid(
+    scores: Scores,
+    ranker: Ranker,
+    own: sp.csr_matrix,
+    limits: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None,
+) -> None:
+    """-inf for what the rules keep off a user's list, and for what nothing speaks for."""
+    # Users alone speak for an item whatever its score; without them it takes more than 0.
+    scores[(scores <= 0) & (ranker.terms.popularity == 0)] = -np.inf
+    scores[:, ~ranker.allowed] = -np.inf
+    scores[np.repeat(np.arange(len(scores)), np.diff(own.indptr)), own.indices] = -np.inf
+    if limits is not None:
+        lowest, highest = limits
+        # Comparisons with NaN are false: items without a price stay.
+        scores[(ranker.prices < lowest[:, None]) | (ranker.prices > highest[:, None])] = -np.inf
+
+
+def _choose(ranker: Ranker, scores: Scores) -> tuple[npt.NDArray[np.int64], Scores]:
+    """Places of each list's items, shape (users, list and reserve), -1 behind the last; and their scores."""
+    num = ranker.rules.list_length + ranker.rules.reserve
+    num_candidates = min(max(ranker.settings.num_candidates, num), scores.shape[1])
+    chosen = _mixed(ranker, scores, num_candidates, num)
+    if ranker.caps and num_candidates < scores.shape[1]:
+        short = np.flatnonzero(chosen[:, -1] < 0)
+        if len(short):
+            wider = min(num_candidates * _WIDER, scores.shape[1])
+            chosen[short] = _mixed(ranker, scores[short], wider, num)
+    return chosen, np.take_along_axis(scores, np.maximum(chosen, 0), 1)
+
+
+def _mixed(ranker: Ranker, scores: Scores, num_candidates: int, num: int) -> npt.NDArray[np.int64]:
+    places, best = top(scores, num_candidates)
+    return mix(places, best, ranker.features, ranker.caps, num=num, diversity=ranker.rules.diversity)

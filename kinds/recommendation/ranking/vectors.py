@@ -1,0 +1,87 @@
+"""Embeddings of items' texts, by the digest of the text: a text that came before is not embedded again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kinds.recommendation.catalogue.item import AttributeValue, Item
+from kinds.recommendation.ranking.arrays import pack_arrays, unpack_arrays
+
+MAX_TEXT_CHARACTERS = 2000
+"""Encoders of sentences read the first 256 tokens and no more."""
+
+UNIT_TOLERANCE = 1e-5
+"""A vector of float32 this near to length 1 has it."""
+
+_KIND = "pressroom.item_vectors.1"
+
+
+def text_of(item: Item) -> str:
+    """What of an item is embedded: words alone; prices and dates come and go and say nothing of likeness.
+
+    >>> text_of(Item(id="1", title="Fly 2", category="Tents", attributes={"brand": "Alp", "weight": 2.0}))
+    'Fly 2. Tents. brand: Alp'
+    """
+    words = [item.title, item.category or ""]
+    words += [f"{name}: {said}" for name, value in sorted(item.attributes.items()) if (said := _said(value))]
+    words.append(item.text)
+    text = ". ".join(" ".join(part[:MAX_TEXT_CHARACTERS].split()) for part in words if part.strip())
+    return text[:MAX_TEXT_CHARACTERS]
+
+
+def _said(value: AttributeValue) -> str:
+    if isinstance(value, bool | float | int):
+        return ""
+    return value if isinstance(value, str) else ", ".join(value)
+
+
+def text_digest(text: str) -> str:
+    """What names a text in ItemVectors."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ItemVectors:
+    """Rows of float32, one a text, with length 1 or 0."""
+
+    digests: tuple[str, ...]
+    """Ordered."""
+    rows: npt.NDArray[np.float32]
+    """(num_texts, width)"""
+
+    @classmethod
+    def of(cls, vectors: Mapping[str, Sequence[float] | npt.NDArray[np.float32]]) -> ItemVectors:
+        """Of vectors by digest; they are brought to length 1."""
+        digests = tuple(sorted(vectors))
+        width = len(vectors[digests[0]]) if digests else 0
+        rows = np.array([vectors[digest] for digest in digests], np.float32).reshape(len(digests), width)
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        lengths[np.abs(lengths - 1) < UNIT_TOLERANCE] = 1  # to scale them again would make other bytes
+        return cls(digests, np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0))
+
+    def without(self, digests: Iterable[str]) -> list[str]:
+        """Those of the digests that have no vector here, ordered."""
+        return sorted(set(digests) - set(self.digests))
+
+    def of_items(self, items: Sequence[Item]) -> npt.NDArray[np.float32]:
+        """Shape (items, width); items whose text has no vector have zeros."""
+        place = {digest: number for number, digest in enumerate(self.digests)}
+        found = np.array([place.get(text_digest(text_of(item)), -1) for item in items], np.int64)
+        rows = np.zeros((len(items), self.rows.shape[1]), np.float32)
+        rows[found >= 0] = self.rows[found[found >= 0]]
+        return rows
+
+    def to_bytes(self) -> bytes:
+        """The same vectors give the same bytes."""
+        return pack_arrays(_KIND, {"digests": self.digests}, {"rows": self.rows})
+
+
+def read_vectors_bytes(body: bytes) -> ItemVectors:
+    """Raises ArraysUnreadableError."""
+    header, arrays = unpack_arrays(_KIND, body)
+    return ItemVectors(tuple(header["digests"]), arrays["rows"])

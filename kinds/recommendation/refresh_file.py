@@ -1,0 +1,116 @@
+"""A refresh as its owner writes it: a TOML file, or the options of a command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from jobs.cron import Cron
+from jobs.errors import InputError
+from jobs.input_file import TOML_ERRORS, read_toml
+from jobs.schedule import CatchUp
+from kinds.recommendation.catalogue.options import IntakeOptions
+from kinds.recommendation.payload import RefreshSettings
+from kinds.recommendation.ranking.rules import Rules
+from kinds.recommendation.ranking.settings import RankingSettings
+from kinds.recommendation.refresh import Refresh, ServingPlace
+from kinds.recommendation.texts.policy import CopyPolicy, CopyScope
+from workers.settings import DEFAULT_EMBEDDER, DEFAULT_MODEL
+
+NONE = "none"
+"""In place of a model's name: do without one."""
+
+
+class RefreshFileError(InputError):
+    """The file is no TOML, or does not say what a refresh is."""
+
+    code = "refresh_file_invalid"
+
+
+class RefreshFile(BaseModel):
+    """What the file says; every section may be left out."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    catalogue: Path | None = None
+    """From the file's folder, if it is no absolute path."""
+    interactions: Path | None = None
+    model: str = DEFAULT_MODEL
+    """Writes the texts; "none" for lists alone."""
+    embedder: str = DEFAULT_EMBEDDER
+    """Finds items that are alike by their texts; "none": by attributes."""
+    refit_share: float = Field(default=0.05, ge=0, le=1)
+    cron: str | None = None
+    time_zone: str = "UTC"
+    catch_up: CatchUp = CatchUp.LATEST
+    serving: ServingPlace | None = None
+    """Served from there by itself while `pressroom up` runs."""
+    intake: IntakeOptions = IntakeOptions()
+    rules: Rules = Rules()
+    ranking: RankingSettings = RankingSettings()
+    copy_policy: CopyPolicy = Field(default=CopyPolicy(), alias="copy")
+
+    @property
+    def settings(self) -> RefreshSettings:
+        """Return the settings of the kind."""
+        scope = self.copy_policy.scope if self.language_model else CopyScope.NONE
+        return RefreshSettings(
+            rules=self.rules,
+            ranking=self.ranking,
+            copy_policy=self.copy_policy.model_copy(update={"scope": scope}),
+            embedder=None if self.embedder == NONE else self.embedder,
+            refit_share=self.refit_share,
+            intake=self.intake,
+        )
+
+    @property
+    def language_model(self) -> str:
+        """As kinds.recommendation.refresh.Refresh has it."""
+        return "" if NONE in (self.model, self.copy_policy.scope.value) else self.model
+
+    @property
+    def schedule(self) -> Cron | None:
+        """Raises CronError."""
+        return None if self.cron is None else Cron(self.cron, self.time_zone)
+
+
+def file_of(refresh: Refresh) -> RefreshFile:
+    """What a file would say of a refresh that is there."""
+    own = RefreshSettings.model_validate(refresh.settings)
+    return RefreshFile(
+        name=refresh.name,
+        model=refresh.model or NONE,
+        embedder=own.embedder or NONE,
+        refit_share=own.refit_share,
+        intake=own.intake,
+        rules=own.rules,
+        ranking=own.ranking,
+        copy=own.copy_policy,
+    )
+
+
+def read_refresh_file(path: Path) -> RefreshFile:
+    """The file. Raises RefreshFileError."""
+    try:
+        given = read_toml(path)
+    except TOML_ERRORS as error:
+        raise RefreshFileError(f"{path} is no TOML: {error}") from error
+    return make_refresh_file(given, folder=path.parent, where=str(path))
+
+
+def make_refresh_file(given: dict[str, object], *, folder: Path, where: str) -> RefreshFile:
+    """Of what a file or a command says; paths go from the folder. Raises RefreshFileError."""
+    try:
+        made = RefreshFile.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise RefreshFileError(f"{where}, {place}: {first['msg']}") from error
+    found = {
+        name: (folder / path).absolute()
+        for name, path in (("catalogue", made.catalogue), ("interactions", made.interactions))
+        if path is not None
+    }
+    return made.model_copy(update=found)

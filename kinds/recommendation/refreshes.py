@@ -1,0 +1,256 @@
+"""Refreshes from the command line: made, run here or elsewhere, rolled back, opened as releases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+from sqlalchemy import Engine
+
+from db import schedules
+from jobs.documents.reading import OnNote
+from jobs.errors import ConfigurationError
+from jobs.provenance import sha256_hex
+from jobs.rejection import Rejected
+from kinds.recommendation.catalogue.inputs import Inputs
+from kinds.recommendation.collect import gone_items, take_in_files
+from kinds.recommendation.materials import load_catalogue
+from kinds.recommendation.payload import RefreshSettings
+from kinds.recommendation.refresh import Refresh, RefreshSources, Release
+from kinds.recommendation.refresh_file import RefreshFile
+from kinds.recommendation.releases.reader import StoredRelease
+from kinds.recommendation.releases.release import ReleaseManifest, read_manifest
+from kinds.recommendation.scheduled import STARTS, Run, batch_of
+from kinds.recommendation.store import refreshes, releases
+from kinds.recommendation.store.refreshes import RefreshNotFoundError
+from kinds.recommendation.store.texts import KeptCopy, find_copies
+from kinds.recommendation.texts.policy import CopyText
+from kinds.recommendation.texts.text import text_bytes
+from kinds.recommendation.versions import code_digest
+from pressroom.evidence import CheckedSource, OnAltered
+from storage.store import Store
+from workers.models.manifest import model_digest
+from workers.resources import StoredResources
+from workers.settings import Settings
+
+MAX_CHECKED_TEXTS = 100_000
+"""Remembered as checked: some 20 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What `refresh create` came to."""
+
+    refresh: Refresh
+    is_new: bool
+
+
+def make_refresh(
+    database: Engine, given: RefreshFile, name: str, settings: Settings, *, standing: bool
+) -> Made:
+    """Make the refresh or change the one of this name; `standing`: it reads its files by itself.
+
+    A standing one is changed by `refresh create` alone: a run of files gets what it says, for itself.
+    Raises ConfigurationError for models that no profile has, CronError.
+    """
+    earlier = earlier_refresh(database, name)
+    sources = None if earlier is None else earlier.sources
+    if standing:
+        sources = RefreshSources(catalogue=str(given.catalogue), interactions=str(given.interactions))
+    refresh = Refresh(
+        id=earlier.id if earlier else refreshes.new_id(),
+        tenant="default",
+        name=name,
+        model=given.language_model,
+        settings=given.settings.model_dump(mode="json"),
+        sources=sources,
+        serving=given.serving if standing or earlier is None else earlier.serving,
+    )
+    if standing:
+        run = Run(refresh=refresh, as_of=datetime.now(UTC))
+        batch_of(database, run, settings)  # what cannot run is told now, not at night
+    if earlier is not None and earlier.sources is not None and not standing:
+        return Made(replace(earlier, model=refresh.model, settings=refresh.settings), False)
+    with database.begin() as connection:
+        refresh_id = refreshes.put_refresh(connection, refresh)
+        if given.schedule is not None:
+            schedules.put_schedule(
+                connection,
+                starts=STARTS,
+                target_id=refresh_id,
+                cron=given.schedule,
+                catch_up=given.catch_up,
+            )
+        elif standing:
+            schedules.remove_schedule(connection, starts=STARTS, target_id=refresh_id)
+    return Made(refreshes.get_refresh(database, refresh_id), earlier is None)
+
+
+def earlier_refresh(database: Engine, name: str) -> Refresh | None:
+    """The refresh of this name, if there is one."""
+    try:
+        return refreshes.find_refresh(database, name)
+    except RefreshNotFoundError:
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """Files that were taken in, and what they mean for the release that stands."""
+
+    run: Run
+    num_withdrawn: int
+    """Items that left the standing lists at once."""
+    unchanged: Release | None
+    """The release that stands, if the run would make it again."""
+
+
+def take_in_run(
+    database: Engine,
+    store: Store,
+    refresh: Refresh,
+    sources: RefreshSources,
+    settings: Settings,
+    on_rejected: Callable[[Rejected], None],
+    on_note: OnNote | None = None,
+) -> Taken:
+    """Read the files here; what is gone leaves the standing lists. Raises as take_in_files."""
+    now = datetime.now(UTC)
+    resources = StoredResources(store)
+    standing = standing_release(database, refresh)
+    previous = None if standing is None else read_manifest(resources.read(standing.manifest_sha256))
+    own = RefreshSettings.model_validate(refresh.settings)
+    inputs_sha256, inputs = take_in_files(
+        sources, own.intake, previous, resources, on_rejected, now=now, on_note=on_note
+    )
+    gone = gone_items(resources, previous, inputs_sha256, now)
+    releases.withdraw(database, refresh.id, gone)
+    run = Run(refresh=refresh, as_of=now, inputs_sha256=inputs_sha256, inputs=inputs)
+    is_same = previous is not None and _is_same(previous, run, own, inputs, resources, settings)
+    items = load_catalogue(resources, inputs_sha256).by_id
+    withdrawn = releases.withdrawn_items(database, refresh.id)
+    if any(name in items and items[name].is_available(now) for name in withdrawn):
+        is_same = False  # taken off by hand, or gone for a while: this run decides anew
+    return Taken(run=run, num_withdrawn=len(gone), unchanged=standing if is_same else None)
+
+
+def _is_same(
+    previous: ReleaseManifest,
+    run: Run,
+    own: RefreshSettings,
+    inputs: Inputs,
+    resources: StoredResources,
+    settings: Settings,
+) -> bool:
+    """Whether the run would make the release that stands once more."""
+    model = run.refresh.model
+    is_same = (
+        previous.catalogue_sha256 == inputs.catalogue_sha256
+        and tuple(block.interactions_sha256 for block in previous.blocks) == inputs.blocks
+        and previous.rules == own.rules
+        and previous.ranking == own.ranking
+        and previous.copy_policy == own.copy_policy
+        and previous.embedder == own.embedder
+        and previous.language_model == (model or None)
+        and previous.language_model_digest == (model_digest(settings.models_folder, model) if model else "")
+        and previous.code == code_digest(own.copy_policy)
+        and previous.counts.num_texts_failed == 0
+    )
+    if not is_same:
+        return False
+    items = load_catalogue(resources, previous.inputs_sha256).items
+    return all(item.is_available(previous.as_of) == item.is_available(run.as_of) for item in items)
+
+
+def standing_release(database: Engine, refresh: Refresh) -> Release | None:
+    """The release that is published now."""
+    if refresh.published_release_id is None:
+        return None
+    return releases.get_release(database, refresh.published_release_id)
+
+
+def open_release(
+    database: Engine, store: Store, release: Release, on_altered: OnAltered | None = None
+) -> StoredRelease:
+    """The release, without the items that have left since.
+
+    Its manifest is held against the statement of the job that made it, and names all else but the texts by
+    digest. A text that is not what its job's statement names goes to `on_altered` and is left out; without it
+    that is an error. Raises ArtifactAlteredError, StatementAlteredError or ResourceMissingError.
+    """
+    checker = CheckedSource(database, store, on_altered)
+    checker.check_digest(release.id, release.manifest_sha256, f"release {release.number}")
+    resources = StoredResources(store)
+    manifest = read_manifest(resources.read(release.manifest_sha256))
+    now = datetime.now(UTC)
+    items = load_catalogue(resources, manifest.inputs_sha256).items
+    expired = {item.id for item in items if not item.is_available(now)}
+    withdrawn = releases.withdrawn_items(database, release.refresh_id)
+    return StoredRelease(
+        manifest=manifest,
+        number=release.number,
+        read=resources.read,
+        copies=CheckedTexts(checker).find,
+        withdrawn=frozenset(withdrawn) | expired,
+    )
+
+
+class CheckedTexts:
+    """The texts in Postgres, each held against the statement of the job that wrote it. For one thread."""
+
+    def __init__(self, source: CheckedSource) -> None:
+        self._source = source
+        self._checked: set[tuple[UUID, str]] = set()
+        """Jobs and digests: a release is passed over more than once."""
+
+    def find(self, keys: Collection[str]) -> Mapping[str, CopyText]:
+        """The texts of these keys that are there, and are what was committed."""
+        if len(self._checked) > MAX_CHECKED_TEXTS:
+            self._checked.clear()
+        kept = find_copies(self._source.database, keys)
+        texts = {copy.key: CopyText.model_validate(copy.text) for copy in kept}
+        named = {copy.key: (copy.job_id, _text_digest(copy, texts[copy.key])) for copy in kept}
+        self._check([pair for pair in named.values() if pair not in self._checked])
+        return {key: text for key, text in texts.items() if named[key] in self._checked}
+
+    def _check(self, pairs: Sequence[tuple[UUID, str]]) -> None:
+        are_named = self._source.names_digests([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+        self._checked.update(pair for pair, is_named in zip(pairs, are_named, strict=True) if is_named)
+
+
+def _text_digest(copy: KeptCopy, text: CopyText) -> str:
+    # Fields that came after the text was written are not in its artifact
+    return sha256_hex(text_bytes(copy.key, copy.audience, text.model_dump(exclude_unset=True)))
+
+
+def rollback(database: Engine, store: Store, refresh: Refresh, number: int | None) -> Release:
+    """Publish an earlier release again; unset: the newest that was published before the one that stands.
+
+    Items that are gone by now stay gone. Raises ReleaseNotFoundError or ConfigurationError.
+    """
+    standing = standing_release(database, refresh)
+    every = releases.list_releases(database, refresh.id)
+    if number is None:
+        before = [one for one in every if standing and one.number < standing.number and one.published_at]
+        if not before:
+            raise ConfigurationError(
+                f"the refresh {refresh.name!r} has no release before the one that stands",
+                code="release_not_found",
+            )
+        number = before[0].number
+    wanted = releases.find_release(database, refresh.id, number)
+    resources = StoredResources(store)
+    newest_inputs = max(every, key=lambda one: one.submitted_at)
+    newest = read_manifest(resources.read(newest_inputs.manifest_sha256))
+    manifest = read_manifest(resources.read(wanted.manifest_sha256))
+    gone = gone_items(resources, manifest, newest.inputs_sha256, datetime.now(UTC))
+    releases.withdraw(database, refresh.id, gone)
+    return releases.publish(database, refresh.id, wanted.number)
+
+
+def sources_of(catalogue: Path, interactions: Path) -> RefreshSources:
+    """Files that a command names."""
+    return RefreshSources(catalogue=str(catalogue), interactions=str(interactions))

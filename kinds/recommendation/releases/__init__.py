@@ -1,0 +1,1 @@
+"""Published lists, numbered and immutable."""

@@ -1,0 +1,130 @@
+"""Runs of a refresh: its files, taken in here or by a first job, become a batch; and what it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine
+
+from db.batches import accept_in
+from db.schedules import Schedule
+from db.stages import NewJob
+from jobs.batch import NewBatch
+from jobs.errors import ConfigurationError
+from jobs.registry import load_kind
+from kinds.recommendation.catalogue.inputs import Inputs
+from kinds.recommendation.payload import (
+    CollectPayload,
+    RecommendationPayload,
+    RecommendationSettings,
+    RefreshSettings,
+)
+from kinds.recommendation.plan import Planned, embed_jobs, fit_job
+from kinds.recommendation.refresh import Refresh
+from kinds.recommendation.store.refreshes import get_refresh
+from kinds.recommendation.store.releases import get_release
+from workers.models.manifest import model_digest
+from workers.producer import Order, Submission, new_batch
+from workers.settings import Settings
+
+KIND = "recommendation"
+
+STARTS = "refresh"
+"""What schedules of refreshes say that they start."""
+
+STAGES = ("collect", "embed", "fit", "rank", "brief", "copy", "publish")
+PLAN_STAGES = STAGES[: STAGES.index("copy")]
+"""Nothing is written and nothing published: what it would come to is told, and what was computed is known."""
+
+
+class RefreshWithoutSourcesError(ConfigurationError):
+    """Only files of `run recommendations` go through this refresh."""
+
+    code = "refresh_without_sources"
+
+
+def profiles_of(model: str, own: RefreshSettings, settings: Settings) -> tuple[str, ...]:
+    """Those whose workers a run needs. Raises ConfigurationError if a stage's models are nowhere warm."""
+    kind = load_kind(KIND)
+    return tuple(dict.fromkeys(settings.profile_of(kind.models(model, own, stage)) for stage in STAGES))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run of a refresh."""
+
+    refresh: Refresh
+    as_of: datetime
+    plan_only: bool = False
+    inputs_sha256: str | None = None
+    """Taken in before; None: the batch's first job reads the refresh's own sources."""
+    inputs: Inputs | None = None
+
+
+def batch_of(database: Engine, run: Run, settings: Settings) -> NewBatch:
+    """The batch of a run. Raises RefreshWithoutSourcesError, and as `new_batch`."""
+    refresh = run.refresh
+    if run.inputs is None and refresh.sources is None:
+        raise RefreshWithoutSourcesError(
+            f"the refresh {refresh.name!r} names no files: name some with `pressroom refresh create`, or "
+            f"give them to `pressroom run recommendations --refresh {refresh.name}`"
+        )
+    own = RecommendationSettings.model_validate(_settings(database, run, settings))
+    order = Order(kind=KIND, model=refresh.model, settings=own.model_dump(mode="json"), tenant=refresh.tenant)
+    stages = PLAN_STAGES if run.plan_only else STAGES
+    if run.inputs is not None:
+        stages = stages[1 if own.embedder else 2 :]
+    name = f"{'plan of ' if run.plan_only else ''}{refresh.name} {run.as_of.astimezone(UTC):%Y-%m-%d %H:%M}Z"
+    # Files that are given, and plans, which publish nothing, may go beside its own runs.
+    standing_for = refresh.id if run.inputs is None and not run.plan_only else None
+    return new_batch(order, settings, name=name, stages=stages, standing_for=standing_for)
+
+
+def _settings(database: Engine, run: Run, settings: Settings) -> Mapping[str, object]:
+    refresh = run.refresh
+    previous = None
+    if refresh.published_release_id is not None:
+        previous = get_release(database, refresh.published_release_id).manifest_sha256
+    return {
+        **refresh.settings,
+        "refresh": refresh.name,
+        "refresh_id": refresh.id,
+        "as_of": run.as_of.astimezone(UTC),
+        "language_model": refresh.model or None,
+        "language_model_digest": model_digest(settings.models_folder, refresh.model) if refresh.model else "",
+        "sources": refresh.sources if run.inputs is None else None,
+        "inputs_sha256": run.inputs_sha256,
+        "previous_sha256": previous,
+        "plan_only": run.plan_only,
+    }
+
+
+def start_run(connection: Connection, run: Run, settings: Settings) -> Submission:
+    """Make the run's batch in this transaction. Raises as `batch_of`, and RunUnderWayError."""
+    batch = batch_of(connection.engine, run, settings)
+    jobs = [
+        NewJob(custom_id, payload.model_dump(mode="json"), payload.root.stage)
+        for custom_id, payload in _first_jobs(run, batch)
+    ]
+    return Submission(*accept_in(connection, batch, jobs, lambda: 0))
+
+
+def _first_jobs(run: Run, batch: NewBatch) -> Planned:
+    if run.inputs is None or run.inputs_sha256 is None:
+        yield "files", RecommendationPayload(CollectPayload())
+    elif batch.stages[0].name == "embed":
+        own = RecommendationSettings.model_validate(batch.settings)
+        yield from embed_jobs(run.inputs_sha256, run.inputs.num_items, own)
+    else:
+        yield fit_job(run.inputs_sha256)
+
+
+def start_scheduled(connection: Connection, schedule: Schedule, due_at: datetime, settings: Settings) -> UUID:
+    """The run of a due time, for the refresh of a schedule. Raises RefreshNotFoundError, too."""
+    refresh = get_refresh(connection.engine, schedule.target_id)
+    # What is available is judged by the clock: a due time that is caught up may be days ago.
+    run = Run(refresh=refresh, as_of=max(due_at, datetime.now(UTC)))
+    return start_run(connection, run, settings).batch_id

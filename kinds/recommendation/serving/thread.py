@@ -1,0 +1,156 @@
+"""Serves what stands, by itself: whatever made the release, or took an item off it, is found by looking."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from db.session import opened_database
+from jobs.errors import ConfigurationError, PressroomError
+from kinds.recommendation.refresh import Refresh, ServingPlace
+from kinds.recommendation.refreshes import open_release, standing_release
+from kinds.recommendation.serving.serving import Served, ServingTarget, serve_release
+from kinds.recommendation.store.refreshes import list_refreshes
+from kinds.recommendation.store.releases import withdrawn_items
+from pressroom.summary import Altered
+from storage import open_store
+from storage.store import Store
+from workers.redis_server import RedisServer
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 5.0
+"""Between two looks at what stands."""
+
+EXPIRY_SECONDS = 60.0
+"""Between two looks at the clock: an item that expires is served for at most this long."""
+
+JOIN_SECONDS = 10.0
+"""An export that is under way is gone on with by the next one."""
+
+RETRY_SECONDS = 30.0
+"""After a server that did not do as asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What was served when."""
+
+    release_id: UUID
+    withdrawn: frozenset[str]
+    """By hand, or by newer inputs."""
+    left: frozenset[str]
+    """These, and what had expired."""
+    served_at: float
+    """On time.monotonic(), as the next one."""
+    at: float
+    """When the clock was looked at last."""
+
+
+class Follower:
+    """Belongs to one thread."""
+
+    def __init__(self, database: Engine, store: Store) -> None:
+        self._database = database
+        self._store = store
+        self._seen: dict[UUID, _Seen] = {}
+        self._retry_at: dict[UUID, float] = {}
+
+    def look(self) -> list[Served]:
+        """Serve what has changed since the last look; faults of one refresh leave the others alone."""
+        served = []
+        for refresh in list_refreshes(self._database):
+            if time.monotonic() < self._retry_at.get(refresh.id, 0.0):
+                continue
+            try:
+                done = self._follow(refresh)
+            except PressroomError as error:
+                told = {"refresh": refresh.name, "reason": str(error)}
+                logger.warning("A release is not served.", extra=told)
+                self._retry_at[refresh.id] = time.monotonic() + RETRY_SECONDS
+                continue
+            except SQLAlchemyError:
+                raise
+            except Exception:
+                logger.exception("A release is not served.", extra={"refresh": refresh.name})
+                self._retry_at[refresh.id] = time.monotonic() + RETRY_SECONDS
+                continue
+            if done is not None:
+                served.append(done)
+        return served
+
+    def _follow(self, refresh: Refresh) -> Served | None:
+        release = standing_release(self._database, refresh)
+        if refresh.serving is None or release is None:
+            return None
+        withdrawn = frozenset(withdrawn_items(self._database, refresh.id))
+        seen = self._seen.get(refresh.id)
+        is_same = seen is not None and (seen.release_id, seen.withdrawn) == (release.id, withdrawn)
+        if seen is not None and is_same and time.monotonic() - seen.at < EXPIRY_SECONDS:
+            return None
+        begun_at = time.monotonic()
+        reader = open_release(self._database, self._store, release, _log_altered)
+        lasts = (refresh.serving.expire_seconds or math.inf) / 2
+        still = seen is not None and is_same and seen.left == reader.withdrawn
+        if seen is not None and still and begun_at - seen.served_at < lasts:
+            self._seen[refresh.id] = replace(seen, at=begun_at)
+            return None
+        served = serve_release(reader, target_of(refresh.serving))
+        self._seen[refresh.id] = _Seen(release.id, withdrawn, reader.withdrawn, begun_at, begun_at)
+        return served
+
+
+def _log_altered(altered: Altered) -> None:
+    logger.error("A text is not served, since it was altered.", extra=altered.as_json())
+
+
+def target_of(place: ServingPlace) -> ServingTarget:
+    """The place with its URL. Raises ConfigurationError (`serving_unset`)."""
+    url = os.environ.get(place.url_variable)
+    if not url:
+        raise ConfigurationError(
+            f"{place.url_variable} is not set: set it to redis://HOST:PORT/DATABASE, a database for "
+            "this alone",
+            code="serving_unset",
+        )
+    server = RedisServer.from_url(url, variable=place.url_variable)
+    own = os.environ.get("PRESSROOM_REDIS_URL")
+    if own and server.location == RedisServer.from_url(own).location:
+        raise ConfigurationError(
+            f"{place.url_variable} names the database of the messages: serve from another one of the server",
+            code="serving_unsuited",
+        )
+    return ServingTarget(url=url, staging=place.staging, expire_seconds=place.expire_seconds)
+
+
+@contextmanager
+def served_by_itself(db_url: str, s3_url: str) -> Iterator[None]:
+    """In a thread, for as long as the block lasts."""
+    stopping = threading.Event()
+    with opened_database(db_url) as database:
+        follower = Follower(database, open_store(s3_url))
+        thread = threading.Thread(target=_follow, args=(follower, stopping), name="serving", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stopping.set()
+            thread.join(JOIN_SECONDS)
+
+
+def _follow(follower: Follower, stopping: threading.Event) -> None:
+    while not stopping.wait(LOOK_SECONDS):
+        try:
+            follower.look()
+        except SQLAlchemyError:
+            logger.warning("Postgres is away; what is served stays as it is.")

@@ -1,0 +1,85 @@
+"""What commands print about refreshes, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from db.schedules import Schedule, ScheduleRun
+from kinds.recommendation.refresh import Refresh, Release
+from pressroom.console import print_line
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshState:
+    """A refresh, when it runs, and what it made."""
+
+    refresh: Refresh
+    schedule: Schedule | None
+    runs: Sequence[ScheduleRun]
+    releases: Sequence[Release]
+
+    def as_json(self) -> dict[str, object]:
+        """Stable names; see docs/recommendations.md."""
+        refresh, schedule = self.refresh, self.schedule
+        return {
+            "name": refresh.name,
+            "model": refresh.model,
+            "sources": None if refresh.sources is None else refresh.sources.model_dump(),
+            "settings": refresh.settings,
+            "schedule": None
+            if schedule is None
+            else {
+                "cron": schedule.cron.expression,
+                "time_zone": schedule.cron.time_zone,
+                "paused": schedule.paused_at is not None,
+            },
+            "runs": [
+                {"due_at": run.due_at.isoformat(), "outcome": run.outcome.value, "error": run.error_message}
+                for run in self.runs
+            ],
+            "releases": [
+                {
+                    "number": release.number,
+                    "made_at": release.made_at.isoformat(),
+                    "published_at": release.published_at.isoformat() if release.published_at else None,
+                    "stands": release.id == refresh.published_release_id,
+                    "batch_id": str(release.batch_id),
+                    "manifest_sha256": release.manifest_sha256,
+                    "figures": dict(release.figures),
+                }
+                for release in self.releases
+            ],
+        }
+
+
+def print_refresh(state: RefreshState) -> None:
+    """All about one."""
+    print_refresh_line(state)
+    if state.refresh.sources is not None:
+        print_line(f"  catalogue     {state.refresh.sources.catalogue}")
+        print_line(f"  interactions  {state.refresh.sources.interactions}")
+    for run in state.runs:
+        said = f": {run.error_message}" if run.error_message else ""
+        print_line(f"  due {run.due_at:%Y-%m-%d %H:%M}Z  {run.outcome.value}{said}")
+    for release in state.releases:
+        mark = "*" if release.id == state.refresh.published_release_id else " "
+        figures = release.figures
+        print_line(
+            f"{mark} release {release.number}  {release.made_at:%Y-%m-%d %H:%M}Z  {figures.get('num_users')} "
+            f"users, {figures.get('num_texts_written')} texts written, "
+            f"{figures.get('num_texts_carried')} carried over"
+        )
+
+
+def print_refresh_line(state: RefreshState) -> None:
+    """One line of a list."""
+    schedule = state.schedule
+    when = "when told to"
+    if schedule is not None:
+        when = (
+            f"{schedule.cron.expression} {schedule.cron.time_zone}{' (paused)' if schedule.paused_at else ''}"
+        )
+    standing = [one for one in state.releases if one.id == state.refresh.published_release_id]
+    stands = f"release {standing[0].number}" if standing else "no release"
+    print_line(f"{state.refresh.name:<24}  {when:<24}  {stands}  {state.refresh.model or 'no texts'}")

@@ -1,0 +1,1 @@
+"""What recommendations keep in Postgres."""

@@ -1,0 +1,84 @@
+"""Refreshes, kept."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+from sqlalchemy import Connection, Engine, RowMapping, func, select
+from sqlalchemy.dialects import postgresql
+
+from jobs.errors import PermanentError
+from kinds.recommendation.refresh import Refresh, RefreshSources, ServingPlace
+from kinds.recommendation.tables import RefreshRow
+
+
+class RefreshNotFoundError(PermanentError):
+    """No refresh has this name."""
+
+    code = "refresh_not_found"
+
+
+def put_refresh(connection: Connection, refresh: Refresh) -> UUID:
+    """Create the refresh, or change the one of its tenant and name to this; the id that it has.
+
+    `refresh.id` counts for a new one only: `new_id()` makes one. What is published stays so.
+    """
+    fields = {
+        "model": refresh.model,
+        "settings": refresh.settings,
+        "sources": None if refresh.sources is None else refresh.sources.model_dump(mode="json"),
+        "serving": None if refresh.serving is None else refresh.serving.model_dump(mode="json"),
+    }
+    statement = postgresql.insert(RefreshRow).values(
+        id=refresh.id, tenant=refresh.tenant, name=refresh.name, **fields
+    )
+    return connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["tenant", "name"], set_={**fields, "updated_at": func.now()}
+        ).returning(RefreshRow.id)
+    ).scalar_one()
+
+
+def new_id() -> UUID:
+    """For a refresh that does not exist yet."""
+    return uuid4()
+
+
+def find_refresh(database: Engine, name: str, tenant: str = "default") -> Refresh:
+    """The refresh of this name. Raises RefreshNotFoundError."""
+    statement = select(RefreshRow.__table__).where(RefreshRow.tenant == tenant, RefreshRow.name == name)
+    with database.connect() as connection:
+        row = connection.execute(statement).mappings().one_or_none()
+    if row is None:
+        raise RefreshNotFoundError(f"no refresh is named {name!r}: see `pressroom refresh list`")
+    return _refresh(row)
+
+
+def get_refresh(database: Engine, refresh_id: UUID) -> Refresh:
+    """The refresh of this id. Raises RefreshNotFoundError."""
+    statement = select(RefreshRow.__table__).where(RefreshRow.id == refresh_id)
+    with database.connect() as connection:
+        row = connection.execute(statement).mappings().one_or_none()
+    if row is None:
+        raise RefreshNotFoundError(f"no refresh has the id {refresh_id}: see `pressroom refresh list`")
+    return _refresh(row)
+
+
+def list_refreshes(database: Engine) -> list[Refresh]:
+    """All of them, the oldest first."""
+    statement = select(RefreshRow.__table__).order_by(RefreshRow.created_at, RefreshRow.name)
+    with database.connect() as connection:
+        return [_refresh(row) for row in connection.execute(statement).mappings()]
+
+
+def _refresh(row: RowMapping) -> Refresh:
+    return Refresh(
+        id=row["id"],
+        tenant=row["tenant"],
+        name=row["name"],
+        model=row["model"],
+        settings=row["settings"],
+        sources=None if row["sources"] is None else RefreshSources.model_validate(row["sources"]),
+        serving=None if row["serving"] is None else ServingPlace.model_validate(row["serving"]),
+        published_release_id=row["published_release_id"],
+    )

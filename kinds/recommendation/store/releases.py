@@ -1,0 +1,192 @@
+"""Releases: made by a batch, published one at a time, and published again after a rollback."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from sqlalchemy import (
+    Connection,
+    Engine,
+    RowMapping,
+    ScalarResult,
+    delete,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql
+
+from db.tables import BatchRow, JobRow
+from jobs.errors import PermanentError
+from jobs.records import MadeRelease
+from kinds.recommendation.refresh import Release
+from kinds.recommendation.tables import RefreshRow, ReleaseRow, WithdrawnItemRow
+
+
+class ReleaseNotFoundError(PermanentError):
+    """The refresh has no such release."""
+
+    code = "release_not_found"
+
+
+def write_releases(connection: Connection, made: Sequence[tuple[UUID, MadeRelease]]) -> None:
+    """Number the releases of these jobs and publish each.
+
+    Unless what a later batch made stands already, or somebody went back to an earlier one meanwhile.
+    """
+    for job_id, release in sorted(made, key=lambda pair: (pair[1].refresh_id, pair[0])):
+        refresh = connection.execute(
+            select(RefreshRow.published_release_id, RefreshRow.rolled_back_at)
+            .where(RefreshRow.id == release.refresh_id)
+            .with_for_update()  # whoever numbers or publishes waits here
+        ).one()
+        batch = connection.execute(
+            select(BatchRow.id, BatchRow.created_at)
+            .join(JobRow, JobRow.batch_id == BatchRow.id)
+            .where(JobRow.id == job_id)
+        ).one()
+        of_refresh = ReleaseRow.refresh_id == release.refresh_id
+        last = connection.scalar(select(func.max(ReleaseRow.number)).where(of_refresh)) or 0
+        connection.execute(
+            insert(ReleaseRow).values(
+                id=job_id,
+                refresh_id=release.refresh_id,
+                number=last + 1,
+                batch_id=batch.id,
+                submitted_at=batch.created_at,
+                manifest_sha256=release.manifest_sha256,
+                figures=dict(release.figures),
+            )
+        )
+        standing_at = connection.scalar(
+            select(ReleaseRow.submitted_at).where(ReleaseRow.id == refresh.published_release_id)
+        )
+        if all(at is None or at <= batch.created_at for at in (standing_at, refresh.rolled_back_at)):
+            _publish(connection, release.refresh_id, job_id)
+            # What left since the batch was accepted is gone from newer inputs than the release's own.
+            connection.execute(
+                delete(WithdrawnItemRow).where(
+                    WithdrawnItemRow.refresh_id == release.refresh_id,
+                    WithdrawnItemRow.since < batch.created_at,
+                )
+            )
+
+
+def publish(database: Engine, refresh_id: UUID, number: int) -> Release:
+    """Make this release the one that stands. Raises ReleaseNotFoundError.
+
+    Items that were withdrawn since stay so.
+    """
+    with database.begin() as connection:
+        connection.execute(select(RefreshRow.id).where(RefreshRow.id == refresh_id).with_for_update())
+        row = connection.scalar(
+            select(ReleaseRow.id).where(ReleaseRow.refresh_id == refresh_id, ReleaseRow.number == number)
+        )
+        if row is None:
+            raise ReleaseNotFoundError(
+                f"the refresh has no release {number}: see `pressroom refresh show NAME`"
+            )
+        _publish(connection, refresh_id, row)
+        connection.execute(
+            update(RefreshRow)
+            .where(RefreshRow.id == refresh_id)
+            .values(rolled_back_at=func.clock_timestamp())
+        )
+    return get_release(database, row)
+
+
+def _publish(connection: Connection, refresh_id: UUID, release_id: UUID) -> None:
+    connection.execute(
+        update(RefreshRow).where(RefreshRow.id == refresh_id).values(published_release_id=release_id)
+    )
+    connection.execute(
+        update(ReleaseRow).where(ReleaseRow.id == release_id).values(published_at=func.clock_timestamp())
+    )
+
+
+def withdraw(database: Engine, refresh_id: UUID, reasons: Mapping[str, str]) -> int:
+    """Take items off the standing lists at once, each with its reason; how many were not withdrawn yet."""
+    with database.begin() as connection:
+        return withdraw_in(connection, refresh_id, reasons)
+
+
+def withdraw_in(connection: Connection, refresh_id: UUID, reasons: Mapping[str, str]) -> int:
+    """As `withdraw`, in the caller's transaction."""
+    if not reasons:
+        return 0
+    rows = [
+        {"refresh_id": refresh_id, "item_id": item_id, "reason": reason}
+        for item_id, reason in sorted(reasons.items())
+    ]
+    statement = postgresql.insert(WithdrawnItemRow)
+    again = {"since": func.clock_timestamp(), "reason": statement.excluded.reason}
+    new: ScalarResult[bool] = connection.scalars(
+        statement.on_conflict_do_update(index_elements=["refresh_id", "item_id"], set_=again).returning(
+            literal_column("xmax = 0")
+        ),
+        rows,
+    )
+    return sum(new)
+
+
+def withdrawn_items(database: Engine, refresh_id: UUID) -> dict[str, str]:
+    """Items that are off the standing lists, with the reasons."""
+    statement = select(WithdrawnItemRow.item_id, WithdrawnItemRow.reason).where(
+        WithdrawnItemRow.refresh_id == refresh_id
+    )
+    with database.connect() as connection:
+        return {row[0]: row[1] for row in connection.execute(statement)}
+
+
+def get_release(database: Engine, release_id: UUID) -> Release:
+    """The release of this id. Raises ReleaseNotFoundError."""
+    statement = select(ReleaseRow.__table__).where(ReleaseRow.id == release_id)
+    with database.connect() as connection:
+        row = connection.execute(statement).mappings().one_or_none()
+    if row is None:
+        raise ReleaseNotFoundError(f"no release has the id {release_id}")
+    return _release(row)
+
+
+def find_release(database: Engine, refresh_id: UUID, number: int) -> Release:
+    """The release of this number. Raises ReleaseNotFoundError."""
+    found = [release for release in list_releases(database, refresh_id) if release.number == number]
+    if not found:
+        raise ReleaseNotFoundError(f"the refresh has no release {number}: see `pressroom refresh show NAME`")
+    return found[0]
+
+
+def release_of_batch(database: Engine, batch_id: UUID) -> Release | None:
+    """What the batch made, if it came to a release."""
+    statement = select(ReleaseRow.__table__).where(ReleaseRow.batch_id == batch_id)
+    with database.connect() as connection:
+        row = connection.execute(statement).mappings().one_or_none()
+    return None if row is None else _release(row)
+
+
+def list_releases(database: Engine, refresh_id: UUID) -> list[Release]:
+    """All of a refresh, the newest first."""
+    statement = (
+        select(ReleaseRow.__table__)
+        .where(ReleaseRow.refresh_id == refresh_id)
+        .order_by(ReleaseRow.number.desc())
+    )
+    with database.connect() as connection:
+        return [_release(row) for row in connection.execute(statement).mappings()]
+
+
+def _release(row: RowMapping) -> Release:
+    return Release(
+        id=row["id"],
+        refresh_id=row["refresh_id"],
+        number=row["number"],
+        batch_id=row["batch_id"],
+        manifest_sha256=row["manifest_sha256"],
+        figures=row["figures"],
+        submitted_at=row["submitted_at"],
+        made_at=row["made_at"],
+        published_at=row["published_at"],
+    )

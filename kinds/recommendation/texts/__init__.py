@@ -1,0 +1,1 @@
+"""Texts about recommended items."""

@@ -1,0 +1,190 @@
+"""Delivers what is due: one courier is active, by a lease, others stand by."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Collection, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from itertools import groupby
+from uuid import UUID
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from db.faults import fault_of
+from db.leads import COURIER
+from jobs.errors import PermanentError, PressroomError
+from kinds.sentiment.alerts.message import message_body, message_id
+from kinds.sentiment.monitor import FileTarget, WebhookTarget
+from kinds.sentiment.store import deliveries
+from kinds.sentiment.store.deliveries import Delivery
+from workers.connectors.addresses import Resolve, resolve
+from workers.delivery.daemon_threads import DaemonThreads
+from workers.delivery.file import append_line
+from workers.delivery.webhook import send_webhook
+from workers.lead import Lead
+from workers.outage import Outage
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
+"""After the first, second, ... attempt: 5 s to a day, three days in all, as the specification of Standard
+Webhooks recommends. After the last one more attempt is made, and then none."""
+
+POLL_SECONDS = 2.0
+STANDBY_SECONDS = 5.0
+
+LEAD_POLL_SECONDS = 0.25
+"""The same for one that is waited for: another command leads for a moment, a beat takes what is due soon."""
+
+MAX_DUE = 200
+MAX_DUE_PER_TARGET = 5
+"""Looked at in one round: a target that is slow holds up the others for a few of its answers at most."""
+
+NUM_THREADS = 8
+"""Targets that are delivered to at a time: one that hangs holds up only itself."""
+
+
+class Courier:
+    """Runs in one thread, delivers in some more."""
+
+    def __init__(
+        self,
+        database: Engine,
+        *,
+        resolver: Resolve = resolve,
+        monitor_id: UUID | None = None,
+        without: Collection[str] = (),
+    ) -> None:
+        """Of all monitors, or of one alone; targets `without` are left to another courier."""
+        self._database = database
+        self._resolver = resolver
+        self._monitor_id = monitor_id
+        self._without = without
+        self._lead = Lead(database, COURIER)
+        self._postgres = Outage(logger, "Postgres", meanwhile="alerts wait in it")
+        self._counting = threading.Lock()
+        self.num_delivered = 0
+        """Messages that a target has taken."""
+
+    def run(self, stopped: threading.Event) -> None:
+        """Deliver until the event is set; outlives outages of Postgres."""
+        with ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="delivery") as pool:
+            while not stopped.is_set():
+                wait = POLL_SECONDS
+                try:
+                    if self._lead.is_held():
+                        wait = 0.0 if self.deliver_due(pool) else POLL_SECONDS
+                    else:
+                        wait = STANDBY_SECONDS
+                    self._postgres.end()
+                except SQLAlchemyError as error:
+                    self._postgres.note(error, fault_of(error))
+                    wait = STANDBY_SECONDS
+                except Exception:
+                    logger.exception("A round of deliveries failed.")
+                    wait = STANDBY_SECONDS
+                stopped.wait(wait)
+        self._lead.give_up()
+
+    def run_until_none_is_due(self, timeout_seconds: float) -> None:
+        """Deliver for so long at most; while another courier leads, see whether that one does.
+
+        A target that still hangs then hangs in a thread that ends with the process; its message is due again.
+        Raises SQLAlchemyError.
+        """
+        ends_at = time.monotonic() + timeout_seconds
+        threads = DaemonThreads(NUM_THREADS)
+        try:
+            while self._due(1) and (seconds := ends_at - time.monotonic()) > 0:
+                if self._lead.is_held():
+                    self.deliver_due(threads, timeout_seconds=seconds)
+                else:
+                    time.sleep(min(seconds, LEAD_POLL_SECONDS))
+        except TimeoutError:
+            logger.info("A target hangs; its alerts wait.")
+        finally:
+            self._lead.give_up()
+
+    def deliver_due(self, pool: Executor, *, timeout_seconds: float | None = None) -> bool:
+        """One round, every target in its own order; False if nothing was due. Raises TimeoutError."""
+        due = self._due(MAX_DUE)
+        by_target = sorted(due, key=_target_of)
+        groups = [list(group) for _, group in groupby(by_target, key=_target_of)]
+        list(pool.map(self._deliver_in_turn, groups, timeout=timeout_seconds))
+        return bool(due)
+
+    def _due(self, limit: int) -> list[Delivery]:
+        return deliveries.due_deliveries(
+            self._database,
+            limit=limit,
+            limit_per_target=MAX_DUE_PER_TARGET,
+            monitor_id=self._monitor_id,
+            without=self._without,
+        )
+
+    def _deliver_in_turn(self, group: Sequence[Delivery]) -> None:
+        for number, delivery in enumerate(group):
+            if not self._deliver(delivery):
+                seconds = _retry_seconds(delivery)
+                deliveries.postpone(self._database, group[number + 1 :], seconds=seconds)
+                return
+
+    def _deliver(self, delivery: Delivery) -> bool:
+        """False if its target should be left alone for a while."""
+        if delivery.told is delivery.to_tell:  # it was withdrawn and came back, or the other way, meanwhile
+            deliveries.end(self._database, delivery)
+            return True
+        if delivery.is_muted:
+            deliveries.end(self._database, delivery, error_code="muted", message="the alert is muted")
+            return True
+        if delivery.target is None:
+            message = f"the monitor has no target {delivery.target_name!r} any more"
+            deliveries.end(self._database, delivery, error_code="target_removed", message=message)
+            return True
+        if not deliveries.begin_attempt(self._database, delivery, retry_seconds=_retry_seconds(delivery)):
+            return True
+        try:
+            self._send(delivery)
+        except PressroomError as error:
+            extra = {"alert_id": str(delivery.alert_id), "target": delivery.target_name, "code": error.code}
+            logger.warning("An alert could not be delivered.", extra=extra)
+            is_refused = isinstance(error, PermanentError)
+            self._note(delivery, error.code, str(error), is_final=is_refused)
+            return is_refused
+        except SQLAlchemyError:
+            raise
+        except Exception as error:
+            logger.exception("A delivery failed.", extra={"alert_id": str(delivery.alert_id)})
+            self._note(delivery, "unexpected", f"{type(error).__name__}: {error}")
+            return False
+        deliveries.note_told(self._database, delivery)
+        with self._counting:
+            self.num_delivered += 1
+        return True
+
+    def _note(self, delivery: Delivery, code: str, message: str, *, is_final: bool = False) -> None:
+        if is_final or delivery.num_attempts >= len(RETRY_SECONDS):
+            deliveries.end(self._database, delivery, error_code=code, message=message)
+        else:
+            deliveries.note_failure(self._database, delivery, error_code=code, message=message)
+
+    def _send(self, delivery: Delivery) -> None:
+        body = message_body(delivery, deliveries.drivers(self._database, delivery))
+        id_ = message_id(delivery)
+        match delivery.target:
+            case WebhookTarget() as target:
+                send_webhook(target, message_id=id_, body=body, resolver=self._resolver)
+            case FileTarget() as target:
+                append_line(target, message_id=id_, body=body, is_first=delivery.num_attempts == 0)
+
+
+def _retry_seconds(delivery: Delivery) -> float:
+    """Return the seconds from the attempt that is made now to the next one."""
+    return RETRY_SECONDS[min(delivery.num_attempts, len(RETRY_SECONDS) - 1)]
+
+
+def _target_of(delivery: Delivery) -> tuple[str, str]:
+    return str(delivery.monitor_id), delivery.target_name

@@ -1,0 +1,74 @@
+"""Alerts of a run by hand are delivered before the command ends: no beat may run, or none for days."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from uuid import UUID
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from jobs.batch import BatchStatus
+from kinds.sentiment.alerts.courier import Courier
+from kinds.sentiment.export import SentimentFigures, export_sentiment
+from kinds.sentiment.monitor import FileTarget, Target, WebhookTarget
+from kinds.sentiment.payload import SentimentSettings
+from kinds.sentiment.store.deliveries import num_waiting
+from kinds.sentiment.store.monitor_reports import batch_settings
+from kinds.sentiment.store.monitors import get_monitor
+from pressroom.console import say
+from pressroom.summary import Summary
+from storage.store import Store
+from workers.delivery.file import STDOUT
+
+MAX_SECONDS = 30.0
+"""A webhook that hangs is given up after 20, and its failure noted."""
+
+
+def export_and_deliver(
+    database: Engine, store: Store, summary: Summary, out: Path, *, json: bool
+) -> SentimentFigures:
+    """Write the results, as `export_sentiment` does; then, if the batch has ended, deliver what is due.
+
+    `json`: stdout is for the command's one object.
+    """
+    figures = export_sentiment(database, store, summary, out)
+    if summary.report.status is not BatchStatus.RUNNING:
+        settings = SentimentSettings.model_validate(batch_settings(database, summary.batch_id))
+        deliver_alerts(database, settings.monitor_id, json=json)
+    return figures
+
+
+def deliver_alerts(
+    database: Engine, monitor_id: UUID, *, json: bool, max_seconds: float = MAX_SECONDS
+) -> None:
+    """Deliver what is due of the monitor's alerts, and say what came of it; Ctrl-C ends it, and no more.
+
+    Of this monitor alone, and to targets that this environment has the secrets of: a try without would be
+    one of the few that are made. What fails is due again.
+    """
+    try:
+        targets = get_monitor(database, monitor_id).targets
+        left = [one.name for one in targets if not _is_deliverable(one, json=json)]
+        courier = Courier(database, monitor_id=monitor_id, without=left)
+        courier.run_until_none_is_due(max_seconds)
+        waiting = num_waiting(database, monitor_id)
+    except SQLAlchemyError:
+        say("Postgres is away; alerts wait in it for `pressroom up` or `pressroom beat`.")
+        return
+    except KeyboardInterrupt:
+        say("Interrupted; what is not delivered waits for `pressroom up` or `pressroom beat`.")
+        return
+    if courier.num_delivered or waiting:
+        rest = f", {waiting} waiting for `pressroom up` or `pressroom beat`" if waiting else ""
+        say(f"Deliveries of alerts: {courier.num_delivered} made{rest}")
+
+
+def _is_deliverable(target: Target, *, json: bool) -> bool:
+    match target:
+        case FileTarget():
+            return not json or target.path != STDOUT
+        case WebhookTarget():
+            variables = (target.secret_variable, target.url_variable)
+            return all(os.environ.get(variable) for variable in variables if variable is not None)

@@ -1,0 +1,211 @@
+"""The stage `documents`: what each document of a block says about each entity that it is about."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import cast
+
+from jobs.documents.digest import document_digest, version_number
+from jobs.documents.document import Document
+from jobs.inference import TextPair, classified
+from jobs.kind import Artifact, Context, Parent, Result
+from jobs.records import AnalysedDocuments, Classifications, DocumentFacts
+from jobs.rows import REFUSED, Refusal
+from jobs.text.normalise import normalise
+from kinds.classifier.order import LABELS
+from kinds.sentiment.documents.blocks import analysed_line, parse_block
+from kinds.sentiment.documents.language import LANGUAGE_UNSUPPORTED
+from kinds.sentiment.documents.linking import Link, Passage
+from kinds.sentiment.linked import AMBIGUOUS, Analysis, Refuse, link_documents
+from kinds.sentiment.payload import DocumentsPayload, SentimentSettings
+from kinds.sentiment.series.mention import Mention
+from kinds.sentiment.watched import Watched, load_watched
+
+
+def analyse_documents(payload: DocumentsPayload, settings: SentimentSettings, context: Context) -> Result:
+    """Clean, link and classify a block. Raises what the ports raise."""
+    given = payload.documents or parse_block(context.resources.read(payload.block_sha256 or ""))
+    documents = _latest(given)
+    watched = context.resources.load(settings.watchlist_sha256, load_watched)
+    refused: dict[str, Refusal] = {}
+
+    def refuse(document: Document, refusal: Refusal) -> None:
+        refused[document.id] = refusal
+
+    analyses = link_documents(
+        documents, watched, context.inference, embedder=settings.embedder, refuse=refuse
+    )
+    analyses, classifications = _classify(analyses, context, refuse)
+    facts = [_facts(analysis) for analysis in analyses]
+    mentions = [mention for analysis in analyses for mention in analysis.mentions]
+    lines = [
+        analysed_line(analysis.prepared, analysis.mentions, flags=analysis.flags) for analysis in analyses
+    ]
+    return Result(
+        artifacts=(Artifact(name="documents.jsonl", media_type="application/jsonl", body=b"".join(lines)),),
+        metrics=_metrics(analyses, documents, watched, settings, context)
+        | ({REFUSED: {id_: asdict(refusal) for id_, refusal in refused.items()}} if refused else {}),
+        records=(
+            AnalysedDocuments(
+                monitor_id=settings.monitor_id,
+                analysis=settings.analysis,
+                documents=facts,
+                mentions=mentions,
+            ),
+            *([classifications] if classifications.probabilities else []),
+        ),
+        parents=(
+            Parent("watchlist", watched.watchlist.name, settings.watchlist_sha256),
+            Parent("classifier", "probabilities", classifications.model_sha256),
+            *(Parent("document", one.id, one.sha256) for one in facts),
+        ),
+    )
+
+
+def _classify(
+    analyses: Sequence[Analysis], context: Context, refuse: Refuse
+) -> tuple[list[Analysis], Classifications]:
+    """Fill in the mentions of the analyses; what was asked before is answered from history.
+
+    A document with a passage that the classifier cannot take is refused, and not among those that are left.
+    """
+    asked = {
+        passage: question(passage)
+        for analysis in analyses
+        for link in analysis.links
+        for passage in link.passages
+    }
+    digests = {passage: pair_digest(pair) for passage, pair in asked.items()}
+    model_sha256 = context.inference.model_sha256()
+    known = context.history.classifications(model_sha256, list(set(digests.values()))) if digests else {}
+    missing = {digests[passage]: pair for passage, pair in asked.items() if digests[passage] not in known}
+    answers = dict(zip(missing, classified(list(missing.values()), context.inference), strict=True))
+    new = {
+        digest: (answer.negative, answer.neutral, answer.positive)
+        for digest, answer in answers.items()
+        if not isinstance(answer, Refusal)
+    }
+    answered = {
+        passage: probabilities
+        for passage, digest in digests.items()
+        if (probabilities := known.get(digest) or new.get(digest)) is not None
+    }
+    left = []
+    for analysis in analyses:
+        passages = [passage for link in analysis.links for passage in link.passages]
+        failed = next((each for each in passages if each not in answered), None)
+        if failed is not None:
+            refusal = answers[digests[failed]]
+            refuse(analysis.prepared.document, cast("Refusal", refusal))
+            continue
+        analysis.mentions = [
+            _mention(analysis, link, *carrying(link.passages, answered)) for link in analysis.links
+        ]
+        left.append(analysis)
+    return left, Classifications(
+        model_sha256=model_sha256,
+        probabilities=[(digest, *probabilities) for digest, probabilities in new.items()],
+    )
+
+
+def question(passage: Passage) -> TextPair:
+    """What a classifier is asked about a passage."""
+    return TextPair(normalise(passage.sentence), normalise(passage.target))
+
+
+def carrying(
+    passages: Sequence[Passage], answered: Mapping[Passage, tuple[float, float, float]]
+) -> tuple[Passage, tuple[float, float, float]]:
+    """The passage that carries the mood, which is the least neutral one, and its probabilities."""
+    passage = min(passages, key=lambda one: answered[one][LABELS.index("neutral")])
+    return passage, answered[passage]
+
+
+def _latest(documents: Iterable[Document]) -> list[Document]:
+    """Each id once: of two versions in one block the one that is published later."""
+    latest: dict[str, Document] = {}
+    for document in documents:
+        other = latest.get(document.id)
+        if other is None or version_number(document) > version_number(other):
+            latest[document.id] = document
+    return list(latest.values())
+
+
+def pair_digest(pair: TextPair) -> bytes:
+    """What names a question to a classifier: SHA-256 of text and target, joined by NUL."""
+    return hashlib.sha256(f"{pair.text}\0{pair.target}".encode()).digest()
+
+
+def _mention(
+    analysis: Analysis, link: Link, passage: Passage, probabilities: tuple[float, float, float]
+) -> Mention:
+    document = analysis.prepared.document
+    negative, neutral, positive = probabilities
+    return Mention(
+        document_id=document.id,
+        entity_id=link.entity_id,
+        published_at=document.published_at,
+        relevance=link.relevance,
+        topic=analysis.topic,
+        p_negative=negative,
+        p_neutral=neutral,
+        p_positive=positive,
+        sentence=passage.sentence,
+        title=analysis.prepared.title,
+        source=document.source,
+        signature=analysis.prepared.signature,
+    )
+
+
+def _facts(analysis: Analysis) -> DocumentFacts:
+    document = analysis.prepared.document
+    return DocumentFacts(
+        id=document.id,
+        sha256=document_digest(document),
+        published_at=document.published_at,
+        language=analysis.prepared.language,
+        num_mentions=len(analysis.mentions),
+        flags=analysis.flags,
+        record=bytes.fromhex(document.record) if document.record is not None else None,
+    )
+
+
+def _names_nobody(analysis: Analysis) -> bool:
+    """False of a document that nobody could tell: another language, or a name that is left in doubt."""
+    return not analysis.links and not {LANGUAGE_UNSUPPORTED, AMBIGUOUS} & set(analysis.flags)
+
+
+def _metrics(
+    analyses: Sequence[Analysis],
+    documents: Sequence[Document],
+    watched: Watched,
+    settings: SentimentSettings,
+    context: Context,
+) -> dict[str, object]:
+    """What the next stage is planned from, and counts for people."""
+    since: dict[int, datetime] = {}
+
+    def note(entity_ids: Iterable[str], instant: datetime) -> None:
+        for entity_id in entity_ids:
+            position = watched.positions.get(entity_id)
+            if position is not None:  # None: an entity of an earlier watch list
+                since[position] = min(instant, since.get(position, instant))
+
+    for known in context.history.documents(settings.monitor_id, [one.id for one in documents]).values():
+        note(known.entity_ids, known.published_at)
+    for analysis in analyses:
+        note((link.entity_id for link in analysis.links), analysis.prepared.document.published_at)
+    return {
+        "since": {str(position): instant.isoformat() for position, instant in sorted(since.items())},
+        "until": max(document.published_at for document in documents).isoformat(),
+        "num_documents": len(analyses),
+        "num_mentions": sum(len(analysis.mentions) for analysis in analyses),
+        "num_unlinked": sum(_names_nobody(analysis) for analysis in analyses),
+        "num_flagged": {
+            flag: sum(flag in analysis.flags for analysis in analyses)
+            for flag in sorted({flag for analysis in analyses for flag in analysis.flags})
+        },
+    }

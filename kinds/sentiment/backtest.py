@@ -1,0 +1,216 @@
+"""A dated file replayed as if live: its documents are analysed once, its alerts are raised day by day."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Engine
+
+from jobs.errors import InputError
+from jobs.file_format import Format
+from jobs.intake_file import open_file, read_physical_lines
+from jobs.intake_json import JsonRefusedError, parse
+from kinds.sentiment.documents.watchlist import EntityNotWatchedError, Watchlist
+from kinds.sentiment.monitor import Monitor
+from kinds.sentiment.series.alerts import heard
+from kinds.sentiment.series.backtest import ReplayedAlert, replay
+from kinds.sentiment.series.calendar import shifted, window_of
+from kinds.sentiment.series.mention import Mention
+from kinds.sentiment.series.policy import Policy
+from kinds.sentiment.series.scoring import Event, Score, score, watched_weeks
+from kinds.sentiment.series.window import AlertRule, WindowSize
+from kinds.sentiment.store.history import DatabaseHistory
+
+BEGINNING = datetime.fromisoformat("1990-01-01T00:00:00+00:00")
+"""Documents are refused that are older."""
+
+END = datetime.fromisoformat("2200-01-01T00:00:00+00:00")
+
+MONITOR_PREFIX = "backtest-"
+"""Of the names of the monitors that hold replayed files; behind it 16 digits of what is replayed."""
+
+_MONITOR = re.compile(rf"{MONITOR_PREFIX}[0-9a-f]{{16}}")
+_EVENT = TypeAdapter(Event)
+
+
+def is_of_backtest(monitor: Monitor) -> bool:
+    """Whether nobody made the monitor but `pressroom monitor backtest`."""
+    return _MONITOR.fullmatch(monitor.name) is not None and not monitor.sources
+
+
+class EventsInvalidError(InputError):
+    """The file of events cannot be read."""
+
+    code = "events_invalid"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backtest:
+    """What the replay came to."""
+
+    num_mentions: int
+    first_at: datetime | None
+    last_at: datetime | None
+    alerts: tuple[ReplayedAlert, ...]
+    score: Score | None
+    """None without events to score against."""
+    num_events_outside: int
+    """They lie wholly before the first document or after the last: nothing could catch them."""
+
+    def as_json(self) -> dict[str, object]:
+        """Stable names; times in UTC."""
+        return {
+            "num_mentions": self.num_mentions,
+            "first_at": None if self.first_at is None else self.first_at.isoformat(),
+            "last_at": None if self.last_at is None else self.last_at.isoformat(),
+            "alerts": [_alert(entry) for entry in self.alerts],
+            "score": None if self.score is None else _score(self.score),
+            "num_events_outside": self.num_events_outside,
+        }
+
+
+def read_events(
+    path: Path, watchlist: Watchlist, rules: Collection[AlertRule] = tuple(AlertRule)
+) -> tuple[Event, ...]:
+    """Events of a JSONL file: entity_id, kind, starts_at, ends_at.
+
+    Raises EventsInvalidError, also for what no alert could catch: an event of an entity that is not watched,
+    or of a rule that does not judge.
+    """
+    events = []
+    with open_file(path) as file:
+        if file.format in (Format.PARQUET, Format.XML):
+            raise EventsInvalidError(f"{path}: is {file.format}: write events as JSONL, one object a line")
+        for line in read_physical_lines(file):
+            if line.is_too_large:
+                raise EventsInvalidError(f"{path}:{line.number}: is too long: write one event a line")
+            if line.text.strip():
+                events.append(_event(f"{path}:{line.number}", line.text, watchlist, rules))
+    return tuple(events)
+
+
+def _event(place: str, line: str, watchlist: Watchlist, rules: Collection[AlertRule]) -> Event:
+    try:
+        event = _EVENT.validate_python(parse(line))
+        _check_event(event, watchlist, rules)
+    except JsonRefusedError as error:
+        raise EventsInvalidError(f"{place}: {error.reason}: write one JSON object") from error
+    except (EntityNotWatchedError, EventsInvalidError) as error:
+        raise EventsInvalidError(f"{place}: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise EventsInvalidError(
+            f"{place}: {name}: {first['msg']} (there are entity_id, kind, starts_at, ends_at)"
+        ) from error
+    return event
+
+
+def _check_event(event: Event, watchlist: Watchlist, rules: Collection[AlertRule]) -> None:
+    watchlist.require(event.entity_id)
+    if event.kind is not None and event.kind not in rules:
+        raise EventsInvalidError(
+            f"kind: no rule {event.kind.value} judges here, only {', '.join(rules)}: leave the event out, or "
+            "name its rule with --rule"
+        )
+    if event.ends_at < event.starts_at:
+        raise EventsInvalidError("ends_at: is before starts_at: exchange them")
+
+
+def backtest(database: Engine, monitor: Monitor, events: Sequence[Event] | None) -> Backtest:
+    """Replay all mentions of a monitor's documents."""
+    mentions = _mentions(database, monitor)
+    times = [mention.published_at for each in mentions.values() for mention in each]
+    # An entity may be silent while documents about nobody go on.
+    first, last = min(times, default=None), DatabaseHistory(database).last_published_at(monitor.id)
+    policy = monitor.policy
+    until = None if last is None else _end_of_day(last, policy)
+    replayed = tuple(
+        entry
+        for entry in replay(mentions, policy=policy, num_entities=monitor.num_entities, until=until)
+        if last is not None and heard([entry.alert], last, policy)  # of the last day more may come
+    )
+    weeks = 0.0 if first is None or last is None else watched_weeks(first, last)
+    return Backtest(
+        num_mentions=len(times),
+        first_at=first,
+        last_at=last,
+        alerts=replayed,
+        score=None if events is None else score(replayed, events, num_weeks=weeks),
+        num_events_outside=sum(event.is_outside(first, last) for event in events or ()),
+    )
+
+
+def _mentions(database: Engine, monitor: Monitor) -> Mapping[str, list[Mention]]:
+    history = DatabaseHistory(database)
+    ids = history.mentioned(monitor.id)
+    return history.mentions(monitor.id, dict.fromkeys(ids, BEGINNING), until=END)
+
+
+def _end_of_day(instant: datetime, policy: Policy) -> datetime:
+    zone = ZoneInfo(policy.time_zone)
+    return shifted(WindowSize.DAY, zone, window_of(WindowSize.DAY, zone, instant), 1)
+
+
+def _alert(entry: ReplayedAlert) -> dict[str, object]:
+    return {
+        "key": entry.alert.key,
+        **asdict(entry.alert),
+        "starts_at": entry.alert.starts_at.isoformat(),
+        "raised_at": entry.raised_at.isoformat(),
+        "withdrawn_at": None if entry.withdrawn_at is None else entry.withdrawn_at.isoformat(),
+    }
+
+
+def _score(score: Score) -> dict[str, object]:
+    plain = asdict(score)
+    plain["by_rule"] = {rule.value: asdict(each) for rule, each in score.by_rule.items()}
+    plain["outcomes"] = [
+        {
+            **outcome.event.model_dump(mode="json"),
+            "alert_key": outcome.alert_key,
+            "delay_days": outcome.delay_days,
+            "noticed": outcome.noticed,
+        }
+        for outcome in score.outcomes
+    ]
+    return plain
+
+
+def lines_of(result: Backtest) -> Iterator[str]:
+    """For people: each alert in a line, then the figures."""
+    for entry in result.alerts:
+        alert = entry.alert
+        gone = "" if entry.withdrawn_at is None else f"  withdrawn {entry.withdrawn_at:%Y-%m-%d}"
+        yield (
+            f"{entry.raised_at:%Y-%m-%d}  {alert.rule.value:<8}  {alert.entity_id:<24}  "
+            f"{alert.observed:.2f} against {alert.expected:.2f}, p {alert.p_value:.1e}{gone}"
+        )
+    span = "" if result.first_at is None else f" from {result.first_at:%Y-%m-%d} to {result.last_at:%Y-%m-%d}"
+    yield f"{len(result.alerts)} alerts over {result.num_mentions} mentions{span}"
+    found = result.score
+    if found is None:
+        return
+    yield (
+        f"caught {found.num_caught} of {found.num_events} events"
+        + (
+            f", median delay {found.median_delay_days:.1f} days"
+            if found.median_delay_days is not None
+            else ""
+        )
+        + f"; {found.num_false} of {found.num_alerts} alerts false"
+        + (f" ({found.false_alarms_per_week:.2f} a week)" if found.false_alarms_per_week is not None else "")
+    )
+    if result.num_events_outside:
+        yield f"  {result.num_events_outside} of the events lie wholly outside the documents' time: missed"
+    for rule, each in found.by_rule.items():
+        yield (
+            f"  {rule.value:<8}  {each.num_caught} of {each.num_events} caught, "
+            f"{each.num_false} of {each.num_alerts} alerts false"
+        )

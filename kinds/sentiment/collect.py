@@ -1,0 +1,72 @@
+"""The stage `collect`: what a source holds now and was not analysed before, cut into blocks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from jobs.documents.document import Document
+from jobs.kind import Artifact, Context, Parent, Result
+from jobs.rejection import Rejected
+from jobs.shown import json_text
+from kinds.sentiment.documents.blocks import blocks, dump_block
+from kinds.sentiment.known import KnownFilter
+from kinds.sentiment.payload import CollectPayload, SentimentSettings
+
+JSONL = "application/jsonl"
+
+MAX_REJECTED_LISTED = 10_000
+"""Refused records that are told one by one; all are counted."""
+
+MAX_NOTES = 20
+"""Of what people should know of a source; a folder has as many as files."""
+
+
+def collect(payload: CollectPayload, settings: SentimentSettings, context: Context) -> Result:
+    """Read the source. Raises SourceError for one that is down or hostile, and what the ports raise."""
+    known = KnownFilter(context.history, monitor_id=settings.monitor_id, analysis=settings.analysis)
+    refusals = _Refusals()
+    notes: list[str] = []
+    read = context.sources.fetch(payload.source, known.records, notes.append)
+    stored = [
+        context.resources.write(dump_block(block), media_type=JSONL)
+        for block in blocks(refusals.taken_out(known.unknown(read)))
+    ]
+    return Result(
+        artifacts=(Artifact(name="rejected.jsonl", media_type=JSONL, body=refusals.lines()),),
+        metrics={
+            "blocks": stored,
+            "num_read": known.num_read,
+            "num_known": known.num_known,
+            "num_rejected": refusals.num_rejected,
+            "rejected": dict(refusals.by_code),
+            "notes": notes[:MAX_NOTES],
+        },
+        records=tuple(known.read_again()),
+        parents=tuple(Parent("block", f"block-{number}", sha256) for number, sha256 in enumerate(stored)),
+    )
+
+
+class _Refusals:
+    """Takes the refused records out of a stream, and counts them."""
+
+    def __init__(self) -> None:
+        self.by_code: Counter[str] = Counter()
+        self._listed: list[Rejected] = []
+
+    @property
+    def num_rejected(self) -> int:
+        return self.by_code.total()
+
+    def taken_out(self, stream: Iterable[Document | Rejected]) -> Iterator[Document]:
+        for one in stream:
+            if isinstance(one, Document):
+                yield one
+                continue
+            self.by_code[one.code] += 1
+            if len(self._listed) < MAX_REJECTED_LISTED:
+                self._listed.append(one)
+
+    def lines(self) -> bytes:
+        rows = (json_text(one.as_json()) for one in self._listed)
+        return "".join(f"{row}\n" for row in rows).encode()

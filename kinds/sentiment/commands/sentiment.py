@@ -1,0 +1,241 @@
+"""`pressroom run sentiment` and `pressroom monitor backtest`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.dropped import MAX_DROPPED_SHARE
+from kinds.sentiment.series.window import AlertRule, WindowSize
+from pressroom.commands.options import (
+    BatchOption,
+    DateFormat,
+    Decimal,
+    Delimiter,
+    DeviceOption,
+    Encoding,
+    Json,
+    MaxDropped,
+    MaxReports,
+    Out,
+    Reports,
+    RetryFailed,
+    columns_of,
+    file_argument,
+    file_options,
+    input_path,
+    is_dropped_too_much,
+)
+from pressroom.commands.session import devices_of_command, settings_of_command
+from pressroom.console import EXIT_FAILURE, errors_reported, print_json, print_line, say
+from workers.settings import DEFAULT_CLASSIFIER, DEFAULT_EMBEDDER, DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from kinds.sentiment.backtest import Backtest
+    from kinds.sentiment.export import SentimentFigures
+    from kinds.sentiment.runs import MonitorOptions
+    from pressroom.run import RunResult
+
+Documents = Annotated[
+    Path | None,
+    file_argument("Documents: CSV, JSONL, Parquet, RSS or Atom, also .gz;"),
+]
+DatedDocuments = Annotated[
+    Path,
+    file_argument("Dated documents, as for `run`;"),
+]
+_WATCH = typer.Option("--watch", parser=input_path, metavar="FILE", help="Watch list: TOML or JSON.")
+Watch = Annotated[Path | None, _WATCH]
+WatchNeeded = Annotated[Path, _WATCH]
+Events = Annotated[
+    Path | None,
+    typer.Option(parser=input_path, metavar="FILE", help="What happened, as JSONL, to score the alerts by."),
+]
+MonitorName = Annotated[
+    str | None,
+    typer.Option(help="Whose history the documents become part of; unset: the watch list's name."),
+]
+Column = Annotated[
+    list[str] | None,
+    typer.Option("--column", metavar="FIELD=COLUMN", help="Where the file names a field otherwise."),
+]
+Window = Annotated[list[WindowSize] | None, typer.Option(help="Repeat; the first is judged.")]
+TimeZone = Annotated[str | None, typer.Option(help="IANA name: where a day begins.")]
+Rule = Annotated[list[AlertRule] | None, typer.Option(help="Repeat; unset: all four.")]
+FalseAlarms = Annotated[
+    float | None,
+    typer.Option(
+        "--false-alarms",
+        min=0.001,
+        max=100,
+        help="A week, of the whole monitor: the budget.",
+    ),
+]
+Classifier = Annotated[str, typer.Option(help="The classifier.")]
+Embedder = Annotated[str, typer.Option(help="Finds topics by meaning; none: by alias.")]
+Summarizer = Annotated[str, typer.Option(help="Writes summaries; none: plain sentences.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse the whole file for one bad record.")]
+
+
+def run_sentiment(
+    file: Documents = None,
+    watch: Watch = None,
+    out: Out = Path("out"),
+    monitor: MonitorName = None,
+    column: Column = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    decimal: Decimal = None,
+    window: Window = None,
+    time_zone: TimeZone = None,
+    rule: Rule = None,
+    false_alarms: FalseAlarms = None,
+    reports: Reports = None,
+    max_reports: MaxReports = None,
+    model: Classifier = DEFAULT_CLASSIFIER,
+    embedder: Embedder = DEFAULT_EMBEDDER,
+    summarizer: Summarizer = DEFAULT_MODEL,
+    batch: BatchOption = None,
+    retry_failed: RetryFailed = False,
+    date_format: DateFormat = None,
+    max_dropped: MaxDropped = None,
+    strict: Strict = False,
+    device: DeviceOption = "auto",
+    json: Json = False,
+) -> None:
+    """Read documents about watched companies and topics: rows, trends, alerts and a report of each."""
+    from kinds.sentiment.runs import FileRun, run_file
+
+    if (file is None) == (batch is None):
+        raise typer.BadParameter("give a FILE, or --batch to go on with one", param_hint="FILE")
+    if file is not None and watch is None and monitor is None:
+        raise typer.BadParameter("give the watch list, or --monitor with one", param_hint="--watch")
+    with errors_reported():
+        settings = settings_of_command()
+        asked = FileRun(
+            file=file,
+            monitor=_monitor(monitor, watch, model, window, time_zone, rule, false_alarms),
+            embedder=_named(embedder),
+            summarizer=_named(summarizer),
+            reports=reports,
+            max_reports=max_reports,
+            columns=columns_of(column, "--column"),
+            date_order=date_format,
+            file_options=file_options(delimiter, encoding, decimal),
+            strict=strict,
+            batch_id=batch,
+            retry_failed=retry_failed,
+            device=device,
+            devices=devices_of_command(device),
+        )
+        result = run_file(asked, out, settings, json=json)
+    _print_run(result, out, max_dropped, json=json)
+
+
+def backtest_file(
+    file: DatedDocuments,
+    watch: WatchNeeded,
+    events: Events = None,
+    column: Column = None,
+    date_format: DateFormat = None,
+    max_dropped: MaxDropped = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    decimal: Decimal = None,
+    window: Window = None,
+    time_zone: TimeZone = None,
+    rule: Rule = None,
+    false_alarms: FalseAlarms = None,
+    model: Classifier = DEFAULT_CLASSIFIER,
+    embedder: Embedder = DEFAULT_EMBEDDER,
+    device: DeviceOption = "auto",
+    json: Json = False,
+) -> None:
+    """Replay a dated file as if live, day by day: alerts, and how right and how late they were."""
+    from kinds.sentiment.backtest import read_events
+    from kinds.sentiment.documents.watchlist_file import read_watchlist
+    from kinds.sentiment.runs import FileRun, backtest_name, replay_file
+
+    with errors_reported():
+        watchlist = read_watchlist(watch).watchlist
+        known = None if events is None else read_events(events, watchlist, rule or tuple(AlertRule))
+        settings = settings_of_command()
+        columns = columns_of(column, "--column")
+        name = backtest_name(file, watch, columns, model, embedder)
+        asked = FileRun(
+            file=file,
+            monitor=_monitor(name, watch, model, window, time_zone, rule, false_alarms),
+            embedder=_named(embedder),
+            columns=columns,
+            date_order=date_format,
+            file_options=file_options(delimiter, encoding, decimal),
+            device=device,
+            devices=devices_of_command(device),
+        )
+        result = replay_file(asked, known, settings)
+    _print_backtest(result, max_dropped, json=json)
+
+
+def _monitor(
+    name: str | None,
+    watch: Path | None,
+    model: str,
+    windows: list[WindowSize] | None,
+    time_zone: str | None,
+    rules: list[AlertRule] | None,
+    false_alarms_per_week: float | None,
+) -> MonitorOptions:
+    from kinds.sentiment.runs import MonitorOptions
+
+    return MonitorOptions(
+        name=name,
+        watch=watch,
+        model=model,
+        windows=tuple(windows or ()) or None,
+        time_zone=time_zone,
+        rules=tuple(rules or ()) or None,
+        false_alarms_per_week=false_alarms_per_week,
+    )
+
+
+def _named(model: str) -> str | None:
+    from kinds.sentiment.monitor_file import NONE
+
+    return None if model == NONE else model
+
+
+def _print_run(
+    result: RunResult[SentimentFigures], out: Path, max_dropped: float | None, *, json: bool
+) -> None:
+    """What a run came to; ends with a failure if something is left or was refused."""
+    from pressroom.run import REJECTED
+    from pressroom.show import print_sentiment
+
+    print_sentiment(result.summary, result.exported, out, json=json)
+    counts = result.summary.report.counts
+    if counts.rejected:
+        say(f"The refused documents are in {out / REJECTED}.")
+    is_dropped = is_dropped_too_much(result.dropped, max_dropped)
+    if result.dropped is None:  # of a batch that was submitted before
+        is_dropped = counts.rejected > 0
+    is_complete = not (counts.failed or counts.open or result.exported.documents.num_refused)
+    if not is_complete or is_dropped or result.summary.altered:
+        raise typer.Exit(EXIT_FAILURE)
+
+
+def _print_backtest(result: RunResult[Backtest | None], max_dropped: float | None, *, json: bool) -> None:
+    from kinds.sentiment.backtest import lines_of
+
+    counts = result.summary.report.counts
+    if result.exported is None:
+        say("Not replayed: some documents are not analysed yet. The same command goes on.")
+    elif json:
+        print_json(result.exported.as_json())
+    else:
+        for line in lines_of(result.exported):
+            print_line(line)
+    bound = MAX_DROPPED_SHARE if max_dropped is None else max_dropped
+    if is_dropped_too_much(result.dropped, bound) or counts.failed or counts.open:
+        raise typer.Exit(EXIT_FAILURE)

@@ -1,0 +1,85 @@
+"""Blocks of documents: what one job analyses, and the lines of JSON that carry them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+
+from jobs.documents.document import Document
+from kinds.sentiment.documents.prepare import Prepared
+from kinds.sentiment.series.mention import Mention
+
+MAX_BLOCK_DOCUMENTS = 500
+"""Short documents: a second or two of a worker's time, so that a lost lease costs little, and what a block
+costs whatever it holds (a claim, look-ups, two objects, a commit) counts little, too."""
+
+MAX_BLOCK_BYTES = 2_000_000
+"""Long ones: two of the largest at most, so that a block is bounded in every worker's memory."""
+
+_OVERHEAD_BYTES = 200
+"""Of a line besides title, text and id."""
+
+
+def blocks(
+    documents: Iterable[Document],
+    *,
+    max_documents: int = MAX_BLOCK_DOCUMENTS,
+    max_bytes: int = MAX_BLOCK_BYTES,
+) -> Iterator[tuple[Document, ...]]:
+    """Cut a stream into blocks, in its order; a document that alone has more than `max_bytes` is one itself.
+
+    Memory: one block.
+    """
+    block: list[Document] = []
+    num_bytes = 0
+    for document in documents:
+        size = _OVERHEAD_BYTES + len((document.title + document.text + document.id).encode())
+        if block and (len(block) == max_documents or num_bytes + size > max_bytes):
+            yield tuple(block)
+            block, num_bytes = [], 0
+        block.append(document)
+        num_bytes += size
+    if block:
+        yield tuple(block)
+
+
+def dump_block(documents: Sequence[Document]) -> bytes:
+    """A block as JSON lines in UTF-8."""
+    return b"".join(document.model_dump_json(exclude_none=True).encode() + b"\n" for document in documents)
+
+
+def parse_block(body: bytes) -> tuple[Document, ...]:
+    """The documents of a block. Raises pydantic.ValidationError for what dump_block did not write."""
+    # Not splitlines: a text may hold other ends of lines, which JSON does not escape.
+    return tuple(Document.model_validate_json(line) for line in body.split(b"\n") if line)
+
+
+def analysed_line(prepared: Prepared, mentions: Sequence[Mention], *, flags: Sequence[str] = ()) -> bytes:
+    """The line of documents.jsonl for one document: what was found in it, without its text.
+
+    `flags` are added to those of the preparation.
+    """
+    document = prepared.document
+    line = {
+        "id": document.id,
+        "title": prepared.title,
+        "source": document.source,
+        "published_at": document.published_at.isoformat(),
+        "language": prepared.language,
+        "flags": sorted({*prepared.flags, *flags}),
+        "mentions": [_mention(mention) for mention in mentions],
+    }
+    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _mention(mention: Mention) -> dict[str, object]:
+    return {
+        "entity": mention.entity_id,
+        "relevance": mention.relevance,
+        "topic": mention.topic,
+        "p_negative": round(mention.p_negative, 6),
+        "p_neutral": round(mention.p_neutral, 6),
+        "p_positive": round(mention.p_positive, 6),
+        "score": round(mention.score, 6),
+        "sentence": mention.sentence,
+    }

@@ -1,0 +1,193 @@
+"""Where a text mentions the entities of a watch list: every place, and how sure it is."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import ahocorasick
+
+from jobs.documents.symbols import normal_ticker
+from kinds.sentiment.documents.aliases import FOLLOWING_FORM, Spelling, fold, spellings
+from kinds.sentiment.documents.common_words import is_common
+from kinds.sentiment.documents.watchlist import Watchlist
+
+_MASKED = re.compile(r"(?:https?://|www\.)\S+|\b[\w.+-]{1,64}@[\w-]+\.[\w.]+|\b(?:AT_USER|URL)\b")
+"""Links, addresses and stand-ins for them mention nobody."""
+
+_CASHTAG = re.compile(r"(?<![\w$])\$( ?)([A-Za-z]{1,6}(?:[.-][A-Za-z]{1,2})?)(?![\w$])")
+_EXCHANGE = (
+    r"NYSE(?: ?Arca| ?American)?|NASDAQ(?:GS|GM|CM)?|AMEX|LSE|LON|NSE|BSE|TSX(?:V)?|ASX|HKEX|HKG|SEHK|SGX|ETR"
+    r"|XETRA|FRA|EPA|BIT|BME|TYO|TSE|SIX|SWX|OTC(?:MKTS|QB|QX)?|CBOE"
+)
+_LISTING = re.compile(rf"\b(?i:{_EXCHANGE})\s?:\s?([A-Z0-9][A-Z0-9.&-]{{0,11}})(?![\w])")
+_CAPITALS = re.compile(r"(?<![\w$.&'’-])[A-Z][A-Z0-9&]{1,9}(?:[.-][A-Z]{1,2})?(?![\w&])")
+_DOMAIN = re.compile(r"\.(?:com|net|org|io|co|in|ai|uk|de)\b")
+_NEAR = 300
+"""Characters on either side of a name that show how its sentence is written."""
+
+_MIN_WORDS_OF_CASE = 2
+_TITLE_CASE = 0.7
+"""Share of a sentence's other words that begin with a capital: above it a capital letter says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One place in a text that names an entity."""
+
+    start: int
+    end: int
+    entities: tuple[int, ...]
+    """Places in the watch list; several if the spelling is theirs all."""
+    is_weak: bool
+    """Nothing but a common word says that this is the entity."""
+
+
+class Finder:
+    """Finds every spelling and ticker of a watch list in one pass. Any thread may call it."""
+
+    def __init__(self, watchlist: Watchlist) -> None:
+        by_text: dict[str, list[Spelling]] = {}
+        self._tickers: dict[str, tuple[int, ...]] = {}
+        for index, entity in enumerate(watchlist.entities):
+            for spelling in spellings(index, entity):
+                by_text.setdefault(spelling.text, []).append(spelling)
+            for ticker in entity.tickers:
+                key = normal_ticker(ticker)
+                self._tickers[key] = tuple(dict.fromkeys((*self._tickers.get(key, ()), index)))
+        self._automaton = ahocorasick.Automaton()
+        for text, owners in by_text.items():
+            if not all(owner.is_derived for owner in owners):
+                owners[:] = [owner for owner in owners if not owner.is_derived]
+            self._automaton.add_word(text, (len(text), tuple(owners)))
+        if by_text:
+            self._automaton.make_automaton()
+        self.shared = {
+            text: tuple(spelling.entity for spelling in owners)
+            for text, owners in by_text.items()
+            if len(owners) > 1
+        }
+        """Spellings that several entities have, with their places in the watch list."""
+        self.shared_tickers = {ticker: owners for ticker, owners in self._tickers.items() if len(owners) > 1}
+
+    def with_symbols(self, symbols: Iterable[str]) -> frozenset[int]:
+        """Places in the watch list of the entities that have one of these tickers for themselves."""
+        owners = (self._tickers.get(symbol, ()) for symbol in symbols)
+        return frozenset(each[0] for each in owners if len(each) == 1)
+
+    def places(self, text: str, sentences: Sequence[tuple[int, int]]) -> list[Place]:
+        """Every mention, in order; where two overlap the longer one counts."""
+        cased = _MASKED.sub(lambda match: " " * len(match.group()), text) if _may_mask(text) else text
+        found = [*self._by_ticker(cased), *self._by_spelling(cased, fold(cased), sentences)]
+        return _longest(found)
+
+    def _by_spelling(self, cased: str, folded: str, sentences: Sequence[tuple[int, int]]) -> Iterator[Place]:
+        has_case = cased != folded
+        # A newline is a space to a spelling, but a paragraph's end is none.
+        haystack = folded.replace("\n\n", "\0\0").replace("\n", " ") if "\n" in folded else folded
+        for last, (length, owners) in self._automaton.iter(haystack):
+            start, end = last - length + 1, last + 1
+            is_plural = haystack[end : end + 1] == "s" and cased[start].isupper()
+            if not _is_word(haystack, start, end + is_plural):
+                continue
+            certain: list[int] = []
+            weak: list[int] = []
+            for owner in owners:
+                if is_plural and owner.is_common:
+                    continue
+                strength = _strength(owner, cased, start, end, has_case, sentences)
+                if strength is not None:
+                    (certain if strength else weak).append(owner.entity)
+            if entities := tuple(dict.fromkeys((*certain, *weak))):
+                yield Place(start, end, entities, not certain)
+
+    def _by_ticker(self, cased: str) -> Iterator[Place]:
+        if not self._tickers:
+            return
+        for match in _CASHTAG.finditer(cased):
+            is_loose = bool(match[1]) and (len(match[2]) < 2 or is_common(match[2].lower()))
+            entities = () if is_loose else self._tickers.get(match[2].upper(), ())
+            if entities:
+                yield Place(match.start(), match.end(), entities, False)
+        for match in _LISTING.finditer(cased):
+            if entities := self._tickers.get(match[1].rstrip(".-"), ()):
+                yield Place(match.start(1), match.end(1), entities, False)
+        if cased.isupper():
+            return  # where everything is in capitals they say nothing
+        for match in _CAPITALS.finditer(cased):
+            entities = self._tickers.get(match.group(), ())
+            if entities and not is_common(match.group()):
+                yield Place(match.start(), match.end(), entities, False)
+
+
+def _may_mask(text: str) -> bool:
+    return "://" in text or "@" in text or "www." in text or "URL" in text or "AT_USER" in text
+
+
+def _is_word(text: str, start: int, end: int) -> bool:
+    """Whether what stands there is a word: "Acme's" and "#Acme" are, "Acmex" and "pre-Acme" not."""
+    if start:
+        before = text[start - 1]
+        if (before.isalnum() and text[start].isalnum()) or before == "_":
+            return False
+        if before in "-&" and start > 1 and text[start - 2].isalnum():
+            return False
+    if end < len(text):
+        after = text[end]
+        if (after.isalnum() and text[end - 1].isalnum()) or after == "_":
+            return False
+        if after == "&" and end + 1 < len(text) and text[end + 1].isalnum():
+            return False
+        if after == "." and _DOMAIN.match(text, end):
+            return False
+    return True
+
+
+def _strength(
+    spelling: Spelling, cased: str, start: int, end: int, has_case: bool, sentences: Sequence[tuple[int, int]]
+) -> bool | None:
+    """True if this is surely a name, False if only a common word says so, None if it is no name."""
+    if spelling.is_cased:
+        return (cased[start:end] == spelling.written) or (None if has_case else False)
+    if not spelling.is_common:
+        return True
+    if FOLLOWING_FORM.match(cased, end):
+        return True
+    if not has_case:
+        return False
+    written = zip(spelling.written, cased[start:end], strict=False)
+    if any(name.isupper() and not given.isupper() for name, given in written):
+        return None
+    return not _says_nothing(cased, start, end, sentences)
+
+
+def _says_nothing(cased: str, start: int, end: int, sentences: Sequence[tuple[int, int]]) -> bool:
+    """Whether a capital letter here is one that any word would have."""
+    begin, stop = 0, len(cased)
+    if sentences:
+        begin, stop = sentences[max(bisect_right(sentences, start, key=lambda span: span[0]) - 1, 0)]
+    if not cased[max(begin, start - _NEAR) : start].strip(" \"'“‘(#@") and " " not in cased[start:end]:
+        return True  # "Best Buy cuts" has a second capital, which "Best buys" has not
+    others = [
+        word
+        for word in (cased[max(begin, start - _NEAR) : start] + cased[end : min(stop, end + _NEAR)]).split()
+        if len(word) > 3
+    ]
+    others = [word for word in others if word[0].isalpha()]
+    num_capitals = sum(word[0].isupper() for word in others)
+    return len(others) < _MIN_WORDS_OF_CASE or num_capitals > _TITLE_CASE * len(others)
+
+
+def _longest(places: list[Place]) -> list[Place]:
+    if len(places) < 2:
+        return places
+    chosen: list[Place] = []
+    taken: set[int] = set()
+    for place in sorted(places, key=lambda place: (place.start - place.end, place.start, place.is_weak)):
+        span = range(place.start, place.end)
+        if taken.isdisjoint(span):
+            taken.update(span)
+            chosen.append(place)
+    return sorted(chosen, key=lambda place: place.start)

@@ -1,0 +1,196 @@
+"""What `run sentiment` leaves in the output folder: the reports, the rows behind them, a page, a summary."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+from pydantic_core import to_jsonable_python
+from sqlalchemy import Engine
+
+from jobs.job import JobStatus
+from jobs.shown import json_text
+from kinds.sentiment.documents.watchlist import Watchlist
+from kinds.sentiment.export_files import (
+    REPORT_FILE,
+    REPORT_LIST,
+    DocumentCounts,
+    MentionCounts,
+    ReportEntry,
+    collected_notes,
+    write_alerts,
+    write_documents,
+    write_failures,
+    write_mentions,
+    write_rejected,
+    write_reports,
+    write_windows,
+)
+from kinds.sentiment.monitor import Monitor
+from kinds.sentiment.page import PageSource, render_sentiment_page
+from kinds.sentiment.payload import SentimentSettings
+from kinds.sentiment.store.history import DatabaseHistory
+from kinds.sentiment.store.monitor_reports import batch_settings, stream_stage
+from kinds.sentiment.store.monitors import get_monitor
+from kinds.sentiment.wanted import num_left_out
+from pressroom.evidence import CheckedSource
+from pressroom.export import export_errors
+from pressroom.output import earlier_lines, new_folder
+from pressroom.summary import Summary
+from storage.resources import read_resource
+from storage.store import Store
+
+INDEX = "index.html"
+SUMMARY = "summary.json"
+
+EXPORT_PAST = timedelta(days=366)
+"""Of the monitor's rows: what is older than a year stays in Postgres, unless the batch brought it."""
+
+MICROSECOND = timedelta(microseconds=1)
+"""Ranges exclude their end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentimentFigures:
+    """What the batch came to."""
+
+    documents: DocumentCounts
+    mentions: MentionCounts
+    num_entities: int
+    num_windows: int
+    num_alerts: int
+    """That stand, since `since`."""
+    num_withdrawn: int
+    num_reports: int
+    num_reports_left_out: int
+    """Because a batch writes no more than `max_reports`."""
+    max_reports: int
+    num_rejected: int
+    num_points: int
+    """Sentences of summaries that were asked of the language model."""
+    num_sentences_kept: int
+    num_sentences_dropped: int
+    since: datetime
+    as_of: datetime
+    unread_sources: tuple[str, ...] = ()
+    """What is said of each source that could not be read."""
+    notes: tuple[str, ...] = ()
+    """What people should know of the sources."""
+    monitor: str = field(default="")
+
+    def as_json(self) -> Mapping[str, object]:
+        """Stable names; see docs/sentiment.md."""
+        plain: Mapping[str, object] = to_jsonable_python(self)
+        return plain
+
+
+def export_sentiment(database: Engine, store: Store, summary: Summary, out: Path) -> SentimentFigures:
+    """Write reports/, the rows as JSONL and CSV, index.html and summary.json; what the batch came to.
+
+    All is written beside and takes the place of an earlier export only when it is complete. Memory: the
+    watch list, the windows and alerts of a year, one page of rows. A block or report whose evidence does not
+    match is left out, and in `summary.altered`. Raises StoreError, DiskFullError, ConfigurationError
+    (`output_unwritable`), BatchNotFoundError or MonitorNotFoundError.
+    """
+    settings = SentimentSettings.model_validate(batch_settings(database, summary.batch_id))
+    monitor = get_monitor(database, settings.monitor_id)
+    watchlist = Watchlist.model_validate_json(read_resource(store, settings.watchlist_sha256))
+    with export_errors(out, summary.batch_id), new_folder(out) as new:
+        figures = _write_all(database, store, summary, settings, monitor, watchlist, new.path)
+        new.publish([name for name in _listed(out / REPORT_LIST) if not (new.path / name).exists()])
+    return figures
+
+
+def _write_all(
+    database: Engine,
+    store: Store,
+    summary: Summary,
+    settings: SentimentSettings,
+    monitor: Monitor,
+    watchlist: Watchlist,
+    new: Path,
+) -> SentimentFigures:
+    batch_id = summary.batch_id
+    source = CheckedSource(database, store, summary.leave_out)
+    documents = write_documents(source, batch_id, new)
+    as_of = DatabaseHistory(database).last_published_at(monitor.id) or datetime.now(UTC)
+    since = min(filter(None, (as_of - EXPORT_PAST, documents.first_published_at)))
+    mentions = write_mentions(database, monitor.id, watchlist, since, new)
+    windows = write_windows(database, monitor.id, watchlist, settings.policy, since, as_of + MICROSECOND, new)
+    alerts = write_alerts(database, monitor.id, since, new)
+    reports = write_reports(source, batch_id, new)
+    left_out = _num_left_out(database, batch_id, settings)
+    unread = write_failures(database, batch_id, new)
+    num_rejected = write_rejected(source, batch_id, new) + summary.report.counts.rejected
+    figures = SentimentFigures(
+        documents=documents,
+        mentions=mentions,
+        num_entities=len(watchlist.entities),
+        num_windows=sum(map(len, windows.values())),
+        num_alerts=sum(record.is_standing for record in alerts),
+        num_withdrawn=sum(not record.is_standing for record in alerts),
+        num_reports=len(reports),
+        num_reports_left_out=left_out,
+        max_reports=settings.max_reports,
+        num_rejected=num_rejected,
+        num_points=_total(reports, "num_points"),
+        num_sentences_kept=_total(reports, "num_sentences_kept"),
+        num_sentences_dropped=_total(reports, "num_sentences_dropped"),
+        since=since,
+        as_of=as_of,
+        unread_sources=unread,
+        notes=collected_notes(database, batch_id),
+        monitor=monitor.name,
+    )
+    page = PageSource(
+        summary=summary,
+        monitor=monitor,
+        settings=settings,
+        watchlist=watchlist,
+        documents=documents,
+        mentions=mentions,
+        num_rejected=num_rejected,
+        unread_sources=unread,
+        num_sentences_kept=figures.num_sentences_kept,
+        num_sentences_dropped=figures.num_sentences_dropped,
+        windows=windows,
+        alerts=[record for record in alerts if record.is_standing],
+        reports=reports,
+        num_reports_left_out=left_out,
+        as_of=as_of,
+    )
+    (new / INDEX).write_text(render_sentiment_page(database, page), encoding="utf-8")
+    record = {**summary.as_json(), "sentiment": figures.as_json()}
+    text = json_text(record, indent=2) + "\n"
+    (new / SUMMARY).write_text(text, encoding="utf-8")
+    return figures
+
+
+def _num_left_out(database: Engine, batch_id: UUID, settings: SentimentSettings) -> int:
+    jobs = stream_stage(database, batch_id, "windows", statuses=(JobStatus.SUCCEEDED,))
+    return num_left_out((job.metrics for job in jobs), settings)
+
+
+def _total(reports: list[ReportEntry], name: str) -> int:
+    return sum(value for report in reports if isinstance(value := report.metrics.get(name), int))
+
+
+def _listed(report_list: Path) -> list[str]:
+    """The files that an earlier export's list names; nothing of a line that is torn or no export's."""
+    names = []
+    for line in earlier_lines(report_list):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        files = record.get("files") if isinstance(record, dict) else None
+        names += (
+            [str(name) for name in files if REPORT_FILE.fullmatch(str(name))]
+            if isinstance(files, list)
+            else []
+        )
+    return names

@@ -1,0 +1,312 @@
+"""The files of a sentiment export but for its page: each streamed, artifacts checked by digest."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import cast
+from uuid import UUID
+
+from sqlalchemy import Engine
+
+from db.evidence import JobEvidence
+from jobs.guards import INJECTION_SUSPECTED
+from jobs.job import JobStatus
+from jobs.rows import REFUSED
+from jobs.shown import json_text
+from jobs.text.clean import HTML_REMOVED
+from kinds.sentiment.documents.language import LANGUAGE_UNSUPPORTED
+from kinds.sentiment.documents.prepare import CONTROL_TOKEN
+from kinds.sentiment.documents.watchlist import Watchlist
+from kinds.sentiment.linked import AMBIGUOUS
+from kinds.sentiment.report.counted import DOCUMENTS as COUNTED
+from kinds.sentiment.series.policy import Policy
+from kinds.sentiment.series.window import EntityWindow, WindowSize
+from kinds.sentiment.store.history import DatabaseHistory
+from kinds.sentiment.store.monitor_reports import (
+    AlertRecord,
+    StageJob,
+    list_alerts,
+    stream_mentions,
+    stream_stage,
+)
+from pressroom.evidence import FETCH_THREADS, CheckedSource
+from pressroom.export import FAILED, file_stem
+from pressroom.run import REJECTED
+
+REPORTS = "reports"
+REPORT_LIST = "reports.jsonl"
+REPORT_FILE = re.compile(
+    rf"{REPORTS}/[A-Za-z0-9_-]+(?:\.(?:statement|documents))?\.(?:md|html|jsonl?|svg|png)"
+)
+DOCUMENTS, MENTIONS, WINDOWS, ALERTS = "documents.jsonl", "mentions.jsonl", "windows.jsonl", "alerts.jsonl"
+
+Windows = Mapping[tuple[str, WindowSize], list[EntityWindow]]
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet takes a cell that begins so for a formula (OWASP, CSV injection)."""
+
+
+_FLAG_WORDS = {
+    AMBIGUOUS: "with an ambiguous name",
+    CONTROL_TOKEN: "with a turn mark of a chat format",
+    HTML_REMOVED: "with markup that was removed",
+    INJECTION_SUSPECTED: "with what looks like orders to a model",
+    LANGUAGE_UNSUPPORTED: "in another language",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentCounts:
+    """What the batch's documents were."""
+
+    num_documents: int = 0
+    num_unlinked: int = 0
+    """About nobody on the watch list; those of which that cannot be told are flagged alone."""
+    num_refused: int = 0
+    """That could not be analysed; failed.jsonl names them."""
+    num_flagged: Mapping[str, int]
+    num_known: int = 0
+    """Read again by a collection, and not analysed again."""
+    first_published_at: datetime | None = None
+
+    @property
+    def flagged_words(self) -> tuple[str, ...]:
+        """Say how many have each flag: "3 in another language"."""
+        return tuple(
+            f"{number:,} {_FLAG_WORDS.get(flag, f'flagged {flag}')}"
+            for flag, number in sorted(self.num_flagged.items())
+            if number
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MentionCounts:
+    """What the monitor's documents say of its entities."""
+
+    num_mentions: int = 0
+    num_followups: int = 0
+    """Of them, those that repeat an earlier report."""
+    num_entities: int = 0
+    """That have mentions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportEntry:
+    """A report in the folder."""
+
+    stem: str
+    entity_id: str
+    metrics: Mapping[str, object]
+
+    def link(self, suffix: str) -> str:
+        """Return the link to one of its files, beside the page."""
+        return f"{REPORTS}/{self.stem}.{suffix}"
+
+
+def write_documents(source: CheckedSource, batch_id: UUID, folder: Path) -> DocumentCounts:
+    """documents.jsonl: the blocks of the batch, one after the other."""
+    counts = {"num_documents": 0, "num_unlinked": 0, "num_known": 0, "num_refused": 0}
+    flagged: dict[str, int] = {}
+    first: datetime | None = None
+    with (folder / DOCUMENTS).open("wb") as lines:
+        for job, _, bodies in _fetch(source, batch_id, "documents"):
+            for body in bodies:
+                lines.write(body)
+                first = min(filter(None, (first, _first_published(body))), default=None)
+            for name in counts:
+                counts[name] += _number(job, name)
+            for flag, number in cast("Mapping[str, int]", job.metrics.get("num_flagged", {})).items():
+                flagged[flag] = flagged.get(flag, 0) + number
+            counts["num_refused"] += len(_refused(job))
+    for job in stream_stage(source.database, batch_id, "collect", statuses=(JobStatus.SUCCEEDED,)):
+        counts["num_known"] += _number(job, "num_known")
+    return DocumentCounts(**counts, num_flagged=flagged, first_published_at=first)
+
+
+def write_mentions(
+    database: Engine, monitor_id: UUID, watchlist: Watchlist, since: datetime, folder: Path
+) -> MentionCounts:
+    """mentions.jsonl: one row for each document and entity, by entity and time."""
+    num_mentions = num_followups = num_entities = 0
+    with (folder / MENTIONS).open("w", encoding="utf-8") as lines:
+        for entity in watchlist.entities:
+            before = num_mentions
+            for mention in stream_mentions(database, monitor_id, entity.id, since=since):
+                row = asdict(mention) | {"score": mention.p_positive - mention.p_negative}
+                lines.write(_line(row))
+                num_mentions += 1
+                num_followups += (mention.novelty or 1) > 1
+            num_entities += num_mentions > before
+    return MentionCounts(num_mentions=num_mentions, num_followups=num_followups, num_entities=num_entities)
+
+
+def write_windows(
+    database: Engine,
+    monitor_id: UUID,
+    watchlist: Watchlist,
+    policy: Policy,
+    since: datetime,
+    until: datetime,
+    folder: Path,
+) -> Windows:
+    """windows.jsonl and windows.csv; the windows by entity and size."""
+    history = DatabaseHistory(database)
+    found: dict[tuple[str, WindowSize], list[EntityWindow]] = {}
+    columns = [*EntityWindow.__dataclass_fields__]
+    with (
+        (folder / WINDOWS).open("w", encoding="utf-8") as lines,
+        (folder / "windows.csv").open("w", encoding="utf-8", newline="") as table,
+    ):
+        writer = csv.writer(table)
+        writer.writerow(columns)
+        for entity, size in itertools.product(watchlist.entities, policy.windows):
+            windows = history.windows(monitor_id, [entity.id], size, since=since, until=until)
+            found[entity.id, size] = windows.get(entity.id, [])
+            for window in found[entity.id, size]:
+                row = asdict(window)
+                lines.write(_line(row))
+                writer.writerow([csv_cell(row[column]) for column in columns])
+    return found
+
+
+def write_alerts(database: Engine, monitor_id: UUID, since: datetime, folder: Path) -> list[AlertRecord]:
+    """alerts.jsonl, the newest first, withdrawn ones too."""
+    records = list_alerts(database, monitor_id, since=since)
+    with (folder / ALERTS).open("w", encoding="utf-8") as lines:
+        for record in records:
+            row = asdict(record)
+            lines.write(_line({"key": record.alert.key} | row.pop("alert") | row))
+    return records
+
+
+def write_reports(source: CheckedSource, batch_id: UUID, folder: Path) -> list[ReportEntry]:
+    """reports/: each report in its formats with its statement of provenance; reports.jsonl lists them."""
+    (folder / REPORTS).mkdir()
+    entries = []
+    with (folder / REPORT_LIST).open("w", encoding="utf-8") as lines:
+        for job, evidence, bodies in _fetch(source, batch_id, "reports"):
+            stem = file_stem(job.custom_id)
+            entry = ReportEntry(
+                stem=stem, entity_id=str(job.metrics.get("entity_id", "")), metrics=job.metrics
+            )
+            files = []
+            for artifact, body in zip(evidence.artifacts, bodies, strict=True):
+                # The report's Markdown names the chart as it is called among the job's artifacts
+                text = body.replace(b"](chart.svg)", f"]({stem}.svg)".encode())
+                body = text if artifact.name.endswith(".md") else body
+                files.append(entry.link(_suffix(artifact.name)))
+                (folder / files[-1]).write_bytes(body)
+            if evidence.statement is not None:
+                files.append(entry.link("statement.json"))
+                (folder / files[-1]).write_bytes(evidence.statement.body)
+            record = {"id": job.custom_id, "job_id": str(job.job_id), "files": files}
+            lines.write(_line(record | {"metrics": dict(job.metrics)}))
+            entries.append(entry)
+    return entries
+
+
+def _suffix(name: str) -> str:
+    """Return the suffix of a report's file: its format, but for the list of documents.
+
+    >>> _suffix("chart.svg"), _suffix("documents.jsonl")
+    ('svg', 'documents.jsonl')
+    """
+    return name if name == COUNTED else name.rpartition(".")[2]
+
+
+def write_failures(database: Engine, batch_id: UUID, folder: Path) -> tuple[str, ...]:
+    """failed.jsonl: jobs of any stage, and documents of a block, that did not succeed, and why.
+
+    Returns what is said of sources among them.
+
+    Others may have failed by the hundred, and for one reason; each source has its own.
+    """
+    unread: list[str] = []
+    ended = (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)
+    with (folder / FAILED).open("w", encoding="utf-8") as lines:
+        for job in stream_stage(database, batch_id, statuses=ended):
+            error = {"code": job.error_code, "message": job.error_message}
+            record = {"id": job.custom_id, "job_id": str(job.job_id), "stage": job.stage}
+            lines.write(_line(record | {"status": job.status, "attempt": job.attempt, "error": error}))
+            if job.stage == "collect" and job.error_message:
+                unread.append(job.error_message)
+        for job in stream_stage(database, batch_id, "documents", statuses=(JobStatus.SUCCEEDED,)):
+            for document_id, refusal in _refused(job).items():
+                error = {"code": refusal["code"], "message": refusal["reason"]}
+                record = {"id": document_id, "job_id": str(job.job_id), "stage": job.stage}
+                lines.write(_line(record | {"status": "refused", "attempt": job.attempt, "error": error}))
+    return tuple(unread)
+
+
+def _refused(job: StageJob) -> Mapping[str, Mapping[str, str]]:
+    """Documents of a block that could not be analysed, by id."""
+    return cast("Mapping[str, Mapping[str, str]]", job.metrics.get(REFUSED, {}))
+
+
+def write_rejected(source: CheckedSource, batch_id: UUID, folder: Path) -> int:
+    """rejected.jsonl of a batch that collected its documents itself; how many it refused.
+
+    A batch made from a file has none: intake wrote the file's.
+    """
+    number = 0
+    for job, _, bodies in _fetch(source, batch_id, "collect"):
+        with (folder / REJECTED).open("ab") as lines:
+            lines.writelines(bodies)
+        number += _number(job, "num_rejected")
+    return number
+
+
+def collected_notes(database: Engine, batch_id: UUID) -> tuple[str, ...]:
+    """What people should know of the sources of a batch that collected its documents itself."""
+    jobs = stream_stage(database, batch_id, "collect", statuses=(JobStatus.SUCCEEDED,))
+    notes = (job.metrics.get("notes") for job in jobs)
+    return tuple(str(note) for own in notes if isinstance(own, list) for note in own)
+
+
+def csv_cell(value: object) -> object:
+    """A cell that no spreadsheet takes for a formula; numbers stay numbers.
+
+    >>> csv_cell("=1+1"), csv_cell(-0.5), csv_cell("plain"), csv_cell(None)
+    ("'=1+1", -0.5, 'plain', '')
+    """
+    plain = "" if value is None else _plain(value) if isinstance(value, Enum | datetime) else value
+    return f"'{plain}" if isinstance(plain, str) and plain.startswith(_FORMULA) else plain
+
+
+def _fetch(
+    source: CheckedSource, batch_id: UUID, stage: str
+) -> Iterator[tuple[StageJob, JobEvidence, list[bytes]]]:
+    """The succeeded jobs of a stage with their evidence and the bytes of their artifacts."""
+    jobs = stream_stage(source.database, batch_id, stage, statuses=(JobStatus.SUCCEEDED,))
+    return source.fetch(jobs, page_jobs=FETCH_THREADS // 2)  # hundreds of documents each
+
+
+def _first_published(body: bytes) -> datetime | None:
+    """Return when the first of the documents of a block was published."""
+    given = (json.loads(line)["published_at"] for line in body.split(b"\n") if line)
+    return min(map(datetime.fromisoformat, given), default=None)
+
+
+def _number(job: StageJob, name: str) -> int:
+    value = job.metrics.get(name, 0)
+    return value if isinstance(value, int) else 0
+
+
+def _line(row: Mapping[str, object]) -> str:
+    return json_text(row, default=_plain) + "\n"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, Enum):
+        return value.value
+    raise TypeError(f"{type(value).__name__} has no form in JSON")

@@ -1,0 +1,142 @@
+"""The kind: which stage runs what, and how each is planned from what the one before left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import ClassVar, cast
+
+from pydantic import BaseModel
+
+from jobs.inference import Prompt, Sampling
+from jobs.kind import Context, PlanContext, Result
+from kinds.sentiment.analyse import analyse_documents
+from kinds.sentiment.collect import collect
+from kinds.sentiment.payload import (
+    CollectPayload,
+    DocumentsPayload,
+    ReportPayload,
+    SentimentPayload,
+    SentimentSettings,
+    WindowsPayload,
+)
+from kinds.sentiment.series.window import WindowSize
+from kinds.sentiment.wanted import WantedReport, first
+from kinds.sentiment.windows import bring_up_to_date
+from kinds.sentiment.write import write_report
+
+ENTITIES_PER_JOB = 8
+"""Of a windows job: a second or two of work for entities with thousands of documents each."""
+
+
+class SentimentReportKind:
+    """Implements jobs.kind.Kind; without state, so any thread may run it."""
+
+    name: ClassVar[str] = "sentiment_report"
+    version: ClassVar[str] = "5"
+    stages: ClassVar[tuple[str, ...]] = ("collect", "documents", "windows", "reports")
+    """A batch that is made from a file begins with `documents`."""
+    payload_type: type[SentimentPayload] = SentimentPayload
+    settings_type: type[BaseModel] = SentimentSettings
+
+    def prompt_prefix(self, payload: SentimentPayload) -> str:
+        """Reports share their instructions; the others ask no language model."""
+        return payload.root.stage
+
+    def models(
+        self,
+        model: str,
+        settings: BaseModel,
+        stage: str,  # noqa: ARG002 - one worker for all: what a stage leaves is warm for the next
+    ) -> tuple[str, ...]:
+        """The classifier, and the models of topics and summaries where they are wanted."""
+        own = SentimentSettings.model_validate(settings, from_attributes=True)
+        return tuple(name for name in (model, own.embedder, own.summarizer) if name)
+
+    def first_request(
+        self,
+        payload: SentimentPayload,  # noqa: ARG002
+        settings: BaseModel,  # noqa: ARG002
+    ) -> tuple[Prompt, Sampling] | None:
+        """What a report asks depends on what the stages before find."""
+        return None
+
+    def run(self, payload: SentimentPayload, context: Context) -> Result:
+        """Run a job of any stage. Raises what its stage does."""
+        settings = SentimentSettings.model_validate(context.settings)
+        match payload.root:
+            case CollectPayload() as given:
+                return collect(given, settings, context)
+            case DocumentsPayload() as given:
+                return analyse_documents(given, settings, context)
+            case WindowsPayload() as given:
+                return bring_up_to_date(given, settings, context)
+            case ReportPayload() as given:
+                return write_report(given, settings, context)
+
+    def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, SentimentPayload]]:
+        """The jobs of a stage, from the metrics that the jobs of the one before left."""
+        settings = SentimentSettings.model_validate(context.settings)
+        plans = {"documents": _plan_documents, "windows": _plan_windows, "reports": _plan_reports}
+        return plans[stage](context, settings)
+
+
+def _plan_documents(
+    context: PlanContext,
+    settings: SentimentSettings,  # noqa: ARG001
+) -> Iterator[tuple[str, SentimentPayload]]:
+    for custom_id, metrics in context.results():
+        for number, sha256 in enumerate(cast("list[str]", metrics["blocks"])):
+            yield f"{custom_id}-{number}", SentimentPayload(DocumentsPayload(block_sha256=sha256))
+
+
+def _plan_windows(
+    context: PlanContext, settings: SentimentSettings
+) -> Iterator[tuple[str, SentimentPayload]]:
+    """Every entity, also one that nothing was read about: its silence may be news."""
+    since: dict[int, datetime] = {}
+    last: datetime | None = None
+    for _, metrics in context.results():
+        until = datetime.fromisoformat(str(metrics["until"]))
+        last = max(until, last or until)
+        for position, given in cast("Mapping[str, str]", metrics["since"]).items():
+            instant = datetime.fromisoformat(given)
+            since[int(position)] = min(instant, since.get(int(position), instant))
+    as_of = settings.as_of
+    heard_until, heard_before = None, settings.heard_until
+    if as_of is None:  # a file says nothing of what the sources hold
+        heard_until, heard_before = heard_before, None
+    elif context.num_failed:
+        # A source that is down is no silence: what is judged ends with what was read, and of silence with
+        # when all was.
+        if last is None:
+            return
+        as_of = min(as_of, last)
+        heard_until, heard_before = heard_before, None
+    for start in range(0, settings.num_entities, ENTITIES_PER_JOB):
+        stop = min(start + ENTITIES_PER_JOB, settings.num_entities)
+        own = {
+            position: min(changes)
+            for position in range(start, stop)
+            if (changes := [at for at in (since.get(position), heard_before) if at is not None])
+        }
+        payload = WindowsPayload(start=start, stop=stop, since=own, as_of=as_of, heard_until=heard_until)
+        yield f"entities-{start}-{stop - 1}", SentimentPayload(payload)
+
+
+def _plan_reports(
+    context: PlanContext, settings: SentimentSettings
+) -> Iterator[tuple[str, SentimentPayload]]:
+    """No more than the batch may write; num_left_out says how many it was not."""
+    wanted = [
+        one for _, metrics in context.results() for one in cast("list[WantedReport]", metrics["reports"])
+    ]
+    for one in first(wanted, settings.max_reports):
+        payload = ReportPayload(
+            entity=one["entity"],
+            size=WindowSize(one["size"]),
+            starts_at=datetime.fromisoformat(one["starts_at"]),
+            known_until=datetime.fromisoformat(known) if (known := one.get("known_until")) else None,
+        )
+        name = f"{one['entity_id']}-{one['size']}-{one['name']}"
+        yield name, SentimentPayload(payload)

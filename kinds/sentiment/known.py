@@ -1,0 +1,157 @@
+"""Documents that were analysed before, in the same way and with the same content, are left out early."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from uuid import UUID
+
+from jobs.documents.digest import document_digest, order_of, version_number
+from jobs.documents.document import Document
+from jobs.documents.identity import apart, is_link
+from jobs.records import ReadAgain
+from jobs.rejection import Rejected
+from kinds.sentiment.history import History, Standing
+
+LOOKUP_DOCUMENTS = 2_000
+"""Looked up in one statement."""
+
+MAX_READ_AGAIN = 20_000
+"""Documents of one stream that are named anew: they wait in memory, and the next run can go on."""
+
+
+class KnownFilter:
+    """Leaves known documents out of a stream, and counts them."""
+
+    def __init__(self, history: History, *, monitor_id: UUID, analysis: str) -> None:
+        self._history = history
+        self._monitor_id = monitor_id
+        self._analysis = analysis
+        self._has_documents: bool | None = None
+        self._unread: set[bytes] = set()
+        self._settled: set[str] = set()
+        self.num_read = 0
+        self.num_known = 0
+        """Of those that were read, left out."""
+        self.num_repeated = 0
+        """Records that were left out unread, and stood there before: in neither of the others."""
+        self._shared: set[str] = set()
+        """Ids that several documents have, as far as this stream and history tell."""
+        self._corrected: set[str] = set()
+        self._read_again: list[tuple[str, str, bytes]] = []
+
+    def records(self, digests: Sequence[bytes]) -> frozenset[bytes]:
+        """Those whose document stands, for a reading to leave out: a `jobs.documents.document.KnownRecords`.
+
+        They are counted, and the stream holds them as if they had been read.
+        """
+        if not digests or not self._is_any_known():
+            return frozenset()
+        known = self._history.known_records(self._monitor_id, digests, analysis=self._analysis)
+        num_new = len(known - self._unread)
+        self.num_read += num_new
+        self.num_known += num_new
+        self.num_repeated += sum(digest in known for digest in digests) - num_new
+        self._unread |= known
+        return known
+
+    def unknown(self, given: Iterable[Document | Rejected]) -> Iterator[Document | Rejected]:
+        """What has to be analysed, and every rejection.
+
+        Of the versions of a document that the stream holds the latest one shall stand in the end, whatever
+        stood before. So a version that is later than the known one is a correction; an earlier one comes
+        last, and is left out if the stream holds the known one, too.
+        """
+        stream = iter(given)
+        earlier: dict[str, tuple[int, Document, bytes | None]] = {}
+        while read := list(islice(stream, LOOKUP_DOCUMENTS)):
+            chunk = self._with_first_ids(read)
+            documents = [one for one in chunk if isinstance(one, Document)]
+            self.num_read += len(documents)
+            standing = self._standing(documents)
+            chunk = self._set_apart(chunk, standing)
+            for one in chunk:
+                known = None if isinstance(one, Rejected) else standing.get(one.id)
+                if isinstance(one, Rejected) or known is None:
+                    yield one
+                elif known.sha256 == document_digest(one):
+                    self.num_known += 1
+                    self._settled.add(one.id)
+                    self._note_record(one, known)
+                elif (version := version_number(one)) > order_of(known.published_at, known.sha256):
+                    self.num_known += earlier.pop(one.id, None) is not None
+                    self._corrected.add(one.id)
+                    yield one
+                else:
+                    last = earlier.setdefault(one.id, (version, one, known.record))
+                    self.num_known += last[1] is not one
+                    if version > last[0]:
+                        earlier[one.id] = (version, one, known.record)
+        for _, document, record in earlier.values():
+            if document.id in self._settled or record in self._unread:
+                self.num_known += 1
+            else:
+                yield document
+
+    def _with_first_ids(self, chunk: Sequence[Document | Rejected]) -> list[Document | Rejected]:
+        """Documents that share an id, and had it for themselves when they were read first, keep it."""
+        shared = {one.shared_id for one in chunk if isinstance(one, Document) and one.shared_id}
+        if not shared or not self._is_any_known():
+            return list(chunk)
+        self._shared |= shared
+        before = self._history.documents(self._monitor_id, sorted(shared - self._corrected))
+
+        def named(one: Document | Rejected) -> Document | Rejected:
+            known = before.get(one.shared_id or "") if isinstance(one, Document) else None
+            if isinstance(one, Rejected) or known is None or known.sha256 != document_digest(one):
+                return one
+            return one.model_copy(update={"id": one.shared_id})
+
+        return [named(one) for one in chunk]
+
+    def _set_apart(
+        self, chunk: list[Document | Rejected], standing: dict[str, Standing]
+    ) -> list[Document | Rejected]:
+        """What is alone with its id today is no correction of a document that shared the id before."""
+        changed = {
+            one.id
+            for one in chunk
+            if isinstance(one, Document)
+            and one.shared_id is None
+            and (known := standing.get(one.id)) is not None
+            and known.sha256 != document_digest(one)
+        }
+        if not changed:
+            return chunk
+        # Of a page whose earlier item is in this stream, too, and was left out unread
+        self._shared |= {id_ for id_ in changed if is_link(id_) and standing[id_].record in self._unread}
+        changed &= self._shared | self._history.shared_ids(self._monitor_id, sorted(changed))
+        renamed = [apart(one) if isinstance(one, Document) and one.id in changed else one for one in chunk]
+        standing |= self._standing([one for one in renamed if isinstance(one, Document) and one.shared_id])
+        return renamed
+
+    def read_again(self) -> list[ReadAgain]:
+        """What to write once the stream has ended, so that it need not be read the next time."""
+        if not self._read_again:
+            return []
+        return [ReadAgain(monitor_id=self._monitor_id, records=self._read_again)]
+
+    def _note_record(self, document: Document, known: Standing) -> None:
+        """A file was written anew, the reader changed, or the row is older than records."""
+        if document.record is None or known.record in self._unread:
+            return
+        record = bytes.fromhex(document.record)
+        if record != known.record and len(self._read_again) < MAX_READ_AGAIN:
+            self._read_again.append((document.id, known.sha256, record))
+
+    def _standing(self, documents: Sequence[Document]) -> dict[str, Standing]:
+        if not documents or not self._is_any_known():
+            return {}
+        ids = [document.id for document in documents]
+        return self._history.standing(self._monitor_id, ids, analysis=self._analysis)
+
+    def _is_any_known(self) -> bool:
+        """Asked once: most files are the first of their monitor, and have nothing to look up."""
+        if self._has_documents is None:
+            self._has_documents = self._history.last_published_at(self._monitor_id) is not None
+        return self._has_documents

@@ -1,0 +1,165 @@
+"""Which entities and topics the documents of a block are about: by name, then, where it helps, by meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from jobs.documents.document import Document
+from jobs.inference import Inference, embedded
+from jobs.rows import Refusal, attempt
+from kinds.sentiment.documents.linking import Link, Passage, settle
+from kinds.sentiment.documents.prepare import Prepared, prepare
+from kinds.sentiment.documents.vectors import (
+    MIN_ENTITY_SIMILARITY,
+    MIN_MARGIN,
+    Vector,
+    similarities,
+    topic_links,
+)
+from kinds.sentiment.documents.watchlist import EntityKind
+from kinds.sentiment.series.mention import Mention
+from kinds.sentiment.watched import Watched
+
+AMBIGUOUS = "ambiguous_name"
+"""A name was left unlinked: several entities have it, or it is a common word, and nothing decided."""
+
+TOPIC_RELEVANCE = 100
+"""Of a topic at a cosine of 1; the relevance of one that no alias names is its cosine in per cent."""
+
+MAX_EMBEDDED_CHARACTERS = 600
+"""Of a document: its beginning says what it is about, and the embedder reads 128 to 256 tokens."""
+
+
+Refuse = Callable[[Document, Refusal], None]
+"""Gets a document that cannot be analysed, and why."""
+
+
+@dataclass(slots=True)
+class Analysis:
+    """What is known of one document; its mentions once it is classified."""
+
+    prepared: Prepared
+    links: list[Link]
+    topic: str | None
+    flags: tuple[str, ...]
+    mentions: list[Mention] = field(default_factory=list)
+
+
+def link_documents(
+    documents: Sequence[Document],
+    watched: Watched,
+    inference: Inference,
+    *,
+    embedder: str | None,
+    refuse: Refuse,
+) -> list[Analysis]:
+    """Prepare and link each document, in order; without an embedder by names alone.
+
+    What cannot be prepared, linked or embedded is refused alone.
+    """
+
+    def linked(document: Document) -> tuple[Prepared, list[Link]]:
+        one = prepare(document)
+        return one, watched.linker.link(one) if one.is_supported else []
+
+    rows: list[tuple[Prepared, list[Link]]] = []
+    with watched.turn:
+        for document in documents:
+            made = attempt(linked, document)
+            if isinstance(made, Refusal):
+                refuse(document, made)
+            else:
+                rows.append(made)
+    prepared, links = [one for one, _ in rows], [own for _, own in rows]
+    vectors = _vectors(prepared, links, watched, inference, embedder)
+    analyses = []
+    for place, (one, own) in enumerate(rows):
+        if (refusal := vectors.refused.get(place)) is not None:
+            refuse(one.document, refusal)
+            continue
+        vector = vectors.documents.get(place)
+        near = {} if vector is None else similarities(vector, vectors.entities)
+        settled, is_dropped = settle(own, near, min_score=MIN_ENTITY_SIMILARITY, min_margin=MIN_MARGIN)
+        topics = {} if vector is None else topic_links(vector, vectors.topics)
+        named = {link.entity_id for link in settled}
+        settled += [_topic_link(one, topic, cosine) for topic, cosine in topics.items() if topic not in named]
+        analyses.append(
+            Analysis(
+                prepared=one,
+                links=settled,
+                topic=next(iter(topics), None) or _named_topic(settled, watched),
+                flags=(*one.flags, *([AMBIGUOUS] if is_dropped else [])),
+            )
+        )
+    return analyses
+
+
+@dataclass(frozen=True, slots=True)
+class _Vectors:
+    documents: Mapping[int, Vector]
+    entities: Mapping[str, Vector]
+    topics: Mapping[str, Vector]
+    refused: Mapping[int, Refusal]
+    """Documents whose text the embedder cannot take."""
+
+
+def _vectors(
+    prepared: Sequence[Prepared],
+    links: Sequence[Sequence[Link]],
+    watched: Watched,
+    inference: Inference,
+    embedder: str | None,
+) -> _Vectors:
+    """Embed the documents with a name in doubt, and all of them if there are topics to be found."""
+    if embedder is None:
+        return _Vectors({}, {}, {}, {})
+    described = [entity for entity in watched.watchlist.entities if entity.description]
+    has_topics = any(entity.kind is EntityKind.TOPIC for entity in described)
+    places = [
+        place
+        for place, own in enumerate(links)
+        if prepared[place].is_supported and (has_topics or any(link.is_ambiguous for link in own))
+    ]
+    if not places or not described:
+        return _Vectors({}, {}, {}, {})
+    texts = [prepared[place].text[:MAX_EMBEDDED_CHARACTERS] for place in places]
+    texts += [f"{entity.name}. {entity.description}" for entity in described]
+    vectors = [
+        row if isinstance(row, Refusal) else np.asarray(row, np.float32)
+        for row in embedded(texts, inference, model=embedder)
+    ]
+    of_entities = zip((entity.id for entity in described), vectors[len(places) :], strict=True)
+    entities = {entity_id: vector for entity_id, vector in of_entities if not isinstance(vector, Refusal)}
+    topics = {
+        entity.id: entities[entity.id]
+        for entity in described
+        if entity.kind is EntityKind.TOPIC and entity.id in entities
+    }
+    own = dict(zip(places, vectors, strict=False))
+    return _Vectors(
+        {place: vector for place, vector in own.items() if not isinstance(vector, Refusal)},
+        entities,
+        topics,
+        {place: vector for place, vector in own.items() if isinstance(vector, Refusal)},
+    )
+
+
+def _topic_link(prepared: Prepared, topic: str, cosine: float) -> Link:
+    """A document that is about a topic without naming it: as a whole, carried by its first sentence."""
+    begin, end = prepared.sentences[0] if prepared.sentences else (0, len(prepared.text))
+    return Link(
+        entity_id=topic,
+        relevance=round(TOPIC_RELEVANCE * max(0.0, min(1.0, cosine))),
+        passages=(Passage(prepared.text[begin:end], target=""),),
+        start=begin,
+        is_ambiguous=False,
+        num_mentions=0,
+    )
+
+
+def _named_topic(links: Sequence[Link], watched: Watched) -> str | None:
+    named = [link for link in links if watched.entities[link.entity_id].kind is EntityKind.TOPIC]
+    return max(named, key=lambda link: link.relevance).entity_id if named else None

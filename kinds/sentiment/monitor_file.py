@@ -1,0 +1,195 @@
+"""What a monitor is made from: a TOML file, or the options of `pressroom monitor create`.
+
+name = "steel"
+watch = "watchlist.toml"
+cron = "0 * * * *"
+time_zone = "Europe/Berlin"
+
+[[source]]
+type = "feed"
+url = "https://example.com/news.rss"
+
+[[source]]
+type = "feed"
+url_variable = "PAID_NEWS_URL"
+
+[[source]]
+type = "file"
+path = "inbox"
+columns = { published_at = "when", text = "story" }
+
+[[target]]
+type = "file"
+name = "lines"
+path = "alerts.jsonl"
+
+[[target]]
+type = "webhook"
+name = "ops"
+url_variable = "OPS_URL"
+secret_variable = "OPS_SECRET"
+
+[policy]
+windows = ["day", "week"]
+
+[settings]
+reports = "all"
+max_reports = 2000
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from jobs.cron import Cron
+from jobs.errors import InputError
+from jobs.input_file import TOML_ERRORS, read_toml
+from jobs.schedule import CatchUp
+from jobs.sources import FeedSource, FileSource, PrefixSource, Source
+from kinds.sentiment.monitor import FileTarget, Target, WebhookTarget
+from kinds.sentiment.series.policy import Policy
+from workers.settings import DEFAULT_CLASSIFIER, DEFAULT_EMBEDDER, DEFAULT_MODEL
+
+STDOUT = "-"
+
+NONE = "none"
+"""In place of a model's name: do without one."""
+
+
+class MonitorFileError(InputError):
+    """A monitor cannot be made from this; the message says which field, and what it may be."""
+
+    code = "monitor_invalid"
+
+
+class MonitorFile(BaseModel):
+    """A monitor as people write it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    watch: Path
+    """The watch list; beside the TOML file, if it is relative."""
+    sources: tuple[Source, ...] = Field(default=(), alias="source")
+    targets: tuple[Target, ...] = Field(default=(), alias="target")
+    cron: str | None = None
+    """None: it runs when it is told to."""
+    time_zone: str = "UTC"
+    """Of the schedule, and, unless the policy has its own, of days and weeks."""
+    catch_up: CatchUp = CatchUp.LATEST
+    policy: Policy = Policy()
+    model: str = DEFAULT_CLASSIFIER
+    embedder: str | None = DEFAULT_EMBEDDER
+    summarizer: str | None = DEFAULT_MODEL
+    settings: dict[str, Any] = {}
+    """More of the kind's: reports, max_reports; see kinds.sentiment.payload.SentimentSettings."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_time_zone(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "time_zone" in given:
+            policy = given.get("policy", {})
+            if isinstance(policy, dict) and "time_zone" not in policy:
+                return {**given, "policy": {**policy, "time_zone": given["time_zone"]}}
+        return given
+
+    @model_validator(mode="after")
+    def _targets_have_names(self) -> Self:
+        names = [target.name for target in self.targets]
+        if len(set(names)) < len(names):
+            raise ValueError("two targets have one name: their deliveries could not be told apart")
+        return self
+
+    @property
+    def has_time_zone(self) -> bool:
+        """Whether the file or the options name one."""
+        return "time_zone" in self.model_fields_set or "time_zone" in self.policy.model_fields_set
+
+    @property
+    def schedule(self) -> Cron | None:
+        """When it runs by itself. Raises CronError."""
+        return None if self.cron is None else Cron(self.cron, self.time_zone)
+
+
+def read_monitor_file(path: Path) -> MonitorFile:
+    """Read a TOML file; relative paths in it are beside it. Raises MonitorFileError, CronError."""
+    try:
+        given = read_toml(path)
+    except TOML_ERRORS as error:
+        raise MonitorFileError(f"{path}: is no TOML: {error}") from error
+    return make_monitor_file(given, folder=path.parent, where=str(path))
+
+
+def make_monitor_file(given: dict[str, Any], *, folder: Path, where: str) -> MonitorFile:
+    """Check the fields, `none` for no model; paths become absolute. Raises MonitorFileError, CronError."""
+    for name in ("embedder", "summarizer"):
+        if given.get(name) == NONE:
+            given = {**given, name: None}
+    try:
+        monitor = MonitorFile.model_validate(given)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc']) or 'monitor'}: {fault['msg']}"
+            for fault in error.errors()
+        )
+        raise MonitorFileError(f"{where}: {faults}") from error
+    monitor.schedule  # noqa: B018 - it is checked here, with everything else
+    return monitor.model_copy(
+        update={
+            "watch": _beside(folder, monitor.watch),
+            "sources": tuple(_source_beside(folder, source) for source in monitor.sources),
+            "targets": tuple(_target_beside(folder, target) for target in monitor.targets),
+        }
+    )
+
+
+def source_of(text: str) -> Source:
+    """A source in one word: a feed's URL, `s3://PREFIX` of Pressroom's own store, or a file or folder.
+
+    >>> source_of("s3://news/").type, source_of("https://example.com/rss").type, source_of("in/").type
+    ('s3', 'feed', 'file')
+    """
+    if text.startswith(("http://", "https://")):
+        return FeedSource(url=text)
+    if text.startswith("s3://"):
+        return PrefixSource(prefix=text.removeprefix("s3://"))
+    return FileSource(path=text)
+
+
+def targets_of(texts: Iterable[str], *, secret_variable: str) -> tuple[Target, ...]:
+    """Targets in one word each: a webhook's URL, a file, or - for stdout; named after what they are."""
+    targets: list[Target] = []
+    for text in texts:
+        is_url = text.startswith(("http://", "https://"))
+        plain = (
+            (urlsplit(text).hostname or text) if is_url else "stdout" if text == STDOUT else Path(text).name
+        )
+        taken = {target.name for target in targets}
+        numbered = (f"{plain[:60]}-{number}" for number in range(2, 1_000))
+        name = plain[:64] if plain[:64] not in taken else next(one for one in numbered if one not in taken)
+        if is_url:
+            targets.append(WebhookTarget(name=name, url=text, secret_variable=secret_variable))
+        else:
+            targets.append(FileTarget(name=name, path=text))
+    return tuple(targets)
+
+
+def _beside(folder: Path, path: Path) -> Path:
+    return (folder / path.expanduser()).absolute()
+
+
+def _source_beside(folder: Path, source: Source) -> Source:
+    if isinstance(source, FileSource):
+        return source.model_copy(update={"path": str(_beside(folder, Path(source.path)))})
+    return source
+
+
+def _target_beside(folder: Path, target: Target) -> Target:
+    if isinstance(target, FileTarget) and target.path != STDOUT:
+        return target.model_copy(update={"path": str(_beside(folder, Path(target.path)))})
+    return target

@@ -1,0 +1,242 @@
+"""The page of a sentiment batch: what changed, what drives it, where to read on; it fetches nothing.
+
+Everything on it comes from documents that anybody may have written. The template escapes it, and the page's
+policy lets no script run.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import jinja2
+from markupsafe import Markup
+from sqlalchemy import Engine
+
+from kinds.sentiment.documents.watchlist import Entity, Watchlist
+from kinds.sentiment.export_files import DocumentCounts, MentionCounts, ReportEntry, Windows
+from kinds.sentiment.monitor import Monitor
+from kinds.sentiment.payload import SentimentSettings
+from kinds.sentiment.report import prose
+from kinds.sentiment.series.calendar import shifted
+from kinds.sentiment.series.window import EntityWindow, WindowSize
+from kinds.sentiment.store.monitor_reports import AlertRecord, MentionRecord, find_mentions
+from pressroom.pages import page_part, page_policy
+from pressroom.summary import Summary
+
+MAX_PAGE_ALERTS = 60
+"""The newest; alerts.jsonl has all."""
+
+MAX_ALERT_DOCUMENTS = 3
+"""Quoted of each alert; its report has more."""
+
+RECENT = timedelta(days=14)
+"""Alerts of these days put an entity on top of the table."""
+
+SPARK_WINDOWS = 26
+"""Of the small line of the score: half a year of weeks."""
+
+_GRACE = timedelta(days=1)
+"""A window counts as over when its last document may be missing by this much."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageSource:
+    """What the page is made from."""
+
+    summary: Summary
+    monitor: Monitor
+    settings: SentimentSettings
+    watchlist: Watchlist
+    documents: DocumentCounts
+    mentions: MentionCounts
+    num_rejected: int
+    unread_sources: Sequence[str]
+    """What is said of each."""
+    num_sentences_kept: int
+    num_sentences_dropped: int
+    windows: Windows
+    alerts: Sequence[AlertRecord]
+    """Those that stand, the newest first."""
+    reports: Sequence[ReportEntry]
+    num_reports_left_out: int
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageAlert:
+    """An alert as the page shows it."""
+
+    record: AlertRecord
+    name: str
+    rule: str
+    words: str
+    when: str
+    documents: tuple[tuple[MentionRecord, str], ...]
+    """Each with its time in words."""
+    report: ReportEntry | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageEntity:
+    """A row of the table."""
+
+    entity: Entity
+    window: EntityWindow | None
+    """The one that the table is about; None where the entity has none."""
+    num_recent_alerts: int
+    num_alerts: int
+    spark: str
+    """Points of an SVG polyline, 100 wide and 20 high, the score 0 in the middle."""
+    reports: tuple[tuple[ReportEntry, str], ...]
+    """Each with its window in words."""
+
+    @property
+    def weight_of_change(self) -> float:
+        """How much changed, against what chance makes of so many documents."""
+        if self.window is None or self.window.change is None:
+            return 0.0
+        return float(abs(self.window.change) * self.window.num_documents**0.5)
+
+
+def render_sentiment_page(database: Engine, source: PageSource) -> str:
+    """The page as HTML; documents that alerts cite are read from the database."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("kinds.sentiment", "pages"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        score=prose.score, percent=prose.percent, amount=prose.amount, number=lambda value: f"{value:,}"
+    )
+    style = page_part("kinds.sentiment", "sentiment.css")
+    alerts = _alerts(database, source)
+    size = table_size(source)
+    starts_at = _shown_start(source, size)
+    return environment.get_template("sentiment.html.jinja").render(
+        source=source,
+        report=source.summary.report,
+        when=prose.moment(source.as_of, _zone(source)),
+        size=size,
+        window_words=_window_words(source, size, starts_at),
+        alerts=alerts,
+        num_alerts=len(source.alerts),
+        max_alerts=MAX_PAGE_ALERTS,
+        recent_days=RECENT.days,
+        entities=_entities(source, size, starts_at),
+        style=Markup(style),  # noqa: S704 - a file of this package
+        policy=page_policy(style),
+    )
+
+
+def table_size(source: PageSource) -> WindowSize:
+    """Weeks where there are some: a day of most entities is two documents."""
+    sizes = source.settings.policy.windows
+    return WindowSize.WEEK if WindowSize.WEEK in sizes else sizes[-1]
+
+
+def _zone(source: PageSource) -> ZoneInfo:
+    return ZoneInfo(source.settings.policy.time_zone)
+
+
+def _shown_start(source: PageSource, size: WindowSize) -> datetime | None:
+    """Of the window that the table is about: the last one of any entity that is over, else the newest."""
+    starts = {
+        window.starts_at
+        for entity in source.watchlist.entities
+        for window in source.windows.get((entity.id, size), ())
+    }
+    over = [at for at in starts if shifted(size, _zone(source), at, 1) <= source.as_of + _GRACE]
+    return max(over or starts, default=None)
+
+
+def _window_words(source: PageSource, size: WindowSize, starts_at: datetime | None) -> str:
+    if starts_at is None:
+        return f"the last {size.value}"
+    zone = _zone(source)
+    return prose.span_of(size, starts_at, shifted(size, zone, starts_at, 1), zone)
+
+
+def _entities(source: PageSource, size: WindowSize, starts_at: datetime | None) -> list[PageEntity]:
+    """Those with recent alerts first, then by what changed."""
+    recent = Counter(
+        record.alert.entity_id for record in source.alerts if record.alert.starts_at >= source.as_of - RECENT
+    )
+    all_alerts = Counter(record.alert.entity_id for record in source.alerts)
+    reports: defaultdict[str, list[tuple[ReportEntry, str]]] = defaultdict(list)
+    for report in source.reports:
+        reports[report.entity_id].append((report, _report_words(report, _zone(source))))
+    rows = []
+    for entity in source.watchlist.entities:
+        windows = source.windows.get((entity.id, size), ())
+        rows.append(
+            PageEntity(
+                entity=entity,
+                window=next((window for window in windows if window.starts_at == starts_at), None),
+                num_recent_alerts=recent[entity.id],
+                num_alerts=all_alerts[entity.id],
+                spark=spark_points(windows[-SPARK_WINDOWS:]),
+                reports=tuple(sorted(reports[entity.id], key=_starts_at, reverse=True)),
+            )
+        )
+    rows.sort(key=lambda row: (-row.num_recent_alerts, -row.weight_of_change, row.entity.name))
+    return rows
+
+
+def _starts_at(report: tuple[ReportEntry, str]) -> str:
+    return str(report[0].metrics.get("starts_at", ""))
+
+
+def _report_words(report: ReportEntry, zone: ZoneInfo) -> str:
+    """When the report's window began: "11 January 2025"."""
+    try:
+        at = datetime.fromisoformat(str(report.metrics.get("starts_at")))
+    except ValueError:
+        return report.stem
+    return prose.day(at, zone)
+
+
+def spark_points(windows: Sequence[EntityWindow]) -> str:
+    """The scores of the windows as points of a line; windows without documents are stepped over."""
+    if len(windows) < 2:
+        return ""
+    step = 100 / (len(windows) - 1)
+    scored = [(place, w.mean_score) for place, w in enumerate(windows) if w.mean_score is not None]
+    return " ".join(f"{place * step:.1f},{10 - 9 * score:.1f}" for place, score in scored)
+
+
+def _alerts(database: Engine, source: PageSource) -> list[PageAlert]:
+    zone = _zone(source)
+    names = {entity.id: entity.name for entity in source.watchlist.entities}
+    by_window = {(r.entity_id, _starts_at((r, ""))): r for r in source.reports}
+    shown = source.alerts[:MAX_PAGE_ALERTS]
+    cited = [
+        (record.alert.entity_id, document_id)
+        for record in shown
+        for document_id in record.alert.document_ids[:MAX_ALERT_DOCUMENTS]
+    ]
+    mentions = find_mentions(database, source.monitor.id, cited)
+    found = []
+    for record in shown:
+        alert = record.alert
+        name = names.get(alert.entity_id, alert.entity_id)
+        keys = [(alert.entity_id, document_id) for document_id in alert.document_ids[:MAX_ALERT_DOCUMENTS]]
+        documents = [mentions[key] for key in keys if key in mentions]
+        end = shifted(alert.size, zone, alert.starts_at, 1)
+        found.append(
+            PageAlert(
+                record=record,
+                name=name,
+                rule=prose.RULE_NAMES[alert.rule],
+                words=prose.alert_words(alert, name),
+                when=prose.span_of(alert.size, alert.starts_at, end, zone),
+                documents=tuple((one, prose.moment(one.published_at, zone)) for one in documents),
+                report=by_window.get((alert.entity_id, alert.starts_at.isoformat())),
+            )
+        )
+    return found

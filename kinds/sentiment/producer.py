@@ -1,0 +1,191 @@
+"""Producers of documents: a file becomes a batch of blocks; what was analysed before is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine
+
+from db import batches
+from db.records import write_records
+from db.stages import NewJob
+from jobs.dialect import AS_FOUND, FileOptions
+from jobs.documents.document import Document
+from jobs.documents.read import read_documents
+from jobs.dropped import DroppedTally
+from jobs.instants import DateOrder
+from jobs.provenance import payload_digest
+from jobs.rejection import Rejected
+from kinds.sentiment.documents.blocks import blocks
+from kinds.sentiment.documents.watchlist import Watchlist
+from kinds.sentiment.documents.watchlist_file import WatchlistFile
+from kinds.sentiment.known import KnownFilter
+from kinds.sentiment.monitor import Monitor
+from kinds.sentiment.payload import ANALYSIS_VERSION
+from kinds.sentiment.store.history import DatabaseHistory
+from kinds.sentiment.store.source_reports import NEVER, heard_until
+from storage.resources import put_resource, read_resource
+from storage.store import Store
+from workers.models.manifest import model_digest
+from workers.producer import Order, StrictIntakeError, Submission, new_batch
+from workers.settings import Settings
+
+KIND = "sentiment_report"
+FILE_STAGES = ("documents", "windows", "reports")
+"""A file is read here; nothing is left to collect."""
+
+
+@dataclass(slots=True)
+class Intake:
+    """What became of the records of a file."""
+
+    num_documents: int = 0
+    """To be analysed."""
+    num_known: int = 0
+    """Analysed before, in the same way and with the same content."""
+    num_rejected: int = 0
+    num_repeated: int = 0
+    """Left out: the file has the same id with the same content, or with a later version, before."""
+    notes: list[str] = field(default_factory=list)
+    """What people should know of the file, a line each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentsOrder:
+    """A file of documents for a monitor."""
+
+    monitor: Monitor
+    settings: Mapping[str, object]
+    """Of the kind, in place of the monitor's own."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    date_order: DateOrder | None = None
+    file: FileOptions = AS_FOUND
+    strict: bool = False
+    stages: tuple[str, ...] = FILE_STAGES
+    idempotency_key: str | None = None
+
+
+def put_watchlist(store: Store, file: WatchlistFile) -> str:
+    """Store a watch list for workers; its digest."""
+    return put_resource(store, file.body, media_type="application/json")
+
+
+def get_watchlist(store: Store, monitor: Monitor) -> Watchlist:
+    """What a monitor watches. Raises ResourceMissingError or StoreError."""
+    return Watchlist.model_validate_json(read_resource(store, monitor.watchlist_sha256))
+
+
+def kind_settings(monitor: Monitor, own: Mapping[str, object], settings: Settings) -> dict[str, object]:
+    """What a batch of the monitor fixes: its own settings, changed by these."""
+    merged = {
+        **monitor.settings,
+        **own,
+        "monitor_id": str(monitor.id),
+        "watchlist_sha256": monitor.watchlist_sha256,
+        "num_entities": monitor.num_entities,
+        "policy": monitor.policy.model_dump(mode="json"),
+    }
+    models = [monitor.model, *(str(merged[name]) for name in ("embedder",) if merged.get(name))]
+    merged["analysis"] = payload_digest(
+        {
+            "kind": ANALYSIS_VERSION,
+            "watchlist": monitor.watchlist_sha256,
+            "models": [model_digest(settings.models_folder, model) for model in models],
+            "min_relevance": monitor.policy.min_relevance,
+        }
+    )
+    return merged
+
+
+def heard_setting(connection: Connection, monitor: Monitor) -> dict[str, object]:
+    """Of a batch of the monitor: until when all its sources were read; nothing, if it has none."""
+    if not monitor.sources:
+        return {}
+    return {"heard_until": (heard_until(connection, monitor.id) or NEVER).isoformat()}
+
+
+def submit_documents(
+    database: Engine,
+    path: Path,
+    order: DocumentsOrder,
+    settings: Settings,
+    on_rejected: Callable[[Rejected], None],
+) -> tuple[Submission, Intake]:
+    """Accept the documents of a file that are not known yet as one batch of blocks.
+
+    Raises as `workers.producer.submit_file` does; then nothing was accepted.
+    """
+    monitor = order.monitor
+    with database.connect() as connection:
+        heard = heard_setting(connection, monitor)
+    own = kind_settings(monitor, {**order.settings, **heard}, settings)
+    batch = new_batch(
+        Order(
+            kind=KIND,
+            model=monitor.model,
+            settings=own,
+            tenant=monitor.tenant,
+            idempotency_key=order.idempotency_key,
+        ),
+        settings,
+        name=path.name,
+        stages=order.stages,
+    )
+    known = KnownFilter(DatabaseHistory(database), monitor_id=monitor.id, analysis=str(own["analysis"]))
+    intake = Intake()
+    documents = read_documents(
+        path,
+        now=datetime.now(UTC),
+        columns=order.columns,
+        date_order=order.date_order,
+        options=order.file,
+        known=known.records,
+        on_note=intake.notes.append,
+    )
+    tally = DroppedTally(path, on_rejected)
+    jobs = _jobs(_unknown(database, known, documents), intake, tally, strict=order.strict)
+    batch_id, created = batches.accept(database, batch, jobs, lambda: intake.num_rejected)
+    intake.num_known = known.num_known
+    identities = documents.identities
+    intake.num_repeated = identities.num_duplicates + identities.num_superseded + known.num_repeated
+    num_used = intake.num_documents + intake.num_known + intake.num_repeated
+    return Submission(batch_id, created, tally.dropped(num_used)), intake
+
+
+def _unknown(
+    database: Engine, known: KnownFilter, documents: Iterable[Document | Rejected]
+) -> Iterator[Document | Rejected]:
+    """Besides, what was known by its content alone is known by its record the next time."""
+    yield from known.unknown(documents)
+    for read_again in known.read_again():
+        with database.begin() as connection:
+            write_records(connection, [(read_again.monitor_id, read_again)])
+
+
+def _jobs(
+    stream: Iterable[Document | Rejected],
+    intake: Intake,
+    on_rejected: Callable[[Rejected], None],
+    *,
+    strict: bool,
+) -> Iterator[NewJob]:
+    def accepted() -> Iterator[Document]:
+        for one in stream:
+            if isinstance(one, Rejected):
+                intake.num_rejected += 1
+                on_rejected(one)
+            else:
+                intake.num_documents += 1
+                yield one
+
+    for number, block in enumerate(blocks(accepted())):
+        documents = [document.model_dump(mode="json", exclude_none=True) for document in block]
+        yield NewJob(f"block-{number}", {"stage": "documents", "documents": documents}, "documents")
+    if strict and intake.num_rejected:
+        raise StrictIntakeError(
+            f"{intake.num_rejected} documents were refused and nothing was accepted: correct them, or leave "
+            "--strict away to run the others"
+        )

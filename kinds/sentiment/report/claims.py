@@ -1,0 +1,274 @@
+"""Whether a sentence that a model wrote says only what the facts say.
+
+A point holds what one sentence may speak of. Checked are its dates, numbers (which one, of when,
+with which sign), names, words, and the direction that it claims. In doubt a sentence is refused: what is
+dropped costs a sentence, what is wrong costs the reader's trust.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from jobs.text.sentences import is_complete
+from kinds.sentiment.report.vocabulary import (
+    FEWER,
+    HEDGES,
+    IN_THE_PAST,
+    LOWER,
+    MULTIPLES,
+    NUMBER_WORDS,
+    RAISED,
+    STEADY_WORDS,
+    WORDS,
+)
+
+
+class Unit(StrEnum):
+    """What a number counts."""
+
+    DOCUMENTS = "documents"
+    SHARE = "share"
+    SCORE = "score"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A number that a sentence may give."""
+
+    value: float
+    unit: Unit
+    is_past: bool = False
+    mood: str = ""
+    """Of documents: "negative" where it counts those alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """What one sentence may speak of."""
+
+    name: str
+    """Of the prompt's block: "volume", "mood", ..."""
+    variables: Mapping[str, object]
+    """What the prompt is given."""
+    quantities: tuple[Quantity, ...] = ()
+    direction: int | None = None
+    """1 where the point's measure is above its past, -1 below, 0 about equal; None where it has no past."""
+    mood: str | None = None
+    """The word for the present score."""
+    names: tuple[str, ...] = ()
+    """Entities, sources and dates, as the facts write them."""
+    plain: str = ""
+    """The point in a sentence made by rule."""
+
+
+_QUOTED = re.compile(r"[“”\"„«»]")
+_NUMBER = re.compile(
+    r"(?P<sign>[+\-−–])?(?<![\w.])(?P<digits>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)"
+    r"(?P<percent>\s?(?:%|percent\b|per cent\b))?(?P<tail>[\w]*)"
+)
+_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+_MOOD_CLAIM = re.compile(
+    r"\b(?:mood|sentiment|tone|score)\b[^.;]{0,60}?\b(?:was|is|were|stayed|remained|turned)\b"
+    r"(?P<adverbs>(?: \w+){0,2}?) (?P<mood>negative|positive|neutral)\b",
+    re.IGNORECASE,
+)
+_COUNTED = re.compile(r"^\W*(?:\w+\s+){0,1}?(?P<mood>negative|positive|neutral)\b", re.IGNORECASE)
+_COUNTED_LATE = re.compile(
+    r"^\s*(?:of (?:the |its )?\S+ )?(?:documents?|reports?)?[^,.;:]{0,60}?"
+    r"\b(?:was|were|is|are)\s+(?P<mood>negative|positive|neutral)\b",
+    re.IGNORECASE,
+)
+_COUNTS = re.compile(
+    r"\s*+(?:(?:(?:new|other|negative|positive|neutral)\s++)?(?:documents?|reports?|stories|story)\b"
+    r"|(?:of|out of) (?:the|its|all|these|them)\b|(?:was|were) (?:negative|positive|neutral)\b)",
+    re.IGNORECASE,
+)
+_COUNTS_PAST = re.compile(
+    r"\s*+(?:(?:(?:documents?|reports?|stories)\s*+)?"
+    r"(?:(?:a|an|per|each|every)\s++(?:hour|day|week)\b|in\b|of\b|[.,;]|$)|documents?\b)",
+    re.IGNORECASE,
+)
+_BLANK = "\N{WHITE SQUARE}"
+
+
+def find_fault(sentence: str, point: Point) -> str | None:
+    """Why the sentence cannot stand, in a stable word; None if it can.
+
+    >>> nine = Quantity(9, Unit.DOCUMENTS)
+    >>> point = Point(name="volume", variables={}, quantities=(nine,), names=("Alder",))
+    >>> find_fault("Alder was in 9 documents.", point), find_fault("Alder was in 8 documents.", point)
+    (None, 'number')
+    """
+    if not is_complete(sentence):
+        return "incomplete"
+    if _QUOTED.search(sentence):
+        return "quotation"
+    if any(sentence.count(name) > 1 for name in point.names[:1]):
+        return "repetition"
+    text = _without_names(sentence, point.names)
+    if _unknown_words(text):
+        return "name" if any(word[0].isupper() for word in _unknown_words(text)[:1]) else "word"
+    return _number_fault(text, point) or _direction_fault(text, point)
+
+
+def _without_names(text: str, names: tuple[str, ...]) -> str:
+    for name in sorted(filter(None, names), key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", _BLANK, text, flags=re.IGNORECASE)
+    return text
+
+
+def _unknown_words(text: str) -> list[str]:
+    found = []
+    for match in _WORD.finditer(text):
+        word = match.group()
+        lower = word.lower().replace("’", "'").removesuffix("'s")
+        is_known = all(part in WORDS or part in NUMBER_WORDS for part in lower.split("-"))
+        opens = not text[: match.start()].strip(f" ,{_BLANK}") or text[: match.start()].rstrip().endswith(":")
+        if not is_known or (word[0].isupper() and not opens and lower not in ("i",)):
+            found.append(word)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Number:
+    value: float
+    decimals: int
+    sign: int
+    is_percent: bool
+    start: int
+    end: int
+
+
+def _numbers(text: str) -> Iterator[_Number | None]:
+    """The numbers of a text; None for one that cannot be read ("12th", "3m")."""
+    spelled = re.compile(
+        rf"\b(?:{'|'.join(NUMBER_WORDS)})\b(?P<percent>\s?(?:percent|per cent)\b)?", re.IGNORECASE
+    )
+    for match in _NUMBER.finditer(text):
+        digits = match["digits"].replace(",", "")
+        decimals = len(digits.partition(".")[2])
+        sign = {None: 0, "+": 1}.get(match["sign"], -1)
+        number = _Number(
+            float(digits), decimals, sign, match["percent"] is not None, match.start(), match.end()
+        )
+        yield None if match["tail"] else number
+    for match in spelled.finditer(text):
+        value = NUMBER_WORDS[re.split(r"\s", match.group().lower())[0]]
+        yield _Number(value, 0, 0, match["percent"] is not None, match.start(), match.end())
+
+
+def _number_fault(text: str, point: Point) -> str | None:
+    found = list(_numbers(text))
+    if any(number is None for number in found):
+        return "number"
+    numbers = sorted((number for number in found if number is not None), key=lambda number: number.start)
+    edges = [0, *(number.end for number in numbers)]
+    for index, number in enumerate(numbers):
+        until = numbers[index + 1].start if index + 1 < len(numbers) else len(text)
+        before, after = text[edges[index] : number.start], text[number.end : until]
+        fits = [quantity for quantity in point.quantities if _is_rounding(number, quantity)]
+        if not fits:
+            return "number"
+        if not any(_has_its_role(quantity, number, text, before, after) for quantity in fits):
+            return "role"
+        if _is_hedged(before) and not _rest_is_past(fits):
+            return "hedge"
+    return _ratio_fault(text, point)
+
+
+def _is_rounding(number: _Number, quantity: Quantity) -> bool:
+    """Whether the number is the quantity, rounded to the digits that it is written with."""
+    value = quantity.value
+    if quantity.unit is Unit.SHARE:
+        if not number.is_percent and (number.decimals == 0 or number.value > 1):
+            return False
+        value *= 100 if number.is_percent else 1
+    elif number.is_percent:
+        return False
+    if quantity.unit is Unit.SCORE:
+        if number.decimals == 0:
+            return False
+        # A score without a sign may be of either side; with one it must be its own
+        if number.sign and round(value, number.decimals) and (number.sign > 0) != (value > 0):
+            return False
+        value = abs(value) if number.sign or value < 0 else value
+    elif number.sign < 0:
+        return False
+    return abs(value - number.value) <= 0.5 * 10.0**-number.decimals + 1e-9
+
+
+def _has_its_role(quantity: Quantity, number: _Number, text: str, before: str, after: str) -> bool:
+    """Whether the words around the number call it what it is."""
+    return (
+        _is_of_its_time(quantity, before, after)
+        and _is_of_its_mood(quantity, text, number)
+        and _is_of_its_unit(quantity, after)
+    )
+
+
+def _is_of_its_unit(quantity: Quantity, after: str) -> bool:
+    """A number of documents says that it counts documents: "2 days" are none."""
+    if quantity.unit is not Unit.DOCUMENTS:
+        return True
+    said = (_COUNTS_PAST if quantity.is_past else _COUNTS).match(after)
+    return said is not None
+
+
+def _is_of_its_time(quantity: Quantity, before: str, after: str) -> bool:
+    """A number of the past is called one; a number of now is not."""
+    following = " ".join(after.split()[:5])
+    following = re.split(r"[,;:.]|\b(?:and|but|while|against|compared|than|from)\b", following)[0]
+    says_past = bool(IN_THE_PAST.search(before) or IN_THE_PAST.search(following))
+    return says_past == quantity.is_past
+
+
+def _is_of_its_mood(quantity: Quantity, text: str, number: _Number) -> bool:
+    if quantity.unit is Unit.SCORE:
+        return True
+    after = text[number.end :]
+    match = _COUNTED.match(after) or _COUNTED_LATE.match(after)
+    said = match["mood"].lower() if match else None
+    if quantity.unit is Unit.SHARE:
+        return said in (None, quantity.mood)
+    # "Of the 9 documents, 6 were negative": a count of all stands before the comma
+    if quantity.mood:
+        return said == quantity.mood or (said is None and bool(re.search(r"\bnegatives?\b", text)))
+    return said is None or bool(re.search(r"\bof (?:the |its |all )?$", text[: number.start]))
+
+
+def _is_hedged(before: str) -> bool:
+    return bool(HEDGES.search(before))
+
+
+def _rest_is_past(fits: list[Quantity]) -> bool:
+    return all(quantity.is_past for quantity in fits)
+
+
+def _ratio_fault(text: str, point: Point) -> str | None:
+    """ "Twice its usual": only where it rounds to that."""
+    for word, multiple in MULTIPLES.items():
+        if re.search(rf"\b{word}\b", text, re.IGNORECASE):
+            now = [q.value for q in point.quantities if not q.is_past and not q.mood]
+            past = [q.value for q in point.quantities if q.is_past]
+            if not now or not past or not past[0] or round(now[0] / past[0] * 2) / 2 != multiple:
+                return "ratio"
+    return None
+
+
+def _direction_fault(text: str, point: Point) -> str | None:
+    claimed = {
+        side
+        for side, pattern in ((1, RAISED), (-1, LOWER), (-1, FEWER), (0, STEADY_WORDS))
+        if pattern.search(text)
+    }
+    if len(claimed) > 1:
+        return "direction"
+    if claimed and (point.direction is None or claimed != {point.direction}):
+        return "direction"
+    for match in _MOOD_CLAIM.finditer(text):
+        if match["mood"].lower() != point.mood:
+            return "mood"
+    return None

@@ -1,0 +1,67 @@
+"""Starts a monitor: its sources become the first jobs of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from db.batches import accept_in
+from db.schedules import Schedule
+from db.stages import NewJob
+from jobs.batch import NewBatch
+from jobs.errors import ConfigurationError
+from kinds.sentiment.monitor import Monitor
+from kinds.sentiment.producer import KIND, heard_setting, kind_settings
+from kinds.sentiment.store.monitors import get_monitor
+from workers.producer import Order, new_batch
+from workers.settings import Settings
+
+FIRST_STAGE = "collect"
+
+STARTS = "monitor"
+"""What schedules of monitors say that they start."""
+
+
+class MonitorWithoutSourcesError(ConfigurationError):
+    """Only files are run through this monitor."""
+
+    code = "monitor_without_sources"
+
+
+def batch_of(monitor: Monitor, due_at: datetime, settings: Settings) -> NewBatch:
+    """The batch that reads the monitor's sources. Raises MonitorWithoutSourcesError, and as `new_batch`."""
+    if not monitor.sources:
+        raise MonitorWithoutSourcesError(
+            f"the monitor {monitor.name!r} has no sources: add some with `pressroom monitor create`, or run "
+            f"files through it with `pressroom run sentiment FILE --monitor {monitor.name}`"
+        )
+    as_of = due_at.astimezone(UTC)
+    order = Order(
+        kind=KIND,
+        model=monitor.model,
+        settings=kind_settings(monitor, {"as_of": as_of.isoformat()}, settings),
+        tenant=monitor.tenant,
+    )
+    return new_batch(order, settings, name=f"{monitor.name} {as_of:%Y-%m-%d %H:%M}Z", standing_for=monitor.id)
+
+
+def start_monitor(connection: Connection, monitor: Monitor, due_at: datetime, settings: Settings) -> UUID:
+    """Make the monitor's batch, one job a source, in this transaction; its id.
+
+    Raises as `batch_of`, and RunUnderWayError.
+    """
+    jobs = [
+        NewJob(f"source-{number}", {"stage": FIRST_STAGE, "source": source.model_dump(mode="json")})
+        for number, source in enumerate(monitor.sources)
+    ]
+    batch = batch_of(monitor, due_at, settings)
+    batch = replace(batch, settings={**batch.settings, **heard_setting(connection, monitor)})
+    return accept_in(connection, batch, jobs, lambda: 0)[0]
+
+
+def start_scheduled(connection: Connection, schedule: Schedule, due_at: datetime, settings: Settings) -> UUID:
+    """As `start_monitor`, for the monitor of a schedule. Raises MonitorNotFoundError, too."""
+    return start_monitor(connection, get_monitor(connection.engine, schedule.target_id), due_at, settings)

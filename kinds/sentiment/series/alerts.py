@@ -1,0 +1,207 @@
+"""From tests of single windows to alerts that a person wants: one for each thing that happens.
+
+A rule fires at every window whose p-value lies below its threshold. An alert is the first of these after it
+has not fired for the cool-down: as long as a silence or a bad mood goes on, it is not told again. This
+depends on the cool-down's windows alone and on no earlier alert, so late documents change alerts in a bounded
+stretch only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinds.sentiment.series.budget import thresholds
+from kinds.sentiment.series.calendar import shifted, window_of
+from kinds.sentiment.series.counts import Counts
+from kinds.sentiment.series.policy import Policy
+from kinds.sentiment.series.readings import Columns, Readings, epoch_us_of
+from kinds.sentiment.series.rules.scale import SCALES
+from kinds.sentiment.series.rules.table import JUDGES
+from kinds.sentiment.series.rules.verdict import Verdicts
+from kinds.sentiment.series.trading_days import trading_days
+from kinds.sentiment.series.window import Alert, AlertRule, WindowSize
+
+MAX_DOCUMENTS = 8
+"""That an alert cites: as many as a person reads."""
+
+_WEEKEND = 5
+_SUNDAY = 6
+_HALF_DAY = timedelta(hours=12)
+
+
+def first_window(policy: Policy, since: datetime) -> datetime:
+    """The start of the earliest window that alerts from `since` on depend on."""
+    size, zone = policy.alert_window, ZoneInfo(policy.time_zone)
+    quiet_since = window_of(size, zone, since) - timedelta(hours=policy.cool_down_hours)
+    return shifted(size, zone, window_of(size, zone, quiet_since), -SCALES[size].past - 1)
+
+
+def alerts(
+    entity_id: str,
+    readings: Readings,
+    counts: Counts,
+    *,
+    since: datetime,
+    as_of: datetime,
+    policy: Policy,
+    num_entities: int,
+) -> list[Alert]:
+    """Those of the windows that begin at `since` or later and have ended by `as_of`, in order of time and
+    rule.
+
+    `counts` are windows of `policy.alert_window` from `first_window(policy, since)` or earlier on.
+    """
+    num_judged = len(counts) if counts.ends_at <= as_of else len(counts) - 1
+    at = np.arange(max(SCALES[counts.size].past, counts.known_from), num_judged)
+    found = []
+    for rule, threshold, verdicts, places in fired(counts, at, policy, num_entities):
+        for place in places:
+            index = int(at[place])
+            if counts.starts[index] >= since:
+                documents = _drivers(rule, readings, counts, index, int(verdicts.run[place]))
+                found.append(_alert(entity_id, rule, counts, index, verdicts, place, threshold, documents))
+    return sorted(found, key=lambda alert: (alert.starts_at, alert.rule))
+
+
+def heard(found: Iterable[Alert], until: datetime, policy: Policy) -> tuple[Alert, ...]:
+    """Without silences of windows that end later than anybody has listened."""
+    zone = ZoneInfo(policy.time_zone)
+    return tuple(
+        alert
+        for alert in found
+        if alert.rule is not AlertRule.SILENCE or shifted(alert.size, zone, alert.starts_at, 1) <= until
+    )
+
+
+def fired(
+    counts: Counts, at: NDArray[np.int64], policy: Policy, num_entities: int
+) -> Iterator[tuple[AlertRule, float, Verdicts, list[int]]]:
+    """Each rule of the policy with its threshold, its verdicts on the windows `at`, and the places of
+    alerts."""
+    if not len(at):
+        return
+    starts_us = np.array([epoch_us_of(counts.starts[index]) for index in at], np.int64)
+    zone = ZoneInfo(policy.time_zone)
+    cells = _cells(counts, zone)
+    quiet = quiet_windows(counts, policy)
+    for rule, threshold in thresholds(policy, num_entities).items():
+        is_silence = rule is AlertRule.SILENCE
+        own = _with_quiet_days(cells, quiet, counts, zone) if is_silence and quiet.any() else cells
+        verdicts = JUDGES[rule](counts, own, at, SCALES[counts.size])
+        fires = verdicts.p_value < threshold
+        if is_silence:
+            fires &= ~quiet[at]
+        yield rule, threshold, verdicts, _onsets(fires, starts_us, policy.cool_down_hours)
+
+
+def quiet_windows(counts: Counts, policy: Policy) -> NDArray[np.bool_]:
+    """Windows in which an exchange has no full session though the day of the week usually has one.
+
+    A week is quiet with fewer than half of its sessions. Raises CalendarError.
+    """
+    if policy.calendar is None:
+        return np.zeros(len(counts), np.bool_)
+    days = trading_days(policy.calendar)
+    if counts.size is WindowSize.HOUR:
+        return np.array([days.is_quiet_at(start) for start in counts.starts], np.bool_)
+    noons = [start.astimezone(days.zone) + _HALF_DAY for start in counts.starts]
+    if counts.size is WindowSize.DAY:
+        return np.array([days.is_quiet_day(noon.date()) for noon in noons], np.bool_)
+    num_usual = 7 - len(days.weekly_closed)
+    num_quiet = [
+        sum(days.is_quiet_day((noon + timedelta(days=number)).date()) for number in range(7))
+        for noon in noons
+    ]
+    return np.array([2 * number > num_usual for number in num_quiet], np.bool_)
+
+
+def _with_quiet_days(
+    cells: NDArray[np.int64], quiet: NDArray[np.bool_], counts: Counts, zone: ZoneInfo
+) -> NDArray[np.int64]:
+    """The cells in which a quiet day is as the quietest day of the week, and an hour of it as at weekends."""
+    if counts.size is WindowSize.HOUR:
+        hours = np.array([start.astimezone(zone).hour for start in counts.starts], np.int64)
+        return np.where(quiet, hours + 24, cells)
+    if counts.size is WindowSize.DAY:
+        return np.where(quiet, _SUNDAY, cells)
+    return cells
+
+
+def _onsets(fires: NDArray[np.bool_], starts_us: NDArray[np.int64], cool_down_hours: float) -> list[int]:
+    """Places that fire, and that no other fires within the cool-down before.
+
+    A cool-down that is shorter than a window would tell anew each week of what goes on: it is one window.
+    """
+    places = np.flatnonzero(fires)
+    apart = np.diff(starts_us[places]) > cool_down_hours * 3.6e9
+    if cool_down_hours > 0:
+        apart &= np.diff(places) > 1
+    return [int(place) for place in places[np.concatenate([[True], apart])]] if len(places) else []
+
+
+def _cells(counts: Counts, zone: ZoneInfo) -> NDArray[np.int64]:
+    """Which windows have the same time of the week: weekdays for days; for hours, the hour of a working day
+    or of a weekend, since 168 cells would each know too little."""
+    if counts.size is WindowSize.WEEK:
+        return np.zeros(len(counts), np.int64)
+    local = [start.astimezone(zone) for start in counts.starts]
+    if counts.size is WindowSize.DAY:
+        return np.array([moment.weekday() for moment in local], np.int64)
+    return np.array([moment.hour + 24 * (moment.weekday() >= _WEEKEND) for moment in local], np.int64)
+
+
+def _drivers(rule: AlertRule, readings: Readings, counts: Counts, index: int, run: int) -> tuple[str, ...]:
+    """Ids of the first reports behind the verdict: of the run, those that pull most; for a silence, the last
+    before."""
+    ends_at = counts.starts[index + 1] if index + 1 < len(counts) else counts.ends_at
+    first = index - run + 1
+    if rule is AlertRule.SILENCE:
+        begin = counts.starts[first - SCALES[counts.size].baseline]
+        columns = readings.since(begin)
+        places = _counted(columns, begin, ends_at)[::-1]
+    else:
+        begin = counts.starts[first]
+        columns = readings.since(begin)
+        places = _counted(columns, begin, ends_at)
+        pull = columns.score[places] * columns.weight[places]
+        if rule is AlertRule.REVERSAL and pull.sum() > 0:
+            pull = -pull
+        if rule is AlertRule.SURGE:
+            places, pull = places[columns.label[places] == 0], pull[columns.label[places] == 0]
+        places = places[np.argsort(pull, kind="stable")]
+    return tuple(columns.mentions[place].document_id for place in places[:MAX_DOCUMENTS])
+
+
+def _counted(columns: Columns, begin: datetime, end: datetime) -> NDArray[np.int64]:
+    low, high = np.searchsorted(columns.epoch_us, [epoch_us_of(begin), epoch_us_of(end)])
+    places: NDArray[np.int64] = low + np.flatnonzero(columns.first[low:high])
+    return places
+
+
+def _alert(
+    entity_id: str,
+    rule: AlertRule,
+    counts: Counts,
+    index: int,
+    verdicts: Verdicts,
+    place: int,
+    threshold: float,
+    documents: tuple[str, ...],
+) -> Alert:
+    return Alert(
+        entity_id=entity_id,
+        rule=rule,
+        size=counts.size,
+        starts_at=counts.starts[index],
+        statistic=float(verdicts.statistic[place]),
+        p_value=float(verdicts.p_value[place]),
+        threshold=threshold,
+        observed=float(verdicts.observed[place]),
+        expected=float(verdicts.expected[place]),
+        document_ids=documents,
+    )

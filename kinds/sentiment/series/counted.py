@@ -1,0 +1,59 @@
+"""The documents that a window counts, one by one, and what they come to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from kinds.sentiment.series.window import SCORE_UNIT, WindowSums
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountedDocument:
+    """A document as the windows of an entity count it."""
+
+    document_id: str
+    sha256: str
+    """Of its content: jobs.documents.digest.document_digest."""
+    published_at: datetime
+    """UTC."""
+    relevance: int
+    p_negative: float
+    p_neutral: float
+    p_positive: float
+    novelty: int
+    """1 for a first report, else a follow-up; see kinds.sentiment.series.mention.Novelty."""
+    first_id: str
+
+    @property
+    def score(self) -> float:
+        """In [-1, 1]: P(positive) - P(negative)."""
+        return self.p_positive - self.p_negative
+
+    @property
+    def label(self) -> int:
+        """0 negative, 1 neutral, 2 positive: the most likely, of equals the first."""
+        probabilities = (self.p_negative, self.p_neutral, self.p_positive)
+        return probabilities.index(max(probabilities))
+
+
+def sums_of(documents: Sequence[CountedDocument], starts_at: datetime) -> WindowSums:
+    """What the window that starts then holds, if these are its documents; equal to what counts.count says."""
+    first = [document for document in documents if document.novelty == 1]
+    weights = [max(document.relevance, 1) for document in first]
+    labels = [document.label for document in first]
+    return WindowSums(
+        starts_at=starts_at,
+        num_documents=len(first),
+        num_followups=len(documents) - len(first),
+        num_positive=labels.count(2),
+        num_neutral=labels.count(1),
+        num_negative=labels.count(0),
+        weight=sum(weights),
+        weight_squared=sum(weight * weight for weight in weights),
+        weighted_score=sum(
+            weight * round(document.score / SCORE_UNIT)
+            for weight, document in zip(weights, first, strict=True)
+        ),
+    )

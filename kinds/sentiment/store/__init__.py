@@ -1,0 +1,1 @@
+"""What sentiment monitoring keeps in Postgres."""

@@ -1,0 +1,215 @@
+"""Alerts as people see them: listed, acknowledged, muted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID, uuid4
+
+from sqlalchemy import Engine, case, delete, func, insert, select, update
+
+from jobs.errors import PermanentError
+from kinds.sentiment.monitor import AlertStatus, Told
+from kinds.sentiment.series.window import AlertRule, WindowSize
+from kinds.sentiment.store.deliveries import is_muted
+from kinds.sentiment.tables import AlertRow, DeliveryRow, MonitorRow, MuteRow
+
+
+class AlertNotFoundError(PermanentError):
+    """No alert has this id."""
+
+    code = "alert_not_found"
+
+
+class MuteNotFoundError(PermanentError):
+    """No mute has this id."""
+
+    code = "mute_not_found"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredAlert:
+    """kinds.sentiment.series.window.Alert as Postgres has it, with what people did with it."""
+
+    id: UUID
+    monitor: str
+    entity_id: str
+    rule: AlertRule
+    size: WindowSize
+    starts_at: datetime
+    statistic: float
+    p_value: float
+    threshold: float
+    observed: float
+    expected: float
+    document_ids: Sequence[str]
+    status: AlertStatus
+    is_muted: bool
+    raised_at: datetime
+    acknowledged_at: datetime | None
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryState:
+    """How far an alert is on its way to one target."""
+
+    target: str
+    num_attempts: int
+    due_at: datetime
+    ended_at: datetime | None
+    error_code: str | None
+    """Of the last attempt; with `ended_at` why it was given up, None if it was delivered."""
+    error_message: str | None
+    told: Told | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mute:
+    """Alerts of an entity, of a rule, of both, or of a whole monitor that are not delivered."""
+
+    id: UUID
+    monitor: str
+    entity_id: str | None
+    rule: str | None
+    until: datetime | None
+    created_at: datetime
+
+
+def list_alerts(
+    database: Engine,
+    *,
+    tenant: str = "default",
+    monitor: str | None = None,
+    entity_id: str | None = None,
+    status: AlertStatus | None = None,
+    limit: int = 50,
+) -> list[StoredAlert]:
+    """Alerts about the newest windows, the newest first."""
+    statement = _ALERTS.where(MonitorRow.tenant == tenant)
+    if monitor is not None:
+        statement = statement.where(MonitorRow.name == monitor)
+    if entity_id is not None:
+        statement = statement.where(AlertRow.entity_id == entity_id)
+    if status is not None:
+        statement = statement.where(AlertRow.status == status)
+    newest_first = statement.order_by(AlertRow.starts_at.desc(), AlertRow.key).limit(limit)
+    with database.connect() as connection:
+        return [StoredAlert(**row._mapping) for row in connection.execute(newest_first)]
+
+
+def get_alert(database: Engine, alert_id: UUID) -> tuple[StoredAlert, list[DeliveryState]]:
+    """One alert, and its deliveries by target. Raises AlertNotFoundError."""
+    with database.connect() as connection:
+        row = connection.execute(_ALERTS.where(AlertRow.id == alert_id)).one_or_none()
+        if row is None:
+            raise _not_found(alert_id)
+        deliveries = connection.execute(
+            select(
+                DeliveryRow.target,
+                DeliveryRow.num_attempts,
+                DeliveryRow.due_at,
+                DeliveryRow.ended_at,
+                DeliveryRow.error_code,
+                DeliveryRow.error_message,
+                DeliveryRow.told,
+            )
+            .where(DeliveryRow.alert_id == alert_id)
+            .order_by(DeliveryRow.target)
+        )
+        return StoredAlert(**row._mapping), [DeliveryState(**state._mapping) for state in deliveries]
+
+
+def acknowledge(database: Engine, alert_id: UUID, *, note: str | None = None) -> StoredAlert:
+    """Say that it was seen; again changes the note only if there is one. Raises AlertNotFoundError.
+
+    A withdrawn alert stays withdrawn.
+    """
+    with database.begin() as connection:
+        found = connection.scalar(
+            update(AlertRow)
+            .where(AlertRow.id == alert_id)
+            .values(
+                status=case(
+                    (AlertRow.status == AlertStatus.OPEN, AlertStatus.ACKNOWLEDGED), else_=AlertRow.status
+                ),
+                acknowledged_at=func.coalesce(AlertRow.acknowledged_at, func.clock_timestamp()),
+                note=func.coalesce(note, AlertRow.note),
+            )
+            .returning(AlertRow.id)
+        )
+    if found is None:
+        raise _not_found(alert_id)
+    return get_alert(database, alert_id)[0]
+
+
+def mute(
+    database: Engine,
+    monitor_id: UUID,
+    *,
+    entity_id: str | None,
+    rule: AlertRule | None,
+    until: datetime | None,
+) -> UUID:
+    """Deliver none of these until then, or until `unmute`; they are raised and kept all the same."""
+    mute_id = uuid4()
+    with database.begin() as connection:
+        connection.execute(
+            insert(MuteRow).values(
+                id=mute_id, monitor_id=monitor_id, entity_id=entity_id, rule=rule, until=until
+            )
+        )
+    return mute_id
+
+
+def unmute(database: Engine, mute_id: UUID) -> None:
+    """Deliver what is raised from now on. Raises MuteNotFoundError."""
+    with database.begin() as connection:
+        found = connection.scalar(delete(MuteRow).where(MuteRow.id == mute_id).returning(MuteRow.id))
+    if found is None:
+        raise MuteNotFoundError(f"no mute has the id {mute_id}: see `pressroom alerts mutes`")
+
+
+def list_mutes(database: Engine, *, tenant: str = "default") -> list[Mute]:
+    """Mutes that have not run out, the oldest first."""
+    statement = (
+        select(
+            MuteRow.id,
+            MonitorRow.name.label("monitor"),
+            MuteRow.entity_id,
+            MuteRow.rule,
+            MuteRow.until,
+            MuteRow.created_at,
+        )
+        .join(MonitorRow, MonitorRow.id == MuteRow.monitor_id)
+        .where(MonitorRow.tenant == tenant, MuteRow.until.is_(None) | (MuteRow.until > func.now()))
+        .order_by(MuteRow.created_at, MuteRow.id)
+    )
+    with database.connect() as connection:
+        return [Mute(**row._mapping) for row in connection.execute(statement)]
+
+
+_ALERTS = select(
+    AlertRow.id,
+    MonitorRow.name.label("monitor"),
+    AlertRow.entity_id,
+    AlertRow.rule,
+    AlertRow.size,
+    AlertRow.starts_at,
+    AlertRow.statistic,
+    AlertRow.p_value,
+    AlertRow.threshold,
+    AlertRow.observed,
+    AlertRow.expected,
+    AlertRow.document_ids,
+    AlertRow.status,
+    is_muted().label("is_muted"),
+    AlertRow.raised_at,
+    AlertRow.acknowledged_at,
+    AlertRow.note,
+).join(MonitorRow, MonitorRow.id == AlertRow.monitor_id)
+
+
+def _not_found(alert_id: UUID) -> AlertNotFoundError:
+    return AlertNotFoundError(f"no alert has the id {alert_id}: see `pressroom alerts list`")

@@ -1,0 +1,350 @@
+"""Alerts on their way to their targets: the rows are written with the alerts, so none is forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import TypeAdapter
+from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, case, func, or_, select, update
+
+from kinds.sentiment.monitor import AlertStatus, Target, Told
+from kinds.sentiment.series.window import AlertRule, WindowSize
+from kinds.sentiment.tables import AlertRow, DeliveryRow, MentionRow, MonitorRow, MuteRow
+
+MAX_DOCUMENTS = 5
+"""Of an alert's drivers, the strongest first, that are told with it; all their ids are."""
+
+_TARGETS: TypeAdapter[list[Target]] = TypeAdapter(list[Target])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One alert that is due at one target."""
+
+    alert_id: UUID
+    target_name: str
+    target: Target | None
+    """None if the monitor has no target of this name any more."""
+    num_attempts: int
+    is_muted: bool
+    monitor_id: UUID
+    monitor: str
+    entity_id: str
+    told: Told | None
+    turn: int
+    turned_at: datetime | None
+    is_withdrawn: bool
+    rule: AlertRule
+    size: WindowSize
+    starts_at: datetime
+    statistic: float
+    p_value: float
+    threshold: float
+    observed: float
+    expected: float
+    document_ids: tuple[str, ...]
+    raised_at: datetime
+
+    @property
+    def to_tell(self) -> Told:
+        """What the target should know."""
+        return Told.WITHDRAWN if self.is_withdrawn else Told.RAISED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Driver:
+    """A document that drives an alert, as it is told."""
+
+    id: str
+    title: str
+    source: str
+    published_at: datetime
+    sentence: str
+    score: float
+
+
+def is_muted() -> ColumnElement[bool]:
+    """Whether a mute that has not run out covers the row of `alerts`."""
+    return (
+        select(MuteRow.id)
+        .where(
+            MuteRow.monitor_id == AlertRow.monitor_id,
+            or_(MuteRow.entity_id.is_(None), MuteRow.entity_id == AlertRow.entity_id),
+            or_(MuteRow.rule.is_(None), MuteRow.rule == AlertRow.rule),
+            or_(MuteRow.until.is_(None), MuteRow.until > func.now()),
+        )
+        .correlate(AlertRow)
+        .exists()
+    )
+
+
+def due_deliveries(
+    database: Engine,
+    *,
+    limit: int,
+    limit_per_target: int = 1_000,
+    monitor_id: UUID | None = None,
+    without: Collection[str] = (),
+) -> list[Delivery]:
+    """What is due, the longest due first, and no more of one target than its limit.
+
+    Of one monitor alone, and without some of its targets, if they are given. A withdrawn alert waits where it
+    was not told, for it may come back.
+    """
+    of_monitor = () if monitor_id is None else (AlertRow.monitor_id == monitor_id,)
+    place = func.row_number().over(
+        partition_by=(AlertRow.monitor_id, DeliveryRow.target),
+        order_by=(DeliveryRow.due_at, DeliveryRow.alert_id),
+    )
+    due = (
+        select(DeliveryRow.alert_id, DeliveryRow.target, place.label("place"))
+        .join(AlertRow, AlertRow.id == DeliveryRow.alert_id)
+        .where(
+            *_is_to_tell(),
+            *of_monitor,
+            DeliveryRow.due_at <= func.now(),
+            DeliveryRow.target.not_in(without),
+        )
+        .subquery()
+    )
+    statement = (
+        select(
+            DeliveryRow.target,
+            DeliveryRow.num_attempts,
+            DeliveryRow.told,
+            DeliveryRow.turn,
+            DeliveryRow.turned_at,
+            AlertRow.__table__,
+            MonitorRow.name.label("monitor"),
+            MonitorRow.targets,
+            is_muted().label("is_muted"),
+        )
+        .join(due, (due.c.alert_id == DeliveryRow.alert_id) & (due.c.target == DeliveryRow.target))
+        .join(AlertRow, AlertRow.id == DeliveryRow.alert_id)
+        .join(MonitorRow, MonitorRow.id == AlertRow.monitor_id)
+        .where(due.c.place <= limit_per_target)
+        .order_by(DeliveryRow.due_at, DeliveryRow.alert_id)
+        .limit(limit)
+    )
+    with database.connect() as connection:
+        return [_delivery(row) for row in connection.execute(statement).mappings()]
+
+
+def num_waiting(database: Engine, monitor_id: UUID) -> int:
+    """What is still to be told of the monitor's alerts, due now or later."""
+    statement = (
+        select(func.count())
+        .select_from(DeliveryRow)
+        .join(AlertRow, AlertRow.id == DeliveryRow.alert_id)
+        .where(*_is_to_tell(), AlertRow.monitor_id == monitor_id)
+    )
+    with database.connect() as connection:
+        return connection.scalar(statement) or 0
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Deliveries of a monitor to one target that wait for the same reason."""
+
+    target: str
+    error_code: str | None
+    """Of the latest attempt; None: none was made."""
+    error_message: str | None
+    number: int
+    due_at: datetime
+    """When the first of them is tried next."""
+
+
+def waiting(database: Engine, monitor_id: UUID) -> list[Waiting]:
+    """What is still to be told of the monitor's alerts, by target and reason."""
+    why = (DeliveryRow.target, DeliveryRow.error_code, DeliveryRow.error_message)
+    statement = (
+        select(*why, func.count(), func.min(DeliveryRow.due_at))
+        .join(AlertRow, AlertRow.id == DeliveryRow.alert_id)
+        .where(*_is_to_tell(), AlertRow.monitor_id == monitor_id)
+        .group_by(*why)
+        .order_by(DeliveryRow.target, func.min(DeliveryRow.due_at))
+    )
+    with database.connect() as connection:
+        return [Waiting(*row) for row in connection.execute(statement)]
+
+
+def drivers(database: Engine, delivery: Delivery) -> list[Driver]:
+    """The strongest documents behind the alert, as far as they are still known."""
+    ids = delivery.document_ids[:MAX_DOCUMENTS]
+    with database.connect() as connection:
+        rows = connection.execute(
+            select(MentionRow.__table__).where(
+                MentionRow.monitor_id == delivery.monitor_id,
+                MentionRow.entity_id == delivery.entity_id,
+                MentionRow.document_id.in_(ids),
+            )
+        ).mappings()
+        known = {row["document_id"]: row for row in rows}
+    return [
+        Driver(
+            id=id_,
+            title=row["title"],
+            source=row["source"],
+            published_at=row["published_at"],
+            sentence=row["sentence"],
+            score=row["p_positive"] - row["p_negative"],
+        )
+        for id_ in ids
+        if (row := known.get(id_)) is not None
+    ]
+
+
+def begin_attempt(database: Engine, delivery: Delivery, *, retry_seconds: float) -> bool:
+    """Count the attempt before it is made, due again after this long; False if another courier has it.
+
+    A crash in the middle is an attempt that failed: the message goes out again, with the same id.
+    """
+    with database.begin() as connection:
+        taken = connection.scalar(
+            update(DeliveryRow)
+            .where(
+                *_is(delivery),
+                DeliveryRow.ended_at.is_(None),
+                DeliveryRow.num_attempts == delivery.num_attempts,
+            )
+            .values(num_attempts=DeliveryRow.num_attempts + 1, due_at=_after(retry_seconds))
+            .returning(DeliveryRow.num_attempts)
+        )
+    return taken is not None
+
+
+def end(
+    database: Engine, delivery: Delivery, *, error_code: str | None = None, message: str | None = None
+) -> None:
+    """Nothing is left to tell, or, with an error code, it will not be told."""
+    with database.begin() as connection:
+        connection.execute(
+            update(DeliveryRow)
+            .where(*_is(delivery))
+            .values(ended_at=func.clock_timestamp(), error_code=error_code, error_message=message)
+        )
+
+
+def note_told(database: Engine, delivery: Delivery) -> None:
+    """It is delivered: what the target knows now, even if it has to know something else by now.
+
+    If that was begun to be told meanwhile, by another courier, nobody knows which of the two arrived last.
+    """
+    is_latest = DeliveryRow.turn == delivery.turn
+    is_alone = is_latest | (DeliveryRow.ended_at.is_(None) & (DeliveryRow.num_attempts == 0))
+    with database.begin() as connection:
+        connection.execute(
+            update(DeliveryRow)
+            .where(DeliveryRow.alert_id == delivery.alert_id, DeliveryRow.target == delivery.target_name)
+            .values(
+                told=case((is_alone, delivery.to_tell.value), else_=Told.UNSURE.value),
+                ended_at=case((is_latest, func.clock_timestamp()), else_=DeliveryRow.ended_at),
+                error_code=None,
+                error_message=None,
+            )
+        )
+
+
+def tell_change(connection: Connection, alert_ids: Sequence[UUID], *, old_ids: Sequence[UUID]) -> None:
+    """These alerts were withdrawn or came back, in this transaction: who was told of them is told that, too.
+
+    So is who may have been told, by an attempt that failed or is under way; who was not is told of what
+    stands when it comes back. All that is pending turns, for a courier may have seen the alert as it was.
+    Of the old ones among them nothing new is told, only what was begun is set right.
+    """
+    is_told = DeliveryRow.told.is_not(None)
+    is_tried = DeliveryRow.num_attempts > 0
+    is_pending = DeliveryRow.ended_at.is_(None)
+    is_old = DeliveryRow.alert_id.in_(old_ids)
+    is_unsure = is_tried & (is_pending | (is_told & DeliveryRow.error_code.is_not(None)))
+    connection.execute(
+        update(DeliveryRow)
+        .where(is_old, is_pending, ~is_told, ~is_tried)
+        .values(ended_at=func.clock_timestamp(), error_code="too_old", error_message="the alert is too old")
+    )
+    connection.execute(
+        update(DeliveryRow)
+        .where(DeliveryRow.alert_id.in_(alert_ids), is_pending | (is_told & ~is_old))
+        .values(
+            told=case((is_unsure, Told.UNSURE.value), else_=DeliveryRow.told),
+            turn=DeliveryRow.turn + 1,
+            turned_at=func.clock_timestamp(),
+            due_at=func.clock_timestamp(),
+            num_attempts=0,
+            ended_at=None,
+            error_code=None,
+            error_message=None,
+        )
+    )
+
+
+def note_failure(database: Engine, delivery: Delivery, *, error_code: str, message: str) -> None:
+    """It is tried again; say why it failed."""
+    with database.begin() as connection:
+        connection.execute(
+            update(DeliveryRow).where(*_is(delivery)).values(error_code=error_code, error_message=message)
+        )
+
+
+def postpone(database: Engine, deliveries: Sequence[Delivery], *, seconds: float) -> None:
+    """Try these later, without counting an attempt: their target does not answer."""
+    if not deliveries:
+        return
+    with database.begin() as connection:
+        for delivery in deliveries:
+            connection.execute(
+                update(DeliveryRow)
+                .where(*_is(delivery), DeliveryRow.ended_at.is_(None))
+                .values(due_at=_after(seconds))
+            )
+
+
+def _is_to_tell() -> tuple[ColumnElement[bool], ...]:
+    return (
+        DeliveryRow.ended_at.is_(None),
+        or_(AlertRow.status != AlertStatus.WITHDRAWN, DeliveryRow.told.is_not(None)),
+    )
+
+
+def _is(delivery: Delivery) -> tuple[ColumnElement[bool], ...]:
+    return (
+        DeliveryRow.alert_id == delivery.alert_id,
+        DeliveryRow.target == delivery.target_name,
+        DeliveryRow.turn == delivery.turn,
+    )
+
+
+def _after(seconds: float) -> ColumnElement[datetime]:
+    return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+
+
+def _delivery(row: RowMapping) -> Delivery:
+    targets = _TARGETS.validate_python(row["targets"].get("targets", []))
+    return Delivery(
+        alert_id=row["id"],
+        target_name=row["target"],
+        target=next((target for target in targets if target.name == row["target"]), None),
+        num_attempts=row["num_attempts"],
+        is_muted=row["is_muted"],
+        monitor_id=row["monitor_id"],
+        monitor=row["monitor"],
+        entity_id=row["entity_id"],
+        told=row["told"],
+        turn=row["turn"],
+        turned_at=row["turned_at"],
+        is_withdrawn=row["status"] is AlertStatus.WITHDRAWN,
+        rule=row["rule"],
+        size=row["size"],
+        starts_at=row["starts_at"],
+        statistic=row["statistic"],
+        p_value=row["p_value"],
+        threshold=row["threshold"],
+        observed=row["observed"],
+        expected=row["expected"],
+        document_ids=tuple(row["document_ids"]),
+        raised_at=row["raised_at"],
+    )

@@ -1,0 +1,294 @@
+"""Writes the series of entities: novelties, windows, alerts and their deliveries."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid5
+
+from sqlalchemy import Connection, TableValuedAlias, case, delete, func, or_, select, true, update
+from sqlalchemy.dialects import postgresql
+
+from db.bulk import fields_of, upsert_rows, values_table
+from jobs.records import EntityHistory
+from kinds.sentiment.monitor import AlertStatus
+from kinds.sentiment.series.policy import Policy
+from kinds.sentiment.series.window import WindowSize
+from kinds.sentiment.store.deliveries import tell_change
+from kinds.sentiment.tables import (
+    AlertRow,
+    DeliveryRow,
+    EntityWindowRow,
+    MentionRow,
+    MonitorRow,
+    UnsettledRow,
+)
+
+DELIVERED_AGE = timedelta(days=7)
+"""Of a window that ended earlier alerts are kept and not told, nor that they are withdrawn or come back:
+last year's news is no news."""
+
+_LENGTHS = {
+    WindowSize.HOUR: timedelta(hours=1),
+    WindowSize.DAY: timedelta(days=1),
+    WindowSize.WEEK: timedelta(days=7),
+}
+
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """Histories of one monitor by its policy, each of another entity."""
+
+    monitor_id: UUID
+    histories: Sequence[tuple[UUID, EntityHistory]]
+    """With the job that left it."""
+
+    @property
+    def sizes(self) -> Sequence[WindowSize]:
+        return self.histories[0][1].policy.windows
+
+    def given(self) -> TableValuedAlias:
+        """entity_id, since, read_at and unsettled of each history, as a table."""
+        own = [history for _, history in self.histories]
+        return values_table(
+            "given",
+            entity_id=([history.entity_id for history in own], EntityWindowRow.entity_id),
+            since=([history.since for history in own], EntityWindowRow.starts_at),
+            read_at=([history.read_at for history in own], EntityWindowRow.read_at),
+            unsettled=([history.unsettled for history in own], UnsettledRow.number),
+        )
+
+
+def write_histories(connection: Connection, histories: Sequence[tuple[UUID, EntityHistory]]) -> None:
+    """Put entities' series in place of what stood, but for what a later reading has written.
+
+    The monitors' records are locked. A series by another policy than the monitor's is left out: its windows
+    would be no past of those that follow.
+    """
+    policies = _policies(connection, {history.monitor_id for _, history in histories})
+    by_policy = [one for one in histories if one[1].policy == policies.get(one[1].monitor_id)]
+    for series in _apart(by_policy):
+        given = series.given()
+        connection.execute(
+            delete(UnsettledRow).where(
+                UnsettledRow.monitor_id == series.monitor_id,
+                UnsettledRow.entity_id == given.c.entity_id,
+                UnsettledRow.number == given.c.unsettled,
+            )
+        )
+        later_since = _later_since(connection, series)
+        _write_novelties(connection, series, later_since)
+        _write_windows(connection, series, later_since)
+        _write_alerts(connection, series, later_since)
+
+
+def _policies(connection: Connection, monitor_ids: Collection[UUID]) -> dict[UUID, Policy]:
+    rows = connection.execute(
+        select(MonitorRow.id, MonitorRow.policy).where(MonitorRow.id == func.any(list(monitor_ids)))
+    )
+    return {id_: Policy.model_validate(policy) for id_, policy in rows}
+
+
+def _apart(histories: Sequence[tuple[UUID, EntityHistory]]) -> list[_Series]:
+    """By monitor; of one entity, what was read earlier is written earlier, and apart."""
+    groups: dict[tuple[UUID, int], list[tuple[UUID, EntityHistory]]] = {}
+    seen: Counter[tuple[UUID, str]] = Counter()
+    for job_id, history in sorted(histories, key=lambda one: (one[1].read_at, one[1].entity_id)):
+        entity = history.monitor_id, history.entity_id
+        groups.setdefault((history.monitor_id, seen[entity]), []).append((job_id, history))
+        seen[entity] += 1
+    return [_Series(key[0], groups[key]) for key in sorted(groups)]
+
+
+def _later_since(connection: Connection, series: _Series) -> dict[str, datetime]:
+    """By entity, from when on a later reading has written everything: what it left out is gone."""
+    given = series.given()
+    is_own = (
+        EntityWindowRow.monitor_id == series.monitor_id,
+        EntityWindowRow.entity_id == given.c.entity_id,
+    )
+    # Whoever writes a series writes its last window, too, but for hours without documents: nearly every look
+    # ends there.
+    size = next((size for size in series.sizes if size is not WindowSize.HOUR), None)
+    last_read_at = (
+        select(EntityWindowRow.read_at)
+        .where(*is_own, EntityWindowRow.size == size)
+        .order_by(EntityWindowRow.starts_at.desc())
+        .limit(1)
+        .scalar_subquery()
+        .correlate(given)
+    )
+    is_later = true() if size is None else last_read_at > given.c.read_at
+    rows = connection.execute(
+        select(EntityWindowRow.entity_id, func.min(EntityWindowRow.starts_at))
+        .join(given, is_own[1])
+        .where(is_own[0], is_later, EntityWindowRow.read_at > given.c.read_at)
+        .group_by(EntityWindowRow.entity_id)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def _write_novelties(connection: Connection, series: _Series, later_since: Mapping[str, datetime]) -> None:
+    """Those that differ from what stands."""
+    novelties = [
+        (novelty, history)
+        for _, history in series.histories
+        for novelty in sorted(history.novelties, key=lambda novelty: novelty.document_id)
+    ]
+    if not novelties:
+        return
+    given = values_table(
+        "given",
+        entity_id=([history.entity_id for _, history in novelties], MentionRow.entity_id),
+        document_id=([novelty.document_id for novelty, _ in novelties], MentionRow.document_id),
+        number=([novelty.number for novelty, _ in novelties], MentionRow.novelty),
+        first_id=([novelty.first_id for novelty, _ in novelties], MentionRow.first_id),
+        read_at=([history.read_at for _, history in novelties], MentionRow.novelty_read_at),
+        later_since=(
+            [later_since.get(history.entity_id) for _, history in novelties],
+            MentionRow.published_at,
+        ),
+    )
+    connection.execute(
+        update(MentionRow)
+        .where(
+            MentionRow.monitor_id == series.monitor_id,
+            MentionRow.entity_id == given.c.entity_id,
+            MentionRow.document_id == given.c.document_id,
+            or_(MentionRow.novelty_read_at.is_(None), MentionRow.novelty_read_at <= given.c.read_at),
+            or_(given.c.later_since.is_(None), MentionRow.published_at < given.c.later_since),
+            or_(
+                MentionRow.novelty.is_distinct_from(given.c.number),
+                MentionRow.first_id.is_distinct_from(given.c.first_id),
+            ),
+        )
+        .values(
+            novelty=given.c.number,
+            first_id=given.c.first_id,
+            novelty_read_at=given.c.read_at,
+        )
+    )
+
+
+def _write_windows(connection: Connection, series: _Series, later_since: Mapping[str, datetime]) -> None:
+    rows = [
+        {
+            "monitor_id": series.monitor_id,
+            **fields_of(window),
+            "read_at": history.read_at,
+            "job_id": job_id,
+        }
+        for job_id, history in series.histories
+        for window in sorted(history.windows, key=lambda window: (window.size, window.starts_at))
+        if window.starts_at < later_since.get(history.entity_id, _NEVER)
+    ]
+    if rows:
+        keys = ("monitor_id", "entity_id", "size", "starts_at")
+        upsert_rows(
+            connection,
+            EntityWindowRow,
+            rows,
+            keys=keys,
+            where=lambda new: EntityWindowRow.read_at <= new.read_at,
+        )
+    # One that a document left, corrected to another time or entity, and that nothing else is in.
+    given = series.given()
+    connection.execute(
+        delete(EntityWindowRow).where(
+            EntityWindowRow.monitor_id == series.monitor_id,
+            EntityWindowRow.entity_id == given.c.entity_id,
+            EntityWindowRow.size.in_(series.sizes),
+            EntityWindowRow.starts_at >= given.c.since,
+            EntityWindowRow.read_at < given.c.read_at,
+        )
+    )
+
+
+def _write_alerts(connection: Connection, series: _Series, later_since: Mapping[str, datetime]) -> None:
+    rows = [
+        {
+            "id": uuid5(series.monitor_id, alert.key),
+            "monitor_id": series.monitor_id,
+            "key": alert.key,
+            **fields_of(alert),
+            "document_ids": list(alert.document_ids),
+            "status": AlertStatus.OPEN,
+            "read_at": history.read_at,
+            "job_id": job_id,
+        }
+        for job_id, history in series.histories
+        for alert in sorted(history.alerts, key=lambda alert: alert.key)
+        if alert.starts_at < later_since.get(history.entity_id, _NEVER)
+    ]
+    known: set[UUID] = set()
+    if rows:
+        ids = [row["id"] for row in rows]
+        known = set(connection.scalars(select(AlertRow.id).where(AlertRow.id.in_(ids))))
+        upsert_rows(
+            connection,
+            AlertRow,
+            rows,
+            keys=("monitor_id", "key"),
+            where=lambda new: AlertRow.read_at <= new.read_at,
+            kept=("id", "status"),
+        )
+    _reopen_and_withdraw(connection, series, [row["id"] for row in rows])
+    new = [row["id"] for row in rows if row["id"] not in known]
+    if new:
+        _enqueue_deliveries(connection, series, new)
+
+
+def _reopen_and_withdraw(connection: Connection, series: _Series, standing: Sequence[object]) -> None:
+    given = series.given()
+    ours = (
+        AlertRow.monitor_id == series.monitor_id,
+        AlertRow.entity_id == given.c.entity_id,
+        AlertRow.starts_at >= given.c.since,
+        AlertRow.read_at <= given.c.read_at,
+    )
+    found = (AlertRow.id, AlertRow.size, AlertRow.starts_at, given.c.read_at)
+    reopened = connection.execute(
+        update(AlertRow)
+        .where(*ours, AlertRow.id.in_(standing), AlertRow.status == AlertStatus.WITHDRAWN)
+        .values(
+            status=case(
+                (AlertRow.acknowledged_at.is_(None), AlertStatus.OPEN.value),
+                else_=AlertStatus.ACKNOWLEDGED.value,
+            )
+        )
+        .returning(*found)
+    ).all()
+    withdrawn = connection.execute(
+        update(AlertRow)
+        .where(*ours, AlertRow.id.not_in(standing), AlertRow.status != AlertStatus.WITHDRAWN)
+        .values(status=AlertStatus.WITHDRAWN, read_at=given.c.read_at)
+        .returning(*found)
+    ).all()
+    if changed := [*reopened, *withdrawn]:
+        old_ids = [id_ for id_, *window in changed if not _is_news(*window)]
+        tell_change(connection, [row[0] for row in changed], old_ids=old_ids)
+
+
+def _is_news(size: WindowSize, starts_at: datetime, read_at: datetime) -> bool:
+    return starts_at + _LENGTHS[size] >= read_at - DELIVERED_AGE
+
+
+def _enqueue_deliveries(connection: Connection, series: _Series, new: Sequence[object]) -> None:
+    targets = connection.scalar(select(MonitorRow.targets).where(MonitorRow.id == series.monitor_id)) or {}
+    listed = targets.get("targets", [])
+    names = [target["name"] for target in listed] if isinstance(listed, list) else []
+    recent = {
+        alert.key
+        for _, history in series.histories
+        for alert in history.alerts
+        if _is_news(alert.size, alert.starts_at, history.read_at)
+    }
+    ids = [uuid5(series.monitor_id, key) for key in sorted(recent)]
+    rows = [{"alert_id": id_, "target": name} for id_ in ids if id_ in new for name in sorted(names)]
+    if rows:
+        connection.execute(postgresql.insert(DeliveryRow).on_conflict_do_nothing(), rows)

@@ -1,0 +1,121 @@
+"""Which windows a batch writes reports of, and which first, where it may not write all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import TypedDict
+from zoneinfo import ZoneInfo
+
+from jobs.kind import Context
+from jobs.records import EntityHistory
+from kinds.sentiment.documents.watchlist import Entity
+from kinds.sentiment.payload import SentimentSettings
+from kinds.sentiment.series.policy import Policy
+from kinds.sentiment.series.window import EntityWindow, WindowSize
+
+FAR = timedelta(days=7)
+"""After now nothing begins that far: documents are refused that are a day ahead."""
+
+
+class WantedReport(TypedDict):
+    """A report to be written, as the metrics of a job of the stage `windows` hold it."""
+
+    entity: int
+    """Position in the watch list."""
+    entity_id: str
+    size: str
+    starts_at: str
+    name: str
+    """Of the window, for files."""
+    has_alert: bool
+    """A new one."""
+    known_until: str | None
+    """A window that ends later is not over."""
+
+
+def wanted_reports(
+    position: int,
+    entity: Entity,
+    history: EntityHistory,
+    known_until: datetime | None,
+    settings: SentimentSettings,
+    context: Context,
+) -> list[WantedReport]:
+    """The windows of an entity to write about, by `settings.reports`; those with new alerts always."""
+    if settings.reports == "none":
+        return []
+    policy = settings.policy
+    starts = dict.fromkeys(_new_alerts(history, settings, context), True)
+    judged = [w for w in history.windows if w.size is policy.alert_window and w.num_documents]
+    match settings.reports:
+        case "latest":
+            judged = judged[-1:]
+        case "all":
+            judged = _changed(judged, history, settings, context)
+        case _:
+            judged = []
+    for window in judged:
+        starts.setdefault(window.starts_at, False)
+    return [
+        WantedReport(
+            entity=position,
+            entity_id=entity.id,
+            size=policy.alert_window.value,
+            starts_at=start.isoformat(),
+            name=_name(policy, start),
+            has_alert=has_alert,
+            known_until=None if known_until is None else known_until.isoformat(),
+        )
+        for start, has_alert in sorted(starts.items())
+    ]
+
+
+def first(wanted: Iterable[WantedReport], max_reports: int) -> list[WantedReport]:
+    """Those that are written: windows with new alerts, then the newest; of one time by the watch list."""
+    in_order = sorted(wanted, key=lambda one: one["entity"])
+    in_order.sort(key=lambda one: (one["has_alert"], one["starts_at"]), reverse=True)
+    return in_order[:max_reports]
+
+
+def num_left_out(metrics: Iterable[Mapping[str, object]], settings: SentimentSettings) -> int:
+    """Reports that `max_reports` has cut off, from the metrics of all jobs of the stage `windows`."""
+    num_wanted = 0
+    for of_job in metrics:
+        listed = of_job.get("reports")
+        number = of_job.get("num_reports_wanted", len(listed) if isinstance(listed, list) else 0)
+        num_wanted += number if isinstance(number, int) else 0
+    return max(num_wanted - settings.max_reports, 0)
+
+
+def _new_alerts(history: EntityHistory, settings: SentimentSettings, context: Context) -> list[datetime]:
+    """When the windows begin whose alerts no earlier batch has raised."""
+    told = context.history.alerts(
+        settings.monitor_id, [history.entity_id], since=history.since, until=history.read_at + FAR
+    ).get(history.entity_id, [])
+    known = {alert.key for alert in told}
+    return [alert.starts_at for alert in history.alerts if alert.key not in known]
+
+
+def _changed(
+    judged: list[EntityWindow], history: EntityHistory, settings: SentimentSettings, context: Context
+) -> list[EntityWindow]:
+    """Those that are not kept already, figure for figure; a past that has changed is another figure, too."""
+    if not judged:
+        return []
+    kept = context.history.windows(
+        settings.monitor_id,
+        [history.entity_id],
+        judged[0].size,
+        since=judged[0].starts_at,
+        until=judged[-1].starts_at + timedelta(microseconds=1),
+    ).get(history.entity_id, [])
+    standing = {window.starts_at: window for window in kept}
+    return [window for window in judged if standing.get(window.starts_at) != window]
+
+
+def _name(policy: Policy, start: datetime) -> str:
+    """Of a window, for files: the local day, or the hour in UTC, which no change of clocks repeats."""
+    if policy.alert_window is WindowSize.HOUR:
+        return start.strftime("%Y-%m-%dT%H%MZ")
+    return start.astimezone(ZoneInfo(policy.time_zone)).strftime("%Y-%m-%d")

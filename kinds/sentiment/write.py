@@ -1,0 +1,147 @@
+"""The stage `reports`: one entity in one window, read from the history and written up."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from jobs.errors import PermanentError, TransientError
+from jobs.kind import Context, Parent, Result
+from kinds.sentiment.documents.watchlist import Entity
+from kinds.sentiment.payload import ReportPayload, SentimentSettings
+from kinds.sentiment.report.counted import counted_parent
+from kinds.sentiment.report.facts import (
+    CHART_WINDOWS,
+    Neighbour,
+    ReportFacts,
+    make_facts,
+)
+from kinds.sentiment.report.make import make_report
+from kinds.sentiment.series.calendar import shifted
+from kinds.sentiment.series.counted import CountedDocument, sums_of
+from kinds.sentiment.series.window import EntityWindow, WindowSums
+from kinds.sentiment.watched import Watched, load_watched
+
+CITED_PAST = timedelta(weeks=8)
+"""Documents that an alert may cite are no older than the stretch that its rule judges."""
+
+
+class WindowGoneError(PermanentError):
+    """The window that was to be written about is no longer in the history: its documents were corrected."""
+
+    code = "window_gone"
+
+
+class WindowChangingError(TransientError):
+    """The window counts other documents than are known: a batch beside this one has corrected some."""
+
+    code = "window_changing"
+
+
+def write_report(payload: ReportPayload, settings: SentimentSettings, context: Context) -> Result:
+    """Gather the facts and write them up.
+
+    Raises WindowGoneError, WindowChangingError, and what the ports raise.
+    """
+    watched = context.resources.load(settings.watchlist_sha256, load_watched)
+    entity = watched.watchlist.entities[payload.entity]
+    facts = _facts(payload, entity, watched, settings, context)
+    report = make_report(
+        facts,
+        context.inference if settings.summarizer else None,
+        model=settings.summarizer,
+        seed=context.seed,
+    )
+    return Result(
+        artifacts=report.artifacts,
+        template=report.template,
+        metrics=report.metrics,
+        parents=(
+            Parent("watchlist", watched.watchlist.name, settings.watchlist_sha256),
+            counted_parent(facts.window, facts.counted),
+            *_document_parents(facts, settings, context),
+        ),
+    )
+
+
+def _facts(
+    payload: ReportPayload,
+    entity: Entity,
+    watched: Watched,
+    settings: SentimentSettings,
+    context: Context,
+) -> ReportFacts:
+    history, monitor_id, size = context.history, settings.monitor_id, payload.size
+    zone = ZoneInfo(settings.policy.time_zone)
+    begin = shifted(size, zone, payload.starts_at, 1 - CHART_WINDOWS[size])
+    end = shifted(size, zone, payload.starts_at, 1)
+    windows = history.windows(monitor_id, [entity.id], size, since=begin, until=end).get(entity.id, [])
+    if not windows or windows[-1].starts_at != payload.starts_at:
+        raise WindowGoneError(
+            f"{entity.id} has no window of {payload.starts_at:%Y-%m-%d %H:%M}Z any more: run it again"
+        )
+    alerts = history.alerts(monitor_id, [entity.id], since=begin, until=end).get(entity.id, [])
+    since = payload.starts_at - CITED_PAST
+    mentions = history.mentions(monitor_id, {entity.id: since}, until=end).get(entity.id, [])
+    return make_facts(
+        entity,
+        windows[-1],
+        time_zone=settings.policy.time_zone,
+        history=windows,
+        alerts=alerts,
+        mentions=mentions,
+        novelties=history.novelties(monitor_id, entity.id, since=since, until=end),
+        neighbours=_neighbours(payload, entity, watched, settings, context),
+        counted=_counted(windows[-1], end, settings, context),
+        min_relevance=settings.policy.min_relevance,
+        known_until=payload.known_until,
+    )
+
+
+def _counted(
+    window: EntityWindow, ends_at: datetime, settings: SentimentSettings, context: Context
+) -> list[CountedDocument]:
+    """The documents that the window's counts are made from, which must come to what the window says."""
+    documents = context.history.counted(
+        settings.monitor_id,
+        window.entity_id,
+        since=window.starts_at,
+        until=ends_at,
+        min_relevance=settings.policy.min_relevance,
+    )
+    sums = sums_of(documents, window.starts_at)
+    if any(getattr(window, name) != getattr(sums, name) for name in WindowSums.__dataclass_fields__):
+        raise WindowChangingError(
+            f"documents of {window.entity_id} in the window of {window.starts_at:%Y-%m-%d %H:%M}Z were "
+            "corrected and not counted again yet: the next run of the monitor counts them"
+        )
+    return documents
+
+
+def _neighbours(
+    payload: ReportPayload,
+    entity: Entity,
+    watched: Watched,
+    settings: SentimentSettings,
+    context: Context,
+) -> list[Neighbour]:
+    """The other entities in the same window, as far as their series has come."""
+    names = {one.id: one.name for one in watched.watchlist.entities if one.id != entity.id}
+    begin, end = payload.starts_at, payload.starts_at + timedelta(seconds=1)
+    monitor_id, ids = settings.monitor_id, list(names)
+    if not ids:
+        return []
+    windows = context.history.windows(monitor_id, ids, payload.size, since=begin, until=end)
+    alerts = context.history.alerts(monitor_id, ids, since=begin, until=end)
+    return [
+        Neighbour(name=names[entity_id], window=found[0], num_alerts=len(alerts.get(entity_id, ())))
+        for entity_id, found in windows.items()
+    ]
+
+
+def _document_parents(facts: ReportFacts, settings: SentimentSettings, context: Context) -> list[Parent]:
+    """The documents that the report quotes or that its alerts cite, one by one."""
+    ids = {driver.document_id for driver in facts.drivers}
+    ids.update(document_id for alert in facts.alerts for document_id in alert.document_ids)
+    known = context.history.documents(settings.monitor_id, sorted(ids))
+    return [Parent("document", document_id, known[document_id].sha256) for document_id in sorted(known)]

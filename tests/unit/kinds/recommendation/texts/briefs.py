@@ -1,0 +1,67 @@
+"""Rows, briefs and a model that answers what it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jobs.inference import Completion, FinishReason, Prompt, Sampling, SentimentProbabilities, TextPair, Usage
+from kinds.recommendation.texts.checks import CopyCheck
+from kinds.recommendation.texts.facts import read_facts
+from kinds.recommendation.texts.policy import Brief, CopyPolicy, Featured
+
+POLICY = CopyPolicy()
+
+TENT: dict[str, object] = {
+    "title": "Trail Tent",
+    "category": "Tents",
+    "brand": "Alder",
+    "material": "nylon",
+    "colour": "moss green",
+    "price": 199.0,
+    "currency": "EUR",
+}
+MUG: dict[str, object] = {
+    "title": "Kestrel Mug",
+    "category": "Mugs",
+    "material": "steel",
+    "colour": "red",
+    "price": 12.5,
+    "currency": "EUR",
+}
+
+
+def brief_of(*rows: dict[str, object], because: str | None = None) -> Brief:
+    items = tuple(Featured(item_id=f"i{number}", row=row) for number, row in enumerate(rows))
+    return Brief(audience="segment:all", items=items, because=because)
+
+
+def check_of(*rows: dict[str, object], because: str | None = None, policy: CopyPolicy = POLICY) -> CopyCheck:
+    return CopyCheck(read_facts(brief_of(*rows, because=because), policy), policy.forbidden)
+
+
+class Telling:
+    """Answers its texts in order, the last for ever, and keeps what it was asked; implements Inference."""
+
+    def __init__(self, *answers: str, finish_reason: FinishReason = FinishReason.STOP) -> None:
+        self._answers = answers
+        self._finish_reason = finish_reason
+        self.asked: list[tuple[Prompt, Sampling]] = []
+
+    def generate(self, prompt: Prompt, sampling: Sampling, *, model: str | None = None) -> Completion:
+        text = self._answers[min(len(self.asked), len(self._answers) - 1)]
+        self.asked.append((prompt, sampling))
+        cut = next((text.index(stop) for stop in sampling.stop if stop in text), len(text))
+        return Completion(
+            text=text[:cut], token_ids=(1,), finish_reason=self._finish_reason, usage=Usage(1, 0, 1)
+        )
+
+    def classify(
+        self, pairs: Sequence[TextPair], *, model: str | None = None, calibrated: bool = True
+    ) -> tuple[SentimentProbabilities, ...]:
+        raise NotImplementedError
+
+    def model_sha256(self, *, model: str | None = None) -> str:
+        raise NotImplementedError
+
+    def embed(self, texts: Sequence[str], *, model: str | None = None) -> tuple[tuple[float, ...], ...]:
+        raise NotImplementedError

@@ -1,0 +1,31 @@
+"""Base model and adapter -> plain safetensors: `python -m workers.models.merge BASE ADAPTER TARGET`.
+
+Run as a child process by workers.models.adapters, so that torch never loads in the caller. Needs the extra
+`engine`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from workers.models.child import end_incomplete
+from workers.models.files import ModelIncompleteError
+
+
+def main() -> None:
+    """Merge what the first two arguments name into the folder that the third one names."""
+    if len(sys.argv) != 4:
+        sys.exit("usage: python -m workers.models.merge BASE_FOLDER ADAPTER_FOLDER TARGET_FOLDER")
+    os.environ["HF_HUB_OFFLINE"] = "1"  # everything is in the folders; nothing may be asked of a hub
+    from kinds.classifier.training.export import merge
+
+    try:
+        merge(*map(Path, sys.argv[1:]))
+    except ModelIncompleteError as error:
+        end_incomplete(error)
+
+
+if __name__ == "__main__":
+    main()
