@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from jobs.inference import Inference, Prompt, Sampling
 from jobs.records import Record
@@ -142,39 +143,113 @@ class PlanContext(Protocol):
         ...
 
 
-class Kind(Protocol[PayloadT]):
-    """A kind of content: its input, its stages, and the blocking code that makes one result."""
+class NoSettings(BaseModel):
+    """The settings of a kind that has none: every name is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step of a batch: all its jobs close before the next stage is planned."""
+
+    name: str
+    output_type: type[BaseModel] | None = None
+    """What each of its jobs leaves for `Kind.plan`; None if the stage leaves nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A service of a kind's own, which its jobs reach by `context.port(TYPE)`."""
+
+    type: type[object]
+    """The protocol or class that a job asks for."""
+    opener: str
+    """MODULE:FUNCTION, a `workers.ports.PortOpener`: called once in a worker process, when it starts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tables:
+    """Tables of a kind's own in Postgres."""
+
+    module: str
+    """Its import adds the tables to `db.tables.Base.metadata`."""
+    migrations: str
+    """Package with the alembic revisions. The first one has the kind's name as its branch label."""
+    writer: str | None = None
+    """MODULE:FUNCTION, a `db.records.RecordWriter`: writes `Result.records` in the transaction that makes
+    their jobs succeed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Background:
+    """A service of a kind's own that runs beside commands that keep running."""
+
+    name: str
+    target: str
+    """MODULE:FUNCTION, a `workers.background.BackgroundOpener`."""
+    under: frozenset[str]
+    """Where it runs: "beat" (also within `up`) or "up" alone."""
+
+
+class Kind(ABC, Generic[PayloadT]):
+    """A kind of content. A payload model and `run` make the simplest one; everything else has a default.
+
+    A kind has no state: any thread may call it. Facets that need a service, such as the exporter, are named
+    as MODULE:ATTRIBUTE and loaded where they are used, so that a worker loads no command line and the
+    command line loads no worker.
+    """
 
     name: ClassVar[str]
-    version: ClassVar[str]
+    """Unique among the installed kinds, and the name of its entry point."""
+    version: ClassVar[str] = "1"
     """Rises when the prompt or the output changes."""
-    stages: ClassVar[tuple[str, ...]]
     payload_type: type[PayloadT]
-    settings_type: type[BaseModel]
+    settings_type: type[BaseModel] = NoSettings
     """What a batch may fix for all its jobs: template, sampling; unknown names are refused."""
+    default_model: ClassVar[str | None] = None
+    """The model of a batch that names none; None for a kind that asks no model."""
+    stages: ClassVar[tuple[Stage, ...]] = (Stage("run"),)
+    ports: ClassVar[tuple[Port, ...]] = ()
+    tables: ClassVar[Tables | None] = None
+    exporter: ClassVar[str | None] = None
+    """MODULE:FUNCTION, a `pressroom.exporters.Exporter`; None writes artifacts, a table and an index page."""
+    starter: ClassVar[str | None] = None
+    """MODULE:FUNCTION, a `workers.beat.Starter`, which makes the batch of a schedule's due time; None reads
+    the schedule's input again."""
+    background: ClassVar[tuple[Background, ...]] = ()
 
-    def models(self, model: str, settings: BaseModel, stage: str) -> tuple[str, ...]:
+    def models(
+        self,
+        model: str,
+        settings: BaseModel,  # noqa: ARG002
+        stage: str,  # noqa: ARG002
+    ) -> tuple[str, ...]:
         """Every model that the stage's jobs may ask, in a batch with this model and settings.
 
         They decide the profile, which is the queue: a stage without models runs where there is no engine.
         """
-        ...
+        return (model,) if model else ()
 
-    def first_request(self, payload: PayloadT, settings: BaseModel) -> tuple[Prompt, Sampling] | None:
+    def first_request(
+        self,
+        payload: PayloadT,  # noqa: ARG002
+        settings: BaseModel,  # noqa: ARG002
+    ) -> tuple[Prompt, Sampling] | None:
         """The model call that a job begins with: intake measures it against the model's context.
 
         None where that is not known before.
         """
-        ...
+        return None
 
-    def prompt_prefix(self, payload: PayloadT) -> str:
+    def prompt_prefix(self, payload: PayloadT) -> str:  # noqa: ARG002
         """A key that jobs share whose prompts begin alike: such jobs are dispatched next to each other."""
-        ...
+        return ""
 
+    @abstractmethod
     def run(self, payload: PayloadT, context: Context) -> Result:
         """Make one result. Raises PermanentError or TransientError."""
-        ...
 
-    def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, PayloadT]]:
+    def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, PayloadT]]:  # noqa: ARG002
         """The jobs of a stage that follows a closed one: custom_id and payload each."""
-        ...
+        return ()

@@ -118,7 +118,7 @@ def new_batch(
         seed=order.seed,
         stages=tuple(
             NewStage(stage, settings.profile_of(kind.models(order.model, kind_settings, stage)))
-            for stage in stages or kind.stages
+            for stage in stages or [stage.name for stage in kind.stages]
         ),
         tenant=order.tenant,
         priority=order.priority,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar
 
 from pydantic import BaseModel
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from jobs.errors import PermanentError
 from jobs.guards import INJECTION_SUSPECTED, is_injection_suspected
 from jobs.inference import Prompt, Sampling
-from jobs.kind import Artifact, Context, PlanContext, Result
+from jobs.kind import Artifact, Context, Kind, Result, Stage
 from jobs.metrics.length import is_within_length, relative_length_error
 from jobs.metrics.repetition import MAX_REPETITION, seq_rep_n
 from jobs.shown import inline_markdown, json_text
@@ -28,31 +28,14 @@ class ArticleEmptyError(PermanentError):
     code = "article_empty"
 
 
-class ArticleKind:
+class ArticleKind(Kind[ArticleBrief]):
     """Implements jobs.kind.Kind; without state, so any thread may run it."""
 
     name: ClassVar[str] = "article"
     version: ClassVar[str] = "1"
-    stages: ClassVar[tuple[str, ...]] = ("write",)
+    stages: ClassVar[tuple[Stage, ...]] = (Stage("write"),)
     payload_type: type[ArticleBrief] = ArticleBrief
     settings_type: type[BaseModel] = ArticleSettings
-
-    def models(
-        self,
-        model: str,
-        settings: BaseModel,  # noqa: ARG002
-        stage: str,  # noqa: ARG002
-    ) -> tuple[str, ...]:
-        """The batch's own."""
-        return (model,)
-
-    def prompt_prefix(self, payload: ArticleBrief) -> str:  # noqa: ARG002 - all begin alike
-        """All articles begin with the same instructions."""
-        return "article"
-
-    def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, ArticleBrief]]:  # noqa: ARG002
-        """Articles have one stage."""
-        return ()
 
     def first_request(self, payload: ArticleBrief, settings: BaseModel) -> tuple[Prompt, Sampling]:
         """What the job will ask first, so that intake can measure it; the seed is not the job's."""

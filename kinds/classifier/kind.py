@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from jobs.inference import Prompt, Sampling
-from jobs.kind import Artifact, Context, Parent, PlanContext, Result
+from jobs.kind import Artifact, Context, Kind, Parent, Result, Stage
 from kinds.classifier.order import TrainingOrder
 
 _MEDIA_TYPES = {
@@ -25,12 +23,12 @@ class ClassifierSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ClassifierKind:
+class ClassifierKind(Kind[TrainingOrder]):
     """One job, one model: trained outside the engines, with its held-out figures and its card."""
 
     name: ClassVar[str] = "classifier"
     version: ClassVar[str] = "1"
-    stages: ClassVar[tuple[str, ...]] = ("train",)
+    stages: ClassVar[tuple[Stage, ...]] = (Stage("train"),)
     payload_type = TrainingOrder
     settings_type = ClassifierSettings
 
@@ -42,17 +40,6 @@ class ClassifierKind:
     ) -> tuple[str, ...]:
         """None: the base is read by the training itself, no engine needs to be warm."""
         return ()
-
-    def first_request(
-        self,
-        payload: TrainingOrder,  # noqa: ARG002
-        settings: BaseModel,  # noqa: ARG002 - the seam's arguments
-    ) -> tuple[Prompt, Sampling] | None:
-        """It asks no language model."""
-        return None
-
-    def prompt_prefix(self, payload: TrainingOrder) -> str:  # noqa: ARG002
-        return ""
 
     def run(self, payload: TrainingOrder, context: Context) -> Result:
         """Train, or go on from this job's last checkpoint. The model card is the first artifact."""
@@ -68,10 +55,6 @@ class ClassifierKind:
             metrics=trained.metrics,
             parents=tuple(parents),
         )
-
-    def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, TrainingOrder]]:  # noqa: ARG002
-        """There is no second stage."""
-        return ()
 
 
 def _media_type(name: str) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.inference import Prompt, Sampling, SentimentProbabilities, TextPair, classified
-from jobs.kind import Artifact, Context, PlanContext, Result
+from jobs.inference import SentimentProbabilities, TextPair, classified
+from jobs.kind import Artifact, Context, Kind, Result, Stage
 from jobs.provenance import sha256_hex
 from jobs.rows import REFUSED, Refusal
 from jobs.text.normalise import normalise
@@ -68,35 +67,14 @@ class LabelledText(BaseModel):
     positive: float
 
 
-class SentimentLabelsKind:
+class SentimentLabelsKind(Kind[LabelBlock]):
     """Implements jobs.kind.Kind; without state, so any thread may run it."""
 
     name: ClassVar[str] = "sentiment_labels"
     version: ClassVar[str] = "2"
-    stages: ClassVar[tuple[str, ...]] = ("classify",)
+    stages: ClassVar[tuple[Stage, ...]] = (Stage("classify"),)
     payload_type: type[LabelBlock] = LabelBlock
     settings_type: type[BaseModel] = LabelSettings
-
-    def models(
-        self,
-        model: str,
-        settings: BaseModel,  # noqa: ARG002
-        stage: str,  # noqa: ARG002
-    ) -> tuple[str, ...]:
-        """The batch's own."""
-        return (model,)
-
-    def first_request(
-        self,
-        payload: LabelBlock,  # noqa: ARG002
-        settings: BaseModel,  # noqa: ARG002
-    ) -> tuple[Prompt, Sampling] | None:
-        """No language model is asked."""
-        return None
-
-    def prompt_prefix(self, payload: LabelBlock) -> str:  # noqa: ARG002
-        """None is shared."""
-        return ""
 
     def run(self, payload: LabelBlock, context: Context) -> Result:
         """Classify the block. Raises what classify() raises."""
@@ -116,10 +94,6 @@ class SentimentLabelsKind:
                 **({REFUSED: refused} if refused else {}),
             },
         )
-
-    def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, LabelBlock]]:  # noqa: ARG002
-        """One stage."""
-        return ()
 
 
 def text_digest(text: str, target: str) -> str:

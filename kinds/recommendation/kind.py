@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from jobs.inference import Prompt, Sampling
-from jobs.kind import Context, PlanContext, Result
+from jobs.kind import Context, Kind, PlanContext, Result, Stage
 from kinds.recommendation.brief import brief_texts
 from kinds.recommendation.collect import collect
 from kinds.recommendation.embed import embed_items
@@ -41,12 +40,20 @@ ENGINE_STAGES = frozenset({"embed", "copy"})
 """The others run where no engine is: they never hold one up."""
 
 
-class RecommendationKind:
+class RecommendationKind(Kind[RecommendationPayload]):
     """Implements jobs.kind.Kind; without state, so any thread may run it."""
 
     name: ClassVar[str] = "recommendation"
     version: ClassVar[str] = "1"
-    stages: ClassVar[tuple[str, ...]] = ("collect", "embed", "fit", "rank", "brief", "copy", "publish")
+    stages: ClassVar[tuple[Stage, ...]] = (
+        Stage("collect"),
+        Stage("embed"),
+        Stage("fit"),
+        Stage("rank"),
+        Stage("brief"),
+        Stage("copy"),
+        Stage("publish"),
+    )
     """A batch that is made from files begins with `embed`, or with `fit`; a plan ends with `brief`."""
     payload_type: type[RecommendationPayload] = RecommendationPayload
     settings_type: type[BaseModel] = RecommendationSettings
@@ -59,14 +66,6 @@ class RecommendationKind:
         """Both in one worker: the device's memory is shared out once."""
         own = RefreshSettings.model_validate(settings, from_attributes=True)
         return tuple(name for name in (model, own.embedder) if name) if stage in ENGINE_STAGES else ()
-
-    def first_request(
-        self,
-        payload: RecommendationPayload,  # noqa: ARG002
-        settings: BaseModel,  # noqa: ARG002
-    ) -> tuple[Prompt, Sampling] | None:
-        """What a text asks depends on what the stages before find."""
-        return None
 
     def run(self, payload: RecommendationPayload, context: Context) -> Result:
         """Run a job of any stage. Raises what its stage does."""

@@ -8,8 +8,7 @@ from typing import ClassVar, cast
 
 from pydantic import BaseModel
 
-from jobs.inference import Prompt, Sampling
-from jobs.kind import Context, PlanContext, Result
+from jobs.kind import Context, Kind, PlanContext, Result, Stage
 from kinds.sentiment.analyse import analyse_documents
 from kinds.sentiment.collect import collect
 from kinds.sentiment.payload import (
@@ -29,12 +28,17 @@ ENTITIES_PER_JOB = 8
 """Of a windows job: a second or two of work for entities with thousands of documents each."""
 
 
-class SentimentReportKind:
+class SentimentReportKind(Kind[SentimentPayload]):
     """Implements jobs.kind.Kind; without state, so any thread may run it."""
 
     name: ClassVar[str] = "sentiment_report"
     version: ClassVar[str] = "5"
-    stages: ClassVar[tuple[str, ...]] = ("collect", "documents", "windows", "reports")
+    stages: ClassVar[tuple[Stage, ...]] = (
+        Stage("collect"),
+        Stage("documents"),
+        Stage("windows"),
+        Stage("reports"),
+    )
     """A batch that is made from a file begins with `documents`."""
     payload_type: type[SentimentPayload] = SentimentPayload
     settings_type: type[BaseModel] = SentimentSettings
@@ -52,14 +56,6 @@ class SentimentReportKind:
         """The classifier, and the models of topics and summaries where they are wanted."""
         own = SentimentSettings.model_validate(settings, from_attributes=True)
         return tuple(name for name in (model, own.embedder, own.summarizer) if name)
-
-    def first_request(
-        self,
-        payload: SentimentPayload,  # noqa: ARG002
-        settings: BaseModel,  # noqa: ARG002
-    ) -> tuple[Prompt, Sampling] | None:
-        """What a report asks depends on what the stages before find."""
-        return None
 
     def run(self, payload: SentimentPayload, context: Context) -> Result:
         """Run a job of any stage. Raises what its stage does."""

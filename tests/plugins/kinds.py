@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from jobs.errors import PermanentError, TransientError
 from jobs.inference import Message, Prompt, Sampling
-from jobs.kind import Artifact, Context, PlanContext, Result, Template
+from jobs.kind import Artifact, Context, Kind, PlanContext, Result, Stage, Template
 from jobs.provenance import sha256_hex
 
 TEMPLATE = Template("trial", "1", sha256_hex(b"{{ text }}"))
@@ -36,12 +36,12 @@ class TrialSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class TrialKind:
+class TrialKind(Kind[TrialPayload]):
     """One stage; every way in which a kind can end."""
 
     name: ClassVar[str] = "trial"
     version: ClassVar[str] = "1"
-    stages: ClassVar[tuple[str, ...]] = ("write",)
+    stages: ClassVar[tuple[Stage, ...]] = (Stage("write"),)
     payload_type = TrialPayload
     settings_type: type[BaseModel] = TrialSettings
 
@@ -84,7 +84,7 @@ class TwoStageKind(TrialKind):
     """Each draft becomes a job of the second stage."""
 
     name: ClassVar[str] = "two_stage"
-    stages: ClassVar[tuple[str, ...]] = ("draft", "polish")
+    stages: ClassVar[tuple[Stage, ...]] = (Stage("draft"), Stage("polish"))
 
     def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, TrialPayload]]:
         for custom_id, metrics in context.results():
