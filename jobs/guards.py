@@ -5,8 +5,13 @@ Pure functions over strings. Control tokens and secrets refuse a line; suspected
 
 from __future__ import annotations
 
+import base64
 import re
+import unicodedata
 from collections.abc import Iterable
+from urllib.parse import unquote
+
+from jobs.text.entities import unescape
 
 CONTROL_TOKENS: tuple[str, ...] = (
     "<|im_start|>",
@@ -98,26 +103,71 @@ def find_hidden_secret(text: str) -> str | None:
 def may_be_shown(text: str) -> bool:
     """Whether a text may stand in a message: it holds no secret, no password and no URL with one.
 
-    >>> may_be_shown("Bread"), may_be_shown('{"pass\\\\u0077ord": "x')
-    (True, False)
+    Nor may it hold one in the escapes of JSON, HTML, percent signs or Base64, in forms of other widths, or
+    split by characters that nobody sees.
+
+    >>> may_be_shown("Bread"), may_be_shown('{"pass\\\\u0077ord": "x'), may_be_shown("pass%77ord&#61;x")
+    (True, False, False)
     """
-    for _ in range(3):  # JSON within JSON is escaped twice
+    for _ in range(_MAX_READINGS):
         if find_secret(text) is not None or _CREDENTIAL.search(text):
             return False
-        if "\\" not in text:
-            break
-        text = _ESCAPE.sub(_unescaped, text)
+        plainer = _plainer(text)
+        if plainer == text:
+            return True
+        text = plainer
     return find_secret(text) is None and not _CREDENTIAL.search(text)
+
+
+_MAX_READINGS = 3
+"""JSON within JSON is escaped twice; each reading takes off one layer of every kind, in one pass."""
+
+
+def _plainer(text: str) -> str:
+    if not text.isascii():
+        forms = {each: _plain_form(each) for each in set(text) if not each.isascii()}
+        text = text.translate({ord(each): form for each, form in forms.items() if form != each})
+    if "\\" in text:
+        text = _ESCAPE.sub(_unescaped, text)
+    if "%" in text:
+        text = unquote(text)
+    if "&" in text:
+        text = unescape(text)
+    return _BASE64.sub(_decoded, text)
+
+
+def _plain_form(character: str) -> str:
+    """The character as NFKC has it; nothing for one that nobody sees, such as a soft hyphen."""
+    if unicodedata.category(character) == "Cf" or character in _UNSEEN:
+        return ""
+    form = unicodedata.normalize("NFKC", character)
+    return form if len(form) <= 2 else character  # one has 18 letters, and would make a text as much longer
 
 
 def _unescaped(escape: re.Match[str]) -> str:
     return chr(int(escape[1], 16)) if escape[1] else escape[2]
 
 
+def _decoded(run: re.Match[str]) -> str:
+    """What a run of Base64 stands for, if that is a text."""
+    try:
+        return base64.b64decode(run[0].translate(_URL_SAFE) + "==").decode()
+    except ValueError:
+        return run[0]
+
+
 _ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(.))", re.DOTALL)
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}+={0,2}")
+_URL_SAFE = str.maketrans("-_", "+/")
+_UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0").union(map(chr, range(0xFE00, 0xFE10)))
+"""Fillers and selectors of variants, which are no format characters to Unicode."""
+
 _CREDENTIAL = re.compile(
-    r"(?:passw(?:or)?d|passphrase|secret|token|credential|authorization|(?:api|access|private)[_-]?key"
-    r"|(?<![a-z])(?:pwd|pass))s?[\"']{0,2}\s{0,5}[:=]"
+    r"(?:passw(?:or)?[dt]|passphrase|kennwort|wachtwoord|contraseña|mot de passe|senha|пароль|密码|パスワード"
+    r"|secret|token|credential|authorization|(?:api|access|private)[ _-]?key"
+    r"|(?<![a-z])(?:pwd|pass))s?[\"']{0,2}(?:\s{0,5}[:=]"
+    # A word with a digit in it behind the name, with no sign between: "the password is hunter2"
+    r"|(?:\s{1,5}(?:is|was|ist|est|es)\b)?\s{1,5}[\"']?(?=[^\s0-9]{0,40}[0-9])(?=[^\sA-Za-z]{0,40}[A-Za-z])[^\s]{6})"
     r"|\bbearer\s{1,5}[A-Za-z0-9._~+/-]{16}|\beyJ[A-Za-z0-9_-]{16}"
     r"|://[^\s/:@]{0,100}:[^\s/@]{1,200}@",
     re.IGNORECASE,

@@ -28,7 +28,7 @@ from jobs.intake_columns import ID_COLUMN, Columns
 from jobs.intake_file import open_file
 from jobs.intake_records import Record
 from jobs.kind import Kind, PayloadT
-from jobs.rejection import FileRejectedError, Rejected
+from jobs.rejection import FileRejectedError, Rejected, snippet
 from jobs.rows import Refusal, attempt
 
 MAX_ID_CHARACTERS = 200
@@ -159,7 +159,8 @@ def _claim_id(custom_id: str, record: Record, lines_by_id: dict[bytes, int]) -> 
     digest = hashlib.blake2b(custom_id.encode(), digest_size=16).digest()
     first = lines_by_id.setdefault(digest, record.line)
     if first != record.line:
-        reason = f"{custom_id!r} stands in line {first} and again in line {record.line}"
+        shown = repr(name) if (name := snippet(custom_id)) else "an id that is not shown"
+        reason = f"{shown} stands in line {first} and again in line {record.line}"
         raise _LineRefusedError(
             record.reject("duplicate_id", reason, "give each line an id of its own", ID_COLUMN)
         )

@@ -13,7 +13,7 @@ from jobs.documents.digest import derived_id
 from jobs.documents.document import MAX_TEXT_BYTES, RECORD_BYTES, Document
 from jobs.documents.identity import is_link, is_placeholder
 from jobs.documents.symbols import parse_symbols
-from jobs.guards import find_secret, invalid_unicode_at
+from jobs.guards import find_secret, invalid_unicode_at, may_be_shown
 from jobs.instants import DateOrder, Instants, implausible, unreadable
 from jobs.intake_records import Record
 from jobs.record_fields import LINK_NAMES, ColumnMappingError, assign, check_mapping, unread_columns
@@ -117,7 +117,7 @@ class DocumentMaker:
         """Return the id of a refused record; None if it has none, or none that may be shown."""
         given = fields.get(self._assigned(fields).get("id", ""))
         text = str(given).strip() if isinstance(given, str | int) and not isinstance(given, bool) else ""
-        is_shown = 0 < len(text) <= MAX_ID_CHARACTERS and text.isprintable() and find_secret(text) is None
+        is_shown = 0 < len(text) <= MAX_ID_CHARACTERS and text.isprintable() and may_be_shown(text)
         return text if is_shown else None
 
     def _document(self, record: Record, fields: Mapping[str, object], digest: str | None) -> Document:

@@ -15,7 +15,7 @@ from jobs.guards import invalid_unicode_at
 from jobs.input_file import refuse_file
 from jobs.intake_columns import require_named, with_names
 from jobs.intake_records import Record
-from jobs.rejection import FileRejectedError, Rejected
+from jobs.rejection import FileRejectedError, Rejected, snippet
 from kinds.classifier.order import LABELS, Label
 from kinds.recommendation.catalogue.values import as_text
 
@@ -183,6 +183,6 @@ def _label(given: str, columns: LabelColumns, column: str | None) -> Label:
     if label is None:
         known = ", ".join(columns.classes or LABELS)
         raise _RefusedError(
-            "label_unknown", f"{text[:MAX_SHOWN]!r} is none of {known}", "give --map", column, text
+            "label_unknown", f"{snippet(text)!r} is none of {known}", "give --map", column, text
         )
     return label

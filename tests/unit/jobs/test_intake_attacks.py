@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import tracemalloc
@@ -257,8 +258,48 @@ def test_lines_that_all_open_a_quote_are_read_again_a_bounded_number_of_times() 
         "Authorization: Basic eDp5",
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.x",
         r"\\\\u0041KIAABCDEFGHIJKLMNOP",
+        "password hunter2",
+        "the password is hunter2",
+        "Passwort: geheim",
+        "pass%77ord=x",
+        "pass%2577ord=x",
+        "pass&#119;ord&colon;x",
+        "&#x41;KIAABCDEFGHIJKLMNOP",
+        "ｐａｓｓｗｏｒｄ：ｘ",
+        "ＡＫＩＡABCDEFGHIJKLMNOP",
+        "pass\u200bword=x",
+        "AKIA\u00adABCDEFGHIJKLM\u2060NOP",
+        "AKIA\ufe0fABCDEFGHIJKLMNOP",
+        base64.b64encode(b"password=hunter2").decode(),
+        base64.urlsafe_b64encode(b'{"key": "AKIAABCDEFGHIJKLMNOP"}').decode().rstrip("="),
+        base64.b64encode("ｐａｓｓ%77ord：x".encode()).decode(),
     ],
 )
 def test_what_settings_and_headers_call_secret_is_not_shown(text: str) -> None:
     assert not may_be_shown(text)
-    assert may_be_shown("They bypass: the compass = a ring")
+    for prose in ("They bypass: the compass = a ring", "100% of A&B; see docs/reference/configuration/2026"):
+        assert may_be_shown(prose)
+    assert may_be_shown("A password is asked for; tokens are words. Reset your password in 2026.")
+
+
+@pytest.mark.attack("regular expression that backtracks")
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "password is ",
+        "password ",
+        "&",
+        "&#",
+        "%",
+        "%25",
+        "\\",
+        "\\\\u0041",
+        "QUFB",
+        "A-",
+        "e\u0301\u0323",
+        "\ufdfa",
+    ],
+)
+def test_the_guard_of_what_is_shown_reads_a_text_a_bounded_number_of_times(piece: str) -> None:
+    """A megabyte of it takes a second or two; a pattern that goes back would take hours."""
+    assert may_be_shown((piece * 1_000_000)[:1_000_000]) in (True, False)
