@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,11 @@ PLUGINS = Path(__file__).parent / "plugins"
 """Looks like an installed package to importlib.metadata: its kinds are found by entry point."""
 
 sys.path.append(str(PLUGINS))
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell script that starts the tests in the background ignores SIGINT for them, and for each command
+    # that they start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")

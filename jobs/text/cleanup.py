@@ -6,8 +6,10 @@ Pure functions. Each says what it did, because a reader of the text is owed that
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from jobs.text.entities import unescape
 from jobs.text.markup import without_markup
@@ -20,6 +22,10 @@ same. Read off the example articles: rewordings of a loop lie at 0.7 to 1, diffe
 
 MIN_WORDS_TO_COMPARE = 4
 """Shorter sentences ("It works.") may stand twice; they are dropped only when they are equal."""
+
+MAX_COMPARED = 500
+"""Earlier sentences that share a rare word with a sentence and are compared with it. An article has fewer; of
+more, which only a text has that is made to be slow, those that share most of the rare words are compared."""
 
 _TAG = re.compile(r"<[A-Za-z!/?][^>]*>?")
 _LINK = re.compile(r"!?\[([^\[\]]*+)\]\((?:[^()\n]{1,2000}+|\([^()\n]{0,200}+\)){0,10}+\)")
@@ -98,17 +104,17 @@ def without_repeats(blocks: Iterable[str]) -> tuple[list[str], int]:
     >>> without_repeats(["It takes two days.", "It takes two days. It pays."])
     (['It takes two days.', 'It pays.'], 1)
     """
-    seen: list[frozenset[str]] = []
+    sentences = [[(each, frozenset(words(each))) for each in split_sentences(block)] for block in blocks]
+    earlier = _Earlier(Counter(word for block in sentences for _, key in block for word in key))
     kept_blocks: list[str] = []
     num_removed = 0
-    for block in blocks:
+    for block in sentences:
         kept = []
-        for sentence in split_sentences(block):
-            key = frozenset(words(sentence))
-            if key and any(_is_repeat(key, earlier) for earlier in seen):
+        for sentence, key in block:
+            if key and earlier.has_repeat(key):
                 num_removed += 1
             else:
-                seen.append(key)
+                earlier.add(key)
                 kept.append(sentence)
         if words(text := " ".join(kept)):
             kept_blocks.append(text)
@@ -217,7 +223,54 @@ def _mend_ending(blocks: list[str]) -> tuple[list[str], str | None]:
     return ([*head, " ".join(whole)] if whole else head), cut
 
 
-def _is_repeat(key: frozenset[str], earlier: frozenset[str]) -> bool:
-    if len(key) < MIN_WORDS_TO_COMPARE or len(earlier) < MIN_WORDS_TO_COMPARE:
-        return key == earlier
-    return len(key & earlier) > MAX_RESEMBLANCE * len(key | earlier)
+class _Earlier:
+    """Word sets of the sentences that were kept, found by their rarest words.
+
+    Two sets that share more than a part of their union share one of the rarest words of each ("prefix
+    filtering", Bayardo et al. 2007), and neither has many rarer ones ("positional filtering", Xiao et al.
+    2008). So a set is compared with few others, and not with all.
+    """
+
+    def __init__(self, frequencies: Mapping[str, int]) -> None:
+        self._frequencies = frequencies
+        self._seen: set[frozenset[str]] = set()
+        self._places: dict[str, dict[tuple[int, int], deque[frozenset[str]]]] = {}
+        """By word: sets by their size and by how many rarer words they have."""
+
+    def add(self, key: frozenset[str]) -> None:
+        self._seen.add(key)
+        if len(key) < MIN_WORDS_TO_COMPARE:
+            return
+        for num_rarer, word in enumerate(self._rarest(key)):
+            places = self._places.setdefault(word, {})
+            places.setdefault((len(key), num_rarer), deque(maxlen=MAX_COMPARED)).append(key)
+
+    def has_repeat(self, key: frozenset[str]) -> bool:
+        """Whether a set that resembles this one, or equals it, was added."""
+        if key in self._seen:
+            return True
+        if len(key) < MIN_WORDS_TO_COMPARE:
+            return False
+        num_shared: Counter[frozenset[str]] = Counter()
+        for num_rarer, word in enumerate(self._rarest(key)):
+            num_shared.update(islice(self._that_may_resemble(word, len(key), num_rarer), MAX_COMPARED))
+        others = list(num_shared)
+        if len(others) > MAX_COMPARED:
+            others = [other for other, _ in num_shared.most_common(MAX_COMPARED)]
+        return any(_is_over(len(key & other), len(key), len(other)) for other in others)
+
+    def _that_may_resemble(self, word: str, size: int, num_rarer: int) -> Iterator[frozenset[str]]:
+        """Sets with this word that resemble one of this size, if it is the rarest word that they share."""
+        for (other_size, other_rarer), keys in self._places.get(word, {}).items():
+            if _is_over(min(size - num_rarer, other_size - other_rarer), size, other_size):
+                yield from keys
+
+    def _rarest(self, key: frozenset[str]) -> list[str]:
+        """As many words as the set may have that a set which resembles it has not, and one more."""
+        ordered = sorted(key, key=lambda word: (self._frequencies[word], word))
+        return ordered[: len(key) - int(MAX_RESEMBLANCE * len(key))]
+
+
+def _is_over(num_shared: int, size: int, other_size: int) -> bool:
+    """Whether sets of these sizes, which share so many words, say the same."""
+    return num_shared > MAX_RESEMBLANCE * (size + other_size - num_shared)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import random
+import sys
 import threading
+from collections.abc import Callable
+from types import FrameType
 
 import pytest
 from hypothesis import given
@@ -11,7 +15,14 @@ from hypothesis import strategies as st
 from jobs.guards import find_control_token, find_secret, is_injection_suspected
 from jobs.metrics.length import is_within_length, relative_length_error
 from jobs.metrics.repetition import seq_rep_n
-from jobs.text.cleanup import as_markdown, clean, strip_html, without_repeats
+from jobs.text.cleanup import (
+    MAX_RESEMBLANCE,
+    MIN_WORDS_TO_COMPARE,
+    as_markdown,
+    clean,
+    strip_html,
+    without_repeats,
+)
 from jobs.text.language import (
     LanguageTagError,
     detect_language,
@@ -19,7 +30,7 @@ from jobs.text.language import (
     language_name,
     normal_tag,
 )
-from jobs.text.sentences import is_complete, split_sentences
+from jobs.text.sentences import is_complete, split_sentences, words
 
 BREAD = "Bread needs flour and time."
 
@@ -135,6 +146,71 @@ def test_repeated_and_nearly_repeated_sentences_go() -> None:
     kept, num_removed = without_repeats(blocks)
     assert kept == [blocks[0], "A dark crust keeps it fresh. It works."]
     assert num_removed == 2
+
+
+def _num_steps(blocks: list[str]) -> int:
+    """Lines and calls of Python that the search for repeats takes."""
+    steps = 0
+
+    def count(frame: FrameType, event: str, _argument: object) -> Callable[..., object] | None:
+        nonlocal steps
+        if frame.f_globals.get("__name__") != without_repeats.__module__:
+            return None
+        steps += 1
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        without_repeats(blocks)
+    finally:
+        sys.settrace(before)
+    return steps
+
+
+@pytest.mark.attack("many sentences to compare")
+@pytest.mark.parametrize(
+    ("num_common", "num_own", "num_sentences"),
+    [(6, 4, 300), (2, 1, 300), (20, 20, 100), (0, 1, 300)],
+    ids=["alike in part", "short", "long", "tiny"],
+)
+def test_search_for_repeats_takes_steps_as_the_text_grows(
+    num_common: int, num_own: int, num_sentences: int
+) -> None:
+    def sentence(number: int) -> str:
+        own = [f"own{number}x{each}" for each in range(num_own)]
+        return " ".join(["The", *(f"common{each}" for each in range(num_common)), *own]) + "."
+
+    sentences = [sentence(number) for number in range(4 * num_sentences)]
+    assert without_repeats(sentences) == (sentences, 0)
+    assert _num_steps(sentences) < 5 * _num_steps(sentences[:num_sentences])
+
+
+@pytest.mark.attack("many sentences to compare")
+def test_search_for_repeats_is_bounded_where_all_sentences_share_their_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("jobs.text.cleanup.MAX_COMPARED", 20)
+    draw = random.Random(1)
+    vocabulary = [f"word{each}" for each in range(30)]
+    sentences = [" ".join(["The", *draw.sample(vocabulary, 12)]) + "." for _ in range(400)]
+    early, middle, late = (_num_steps(sentences[:size]) for size in (200, 300, 400))
+    assert late - middle < 1.1 * (middle - early)
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdefghijkl"), min_size=1, max_size=14), max_size=30))
+def test_repeats_are_those_that_a_comparison_with_every_sentence_finds(sentences: list[list[str]]) -> None:
+    kept: list[str] = []
+    for letters in sentences:
+        key = set(letters)
+        if not any(
+            len(key & other) > MAX_RESEMBLANCE * len(key | other)
+            if min(len(key), len(other)) >= MIN_WORDS_TO_COMPARE
+            else key == other
+            for other in (set(words(each)) for each in kept)
+        ):
+            kept.append(" ".join(letters))
+    assert without_repeats(" ".join(each) for each in sentences) == (kept, len(sentences) - len(kept))
 
 
 @given(st.lists(st.text(st.sampled_from('ab .!?\n"'), max_size=40), max_size=6))
