@@ -122,12 +122,25 @@ class Home:
                 f"`chmod 700 {self.folder}`"
             )
         for parent in self.folder.resolve().parents:
-            mode = parent.stat().st_mode
-            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-                raise HomeUnsafeError(
-                    f"anybody may put another folder in the place of the home folder {self.folder}, since "
-                    f"{parent} has mode {stat.S_IMODE(mode):o}: `chmod o-w {parent}`, or set PRESSROOM_HOME"
-                )
+            self._check_parent(parent)
+
+    def _check_parent(self, parent: Path) -> None:
+        """Whoever may rename what is in a folder may put another in the place of the home."""
+        status = parent.stat()
+        mode, is_sticky = status.st_mode, bool(status.st_mode & stat.S_ISVTX)
+        if status.st_uid not in (0, os.geteuid(), Path("/").stat().st_uid):  # root's of another namespace
+            who, remedy = f"the user {_user(status.st_uid)}", ""
+        elif mode & stat.S_IWOTH and not is_sticky:
+            who, remedy = "anybody", f"`chmod o-w {parent}`, or "
+        elif mode & stat.S_IWGRP and not is_sticky and status.st_gid not in (0, os.getegid()):
+            who, remedy = f"the group {status.st_gid}", f"`chmod g-w {parent}`, or "
+        else:
+            return
+        raise HomeUnsafeError(
+            f"{who} may put another folder in the place of the home folder {self.folder}, since {parent} has "
+            f"mode {stat.S_IMODE(mode):o} and is of {_user(status.st_uid)}: {remedy}set PRESSROOM_HOME to a "
+            "folder of yours"
+        )
 
     def _close_to_others(self) -> None:
         """Take away the rights of others to a folder or a lock that was there before."""

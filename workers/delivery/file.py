@@ -6,11 +6,15 @@ import fcntl
 import os
 import sys
 from pathlib import Path
+from time import monotonic, sleep
 
 from jobs.errors import TransientError
 from kinds.sentiment.monitor import FileTarget
 
 STDOUT = "-"
+
+LOCK_SECONDS = 5.0
+"""How long another writer of the file is waited for; whoever may read the file may hold its lock for ever."""
 
 LOOK_BACK_BYTES = 2**20
 """How much of the file's end is looked through for a line that an attempt before has written."""
@@ -46,7 +50,7 @@ def _append(path: Path, message_id: str, line: bytes, *, is_first: bool) -> None
     # A link that was left in the place of the file would be written through to where it points
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     with open(descriptor, "a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        _lock(file.fileno())
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - (1 if is_first else LOOK_BACK_BYTES)))
         end = file.read()
@@ -57,3 +61,16 @@ def _append(path: Path, message_id: str, line: bytes, *, is_first: bool) -> None
         file.write((b"\n" if torn else b"") + line + b"\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def _lock(descriptor: int) -> None:
+    """Raises OSError where another process keeps the lock."""
+    give_up_at = monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if monotonic() >= give_up_at:
+                raise OSError(error.errno, "another process keeps its lock") from error
+            sleep(0.05)

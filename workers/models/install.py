@@ -318,7 +318,7 @@ def _check_room(partial: Path, download: Download) -> None:
 
 @contextmanager
 def _locked(models_folder: Path, name: str, progress: Progress) -> Iterator[None]:
-    lock = FileLock(_lock_path(models_folder, name))
+    lock = _lock_of(models_folder, name)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -348,7 +348,7 @@ def _sweep(models_folder: Path) -> None:
                 calibration.unlink()
     for partial in models_folder.glob(f".*{_PARTIAL_SUFFIX}"):
         name = partial.name.removesuffix(_PARTIAL_SUFFIX).removeprefix(".").rpartition(".")[0]
-        lock = FileLock(_lock_path(models_folder, name))
+        lock = _lock_of(models_folder, name)
         try:
             with lock.acquire(timeout=0):
                 shutil.rmtree(partial, ignore_errors=True)
@@ -356,5 +356,6 @@ def _sweep(models_folder: Path) -> None:
             continue
 
 
-def _lock_path(models_folder: Path, name: str) -> Path:
-    return models_folder / f".{name}.lock"
+def _lock_of(models_folder: Path, name: str) -> FileLock:
+    """Whoever may read a lock's file may hold it for ever."""
+    return FileLock(models_folder / f".{name}.lock", mode=0o600)

@@ -53,6 +53,31 @@ def test_a_home_that_anybody_may_replace_is_refused_by_name(tmp_path: Path) -> N
         Home(parent / "home").own()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
+@pytest.mark.parametrize("mode", [0o755, 0o1777])
+def test_a_home_in_a_folder_of_somebody_else_is_refused_by_name(mode: int, tmp_path: Path) -> None:
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    parent.chmod(mode)
+    os.chown(parent, 12345, 12345)
+    with pytest.raises(HomeUnsafeError, match="the user 12345 may put another folder in the place"):
+        Home(parent / "home").own()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
+def test_a_home_that_another_group_may_replace_is_refused_by_name(tmp_path: Path) -> None:
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    os.chown(parent, 0, 12345)
+    parent.chmod(0o775)
+    with pytest.raises(HomeUnsafeError, match=f"the group 12345 .*`chmod g-w {parent}`"):
+        Home(parent / "home").own()
+    os.chown(parent, 0, os.getegid())  # a group of one's own, as many systems give each user
+    home = Home(parent / "home")
+    home.own()
+    home.release()
+
+
 def test_a_home_and_its_lock_are_closed_to_others(tmp_path: Path) -> None:
     folder = tmp_path / "home"
     folder.mkdir(mode=0o755)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -185,17 +186,37 @@ def test_a_run_whose_input_was_taken_in_before_keeps_what_was_refused(tmp_path: 
     assert NEW in (tmp_path / "rejected.jsonl").read_text()
 
 
+def append_alert(path: Path) -> None:
+    append_line(FileTarget(name="alerts", path=str(path)), message_id="1", body="{}", is_first=True)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["FIFO", "folder"])
+def test_alerts_are_appended_to_a_file_alone(make: Callable[[Path], None], tmp_path: Path) -> None:
+    make(tmp_path / "alerts.jsonl")
+    with pytest.raises(FileTargetError, match="cannot be written"):
+        append_alert(tmp_path / "alerts.jsonl")
+
+
+def test_somebody_who_reads_the_file_of_alerts_cannot_hold_up_the_delivery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.delivery.file.LOCK_SECONDS", 0.0)
+    path = tmp_path / "alerts.jsonl"
+    path.touch()
+    with path.open("rb") as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)
+        with pytest.raises(FileTargetError, match="another process keeps its lock"):
+            append_alert(path)
+    append_alert(path)
+    assert path.read_text() == "{}\n"
+
+
 @pytest.mark.parametrize("exists", [True, False], ids=["link", "dangling link"])
-def test_alerts_are_not_appended_through_a_link(exists: bool, tmp_path: Path) -> None:
+def test_alerts_are_not_not_appended_through_a_link(exists: bool, tmp_path: Path) -> None:
     if exists:
         (tmp_path / "victim").write_text(VICTIM)
     (tmp_path / "alerts.jsonl").symlink_to(tmp_path / "victim")
     with pytest.raises(FileTargetError, match="cannot be written"):
-        append_line(
-            FileTarget(name="alerts", path=str(tmp_path / "alerts.jsonl")),
-            message_id="1",
-            body="{}",
-            is_first=True,
-        )
+        append_alert(tmp_path / "alerts.jsonl")
     assert (tmp_path / "victim").exists() == exists
     assert not exists or (tmp_path / "victim").read_text() == VICTIM

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -76,6 +77,12 @@ def test_manifest_says_what_the_model_is_and_where_it_came_from(
     assert manifest.num_parameters == sum(math.prod(shape) for shape in TENSORS.values())
     assert {file.path for file in manifest.files} == {path.name for path in source.folder.iterdir()}
     assert verify_model(installed.folder) == manifest
+
+
+@pytest.mark.attack("home folder of somebody else")
+def test_lock_of_a_model_is_its_owners_alone(installed: Installed, models: Path) -> None:
+    (lock,) = models.glob(".*.lock")
+    assert stat.S_IMODE(lock.stat().st_mode) == 0o600
 
 
 def test_second_install_finds_the_first_and_reads_no_weights(installed: Installed, models: Path) -> None:
