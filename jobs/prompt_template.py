@@ -56,7 +56,6 @@ class _PromptEnvironment(BoundedEnvironment):
 
     def __init__(self) -> None:
         super().__init__(
-            loader=jinja2.DictLoader({}),
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,

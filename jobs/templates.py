@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
+from math import isinf
 from typing import Any, NoReturn, TypeVar
 
 import jinja2
@@ -119,8 +120,8 @@ def fault_of(error: Exception) -> str:
         sentence = "it is nested too deep"
     elif isinstance(error, SyntaxError):  # of the code that Jinja2 made of it
         sentence = f"it is nested too deep: {error.msg}"
-    elif isinstance(error, jinja2.TemplateNotFound):
-        sentence = f"it includes {error.name!r}, and a template stands alone"
+    elif isinstance(error, jinja2.TemplateSyntaxError):
+        sentence = error.message or "it is no Jinja2"
     elif isinstance(error, MemoryError):
         sentence = "it takes too much memory"
     else:
@@ -289,6 +290,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         if len(source) > MAX_SOURCE_CHARACTERS:
             raise TemplateTooLargeError(f"it is longer than {MAX_SOURCE_CHARACTERS:,} characters")
         tree = super()._parse(source, name, filename)
+        for node in tree.find_all(nodes.Node):
+            _check_node(node)
         for loop in tree.find_all(nodes.For):
             loop.iter = nodes.Filter(
                 loop.iter, ITERATE, [], [], None, None, lineno=loop.lineno, environment=self
@@ -358,6 +361,28 @@ def _method(obj: object) -> tuple[object, str]:
     return getattr(method, "__self__", None), getattr(method, "__name__", "")
 
 
+_OF_OTHERS: Mapping[type[nodes.Node], str] = {
+    nodes.Extends: "extends",
+    nodes.FromImport: "imports from",
+    nodes.Import: "imports",
+    nodes.Include: "includes",
+}
+"""What a template does with other ones, by the statement that does it."""
+
+
+def _check_node(node: nodes.Node) -> None:
+    """Raises TemplateTooLargeError for a number, jinja2.TemplateSyntaxError for another template."""
+    if isinstance(node, nodes.Const):
+        _checked_number(node.value)
+        if isinstance(node.value, float) and isinf(node.value):
+            raise TemplateTooLargeError("it has a number beyond all floats")
+    elif verb := _OF_OTHERS.get(type(node)):
+        other = node.template  # type: ignore[attr-defined]
+        name = repr(other.value) if isinstance(other, nodes.Const) else "another template"
+        sentence = f"it {verb} {name}, and a template stands alone: write here what it needs"
+        raise jinja2.TemplateSyntaxError(sentence, node.lineno)
+
+
 def _checked_number(number: ResultT) -> ResultT:
     if isinstance(number, int) and abs(number) >= MAX_INTEGER:
         raise TemplateTooLargeError("it makes an integer of more than 63 bits")
@@ -411,7 +436,7 @@ def bounded_filter(function: Callable[..., Any], cost: Cost) -> Callable[..., An
             return _Iteration(result)
         elif result is not True and result is not False:
             _flat(budget, result)
-        return result
+        return _checked_number(result)
 
     return charged
 

@@ -87,6 +87,31 @@ def test_a_number_makes_no_text_list_or_integer_without_bound(source: str) -> No
 
 
 @pytest.mark.parametrize(
+    "source",
+    [
+        "{{ ('9' * 4000) | int }}",
+        "{{ ('f' * 4000) | int(0, 16) }}",
+        "{{ ['9' * 4000] | map('int') | list }}",
+        "{{ -(('9' * 40) | int) }}",
+        "{{ '1e300' | float | int }}",
+        "{{ [2 ** 62, 2 ** 62] | sum }}",
+        "{{ (2 ** 62) | float | round(-1) | int * 2 }}",
+        "{{ " + "9" * 40 + " }}",
+        "{{ 0x" + "f" * 90_000 + " }}",
+        "{% if false %}{{ 0b" + "1" * 64 + " }}{% endif %}",
+    ],
+)
+def test_an_integer_is_bounded_wherever_it_comes_from(source: str) -> None:
+    with pytest.raises(TemplateTooLargeError, match="an integer of more than 63 bits"):
+        render(source)
+
+
+def test_a_number_beyond_all_floats_is_named() -> None:
+    with pytest.raises(TemplateTooLargeError, match="it has a number beyond all floats"):
+        render("{{ 1e400 }}")
+
+
+@pytest.mark.parametrize(
     "step",
     [
         "",
@@ -184,6 +209,12 @@ def test_templates_as_models_have_them_render_as_before() -> None:
         ("{{ {}['a'] }}", "no attribute 'a'"),
         ("{{ none + 1 }}", "unsupported operand"),
         ("{% include 'x' %}", "it includes 'x', and a template stands alone"),
+        ("{% include 'x' ignore missing %}", "it includes 'x', and a template stands alone"),
+        ("{% include [topic, 'x'] %}", "it includes another template, and a template stands alone"),
+        ("{% if false %}{% include topic %}{% endif %}", "it includes another template, and"),
+        ("\n{% import 'x' as y %}", "line 3: it imports 'x', and a template stands alone"),
+        ("{% from 'x' import y %}", "it imports from 'x', and a template stands alone"),
+        ("{% extends 'x' %}", "it extends 'x', and a template stands alone"),
         ("{{ topic | center(5) }}", "No filter named 'center'"),
     ],
 )
