@@ -69,7 +69,7 @@ def json_text(
     """
     separators = (",", ":") if is_compact else None
     text = json.dumps(value, ensure_ascii=False, default=default, indent=indent, separators=separators)
-    return printable(text) if indent is None else "\n".join(map(printable, text.split("\n")))
+    return printable_lines(text)
 
 
 def inline_markdown(text: str) -> str:
@@ -79,6 +79,22 @@ def inline_markdown(text: str) -> str:
     '&lt;script>1 < 2&lt;/script>\\u0080'
     """
     return _HTML.sub("&lt;", printable(text))
+
+
+def printable_lines(text: str) -> str:
+    """Escape a text as `printable` does, but for line ends and tabs; JSON stays JSON of the same value."""
+    if text.isprintable():
+        return text
+    return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.split("\n"))
+
+
+def page_text(value: object) -> object:
+    r"""What a page shows of a value, before HTML is escaped: the `finalize` of its environment.
+
+    >>> page_text("a\u202eb\n"), page_text(1)
+    ('a\\u202eb\n', 1)
+    """
+    return printable_lines(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def shown_fields(fields: Mapping[str, object]) -> str:

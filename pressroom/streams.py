@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from jobs.shown import printable
+from jobs.shown import printable_lines
 
 EXIT_UNWRITABLE = 1
 EXIT_READER_GONE = 141
@@ -34,7 +34,7 @@ class StandardOutput(io.TextIOWrapper):
     def write(self, text: str, /) -> int:
         """Write as TextIOWrapper does."""
         try:
-            return super().write(text if self.is_styled or text.isprintable() else _escaped(text))
+            return super().write(text if self.is_styled else printable_lines(text))
         except OSError as error:
             raise OutputLostError(error) from error
 
@@ -62,11 +62,6 @@ class StandardError(io.TextIOWrapper):
             super().flush()
         except OSError:
             return
-
-
-def _escaped(text: str) -> str:
-    """Lines and tabs stay; JSON stays JSON of the same value."""
-    return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.split("\n"))
 
 
 @dataclass(slots=True)

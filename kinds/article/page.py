@@ -19,6 +19,7 @@ from markupsafe import Markup
 from jobs.metrics.length import LENGTH_TOLERANCE
 from jobs.metrics.repetition import MAX_REPETITION
 from jobs.provenance import PREDICATE_TYPE
+from jobs.shown import page_text, printable_lines
 from jobs.text.language import language_name
 from kinds.article.quality import ArticleMetrics, Quality
 from pressroom.pages import page_part, page_policy
@@ -129,6 +130,7 @@ def render_articles_page(summary: PageSummary, articles: Sequence[PageArticle]) 
         loader=jinja2.PackageLoader("kinds.article", "pages"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=page_text,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -161,7 +163,8 @@ def article_html(markdown: str) -> Markup:
     for token in tokens:
         token.tag = _HEADINGS.get(token.tag, token.tag)
     html = parser.renderer.render(tokens, parser.options, {})
-    return Markup(nh3.clean(html, tags=_TAGS, url_schemes={"http", "https", "mailto"}))  # noqa: S704
+    plain = nh3.clean(html, tags=_TAGS, url_schemes={"http", "https", "mailto"})
+    return Markup(printable_lines(plain))  # noqa: S704
 
 
 def without_front_matter(markdown: str) -> str:

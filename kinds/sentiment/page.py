@@ -16,6 +16,7 @@ import jinja2
 from markupsafe import Markup
 from sqlalchemy import Engine
 
+from jobs.shown import page_text
 from kinds.sentiment.documents.watchlist import Entity, Watchlist
 from kinds.sentiment.export_files import DocumentCounts, MentionCounts, ReportEntry, Windows
 from kinds.sentiment.monitor import Monitor
@@ -108,6 +109,7 @@ def render_sentiment_page(database: Engine, source: PageSource) -> str:
         loader=jinja2.PackageLoader("kinds.sentiment", "pages"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=page_text,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 import jinja2
 from markupsafe import Markup
 
+from jobs.shown import page_text
 from kinds.recommendation.catalogue.interactions import block_of
 from kinds.recommendation.catalogue.item import Item
 from kinds.recommendation.export.census import Census, ReleaseFigures, SegmentFigures
@@ -100,6 +101,7 @@ def page_environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("kinds.recommendation.export", "pages"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=page_text,
         trim_blocks=True,
         lstrip_blocks=True,
     )

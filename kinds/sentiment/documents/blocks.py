@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 
 from jobs.documents.document import Document
+from jobs.shown import json_text
 from kinds.sentiment.documents.prepare import Prepared
 from kinds.sentiment.series.mention import Mention
 
@@ -69,7 +69,7 @@ def analysed_line(prepared: Prepared, mentions: Sequence[Mention], *, flags: Seq
         "flags": sorted({*prepared.flags, *flags}),
         "mentions": [_mention(mention) for mention in mentions],
     }
-    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return json_text(line, is_compact=True).encode() + b"\n"
 
 
 def _mention(mention: Mention) -> dict[str, object]:

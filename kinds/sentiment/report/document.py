@@ -10,7 +10,7 @@ from enum import Enum
 import jinja2
 from markupsafe import Markup
 
-from jobs.shown import json_text, printable
+from jobs.shown import json_text, page_text, printable
 from kinds.sentiment.report import prose
 from kinds.sentiment.report.chart import chart_words
 from kinds.sentiment.report.counted import DOCUMENTS, counted_digest
@@ -89,6 +89,7 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("kinds.sentiment.report", "pages"),
         autoescape=jinja2.select_autoescape(("html.jinja",)),  # Markdown has a filter of its own
         undefined=jinja2.StrictUndefined,
+        finalize=page_text,
         trim_blocks=True,
         lstrip_blocks=True,
     )

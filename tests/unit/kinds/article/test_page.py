@@ -208,6 +208,19 @@ def test_nothing_that_a_model_or_a_user_wrote_becomes_script() -> None:
         assert text in "".join(elements.texts["title"])
 
 
+@pytest.mark.attack("control characters in a name or a text")
+def test_what_turns_text_around_or_acts_on_a_terminal_is_written_out_on_a_page() -> None:
+    acting = "a\u202eb\x9bc\u2066d"
+    failure = PageFailure(custom_id=acting, status="failed", error_code=acting, error_message=acting)
+    html = render(
+        summary(name=acting, model=acting, failures=[failure], failed=1),
+        [article(title=acting, markdown=f"# x\n\n{acting}\n\nfamily: \U0001f469\u200d\U0001f467\n")],
+    )
+    assert html.count("a\\u202eb\\u009bc\\u2066d") >= 5
+    assert "\U0001f469\u200d\U0001f467" in html
+    assert not {"\u202e", "\x9b", "\u2066"} & set(html)
+
+
 def test_what_was_written_is_shown_as_text_and_not_lost() -> None:
     html = render(summary(), [article(title="Fish & <b>chips</b>", markdown="Costs < 9 <b>pounds</b>.")])
     assert "Fish &amp; &lt;b&gt;chips&lt;/b&gt;" in html
