@@ -98,6 +98,15 @@ def test_escaped_markdown_shows_the_text_as_it_is(text: str) -> None:
     assert parser.names == {"p"}
 
 
+@pytest.mark.attack("control characters in a name or a text")
+def test_names_and_texts_that_act_on_a_terminal_are_written_out_in_every_format() -> None:
+    made = report("Cuts\u202e \x9bforecast\u2028 to zero", name="North\u202evale\x9b Steel")
+    for name in ("report.md", "report.html", "report.json"):
+        text = made[name].decode()
+        assert not {"\u202e", "\x9b", "\u2028"} & set(text), name
+        assert "North\\u202evale" in text.replace("\\\\u", "\\u"), name
+
+
 def test_html_fetches_nothing_and_has_the_chart_in_it() -> None:
     page = report()["report.html"].decode()
 
