@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
-import pkgutil
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from pathlib import Path
 from re import _constants as constants  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
+from types import ModuleType
 from typing import Any
 
-PACKAGES = ("jobs", "kinds", "storage")
-"""Where foreign text is looked at; the others have patterns for names that are bounded."""
+PACKAGES = ("jobs", "kinds", "storage", "db", "workers", "pressroom")
+FUNCTIONS = frozenset(
+    {"compile", "findall", "finditer", "fullmatch", "match", "search", "split", "sub", "subn"}
+)
+"""Of `re`: their first argument is a pattern."""
 _MEMBERS_OF = {
     constants.CATEGORY_SPACE: " \n",
     constants.CATEGORY_NOT_SPACE: "a.",
@@ -24,28 +30,86 @@ _MEMBERS_OF = {
 
 
 def patterns() -> Iterator[tuple[str, re.Pattern[Any]]]:
-    """Every compiled pattern of every module, by its name; those within tuples and mappings as well."""
+    """Every pattern of every module: compiled ones by name, those that stand in a call by line."""
     seen: set[tuple[Any, int]] = set()
+    for module, tree in _modules():
+        named = [(name, pattern) for name, value in vars(module).items() for pattern in _in(value)]
+        for name, pattern in [*named, *_written(module, tree)]:
+            if (pattern.pattern, pattern.flags) not in seen:
+                seen.add((pattern.pattern, pattern.flags))
+                yield f"{module.__name__}.{name}", pattern
+
+
+def built_patterns() -> set[str]:
+    """Modules and functions that build a pattern from values: it is known only when they are called."""
+    built: set[str] = set()
+    for module, tree in _modules():
+        for function in ast.walk(tree):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                for call in _calls(function):
+                    if _constant(call.args[0], module) is None:
+                        built.add(f"{module.__name__}.{function.name}")
+    return built
+
+
+@cache
+def _modules() -> list[tuple[ModuleType, ast.Module]]:
+    """Those that call `re`, with their source; the others are not loaded, torch and the like with them."""
+    modules = []
     for package in PACKAGES:
         root = importlib.import_module(package)
-        for info in pkgutil.walk_packages(root.__path__, f"{package}."):
-            if ".migrations" in info.name or info.name.endswith("__main__"):
-                continue
-            module = importlib.import_module(info.name)
-            for name, value in vars(module).items():
-                for pattern in _in(value):
-                    if (pattern.pattern, pattern.flags) not in seen:
-                        seen.add((pattern.pattern, pattern.flags))
-                        yield f"{info.name}.{name}", pattern
+        for folder in map(Path, root.__path__):
+            for path in sorted(folder.rglob("*.py")):
+                tree = ast.parse(path.read_text())
+                if any(_calls(tree)) and "migrations" not in path.parts:
+                    name = ".".join((package, *path.relative_to(folder).with_suffix("").parts))
+                    modules.append((importlib.import_module(name.removesuffix(".__init__")), tree))
+    return modules
 
 
-def _in(value: object, depth: int = 3) -> Iterator[re.Pattern[Any]]:
-    if isinstance(value, re.Pattern):
+def _calls(tree: ast.AST) -> Iterator[ast.Call]:
+    """Calls of a function of `re` with a pattern."""
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and ast.unparse(node.func.value) == "re"
+            and node.func.attr in FUNCTIONS
+        ):
+            yield node
+
+
+def _written(module: ModuleType, tree: ast.Module) -> Iterator[tuple[str, re.Pattern[Any]]]:
+    for call in _calls(tree):
+        if (text := _constant(call.args[0], module)) is not None:
+            flags = [each for each in (*call.args, *(key.value for key in call.keywords)) if _is_flag(each)]
+            names = {
+                name.attr for each in flags for name in ast.walk(each) if isinstance(name, ast.Attribute)
+            }
+            yield f"line {call.lineno}", re.compile(text, sum(getattr(re, name) for name in names))
+
+
+def _is_flag(node: ast.expr) -> bool:
+    return ast.unparse(node).startswith("re.")
+
+
+def _constant(node: ast.expr, module: ModuleType) -> Any:
+    """The pattern's text; None for one that is built from other values than the module's."""
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.Name):
+        value = vars(module).get(node.id)
+        return value if isinstance(value, str | bytes) else None
+    return None
+
+
+def _in(value: Any, depth: int = 3) -> Iterator[re.Pattern[Any]]:
+    if type(value) is re.Pattern:  # not isinstance, which would evaluate a lazy object
         yield value
-    elif isinstance(value, list | tuple) and depth:
+    elif issubclass(type(value), list | tuple) and depth:
         for each in value:
             yield from _in(each, depth - 1)
-    elif isinstance(value, dict) and depth:
+    elif issubclass(type(value), dict) and depth:
         for each in value.values():
             yield from _in(each, depth - 1)
 

@@ -69,6 +69,9 @@ _NUMBER = re.compile(
     r"(?P<sign>[+\-−–])?(?<![\w.])(?P<digits>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)"
     r"(?P<percent>\s?(?:%|percent\b|per cent\b))?(?P<tail>[\w]*)"
 )
+_SPELLED = re.compile(
+    rf"\b(?:{'|'.join(NUMBER_WORDS)})\b(?P<percent>\s?(?:percent|per cent)\b)?", re.IGNORECASE
+)
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _MOOD_CLAIM = re.compile(
     r"\b(?:mood|sentiment|tone|score)\b[^.;]{0,60}?\b(?:was|is|were|stayed|remained|turned)\b"
@@ -144,9 +147,6 @@ class _Number:
 
 def _numbers(text: str) -> Iterator[_Number | None]:
     """The numbers of a text; None for one that cannot be read ("12th", "3m")."""
-    spelled = re.compile(
-        rf"\b(?:{'|'.join(NUMBER_WORDS)})\b(?P<percent>\s?(?:percent|per cent)\b)?", re.IGNORECASE
-    )
     for match in _NUMBER.finditer(text):
         digits = match["digits"].replace(",", "")
         decimals = len(digits.partition(".")[2])
@@ -155,7 +155,7 @@ def _numbers(text: str) -> Iterator[_Number | None]:
             float(digits), decimals, sign, match["percent"] is not None, match.start(), match.end()
         )
         yield None if match["tail"] else number
-    for match in spelled.finditer(text):
+    for match in _SPELLED.finditer(text):
         value = NUMBER_WORDS[re.split(r"\s", match.group().lower())[0]]
         yield _Number(value, 0, 0, match["percent"] is not None, match.start(), match.end())
 
