@@ -35,6 +35,14 @@ class JobsRefusedError(InputError):
     code = "jobs_refused"
 
 
+class _JobUnmadeError(Exception):
+    """What Postgres is told, and logs, of an error in the making of a job; its message may be foreign."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(type(cause).__name__)
+        self.cause = cause
+
+
 @dataclass(frozen=True, slots=True)
 class NewJob:
     """One job to be queued."""
@@ -59,6 +67,13 @@ class ClosedStage:
     next_name: str
 
 
+def _without_words(jobs: Iterable[NewJob]) -> Iterator[NewJob]:
+    try:
+        yield from jobs
+    except Exception as error:
+        raise _JobUnmadeError(error) from error
+
+
 Planner = Callable[[ClosedStage], Iterable[NewJob]]
 
 
@@ -72,7 +87,7 @@ def open_stage(connection: Connection, batch_id: UUID, number: int, jobs: Iterab
     connection.execute(text("SET LOCAL statement_timeout = 0"))
     try:
         with raw.cursor().copy(f"COPY jobs ({columns}) FROM STDIN") as copy:
-            for position, job in enumerate(jobs):
+            for position, job in enumerate(_without_words(jobs)):
                 num_jobs += 1
                 copy.write_row(
                     (
@@ -86,6 +101,8 @@ def open_stage(connection: Connection, batch_id: UUID, number: int, jobs: Iterab
                         JobStatus.QUEUED.value,
                     )
                 )
+    except _JobUnmadeError as error:
+        raise error.cause from error.cause.__cause__
     except psycopg.OperationalError as error:  # below SQLAlchemy, whose own errors are what callers know
         raise OperationalError("COPY jobs", None, error) from error
     except psycopg.Error as error:

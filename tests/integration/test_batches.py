@@ -10,6 +10,7 @@ from functools import partial
 from threading import Barrier
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from sqlalchemy import Engine, func, select, text, update
 from sqlalchemy.exc import OperationalError
@@ -118,6 +119,27 @@ def test_jobs_that_postgres_refuses_are_refused_whole_and_by_name(
         accept(database, [*new_jobs(3), *jobs])
     assert num_batches(database) == 0
     accept(database, 1)
+
+
+@pytest.mark.attack("control characters in a name or a text")
+def test_postgres_is_told_no_foreign_message_to_log(
+    database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    finish = psycopg.Copy.finish
+
+    def spied(copy: psycopg.Copy, error: BaseException | None) -> None:
+        told.append(str(error))
+        finish(copy, error)
+
+    def jobs() -> Iterator[NewJob]:
+        yield from new_jobs(2)
+        raise ValueError("a\x1b[2J\nFATAL: forged")
+
+    monkeypatch.setattr(psycopg.Copy, "finish", spied)
+    with pytest.raises(ValueError, match="forged"):
+        accept(database, jobs())
+    assert told == ["ValueError"]
 
 
 def test_a_connection_lost_during_the_copy_is_an_error_of_the_database(database: Engine) -> None:
