@@ -282,7 +282,7 @@ def test_what_settings_and_headers_call_secret_is_not_shown(text: str) -> None:
     assert may_be_shown("A password is asked for; tokens are words. Reset your password in 2026.")
 
 
-@pytest.mark.attack("regular expression that backtracks")
+@pytest.mark.attack("backtracking regular expression")
 @pytest.mark.parametrize(
     "piece",
     [
