@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from functools import cache
+from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.errors import ConfigurationError
-from jobs.kind import Kind
+
+if TYPE_CHECKING:
+    from jobs.kind import Kind
 
 logger = logging.getLogger(__name__)
 
@@ -43,3 +46,20 @@ def load_kinds() -> None:
             load_kind(name)
         except Exception:
             logger.warning("A kind cannot be loaded.", exc_info=True, extra={"kind": name})
+
+
+def load_target(target: str) -> Any:
+    """What a facet names as MODULE:ATTRIBUTE. Raises ConfigurationError (`target_unknown`).
+
+    >>> load_target("posixpath:join")("a", "b")
+    'a/b'
+    """
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(
+            f"{target!r} cannot be loaded ({error}): a kind names it as MODULE:ATTRIBUTE; correct "
+            "the kind, or install what it needs",
+            code="target_unknown",
+        ) from error

@@ -6,18 +6,11 @@ import json as jsonlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from db.reports import Attempt, JobDetail
 from jobs.batch import BatchStatusReport
-from jobs.metrics.length import LENGTH_TOLERANCE
-from jobs.metrics.repetition import MAX_REPETITION
-from kinds.article.export import INDEX
-from kinds.article.quality import Quality
-from kinds.sentiment.export import SentimentFigures
 from pressroom.console import print_json, print_line, say
-from pressroom.export import FAILED
 from pressroom.summary import Altered, Summary
 
 SHORT_DIGEST = 16
@@ -34,92 +27,30 @@ def print_status(report: BatchStatusReport, *, is_live: bool = True) -> None:
     states = ", ".join(f"{number} {state}" for state, number in counts.items() if number and state != "total")
     usage = report.usage
     rate = Summary(report=report, elapsed_seconds=0, startup_seconds=0).tokens_per_second
-    _line("batch", f"{report.batch_id}  {report.status.value}  ({report.kind}, {report.name})")
-    _line("jobs", f"{counts['total']}: {states or 'none'}")
-    _line(
+    print_labelled("batch", f"{report.batch_id}  {report.status.value}  ({report.kind}, {report.name})")
+    print_labelled("jobs", f"{counts['total']}: {states or 'none'}")
+    print_labelled(
         "tokens",
         f"{usage.new_tokens} new in {report.working_seconds:.1f} s ({rate:.0f} a second), "
         f"{usage.prompt_tokens} in prompts, {usage.cached_tokens} of them shared",
     )
     for code, number in report.top_errors:
-        _line("error", f"{code}: {number} jobs")
+        print_labelled("error", f"{code}: {number} jobs")
     for job in report.parked:
-        _line("parked", f"{job.custom_id!r}, job {job.job_id}: {len(job.losses)} workers were lost under it")
+        print_labelled(
+            "parked", f"{job.custom_id!r}, job {job.job_id}: {len(job.losses)} workers were lost under it"
+        )
         for loss, number in Counter(map(str, job.losses)).most_common():
-            _line("", f"{number} times: {loss}")
+            print_labelled("", f"{number} times: {loss}")
     if (num_more := report.num_parked - len(report.parked)) > 0:
-        _line("", f"and {num_more} more parked jobs")
+        print_labelled("", f"and {num_more} more parked jobs")
     if is_live and report.waiting_reason:
-        _line("waits", report.waiting_reason)
-
-
-def print_quality(quality: Quality) -> None:
-    """Two lines on stdout: articles of the asked length, and articles under the bound of repetition."""
-    of = quality.num_articles
-    _line("length", f"{quality.num_within_length} of {of} within {LENGTH_TOLERANCE:.0%} of the asked words")
-    _line(
-        "repetition",
-        f"{quality.num_within_repetition} of {of} repeat at most {MAX_REPETITION:.0%} of their "
-        "four-word sequences",
-    )
+        print_labelled("waits", report.waiting_reason)
 
 
 def report_json(report: BatchStatusReport) -> dict[str, object]:
     """The object that `--json` prints of a batch that this command did not run."""
     return Summary(report=report, elapsed_seconds=0, startup_seconds=0).as_json()
-
-
-def print_summary(summary: Summary, quality: Quality, out: Path, *, json: bool) -> None:
-    """What a run or an export came to, for people or as one JSON object."""
-    say_altered(summary.altered)
-    if json:
-        print_json({**summary.as_json(), "quality": quality.as_json(), "out": str(out)})
-    else:
-        print_status(summary.report, is_live=False)
-        print_quality(quality)
-        print_line(f"results: {out / INDEX}")
-
-
-def print_sentiment(summary: Summary, figures: SentimentFigures, out: Path, *, json: bool) -> None:
-    """What a run over documents came to."""
-    say_altered(summary.altered)
-    if json:
-        print_json({**summary.as_json(), "figures": dict(figures.as_json()), "out": str(out)})
-        return
-    print_status(summary.report, is_live=False)
-    documents, mentions = figures.documents, figures.mentions
-    _line(
-        "documents",
-        f"{documents.num_documents} analysed, {documents.num_unlinked} of them about nobody watched, "
-        f"{figures.num_rejected} refused",
-    )
-    if documents.num_refused:
-        _line("refused", f"{documents.num_refused} documents could not be analysed: see {out / FAILED}")
-    if documents.flagged_words:
-        _line("flagged", ", ".join(documents.flagged_words))
-    for said in figures.unread_sources:
-        _line("not read", said)
-    for note in figures.notes:
-        _line("note", note)
-    _line(
-        "mentions",
-        f"{mentions.num_mentions}, of {mentions.num_entities} of {figures.num_entities} entities watched",
-    )
-    _line("alerts", f"{figures.num_alerts} stand; {figures.num_reports} reports")
-    if figures.num_reports_left_out:
-        _line("left out", _left_out(figures))
-    print_line(f"results: {out / INDEX}")
-
-
-def _left_out(figures: SentimentFigures) -> str:
-    """How many reports, why, and what to do."""
-    left_out, most = figures.num_reports_left_out, figures.max_reports
-    return (
-        f"{left_out:,} {'report' if left_out == 1 else 'reports'}: a batch writes {most:,} (max_reports), "
-        "new alerts first, then the newest windows. Raise it for later runs with --max-reports, or under "
-        "[settings] in the monitor's file. Windows that stand unchanged are not written about again: to have "
-        "these, too, run the documents with it through a monitor of another name (--monitor)"
-    )
 
 
 def say_altered(left_out: Sequence[Altered]) -> None:
@@ -140,18 +71,18 @@ def print_job(detail: JobDetail, statement: bytes | None, altered: Altered | Non
     if json:
         print_json(_as_json(detail, parsed, altered))
         return
-    _line("job", f"{result.job_id}  {result.status.value}{_parked(detail)}")
-    _line("line", f"{result.custom_id!r} of batch {detail.batch_id} ({detail.batch_name})")
+    print_labelled("job", f"{result.job_id}  {result.status.value}{_parked(detail)}")
+    print_labelled("line", f"{result.custom_id!r} of batch {detail.batch_id} ({detail.batch_name})")
     for attempt in detail.attempts:
-        _line(f"attempt {attempt.attempt}", _attempt(attempt))
+        print_labelled(f"attempt {attempt.attempt}", _attempt(attempt))
     if result.error_code:
-        _line("error", f"{result.error_code}: {result.error_message}")
+        print_labelled("error", f"{result.error_code}: {result.error_message}")
     if altered is not None:
-        _line("altered", f"{altered.code}: {altered.reason}")
+        print_labelled("altered", f"{altered.code}: {altered.reason}")
     if parsed is not None:
-        _line("artifact", f"{result.object_key}")
+        print_labelled("artifact", f"{result.object_key}")
         for label, text in _provenance(parsed["predicate"]):
-            _line(label, text)
+            print_labelled(label, text)
 
 
 def _as_json(detail: JobDetail, statement: object, altered: Altered | None) -> dict[str, object]:
@@ -261,5 +192,6 @@ def _generation(generation: Mapping[str, Any]) -> str:
     )
 
 
-def _line(label: str, text: str) -> None:
+def print_labelled(label: str, text: str) -> None:
+    """One line on stdout of which the label stands in a column of its own."""
     print_line(f"{label:<11} {text}")

@@ -131,9 +131,8 @@ def _print(result: RunResult[Quality], out: Path, max_dropped: float | None, *, 
     """What a run came to; ends with a failure if an article is missing."""
     from pressroom.export import FAILED
     from pressroom.run import REJECTED
-    from pressroom.show import print_summary
 
-    print_summary(result.summary, result.exported, out, json=json)
+    result.exported.print(result.summary, out, json=json)
     report = result.summary.report
     if report.counts.failed:
         say(f"What failed is in {out / FAILED}; --batch {report.batch_id} --retry-failed runs it again.")

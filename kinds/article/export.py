@@ -21,7 +21,7 @@ from kinds.article.page import (
     read_provenance,
     render_articles_page,
 )
-from kinds.article.quality import ArticleMetrics, Quality
+from kinds.article.quality import INDEX, ArticleMetrics, Quality
 from pressroom.console import say
 from pressroom.export import FAILED, RESULTS, Exported, export_batch, export_errors
 from pressroom.output import replace_text
@@ -30,7 +30,6 @@ from pressroom.summary import Summary
 from storage.store import Store
 
 FILES = "articles"
-INDEX = "index.html"
 SUMMARY = "summary.json"
 
 

@@ -36,6 +36,7 @@ class ArticleKind(Kind[ArticleBrief]):
     stages: ClassVar[tuple[Stage, ...]] = (Stage("write"),)
     payload_type: type[ArticleBrief] = ArticleBrief
     settings_type: type[BaseModel] = ArticleSettings
+    exporter = "kinds.article.export:export_articles"
 
     def first_request(self, payload: ArticleBrief, settings: BaseModel) -> tuple[Prompt, Sampling]:
         """What the job will ask first, so that intake can measure it; the seed is not the job's."""

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from jobs.metrics.length import LENGTH_TOLERANCE
 from jobs.metrics.repetition import MAX_REPETITION
+from pressroom.console import print_json, print_line
+from pressroom.show import print_labelled, print_status, say_altered
+from pressroom.summary import Summary
+
+INDEX = "index.html"
 
 
 class ArticleMetrics(BaseModel):
@@ -57,3 +63,21 @@ class Quality:
             "within_length": {"count": self.num_within_length, "of": of, "tolerance": LENGTH_TOLERANCE},
             "within_repetition": {"count": self.num_within_repetition, "of": of, "bound": MAX_REPETITION},
         }
+
+    def print(self, summary: Summary, out: Path, *, json: bool) -> None:
+        """Print what a run or an export came to: see `pressroom.exporters.ExportReport`."""
+        say_altered(summary.altered)
+        if json:
+            print_json({**summary.as_json(), "quality": self.as_json(), "out": str(out)})
+            return
+        print_status(summary.report, is_live=False)
+        of = self.num_articles
+        print_labelled(
+            "length", f"{self.num_within_length} of {of} within {LENGTH_TOLERANCE:.0%} of the asked words"
+        )
+        print_labelled(
+            "repetition",
+            f"{self.num_within_repetition} of {of} repeat at most {MAX_REPETITION:.0%} of their "
+            "four-word sequences",
+        )
+        print_line(f"results: {out / INDEX}")

@@ -57,6 +57,7 @@ class RecommendationKind(Kind[RecommendationPayload]):
     """A batch that is made from files begins with `embed`, or with `fit`; a plan ends with `brief`."""
     payload_type: type[RecommendationPayload] = RecommendationPayload
     settings_type: type[BaseModel] = RecommendationSettings
+    exporter = "kinds.recommendation.export.outcome:export_outcome"
 
     def prompt_prefix(self, payload: RecommendationPayload) -> str:
         """Texts share their instructions; the others ask no language model."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,9 +37,11 @@ from kinds.sentiment.store.history import DatabaseHistory
 from kinds.sentiment.store.monitor_reports import batch_settings, stream_stage
 from kinds.sentiment.store.monitors import get_monitor
 from kinds.sentiment.wanted import num_left_out
+from pressroom.console import print_json, print_line
 from pressroom.evidence import CheckedSource
-from pressroom.export import export_errors
+from pressroom.export import FAILED, export_errors
 from pressroom.output import earlier_lines, new_folder
+from pressroom.show import print_labelled, print_status, say_altered
 from pressroom.summary import Summary
 from storage.resources import read_resource
 from storage.store import Store
@@ -86,6 +88,52 @@ class SentimentFigures:
         """Stable names; see docs/sentiment.md."""
         plain: Mapping[str, object] = to_jsonable_python(self)
         return plain
+
+    def print(self, summary: Summary, out: Path, *, json: bool) -> None:
+        """Print what a run over documents came to: see `pressroom.exporters.ExportReport`."""
+        say_altered(summary.altered)
+        if json:
+            print_json({**summary.as_json(), "figures": dict(self.as_json()), "out": str(out)})
+            return
+        print_status(summary.report, is_live=False)
+        for label, text in self._lines(out):
+            print_labelled(label, text)
+        print_line(f"results: {out / INDEX}")
+
+    def _lines(self, out: Path) -> Iterator[tuple[str, str]]:
+        """Label and text of each line."""
+        documents, mentions = self.documents, self.mentions
+        yield (
+            "documents",
+            f"{documents.num_documents} analysed, {documents.num_unlinked} of them about nobody watched, "
+            f"{self.num_rejected} refused",
+        )
+        if documents.num_refused:
+            yield "refused", f"{documents.num_refused} documents could not be analysed: see {out / FAILED}"
+        if documents.flagged_words:
+            yield "flagged", ", ".join(documents.flagged_words)
+        for source in self.unread_sources:
+            yield "not read", source
+        for note in self.notes:
+            yield "note", note
+        yield (
+            "mentions",
+            f"{mentions.num_mentions}, of {mentions.num_entities} of {self.num_entities} entities watched",
+        )
+        yield "alerts", f"{self.num_alerts} stand; {self.num_reports} reports"
+        if self.num_reports_left_out:
+            yield "left out", self._left_out()
+
+    def _left_out(self) -> str:
+        """How many reports, why, and what to do."""
+        left_out, most = self.num_reports_left_out, self.max_reports
+        return (
+            f"{left_out:,} {'report' if left_out == 1 else 'reports'}: a batch writes {most:,} "
+            "(max_reports), new alerts first, then the newest windows. Raise it for later runs with "
+            "--max-reports, or under [settings] in the monitor's file. Windows that stand unchanged are not "
+            "written about again: to have these, too, run the documents with it through a monitor of another "
+            "name (--monitor)"
+        )
 
 
 def export_sentiment(database: Engine, store: Store, summary: Summary, out: Path) -> SentimentFigures:

@@ -42,6 +42,7 @@ class SentimentReportKind(Kind[SentimentPayload]):
     """A batch that is made from a file begins with `documents`."""
     payload_type: type[SentimentPayload] = SentimentPayload
     settings_type: type[BaseModel] = SentimentSettings
+    exporter = "kinds.sentiment.export:export_sentiment"
 
     def prompt_prefix(self, payload: SentimentPayload) -> str:
         """Reports share their instructions; the others ask no language model."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
 
-from jobs.errors import ConfigurationError, InputError
-from kinds.article.commands import ARTICLE
-from kinds.recommendation.commands.recommendations import print_outcome
+from jobs.errors import InputError
 from pressroom.commands.options import BatchArgument, Json, Out
 from pressroom.commands.session import connected
 from pressroom.console import EXIT_FAILURE, print_json, print_line, say
@@ -20,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from db.reports import JobDetail
-    from pressroom.summary import Altered, Summary
+    from pressroom.summary import Altered
     from storage.store import Store
 
 
@@ -54,55 +51,17 @@ def list_batches(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20, json
 def results(batch: BatchArgument, out: Out = Path("out"), json: Json = False) -> None:
     """Write a batch's results so far into a folder."""
     from db import reports
+    from pressroom.exporters import exporter_of
     from pressroom.summary import Summary
     from storage import open_store
 
     with connected() as (database, urls, _):
         report = reports.batch_status(database, batch)
         summary = Summary(report=report, elapsed_seconds=0, startup_seconds=0)
-        write = _exports().get(report.kind)
-        if write is None:
-            raise ConfigurationError(
-                f"batch {batch} holds jobs of kind {report.kind!r}, which has no export of its own: "
-                "read them with pressroom.results()",
-                code="kind_without_export",
-            )
-        told = write(database, open_store(urls.s3_url), summary, out)
-    told(json)
+        exported = exporter_of(report.kind)(database, open_store(urls.s3_url), summary, out)
+    exported.print(summary, out, json=json)
     if summary.altered:
         raise typer.Exit(EXIT_FAILURE)
-
-
-def _write_articles(database: Engine, store: Store, summary: Summary, out: Path) -> Callable[[bool], None]:
-    from kinds.article.export import export_articles
-    from pressroom.show import print_summary
-
-    quality = export_articles(database, store, summary, out)
-    return lambda json: print_summary(summary, quality, out, json=json)
-
-
-def _write_sentiment(database: Engine, store: Store, summary: Summary, out: Path) -> Callable[[bool], None]:
-    from kinds.sentiment.export import export_sentiment
-    from pressroom.show import print_sentiment
-
-    figures = export_sentiment(database, store, summary, out)
-    return lambda json: print_sentiment(summary, figures, out, json=json)
-
-
-def _write_release(database: Engine, store: Store, summary: Summary, out: Path) -> Callable[[bool], None]:
-    from kinds.recommendation.export.outcome import export_outcome
-    from pressroom.run import RunResult
-
-    outcome = export_outcome(database, store, summary, out)
-    return lambda json: print_outcome(RunResult(summary, outcome), out, json=json)
-
-
-def _exports() -> Mapping[str, Callable[[Engine, Store, Summary, Path], Callable[[bool], None]]]:
-    """Return, by kind, what writes the results and returns what prints what they came to, as JSON or not."""
-    from kinds.recommendation.scheduled import KIND as RECOMMENDATION
-    from kinds.sentiment.producer import KIND
-
-    return {ARTICLE: _write_articles, KIND: _write_sentiment, RECOMMENDATION: _write_release}
 
 
 def cancel(batch: BatchArgument) -> None:

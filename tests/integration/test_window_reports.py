@@ -25,7 +25,6 @@ from kinds.sentiment.export import SentimentFigures, export_sentiment
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.store.monitor_reports import StageJob, stream_stage
 from kinds.sentiment.tables import MentionRow
-from pressroom.show import print_sentiment
 from pressroom.summary import Summary
 from tests.integration.test_sentiment_report import BAD, BEGIN, GOOD, Press, pressing
 from tests.integration.test_sentiment_report import models as models
@@ -234,9 +233,9 @@ def test_reports_over_the_limit_are_counted_and_told(
     told = json.loads((tmp_path / "out/summary.json").read_text())["sentiment"]
     assert told["num_reports_left_out"] == 2 * DAYS - 3
     assert "9 more reports were left out" in (tmp_path / "out/index.html").read_text()
-    print_sentiment(summary, figures, tmp_path / "out", json=False)
+    figures.print(summary, tmp_path / "out", json=False)
     assert "left out    9 reports: a batch writes 3 (max_reports)" in capsys.readouterr().out
-    print_sentiment(summary, figures, tmp_path / "out", json=True)
+    figures.print(summary, tmp_path / "out", json=True)
     assert json.loads(capsys.readouterr().out)["figures"]["num_reports_left_out"] == 9
 
 
@@ -266,7 +265,7 @@ def test_documents_that_cannot_be_told_are_not_counted_as_about_nobody(
     with pressing(database, models, tmp_path, watchlist=TWO_OF_A_NAME) as press:
         batch_id, _ = press.run(lines)
         summary, figures = export(press, batch_id, tmp_path / "out")
-    print_sentiment(summary, figures, tmp_path / "out", json=False)
+    figures.print(summary, tmp_path / "out", json=False)
 
     told = capsys.readouterr().out
     assert "4 analysed, 1 of them about nobody watched, 0 refused" in told
@@ -285,7 +284,7 @@ def test_nothing_is_told_where_nothing_was_left_out(
     batch_id, _ = press.run(documents(3), reports="all")
 
     summary, figures = export(press, batch_id, tmp_path / "out")
-    print_sentiment(summary, figures, tmp_path / "out", json=False)
+    figures.print(summary, tmp_path / "out", json=False)
 
     assert figures.num_reports_left_out == 0
     assert "left out" not in capsys.readouterr().out + (tmp_path / "out/index.html").read_text()

@@ -29,15 +29,13 @@ from pressroom.commands.options import (
     input_path,
 )
 from pressroom.commands.session import altered_named, devices_of_command, settings_of_command
-from pressroom.console import EXIT_FAILURE, errors_reported, print_json, print_line, say
+from pressroom.console import errors_reported, print_json, say
 from workers.settings import Settings
 
 if TYPE_CHECKING:
-    from kinds.recommendation.export.outcome import Outcome
     from kinds.recommendation.refresh_file import RefreshFile
     from kinds.recommendation.refreshes import Taken
     from pressroom.one_machine import OneMachine
-    from pressroom.run import RunResult
     from workers.producer import Submission
 
 Catalogue = Annotated[
@@ -139,7 +137,7 @@ def run_recommendations(
             is_taken_in=True,
         )
         result = run_batch(request, configured, export_outcome)
-    print_outcome(result, out, json=json)
+    result.exported.print(result.summary, out, json=json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,28 +237,3 @@ def _submitter(
             return start_run(connection, taken.run, settings)
 
     return submit
-
-
-def print_outcome(result: RunResult[Outcome], out: Path, *, json: bool) -> None:
-    """What a run came to; ends with a failure if it came to no release, or lacks texts."""
-    from kinds.recommendation.export.show import lines_of_figures, lines_of_stages, lines_of_texts
-    from pressroom.show import say_altered
-
-    say_altered(result.summary.altered)
-    outcome, counts = result.exported, result.summary.report.counts
-    if json:
-        print_json({**result.summary.as_json(), **outcome.as_json()})
-    else:
-        for line in lines_of_stages(outcome.stages):
-            print_line(line)
-        if outcome.texts is not None:
-            for line in lines_of_texts(outcome.texts, is_plan=outcome.release is None):
-                print_line(line)
-        if outcome.figures is not None:
-            for line in lines_of_figures(outcome.figures):
-                print_line(line)
-            print_line(f"Look at {out / 'index.html'}; the rows are in {out / 'recommendations.jsonl'}.")
-    if outcome.release is not None and counts.failed:
-        say("Run it again: the texts that failed are written, and nothing else.")
-    if outcome.release is None or counts.failed or counts.open or result.summary.altered:
-        raise typer.Exit(EXIT_FAILURE)

@@ -9,7 +9,6 @@ import typer
 
 from jobs.errors import ConfigurationError
 from jobs.ranges import MAX_SECONDS
-from kinds.recommendation.commands.recommendations import print_outcome
 from kinds.recommendation.refresh import Refresh, ServingPlace
 from pressroom.commands.options import DeviceOption, Json, Out, standing_path
 from pressroom.commands.session import (
@@ -131,7 +130,7 @@ def run(name: Name, out: Out = Path("out"), device: DeviceOption = "auto", json:
         result = run_elsewhere(name, out, settings) or run_here(
             name, out, settings, devices_of_command(device), device
         )
-    print_outcome(result, out, json=json)
+    result.exported.print(result.summary, out, json=json)
 
 
 @app.command("rollback")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
+import typer
 from sqlalchemy import Engine
 
 from db.stages import stage_results
@@ -14,13 +15,16 @@ from jobs.provenance import StatementAlteredError
 from jobs.shown import json_text
 from kinds.recommendation.export.census import ReleaseFigures
 from kinds.recommendation.export.export import export_release
+from kinds.recommendation.export.show import lines_of_figures, lines_of_stages, lines_of_texts
 from kinds.recommendation.refresh import Release
 from kinds.recommendation.refreshes import open_release
 from kinds.recommendation.store import refreshes, releases
 from kinds.recommendation.store.texts import cost_of_a_copy
+from pressroom.console import EXIT_FAILURE, print_json, print_line, say
 from pressroom.evidence import ArtifactAlteredError, OnAltered
 from pressroom.export import export_errors
 from pressroom.output import replace_text
+from pressroom.show import say_altered
 from pressroom.summary import Altered, Summary
 from storage.store import Store
 
@@ -80,6 +84,28 @@ class Outcome:
             "texts": None if self.texts is None else self.texts.as_json(),
             "stages": {name: dict(figures) for name, figures in self.stages.items()},
         }
+
+    def print(self, summary: Summary, out: Path, *, json: bool) -> None:
+        """Print what a run came to; ends with a failure if it came to no release, or lacks texts."""
+        say_altered(summary.altered)
+        if json:
+            print_json({**summary.as_json(), **self.as_json()})
+        else:
+            for line in self._lines(out):
+                print_line(line)
+        counts = summary.report.counts
+        if self.release is not None and counts.failed:
+            say("Run it again: the texts that failed are written, and nothing else.")
+        if self.release is None or counts.failed or counts.open or summary.altered:
+            raise typer.Exit(EXIT_FAILURE)
+
+    def _lines(self, out: Path) -> Iterator[str]:
+        yield from lines_of_stages(self.stages)
+        if self.texts is not None:
+            yield from lines_of_texts(self.texts, is_plan=self.release is None)
+        if self.figures is not None:
+            yield from lines_of_figures(self.figures)
+            yield f"Look at {out / 'index.html'}; the rows are in {out / 'recommendations.jsonl'}."
 
 
 def export_outcome(database: Engine, store: Store, summary: Summary, out: Path) -> Outcome:

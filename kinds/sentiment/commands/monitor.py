@@ -181,14 +181,13 @@ def run(
 ) -> None:
     """Run a monitor once, now: by the workers that run, else by workers of this command's own."""
     from kinds.sentiment.monitors import run_elsewhere, run_here
-    from pressroom.show import print_sentiment
 
     with errors_reported():
         settings = settings_of_command()
         result = run_elsewhere(name, out, settings, json=json) or run_here(
             name, out, settings, devices_of_command(device), device, json=json
         )
-    print_sentiment(result.summary, result.exported, out, json=json)
+    result.exported.print(result.summary, out, json=json)
     figures, counts = result.exported, result.summary.report.counts
     num_read = figures.documents.num_documents + figures.documents.num_known + figures.num_rejected
     dropped = Dropped(f"the sources of {name}", num_read, {"refused": figures.num_rejected})

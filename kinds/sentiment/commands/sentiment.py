@@ -211,9 +211,8 @@ def _print_run(
 ) -> None:
     """What a run came to; ends with a failure if something is left or was refused."""
     from pressroom.run import REJECTED
-    from pressroom.show import print_sentiment
 
-    print_sentiment(result.summary, result.exported, out, json=json)
+    result.exported.print(result.summary, out, json=json)
     counts = result.summary.report.counts
     if counts.rejected:
         say(f"The refused documents are in {out / REJECTED}.")
