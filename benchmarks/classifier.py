@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks.machine import machine_facts, write_result
 from jobs.errors import PressroomError
-from kinds.classifier.order import LabelledFile, Recipe, TrainingOrder
+from kinds.classifier.order import LABELS, LabelledFile, Recipe, TrainingOrder
 from kinds.classifier.train_plan import Plan, Prepared, prepare, read_plan
 from kinds.classifier.training.calibrate import Floats
 from kinds.classifier.training.data import Example
@@ -185,9 +185,10 @@ def _without_seen(own: Sequence[Example], others: Sequence[Example]) -> list[Exa
 def _measure(
     folder: Path, examples: Sequence[Example], names: Mapping[int, str], temperature: float
 ) -> dict[str, object]:
-    from kinds.classifier.training.network import Encoder, load_classifier, predict
+    from kinds.classifier.training.network import Encoder, predict
+    from workers.engines.adapter import load_classifier
 
-    model, encoder = load_classifier(folder), Encoder(folder, Recipe().max_tokens)
+    model, encoder = load_classifier(folder, LABELS), Encoder(folder, Recipe().max_tokens)
 
     def logits(some: Sequence[Example], targets: bool) -> Floats:
         found: Floats = predict(model, encoder, some, targets=targets).double().numpy()

@@ -152,10 +152,11 @@ def ask(folder: Path, passages: set[Passage]) -> Answers:
     """Calibrated probabilities of each passage."""
     from scipy.special import softmax
 
-    from kinds.classifier.training.network import Encoder, load_classifier, predict
+    from kinds.classifier.training.network import Encoder, predict
+    from workers.engines.adapter import load_classifier
 
     settings = json.loads((folder / "classifier.json").read_bytes())
-    model, encoder = load_classifier(folder), Encoder(folder, int(settings["max_tokens"]))
+    model, encoder = load_classifier(folder, LABELS), Encoder(folder, int(settings["max_tokens"]))
     given = list(passages)
     pairs = [question(passage) for passage in given]
     examples = [Example(0, 0, pair.text, pair.target, NEUTRAL) for pair in pairs]

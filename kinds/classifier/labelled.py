@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.cells import as_text
 from jobs.dialect import AS_FOUND, FileOptions
 from jobs.errors import InputError
 from jobs.file_records import file_records
@@ -17,7 +18,6 @@ from jobs.intake_columns import require_named, with_names
 from jobs.intake_records import Record
 from jobs.rejection import FileRejectedError, Rejected, snippet
 from kinds.classifier.order import LABELS, Label
-from kinds.recommendation.catalogue.values import as_text
 
 MAX_TARGETS = 200
 """Of one text: a mapping that has more is no list of labels."""

@@ -9,11 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kinds.classifier.order import Recipe
-from kinds.classifier.training.export import ADAPTER, merge, write_adapter
-from kinds.classifier.training.network import load_classifier, with_adapters
+from kinds.classifier.order import LABELS, Recipe
+from kinds.classifier.training.export import write_adapter
+from kinds.classifier.training.network import with_adapters
 from tests.tiny_bert import write_tiny_bert
-from workers.models.adapters import AdapterSource
+from workers.engines.adapter import load_classifier, merge
+from workers.models.adapters import ADAPTER, AdapterSource
 from workers.models.files import ModelIncompleteError
 from workers.models.reading import WeightsDigestError
 from workers.models.sources import FolderSource
@@ -32,7 +33,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("merge")
     base, adapter = write_tiny_bert(folder / "base"), folder / "adapter"
     adapter.mkdir()
-    write_adapter(with_adapters(load_classifier(base), Recipe(rank=2), base="base"), adapter)
+    write_adapter(with_adapters(load_classifier(base, LABELS), Recipe(rank=2), base="base"), adapter)
     return base, adapter
 
 
@@ -49,7 +50,7 @@ def copy_of(folder: Path, target: Path, name: str, change: Callable[[Tensors], o
 
 def test_whole_adapter_is_merged(folders: tuple[Path, Path], tmp_path: Path) -> None:
     base, adapter = folders
-    merge(base, adapter, tmp_path)
+    merge(base, adapter, tmp_path, LABELS)
 
     merged, head = load_file(tmp_path / "model.safetensors"), load_file(adapter / ADAPTER)[HEAD]
     assert torch.equal(merged["classifier.weight"], head.float())
@@ -71,7 +72,7 @@ def test_adapter_that_is_not_whole_is_model_incomplete(
     faulty = copy_of(adapter, tmp_path / "faulty", ADAPTER, change)
 
     with pytest.raises(ModelIncompleteError, match=message):
-        merge(base, faulty, tmp_path / "merged")
+        merge(base, faulty, tmp_path / "merged", LABELS)
 
 
 def test_base_that_lacks_a_tensor_is_model_incomplete_for_a_training_too(
@@ -82,7 +83,7 @@ def test_base_that_lacks_a_tensor_is_model_incomplete_for_a_training_too(
     base = copy_of(folders[0], tmp_path / "base", "model.safetensors", lambda tensors: tensors.pop(name))
 
     with pytest.raises(ModelIncompleteError, match=rf"1 tensor is missing: bert\.{name}$"):
-        load_classifier(base)
+        load_classifier(base, LABELS)
 
 
 def test_adapter_exchanged_after_its_digest_was_taken_is_not_merged(

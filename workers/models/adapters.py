@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jobs.errors import ConfigurationError
 from workers.models.child import EXIT_INCOMPLETE, run_child
+from workers.models.classifier import CLASSIFIER, read_classifier_settings
 from workers.models.files import WEIGHT_SUFFIX, MalformedFileError, ModelIncompleteError, read_json_object
 from workers.models.manifest import WeightsDigestError, file_entry, weights_digest
 from workers.models.reading import read_digested
@@ -18,9 +19,12 @@ from workers.models.sources import Download, Progress, Source
 
 BUNDLED = Path(__file__).parent / "bundled"
 
-ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
+ADAPTER = "adapter_model.safetensors"
+ADAPTER_SETTINGS = "adapter_config.json"
+"""The names that peft gives them: `PeftModel.from_pretrained` reads the folder."""
+ADAPTER_FILES = (ADAPTER, ADAPTER_SETTINGS)
 """What the merge reads."""
-COPIED_FILES = ("classifier.json", "evaluation.json", "recipe.json", "MODEL_CARD.md")
+COPIED_FILES = (CLASSIFIER, "evaluation.json", "recipe.json", "MODEL_CARD.md")
 """What goes along into the installed model."""
 
 
@@ -46,7 +50,7 @@ class AdapterSource:
     @cached_property
     def revision(self) -> str:
         """Return the adapter's digest."""
-        return file_entry(self.folder / ADAPTER_FILES[0]).sha256
+        return file_entry(self.folder / ADAPTER).sha256
 
     @property
     def licence(self) -> str | None:
@@ -88,7 +92,7 @@ class AdapterSource:
         adapter.mkdir()
         for name in ADAPTER_FILES:
             (adapter / name).write_bytes(read_digested(self.folder / name, max_bytes=None)[0])
-        if (found := file_entry(adapter / ADAPTER_FILES[0]).sha256) != self.revision:
+        if (found := file_entry(adapter / ADAPTER).sha256) != self.revision:
             raise WeightsDigestError(
                 f"{self.folder} changed meanwhile: {found[:12]}, not {self.revision[:12]}"
             )
@@ -97,9 +101,9 @@ class AdapterSource:
     def _merge(self, base: Path, adapter: Path, target: Path) -> None:
         """Merge in a child process, as conversions run."""
         num_bytes = sum(path.stat().st_size for path in base.glob(f"*{WEIGHT_SUFFIX}"))
-        ended = run_child(
-            "workers.models.merge", str(base), str(adapter), str(target), model_bytes=2 * num_bytes
-        )
+        paths = (str(base), str(adapter), str(target))
+        labels = read_classifier_settings(self.folder).names
+        ended = run_child("workers.models.merge", *paths, *labels, model_bytes=2 * num_bytes)
         if ended.code == EXIT_INCOMPLETE:
             raise ModelIncompleteError(f"{self.folder}: {ended.last_line}")
         if ended.code != 0:

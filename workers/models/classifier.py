@@ -53,6 +53,11 @@ class ClassifierSettings(BaseModel):
             raise ValueError("labels must name the outputs 0, 1 and 2 negative, neutral and positive")
         return self
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the labels in the order of the model's outputs."""
+        return tuple(sorted(self.labels, key=self.labels.__getitem__))
+
 
 def read_classifier_settings(folder: Path, digests: Mapping[str, str] | None = None) -> ClassifierSettings:
     """Read the settings of an installed classifier; `digests` are those of its manifest.

@@ -1,4 +1,4 @@
-"""Base model and adapter -> plain safetensors: `python -m workers.models.merge BASE ADAPTER TARGET`.
+"""Base model and adapter -> plain safetensors: `python -m workers.models.merge BASE ADAPTER TARGET LABEL...`.
 
 Run as a child process by workers.models.adapters, so that torch never loads in the caller. Needs the extra
 `engine`.
@@ -15,14 +15,18 @@ from workers.models.files import ModelIncompleteError
 
 
 def main() -> None:
-    """Merge what the first two arguments name into the folder that the third one names."""
-    if len(sys.argv) != 4:
-        sys.exit("usage: python -m workers.models.merge BASE_FOLDER ADAPTER_FOLDER TARGET_FOLDER")
+    """Merge what the first two arguments name into the folder that the third one names.
+
+    The others are the labels of the classifier, in the order of its outputs.
+    """
+    if len(sys.argv) < 5:
+        sys.exit("usage: python -m workers.models.merge BASE_FOLDER ADAPTER_FOLDER TARGET_FOLDER LABEL...")
     os.environ["HF_HUB_OFFLINE"] = "1"  # everything is in the folders; nothing may be asked of a hub
-    from kinds.classifier.training.export import merge
+    from workers.engines.adapter import merge
 
     try:
-        merge(*map(Path, sys.argv[1:]))
+        base, adapter, target = map(Path, sys.argv[1:4])
+        merge(base, adapter, target, sys.argv[4:])
     except ModelIncompleteError as error:
         end_incomplete(error)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.errors import PressroomError, TransientError
-from kinds.classifier.order import TrainingOrder
+from kinds.classifier.order import LABELS, TrainingOrder
 from kinds.classifier.training.data import LabelledData, read_labelled
 from kinds.classifier.training.split import split_examples
 from kinds.classifier.training.work import CHECKPOINTS, DATA, EXIT_REFUSED, ORDER, RESULT
@@ -51,8 +51,9 @@ def train(work: Path, base: Path, num_threads: int | None) -> None:
     import torch  # after the data were found usable: it takes seconds
 
     from kinds.classifier.training.fit import Task, fit
-    from kinds.classifier.training.network import Encoder, load_classifier, with_adapters
+    from kinds.classifier.training.network import Encoder, with_adapters
     from kinds.classifier.training.result import Made, write_result
+    from workers.engines.adapter import load_classifier
 
     if num_threads is not None:
         torch.set_num_threads(num_threads)
@@ -61,7 +62,7 @@ def train(work: Path, base: Path, num_threads: int | None) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.manual_seed(order.seed)  # of the new head and the adapters
     manifest = read_manifest(base)
-    model = load_classifier(base, manifest.digests)
+    model = load_classifier(base, LABELS, manifest.digests)
     max_tokens = min(recipe.max_tokens, int(model.config.max_position_embeddings))
     encoder = Encoder(base, max_tokens, manifest.digests)
     net = with_adapters(model, recipe, base=order.base)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.cells import as_text
 from jobs.dialect import FileOptions
 from jobs.errors import InputError
 from jobs.file_records import opened_records, parsed
@@ -19,7 +20,6 @@ from jobs.intake_file import open_file
 from jobs.rejection import FileRejectedError, Rejected
 from jobs.text.normalise import normalise
 from kinds.classifier.order import LABELS, Label, LabelledFile
-from kinds.recommendation.catalogue.values import as_text
 
 MAX_MAPPING_CHARACTERS = 100_000
 MAX_TARGETS = 200

@@ -9,17 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig, get_peft_model, get_peft_model_state_dict
+from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
-from transformers import AutoTokenizer, PreTrainedModel
 
 from kinds.classifier.order import LABELS
-from kinds.classifier.training.network import load_classifier, trainable
-from workers.models.files import ModelIncompleteError, keys_in_words, read_safetensors_header
-
-ADAPTER = "adapter_model.safetensors"
-ADAPTER_SETTINGS = "adapter_config.json"
-"""The names that peft gives them: `PeftModel.from_pretrained` reads the folder."""
+from kinds.classifier.training.network import trainable
+from workers.models.adapters import ADAPTER, ADAPTER_SETTINGS
 
 
 def write_adapter(net: torch.nn.Module, folder: Path) -> None:
@@ -50,44 +45,6 @@ def shift_head(net: torch.nn.Module, offsets: Sequence[float]) -> bool:
     with torch.no_grad():
         trained[-1].add_(torch.tensor(list(offsets)))
     return True
-
-
-def merge(base: Path, adapter: Path, target: Path) -> None:
-    """Base and adapter -> a plain model folder in fp32, as any published classifier is.
-
-    Raises ModelIncompleteError if base or adapter lack a tensor, have one too many or one of another shape.
-    """
-    config = PeftConfig.from_pretrained(str(adapter))
-    config.base_model_name_or_path = None  # a name of the training's, which means nothing here
-    net = get_peft_model(load_classifier(base), config)
-    _check_adapter(net, adapter)  # before peft warns of a part of it, or fails in its own way
-    net.load_adapter(str(adapter), "default")
-    merged = merged_model(net)
-    merged.save_pretrained(target)
-    AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(target)
-
-
-def _check_adapter(net: torch.nn.Module, adapter: Path) -> None:
-    """peft only warns of missing tensors, and not of all: the file must hold what it would save."""
-    state = get_peft_model_state_dict(net, save_embedding_layers=False)
-    expected = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    found = {tensor.name: tensor.shape for tensor in read_safetensors_header(adapter / ADAPTER)}
-    problems = {
-        "missing": sorted(expected.keys() - found.keys()),
-        "unexpected": sorted(found.keys() - expected.keys()),
-        "of another shape": sorted(
-            name for name in expected.keys() & found.keys() if expected[name] != found[name]
-        ),
-    }
-    if any(problems.values()):
-        raise ModelIncompleteError(f"the adapter {ADAPTER}: {keys_in_words(problems)}")
-
-
-def merged_model(net: torch.nn.Module) -> PreTrainedModel:
-    """The network with its adapters added into the weights that they adapt."""
-    merged: PreTrainedModel = net.merge_and_unload()  # type: ignore[operator]
-    merged.train(False)
-    return merged
 
 
 def classifier_settings(*, temperature: float, with_targets: bool, max_tokens: int) -> dict[str, object]:

@@ -9,18 +9,14 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
-from transformers import (
-    AutoModelForMaskedLM,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PreTrainedModel,
-)
+from transformers import AutoTokenizer, PreTrainedModel
 
 from jobs.errors import ConfigurationError
 from kinds.classifier.order import LABELS, Recipe
 from kinds.classifier.training.data import Example
 from kinds.classifier.training.dropout import use_byte_dropout
-from workers.engines.loading import load_config, load_model, outline, private_copy
+from workers.engines.adapter import linear_parts
+from workers.engines.loading import private_copy
 from workers.models.reading import ModelFiles
 from workers.models.selection import SETTINGS
 
@@ -36,27 +32,9 @@ class BaseModelError(ConfigurationError):
     code = "training_base_unusable"
 
 
-def load_classifier(folder: Path, digests: Mapping[str, str] | None = None) -> PreTrainedModel:
-    """The model in the folder with a head of three classes: its own, or a new random one; in fp32.
-
-    `digests` are those of the model's manifest. What lies behind the encoder's layers may be missing, since
-    it is trained whole; the head of a masked language model is left alone. Raises ModelIncompleteError for
-    any other tensor that is missing or in excess, and what `workers.engines.loading` raises.
-    """
-    files = ModelFiles(folder, digests)
-    config = load_config(files)
-    labels: dict[int, str] = dict(enumerate(LABELS))
-    config.id2label, config.label2id = labels, {label: place for place, label in labels.items()}
-    is_masked = any(name.endswith("ForMaskedLM") for name in config.architectures or ())
-    spare = set(outline(AutoModelForMaskedLM, config).state_dict()) if is_masked else set()
-    _, outer = _linear_parts(outline(AutoModelForSequenceClassification, config))
-    spare.update(f"{name}.{tensor}" for name in outer for tensor in ("weight", "bias"))
-    return load_model(files, AutoModelForSequenceClassification, config, dtype=torch.float32, spare=spare)
-
-
 def with_adapters(model: PreTrainedModel, recipe: Recipe, *, base: str) -> torch.nn.Module:
     """LoRA on every linear map of the encoder's layers; what lies behind them is trained whole."""
-    inner, linear = _linear_parts(model)
+    inner, linear = linear_parts(model)
     outer = sorted({_owner(name) for name in linear})
     if not inner or not outer:
         raise BaseModelError(
@@ -75,13 +53,6 @@ def with_adapters(model: PreTrainedModel, recipe: Recipe, *, base: str) -> torch
     use_byte_dropout(net)
     net.peft_config["default"].base_model_name_or_path = base  # type: ignore[index,union-attr]
     return net
-
-
-def _linear_parts(model: PreTrainedModel) -> tuple[list[str], list[str]]:
-    """Names of the linear maps in the encoder's layers, and of those outside of them."""
-    linear = [name for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)]
-    inner = [name for name in linear if ".layer." in name or ".layers." in name]
-    return inner, [name for name in linear if name not in inner]
 
 
 def _owner(name: str) -> str:

@@ -15,16 +15,12 @@ from kinds.classifier.training.calibrate import Floats, fit_calibration
 from kinds.classifier.training.card import render_card
 from kinds.classifier.training.checkpoint import Progress
 from kinds.classifier.training.data import Example, LabelledData
-from kinds.classifier.training.export import (
-    ADAPTER,
-    classifier_settings,
-    merged_model,
-    shift_head,
-    write_adapter,
-)
+from kinds.classifier.training.export import classifier_settings, shift_head, write_adapter
 from kinds.classifier.training.figures import evaluate, labels_of
 from kinds.classifier.training.network import Encoder, predict
 from kinds.classifier.training.split import Split
+from workers.engines.adapter import merged_model
+from workers.models.adapters import ADAPTER
 from workers.models.manifest import Manifest
 
 PACKAGES = ("torch", "transformers", "peft", "tokenizers", "scikit-learn", "datasketch")

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 import pyarrow.json as arrow_json
 
+from jobs.cells import as_text
 from jobs.dialect import AS_FOUND, Dialect, FileOptions
 from jobs.file_format import Format
 from jobs.file_records import Fields, check_header, csv_records, jsonl_records, too_large
@@ -39,7 +40,6 @@ from kinds.recommendation.catalogue.fields import (
     interaction_columns,
 )
 from kinds.recommendation.catalogue.tally import Tally
-from kinds.recommendation.catalogue.values import as_text
 
 PARQUET_BATCH_ROWS = 2**17
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.cells import as_text
 from jobs.guards import find_secret
 from jobs.instants import MAX_AHEAD, order_of_column
 from jobs.intake_records import Record
@@ -30,7 +31,6 @@ from kinds.recommendation.catalogue.times import (
     Seconds,
     seconds_of,
 )
-from kinds.recommendation.catalogue.values import as_text
 
 MAX_WEIGHT = 1e6
 """Of one event; sums of them stay exact enough in 32 bits."""

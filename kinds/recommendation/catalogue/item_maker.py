@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
+from jobs.cells import as_text
 from jobs.guards import (
     INJECTION_SUSPECTED,
     find_control_token,
@@ -22,7 +23,7 @@ from jobs.text.clean import HTML_REMOVED, clean_text
 from kinds.recommendation.catalogue.fields import item_columns
 from kinds.recommendation.catalogue.item import AttributeValue, Item
 from kinds.recommendation.catalogue.tally import Tally
-from kinds.recommendation.catalogue.values import as_text, parse_attribute, parse_available, parse_price
+from kinds.recommendation.catalogue.values import parse_attribute, parse_available, parse_price
 
 MAX_ID_CHARACTERS = 200
 MAX_TITLE_CHARACTERS = 500

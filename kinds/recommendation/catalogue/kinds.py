@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from jobs.cells import as_text
 from kinds.recommendation.catalogue.options import RETURN_KINDS, IntakeOptions
 from kinds.recommendation.catalogue.tally import Tally
-from kinds.recommendation.catalogue.values import as_text
 
 MAX_KINDS = 1_000
 """Of a log; those beyond count as one."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import date
 from decimal import Decimal
 
+from jobs.cells import as_text
 from jobs.intake_json import MAX_INTEGER
 from kinds.recommendation.catalogue.item import AttributeValue
 
@@ -92,26 +92,3 @@ def parse_attribute(value: object) -> AttributeValue | None:
     if single is not None:
         return single or None
     raise ValueError(f"{type(value).__name__} is no attribute")
-
-
-def as_text(value: object) -> str | None:
-    """A single value as text, stripped; empty where there is nothing, None for what is no single value.
-
-    >>> as_text(17), as_text(17.0), as_text(" a "), as_text([1])
-    ('17', '17', 'a', None)
-    """
-    if isinstance(value, str):
-        return value.strip()
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return ""
-        return str(int(value)) if value.is_integer() and abs(value) <= MAX_INTEGER else repr(value)
-    if isinstance(value, int | Decimal):
-        return str(value)
-    if isinstance(value, date):
-        return value.isoformat()
-    return None

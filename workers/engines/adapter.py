@@ -1,0 +1,85 @@
+"""A classifier with LoRA adapters: its base is loaded with a head, and the adapters are merged into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from peft import PeftConfig, get_peft_model, get_peft_model_state_dict
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+)
+
+from workers.engines.loading import load_config, load_model, outline
+from workers.models.adapters import ADAPTER
+from workers.models.files import ModelIncompleteError, keys_in_words, read_safetensors_header
+from workers.models.reading import ModelFiles
+
+
+def load_classifier(
+    folder: Path, labels: Sequence[str], digests: Mapping[str, str] | None = None
+) -> PreTrainedModel:
+    """The model in the folder with an output for each label: its own head, or a new random one; in fp32.
+
+    `digests` are those of the model's manifest. What lies behind the encoder's layers may be missing, since
+    it is trained whole; the head of a masked language model is left alone. Raises ModelIncompleteError for
+    any other tensor that is missing or in excess, and what `workers.engines.loading` raises.
+    """
+    files = ModelFiles(folder, digests)
+    config = load_config(files)
+    names: dict[int, str] = dict(enumerate(labels))
+    config.id2label, config.label2id = names, {label: place for place, label in names.items()}
+    is_masked = any(name.endswith("ForMaskedLM") for name in config.architectures or ())
+    spare = set(outline(AutoModelForMaskedLM, config).state_dict()) if is_masked else set()
+    _, outer = linear_parts(outline(AutoModelForSequenceClassification, config))
+    spare.update(f"{name}.{tensor}" for name in outer for tensor in ("weight", "bias"))
+    return load_model(files, AutoModelForSequenceClassification, config, dtype=torch.float32, spare=spare)
+
+
+def linear_parts(model: PreTrainedModel) -> tuple[list[str], list[str]]:
+    """Names of the linear maps in the encoder's layers, and of those outside of them."""
+    linear = [name for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)]
+    inner = [name for name in linear if ".layer." in name or ".layers." in name]
+    return inner, [name for name in linear if name not in inner]
+
+
+def merge(base: Path, adapter: Path, target: Path, labels: Sequence[str]) -> None:
+    """Base and adapter -> a plain model folder in fp32, as any published classifier is.
+
+    Raises ModelIncompleteError if base or adapter lack a tensor, have one too many or one of another shape.
+    """
+    config = PeftConfig.from_pretrained(str(adapter))
+    config.base_model_name_or_path = None  # a name of the training's, which means nothing here
+    net = get_peft_model(load_classifier(base, labels), config)
+    _check_adapter(net, adapter)  # before peft warns of a part of it, or fails in its own way
+    net.load_adapter(str(adapter), "default")
+    merged = merged_model(net)
+    merged.save_pretrained(target)
+    AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(target)
+
+
+def merged_model(net: torch.nn.Module) -> PreTrainedModel:
+    """The network with its adapters added into the weights that they adapt."""
+    merged: PreTrainedModel = net.merge_and_unload()  # type: ignore[operator]
+    merged.train(False)
+    return merged
+
+
+def _check_adapter(net: torch.nn.Module, adapter: Path) -> None:
+    """peft only warns of missing tensors, and not of all: the file must hold what it would save."""
+    state = get_peft_model_state_dict(net, save_embedding_layers=False)
+    expected = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    found = {tensor.name: tensor.shape for tensor in read_safetensors_header(adapter / ADAPTER)}
+    problems = {
+        "missing": sorted(expected.keys() - found.keys()),
+        "unexpected": sorted(found.keys() - expected.keys()),
+        "of another shape": sorted(
+            name for name in expected.keys() & found.keys() if expected[name] != found[name]
+        ),
+    }
+    if any(problems.values()):
+        raise ModelIncompleteError(f"the adapter {ADAPTER}: {keys_in_words(problems)}")
