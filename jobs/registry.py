@@ -57,9 +57,9 @@ def load_target(target: str) -> Any:
     module, _, attribute = target.partition(":")
     try:
         return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # whatever the import of another's module raises
         raise ConfigurationError(
-            f"{target!r} cannot be loaded ({error}): a kind names it as MODULE:ATTRIBUTE; correct "
-            "the kind, or install what it needs",
+            f"{target!r} cannot be loaded ({type(error).__name__}: {error}): correct what names it, as "
+            "MODULE:ATTRIBUTE, or install what it needs",
             code="target_unknown",
         ) from error

@@ -6,47 +6,83 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from typing import Any
 
 import typer
+from typer._click.core import Command as ClickCommand
 from typer._click.exceptions import ClickException
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
+from jobs.errors import ConfigurationError
+from jobs.registry import load_target
 from jobs.shown import shown_lines
+from pressroom.command_table import Command, CommandTable
 from pressroom.streams import StandardOutput
+
+EXIT_FAILURE = 1
+"""As in pressroom.console, which loads more than help needs."""
 
 
 class LazyCommand(TyperCommand):
     """Stands in a group for a command, or a group of commands, that a module defines."""
 
-    def __init__(self, name: str, target: str, help: str) -> None:
-        """`target` is MODULE:ATTRIBUTE, a function or a Typer; `help` is the first paragraph of its own."""
-        super().__init__(name, help=help)
-        self.module, _, self._attribute = target.partition(":")
+    def __init__(self, command: Command, table: CommandTable) -> None:
+        super().__init__(command.path.rpartition(" ")[2], help=command.help)
+        self.path, self.target = command.path, command.target
+        self._table = table
 
     def load(self) -> TyperCommand | TyperGroup:
-        """The command itself."""
-        target = getattr(import_module(self.module), self._attribute)
-        if isinstance(target, typer.Typer):
-            group = get_group(target)
-            group.name = self.name
-            for member in group.commands.values():
-                member.callback = _plain(member.callback)
-            return group
+        """The command itself. Raises ConfigurationError."""
+        target = self.target
+        loaded: Any = load_target(target) if isinstance(target, str) else target and target()
+        members = self._table.members(self.path)
+        if isinstance(loaded, typer.Typer):
+            return self._group(loaded, members)
+        for member in members:
+            report_left_out(_error(f"`pressroom {member.path}`: `pressroom {self.path}` is no group"))
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        app.command(self.name)(target)
+        app.command(self.name)(loaded)
         command = get_command(app)
         if not isinstance(command, TyperCommand):
-            raise TypeError(f"{self.module}:{self._attribute} is no command")
+            raise _error(f"{target} is no command")
         command.callback = _plain(command.callback)
         return command
+
+    def _group(self, app: typer.Typer, members: list[Command]) -> TyperGroup:
+        """The group that the module defines, with the members that others declare."""
+        group = get_group(app)
+        group.name = self.name
+        for own in group.commands.values():
+            own.callback = _plain(own.callback)
+        for member in members:
+            stand_in = stand_in_for(member, self._table)
+            if stand_in.name in group.commands:
+                report_left_out(_error(f"`pressroom {member.path}` is declared twice"))
+            else:
+                group.add_command(stand_in)
+        return group
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **options: Any) -> Any:
         """The context of the command itself: Typer parses, completes and calls in what this returns."""
         _check_texts(args)
-        return self.load().make_context(info_name, args, *rest, **options)
+        try:
+            command = self.load()
+        except ConfigurationError as error:
+            sys.stderr.write(shown_lines(f"error [{error.code}]: {error}\n"))
+            raise typer.Exit(EXIT_FAILURE) from error
+        return command.make_context(info_name, args, *rest, **options)
+
+
+def _error(problem: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{problem}: correct the table of commands that declares it", code="command_invalid"
+    )
+
+
+def report_left_out(error: ConfigurationError) -> None:
+    """Say on stderr what of another package is left out of the command line."""
+    sys.stderr.write(shown_lines(f"warning [{error.code}]: {error}\n"))
 
 
 def _check_texts(args: list[str]) -> None:
@@ -78,14 +114,30 @@ def _errors_shown() -> Iterator[None]:
         raise
 
 
-def lazy_group(*commands: LazyCommand) -> type[TyperGroup]:
-    """The class of a group of these commands, for `typer.Typer(cls=...)`."""
+def stand_in_for(command: Command, table: CommandTable) -> ClickCommand:
+    """What stands in a group's place of a command: a group of its members, or a command to be loaded."""
+    if command.target is not None:
+        return LazyCommand(command, table)
+    name = command.path.rpartition(" ")[2]
+    return get_group(
+        typer.Typer(
+            name=name, cls=lazy_group(lambda: table, command.path), no_args_is_help=True, help=command.help
+        )
+    )
+
+
+def lazy_group(table: Callable[[], CommandTable], path: str = "") -> type[TyperGroup]:
+    """The class of the group at a path of a table, for `typer.Typer(cls=...)`.
+
+    `table` is called when the group is made, which is when the command line runs, and not at import.
+    """
 
     class LazyGroup(TyperGroup):
         def __init__(self, **options: Any) -> None:
             super().__init__(**options)
-            for command in commands:
-                self.add_command(command)
+            commands = table()
+            for command in commands.members(path):
+                self.add_command(stand_in_for(command, commands))
 
         def make_context(self, *args: Any, **options: Any) -> Any:
             with _errors_shown():

@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 
 from jobs.errors import ConfigurationError
-from kinds.recommendation.serving.server import POLL_SECONDS, running_urls
 from kinds.recommendation.serving.thread import served_by_itself
 from pressroom.console import Interruption, say
 from pressroom.one_machine import OneMachine
+from pressroom.serve import POLL_SECONDS, running_urls
 from workers.beat import BeatThread
 from workers.devices import Device
 from workers.models.manifest import ModelNotInstalledError, model_folder, read_manifest

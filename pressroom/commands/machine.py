@@ -15,7 +15,7 @@ db_app = typer.Typer(no_args_is_help=True, help="The database's schema.")
 
 def services() -> None:
     """Run Valkey, Postgres and S3 for this machine until Ctrl-C; print their URLs."""
-    from kinds.recommendation.serving.server import run_services
+    from pressroom.serve import run_services
 
     with errors_reported():
         run_services(settings_of_command())
@@ -23,7 +23,7 @@ def services() -> None:
 
 def dispatcher() -> None:
     """Send queued jobs to the workers and repair what crashes leave, until Ctrl-C."""
-    from kinds.recommendation.serving.server import run_dispatcher
+    from pressroom.serve import run_dispatcher
 
     with errors_reported():
         run_dispatcher(settings_of_command())
@@ -31,7 +31,7 @@ def dispatcher() -> None:
 
 def worker(device: DeviceOption = "auto", profile: Annotated[str, typer.Option()] = "default") -> None:
     """Run one worker process for each device, its models warm, until Ctrl-C drains it."""
-    from kinds.recommendation.serving.server import run_workers
+    from pressroom.serve import run_workers
 
     with errors_reported():
         run_workers(settings_of_command(), devices_of_command(device), profile)

@@ -1,4 +1,4 @@
-"""`pressroom models`: install, calibrate, list and verify models. Results on stdout, progress on stderr."""
+"""`pressroom models`: install, list and verify models. Results on stdout, progress on stderr."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import typer
 from pydantic import BaseModel, ConfigDict
 
 from jobs.errors import PressroomError
-from kinds.classifier.commands.calibrate import calibrate
 from pressroom.console import print_line, say
 from workers.models.calibration import (
     Calibration,
@@ -30,7 +29,6 @@ from workers.models.manifest import (
 from workers.settings import DEFAULT_MODEL, read_settings
 
 app = typer.Typer(no_args_is_help=True, help="Install, calibrate, list and verify models.")
-app.command()(calibrate)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 

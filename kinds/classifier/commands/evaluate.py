@@ -1,4 +1,4 @@
-"""`pressroom evaluate`: how good a model is on a labelled file, or rankings of a log."""
+"""`pressroom evaluate sentiment`: how good a model is on a labelled file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from kinds.classifier.commands.labelled import (
 )
 from kinds.classifier.labelled import LabelColumns
 from kinds.classifier.order import LABELS
-from kinds.recommendation.commands.evaluate import evaluate_recommendations
 from pressroom.commands.options import (
     Delimiter,
     DeviceOption,
@@ -48,13 +47,7 @@ if TYPE_CHECKING:
     from storage.store import Store
     from workers.producer import Submission
 
-app = typer.Typer(no_args_is_help=True, help="Measure a model on labelled data, rankings on a log.")
 
-
-app.command("recommendations")(evaluate_recommendations)
-
-
-@app.command("sentiment")
 def evaluate_sentiment(
     file: LabelledPath,
     text: Annotated[str, typer.Option(help="Column with the text.")],

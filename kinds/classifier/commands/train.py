@@ -21,16 +21,8 @@ if TYPE_CHECKING:
     from kinds.classifier.runs import Trained
     from kinds.classifier.train_plan import Plan, Prepared
 
-app = typer.Typer(no_args_is_help=True, help="Train models on your own data.")
 
-
-@app.callback()
-def _train() -> None:
-    """Keeps `classifier` a command of its own while it is the only one."""
-
-
-@app.command()
-def classifier(
+def train_classifier(
     file: Annotated[
         Path,
         file_argument("Labelled texts: CSV, JSONL or Parquet, also .gz; or a TOML plan;"),

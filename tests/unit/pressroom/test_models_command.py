@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from pressroom.commands.models import app
+from pressroom.cli import app
 from tests.calibrations import model_calibration
 from tests.tiny_encoder import write_manifest, write_scripted_encoder
 from tests.tiny_model import write_tiny_model
@@ -26,7 +26,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments))
+    return CliRunner().invoke(app, ["models", *arguments])
 
 
 def test_result_goes_to_stdout_and_progress_to_stderr(source: str) -> None:

@@ -1,0 +1,18 @@
+"""The commands of articles."""
+
+from __future__ import annotations
+
+from pressroom.command_table import Command
+
+COMMANDS = (
+    Command(
+        "run articles",
+        "kinds.article.commands:run_articles",
+        "Write an article for each brief: submit, work, show progress, export, stop.",
+    ),
+    Command(
+        "submit articles",
+        "kinds.article.commands:submit_articles",
+        "Queue an article for each brief; print the batch's id once everything is accepted.",
+    ),
+)

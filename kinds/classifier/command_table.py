@@ -1,0 +1,23 @@
+"""The commands of classifiers."""
+
+from __future__ import annotations
+
+from pressroom.command_table import Command
+
+COMMANDS = (
+    Command(
+        "models calibrate",
+        "kinds.classifier.commands.calibrate:calibrate",
+        "Make a classifier's probabilities mean what they say, by labelled texts like those it will read.",
+    ),
+    Command(
+        "train classifier",
+        "kinds.classifier.commands.train:train_classifier",
+        "Fine-tune, calibrate, measure on held-out texts, install. The same command goes on after Ctrl-C.",
+    ),
+    Command(
+        "evaluate sentiment",
+        "kinds.classifier.commands.evaluate:evaluate_sentiment",
+        "Classify every text of a labelled file and print accuracy, F1, confusion, calibration and speed.",
+    ),
+)

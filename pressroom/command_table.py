@@ -1,0 +1,123 @@
+"""The commands of the command line as data: a path, its help, and what a call loads.
+
+A package declares its commands under the entry point group `pressroom.commands`. Each entry names a sequence
+of `Command` in a module that imports nothing but this one, since help and completion load it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+
+from jobs.errors import ConfigurationError
+
+ENTRY_POINTS = "pressroom.commands"
+
+OWN_DISTRIBUTION = "pressroom"
+
+PATH = re.compile(r"[a-z0-9][a-z0-9_-]*( [a-z0-9][a-z0-9_-]*)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command, or one group of commands."""
+
+    path: str
+    """The words after `pressroom`: "status", "run articles". The group of a longer path is declared, too."""
+    target: str | Callable[[], object] | None
+    """MODULE:ATTRIBUTE, a function or a Typer, or a function that returns one; None for a group whose members
+    are declared."""
+    help: str
+    """The first paragraph of the target's own help."""
+
+
+class CommandTable:
+    """Commands by path, in the order in which they were added."""
+
+    def __init__(self, commands: Iterable[Command] = ()) -> None:
+        self._commands: dict[str, Command] = {}
+        for command in commands:
+            self.add(command)
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._commands
+
+    def add(self, command: Command) -> None:
+        """Add a command. A group may be declared twice. Raises ConfigurationError."""
+        if not isinstance(command, Command) or not PATH.fullmatch(command.path):
+            raise ConfigurationError(
+                f"{command!r} is no command: declare a pressroom.command_table.Command whose path has words "
+                "of lower case letters, digits and hyphens",
+                code="command_invalid",
+            )
+        earlier = self._commands.setdefault(command.path, command)
+        if earlier != command and (earlier.target, command.target) != (None, None):
+            raise ConfigurationError(
+                f"`pressroom {command.path}` is declared twice, as {earlier.target or 'a group'} and as "
+                f"{command.target or 'a group'}: the first one is used; rename the other",
+                code="command_doubled",
+            )
+
+    def members(self, group: str = "") -> list[Command]:
+        """The commands right below a group; without a group those right below `pressroom`."""
+        return [command for path, command in self._commands.items() if path.rpartition(" ")[0] == group]
+
+    def remove_orphans(self) -> list[ConfigurationError]:
+        """Remove what stands in a group that nobody declares; why, for each."""
+        errors = []
+        for path in sorted(self._commands):  # a group comes before its members
+            group = path.rpartition(" ")[0]
+            if group and group not in self._commands:
+                del self._commands[path]
+                errors.append(
+                    ConfigurationError(
+                        f"`pressroom {path}` is in a group that is not declared: declare a Command with the "
+                        f"path {group!r} as well",
+                        code="command_without_group",
+                    )
+                )
+        return errors
+
+
+def read_commands(own: Iterable[Command], report: Callable[[ConfigurationError], None]) -> CommandTable:
+    """The command line's own commands and those of all packages.
+
+    A package that cannot be loaded and a command that cannot be used are reported and left out, so that one
+    broken package leaves the others their commands. A path that is declared twice belongs to the command
+    line, then to Pressroom's own kinds, then to the first package by the name of its entry.
+    """
+    table = CommandTable(own)
+    for entry in sorted(entry_points(group=ENTRY_POINTS), key=_rank):
+        for command in _declared(entry, report):
+            try:
+                table.add(command)
+            except ConfigurationError as error:
+                report(_named(entry, error))
+    for orphan in table.remove_orphans():
+        report(orphan)
+    return table
+
+
+def _rank(entry: EntryPoint) -> tuple[bool, str, str]:
+    distribution = entry.dist.name if entry.dist is not None else ""
+    return distribution != OWN_DISTRIBUTION, entry.name, distribution
+
+
+def _declared(entry: EntryPoint, report: Callable[[ConfigurationError], None]) -> list[Command]:
+    try:
+        return list(entry.load())
+    except Exception as error:  # noqa: BLE001 - whatever the import of another's module raises
+        reason = f"it cannot be loaded ({type(error).__name__}: {error}): install it again, or remove it"
+        report(_named(entry, ConfigurationError(reason, code="commands_unloadable")))
+        return []
+
+
+def _named(entry: EntryPoint, error: ConfigurationError) -> ConfigurationError:
+    """The error with the package that it is about."""
+    package = f" of {entry.dist.name}" if entry.dist is not None else ""
+    return ConfigurationError(
+        f"commands {entry.name!r}{package} ({entry.value}): {error}; the rest of the command line works",
+        code=error.code,
+    )
