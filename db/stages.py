@@ -85,6 +85,7 @@ def open_stage(connection: Connection, batch_id: UUID, number: int, jobs: Iterab
         raise RuntimeError("the connection was closed while a stage was being opened")
     # A COPY is one statement for as long as its rows take to be made: hours, for a file of millions of lines.
     connection.execute(text("SET LOCAL statement_timeout = 0"))
+    unmade: Exception | None = None
     try:
         with raw.cursor().copy(f"COPY jobs ({columns}) FROM STDIN") as copy:
             for position, job in enumerate(_without_words(jobs)):
@@ -102,11 +103,13 @@ def open_stage(connection: Connection, batch_id: UUID, number: int, jobs: Iterab
                     )
                 )
     except _JobUnmadeError as error:
-        raise error.cause from error.cause.__cause__
+        unmade = error.cause
     except psycopg.OperationalError as error:  # below SQLAlchemy, whose own errors are what callers know
         raise OperationalError("COPY jobs", None, error) from error
     except psycopg.Error as error:
         raise JobsRefusedError(f"Postgres refuses the jobs of stage {number}: {error}") from error
+    if unmade is not None:
+        raise unmade  # out here: within the handler it would become the context of its own context
     connection.execute(select(func.pg_notify(JOBS_QUEUED, "")))  # heard when the transaction commits
     connection.execute(
         update(StageRow)

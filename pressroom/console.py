@@ -54,9 +54,11 @@ def errors_reported() -> Iterator[None]:
 
 def _comes_of_an_interruption(error: BaseException | None) -> bool:
     """Ctrl-C in the middle of something makes errors of others on its way out."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
+    seen: set[int] = set()  # a library may raise an error in the handling of its own consequence
+    while error is not None and id(error) not in seen and not isinstance(error, KeyboardInterrupt):
+        seen.add(id(error))
         error = error.__cause__ or error.__context__
-    return error is not None
+    return isinstance(error, KeyboardInterrupt)
 
 
 def _sentence_of(error: Exception) -> str | None:

@@ -71,6 +71,14 @@ def test_an_error_that_an_interruption_caused_is_an_interruption() -> None:
         raise error
 
 
+def test_errors_that_name_each_other_as_their_causes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    error, consequence = ConfigurationError("it cannot be read"), ValueError()
+    error.__context__, consequence.__cause__ = consequence, error
+    with pytest.raises(typer.Exit), errors_reported():
+        raise error
+    assert "it cannot be read" in capsys.readouterr().err
+
+
 def test_an_error_of_ours_is_told_with_its_code(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit), errors_reported():
         raise ConfigurationError("no such thing: make one", code="thing_missing")
