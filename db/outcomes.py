@@ -17,7 +17,6 @@ from db.tables import ArtifactRow, AttemptRow, JobRow, StatementRow
 from db.totals import add_results
 from jobs.inference import Usage
 from jobs.job import AttemptOutcome, ClaimedJob, JobStatus
-from jobs.records import Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +48,7 @@ class Success:
     statement: StoredStatement
     metrics: Mapping[str, object]
     usage: Usage
-    records: tuple[Record, ...] = ()
+    records: tuple[object, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +76,9 @@ def commit(database: Engine, outcomes: Sequence[Outcome]) -> list[UUID]:
         failures = [o for o in by_id.values() if isinstance(o, Failure) and o.job.id in ours]
         if successes:
             _write_successes(connection, successes)
-            write_records(connection, [(s.job.id, record) for s in successes for record in s.records])
+            write_records(
+                connection, ((s.job.kind, s.job.id, record) for s in successes for record in s.records)
+            )
         if failures:
             _write_failures(connection, failures)
         _count(connection, successes, failures)

@@ -10,7 +10,6 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from jobs.inference import Inference, Prompt, Sampling
-from jobs.records import Record
 from jobs.sources import Sources
 from kinds.classifier.order import Training
 from kinds.sentiment.history import History
@@ -58,8 +57,9 @@ class Result:
     """None for a job that says nothing to a language model."""
     metrics: Mapping[str, object] = field(default_factory=dict)
     """JSON values that the summary, the export and later gates read; kept in Postgres beside the artifact."""
-    records: tuple[Record, ...] = ()
-    """Rows of the kind's own tables, written in the transaction that makes the job succeed."""
+    records: tuple[object, ...] = ()
+    """Rows of the kind's own tables, which `Tables.writer` writes in the transaction that makes the job
+    succeed."""
     parents: tuple[Parent, ...] = ()
     """What it was made from, for its provenance; at most MAX_PARENTS are listed one by one."""
 

@@ -22,7 +22,6 @@ from jobs.job import AttemptOutcome, ClaimedJob, JobStatus
 from jobs.kind import Artifact, Result, Template
 from jobs.losses import Cause, Ending, Evidence
 from jobs.provenance import CodeFacts, EngineFacts, Generation, JobFacts, ModelFacts, sha256_hex
-from jobs.records import Record
 from storage.store import Store
 from workers.inference import Asked
 from workers.publisher import Publisher
@@ -130,7 +129,7 @@ def published(
     artifacts: Sequence[Artifact],
     *,
     metrics: Mapping[str, object] | None = None,
-    records: tuple[Record, ...] = (),
+    records: tuple[object, ...] = (),
 ) -> Success:
     """An outcome whose objects and statement are in the store, as a worker puts them there."""
     usage = Usage(prompt_tokens=10, cached_tokens=4, new_tokens=5)

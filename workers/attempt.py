@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pydantic import ValidationError
 
 from db.outcomes import Failure
+from db.records import writer_of
 from jobs.errors import DeadlineError, PermanentError, PressroomError
 from jobs.job import ClaimedJob, JobStatus
 from jobs.kind import Result
@@ -56,6 +57,8 @@ def run_attempt(
             code="payload_outdated",
         ) from error
     result = kind.run(payload, JobContext(job, inference, ports))
+    if result.records:
+        writer_of(job.kind)  # what nobody can write fails here, and not with its neighbours in a commit
     facts = JobFacts(
         id=job.id,
         batch_id=job.batch_id,

@@ -12,7 +12,6 @@ import rfc8785
 from jobs.documents.reading import OnNote
 from jobs.errors import ConfigurationError
 from jobs.kind import Artifact, Context, Parent, Resources, Result
-from jobs.records import WithdrawnItems
 from jobs.rejection import Rejected
 from jobs.shown import json_text
 from kinds.recommendation.catalogue.inputs import Inputs
@@ -20,6 +19,7 @@ from kinds.recommendation.catalogue.options import IntakeOptions
 from kinds.recommendation.catalogue.take_in import ShareJudge, take_in
 from kinds.recommendation.materials import JSON, JSONL, load_catalogue, load_previous
 from kinds.recommendation.payload import RecommendationSettings
+from kinds.recommendation.records import WithdrawnItems
 from kinds.recommendation.refresh import RefreshSources
 from kinds.recommendation.releases.release import ReleaseManifest
 

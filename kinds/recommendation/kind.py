@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from jobs.kind import Context, Kind, PlanContext, Result, Stage
+from jobs.kind import Context, Kind, PlanContext, Result, Stage, Tables
 from kinds.recommendation.brief import brief_texts
 from kinds.recommendation.collect import collect
 from kinds.recommendation.embed import embed_items
@@ -57,6 +57,11 @@ class RecommendationKind(Kind[RecommendationPayload]):
     """A batch that is made from files begins with `embed`, or with `fit`; a plan ends with `brief`."""
     payload_type: type[RecommendationPayload] = RecommendationPayload
     settings_type: type[BaseModel] = RecommendationSettings
+    tables: ClassVar[Tables | None] = Tables(
+        module="kinds.recommendation.tables",
+        migrations="kinds.recommendation.migrations",
+        writer="kinds.recommendation.store.writer:write_records",
+    )
     exporter = "kinds.recommendation.export.outcome:export_outcome"
 
     def prompt_prefix(self, payload: RecommendationPayload) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from jobs.kind import Artifact, Context, Result
 from jobs.provenance import sha256_hex
-from jobs.records import MadeRelease
 from kinds.recommendation.materials import JSON, load_inputs, parents_of
 from kinds.recommendation.payload import PublishPayload, RecommendationSettings
+from kinds.recommendation.records import MadeRelease
 from kinds.recommendation.releases.release import ReleaseManifest, manifest_bytes
 from kinds.recommendation.versions import FIT_VERSION, code_digest
 

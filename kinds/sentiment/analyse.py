@@ -12,7 +12,6 @@ from jobs.documents.digest import document_digest, version_number
 from jobs.documents.document import Document
 from jobs.inference import TextPair, classified
 from jobs.kind import Artifact, Context, Parent, Result
-from jobs.records import AnalysedDocuments, Classifications, DocumentFacts
 from jobs.rows import REFUSED, Refusal
 from jobs.text.normalise import normalise
 from kinds.classifier.order import LABELS
@@ -21,6 +20,7 @@ from kinds.sentiment.documents.language import LANGUAGE_UNSUPPORTED
 from kinds.sentiment.documents.linking import Link, Passage
 from kinds.sentiment.linked import AMBIGUOUS, Analysis, Refuse, link_documents
 from kinds.sentiment.payload import DocumentsPayload, SentimentSettings
+from kinds.sentiment.records import AnalysedDocuments, Classifications, DocumentFacts
 from kinds.sentiment.series.mention import Mention
 from kinds.sentiment.watched import Watched, load_watched
 

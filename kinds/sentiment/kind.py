@@ -8,7 +8,7 @@ from typing import ClassVar, cast
 
 from pydantic import BaseModel
 
-from jobs.kind import Context, Kind, PlanContext, Result, Stage
+from jobs.kind import Context, Kind, PlanContext, Result, Stage, Tables
 from kinds.sentiment.analyse import analyse_documents
 from kinds.sentiment.collect import collect
 from kinds.sentiment.payload import (
@@ -42,6 +42,11 @@ class SentimentReportKind(Kind[SentimentPayload]):
     """A batch that is made from a file begins with `documents`."""
     payload_type: type[SentimentPayload] = SentimentPayload
     settings_type: type[BaseModel] = SentimentSettings
+    tables: ClassVar[Tables | None] = Tables(
+        module="kinds.sentiment.tables",
+        migrations="kinds.sentiment.migrations",
+        writer="kinds.sentiment.store.writer:write_records",
+    )
     exporter = "kinds.sentiment.export:export_sentiment"
 
     def prompt_prefix(self, payload: SentimentPayload) -> str:

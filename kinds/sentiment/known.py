@@ -9,9 +9,9 @@ from uuid import UUID
 from jobs.documents.digest import document_digest, order_of, version_number
 from jobs.documents.document import Document
 from jobs.documents.identity import apart, is_link
-from jobs.records import ReadAgain
 from jobs.rejection import Rejected
 from kinds.sentiment.history import History, Standing
+from kinds.sentiment.records import ReadAgain
 
 LOOKUP_DOCUMENTS = 2_000
 """Looked up in one statement."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine
 
 from db import batches
-from db.records import write_records
 from db.stages import NewJob
 from jobs.dialect import AS_FOUND, FileOptions
 from jobs.documents.document import Document
@@ -27,6 +26,7 @@ from kinds.sentiment.monitor import Monitor
 from kinds.sentiment.payload import ANALYSIS_VERSION
 from kinds.sentiment.store.history import DatabaseHistory
 from kinds.sentiment.store.source_reports import NEVER, heard_until
+from kinds.sentiment.store.writer import write_records
 from storage.resources import put_resource, read_resource
 from storage.store import Store
 from workers.models.manifest import model_digest

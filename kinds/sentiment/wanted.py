@@ -8,9 +8,9 @@ from typing import TypedDict
 from zoneinfo import ZoneInfo
 
 from jobs.kind import Context
-from jobs.records import EntityHistory
 from kinds.sentiment.documents.watchlist import Entity
 from kinds.sentiment.payload import SentimentSettings
+from kinds.sentiment.records import EntityHistory
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.window import EntityWindow, WindowSize
 

@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 from pydantic_core import to_json
 
 from jobs.kind import Artifact, Context, Parent, Result
-from jobs.records import EntityHistory
 from kinds.sentiment.history import Unsettled
 from kinds.sentiment.payload import SentimentSettings, WindowsPayload
+from kinds.sentiment.records import EntityHistory
 from kinds.sentiment.series.alerts import heard
 from kinds.sentiment.series.analysis import Kept, analyse, begin_of, windows_needed
 from kinds.sentiment.series.calendar import shifted, window_of

@@ -15,13 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, event, select, update
 
-from db.records import write_records
 from db.tables import JobRow
 from jobs.documents.digest import document_digest
 from jobs.documents.document import Document
 from jobs.documents.records import DocumentMaker
 from jobs.kind import Context
-from jobs.records import AnalysedDocuments, DocumentFacts, ReadAgain
 from jobs.rejection import Rejected
 from jobs.sources import FileSource, PrefixSource
 from kinds.sentiment.collect import collect
@@ -29,9 +27,11 @@ from kinds.sentiment.known import KnownFilter
 from kinds.sentiment.monitor import Monitor
 from kinds.sentiment.payload import CollectPayload, DocumentsPayload, SentimentSettings
 from kinds.sentiment.producer import DocumentsOrder, Intake, kind_settings, submit_documents
+from kinds.sentiment.records import AnalysedDocuments, DocumentFacts, ReadAgain
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.store.history import DatabaseHistory
 from kinds.sentiment.store.monitors import new_id, put_monitor
+from kinds.sentiment.store.writer import write_records
 from kinds.sentiment.tables import DocumentRow
 from storage.memory import MemoryStore
 from tests.integration.test_sentiment_report import CLASSIFIER, documents, pressing

@@ -84,6 +84,19 @@ def run_to_the_end(runner: Runner, database: Engine, ids: list[UUID]) -> None:
     wait_until(all_final, "every job is final")
 
 
+def test_records_that_the_kind_has_no_writer_for_fail_their_job_at_once_and_no_other(
+    database: Engine,
+) -> None:
+    jobs = [*new_jobs(2), NewJob("line-2", {"text": "kept nowhere", "act": "records"})]
+    ids = job_ids(database, accept(database, jobs))
+    with running(database) as runner:
+        run_to_the_end(runner, database, ids)
+    assert statuses(database, ids) == ["succeeded", "succeeded", "failed"]
+    row = job_row(database, ids[2])
+    assert (row.error_code, row.attempt) == ("records_without_writer", 1)
+    assert "'trial'" in (row.error_message or "")
+
+
 def test_a_job_goes_from_queued_to_stored_with_its_provenance(database: Engine, store: Store) -> None:
     batch_id = accept(database, new_jobs(6, act="ask"))
     ids = job_ids(database, batch_id)

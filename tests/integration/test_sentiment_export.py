@@ -18,10 +18,10 @@ from db.outcomes import commit
 from db.reports import batch_status
 from db.stages import NewJob
 from jobs.kind import Artifact
-from jobs.records import AnalysedDocuments, DocumentFacts, EntityHistory, Record
 from kinds.sentiment.documents.watchlist import Entity, EntityKind, Watchlist
 from kinds.sentiment.export import SentimentFigures, export_sentiment
 from kinds.sentiment.monitor import Monitor
+from kinds.sentiment.records import AnalysedDocuments, DocumentFacts, EntityHistory, Record
 from kinds.sentiment.series.mention import Mention, Novelty
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.window import Alert, AlertRule, EntityWindow, WindowSize

@@ -15,19 +15,19 @@ import pytest
 from sqlalchemy import Engine, delete, func, select, update
 
 from db.batches import cancel
-from db.records import write_records
 from db.reports import batch_status, job_detail
 from db.tables import JobRow
 from jobs.batch import BatchStatus
 from jobs.provenance import CodeFacts
-from jobs.records import EntityHistory
 from jobs.rejection import Rejected
 from kinds.sentiment.documents.watchlist_file import read_watchlist
 from kinds.sentiment.monitor import AlertStatus, FileTarget, Monitor
 from kinds.sentiment.producer import DocumentsOrder, Intake, put_watchlist, submit_documents
+from kinds.sentiment.records import EntityHistory
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.window import Alert, AlertRule, WindowSize
 from kinds.sentiment.store.monitors import get_monitor, new_id, put_monitor
+from kinds.sentiment.store.writer import write_records
 from kinds.sentiment.tables import (
     AlertRow,
     ClassificationRow,

@@ -9,13 +9,13 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Engine
 
-from db.records import write_records
-from jobs.records import EntityHistory
 from kinds.sentiment.monitor import Monitor
+from kinds.sentiment.records import EntityHistory
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.window import Alert, AlertRule, EntityWindow, WindowSize
 from kinds.sentiment.store.history import DatabaseHistory
 from kinds.sentiment.store.monitors import get_monitor, new_id, put_monitor
+from kinds.sentiment.store.writer import write_records
 
 DAY = datetime(2026, 3, 2, tzinfo=UTC)
 READ_AT = datetime(2026, 3, 9, tzinfo=UTC)

@@ -11,8 +11,8 @@ from uuid import UUID, uuid4, uuid5
 import pytest
 from sqlalchemy import Engine
 
-from jobs.records import EntityHistory
 from kinds.sentiment.monitor import AlertStatus, FileTarget, Told
+from kinds.sentiment.records import EntityHistory
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.window import Alert, AlertRule, WindowSize
 from kinds.sentiment.store import alerts, deliveries

@@ -18,7 +18,9 @@ from jobs.provenance import sha256_hex
 
 TEMPLATE = Template("trial", "1", sha256_hex(b"{{ text }}"))
 
-Act = Literal["write", "ask", "permanent", "transient", "bug", "exit", "odd_metrics", "kill", "stall"]
+Act = Literal[
+    "write", "ask", "permanent", "transient", "bug", "exit", "odd_metrics", "records", "kill", "stall"
+]
 
 
 class TrialPayload(BaseModel):
@@ -74,7 +76,8 @@ class TrialKind(Kind[TrialPayload]):
         if payload.act == "odd_metrics":
             metrics["unserialisable"] = {1, 2}
         artifact = Artifact(name="trial.txt", media_type="text/plain", body=text.encode())
-        return Result(artifacts=(artifact,), template=TEMPLATE, metrics=metrics)
+        records = (payload,) if payload.act == "records" else ()
+        return Result(artifacts=(artifact,), template=TEMPLATE, metrics=metrics, records=records)
 
     def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, TrialPayload]]:
         return ()

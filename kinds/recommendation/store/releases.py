@@ -21,7 +21,7 @@ from sqlalchemy.dialects import postgresql
 
 from db.tables import BatchRow, JobRow
 from jobs.errors import PermanentError
-from jobs.records import MadeRelease
+from kinds.recommendation.records import MadeRelease
 from kinds.recommendation.refresh import Release
 from kinds.recommendation.tables import RefreshRow, ReleaseRow, WithdrawnItemRow
 

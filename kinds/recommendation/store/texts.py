@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.dialects import postgresql
 
 from db.tables import JobRow
-from jobs.records import WrittenCopy
+from kinds.recommendation.records import WrittenCopy
 from kinds.recommendation.tables import CopyRow
 
 RECENT = 500

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from jobs.kind import Artifact, Context, Parent, Result
 from jobs.provenance import payload_digest
-from jobs.records import WrittenCopy
 from kinds.recommendation.materials import JSON
 from kinds.recommendation.payload import CopyPayload, RecommendationSettings
+from kinds.recommendation.records import WrittenCopy
 from kinds.recommendation.texts.key import copy_seed
 from kinds.recommendation.texts.policy import Brief
 from kinds.recommendation.texts.write import copy_template, write_copy

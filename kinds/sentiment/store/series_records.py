@@ -12,8 +12,8 @@ from sqlalchemy import Connection, TableValuedAlias, case, delete, func, or_, se
 from sqlalchemy.dialects import postgresql
 
 from db.bulk import fields_of, upsert_rows, values_table
-from jobs.records import EntityHistory
 from kinds.sentiment.monitor import AlertStatus
+from kinds.sentiment.records import EntityHistory
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.window import WindowSize
 from kinds.sentiment.store.deliveries import tell_change

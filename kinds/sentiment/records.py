@@ -1,8 +1,8 @@
-"""Rows that a job leaves besides its artifacts: written under its fence, in bulk, by db/records.py."""
+"""The rows that a job leaves besides its artifacts; `kinds.sentiment.store.writer` writes them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -78,39 +78,4 @@ class EntityHistory:
     """All that stand from `since` on: those in the database that are not among them are withdrawn."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WrittenCopy:
-    """A text, by the digest of all that it was written from."""
-
-    key: str
-    audience: str
-    text: Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WithdrawnItems:
-    """Items that leave the standing lists of a refresh at once, before new lists are made."""
-
-    refresh_id: UUID
-    reasons: Mapping[str, str]
-    """By item."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MadeRelease:
-    """A release of a refresh: it is numbered, and published, with the job that made it."""
-
-    refresh_id: UUID
-    manifest_sha256: str
-    figures: Mapping[str, object]
-
-
-Record = (
-    AnalysedDocuments
-    | ReadAgain
-    | Classifications
-    | EntityHistory
-    | WrittenCopy
-    | WithdrawnItems
-    | MadeRelease
-)
+Record = AnalysedDocuments | ReadAgain | Classifications | EntityHistory
