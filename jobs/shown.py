@@ -13,6 +13,9 @@ MAX_SHOWN_CHARACTERS = 2000
 _JOINERS = "\u200c\u200d"
 """Scripts and emoji need them, and they move nothing."""
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet takes a cell that begins so for a formula."""
+
 _HTML = re.compile(r"<(?=[A-Za-z/!?])")
 
 
@@ -95,6 +98,17 @@ def page_text(value: object) -> object:
     ('a\\u202eb\n', 1)
     """
     return printable_lines(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
+def csv_cell(value: object) -> object:
+    """A cell that no spreadsheet takes for a formula (OWASP, CSV injection); numbers stay numbers.
+
+    >>> csv_cell("=1+1"), csv_cell(-0.5), csv_cell("plain"), csv_cell(None)
+    ("'=1+1", -0.5, 'plain', '')
+    """
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(_FORMULA) else value
+    return "" if value is None else value
 
 
 def shown_fields(fields: Mapping[str, object]) -> str:

@@ -24,8 +24,8 @@ from pressroom.evidence import ArtifactAlteredError
 from pressroom.export import fetch_results
 from pressroom.summary import Altered
 from storage import open_store
-from workers.producer import Order, Submission, submit_file
-from workers.settings import DEFAULT_MODEL, Settings, read_settings
+from workers.producer import Order, Submission, model_of, submit_file
+from workers.settings import Settings, read_settings
 
 Items = Path | str | Iterable[Mapping[str, object]]
 """A CSV or JSONL file, or the lines themselves: one mapping each, its keys the file's columns."""
@@ -49,7 +49,7 @@ def submit(
     kind: str,
     items: Items,
     *,
-    model: str = DEFAULT_MODEL,
+    model: str | None = None,
     settings: Mapping[str, object] | None = None,
     seed: int = 0,
     name: str | None = None,
@@ -63,12 +63,13 @@ def submit(
     """Accept the items as one batch; when this returns, nothing of it can be lost.
 
     Each refused item goes to `on_rejected`, and the others run; with `strict` nothing does. `settings` are
-    the kind's, such as temperature. Raises InputError (FileRejectedError, StrictIntakeError) when nothing
-    was accepted, ConfigurationError when kind, model or services are not there.
+    the kind's, such as temperature; without a `model` the kind's default is used. Raises InputError
+    (FileRejectedError, StrictIntakeError) when nothing was accepted, ConfigurationError when kind, model or
+    services are not there.
     """
     order = Order(
         kind=kind,
-        model=model,
+        model=model_of(kind, model),
         settings=settings or {},
         seed=seed,
         name=name,

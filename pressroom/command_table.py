@@ -7,11 +7,13 @@ of `Command` in a module that imports nothing but this one, since help and compl
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 
 from jobs.errors import ConfigurationError
+from jobs.registry import kind_names
 
 ENTRY_POINTS = "pressroom.commands"
 
@@ -31,6 +33,10 @@ class Command:
     are declared."""
     help: str
     """The first paragraph of the target's own help."""
+    kind: str | None = None
+    """The kind whose batches it makes, in place of the command that any kind gets."""
+    is_hidden: bool = False
+    """Whether help leaves it out; then it takes any options, to say what is to be called instead."""
 
 
 class CommandTable:
@@ -64,6 +70,10 @@ class CommandTable:
         """The commands right below a group; without a group those right below `pressroom`."""
         return [command for path, command in self._commands.items() if path.rpartition(" ")[0] == group]
 
+    def maker_of(self, kind: str) -> Command | None:
+        """The command that makes the batches of a kind, if it has one of its own."""
+        return next((command for command in self._commands.values() if command.kind == kind), None)
+
     def remove_orphans(self) -> list[ConfigurationError]:
         """Remove what stands in a group that nobody declares; why, for each."""
         errors = []
@@ -95,9 +105,47 @@ def read_commands(own: Iterable[Command], report: Callable[[ConfigurationError],
                 table.add(command)
             except ConfigurationError as error:
                 report(_named(entry, error))
+    for command in list(kind_commands(table, kind_names())):
+        try:
+            table.add(command)
+        except ConfigurationError as error:
+            report(error)
     for orphan in table.remove_orphans():
         report(orphan)
     return table
+
+
+def kind_commands(table: CommandTable, kinds: Iterable[str]) -> Iterator[Command]:
+    """`run` and `submit` for each kind; for one that has a command of its own they only name that."""
+    for kind in kinds:
+        own = table.maker_of(kind)
+        for verb, text in _KIND_COMMANDS.items():
+            if (path := f"{verb} {kind}") in table:
+                continue
+            if own is None:
+                summary = text.format(kind=kind)
+                yield Command(path, partial(_generic, verb, kind, summary), summary)
+            else:
+                summary = f"Batches of kind {kind} are made by `pressroom {own.path}`."
+                yield Command(path, partial(_refused, kind, own.path, summary), summary, is_hidden=True)
+
+
+def _generic(verb: str, kind: str, summary: str) -> object:
+    from pressroom.commands import kind as commands
+
+    return (commands.run_command if verb == "run" else commands.submit_command)(kind, summary)
+
+
+def _refused(kind: str, path: str, summary: str) -> object:
+    from pressroom.commands.kind import refused_command
+
+    return refused_command(kind, path, summary)
+
+
+_KIND_COMMANDS = {
+    "run": "Run a job of kind {kind} for each row of a table: submit, work, show progress, export, stop.",
+    "submit": "Queue a job of kind {kind} for each row of a table; print the batch's id when it is accepted.",
+}
 
 
 def _rank(entry: EntryPoint) -> tuple[bool, str, str]:

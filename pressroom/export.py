@@ -40,6 +40,11 @@ _LISTED = re.compile(r"(?P<files>[a-z]+)/(?P<name>[A-Za-z0-9_-]+\.[a-z0-9]+)")
 
 RESULTS = "results.jsonl"
 FAILED = "failed.jsonl"
+INDEX = "index.html"
+SUMMARY = "summary.json"
+
+UNFINISHED = (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)
+"""Jobs that ended without a result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +104,18 @@ def check_output(folder: Path) -> None:
         (probe.path / "probe").write_bytes(b"x")
 
 
+def holds_another_batch(folder: Path, batch_id: UUID) -> bool:
+    """Whether there are results in the folder, and not of this batch by its summary."""
+    results = folder / RESULTS
+    if not results.exists() or not results.stat().st_size:
+        return False
+    try:
+        record = json.loads((folder / SUMMARY).read_bytes())
+    except (OSError, ValueError):
+        return True  # an export that ended before its summary: nobody knows whose
+    return not isinstance(record, dict) or record.get("batch_id") != str(batch_id)
+
+
 @contextmanager
 def export_errors(folder: Path, batch_id: UUID) -> Iterator[None]:
     """An OSError in the block becomes DiskFullError or ConfigurationError (`output_unwritable`)."""
@@ -138,9 +155,8 @@ def export_batch(
         results = fetch_results(database, store, batch_id, on_altered)
         yield from _write_results(results, new.path, files)
         with (new.path / FAILED).open("w", encoding="utf-8") as lines:
-            unfinished = (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)
-            for result in stream_results(database, batch_id, statuses=unfinished):
-                lines.write(json_text(_failure(result)) + "\n")
+            for result in stream_results(database, batch_id, statuses=UNFINISHED):
+                lines.write(json_text(failure_record(result)) + "\n")
         stale = [
             f"{files}/{name}"
             for name in _listed_files(folder / RESULTS, files)
@@ -199,7 +215,8 @@ def _body(exported: Exported) -> dict[str, object]:
     }
 
 
-def _failure(result: JobResult) -> dict[str, object]:
+def failure_record(result: JobResult) -> dict[str, object]:
+    """A line of failed.jsonl."""
     return {
         "id": result.custom_id,
         "job_id": str(result.job_id),

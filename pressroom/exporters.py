@@ -7,7 +7,6 @@ from typing import Protocol
 
 from sqlalchemy import Engine
 
-from jobs.errors import ConfigurationError
 from jobs.registry import load_kind, load_target
 from pressroom.summary import Summary
 from storage.store import Store
@@ -35,13 +34,10 @@ class Exporter(Protocol):
         ...
 
 
+DEFAULT_EXPORTER = "pressroom.default_export.export:export_results"
+
+
 def exporter_of(kind: str) -> Exporter:
-    """The exporter that a kind names. Raises ConfigurationError (`kind_without_export`)."""
-    target = load_kind(kind).exporter
-    if target is None:
-        raise ConfigurationError(
-            f"jobs of kind {kind!r} have no export of their own: read their results with pressroom.results()",
-            code="kind_without_export",
-        )
-    exporter: Exporter = load_target(target)
+    """The exporter that a kind names, else the one that suits every kind."""
+    exporter: Exporter = load_target(load_kind(kind).exporter or DEFAULT_EXPORTER)
     return exporter

@@ -28,7 +28,7 @@ class LazyCommand(TyperCommand):
     """Stands in a group for a command, or a group of commands, that a module defines."""
 
     def __init__(self, command: Command, table: CommandTable) -> None:
-        super().__init__(command.path.rpartition(" ")[2], help=command.help)
+        super().__init__(command.path.rpartition(" ")[2], help=command.help, hidden=command.is_hidden)
         self.path, self.target = command.path, command.target
         self._table = table
 
@@ -42,7 +42,7 @@ class LazyCommand(TyperCommand):
         for member in members:
             report_left_out(_error(f"`pressroom {member.path}`: `pressroom {self.path}` is no group"))
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        app.command(self.name)(loaded)
+        app.command(self.name, context_settings={"ignore_unknown_options": self.hidden})(loaded)
         command = get_command(app)
         if not isinstance(command, TyperCommand):
             raise _error(f"{target} is no command")

@@ -141,6 +141,11 @@ def _check_order(order: Order) -> None:
             check_label(label, name)
 
 
+def model_of(kind: str, model: str | None) -> str:
+    """The model that was named, else the kind's default; empty for a kind that asks no model."""
+    return model or load_kind(kind).default_model or ""
+
+
 def kind_settings_of(kind: Kind[Any], given: Mapping[str, object]) -> BaseModel:
     """The kind's settings with these set. Raises InputError that names the setting."""
     try:

@@ -54,7 +54,9 @@ class PromptCheck:
 def prompt_check(
     kind: Kind[Any], kind_settings: BaseModel, model: str, settings: Settings
 ) -> PromptCheck | None:
-    """The check for a batch, or None if its model is not on this machine: then the job finds out."""
+    """The check for a batch; None without a model, or if it is not installed here: then the job finds out."""
+    if not model:
+        return None
     try:
         return PromptCheck(kind, kind_settings, model, settings)
     except ModelNotInstalledError:

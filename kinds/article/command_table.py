@@ -9,6 +9,7 @@ COMMANDS = (
         "run articles",
         "kinds.article.commands:run_articles",
         "Write an article for each brief: submit, work, show progress, export, stop.",
+        kind="article",
     ),
     Command(
         "submit articles",

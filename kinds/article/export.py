@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from uuid import UUID
 
 from sqlalchemy import Engine
 
@@ -21,16 +20,23 @@ from kinds.article.page import (
     read_provenance,
     render_articles_page,
 )
-from kinds.article.quality import INDEX, ArticleMetrics, Quality
+from kinds.article.quality import ArticleMetrics, Quality
 from pressroom.console import say
-from pressroom.export import FAILED, RESULTS, Exported, export_batch, export_errors
+from pressroom.export import (
+    FAILED,
+    INDEX,
+    SUMMARY,
+    Exported,
+    export_batch,
+    export_errors,
+    holds_another_batch,
+)
 from pressroom.output import replace_text
 from pressroom.run import REJECTED
 from pressroom.summary import Summary
 from storage.store import Store
 
 FILES = "articles"
-SUMMARY = "summary.json"
 
 
 def export_articles(database: Engine, store: Store, summary: Summary, out: Path) -> Quality:
@@ -41,7 +47,7 @@ def export_articles(database: Engine, store: Store, summary: Summary, out: Path)
     StoreError, DiskFullError or ConfigurationError.
     """
     quality = Quality()
-    if not summary.report.counts.succeeded and _holds_another_batch(out, summary.batch_id):
+    if not summary.report.counts.succeeded and holds_another_batch(out, summary.batch_id):
         say(
             f"Batch {summary.batch_id} has no article yet, and {out} holds another batch: its results "
             f"are left as they are. For the failures: pressroom results {summary.batch_id} --out DIR"
@@ -71,18 +77,6 @@ def export_articles(database: Engine, store: Store, summary: Summary, out: Path)
         record = {**summary.as_json(), "quality": quality.as_json()}
         replace_text(out / SUMMARY, json_text(record, indent=2) + "\n")
     return quality
-
-
-def _holds_another_batch(out: Path, batch_id: UUID) -> bool:
-    """Whether there are results in the folder, and not of this batch by its summary."""
-    results = out / RESULTS
-    if not results.exists() or not results.stat().st_size:
-        return False
-    try:
-        record = json.loads((out / SUMMARY).read_bytes())
-    except (OSError, ValueError):
-        return True  # an export that ended before its summary: nobody knows whose
-    return not isinstance(record, dict) or record.get("batch_id") != str(batch_id)
 
 
 def _page_article(exported: Exported, metrics: ArticleMetrics) -> PageArticle:

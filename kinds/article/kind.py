@@ -18,6 +18,7 @@ from jobs.text.language import detect_language
 from jobs.text.sentences import words
 from kinds.article.brief import ArticleBrief, ArticleSettings
 from kinds.article.draft import Draft
+from workers.settings import DEFAULT_MODEL
 
 HTML_SANITISED = "html_sanitised"
 
@@ -36,6 +37,7 @@ class ArticleKind(Kind[ArticleBrief]):
     stages: ClassVar[tuple[Stage, ...]] = (Stage("write"),)
     payload_type: type[ArticleBrief] = ArticleBrief
     settings_type: type[BaseModel] = ArticleSettings
+    default_model: ClassVar[str | None] = DEFAULT_MODEL
     exporter = "kinds.article.export:export_articles"
 
     def first_request(self, payload: ArticleBrief, settings: BaseModel) -> tuple[Prompt, Sampling]:

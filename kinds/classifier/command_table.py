@@ -14,10 +14,12 @@ COMMANDS = (
         "train classifier",
         "kinds.classifier.commands.train:train_classifier",
         "Fine-tune, calibrate, measure on held-out texts, install. The same command goes on after Ctrl-C.",
+        kind="classifier",
     ),
     Command(
         "evaluate sentiment",
         "kinds.classifier.commands.evaluate:evaluate_sentiment",
         "Classify every text of a labelled file and print accuracy, F1, confusion, calibration and speed.",
+        kind="sentiment_labels",
     ),
 )

@@ -9,6 +9,7 @@ COMMANDS = (
         "run recommendations",
         "kinds.recommendation.commands.recommendations:run_recommendations",
         "Rank for each user and write the words, where something changed since the run before.",
+        kind="recommendation",
     ),
     Command(
         "refresh",

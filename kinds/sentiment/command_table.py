@@ -9,6 +9,7 @@ COMMANDS = (
         "run sentiment",
         "kinds.sentiment.commands.sentiment:run_sentiment",
         "Read documents about watched companies and topics: rows, trends, alerts and a report of each.",
+        kind="sentiment_report",
     ),
     Command(
         "monitor",

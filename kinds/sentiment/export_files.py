@@ -20,7 +20,7 @@ from db.evidence import JobEvidence
 from jobs.guards import INJECTION_SUSPECTED
 from jobs.job import JobStatus
 from jobs.rows import REFUSED
-from jobs.shown import json_text
+from jobs.shown import csv_cell, json_text
 from jobs.text.clean import HTML_REMOVED
 from kinds.sentiment.documents.language import LANGUAGE_UNSUPPORTED
 from kinds.sentiment.documents.prepare import CONTROL_TOKEN
@@ -49,10 +49,6 @@ REPORT_FILE = re.compile(
 DOCUMENTS, MENTIONS, WINDOWS, ALERTS = "documents.jsonl", "mentions.jsonl", "windows.jsonl", "alerts.jsonl"
 
 Windows = Mapping[tuple[str, WindowSize], list[EntityWindow]]
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet takes a cell that begins so for a formula (OWASP, CSV injection)."""
-
 
 _FLAG_WORDS = {
     AMBIGUOUS: "with an ambiguous name",
@@ -173,7 +169,7 @@ def write_windows(
             for window in found[entity.id, size]:
                 row = asdict(window)
                 lines.write(_line(row))
-                writer.writerow([csv_cell(row[column]) for column in columns])
+                writer.writerow([_cell(row[column]) for column in columns])
     return found
 
 
@@ -271,16 +267,6 @@ def collected_notes(database: Engine, batch_id: UUID) -> tuple[str, ...]:
     return tuple(str(note) for own in notes if isinstance(own, list) for note in own)
 
 
-def csv_cell(value: object) -> object:
-    """A cell that no spreadsheet takes for a formula; numbers stay numbers.
-
-    >>> csv_cell("=1+1"), csv_cell(-0.5), csv_cell("plain"), csv_cell(None)
-    ("'=1+1", -0.5, 'plain', '')
-    """
-    plain = "" if value is None else _plain(value) if isinstance(value, Enum | datetime) else value
-    return f"'{plain}" if isinstance(plain, str) and plain.startswith(_FORMULA) else plain
-
-
 def _fetch(
     source: CheckedSource, batch_id: UUID, stage: str
 ) -> Iterator[tuple[StageJob, JobEvidence, list[bytes]]]:
@@ -302,6 +288,10 @@ def _number(job: StageJob, name: str) -> int:
 
 def _line(row: Mapping[str, object]) -> str:
     return json_text(row, default=_plain) + "\n"
+
+
+def _cell(value: object) -> object:
+    return csv_cell(_plain(value) if isinstance(value, Enum | datetime) else value)
 
 
 def _plain(value: object) -> object:

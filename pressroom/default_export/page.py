@@ -1,0 +1,98 @@
+"""The page that shows the results of a batch of any kind: one HTML file that fetches nothing.
+
+Everything on it was written by a model or a user. The template escapes it, and the page's own policy lets
+no script run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import jinja2
+from markupsafe import Markup
+
+from jobs.shown import json_text, page_text
+from pressroom.default_export.table import flattened
+from pressroom.pages import page_part, page_policy
+from pressroom.summary import Summary
+
+MAX_PAGE_RESULTS = 200
+"""Results that the page shows; the tables have all of them."""
+
+MAX_PAGE_FAILURES = 200
+"""Jobs without a result that are listed; failed.jsonl has all."""
+
+MAX_PAGE_CHARACTERS = 6_000
+"""Of one text on the page: its file has the rest."""
+
+MAX_PAGE_FIGURES = 24
+"""Of one result on the page."""
+
+_PACKAGE = "pressroom.default_export"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageResult:
+    """One result as the page shows it."""
+
+    custom_id: str
+    job_id: str
+    files: tuple[str, ...]
+    media_type: str
+    text: str | None
+    is_cut: bool
+    figures: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, row: Mapping[str, object]) -> PageResult:
+        """What the page shows of a row of the table."""
+        files, metrics, text = row["files"], row["metrics"], row["text"]
+        text = text if isinstance(text, str) else None
+        figures = flattened(metrics) if isinstance(metrics, Mapping) else ()
+        return cls(
+            custom_id=str(row["id"]),
+            job_id=str(row["job_id"]),
+            files=tuple(map(str, files)) if isinstance(files, list) else (),
+            media_type=str(row["media_type"]),
+            text=None if text is None else text[:MAX_PAGE_CHARACTERS],
+            is_cut=text is not None and len(text) > MAX_PAGE_CHARACTERS,
+            figures=tuple((name, _figure(value)) for name, value in figures)[:MAX_PAGE_FIGURES],
+        )
+
+
+def render_results_page(
+    summary: Summary,
+    results: Sequence[PageResult],
+    failures: Sequence[Mapping[str, object]],
+    *,
+    has_rejected: bool,
+) -> str:
+    """The page as HTML; it says how many results and failures it leaves to the tables."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader(_PACKAGE, "pages"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=page_text,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = lambda value: f"{value:,.0f}"
+    style = page_part(_PACKAGE, "results.css")
+    counts = summary.report.counts
+    return environment.get_template("results.html.jinja").render(
+        report=summary.report,
+        counts=counts,
+        altered=summary.altered,
+        results=results,
+        failures=failures,
+        num_unfinished=counts.failed + counts.cancelled + counts.expired,
+        has_rejected=has_rejected,
+        style=Markup(style),  # noqa: S704 - a file of this package
+        policy=page_policy(style),
+    )
+
+
+def _figure(value: object) -> str:
+    text = value if isinstance(value, str) else json_text(value)
+    return f"{text[:200]}..." if len(text) > 200 else text

@@ -1,0 +1,131 @@
+"""The table of an export: a row for each job, as JSONL, CSV and Parquet, in memory that does not grow.
+
+Which figures a kind leaves is known when its last job was read. So the rows are written as JSONL first, while
+their columns are noted, and the other two files are made from that file.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.shown import csv_cell, json_text
+
+CSV_TABLE = "results.csv"
+PARQUET_TABLE = "results.parquet"
+
+MAX_METRIC_COLUMNS = 256
+"""Figures that get a column, the first ones that are met; results.jsonl has all of them."""
+
+ROWS_AT_A_TIME = 500
+"""Of a row group in Parquet: rows of the longest text that is kept are 16 MB."""
+
+_MAX_INTEGER = 2**63
+
+_OWN_COLUMNS: Mapping[str, pa.DataType] = {
+    "id": pa.string(),
+    "job_id": pa.string(),
+    "status": pa.string(),
+    "attempt": pa.int64(),
+    "file": pa.string(),
+    "media_type": pa.string(),
+    "sha256": pa.string(),
+    "usage.prompt_tokens": pa.int64(),
+    "usage.cached_tokens": pa.int64(),
+    "usage.new_tokens": pa.int64(),
+    "error.code": pa.string(),
+    "error.message": pa.string(),
+    "text": pa.string(),
+}
+"""Of every kind; a name with a dot is a member of an object in the JSONL file."""
+
+_METRICS = "metrics."
+
+
+def flattened(row: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """The columns of a row: objects become names with dots, lists stay.
+
+    >>> dict(flattened({"id": "a", "metrics": {"words": {"number": 3}, "flags": []}}))
+    {'id': 'a', 'metrics.words.number': 3, 'metrics.flags': []}
+    """
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            yield from flattened(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+class TableWriter:
+    """Writes the rows, and notes the columns that their figures need."""
+
+    def __init__(self, lines: TextIO) -> None:
+        """`lines` is results.jsonl, open for writing."""
+        self._lines = lines
+        self._metrics: dict[str, pa.DataType] = {}
+
+    def write(self, row: Mapping[str, object]) -> None:
+        """Append a row."""
+        self._lines.write(json_text(row) + "\n")
+        for name, value in flattened(row):
+            if name.startswith(_METRICS) and value is not None:
+                self._note(name, _type_of(value))
+
+    def _note(self, name: str, own: pa.DataType) -> None:
+        known = self._metrics.get(name)
+        if known is None:
+            if len(self._metrics) < MAX_METRIC_COLUMNS:
+                self._metrics[name] = own
+        elif known != own:
+            are_numbers = {known, own} <= {pa.int64(), pa.float64()}
+            self._metrics[name] = pa.float64() if are_numbers else pa.string()
+
+    def schema(self) -> pa.Schema:
+        """The columns of the rows so far: those of every kind, the figures, and the text as the last one."""
+        own = dict(_OWN_COLUMNS)
+        text = own.pop("text")
+        return pa.schema([*own.items(), *self._metrics.items(), ("text", text)])
+
+
+def convert_table(lines: Path, folder: Path, schema: pa.Schema) -> None:
+    """Write results.csv and results.parquet from results.jsonl.
+
+    No spreadsheet takes a cell of the CSV file for a formula. A value that fits no type of Parquet, and a
+    list, is JSON in both.
+    """
+    with (
+        lines.open(encoding="utf-8") as source,
+        (folder / CSV_TABLE).open("w", encoding="utf-8", newline="") as file,
+        pq.ParquetWriter(folder / PARQUET_TABLE, schema, compression="zstd") as parquet,
+    ):
+        table = csv.writer(file)
+        table.writerow([csv_cell(name) for name in schema.names])
+        while some := list(islice(source, ROWS_AT_A_TIME)):
+            rows = [_converted(json.loads(line), schema) for line in some]
+            table.writerows([csv_cell(row[name]) for name in schema.names] for row in rows)
+            parquet.write_table(pa.Table.from_pylist(rows, schema=schema))
+
+
+def _converted(row: Mapping[str, object], schema: pa.Schema) -> dict[str, object]:
+    values = dict(flattened(row))
+    return {field.name: _cell(values.get(field.name), field.type) for field in schema}
+
+
+def _cell(value: object, type_: pa.DataType) -> object:
+    if value is None or not pa.types.is_string(type_):
+        return value
+    return value if isinstance(value, str) else json_text(value)
+
+
+def _type_of(value: object) -> pa.DataType:
+    if isinstance(value, bool):
+        return pa.bool_()
+    if isinstance(value, int) and -_MAX_INTEGER <= value < _MAX_INTEGER:
+        return pa.int64()
+    return pa.float64() if isinstance(value, float) else pa.string()
