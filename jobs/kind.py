@@ -10,12 +10,10 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from jobs.inference import Inference, Prompt, Sampling
-from jobs.sources import Sources
-from kinds.classifier.order import Training
-from kinds.sentiment.history import History
 
 PayloadT = TypeVar("PayloadT", bound=BaseModel)
 ResourceT = TypeVar("ResourceT")
+PortT = TypeVar("PortT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,7 @@ class Resources(Protocol):
 
 
 class Context(Protocol):
-    """The ports that a running job may use."""
+    """What a running job may use."""
 
     @property
     def inference(self) -> Inference: ...
@@ -93,18 +91,12 @@ class Context(Protocol):
     @property
     def resources(self) -> Resources: ...
 
-    @property
-    def history(self) -> History:
-        """What earlier batches left in Postgres."""
-        ...
+    def port(self, port_type: type[PortT], /) -> PortT:
+        """The service of this type that the job's kind declares in `Kind.ports`.
 
-    @property
-    def sources(self) -> Sources:
-        """Feeds, object stores and databases outside."""
+        Raises PermanentError if it declares none, and what ends a job that this worker no longer holds.
+        """
         ...
-
-    @property
-    def training(self) -> Training: ...
 
     @property
     def seed(self) -> int:

@@ -36,16 +36,18 @@ def load_kind(name: str) -> Kind[Any]:
     return kind
 
 
-def load_kinds() -> None:
-    """Load all that are installed: what they import takes seconds, which no job shall wait for.
+def load_kinds() -> dict[str, Kind[Any]]:
+    """All that are installed, by name: what they import takes seconds, which no job shall wait for.
 
     One that cannot be loaded is logged, and fails its own jobs later.
     """
+    kinds: dict[str, Kind[Any]] = {}
     for name in kind_names():
         try:
-            load_kind(name)
+            kinds[name] = load_kind(name)
         except Exception:
             logger.warning("A kind cannot be loaded.", exc_info=True, extra={"kind": name})
+    return kinds
 
 
 def load_target(target: str) -> Any:

@@ -1,16 +1,16 @@
-"""The ports that a running job gets."""
+"""What a running job may use."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 from jobs.job import ClaimedJob
 from jobs.kind import Resources
-from jobs.sources import Sources
-from kinds.classifier.order import Training
-from kinds.sentiment.history import History
 from workers.inference import JobInference
-from workers.ports import Ports
+from workers.ports import Ports, RunningJob
+
+PortT = TypeVar("PortT")
 
 
 class JobContext:
@@ -29,18 +29,9 @@ class JobContext:
     def resources(self) -> Resources:
         return self._ports.resources
 
-    @property
-    def history(self) -> History:
+    def port(self, port_type: type[PortT], /) -> PortT:
         self._inference.require_held()  # jobs that wait for one another's turn learn it here
-        return self._ports.history
-
-    @property
-    def sources(self) -> Sources:
-        return self._ports.sources
-
-    @property
-    def training(self) -> Training:
-        return self._ports.training.port(self._job, self._inference)
+        return self._ports.port(port_type, RunningJob(self._job, self._inference))
 
     @property
     def seed(self) -> int:

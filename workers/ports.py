@@ -1,40 +1,121 @@
-"""What the jobs of a worker process share besides its models."""
+"""The services of their own that kinds bring to their jobs, opened once in a worker process."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 
-from kinds.classifier.training.port import TrainingPlace
-from kinds.sentiment.store.history import DatabaseHistory
+from jobs.errors import ConfigurationError, PermanentError, PressroomError
+from jobs.job import ClaimedJob
+from jobs.kind import Kind, Port, Resources
+from jobs.registry import load_kinds, load_target
 from storage.store import Store
-from workers.connectors.sources import ConnectedSources
+from workers.inference import JobInference
 from workers.resources import StoredResources
 from workers.settings import Settings
 
+logger = logging.getLogger(__name__)
+
+PortT = TypeVar("PortT")
+
+
+class PortUndeclaredError(PermanentError):
+    """A job has asked for a port that its kind does not declare."""
+
+    code = "port_undeclared"
+
+
+class PortUnavailableError(ConfigurationError):
+    """A port could not be opened when this worker started."""
+
+    code = "port_unavailable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerServices:
+    """What a worker process has for the ports that are opened in it; any thread may use it."""
+
+    database: Engine
+    store: Store
+    resources: Resources
+    settings: Settings
+
 
 @dataclass(frozen=True, slots=True)
-class Ports:
-    """Made once a process; any thread may use them."""
+class RunningJob:
+    """The job that asks for a port."""
 
-    history: DatabaseHistory
-    resources: StoredResources
-    sources: ConnectedSources
-    training: TrainingPlace
+    job: ClaimedJob
+    inference: JobInference
+    """Tells until when the job may run, and whether this worker still holds it."""
+
+
+PortOfJob = Callable[[RunningJob], object]
+"""The port that a job gets: one of its own, or one that all jobs share. Any thread may call it."""
+
+PortOpener = Callable[[WorkerServices], PortOfJob]
+"""What a `jobs.kind.Port` names: called once, when the worker starts; connects to nothing yet."""
+
+
+class Ports:
+    """The ports of a worker process, by kind and type. Any thread may use them."""
+
+    def __init__(self, services: WorkerServices, kinds: Mapping[str, Kind[Any]]) -> None:
+        """Open the ports of these kinds. One that cannot be opened is logged, and fails the jobs that ask
+        for it.
+        """
+        self.resources = services.resources
+        opened: dict[str, Callable[[RunningJob], Any]] = {}
+        self._ports: dict[tuple[str, type[object]], Callable[[RunningJob], Any]] = {}
+        for name, kind in kinds.items():
+            for port in kind.ports:
+                if port.opener not in opened:
+                    opened[port.opener] = _open(port, name, services)
+                self._ports[name, port.type] = opened[port.opener]
+
+    def port(self, port_type: type[PortT], running: RunningJob) -> PortT:
+        """The job's port of this type. Raises PortUndeclaredError, PortUnavailableError, and what making
+        the port of one job raises.
+        """
+        kind = running.job.kind
+        port_of_job = self._ports.get((kind, port_type))
+        if port_of_job is None:
+            raise PortUndeclaredError(
+                f"the kind {kind} has no port {port_type.__qualname__}: declare it in the kind's `ports`, "
+                "with the function that opens it"
+            )
+        port: PortT = port_of_job(running)
+        return port
 
 
 def open_ports(database: Engine, store: Store, settings: Settings) -> Ports:
-    """The ports over this process's database and store; connects to nothing yet."""
-    training = TrainingPlace(
-        database=database,
-        store=store,
-        models_folder=settings.models_folder,
-        num_threads=settings.num_threads,
+    """The ports of all installed kinds, over this process's database and store."""
+    services = WorkerServices(
+        database=database, store=store, resources=StoredResources(store), settings=settings
     )
-    return Ports(
-        history=DatabaseHistory(database),
-        resources=StoredResources(store),
-        sources=ConnectedSources(store),
-        training=training,
-    )
+    return Ports(services, load_kinds())
+
+
+def _open(port: Port, kind: str, services: WorkerServices) -> PortOfJob:
+    try:
+        opener: PortOpener = load_target(port.opener)
+        return opener(services)
+    except Exception as error:
+        logger.warning("A port cannot be opened.", exc_info=True, extra={"kind": kind, "opener": port.opener})
+        # An error of another library may hold a secret, such as the URL of a service.
+        reason = str(error) if isinstance(error, PressroomError) else type(error).__name__
+        return _refusal(
+            f"{port.opener} could not open the port {port.type.__qualname__} when the worker started: "
+            f"{reason}; correct it, see the worker's log, and start the worker again"
+        )
+
+
+def _refusal(message: str) -> PortOfJob:
+    def refuse(_: RunningJob) -> object:
+        raise PortUnavailableError(message)
+
+    return refuse

@@ -25,7 +25,6 @@ from db.refusals import errors_named
 from db.session import open_database
 from jobs.errors import ConfigurationError, PermanentError, PressroomError, TransientError
 from jobs.provenance import payload_digest
-from jobs.registry import load_kinds
 from storage import open_store
 from storage.store import check_access
 from workers import logs, residency
@@ -149,7 +148,7 @@ def _start(settings: Settings) -> _Process:
     store = open_store(settings.require_s3_url())
     check_access(store)
     warm = _load_models(settings)
-    load_kinds()
+    ports = open_ports(database, store, settings)
     num_places = settings.max_jobs_in_flight or _places(warm)
     for resident in warm.all():
         manifest = resident.manifest.model_dump(mode="json")
@@ -162,7 +161,7 @@ def _start(settings: Settings) -> _Process:
         runner=Runner(
             database=database,
             residency=warm,
-            ports=open_ports(database, store, settings),
+            ports=ports,
             publisher=Publisher(store, code_facts(settings)),
             settings=settings,
             worker=WorkerIdentity(worker_id, settings.worker_device),

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from jobs.kind import Artifact, Context, Kind, Parent, Result, Stage
-from kinds.classifier.order import TrainingOrder
+from jobs.kind import Artifact, Context, Kind, Parent, Port, Result, Stage
+from kinds.classifier.order import Training, TrainingOrder
 
 _MEDIA_TYPES = {
     ".json": "application/json",
@@ -29,6 +29,7 @@ class ClassifierKind(Kind[TrainingOrder]):
     name: ClassVar[str] = "classifier"
     version: ClassVar[str] = "1"
     stages: ClassVar[tuple[Stage, ...]] = (Stage("train"),)
+    ports: ClassVar[tuple[Port, ...]] = (Port(Training, "kinds.classifier.training.port:open_training"),)
     payload_type = TrainingOrder
     settings_type = ClassifierSettings
 
@@ -43,7 +44,7 @@ class ClassifierKind(Kind[TrainingOrder]):
 
     def run(self, payload: TrainingOrder, context: Context) -> Result:
         """Train, or go on from this job's last checkpoint. The model card is the first artifact."""
-        trained = context.training.train_classifier(payload)
+        trained = context.port(Training).train_classifier(payload)
         recipe = json.loads(trained.files["recipe.json"])
         parents = [Parent("training_data", file.name, file.sha256) for file in payload.files]
         parents.append(Parent("base_model", payload.base, recipe["base"]["weights_sha256"]))

@@ -11,6 +11,7 @@ from jobs.kind import Artifact, Context, Parent, Resources, Result
 from jobs.provenance import sha256_hex
 from kinds.recommendation.audiences import audiences, brief_of
 from kinds.recommendation.changes import Change, change_of
+from kinds.recommendation.history import RefreshHistory
 from kinds.recommendation.materials import JSON, JSONL, Catalogue, load_catalogue, load_previous
 from kinds.recommendation.payload import BriefPayload, RecommendationSettings
 from kinds.recommendation.ranking.lists import UserList
@@ -51,7 +52,7 @@ def brief_texts(payload: BriefPayload, settings: RecommendationSettings, context
     """Find out what is to be written. Raises what the ports raise, and TemplateError."""
     catalogue = load_catalogue(context.resources, payload.materials.inputs_sha256)
     wanted = _wanted(payload, settings, context, catalogue)
-    known = context.history.known_copies(tuple(wanted.briefs))
+    known = context.port(RefreshHistory).known_copies(tuple(wanted.briefs))
     missing = wanted.missing(known)
     changes = _changes(payload, settings, context, catalogue, wanted.index, frozenset(missing))
     lines = [

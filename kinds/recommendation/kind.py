@@ -7,11 +7,12 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from jobs.kind import Context, Kind, PlanContext, Result, Stage, Tables
+from jobs.kind import Context, Kind, PlanContext, Port, Result, Stage, Tables
 from kinds.recommendation.brief import brief_texts
 from kinds.recommendation.collect import collect
 from kinds.recommendation.embed import embed_items
 from kinds.recommendation.fit import fit_model
+from kinds.recommendation.history import RefreshHistory
 from kinds.recommendation.payload import (
     BriefPayload,
     CollectPayload,
@@ -55,6 +56,9 @@ class RecommendationKind(Kind[RecommendationPayload]):
         Stage("publish"),
     )
     """A batch that is made from files begins with `embed`, or with `fit`; a plan ends with `brief`."""
+    ports: ClassVar[tuple[Port, ...]] = (
+        Port(RefreshHistory, "kinds.recommendation.store.history:open_history"),
+    )
     payload_type: type[RecommendationPayload] = RecommendationPayload
     settings_type: type[BaseModel] = RecommendationSettings
     tables: ClassVar[Tables | None] = Tables(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jobs.kind import Artifact, Context, Result
 from jobs.provenance import sha256_hex
+from kinds.recommendation.history import RefreshHistory
 from kinds.recommendation.materials import JSON, load_inputs, parents_of
 from kinds.recommendation.payload import PublishPayload, RecommendationSettings
 from kinds.recommendation.records import MadeRelease
@@ -22,7 +23,7 @@ def publish(payload: PublishPayload, settings: RecommendationSettings, context: 
     manifest = ReleaseManifest(
         refresh=settings.refresh,
         refresh_id=str(settings.refresh_id),
-        created_at=context.history.now(),
+        created_at=context.port(RefreshHistory).now(),
         as_of=settings.as_of,
         inputs_sha256=materials.inputs_sha256,
         catalogue_sha256=inputs.catalogue_sha256,

@@ -18,6 +18,7 @@ from kinds.classifier.order import LABELS
 from kinds.sentiment.documents.blocks import analysed_line, parse_block
 from kinds.sentiment.documents.language import LANGUAGE_UNSUPPORTED
 from kinds.sentiment.documents.linking import Link, Passage
+from kinds.sentiment.history import History
 from kinds.sentiment.linked import AMBIGUOUS, Analysis, Refuse, link_documents
 from kinds.sentiment.payload import DocumentsPayload, SentimentSettings
 from kinds.sentiment.records import AnalysedDocuments, Classifications, DocumentFacts
@@ -80,7 +81,8 @@ def _classify(
     }
     digests = {passage: pair_digest(pair) for passage, pair in asked.items()}
     model_sha256 = context.inference.model_sha256()
-    known = context.history.classifications(model_sha256, list(set(digests.values()))) if digests else {}
+    history = context.port(History)
+    known = history.classifications(model_sha256, list(set(digests.values()))) if digests else {}
     missing = {digests[passage]: pair for passage, pair in asked.items() if digests[passage] not in known}
     answers = dict(zip(missing, classified(list(missing.values()), context.inference), strict=True))
     new = {
@@ -194,7 +196,7 @@ def _metrics(
             if position is not None:  # None: an entity of an earlier watch list
                 since[position] = min(instant, since.get(position, instant))
 
-    for known in context.history.documents(settings.monitor_id, [one.id for one in documents]).values():
+    for known in context.port(History).documents(settings.monitor_id, [one.id for one in documents]).values():
         note(known.entity_ids, known.published_at)
     for analysis in analyses:
         note((link.entity_id for link in analysis.links), analysis.prepared.document.published_at)

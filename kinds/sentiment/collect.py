@@ -9,7 +9,9 @@ from jobs.documents.document import Document
 from jobs.kind import Artifact, Context, Parent, Result
 from jobs.rejection import Rejected
 from jobs.shown import json_text
+from jobs.sources import Sources
 from kinds.sentiment.documents.blocks import blocks, dump_block
+from kinds.sentiment.history import History
 from kinds.sentiment.known import KnownFilter
 from kinds.sentiment.payload import CollectPayload, SentimentSettings
 
@@ -24,10 +26,10 @@ MAX_NOTES = 20
 
 def collect(payload: CollectPayload, settings: SentimentSettings, context: Context) -> Result:
     """Read the source. Raises SourceError for one that is down or hostile, and what the ports raise."""
-    known = KnownFilter(context.history, monitor_id=settings.monitor_id, analysis=settings.analysis)
+    known = KnownFilter(context.port(History), monitor_id=settings.monitor_id, analysis=settings.analysis)
     refusals = _Refusals()
     notes: list[str] = []
-    read = context.sources.fetch(payload.source, known.records, notes.append)
+    read = context.port(Sources).fetch(payload.source, known.records, notes.append)
     stored = [
         context.resources.write(dump_block(block), media_type=JSONL)
         for block in blocks(refusals.taken_out(known.unknown(read)))

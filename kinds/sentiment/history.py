@@ -151,10 +151,6 @@ class History(Protocol):
         """When the latest run was due that read all of the monitor's sources, and analysed what they held."""
         ...
 
-    def known_copies(self, keys: Sequence[str]) -> frozenset[str]:
-        """Those of these keys whose text was written before."""
-        ...
-
     def classifications(
         self, model_sha256: str, digests: Sequence[bytes]
     ) -> dict[bytes, tuple[float, float, float]]:

@@ -8,9 +8,11 @@ from typing import ClassVar, cast
 
 from pydantic import BaseModel
 
-from jobs.kind import Context, Kind, PlanContext, Result, Stage, Tables
+from jobs.kind import Context, Kind, PlanContext, Port, Result, Stage, Tables
+from jobs.sources import Sources
 from kinds.sentiment.analyse import analyse_documents
 from kinds.sentiment.collect import collect
+from kinds.sentiment.history import History
 from kinds.sentiment.payload import (
     CollectPayload,
     DocumentsPayload,
@@ -40,6 +42,10 @@ class SentimentReportKind(Kind[SentimentPayload]):
         Stage("reports"),
     )
     """A batch that is made from a file begins with `documents`."""
+    ports: ClassVar[tuple[Port, ...]] = (
+        Port(History, "kinds.sentiment.store.history:open_history"),
+        Port(Sources, "workers.connectors.sources:open_sources"),
+    )
     payload_type: type[SentimentPayload] = SentimentPayload
     settings_type: type[BaseModel] = SentimentSettings
     tables: ClassVar[Tables | None] = Tables(

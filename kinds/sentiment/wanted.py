@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from jobs.kind import Context
 from kinds.sentiment.documents.watchlist import Entity
+from kinds.sentiment.history import History
 from kinds.sentiment.payload import SentimentSettings
 from kinds.sentiment.records import EntityHistory
 from kinds.sentiment.series.policy import Policy
@@ -90,10 +91,10 @@ def num_left_out(metrics: Iterable[Mapping[str, object]], settings: SentimentSet
 
 def _new_alerts(history: EntityHistory, settings: SentimentSettings, context: Context) -> list[datetime]:
     """When the windows begin whose alerts no earlier batch has raised."""
-    told = context.history.alerts(
+    notified = context.port(History).alerts(
         settings.monitor_id, [history.entity_id], since=history.since, until=history.read_at + FAR
-    ).get(history.entity_id, [])
-    known = {alert.key for alert in told}
+    )
+    known = {alert.key for alert in notified.get(history.entity_id, [])}
     return [alert.starts_at for alert in history.alerts if alert.key not in known]
 
 
@@ -103,14 +104,14 @@ def _changed(
     """Those that are not kept already, figure for figure; a past that has changed is another figure, too."""
     if not judged:
         return []
-    kept = context.history.windows(
+    kept = context.port(History).windows(
         settings.monitor_id,
         [history.entity_id],
         judged[0].size,
         since=judged[0].starts_at,
         until=judged[-1].starts_at + timedelta(microseconds=1),
-    ).get(history.entity_id, [])
-    standing = {window.starts_at: window for window in kept}
+    )
+    standing = {window.starts_at: window for window in kept.get(history.entity_id, [])}
     return [window for window in judged if standing.get(window.starts_at) != window]
 
 

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from pydantic_core import to_json
 
 from jobs.kind import Artifact, Context, Parent, Result
-from kinds.sentiment.history import Unsettled
+from kinds.sentiment.history import History, Unsettled
 from kinds.sentiment.payload import SentimentSettings, WindowsPayload
 from kinds.sentiment.records import EntityHistory
 from kinds.sentiment.series.alerts import heard
@@ -117,7 +117,7 @@ class _Past:
 def _state(
     entity_ids: Sequence[str], given_as_of: datetime | None, settings: SentimentSettings, context: Context
 ) -> _State:
-    monitor_id, policy, history = settings.monitor_id, settings.policy, context.history
+    monitor_id, policy, history = settings.monitor_id, settings.policy, context.port(History)
     # Hours without documents have no window, and say nothing of how far a series has come.
     sizes = [size for size in policy.windows if size is not WindowSize.HOUR] or policy.windows
     read_at, read_until = history.now(), history.read_until(monitor_id)
@@ -151,7 +151,7 @@ def _past(due: Mapping[str, _Due], state: _State, settings: SentimentSettings, c
     """In two statements for all of them. After `_state`: what changed since is unsettled for a later job."""
     if not due or state.as_of is None:
         return _Past({}, {})
-    monitor_id, policy, history = settings.monitor_id, settings.policy, context.history
+    monitor_id, policy, history = settings.monitor_id, settings.policy, context.port(History)
     needed = {id_: windows_needed(policy, one.begin) for id_, one in due.items()}
     until = max(one.begin for one in due.values())
     return _Past(
@@ -179,7 +179,7 @@ def _history(
     def read(since: datetime) -> Sequence[Mention]:
         if kept is not None and since >= due.begin - HISTORY:
             return past.mentions.get(entity_id, ())
-        found = context.history.mentions(monitor_id, {entity_id: since}, until=until + MICROSECOND)
+        found = context.port(History).mentions(monitor_id, {entity_id: since}, until=until + MICROSECOND)
         return found.get(entity_id, ())
 
     analysis = analyse(

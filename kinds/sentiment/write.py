@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from jobs.errors import PermanentError, TransientError
 from jobs.kind import Context, Parent, Result
 from kinds.sentiment.documents.watchlist import Entity
+from kinds.sentiment.history import History
 from kinds.sentiment.payload import ReportPayload, SentimentSettings
 from kinds.sentiment.report.counted import counted_parent
 from kinds.sentiment.report.facts import (
@@ -71,7 +72,7 @@ def _facts(
     settings: SentimentSettings,
     context: Context,
 ) -> ReportFacts:
-    history, monitor_id, size = context.history, settings.monitor_id, payload.size
+    history, monitor_id, size = context.port(History), settings.monitor_id, payload.size
     zone = ZoneInfo(settings.policy.time_zone)
     begin = shifted(size, zone, payload.starts_at, 1 - CHART_WINDOWS[size])
     end = shifted(size, zone, payload.starts_at, 1)
@@ -102,7 +103,7 @@ def _counted(
     window: EntityWindow, ends_at: datetime, settings: SentimentSettings, context: Context
 ) -> list[CountedDocument]:
     """The documents that the window's counts are made from, which must come to what the window says."""
-    documents = context.history.counted(
+    documents = context.port(History).counted(
         settings.monitor_id,
         window.entity_id,
         since=window.starts_at,
@@ -131,8 +132,8 @@ def _neighbours(
     monitor_id, ids = settings.monitor_id, list(names)
     if not ids:
         return []
-    windows = context.history.windows(monitor_id, ids, payload.size, since=begin, until=end)
-    alerts = context.history.alerts(monitor_id, ids, since=begin, until=end)
+    windows = context.port(History).windows(monitor_id, ids, payload.size, since=begin, until=end)
+    alerts = context.port(History).alerts(monitor_id, ids, since=begin, until=end)
     return [
         Neighbour(name=names[entity_id], window=found[0], num_alerts=len(alerts.get(entity_id, ())))
         for entity_id, found in windows.items()
@@ -143,5 +144,5 @@ def _document_parents(facts: ReportFacts, settings: SentimentSettings, context: 
     """The documents that the report quotes or that its alerts cite, one by one."""
     ids = {driver.document_id for driver in facts.drivers}
     ids.update(document_id for alert in facts.alerts for document_id in alert.document_ids)
-    known = context.history.documents(settings.monitor_id, sorted(ids))
+    known = context.port(History).documents(settings.monitor_id, sorted(ids))
     return [Parent("document", document_id, known[document_id].sha256) for document_id in sorted(known)]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 from uuid import UUID
 
 import pytest
@@ -42,6 +42,10 @@ from workers.residency import ModelNotWarmError, ModelTaskError, Residency, Resi
 SECONDS = 60.0
 PROMPT = Prompt((Message("user", "hello"),))
 PAIRS = [TextPair("Acme profit surges", "Acme"), TextPair("Acme shares fall on loss")]
+
+
+class Clock(Protocol):
+    """The type of a port that a kind might have."""
 
 
 def job(model: str = "moods", *, attempt: int = 1) -> ClaimedJob:
@@ -170,7 +174,7 @@ def test_an_abandoned_job_stops_waiting_and_asks_nothing_more(worker: Worker) ->
     with pytest.raises(JobAbandonedError):
         inference.embed(["x"], model="vectors")
     with pytest.raises(JobAbandonedError):
-        _ = JobContext(job(), inference, cast("Ports", None)).history
+        JobContext(job(), inference, cast("Ports", None)).port(Clock)
 
 
 def test_a_job_past_its_deadline_gets_a_deadline_error(worker: Worker) -> None:

@@ -27,9 +27,9 @@ from kinds.classifier.training.checkpoint import CheckpointError, Progress, read
 from kinds.classifier.training.port import (
     ChildTraining,
     TrainingError,
-    TrainingPlace,
     checkpoint_prefix,
     forget_checkpoints,
+    open_training,
 )
 from storage.memory import MemoryStore
 from storage.resources import put_resource
@@ -44,6 +44,8 @@ from workers.models.classifier import LabelsUnknownError, parse_labels, read_cla
 from workers.models.install import add_model
 from workers.models.manifest import WeightsDigestError, verify_model
 from workers.models.sources import FolderSource
+from workers.ports import RunningJob, WorkerServices
+from workers.resources import StoredResources
 from workers.settings import Settings
 
 ADAPTER = "adapter_model.safetensors"
@@ -106,8 +108,13 @@ def port_for(
     """The port as a worker makes it that claims the job now."""
     (job,) = claim(database, [job_id])
     inference = JobInference(job, fake_residency(FakeEngine()), deadline_at=time.monotonic() + 300)
-    place = TrainingPlace(database=database, store=store, models_folder=models, num_threads=1)
-    return place.port(job, inference), inference
+    services = WorkerServices(
+        database=database,
+        store=store,
+        resources=StoredResources(store),
+        settings=Settings.model_validate({"models_dir": models, "num_threads": 1}),
+    )
+    return open_training(services)(RunningJob(job, inference)), inference
 
 
 def train(

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 from jobs.documents.document import Document, KnownRecords
 from jobs.documents.reading import OnNote
 from jobs.rejection import Rejected
-from jobs.sources import FeedSource, FileSource, PrefixSource, QuerySource, Source
+from jobs.sources import FeedSource, FileSource, PrefixSource, QuerySource, Source, Sources
 from storage.store import Store
 from workers.connectors.feed import read_feed_source
 from workers.connectors.file import read_file_source
 from workers.connectors.prefix import read_prefix_source
 from workers.connectors.query import read_query_source
+from workers.ports import RunningJob, WorkerServices
 
 
 class ConnectedSources:
@@ -42,3 +43,9 @@ class ConnectedSources:
                 return read_feed_source(source, now=now, known=known, on_note=on_note)
             case QuerySource():
                 return read_query_source(source, now=now, known=known, on_note=on_note)
+
+
+def open_sources(services: WorkerServices) -> Callable[[RunningJob], Sources]:
+    """A `workers.ports.PortOpener`: all jobs share the port."""
+    sources = ConnectedSources(services.store)
+    return lambda _: sources

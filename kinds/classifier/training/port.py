@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from storage.store import Store, StoreError, StoreRefusedError
 from workers.inference import JobAbandonedError, JobInference
 from workers.models.manifest import WeightsDigestError, model_folder, verify_model
 from workers.models.sources import last_lines
+from workers.ports import RunningJob, WorkerServices
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +60,16 @@ class TrainingPlace:
     num_threads: int | None
     """CPU threads of a training; None: as many as torch takes."""
 
-    def port(self, job: ClaimedJob, inference: JobInference) -> ChildTraining:
-        """The port of one attempt; it ends when `inference` is abandoned."""
-        return ChildTraining(job, inference, self)
+
+def open_training(services: WorkerServices) -> Callable[[RunningJob], ChildTraining]:
+    """A `workers.ports.PortOpener`: each job has a port of its own, which ends when the job is abandoned."""
+    place = TrainingPlace(
+        database=services.database,
+        store=services.store,
+        models_folder=services.settings.models_folder,
+        num_threads=services.settings.num_threads,
+    )
+    return lambda running: ChildTraining(running.job, running.inference, place)
 
 
 class ChildTraining:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from jobs.kind import Artifact, Context, Parent, Result
 from jobs.provenance import payload_digest
+from kinds.recommendation.history import RefreshHistory
 from kinds.recommendation.materials import JSON
 from kinds.recommendation.payload import CopyPayload, RecommendationSettings
 from kinds.recommendation.records import WrittenCopy
@@ -31,7 +32,8 @@ def text_bytes(key: str, audience: str, text: Mapping[str, object]) -> bytes:
 def write_text(payload: CopyPayload, settings: RecommendationSettings, context: Context) -> Result:
     """Write the text. Raises TemplateError and what generate() raises."""
     key, brief = context.resources.load(payload.briefs_sha256, read_briefs)[payload.number]
-    if key in context.history.known_copies((key,)):  # written for another block's users meanwhile
+    known_copies = context.port(RefreshHistory).known_copies((key,))
+    if known_copies:  # written for another block's users meanwhile
         note = json.dumps({"key": key, "audience": brief.audience, "known": True})
         known = Artifact(name=TEXT, media_type=JSON, body=note.encode())
         return Result(artifacts=(known,), metrics={"is_known": True})

@@ -12,7 +12,6 @@ from sqlalchemy import Engine, LargeBinary, func, literal, select
 from db.bulk import values_table
 from jobs.documents.document import RECORD_BYTES
 from jobs.documents.identity import SHARED_PREFIX_CHARACTERS, shared_prefix
-from kinds.recommendation.tables import CopyRow
 from kinds.sentiment.history import KnownDocument, Standing
 from kinds.sentiment.series.counted import CountedDocument
 from kinds.sentiment.series.mention import Mention, Novelty
@@ -194,12 +193,6 @@ class DocumentHistory:
         statement = select(func.max(DocumentRow.published_at)).where(DocumentRow.monitor_id == monitor_id)
         with self._database.connect() as connection:
             return connection.scalar(statement)
-
-    def known_copies(self, keys: Sequence[str]) -> frozenset[str]:
-        """Those of these keys whose text was written before."""
-        statement = select(CopyRow.key).where(CopyRow.key == func.any(list(keys)))
-        with self._database.connect() as connection:
-            return frozenset(connection.scalars(statement))
 
     def classifications(
         self, model_sha256: str, digests: Sequence[bytes]

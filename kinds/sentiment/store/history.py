@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from sqlalchemy import DateTime, func, select
 
+from kinds.sentiment.history import History
 from kinds.sentiment.store.document_history import DocumentHistory
 from kinds.sentiment.store.series_history import SeriesHistory
+from workers.ports import RunningJob, WorkerServices
 
 
 class DatabaseHistory(DocumentHistory, SeriesHistory):
-    """Implements sentiment.history.History. Any thread may call it; each call uses its own connection."""
+    """Implements kinds.sentiment.history.History. Each call uses its own connection."""
 
     def now(self) -> datetime:
         """The database's clock."""
@@ -19,3 +22,9 @@ class DatabaseHistory(DocumentHistory, SeriesHistory):
             return connection.execute(
                 select(func.clock_timestamp(type_=DateTime(timezone=True)))
             ).scalar_one()
+
+
+def open_history(services: WorkerServices) -> Callable[[RunningJob], History]:
+    """A `workers.ports.PortOpener`: all jobs share the port."""
+    history = DatabaseHistory(services.database)
+    return lambda _: history
