@@ -201,6 +201,9 @@ class Kind(ABC, Generic[PayloadT]):
     """What a batch may fix for all its jobs: template, sampling; unknown names are refused."""
     default_model: ClassVar[str | None] = None
     """The model of a batch that names none; None for a kind that asks no model."""
+    rows_are_jobs: ClassVar[bool] = True
+    """Whether each row of one table is the payload of a job, so that any file of rows makes a batch; a kind
+    that reads anything else has commands of its own."""
     stages: ClassVar[tuple[Stage, ...]] = (Stage("run"),)
     ports: ClassVar[tuple[Port, ...]] = ()
     tables: ClassVar[Tables | None] = None

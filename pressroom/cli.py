@@ -63,6 +63,11 @@ OWN = (
         "Start what is due by its schedule, and deliver alerts, until Ctrl-C; one is active, others stand "
         "by.",
     ),
+    Command(
+        "kinds",
+        "pressroom.commands.kinds:app",
+        "The kinds that are installed: what they read, ask and leave.",
+    ),
     Command("db", "pressroom.commands.machine:db_app", "The database's schema."),
     Command("models", "pressroom.commands.models:app", "Install, calibrate, list and verify models."),
     Command("train", None, "Train models on your own data."),

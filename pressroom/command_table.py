@@ -34,7 +34,9 @@ class Command:
     help: str
     """The first paragraph of the target's own help."""
     kind: str | None = None
-    """The kind whose batches it makes, in place of the command that any kind gets."""
+    """The kind that it is about, if it is about one."""
+    makes_batches: bool = False
+    """Whether it makes the kind's batches, in place of the command that any kind gets."""
     is_hidden: bool = False
     """Whether help leaves it out; then it takes any options, to say what is to be called instead."""
 
@@ -70,9 +72,10 @@ class CommandTable:
         """The commands right below a group; without a group those right below `pressroom`."""
         return [command for path, command in self._commands.items() if path.rpartition(" ")[0] == group]
 
-    def maker_of(self, kind: str) -> Command | None:
-        """The command that makes the batches of a kind, if it has one of its own."""
-        return next((command for command in self._commands.values() if command.kind == kind), None)
+    def of_kind(self, kind: str) -> list[Command]:
+        """The commands of a kind that help lists; first the one that makes its batches."""
+        own = [each for each in self._commands.values() if each.kind == kind and not each.is_hidden]
+        return sorted(own, key=lambda command: not command.makes_batches)
 
     def remove_orphans(self) -> list[ConfigurationError]:
         """Remove what stands in a group that nobody declares; why, for each."""
@@ -118,16 +121,20 @@ def read_commands(own: Iterable[Command], report: Callable[[ConfigurationError],
 def kind_commands(table: CommandTable, kinds: Iterable[str]) -> Iterator[Command]:
     """`run` and `submit` for each kind; for one that has a command of its own they only name that."""
     for kind in kinds:
-        own = table.maker_of(kind)
+        own = next((command for command in table.of_kind(kind) if command.makes_batches), None)
         for verb, text in _KIND_COMMANDS.items():
             if (path := f"{verb} {kind}") in table:
                 continue
             if own is None:
                 summary = text.format(kind=kind)
-                yield Command(path, partial(_generic, verb, kind, summary), summary)
+                yield Command(
+                    path, partial(_generic, verb, kind, summary), summary, kind=kind, makes_batches=True
+                )
             else:
                 summary = f"Batches of kind {kind} are made by `pressroom {own.path}`."
-                yield Command(path, partial(_refused, kind, own.path, summary), summary, is_hidden=True)
+                yield Command(
+                    path, partial(_refused, kind, own.path, summary), summary, kind=kind, is_hidden=True
+                )
 
 
 def _generic(verb: str, kind: str, summary: str) -> object:

@@ -16,7 +16,7 @@ from db.stages import NewJob
 from jobs.batch import NewBatch, NewStage
 from jobs.dialect import AS_FOUND, FileOptions
 from jobs.dropped import Dropped, DroppedTally
-from jobs.errors import InputError
+from jobs.errors import ConfigurationError, InputError
 from jobs.guards import CONTROL_TOKENS
 from jobs.intake import Accepted, read_lines
 from jobs.kind import Kind
@@ -86,6 +86,7 @@ def submit_file(
     was accepted.
     """
     kind = load_kind(order.kind)
+    check_rows(kind)
     kind_settings = kind_settings_of(kind, order.settings)
     tally = DroppedTally(path, on_rejected)
     intake = _Intake(path, kind, kind_settings, order, settings, tally)
@@ -139,6 +140,16 @@ def _check_order(order: Order) -> None:
     for name, label in labels:
         if label is not None:
             check_label(label, name)
+
+
+def check_rows(kind: Kind[Any]) -> None:
+    """Raise ConfigurationError if the kind's jobs are not the rows of one table."""
+    if not kind.rows_are_jobs:
+        raise ConfigurationError(
+            f"jobs of kind {kind.name} are no rows of a table: `pressroom kinds show {kind.name}` names "
+            "the command that makes its batches",
+            code="kind_without_rows",
+        )
 
 
 def model_of(kind: str, model: str | None) -> str:

@@ -10,10 +10,12 @@ COMMANDS = (
         "kinds.article.commands:run_articles",
         "Write an article for each brief: submit, work, show progress, export, stop.",
         kind="article",
+        makes_batches=True,
     ),
     Command(
         "submit articles",
         "kinds.article.commands:submit_articles",
         "Queue an article for each brief; print the batch's id once everything is accepted.",
+        kind="article",
     ),
 )

@@ -30,7 +30,7 @@ class ArticleEmptyError(PermanentError):
 
 
 class ArticleKind(Kind[ArticleBrief]):
-    """Implements jobs.kind.Kind; without state, so any thread may run it."""
+    """Writes an article for each brief."""
 
     name: ClassVar[str] = "article"
     version: ClassVar[str] = "1"

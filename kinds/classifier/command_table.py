@@ -9,17 +9,20 @@ COMMANDS = (
         "models calibrate",
         "kinds.classifier.commands.calibrate:calibrate",
         "Make a classifier's probabilities mean what they say, by labelled texts like those it will read.",
+        kind="classifier",
     ),
     Command(
         "train classifier",
         "kinds.classifier.commands.train:train_classifier",
         "Fine-tune, calibrate, measure on held-out texts, install. The same command goes on after Ctrl-C.",
         kind="classifier",
+        makes_batches=True,
     ),
     Command(
         "evaluate sentiment",
         "kinds.classifier.commands.evaluate:evaluate_sentiment",
         "Classify every text of a labelled file and print accuracy, F1, confusion, calibration and speed.",
         kind="sentiment_labels",
+        makes_batches=True,
     ),
 )

@@ -28,6 +28,7 @@ class ClassifierKind(Kind[TrainingOrder]):
 
     name: ClassVar[str] = "classifier"
     version: ClassVar[str] = "1"
+    rows_are_jobs: ClassVar[bool] = False
     stages: ClassVar[tuple[Stage, ...]] = (Stage("train"),)
     ports: ClassVar[tuple[Port, ...]] = (Port(Training, "kinds.classifier.training.port:open_training"),)
     payload_type = TrainingOrder

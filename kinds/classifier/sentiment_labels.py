@@ -68,10 +68,11 @@ class LabelledText(BaseModel):
 
 
 class SentimentLabelsKind(Kind[LabelBlock]):
-    """Implements jobs.kind.Kind; without state, so any thread may run it."""
+    """Gives each text the probabilities of its labels."""
 
     name: ClassVar[str] = "sentiment_labels"
     version: ClassVar[str] = "2"
+    rows_are_jobs: ClassVar[bool] = False
     stages: ClassVar[tuple[Stage, ...]] = (Stage("classify"),)
     payload_type: type[LabelBlock] = LabelBlock
     settings_type: type[BaseModel] = LabelSettings

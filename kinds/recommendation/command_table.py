@@ -10,15 +10,18 @@ COMMANDS = (
         "kinds.recommendation.commands.recommendations:run_recommendations",
         "Rank for each user and write the words, where something changed since the run before.",
         kind="recommendation",
+        makes_batches=True,
     ),
     Command(
         "refresh",
         "kinds.recommendation.commands.refresh:app",
         "Recommendations that are kept fresh: files, rules, a schedule.",
+        kind="recommendation",
     ),
     Command(
         "evaluate recommendations",
         "kinds.recommendation.commands.evaluate:evaluate_recommendations",
         "Hold a part of a log out, rank by the rest, and print how much of it the lists find.",
+        kind="recommendation",
     ),
 )

@@ -42,10 +42,11 @@ ENGINE_STAGES = frozenset({"embed", "copy"})
 
 
 class RecommendationKind(Kind[RecommendationPayload]):
-    """Implements jobs.kind.Kind; without state, so any thread may run it."""
+    """Ranks items of a catalogue for each user, and writes the words beside them."""
 
     name: ClassVar[str] = "recommendation"
     version: ClassVar[str] = "1"
+    rows_are_jobs: ClassVar[bool] = False
     stages: ClassVar[tuple[Stage, ...]] = (
         Stage("collect"),
         Stage("embed"),

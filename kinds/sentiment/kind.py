@@ -31,10 +31,11 @@ ENTITIES_PER_JOB = 8
 
 
 class SentimentReportKind(Kind[SentimentPayload]):
-    """Implements jobs.kind.Kind; without state, so any thread may run it."""
+    """Reads documents about what is watched: moods, trends, alerts and a report of each."""
 
     name: ClassVar[str] = "sentiment_report"
     version: ClassVar[str] = "5"
+    rows_are_jobs: ClassVar[bool] = False
     stages: ClassVar[tuple[Stage, ...]] = (
         Stage("collect"),
         Stage("documents"),

@@ -1,0 +1,161 @@
+"""`pressroom kinds`: what is installed, and what each kind reads, asks and leaves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pressroom.commands.options import Json
+from pressroom.console import errors_reported, print_json, print_line
+
+if TYPE_CHECKING:
+    from jobs.kind import Kind
+    from pressroom.schemas import ExampleFormat
+
+app = typer.Typer(no_args_is_help=True, help="The kinds that are installed: what they read, ask and leave.")
+
+
+def _example_format(text: str) -> ExampleFormat:
+    from pressroom.schemas import ExampleFormat
+
+    try:
+        return ExampleFormat(text)
+    except ValueError as error:
+        formats = " or ".join(ExampleFormat)
+        raise typer.BadParameter(f"{text!r} is no format of an example: write {formats}") from error
+
+
+@app.command("list")
+def list_kinds(json: Json = False) -> None:
+    """List the installed kinds with what makes their batches."""
+    from jobs.registry import kind_names
+
+    kinds = [_listed(name) for name in kind_names()]
+    if json:
+        print_json({"kinds": kinds})
+        return
+    for kind in kinds:
+        print_line(f"{kind['name']:<20} {kind['command'] or '':<32} {kind['summary'] or kind['error']}")
+
+
+@app.command("show")
+def show_kind(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of an installed kind.")],
+    example: Annotated[
+        Any,
+        typer.Option(
+            "--example",
+            metavar="FORMAT",
+            parser=_example_format,
+            help="Print a small file, csv or jsonl, that `pressroom run NAME` accepts, and nothing else.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show a kind's columns, settings, model, stages, tables, ports and commands."""
+    from jobs.registry import load_kind
+    from pressroom.schemas import example_file
+    from workers.producer import check_rows
+
+    with errors_reported():
+        kind = load_kind(name)
+        if example is not None:
+            check_rows(kind)
+            typer.echo(example_file(kind, example), nl=False)
+            return
+        shown = _shown(kind)
+    if json:
+        print_json(shown)
+    else:
+        _print(kind, shown)
+
+
+def _listed(name: str) -> dict[str, object]:
+    """A line of the list; a kind that cannot be loaded is named with the reason."""
+    from jobs.registry import load_kind
+
+    try:
+        kind = load_kind(name)
+    except Exception as error:  # noqa: BLE001 - whatever the import of another's module raises
+        return {
+            "name": name,
+            "version": None,
+            "command": None,
+            "summary": None,
+            "error": f"cannot be loaded: {type(error).__name__}: {error}",
+        }
+    return {
+        "name": name,
+        "version": kind.version,
+        "command": _commands(name)[0][0],
+        "summary": _summary(kind),
+        "error": None,
+    }
+
+
+def _shown(kind: Kind[Any]) -> dict[str, object]:
+    """What `--json` prints of a kind."""
+    from pressroom.exporters import DEFAULT_EXPORTER
+    from pressroom.schemas import field_schemas
+
+    tables = kind.tables
+    return {
+        "name": kind.name,
+        "version": kind.version,
+        "summary": _summary(kind),
+        "rows_are_jobs": kind.rows_are_jobs,
+        "columns": [field.as_json() for field in field_schemas(kind.payload_type)],
+        "settings": [field.as_json() for field in field_schemas(kind.settings_type)],
+        "default_model": kind.default_model,
+        "stages": [
+            {"name": stage.name, "output": stage.output_type.__name__ if stage.output_type else None}
+            for stage in kind.stages
+        ],
+        "ports": [port.type.__name__ for port in kind.ports],
+        "tables": None if tables is None else {"module": tables.module, "migrations": tables.migrations},
+        "exporter": kind.exporter or DEFAULT_EXPORTER,
+        "background": [{"name": each.name, "under": sorted(each.under)} for each in kind.background],
+        "commands": [{"command": path, "help": help_text} for path, help_text in _commands(kind.name)],
+    }
+
+
+def _print(kind: Kind[Any], shown: dict[str, Any]) -> None:
+    """The same for people."""
+    from pressroom.schemas import field_schemas
+    from pressroom.show import print_labelled
+
+    print_labelled("kind", f"{kind.name}, version {kind.version}")
+    print_labelled("", str(shown["summary"]))
+    if kind.rows_are_jobs:
+        print_labelled("column", 'id (string, default "line-N"): names a line and its results')
+        for column in field_schemas(kind.payload_type):
+            print_labelled("column", str(column))
+    else:
+        print_labelled("input", "its own: its jobs are not the rows of one table")
+    for setting in field_schemas(kind.settings_type):
+        print_labelled("setting", str(setting))
+    print_labelled("model", kind.default_model or "no default")
+    for stage in shown["stages"]:
+        print_labelled("stage", stage["name"] + (f", leaves {stage['output']}" if stage["output"] else ""))
+    for port in shown["ports"]:
+        print_labelled("port", port)
+    if kind.tables is not None:
+        print_labelled("tables", f"{kind.tables.module}, migrations in {kind.tables.migrations}")
+    for each in shown["background"]:
+        print_labelled("background", f"{each['name']}, under {' and '.join(each['under'])}")
+    for command in shown["commands"]:
+        print_labelled("command", f"pressroom {command['command']}: {command['help']}")
+
+
+def _commands(kind: str) -> list[tuple[str, str]]:
+    """The paths of a kind's commands and their help; the first one makes its batches."""
+    from pressroom.cli import commands
+
+    return [(command.path, command.help) for command in commands().of_kind(kind)]
+
+
+def _summary(kind: Kind[Any]) -> str:
+    """The first paragraph of the class's docstring, in one line."""
+    paragraph, _, _ = (type(kind).__doc__ or "").strip().partition("\n\n")
+    return " ".join(paragraph.split())

@@ -1,0 +1,215 @@
+"""What a kind's pydantic models say to people: columns, settings, and an example of a file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from jobs.errors import ConfigurationError
+from jobs.intake import read_lines
+from jobs.intake_columns import ID_COLUMN, Columns
+from jobs.kind import Kind
+from jobs.rejection import FileRejectedError, Rejected
+from jobs.shown import json_text
+
+NUM_EXAMPLE_LINES = 3
+
+_FORMATS: Mapping[str, str] = {
+    "date": "2026-01-31",
+    "date-time": "2026-01-31T12:00:00Z",
+    "time": "12:00:00",
+    "duration": "PT1H",
+    "uri": "https://example.com/",
+    "email": "someone@example.com",
+    "uuid": "5f0c7a52-6c8e-4f0e-9d0b-3f1f0f6f8b11",
+}
+"""A text of each format of JSON Schema."""
+
+
+class ExampleFormat(StrEnum):
+    """Of an example file."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+
+
+class NoExampleError(ConfigurationError):
+    """No line that intake accepts can be derived from a payload type."""
+
+    code = "example_unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldSchema:
+    """One field of a payload or of settings."""
+
+    name: str
+    type: str
+    """In words: "string", "integer or null", "'a' or 'b'"."""
+    required: bool
+    default: object
+    """None where the field is required."""
+    description: str
+
+    def as_json(self) -> dict[str, object]:
+        """Names as in the class."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        state = "required" if self.required else f"default {json_text(self.default)}"
+        return f"{self.name} ({self.type}, {state})" + (f": {self.description}" if self.description else "")
+
+
+def field_schemas(model: type[BaseModel]) -> Iterator[FieldSchema]:
+    """The fields that a payload or settings type has, by its JSON Schema; none of a union of types."""
+    schema = model.model_json_schema()
+    for name, field in schema.get("properties", {}).items():
+        yield FieldSchema(
+            name=name,
+            type=_type_words(field, schema),
+            required=name in schema.get("required", ()),
+            default=field.get("default"),
+            description=str(field.get("description", "")),
+        )
+
+
+def _type_words(field: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    field = _resolved(field, schema)
+    choices = field.get("anyOf") or field.get("oneOf")
+    if choices:
+        return " or ".join(dict.fromkeys(_type_words(choice, schema) for choice in choices))
+    if "enum" in field:
+        return " or ".join(map(repr, field["enum"]))
+    if "const" in field:
+        return repr(field["const"])
+    if field.get("type") == "array":
+        return f"list of {_type_words(field.get('items', {}), schema)}"
+    return str(field.get("format") or field.get("type") or "any value")
+
+
+def _resolved(field: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The field with what it refers to, once."""
+    reference = field.get("$ref")
+    if reference is None and len(field.get("allOf", ())) == 1:
+        reference = field["allOf"][0].get("$ref")
+    if reference is None:
+        return field
+    return {**schema["$defs"][str(reference).rpartition("/")[2]], **field}
+
+
+def example_file(kind: Kind[Any], format_: ExampleFormat) -> str:
+    """A small file that intake accepts, with each column that it can.
+
+    A field's own `examples` are used where it has them. Raises NoExampleError.
+    """
+    schema = kind.payload_type.model_json_schema()
+    needed = set(schema.get("required", ()))
+    values = {
+        name: [_example(field, schema, name, number) for number in range(NUM_EXAMPLE_LINES)]
+        for name, field in schema.get("properties", {}).items()
+    }
+    while True:
+        text = _rendered(values, Columns.of(kind.payload_type), format_)
+        rejected = _rejected(kind, text, format_)
+        if rejected is None:
+            return text
+        unfit = rejected.column
+        if unfit not in values or unfit in needed:
+            raise NoExampleError(
+                f"no example of kind {kind.name} can be derived from its payload type: {rejected}. Give the "
+                "fields `examples` that fit together"
+            )
+        del values[unfit]
+
+
+def _rejected(kind: Kind[Any], text: str, format_: ExampleFormat) -> Rejected | None:
+    """What intake refuses of an example, if it does."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"example.{format_}"
+        path.write_text(text, encoding="utf-8")
+        try:
+            return next((line for line in read_lines(path, kind) if isinstance(line, Rejected)), None)
+        except FileRejectedError as error:
+            return error.rejected
+
+
+def _rendered(values: Mapping[str, Sequence[object]], columns: Columns, format_: ExampleFormat) -> str:
+    ids = [f"example-{number}" for number in range(1, NUM_EXAMPLE_LINES + 1)]
+    lines = [
+        {ID_COLUMN: id_, **{name: each[number] for name, each in values.items()}}
+        for number, id_ in enumerate(ids)
+    ]
+    if format_ is ExampleFormat.JSONL:
+        return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    file = io.StringIO()
+    table = csv.writer(file, lineterminator="\n")
+    table.writerow(lines[0])
+    table.writerows([_cell(value, name in columns.lists) for name, value in line.items()] for line in lines)
+    return file.getvalue()
+
+
+def _cell(value: object, is_list: bool) -> object:
+    if is_list and isinstance(value, list):
+        return "; ".join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _example(field: Mapping[str, Any], schema: Mapping[str, Any], name: str, number: int) -> object:
+    """A value for a line; the schema's own example if it has one."""
+    field = _resolved(field, schema)
+    if examples := field.get("examples"):
+        return examples[number % len(examples)]
+    choices = field.get("anyOf") or field.get("oneOf")
+    if choices:
+        fitting = [choice for choice in choices if choice.get("type") != "null"]
+        return _example(fitting[0], schema, name, number)
+    if "enum" in field:
+        return field["enum"][number % len(field["enum"])]
+    if "const" in field:
+        return field["const"]
+    if field.get("default") not in (None, [], {}, ""):
+        return field["default"]
+    match field.get("type"):
+        case "integer" | "number":
+            return _number(field)
+        case "boolean":
+            return number % 2 == 0
+        case "array":
+            least = max(int(field.get("minItems", 1)), 1)
+            return [_example(field.get("items", {}), schema, name, n) for n in range(least)]
+        case "object":
+            return {
+                key: _example(each, schema, key, number) for key, each in field.get("properties", {}).items()
+            }
+    return _text(field, name, number)
+
+
+def _number(field: Mapping[str, Any]) -> object:
+    """The least number that a field may have, or one."""
+    step = field.get("multipleOf") or 1
+    lower, upper = field.get("exclusiveMinimum"), field.get("maximum", field.get("exclusiveMaximum"))
+    if "minimum" in field:
+        return field["minimum"]
+    if lower is not None:
+        return lower + step if upper is None or lower + step < upper else (lower + upper) / 2
+    return step if upper is None else min(step, upper)
+
+
+def _text(field: Mapping[str, Any], name: str, number: int) -> str:
+    if known := _FORMATS.get(str(field.get("format"))):
+        return known
+    text = f"{re.sub(r'[_-]+', ' ', name)} {number + 1}"
+    least = int(field.get("minLength", 1))
+    if len(text) < least:
+        text = (f"{text}, " * (least // len(text) + 1))[:least]
+    return text[: int(field.get("maxLength", len(text)))]
