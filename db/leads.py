@@ -14,7 +14,6 @@ from db.tables import CandidateRow, LeadRow
 
 DISPATCHER = "dispatcher"
 BEAT = "beat"
-COURIER = "courier"
 
 FORGOTTEN_AFTER = timedelta(days=1)
 """A candidate that was killed leaves its row; whoever takes the lead clears those of yesterday."""

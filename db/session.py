@@ -183,9 +183,9 @@ def _is_pooled(connection: psycopg.Connection[Any]) -> bool:
 
 
 @contextmanager
-def opened_database(url: str) -> Iterator[Engine]:
+def opened_database(url: str, *, application_name: str = "pressroom") -> Iterator[Engine]:
     """A pool for as long as the block runs; its connections are closed afterwards."""
-    database = open_database(url)
+    database = open_database(url, application_name=application_name)
     try:
         yield database
     finally:

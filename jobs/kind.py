@@ -173,7 +173,7 @@ class Tables:
     their jobs succeed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Background:
     """A service of a kind's own that runs beside commands that keep running."""
 

@@ -14,6 +14,7 @@ from db.session import open_database
 from jobs.errors import PressroomError
 from pressroom.dispatching import DispatcherThread
 from pressroom.embedded.services import Services, ServiceUrls, find_running
+from workers.background import BackgroundPlace
 from workers.beat import BeatThread
 from workers.devices import Device
 from workers.preflight import check_services
@@ -22,6 +23,13 @@ from workers.supervisor import Supervisor
 
 THREAD_JOIN_SECONDS = 10.0
 """A dispatcher or beat that hangs in a network call ends with the process."""
+
+
+def background_place(urls: ServiceUrls, settings: Settings) -> BackgroundPlace:
+    """Where services of kinds run beside a command that knows these URLs."""
+    return BackgroundPlace(
+        db_url=urls.db_url, redis_url=urls.redis_url, s3_url=urls.s3_url, settings=settings
+    )
 
 
 class OneMachine:
@@ -55,6 +63,7 @@ class OneMachine:
         """Start services, migrate, start workers and dispatcher. Raises what each of them raises."""
         try:
             self.urls = self._start_services()
+            self.place = background_place(self.urls, self._settings)
             self._check_services()
             self.database: Engine = open_database(self.urls.db_url)
             self._exits.callback(self.database.dispose)
@@ -64,7 +73,7 @@ class OneMachine:
                 self._supervisors.append(self._supervisor(profile))
             self._start_dispatcher()
             if self._is_standing:
-                self._beat = BeatThread(self.urls.db_url, self.urls.redis_url, self._settings)
+                self._beat = BeatThread(self.place)
                 self._exits.callback(self._beat.stop, THREAD_JOIN_SECONDS)
         except BaseException:
             self._exits.close()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 
 from jobs.errors import ConfigurationError
-from kinds.recommendation.serving.thread import served_by_itself
 from pressroom.console import Interruption, say
-from pressroom.one_machine import OneMachine
+from pressroom.one_machine import OneMachine, background_place
 from pressroom.serve import POLL_SECONDS, running_urls
+from workers.background import UP, BackgroundServices, services_under
 from workers.beat import BeatThread
 from workers.devices import Device
 from workers.models.manifest import ModelNotInstalledError, model_folder, read_manifest
@@ -28,12 +29,13 @@ def run_up(settings: Settings, devices: Sequence[Device], profiles: Sequence[str
     with (
         Interruption(counting=False) as interruption,
         OneMachine(settings, devices, profiles=profiles, say=say, standing=True) as machine,
-        served_by_itself(machine.urls.db_url, machine.urls.s3_url),
+        closing(BackgroundServices(services_under(UP), machine.place)) as background,
         interruption.counted(),
     ):
         say(f"Up, with workers for {', '.join(profiles)}, until Ctrl-C; schedules are kept.")
         while not interruption.count:
             machine.check()
+            background.check()
             time.sleep(POLL_SECONDS)
         say("Draining: what has begun is finished, the rest stays queued. Ctrl-C again ends at once.")
         machine.drain()
@@ -68,7 +70,7 @@ def run_beat(settings: Settings) -> None:
     urls = running_urls(settings)
     check_services(db_url=urls.db_url, is_migrated=True, say=say)
     with Interruption() as interruption:
-        beat = BeatThread(urls.db_url, urls.redis_url, settings)
+        beat = BeatThread(background_place(urls, settings))
         say("Keeping the schedules until Ctrl-C.")
         try:
             while not interruption.count:

@@ -27,9 +27,10 @@ from db.session import open_database
 from jobs.errors import ConfigurationError, PressroomError, TransientError
 from kinds.recommendation.scheduled import STARTS as REFRESH
 from kinds.recommendation.scheduled import start_scheduled as start_refresh
-from kinds.sentiment.alerts.courier import Courier
 from kinds.sentiment.scheduled import STARTS as MONITOR
 from kinds.sentiment.scheduled import start_scheduled as start_monitor
+from workers.background import BEAT as BESIDE_BEAT
+from workers.background import BackgroundPlace, BackgroundServices, services_under
 from workers.celery import make_app
 from workers.lead import Lead
 from workers.outage import Outage
@@ -43,9 +44,6 @@ TICK_SECONDS = 1.0
 
 STANDBY_SECONDS = 2.0
 """Between two tries to lead, and after an outage of Postgres."""
-
-COURIER_JOIN_SECONDS = 5.0
-"""A delivery that hangs is made again by the next courier, with the same id."""
 
 Starter = Callable[[Connection, Schedule, datetime, Settings], UUID]
 """Makes the batch of a due time in the transaction given; see db.schedules.Start for its errors."""
@@ -112,40 +110,33 @@ class Beat:
 
 
 class PostgresScheduler(Scheduler):
-    """What `celery beat` runs; it needs no broker and keeps no file. Beside it alerts are delivered."""
+    """What `celery beat` runs; it needs no broker and keeps no file. Beside it services of kinds run."""
 
     max_interval = int(TICK_SECONDS)
     starters: ClassVar[Mapping[str, Starter]] = STARTERS
     _beat: Beat | None = None
+    _background: BackgroundServices | None = None
     _database: Engine | None = None
     _is_ticking = False
     _is_ending = False
 
-    def __init__(
-        self, *arguments: Any, db_url: str | None = None, settings: Settings | None = None, **options: Any
-    ) -> None:
-        """Without `db_url` and `settings` both are those of the environment."""
-        self._db_url = db_url
-        self._settings = settings
+    def __init__(self, *arguments: Any, place: BackgroundPlace | None = None, **options: Any) -> None:
+        """Without `place` it is that of the environment's settings."""
+        self._place = place
         super().__init__(*arguments, **options)
 
     def setup_schedule(self) -> None:
         """Connect; not called for the instance that Celery makes to print its name."""
-        settings = self._settings or read_settings()
+        place = self._place or _place_of(read_settings())
+        settings = place.settings
         if settings.supervisor_pid is not None:
             drain_when_parent_dies(settings.supervisor_pid)
-        db_url = self._db_url or settings.require_db_url()
-        self._database = open_database(db_url, application_name=SESSION_NAME)
+        self._database = open_database(place.db_url, application_name=SESSION_NAME)
         self._beat = Beat(self._database, settings, self.starters)
         if threading.current_thread() is threading.main_thread():  # no BeatThread: Celery's command
             for number in (signal.SIGTERM, signal.SIGINT):  # in place of its own, set just before
                 signal.signal(number, self._end)
-        self._stopping = threading.Event()
-        courier = Courier(self._database)
-        self._courier = threading.Thread(
-            target=courier.run, args=(self._stopping,), name="courier", daemon=True
-        )
-        self._courier.start()
+        self._background = BackgroundServices(services_under(BESIDE_BEAT), place)
 
     def tick(self, *_: Any, **__: Any) -> float:
         """One round; seconds until the next. Raises SystemExit if it shall be the last."""
@@ -154,6 +145,8 @@ class PostgresScheduler(Scheduler):
         self._is_ticking = True
         try:
             seconds = self._beat.tick()
+            if self._background is not None:
+                self._background.check()
         finally:
             self._is_ticking = False
         if self._is_ending:
@@ -167,11 +160,11 @@ class PostgresScheduler(Scheduler):
             raise SystemExit
 
     def close(self) -> None:
-        """Stop delivering, give up the lead and the connections; a second time does nothing."""
+        """Stop the services, give up the lead and the connections; a second time does nothing."""
         if self._beat is not None:
             self._beat.close()
-            self._stopping.set()
-            self._courier.join(COURIER_JOIN_SECONDS)
+        if self._background is not None:
+            self._background.close()
         if self._database is not None:
             self._database.dispose()
         super().close()
@@ -181,12 +174,22 @@ class PostgresScheduler(Scheduler):
         return "    . schedules -> Postgres"
 
 
+def _place_of(settings: Settings) -> BackgroundPlace:
+    return BackgroundPlace(
+        db_url=settings.require_db_url(),
+        redis_url=settings.redis_url.get_secret_value() if settings.redis_url else None,
+        s3_url=settings.s3_url.get_secret_value() if settings.s3_url else None,
+        settings=settings,
+    )
+
+
 class BeatThread:
     """Celery's beat service as a thread, until it is stopped; call `check` now and then."""
 
-    def __init__(self, db_url: str, redis_url: str, settings: Settings) -> None:
-        scheduler = partial(PostgresScheduler, db_url=db_url, settings=settings)
-        self._service = Service(make_app(lambda: redis_url), scheduler_cls=scheduler)  # type: ignore[arg-type]  # Celery only calls it
+    def __init__(self, place: BackgroundPlace) -> None:
+        scheduler = partial(PostgresScheduler, place=place)
+        app = make_app(lambda: place.redis_url or place.settings.require_redis_url())
+        self._service = Service(app, scheduler_cls=scheduler)  # type: ignore[arg-type]  # Celery only calls it
         self._thread = threading.Thread(target=self._service.start, name="beat", daemon=True)
         self._thread.start()
 

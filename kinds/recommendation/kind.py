@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from jobs.kind import Context, Kind, PlanContext, Port, Result, Stage, Tables
+from jobs.kind import Background, Context, Kind, PlanContext, Port, Result, Stage, Tables
 from kinds.recommendation.brief import brief_texts
 from kinds.recommendation.collect import collect
 from kinds.recommendation.embed import embed_items
@@ -68,6 +68,9 @@ class RecommendationKind(Kind[RecommendationPayload]):
         writer="kinds.recommendation.store.writer:write_records",
     )
     exporter = "kinds.recommendation.export.outcome:export_outcome"
+    background = (
+        Background("serving", "kinds.recommendation.serving.thread:serve_in_background", frozenset({"up"})),
+    )
 
     def prompt_prefix(self, payload: RecommendationPayload) -> str:
         """Texts share their instructions; the others ask no language model."""

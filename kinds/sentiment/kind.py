@@ -8,7 +8,7 @@ from typing import ClassVar, cast
 
 from pydantic import BaseModel
 
-from jobs.kind import Context, Kind, PlanContext, Port, Result, Stage, Tables
+from jobs.kind import Background, Context, Kind, PlanContext, Port, Result, Stage, Tables
 from jobs.sources import Sources
 from kinds.sentiment.analyse import analyse_documents
 from kinds.sentiment.collect import collect
@@ -55,6 +55,9 @@ class SentimentReportKind(Kind[SentimentPayload]):
         writer="kinds.sentiment.store.writer:write_records",
     )
     exporter = "kinds.sentiment.export:export_sentiment"
+    background = (
+        Background("courier", "kinds.sentiment.alerts.courier:deliver_in_background", frozenset({"beat"})),
+    )
 
     def prompt_prefix(self, payload: SentimentPayload) -> str:
         """Reports share their instructions; the others ask no language model."""

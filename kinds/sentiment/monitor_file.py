@@ -51,8 +51,8 @@ from jobs.errors import InputError
 from jobs.input_file import TOML_ERRORS, read_toml
 from jobs.schedule import CatchUp
 from jobs.sources import FeedSource, FileSource, PrefixSource, Source
-from kinds.sentiment.monitor import FileTarget, Target, WebhookTarget
 from kinds.sentiment.series.policy import Policy
+from workers.delivery.targets import FileTarget, Target, WebhookTarget
 from workers.settings import DEFAULT_CLASSIFIER, DEFAULT_EMBEDDER, DEFAULT_MODEL
 
 STDOUT = "-"

@@ -15,7 +15,6 @@ from jobs.input_file import STDIN, check_input
 from jobs.instants import DateFormatError, DateOrder, parse_date_order
 from jobs.ranges import label_problem
 from jobs.rejection import FileRejectedError
-from kinds.sentiment.payload import ReportsOf
 from pressroom.console import say
 
 
@@ -47,16 +46,6 @@ BatchOption = Annotated[UUID | None, typer.Option("--batch", help="Go on with th
 RetryFailed = Annotated[
     bool,
     typer.Option("--retry-failed", help="With --batch: run failed, cancelled and expired jobs again."),
-]
-Reports = Annotated[
-    ReportsOf | None,
-    typer.Option(help="latest (a window for each entity), all, alerts or none; unset: the monitor's own."),
-]
-MaxReports = Annotated[
-    int | None,
-    typer.Option(
-        "--max-reports", min=0, max=1_000_000, help="In one batch; unset: the monitor's own, or 500."
-    ),
 ]
 MaxDropped = Annotated[
     float | None,

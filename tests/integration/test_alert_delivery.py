@@ -13,15 +13,15 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Engine, update
 
-from db.leads import COURIER
 from db.session import opened_database
+from kinds.sentiment.alerts.courier import COURIER
 from kinds.sentiment.alerts.delivery import deliver_alerts
-from kinds.sentiment.monitor import FileTarget, WebhookTarget
 from kinds.sentiment.tables import MonitorRow
 from tests.factories import wait_until
 from tests.hostile_server import HostileServer
 from tests.integration.test_delivery import SECRET, VARIABLE, alert, monitor_of, states, webhook
 from tests.integration.test_delivery import server as server
+from workers.delivery.targets import FileTarget, WebhookTarget
 from workers.lead import Lead
 
 

@@ -16,12 +16,13 @@ from standardwebhooks import Webhook
 
 from jobs.errors import PressroomError
 from kinds.sentiment.alerts.courier import RETRY_SECONDS, Courier
-from kinds.sentiment.monitor import AlertStatus, FileTarget, Target, WebhookTarget
+from kinds.sentiment.monitor import AlertStatus
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.window import AlertRule, WindowSize
 from kinds.sentiment.store import alerts, deliveries
 from kinds.sentiment.tables import AlertRow, DeliveryRow, MentionRow, MonitorRow
 from tests.hostile_server import HostileServer, hostile_server
+from workers.delivery.targets import FileTarget, Target, WebhookTarget
 from workers.delivery.webhook import send_webhook
 
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef01234567").decode()

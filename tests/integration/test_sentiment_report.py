@@ -21,7 +21,7 @@ from jobs.batch import BatchStatus
 from jobs.provenance import CodeFacts
 from jobs.rejection import Rejected
 from kinds.sentiment.documents.watchlist_file import read_watchlist
-from kinds.sentiment.monitor import AlertStatus, FileTarget, Monitor
+from kinds.sentiment.monitor import AlertStatus, Monitor
 from kinds.sentiment.producer import DocumentsOrder, Intake, put_watchlist, submit_documents
 from kinds.sentiment.records import EntityHistory
 from kinds.sentiment.series.policy import Policy
@@ -41,6 +41,7 @@ from tests.factories import job_ids, statuses, wait_until
 from tests.tiny_encoder import write_manifest, write_scripted_encoder
 from workers import residency
 from workers.attempt import WorkerIdentity
+from workers.delivery.targets import FileTarget
 from workers.engine import EngineOptions
 from workers.ports import open_ports
 from workers.publisher import Publisher

@@ -21,10 +21,10 @@ from jobs.errors import PermanentError, PressroomError, TransientError
 from jobs.rejection import Rejected
 from jobs.sources import FileSource, PrefixSource, QuerySource, Source
 from kinds.recommendation.refresh import ServingPlace
-from kinds.sentiment.monitor import WebhookTarget
 from storage import open_store
 from storage.store import Store
 from workers.connectors.sources import ConnectedSources
+from workers.delivery.targets import WebhookTarget
 
 VARIABLE = "NEWS_URL"
 

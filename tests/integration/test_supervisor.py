@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from db.recovery import reap_expired_leases
 from jobs.losses import Cause
-from kinds.recommendation.serving import server as serve
+from pressroom import serve
 from pressroom.embedded.services import ServiceUrls
 from tests.conftest import PLUGINS
 from tests.factories import accept, claim, evidence_of, job_ids, new_jobs, wait_until

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4, uuid5
 import pytest
 from sqlalchemy import Engine
 
-from kinds.sentiment.monitor import AlertStatus, FileTarget, Told
+from kinds.sentiment.monitor import AlertStatus, Told
 from kinds.sentiment.records import EntityHistory
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.window import Alert, AlertRule, WindowSize
@@ -19,6 +19,7 @@ from kinds.sentiment.store import alerts, deliveries
 from kinds.sentiment.store.series_records import DELIVERED_AGE, write_histories
 from tests.hostile_server import HostileServer, Seen, hostile_server
 from tests.integration.test_delivery import SECRET, VARIABLE, deliver, monitor_of, states, webhook
+from workers.delivery.targets import FileTarget
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 SURGE = Alert(

@@ -9,7 +9,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from jobs.errors import TransientError
-from kinds.sentiment.monitor import FileTarget
+from workers.delivery.targets import FileTarget
 
 STDOUT = "-"
 

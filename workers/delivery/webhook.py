@@ -11,9 +11,9 @@ from standardwebhooks import Webhook
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from jobs.errors import PermanentError, TransientError
-from kinds.sentiment.monitor import WebhookTarget
 from workers.connectors.addresses import Resolve, name_of, resolve
 from workers.connectors.http import exchange
+from workers.delivery.targets import WebhookTarget
 
 TOTAL_SECONDS = 20.0
 """For a receiver to answer; the specification asks for 15 to 30."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import Engine
@@ -25,6 +26,7 @@ from kinds.recommendation.store.releases import withdrawn_items
 from pressroom.summary import Altered
 from storage import open_store
 from storage.store import Store
+from workers.background import BackgroundPlace, BackgroundThread, background_thread
 from workers.redis_server import RedisServer
 
 logger = logging.getLogger(__name__)
@@ -134,18 +136,13 @@ def target_of(place: ServingPlace) -> ServingTarget:
 
 
 @contextmanager
-def served_by_itself(db_url: str, s3_url: str) -> Iterator[None]:
-    """In a thread, for as long as the block lasts."""
-    stopping = threading.Event()
-    with opened_database(db_url) as database:
-        follower = Follower(database, open_store(s3_url))
-        thread = threading.Thread(target=_follow, args=(follower, stopping), name="serving", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stopping.set()
-            thread.join(JOIN_SECONDS)
+def serve_in_background(place: BackgroundPlace) -> Iterator[BackgroundThread]:
+    """A follower in a thread, for as long as the block lasts: a `workers.background.BackgroundOpener`."""
+    s3_url = place.s3_url or place.settings.require_s3_url()
+    with opened_database(place.db_url) as database:
+        run = partial(_follow, Follower(database, open_store(s3_url)))
+        with background_thread("serving", run, join_seconds=JOIN_SECONDS) as thread:
+            yield thread
 
 
 def _follow(follower: Follower, stopping: threading.Event) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import groupby
 from uuid import UUID
 
@@ -14,20 +15,26 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.faults import fault_of
-from db.leads import COURIER
+from db.session import opened_database
 from jobs.errors import PermanentError, PressroomError
 from kinds.sentiment.alerts.message import message_body, message_id
-from kinds.sentiment.monitor import FileTarget, WebhookTarget
 from kinds.sentiment.store import deliveries
 from kinds.sentiment.store.deliveries import Delivery
+from workers.background import BackgroundPlace, BackgroundThread, background_thread
 from workers.connectors.addresses import Resolve, resolve
 from workers.delivery.daemon_threads import DaemonThreads
 from workers.delivery.file import append_line
+from workers.delivery.targets import FileTarget, WebhookTarget
 from workers.delivery.webhook import send_webhook
 from workers.lead import Lead
 from workers.outage import Outage
 
 logger = logging.getLogger(__name__)
+
+SESSION_NAME = "pressroom-courier"
+
+COURIER = "courier"
+"""The role of which one process has the lead."""
 
 RETRY_SECONDS = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 """After the first, second, ... attempt: 5 s to a day, three days in all, as the specification of Standard
@@ -42,6 +49,9 @@ LEAD_POLL_SECONDS = 0.25
 MAX_DUE = 200
 MAX_DUE_PER_TARGET = 5
 """Looked at in one round: a target that is slow holds up the others for a few of its answers at most."""
+
+JOIN_SECONDS = 5.0
+"""A delivery that hangs is made again by the next courier, with the same id."""
 
 NUM_THREADS = 8
 """Targets that are delivered to at a time: one that hangs holds up only itself."""
@@ -179,6 +189,16 @@ class Courier:
                 send_webhook(target, message_id=id_, body=body, resolver=self._resolver)
             case FileTarget() as target:
                 append_line(target, message_id=id_, body=body, is_first=delivery.num_attempts == 0)
+
+
+@contextmanager
+def deliver_in_background(place: BackgroundPlace) -> Iterator[BackgroundThread]:
+    """A courier in a thread, for as long as the block lasts: a `workers.background.BackgroundOpener`."""
+    with (
+        opened_database(place.db_url, application_name=SESSION_NAME) as database,
+        background_thread("courier", Courier(database).run, join_seconds=JOIN_SECONDS) as thread,
+    ):
+        yield thread
 
 
 def _retry_seconds(delivery: Delivery) -> float:

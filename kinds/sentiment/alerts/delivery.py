@@ -12,7 +12,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobs.batch import BatchStatus
 from kinds.sentiment.alerts.courier import Courier
 from kinds.sentiment.export import SentimentFigures, export_sentiment
-from kinds.sentiment.monitor import FileTarget, Target, WebhookTarget
 from kinds.sentiment.payload import SentimentSettings
 from kinds.sentiment.store.deliveries import num_waiting
 from kinds.sentiment.store.monitor_reports import batch_settings
@@ -21,6 +20,7 @@ from pressroom.console import say
 from pressroom.summary import Summary
 from storage.store import Store
 from workers.delivery.file import STDOUT
+from workers.delivery.targets import FileTarget, Target, WebhookTarget
 
 MAX_SECONDS = 30.0
 """A webhook that hangs is given up after 20, and its failure noted."""

@@ -11,21 +11,21 @@ import typer
 from jobs.dropped import MAX_DROPPED_SHARE, Dropped
 from jobs.errors import ConfigurationError
 from jobs.schedule import CatchUp
+from kinds.sentiment.commands.options import MaxReports, Reports
 from kinds.sentiment.commands.sentiment import backtest_file
-from kinds.sentiment.monitor import Monitor, Target
+from kinds.sentiment.monitor import Monitor
 from kinds.sentiment.series.window import AlertRule, WindowSize
 from pressroom.commands.options import (
     DeviceOption,
     Json,
     MaxDropped,
-    MaxReports,
     Out,
-    Reports,
     input_path,
     is_dropped_too_much,
 )
 from pressroom.commands.session import connected, devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
+from workers.delivery.targets import Target
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.dropped import MAX_DROPPED_SHARE
+from kinds.sentiment.commands.options import MaxReports, Reports
 from kinds.sentiment.series.window import AlertRule, WindowSize
 from pressroom.commands.options import (
     BatchOption,
@@ -18,9 +19,7 @@ from pressroom.commands.options import (
     Encoding,
     Json,
     MaxDropped,
-    MaxReports,
     Out,
-    Reports,
     RetryFailed,
     columns_of,
     file_argument,

@@ -10,9 +10,10 @@ from uuid import UUID
 from pydantic import TypeAdapter
 from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, case, func, or_, select, update
 
-from kinds.sentiment.monitor import AlertStatus, Target, Told
+from kinds.sentiment.monitor import AlertStatus, Told
 from kinds.sentiment.series.window import AlertRule, WindowSize
 from kinds.sentiment.tables import AlertRow, DeliveryRow, MentionRow, MonitorRow, MuteRow
+from workers.delivery.targets import Target
 
 MAX_DOCUMENTS = 5
 """Of an alert's drivers, the strongest first, that are told with it; all their ids are."""

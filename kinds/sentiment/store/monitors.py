@@ -10,9 +10,10 @@ from sqlalchemy.dialects import postgresql
 
 from jobs.errors import PermanentError
 from jobs.sources import Source
-from kinds.sentiment.monitor import Monitor, Target
+from kinds.sentiment.monitor import Monitor
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.tables import EntityWindowRow, MonitorRow
+from workers.delivery.targets import Target
 
 _SOURCES: TypeAdapter[tuple[Source, ...]] = TypeAdapter(tuple[Source, ...])
 _TARGETS: TypeAdapter[tuple[Target, ...]] = TypeAdapter(tuple[Target, ...])

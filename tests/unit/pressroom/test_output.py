@@ -14,11 +14,11 @@ import pytest
 from jobs.rejection import Rejected
 from kinds.recommendation.export.jsonl import LinesFile
 from kinds.recommendation.export.parquet import ParquetSink
-from kinds.sentiment.monitor import FileTarget
 from pressroom.one_machine import OneMachine
 from pressroom.output import OutputUnsafeError, new_folder, replace_bytes, replace_text, unpublished_file
 from pressroom.run import RunRequest, _batch, rejected_lines
 from workers.delivery.file import FileTargetError, append_line
+from workers.delivery.targets import FileTarget
 from workers.producer import Submission
 from workers.settings import Settings
 

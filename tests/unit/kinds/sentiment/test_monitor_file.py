@@ -8,8 +8,8 @@ import pytest
 
 from jobs.errors import PressroomError
 from jobs.sources import FileSource
-from kinds.sentiment.monitor import FileTarget, WebhookTarget
 from kinds.sentiment.monitor_file import read_monitor_file, targets_of
+from workers.delivery.targets import FileTarget, WebhookTarget
 
 WHOLE = """
 name = "steel"

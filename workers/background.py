@@ -1,0 +1,165 @@
+"""Services of kinds that run beside commands that keep running: `pressroom beat` and `pressroom up`."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from jobs.errors import PressroomError
+from jobs.kind import Background
+from jobs.registry import kind_names, load_kind, load_target
+from workers.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+BEAT = "beat"
+UP = "up"
+
+RESTART_SECONDS = 30.0
+"""Between a service's end, or a start that failed, and the next try."""
+
+
+class BackgroundEndedError(PressroomError):
+    """A service of a kind has crashed; it is started again."""
+
+    code = "background_ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackgroundPlace:
+    """What a service may use where it runs."""
+
+    db_url: str = field(repr=False)
+    redis_url: str | None = field(repr=False)
+    s3_url: str | None = field(repr=False)
+    """Beat itself needs the database alone: the others are None where its environment has none."""
+    settings: Settings
+
+
+class BackgroundService(Protocol):
+    """A service that runs."""
+
+    def check(self) -> None:
+        """Called about once a second. Raises if the service has ended by itself."""
+        ...
+
+
+BackgroundOpener = Callable[[BackgroundPlace], AbstractContextManager[BackgroundService]]
+"""Starts a service; leaving the context stops it. Called and left in one thread."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A service that shall run, and how it is."""
+
+    kind: str
+    background: Background
+    stack: ExitStack = field(default_factory=ExitStack)
+    service: BackgroundService | None = None
+    start_at: float = 0.0
+    """On time.monotonic(): when it may be started."""
+
+
+class BackgroundServices:
+    """All services of kinds beside one command. A service that fails is logged, and tried again later.
+
+    Call `check` about once a second, the first time to start them, and `close` at the end; in one thread.
+    """
+
+    def __init__(self, services: Sequence[tuple[str, Background]], place: BackgroundPlace) -> None:
+        """`services`: each with the name of its kind."""
+        self._entries = [_Entry(kind, background) for kind, background in services]
+        self._place = place
+
+    def check(self) -> None:
+        """Start what does not run and is due, and notice what has ended."""
+        for entry in self._entries:
+            if entry.service is None:
+                if time.monotonic() >= entry.start_at:
+                    self._start(entry)
+                continue
+            try:
+                entry.service.check()
+            except Exception as error:  # noqa: BLE001 - a kind must not end the command
+                self._note(entry, "A kind's background service has ended.", error)
+                self._close(entry)
+
+    def close(self) -> None:
+        """Stop them; a second time does nothing."""
+        for entry in reversed(self._entries):
+            entry.start_at = math.inf
+            self._close(entry)
+
+    def _start(self, entry: _Entry) -> None:
+        try:
+            opener: BackgroundOpener = load_target(entry.background.target)
+            entry.service = entry.stack.enter_context(opener(self._place))
+        except Exception as error:  # noqa: BLE001 - a kind must not end the command
+            self._note(entry, "A kind's background service cannot be started.", error)
+
+    def _note(self, entry: _Entry, sentence: str, error: Exception) -> None:
+        """Errors without a name are faults, whose traceback is needed."""
+        entry.start_at = max(entry.start_at, time.monotonic() + RESTART_SECONDS)
+        logger.warning(
+            sentence,
+            exc_info=not isinstance(error, PressroomError),
+            extra={"kind": entry.kind, "service": entry.background.name, "reason": str(error)},
+        )
+
+    def _close(self, entry: _Entry) -> None:
+        entry.service = None
+        try:
+            entry.stack.close()
+        except Exception as error:  # noqa: BLE001 - a kind must not end the command
+            self._note(entry, "A kind's background service did not stop as it should.", error)
+
+
+def services_under(command: str) -> list[tuple[str, Background]]:
+    """What the installed kinds run beside `beat` or `up`. A kind that cannot be loaded is logged."""
+    services = []
+    for name in kind_names():
+        try:
+            kind = load_kind(name)
+        except Exception:
+            logger.warning("A kind cannot be loaded.", exc_info=True, extra={"kind": name})
+            continue
+        services += [(name, background) for background in kind.background if command in background.under]
+    return services
+
+
+class BackgroundThread:
+    """A service that is one thread, which ends when an event is set."""
+
+    def __init__(self, name: str, run: Callable[[threading.Event], None]) -> None:
+        self._name = name
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=run, args=(self._stopping,), name=name, daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise BackgroundEndedError if the thread has crashed."""
+        if not self._thread.is_alive():
+            raise BackgroundEndedError(f"the thread {self._name!r} ended with the error above")
+
+    def stop(self, timeout_seconds: float) -> None:
+        """Ask it to end and wait this long; one that hangs ends with the process."""
+        self._stopping.set()
+        self._thread.join(timeout_seconds)
+
+
+@contextmanager
+def background_thread(
+    name: str, run: Callable[[threading.Event], None], *, join_seconds: float
+) -> Iterator[BackgroundThread]:
+    """A thread for as long as the block lasts."""
+    thread = BackgroundThread(name, run)
+    try:
+        yield thread
+    finally:
+        thread.stop(join_seconds)
