@@ -32,7 +32,6 @@ from jobs.job import ClaimedJob
 from jobs.rejection import Rejected
 from jobs.text.normalise import normalise
 from kinds.classifier.labelled import LabelColumns, read_labelled_texts
-from kinds.classifier.order import LABELS
 from workers.encoder import Vector
 from workers.encoder_tokenizer import RowTokenizer, load_row_tokenizer
 from workers.engine import EngineOptions
@@ -142,7 +141,7 @@ def _takes_target(settings: ClassifierSettings, pair: TextPair) -> bool:
 
 def _probabilities(scores: Sequence[dict[str, Any]], settings: ClassifierSettings) -> Vector:
     logits = {str(score["label"]): float(score["score"]) for score in scores}
-    ordered = torch.tensor([logits[label] for label in LABELS], dtype=torch.float64)
+    ordered = torch.tensor([logits[label] for label in settings.names], dtype=torch.float64)
     return tuple((ordered / settings.temperature).softmax(0).tolist())
 
 
@@ -186,7 +185,7 @@ def through_jobs(warm: Residency, model: str, pairs: Sequence[TextPair]) -> list
         inference = JobInference(_job(model, begin), warm, deadline_at=time.monotonic() + 3600)
         answers = inference.classify(pairs[begin : begin + BLOCK_TEXTS])
         inference.asked()
-        return [(one.negative, one.neutral, one.positive) for one in answers]
+        return [one.values for one in answers]
 
     with ThreadPoolExecutor(NUM_JOBS) as pool:
         blocks = pool.map(classify, range(0, len(pairs), BLOCK_TEXTS))

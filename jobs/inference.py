@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol
 
+from jobs.errors import PermanentError
 from jobs.rows import Refusal, apart
 
 Role = Literal["system", "user", "assistant"]
@@ -99,16 +100,58 @@ class TextPair:
 
     text: str
     target: str = ""
-    """The entity whose mood is asked, as the text names it; empty asks about the text as a whole."""
+    """What the question is about, as the text names it; empty asks about the text as a whole."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SentimentProbabilities:
-    """Probabilities of the three classes; they sum to 1."""
+class ModelTaskError(PermanentError):
+    """A model is asked for what it was not made for."""
 
-    negative: float
-    neutral: float
-    positive: float
+    code = "model_task_mismatch"
+
+
+class OtherLabelsError(PermanentError):
+    """A classifier answers with other labels than a kind of content needs."""
+
+    code = "model_labels_mismatch"
+
+    def __init__(self, has: Sequence[str], needs: Sequence[str], *, model: str = "") -> None:
+        super().__init__(
+            f"the model{f' {model!r}' if model else ''} answers with the labels {', '.join(has)}; needed are "
+            f"{', '.join(needs)}: name a classifier that has them, or install this one again with --labels"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LabelProbabilities:
+    """What a classifier says of one text: a probability for each of its labels; they sum to 1.
+
+    >>> answer = LabelProbabilities(("spam", "ham"), (0.25, 0.75))
+    >>> answer["ham"], answer.of(("ham", "spam"))
+    (0.75, (0.75, 0.25))
+    """
+
+    labels: tuple[str, ...]
+    """In the order of the model's outputs; the same object in all answers of a call."""
+    values: tuple[float, ...]
+
+    def __getitem__(self, label: str) -> float:
+        """Return the probability of one label. Raises OtherLabelsError."""
+        if label not in self.labels:
+            raise OtherLabelsError(self.labels, (label,))
+        return self.values[self.labels.index(label)]
+
+    def of(self, labels: tuple[str, ...]) -> tuple[float, ...]:
+        """Return the probabilities in the order of these labels. Raises OtherLabelsError for any others."""
+        if self.labels == labels:  # as in most models: nothing is put in order
+            return self.values
+        check_labels(self.labels, labels)
+        return tuple(self.values[self.labels.index(label)] for label in labels)
+
+
+def check_labels(has: Sequence[str], needs: Sequence[str], *, model: str = "") -> None:
+    """Raise OtherLabelsError unless both are the same labels, in any order."""
+    if set(has) != set(needs):
+        raise OtherLabelsError(has, needs, model=model)
 
 
 class Inference(Protocol):
@@ -124,7 +167,7 @@ class Inference(Protocol):
 
     def classify(
         self, pairs: Sequence[TextPair], *, model: str | None = None, calibrated: bool = True
-    ) -> tuple[SentimentProbabilities, ...]:
+    ) -> tuple[LabelProbabilities, ...]:
         """One for each pair, in order. A text that is too long is judged by its beginning.
 
         With `calibrated` by the calibration that is kept with the model, if there is one: the same one for
@@ -154,13 +197,11 @@ def embedded(
 
 def classified(
     pairs: Sequence[TextPair], inference: Inference, *, calibrated: bool = True
-) -> list[SentimentProbabilities | Refusal]:
+) -> list[LabelProbabilities | Refusal]:
     """Probabilities for each pair, in order; a pair that the classifier cannot take fails no other."""
     answers = apart(pairs, lambda some: inference.classify(some, calibrated=calibrated))
     return [
-        answer
-        if isinstance(answer, Refusal) or math.isfinite(answer.negative + answer.neutral + answer.positive)
-        else _NO_NUMBER
+        answer if isinstance(answer, Refusal) or math.isfinite(sum(answer.values)) else _NO_NUMBER
         for answer in answers
     ]
 

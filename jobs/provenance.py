@@ -115,7 +115,7 @@ class CalibrationFacts:
     """Texts that the figures are of; nothing was fitted on them."""
     temperature: str
     offsets: tuple[str, ...]
-    """Of negative, neutral and positive."""
+    """One for each label, in the order of calibration.json."""
     calibration_error: tuple[str, str]
     log_loss: tuple[str, str]
 

@@ -49,13 +49,15 @@ class EncoderInfo:
     """Tokens of one step, padding included."""
     max_tokens: int
     """Of a row."""
+    labels: tuple[str, ...] = ()
+    """Of a classifier, in the order of the probabilities that it answers with."""
 
 
 class Encoder(Protocol):
     """One encoding model on one device. Any thread may call any method.
 
-    Answers: for `classify` the probabilities of (negative, neutral, positive), for `embed` a vector of length
-    1. A row is answered the same, to the tolerance of the dtype, whatever it is batched with; equal rows in
+    Answers: for `classify` the probabilities of `info.labels`, for `embed` a vector of length 1.
+    A row is answered the same, to the tolerance of the dtype, whatever it is batched with; equal rows in
     flight are computed once.
 
     A request fails alone, through its future: InputError before admission, DeadlineError, EngineError for a

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from jobs.digests import row_bytes, vector_bytes
 from jobs.errors import DeadlineError, TransientError
-from jobs.inference import Completion, FinishReason, Prompt, Sampling, SentimentProbabilities, TextPair
+from jobs.inference import Completion, FinishReason, LabelProbabilities, Prompt, Sampling, TextPair
 from jobs.job import ClaimedJob
 from jobs.provenance import (
     Encoding,
@@ -163,16 +163,15 @@ class JobInference:
 
     def classify(
         self, pairs: Sequence[TextPair], *, model: str | None = None, calibrated: bool = True
-    ) -> tuple[SentimentProbabilities, ...]:
+    ) -> tuple[LabelProbabilities, ...]:
         """Block until every pair has its probabilities. Raises as `generate` and `read_calibration` do."""
-        return tuple(
-            SentimentProbabilities(negative=negative, neutral=neutral, positive=positive)
-            for negative, neutral, positive in self._encode(pairs, model, "classify", calibrated=calibrated)
-        )
+        labels = self._encoder(model, "classify").engine.info.labels
+        answers = self._encode(pairs, model, "classify", calibrated=calibrated)
+        return tuple(LabelProbabilities(labels, values) for values in answers)
 
     def model_sha256(self, *, model: str | None = None) -> str:
         """Return the digest of a classifier with its calibration. Raises as `classify` does."""
-        resident = self._residency.encoder(self._model if model is None else model, "classify")
+        resident = self._encoder(model, "classify")
         manifest = resident.manifest
         calibration = self._calibration(resident)
         parts = (
@@ -194,10 +193,13 @@ class JobInference:
             self._calibrations[name] = resident.read_calibration()
         return self._calibrations[name]
 
+    def _encoder(self, model: str | None, task: EncoderTask) -> ResidentEncoder:
+        return self._residency.encoder(self._model if model is None else model, task)
+
     def _encode(
         self, pairs: Sequence[TextPair], model: str | None, task: EncoderTask, *, calibrated: bool = False
     ) -> tuple[Vector, ...]:
-        resident = self._residency.encoder(self._model if model is None else model, task)
+        resident = self._encoder(model, task)
         calibration = self._calibration(resident) if calibrated else None
         rows = resident.tokenizer.encode(pairs)  # in the job's thread: it overlaps with the engine's steps
         request_id = self._next_id()
@@ -206,7 +208,7 @@ class JobInference:
             lambda: resident.engine.submit(request), lambda: resident.engine.cancel(request_id)
         )
         if calibration is not None:
-            answers = tuple(calibration.apply(answers))
+            answers = tuple(calibration.apply(answers, resident.engine.info.labels))
         key = (resident.manifest.name, calibration is not None)
         log = self._encodings.setdefault(key, _EncodingLog(resident, calibration))
         log.num_calls += 1

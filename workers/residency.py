@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from jobs.errors import ConfigurationError, PermanentError
+from jobs.inference import ModelTaskError
 from jobs.provenance import EncoderFacts, EngineFacts, ModelFacts
 from workers.encoder import Encoder, EncoderTask
 from workers.encoder_tokenizer import RowTokenizer, load_row_tokenizer
@@ -54,12 +55,6 @@ class ModelNotWarmError(PermanentError):
     """A job asks for a model that this worker's profile does not have."""
 
     code = "model_not_warm"
-
-
-class ModelTaskError(PermanentError):
-    """A model is asked for what it was not made for."""
-
-    code = "model_task_mismatch"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,12 @@
-"""How good a classifier of sentiment is on labelled texts: accuracy, F1, confusion, calibration."""
+"""How good a classifier is on labelled texts: accuracy, F1, confusion, calibration."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from kinds.classifier.order import LABELS, Label
 
 NUM_BINS = 15
 """Of the calibration error, as in Guo et al. 2017, section 4."""
@@ -35,18 +34,18 @@ class ClassificationFigures:
     calibration_error: float
     """Expected difference between confidence and accuracy."""
     log_loss: float
-    classes: dict[Label, ClassFigures]
+    classes: dict[str, ClassFigures]
     confusion: tuple[tuple[int, ...], ...]
-    """Row: the label; column: the class with the highest probability; both in the order of LABELS."""
+    """Row: the label; column: the class with the highest probability; both in the order of `classes`."""
 
 
 def classification_figures(
-    labels: NDArray[np.int64], probabilities: NDArray[np.float64]
+    labels: NDArray[np.int64], probabilities: NDArray[np.float64], names: Sequence[str]
 ) -> ClassificationFigures:
-    """Figures of probabilities (N, 3) for labels (N,), places in LABELS; at least one example.
+    """Figures of probabilities (N, C) for labels (N,), places in the C names; at least one example.
 
     >>> sure = np.eye(3)[[0, 1, 2, 2]]
-    >>> figures = classification_figures(np.array([0, 1, 2, 0]), sure)
+    >>> figures = classification_figures(np.array([0, 1, 2, 0]), sure, ("a", "b", "c"))
     >>> figures.accuracy, figures.confusion[0]
     (0.75, (1, 0, 1))
     """
@@ -54,7 +53,7 @@ def classification_figures(
     from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 
     predicted = probabilities.argmax(axis=1)
-    places = list(range(len(LABELS)))
+    places = list(range(len(names)))
     precision, recall, f1, num_labelled = precision_recall_fscore_support(
         labels, predicted, labels=places, zero_division=0
     )
@@ -73,7 +72,7 @@ def classification_figures(
                 num_labelled=int(num_labelled[place]),
                 num_predicted=int((predicted == place).sum()),
             )
-            for place, label in enumerate(LABELS)
+            for place, label in enumerate(names)
         },
         confusion=tuple(
             tuple(map(int, row)) for row in confusion_matrix(labels, predicted, labels=places).tolist()

@@ -29,9 +29,8 @@ from pressroom.export import export_errors, fetch_results
 from pressroom.output import new_file, replace_text
 from pressroom.summary import Summary
 from storage.store import Store
-from workers.models.manifest import model_folder, read_manifest
+from workers.models.manifest import require_labels
 from workers.producer import Order, Submission, new_batch
-from workers.residency import ModelTaskError
 from workers.settings import Profile, Settings
 
 KIND = "sentiment_labels"
@@ -91,11 +90,9 @@ class Evaluation:
 def with_profile(settings: Settings, model: str) -> Settings:
     """The settings, with a profile that has this model alone: any installed classifier can be asked about.
 
-    Raises ModelNotInstalledError or ModelTaskError.
+    Raises ModelNotInstalledError, ModelTaskError, or OtherLabelsError for a classifier of something else.
     """
-    task = read_manifest(model_folder(settings.models_folder, model)).task
-    if task != "classify":
-        raise ModelTaskError(f"the model {model!r} is one to {task}: name a classifier")
+    require_labels(settings.models_folder, model, LABELS)
     own = {PROFILE: Profile(models=(model,))}
     # first: of profiles with equally few models the batch goes to the first, and only its workers are started
     profiles = {**own, **settings.profiles, **own}
@@ -183,7 +180,7 @@ def export_evaluation(
         raise NothingEvaluatedError(f"no text of {file} was classified: {errors or 'all were refused'}")
     seconds = summary.report.working_seconds
     evaluation = Evaluation(
-        classification_figures(np.array(labels, dtype=np.int64), np.array(probabilities)),
+        classification_figures(np.array(labels, dtype=np.int64), np.array(probabilities), LABELS),
         num_missing,
         len(labels) / seconds if seconds else 0.0,
     )

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.inference import SentimentProbabilities, TextPair, classified
+from jobs.inference import LabelProbabilities, TextPair, classified
 from jobs.kind import Artifact, Context, Kind, Result, Stage
 from jobs.provenance import sha256_hex
 from jobs.rows import REFUSED, Refusal
@@ -102,8 +102,8 @@ def text_digest(text: str, target: str) -> str:
     return sha256_hex(f"{text}\0{target}".encode())
 
 
-def _labelled(asked: LabelText, answer: SentimentProbabilities) -> LabelledText:
-    values = {"negative": answer.negative, "neutral": answer.neutral, "positive": answer.positive}
+def _labelled(asked: LabelText, answer: LabelProbabilities) -> LabelledText:
+    values = dict(zip(LABELS, answer.of(LABELS), strict=True))
     # Digits, not decimals: of a model that is too sure the small ones say how sure it is
     rounded = {label: float(f"{value:.7g}") for label, value in values.items()}
     return LabelledText(

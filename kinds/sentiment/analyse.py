@@ -10,17 +10,16 @@ from typing import cast
 
 from jobs.documents.digest import document_digest, version_number
 from jobs.documents.document import Document
-from jobs.inference import TextPair, classified
+from jobs.inference import LabelProbabilities, TextPair, classified
 from jobs.kind import Artifact, Context, Parent, Result
 from jobs.rows import REFUSED, Refusal
 from jobs.text.normalise import normalise
-from kinds.classifier.order import LABELS
 from kinds.sentiment.documents.blocks import analysed_line, parse_block
 from kinds.sentiment.documents.language import LANGUAGE_UNSUPPORTED
 from kinds.sentiment.documents.linking import Link, Passage
 from kinds.sentiment.history import History
 from kinds.sentiment.linked import AMBIGUOUS, Analysis, Refuse, link_documents
-from kinds.sentiment.payload import DocumentsPayload, SentimentSettings
+from kinds.sentiment.payload import MOODS, DocumentsPayload, SentimentSettings
 from kinds.sentiment.records import AnalysedDocuments, Classifications, DocumentFacts
 from kinds.sentiment.series.mention import Mention
 from kinds.sentiment.watched import Watched, load_watched
@@ -85,11 +84,7 @@ def _classify(
     known = history.classifications(model_sha256, list(set(digests.values()))) if digests else {}
     missing = {digests[passage]: pair for passage, pair in asked.items() if digests[passage] not in known}
     answers = dict(zip(missing, classified(list(missing.values()), context.inference), strict=True))
-    new = {
-        digest: (answer.negative, answer.neutral, answer.positive)
-        for digest, answer in answers.items()
-        if not isinstance(answer, Refusal)
-    }
+    new = {digest: _moods(answer) for digest, answer in answers.items() if not isinstance(answer, Refusal)}
     answered = {
         passage: probabilities
         for passage, digest in digests.items()
@@ -113,6 +108,11 @@ def _classify(
     )
 
 
+def _moods(answer: LabelProbabilities) -> tuple[float, float, float]:
+    negative, neutral, positive = answer.of(MOODS)
+    return negative, neutral, positive
+
+
 def question(passage: Passage) -> TextPair:
     """What a classifier is asked about a passage."""
     return TextPair(normalise(passage.sentence), normalise(passage.target))
@@ -122,7 +122,7 @@ def carrying(
     passages: Sequence[Passage], answered: Mapping[Passage, tuple[float, float, float]]
 ) -> tuple[Passage, tuple[float, float, float]]:
     """The passage that carries the mood, which is the least neutral one, and its probabilities."""
-    passage = min(passages, key=lambda one: answered[one][LABELS.index("neutral")])
+    passage = min(passages, key=lambda one: answered[one][MOODS.index("neutral")])
     return passage, answered[passage]
 
 

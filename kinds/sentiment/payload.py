@@ -18,6 +18,9 @@ ANALYSIS_VERSION = "4"
 version rises with it, and alone where only reports are written otherwise."""
 
 
+MOODS = ("negative", "neutral", "positive")
+"""The labels that a model must have which says what a text says of an entity."""
+
 ReportsOf = Literal["latest", "all", "alerts", "none"]
 """Which windows a batch writes reports of: see `SentimentSettings.reports`."""
 

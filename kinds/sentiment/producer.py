@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,13 +24,13 @@ from kinds.sentiment.documents.watchlist import Watchlist
 from kinds.sentiment.documents.watchlist_file import WatchlistFile
 from kinds.sentiment.known import KnownFilter
 from kinds.sentiment.monitor import Monitor
-from kinds.sentiment.payload import ANALYSIS_VERSION
+from kinds.sentiment.payload import ANALYSIS_VERSION, MOODS
 from kinds.sentiment.store.history import DatabaseHistory
 from kinds.sentiment.store.source_reports import NEVER, heard_until
 from kinds.sentiment.store.writer import write_records
 from storage.resources import put_resource, read_resource
 from storage.store import Store
-from workers.models.manifest import model_digest
+from workers.models.manifest import ModelNotInstalledError, model_digest, require_labels
 from workers.producer import Order, StrictIntakeError, Submission, new_batch
 from workers.settings import Settings
 
@@ -79,7 +80,10 @@ def get_watchlist(store: Store, monitor: Monitor) -> Watchlist:
 
 
 def kind_settings(monitor: Monitor, own: Mapping[str, object], settings: Settings) -> dict[str, object]:
-    """What a batch of the monitor fixes: its own settings, changed by these."""
+    """What a batch of the monitor fixes: its own settings, changed by these.
+
+    Raises ModelTaskError or OtherLabelsError for a model that does not tell the moods apart.
+    """
     merged = {
         **monitor.settings,
         **own,
@@ -88,6 +92,8 @@ def kind_settings(monitor: Monitor, own: Mapping[str, object], settings: Setting
         "num_entities": monitor.num_entities,
         "policy": monitor.policy.model_dump(mode="json"),
     }
+    with suppress(ModelNotInstalledError):  # it may be on the workers' machines alone
+        require_labels(settings.models_folder, monitor.model, MOODS)
     models = [monitor.model, *(str(merged[name]) for name in ("embedder",) if merged.get(name))]
     merged["analysis"] = payload_digest(
         {

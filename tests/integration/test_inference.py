@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 
 from jobs.errors import DeadlineError, EngineLostError
-from jobs.inference import Message, Prompt, Sampling, TextPair
+from jobs.inference import Message, ModelTaskError, Prompt, Sampling, TextPair
 from jobs.job import ClaimedJob
 from jobs.provenance import sha256_hex
 from tests.calibrations import model_calibration
@@ -37,7 +37,7 @@ from workers.models.classifier import CLASSIFIER
 from workers.models.files import CALIBRATION
 from workers.ports import Ports
 from workers.process import _places
-from workers.residency import ModelNotWarmError, ModelTaskError, Residency, ResidentEncoder
+from workers.residency import ModelNotWarmError, Residency, ResidentEncoder
 
 SECONDS = 60.0
 PROMPT = Prompt((Message("user", "hello"),))
@@ -105,8 +105,8 @@ def worker(tmp_path: Path) -> Iterator[Worker]:
 def test_one_job_asks_models_of_all_three_tasks(worker: Worker) -> None:
     inference = worker.inference()
     good, bad = inference.classify(PAIRS)
-    assert good.positive > 0.5 < bad.negative
-    assert good.negative + good.neutral + good.positive == pytest.approx(1.0)
+    assert good["positive"] > 0.5 < bad["negative"]
+    assert sum(good.values) == pytest.approx(1.0)
     one, same, other = inference.embed(["a rise", "a rise", "a fall"], model="vectors")
     assert one == same != other
     inference.generate(PROMPT, Sampling(max_new_tokens=3), model=MODEL)
@@ -257,7 +257,7 @@ def test_a_warm_worker_takes_a_calibration_with_its_next_job(worker: Worker) -> 
     assert asked["removed"] == asked["without"]
     for part in (0, 1):
         assert len({asked[name][part] for name in ("without", "first", "second")}) == 3
-    confidence = [asked[name][1][0].positive for name in ("without", "first", "second")]
+    confidence = [asked[name][1][0]["positive"] for name in ("without", "first", "second")]
     assert sorted(confidence, reverse=True) == confidence
 
 

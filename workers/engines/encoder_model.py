@@ -16,7 +16,6 @@ from transformers import (
 )
 
 from jobs.errors import ConfigurationError
-from kinds.classifier.order import LABELS
 from workers.encoder import EncoderInfo, EncoderRow, EncoderTask, Vector
 from workers.engine import EngineOptions
 from workers.engines.loading import load_config, load_model, num_embeddings, outline
@@ -59,9 +58,10 @@ class TransformersEncoder:
         self._num_tokens = num_embeddings(self._model)
         self._padding_id = int(self._model.config.pad_token_id or 0)
         self._has_types = getattr(self._model.config, "type_vocab_size", 0) > 1
-        self._temperature, self._order = 1.0, [0, 1, 2]
+        self._temperature = 1.0
+        labels: tuple[str, ...] = ()
         if task == "classify":
-            self._read_classifier(model_folder, options.digests)
+            labels = self._read_classifier(model_folder, options.digests)
         is_packed = is_cpu and name == "float32" and can_pack()
         if is_packed:
             pack_encoder(self._model)
@@ -75,17 +75,20 @@ class TransformersEncoder:
             max_batch_tokens=options.max_prefill_tokens
             or (_CPU_BATCH_TOKENS if is_cpu else _GPU_BATCH_TOKENS),
             max_tokens=max_tokens,
+            labels=labels,
         )
 
-    def _read_classifier(self, folder: Path, digests: Mapping[str, str] | None) -> None:
+    def _read_classifier(self, folder: Path, digests: Mapping[str, str] | None) -> tuple[str, ...]:
+        """The labels in the order of the outputs; keeps the temperature."""
         classifier = read_classifier_settings(folder, digests)
         self._temperature = classifier.temperature
-        self._order = [classifier.labels[label] for label in LABELS]
-        if self._model.config.num_labels != len(LABELS):
+        labels = classifier.names
+        if self._model.config.num_labels != len(labels):
             raise ConfigurationError(
                 f"the model in {folder} has {self._model.config.num_labels} outputs, its "
-                f"classifier.json names {len(LABELS)}: install it again"
+                f"classifier.json names {len(labels)}: install it again, and name each output with --labels"
             )
+        return labels
 
     @property
     def info(self) -> EncoderInfo:
@@ -140,8 +143,8 @@ class TransformersEncoder:
         return {name: tensor.to(self._device, non_blocking=True) for name, tensor in inputs.items()}
 
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        """Temperature scaling, Guo et al. 2017, equation 9: softmax(z / T); in fp32, our order of classes."""
-        return (logits.float() / self._temperature)[:, self._order].softmax(-1)
+        """Temperature scaling, Guo et al. 2017, equation 9: softmax(z / T); in fp32."""
+        return (logits.float() / self._temperature).softmax(-1)
 
 
 def _mean_of_tokens(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -17,6 +17,10 @@ from workers.encoder_tokenizer import RowTokenizer
 from workers.engine import EngineOptions
 from workers.engines.encoding import EncodingEngine
 from workers.engines.script import Script, play, script_of_environment
+from workers.models.classifier import read_classifier_settings
+
+LABELS = ("negative", "neutral", "positive")
+"""Of a scripted classifier that has no folder."""
 
 _DEFAULT_BATCH_TOKENS = 4096
 _NUM_DIMENSIONS = 64
@@ -30,13 +34,15 @@ _BAD = re.compile(
 
 
 def open_encoder(
-    model_folder: Path,  # noqa: ARG001
+    model_folder: Path,
     tokenizer: RowTokenizer,
     options: EngineOptions,
     task: EncoderTask,
 ) -> Encoder:
     """Start the encoder by the script that PRESSROOM_SCRIPT names, if any; raises ConfigurationError."""
-    return scripted_encoder(tokenizer, options, task, script_of_environment())
+    labels = read_classifier_settings(model_folder, options.digests).names if task == "classify" else ()
+    executor = ScriptedEncoder(tokenizer, options, task, script_of_environment(), labels=labels)
+    return EncodingEngine(executor, options)
 
 
 def scripted_encoder(
@@ -60,6 +66,7 @@ class ScriptedEncoder:
         task: EncoderTask,
         script: Script,
         gate: Callable[[], None] | None = None,
+        labels: tuple[str, ...] = LABELS,
     ) -> None:
         self._tokenizer = tokenizer
         self._script = script
@@ -73,6 +80,7 @@ class ScriptedEncoder:
             attention="none",
             max_batch_tokens=options.max_prefill_tokens or _DEFAULT_BATCH_TOKENS,
             max_tokens=tokenizer.max_tokens,
+            labels=labels if task == "classify" else (),
         )
 
     @property
@@ -92,19 +100,21 @@ class ScriptedEncoder:
         if self._gate is not None:
             self._gate()
         play(self._script, texts, marked=texts)
-        return [_mood(text) if self._info.task == "classify" else _vector(text) for text in texts]
+        labels = self._info.labels
+        return [_probabilities(text, labels) if labels else _vector(text) for text in texts]
 
     def close(self) -> None:
         pass
 
 
-def _mood(text: str) -> Vector:
-    """(negative, neutral, positive): by the words, and a little by the digest."""
+def _probabilities(text: str, labels: tuple[str, ...]) -> Vector:
+    """By the words where a label is good or bad, and a little by the digest."""
     words = _WORD.findall(text.lower())
     noise = zlib.crc32(text.encode()) / 2**32 - 0.5
     good = sum(_GOOD.match(word) is not None for word in words)
     bad = sum(_BAD.match(word) is not None for word in words)
-    weights = [math.exp(2.5 * bad + noise), math.exp(1.0), math.exp(2.5 * good - noise)]
+    scores = {"negative": 2.5 * bad + noise, "positive": 2.5 * good - noise}
+    weights = [math.exp(scores.get(label, 1.0)) for label in labels]
     return tuple(weight / sum(weights) for weight in weights)
 
 

@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobs.errors import ConfigurationError, PermanentError
 from jobs.provenance import CalibrationFacts, sha256_hex
-from kinds.classifier.order import LABELS, Label
 from workers.models.files import CALIBRATION, CALIBRATION_PARTIAL_SUFFIX, MalformedFileError
 from workers.models.manifest import Manifest, Sha256, read_manifest
 from workers.models.reading import NotAFileError, read_digested
@@ -75,8 +74,8 @@ class ModelCalibration(BaseModel):
     """Of its classifier.json: which output is which class, and the temperature that this one is on top of."""
     temperature: float = Field(gt=0, le=100)
     """On top of the one in classifier.json."""
-    offsets: dict[Label, float]
-    """Added to the logarithm of each probability before it is divided by the temperature."""
+    offsets: dict[str, float]
+    """Of each label: added to the logarithm of its probability before it is divided by the temperature."""
     file: CalibrationFile
     num_fitted: int = Field(ge=1)
     num_held_out: int = Field(ge=1)
@@ -96,14 +95,19 @@ class Calibration:
     sha256: str
     """Of the file: part of what identifies the answers."""
 
-    def apply(self, answers: Sequence[Sequence[float]]) -> list[tuple[float, ...]]:
-        """Probabilities (negative, neutral, positive) of each text, mended."""
+    def apply(self, answers: Sequence[Sequence[float]], labels: Sequence[str]) -> list[tuple[float, ...]]:
+        """Probabilities of each text, in the order of the labels, mended. Raises MalformedFileError."""
+        if set(labels) != self.content.offsets.keys():
+            raise MalformedFileError(
+                f"the calibration has offsets for {', '.join(self.content.offsets)}, the model answers with "
+                f"{', '.join(labels)}: calibrate it again"
+            )
         if not answers:
             return []
         import numpy as np
         from scipy.special import softmax
 
-        offsets = np.array([self.content.offsets[label] for label in LABELS])
+        offsets = np.array([self.content.offsets[label] for label in labels])
         scaled = (logits_of(np.array(answers)) + offsets) / self.content.temperature
         return [tuple(row) for row in softmax(scaled, axis=1).tolist()]
 
@@ -118,7 +122,7 @@ class Calibration:
             num_fitted=content.num_fitted,
             num_held_out=content.num_held_out,
             temperature=str(content.temperature),
-            offsets=tuple(str(content.offsets[label]) for label in LABELS),
+            offsets=tuple(map(str, content.offsets.values())),
             calibration_error=(str(before.calibration_error), str(after.calibration_error)),
             log_loss=(str(before.log_loss), str(after.log_loss)),
         )

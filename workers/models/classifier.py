@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from jobs.errors import InputError
-from kinds.classifier.order import LABELS, Label
 from workers.models.files import MalformedFileError, read_json_object
 from workers.models.reading import ModelFiles
 
@@ -18,19 +18,25 @@ CLASSIFIER = "classifier.json"
 DEFAULT_MAX_TOKENS = 128
 """Of a model that was not trained here: headlines and posts have 20 to 60, and time grows with them."""
 
-_SAME: Mapping[str, Label] = {
+_SAME: Mapping[str, str] = {
     "bearish": "negative",
     "bullish": "positive",
     "neg": "negative",
     "pos": "positive",
 }
-"""What other authors call the three."""
+"""Other spellings of one label, so that models of several authors can stand in for each other."""
+
+_NAMELESS = re.compile(r"label[ _-]?\d+")
+"""What transformers calls an output that its author gave no name."""
 
 
 class LabelsUnknownError(InputError):
-    """A model's settings do not say which of its outputs is negative, neutral and positive."""
+    """A model's settings do not say what its outputs mean."""
 
     code = "model_labels_unknown"
+
+
+Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
 
 
 class ClassifierSettings(BaseModel):
@@ -39,7 +45,7 @@ class ClassifierSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     labels: dict[Label, Annotated[int, Field(ge=0, le=1000)]]
-    """Place of each in the model's outputs."""
+    """Place of each in the model's outputs, from 0."""
     temperature: float = Field(default=1.0, gt=0, le=100)
     """The logits are divided by it before the softmax."""
     input: Literal["text", "text_and_target"] = "text"
@@ -48,9 +54,9 @@ class ClassifierSettings(BaseModel):
     """A longer text is judged by its beginning."""
 
     @model_validator(mode="after")
-    def _three_outputs(self) -> ClassifierSettings:
-        if sorted(self.labels.values()) != list(range(len(LABELS))):
-            raise ValueError("labels must name the outputs 0, 1 and 2 negative, neutral and positive")
+    def _each_output_once(self) -> ClassifierSettings:
+        if len(self.labels) < 2 or sorted(self.labels.values()) != list(range(len(self.labels))):
+            raise ValueError("labels must name the outputs 0, 1, ... of the model, each once, at least two")
         return self
 
     @property
@@ -71,7 +77,7 @@ def read_classifier_settings(folder: Path, digests: Mapping[str, str] | None = N
         raise MalformedFileError(f"{path}: {error}; delete {folder} and install the model again") from error
 
 
-def settle_classifier(folder: Path, labels: Mapping[Label, int] | None = None) -> None:
+def settle_classifier(folder: Path, labels: Mapping[str, int] | None = None) -> None:
     """Check the classifier.json of a model folder, or write the one that its config.json implies.
 
     `labels` overrides what the model says. Raises LabelsUnknownError or MalformedFileError.
@@ -92,38 +98,36 @@ def settle_classifier(folder: Path, labels: Mapping[Label, int] | None = None) -
     (folder / CLASSIFIER).write_text(settings.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def _labels_of(config: Mapping[str, object]) -> dict[Label, int]:
-    """Read the labels from id2label, whose names differ between authors."""
+def _labels_of(config: Mapping[str, object]) -> dict[str, int]:
+    """Read the labels from id2label, in lower case, since authors write them differently."""
     given = config.get("id2label")
     names = {str(key): str(value) for key, value in given.items()} if isinstance(given, dict) else {}
-    found: dict[Label, int] = {}
-    for place, name in names.items():
-        plain = name.strip().lower()
-        label = next((each for each in LABELS if each == plain), _SAME.get(plain))
-        if label is None or label in found or not place.isdigit():
-            break
-        found[label] = int(place)
-    if len(found) != len(LABELS) or len(names) != len(LABELS):
+    labels = {_label(name): int(place) for place, name in names.items() if place.isdecimal()}
+    has_names = not any(_NAMELESS.fullmatch(label) for label in labels)
+    if len(labels) < 2 or len(labels) != len(names) or not has_names:
         raise LabelsUnknownError(
             f"the model calls its outputs {', '.join(names.values()) or 'nothing'}: say which is which with "
             "--labels negative=0,neutral=1,positive=2, as its author's page has them"
         )
-    return found
+    return labels
 
 
-def parse_labels(text: str) -> dict[Label, int]:
+def _label(name: str) -> str:
+    plain = name.strip().lower()
+    return _SAME.get(plain, plain)
+
+
+def parse_labels(text: str) -> dict[str, int]:
     """`negative=0,neutral=1,positive=2` -> places. Raises LabelsUnknownError.
 
-    >>> parse_labels("positive=0, negative=1, neutral=2")["negative"]
-    1
+    >>> parse_labels("spam=1, Ham=0")
+    {'spam': 1, 'ham': 0}
     """
-    pairs = [part.partition("=") for part in text.split(",")]
-    found: dict[Label, int] = {}
-    for name, _, place in pairs:
-        label = next((each for each in LABELS if each == name.strip().lower()), None)
-        if label is None or label in found or not place.strip().isdigit():
-            break
-        found[label] = int(place)
-    if len(pairs) != len(LABELS) or sorted(found.values()) != list(range(len(LABELS))):
-        raise LabelsUnknownError(f"{text!r} is not negative=0,neutral=1,positive=2 in some order")
-    return found
+    pairs = [part.rpartition("=") for part in text.split(",")]
+    labels = {name.strip().lower(): place.strip() for name, _, place in pairs}
+    places = sorted(int(place) for place in labels.values() if place.isdecimal())
+    if "" in labels or len(pairs) < 2 or places != list(range(len(pairs))):
+        raise LabelsUnknownError(
+            f"{text!r} does not name each output once: write it as negative=0,neutral=1,positive=2"
+        )
+    return {label: int(place) for label, place in labels.items()}

@@ -21,7 +21,6 @@ from typing import Protocol
 from filelock import FileLock, Timeout
 
 from jobs.errors import ConfigurationError, DiskFullError, PressroomError
-from kinds.classifier.order import Label
 from workers.models.catalogue import CATALOGUE
 from workers.models.child import EXIT_INCOMPLETE, run_child
 from workers.models.classifier import LabelsUnknownError, settle_classifier
@@ -120,7 +119,7 @@ def add_model(
     models_folder: Path,
     source: Source | None = None,
     *,
-    labels: Mapping[Label, int] | None = None,
+    labels: Mapping[str, int] | None = None,
     progress: Progress = lambda _: None,
     trial: LoadOnce | None = None,
 ) -> Installed:
@@ -216,7 +215,7 @@ def _make(
     source: Source,
     partial: Path,
     progress: Progress,
-    labels: Mapping[Label, int] | None,
+    labels: Mapping[str, int] | None,
     trial: LoadOnce,
 ) -> Path:
     """Fetch, convert, check and describe a model below `partial`; the finished folder."""

@@ -12,9 +12,10 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from jobs.errors import ConfigurationError, InputError
+from jobs.inference import ModelTaskError, check_labels
 from jobs.provenance import payload_digest
 from workers.engine import ModelUnsupportedError
-from workers.models.classifier import CLASSIFIER
+from workers.models.classifier import CLASSIFIER, read_classifier_settings
 from workers.models.files import (
     CALIBRATION,
     FILE_NAME,
@@ -163,6 +164,17 @@ def read_untried_manifest(folder: Path) -> Manifest:
                 f"{path}: revision {manifest.revision} is not that of {manifest.source}"
             )
     return manifest
+
+
+def require_labels(models_folder: Path, model: str, labels: tuple[str, ...]) -> None:
+    """Check that an installed classifier answers with exactly these labels, before a batch asks it.
+
+    Raises ModelNotInstalledError, ModelTaskError, OtherLabelsError, or MalformedFileError.
+    """
+    task = read_manifest(folder := model_folder(models_folder, model)).task
+    if task != "classify":
+        raise ModelTaskError(f"the model {model!r} is one to {task}: name a classifier")
+    check_labels(read_classifier_settings(folder).names, labels, model=model)
 
 
 def model_digest(models_folder: Path, name: str) -> str:

@@ -21,7 +21,7 @@ from kinds.classifier.commands.labelled import (
     label_options,
 )
 from kinds.classifier.labelled import LabelColumns
-from kinds.classifier.order import LABELS, Label
+from kinds.classifier.order import LABELS
 from pressroom.commands.options import (
     Delimiter,
     DeviceOption,
@@ -198,7 +198,7 @@ def _print(calibrated: Calibrated, summary: Summary, name: str, *, json: bool) -
     say(f"kept in {calibrated.folder / CALIBRATION}{replaced}; workers take it with their next job")
 
 
-def _offsets(offsets: Mapping[Label, float]) -> str:
+def _offsets(offsets: Mapping[str, float]) -> str:
     if not any(offsets.values()):
         return ""
     return ", offsets " + " ".join(f"{label} {offsets[label]:+.2f}" for label in LABELS)

@@ -22,7 +22,7 @@ Predict = Callable[[Sequence[Example], bool], Floats]
 
 def figures(logits: Floats, examples: Sequence[Example], temperature: float) -> dict[str, object]:
     """Accuracy, macro-F1, F1 of each class, confusion (rows: right, columns: said), calibration error."""
-    found = classification_figures(labels_of(examples), probabilities(logits, temperature))
+    found = classification_figures(labels_of(examples), probabilities(logits, temperature), LABELS)
     return {
         "num_examples": found.num_examples,
         "accuracy": round(found.accuracy, 4),

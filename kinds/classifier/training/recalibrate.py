@@ -124,7 +124,9 @@ def fit_on_half(
     calibration = fit(logits[own], labels[own])
     before = probabilities(logits[held_out], 1.0)
     after = probabilities(logits[held_out] + np.array(calibration.offsets), calibration.temperature)
-    uncalibrated, calibrated = (classification_figures(labels[held_out], said) for said in (before, after))
+    uncalibrated, calibrated = (
+        classification_figures(labels[held_out], said, LABELS) for said in (before, after)
+    )
     if calibrated.log_loss >= uncalibrated.log_loss:
         raise NoBetterError(
             f"on {len(held_out)} held-out texts of {name} the log loss is {uncalibrated.log_loss:.4f} "

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from jobs.inference import OtherLabelsError
 from kinds.classifier.evaluate import PROFILE, with_profile
 from tests.tiny_encoder import write_manifest, write_scripted_encoder
+from workers.models.classifier import CLASSIFIER
 from workers.settings import Settings
 
 
@@ -21,3 +23,11 @@ def test_the_batch_goes_to_the_profile_that_is_started(
     settings = with_profile(Settings(), "moods")
     assert settings.profile_of(["moods"]) == PROFILE
     assert settings.profile(PROFILE).models == ("moods",)
+
+
+def test_classifier_of_something_else_is_refused_before_workers_start(tmp_path: Path) -> None:
+    folder = write_scripted_encoder(tmp_path / "spam")
+    (folder / CLASSIFIER).write_text('{"labels": {"ham": 0, "spam": 1}}')
+    write_manifest(folder, "spam", "classify")
+    with pytest.raises(OtherLabelsError, match="labels ham, spam; needed are negative, neutral, positive"):
+        with_profile(Settings(models_dir=tmp_path), "spam")

@@ -10,13 +10,14 @@ from typing import Any, cast
 import pytest
 from pydantic import ValidationError
 
-from jobs.inference import SentimentProbabilities, TextPair
+from jobs.inference import LabelProbabilities, TextPair
 from jobs.kind import Context
+from kinds.classifier.order import LABELS
 from kinds.classifier.sentiment_labels import LabelBlock, LabelSettings, SentimentLabelsKind, text_digest
 
 ANSWERS = {
-    "up": SentimentProbabilities(negative=0.1, neutral=0.2, positive=0.7),
-    "down": SentimentProbabilities(negative=0.8, neutral=0.15, positive=0.05),
+    "up": LabelProbabilities(LABELS, (0.1, 0.2, 0.7)),
+    "down": LabelProbabilities(LABELS, (0.8, 0.15, 0.05)),
 }
 
 
@@ -29,7 +30,7 @@ class Inference:
 
     def classify(
         self, pairs: Sequence[TextPair], *, calibrated: bool = True
-    ) -> tuple[SentimentProbabilities, ...]:
+    ) -> tuple[LabelProbabilities, ...]:
         self.asked += pairs
         self.calibrated = calibrated
         return tuple(ANSWERS[pair.text.split()[0]] for pair in pairs)
@@ -61,7 +62,7 @@ def test_a_batch_says_whether_it_asks_for_calibrated_answers() -> None:
 
 
 def test_how_sure_a_model_is_survives_its_spelling(monkeypatch: pytest.MonkeyPatch) -> None:
-    sure = SentimentProbabilities(negative=1.23456789e-12, neutral=2e-30, positive=1.0)
+    sure = LabelProbabilities(LABELS, (1.23456789e-12, 2e-30, 1.0))
     monkeypatch.setitem(ANSWERS, "up", sure)
     (line,), _, _ = run([{"id": "a", "text": "up"}])
     assert (line["negative"], line["neutral"], line["positive"]) == (1.234568e-12, 2e-30, 1.0)

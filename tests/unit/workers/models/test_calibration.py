@@ -33,6 +33,8 @@ from workers.models.manifest import (
 )
 from workers.models.selection import choose_files
 
+LABELS = ("negative", "neutral", "positive")
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -147,15 +149,29 @@ def test_answers_are_those_of_the_logits_over_the_temperature(
     rows = np.array(logits).reshape(-1, 3)
     said = probabilities(rows, 1.0).astype(np.float32).astype(float)
     calibration = Calibration(model_calibration(temperature=temperature), "1" * 64)
-    found = np.array(calibration.apply(said.tolist())).reshape(-1, 3)
+    found = np.array(calibration.apply(said.tolist(), LABELS)).reshape(-1, 3)
     kept = said.min(axis=1, initial=1.0) > 1e-37  # else the smallest is cut off
     assert np.allclose(found[kept], probabilities(rows, temperature)[kept], atol=1e-5)
     assert np.allclose(found.sum(axis=1), 1)
 
 
-def test_offsets_are_added_before_the_temperature_in_the_order_of_our_classes() -> None:
+def test_offsets_are_added_before_the_temperature_in_the_order_of_the_answers() -> None:
     offsets = {"positive": 1.0, "negative": -1.0, "neutral": 0.5}
     calibration = Calibration(model_calibration(temperature=2.0, offsets=offsets), "1" * 64)
     logits = np.array([[0.3, -0.2, 0.1]])
     expected = probabilities(logits + np.array([[-1.0, 0.5, 1.0]]), 2.0)
-    assert np.allclose(calibration.apply(probabilities(logits, 1.0).tolist()), expected)
+    assert np.allclose(calibration.apply(probabilities(logits, 1.0).tolist(), LABELS), expected)
+
+
+def test_answers_in_another_order_get_the_same_offsets() -> None:
+    offsets = {"positive": 1.0, "negative": -1.0, "neutral": 0.5}
+    calibration = Calibration(model_calibration(temperature=2.0, offsets=offsets), "1" * 64)
+    (ours,) = calibration.apply([(0.2, 0.3, 0.5)], LABELS)
+    (theirs,) = calibration.apply([(0.5, 0.2, 0.3)], ("positive", "negative", "neutral"))
+    assert (ours[2], ours[0], ours[1]) == pytest.approx(theirs)
+
+
+def test_calibration_of_other_labels_is_refused_by_name() -> None:
+    calibration = Calibration(model_calibration(temperature=2.0), "1" * 64)
+    with pytest.raises(MalformedFileError, match=r"answers with spam, ham: calibrate it again"):
+        calibration.apply([(0.5, 0.5)], ("spam", "ham"))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kinds.classifier.order import LABELS
+from jobs.inference import ModelTaskError, OtherLabelsError
+from tests.tiny_encoder import write_manifest, write_scripted_encoder
 from workers.models.classifier import (
     CLASSIFIER,
     LabelsUnknownError,
@@ -16,6 +17,9 @@ from workers.models.classifier import (
     settle_classifier,
 )
 from workers.models.files import MalformedFileError, task_of
+from workers.models.manifest import require_labels
+
+LABELS = ("negative", "neutral", "positive")
 
 
 def folder_with(path: Path, names: dict[str, str]) -> Path:
@@ -45,9 +49,10 @@ def test_the_names_of_published_models_are_understood(
     "names",
     [
         {"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"},
-        {"0": "negative", "1": "positive"},
-        {"0": "negative", "1": "neutral", "2": "positive", "3": "mixed"},
+        {"0": "spam", "1": "LABEL_1"},
         {"0": "negative", "1": "bearish", "2": "positive"},
+        {"0": "the only one"},
+        {"first": "spam", "second": "ham"},
         {},
     ],
 )
@@ -79,11 +84,40 @@ def test_settings_of_its_own_are_kept_and_checked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["negative=0", "negative=0,neutral=1,positive=1", "a=0,b=1,c=2", "0,1,2", ""]
+    "text",
+    ["negative=0", "negative=0,neutral=1,positive=1", "a=0,b=2", "a=0,a=1", "a=0,=1", "a=x,b=1", "0,1,2", ""],
 )
-def test_labels_that_do_not_name_all_three_are_refused(text: str) -> None:
+def test_labels_that_do_not_name_each_output_once_are_refused(text: str) -> None:
     with pytest.raises(LabelsUnknownError):
         parse_labels(text)
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        ({"0": "negative", "1": "positive"}, ("negative", "positive")),
+        ({"0": "negative", "1": "neutral", "2": "positive", "3": "mixed"}, (*LABELS, "mixed")),
+        ({"1": "Ham", "0": "SPAM"}, ("spam", "ham")),
+        ({str(place): f"topic {place}" for place in range(20)}, tuple(f"topic {n}" for n in range(20))),
+    ],
+)
+def test_model_of_any_labels_is_read_in_the_order_of_its_outputs(
+    tmp_path: Path, names: dict[str, str], labels: tuple[str, ...]
+) -> None:
+    settle_classifier(folder_with(tmp_path, names))
+    assert read_classifier_settings(tmp_path).names == labels
+
+
+def test_model_with_other_labels_is_refused_by_name_where_some_are_needed(tmp_path: Path) -> None:
+    write_manifest(write_scripted_encoder(tmp_path / "moods"), "moods", "classify")
+    require_labels(tmp_path, "moods", LABELS)
+    require_labels(tmp_path, "moods", tuple(reversed(LABELS)))
+    with pytest.raises(OtherLabelsError, match="answers with the labels positive, neg") as refusal:
+        require_labels(tmp_path, "moods", ("spam", "ham"))
+    assert refusal.value.code == "model_labels_mismatch"
+    write_manifest(write_scripted_encoder(tmp_path / "vectors", "embed"), "vectors", "embed")
+    with pytest.raises(ModelTaskError, match="name a classifier"):
+        require_labels(tmp_path, "vectors", LABELS)
 
 
 def test_the_task_follows_from_the_architecture() -> None:

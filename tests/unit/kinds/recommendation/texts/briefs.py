@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobs.inference import Completion, FinishReason, Prompt, Sampling, SentimentProbabilities, TextPair, Usage
+from jobs.inference import Completion, FinishReason, LabelProbabilities, Prompt, Sampling, TextPair, Usage
 from kinds.recommendation.texts.checks import CopyCheck
 from kinds.recommendation.texts.facts import read_facts
 from kinds.recommendation.texts.policy import Brief, CopyPolicy, Featured
@@ -57,7 +57,7 @@ class Telling:
 
     def classify(
         self, pairs: Sequence[TextPair], *, model: str | None = None, calibrated: bool = True
-    ) -> tuple[SentimentProbabilities, ...]:
+    ) -> tuple[LabelProbabilities, ...]:
         raise NotImplementedError
 
     def model_sha256(self, *, model: str | None = None) -> str:

@@ -12,9 +12,9 @@ from jobs.inference import (
     Completion,
     FinishReason,
     Inference,
+    LabelProbabilities,
     Prompt,
     Sampling,
-    SentimentProbabilities,
     TextPair,
     Usage,
 )
@@ -48,7 +48,7 @@ class Scripted(Inference):
 
     def classify(
         self, pairs: Sequence[TextPair], *, model: str | None = None, calibrated: bool = True
-    ) -> tuple[SentimentProbabilities, ...]:
+    ) -> tuple[LabelProbabilities, ...]:
         raise NotImplementedError
 
     def embed(self, texts: Sequence[str], *, model: str | None = None) -> tuple[tuple[float, ...], ...]:
