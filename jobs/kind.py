@@ -30,7 +30,7 @@ class Parent:
     """Something that a result was made from: a document, an item, a model."""
 
     role: str
-    """"document", "watchlist", ..."""
+    """"document", "template", ..."""
     name: str
     sha256: str
 
@@ -40,7 +40,7 @@ class Artifact:
     """One file that a job made."""
 
     name: str
-    """Unique in the job, its extension says the format: "article.md"."""
+    """Unique in the job, its extension says the format: "report.md"."""
     media_type: str
     body: bytes
 

@@ -51,10 +51,10 @@ def label_problem(text: str) -> str | None:
     if len(text) > MAX_LABEL_CHARACTERS:
         return f"has {len(text)} characters: use {MAX_LABEL_CHARACTERS} at most"
     for character in text:
-        kind = unicodedata.category(character)
-        if kind == "Cs":
+        category = unicodedata.category(character)
+        if category == "Cs":
             return "holds bytes that are no UTF-8: write it in UTF-8"
-        if kind == "Cc":
+        if category == "Cc":
             return f"holds the control character U+{ord(character):04X}: leave it out"
     return None
 

@@ -1,4 +1,4 @@
-"""Where a monitor's documents come from, and the port that fetches them."""
+"""Where documents come from, and the port that fetches them."""
 
 from __future__ import annotations
 

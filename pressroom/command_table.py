@@ -27,7 +27,7 @@ class Command:
     """One command, or one group of commands."""
 
     path: str
-    """The words after `pressroom`: "status", "run articles". The group of a longer path is declared, too."""
+    """The words after `pressroom`: "status", "models add". The group of a longer path is declared, too."""
     target: str | Callable[[], object] | None
     """MODULE:ATTRIBUTE, a function or a Typer, or a function that returns one; None for a group whose members
     are declared."""

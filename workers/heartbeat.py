@@ -63,7 +63,7 @@ class Pulse:
                 os.write(self._descriptor, word + b"\n")
 
 
-class PulseMonitor:
+class PulseWatch:
     """The supervisor's end: `look` about twice a second. Not thread-safe."""
 
     def __init__(self) -> None:

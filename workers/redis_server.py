@@ -83,30 +83,30 @@ class RedisServer:
         except ValueError:
             reason = "it is not a URL: percent-encode special characters of the password"
             raise _error(variable, reason) from None
-        kind = _SCHEMES.get(parts.scheme)
-        if kind is None:
+        transport = _SCHEMES.get(parts.scheme)
+        if transport is None:
             raise _error(variable, "its scheme is none of redis, rediss (with TLS), valkey, valkeys and unix")
         if parts.fragment:
             raise _error(variable, "a '#' must be written as %23")
         options = dict(pairs)
         if len(options) < len(pairs):
             raise _error(variable, "it names an option twice")
-        _check_options(variable, options, kind)
+        _check_options(variable, options, transport)
         path = unquote(parts.path)
-        if kind == "socket" and (parts.hostname or not path.startswith("/")):
+        if transport == "socket" and (parts.hostname or not path.startswith("/")):
             raise _error(
                 variable, "a socket is named by three slashes and its path, as in unix:///run/valkey.sock"
             )
-        if kind != "socket" and not parts.hostname:
+        if transport != "socket" and not parts.hostname:
             raise _error(variable, "it names no host")
         return cls(
-            host="" if kind == "socket" else unquote(parts.hostname or ""),
+            host="" if transport == "socket" else unquote(parts.hostname or ""),
             port=port or DEFAULT_PORT,
-            socket_path=path if kind == "socket" else None,
+            socket_path=path if transport == "socket" else None,
             username=unquote(parts.username or "") or options.get("username"),
             password=unquote(parts.password or "") or options.get("password"),
-            database=_database(variable, options.get("db"), "" if kind == "socket" else path),
-            tls=_tls(variable, options) if kind == "tls" else None,
+            database=_database(variable, options.get("db"), "" if transport == "socket" else path),
+            tls=_tls(variable, options) if transport == "tls" else None,
         )
 
     @property
@@ -206,13 +206,13 @@ def _error(variable: str, reason: str) -> RedisUrlError:
     )
 
 
-def _check_options(variable: str, options: Mapping[str, str], kind: str) -> None:
+def _check_options(variable: str, options: Mapping[str, str], transport: str) -> None:
     for name, value in options.items():
         if not value:
             raise _error(variable, f"its option {name[:40]!r} is empty")
         if name not in _OPTIONS:
             raise _error(variable, f"its option {name[:40]!r} is unknown (there are {', '.join(_OPTIONS)})")
-        if name in _TLS_OPTIONS and kind != "tls":
+        if name in _TLS_OPTIONS and transport != "tls":
             raise _error(
                 variable, f"{name} asks for TLS, and the scheme for a plain connection: write rediss://"
             )

@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     """Wait before the first retry; it doubles with every further one."""
     job_timeout_seconds: float = Field(default=3600.0, gt=0, le=30 * _DAY_SECONDS)
     """One attempt may take this long, waiting for the engine included; then it is tried again. Generous: a
-    worker full of the longest articles needs about 25 minutes for them on two CPU cores."""
+    worker full of the longest texts needs about 25 minutes for them on two CPU cores."""
     step_timeout_seconds: float = Field(default=300.0, gt=0, le=_DAY_SECONDS)
     """A longer engine step is hung: the worker dumps its stacks and ends, leases recover its jobs."""
     drain_seconds: float = Field(default=30.0, ge=0, le=_DAY_SECONDS)

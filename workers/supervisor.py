@@ -23,7 +23,7 @@ from jobs.errors import ConfigurationError
 from jobs.losses import Ending
 from workers.devices import Device, threads_for
 from workers.endings import ending_of
-from workers.heartbeat import DUMP_SIGNAL, PulseMonitor
+from workers.heartbeat import DUMP_SIGNAL, PulseWatch
 from workers.memory_kills import MemoryKills
 from workers.process import EXIT_NOT_STARTED, EXIT_START_FAILED
 from workers.settings import Profile, Settings
@@ -75,7 +75,7 @@ class _Worker:
     process: subprocess.Popen[bytes]
     worker_id: str
     started_at: float
-    pulse: PulseMonitor
+    pulse: PulseWatch
     num_deaths: int = 0
     dump_at: float | None = None
     """When it was told to write its stacks, since it stands still."""
@@ -172,7 +172,7 @@ class Supervisor:
             *(f"--hostname={worker_id}", f"--loglevel={self._settings.log_level}"),
             *("--without-gossip", "--without-mingle", "--without-heartbeat"),
         ]
-        pulse = PulseMonitor()
+        pulse = PulseWatch()
         own = {
             "PRESSROOM_WORKER_ID": worker_id,
             "PRESSROOM_START_REPORT": str(self._start_report(worker_id).absolute()),

@@ -1,1 +1,1 @@
-"""Documents: what is read, cleaned, and linked to the entities of a watch list. Pure functions and types."""
+"""Documents: what is read, cleaned, and compared. Pure functions and types."""

@@ -23,7 +23,7 @@ def _in_utc(instant: datetime) -> datetime:
 
 
 class Document(BaseModel):
-    """One document, its time in UTC. The same id of the same monitor is the same document."""
+    """One document, its time in UTC. Of one producer the same id is the same document."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 MAX_REPETITION = 0.1
-"""Bound of seq_rep_n with n = 4 for an article to count as not repetitive. Read off the example articles:
+"""Bound of seq_rep_n with n = 4 for a text to count as not repetitive. Read off the example texts:
 under it no loop was noticed, above it a sentence or a list stood twice (docs/experiments.md)."""
 
 

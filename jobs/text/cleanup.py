@@ -18,13 +18,13 @@ from jobs.text.thoughts import DEFAULT_MARKS
 
 MAX_RESEMBLANCE = 0.7
 """Sentences whose word sets share more than this (Jaccard; "resemblance" of Broder 1997, section 2) say the
-same. Read off the example articles: rewordings of a loop lie at 0.7 to 1, different sentences under 0.5."""
+same. Read off the example texts: rewordings of a loop lie at 0.7 to 1, different sentences under 0.5."""
 
 MIN_WORDS_TO_COMPARE = 4
 """Shorter sentences ("It works.") may stand twice; they are dropped only when they are equal."""
 
 MAX_COMPARED = 500
-"""Earlier sentences that share a rare word with a sentence and are compared with it. An article has fewer; of
+"""Earlier sentences that share a rare word with a sentence and are compared with it. A text has fewer; of
 more, which only a text has that is made to be slow, those that share most of the rare words are compared."""
 
 _TAG = re.compile(r"<[A-Za-z!/?][^>]*>?")
@@ -140,7 +140,7 @@ def as_markdown(blocks: Iterable[str]) -> str:
 def strip_html(text: str) -> tuple[str, bool]:
     """Remove all HTML, the content of scripts included; says whether there was any.
 
-    >>> strip_html('Fish <b>&amp; chips</b><script>alert(1)</script> cost < 9')
+    >>> strip_html('Fish <b>&amp; chips</b><script>run(1)</script> cost < 9')
     ('Fish & chips cost < 9', True)
     """
     if not _TAG.search(text):

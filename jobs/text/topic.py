@@ -12,10 +12,10 @@ _MIN_CHARACTERS = 4
 """Shorter words are mostly articles and prepositions, in every language written with spaces."""
 
 
-def mentions_any(text: str, references: Iterable[str]) -> bool:
+def names_any(text: str, references: Iterable[str]) -> bool:
     """Whether the text has a content word in common with the references; True if those have none.
 
-    >>> mentions_any("Tomatoes love sun.", ["a ripe tomato"]), mentions_any("People do tasks.", ["bread"])
+    >>> names_any("Tomatoes love sun.", ["a ripe tomato"]), names_any("People do tasks.", ["bread"])
     (True, False)
     """
     wanted = _stems(" ".join(references))

@@ -15,7 +15,7 @@ from jobs.inference import Completion, FinishReason, Message, Prompt, Sampling
 from jobs.prompt_template import PromptTemplate
 from jobs.text.cleanup import Piece, as_markdown, clean, without_repeats
 from jobs.text.sentences import words
-from jobs.text.topic import mentions_any
+from jobs.text.topic import names_any
 from kinds.article.brief import ArticleBrief, ArticleSettings, template_variables
 
 PARAGRAPH_WORDS = 80
@@ -93,7 +93,7 @@ class Draft:
         self.num_turns += 1
         self.finish_reason = completion.finish_reason
         piece = clean(completion.text)
-        is_on_topic = mentions_any(" ".join(piece.blocks), self._wanted)
+        is_on_topic = names_any(" ".join(piece.blocks), self._wanted)
         if piece.blocks and not is_on_topic and self.num_off_topic < MAX_OFF_TOPIC:
             self.num_off_topic += 1
             return  # the next turn asks again, under another seed

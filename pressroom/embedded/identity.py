@@ -20,7 +20,7 @@ class Identity:
     drop: as uid and gid to both, with the right to pass through closed folders if the parent has it.
     """
 
-    kind: Literal["same", "namespace", "drop"]
+    way: Literal["same", "namespace", "drop"]
     uid: int = 0
     gid: int = 0
 
@@ -47,7 +47,7 @@ def unprivileged_identity(obstacle: Callable[[Identity], str | None]) -> Identit
         found = obstacle(candidate)
         if found is None:
             return candidate
-        obstacles.append(f"{candidate.kind}: {found}")
+        obstacles.append(f"{candidate.way}: {found}")
     raise ServiceStartError(
         f"Postgres cannot run here as uid {uid}: it refuses root and unnamed users, this machine forbids "
         f"user namespaces, and user {nobody.pw_name!r} cannot reach Postgres' programs or data. Run as a "
@@ -60,7 +60,7 @@ def own_folder(folder: Path, identity: Identity) -> None:
     """Give the folder and all in it to the user that the files will see; only root can and needs to."""
     if os.geteuid() != 0:
         return
-    uid, gid = (identity.uid, identity.gid) if identity.kind == "drop" else (0, 0)
+    uid, gid = (identity.uid, identity.gid) if identity.way == "drop" else (0, 0)
     if folder.stat().st_uid == uid:
         return
     for path in (*folder.rglob("*"), folder):  # the folder last: it tells whether the walk was finished

@@ -162,7 +162,7 @@ def _launch_argv(command: Command) -> list[str]:
     return [
         *(sys.executable, "-I", "-S", launch.__file__),
         *(str(os.getpid()), str(int(command.death_signal))),
-        *(identity.kind, str(identity.uid), str(identity.gid), str(command.folder)),
+        *(identity.way, str(identity.uid), str(identity.gid), str(command.folder)),
         *command.argv,
     ]
 

@@ -42,7 +42,7 @@ def read_file_source(
             yield from _read(path, source, now=now, known=known, on_note=on_note)
         else:
             raise SourceRefusedError(
-                f"{path} is not there: create it, or correct the monitor's source", code="source_missing"
+                f"{path} is not there: create it, or correct the source", code="source_missing"
             )
     except OSError as error:
         raise SourceDownError(f"{path} cannot be read: {error.strerror or error}") from error

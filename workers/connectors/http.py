@@ -25,7 +25,7 @@ CONNECT_SECONDS = 10.0
 READ_SECONDS = 15.0
 """Of silence, between two parts of an answer."""
 
-USER_AGENT = "pressroom (+standing monitor)"
+USER_AGENT = "pressroom (+scheduled reader)"
 
 
 class BodyTooLargeError(PermanentError):

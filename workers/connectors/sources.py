@@ -1,4 +1,4 @@
-"""Every source that a monitor may have, behind the port that jobs know."""
+"""Every source of documents, behind the port that jobs know."""
 
 from __future__ import annotations
 

@@ -182,7 +182,7 @@ def _check_windows(config: PretrainedConfig, probe: _Probe, max_tokens: int) -> 
     if kinds is None:
         is_windowed = [getattr(config, "use_sliding_window", True) is not False] * len(probe.attended)
     else:
-        is_windowed = [kind == "sliding_attention" for kind in kinds]
+        is_windowed = [attention == "sliding_attention" for attention in kinds]
     if is_windowed != [seen is not None for _, seen in probe.attended]:
         raise unsupported(
             config, f"its layers do not say which of them have the sliding window of {window} tokens"

@@ -16,7 +16,7 @@ from workers.models.reading import ModelFiles
 CLASSIFIER = "classifier.json"
 
 DEFAULT_MAX_TOKENS = 128
-"""Of a model that was not trained here: headlines and posts have 20 to 60, and time grows with them."""
+"""Of a model that was not trained here: short posts have 20 to 60, and time grows with them."""
 
 _SAME: Mapping[str, str] = {
     "bearish": "negative",

@@ -30,13 +30,13 @@ def check_vectors(folder: Path) -> None:
     if not isinstance(modules, list) or not all(isinstance(each, dict) for each in modules):
         raise MalformedFileError(f"{folder / MODULES} is no list of modules: fetch the model again")
     for module in modules:
-        kind = str(module.get("type", "")).rpartition(".")[2][:40]
-        if kind == "Pooling":
+        module_type = str(module.get("type", "")).rpartition(".")[2][:40]
+        if module_type == "Pooling":
             _check_pooling(folder, str(module.get("path", "")))
-        elif kind not in {"Transformer", "Normalize"}:
+        elif module_type not in {"Transformer", "Normalize"}:
             raise VectorRecipeError(
-                f"{folder / MODULES}: the model's vectors go through a module {kind!r}, the engine computes "
-                "the mean of the tokens alone; use a model without it"
+                f"{folder / MODULES}: the model's vectors go through a module {module_type!r}, the engine "
+                "computes the mean of the tokens alone; use a model without it"
             )
     if files.has(PROMPTS) and read_json_object(folder / PROMPTS).get("default_prompt_name") is not None:
         raise VectorRecipeError(

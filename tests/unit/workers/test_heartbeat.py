@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.factories import wait_until
-from workers.heartbeat import DUMP_SIGNAL, MAX_GAP_SECONDS, PulseMonitor
+from workers.heartbeat import DUMP_SIGNAL, MAX_GAP_SECONDS, PulseWatch
 
 pytestmark = pytest.mark.attack("process that holds the interpreter lock")
 
@@ -37,7 +37,7 @@ class Beating:
     """A process that beats, and its monitor with a clock of the test's own."""
 
     process: subprocess.Popen[str]
-    monitor: PulseMonitor
+    monitor: PulseWatch
     now: float = 0.0
 
     def look(self, seconds: float = 1.0) -> float:
@@ -59,7 +59,7 @@ class Beating:
 
 @pytest.fixture
 def beating(tmp_path: Path) -> Iterator[Beating]:
-    monitor = PulseMonitor()
+    monitor = PulseWatch()
     with (tmp_path / "stderr").open("w") as errors:
         process = subprocess.Popen(
             [sys.executable, "-c", CHILD, str(monitor.descriptor)],
