@@ -35,7 +35,8 @@ from jobs.batch import BatchStatus, BatchStatusReport
 from jobs.inference import TextPair
 from jobs.registry import load_kind
 from kinds.sentiment.documents.blocks import MAX_BLOCK_DOCUMENTS
-from kinds.sentiment.producer import KIND, DocumentsOrder, Intake, submit_documents
+from kinds.sentiment.monitor import KIND
+from kinds.sentiment.producer import DocumentsOrder, Intake, submit_documents
 from kinds.sentiment.runs import MonitorOptions, put_monitor_of
 from pressroom.one_machine import OneMachine
 from storage import open_store

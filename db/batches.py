@@ -36,7 +36,7 @@ class BatchNotFoundError(PermanentError):
 
 
 class RunUnderWayError(TransientError):
-    """The monitor or refresh has a run that has not ended: two would read the same sources at once."""
+    """The schedule has a run that has not ended: two would read the same sources at once."""
 
     code = "run_under_way"
 
@@ -100,7 +100,7 @@ def _insert_batch(connection: Connection, batch_id: UUID, batch: NewBatch) -> UU
             priority=batch.priority,
             max_attempts=batch.max_attempts,
             idempotency_key=batch.idempotency_key,
-            standing_for=batch.standing_for,
+            schedule_id=batch.schedule_id,
             status=BatchStatus.RUNNING,
             num_rejected=0,
             deadline_at=None
@@ -117,20 +117,18 @@ def _insert_batch(connection: Connection, batch_id: UUID, batch: NewBatch) -> UU
             existing = connection.scalar(select(BatchRow.id).where(BatchRow.tenant == batch.tenant, same_key))
             if existing is not None:
                 return existing
-        if batch.standing_for is not None:
-            under_way = run_under_way(connection, batch.standing_for)
+        if batch.schedule_id is not None:
+            under_way = run_under_way(connection, batch.schedule_id)
             if under_way is not None:
                 raise RunUnderWayError(under_way)
             # It has ended since the insert met it.
     return None
 
 
-def run_under_way(connection: Connection, standing_for: UUID | ScalarSelect[UUID | None]) -> UUID | None:
-    """The batch of this monitor or refresh that has not ended; there is one at most."""
+def run_under_way(connection: Connection, schedule_id: UUID | ScalarSelect[UUID | None]) -> UUID | None:
+    """The run of this schedule that has not ended; there is one at most."""
     return connection.scalar(
-        select(BatchRow.id).where(
-            BatchRow.standing_for == standing_for, BatchRow.status == BatchStatus.RUNNING
-        )
+        select(BatchRow.id).where(BatchRow.schedule_id == schedule_id, BatchRow.status == BatchStatus.RUNNING)
     )
 
 
@@ -153,8 +151,8 @@ def cancel(database: Engine, batch_id: UUID) -> int:
 def retry_unfinished(database: Engine, batch_id: UUID, *, job_id: UUID | None = None) -> int:
     """Queue failed, cancelled and expired jobs again and release parked ones, all with fresh attempts.
 
-    All of the batch, or this one; returns how many. Raises RunUnderWayError if its monitor or refresh has
-    another run that has not ended.
+    All of the batch, or this one; returns how many. Raises RunUnderWayError if its schedule has another
+    run that has not ended.
     """
     with database.begin() as connection:
         # The lock first: a stage that is being planned meanwhile must be seen.
@@ -220,7 +218,7 @@ def _reopen(connection: Connection, batch_id: UUID, condition: ColumnElement[boo
         )
         .returning(BatchRow.id)
     )
-    own = select(BatchRow.standing_for).where(BatchRow.id == batch_id).scalar_subquery()
+    own = select(BatchRow.schedule_id).where(BatchRow.id == batch_id).scalar_subquery()
     while True:
         try:
             with connection.begin_nested():

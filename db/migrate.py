@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from importlib import import_module
 from importlib.resources import files
 
 from alembic import command
@@ -13,6 +15,9 @@ from alembic.util import CommandError
 from sqlalchemy import Engine, text
 
 from jobs.errors import ConfigurationError
+from jobs.registry import kind_names, load_kind
+
+logger = logging.getLogger(__name__)
 
 MIGRATION_LOCK = 0x7072657373  # "press": any constant that no other advisory lock of the database uses
 
@@ -21,6 +26,17 @@ def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(files("db") / "migrations"))
     return config
+
+
+def load_tables() -> None:
+    """Add the tables of all kinds to the metadata. A kind that cannot be loaded is logged and left out."""
+    for name in kind_names():
+        try:
+            tables = load_kind(name).tables
+            if tables is not None:
+                import_module(tables.module)
+        except Exception:
+            logger.warning("The tables of a kind cannot be loaded.", exc_info=True, extra={"kind": name})
 
 
 class SchemaUnknownError(ConfigurationError):

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, Engine, RowMapping, case, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    RowMapping,
+    case,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import OperationalError
 
-from db.tables import BatchRow
+from db.tables import BatchRow, ScheduleRow, ScheduleRunRow
 from jobs.batch import BatchStatus
 from jobs.cron import Cron, CronError
-from jobs.errors import PressroomError, TransientError
+from jobs.errors import PermanentError, PressroomError, TransientError
 from jobs.schedule import CatchUp, RunOutcome, settle
-from kinds.sentiment.tables import ScheduleRow, ScheduleRunRow
 
 logger = logging.getLogger(__name__)
 
@@ -31,17 +41,52 @@ MAX_SKIPPED_ROWS = 100
 """More due times than this, skipped at once, become one row: a year of missed minutes is half a million."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
-    """A schedule as Postgres has it."""
+class ScheduleNotFoundError(PermanentError):
+    """No schedule has this id, or this kind and name."""
 
-    id: UUID
-    starts: str
-    target_id: UUID
+    code = "schedule_not_found"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recurring:
+    """What a schedule makes a batch of at each of its due times, and when it is told to."""
+
+    kind: str
+    name: str
+    """Unique among the schedules of its kind and tenant."""
+    tenant: str = "default"
+    model: str = ""
+    """Empty for a kind that asks none."""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Of the kind, but for what each run adds."""
+    input: Mapping[str, object] | None = None
+    """What each run reads, for a kind that has no starter of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """When a schedule starts by itself, and up to when it has."""
+
     cron: Cron
     catch_up: CatchUp
     paused_at: datetime | None
     seen_until: datetime
+
+    @property
+    def next_due_at(self) -> datetime | None:
+        """When it starts next by itself; None while it is paused."""
+        if self.paused_at is not None:
+            return None
+        return next(self.cron.due(after=max(self.seen_until, datetime.now(UTC))), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule(Recurring):
+    """A schedule as Postgres has it."""
+
+    id: UUID
+    timing: Timing | None
+    """None: it runs by hand only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,33 +105,61 @@ Start = Callable[[Connection, Schedule, datetime], UUID]
 makes the run a failed one; anything else leaves the due time as it was."""
 
 
-def put_schedule(
-    connection: Connection, *, starts: str, target_id: UUID, cron: Cron, catch_up: CatchUp
-) -> UUID:
-    """Create the target's schedule or change it; the first due time is the next one from now."""
-    same_times = (ScheduleRow.cron == cron.expression) & (ScheduleRow.time_zone == cron.time_zone)
+def put_schedule(connection: Connection, recurring: Recurring, *, new_id: UUID | None = None) -> UUID:
+    """Create the schedule or change the one of its kind, tenant and name; the id that it has.
+
+    A new one has no times: `set_times` gives it some. `new_id` counts for a new one only.
+    """
+    changing = {
+        "model": recurring.model,
+        "settings": dict(recurring.settings),
+        "input": None if recurring.input is None else dict(recurring.input),
+    }
     statement = postgresql.insert(ScheduleRow).values(
-        id=uuid4(),
-        starts=starts,
-        target_id=target_id,
-        cron=cron.expression,
-        time_zone=cron.time_zone,
-        catch_up=catch_up,
+        id=new_id or uuid4(),
+        kind=recurring.kind,
+        tenant=recurring.tenant,
+        name=recurring.name,
+        catch_up=CatchUp.LATEST,
+        **changing,
     )
-    changed = {name: statement.excluded[name] for name in ("cron", "time_zone", "catch_up")}
-    seen_until = case((same_times, ScheduleRow.seen_until), else_=func.clock_timestamp())
     return connection.execute(
         statement.on_conflict_do_update(
-            index_elements=["starts", "target_id"], set_={**changed, "seen_until": seen_until}
+            index_elements=["kind", "tenant", "name"],
+            set_={name: statement.excluded[name] for name in changing},
         ).returning(ScheduleRow.id)
     ).scalar_one()
 
 
-def remove_schedule(connection: Connection, *, starts: str, target_id: UUID) -> None:
-    """The target starts by itself no more; what came of its due times is forgotten."""
+def set_times(connection: Connection, schedule_id: UUID, cron: Cron, catch_up: CatchUp) -> None:
+    """Let the schedule start by itself; other times than it has begin with the next one from now."""
+    same = (ScheduleRow.cron == cron.expression) & (ScheduleRow.time_zone == cron.time_zone)
     connection.execute(
-        delete(ScheduleRow).where(ScheduleRow.starts == starts, ScheduleRow.target_id == target_id)
+        update(ScheduleRow)
+        .where(ScheduleRow.id == schedule_id)
+        .values(
+            cron=cron.expression,
+            time_zone=cron.time_zone,
+            catch_up=catch_up,
+            seen_until=case((same, ScheduleRow.seen_until), else_=func.clock_timestamp()),
+        )
     )
+
+
+def clear_times(connection: Connection, schedule_id: UUID) -> None:
+    """Let the schedule start by itself no more; what came of its due times is forgotten."""
+    connection.execute(delete(ScheduleRunRow).where(ScheduleRunRow.schedule_id == schedule_id))
+    connection.execute(
+        update(ScheduleRow)
+        .where(ScheduleRow.id == schedule_id)
+        .values(cron=None, time_zone=None, paused_at=None)
+    )
+
+
+def remove_schedule(database: Engine, schedule_id: UUID) -> None:
+    """Forget the schedule, its runs, and what its kind keeps of it; its batches stay."""
+    with database.begin() as connection:
+        connection.execute(delete(ScheduleRow).where(ScheduleRow.id == schedule_id))
 
 
 def pause(database: Engine, schedule_id: UUID) -> None:
@@ -109,26 +182,47 @@ def resume(database: Engine, schedule_id: UUID) -> None:
         )
 
 
-def find_schedule(database: Engine, starts: str, target_id: UUID) -> Schedule | None:
-    """The target's schedule, if it has one."""
-    found = [schedule for schedule in list_schedules(database, starts) if schedule.target_id == target_id]
-    return found[0] if found else None
+def find_schedule(database: Engine, kind: str, name: str, *, tenant: str = "default") -> Schedule:
+    """The schedule of this kind and name. Raises ScheduleNotFoundError."""
+    statement = select(ScheduleRow.__table__).where(
+        ScheduleRow.kind == kind, ScheduleRow.tenant == tenant, ScheduleRow.name == name
+    )
+    with database.connect() as connection:
+        row = connection.execute(statement).mappings().one_or_none()
+    if row is None:
+        raise ScheduleNotFoundError(
+            f"no schedule of the kind {kind!r} is named {name!r}: see `pressroom schedule list`"
+        )
+    return _schedule(row)
 
 
-def list_schedules(database: Engine, starts: str | None = None) -> list[Schedule]:
-    """All schedules, or all that start this, the oldest first."""
+def get_schedule(database: Engine, schedule_id: UUID) -> Schedule:
+    """The schedule of this id. Raises ScheduleNotFoundError."""
+    with database.connect() as connection:
+        row = (
+            connection.execute(select(ScheduleRow.__table__).where(ScheduleRow.id == schedule_id))
+            .mappings()
+            .one_or_none()
+        )
+    if row is None:
+        raise ScheduleNotFoundError(f"no schedule has the id {schedule_id}: see `pressroom schedule list`")
+    return _schedule(row)
+
+
+def list_schedules(database: Engine, kind: str | None = None) -> list[Schedule]:
+    """All schedules, or all of a kind, the oldest first; those without times, too."""
     statement = select(ScheduleRow.__table__).order_by(ScheduleRow.created_at, ScheduleRow.id)
-    if starts is not None:
-        statement = statement.where(ScheduleRow.starts == starts)
+    if kind is not None:
+        statement = statement.where(ScheduleRow.kind == kind)
     with database.connect() as connection:
         return [_schedule(row) for row in connection.execute(statement).mappings()]
 
 
 def due_schedules(database: Engine) -> list[Schedule]:
     """The schedules that are not paused and have a due time to settle, by the database's clock."""
-    statement = select(ScheduleRow.__table__, func.clock_timestamp().label("now"))
+    statement = select(ScheduleRow.__table__, func.clock_timestamp().label("now")).where(_starts_by_itself())
     with database.connect() as connection:
-        rows = connection.execute(statement.where(ScheduleRow.paused_at.is_(None))).mappings().all()
+        rows = connection.execute(statement).mappings().all()
     due = []
     for row in rows:
         try:
@@ -136,9 +230,14 @@ def due_schedules(database: Engine) -> list[Schedule]:
         except CronError:  # its time zone was known when it was made
             logger.exception("A schedule cannot be read.", extra={"schedule_id": str(row["id"])})
             continue
-        if schedule.cron.due_between(schedule.seen_until, row["now"], at_most=1):
+        timing = schedule.timing
+        if timing is not None and timing.cron.due_between(timing.seen_until, row["now"], at_most=1):
             due.append(schedule)
     return due
+
+
+def _starts_by_itself() -> ColumnElement[bool]:
+    return ScheduleRow.cron.is_not(None) & ScheduleRow.paused_at.is_(None)
 
 
 def list_runs(database: Engine, schedule_id: UUID, *, limit: int = 20) -> list[ScheduleRun]:
@@ -166,30 +265,35 @@ def settle_due(database: Engine, schedule_id: UUID, start: Start) -> bool:
     the database's clock. Raises DBAPIError, TransientError: then nothing is settled, and nothing lost.
     """
     with database.begin() as connection:
-        unpaused = (ScheduleRow.id == schedule_id) & ScheduleRow.paused_at.is_(None)
-        row = (
-            connection.execute(
-                select(ScheduleRow.__table__).where(unpaused).with_for_update(skip_locked=True)
-            )
-            .mappings()
-            .one_or_none()
-        )
-        if row is None:
+        schedule = _lock_unpaused(connection, schedule_id)
+        if schedule is None or schedule.timing is None:
             return False
-        schedule = _schedule(row)
+        timing = schedule.timing
         now = connection.execute(select(func.clock_timestamp())).scalar_one()
-        due = schedule.cron.due_between(schedule.seen_until, now, at_most=MAX_DUE)
+        due = timing.cron.due_between(timing.seen_until, now, at_most=MAX_DUE)
         if not due:
             return False
         settled = settle(
             due,
             now=now,
-            catch_up=schedule.catch_up,
+            catch_up=timing.catch_up,
             is_busy=_is_busy(connection, schedule),
             more_follow=len(due) == MAX_DUE,
         )
         _write(connection, schedule, settled, start)
         return bool(settled) and (len(settled) < len(due) or len(due) == MAX_DUE)
+
+
+def _lock_unpaused(connection: Connection, schedule_id: UUID) -> Schedule | None:
+    # Not for a change of its key: a run by hand, whose batch refers to it, would wait for this transaction,
+    # and this one for that batch.
+    statement = (
+        select(ScheduleRow.__table__)
+        .where(ScheduleRow.id == schedule_id, _starts_by_itself())
+        .with_for_update(skip_locked=True, key_share=True)
+    )
+    row = connection.execute(statement).mappings().one_or_none()
+    return None if row is None else _schedule(row)
 
 
 def _write(
@@ -252,18 +356,19 @@ def _is_busy(connection: Connection, schedule: Schedule) -> bool:
         .limit(1)
         .scalar_subquery()
     )
-    is_run = (BatchRow.id == latest) | (BatchRow.standing_for == schedule.target_id)
+    is_run = (BatchRow.id == latest) | (BatchRow.schedule_id == schedule.id)
     under_way = select(BatchRow.id).where(is_run, BatchRow.status == BatchStatus.RUNNING)
     return connection.scalar(select(under_way.exists())) is True
 
 
 def _schedule(row: RowMapping) -> Schedule:
-    return Schedule(
-        id=row["id"],
-        starts=row["starts"],
-        target_id=row["target_id"],
-        cron=Cron(row["cron"], row["time_zone"]),
-        catch_up=row["catch_up"],
-        paused_at=row["paused_at"],
-        seen_until=row["seen_until"],
-    )
+    timing = None
+    if row["cron"] is not None:
+        timing = Timing(
+            cron=Cron(row["cron"], row["time_zone"]),
+            catch_up=row["catch_up"],
+            paused_at=row["paused_at"],
+            seen_until=row["seen_until"],
+        )
+    fields = {name: row[name] for name in ("id", "kind", "tenant", "name", "model", "settings", "input")}
+    return Schedule(timing=timing, **fields)

@@ -27,6 +27,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from jobs.batch import BatchStatus
 from jobs.job import AttemptOutcome, JobStatus
+from jobs.schedule import CatchUp, RunOutcome
 
 Json = dict[str, object]
 
@@ -63,6 +64,49 @@ class Base(DeclarativeBase):
     }
 
 
+class ScheduleRow(Base):
+    """A batch that is made again and again: of what, and when. Kinds add to it in tables of their own."""
+
+    __tablename__ = "schedules"
+    __table_args__ = (UniqueConstraint("kind", "tenant", "name"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    tenant: Mapped[str]
+    name: Mapped[str]
+    model: Mapped[str]
+    """Empty for a kind that asks none."""
+    settings: Mapped[Json]
+    """Of the kind, but for what each run adds."""
+    input: Mapped[Json | None]
+    """What each run reads, for a kind that has no starter of its own."""
+    cron: Mapped[str | None]
+    """None: it runs by hand only."""
+    time_zone: Mapped[str | None]
+    catch_up: Mapped[CatchUp] = mapped_column(text_enum(CatchUp, "catch_up"))
+    paused_at: Mapped[datetime | None]
+    seen_until: Mapped[datetime] = mapped_column(server_default=func.now())
+    """Due times up to here are settled: run, or skipped by policy."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ScheduleRunRow(Base):
+    """One due time; a second tick of the same one finds it here."""
+
+    __tablename__ = "schedule_runs"
+
+    schedule_id: Mapped[UUID] = mapped_column(
+        ForeignKey("schedules.id", ondelete="CASCADE"), primary_key=True
+    )
+    due_at: Mapped[datetime] = mapped_column(primary_key=True)
+    outcome: Mapped[RunOutcome] = mapped_column(text_enum(RunOutcome, "outcome"))
+    batch_id: Mapped[UUID | None]
+    """Not a foreign key: a batch may be deleted, what came of its due time stays."""
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
+
+
 class BatchRow(Base):
     """What a producer submitted at once."""
 
@@ -73,12 +117,12 @@ class BatchRow(Base):
         Index(
             "ix_batches_ending", "id", postgresql_where=text("status = 'cancelled' AND finished_at IS NULL")
         ),
-        Index("ix_batches_monitor", text("(settings ->> 'monitor_id')")),
+        Index("ix_batches_schedule_id", "schedule_id", postgresql_where=text("schedule_id IS NOT NULL")),
         Index(
-            "ix_batches_standing",
-            "standing_for",
+            "ix_batches_under_way",
+            "schedule_id",
             unique=True,
-            postgresql_where=text("status = 'running' AND standing_for IS NOT NULL"),
+            postgresql_where=text("status = 'running' AND schedule_id IS NOT NULL"),
         ),
     )
 
@@ -95,8 +139,8 @@ class BatchRow(Base):
     priority: Mapped[int] = mapped_column(SmallInteger)
     max_attempts: Mapped[int] = mapped_column(SmallInteger)
     idempotency_key: Mapped[str | None]
-    standing_for: Mapped[UUID | None]
-    """The monitor or refresh that it is a run of."""
+    schedule_id: Mapped[UUID | None] = mapped_column(ForeignKey("schedules.id", ondelete="SET NULL"))
+    """What it is a run of: one of them is under way at a time."""
     status: Mapped[BatchStatus] = mapped_column(text_enum(BatchStatus, "status"))
     num_rejected: Mapped[int]
     num_jobs: Mapped[int] = mapped_column(server_default=text("0"))

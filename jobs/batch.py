@@ -143,10 +143,8 @@ class NewBatch:
     """Batches of different tenants share the workers evenly, whatever their sizes."""
     priority: int = 0
     """Higher goes first; -100 to 100."""
-    standing_for: UUID | None = None
-    """The monitor or refresh that it is a run of: one of them is under way at a time. None: of nothing that
-    stands.
-    """
+    schedule_id: UUID | None = None
+    """The schedule that it is a run of, on time or by hand: one of them is under way at a time."""
     idempotency_key: str | None = None
     """The same key of the same tenant returns the first batch instead of a second one."""
     deadline_seconds: float | None = None

@@ -177,10 +177,10 @@ def check_profile(report: BatchStatusReport, profiles: Collection[str]) -> None:
         )
 
 
-def check_no_run_under_way(database: Engine, standing_for: UUID, go_on: Sequence[str]) -> None:
+def check_no_run_under_way(database: Engine, schedule_id: UUID, go_on: Sequence[str]) -> None:
     """Raise RunUnderWayError before workers are started in vain; nobody may work on the run that is meant."""
     with database.connect() as connection:
-        batch_id = run_under_way(connection, standing_for)
+        batch_id = run_under_way(connection, schedule_id)
     if batch_id is not None:
         raise RunUnderWayError(batch_id, shlex.join([*go_on, "--batch", str(batch_id)]))
 

@@ -1,28 +1,20 @@
-"""Beat whose schedules start a batch of one trial job, for tests; also as a process of its own:
-`celery -A workers.celery beat -S tests.trial_beat:TrialScheduler`.
-"""
+"""Schedules of the kind `trial`, for tests: each due time is a batch of one job."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import ClassVar
 from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Engine, func, select, update
 
 from db.batches import accept_in
-from db.schedules import Schedule, put_schedule
-from db.tables import BatchRow
+from db.schedules import Recurring, Schedule, put_schedule, set_times
+from db.tables import BatchRow, ScheduleRow
 from jobs.batch import BatchStatus
 from jobs.cron import Cron
 from jobs.schedule import CatchUp
-from kinds.sentiment.tables import ScheduleRow
 from tests.factories import new_batch, new_jobs
-from workers.beat import PostgresScheduler, Starter
 from workers.settings import Settings
-
-STARTS = "trial"
 
 
 def start_trial(connection: Connection, schedule: Schedule, due_at: datetime, settings: Settings) -> UUID:
@@ -40,12 +32,6 @@ def start_and_end_trial(
     return batch_id
 
 
-class TrialScheduler(PostgresScheduler):
-    """Knows trials alone."""
-
-    starters: ClassVar[Mapping[str, Starter]] = {STARTS: start_and_end_trial}
-
-
 def trial_schedule(
     database: Engine,
     cron: str = "* * * * *",
@@ -56,9 +42,8 @@ def trial_schedule(
 ) -> UUID:
     """A schedule that has last been looked at this long ago."""
     with database.begin() as connection:
-        schedule_id = put_schedule(
-            connection, starts=STARTS, target_id=uuid4(), cron=Cron(cron, time_zone), catch_up=catch_up
-        )
+        schedule_id = put_schedule(connection, Recurring(kind="trial", name=str(uuid4()), model="fake"))
+        set_times(connection, schedule_id, Cron(cron, time_zone), catch_up)
         connection.execute(
             update(ScheduleRow)
             .where(ScheduleRow.id == schedule_id)

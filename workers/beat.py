@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 from uuid import UUID
 
 from celery.beat import Scheduler, Service
@@ -25,10 +25,7 @@ from db.leads import BEAT
 from db.schedules import SESSION_NAME, Schedule, due_schedules, settle_due
 from db.session import open_database
 from jobs.errors import ConfigurationError, PressroomError, TransientError
-from kinds.recommendation.scheduled import STARTS as REFRESH
-from kinds.recommendation.scheduled import start_scheduled as start_refresh
-from kinds.sentiment.scheduled import STARTS as MONITOR
-from kinds.sentiment.scheduled import start_scheduled as start_monitor
+from jobs.registry import load_kind, load_target
 from workers.background import BEAT as BESIDE_BEAT
 from workers.background import BackgroundPlace, BackgroundServices, services_under
 from workers.celery import make_app
@@ -48,9 +45,6 @@ STANDBY_SECONDS = 2.0
 Starter = Callable[[Connection, Schedule, datetime, Settings], UUID]
 """Makes the batch of a due time in the transaction given; see db.schedules.Start for its errors."""
 
-STARTERS: Mapping[str, Starter] = {MONITOR: start_monitor, REFRESH: start_refresh}
-"""By what schedules say that they start: another kind of thing that starts by itself adds one function."""
-
 
 class BeatEndedError(PressroomError):
     """A fault of beat's own; outages of Postgres do not end it."""
@@ -59,18 +53,29 @@ class BeatEndedError(PressroomError):
 
 
 class UnknownStartError(ConfigurationError):
-    """A schedule of a later version, or of a package that is not installed here."""
+    """A schedule of a kind that is not installed here, or that does not say how its batches are made."""
 
     code = "schedule_unknown"
+
+
+def starter_of(kind_name: str) -> Starter:
+    """What makes the batches of this kind's schedules. Raises UnknownStartError."""
+    try:
+        target = load_kind(kind_name).starter
+    except ConfigurationError as error:
+        raise UnknownStartError(f"a schedule starts what is unknown here: {error}") from error
+    if target is None:
+        raise UnknownStartError(f"the kind {kind_name!r} has no starter: name one in it")
+    starter: Starter = load_target(target)
+    return starter
 
 
 class Beat:
     """Settles due times while it leads. Belongs to one thread."""
 
-    def __init__(self, database: Engine, settings: Settings, starters: Mapping[str, Starter]) -> None:
+    def __init__(self, database: Engine, settings: Settings) -> None:
         self._database = database
         self._settings = settings
-        self._starters = starters
         self._lead = Lead(database, BEAT)
         self._postgres = Outage(logger, "Postgres", meanwhile="what is due waits")
 
@@ -94,13 +99,7 @@ class Beat:
             logger.warning("A due time waits.", extra={"schedule_id": str(schedule.id), "reason": str(error)})
 
     def _start(self, connection: Connection, schedule: Schedule, due_at: datetime) -> UUID:
-        starter = self._starters.get(schedule.starts)
-        if starter is None:
-            raise UnknownStartError(
-                f"a schedule starts {schedule.starts!r}, which is unknown here: known are "
-                f"{', '.join(self._starters)}"
-            )
-        batch_id = starter(connection, schedule, due_at, self._settings)
+        batch_id = starter_of(schedule.kind)(connection, schedule, due_at, self._settings)
         logger.info("A scheduled batch is made.", extra={"batch_id": str(batch_id), "due_at": due_at})
         return batch_id
 
@@ -113,7 +112,6 @@ class PostgresScheduler(Scheduler):
     """What `celery beat` runs; it needs no broker and keeps no file. Beside it services of kinds run."""
 
     max_interval = int(TICK_SECONDS)
-    starters: ClassVar[Mapping[str, Starter]] = STARTERS
     _beat: Beat | None = None
     _background: BackgroundServices | None = None
     _database: Engine | None = None
@@ -132,7 +130,7 @@ class PostgresScheduler(Scheduler):
         if settings.supervisor_pid is not None:
             drain_when_parent_dies(settings.supervisor_pid)
         self._database = open_database(place.db_url, application_name=SESSION_NAME)
-        self._beat = Beat(self._database, settings, self.starters)
+        self._beat = Beat(self._database, settings)
         if threading.current_thread() is threading.main_thread():  # no BeatThread: Celery's command
             for number in (signal.SIGTERM, signal.SIGINT):  # in place of its own, set just before
                 signal.signal(number, self._end)

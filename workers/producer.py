@@ -101,7 +101,7 @@ def new_batch(
     *,
     name: str,
     stages: tuple[str, ...] = (),
-    standing_for: UUID | None = None,
+    schedule_id: UUID | None = None,
 ) -> NewBatch:
     """The batch of an order: its kind's stages, unless it begins later, and the queue that has its models.
 
@@ -123,7 +123,7 @@ def new_batch(
         ),
         tenant=order.tenant,
         priority=order.priority,
-        standing_for=standing_for,
+        schedule_id=schedule_id,
         idempotency_key=order.idempotency_key,
         deadline_seconds=order.deadline_seconds,
         max_attempts=settings.max_attempts,

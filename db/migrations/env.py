@@ -7,13 +7,14 @@ import os
 from alembic import context
 from sqlalchemy import Connection
 
+from db.migrate import load_tables
 from db.session import open_database
 from db.tables import Base
 from jobs.errors import ConfigurationError
-from kinds.sentiment import tables as monitoring_tables  # noqa: F401 - for their tables
 
 
 def _migrate(connection: Connection) -> None:
+    load_tables()
     context.configure(connection=connection, target_metadata=Base.metadata, compare_server_default=True)
     with context.begin_transaction():
         context.run_migrations()

@@ -67,6 +67,7 @@ class RecommendationKind(Kind[RecommendationPayload]):
         migrations="kinds.recommendation.migrations",
         writer="kinds.recommendation.store.writer:write_records",
     )
+    starter: ClassVar[str | None] = "kinds.recommendation.scheduled:start_scheduled"
     exporter = "kinds.recommendation.export.outcome:export_outcome"
     background = (
         Background("serving", "kinds.recommendation.serving.thread:serve_in_background", frozenset({"up"})),

@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.ranges import MAX_SECONDS
 from jobs.sources import Variable
 
+KIND = "recommendation"
+"""The kind whose batches are runs of refreshes."""
+
 
 class RefreshSources(BaseModel):
     """Where a standing refresh reads its files: paths on the worker's machine."""

@@ -23,7 +23,7 @@ from kinds.recommendation.refresh import Refresh, RefreshSources, Release
 from kinds.recommendation.refresh_file import RefreshFile
 from kinds.recommendation.releases.reader import StoredRelease
 from kinds.recommendation.releases.release import ReleaseManifest, read_manifest
-from kinds.recommendation.scheduled import STARTS, Run, batch_of
+from kinds.recommendation.scheduled import Run, batch_of
 from kinds.recommendation.store import refreshes, releases
 from kinds.recommendation.store.refreshes import RefreshNotFoundError
 from kinds.recommendation.store.texts import KeptCopy, find_copies
@@ -77,15 +77,9 @@ def make_refresh(
     with database.begin() as connection:
         refresh_id = refreshes.put_refresh(connection, refresh)
         if given.schedule is not None:
-            schedules.put_schedule(
-                connection,
-                starts=STARTS,
-                target_id=refresh_id,
-                cron=given.schedule,
-                catch_up=given.catch_up,
-            )
+            schedules.set_times(connection, refresh_id, given.schedule, given.catch_up)
         elif standing:
-            schedules.remove_schedule(connection, starts=STARTS, target_id=refresh_id)
+            schedules.clear_times(connection, refresh_id)
     return Made(refreshes.get_refresh(database, refresh_id), earlier is None)
 
 

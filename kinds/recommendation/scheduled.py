@@ -23,17 +23,12 @@ from kinds.recommendation.payload import (
     RefreshSettings,
 )
 from kinds.recommendation.plan import Planned, embed_jobs, fit_job
-from kinds.recommendation.refresh import Refresh
+from kinds.recommendation.refresh import KIND, Refresh
 from kinds.recommendation.store.refreshes import get_refresh
 from kinds.recommendation.store.releases import get_release
 from workers.models.manifest import model_digest
 from workers.producer import Order, Submission, new_batch
 from workers.settings import Settings
-
-KIND = "recommendation"
-
-STARTS = "refresh"
-"""What schedules of refreshes say that they start."""
 
 STAGES = ("collect", "embed", "fit", "rank", "brief", "copy", "publish")
 PLAN_STAGES = STAGES[: STAGES.index("copy")]
@@ -79,8 +74,8 @@ def batch_of(database: Engine, run: Run, settings: Settings) -> NewBatch:
         stages = stages[1 if own.embedder else 2 :]
     name = f"{'plan of ' if run.plan_only else ''}{refresh.name} {run.as_of.astimezone(UTC):%Y-%m-%d %H:%M}Z"
     # Files that are given, and plans, which publish nothing, may go beside its own runs.
-    standing_for = refresh.id if run.inputs is None and not run.plan_only else None
-    return new_batch(order, settings, name=name, stages=stages, standing_for=standing_for)
+    schedule_id = refresh.id if run.inputs is None and not run.plan_only else None
+    return new_batch(order, settings, name=name, stages=stages, schedule_id=schedule_id)
 
 
 def _settings(database: Engine, run: Run, settings: Settings) -> Mapping[str, object]:
@@ -124,7 +119,7 @@ def _first_jobs(run: Run, batch: NewBatch) -> Planned:
 
 def start_scheduled(connection: Connection, schedule: Schedule, due_at: datetime, settings: Settings) -> UUID:
     """The run of a due time, for the refresh of a schedule. Raises RefreshNotFoundError, too."""
-    refresh = get_refresh(connection.engine, schedule.target_id)
+    refresh = get_refresh(connection.engine, schedule.id)
     # What is available is judged by the clock: a due time that is caught up may be days ago.
     run = Run(refresh=refresh, as_of=max(due_at, datetime.now(UTC)))
     return start_run(connection, run, settings).batch_id

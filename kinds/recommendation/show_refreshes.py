@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from db.schedules import Schedule, ScheduleRun
+from db.schedules import ScheduleRun, Timing
 from kinds.recommendation.refresh import Refresh, Release
 from pressroom.console import print_line
 
@@ -15,24 +15,24 @@ class RefreshState:
     """A refresh, when it runs, and what it made."""
 
     refresh: Refresh
-    schedule: Schedule | None
+    timing: Timing | None
     runs: Sequence[ScheduleRun]
     releases: Sequence[Release]
 
     def as_json(self) -> dict[str, object]:
         """Stable names; see docs/recommendations.md."""
-        refresh, schedule = self.refresh, self.schedule
+        refresh, timing = self.refresh, self.timing
         return {
             "name": refresh.name,
             "model": refresh.model,
             "sources": None if refresh.sources is None else refresh.sources.model_dump(),
             "settings": refresh.settings,
             "schedule": None
-            if schedule is None
+            if timing is None
             else {
-                "cron": schedule.cron.expression,
-                "time_zone": schedule.cron.time_zone,
-                "paused": schedule.paused_at is not None,
+                "cron": timing.cron.expression,
+                "time_zone": timing.cron.time_zone,
+                "paused": timing.paused_at is not None,
             },
             "runs": [
                 {"due_at": run.due_at.isoformat(), "outcome": run.outcome.value, "error": run.error_message}
@@ -74,12 +74,10 @@ def print_refresh(state: RefreshState) -> None:
 
 def print_refresh_line(state: RefreshState) -> None:
     """One line of a list."""
-    schedule = state.schedule
+    timing = state.timing
     when = "when told to"
-    if schedule is not None:
-        when = (
-            f"{schedule.cron.expression} {schedule.cron.time_zone}{' (paused)' if schedule.paused_at else ''}"
-        )
+    if timing is not None:
+        when = f"{timing.cron.expression} {timing.cron.time_zone}{' (paused)' if timing.paused_at else ''}"
     standing = [one for one in state.releases if one.id == state.refresh.published_release_id]
     stands = f"release {standing[0].number}" if standing else "no release"
     print_line(f"{state.refresh.name:<24}  {when:<24}  {stands}  {state.refresh.model or 'no texts'}")

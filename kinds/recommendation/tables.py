@@ -15,15 +15,9 @@ class RefreshRow(Base):
     """A catalogue and a log whose recommendations are kept fresh."""
 
     __tablename__ = "refreshes"
-    __table_args__ = (UniqueConstraint("tenant", "name"),)
 
-    id: Mapped[UUID] = mapped_column(primary_key=True)
-    tenant: Mapped[str]
-    name: Mapped[str]
-    model: Mapped[str]
-    """Writes the texts; empty for lists without texts."""
-    settings: Mapped[Json]
-    """kinds.recommendation.refresh.RefreshSettings."""
+    id: Mapped[UUID] = mapped_column(ForeignKey("schedules.id", ondelete="CASCADE"), primary_key=True)
+    """Of the schedule that it is, which has its tenant, name, settings and language model."""
     sources: Mapped[Json | None]
     """kinds.recommendation.refresh.RefreshSources; None for one that only files of `run` go through."""
     serving: Mapped[Json | None]
@@ -32,7 +26,6 @@ class RefreshRow(Base):
     """What stands. Not a foreign key: releases point here."""
     rolled_back_at: Mapped[datetime | None]
     """A run that began before does not publish over it."""
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

@@ -54,6 +54,7 @@ class SentimentReportKind(Kind[SentimentPayload]):
         migrations="kinds.sentiment.migrations",
         writer="kinds.sentiment.store.writer:write_records",
     )
+    starter: ClassVar[str | None] = "kinds.sentiment.scheduled:start_scheduled"
     exporter = "kinds.sentiment.export:export_sentiment"
     background = (
         Background("courier", "kinds.sentiment.alerts.courier:deliver_in_background", frozenset({"beat"})),

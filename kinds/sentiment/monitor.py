@@ -10,6 +10,9 @@ from jobs.sources import Source
 from kinds.sentiment.series.policy import Policy
 from workers.delivery.targets import Target
 
+KIND = "sentiment_report"
+"""The kind whose batches are runs of monitors."""
+
 
 class AlertStatus(StrEnum):
     """Where an alert is."""

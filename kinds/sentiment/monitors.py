@@ -23,7 +23,7 @@ from kinds.sentiment.export import SentimentFigures
 from kinds.sentiment.monitor import Monitor
 from kinds.sentiment.monitor_file import NONE, MonitorFile
 from kinds.sentiment.producer import put_watchlist
-from kinds.sentiment.scheduled import STARTS, batch_of, start_monitor
+from kinds.sentiment.scheduled import batch_of, start_monitor
 from kinds.sentiment.series.trading_days import with_calendar
 from kinds.sentiment.store import monitors
 from kinds.sentiment.store.monitors import MonitorNotFoundError
@@ -81,13 +81,7 @@ def make_monitor(database: Engine, store: Store, given: MonitorFile, settings: S
     with database.begin() as connection:
         monitor_id = monitors.put_monitor(connection, monitor)
         if given.schedule is not None:
-            schedules.put_schedule(
-                connection,
-                starts=STARTS,
-                target_id=monitor_id,
-                cron=given.schedule,
-                catch_up=given.catch_up,
-            )
+            schedules.set_times(connection, monitor_id, given.schedule, given.catch_up)
     return Made(monitors.get_monitor(database, monitor_id), earlier is None)
 
 

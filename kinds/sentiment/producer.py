@@ -23,7 +23,7 @@ from kinds.sentiment.documents.blocks import blocks
 from kinds.sentiment.documents.watchlist import Watchlist
 from kinds.sentiment.documents.watchlist_file import WatchlistFile
 from kinds.sentiment.known import KnownFilter
-from kinds.sentiment.monitor import Monitor
+from kinds.sentiment.monitor import KIND, Monitor
 from kinds.sentiment.payload import ANALYSIS_VERSION, MOODS
 from kinds.sentiment.store.history import DatabaseHistory
 from kinds.sentiment.store.source_reports import NEVER, heard_until
@@ -34,7 +34,6 @@ from workers.models.manifest import ModelNotInstalledError, model_digest, requir
 from workers.producer import Order, StrictIntakeError, Submission, new_batch
 from workers.settings import Settings
 
-KIND = "sentiment_report"
 FILE_STAGES = ("documents", "windows", "reports")
 """A file is read here; nothing is left to collect."""
 

@@ -13,16 +13,13 @@ from db.schedules import Schedule
 from db.stages import NewJob
 from jobs.batch import NewBatch
 from jobs.errors import ConfigurationError
-from kinds.sentiment.monitor import Monitor
-from kinds.sentiment.producer import KIND, heard_setting, kind_settings
+from kinds.sentiment.monitor import KIND, Monitor
+from kinds.sentiment.producer import heard_setting, kind_settings
 from kinds.sentiment.store.monitors import get_monitor
 from workers.producer import Order, new_batch
 from workers.settings import Settings
 
 FIRST_STAGE = "collect"
-
-STARTS = "monitor"
-"""What schedules of monitors say that they start."""
 
 
 class MonitorWithoutSourcesError(ConfigurationError):
@@ -45,7 +42,7 @@ def batch_of(monitor: Monitor, due_at: datetime, settings: Settings) -> NewBatch
         settings=kind_settings(monitor, {"as_of": as_of.isoformat()}, settings),
         tenant=monitor.tenant,
     )
-    return new_batch(order, settings, name=f"{monitor.name} {as_of:%Y-%m-%d %H:%M}Z", standing_for=monitor.id)
+    return new_batch(order, settings, name=f"{monitor.name} {as_of:%Y-%m-%d %H:%M}Z", schedule_id=monitor.id)
 
 
 def start_monitor(connection: Connection, monitor: Monitor, due_at: datetime, settings: Settings) -> UUID:
@@ -64,4 +61,4 @@ def start_monitor(connection: Connection, monitor: Monitor, due_at: datetime, se
 
 def start_scheduled(connection: Connection, schedule: Schedule, due_at: datetime, settings: Settings) -> UUID:
     """As `start_monitor`, for the monitor of a schedule. Raises MonitorNotFoundError, too."""
-    return start_monitor(connection, get_monitor(connection.engine, schedule.target_id), due_at, settings)
+    return start_monitor(connection, get_monitor(connection.engine, schedule.id), due_at, settings)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from db.schedules import Schedule, ScheduleRun
+from db.schedules import ScheduleRun, Timing
 from jobs.sources import Source, WebPlace
 from kinds.sentiment.monitor import Monitor, Told
 from kinds.sentiment.store.alerts import DeliveryState, Mute, StoredAlert
@@ -21,7 +21,8 @@ class MonitorState:
     """A monitor with what its schedule came to."""
 
     monitor: Monitor
-    schedule: Schedule | None
+    timing: Timing | None
+    """None: it runs by hand only."""
     runs: Sequence[ScheduleRun]
     """The newest first."""
     unread: Sequence[UnreadSource] = ()
@@ -31,16 +32,9 @@ class MonitorState:
     waiting: Sequence[Waiting] = ()
     """Deliveries that are still to be made."""
 
-    @property
-    def next_due_at(self) -> datetime | None:
-        """When it runs next by itself."""
-        if self.schedule is None or self.schedule.paused_at is not None:
-            return None
-        return next(self.schedule.cron.due(after=max(self.schedule.seen_until, datetime.now(UTC))), None)
-
     def as_json(self) -> dict[str, object]:
         """Stable names; what may be secret in a URL is left out."""
-        monitor, schedule = self.monitor, self.schedule
+        monitor, timing = self.monitor, self.timing
         return {
             "name": monitor.name,
             "id": str(monitor.id),
@@ -63,13 +57,13 @@ class MonitorState:
             "waiting_deliveries": [asdict(one) | {"due_at": _instant(one.due_at)} for one in self.waiting],
             "settings": monitor.settings,
             "schedule": None
-            if schedule is None
+            if timing is None
             else {
-                "cron": schedule.cron.expression,
-                "time_zone": schedule.cron.time_zone,
-                "catch_up": schedule.catch_up,
-                "paused_at": _instant(schedule.paused_at),
-                "next_due_at": _instant(self.next_due_at),
+                "cron": timing.cron.expression,
+                "time_zone": timing.cron.time_zone,
+                "catch_up": timing.catch_up,
+                "paused_at": _instant(timing.paused_at),
+                "next_due_at": _instant(timing.next_due_at),
             },
             "runs": [
                 asdict(run) | {"due_at": _instant(run.due_at), "batch_id": run.batch_id and str(run.batch_id)}
@@ -80,13 +74,13 @@ class MonitorState:
 
 def print_monitor_line(state: MonitorState) -> None:
     """One line of `pressroom monitor list`."""
-    schedule = state.schedule
-    if schedule is None:
+    timing = state.timing
+    if timing is None:
         when = "when told to"
-    elif schedule.paused_at is not None:
-        when = f"{schedule.cron.expression} ({schedule.cron.time_zone}), paused"
+    elif timing.paused_at is not None:
+        when = f"{timing.cron.expression} ({timing.cron.time_zone}), paused"
     else:
-        when = f"{schedule.cron.expression} ({schedule.cron.time_zone}), next {_short(state.next_due_at)}"
+        when = f"{timing.cron.expression} ({timing.cron.time_zone}), next {_short(timing.next_due_at)}"
     last = f"; last {_short(state.runs[0].due_at)} {state.runs[0].outcome}" if state.runs else ""
     unread = f"; {len(state.unread)} of {len(state.monitor.sources)} sources not read" if state.unread else ""
     print_line(f"{state.monitor.name}  {when}{last}{unread}")

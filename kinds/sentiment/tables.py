@@ -11,7 +11,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
 
 from db.tables import Base, Json, text_enum
-from jobs.schedule import CatchUp, RunOutcome
 from kinds.sentiment.monitor import AlertStatus, Told
 from kinds.sentiment.series.window import AlertRule, WindowSize
 
@@ -20,11 +19,9 @@ class MonitorRow(Base):
     """A watch list, where its documents come from, and how its entities are looked at."""
 
     __tablename__ = "monitors"
-    __table_args__ = (UniqueConstraint("tenant", "name"),)
 
-    id: Mapped[UUID] = mapped_column(primary_key=True)
-    tenant: Mapped[str]
-    name: Mapped[str]
+    id: Mapped[UUID] = mapped_column(ForeignKey("schedules.id", ondelete="CASCADE"), primary_key=True)
+    """Of the schedule that it is, which has its tenant, name, settings and classifier."""
     watchlist_sha256: Mapped[str]
     """Of the resource that holds it as JSON."""
     num_entities: Mapped[int]
@@ -34,11 +31,6 @@ class MonitorRow(Base):
     """{"sources": [...]}, see jobs.sources; empty for a monitor that only files are run through."""
     targets: Mapped[Json]
     """{"targets": [...]}: where alerts are delivered, see workers/delivery."""
-    settings: Mapped[Json]
-    """Of the kind: models, blocks, reports."""
-    model: Mapped[str]
-    """The classifier."""
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -227,38 +219,3 @@ class ClassificationRow(Base):
     negative: Mapped[float] = mapped_column(DOUBLE_PRECISION)
     neutral: Mapped[float] = mapped_column(DOUBLE_PRECISION)
     positive: Mapped[float] = mapped_column(DOUBLE_PRECISION)
-
-
-class ScheduleRow(Base):
-    """When something starts by itself."""
-
-    __tablename__ = "schedules"
-    __table_args__ = (UniqueConstraint("starts", "target_id"),)
-
-    id: Mapped[UUID] = mapped_column(primary_key=True)
-    starts: Mapped[str]
-    """What is started: "monitor"."""
-    target_id: Mapped[UUID]
-    cron: Mapped[str]
-    time_zone: Mapped[str]
-    catch_up: Mapped[CatchUp] = mapped_column(text_enum(CatchUp, "catch_up"))
-    paused_at: Mapped[datetime | None]
-    seen_until: Mapped[datetime] = mapped_column(server_default=func.now())
-    """Due times up to here are settled: run, or skipped by policy."""
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
-class ScheduleRunRow(Base):
-    """One due time; a second tick of the same one finds it here."""
-
-    __tablename__ = "schedule_runs"
-
-    schedule_id: Mapped[UUID] = mapped_column(
-        ForeignKey("schedules.id", ondelete="CASCADE"), primary_key=True
-    )
-    due_at: Mapped[datetime] = mapped_column(primary_key=True)
-    outcome: Mapped[RunOutcome] = mapped_column(text_enum(RunOutcome, "outcome"))
-    batch_id: Mapped[UUID | None]
-    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    error_code: Mapped[str | None]
-    error_message: Mapped[str | None]

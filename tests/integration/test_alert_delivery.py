@@ -14,9 +14,9 @@ import pytest
 from sqlalchemy import Engine, update
 
 from db.session import opened_database
+from db.tables import ScheduleRow
 from kinds.sentiment.alerts.courier import COURIER
 from kinds.sentiment.alerts.delivery import deliver_alerts
-from kinds.sentiment.tables import MonitorRow
 from tests.factories import wait_until
 from tests.hostile_server import HostileServer
 from tests.integration.test_delivery import SECRET, VARIABLE, alert, monitor_of, states, webhook
@@ -105,7 +105,7 @@ def test_alerts_of_another_monitor_are_left_alone(database: Engine, lines: FileT
 
 def rename(database: Engine, monitor_id: UUID) -> None:
     with database.begin() as connection:
-        connection.execute(update(MonitorRow).where(MonitorRow.id == monitor_id).values(name=str(uuid4())))
+        connection.execute(update(ScheduleRow).where(ScheduleRow.id == monitor_id).values(name=str(uuid4())))
 
 
 def test_command_delivers_nothing_while_another_courier_leads(

@@ -19,9 +19,8 @@ from sqlalchemy import Engine, select
 from sqlalchemy.engine import make_url
 
 from db.schedules import SESSION_NAME, list_runs
-from db.tables import BatchRow
+from db.tables import BatchRow, ScheduleRunRow
 from jobs.schedule import CatchUp, RunOutcome
-from kinds.sentiment.tables import ScheduleRunRow
 from tests.conftest import PLUGINS
 from tests.factories import wait_until
 from tests.trial_beat import trial_schedule
@@ -37,7 +36,7 @@ def beat_process(database_url: str) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "celery", "-A", "workers.celery", "beat"),
-            *("-S", "tests.trial_beat:TrialScheduler"),
+            *("-S", "workers.beat:PostgresScheduler"),
         ],
         cwd=ROOT,
         env={

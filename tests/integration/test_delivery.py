@@ -16,11 +16,11 @@ from standardwebhooks import Webhook
 
 from jobs.errors import PressroomError
 from kinds.sentiment.alerts.courier import RETRY_SECONDS, Courier
-from kinds.sentiment.monitor import AlertStatus
+from kinds.sentiment.monitor import AlertStatus, Monitor
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.window import AlertRule, WindowSize
-from kinds.sentiment.store import alerts, deliveries
-from kinds.sentiment.tables import AlertRow, DeliveryRow, MentionRow, MonitorRow
+from kinds.sentiment.store import alerts, deliveries, monitors
+from kinds.sentiment.tables import AlertRow, DeliveryRow, MentionRow
 from tests.hostile_server import HostileServer, hostile_server
 from workers.delivery.targets import FileTarget, Target, WebhookTarget
 from workers.delivery.webhook import send_webhook
@@ -38,23 +38,20 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostileServer]:
 
 
 def monitor_of(database: Engine, *targets: Target) -> UUID:
-    monitor_id = uuid4()
+    monitor = Monitor(
+        id=monitors.new_id(),
+        tenant="default",
+        name="steel",
+        watchlist_sha256="0" * 64,
+        num_entities=1,
+        policy=Policy(),
+        sources=(),
+        targets=targets,
+        settings={},
+        model="finance-sentiment",
+    )
     with database.begin() as connection:
-        connection.execute(
-            insert(MonitorRow).values(
-                id=monitor_id,
-                tenant="default",
-                name="steel",
-                watchlist_sha256="0" * 64,
-                num_entities=1,
-                policy=Policy().model_dump(mode="json"),
-                sources={"sources": []},
-                targets={"targets": [target.model_dump(mode="json") for target in targets]},
-                settings={},
-                model="finance-sentiment",
-            )
-        )
-    return monitor_id
+        return monitors.put_monitor(connection, monitor)
 
 
 def alert(

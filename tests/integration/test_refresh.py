@@ -21,11 +21,9 @@ from db.schedules import Schedule
 from db.stages import stage_results
 from db.tables import JobRow, StatementRow
 from jobs.batch import BatchStatus
-from jobs.cron import Cron
 from jobs.job import JobStatus
 from jobs.provenance import CodeFacts, StatementAlteredError
 from jobs.rejection import Rejected
-from jobs.schedule import CatchUp
 from kinds.recommendation.export.outcome import export_outcome, text_plan
 from kinds.recommendation.payload import RefreshSettings
 from kinds.recommendation.ranking.rules import PriceBand, Rules
@@ -453,13 +451,10 @@ def test_a_schedule_reads_the_files_itself_and_tells_what_it_refused(shop: Shop)
     shop.items.append({**shop.items[0], "id": "i99", "price": "a lot"})
     shop.put(RefreshSettings(copy_policy=CopyPolicy(scope=CopyScope.NONE)), shop.write())
     schedule = Schedule(
-        id=refreshes.new_id(),
-        starts="refresh",
-        target_id=shop.refresh.id,
-        cron=Cron("0 3 * * *", "UTC"),
-        catch_up=CatchUp.LATEST,
-        paused_at=None,
-        seen_until=datetime.now(UTC),
+        id=shop.refresh.id,
+        kind="recommendation",
+        name=shop.refresh.name,
+        timing=None,
     )
     with shop.database.begin() as connection:
         batch_id = start_scheduled(connection, schedule, datetime.now(UTC), shop.config)

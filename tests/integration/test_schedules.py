@@ -13,10 +13,9 @@ from sqlalchemy import Connection, Engine, select, text, update
 from db import schedules
 from db.batches import cancel
 from db.schedules import MAX_SKIPPED_ROWS, Schedule, list_runs, pause, resume, settle_due
-from db.tables import BatchRow
+from db.tables import BatchRow, ScheduleRow
 from jobs.errors import ConfigurationError, TransientError
 from jobs.schedule import CatchUp, RunOutcome
-from kinds.sentiment.tables import ScheduleRow
 from tests.trial_beat import database_now, start_trial, trial_schedule
 from workers.settings import Settings
 

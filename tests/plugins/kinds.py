@@ -44,6 +44,7 @@ class TrialKind(Kind[TrialPayload]):
     name: ClassVar[str] = "trial"
     version: ClassVar[str] = "1"
     stages: ClassVar[tuple[Stage, ...]] = (Stage("write"),)
+    starter: ClassVar[str | None] = "tests.trial_beat:start_and_end_trial"
     payload_type = TrialPayload
     settings_type: type[BaseModel] = TrialSettings
 

@@ -287,11 +287,10 @@ def resume(name: Name) -> None:
 
 def _scheduled(database: Engine, name: str) -> schedules.Schedule:
     from db import schedules
-    from kinds.recommendation.scheduled import STARTS
     from kinds.recommendation.store import refreshes
 
-    schedule = schedules.find_schedule(database, STARTS, refreshes.find_refresh(database, name).id)
-    if schedule is None:
+    schedule = schedules.get_schedule(database, refreshes.find_refresh(database, name).id)
+    if schedule.timing is None:
         raise ConfigurationError(
             f"the refresh {name!r} has no schedule: give it one with `pressroom refresh create --cron`",
             code="refresh_without_schedule",
@@ -301,13 +300,12 @@ def _scheduled(database: Engine, name: str) -> schedules.Schedule:
 
 def _state(database: Engine, refresh: Refresh, *, num_runs: int) -> RefreshState:
     from db import schedules
-    from kinds.recommendation.scheduled import STARTS
     from kinds.recommendation.show_refreshes import RefreshState
     from kinds.recommendation.store import releases
 
-    schedule = schedules.find_schedule(database, STARTS, refresh.id)
-    runs = schedules.list_runs(database, schedule.id, limit=num_runs) if schedule and num_runs else []
-    return RefreshState(refresh, schedule, runs, releases.list_releases(database, refresh.id))
+    timing = schedules.get_schedule(database, refresh.id).timing
+    runs = schedules.list_runs(database, refresh.id, limit=num_runs) if num_runs else []
+    return RefreshState(refresh, timing, runs, releases.list_releases(database, refresh.id))
 
 
 def _print(database: Engine, refresh: Refresh, *, json: bool) -> None:

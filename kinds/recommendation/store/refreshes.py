@@ -7,8 +7,10 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, Engine, RowMapping, func, select
 from sqlalchemy.dialects import postgresql
 
+from db.schedules import Recurring, put_schedule
+from db.tables import ScheduleRow
 from jobs.errors import PermanentError
-from kinds.recommendation.refresh import Refresh, RefreshSources, ServingPlace
+from kinds.recommendation.refresh import KIND, Refresh, RefreshSources, ServingPlace
 from kinds.recommendation.tables import RefreshRow
 
 
@@ -24,19 +26,23 @@ def put_refresh(connection: Connection, refresh: Refresh) -> UUID:
     `refresh.id` counts for a new one only: `new_id()` makes one. What is published stays so.
     """
     fields = {
-        "model": refresh.model,
-        "settings": refresh.settings,
         "sources": None if refresh.sources is None else refresh.sources.model_dump(mode="json"),
         "serving": None if refresh.serving is None else refresh.serving.model_dump(mode="json"),
     }
-    statement = postgresql.insert(RefreshRow).values(
-        id=refresh.id, tenant=refresh.tenant, name=refresh.name, **fields
+    recurring = Recurring(
+        kind=KIND,
+        tenant=refresh.tenant,
+        name=refresh.name,
+        model=refresh.model,
+        settings=refresh.settings,
     )
-    return connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["tenant", "name"], set_={**fields, "updated_at": func.now()}
-        ).returning(RefreshRow.id)
-    ).scalar_one()
+    refresh_id = put_schedule(connection, recurring, new_id=refresh.id)
+    connection.execute(
+        postgresql.insert(RefreshRow)
+        .values(id=refresh_id, **fields)
+        .on_conflict_do_update(index_elements=["id"], set_={**fields, "updated_at": func.now()})
+    )
+    return refresh_id
 
 
 def new_id() -> UUID:
@@ -46,7 +52,9 @@ def new_id() -> UUID:
 
 def find_refresh(database: Engine, name: str, tenant: str = "default") -> Refresh:
     """The refresh of this name. Raises RefreshNotFoundError."""
-    statement = select(RefreshRow.__table__).where(RefreshRow.tenant == tenant, RefreshRow.name == name)
+    statement = _REFRESHES.where(
+        ScheduleRow.kind == KIND, ScheduleRow.tenant == tenant, ScheduleRow.name == name
+    )
     with database.connect() as connection:
         row = connection.execute(statement).mappings().one_or_none()
     if row is None:
@@ -56,9 +64,8 @@ def find_refresh(database: Engine, name: str, tenant: str = "default") -> Refres
 
 def get_refresh(database: Engine, refresh_id: UUID) -> Refresh:
     """The refresh of this id. Raises RefreshNotFoundError."""
-    statement = select(RefreshRow.__table__).where(RefreshRow.id == refresh_id)
     with database.connect() as connection:
-        row = connection.execute(statement).mappings().one_or_none()
+        row = connection.execute(_REFRESHES.where(RefreshRow.id == refresh_id)).mappings().one_or_none()
     if row is None:
         raise RefreshNotFoundError(f"no refresh has the id {refresh_id}: see `pressroom refresh list`")
     return _refresh(row)
@@ -66,9 +73,14 @@ def get_refresh(database: Engine, refresh_id: UUID) -> Refresh:
 
 def list_refreshes(database: Engine) -> list[Refresh]:
     """All of them, the oldest first."""
-    statement = select(RefreshRow.__table__).order_by(RefreshRow.created_at, RefreshRow.name)
+    statement = _REFRESHES.order_by(ScheduleRow.created_at, ScheduleRow.name)
     with database.connect() as connection:
         return [_refresh(row) for row in connection.execute(statement).mappings()]
+
+
+_REFRESHES = select(
+    RefreshRow.__table__, ScheduleRow.tenant, ScheduleRow.name, ScheduleRow.settings, ScheduleRow.model
+).join(ScheduleRow, ScheduleRow.id == RefreshRow.id)
 
 
 def _refresh(row: RowMapping) -> Refresh:

@@ -222,11 +222,10 @@ def resume(name: Name) -> None:
 
 def _scheduled(database: Engine, name: str) -> Schedule:
     from db import schedules
-    from kinds.sentiment.scheduled import STARTS
     from kinds.sentiment.store import monitors
 
-    schedule = schedules.find_schedule(database, STARTS, monitors.find_monitor(database, name).id)
-    if schedule is None:
+    schedule = schedules.get_schedule(database, monitors.find_monitor(database, name).id)
+    if schedule.timing is None:
         raise ConfigurationError(
             f"the monitor {name!r} has no schedule: give it one with `pressroom monitor create --cron`",
             code="monitor_without_schedule",
@@ -236,17 +235,16 @@ def _scheduled(database: Engine, name: str) -> Schedule:
 
 def _state(database: Engine, monitor: Monitor, *, num_runs: int) -> MonitorState:
     from db import schedules
-    from kinds.sentiment.scheduled import STARTS
     from kinds.sentiment.show_monitors import MonitorState
     from kinds.sentiment.store import deliveries, source_reports
 
-    schedule = schedules.find_schedule(database, STARTS, monitor.id)
-    runs = schedules.list_runs(database, schedule.id, limit=num_runs) if schedule and num_runs else []
+    timing = schedules.get_schedule(database, monitor.id).timing
+    runs = schedules.list_runs(database, monitor.id, limit=num_runs) if num_runs else []
     tried = source_reports.unread_sources(database, monitor.id) if num_runs else []
     unread = [one for one in tried if one.source in monitor.sources]
     not_heard_since = source_reports.not_heard_since(database, monitor.id) if num_runs else None
     waiting = deliveries.waiting(database, monitor.id) if num_runs else []
-    return MonitorState(monitor, schedule, runs, unread, not_heard_since, waiting)
+    return MonitorState(monitor, timing, runs, unread, not_heard_since, waiting)
 
 
 def _print(database: Engine, monitor: Monitor, *, json: bool) -> None:

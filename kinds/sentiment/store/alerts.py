@@ -9,11 +9,12 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Engine, case, delete, func, insert, select, update
 
+from db.tables import ScheduleRow
 from jobs.errors import PermanentError
 from kinds.sentiment.monitor import AlertStatus, Told
 from kinds.sentiment.series.window import AlertRule, WindowSize
 from kinds.sentiment.store.deliveries import is_muted
-from kinds.sentiment.tables import AlertRow, DeliveryRow, MonitorRow, MuteRow
+from kinds.sentiment.tables import AlertRow, DeliveryRow, MuteRow
 
 
 class AlertNotFoundError(PermanentError):
@@ -87,9 +88,9 @@ def list_alerts(
     limit: int = 50,
 ) -> list[StoredAlert]:
     """Alerts about the newest windows, the newest first."""
-    statement = _ALERTS.where(MonitorRow.tenant == tenant)
+    statement = _ALERTS.where(ScheduleRow.tenant == tenant)
     if monitor is not None:
-        statement = statement.where(MonitorRow.name == monitor)
+        statement = statement.where(ScheduleRow.name == monitor)
     if entity_id is not None:
         statement = statement.where(AlertRow.entity_id == entity_id)
     if status is not None:
@@ -176,14 +177,14 @@ def list_mutes(database: Engine, *, tenant: str = "default") -> list[Mute]:
     statement = (
         select(
             MuteRow.id,
-            MonitorRow.name.label("monitor"),
+            ScheduleRow.name.label("monitor"),
             MuteRow.entity_id,
             MuteRow.rule,
             MuteRow.until,
             MuteRow.created_at,
         )
-        .join(MonitorRow, MonitorRow.id == MuteRow.monitor_id)
-        .where(MonitorRow.tenant == tenant, MuteRow.until.is_(None) | (MuteRow.until > func.now()))
+        .join(ScheduleRow, ScheduleRow.id == MuteRow.monitor_id)
+        .where(ScheduleRow.tenant == tenant, MuteRow.until.is_(None) | (MuteRow.until > func.now()))
         .order_by(MuteRow.created_at, MuteRow.id)
     )
     with database.connect() as connection:
@@ -192,7 +193,7 @@ def list_mutes(database: Engine, *, tenant: str = "default") -> list[Mute]:
 
 _ALERTS = select(
     AlertRow.id,
-    MonitorRow.name.label("monitor"),
+    ScheduleRow.name.label("monitor"),
     AlertRow.entity_id,
     AlertRow.rule,
     AlertRow.size,
@@ -208,7 +209,7 @@ _ALERTS = select(
     AlertRow.raised_at,
     AlertRow.acknowledged_at,
     AlertRow.note,
-).join(MonitorRow, MonitorRow.id == AlertRow.monitor_id)
+).join(ScheduleRow, ScheduleRow.id == AlertRow.monitor_id)
 
 
 def _not_found(alert_id: UUID) -> AlertNotFoundError:

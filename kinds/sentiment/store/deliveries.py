@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import TypeAdapter
 from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, case, func, or_, select, update
 
+from db.tables import ScheduleRow
 from kinds.sentiment.monitor import AlertStatus, Told
 from kinds.sentiment.series.window import AlertRule, WindowSize
 from kinds.sentiment.tables import AlertRow, DeliveryRow, MentionRow, MonitorRow, MuteRow
@@ -119,13 +120,14 @@ def due_deliveries(
             DeliveryRow.turn,
             DeliveryRow.turned_at,
             AlertRow.__table__,
-            MonitorRow.name.label("monitor"),
+            ScheduleRow.name.label("monitor"),
             MonitorRow.targets,
             is_muted().label("is_muted"),
         )
         .join(due, (due.c.alert_id == DeliveryRow.alert_id) & (due.c.target == DeliveryRow.target))
         .join(AlertRow, AlertRow.id == DeliveryRow.alert_id)
         .join(MonitorRow, MonitorRow.id == AlertRow.monitor_id)
+        .join(ScheduleRow, ScheduleRow.id == AlertRow.monitor_id)
         .where(due.c.place <= limit_per_target)
         .order_by(DeliveryRow.due_at, DeliveryRow.alert_id)
         .limit(limit)

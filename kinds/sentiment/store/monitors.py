@@ -5,12 +5,14 @@ from __future__ import annotations
 from uuid import UUID, uuid4
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Engine, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, and_, delete, func, select
 from sqlalchemy.dialects import postgresql
 
+from db.schedules import Recurring, put_schedule
+from db.tables import ScheduleRow
 from jobs.errors import PermanentError
 from jobs.sources import Source
-from kinds.sentiment.monitor import Monitor
+from kinds.sentiment.monitor import KIND, Monitor
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.tables import EntityWindowRow, MonitorRow
 from workers.delivery.targets import Target
@@ -36,28 +38,31 @@ def put_monitor(connection: Connection, monitor: Monitor) -> UUID:
         "policy": monitor.policy.model_dump(mode="json"),
         "sources": {"sources": _SOURCES.dump_python(monitor.sources, mode="json")},
         "targets": {"targets": _TARGETS.dump_python(monitor.targets, mode="json")},
-        "settings": monitor.settings,
-        "model": monitor.model,
     }
-    is_named = (MonitorRow.tenant == monitor.tenant, MonitorRow.name == monitor.name)
-    known = connection.scalar(select(MonitorRow.id).where(*is_named))
+    known = connection.scalar(select(ScheduleRow.id).where(_is_named(monitor.tenant, monitor.name)))
     if known is not None:
         lock_records(connection, known)  # before the row's lock, as those who write records
+    recurring = Recurring(
+        kind=KIND,
+        tenant=monitor.tenant,
+        name=monitor.name,
+        model=monitor.model,
+        settings=monitor.settings,
+    )
+    monitor_id = put_schedule(connection, recurring, new_id=monitor.id)
     earlier = connection.execute(
-        select(MonitorRow.id, MonitorRow.policy).where(*is_named).with_for_update()
+        select(MonitorRow.policy).where(MonitorRow.id == monitor_id).with_for_update(key_share=True)
     ).one_or_none()
     if earlier is not None and earlier.policy != fields["policy"]:
         # Windows of another time zone or size are no past to go on from; the next batch computes all anew.
         # What a batch under way computes by the former policy is not kept.
-        connection.execute(delete(EntityWindowRow).where(EntityWindowRow.monitor_id == earlier.id))
-    statement = postgresql.insert(MonitorRow).values(
-        id=monitor.id, tenant=monitor.tenant, name=monitor.name, **fields
+        connection.execute(delete(EntityWindowRow).where(EntityWindowRow.monitor_id == monitor_id))
+    connection.execute(
+        postgresql.insert(MonitorRow)
+        .values(id=monitor_id, **fields)
+        .on_conflict_do_update(index_elements=["id"], set_={**fields, "updated_at": func.now()})
     )
-    return connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["tenant", "name"], set_={**fields, "updated_at": func.now()}
-        ).returning(MonitorRow.id)
-    ).scalar_one()
+    return monitor_id
 
 
 def lock_records(connection: Connection, monitor_id: UUID) -> None:
@@ -73,45 +78,47 @@ def new_id() -> UUID:
 def find_monitor(database: Engine, name: str, *, tenant: str = "default") -> Monitor:
     """The monitor of this name. Raises MonitorNotFoundError."""
     with database.connect() as connection:
-        row = connection.execute(
-            select(MonitorRow.__table__).where(MonitorRow.tenant == tenant, MonitorRow.name == name)
-        ).one_or_none()
+        row = connection.execute(_MONITORS.where(_is_named(tenant, name))).mappings().one_or_none()
     if row is None:
         raise MonitorNotFoundError(f"no monitor is named {name!r}: see `pressroom monitor list`")
-    return _monitor(row._mapping)
+    return _monitor(row)
 
 
 def get_monitor(database: Engine, monitor_id: UUID) -> Monitor:
     """The monitor of this id. Raises MonitorNotFoundError."""
     with database.connect() as connection:
-        row = connection.execute(
-            select(MonitorRow.__table__).where(MonitorRow.id == monitor_id)
-        ).one_or_none()
+        row = connection.execute(_MONITORS.where(MonitorRow.id == monitor_id)).mappings().one_or_none()
     if row is None:
         raise MonitorNotFoundError(f"no monitor has the id {monitor_id}: see `pressroom monitor list`")
-    return _monitor(row._mapping)
+    return _monitor(row)
 
 
 def list_monitors(database: Engine, *, tenant: str = "default") -> list[Monitor]:
     """All monitors of a tenant, by name."""
+    statement = _MONITORS.where(ScheduleRow.tenant == tenant).order_by(ScheduleRow.name)
     with database.connect() as connection:
-        rows = connection.execute(
-            select(MonitorRow.__table__).where(MonitorRow.tenant == tenant).order_by(MonitorRow.name)
-        )
-        return [_monitor(row._mapping) for row in rows]
+        return [_monitor(row) for row in connection.execute(statement).mappings()]
 
 
-def _monitor(row: object) -> Monitor:
-    fields = dict(row)  # type: ignore[call-overload]
+_MONITORS = select(
+    MonitorRow.__table__, ScheduleRow.tenant, ScheduleRow.name, ScheduleRow.settings, ScheduleRow.model
+).join(ScheduleRow, ScheduleRow.id == MonitorRow.id)
+
+
+def _is_named(tenant: str, name: str) -> ColumnElement[bool]:
+    return and_(ScheduleRow.kind == KIND, ScheduleRow.tenant == tenant, ScheduleRow.name == name)
+
+
+def _monitor(row: RowMapping) -> Monitor:
     return Monitor(
-        id=fields["id"],
-        tenant=fields["tenant"],
-        name=fields["name"],
-        watchlist_sha256=fields["watchlist_sha256"],
-        num_entities=fields["num_entities"],
-        policy=Policy.model_validate(fields["policy"]),
-        sources=_SOURCES.validate_python(fields["sources"]["sources"]),
-        targets=_TARGETS.validate_python(fields["targets"]["targets"]),
-        settings=fields["settings"],
-        model=fields["model"],
+        id=row["id"],
+        tenant=row["tenant"],
+        name=row["name"],
+        watchlist_sha256=row["watchlist_sha256"],
+        num_entities=row["num_entities"],
+        policy=Policy.model_validate(row["policy"]),
+        sources=_SOURCES.validate_python(row["sources"]["sources"]),
+        targets=_TARGETS.validate_python(row["targets"]["targets"]),
+        settings=row["settings"],
+        model=row["model"],
     )

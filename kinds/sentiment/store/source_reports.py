@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, Connection, DateTime, Engine, Text, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, DateTime, Engine, func, select
 
 from db.tables import BatchRow, JobRow, StageRow
 from jobs.batch import BatchStatus
@@ -38,7 +38,11 @@ def unread_sources(database: Engine, monitor_id: UUID) -> list[UnreadSource]:
     latest = (
         select(BatchRow.id)
         .join(StageRow, StageRow.batch_id == BatchRow.id)
-        .where(_is_of(monitor_id), StageRow.name == READING_STAGES[0], StageRow.closed_at.is_not(None))
+        .where(
+            BatchRow.schedule_id == monitor_id,
+            StageRow.name == READING_STAGES[0],
+            StageRow.closed_at.is_not(None),
+        )
         .order_by(BatchRow.created_at.desc())
         .limit(1)
         .scalar_subquery()
@@ -75,7 +79,7 @@ def not_heard_since(database: Engine, monitor_id: UUID) -> datetime | None:
         select(BatchRow.settings["as_of"].astext.cast(DateTime(timezone=True)))
         .join(StageRow, StageRow.batch_id == BatchRow.id)
         .where(
-            _is_of(monitor_id),
+            BatchRow.schedule_id == monitor_id,
             BatchRow.settings["as_of"].astext.is_not(None),
             StageRow.name == READING_STAGES[-1],
             StageRow.closed_at.is_not(None),
@@ -125,13 +129,8 @@ def _read_until(connection: Connection, monitor_id: UUID, is_done: ColumnElement
     due_at = BatchRow.settings["as_of"].astext.cast(DateTime(timezone=True))
     return connection.scalar(
         select(func.max(due_at)).where(
-            _is_of(monitor_id),
+            BatchRow.schedule_id == monitor_id,
             is_done,
             (num_unfinished == 0) | ~unfinished.exists(),
         )
     )
-
-
-def _is_of(monitor_id: UUID) -> ColumnElement[bool]:
-    # As the index has it: a parameter in its place would match no index.
-    return literal_column("batches.settings ->> 'monitor_id'", Text) == str(monitor_id)
