@@ -117,7 +117,9 @@ class CheckedSource:
         """
         found = job_evidence(self.database, [job_id]).get(job_id)
         if found is None:
-            logger.warning("The job that made a release is gone, and with it its statement.")
+            logger.warning(
+                "The job that made a row is gone, and with it its statement.", extra={"job_id": str(job_id)}
+            )
         elif sha256 not in _digests(check_evidence(self.store, found)):
             raise StatementAlteredError(
                 f"the row of {what} names another digest than the statement of job {job_id} that made it"

@@ -39,10 +39,10 @@ def connected() -> Iterator[tuple[Engine, ServiceUrls, Settings]]:
 
 @contextmanager
 def altered_named() -> Iterator[OnAltered]:
-    """What the block leaves out of a release, since it was altered, is named, and ends the command with 1."""
+    """What the block leaves out, since it was altered, is named, and ends the command with 1."""
     from pressroom.show import say_altered
 
-    left_out: dict[Altered, None] = {}  # once each, in order: a release is passed over more than once
+    left_out: dict[Altered, None] = {}  # once each, in order: results are passed over more than once
     yield lambda altered: left_out.update({altered: None})
     if left_out:
         say_altered(list(left_out))

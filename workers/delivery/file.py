@@ -1,4 +1,4 @@
-"""Alerts as lines of JSON in a file or on stdout."""
+"""Messages as lines of JSON in a file or on stdout."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def send_webhook(target: WebhookTarget, *, message_id: str, body: str, resolver:
         return
     where = f"the webhook {target.name!r} at {name}"
     if status == httpx.codes.GONE:
-        raise WebhookRefusedError(f"{where} is gone: remove it from the monitor", code="webhook_gone")
+        raise WebhookRefusedError(f"{where} is gone: remove this target", code="webhook_gone")
     if 300 <= status < 400:
         raise WebhookRefusedError(
             f"{where} redirects ({status}), which is not followed: give the URL that it leads to",
@@ -75,7 +75,7 @@ def _url(target: WebhookTarget) -> str:
 
 
 def _variable(target: WebhookTarget, variable: str, what: str, *, code: str) -> str:
-    """A variable that is missing may be set by the next attempt: an alert is not lost for it."""
+    """A variable that is missing may be set by the next attempt: a message is not lost for it."""
     value = os.environ.get(variable)
     if not value:
         raise WebhookFailedError(

@@ -1,0 +1,33 @@
+"""What kinds name as MODULE:ATTRIBUTE is there, and takes what its users hand over."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from jobs.errors import ConfigurationError
+from jobs.registry import kind_names, load_kind, load_target
+
+
+def targets() -> list[str]:
+    kinds = [load_kind(name) for name in kind_names()]
+    ports = [port.opener for kind in kinds for port in kind.ports]
+    services = [service.target for kind in kinds for service in kind.background]
+    writers = [kind.tables.writer for kind in kinds if kind.tables is not None]
+    named = [kind.exporter for kind in kinds] + [kind.starter for kind in kinds] + writers
+    return sorted({*ports, *services, *(target for target in named if target is not None)})
+
+
+@pytest.mark.parametrize("target", targets())
+def test_what_a_kind_names_is_there(target: str) -> None:
+    assert inspect.isroutine(load_target(target))
+
+
+@pytest.mark.parametrize(
+    "target", ["", "jobs", ":", "jobs.kind:Nothing", "no_such_module:x", "jobs..kind:Kind"]
+)
+def test_a_name_of_nothing_is_an_error_that_says_so(target: str) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be loaded") as raised:
+        load_target(target)
+    assert raised.value.code == "target_unknown"
