@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from uuid import UUID, uuid4
 
 from sqlalchemy import (
@@ -228,3 +228,12 @@ def _reopen(connection: Connection, batch_id: UUID, condition: ColumnElement[boo
             if under_way is not None:
                 raise RunUnderWayError(under_way) from error
             # It has ended since the update met it.
+
+
+def batch_settings(database: Engine, batch_id: UUID) -> Mapping[str, object]:
+    """What the batch fixes for all its jobs. Raises BatchNotFoundError."""
+    with database.connect() as connection:
+        found = connection.scalar(select(BatchRow.settings).where(BatchRow.id == batch_id))
+    if found is None:
+        raise BatchNotFoundError(f"no batch has the id {batch_id}: see `pressroom batches`")
+    return found

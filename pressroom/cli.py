@@ -60,8 +60,8 @@ OWN = (
     Command(
         "beat",
         "pressroom.commands.standing:beat",
-        "Start what is due by its schedule, and deliver alerts, until Ctrl-C; one is active, others stand "
-        "by.",
+        "Start what is due by its schedule and run the services of kinds, such as deliveries, until Ctrl-C; "
+        "one is active, others stand by.",
     ),
     Command(
         "kinds",

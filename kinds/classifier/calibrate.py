@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Engine
 
+from db.batches import batch_settings
 from jobs.dropped import DroppedTally, InputDroppedError, check_dropped
 from jobs.errors import InputError, TransientError
 from jobs.input_file import digest_of
@@ -19,7 +20,6 @@ from kinds.classifier.labelled import LabelColumns, read_labelled_texts
 from kinds.classifier.labelled import LabelledText as RightAnswer
 from kinds.classifier.order import LABELS
 from kinds.classifier.training.recalibrate import Fitted, Halves, cut_in_halves, fit_on_half
-from kinds.sentiment.store.monitor_reports import batch_settings
 from pressroom.summary import Summary
 from storage.store import Store
 from workers.models.calibration import (

@@ -14,6 +14,7 @@ import numpy as np
 from sqlalchemy import Engine
 
 from db import batches
+from db.batches import batch_settings
 from db.stages import NewJob
 from jobs.dropped import DroppedTally
 from jobs.errors import InputError
@@ -24,7 +25,6 @@ from kinds.classifier.labelled import LabelColumns, read_labelled_texts
 from kinds.classifier.labelled import LabelledText as RightAnswer
 from kinds.classifier.order import LABELS
 from kinds.classifier.sentiment_labels import BLOCK_TEXTS, LabelledText, text_digest
-from kinds.sentiment.store.monitor_reports import batch_settings
 from pressroom.export import export_errors, fetch_results
 from pressroom.output import new_file, replace_text
 from pressroom.summary import Summary

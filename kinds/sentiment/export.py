@@ -12,6 +12,7 @@ from uuid import UUID
 from pydantic_core import to_jsonable_python
 from sqlalchemy import Engine
 
+from db.batches import batch_settings
 from jobs.job import JobStatus
 from jobs.shown import json_text
 from kinds.sentiment.documents.watchlist import Watchlist
@@ -34,7 +35,7 @@ from kinds.sentiment.monitor import Monitor
 from kinds.sentiment.page import PageSource, render_sentiment_page
 from kinds.sentiment.payload import SentimentSettings
 from kinds.sentiment.store.history import DatabaseHistory
-from kinds.sentiment.store.monitor_reports import batch_settings, stream_stage
+from kinds.sentiment.store.monitor_reports import stream_stage
 from kinds.sentiment.store.monitors import get_monitor
 from kinds.sentiment.wanted import num_left_out
 from pressroom.console import print_json, print_line

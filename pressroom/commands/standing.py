@@ -28,7 +28,9 @@ def up(
 
 
 def beat() -> None:
-    """Start what is due by its schedule, and deliver alerts, until Ctrl-C; one is active, others stand by."""
+    """Start what is due by its schedule and run the services of kinds, such as deliveries, until Ctrl-C; one
+    is active, others stand by.
+    """
     from pressroom.up import run_beat
 
     with errors_reported():

@@ -9,12 +9,12 @@ from uuid import UUID
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from db.batches import batch_settings
 from jobs.batch import BatchStatus
 from kinds.sentiment.alerts.courier import Courier
 from kinds.sentiment.export import SentimentFigures, export_sentiment
 from kinds.sentiment.payload import SentimentSettings
 from kinds.sentiment.store.deliveries import num_waiting
-from kinds.sentiment.store.monitor_reports import batch_settings
 from kinds.sentiment.store.monitors import get_monitor
 from pressroom.console import say
 from pressroom.summary import Summary

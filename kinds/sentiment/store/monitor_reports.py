@@ -9,8 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine, RowMapping, Select, select, tuple_
 
-from db.batches import BatchNotFoundError
-from db.tables import ArtifactRow, BatchRow, JobRow, StageRow, StatementRow
+from db.tables import ArtifactRow, JobRow, StageRow, StatementRow
 from jobs.job import JobStatus
 from kinds.sentiment.monitor import AlertStatus
 from kinds.sentiment.series.window import Alert
@@ -83,15 +82,6 @@ class AlertRecord:
 
 _MENTION = [getattr(MentionRow, name) for name in MentionRecord.__dataclass_fields__]
 _ALERT = [getattr(AlertRow, name) for name in Alert.__dataclass_fields__]
-
-
-def batch_settings(database: Engine, batch_id: UUID) -> Mapping[str, object]:
-    """What the batch fixes for all its jobs. Raises BatchNotFoundError."""
-    with database.connect() as connection:
-        found = connection.scalar(select(BatchRow.settings).where(BatchRow.id == batch_id))
-    if found is None:
-        raise BatchNotFoundError(f"no batch has the id {batch_id}: see `pressroom batches`")
-    return found
 
 
 def stream_stage(
