@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import sys
 import threading
-from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -152,7 +152,7 @@ def _num_steps(blocks: list[str]) -> int:
     """Lines and calls of Python that the search for repeats takes."""
     steps = 0
 
-    def count(frame: FrameType, event: str, _argument: object) -> Callable[..., object] | None:
+    def count(frame: FrameType, event: str, _argument: object) -> Any:
         nonlocal steps
         if frame.f_globals.get("__name__") != without_repeats.__module__:
             return None
