@@ -25,14 +25,39 @@ def kind_names() -> list[str]:
 
 @cache
 def load_kind(name: str) -> Kind[Any]:
-    """The kind of this name, made once a process. Raises ConfigurationError if none is installed."""
-    found = entry_points(group=GROUP, name=name)
-    if not found:
+    """The kind of this name, made once a process.
+
+    Raises ConfigurationError: `kind_unknown`, `kind_doubled`, `kind_unloadable` or `kind_invalid`.
+    """
+    from jobs.kind import Kind
+
+    entries = {entry.value: entry for entry in entry_points(group=GROUP, name=name)}
+    if not entries:
         raise ConfigurationError(
             f"no kind is named {name!r}: installed are {', '.join(kind_names()) or 'none'}",
             code="kind_unknown",
         )
-    kind: Kind[Any] = next(iter(found)).load()()
+    if len(entries) > 1:
+        raise ConfigurationError(
+            f"several kinds named {name!r} are installed ({', '.join(sorted(entries))}): remove all but one "
+            "of their packages",
+            code="kind_doubled",
+        )
+    ((value, entry),) = entries.items()
+    try:
+        kind = entry.load()()
+    except Exception as error:  # whatever another's module raises
+        raise ConfigurationError(
+            f"the kind {name!r} ({value}) cannot be loaded ({type(error).__name__}: {error}): install its "
+            "package again, or remove it",
+            code="kind_unloadable",
+        ) from error
+    if not isinstance(kind, Kind) or getattr(kind, "name", None) != name:
+        raise ConfigurationError(
+            f"{value} is no kind named {name!r}: derive it from jobs.kind.Kind, with the `name` of its entry "
+            "point",
+            code="kind_invalid",
+        )
     return kind
 
 

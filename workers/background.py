@@ -13,7 +13,7 @@ from typing import Protocol
 
 from jobs.errors import PressroomError
 from jobs.kind import Background
-from jobs.registry import kind_names, load_kind, load_target
+from jobs.registry import load_kinds, load_target
 from workers.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -121,16 +121,13 @@ class BackgroundServices:
 
 
 def services_under(command: str) -> list[tuple[str, Background]]:
-    """What the installed kinds run beside `beat` or `up`. A kind that cannot be loaded is logged."""
-    services = []
-    for name in kind_names():
-        try:
-            kind = load_kind(name)
-        except Exception:
-            logger.warning("A kind cannot be loaded.", exc_info=True, extra={"kind": name})
-            continue
-        services += [(name, background) for background in kind.background if command in background.under]
-    return services
+    """What the installed kinds run beside `beat` or `up`, each with the name of its kind."""
+    return [
+        (name, background)
+        for name, kind in load_kinds().items()
+        for background in kind.background
+        if command in background.under
+    ]
 
 
 class BackgroundThread:
