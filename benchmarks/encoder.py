@@ -197,6 +197,7 @@ def _job(model: str, number: int) -> ClaimedJob:
         id=UUID(int=number),
         batch_id=UUID(int=0),
         kind="sentiment_labels",
+        stage="write",
         custom_id=f"block-{number}",
         payload={},
         settings={},

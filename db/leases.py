@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from db.tables import AttemptRow, BatchRow, JobRow, job_is
+from db.tables import AttemptRow, BatchRow, JobRow, StageRow, job_is
 from db.totals import note_first_claim
 from jobs.job import AttemptOutcome, ClaimedJob, JobStatus, job_seed
 from jobs.losses import Cause, Ending
@@ -62,7 +62,12 @@ def claim(
     )
     claimed = (
         update(JobRow)
-        .where(JobRow.id == picked.c.id, BatchRow.id == JobRow.batch_id)
+        .where(
+            JobRow.id == picked.c.id,
+            BatchRow.id == JobRow.batch_id,
+            StageRow.batch_id == JobRow.batch_id,
+            StageRow.number == JobRow.stage,
+        )
         .values(
             status=JobStatus.RUNNING,
             attempt=JobRow.attempt + 1,
@@ -81,6 +86,7 @@ def claim(
             JobRow.queued_at,
             JobRow.position,
             BatchRow.kind,
+            StageRow.name.label("stage"),
             BatchRow.model,
             BatchRow.settings,
             BatchRow.seed,
@@ -119,6 +125,7 @@ def _claimed_job(row: RowMapping) -> ClaimedJob:
         id=row["id"],
         batch_id=row["batch_id"],
         kind=row["kind"],
+        stage=row["stage"],
         custom_id=row["custom_id"],
         payload=row["payload"],
         settings=row["settings"],

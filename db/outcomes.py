@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Interval, bindparam, func, insert, update
+from sqlalchemy import Connection, Engine, Interval, Text, bindparam, func, insert, update
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.expression import cast
 
 from db.leases import end_attempts, lock_held
@@ -47,6 +48,8 @@ class Success:
     artifacts: tuple[StoredArtifact, ...]
     statement: StoredStatement
     metrics: Mapping[str, object]
+    output: str | None = None
+    """For later stages, as JSON: see jobs.outputs."""
     usage: Usage
     records: tuple[object, ...] = ()
 
@@ -108,6 +111,7 @@ def _write_successes(connection: Connection, successes: Sequence[Success]) -> No
             error_code=None,
             error_message=None,
             metrics=bindparam("metrics"),
+            output=cast(bindparam("output", type_=Text), JSONB),
             prompt_tokens=bindparam("prompt"),
             cached_tokens=bindparam("cached"),
             new_tokens=bindparam("new"),
@@ -116,6 +120,7 @@ def _write_successes(connection: Connection, successes: Sequence[Success]) -> No
             {
                 "job_id": success.job.id,
                 "metrics": dict(success.metrics),
+                "output": success.output,
                 "prompt": success.usage.prompt_tokens,
                 "cached": success.usage.cached_tokens,
                 "new": success.usage.new_tokens,

@@ -8,13 +8,14 @@ from uuid import UUID
 
 import psycopg
 from psycopg.types.json import Jsonb
-from sqlalchemy import Connection, Engine, case, func, select, text, update
+from sqlalchemy import Connection, Engine, Text, case, cast, func, select, text, update
 from sqlalchemy.exc import OperationalError
 
 from db.tables import BatchRow, JobRow, StageRow, job_is
 from jobs.batch import BatchStatus
 from jobs.errors import InputError
 from jobs.job import JobStatus, job_id
+from jobs.outputs import OutputT, parse_output
 
 PLAN_RETRY_SECONDS = 2.0
 """Before a stage that could not be planned is tried again; it doubles with every failure."""
@@ -202,16 +203,18 @@ def _waits_to_be_planned(connection: Connection, batch_id: UUID) -> bool:
     return bool(connection.scalar(waits))
 
 
-def stage_results(database: Engine, batch_id: UUID, stage: str) -> Iterator[tuple[str, Mapping[str, object]]]:
-    """custom_id and metrics of a stage's succeeded jobs, in input order, streamed on a connection of its own.
+def stage_outputs(
+    database: Engine, batch_id: UUID, stage: str, output_type: type[OutputT]
+) -> Iterator[tuple[str, OutputT]]:
+    """custom_id and output of a stage's succeeded jobs, in input order, streamed on a connection of its own.
 
-    Nothing of a stage that the batch does not have.
+    Nothing of a stage that the batch does not have. Raises OutputUnfitError for an output of another type.
     """
     number = (
         select(StageRow.number).where(StageRow.batch_id == batch_id, StageRow.name == stage).scalar_subquery()
     )
     statement = (
-        select(JobRow.custom_id, JobRow.metrics)
+        select(JobRow.custom_id, cast(JobRow.output, Text).label("output"))
         .where(
             JobRow.batch_id == batch_id,
             JobRow.stage == number,
@@ -223,7 +226,10 @@ def stage_results(database: Engine, batch_id: UUID, stage: str) -> Iterator[tupl
         streaming = connection.execution_options(stream_results=True, yield_per=STREAM_ROWS)
         with streaming.execute(statement) as rows:
             for row in rows:
-                yield row.custom_id, row.metrics or {}
+                yield (
+                    row.custom_id,
+                    parse_output(row.output, output_type, stage=stage, custom_id=row.custom_id),
+                )
 
 
 @dataclass(frozen=True, slots=True)

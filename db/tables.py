@@ -233,6 +233,9 @@ class JobRow(Base):
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
     metrics: Mapped[Json | None]
+    """Figures for people."""
+    output: Mapped[Json | None]
+    """For later stages and the export, see jobs.outputs."""
     progress: Mapped[Json | None]
     """Of a long job while it runs, for people: epoch, step, loss."""
     prompt_tokens: Mapped[int] = mapped_column(server_default=text("0"))

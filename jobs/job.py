@@ -94,6 +94,7 @@ class ClaimedJob:
     id: UUID
     batch_id: UUID
     kind: str
+    stage: str
     custom_id: str
     """The producer's own name for the line; unique in the batch."""
     payload: dict[str, object]

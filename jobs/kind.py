@@ -14,6 +14,7 @@ from jobs.inference import Inference, Prompt, Sampling
 PayloadT = TypeVar("PayloadT", bound=BaseModel)
 ResourceT = TypeVar("ResourceT")
 PortT = TypeVar("PortT")
+OutputT = TypeVar("OutputT", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,9 @@ class Result:
     template: Template | None = None
     """None for a job that says nothing to a language model."""
     metrics: Mapping[str, object] = field(default_factory=dict)
-    """JSON values that the summary, the export and later gates read; kept in Postgres beside the artifact."""
+    """Figures for people, as JSON values: the summary and the export show them."""
+    output: BaseModel | None = None
+    """What it leaves for later stages and the export: an instance of its stage's `output_type`."""
     records: tuple[object, ...] = ()
     """Rows of the kind's own tables, which `Tables.writer` writes in the transaction that makes the job
     succeed."""
@@ -117,10 +120,11 @@ class Context(Protocol):
 class PlanContext(Protocol):
     """What finished stages left, for planning the next one."""
 
-    def results(self, stage: str | None = None) -> Iterable[tuple[str, Mapping[str, object]]]:
-        """custom_id and metrics of every succeeded job, in order, streamed.
+    def outputs(self, output_type: type[OutputT], stage: str | None = None) -> Iterable[tuple[str, OutputT]]:
+        """custom_id and output of every succeeded job, in order, streamed.
 
         Of the stage that closed last, or of an earlier one; nothing of one that the batch does not have.
+        Raises PermanentError (`output_unfit`) for an output that is not of this type.
         """
         ...
 
@@ -147,7 +151,8 @@ class Stage:
 
     name: str
     output_type: type[BaseModel] | None = None
-    """What each of its jobs leaves for `Kind.plan`; None if the stage leaves nothing."""
+    """What each of its jobs leaves as `Result.output`, for `Kind.plan` and the export; None if they leave
+    nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
+from pydantic import BaseModel
 from sqlalchemy import Engine, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -23,6 +24,7 @@ from jobs.kind import Artifact, Result, Template
 from jobs.losses import Cause, Ending, Evidence
 from jobs.provenance import CodeFacts, EngineFacts, Generation, JobFacts, ModelFacts, sha256_hex
 from storage.store import Store
+from tests.plugins.kinds import TrialOutput
 from workers.inference import Asked
 from workers.publisher import Publisher
 
@@ -119,6 +121,7 @@ def success(job: ClaimedJob, text: str = "done") -> Success:
         ),
         statement=StoredStatement(body=b"{}", sha256=sha256_hex(b"{}"), object_key="artifacts/statement"),
         metrics={"text": text},
+        output=TrialOutput(text=text).model_dump_json(),
         usage=Usage(prompt_tokens=10, cached_tokens=4, new_tokens=5),
     )
 
@@ -129,6 +132,7 @@ def published(
     artifacts: Sequence[Artifact],
     *,
     metrics: Mapping[str, object] | None = None,
+    output: BaseModel | None = None,
     records: tuple[object, ...] = (),
 ) -> Success:
     """An outcome whose objects and statement are in the store, as a worker puts them there."""
@@ -169,8 +173,9 @@ def published(
     asked = Asked(model=model, engine=engine, models=(model,), generations=(generation,), encodings=())
     template = Template("trial", "1", digest)
     result = Result(artifacts=tuple(artifacts), template=template, metrics=metrics or {}, records=records)
+    kept = None if output is None else output.model_dump_json()
     publisher = Publisher(store, CodeFacts("1.0", "test"))
-    return publisher.publish(job, result, facts=facts, asked=asked, abandoned=threading.Event())
+    return publisher.publish(job, result, output=kept, facts=facts, asked=asked, abandoned=threading.Event())
 
 
 def failure(

@@ -13,6 +13,7 @@ from db.records import writer_of
 from jobs.errors import DeadlineError, PermanentError, PressroomError
 from jobs.job import ClaimedJob, JobStatus
 from jobs.kind import Result
+from jobs.outputs import dump_output
 from jobs.provenance import JobFacts
 from jobs.registry import load_kind
 from workers.context import JobContext
@@ -37,6 +38,16 @@ class WorkerIdentity:
     device: str
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What an attempt made, and how."""
+
+    result: Result
+    output: str | None
+    """`result.output` as it is kept."""
+    facts: JobFacts
+
+
 def run_attempt(
     job: ClaimedJob,
     inference: JobInference,
@@ -44,8 +55,8 @@ def run_attempt(
     *,
     worker: WorkerIdentity,
     celery_task_id: str,
-) -> tuple[Result, JobFacts]:
-    """Run the kind; return what it made and how. Raises PressroomError, or what a faulty kind lets out."""
+) -> Attempt:
+    """Run the kind. Raises PressroomError, or what a faulty kind lets out."""
     started_at = datetime.now(UTC)
     kind = load_kind(job.kind)
     try:
@@ -57,6 +68,7 @@ def run_attempt(
             code="payload_outdated",
         ) from error
     result = kind.run(payload, JobContext(job, inference, ports))
+    output = dump_output(kind, job.stage, result.output)
     if result.records:
         writer_of(job.kind)  # what nobody can write fails here, and not with its neighbours in a commit
     facts = JobFacts(
@@ -73,7 +85,7 @@ def run_attempt(
         started_at=started_at,
         finished_at=datetime.now(UTC),
     )
-    return result, facts
+    return Attempt(result, output, facts)
 
 
 def failure_of(job: ClaimedJob, error: BaseException, settings: Settings) -> Failure:

@@ -56,6 +56,7 @@ class Publisher:
         job: ClaimedJob,
         result: Result,
         *,
+        output: str | None,
         facts: JobFacts,
         asked: Asked,
         abandoned: Event,
@@ -88,6 +89,7 @@ class Publisher:
             artifacts=artifacts,
             statement=StoredStatement(body=body, sha256=sha256, object_key=key),
             metrics=result.metrics,
+            output=output,
             records=result.records,
             usage=sum((generation.usage for generation in asked.generations), Usage()),
         )

@@ -162,14 +162,15 @@ class Runner:
         """One attempt, from claimed to handed to the committer; never raises."""
         outcome: Outcome
         try:
-            result, facts = run_attempt(
+            attempt = run_attempt(
                 held.job, held.inference, self._ports, worker=self._worker, celery_task_id=celery_task_id
             )
             held.phase = _Phase.STORING
             outcome = self._publisher.publish(
                 held.job,
-                result,
-                facts=facts,
+                attempt.result,
+                output=attempt.output,
+                facts=attempt.facts,
                 asked=held.inference.asked(),
                 abandoned=held.inference.abandoned,
             )

@@ -9,8 +9,9 @@ from uuid import UUID
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from db.stages import ClosedStage, NewJob, close_finished_stages, note_plan_failure, stage_results
+from db.stages import ClosedStage, NewJob, close_finished_stages, note_plan_failure, stage_outputs
 from jobs.errors import PressroomError
+from jobs.outputs import OutputT
 from jobs.registry import load_kind
 
 logger = logging.getLogger(__name__)
@@ -43,9 +44,10 @@ class _PlanContext:
     def __init__(self, closed: ClosedStage) -> None:
         self._closed = closed
 
-    def results(self, stage: str | None = None) -> Iterator[tuple[str, Mapping[str, object]]]:
+    def outputs(self, output_type: type[OutputT], stage: str | None = None) -> Iterator[tuple[str, OutputT]]:
         # On a connection of its own: the one that closes the stage is busy with COPY meanwhile.
-        return stage_results(self._closed.database, self._closed.batch_id, stage or self._closed.name)
+        closed = self._closed
+        return stage_outputs(closed.database, closed.batch_id, stage or closed.name, output_type)
 
     @property
     def settings(self) -> Mapping[str, object]:

@@ -13,6 +13,7 @@ from kinds.recommendation.audiences import audiences, brief_of
 from kinds.recommendation.changes import Change, change_of
 from kinds.recommendation.history import RefreshHistory
 from kinds.recommendation.materials import JSON, JSONL, Catalogue, load_catalogue, load_previous
+from kinds.recommendation.outputs import BriefOutput
 from kinds.recommendation.payload import BriefPayload, RecommendationSettings
 from kinds.recommendation.ranking.lists import UserList
 from kinds.recommendation.ranking.lists_file import read_lists_bytes
@@ -61,21 +62,29 @@ def brief_texts(payload: BriefPayload, settings: RecommendationSettings, context
     ]
     briefs_sha256 = context.resources.write("\n".join(lines).encode(), media_type=JSONL) if lines else None
     body = copy_index_bytes(wanted.index)
+    output = BriefOutput(
+        first_block=payload.first_block,
+        copy_index_sha256=sha256_hex(body),
+        briefs_sha256=briefs_sha256,
+        num_audiences=len(wanted.index),
+        num_texts=len(wanted.briefs),
+        num_to_write=len(missing),
+        why=dict(Counter(str(change.why) for change in changes)),
+        changes=tuple(changes[:MAX_TOLD]),
+    )
     told = "".join(json.dumps(asdict(change), ensure_ascii=False) + "\n" for change in changes)
     return Result(
         artifacts=(
             Artifact(name=INDEX, media_type=JSON, body=body),
             Artifact(name=CHANGES, media_type=JSONL, body=told.encode()),
         ),
+        output=output,
         metrics={
-            "first_block": payload.first_block,
-            "copy_index_sha256": sha256_hex(body),
-            "briefs_sha256": briefs_sha256,
-            "num_audiences": len(wanted.index),
-            "num_texts": len(wanted.briefs),
-            "num_to_write": len(missing),
-            "why": dict(Counter(str(change.why) for change in changes)),
-            "changes": [asdict(change) for change in changes[:MAX_TOLD]],
+            "num_audiences": output.num_audiences,
+            "num_texts": output.num_texts,
+            "num_to_write": output.num_to_write,
+            "why": dict(output.why),
+            "changes": [asdict(change) for change in output.changes],
         },
         parents=tuple(
             Parent("lists", f"block-{number}", sha256)

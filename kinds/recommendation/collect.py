@@ -18,6 +18,7 @@ from kinds.recommendation.catalogue.inputs import Inputs
 from kinds.recommendation.catalogue.options import IntakeOptions
 from kinds.recommendation.catalogue.take_in import ShareJudge, take_in
 from kinds.recommendation.materials import JSON, JSONL, load_catalogue, load_previous
+from kinds.recommendation.outputs import CollectOutput
 from kinds.recommendation.payload import RecommendationSettings
 from kinds.recommendation.records import WithdrawnItems
 from kinds.recommendation.refresh import RefreshSources
@@ -56,8 +57,13 @@ def collect(settings: RecommendationSettings, context: Context) -> Result:
     lines = "".join(json_text(one.as_json()) + "\n" for one in rejected)
     return Result(
         artifacts=(Artifact(name="rejected.jsonl", media_type=JSONL, body=lines.encode()),),
+        output=CollectOutput(
+            inputs_sha256=inputs_sha256,
+            num_items=inputs.num_items,
+            num_rejected=codes.total(),
+            num_withdrawn=len(gone),
+        ),
         metrics={
-            "inputs_sha256": inputs_sha256,
             "num_items": inputs.num_items,
             "num_users": inputs.num_users,
             "num_rejected": codes.total(),

@@ -14,6 +14,7 @@ from jobs.provenance import sha256_hex
 from jobs.rows import REFUSED, Refusal
 from kinds.recommendation.catalogue.item import Item
 from kinds.recommendation.materials import BINARY, load_catalogue, load_inputs, load_previous
+from kinds.recommendation.outputs import EmbedOutput
 from kinds.recommendation.payload import EmbedPayload, RecommendationSettings
 from kinds.recommendation.ranking.vectors import ItemVectors, read_vectors_bytes, text_digest, text_of
 
@@ -32,16 +33,15 @@ def embed_items(payload: EmbedPayload, settings: RecommendationSettings, context
     for digest, answer in zip(new, answers, strict=True):
         if not isinstance(answer, Refusal):
             found[digest] = np.asarray(answer, np.float32)
+    num_embedded = len(new) - len(refused)
     body = ItemVectors.of(found).to_bytes()
     catalogue_sha256 = load_inputs(context.resources, payload.inputs_sha256).catalogue_sha256
     return Result(
         artifacts=(Artifact(name=VECTORS, media_type=BINARY, body=body),),
-        metrics={
-            "inputs_sha256": payload.inputs_sha256,
-            "vectors_sha256": sha256_hex(body),
-            "num_embedded": len(new) - len(refused),
-            "num_known": len(found) - len(new) + len(refused),
-        }
+        output=EmbedOutput(
+            vectors_sha256=sha256_hex(body), num_embedded=num_embedded, num_known=len(found) - num_embedded
+        ),
+        metrics={"num_embedded": num_embedded, "num_known": len(found) - num_embedded}
         | _refused(items, refused),
         parents=(Parent("catalogue", "catalogue", catalogue_sha256),),
     )

@@ -14,6 +14,7 @@ from kinds.recommendation.catalogue.inputs import Inputs
 from kinds.recommendation.catalogue.interactions import UserBlock, histories_of
 from kinds.recommendation.catalogue.interactions_file import read_block_bytes
 from kinds.recommendation.materials import BINARY, JSON, load_catalogue, load_inputs, load_previous
+from kinds.recommendation.outputs import FitOutput
 from kinds.recommendation.payload import FitPayload, Materials, RecommendationSettings
 from kinds.recommendation.ranking.fit import fit
 from kinds.recommendation.ranking.vectors import ItemVectors, read_vectors_bytes
@@ -64,16 +65,17 @@ def fit_model(payload: FitPayload, settings: RecommendationSettings, context: Co
         fitted_inputs_sha256=fitted,
         vectors_sha256=vectors_sha256,
     )
-    facts = {
-        "materials": materials.model_dump(),
+    figures = {
         "num_blocks": len(inputs.blocks),
         "is_carried": is_carried,
         "changed_share": round(share, 4),
     }
-    told = Artifact(name=FACTS, media_type=JSON, body=json.dumps(facts).encode())
+    facts = json.dumps({"materials": materials.model_dump(), **figures})
+    told = Artifact(name=FACTS, media_type=JSON, body=facts.encode())
     return Result(
         artifacts=(told, *artifacts),
-        metrics=facts,
+        output=FitOutput(materials=materials, num_blocks=len(inputs.blocks), is_carried=is_carried),
+        metrics=figures,
         parents=(
             Parent("catalogue", "catalogue", inputs.catalogue_sha256),
             *(Parent("interactions", f"block-{n}", sha256) for n, sha256 in enumerate(inputs.blocks)),

@@ -13,6 +13,14 @@ from kinds.recommendation.collect import collect
 from kinds.recommendation.embed import embed_items
 from kinds.recommendation.fit import fit_model
 from kinds.recommendation.history import RefreshHistory
+from kinds.recommendation.outputs import (
+    BriefOutput,
+    CollectOutput,
+    CopyOutput,
+    EmbedOutput,
+    FitOutput,
+    RankOutput,
+)
 from kinds.recommendation.payload import (
     BriefPayload,
     CollectPayload,
@@ -48,12 +56,12 @@ class RecommendationKind(Kind[RecommendationPayload]):
     version: ClassVar[str] = "1"
     rows_are_jobs: ClassVar[bool] = False
     stages: ClassVar[tuple[Stage, ...]] = (
-        Stage("collect"),
-        Stage("embed"),
-        Stage("fit"),
-        Stage("rank"),
-        Stage("brief"),
-        Stage("copy"),
+        Stage("collect", CollectOutput),
+        Stage("embed", EmbedOutput),
+        Stage("fit", FitOutput),
+        Stage("rank", RankOutput),
+        Stage("brief", BriefOutput),
+        Stage("copy", CopyOutput),
         Stage("publish"),
     )
     """A batch that is made from files begins with `embed`, or with `fit`; a plan ends with `brief`."""
@@ -102,7 +110,7 @@ class RecommendationKind(Kind[RecommendationPayload]):
                 return publish(given, settings, context)
 
     def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, RecommendationPayload]]:
-        """The jobs of a stage, from the metrics that the jobs of earlier ones left."""
+        """The jobs of a stage, from what the jobs of earlier ones left."""
         settings = RecommendationSettings.model_validate(context.settings)
         plans = {
             "embed": plan_embed,

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import cast
+from collections.abc import Iterator, Mapping, Sequence
 
 from jobs.kind import PlanContext
+from kinds.recommendation.outputs import (
+    BriefOutput,
+    CollectOutput,
+    CopyOutput,
+    EmbedOutput,
+    FitOutput,
+    RankOutput,
+)
 from kinds.recommendation.payload import (
     BriefPayload,
     CopyPayload,
     EmbedPayload,
     FitPayload,
-    Materials,
     PublishPayload,
     RankPayload,
     RecommendationPayload,
@@ -28,8 +34,8 @@ Planned = Iterator[tuple[str, RecommendationPayload]]
 
 def plan_embed(context: PlanContext, settings: RecommendationSettings) -> Planned:
     """After `collect`."""
-    for _, facts in context.results("collect"):
-        yield from embed_jobs(str(facts["inputs_sha256"]), cast("int", facts["num_items"]), settings)
+    for _, collected in context.outputs(CollectOutput, "collect"):
+        yield from embed_jobs(collected.inputs_sha256, collected.num_items, settings)
 
 
 def embed_jobs(inputs_sha256: str, num_items: int, settings: RecommendationSettings) -> Planned:
@@ -47,92 +53,83 @@ def fit_job(inputs_sha256: str, vectors: tuple[str, ...] = ()) -> tuple[str, Rec
 
 def plan_fit(context: PlanContext, settings: RecommendationSettings) -> Planned:
     """After `embed`. Without all of the vectors nothing is fitted: some items would be unlike all others."""
-    embedded = [facts for _, facts in context.results("embed")]
-    collected = [str(facts["inputs_sha256"]) for _, facts in context.results("collect")]
+    vectors = tuple(embedded.vectors_sha256 for _, embedded in context.outputs(EmbedOutput, "embed"))
+    collected = [output.inputs_sha256 for _, output in context.outputs(CollectOutput, "collect")]
     inputs = settings.inputs_sha256 or next(iter(collected), None)
     if inputs is not None and not context.num_failed:
-        yield fit_job(inputs, tuple(str(facts["vectors_sha256"]) for facts in embedded))
+        yield fit_job(inputs, vectors)
 
 
 def plan_rank(context: PlanContext, settings: RecommendationSettings) -> Planned:  # noqa: ARG001
     """A job for each block of users."""
-    for _, facts in context.results("fit"):
-        materials = Materials.model_validate(facts["materials"])
-        for block in range(cast("int", facts["num_blocks"])):
-            yield f"block-{block}", RecommendationPayload(RankPayload(materials=materials, block=block))
+    for _, fitted in context.outputs(FitOutput, "fit"):
+        for block in range(fitted.num_blocks):
+            payload = RankPayload(materials=fitted.materials, block=block)
+            yield f"block-{block}", RecommendationPayload(payload)
 
 
 def plan_brief(context: PlanContext, settings: RecommendationSettings) -> Planned:
     """A job for each block where texts are per user, else one for all; none without every list."""
     if context.num_failed:
         return
-    ranked = [str(facts["lists_sha256"]) for _, facts in context.results("rank")]
-    for _, facts in context.results("fit"):
-        materials = Materials.model_validate(facts["materials"])
+    ranked = [block.lists_sha256 for _, block in context.outputs(RankOutput, "rank")]
+    for _, fitted in context.outputs(FitOutput, "fit"):
         groups = [ranked]
         if settings.copy_policy.scope is CopyScope.USER:
             groups = [[sha256] for sha256 in ranked]
         for number, lists in enumerate(groups):
-            payload = BriefPayload(materials=materials, first_block=number, lists=tuple(lists))
+            payload = BriefPayload(materials=fitted.materials, first_block=number, lists=tuple(lists))
             yield f"lists-{number}", RecommendationPayload(payload)
 
 
 def plan_copy(context: PlanContext, settings: RecommendationSettings) -> Planned:  # noqa: ARG001
     """A job for each text that is not known."""
-    for custom_id, facts in context.results("brief"):
-        for number in range(cast("int", facts["num_to_write"])):
-            payload = CopyPayload(briefs_sha256=str(facts["briefs_sha256"]), number=number)
+    for custom_id, brief in context.outputs(BriefOutput, "brief"):
+        if brief.briefs_sha256 is None:  # nothing is to be written
+            continue
+        for number in range(brief.num_to_write):
+            payload = CopyPayload(briefs_sha256=brief.briefs_sha256, number=number)
             yield f"{custom_id}-{number}", RecommendationPayload(payload)
 
 
 def plan_publish(context: PlanContext, settings: RecommendationSettings) -> Planned:
     """One job; none without every list and brief. Texts that failed are told, and stand as templates."""
-    briefs = {cast("int", facts["first_block"]): facts for _, facts in context.results("brief")}
-    ranked = [facts for _, facts in context.results("rank")]
+    briefs = {brief.first_block: brief for _, brief in context.outputs(BriefOutput, "brief")}
+    ranked = [block for _, block in context.outputs(RankOutput, "rank")]
     per_user = settings.copy_policy.scope is CopyScope.USER
-    fitted = next((facts for _, facts in context.results("fit")), None)
-    if (
-        fitted is None
-        or len(ranked) != fitted["num_blocks"]
-        or len(briefs) != (len(ranked) if per_user else 1)
-    ):
+    fitted = next((fitted for _, fitted in context.outputs(FitOutput, "fit")), None)
+    if fitted is None or len(ranked) != fitted.num_blocks or len(briefs) != (len(ranked) if per_user else 1):
         return
-    copies = [facts for _, facts in context.results("copy")]
+    copies = [copy for _, copy in context.outputs(CopyOutput, "copy")]
     counts = _counts(ranked, list(briefs.values()), copies)
     payload = PublishPayload(
-        materials=Materials.model_validate(fitted["materials"]),
-        blocks=tuple(_block(facts, briefs if per_user else {}) for facts in ranked),
-        copy_index_sha256=None if per_user else str(briefs[0]["copy_index_sha256"]),
+        materials=fitted.materials,
+        blocks=tuple(_block(block, briefs if per_user else {}) for block in ranked),
+        copy_index_sha256=None if per_user else briefs[0].copy_index_sha256,
         counts=counts,
     )
     yield "release", RecommendationPayload(payload)
 
 
-def _block(facts: Mapping[str, object], briefs: Mapping[int, Mapping[str, object]]) -> ReleasedBlock:
-    own = briefs.get(cast("int", facts["block"]))
+def _block(ranked: RankOutput, briefs: Mapping[int, BriefOutput]) -> ReleasedBlock:
+    own = briefs.get(ranked.block)
     return ReleasedBlock(
-        interactions_sha256=str(facts["interactions_sha256"]),
-        basis=str(facts["basis"]),
-        lists_sha256=str(facts["lists_sha256"]),
-        num_users=cast("int", facts["num_users"]),
-        copy_index_sha256=None if own is None else str(own["copy_index_sha256"]),
+        interactions_sha256=ranked.interactions_sha256,
+        basis=ranked.basis,
+        lists_sha256=ranked.lists_sha256,
+        num_users=ranked.num_users,
+        copy_index_sha256=None if own is None else own.copy_index_sha256,
     )
 
 
 def _counts(
-    ranked: list[Mapping[str, object]],
-    briefs: list[Mapping[str, object]],
-    copies: list[Mapping[str, object]],
+    ranked: Sequence[RankOutput], briefs: Sequence[BriefOutput], copies: Sequence[CopyOutput]
 ) -> ReleaseCounts:
-    num_to_write = _total(briefs, "num_to_write")
+    num_to_write = sum(brief.num_to_write for brief in briefs)
     return ReleaseCounts(
-        num_users=_total(ranked, "num_users"),
-        num_users_ranked=_total(ranked, "num_ranked"),
-        num_texts_written=sum(not facts["is_known"] for facts in copies),
-        num_texts_carried=_total(briefs, "num_texts") - num_to_write,
+        num_users=sum(block.num_users for block in ranked),
+        num_users_ranked=sum(block.num_ranked for block in ranked),
+        num_texts_written=sum(not copy.is_known for copy in copies),
+        num_texts_carried=sum(brief.num_texts for brief in briefs) - num_to_write,
         num_texts_failed=num_to_write - len(copies),
     )
-
-
-def _total(many: list[Mapping[str, object]], name: str) -> int:
-    return sum(cast("int", facts[name]) for facts in many)

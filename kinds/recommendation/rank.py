@@ -12,6 +12,7 @@ from kinds.recommendation.catalogue.inputs import Inputs
 from kinds.recommendation.catalogue.interactions import UserBlock, histories_of, only_users
 from kinds.recommendation.catalogue.interactions_file import read_block_bytes
 from kinds.recommendation.materials import PARQUET, load_inputs, load_previous, parents_of
+from kinds.recommendation.outputs import RankOutput
 from kinds.recommendation.payload import Materials, RankPayload, RecommendationSettings
 from kinds.recommendation.ranking.fit import read_model_bytes
 from kinds.recommendation.ranking.lists import UserList
@@ -76,14 +77,15 @@ def rank_users(payload: RankPayload, settings: RecommendationSettings, context: 
     body = lists_bytes([lists[user_id] for user_id in block.user_ids])
     return Result(
         artifacts=(Artifact(name=LISTS, media_type=PARQUET, body=body),),
-        metrics={
-            "block": payload.block,
-            "interactions_sha256": interactions_sha256,
-            "basis": basis,
-            "lists_sha256": sha256_hex(body),
-            "num_users": len(lists),
-            "num_ranked": len(new),
-        },
+        output=RankOutput(
+            block=payload.block,
+            interactions_sha256=interactions_sha256,
+            basis=basis,
+            lists_sha256=sha256_hex(body),
+            num_users=len(lists),
+            num_ranked=len(new),
+        ),
+        metrics={"num_users": len(lists), "num_ranked": len(new)},
         parents=(
             *parents_of(materials, inputs),
             Parent("interactions", f"block-{payload.block}", interactions_sha256),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -19,6 +20,7 @@ from kinds.sentiment.documents.language import LANGUAGE_UNSUPPORTED
 from kinds.sentiment.documents.linking import Link, Passage
 from kinds.sentiment.history import History
 from kinds.sentiment.linked import AMBIGUOUS, Analysis, Refuse, link_documents
+from kinds.sentiment.outputs import DocumentsOutput
 from kinds.sentiment.payload import MOODS, DocumentsPayload, SentimentSettings
 from kinds.sentiment.records import AnalysedDocuments, Classifications, DocumentFacts
 from kinds.sentiment.series.mention import Mention
@@ -44,10 +46,16 @@ def analyse_documents(payload: DocumentsPayload, settings: SentimentSettings, co
     lines = [
         analysed_line(analysis.prepared, analysis.mentions, flags=analysis.flags) for analysis in analyses
     ]
+    output = DocumentsOutput(
+        since=_since(analyses, documents, watched, settings, context),
+        until=max(document.published_at for document in documents),
+        num_flagged=_num_flagged(analyses),
+        refused=refused,
+    )
     return Result(
         artifacts=(Artifact(name="documents.jsonl", media_type="application/jsonl", body=b"".join(lines)),),
-        metrics=_metrics(analyses, documents, watched, settings, context)
-        | ({REFUSED: {id_: asdict(refusal) for id_, refusal in refused.items()}} if refused else {}),
+        output=output,
+        metrics=_metrics(analyses, output),
         records=(
             AnalysedDocuments(
                 monitor_id=settings.monitor_id,
@@ -180,14 +188,14 @@ def _names_nobody(analysis: Analysis) -> bool:
     return not analysis.links and not {LANGUAGE_UNSUPPORTED, AMBIGUOUS} & set(analysis.flags)
 
 
-def _metrics(
+def _since(
     analyses: Sequence[Analysis],
     documents: Sequence[Document],
     watched: Watched,
     settings: SentimentSettings,
     context: Context,
-) -> dict[str, object]:
-    """What the next stage is planned from, and counts for people."""
+) -> dict[int, datetime]:
+    """The earliest change of each entity, by position: what is known of the documents may go."""
     since: dict[int, datetime] = {}
 
     def note(entity_ids: Iterable[str], instant: datetime) -> None:
@@ -196,18 +204,25 @@ def _metrics(
             if position is not None:  # None: an entity of an earlier watch list
                 since[position] = min(instant, since.get(position, instant))
 
-    for known in context.port(History).documents(settings.monitor_id, [one.id for one in documents]).values():
-        note(known.entity_ids, known.published_at)
+    known = context.port(History).documents(settings.monitor_id, [document.id for document in documents])
+    for document in known.values():
+        note(document.entity_ids, document.published_at)
     for analysis in analyses:
         note((link.entity_id for link in analysis.links), analysis.prepared.document.published_at)
+    return dict(sorted(since.items()))
+
+
+def _num_flagged(analyses: Sequence[Analysis]) -> dict[str, int]:
+    flags = Counter(flag for analysis in analyses for flag in set(analysis.flags))
+    return dict(sorted(flags.items()))
+
+
+def _metrics(analyses: Sequence[Analysis], output: DocumentsOutput) -> dict[str, object]:
+    refused = {id_: asdict(refusal) for id_, refusal in output.refused.items()}
     return {
-        "since": {str(position): instant.isoformat() for position, instant in sorted(since.items())},
-        "until": max(document.published_at for document in documents).isoformat(),
         "num_documents": len(analyses),
         "num_mentions": sum(len(analysis.mentions) for analysis in analyses),
         "num_unlinked": sum(_names_nobody(analysis) for analysis in analyses),
-        "num_flagged": {
-            flag: sum(flag in analysis.flags for analysis in analyses)
-            for flag in sorted({flag for analysis in analyses for flag in analysis.flags})
-        },
+        "num_flagged": dict(output.num_flagged),
+        **({REFUSED: refused} if refused else {}),
     }

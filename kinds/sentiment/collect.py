@@ -13,6 +13,7 @@ from jobs.sources import Sources
 from kinds.sentiment.documents.blocks import blocks, dump_block
 from kinds.sentiment.history import History
 from kinds.sentiment.known import KnownFilter
+from kinds.sentiment.outputs import CollectOutput
 from kinds.sentiment.payload import CollectPayload, SentimentSettings
 
 JSONL = "application/jsonl"
@@ -36,8 +37,8 @@ def collect(payload: CollectPayload, settings: SentimentSettings, context: Conte
     ]
     return Result(
         artifacts=(Artifact(name="rejected.jsonl", media_type=JSONL, body=refusals.lines()),),
+        output=CollectOutput(blocks=tuple(stored)),
         metrics={
-            "blocks": stored,
             "num_read": known.num_read,
             "num_known": known.num_known,
             "num_rejected": refusals.num_rejected,

@@ -13,7 +13,7 @@ from pydantic_core import to_jsonable_python
 from sqlalchemy import Engine
 
 from db.batches import batch_settings
-from jobs.job import JobStatus
+from db.stages import stage_outputs
 from jobs.shown import json_text
 from kinds.sentiment.documents.watchlist import Watchlist
 from kinds.sentiment.export_files import (
@@ -32,10 +32,10 @@ from kinds.sentiment.export_files import (
     write_windows,
 )
 from kinds.sentiment.monitor import Monitor
+from kinds.sentiment.outputs import WindowsOutput
 from kinds.sentiment.page import PageSource, render_sentiment_page
 from kinds.sentiment.payload import SentimentSettings
 from kinds.sentiment.store.history import DatabaseHistory
-from kinds.sentiment.store.monitor_reports import stream_stage
 from kinds.sentiment.store.monitors import get_monitor
 from kinds.sentiment.wanted import num_left_out
 from pressroom.console import print_json, print_line
@@ -220,8 +220,8 @@ def _write_all(
 
 
 def _num_left_out(database: Engine, batch_id: UUID, settings: SentimentSettings) -> int:
-    jobs = stream_stage(database, batch_id, "windows", statuses=(JobStatus.SUCCEEDED,))
-    return num_left_out((job.metrics for job in jobs), settings)
+    outputs = stage_outputs(database, batch_id, "windows", WindowsOutput)
+    return num_left_out((output for _, output in outputs), settings)
 
 
 def _total(reports: list[ReportEntry], name: str) -> int:

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import cast
 from uuid import UUID
 
 from sqlalchemy import Engine
@@ -19,13 +18,13 @@ from sqlalchemy import Engine
 from db.evidence import JobEvidence
 from jobs.guards import INJECTION_SUSPECTED
 from jobs.job import JobStatus
-from jobs.rows import REFUSED
 from jobs.shown import csv_cell, json_text
 from jobs.text.clean import HTML_REMOVED
 from kinds.sentiment.documents.language import LANGUAGE_UNSUPPORTED
 from kinds.sentiment.documents.prepare import CONTROL_TOKEN
 from kinds.sentiment.documents.watchlist import Watchlist
 from kinds.sentiment.linked import AMBIGUOUS
+from kinds.sentiment.outputs import DocumentsOutput
 from kinds.sentiment.report.counted import DOCUMENTS as COUNTED
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.window import EntityWindow, WindowSize
@@ -119,9 +118,10 @@ def write_documents(source: CheckedSource, batch_id: UUID, folder: Path) -> Docu
                 first = min(filter(None, (first, _first_published(body))), default=None)
             for name in counts:
                 counts[name] += _number(job, name)
-            for flag, number in cast("Mapping[str, int]", job.metrics.get("num_flagged", {})).items():
+            output = job.read(DocumentsOutput)
+            for flag, number in output.num_flagged.items():
                 flagged[flag] = flagged.get(flag, 0) + number
-            counts["num_refused"] += len(_refused(job))
+            counts["num_refused"] += len(output.refused)
     for job in stream_stage(source.database, batch_id, "collect", statuses=(JobStatus.SUCCEEDED,)):
         counts["num_known"] += _number(job, "num_known")
     return DocumentCounts(**counts, num_flagged=flagged, first_published_at=first)
@@ -235,16 +235,11 @@ def write_failures(database: Engine, batch_id: UUID, folder: Path) -> tuple[str,
             if job.stage == "collect" and job.error_message:
                 unread.append(job.error_message)
         for job in stream_stage(database, batch_id, "documents", statuses=(JobStatus.SUCCEEDED,)):
-            for document_id, refusal in _refused(job).items():
-                error = {"code": refusal["code"], "message": refusal["reason"]}
+            for document_id, refusal in job.read(DocumentsOutput).refused.items():
+                error = {"code": refusal.code, "message": refusal.reason}
                 record = {"id": document_id, "job_id": str(job.job_id), "stage": job.stage}
                 lines.write(_line(record | {"status": "refused", "attempt": job.attempt, "error": error}))
     return tuple(unread)
-
-
-def _refused(job: StageJob) -> Mapping[str, Mapping[str, str]]:
-    """Documents of a block that could not be analysed, by id."""
-    return cast("Mapping[str, Mapping[str, str]]", job.metrics.get(REFUSED, {}))
 
 
 def write_rejected(source: CheckedSource, batch_id: UUID, folder: Path) -> int:

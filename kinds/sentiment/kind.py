@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import ClassVar, cast
+from typing import ClassVar
 
 from pydantic import BaseModel
 
@@ -13,6 +13,7 @@ from jobs.sources import Sources
 from kinds.sentiment.analyse import analyse_documents
 from kinds.sentiment.collect import collect
 from kinds.sentiment.history import History
+from kinds.sentiment.outputs import CollectOutput, DocumentsOutput, WindowsOutput
 from kinds.sentiment.payload import (
     CollectPayload,
     DocumentsPayload,
@@ -21,8 +22,7 @@ from kinds.sentiment.payload import (
     SentimentSettings,
     WindowsPayload,
 )
-from kinds.sentiment.series.window import WindowSize
-from kinds.sentiment.wanted import WantedReport, first
+from kinds.sentiment.wanted import first
 from kinds.sentiment.windows import bring_up_to_date
 from kinds.sentiment.write import write_report
 
@@ -37,9 +37,9 @@ class SentimentReportKind(Kind[SentimentPayload]):
     version: ClassVar[str] = "5"
     rows_are_jobs: ClassVar[bool] = False
     stages: ClassVar[tuple[Stage, ...]] = (
-        Stage("collect"),
-        Stage("documents"),
-        Stage("windows"),
+        Stage("collect", CollectOutput),
+        Stage("documents", DocumentsOutput),
+        Stage("windows", WindowsOutput),
         Stage("reports"),
     )
     """A batch that is made from a file begins with `documents`."""
@@ -88,7 +88,7 @@ class SentimentReportKind(Kind[SentimentPayload]):
                 return write_report(given, settings, context)
 
     def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, SentimentPayload]]:
-        """The jobs of a stage, from the metrics that the jobs of the one before left."""
+        """The jobs of a stage, from what the jobs of the one before left."""
         settings = SentimentSettings.model_validate(context.settings)
         plans = {"documents": _plan_documents, "windows": _plan_windows, "reports": _plan_reports}
         return plans[stage](context, settings)
@@ -98,8 +98,8 @@ def _plan_documents(
     context: PlanContext,
     settings: SentimentSettings,  # noqa: ARG001
 ) -> Iterator[tuple[str, SentimentPayload]]:
-    for custom_id, metrics in context.results():
-        for number, sha256 in enumerate(cast("list[str]", metrics["blocks"])):
+    for custom_id, collected in context.outputs(CollectOutput):
+        for number, sha256 in enumerate(collected.blocks):
             yield f"{custom_id}-{number}", SentimentPayload(DocumentsPayload(block_sha256=sha256))
 
 
@@ -109,12 +109,10 @@ def _plan_windows(
     """Every entity, also one that nothing was read about: its silence may be news."""
     since: dict[int, datetime] = {}
     last: datetime | None = None
-    for _, metrics in context.results():
-        until = datetime.fromisoformat(str(metrics["until"]))
-        last = max(until, last or until)
-        for position, given in cast("Mapping[str, str]", metrics["since"]).items():
-            instant = datetime.fromisoformat(given)
-            since[int(position)] = min(instant, since.get(int(position), instant))
+    for _, analysed in context.outputs(DocumentsOutput):
+        last = max(analysed.until, last or analysed.until)
+        for position, instant in analysed.since.items():
+            since[position] = min(instant, since.get(position, instant))
     as_of = settings.as_of
     heard_until, heard_before = None, settings.heard_until
     if as_of is None:  # a file says nothing of what the sources hold
@@ -141,15 +139,12 @@ def _plan_reports(
     context: PlanContext, settings: SentimentSettings
 ) -> Iterator[tuple[str, SentimentPayload]]:
     """No more than the batch may write; num_left_out says how many it was not."""
-    wanted = [
-        one for _, metrics in context.results() for one in cast("list[WantedReport]", metrics["reports"])
-    ]
-    for one in first(wanted, settings.max_reports):
+    wanted = (report for _, judged in context.outputs(WindowsOutput) for report in judged.reports)
+    for report in first(wanted, settings.max_reports):
         payload = ReportPayload(
-            entity=one["entity"],
-            size=WindowSize(one["size"]),
-            starts_at=datetime.fromisoformat(one["starts_at"]),
-            known_until=datetime.fromisoformat(known) if (known := one.get("known_until")) else None,
+            entity=report.entity,
+            size=report.size,
+            starts_at=report.starts_at,
+            known_until=report.known_until,
         )
-        name = f"{one['entity_id']}-{one['size']}-{one['name']}"
-        yield name, SentimentPayload(payload)
+        yield f"{report.entity_id}-{report.size.value}-{report.name}", SentimentPayload(payload)

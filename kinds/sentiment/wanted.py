@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import TypedDict
 from zoneinfo import ZoneInfo
 
 from jobs.kind import Context
 from kinds.sentiment.documents.watchlist import Entity
 from kinds.sentiment.history import History
+from kinds.sentiment.outputs import WantedReport, WindowsOutput
 from kinds.sentiment.payload import SentimentSettings
 from kinds.sentiment.records import EntityHistory
 from kinds.sentiment.series.policy import Policy
@@ -17,22 +17,6 @@ from kinds.sentiment.series.window import EntityWindow, WindowSize
 
 FAR = timedelta(days=7)
 """After now nothing begins that far: documents are refused that are a day ahead."""
-
-
-class WantedReport(TypedDict):
-    """A report to be written, as the metrics of a job of the stage `windows` hold it."""
-
-    entity: int
-    """Position in the watch list."""
-    entity_id: str
-    size: str
-    starts_at: str
-    name: str
-    """Of the window, for files."""
-    has_alert: bool
-    """A new one."""
-    known_until: str | None
-    """A window that ends later is not over."""
 
 
 def wanted_reports(
@@ -62,11 +46,11 @@ def wanted_reports(
         WantedReport(
             entity=position,
             entity_id=entity.id,
-            size=policy.alert_window.value,
-            starts_at=start.isoformat(),
+            size=policy.alert_window,
+            starts_at=start,
             name=_name(policy, start),
             has_alert=has_alert,
-            known_until=None if known_until is None else known_until.isoformat(),
+            known_until=known_until,
         )
         for start, has_alert in sorted(starts.items())
     ]
@@ -74,19 +58,14 @@ def wanted_reports(
 
 def first(wanted: Iterable[WantedReport], max_reports: int) -> list[WantedReport]:
     """Those that are written: windows with new alerts, then the newest; of one time by the watch list."""
-    in_order = sorted(wanted, key=lambda one: one["entity"])
-    in_order.sort(key=lambda one: (one["has_alert"], one["starts_at"]), reverse=True)
+    in_order = sorted(wanted, key=lambda report: report.entity)
+    in_order.sort(key=lambda report: (report.has_alert, report.starts_at), reverse=True)
     return in_order[:max_reports]
 
 
-def num_left_out(metrics: Iterable[Mapping[str, object]], settings: SentimentSettings) -> int:
-    """Reports that `max_reports` has cut off, from the metrics of all jobs of the stage `windows`."""
-    num_wanted = 0
-    for of_job in metrics:
-        listed = of_job.get("reports")
-        number = of_job.get("num_reports_wanted", len(listed) if isinstance(listed, list) else 0)
-        num_wanted += number if isinstance(number, int) else 0
-    return max(num_wanted - settings.max_reports, 0)
+def num_left_out(outputs: Iterable[WindowsOutput], settings: SentimentSettings) -> int:
+    """Reports that `max_reports` has cut off, from the outputs of all jobs of the stage `windows`."""
+    return max(sum(output.num_reports_wanted for output in outputs) - settings.max_reports, 0)
 
 
 def _new_alerts(history: EntityHistory, settings: SentimentSettings, context: Context) -> list[datetime]:

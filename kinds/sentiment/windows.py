@@ -11,6 +11,7 @@ from pydantic_core import to_json
 
 from jobs.kind import Artifact, Context, Parent, Result
 from kinds.sentiment.history import History, Unsettled
+from kinds.sentiment.outputs import WantedReport, WindowsOutput
 from kinds.sentiment.payload import SentimentSettings, WindowsPayload
 from kinds.sentiment.records import EntityHistory
 from kinds.sentiment.series.alerts import heard
@@ -20,7 +21,7 @@ from kinds.sentiment.series.mention import Mention
 from kinds.sentiment.series.novelty import HISTORY
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.window import Alert, EntityWindow, WindowSize
-from kinds.sentiment.wanted import WantedReport, first, wanted_reports
+from kinds.sentiment.wanted import first, wanted_reports
 from kinds.sentiment.watched import Watched, load_watched
 
 MICROSECOND = timedelta(microseconds=1)
@@ -63,8 +64,10 @@ def _result(
 ) -> Result:
     return Result(
         artifacts=(Artifact(name="series.jsonl", media_type="application/jsonl", body=_lines(histories)),),
+        output=WindowsOutput(
+            reports=tuple(first(wanted, settings.max_reports)), num_reports_wanted=len(wanted)
+        ),
         metrics={
-            "reports": first(wanted, settings.max_reports),
             "num_reports_wanted": len(wanted),
             "num_windows": sum(len(history.windows) for history in histories),
             "num_alerts": sum(len(history.alerts) for history in histories),

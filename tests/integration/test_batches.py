@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, func, select, text, update
+from sqlalchemy import Engine, func, null, select, text, update
 from sqlalchemy.exc import OperationalError
 
 from db import batches, endings, leases
@@ -28,7 +28,7 @@ from db.stages import (
     NewJob,
     close_finished_stages,
     note_plan_failure,
-    stage_results,
+    stage_outputs,
 )
 from db.tables import BatchRow, JobRow, StageRow
 from jobs.batch import BatchStatus, NewBatch, NewStage
@@ -46,6 +46,7 @@ from tests.factories import (
     statuses,
     success,
 )
+from tests.plugins.kinds import TrialOutput
 from workers.stages import close_stages
 
 ODD_TEXTS = [
@@ -319,11 +320,34 @@ def test_a_stage_that_can_never_be_planned_fails_its_batch_with_the_reason(datab
     assert batch_state(database, batch_id) is BatchStatus.RUNNING
 
 
-def test_results_of_a_stage_are_streamed_in_order(database: Engine) -> None:
+def test_outputs_of_a_stage_are_streamed_in_order(database: Engine) -> None:
     batch_id = accept(database, 30, two_stages())
     finish(database, batch_id)
-    names = [custom_id for custom_id, _ in stage_results(database, batch_id, "draft")]
-    assert names == [f"line-{n}" for n in range(30)]
+    drafts = list(stage_outputs(database, batch_id, "draft", TrialOutput))
+    assert drafts == [(f"line-{n}", TrialOutput(text=f"line-{n}")) for n in range(30)]
+    assert list(stage_outputs(database, batch_id, "absent", TrialOutput)) == []
+
+
+@pytest.mark.parametrize("output", [None, {"text": 1}, {"text": "secret", "more": "secret"}, ["secret"]])
+def test_an_output_that_does_not_fit_fails_the_batch_and_names_its_job(
+    database: Engine, output: object
+) -> None:
+    batch_id = accept(database, 2, two_stages())
+    finish(database, batch_id)
+    last = job_ids(database, batch_id)[1]
+    with database.begin() as connection:
+        connection.execute(update(JobRow).where(JobRow.id == last).values(output=output or null()))
+    for _ in range(MAX_PLAN_FAILURES):
+        with database.begin() as connection:
+            connection.execute(update(BatchRow).values(plan_retry_at=None))
+        is_closed = close_stages(database, batch_id)
+    report = batch_status(database, batch_id)
+    assert (is_closed, report.status) == (True, BatchStatus.FAILED)
+    assert job_ids(database, batch_id, stage=1) == []
+    assert report.waiting_reason is not None
+    assert "job 'line-1' of the stage draft left" in report.waiting_reason
+    assert "(output_unfit)" in report.waiting_reason
+    assert "secret" not in report.waiting_reason
 
 
 def test_cancel_ends_open_jobs_and_fences_their_workers_off(database: Engine) -> None:
@@ -452,7 +476,8 @@ def test_a_stage_is_planned_from_any_stage_before_it(database: Engine) -> None:
     seen: list[list[str]] = []
 
     def plan(closed: ClosedStage) -> Iterable[NewJob]:
-        seen.append([custom_id for custom_id, _ in stage_results(closed.database, closed.batch_id, "draft")])
+        drafts = stage_outputs(closed.database, closed.batch_id, "draft", TrialOutput)
+        seen.append([custom_id for custom_id, _ in drafts])
         return new_jobs(1)
 
     finish(database, batch_id)

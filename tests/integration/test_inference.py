@@ -53,6 +53,7 @@ def job(model: str = "moods", *, attempt: int = 1) -> ClaimedJob:
         id=UUID(int=1),
         batch_id=UUID(int=2),
         kind="trial",
+        stage="write",
         custom_id="line-1",
         payload={},
         settings={},

@@ -18,13 +18,15 @@ from sqlalchemy import Engine, func, select, update
 from db.batches import RunUnderWayError
 from db.reports import batch_status
 from db.schedules import Schedule
-from db.stages import stage_results
+from db.stages import stage_outputs
 from db.tables import JobRow, StatementRow
 from jobs.batch import BatchStatus
 from jobs.job import JobStatus
 from jobs.provenance import CodeFacts, StatementAlteredError
 from jobs.rejection import Rejected
+from kinds.recommendation.changes import Change, Why
 from kinds.recommendation.export.outcome import export_outcome, text_plan
+from kinds.recommendation.outputs import BriefOutput, CollectOutput
 from kinds.recommendation.payload import RefreshSettings
 from kinds.recommendation.ranking.rules import PriceBand, Rules
 from kinds.recommendation.refresh import Refresh, RefreshSources, Release, ServingPlace
@@ -202,12 +204,12 @@ class Shop:
 
     def written(self, batch_id: UUID) -> set[str]:
         """Audiences that the batch wrote a text for."""
-        changes = [
-            change
-            for _, facts in stage_results(self.database, batch_id, "brief")
-            for change in facts["changes"]  # type: ignore[attr-defined]
-        ]
-        return {change["audience"] for change in changes}
+        return {change.audience for change in self.changes(batch_id)}
+
+    def changes(self, batch_id: UUID) -> list[Change]:
+        """Why the batch wrote its texts."""
+        briefs = stage_outputs(self.database, batch_id, "brief", BriefOutput)
+        return [change for _, brief in briefs for change in brief.changes]
 
 
 @pytest.fixture
@@ -296,8 +298,8 @@ def test_a_price_writes_exactly_the_texts_anew_that_name_it(shop: Shop) -> None:
     assert shop.written(batch_id) == {name for name, entry in index.items() if item_id in entry.items}
     assert shop.num_copies() == 4 + len(shop.written(batch_id))
     assert shop.shown() == before
-    changes = [c for _, facts in stage_results(shop.database, batch_id, "brief") for c in facts["changes"]]  # type: ignore[attr-defined]
-    assert all(change["why"] == "an item's row" and item_id in change["details"] for change in changes)
+    changes = shop.changes(batch_id)
+    assert all(change.why is Why.ROW and item_id in change.details for change in changes)
 
 
 def test_a_price_beyond_the_band_takes_the_item_off_exactly_the_lists_that_had_it(shop: Shop) -> None:
@@ -460,8 +462,8 @@ def test_a_schedule_reads_the_files_itself_and_tells_what_it_refused(shop: Shop)
         batch_id = start_scheduled(connection, schedule, datetime.now(UTC), shop.config)
     shop.finish(batch_id)
     assert shop.standing().batch_id == batch_id
-    [(_, facts)] = stage_results(shop.database, batch_id, "collect")
-    assert (facts["num_rejected"], facts["num_items"]) == (1, NUM_ITEMS), facts
+    [(_, collected)] = stage_outputs(shop.database, batch_id, "collect", CollectOutput)
+    assert (collected.num_rejected, collected.num_items) == (1, NUM_ITEMS), collected
     assert len(shop.shown()) == NUM_USERS
 
 

@@ -230,6 +230,26 @@ def test_a_result_that_cannot_be_stored_fails_alone(database: Engine) -> None:
         run_to_the_end(runner, database, more)  # the committer lives
 
 
+@pytest.mark.parametrize("act", ["no_output", "odd_output"])
+def test_an_output_that_its_stage_does_not_declare_fails_the_job_at_once(database: Engine, act: str) -> None:
+    store = MemoryStore()
+    ids = job_ids(database, accept(database, new_jobs(1, act=act)))
+    with running(database, store=store) as runner:
+        run_to_the_end(runner, database, ids)
+    row = job_row(database, ids[0])
+    assert (row.status, row.attempt, row.error_code) == (JobStatus.FAILED, 1, "output_unfit")
+    assert row.error_message is not None
+    assert "stage write of the kind trial has to leave TrialOutput" in row.error_message
+    assert (row.output, list(store.keys(""))) == (None, [])
+
+
+def test_an_output_is_kept_apart_from_the_metrics(database: Engine) -> None:
+    ids = job_ids(database, accept(database, 1))
+    with running(database) as runner:
+        run_to_the_end(runner, database, ids)
+    assert job_row(database, ids[0]).output == {"text": "text 0"}
+
+
 def test_a_store_that_is_away_is_tried_again(database: Engine) -> None:
     ids = job_ids(database, accept(database, 1))
     with running(database, store=FailingStore(1)) as runner:

@@ -21,6 +21,7 @@ from jobs.kind import Artifact
 from kinds.sentiment.documents.watchlist import Entity, EntityKind, Watchlist
 from kinds.sentiment.export import SentimentFigures, export_sentiment
 from kinds.sentiment.monitor import Monitor
+from kinds.sentiment.outputs import DocumentsOutput
 from kinds.sentiment.records import AnalysedDocuments, DocumentFacts, EntityHistory, Record
 from kinds.sentiment.series.mention import Mention, Novelty
 from kinds.sentiment.series.policy import Policy
@@ -84,7 +85,9 @@ class Scene:
         for number, (name, artifacts, metrics) in enumerate(jobs):
             made = () if number else records
             job = claimed[name]
-            commit(self.database, [published(self.store, job, artifacts, metrics=metrics, records=made)])
+            output = documents_output(metrics) if stage == "documents" else None
+            success = published(self.store, job, artifacts, metrics=metrics, output=output, records=made)
+            commit(self.database, [success])
         commit(self.database, [failure(claimed[name]) for name in failing])
         return batch_id
 
@@ -94,6 +97,14 @@ class Scene:
     def summary(self, batch_id: UUID) -> Summary:
         report = batch_status(self.database, batch_id)
         return Summary(report=report, elapsed_seconds=1, startup_seconds=0)
+
+
+def documents_output(metrics: dict[str, object]) -> DocumentsOutput:
+    """What a job of the stage `documents` with these metrics leaves."""
+    flagged = metrics.get("num_flagged", {})
+    return DocumentsOutput.model_validate(
+        {"since": {}, "until": DAY, "num_flagged": flagged, "refused": metrics.get("refused", {})}
+    )
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
-from typing import cast
 from uuid import UUID
 
 import pytest
@@ -21,6 +20,7 @@ from jobs.job import JobStatus
 from jobs.sources import FeedSource, FileSource
 from kinds.sentiment.export_files import write_failures
 from kinds.sentiment.monitor import AlertStatus
+from kinds.sentiment.outputs import WindowsOutput
 from kinds.sentiment.scheduled import start_monitor
 from kinds.sentiment.series.window import AlertRule
 from kinds.sentiment.show_monitors import MonitorState, print_monitor
@@ -153,8 +153,8 @@ def test_a_day_whose_source_was_down_is_not_written_about_as_over(
 def known_until(press: Press, batch_id: UUID) -> set[datetime]:
     """What the reports of a batch are told of how far it has come."""
     jobs = stream_stage(press.database, batch_id, "windows", statuses=(JobStatus.SUCCEEDED,))
-    wanted = [one for job in jobs for one in cast("list[dict[str, str]]", job.metrics["reports"])]
-    return {datetime.fromisoformat(one["known_until"]) for one in wanted}
+    wanted = [report for job in jobs for report in job.read(WindowsOutput).reports]
+    return {report.known_until for report in wanted if report.known_until is not None}
 
 
 def test_silence_is_told_once_all_sources_are_read_again(

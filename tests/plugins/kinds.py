@@ -19,7 +19,18 @@ from jobs.provenance import sha256_hex
 TEMPLATE = Template("trial", "1", sha256_hex(b"{{ text }}"))
 
 Act = Literal[
-    "write", "ask", "permanent", "transient", "bug", "exit", "odd_metrics", "records", "kill", "stall"
+    "write",
+    "ask",
+    "permanent",
+    "transient",
+    "bug",
+    "exit",
+    "odd_metrics",
+    "no_output",
+    "odd_output",
+    "records",
+    "kill",
+    "stall",
 ]
 
 
@@ -30,6 +41,14 @@ class TrialPayload(BaseModel):
 
     text: str = "hello"
     act: Act = "write"
+
+
+class TrialOutput(BaseModel):
+    """What the job wrote."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    text: str
 
 
 class TrialSettings(BaseModel):
@@ -43,7 +62,7 @@ class TrialKind(Kind[TrialPayload]):
 
     name: ClassVar[str] = "trial"
     version: ClassVar[str] = "1"
-    stages: ClassVar[tuple[Stage, ...]] = (Stage("write"),)
+    stages: ClassVar[tuple[Stage, ...]] = (Stage("write", TrialOutput),)
     starter: ClassVar[str | None] = "tests.trial_beat:start_and_end_trial"
     payload_type = TrialPayload
     settings_type: type[BaseModel] = TrialSettings
@@ -78,21 +97,30 @@ class TrialKind(Kind[TrialPayload]):
             metrics["unserialisable"] = {1, 2}
         artifact = Artifact(name="trial.txt", media_type="text/plain", body=text.encode())
         records = (payload,) if payload.act == "records" else ()
-        return Result(artifacts=(artifact,), template=TEMPLATE, metrics=metrics, records=records)
+        output = _output(payload.act, text)
+        return Result(
+            artifacts=(artifact,), template=TEMPLATE, metrics=metrics, output=output, records=records
+        )
 
     def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, TrialPayload]]:
         return ()
+
+
+def _output(act: Act, text: str) -> BaseModel | None:
+    if act == "no_output":
+        return None
+    return TrialPayload(text=text) if act == "odd_output" else TrialOutput(text=text)
 
 
 class TwoStageKind(TrialKind):
     """Each draft becomes a job of the second stage."""
 
     name: ClassVar[str] = "two_stage"
-    stages: ClassVar[tuple[Stage, ...]] = (Stage("draft"), Stage("polish"))
+    stages: ClassVar[tuple[Stage, ...]] = (Stage("draft", TrialOutput), Stage("polish", TrialOutput))
 
     def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, TrialPayload]]:
-        for custom_id, metrics in context.results():
-            yield custom_id, TrialPayload(text=f"{metrics['text']}, polished")
+        for custom_id, draft in context.outputs(TrialOutput):
+            yield custom_id, TrialPayload(text=f"{draft.text}, polished")
 
 
 class UnplannableKind(TwoStageKind):

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import UUID
 
 import typer
 from sqlalchemy import Engine
 
-from db.stages import stage_results
+from db.stages import stage_outputs
+from jobs.outputs import OutputT
 from jobs.provenance import StatementAlteredError
 from jobs.shown import json_text
 from kinds.recommendation.export.census import ReleaseFigures
 from kinds.recommendation.export.export import export_release
 from kinds.recommendation.export.show import lines_of_figures, lines_of_stages, lines_of_texts
+from kinds.recommendation.outputs import BriefOutput, CollectOutput, EmbedOutput, FitOutput, RankOutput
 from kinds.recommendation.refresh import Release
 from kinds.recommendation.refreshes import open_release
 from kinds.recommendation.store import refreshes, releases
@@ -151,45 +154,48 @@ def export_standing(
 
 def text_plan(database: Engine, batch_id: UUID) -> TextPlan | None:
     """What the stage `brief` of a batch found; None before it has."""
-    found = [dict(facts) for _, facts in stage_results(database, batch_id, "brief")]
-    if not found:
+    briefs = _outputs(database, batch_id, "brief", BriefOutput)
+    if not briefs:
         return None
-    why: dict[str, int] = {}
-    changes: list[Mapping[str, object]] = []
-    for facts in found:
-        for reason, number in dict(facts["why"]).items():  # type: ignore[call-overload]
-            why[reason] = why.get(reason, 0) + number
-        changes += facts["changes"]  # type: ignore[arg-type]
-    num_to_write = _total(found, "num_to_write")
+    why: Counter[str] = Counter()
+    for brief in briefs:
+        why.update(brief.why)
+    num_to_write = sum(brief.num_to_write for brief in briefs)
     cost = cost_of_a_copy(database)
     num_tokens = num_to_write * (cost.num_new_tokens if cost else TOKENS_OF_A_COPY)
     rate = cost.tokens_per_second if cost and cost.tokens_per_second else TOKENS_PER_SECOND
     return TextPlan(
-        num_audiences=_total(found, "num_audiences"),
-        num_texts=_total(found, "num_texts"),
+        num_audiences=sum(brief.num_audiences for brief in briefs),
+        num_texts=sum(brief.num_texts for brief in briefs),
         num_to_write=num_to_write,
-        why=why,
-        changes=tuple(changes),
+        why=dict(why),
+        changes=tuple(asdict(change) for brief in briefs for change in brief.changes),
         num_tokens=round(num_tokens),
         seconds=num_tokens / rate,
     )
 
 
 def _stages(database: Engine, batch_id: UUID) -> dict[str, dict[str, int]]:
-    numbers = {"collect": ("num_rejected", "num_withdrawn"), "embed": ("num_embedded", "num_known")}
-    stages = {
-        stage: {name: _total(found, name) for name in names}
-        for stage, names in numbers.items()
-        if (found := [dict(facts) for _, facts in stage_results(database, batch_id, stage)])
-    }
-    fitted = [facts for _, facts in stage_results(database, batch_id, "fit")]
-    ranked = [dict(facts) for _, facts in stage_results(database, batch_id, "rank")]
-    if fitted:
-        stages["fit"] = {"num_fitted": sum(not facts["is_carried"] for facts in fitted)}
-    if ranked:
-        stages["rank"] = {name: _total(ranked, name) for name in ("num_users", "num_ranked")}
+    stages: dict[str, dict[str, int]] = {}
+    if collected := _outputs(database, batch_id, "collect", CollectOutput):
+        stages["collect"] = {
+            "num_rejected": sum(output.num_rejected for output in collected),
+            "num_withdrawn": sum(output.num_withdrawn for output in collected),
+        }
+    if embedded := _outputs(database, batch_id, "embed", EmbedOutput):
+        stages["embed"] = {
+            "num_embedded": sum(output.num_embedded for output in embedded),
+            "num_known": sum(output.num_known for output in embedded),
+        }
+    if fitted := _outputs(database, batch_id, "fit", FitOutput):
+        stages["fit"] = {"num_fitted": sum(not output.is_carried for output in fitted)}
+    if ranked := _outputs(database, batch_id, "rank", RankOutput):
+        stages["rank"] = {
+            "num_users": sum(output.num_users for output in ranked),
+            "num_ranked": sum(output.num_ranked for output in ranked),
+        }
     return stages
 
 
-def _total(many: list[dict[str, object]], name: str) -> int:
-    return sum(int(str(facts.get(name, 0))) for facts in many)
+def _outputs(database: Engine, batch_id: UUID, stage: str, output_type: type[OutputT]) -> list[OutputT]:
+    return [output for _, output in stage_outputs(database, batch_id, stage, output_type)]

@@ -9,6 +9,7 @@ from jobs.kind import Artifact, Context, Parent, Result
 from jobs.provenance import payload_digest
 from kinds.recommendation.history import RefreshHistory
 from kinds.recommendation.materials import JSON
+from kinds.recommendation.outputs import CopyOutput
 from kinds.recommendation.payload import CopyPayload, RecommendationSettings
 from kinds.recommendation.records import WrittenCopy
 from kinds.recommendation.texts.key import copy_seed
@@ -36,7 +37,7 @@ def write_text(payload: CopyPayload, settings: RecommendationSettings, context: 
     if known_copies:  # written for another block's users meanwhile
         note = json.dumps({"key": key, "audience": brief.audience, "known": True})
         known = Artifact(name=TEXT, media_type=JSON, body=note.encode())
-        return Result(artifacts=(known,), metrics={"is_known": True})
+        return Result(artifacts=(known,), output=CopyOutput(is_known=True), metrics={"is_known": True})
     text = write_copy(brief, settings.copy_policy, context.inference, copy_seed(key))
     said = text.model_dump(mode="json")
     body = text_bytes(key, brief.audience, said)
@@ -44,6 +45,7 @@ def write_text(payload: CopyPayload, settings: RecommendationSettings, context: 
     return Result(
         artifacts=(Artifact(name=TEXT, media_type=JSON, body=body),),
         template=copy_template(settings.copy_policy).identity,
+        output=CopyOutput(is_known=False),
         metrics={
             "is_known": False,
             "origin": text.origin,

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Engine, RowMapping, Select, select, tuple_
+from sqlalchemy import Engine, RowMapping, Select, Text, cast, select, tuple_
 
 from db.tables import ArtifactRow, JobRow, StageRow, StatementRow
 from jobs.job import JobStatus
+from jobs.outputs import OutputT, parse_output
 from kinds.sentiment.monitor import AlertStatus
 from kinds.sentiment.series.window import Alert
 from kinds.sentiment.tables import AlertRow, MentionRow
@@ -29,11 +30,16 @@ class StageJob:
     status: JobStatus
     attempt: int
     metrics: Mapping[str, object]
+    output: str | None
     error_code: str | None
     error_message: str | None
     artifacts: tuple[StoredObject, ...]
     """In the job's own order; none if it has not succeeded."""
     statement: bytes | None
+
+    def read(self, output_type: type[OutputT]) -> OutputT:
+        """What the job left for later stages. Raises OutputUnfitError."""
+        return parse_output(self.output, output_type, stage=self.stage, custom_id=self.custom_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +184,7 @@ def _jobs(batch_id: UUID, statuses: Sequence[JobStatus]) -> Select[*tuple[object
             JobRow.status,
             JobRow.attempt,
             JobRow.metrics,
+            cast(JobRow.output, Text).label("output"),
             JobRow.error_code,
             JobRow.error_message,
             StatementRow.body.label("statement"),
@@ -210,6 +217,7 @@ def _stage_job(row: RowMapping, artifacts: tuple[StoredObject, ...]) -> StageJob
         status=row["status"],
         attempt=row["attempt"],
         metrics=row["metrics"] or {},
+        output=row["output"],
         error_code=row["error_code"],
         error_message=row["error_message"],
         artifacts=artifacts,

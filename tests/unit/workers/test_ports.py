@@ -123,6 +123,7 @@ def context_of(ports: Ports, kind: str = "counting", custom_id: str = "line-1") 
         id=UUID(int=1),
         batch_id=UUID(int=2),
         kind=kind,
+        stage="write",
         custom_id=custom_id,
         payload={},
         settings={},

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from uuid import UUID
 
+from kinds.sentiment.outputs import WantedReport, WindowsOutput
 from kinds.sentiment.payload import SentimentSettings
-from kinds.sentiment.wanted import WantedReport, first, num_left_out
+from kinds.sentiment.series.window import WindowSize
+from kinds.sentiment.wanted import first, num_left_out
 
 
 def wanted(entity: int, day: int, *, has_alert: bool = False) -> WantedReport:
     return WantedReport(
         entity=entity,
         entity_id=f"entity-{entity}",
-        size="day",
-        starts_at=f"2026-03-{day:02}T00:00:00+00:00",
+        size=WindowSize.DAY,
+        starts_at=datetime(2026, 3, day, tzinfo=UTC),
         name=f"2026-03-{day:02}",
         has_alert=has_alert,
         known_until=None,
@@ -43,12 +46,11 @@ def test_what_each_job_lists_at_most_is_enough_to_find_the_first_of_all() -> Non
 
 
 def test_reports_that_are_left_out_are_counted_over_all_jobs() -> None:
-    metrics = [{"reports": [{}, {}], "num_reports_wanted": 40}, {"reports": [], "num_reports_wanted": 0}]
+    outputs = [
+        WindowsOutput(reports=(wanted(0, 1), wanted(0, 2)), num_reports_wanted=40),
+        WindowsOutput(reports=(), num_reports_wanted=0),
+    ]
 
-    assert num_left_out(metrics, settings(2)) == 38
-    assert num_left_out(metrics, settings(40)) == 0
+    assert num_left_out(outputs, settings(2)) == 38
+    assert num_left_out(outputs, settings(40)) == 0
     assert num_left_out([], settings(0)) == 0
-
-
-def test_jobs_from_before_the_number_was_kept_list_all_that_they_wanted() -> None:
-    assert num_left_out([{"reports": [{}, {}, {}]}, {}], settings(2)) == 1
