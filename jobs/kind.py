@@ -215,8 +215,8 @@ class Kind(ABC, Generic[PayloadT]):
     exporter: ClassVar[str | None] = None
     """MODULE:FUNCTION, a `pressroom.exporters.Exporter`; None writes artifacts, a table and an index page."""
     starter: ClassVar[str | None] = None
-    """MODULE:FUNCTION, a `workers.beat.Starter`, which makes the batch of a schedule's due time; None reads
-    the schedule's input again."""
+    """MODULE:FUNCTION, a `workers.recurring.Starter`, which makes the batch of a schedule's due time; None
+    reads the schedule's table again."""
     background: ClassVar[tuple[Background, ...]] = ()
 
     def models(

@@ -68,6 +68,11 @@ OWN = (
         "pressroom.commands.kinds:app",
         "The kinds that are installed: what they read, ask and leave.",
     ),
+    Command(
+        "schedule",
+        "pressroom.commands.schedule:app",
+        "Batches that are made again and again: what of, and when.",
+    ),
     Command("db", "pressroom.commands.machine:db_app", "The database's schema."),
     Command("models", "pressroom.commands.models:app", "Install, calibrate, list and verify models."),
     Command("train", None, "Train models on your own data."),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -24,14 +23,14 @@ from db.faults import fault_of
 from db.leads import BEAT
 from db.schedules import SESSION_NAME, Schedule, due_schedules, settle_due
 from db.session import open_database
-from jobs.errors import ConfigurationError, PressroomError, TransientError
-from jobs.registry import load_kind, load_target
+from jobs.errors import PressroomError, TransientError
 from workers.background import BEAT as BESIDE_BEAT
 from workers.background import BackgroundPlace, BackgroundServices, services_under
 from workers.celery import make_app
 from workers.lead import Lead
 from workers.outage import Outage
 from workers.parent import drain_when_parent_dies
+from workers.recurring import starter_of
 from workers.settings import Settings, read_settings
 
 logger = logging.getLogger(__name__)
@@ -42,32 +41,11 @@ TICK_SECONDS = 1.0
 STANDBY_SECONDS = 2.0
 """Between two tries to lead, and after an outage of Postgres."""
 
-Starter = Callable[[Connection, Schedule, datetime, Settings], UUID]
-"""Makes the batch of a due time in the transaction given; see db.schedules.Start for its errors."""
-
 
 class BeatEndedError(PressroomError):
     """A fault of beat's own; outages of Postgres do not end it."""
 
     code = "beat_ended"
-
-
-class UnknownStartError(ConfigurationError):
-    """A schedule of a kind that is not installed here, or that does not say how its batches are made."""
-
-    code = "schedule_unknown"
-
-
-def starter_of(kind_name: str) -> Starter:
-    """What makes the batches of this kind's schedules. Raises UnknownStartError."""
-    try:
-        target = load_kind(kind_name).starter
-    except ConfigurationError as error:
-        raise UnknownStartError(f"a schedule starts what is unknown here: {error}") from error
-    if target is None:
-        raise UnknownStartError(f"the kind {kind_name!r} has no starter: name one in it")
-    starter: Starter = load_target(target)
-    return starter
 
 
 class Beat:

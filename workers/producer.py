@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from db import batches
 from db.stages import NewJob
@@ -85,13 +85,30 @@ def submit_file(
     do not fit the kind, ConfigurationError for an unknown kind or a model that no profile has. Then nothing
     was accepted.
     """
+    with database.begin() as connection:
+        return submit_file_in(connection, path, order, settings, on_rejected)
+
+
+def submit_file_in(
+    connection: Connection,
+    path: Path,
+    order: Order,
+    settings: Settings,
+    on_rejected: Callable[[Rejected], None],
+    *,
+    schedule_id: UUID | None = None,
+) -> Submission:
+    """As `submit_file`, in the caller's transaction; the batch may be a run of a schedule.
+
+    Raises RunUnderWayError, too, while another run of the schedule has not ended.
+    """
     kind = load_kind(order.kind)
     check_rows(kind)
     kind_settings = kind_settings_of(kind, order.settings)
     tally = DroppedTally(path, on_rejected)
     intake = _Intake(path, kind, kind_settings, order, settings, tally)
-    batch = new_batch(order, settings, name=path.name)
-    batch_id, created = batches.accept(database, batch, intake.jobs(), lambda: intake.num_rejected)
+    batch = new_batch(order, settings, name=path.name, schedule_id=schedule_id)
+    batch_id, created = batches.accept_in(connection, batch, intake.jobs(), lambda: intake.num_rejected)
     return Submission(batch_id, created, tally.dropped(intake.num_accepted))
 
 

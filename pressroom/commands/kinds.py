@@ -135,7 +135,7 @@ def _print(kind: Kind[Any], shown: dict[str, Any]) -> None:
         print_labelled("input", "its own: its jobs are not the rows of one table")
     for setting in field_schemas(kind.settings_type):
         print_labelled("setting", str(setting))
-    print_labelled("model", kind.default_model or "no default")
+    print_labelled("model", kind.default_model or "none by default")
     for stage in shown["stages"]:
         print_labelled("stage", stage["name"] + (f", leaves {stage['output']}" if stage["output"] else ""))
     for port in shown["ports"]:
