@@ -25,7 +25,8 @@ from jobs.job import JobStatus
 from jobs.provenance import CodeFacts, StatementAlteredError
 from jobs.rejection import Rejected
 from kinds.recommendation.changes import Change, Why
-from kinds.recommendation.export.outcome import export_outcome, text_plan
+from kinds.recommendation.export.outcome import export_outcome
+from kinds.recommendation.export.text_plan import text_plan
 from kinds.recommendation.outputs import BriefOutput, CollectOutput
 from kinds.recommendation.payload import RefreshSettings
 from kinds.recommendation.ranking.rules import PriceBand, Rules

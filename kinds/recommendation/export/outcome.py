@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
@@ -18,11 +17,11 @@ from jobs.shown import json_text
 from kinds.recommendation.export.census import ReleaseFigures
 from kinds.recommendation.export.export import export_release
 from kinds.recommendation.export.show import lines_of_figures, lines_of_stages, lines_of_texts
-from kinds.recommendation.outputs import BriefOutput, CollectOutput, EmbedOutput, FitOutput, RankOutput
+from kinds.recommendation.export.text_plan import TextPlan, text_plan
+from kinds.recommendation.outputs import CollectOutput, EmbedOutput, FitOutput, RankOutput
 from kinds.recommendation.refresh import Release
 from kinds.recommendation.refreshes import open_release
 from kinds.recommendation.store import refreshes, releases
-from kinds.recommendation.store.texts import cost_of_a_copy
 from pressroom.console import EXIT_FAILURE, print_json, print_line, say
 from pressroom.evidence import ArtifactAlteredError, OnAltered
 from pressroom.export import export_errors
@@ -32,41 +31,6 @@ from pressroom.summary import Altered, Summary
 from storage.store import Store
 
 SUMMARY = "summary.json"
-
-TOKENS_OF_A_COPY = 140.0
-"""Before any was written: of the bundled model, as benchmarks/copy_facts.py measured."""
-TOKENS_PER_SECOND = 100.0
-"""Likewise, on two cores."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextPlan:
-    """Which texts a run writes, or would write."""
-
-    num_audiences: int
-    num_texts: int
-    """Different ones; audiences of the same items share one."""
-    num_to_write: int
-    why: Mapping[str, int]
-    """Audiences whose text is written anew, by reason."""
-    changes: tuple[Mapping[str, object], ...]
-    """The first of them."""
-    num_tokens: int
-    """To be generated, by what the latest texts took."""
-    seconds: float
-
-    def as_json(self) -> dict[str, object]:
-        """Stable names."""
-        return {
-            "num_audiences": self.num_audiences,
-            "num_texts": self.num_texts,
-            "num_to_write": self.num_to_write,
-            "num_unchanged": self.num_texts - self.num_to_write,
-            "why": dict(self.why),
-            "changes": list(self.changes),
-            "estimated_tokens": self.num_tokens,
-            "estimated_seconds": round(self.seconds, 1),
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,29 +114,6 @@ def export_standing(
     with export_errors(out, release.batch_id):
         name = refreshes.get_refresh(database, release.refresh_id).name
         return export_release(open_release(database, store, release, on_altered), out, title=name)
-
-
-def text_plan(database: Engine, batch_id: UUID) -> TextPlan | None:
-    """What the stage `brief` of a batch found; None before it has."""
-    briefs = _outputs(database, batch_id, "brief", BriefOutput)
-    if not briefs:
-        return None
-    why: Counter[str] = Counter()
-    for brief in briefs:
-        why.update(brief.why)
-    num_to_write = sum(brief.num_to_write for brief in briefs)
-    cost = cost_of_a_copy(database)
-    num_tokens = num_to_write * (cost.num_new_tokens if cost else TOKENS_OF_A_COPY)
-    rate = cost.tokens_per_second if cost and cost.tokens_per_second else TOKENS_PER_SECOND
-    return TextPlan(
-        num_audiences=sum(brief.num_audiences for brief in briefs),
-        num_texts=sum(brief.num_texts for brief in briefs),
-        num_to_write=num_to_write,
-        why=dict(why),
-        changes=tuple(asdict(change) for brief in briefs for change in brief.changes),
-        num_tokens=round(num_tokens),
-        seconds=num_tokens / rate,
-    )
 
 
 def _stages(database: Engine, batch_id: UUID) -> dict[str, dict[str, int]]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from jobs.shown import printable
 from kinds.recommendation.changes import Why
 from kinds.recommendation.export.census import MODEL, ReleaseFigures
 from kinds.recommendation.export.page import cut, percent
-
-if TYPE_CHECKING:
-    from kinds.recommendation.export.outcome import TextPlan
+from kinds.recommendation.export.text_plan import TextPlan
 
 MAX_CHANGES = 10
 """Told one by one; `--json` and the artifact of the stage `brief` have more."""
