@@ -219,6 +219,12 @@ class Kind(ABC, Generic[PayloadT]):
     reads the schedule's table again."""
     background: ClassVar[tuple[Background, ...]] = ()
 
+    def warm(self) -> None:
+        """Load what jobs would wait for, such as a library that draws: called while a worker starts.
+
+        What the module of the kind imports is loaded in every command, too.
+        """
+
     def models(
         self,
         model: str,

@@ -75,6 +75,18 @@ def load_kinds() -> dict[str, Kind[Any]]:
     return kinds
 
 
+def warm_kinds() -> None:
+    """Let every kind load what its jobs would wait for.
+
+    An error is logged, and met again by the jobs.
+    """
+    for name, kind in load_kinds().items():
+        try:
+            kind.warm()
+        except Exception:
+            logger.warning("A kind cannot be warmed.", exc_info=True, extra={"kind": name})
+
+
 def load_target(target: str) -> Any:
     """What a facet names as MODULE:ATTRIBUTE. Raises ConfigurationError (`target_unknown`).
 

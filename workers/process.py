@@ -25,6 +25,7 @@ from db.refusals import errors_named
 from db.session import open_database
 from jobs.errors import ConfigurationError, PermanentError, PressroomError, TransientError
 from jobs.provenance import payload_digest
+from jobs.registry import warm_kinds
 from storage import open_store
 from storage.store import check_access
 from workers import logs, residency
@@ -149,6 +150,7 @@ def _start(settings: Settings) -> _Process:
     check_access(store)
     warm = _load_models(settings)
     ports = open_ports(database, store, settings)
+    warm_kinds()
     num_places = settings.max_jobs_in_flight or _places(warm)
     for resident in warm.all():
         manifest = resident.manifest.model_dump(mode="json")

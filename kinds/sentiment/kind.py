@@ -64,6 +64,10 @@ class SentimentReportKind(Kind[SentimentPayload]):
         """Reports share their instructions; the others ask no language model."""
         return payload.root.stage
 
+    def warm(self) -> None:
+        """Load what draws the charts."""
+        import kinds.sentiment.report.chart  # noqa: F401
+
     def models(
         self,
         model: str,

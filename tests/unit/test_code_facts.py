@@ -14,7 +14,7 @@ TREE = {
     "jobs/kind.py": "from jobs.job import A\n" * 3,
     "db/versions/first.py": "import jobs.job\n",
     "workers/run.py": "from jobs import job\n\n\n\nimport jobs.kind\n",
-    "pressroom/cli.py": "COMMAND = 'kinds.article.commands:run'\n\ndef f():\n    from kinds.article import kind\n",
+    "pressroom/cli.py": "C = 'kinds.article.commands:run'\n\ndef f():\n    from kinds.article import kind\n",
     "kinds/article/kind.py": "import jobs.kind\n",
     "kinds/article/commands.py": "\n" * 9,
 }

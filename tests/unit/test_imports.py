@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pkgutil
+import re
 import subprocess
 import sys
 
@@ -56,6 +57,85 @@ def test_jobs_know_no_service_and_no_model() -> None:
     assert "jobs.kind" in modules
     own = SERVICES - {"redis"}  # datasketch imports it; import-linter sees that jobs does not
     assert not loaded_by(*modules) & (HEAVY | own)
+
+
+KINDS_OF_A_WORKER = """
+import importlib, json, sys
+import workers.process
+from jobs.registry import load_kinds, load_target, warm_kinds
+kinds = load_kinds().values()
+loaded = sorted(sys.modules)
+for kind in kinds:
+    if kind.tables is not None:
+        importlib.import_module(kind.tables.module)
+    for target in [*(port.opener for port in kind.ports), kind.tables and kind.tables.writer]:
+        target and load_target(target)
+opened = sorted(sys.modules)
+warm_kinds()
+print(json.dumps([loaded, opened, sorted(sys.modules)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def kinds_of_a_worker() -> tuple[set[str], set[str], set[str]]:
+    """Modules of a worker with its kinds, then with their tables and ports too, then warm."""
+    done = subprocess.run(
+        [sys.executable, "-c", KINDS_OF_A_WORKER], capture_output=True, text=True, check=True, timeout=60
+    )
+    loaded, opened, warm = map(set, json.loads(done.stdout))
+    return loaded, opened, warm
+
+
+def test_worker_imports_every_kind_without_the_command_line(
+    kinds_of_a_worker: tuple[set[str], set[str], set[str]],
+) -> None:
+    loaded, opened, warm = kinds_of_a_worker
+    assert {"kinds.article.kind", "kinds.sentiment.kind"} <= loaded
+    assert "kinds.sentiment.store.writer" in opened
+    assert not {"typer", "rich", *HEAVY} & loaded
+    assert not {"typer", *HEAVY} & warm  # httpx brings rich, where sources are fetched
+    assert [name for name in warm if name.startswith("pressroom")] == []
+    assert [name for name in warm if re.match(r"kinds\.\w+\.(commands|command_table|export)\b", name)] == []
+
+
+def test_library_that_draws_is_loaded_while_a_worker_warms(
+    kinds_of_a_worker: tuple[set[str], set[str], set[str]],
+) -> None:
+    loaded, opened, warm = kinds_of_a_worker
+    assert "matplotlib" in warm
+    assert "matplotlib" not in loaded | opened
+
+
+COMMAND = """
+import json, runpy, sys
+sys.argv = ["pressroom", *sys.argv[1:]]
+try:
+    runpy.run_module("pressroom", run_name="__main__")
+except SystemExit:
+    pass
+print(json.dumps(sorted(name for name in sys.modules if name.startswith("kinds."))), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kinds"),
+    [
+        (["--help"], set()),
+        (["run", "--help"], set()),
+        (["run", "articles", "--help"], {"article"}),
+        (["monitor", "--help"], {"sentiment"}),
+        (["evaluate", "--help"], set()),
+    ],
+)
+def test_command_line_imports_a_kinds_commands_only_when_one_is_called(
+    arguments: list[str], kinds: set[str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, *arguments], capture_output=True, text=True, check=True, timeout=60
+    )
+    loaded: list[str] = json.loads(done.stderr.splitlines()[-1])
+    own = {name.split(".")[1] for name in loaded if name.count(".") > 1 and "command_table" not in name}
+    assert own == kinds
 
 
 def test_an_import_needs_no_settings_and_touches_nothing() -> None:

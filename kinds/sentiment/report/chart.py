@@ -22,7 +22,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from kinds.sentiment.report.facts import ReportFacts
-from kinds.sentiment.report.prose import RULE_NAMES, score
+from kinds.sentiment.report.prose import RULE_NAMES
 from kinds.sentiment.series.window import AlertRule, EntityWindow, WindowSize
 
 if TYPE_CHECKING:
@@ -60,17 +60,6 @@ def draw_chart(facts: ReportFacts) -> tuple[bytes, bytes]:
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": "Pressroom"})
         figure.savefig(png, format="png", dpi=PIXELS_PER_INCH, metadata={"Software": "Pressroom"})
     return svg.getvalue(), png.getvalue()
-
-
-def chart_words(facts: ReportFacts) -> str:
-    """What the chart shows, for those who do not see it."""
-    scored = [window.mean_score for window in facts.history if window.mean_score is not None]
-    alerts = len(facts.alerts) + len(facts.earlier_alerts)
-    low_high = f"; the score lies between {score(min(scored))} and {score(max(scored))}" if scored else ""
-    return (
-        f"Mean score and number of documents of {facts.entity.name} over {len(facts.history)} "
-        f"{facts.window.size.value}s{low_high}; {alerts} {'alert' if alerts == 1 else 'alerts'}."
-    )
 
 
 def _figure(facts: ReportFacts) -> Figure:

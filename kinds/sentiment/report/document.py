@@ -12,7 +12,6 @@ from markupsafe import Markup
 
 from jobs.shown import json_text, page_text, printable
 from kinds.sentiment.report import prose
-from kinds.sentiment.report.chart import chart_words
 from kinds.sentiment.report.counted import DOCUMENTS, counted_digest
 from kinds.sentiment.report.facts import Driver, ReportFacts
 from kinds.sentiment.report.summary import Summary
@@ -120,3 +119,18 @@ def _variables(facts: ReportFacts, summary: Summary) -> dict[str, object]:
 
 def _at(driver: Driver, facts: ReportFacts) -> str:
     return prose.moment(driver.published_at, facts.zone)
+
+
+def chart_words(facts: ReportFacts) -> str:
+    """What the chart shows, for those who do not see it."""
+    scored = [window.mean_score for window in facts.history if window.mean_score is not None]
+    alerts = len(facts.alerts) + len(facts.earlier_alerts)
+    low_high = (
+        f"; the score lies between {prose.score(min(scored))} and {prose.score(max(scored))}"
+        if scored
+        else ""
+    )
+    return (
+        f"Mean score and number of documents of {facts.entity.name} over {len(facts.history)} "
+        f"{facts.window.size.value}s{low_high}; {alerts} {'alert' if alerts == 1 else 'alerts'}."
+    )

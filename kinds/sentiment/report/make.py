@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from jobs.inference import Inference
 from jobs.kind import Artifact, Template
-from kinds.sentiment.report.chart import draw_chart
 from kinds.sentiment.report.counted import DOCUMENTS, counted_lines
 from kinds.sentiment.report.document import as_html, as_json, as_markdown
 from kinds.sentiment.report.facts import ReportFacts
@@ -29,6 +28,9 @@ def make_report(facts: ReportFacts, inference: Inference | None, *, model: str |
     `model` names the language model; without `inference` the summary is made by rule. Raises what generate()
     raises.
     """
+    # Here, not at the top: matplotlib takes half a second, and the command line imports the kind
+    from kinds.sentiment.report.chart import draw_chart
+
     summary = write_summary(facts, inference, model=model, seed=seed)
     svg, png = draw_chart(facts)
     bodies = (

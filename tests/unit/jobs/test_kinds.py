@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import ConfigurationError
-from jobs.registry import kind_names, load_kind, load_kinds, load_target
+from jobs.registry import kind_names, load_kind, load_kinds, load_target, warm_kinds
 
 MODULE = """
 from pydantic import BaseModel
@@ -32,6 +32,13 @@ class PoemKind(Kind[Poem]):
 class Nameless(Kind[Poem]):
     payload_type = Poem
     run = PoemKind.run
+
+
+class ColdKind(PoemKind):
+    name = "cold"
+
+    def warm(self):
+        raise OSError("no font is there")
 
 
 class Unfinished(Kind[Poem]):
@@ -80,6 +87,16 @@ def test_a_kind_that_cannot_be_loaded_keeps_no_other_from_it(
     assert [record.__dict__["kind"] for record in caplog.records] == ["a_broken_kind"]
     assert set(kinds) == set(kind_names()) - {"a_broken_kind"}
     assert kinds["poem"] is load_kind("poem")
+
+
+def test_a_kind_that_cannot_be_warmed_keeps_no_other_from_it(
+    install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
+    install(cold="kinds_of_poems:ColdKind", poem="kinds_of_poems:PoemKind")
+    with caplog.at_level(logging.WARNING):
+        warm_kinds()
+    assert [record.__dict__["kind"] for record in caplog.records] == ["cold"]
+    assert load_kind("cold").name == "cold"
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,8 @@ from xml.etree import ElementTree
 import pytest
 from markdown_it import MarkdownIt
 
-from kinds.sentiment.report.chart import chart_words
 from kinds.sentiment.report.counted import counted_digest
-from kinds.sentiment.report.document import escape_markdown
+from kinds.sentiment.report.document import chart_words, escape_markdown
 from kinds.sentiment.report.make import Report, make_report
 from tests.unit.kinds.sentiment.report.samples import LAST, facts
 
