@@ -77,7 +77,7 @@ def names_a_kind(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 yield from (
                     (node.lineno, each.name) for each in names if each.name.partition(".")[0] == "kinds"
                 )
-            case ast.Constant(value=str(text)) if name := re.search(r"\bkinds\.[a-z_]+", text):
+            case ast.Constant(value=str(text)) if name := re.search(r"(?<![\w/])kinds\.[a-z_]+", text):
                 yield node.lineno, name[0]
 
 
