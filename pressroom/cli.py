@@ -20,8 +20,12 @@ OWN = (
         "status", "pressroom.commands.batches:status", "Print a batch's jobs by state, tokens and errors."
     ),
     Command("batches", "pressroom.commands.batches:list_batches", "List the newest batches."),
-    Command("results", "pressroom.commands.batches:results", "Write a batch's results so far into a folder."),
-    Command("cancel", "pressroom.commands.batches:cancel", "End a batch; what is finished stays."),
+    Command(
+        "results",
+        "pressroom.commands.batches:results",
+        "Write the results of a batch, as far as it has come, into a folder.",
+    ),
+    Command("cancel", "pressroom.commands.batches:cancel", "Cancel a batch; finished results stay."),
     Command(
         "retry",
         "pressroom.commands.batches:retry",
@@ -66,17 +70,17 @@ OWN = (
     Command(
         "kinds",
         "pressroom.commands.kinds:app",
-        "The kinds that are installed: what they read, ask and leave.",
+        "Show the installed kinds: what they read, which models they ask, and what they leave.",
     ),
     Command(
         "schedule",
         "pressroom.commands.schedule:app",
-        "Batches that are made again and again: what of, and when.",
+        "Manage schedules: batches that run again and again.",
     ),
-    Command("db", "pressroom.commands.machine:db_app", "The database's schema."),
+    Command("db", "pressroom.commands.machine:db_app", "Manage the schema of the database."),
     Command("models", "pressroom.commands.models:app", "Install, calibrate, list and verify models."),
     Command("train", None, "Train models on your own data."),
-    Command("evaluate", None, "Measure a model on labelled data, rankings on a log."),
+    Command("evaluate", None, "Measure a model on labelled data, or rankings on a log."),
 )
 """The commands that belong to no kind, and the groups that kinds add theirs to."""
 
@@ -107,7 +111,7 @@ def _print_version(asked: bool) -> None:
 def _root(
     _: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end."),
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     """What stands before every command."""

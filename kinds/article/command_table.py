@@ -8,7 +8,7 @@ COMMANDS = (
     Command(
         "run articles",
         "kinds.article.commands:run_articles",
-        "Write an article for each brief: submit, work, show progress, export, stop.",
+        "Write an article for each brief: submit, work, show progress, export and stop.",
         kind="article",
         makes_batches=True,
     ),

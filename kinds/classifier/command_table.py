@@ -8,13 +8,13 @@ COMMANDS = (
     Command(
         "models calibrate",
         "kinds.classifier.commands.calibrate:calibrate",
-        "Make a classifier's probabilities mean what they say, by labelled texts like those it will read.",
+        "Calibrate a classifier's probabilities with labelled texts like those that it will read.",
         kind="classifier",
     ),
     Command(
         "train classifier",
         "kinds.classifier.commands.train:train_classifier",
-        "Fine-tune, calibrate, measure on held-out texts, install. The same command goes on after Ctrl-C.",
+        "Fine-tune, calibrate, measure on held-out texts, install; run it again after Ctrl-C to continue.",
         kind="classifier",
         makes_batches=True,
     ),

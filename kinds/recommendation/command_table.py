@@ -8,20 +8,20 @@ COMMANDS = (
     Command(
         "run recommendations",
         "kinds.recommendation.commands.recommendations:run_recommendations",
-        "Rank for each user and write the words, where something changed since the run before.",
+        "Rank items for each user and write texts, where something changed since the last run.",
         kind="recommendation",
         makes_batches=True,
     ),
     Command(
         "refresh",
         "kinds.recommendation.commands.refresh:app",
-        "Recommendations that are kept fresh: files, rules, a schedule.",
+        "Manage recommendations that are refreshed by a schedule: their files, rules and releases.",
         kind="recommendation",
     ),
     Command(
         "evaluate recommendations",
         "kinds.recommendation.commands.evaluate:evaluate_recommendations",
-        "Hold a part of a log out, rank by the rest, and print how much of it the lists find.",
+        "Hold out a part of a log, rank by the rest, and print how much of that part the lists find.",
         kind="recommendation",
     ),
 )

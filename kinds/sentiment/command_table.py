@@ -15,13 +15,13 @@ COMMANDS = (
     Command(
         "monitor",
         "kinds.sentiment.commands.monitor:app",
-        "What is watched by itself: sources, a watch list, a schedule.",
+        "Manage monitors: their sources, watch lists and schedules.",
         kind="sentiment_report",
     ),
     Command(
         "alerts",
         "kinds.sentiment.commands.alerts:app",
-        "Alerts: what was raised, seen, and shall be silent.",
+        "List, acknowledge, mute and deliver alerts.",
         kind="sentiment_report",
     ),
 )

@@ -48,4 +48,4 @@ class Monitor:
     targets: tuple[Target, ...]
     settings: dict[str, object]
     model: str
-    """The classifier."""
+    """Classifier of the documents."""

@@ -49,7 +49,7 @@ def list_batches(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20, json
 
 
 def results(batch: BatchArgument, out: Out = Path("out"), json: Json = False) -> None:
-    """Write a batch's results so far into a folder."""
+    """Write the results of a batch, as far as it has come, into a folder."""
     from db import reports
     from pressroom.exporters import exporter_of
     from pressroom.summary import Summary
@@ -65,7 +65,7 @@ def results(batch: BatchArgument, out: Out = Path("out"), json: Json = False) ->
 
 
 def cancel(batch: BatchArgument) -> None:
-    """End a batch; what is finished stays."""
+    """Cancel a batch; finished results stay."""
     from db import batches
 
     with connected() as (database, _, _):
@@ -76,7 +76,8 @@ def cancel(batch: BatchArgument) -> None:
 def retry(
     batch: BatchArgument,
     job: Annotated[
-        str | None, typer.Argument(metavar="[JOB]", help="One job: its id, or its line's id; else all.")
+        str | None,
+        typer.Argument(metavar="[JOB]", help="Id of one job, or the id of its line; unset: all jobs."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -110,7 +111,9 @@ def _job_of_batch(database: Engine, batch: UUID, job: str) -> UUID:
 
 
 def show(
-    job: Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or BATCH/ID with the line's id.")],
+    job: Annotated[
+        str, typer.Argument(metavar="JOB", help="Id of a job, or BATCH/ID with the id of its line.")
+    ],
     json: Json = False,
 ) -> None:
     """Show how one job's artifact was made: attempts, model, engine, sampling, tokens, digests."""

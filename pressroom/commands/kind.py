@@ -41,24 +41,28 @@ File = Annotated[Path, file_argument(_FILE_HELP)]
 OptionalFile = Annotated[Path | None, file_argument(_FILE_HELP)]
 Model = Annotated[
     str | None,
-    typer.Option(help="An installed model that some worker profile has warm; unset: the kind's default."),
+    typer.Option(help="Installed model that a worker profile keeps warm; defaults to that of the kind."),
 ]
 Seed = Annotated[
     int,
-    typer.Option(min=0, max=MAX_SEED, help="Of the batch's sampling: the same seed, the same texts."),
+    typer.Option(min=0, max=MAX_SEED, help="Seed of the sampling: the same seed gives the same texts."),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse the whole file for one bad line.")]
 Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the kind; repeat.")
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Setting of the kind; repeat.")
 ]
-Priority = Annotated[int, typer.Option(min=-MAX_PRIORITY, max=MAX_PRIORITY, help="Higher goes first.")]
+Priority = Annotated[
+    int, typer.Option(min=-MAX_PRIORITY, max=MAX_PRIORITY, help="Batches with a higher priority go first.")
+]
 Tenant = Annotated[
     str,
-    typer.Option(callback=label, help="A label, and no boundary: tenants share the workers evenly."),
+    typer.Option(
+        callback=label, help="Label of the owner. Tenants share the workers evenly; it is no access boundary."
+    ),
 ]
 Key = Annotated[
     str | None,
-    typer.Option(callback=label, help="The same key again returns the same batch instead of a second one."),
+    typer.Option(callback=label, help="Key of the submission: the same key again returns the same batch."),
 ]
 Deadline = Annotated[
     float | None,
@@ -67,10 +71,10 @@ Deadline = Annotated[
         min=1,
         max=MAX_SECONDS,
         metavar="SECONDS",
-        help="Jobs not done by then expire.",
+        help="Time after which unfinished jobs expire.",
     ),
 ]
-RejectedFile = Annotated[Path, typer.Option(help="Where refused lines are written.")]
+RejectedFile = Annotated[Path, typer.Option(help="File that receives the refused lines.")]
 
 
 def run_command(kind: str, summary: str, *, name: str | None = None) -> Callable[..., None]:

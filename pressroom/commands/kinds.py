@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from jobs.kind import Kind
     from pressroom.schemas import ExampleFormat
 
-app = typer.Typer(no_args_is_help=True, help="The kinds that are installed: what they read, ask and leave.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Show the installed kinds: what they read, which models they ask, and what they leave.",
+)
 
 
 def _example_format(text: str) -> ExampleFormat:
@@ -41,14 +44,14 @@ def list_kinds(json: Json = False) -> None:
 
 @app.command("show")
 def show_kind(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of an installed kind.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of an installed kind.")],
     example: Annotated[
         Any,
         typer.Option(
             "--example",
             metavar="FORMAT",
             parser=_example_format,
-            help="Print a small file, csv or jsonl, that `pressroom run NAME` accepts, and nothing else.",
+            help="Print only a small example file, csv or jsonl, that `pressroom run NAME` accepts.",
         ),
     ] = None,
     json: Json = False,

@@ -10,7 +10,7 @@ from pressroom.commands.options import DeviceOption, Json
 from pressroom.commands.session import connected, devices_of_command, settings_of_command
 from pressroom.console import errors_reported
 
-db_app = typer.Typer(no_args_is_help=True, help="The database's schema.")
+db_app = typer.Typer(no_args_is_help=True, help="Manage the schema of the database.")
 
 
 def services() -> None:

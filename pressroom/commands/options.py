@@ -41,16 +41,23 @@ def label(text: str | None) -> str | None:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Out = Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Folder for the results.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda:N, or several with commas.")]
-BatchOption = Annotated[UUID | None, typer.Option("--batch", help="Go on with this batch; no FILE then.")]
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="Devices: auto, cpu, cuda:N, or several separated by commas.")
+]
+BatchOption = Annotated[
+    UUID | None, typer.Option("--batch", help="Continue this batch instead of reading FILE.")
+]
 RetryFailed = Annotated[
     bool,
-    typer.Option("--retry-failed", help="With --batch: run failed, cancelled and expired jobs again."),
+    typer.Option("--retry-failed", help="With --batch: also run failed, cancelled and expired jobs again."),
 ]
 MaxDropped = Annotated[
     float | None,
     typer.Option(
-        "--max-dropped", metavar="SHARE", parser=_share, help="Of the input that may be refused: 0.05 or 5%."
+        "--max-dropped",
+        metavar="SHARE",
+        parser=_share,
+        help="Share of the input that may be refused, as 0.05 or 5%.",
     ),
 ]
 DateFormat = Annotated[
@@ -59,21 +66,24 @@ DateFormat = Annotated[
         "--date-format",
         metavar="ORDER",
         parser=_date_order,
-        help="Of dates such as 12/1/2026: day-first or month-first; unset: as the whole column tells.",
+        help="Order in dates such as 12/1/2026: day-first or month-first; unset: detected from the column.",
     ),
 ]
 BatchArgument = Annotated[UUID, typer.Argument(metavar="BATCH")]
 Delimiter = Annotated[
     str | None,
-    typer.Option(metavar="SIGN", help="Between the cells of a CSV file, such as ';' or tab; unset: found."),
+    typer.Option(metavar="SIGN", help="Delimiter of a CSV file, such as ';' or tab; unset: detected."),
 ]
 Encoding = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Of a text file, such as cp1252; unset: UTF-8, or UTF-16 by its mark."),
+    typer.Option(
+        metavar="NAME",
+        help="Encoding of a text file, such as cp1252; unset: UTF-8, or UTF-16 with a byte order mark.",
+    ),
 ]
 Decimal = Annotated[
     str | None,
-    typer.Option(metavar="SIGN", help="In the numbers of a CSV file: point or comma; unset: found."),
+    typer.Option(metavar="SIGN", help="Decimal separator in a CSV file: point or comma; unset: detected."),
 ]
 
 

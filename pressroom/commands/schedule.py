@@ -32,14 +32,18 @@ if TYPE_CHECKING:
 
 NUM_RUNS_SHOWN = 20
 
-app = typer.Typer(no_args_is_help=True, help="Batches that are made again and again: what of, and when.")
+app = typer.Typer(no_args_is_help=True, help="Manage schedules: batches that run again and again.")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", callback=label, help="Of a schedule.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", callback=label, help="Name of the schedule.")]
 KindOption = Annotated[
-    str | None, typer.Option("--kind", help="Of the schedule, where several kinds have one of the name.")
+    str | None,
+    typer.Option(
+        "--kind", help="Kind of the schedule, needed if several kinds have a schedule of this name."
+    ),
 ]
 OfTenant = Annotated[
-    str | None, typer.Option("--tenant", help="Of the schedule, where several tenants have one of the name.")
+    str | None,
+    typer.Option("--tenant", help="Tenant of the schedule, needed if several tenants have one of this name."),
 ]
 Input = Annotated[
     Path,
@@ -53,16 +57,23 @@ Input = Annotated[
 
 @app.command()
 def create(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="An installed kind whose jobs are rows.")],
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="Installed kind whose jobs are the rows of a table.")
+    ],
     name: Name,
     file: Input,
     cron: Annotated[
         str | None,
-        typer.Option(help='When it runs, such as "0 6 * * *"; unset: with `pressroom schedule run` only.'),
+        typer.Option(help='When it runs, such as "0 6 * * *"; unset: only by `pressroom schedule run`.'),
     ] = None,
-    time_zone: Annotated[str, typer.Option(help="Of the cron expression, such as Europe/Berlin.")] = "UTC",
+    time_zone: Annotated[
+        str, typer.Option(help="Time zone of the cron expression, such as Europe/Berlin.")
+    ] = "UTC",
     catch_up: Annotated[
-        CatchUp, typer.Option(help="Of due times that passed while nothing ran: the latest, all or none.")
+        CatchUp,
+        typer.Option(
+            help="Which due times are caught up that passed while nothing ran: the latest, all or none."
+        ),
     ] = CatchUp.LATEST,
     model: Model = None,
     settings: Set = None,

@@ -15,7 +15,7 @@ def up(
     device: DeviceOption = "auto",
     profile: Annotated[
         list[str] | None,
-        typer.Option(help="A worker profile; repeat. Unset: all whose models are installed."),
+        typer.Option(help="Worker profile; repeat. Defaults to all profiles whose models are installed."),
     ] = None,
 ) -> None:
     """Run services, dispatcher, beat and workers until Ctrl-C drains them; schedules are kept."""

@@ -62,18 +62,25 @@ def calibrate(
     offsets: Annotated[
         bool,
         typer.Option(
-            "--offsets", help="Fit an offset for each class, too: takes over FILE's shares, changes answers."
+            "--offsets",
+            help="Also fit an offset for each class, which adopts the shares of FILE and can change answers.",
         ),
     ] = False,
     remove: Annotated[
-        bool, typer.Option("--remove", help="Without FILE: let the model say again what it says by itself.")
+        bool,
+        typer.Option(
+            "--remove",
+            help="Without FILE: remove the calibration, so that the model answers as it was installed.",
+        ),
     ] = False,
     max_dropped: MaxDropped = None,
-    batch: Annotated[UUID | None, typer.Option(help="Go on with this batch of the same FILE.")] = None,
+    batch: Annotated[
+        UUID | None, typer.Option(help="Continue this batch, which was made from the same FILE.")
+    ] = None,
     device: DeviceOption = "auto",
     json: Json = False,
 ) -> None:
-    """Make a classifier's probabilities mean what they say, by labelled texts like those it will read.
+    """Calibrate a classifier's probabilities with labelled texts like those that it will read.
 
     A temperature is fitted on half of the texts and measured on the other half, with no near-duplicates
     between them; it makes answers more or less sure, and changes none. It is kept with the model in place of

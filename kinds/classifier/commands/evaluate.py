@@ -65,7 +65,9 @@ def evaluate_sentiment(
         ),
     ] = None,
     max_dropped: MaxDropped = None,
-    batch: Annotated[UUID | None, typer.Option(help="Go on with this batch of the same FILE.")] = None,
+    batch: Annotated[
+        UUID | None, typer.Option(help="Continue this batch, which was made from the same FILE.")
+    ] = None,
     device: DeviceOption = "auto",
     json: Json = False,
 ) -> None:

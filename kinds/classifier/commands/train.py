@@ -27,7 +27,7 @@ def train_classifier(
         Path,
         file_argument("Labelled texts: CSV, JSONL or Parquet, also .gz; or a TOML plan;"),
     ],
-    out: Annotated[str | None, typer.Option(metavar="NAME", help="What the model shall be called.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the new model.")] = None,
     base: Annotated[str, typer.Option(help="Installed encoder to fine-tune.")] = DEFAULT_EMBEDDER,
     text: Annotated[str, typer.Option(metavar="COLUMN", help="Column with the text.")] = "text",
     label: Annotated[str, typer.Option(metavar="COLUMN", help="Column with the label.")] = "label",
@@ -35,25 +35,34 @@ def train_classifier(
         str | None, typer.Option(metavar="COLUMN", help="Column with the entity that the label is about.")
     ] = None,
     targets: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Column with {entity: label}, instead of --label.")
+        str | None,
+        typer.Option(metavar="COLUMN", help="Column that maps entities to labels; replaces --label."),
     ] = None,
     map_: Annotated[
-        str | None, typer.Option("--map", help="The file's labels: negative=0,neutral=2,positive=1.")
+        str | None, typer.Option("--map", help="Labels in the file, such as negative=0,neutral=2,positive=1.")
     ] = None,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
-    epochs: Annotated[int | None, typer.Option(min=1, max=100, help="At most.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of split, order and dropout.")] = 0,
+    epochs: Annotated[int | None, typer.Option(min=1, max=100, help="Maximum number of epochs.")] = None,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0, max=2**31 - 1, help="Seed of the split, of the order of examples and of dropout."
+        ),
+    ] = 0,
     data: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Where the files of a TOML plan are.")
+        Path | None, typer.Option(file_okay=False, help="Folder of the files that a TOML plan names.")
     ] = None,
     keep: Annotated[
         Path | None,
-        typer.Option(file_okay=False, help="Also write adapter, recipe, evaluation and card here."),
+        typer.Option(
+            file_okay=False,
+            help="Folder that also receives the adapter, the recipe, the evaluation and the model card.",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Fine-tune, calibrate, measure on held-out texts, install. The same command goes on after Ctrl-C."""
+    """Fine-tune, calibrate, measure on held-out texts, install; run it again after Ctrl-C to continue."""
     from kinds.classifier.runs import train
 
     with errors_reported():

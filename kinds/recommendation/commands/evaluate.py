@@ -44,14 +44,17 @@ def evaluate_recommendations(
         typer.Option(
             parser=input_path,
             metavar="FILE",
-            help="Who had to do with what: CSV, JSONL or Parquet, also .gz.",
+            help="Log of interactions between users and items: CSV, JSONL or Parquet, also .gz.",
         ),
     ],
     catalogue: Catalogue = None,
     split: Annotated[
-        str, typer.Option(metavar="HOW", help="random:0.2, temporal:0.2 or leave-last-one-out.")
+        str,
+        typer.Option(
+            metavar="HOW", help="How the log is split: random:0.2, temporal:0.2 or leave-last-one-out."
+        ),
     ] = "random:0.2",
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the random split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the random split.")] = 0,
     k: Annotated[int, typer.Option("--k", min=1, max=100, help="Length of the lists.")] = 10,
     settings: SettingsFile = None,
     catalogue_column: CatalogueColumn = None,
@@ -64,7 +67,7 @@ def evaluate_recommendations(
     decimal: Decimal = None,
     json: Json = False,
 ) -> None:
-    """Hold a part of a log out, rank by the rest, and print how much of it the lists find.
+    """Hold out a part of a log, rank by the rest, and print how much of that part the lists find.
 
     The blend of the settings is compared with EASE, item-kNN and popularity, on the same users, with
     bootstrap intervals. Needs no service and no model.

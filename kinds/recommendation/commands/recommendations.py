@@ -40,11 +40,15 @@ if TYPE_CHECKING:
 
 Catalogue = Annotated[
     Path | None,
-    typer.Option(parser=input_path, metavar="FILE", help="Items: CSV, JSONL or Parquet, also .gz."),
+    typer.Option(parser=input_path, metavar="FILE", help="Table of items: CSV, JSONL or Parquet, also .gz."),
 ]
 Interactions = Annotated[
     Path | None,
-    typer.Option(parser=input_path, metavar="FILE", help="Who had to do with what; likewise."),
+    typer.Option(
+        parser=input_path,
+        metavar="FILE",
+        help="Log of interactions between users and items, in the same formats.",
+    ),
 ]
 SettingsFile = Annotated[
     Path | None,
@@ -52,26 +56,39 @@ SettingsFile = Annotated[
         "--settings",
         parser=input_path,
         metavar="FILE",
-        help="TOML file with models and the tables rules, copy, ranking and intake.",
+        help="TOML file that sets the models and the tables rules, copy, ranking and intake.",
     ),
 ]
 CatalogueColumn = Annotated[
     list[str] | None,
-    typer.Option("--catalogue-column", metavar="FIELD=COLUMN", help="Where the file names it otherwise."),
+    typer.Option(
+        "--catalogue-column",
+        metavar="FIELD=COLUMN",
+        help="Which column holds a field of the catalogue; repeat.",
+    ),
 ]
 InteractionColumn = Annotated[
     list[str] | None,
-    typer.Option("--interaction-column", metavar="FIELD=COLUMN", help="Likewise."),
+    typer.Option(
+        "--interaction-column", metavar="FIELD=COLUMN", help="Which column holds a field of the log; repeat."
+    ),
 ]
 MatchIdsOption = Annotated[
     MatchIds | None,
-    typer.Option("--match-ids", help="loose: whatever their case, spaces, leading zeros or final .0."),
+    typer.Option(
+        "--match-ids",
+        help="exact, or loose, which ignores case, spaces, leading zeros and a final .0 of ids.",
+    ),
 ]
 Copy = Annotated[
-    CopyScope | None, typer.Option("--copy", help="Who shares a text; none: lists without texts.")
+    CopyScope | None,
+    typer.Option("--copy", help="Who shares a text: user, segment or item; none writes lists without texts."),
 ]
-Model = Annotated[str | None, typer.Option(help="Writes the texts.")]
-Embedder = Annotated[str | None, typer.Option(help="Finds items alike by text; none: by attributes.")]
+Model = Annotated[str | None, typer.Option(help="Language model that writes the texts.")]
+Embedder = Annotated[
+    str | None,
+    typer.Option(help="Embedding model that finds similar items by their texts; none compares attributes."),
+]
 
 
 def run_recommendations(
@@ -80,7 +97,9 @@ def run_recommendations(
     out: Out = Path("out"),
     refresh: Annotated[
         str | None,
-        typer.Option(help="Whose releases it goes on from; unset: the catalogue's name."),
+        typer.Option(
+            help="Name of the refresh whose releases are continued; defaults to the catalogue's name."
+        ),
     ] = None,
     settings: SettingsFile = None,
     copy: Copy = None,
@@ -94,12 +113,12 @@ def run_recommendations(
     decimal: Decimal = None,
     model: Model = None,
     embedder: Embedder = None,
-    batch: Annotated[UUID | None, typer.Option(help="Go on with this batch; no files then.")] = None,
+    batch: Annotated[UUID | None, typer.Option(help="Continue this batch instead of reading files.")] = None,
     retry_failed: RetryFailed = False,
     device: DeviceOption = "auto",
     json: Json = False,
 ) -> None:
-    """Rank for each user and write the words, where something changed since the run before."""
+    """Rank items for each user and write texts, where something changed since the last run."""
     from kinds.recommendation.export.outcome import export_outcome
     from kinds.recommendation.refresh_file import file_of
     from kinds.recommendation.refreshes import sources_of

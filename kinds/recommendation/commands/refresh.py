@@ -25,25 +25,38 @@ if TYPE_CHECKING:
     from db import schedules
     from kinds.recommendation.show_refreshes import RefreshState
 
-app = typer.Typer(no_args_is_help=True, help="Recommendations that are kept fresh: files, rules, a schedule.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Manage recommendations that are refreshed by a schedule: their files, rules and releases.",
+)
 
 NUM_RUNS_SHOWN = 10
 
 _STANDING_FILE = typer.Option(parser=standing_path, metavar="FILE")
 Name = Annotated[str, typer.Argument(metavar="NAME")]
-Number = Annotated[int | None, typer.Option(min=1, max=2**31 - 1, help="Of a release; see `refresh show`.")]
+Number = Annotated[
+    int | None, typer.Option(min=1, max=2**31 - 1, help="Number of a release, as `refresh show` lists it.")
+]
 
 
 @app.command()
 def create(
     what: Annotated[
         str,
-        typer.Argument(metavar="NAME|FILE.toml", help="A name, with options; or a file that says it all."),
+        typer.Argument(
+            metavar="NAME|FILE.toml",
+            help="A name, together with options, or a TOML file that sets everything.",
+        ),
     ],
     catalogue: Annotated[Path | None, _STANDING_FILE] = None,
     interactions: Annotated[Path | None, _STANDING_FILE] = None,
-    cron: Annotated[str | None, typer.Option(help='"0 3 * * *": at three. Unset: when told to.')] = None,
-    time_zone: Annotated[str, typer.Option(help="Of the schedule.")] = "UTC",
+    cron: Annotated[
+        str | None,
+        typer.Option(
+            help='When it runs, such as "0 3 * * *" for every night at three; unset: only by command.'
+        ),
+    ] = None,
+    time_zone: Annotated[str, typer.Option(help="Time zone of the schedule, such as Europe/Berlin.")] = "UTC",
     json: Json = False,
 ) -> None:
     """Make a refresh, or change the one of this name."""
@@ -150,7 +163,9 @@ def roll_back(name: Name, to: Number = None) -> None:
 def withdraw(
     name: Name,
     items: Annotated[list[str], typer.Argument(metavar="ITEM...")],
-    reason: Annotated[str, typer.Option(help="For those who ask later.")] = "withdrawn by hand",
+    reason: Annotated[
+        str, typer.Option(help="Reason, which is kept with the withdrawal.")
+    ] = "withdrawn by hand",
 ) -> None:
     """Take items off the standing lists at once; the next run decides anew by the catalogue."""
     from kinds.recommendation.store import refreshes, releases
@@ -222,14 +237,21 @@ def serve(
     name: Name,
     url_variable: Annotated[
         str | None,
-        typer.Option(help="Environment variable with redis://HOST:PORT/DATABASE; unset: SERVING_REDIS_URL."),
+        typer.Option(
+            help="Environment variable that holds redis://HOST:PORT/DATABASE; defaults to SERVING_REDIS_URL."
+        ),
     ] = None,
     staging: Annotated[
         int | None,
-        typer.Option(min=0, max=100_000, help="A second logical database of the server, to fill; unset: 15."),
+        typer.Option(
+            min=0,
+            max=100_000,
+            help="Second logical database of the server, where new rows are prepared; defaults to 15.",
+        ),
     ] = None,
     expire_seconds: Annotated[
-        int | None, typer.Option(min=60, max=MAX_SECONDS, help="Rows vanish after so long; unset: they stay.")
+        int | None,
+        typer.Option(min=60, max=MAX_SECONDS, help="Time after which rows expire; unset: they do not."),
     ] = None,
     json: Json = False,
 ) -> None:

@@ -14,16 +14,16 @@ from pressroom.commands.options import Json
 from pressroom.commands.session import connected
 from pressroom.console import print_json, say
 
-app = typer.Typer(no_args_is_help=True, help="Alerts: what was raised, seen, and shall be silent.")
+app = typer.Typer(no_args_is_help=True, help="List, acknowledge, mute and deliver alerts.")
 
 Alert = Annotated[UUID, typer.Argument(metavar="ALERT")]
 
 
 @app.command("list")
 def list_alerts(
-    monitor: Annotated[str | None, typer.Option(help="Of this monitor alone.")] = None,
+    monitor: Annotated[str | None, typer.Option(help="Only alerts of this monitor.")] = None,
     entity: Annotated[str | None, typer.Option(help="Of this entity alone.")] = None,
-    status: Annotated[AlertStatus | None, typer.Option(help="Of this state alone.")] = None,
+    status: Annotated[AlertStatus | None, typer.Option(help="Only alerts in this state.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
     json: Json = False,
 ) -> None:
@@ -57,7 +57,7 @@ def show(alert: Alert, json: Json = False) -> None:
 @app.command()
 def ack(
     alert: Alert,
-    note: Annotated[str | None, typer.Option(help="For whoever looks next.")] = None,
+    note: Annotated[str | None, typer.Option(help="Note that is kept with the alert.")] = None,
     json: Json = False,
 ) -> None:
     """Say that an alert was seen."""
@@ -76,10 +76,10 @@ def ack(
 def mute(
     monitor: Annotated[str, typer.Argument(metavar="MONITOR")],
     entity: Annotated[str | None, typer.Option(help="Of this entity alone.")] = None,
-    rule: Annotated[AlertRule | None, typer.Option(help="Of this rule alone.")] = None,
+    rule: Annotated[AlertRule | None, typer.Option(help="Only alerts of this rule.")] = None,
     hours: Annotated[
         float | None,
-        typer.Option(min=0.01, max=100_000, help="For this long; unset: until unmuted."),
+        typer.Option(min=0.01, max=100_000, help="How long the mute lasts; unset: until it is removed."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -118,7 +118,9 @@ def mutes(json: Json = False) -> None:
 
 
 @app.command()
-def unmute(mute: Annotated[UUID, typer.Argument(metavar="MUTE", help="Its id: see `alerts mutes`.")]) -> None:
+def unmute(
+    mute: Annotated[UUID, typer.Argument(metavar="MUTE", help="Id of the mute, as `alerts mutes` lists it.")],
+) -> None:
     """Deliver again what is raised from now on."""
     from kinds.sentiment.store import alerts
 

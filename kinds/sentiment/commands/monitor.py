@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from kinds.sentiment.monitor_file import MonitorFile
     from kinds.sentiment.show_monitors import MonitorState
 
-app = typer.Typer(no_args_is_help=True, help="What is watched by itself: sources, a watch list, a schedule.")
+app = typer.Typer(no_args_is_help=True, help="Manage monitors: their sources, watch lists and schedules.")
 app.command("backtest")(backtest_file)
 
 NUM_RUNS_SHOWN = 10
@@ -44,21 +44,24 @@ SECRET_VARIABLE = "ALERT_WEBHOOK_SECRET"  # noqa: S105 - a name, not a secret
 
 Name = Annotated[str, typer.Argument(metavar="NAME")]
 Watch = Annotated[
-    Path | None, typer.Option(parser=input_path, metavar="FILE", help="Watch list: TOML or JSON.")
+    Path | None, typer.Option(parser=input_path, metavar="FILE", help="Watch list as TOML or JSON.")
 ]
 SourceTexts = Annotated[
-    list[str] | None, typer.Option(help="A file, a folder, s3://PREFIX, or a feed's URL; repeat.")
+    list[str] | None,
+    typer.Option(help="Source of documents: a file, a folder, s3://PREFIX, or the URL of a feed; repeat."),
 ]
-CatchUpOption = Annotated[CatchUp, typer.Option(help="Of runs that were missed: the latest, all, or none.")]
+CatchUpOption = Annotated[
+    CatchUp, typer.Option(help="Which missed runs are caught up: the latest, all, or none.")
+]
 TargetTexts = Annotated[
     list[str] | None,
-    typer.Option(help="Where alerts go: a webhook's URL, a file, or - for stdout; repeat."),
+    typer.Option(help="Where alerts are delivered: the URL of a webhook, a file, or - for stdout; repeat."),
 ]
 SecretVariable = Annotated[
-    str, typer.Option(help="Environment variable that holds the webhooks' signing secret.")
+    str, typer.Option(help="Environment variable that holds the signing secret of the webhooks.")
 ]
 AllowPrivate = Annotated[
-    bool, typer.Option("--allow-private", help="Feeds and webhooks may be in your own network.")
+    bool, typer.Option("--allow-private", help="Allow feeds and webhooks in your own network.")
 ]
 
 
@@ -66,18 +69,29 @@ AllowPrivate = Annotated[
 def create(
     what: Annotated[
         str,
-        typer.Argument(metavar="NAME|FILE.toml", help="A name, with options; or a file that says it all."),
+        typer.Argument(
+            metavar="NAME|FILE.toml",
+            help="A name, together with options, or a TOML file that sets everything.",
+        ),
     ],
     watch: Watch = None,
     source: SourceTexts = None,
-    cron: Annotated[str | None, typer.Option(help='"0 * * * *": every hour. Unset: when told to.')] = None,
+    cron: Annotated[
+        str | None,
+        typer.Option(help='When it runs, such as "0 * * * *" for every hour; unset: only by command.'),
+    ] = None,
     time_zone: Annotated[
         str | None,
-        typer.Option(help="Of the schedule, and of days and weeks; unset: the calendar's, else UTC."),
+        typer.Option(help="Time zone of the schedule, days and weeks; defaults to the calendar's, else UTC."),
     ] = None,
     catch_up: CatchUpOption = CatchUp.LATEST,
-    window: Annotated[list[WindowSize] | None, typer.Option(help="Repeat; the first is judged.")] = None,
-    rule: Annotated[list[AlertRule] | None, typer.Option(help="Repeat; unset: all four.")] = None,
+    window: Annotated[
+        list[WindowSize] | None,
+        typer.Option(help="Window size; repeat. The first one is judged by the rules."),
+    ] = None,
+    rule: Annotated[
+        list[AlertRule] | None, typer.Option(help="Alert rule; repeat. Unset: all of them.")
+    ] = None,
     reports: Reports = None,
     max_reports: MaxReports = None,
     target: TargetTexts = None,
@@ -144,7 +158,7 @@ def _fields(ends: Iterable[Source | Target], *, allow_private: bool) -> list[dic
 
 @app.command("list")
 def list_monitors(
-    all_: Annotated[bool, typer.Option("--all", help="Those that backtests made, too.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Include the monitors that backtests made.")] = False,
     json: Json = False,
 ) -> None:
     """List the monitors: when each runs, and how it went last."""

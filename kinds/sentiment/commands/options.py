@@ -10,11 +10,16 @@ from kinds.sentiment.payload import ReportsOf
 
 Reports = Annotated[
     ReportsOf | None,
-    typer.Option(help="latest (a window for each entity), all, alerts or none; unset: the monitor's own."),
+    typer.Option(
+        help="Which windows get a report: latest (one per entity), all, alerts, none; unset: the monitor's."
+    ),
 ]
 MaxReports = Annotated[
     int | None,
     typer.Option(
-        "--max-reports", min=0, max=1_000_000, help="In one batch; unset: the monitor's own, or 500."
+        "--max-reports",
+        min=0,
+        max=1_000_000,
+        help="Maximum number of reports in a batch; defaults to the monitor's, or 500.",
     ),
 ]

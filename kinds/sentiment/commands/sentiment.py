@@ -45,36 +45,46 @@ DatedDocuments = Annotated[
     Path,
     file_argument("Dated documents, as for `run`;"),
 ]
-_WATCH = typer.Option("--watch", parser=input_path, metavar="FILE", help="Watch list: TOML or JSON.")
+_WATCH = typer.Option("--watch", parser=input_path, metavar="FILE", help="Watch list as TOML or JSON.")
 Watch = Annotated[Path | None, _WATCH]
 WatchNeeded = Annotated[Path, _WATCH]
 Events = Annotated[
     Path | None,
-    typer.Option(parser=input_path, metavar="FILE", help="What happened, as JSONL, to score the alerts by."),
+    typer.Option(
+        parser=input_path, metavar="FILE", help="JSONL file of known events, by which the alerts are scored."
+    ),
 ]
 MonitorName = Annotated[
     str | None,
-    typer.Option(help="Whose history the documents become part of; unset: the watch list's name."),
+    typer.Option(help="Monitor whose history the documents join; defaults to the name of the watch list."),
 ]
 Column = Annotated[
     list[str] | None,
-    typer.Option("--column", metavar="FIELD=COLUMN", help="Where the file names a field otherwise."),
+    typer.Option("--column", metavar="FIELD=COLUMN", help="Which column holds a field; repeat."),
 ]
-Window = Annotated[list[WindowSize] | None, typer.Option(help="Repeat; the first is judged.")]
-TimeZone = Annotated[str | None, typer.Option(help="IANA name: where a day begins.")]
-Rule = Annotated[list[AlertRule] | None, typer.Option(help="Repeat; unset: all four.")]
+Window = Annotated[
+    list[WindowSize] | None, typer.Option(help="Window size; repeat. The first one is judged by the rules.")
+]
+TimeZone = Annotated[
+    str | None, typer.Option(help="Time zone that decides where a day begins, as an IANA name.")
+]
+Rule = Annotated[list[AlertRule] | None, typer.Option(help="Alert rule; repeat. Unset: all of them.")]
 FalseAlarms = Annotated[
     float | None,
     typer.Option(
         "--false-alarms",
         min=0.001,
         max=100,
-        help="A week, of the whole monitor: the budget.",
+        help="Budget of false alarms per week for the whole monitor.",
     ),
 ]
-Classifier = Annotated[str, typer.Option(help="The classifier.")]
-Embedder = Annotated[str, typer.Option(help="Finds topics by meaning; none: by alias.")]
-Summarizer = Annotated[str, typer.Option(help="Writes summaries; none: plain sentences.")]
+Classifier = Annotated[str, typer.Option(help="Classifier of the documents.")]
+Embedder = Annotated[
+    str, typer.Option(help="Embedding model that finds topics by meaning; none finds them by alias only.")
+]
+Summarizer = Annotated[
+    str, typer.Option(help="Language model that writes summaries; none writes plain sentences.")
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse the whole file for one bad record.")]
 
 

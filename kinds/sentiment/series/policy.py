@@ -16,7 +16,7 @@ class Policy(BaseModel):
 
     windows: tuple[WindowSize, ...] = (WindowSize.DAY, WindowSize.WEEK)
     time_zone: str = "UTC"
-    """IANA name: where a day begins."""
+    """Time zone that decides where a day begins, as an IANA name."""
     calendar: str | None = None
     """Of an exchange (trading_days.py): on days without a full session of it nothing is a silence."""
     rules: tuple[AlertRule, ...] = tuple(AlertRule)
