@@ -30,7 +30,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("packages")
     sources = shutil.copytree(EXAMPLES, folder / "sources")
     options = ("-q", "--no-index", "--no-build-isolation", "--no-deps", "--disable-pip-version-check")
-    names = ("tally",)
+    names = ("tally", "glossary")
     subprocess.run(
         [sys.executable, "-m", "pip", "install", *options, "--target", str(folder / "site")]
         + [str(sources / name) for name in names],
@@ -93,6 +93,12 @@ def rows_of(out: Path) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in map(json.loads, lines)}
 
 
+def test_documented_kinds_are_the_examples() -> None:
+    page = (CHECKOUT / "docs" / "kinds.md").read_text()
+    for name in ("tally/tally.py", "tally/pyproject.toml", "glossary/glossary/kind.py"):
+        assert (EXAMPLES / name).read_text() in page, name
+
+
 def test_the_kind_of_one_module_is_short() -> None:
     assert len((EXAMPLES / "tally" / "tally.py").read_text().splitlines()) < 60
 
@@ -109,6 +115,8 @@ def test_installed_kinds_are_listed_and_shown_with_their_columns(tmp_path: Path)
     assert [column["name"] for column in shown["columns"]] == ["text", "top"]
     assert [column["required"] for column in shown["columns"]] == [True, False]
     assert [setting["name"] for setting in shown["settings"]] == ["seconds"]
+    assert "glossary" in print_text(tmp_path, "kinds", "list")
+    assert "leaves TermCounts" in print_text(tmp_path, "kinds", "show", "glossary")
 
 
 def test_run_writes_files_a_table_and_a_page_and_goes_on_after_ctrl_c(tmp_path: Path) -> None:

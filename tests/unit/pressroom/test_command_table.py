@@ -11,7 +11,7 @@ import pytest
 
 from jobs.errors import ConfigurationError
 from pressroom.cli import OWN, commands
-from pressroom.command_table import Command, CommandTable
+from pressroom.command_table import Command, CommandTable, kind_commands
 
 POEMS = '''
 import typer
@@ -180,3 +180,28 @@ def test_members_are_removed_with_their_group() -> None:
     table = CommandTable([Command("poems old list", "a:b", "List."), Command("poems old", None, "Old.")])
     assert [error.code for error in table.remove_orphans()] == ["command_without_group"] * 2
     assert not table.members()
+
+
+def test_each_kind_gets_commands_unless_another_one_makes_its_batches() -> None:
+    table = CommandTable(
+        [
+            Command("run", None, "Run."),
+            Command("submit", None, "Submit."),
+            Command("run poems", "poems:run", "Write poems.", kind="poem", makes_batches=True),
+            Command("rhymes", "poems:rhymes", "List rhymes.", kind="poem"),
+        ]
+    )
+    made = {command.path: command for command in kind_commands(table, ["plain", "poem"])}
+
+    assert made.keys() == {"run plain", "submit plain", "run poem", "submit poem"}
+    assert [path for path, command in made.items() if command.is_hidden] == ["run poem", "submit poem"]
+    assert "`pressroom run poems`" in made["run poem"].help
+    for command in made.values():
+        table.add(command)
+    assert [command.path for command in table.of_kind("poem")] == ["run poems", "rhymes"]
+    assert [command.path for command in table.of_kind("plain")] == ["run plain", "submit plain"]
+
+
+def test_a_kind_named_like_a_command_of_its_group_leaves_it_that_command() -> None:
+    table = CommandTable([Command("run", None, "Run."), Command("run poem", "poems:run", "Write poems.")])
+    assert [command.path for command in kind_commands(table, ["poem"])] == ["submit poem"]

@@ -1,0 +1,97 @@
+"""The terms that stand in a set of texts: counted text by text, then noted term by term."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
+
+from glossary.known_terms import KnownTerms
+from jobs.kind import Artifact, Context, Kind, PlanContext, Port, Result, Stage, Tables
+
+_TERM = re.compile(r"[^\W\d_][\w-]{3,}")
+
+
+class GlossaryPayload(BaseModel):
+    """A text of the table; in the second stage a term."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str = Field(min_length=1, max_length=100_000, description="the text whose terms are counted")
+    number: SkipJsonSchema[int | None] = None
+    """How often the term stands in the batch; None for a text. It is no column of a table."""
+
+
+class GlossarySettings(BaseModel):
+    """What a batch fixes for all its jobs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    at_least: int = Field(default=2, ge=1, description="terms that stand less often are left out")
+
+
+class TermCounts(BaseModel):
+    """What the first stage leaves of a text."""
+
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class TermRecord:
+    """A row for the kind's own table."""
+
+    term: str
+    number: int
+
+
+class GlossaryKind(Kind[GlossaryPayload]):
+    """Lists the terms of all texts, how often each stands, and whether an earlier batch had it."""
+
+    name = "glossary"
+    version = "1"
+    payload_type = GlossaryPayload
+    settings_type = GlossarySettings
+    stages = (Stage("count", output_type=TermCounts), Stage("note"))
+    ports = (Port(KnownTerms, "glossary.known_terms:open_known_terms"),)
+    tables = Tables(
+        module="glossary.tables", migrations="glossary.migrations", writer="glossary.known_terms:write_terms"
+    )
+
+    def run(self, payload: GlossaryPayload, context: Context) -> Result:
+        """Count the terms of a text, or note one term."""
+        if payload.number is None:
+            counts = Counter(_TERM.findall(payload.text.lower()))
+            return Result(
+                artifacts=(_text("counts.txt", "\n".join(sorted(counts))),),
+                metrics={"num_terms": len(counts)},
+                output=TermCounts(counts=counts),
+            )
+        earlier = context.port(KnownTerms).number_of(payload.text)
+        note = f"{payload.text}: {payload.number} times, " + (f"{earlier} before" if earlier else "new")
+        return Result(
+            artifacts=(_text("note.txt", note),),
+            metrics={"number": payload.number, "is_new": not earlier},
+            records=(TermRecord(payload.text, payload.number),),
+        )
+
+    def plan(
+        self,
+        stage: str,  # noqa: ARG002 - only the first one is followed by another
+        context: PlanContext,
+    ) -> Iterable[tuple[str, GlossaryPayload]]:
+        """A job for each term that stands often enough in all texts together."""
+        totals: Counter[str] = Counter()
+        for _, output in context.outputs(TermCounts):
+            totals.update(output.counts)
+        at_least = GlossarySettings.model_validate(context.settings).at_least
+        for term, number in sorted(totals.items()):
+            if number >= at_least:
+                yield term, GlossaryPayload(text=term, number=number)
+
+
+def _text(name: str, text: str) -> Artifact:
+    return Artifact(name=name, media_type="text/plain", body=f"{text}\n".encode())

@@ -1,0 +1,1 @@
+"""The alembic revisions of the kind's own table."""

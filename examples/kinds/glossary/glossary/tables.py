@@ -1,0 +1,16 @@
+"""The kind's own table."""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.tables import Base
+
+
+class TermRow(Base):
+    """How often a term was noted, in all batches together."""
+
+    __tablename__ = "glossary_terms"
+
+    term: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int]
