@@ -76,17 +76,18 @@ def show_kind(
 
 def _listed(name: str) -> dict[str, object]:
     """A line of the list; a kind that cannot be loaded is named with the reason."""
+    from jobs.errors import ConfigurationError
     from jobs.registry import load_kind
 
     try:
         kind = load_kind(name)
-    except Exception as error:  # noqa: BLE001 - whatever the import of another's module raises
+    except ConfigurationError as error:
         return {
             "name": name,
             "version": None,
             "command": None,
             "summary": None,
-            "error": f"cannot be loaded: {type(error).__name__}: {error}",
+            "error": str(error),
         }
     return {
         "name": name,
