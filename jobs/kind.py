@@ -183,10 +183,11 @@ class Background:
     """A service of a kind's own that runs beside commands that keep running."""
 
     name: str
+    """For logs."""
     target: str
     """MODULE:FUNCTION, a `workers.background.BackgroundOpener`."""
     under: frozenset[str]
-    """Where it runs: "beat" (also within `up`) or "up" alone."""
+    """Where it runs: "beat" (also within `up`), "up" alone, or "run" (while a batch of the kind is run)."""
 
 
 class Kind(ABC, Generic[PayloadT]):

@@ -33,6 +33,17 @@ class Command:
     are declared."""
     help: str
     """The first paragraph of the target's own help."""
+
+    def is_valid(self) -> bool:
+        """Whether its fields, which another package wrote, are what they should be."""
+        target = self.target
+        return (
+            isinstance(self.path, str)
+            and PATH.fullmatch(self.path) is not None
+            and isinstance(self.help, str)
+            and (target is None or callable(target) or (isinstance(target, str) and ":" in target))
+        )
+
     kind: str | None = None
     """The kind that it is about, if it is about one."""
     makes_batches: bool = False
@@ -54,10 +65,10 @@ class CommandTable:
 
     def add(self, command: Command) -> None:
         """Add a command. A group may be declared twice. Raises ConfigurationError."""
-        if not isinstance(command, Command) or not PATH.fullmatch(command.path):
+        if not isinstance(command, Command) or not command.is_valid():
             raise ConfigurationError(
-                f"{command!r} is no command: declare a pressroom.command_table.Command whose path has words "
-                "of lower case letters, digits and hyphens",
+                f"{command!r} is no command: declare a pressroom.command_table.Command with a path of words "
+                "in lower case letters, digits and hyphens, MODULE:ATTRIBUTE as its target, and a help",
                 code="command_invalid",
             )
         earlier = self._commands.setdefault(command.path, command)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from types import TracebackType
 from typing import Self
 
@@ -12,9 +12,10 @@ from sqlalchemy import Engine
 from db.migrate import upgrade
 from db.session import open_database
 from jobs.errors import PressroomError
+from jobs.kind import Background
 from pressroom.dispatching import DispatcherThread
 from pressroom.embedded.services import Services, ServiceUrls, find_running
-from workers.background import BackgroundPlace
+from workers.background import BackgroundPlace, BackgroundServices
 from workers.beat import BeatThread
 from workers.devices import Device
 from workers.preflight import check_services
@@ -57,6 +58,7 @@ class OneMachine:
         self._are_services_usable = True
         self._supervisors: list[Supervisor] = []
         self._beat: BeatThread | None = None
+        self._background: BackgroundServices | None = None
         self._exits = ExitStack()
 
     def __enter__(self) -> Self:
@@ -115,6 +117,10 @@ class OneMachine:
         self._dispatcher = DispatcherThread(self.urls.db_url, self.urls.redis_url, self._settings)
         self._exits.callback(self._dispatcher.stop, THREAD_JOIN_SECONDS)
 
+    def run_beside(self, services: Sequence[tuple[str, Background]]) -> None:
+        """Run services of kinds as well, until the end: each with the name of its kind."""
+        self._background = self._exits.enter_context(closing(BackgroundServices(services, self.place)))
+
     def check(self) -> None:
         """Start again what has died.
 
@@ -123,6 +129,8 @@ class OneMachine:
         self._dispatcher.check()
         if self._beat is not None:
             self._beat.check()
+        if self._background is not None:
+            self._background.check()
         if self._services is not None:
             self._services.check()
         for supervisor in self._supervisors:

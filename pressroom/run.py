@@ -22,6 +22,7 @@ from db.reports import batch_status
 from jobs.batch import BatchStatus, BatchStatusReport
 from jobs.dropped import Dropped
 from jobs.errors import ConfigurationError
+from jobs.registry import load_kind
 from jobs.rejection import Rejected
 from jobs.shown import json_text
 from pressroom.console import Interruption, say
@@ -32,6 +33,7 @@ from pressroom.progress import BatchProgress
 from pressroom.summary import Summary
 from storage import open_store
 from storage.store import Store
+from workers.background import RUN, services_of
 from workers.devices import Device
 from workers.models.manifest import model_folder, read_manifest
 from workers.outage import Outage
@@ -106,6 +108,8 @@ def run_batch(
         say(f"Batch {batch_id}; results will be in {request.out}")
         go_on = f"Go on with: {shlex.join([*request.go_on, '--batch', str(batch_id)])}"
         try:
+            kind = load_kind(batch_status(machine.database, batch_id).kind)
+            machine.run_beside(services_of(kind, RUN))
             first_claim_at = _work(machine, batch_id, interruption)
             summary = Summary(
                 report=batch_status(machine.database, batch_id),

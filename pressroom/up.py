@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import closing
 
 from jobs.errors import ConfigurationError
 from pressroom.console import Interruption, say
 from pressroom.one_machine import OneMachine, background_place
 from pressroom.serve import POLL_SECONDS, running_urls
-from workers.background import UP, BackgroundServices, services_under
+from workers.background import UP, services_under
 from workers.beat import BeatThread
 from workers.devices import Device
 from workers.models.manifest import ModelNotInstalledError, model_folder, read_manifest
@@ -29,13 +28,12 @@ def run_up(settings: Settings, devices: Sequence[Device], profiles: Sequence[str
     with (
         Interruption(counting=False) as interruption,
         OneMachine(settings, devices, profiles=profiles, say=say, standing=True) as machine,
-        closing(BackgroundServices(services_under(UP), machine.place)) as background,
         interruption.counted(),
     ):
+        machine.run_beside(services_under(UP))
         say(f"Up, with workers for {', '.join(profiles)}, until Ctrl-C; schedules are kept.")
         while not interruption.count:
             machine.check()
-            background.check()
             time.sleep(POLL_SECONDS)
         say("Draining: what has begun is finished, the rest stays queued. Ctrl-C again ends at once.")
         machine.drain()

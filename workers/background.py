@@ -1,4 +1,4 @@
-"""Services of kinds that run beside commands that keep running: `pressroom beat` and `pressroom up`."""
+"""Services of kinds that run beside commands: `pressroom beat`, `pressroom up` and `pressroom run`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from jobs.errors import PressroomError
-from jobs.kind import Background
+from jobs.kind import Background, Kind
 from jobs.registry import load_kinds, load_target
 from workers.settings import Settings
 
@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 BEAT = "beat"
 UP = "up"
+RUN = "run"
 
 RESTART_SECONDS = 30.0
 """Between a service's end, or a start that failed, and the next try."""
@@ -38,7 +39,8 @@ class BackgroundPlace:
     db_url: str = field(repr=False)
     redis_url: str | None = field(repr=False)
     s3_url: str | None = field(repr=False)
-    """Beat itself needs the database alone: the others are None where its environment has none."""
+    """Beat itself needs the database alone: the others are None where its environment has none. Under `up`
+    and `run` all three are there."""
     settings: Settings
 
 
@@ -121,13 +123,13 @@ class BackgroundServices:
 
 
 def services_under(command: str) -> list[tuple[str, Background]]:
-    """What the installed kinds run beside `beat` or `up`, each with the name of its kind."""
-    return [
-        (name, background)
-        for name, kind in load_kinds().items()
-        for background in kind.background
-        if command in background.under
-    ]
+    """What all installed kinds run beside `beat` or `up`, each with the name of its kind."""
+    return [service for kind in load_kinds().values() for service in services_of(kind, command)]
+
+
+def services_of(kind: Kind[Any], command: str) -> list[tuple[str, Background]]:
+    """What one kind runs beside a command, each with the kind's name."""
+    return [(kind.name, background) for background in kind.background if command in background.under]
 
 
 class BackgroundThread:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,23 +43,23 @@ class Installation:
     """A folder with a package of one module that declares commands."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def install(self, name: str, entries: str, module: str) -> None:
-        (self._folder / f"{name}.py").write_text(module)
-        metadata = self._folder / f"{name}-1.0.dist-info"
+        (self.folder / f"{name}.py").write_text(module)
+        metadata = self.folder / f"{name}-1.0.dist-info"
         metadata.mkdir()
         (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         (metadata / "entry_points.txt").write_text(f"[pressroom.commands]\n{entries}\n")
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        path = os.pathsep.join(filter(None, (str(self._folder), os.environ.get("PYTHONPATH"))))
+        path = os.pathsep.join(filter(None, (str(self.folder), os.environ.get("PYTHONPATH"))))
         return subprocess.run(
             [sys.executable, "-m", "pressroom", *arguments],
             capture_output=True,
             text=True,
             timeout=60,
-            env={**os.environ, "PYTHONPATH": path, "PRESSROOM_HOME": str(self._folder / "home")},
+            env={**os.environ, "PYTHONPATH": path, "PRESSROOM_HOME": str(self.folder / "home")},
         )
 
 
@@ -70,7 +71,7 @@ def installation(tmp_path: Path) -> Installation:
 @pytest.fixture
 def poems(installation: Installation) -> Installation:
     installation.install("poems", "poems = poems:COMMANDS", POEMS)
-    (installation._folder / "torn.py").write_text("a ) torn module\n")
+    (installation.folder / "torn.py").write_text("a ) torn module\n")
     return installation
 
 
@@ -168,6 +169,21 @@ def test_the_command_lines_own_table_names_no_kind() -> None:
 def test_a_path_that_cannot_be_typed_is_refused(path: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         CommandTable([Command(path, None, "Poems.")])
+    assert refused.value.code == "command_invalid"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (3, None, "Poems."),
+        ("poems", "poems.list", "Poems."),
+        ("poems", 3, "Poems."),
+        ("poems", None, None),
+    ],
+)
+def test_a_command_with_a_wrong_field_is_refused(fields: tuple[Any, Any, Any]) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        CommandTable([Command(*fields)])
     assert refused.value.code == "command_invalid"
 
 
