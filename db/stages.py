@@ -125,7 +125,7 @@ def open_stage(connection: Connection, batch_id: UUID, number: int, jobs: Iterab
     connection.execute(
         update(BatchRow)
         .where(BatchRow.id == batch_id)
-        .values(num_jobs=BatchRow.num_jobs + num_jobs, profile=func.coalesce(profile, BatchRow.profile))
+        .values(num_jobs=BatchRow.num_jobs + num_jobs, profile=profile)
     )
 
 

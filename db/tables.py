@@ -172,8 +172,8 @@ class StageRow(Base):
     batch_id: Mapped[UUID] = mapped_column(ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
     name: Mapped[str]
-    profile: Mapped[str | None]
-    """Of its jobs; None in batches from before stages had one: that of the stage before."""
+    profile: Mapped[str]
+    """Of its jobs."""
     opened_at: Mapped[datetime | None]
     closed_at: Mapped[datetime | None]
 

@@ -172,7 +172,9 @@ class Tables:
     module: str
     """Its import adds the tables to `db.tables.Base.metadata`."""
     migrations: str
-    """Package with the alembic revisions. The first one has the kind's name as its branch label."""
+    """Package with the alembic revisions: `migrations` beside the module of the kind, where it is found
+    without loading the kind. They are named after the kind, such as NAME_0001; the first one has the kind's
+    name as its branch label."""
     writer: str | None = None
     """MODULE:FUNCTION, a `db.records.RecordWriter`: writes `Result.records` in the transaction that makes
     their jobs succeed."""

@@ -6,6 +6,8 @@ import logging
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.errors import ConfigurationError
@@ -85,6 +87,26 @@ def warm_kinds() -> None:
             kind.warm()
         except Exception:
             logger.warning("A kind cannot be warmed.", exc_info=True, extra={"kind": name})
+
+
+def migration_folders() -> dict[str, Path]:
+    """The folder `migrations` beside the module of each kind that has one, by kind.
+
+    It is found without loading the kind, which takes seconds. A package that cannot be found is logged.
+    """
+    folders = {}
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        try:
+            spec = find_spec(entry.module)
+        except Exception:  # whatever the package of another's kind raises
+            logger.warning("A kind cannot be found.", exc_info=True, extra={"kind": entry.name})
+            continue
+        if spec is None or spec.origin is None or not (spec.parent or spec.submodule_search_locations):
+            continue  # a module that stands alone has no folder of its own
+        folder = Path(spec.origin).parent / "migrations"
+        if folder.is_dir():
+            folders[entry.name] = folder
+    return folders
 
 
 def load_target(target: str) -> Any:

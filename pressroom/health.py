@@ -54,9 +54,10 @@ def find_fault(settings: Settings, role: Role) -> str | None:
             host = socket.gethostname()
             alive = leads.has_candidate(database, LEADS[role], host, max_silence_seconds=ALIVE_SECONDS)
             return None if alive else f"no {role} of this host leads or stands by"
-        current, wanted = revisions(database)
-        if current != wanted:
-            return f"the database is at revision {current}, not {wanted}: run `pressroom db upgrade`"
+        schema = revisions(database)
+        if not schema.is_current:
+            wanted = ", ".join(schema.wanted)
+            return f"the database is at revision {schema}, not {wanted}: run `pressroom db upgrade`"
         with RedisServer.from_url(settings.require_redis_url()).client() as client:
             for profile in settings.profiles:
                 require_writable(client, profile)

@@ -89,11 +89,11 @@ def check_database(db_url: str, *, is_migrated: bool = False) -> None:
             connection.execute(text("SELECT 1"))
         if not is_migrated:
             return
-        current, wanted = revisions(database)
-    if current != wanted:
+        schema = revisions(database)
+    if not schema.is_current:
         raise DatabaseRefusedError(
-            f"the database is at revision {current}, and not at {wanted} as this version: run `pressroom db "
-            "upgrade`",
+            f"the database is at revision {schema}, and not at {', '.join(schema.wanted)} as this version: "
+            "run `pressroom db upgrade`",
             code="database_not_migrated",
         )
 

@@ -14,7 +14,6 @@ from jobs.errors import ConfigurationError
 
 
 def _migrate(connection: Connection) -> None:
-    load_tables()
     context.configure(connection=connection, target_metadata=Base.metadata, compare_server_default=True)
     with context.begin_transaction():
         context.run_migrations()
@@ -28,6 +27,7 @@ def _run() -> None:
     url = os.environ.get("PRESSROOM_DB_URL")
     if not url:
         raise ConfigurationError("set PRESSROOM_DB_URL, or use `pressroom db upgrade`")
+    load_tables()
     with open_database(url).connect() as own:
         _migrate(own)
 

@@ -30,7 +30,7 @@ class Standing:
     sha256: str
     published_at: datetime
     record: bytes | None
-    """Digest of the record it was read from; None from before that was kept."""
+    """Digest of the record it was read from; None if it was read from none."""
 
 
 @dataclass(frozen=True, slots=True)

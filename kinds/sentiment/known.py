@@ -137,7 +137,7 @@ class KnownFilter:
         return [ReadAgain(monitor_id=self._monitor_id, records=self._read_again)]
 
     def _note_record(self, document: Document, known: Standing) -> None:
-        """A file was written anew, the reader changed, or the row is older than records."""
+        """A file was written anew, or the reader changed."""
         if document.record is None or known.record in self._unread:
             return
         record = bytes.fromhex(document.record)

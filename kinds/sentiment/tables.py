@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Index, SmallInteger, UniqueConstraint, func, text
+from sqlalchemy import BigInteger, ForeignKey, Index, Sequence, SmallInteger, UniqueConstraint, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
@@ -58,7 +58,7 @@ class DocumentRow(Base):
     """When its batch was accepted: what a later batch says of the document counts."""
     analysed_at: Mapped[datetime] = mapped_column(server_default=func.now())
     record: Mapped[bytes | None]
-    """Digest of the record it was read from; None if it was read before that was kept, or came otherwise."""
+    """Digest of the record it was read from; None if it was read from none."""
 
 
 class MentionRow(Base):
@@ -94,14 +94,6 @@ class EntityWindowRow(Base):
     """kinds.sentiment.series.window.EntityWindow."""
 
     __tablename__ = "entity_windows"
-    __table_args__ = (
-        Index(
-            "ix_entity_windows_without_sums",
-            "monitor_id",
-            "entity_id",
-            postgresql_where=text("weight IS NULL"),
-        ),
-    )
 
     monitor_id: Mapped[UUID] = mapped_column(ForeignKey("monitors.id", ondelete="CASCADE"), primary_key=True)
     entity_id: Mapped[str] = mapped_column(primary_key=True)
@@ -112,10 +104,9 @@ class EntityWindowRow(Base):
     num_positive: Mapped[int]
     num_neutral: Mapped[int]
     num_negative: Mapped[int]
-    weight: Mapped[int | None] = mapped_column(BigInteger)
-    weight_squared: Mapped[int | None] = mapped_column(BigInteger)
-    weighted_score: Mapped[int | None] = mapped_column(BigInteger)
-    """The three are None in windows from before they were kept: the entity's series is computed anew."""
+    weight: Mapped[int] = mapped_column(BigInteger)
+    weight_squared: Mapped[int] = mapped_column(BigInteger)
+    weighted_score: Mapped[int] = mapped_column(BigInteger)
     mean_score: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
     negative_share: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
     negative_low: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
@@ -127,6 +118,9 @@ class EntityWindowRow(Base):
     read_at: Mapped[datetime]
     """When the mentions were read: a later reading replaces it, an earlier one does not."""
     job_id: Mapped[UUID]
+
+
+UNSETTLED_NUMBER = Sequence("unsettled_number", metadata=Base.metadata)
 
 
 class UnsettledRow(Base):

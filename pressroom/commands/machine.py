@@ -8,7 +8,7 @@ import typer
 
 from pressroom.commands.options import DeviceOption, Json
 from pressroom.commands.session import connected, devices_of_command, settings_of_command
-from pressroom.console import errors_reported
+from pressroom.console import errors_reported, say
 
 db_app = typer.Typer(no_args_is_help=True, help="Manage the schema of the database.")
 
@@ -44,7 +44,26 @@ def db_upgrade() -> None:
 
     with connected() as (database, _, _):
         migrate.upgrade(database)
-        typer.echo(f"the database is at revision {migrate.revisions(database)[0]}")
+        typer.echo(f"the database is at revision {migrate.revisions(database)}")
+
+
+@db_app.command("reset")
+def db_reset(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+) -> None:
+    """Drop Pressroom's tables, whatever version made them, and make them anew."""
+    from db import migrate
+
+    with connected() as (database, _, _):
+        tables = migrate.existing_tables(database)
+        if tables and not yes:
+            say(
+                f"This drops {', '.join(tables)}. All batches, schedules and rows of results are lost; "
+                "objects in the store stay. Stop workers, dispatchers and beat first."
+            )
+            typer.confirm("Drop them?", abort=True, err=True)
+        migrate.reset(database)
+        typer.echo(f"the database was made anew, at revision {migrate.revisions(database)}")
 
 
 def config(json: Json = False) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from typer.testing import CliRunner, Result
 
 from db.reports import batch_status
@@ -20,13 +20,18 @@ from workers.settings import Profile, Settings
 
 
 def pressroom(
-    monkeypatch: pytest.MonkeyPatch, services: ServiceUrls, db_url: str, home: Path, *arguments: str
+    monkeypatch: pytest.MonkeyPatch,
+    services: ServiceUrls,
+    db_url: str,
+    home: Path,
+    *arguments: str,
+    typed: str = "",
 ) -> Result:
     for variable, url in services.environment().items():
         monkeypatch.setenv(variable, url)
     monkeypatch.setenv("PRESSROOM_DB_URL", db_url)
     monkeypatch.setenv("PRESSROOM_HOME", str(home))
-    return CliRunner().invoke(app, arguments)
+    return CliRunner().invoke(app, arguments, input=typed)
 
 
 def test_a_database_without_tables_is_named_with_what_to_do(
@@ -38,6 +43,40 @@ def test_a_database_without_tables_is_named_with_what_to_do(
     assert "pressroom db upgrade" in done.stderr
     assert pressroom(monkeypatch, services, empty_database_url, tmp_path, "db", "upgrade").exit_code == 0
     assert pressroom(monkeypatch, services, empty_database_url, tmp_path, "batches").exit_code == 0
+
+
+def test_older_database_is_refused_and_made_anew_when_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+    services: ServiceUrls,
+    database: Engine,
+    database_url: str,
+    tmp_path: Path,
+) -> None:
+    accept(database, 1)
+    with database.begin() as connection:
+        connection.execute(text("DELETE FROM alembic_version"))
+        connection.execute(text("INSERT INTO alembic_version VALUES ('594e3267f392')"))
+
+    def db(*arguments: str, typed: str = "") -> Result:
+        return pressroom(monkeypatch, services, database_url, tmp_path, "db", *arguments, typed=typed)
+
+    refused = db("upgrade")
+    assert refused.exit_code == 1
+    assert "error [database_schema_unknown]" in refused.stderr
+    assert "pressroom db reset" in refused.stderr
+
+    for typed in ("", "n\n"):
+        kept = db("reset", typed=typed)
+        assert kept.exit_code == 1
+        assert "batches" in kept.stderr
+        assert "objects in the store stay" in kept.stderr
+        assert db("upgrade").exit_code == 1
+
+    done = db("reset", "--yes")
+    assert done.exit_code == 0
+    assert "core_0001, recommendation_0001, sentiment_report_0001" in done.stdout
+    assert "core_0001" in db("upgrade").stdout
+    assert pressroom(monkeypatch, services, database_url, tmp_path, "batches").exit_code == 0
 
 
 def test_a_database_that_does_not_answer_is_named_without_its_password(

@@ -1,16 +1,51 @@
-"""The schema: made by migrations alone, and the same as the tables say."""
+"""The schema: made by the migrations of the core and of each kind alone, and the same as the tables say."""
 
 from __future__ import annotations
 
+import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from alembic.util import CommandError
 from sqlalchemy import Engine, inspect, text
 
 from db import migrate
+from db.migrate import SchemaUnknownError
 from db.session import open_database
 from db.tables import Base
+from jobs.registry import kind_names, load_kind, migration_folders
+
+ROOT = Path(__file__).parents[2]
+
+BRANCHES = ("core_0001", "recommendation_0001", "sentiment_report_0001")
+
+REVISION = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "{name}_0001"
+down_revision = None
+branch_labels = ("{name}",)
+depends_on = "core_0001"
+
+
+def upgrade():
+    op.create_table(
+        "{name}",
+        sa.Column("job_id", sa.Uuid(), sa.ForeignKey("jobs.id"), primary_key=True),
+    )
+
+
+def downgrade():
+    op.drop_table("{name}")
+"""
+
+BROKEN = "raise RuntimeError('the test breaks it')\n"
 
 
 @pytest.fixture
@@ -20,17 +55,58 @@ def empty_database(empty_database_url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package of another's with a kind `shelf` that has a table."""
+    folder = tmp_path / "site"
+    migrations = folder / "shelf_kind" / "migrations"
+    migrations.mkdir(parents=True)
+    (folder / "shelf_kind" / "__init__.py").touch()
+    (folder / "shelf_kind" / "kind.py").write_text("raise RuntimeError('not loaded for migrations')\n")
+    (migrations / "__init__.py").touch()
+    (migrations / "shelf_0001_initial.py").write_text(REVISION.format(name="shelf"))
+    info = folder / "shelf_kind-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shelf-kind\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[pressroom.kinds]\nshelf = shelf_kind.kind:ShelfKind\n")
+    monkeypatch.syspath_prepend(str(folder))
+    yield folder
+    for name in [name for name in sys.modules if name.startswith("shelf_kind")]:
+        del sys.modules[name]
+
+
 def table_names(database: Engine) -> set[str]:
     return set(inspect(database).get_table_names()) - {"alembic_version"}
 
 
+def kind_tables(kind: str) -> set[str]:
+    """Those that a module of a kind defines."""
+    tables = load_kind(kind).tables
+    assert tables is not None
+    module = sys.modules[tables.module]
+    return {
+        value.__tablename__
+        for value in vars(module).values()
+        if getattr(value, "__module__", "") == module.__name__ and hasattr(value, "__tablename__")
+    }
+
+
+def add_revision(database: Engine, revision: str, *, instead: bool = False) -> None:
+    with database.begin() as connection:
+        if instead:
+            connection.execute(text("DELETE FROM alembic_version"))
+        connection.execute(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": revision})
+
+
 def test_upgrade_makes_every_table_and_is_repeatable_after_downgrade(empty_database: Engine) -> None:
+    migrate.load_tables()
     migrate.upgrade(empty_database)
     assert table_names(empty_database) == set(Base.metadata.tables)
     migrate.downgrade(empty_database, "base")
     assert table_names(empty_database) == set()
     migrate.upgrade(empty_database)
     assert table_names(empty_database) == set(Base.metadata.tables)
+    migrate.check(empty_database)
 
 
 def test_tables_and_migrations_agree(database: Engine) -> None:
@@ -38,22 +114,145 @@ def test_tables_and_migrations_agree(database: Engine) -> None:
 
 
 def test_upgrade_of_a_current_database_changes_nothing(database: Engine) -> None:
-    current, head = migrate.revisions(database)
-    assert current == head
+    before = migrate.revisions(database)
+    assert before.is_current
+    assert before.current == BRANCHES
+    assert str(before) == ", ".join(BRANCHES)
     migrate.upgrade(database)
-    assert migrate.revisions(database) == (head, head)
+    assert migrate.revisions(database) == before
 
 
 def test_an_empty_database_has_no_revision(empty_database: Engine) -> None:
-    current, head = migrate.revisions(empty_database)
-    assert current is None
-    assert head is not None
+    revisions = migrate.revisions(empty_database)
+    assert revisions.current == ()
+    assert not revisions.is_current
+    assert str(revisions) == "none"
 
 
 def test_upgraders_at_once_leave_one_schema(empty_database: Engine) -> None:
     with ThreadPoolExecutor(4) as pool:
         for future in [pool.submit(migrate.upgrade, empty_database) for _ in range(4)]:
             future.result()
-    with empty_database.connect() as connection:
-        assert connection.scalar(text("SELECT count(*) FROM alembic_version")) == 1
+    assert migrate.revisions(empty_database).current == BRANCHES
     migrate.check(empty_database)
+
+
+@pytest.mark.parametrize("kind", ["recommendation", "sentiment_report"])
+def test_branch_of_a_kind_goes_and_comes_alone(empty_database: Engine, kind: str) -> None:
+    migrate.upgrade(empty_database)
+    migrate.load_tables()
+    everything, own = table_names(empty_database), kind_tables(kind)
+    assert own
+    migrate.downgrade(empty_database, f"{kind}@base")
+    assert table_names(empty_database) == everything - own
+    assert not migrate.revisions(empty_database).is_current
+    migrate.upgrade(empty_database)
+    assert table_names(empty_database) == everything
+    migrate.check(empty_database)
+
+
+def test_core_knows_no_table_of_a_kind(empty_database: Engine) -> None:
+    migrate.upgrade(empty_database, "core@head")
+    migrate.load_tables()
+    with_tables = [name for name in kind_names() if load_kind(name).tables is not None]
+    assert table_names(empty_database) == set(Base.metadata.tables).difference(*map(kind_tables, with_tables))
+
+
+def test_kinds_say_where_their_migrations_are() -> None:
+    folders = migration_folders()
+    for name in kind_names():
+        tables = load_kind(name).tables
+        if tables is not None:
+            assert folders[name].parts[-3:] == tuple(tables.migrations.split("."))
+
+
+def test_package_of_another_brings_its_tables_without_being_loaded(
+    empty_database: Engine, package: Path
+) -> None:
+    migrate.upgrade(empty_database)
+    assert "shelf" in table_names(empty_database)
+    assert "shelf_0001" in migrate.revisions(empty_database).current
+    migrate.downgrade(empty_database, "shelf@base")
+    assert "shelf" not in table_names(empty_database)
+
+
+def test_tables_of_a_package_that_is_not_installed_any_more_are_left_alone(
+    empty_database: Engine, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate.upgrade(empty_database)
+    monkeypatch.undo()
+    assert "shelf" not in kind_names()
+    migrate.upgrade(empty_database)
+    assert migrate.revisions(empty_database).is_current
+    assert "shelf_0001" in migrate.revisions(empty_database).current
+    assert "shelf" in table_names(empty_database)
+
+
+def test_kind_whose_migrations_cannot_be_read_is_named_and_the_others_upgrade(
+    empty_database: Engine, package: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (package / "shelf_kind" / "migrations" / "shelf_0001_initial.py").write_text(BROKEN)
+    with caplog.at_level(logging.WARNING):
+        migrate.upgrade(empty_database)
+    assert [record.kind for record in caplog.records] == ["shelf"]  # type: ignore[attr-defined]
+    assert migrate.revisions(empty_database).current == BRANCHES
+
+
+@pytest.mark.parametrize("revision", ["core_0002", "recommendation_0007", "sentiment_report_0002"])
+def test_newer_revision_of_an_installed_branch_is_refused(database: Engine, revision: str) -> None:
+    add_revision(database, revision)
+    with pytest.raises(SchemaUnknownError, match=revision) as raised:
+        migrate.upgrade(database)
+    assert raised.value.code == "database_schema_unknown"
+
+
+def test_older_schema_is_refused_with_the_command_that_resets_it(database: Engine) -> None:
+    add_revision(database, "594e3267f392", instead=True)
+    assert not migrate.revisions(database).is_current
+    with pytest.raises(SchemaUnknownError, match=r"594e3267f392.*pressroom db reset"):
+        migrate.upgrade(database)
+
+
+def test_reset_makes_an_older_schema_anew_and_leaves_foreign_tables(
+    empty_database: Engine, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate.upgrade(empty_database)
+    with empty_database.begin() as connection:
+        connection.execute(text("ALTER TABLE batches DROP COLUMN settings"))
+        connection.execute(text("CREATE TABLE accounts (id int)"))
+    add_revision(empty_database, "594e3267f392", instead=True)
+    monkeypatch.undo()  # `shelf` refers to jobs, and is of no kind that is installed
+    assert {"batches", "monitors", "shelf", "alembic_version"} <= set(migrate.existing_tables(empty_database))
+    assert "accounts" not in migrate.existing_tables(empty_database)
+
+    migrate.reset(empty_database)
+    assert table_names(empty_database) == {*Base.metadata.tables, "accounts"}
+    assert migrate.revisions(empty_database).current == BRANCHES
+
+
+def test_reset_of_an_empty_database_makes_the_schema(empty_database: Engine) -> None:
+    assert migrate.existing_tables(empty_database) == []
+    migrate.reset(empty_database)
+    migrate.check(empty_database)
+
+
+def test_unknown_branch_is_an_error(database: Engine) -> None:
+    with pytest.raises(CommandError):
+        migrate.downgrade(database, "shelf@base")
+
+
+def test_alembic_of_a_developer_sees_all_branches(empty_database_url: str) -> None:
+    def alembic(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "alembic", *arguments],
+            cwd=ROOT,
+            env={**os.environ, "PRESSROOM_DB_URL": empty_database_url, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    alembic("upgrade", "heads")
+    assert "No new upgrade operations detected" in alembic("check")
+    assert {line.split()[0] for line in alembic("heads").splitlines()} == set(BRANCHES)

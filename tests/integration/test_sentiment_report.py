@@ -12,7 +12,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, delete, func, select, update
+from sqlalchemy import Engine, delete, select
 
 from db.batches import cancel
 from db.reports import batch_status, job_detail
@@ -312,23 +312,6 @@ def test_a_changed_policy_computes_all_windows_anew(press: Press) -> None:
     press.run(lines)
     starts = {row[3].hour for row in press.series()["windows"] if isinstance(row[3], datetime)}
     assert starts == {15}  # midnight in Tokyo
-
-
-def test_windows_from_before_their_sums_were_kept_are_computed_anew(press: Press) -> None:
-    lines = documents(60)
-    press.run(lines)
-    whole = press.series()
-    with press.database.begin() as connection:
-        connection.execute(delete(AlertRow))
-        connection.execute(
-            update(EntityWindowRow).values(weight=None, weight_squared=None, weighted_score=None)
-        )
-    press.run(lines)
-    assert press.series() == whole
-    with press.database.connect() as connection:
-        assert not connection.scalar(
-            select(func.count()).select_from(EntityWindowRow).where(EntityWindowRow.weight.is_(None))
-        )
 
 
 def test_a_document_that_is_known_is_not_analysed_again(press: Press) -> None:

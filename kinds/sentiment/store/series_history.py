@@ -18,12 +18,7 @@ from kinds.sentiment.tables import AlertRow, EntityWindowRow, UnsettledRow
 
 _SUM_FIELDS = tuple(WindowSums.__dataclass_fields__)
 _SUMS = [getattr(EntityWindowRow, name) for name in _SUM_FIELDS]
-_WINDOW = [
-    func.coalesce(column, 0).label(name) if column.nullable and name in _SUM_FIELDS else column
-    for name in EntityWindow.__dataclass_fields__
-    for column in (getattr(EntityWindowRow, name),)
-]
-"""The sums of a window from before they were kept are shown nowhere."""
+_WINDOW = [getattr(EntityWindowRow, name) for name in EntityWindow.__dataclass_fields__]
 _ALERT = [getattr(AlertRow, name) for name in Alert.__dataclass_fields__]
 
 
@@ -128,7 +123,7 @@ class SeriesHistory:
     ) -> dict[str, datetime]:
         """The earliest of the last starts of each entity's windows of these sizes.
 
-        Left out are entities without any, or with one whose sums are not known.
+        Entities without any are left out.
         """
         statement = (
             select(EntityWindowRow.entity_id, func.max(EntityWindowRow.starts_at))
@@ -139,17 +134,10 @@ class SeriesHistory:
             )
             .group_by(EntityWindowRow.entity_id, EntityWindowRow.size)
         )
-        without_sums = select(EntityWindowRow.entity_id).where(
-            EntityWindowRow.monitor_id == monitor_id,
-            EntityWindowRow.entity_id.in_(entity_ids),
-            EntityWindowRow.weight.is_(None),
-        )
         earliest: dict[str, datetime] = {}
         with self._database.connect() as connection:
             for entity_id, last in connection.execute(statement):
                 earliest[entity_id] = min(last, earliest.get(entity_id, last))
-            for entity_id in connection.scalars(without_sums):
-                earliest.pop(entity_id, None)
         return earliest
 
     def read_until(self, monitor_id: UUID) -> datetime | None:

@@ -1,4 +1,4 @@
-"""refreshes, releases, copies."""
+"""Refreshes, the releases that came of them, and the texts they share."""
 
 from __future__ import annotations
 
@@ -6,30 +6,36 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision: str = "d7e21f60b8c3"
-down_revision: str | None = "a3d95b7c1e40"
-branch_labels: None = None
-depends_on: None = None
-
-NOW = sa.text("now()")
+revision: str = "recommendation_0001"
+down_revision: None = None
+branch_labels: tuple[str, ...] = ("recommendation",)
+depends_on: str = "core_0001"
 
 
 def upgrade() -> None:
     op.create_table(
+        "copies",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("audience", sa.Text(), nullable=False),
+        sa.Column("text", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("num_new_tokens", sa.Integer(), nullable=False),
+        sa.Column("job_id", sa.Uuid(), nullable=False),
+        sa.Column("made_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_copies")),
+    )
+    op.create_index("ix_copies_made_at", "copies", ["made_at"], unique=False)
+    op.create_table(
         "refreshes",
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("tenant", sa.Text(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("model", sa.Text(), nullable=False),
-        sa.Column("settings", postgresql.JSONB(), nullable=False),
-        sa.Column("sources", postgresql.JSONB(), nullable=True),
-        sa.Column("serving", postgresql.JSONB(), nullable=True),
+        sa.Column("sources", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+        sa.Column("serving", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("published_release_id", sa.Uuid(), nullable=True),
         sa.Column("rolled_back_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("created_at", sa.DateTime(timezone=True), server_default=NOW, nullable=False),
-        sa.Column("updated_at", sa.DateTime(timezone=True), server_default=NOW, nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["id"], ["schedules.id"], name=op.f("fk_refreshes_id_schedules"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_refreshes")),
-        sa.UniqueConstraint("tenant", "name", name=op.f("uq_refreshes_tenant_name")),
     )
     op.create_table(
         "releases",
@@ -39,8 +45,8 @@ def upgrade() -> None:
         sa.Column("batch_id", sa.Uuid(), nullable=False),
         sa.Column("submitted_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("manifest_sha256", sa.Text(), nullable=False),
-        sa.Column("figures", postgresql.JSONB(), nullable=False),
-        sa.Column("made_at", sa.DateTime(timezone=True), server_default=NOW, nullable=False),
+        sa.Column("figures", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("made_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("published_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
             ["refresh_id"],
@@ -52,22 +58,11 @@ def upgrade() -> None:
         sa.UniqueConstraint("refresh_id", "number", name=op.f("uq_releases_refresh_id_number")),
     )
     op.create_table(
-        "copies",
-        sa.Column("key", sa.Text(), nullable=False),
-        sa.Column("audience", sa.Text(), nullable=False),
-        sa.Column("text", postgresql.JSONB(), nullable=False),
-        sa.Column("num_new_tokens", sa.Integer(), nullable=False),
-        sa.Column("job_id", sa.Uuid(), nullable=False),
-        sa.Column("made_at", sa.DateTime(timezone=True), server_default=NOW, nullable=False),
-        sa.PrimaryKeyConstraint("key", name=op.f("pk_copies")),
-    )
-    op.create_index("ix_copies_made_at", "copies", ["made_at"])
-    op.create_table(
         "withdrawn_items",
         sa.Column("refresh_id", sa.Uuid(), nullable=False),
         sa.Column("item_id", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("since", sa.DateTime(timezone=True), server_default=NOW, nullable=False),
+        sa.Column("since", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(
             ["refresh_id"],
             ["refreshes.id"],
@@ -80,7 +75,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("withdrawn_items")
-    op.drop_index("ix_copies_made_at", table_name="copies")
-    op.drop_table("copies")
     op.drop_table("releases")
     op.drop_table("refreshes")
+    op.drop_index("ix_copies_made_at", table_name="copies")
+    op.drop_table("copies")

@@ -1,4 +1,4 @@
-"""monitors, their series, schedules and deliveries."""
+"""Monitors, what was read for them, and what it came to."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision: str = "e512dfb8f620"
-down_revision: str | None = "c41d7e0b9a52"
-branch_labels: None = None
-depends_on: None = None
+revision: str = "sentiment_report_0001"
+down_revision: None = None
+branch_labels: tuple[str, ...] = ("sentiment_report",)
+depends_on: str = "core_0001"
 
 
 def upgrade() -> None:
+    op.execute("CREATE SEQUENCE unsettled_number")
     op.create_table(
         "classifications",
         sa.Column("model_sha256", sa.Text(), nullable=False),
@@ -25,39 +26,16 @@ def upgrade() -> None:
     op.create_table(
         "monitors",
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("tenant", sa.Text(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
         sa.Column("watchlist_sha256", sa.Text(), nullable=False),
         sa.Column("num_entities", sa.Integer(), nullable=False),
         sa.Column("policy", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("sources", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("targets", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.Column("settings", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.Column("model", sa.Text(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_monitors")),
-        sa.UniqueConstraint("tenant", "name", name=op.f("uq_monitors_tenant_name")),
-    )
-    op.create_table(
-        "schedules",
-        sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("starts", sa.Text(), nullable=False),
-        sa.Column("target_id", sa.Uuid(), nullable=False),
-        sa.Column("cron", sa.Text(), nullable=False),
-        sa.Column("time_zone", sa.Text(), nullable=False),
-        sa.Column(
-            "catch_up",
-            sa.Enum(
-                "latest", "all", "none", name="catch_up", native_enum=False, create_constraint=True, length=16
-            ),
-            nullable=False,
+        sa.ForeignKeyConstraint(
+            ["id"], ["schedules.id"], name=op.f("fk_monitors_id_schedules"), ondelete="CASCADE"
         ),
-        sa.Column("paused_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("seen_until", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_schedules")),
-        sa.UniqueConstraint("starts", "target_id", name=op.f("uq_schedules_starts_target_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_monitors")),
     )
     op.create_table(
         "alerts",
@@ -117,20 +95,6 @@ def upgrade() -> None:
     )
     op.create_index("ix_alerts_series", "alerts", ["monitor_id", "entity_id", "starts_at"], unique=False)
     op.create_table(
-        "unsettled_series",
-        sa.Column("monitor_id", sa.Uuid(), nullable=False),
-        sa.Column("entity_id", sa.Text(), nullable=False),
-        sa.Column("since", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("number", sa.Integer(), server_default=sa.text("1"), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["monitor_id"],
-            ["monitors.id"],
-            name=op.f("fk_unsettled_series_monitor_id_monitors"),
-            ondelete="CASCADE",
-        ),
-        sa.PrimaryKeyConstraint("monitor_id", "entity_id", name=op.f("pk_unsettled_series")),
-    )
-    op.create_table(
         "documents",
         sa.Column("monitor_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Text(), nullable=False),
@@ -143,6 +107,7 @@ def upgrade() -> None:
         sa.Column("job_id", sa.Uuid(), nullable=False),
         sa.Column("submitted_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("analysed_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("record", sa.LargeBinary(), nullable=True),
         sa.ForeignKeyConstraint(
             ["monitor_id"], ["monitors.id"], name=op.f("fk_documents_monitor_id_monitors"), ondelete="CASCADE"
         ),
@@ -150,6 +115,13 @@ def upgrade() -> None:
     )
     op.create_index("ix_documents_job_id", "documents", ["job_id"], unique=False)
     op.create_index("ix_documents_published_at", "documents", ["monitor_id", "published_at"], unique=False)
+    op.create_index(
+        "ix_documents_record",
+        "documents",
+        ["monitor_id", "record"],
+        unique=False,
+        postgresql_where=sa.text("record IS NOT NULL"),
+    )
     op.create_table(
         "entity_windows",
         sa.Column("monitor_id", sa.Uuid(), nullable=False),
@@ -165,6 +137,9 @@ def upgrade() -> None:
         sa.Column("num_positive", sa.Integer(), nullable=False),
         sa.Column("num_neutral", sa.Integer(), nullable=False),
         sa.Column("num_negative", sa.Integer(), nullable=False),
+        sa.Column("weight", sa.BigInteger(), nullable=False),
+        sa.Column("weight_squared", sa.BigInteger(), nullable=False),
+        sa.Column("weighted_score", sa.BigInteger(), nullable=False),
         sa.Column("mean_score", sa.DOUBLE_PRECISION(), nullable=True),
         sa.Column("negative_share", sa.DOUBLE_PRECISION(), nullable=True),
         sa.Column("negative_low", sa.DOUBLE_PRECISION(), nullable=True),
@@ -226,34 +201,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_mutes")),
     )
     op.create_table(
-        "schedule_runs",
-        sa.Column("schedule_id", sa.Uuid(), nullable=False),
-        sa.Column("due_at", sa.DateTime(timezone=True), nullable=False),
+        "unsettled_series",
+        sa.Column("monitor_id", sa.Uuid(), nullable=False),
+        sa.Column("entity_id", sa.Text(), nullable=False),
+        sa.Column("since", sa.DateTime(timezone=True), nullable=False),
         sa.Column(
-            "outcome",
-            sa.Enum(
-                "started",
-                "overlapped",
-                "skipped",
-                "failed",
-                name="outcome",
-                native_enum=False,
-                create_constraint=True,
-                length=16,
-            ),
-            nullable=False,
+            "number", sa.BigInteger(), server_default=sa.text("nextval('unsettled_number')"), nullable=False
         ),
-        sa.Column("batch_id", sa.Uuid(), nullable=True),
-        sa.Column("started_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.Column("error_code", sa.Text(), nullable=True),
-        sa.Column("error_message", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(
-            ["schedule_id"],
-            ["schedules.id"],
-            name=op.f("fk_schedule_runs_schedule_id_schedules"),
+            ["monitor_id"],
+            ["monitors.id"],
+            name=op.f("fk_unsettled_series_monitor_id_monitors"),
             ondelete="CASCADE",
         ),
-        sa.PrimaryKeyConstraint("schedule_id", "due_at", name=op.f("pk_schedule_runs")),
+        sa.PrimaryKeyConstraint("monitor_id", "entity_id", name=op.f("pk_unsettled_series")),
     )
     op.create_table(
         "deliveries",
@@ -264,6 +225,21 @@ def upgrade() -> None:
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("error_code", sa.Text(), nullable=True),
         sa.Column("error_message", sa.Text(), nullable=True),
+        sa.Column(
+            "told",
+            sa.Enum(
+                "raised",
+                "withdrawn",
+                "unsure",
+                name="told",
+                native_enum=False,
+                create_constraint=True,
+                length=16,
+            ),
+            nullable=True,
+        ),
+        sa.Column("turn", sa.SmallInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("turned_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
             ["alert_id"], ["alerts.id"], name=op.f("fk_deliveries_alert_id_alerts"), ondelete="CASCADE"
         ),
@@ -281,18 +257,20 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_index("ix_deliveries_due", table_name="deliveries", postgresql_where=sa.text("ended_at IS NULL"))
     op.drop_table("deliveries")
-    op.drop_table("schedule_runs")
+    op.drop_table("unsettled_series")
     op.drop_table("mutes")
     op.drop_index("ix_mentions_series", table_name="mentions")
     op.drop_index("ix_mentions_document", table_name="mentions")
     op.drop_table("mentions")
     op.drop_table("entity_windows")
+    op.drop_index(
+        "ix_documents_record", table_name="documents", postgresql_where=sa.text("record IS NOT NULL")
+    )
     op.drop_index("ix_documents_published_at", table_name="documents")
     op.drop_index("ix_documents_job_id", table_name="documents")
     op.drop_table("documents")
-    op.drop_table("unsettled_series")
     op.drop_index("ix_alerts_series", table_name="alerts")
     op.drop_table("alerts")
-    op.drop_table("schedules")
     op.drop_table("monitors")
     op.drop_table("classifications")
+    op.execute("DROP SEQUENCE unsettled_number")
