@@ -133,7 +133,8 @@ def _train(prepared: Prepared, number: int, base: Path, work: Path, *, reuse: bo
     (folder / DATA / f"{file.sha256}.csv").write_bytes(prepared.bodies[file.sha256])
     with (folder / "events.jsonl").open("w") as events:
         _run("kinds.classifier.training.child", str(folder), str(base), "1", out=events.fileno())
-    _run("workers.models.merge", str(base), str(folder / RESULT), str(merged), out=subprocess.DEVNULL)
+    paths = (str(base), str(folder / RESULT), str(merged))
+    _run("workers.models.merge", *paths, *LABELS, out=subprocess.DEVNULL)
     return merged
 
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.acceptance.running import PATIENCE_SECONDS, Row, pressroom
-from tests.integration.test_delivery import SECRET
+from tests.integration.kinds.sentiment.test_delivery import SECRET
 from tests.tiny_encoder import write_manifest, write_scripted_encoder
 
 MODELS = {"moods": "classify", "vectors": "embed"}

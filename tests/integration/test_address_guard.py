@@ -14,7 +14,7 @@ from kinds.recommendation.serving.serving import ServingTarget, serve_release
 from storage import open_store
 from storage.memory import MemoryStore
 from storage.store import StoreError, StoreRefusedError
-from tests.integration.test_serving import release
+from tests.integration.kinds.recommendation.test_serving import release
 from workers.connectors.addresses import AddressRefusedError, guard, is_never_called
 from workers.connectors.postgres import guarded_parameters
 from workers.connectors.prefix import read_prefix_source

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from kinds.recommendation.serving.thread import serve_in_background
 from tests.conftest import PLUGINS
 from tests.factories import wait_until
-from tests.integration.test_delivery import alert, monitor_of
+from tests.integration.kinds.sentiment.test_delivery import alert, monitor_of
 from workers.background import UP, BackgroundPlace, BackgroundServices, services_under
 from workers.beat import BeatThread
 from workers.delivery.targets import FileTarget

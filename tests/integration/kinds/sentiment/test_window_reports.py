@@ -26,8 +26,8 @@ from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.store.monitor_reports import StageJob, stream_stage
 from kinds.sentiment.tables import MentionRow
 from pressroom.summary import Summary
-from tests.integration.test_sentiment_report import BAD, BEGIN, GOOD, Press, pressing
-from tests.integration.test_sentiment_report import models as models
+from tests.integration.kinds.sentiment.test_sentiment_report import BAD, BEGIN, GOOD, Press, pressing
+from tests.integration.kinds.sentiment.test_sentiment_report import models as models
 from workers.stages import close_stages
 
 TWO_OF_A_NAME = """

@@ -18,7 +18,14 @@ from kinds.sentiment.series.window import Alert, AlertRule, WindowSize
 from kinds.sentiment.store import alerts, deliveries
 from kinds.sentiment.store.series_records import DELIVERED_AGE, write_histories
 from tests.hostile_server import HostileServer, Seen, hostile_server
-from tests.integration.test_delivery import SECRET, VARIABLE, deliver, monitor_of, states, webhook
+from tests.integration.kinds.sentiment.test_delivery import (
+    SECRET,
+    VARIABLE,
+    deliver,
+    monitor_of,
+    states,
+    webhook,
+)
 from workers.delivery.targets import FileTarget
 
 NOW = datetime.now(UTC).replace(microsecond=0)

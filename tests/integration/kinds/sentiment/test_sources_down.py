@@ -29,8 +29,8 @@ from kinds.sentiment.store.monitors import get_monitor, put_monitor
 from kinds.sentiment.store.source_reports import not_heard_since, unread_sources
 from kinds.sentiment.tables import AlertRow, DocumentRow
 from tests.hostile_server import HostileServer, hostile_server
-from tests.integration.test_sentiment_report import BAD, BEGIN, GOOD, Press, pressing
-from tests.integration.test_sentiment_report import models as models
+from tests.integration.kinds.sentiment.test_sentiment_report import BAD, BEGIN, GOOD, Press, pressing
+from tests.integration.kinds.sentiment.test_sentiment_report import models as models
 
 ACME, BOREALIS = "Acme Steel", "Borealis Foods"
 

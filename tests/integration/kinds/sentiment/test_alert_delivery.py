@@ -19,8 +19,15 @@ from kinds.sentiment.alerts.courier import COURIER
 from kinds.sentiment.alerts.delivery import deliver_alerts
 from tests.factories import wait_until
 from tests.hostile_server import HostileServer
-from tests.integration.test_delivery import SECRET, VARIABLE, alert, monitor_of, states, webhook
-from tests.integration.test_delivery import server as server
+from tests.integration.kinds.sentiment.test_delivery import (
+    SECRET,
+    VARIABLE,
+    alert,
+    monitor_of,
+    states,
+    webhook,
+)
+from tests.integration.kinds.sentiment.test_delivery import server as server
 from workers.delivery.targets import FileTarget, WebhookTarget
 from workers.lead import Lead
 

@@ -34,7 +34,7 @@ from kinds.sentiment.store.monitors import new_id, put_monitor
 from kinds.sentiment.store.writer import write_records
 from kinds.sentiment.tables import DocumentRow
 from storage.memory import MemoryStore
-from tests.integration.test_sentiment_report import CLASSIFIER, documents, pressing
+from tests.integration.kinds.sentiment.test_sentiment_report import CLASSIFIER, documents, pressing
 from tests.tiny_encoder import write_manifest, write_scripted_encoder
 from workers.connectors.sources import ConnectedSources
 from workers.resources import StoredResources

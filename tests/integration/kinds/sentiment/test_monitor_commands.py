@@ -22,7 +22,7 @@ from kinds.sentiment.tables import MonitorRow
 from pressroom.cli import app
 from pressroom.embedded.services import ServiceUrls
 from storage.store import Store
-from tests.integration.test_delivery import alert
+from tests.integration.kinds.sentiment.test_delivery import alert
 from workers.settings import Settings
 
 Run = Callable[..., Any]
