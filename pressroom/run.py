@@ -76,6 +76,8 @@ class RunRequest:
     devices: tuple[Device, ...]
     go_on: tuple[str, ...]
     """The command that goes on with the batch, but for its id."""
+    kind: str | None = None
+    """Of the batches that the command runs; None where another check sees to that."""
     is_taken_in: bool = False
     """The input was read before, and what of it was refused is in the output folder already."""
 
@@ -139,7 +141,10 @@ def _work(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> fl
 def _batch(request: RunRequest, machine: OneMachine) -> Submission:
     """The batch to run: the given one, or that which is submitted."""
     if request.batch_id is not None:
-        check_profile(batch_status(machine.database, request.batch_id), request.profiles)
+        report = batch_status(machine.database, request.batch_id)
+        if request.kind is not None:
+            check_kind(report, request.kind)
+        check_profile(report, request.profiles)
         if request.retry_failed:
             say(f"{retry_unfinished(machine.database, request.batch_id)} jobs are queued again")
             if num_failed := batch_status(machine.database, request.batch_id).counts.failed:
@@ -172,13 +177,27 @@ def say_parked(report: BatchStatusReport) -> None:
         )
 
 
+def check_kind(report: BatchStatusReport, kind: str) -> None:
+    """Raise ConfigurationError if the command makes other batches than this one."""
+    if report.kind != kind:
+        raise ConfigurationError(
+            f"batch {report.batch_id} is of kind {report.kind}, not {kind}: `pressroom kinds show "
+            f"{report.kind}` names the command that goes on with it",
+            code="batch_of_another_kind",
+        )
+
+
 def check_profile(report: BatchStatusReport, profiles: Collection[str]) -> None:
     """Raise ConfigurationError if the workers of this run would never see the batch's messages."""
-    if report.profile not in profiles:
-        raise ConfigurationError(
-            f"batch {report.batch_id} asks for the model {report.model!r}: give --model {report.model}",
-            code="batch_of_another_model",
+    if report.profile in profiles:
+        return
+    if report.model:
+        advice = f"asks for the model {report.model!r}: give --model {report.model}"
+    else:
+        advice = (
+            f"asks no model, and its jobs wait for workers of profile {report.profile!r}: give no --model"
         )
+    raise ConfigurationError(f"batch {report.batch_id} {advice}", code="batch_of_another_model")
 
 
 def check_no_run_under_way(database: Engine, schedule_id: UUID, go_on: Sequence[str]) -> None:

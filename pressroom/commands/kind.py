@@ -229,6 +229,7 @@ def _run_order(order: Order, run: _Run, settings: list[str]) -> RunResult[Export
         out=run.out,
         devices=devices_of_command(run.device),
         go_on=run.go_on(order.model, settings),
+        kind=order.kind,
     )
     return run_batch(request, configured, exporter_of(order.kind))
 

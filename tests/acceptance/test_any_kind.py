@@ -228,6 +228,31 @@ def test_schedule_reads_the_same_file_again_and_shows_why_a_run_failed(
     assert call(up.home, "schedule", "list")[1]["schedules"] == []
 
 
+def test_kind_with_table_stages_port_command_and_schedule_does_all_of_it(
+    up: PressroomRun, tmp_path: Path
+) -> None:
+    file = write_texts(tmp_path / "texts.csv", {"a": "iron iron copper", "b": "copper lead"})
+    call(up.home, "schedule", "create", "glossary", "metals", file, "--set", "at_least=2")
+    for _ in range(2):
+        batch_id = call(up.home, "schedule", "run", "metals")[1]["batch_id"]
+        finished_batch(up, f"id = '{batch_id}'")
+    code, _, said = call(up.home, "results", batch_id, "--out", tmp_path / "out")
+
+    assert code == 0, said
+    notes = {id_: row["text"] for id_, row in rows_of(tmp_path / "out").items()}
+    assert notes == {"copper": "copper: 2 times, 2 before\n", "iron": "iron: 2 times, 2 before\n"}
+    assert call(up.home, "terms")[1] == {
+        "terms": [{"term": "copper", "number": 4}, {"term": "iron", "number": 4}]
+    }
+    revisions = up.query("SELECT version_num FROM alembic_version")
+    assert "glossary_0001" in {row["version_num"] for row in revisions}
+
+    call(up.home, "schedule", "create", "glossary", "metals", file, "--cron", "* * * * * *")
+    due = "SELECT count(*) FROM schedule_runs r JOIN schedules s ON s.id = schedule_id WHERE name = 'metals'"
+    up.wait_until(lambda: up.count(f"{due} AND r.outcome = 'started'") > 0, "a due run has started")
+    print_text(up.home, "schedule", "pause", "metals")
+
+
 def test_kind_whose_batches_another_command_makes_names_it(tmp_path: Path) -> None:
     for arguments in (("run", "article", "x.csv", "--out", "y"), ("submit", "sentiment_report")):
         with pressroom(tmp_path, *arguments) as run:

@@ -13,7 +13,7 @@ from db.reports import batch_status
 from jobs.errors import ConfigurationError
 from pressroom.cli import app
 from pressroom.embedded.services import ServiceUrls
-from pressroom.run import check_profile
+from pressroom.run import check_kind, check_profile
 from tests.factories import accept, new_batch
 from workers.dispatcher import Dispatcher
 from workers.settings import Profile, Settings
@@ -117,3 +117,17 @@ def test_going_on_with_a_batch_of_another_model_is_refused_with_what_to_give(dat
     check_profile(report, [settings.profile_of(["two"])])  # the same workers have both
     with pytest.raises(ConfigurationError, match="--model one"):
         check_profile(report, [settings.profile_of(["three"])])
+
+
+def test_going_on_without_a_model_where_one_was_given_says_so(database: Engine) -> None:
+    report = batch_status(database, accept(database, 1, new_batch(model="", profile="cpu")))
+    with pytest.raises(ConfigurationError, match="profile 'cpu': give no --model"):
+        check_profile(report, ["default"])
+
+
+def test_going_on_with_a_batch_of_another_kind_is_refused_with_what_to_call(database: Engine) -> None:
+    report = batch_status(database, accept(database, 1, new_batch(kind="trial")))
+    check_kind(report, "trial")
+    with pytest.raises(ConfigurationError, match="`pressroom kinds show trial`") as refused:
+        check_kind(report, "article")
+    assert refused.value.code == "batch_of_another_kind"
