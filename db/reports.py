@@ -86,6 +86,8 @@ class JobDetail:
     kind: str
     model: str
     result: JobResult
+    output: Mapping[str, object] | None
+    """What it left for later stages; None if its stage leaves nothing."""
     attempts: tuple[Attempt, ...]
 
 
@@ -327,7 +329,7 @@ def job_detail(database: Engine, job_id: UUID) -> JobDetail:
             connection.execute(
                 _results()
                 .add_columns(BatchRow.id.label("batch_id"), BatchRow.name, BatchRow.kind, BatchRow.model)
-                .add_columns(StatementRow.body.label("statement"))
+                .add_columns(StatementRow.body.label("statement"), JobRow.output)
                 .join(BatchRow, BatchRow.id == JobRow.batch_id)
                 .outerjoin(StatementRow, StatementRow.job_id == JobRow.id)
                 .where(JobRow.id == job_id)
@@ -358,6 +360,7 @@ def job_detail(database: Engine, job_id: UUID) -> JobDetail:
             kind=row["kind"],
             model=row["model"],
             result=replace(_result(row), statement=row["statement"]),
+            output=row["output"],
             attempts=tuple(_attempt(attempt) for attempt in attempts),
         )
 

@@ -97,6 +97,7 @@ def _as_json(detail: JobDetail, statement: object, altered: Altered | None) -> d
         "input": dict(result.payload),
         "artifact": None if altered else result.object_key,
         "metrics": dict(result.metrics),
+        "output": None if detail.output is None else dict(detail.output),
         "error": {"code": result.error_code, "message": result.error_message} if result.error_code else None,
         "provenance": statement,
         "altered": None if altered is None else altered.as_json(),

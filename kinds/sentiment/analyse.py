@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import cast
 
 from jobs.documents.digest import document_digest, version_number
 from jobs.documents.document import Document
@@ -93,6 +92,7 @@ def _classify(
     missing = {digests[passage]: pair for passage, pair in asked.items() if digests[passage] not in known}
     answers = dict(zip(missing, classified(list(missing.values()), context.inference), strict=True))
     new = {digest: _moods(answer) for digest, answer in answers.items() if not isinstance(answer, Refusal)}
+    refused = {digest: answer for digest, answer in answers.items() if isinstance(answer, Refusal)}
     answered = {
         passage: probabilities
         for passage, digest in digests.items()
@@ -103,8 +103,7 @@ def _classify(
         passages = [passage for link in analysis.links for passage in link.passages]
         failed = next((each for each in passages if each not in answered), None)
         if failed is not None:
-            refusal = answers[digests[failed]]
-            refuse(analysis.prepared.document, cast("Refusal", refusal))
+            refuse(analysis.prepared.document, refused[digests[failed]])
             continue
         analysis.mentions = [
             _mention(analysis, link, *carrying(link.passages, answered)) for link in analysis.links

@@ -247,7 +247,8 @@ def test_an_output_is_kept_apart_from_the_metrics(database: Engine) -> None:
     ids = job_ids(database, accept(database, 1))
     with running(database) as runner:
         run_to_the_end(runner, database, ids)
-    assert job_row(database, ids[0]).output == {"text": "text 0"}
+    detail = job_detail(database, ids[0])
+    assert (detail.output, detail.result.metrics) == ({"text": "text 0"}, {"text": "text 0"})
 
 
 def test_a_store_that_is_away_is_tried_again(database: Engine) -> None:
