@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.cron import Cron, CronError
+from jobs.errors import ConfigurationError
 from jobs.schedule import CatchUp
 from pressroom.commands.kind import Model, Set, Tenant, parse_settings
 from pressroom.commands.options import (
@@ -146,7 +147,7 @@ def pause(name: Name, kind: KindOption = None, tenant: OfTenant = None) -> None:
     from db import schedules
 
     with connected() as (database, _, _):
-        schedules.pause(database, _find(database, name, kind, tenant).id)
+        schedules.pause(database, _timed(database, name, kind, tenant).id)
     say(f"{name} is paused; `pressroom schedule run {name}` runs it all the same.")
 
 
@@ -156,7 +157,7 @@ def resume(name: Name, kind: KindOption = None, tenant: OfTenant = None) -> None
     from db import schedules
 
     with connected() as (database, _, _):
-        schedule_id = _find(database, name, kind, tenant).id
+        schedule_id = _timed(database, name, kind, tenant).id
         schedules.resume(database, schedule_id)
         print_line(f"{name}  {_times(schedules.get_schedule(database, schedule_id))}")
 
@@ -222,6 +223,17 @@ def _find(database: Engine, name: str, kind: str | None, tenant: str | None) -> 
         owners = ", ".join(f"--kind {each.kind} --tenant {each.tenant}" for each in fitting)
         raise typer.BadParameter(f"several schedules are named {name!r}: give one of {owners}")
     return fitting[0]
+
+
+def _timed(database: Engine, name: str, kind: str | None, tenant: str | None) -> Schedule:
+    """The same, if it has times. Raises ConfigurationError (`schedule_without_times`), too."""
+    schedule = _find(database, name, kind, tenant)
+    if schedule.timing is None:
+        raise ConfigurationError(
+            f"the schedule {name!r} runs by hand only: create it again with --cron to give it times",
+            code="schedule_without_times",
+        )
+    return schedule
 
 
 def _print(database: Engine, schedule: Schedule, *, json: bool) -> None:

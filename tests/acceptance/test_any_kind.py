@@ -237,6 +237,9 @@ def test_kind_with_table_stages_port_command_and_schedule_does_all_of_it(
         batch_id = call(up.home, "schedule", "run", "metals")[1]["batch_id"]
         finished_batch(up, f"id = '{batch_id}'")
     code, _, said = call(up.home, "results", batch_id, "--out", tmp_path / "out")
+    with pressroom(up.home, "schedule", "pause", "metals") as paused:
+        assert paused.finish_text()[0] == 1
+        assert "error [schedule_without_times]" in paused.stderr
 
     assert code == 0, said
     notes = {id_: row["text"] for id_, row in rows_of(tmp_path / "out").items()}
