@@ -42,7 +42,7 @@ MAX_SKIPPED_ROWS = 100
 
 
 class ScheduleNotFoundError(PermanentError):
-    """No schedule has this id, or this kind and name."""
+    """No schedule has this id or name."""
 
     code = "schedule_not_found"
 
@@ -180,20 +180,6 @@ def resume(database: Engine, schedule_id: UUID) -> None:
             .where(ScheduleRow.id == schedule_id, ScheduleRow.paused_at.is_not(None))
             .values(paused_at=None, seen_until=func.clock_timestamp())
         )
-
-
-def find_schedule(database: Engine, kind: str, name: str, *, tenant: str = "default") -> Schedule:
-    """The schedule of this kind and name. Raises ScheduleNotFoundError."""
-    statement = select(ScheduleRow.__table__).where(
-        ScheduleRow.kind == kind, ScheduleRow.tenant == tenant, ScheduleRow.name == name
-    )
-    with database.connect() as connection:
-        row = connection.execute(statement).mappings().one_or_none()
-    if row is None:
-        raise ScheduleNotFoundError(
-            f"no schedule of the kind {kind!r} is named {name!r}: see `pressroom schedule list`"
-        )
-    return _schedule(row)
 
 
 def get_schedule(database: Engine, schedule_id: UUID) -> Schedule:

@@ -11,11 +11,27 @@ import pytest
 from sqlalchemy import Connection, Engine, select, text, update
 
 from db import schedules
-from db.batches import cancel
-from db.schedules import MAX_SKIPPED_ROWS, Schedule, list_runs, pause, resume, settle_due
+from db.batches import accept_in, cancel
+from db.schedules import (
+    MAX_SKIPPED_ROWS,
+    Recurring,
+    Schedule,
+    ScheduleNotFoundError,
+    clear_times,
+    get_schedule,
+    list_runs,
+    pause,
+    put_schedule,
+    remove_schedule,
+    resume,
+    set_times,
+    settle_due,
+)
 from db.tables import BatchRow, ScheduleRow
+from jobs.cron import Cron
 from jobs.errors import ConfigurationError, TransientError
 from jobs.schedule import CatchUp, RunOutcome
+from tests.factories import new_batch, new_jobs
 from tests.trial_beat import database_now, start_trial, trial_schedule
 from workers.settings import Settings
 
@@ -197,3 +213,48 @@ def test_schedule_that_cannot_be_read_does_not_stop_the_others(database: Engine)
         )
 
     assert [schedule.id for schedule in schedules.due_schedules(database)] == [sound]
+
+
+def test_removed_schedule_leaves_its_batches_which_refer_to_none(database: Engine) -> None:
+    schedule_id = trial_schedule(database, since=timedelta(minutes=1))
+    with database.begin() as connection:
+        batch_id, _ = accept_in(connection, new_batch(schedule_id=schedule_id), new_jobs(1), lambda: 0)
+    remove_schedule(database, schedule_id)
+
+    with database.connect() as connection:
+        assert connection.scalar(select(BatchRow.schedule_id).where(BatchRow.id == batch_id)) is None
+        assert connection.scalar(select(BatchRow.id)) == batch_id
+    assert list_runs(database, schedule_id) == []
+    with pytest.raises(ScheduleNotFoundError):
+        get_schedule(database, schedule_id)
+
+
+def test_schedule_without_times_runs_by_hand_only_until_it_gets_some(database: Engine) -> None:
+    schedule_id = trial_schedule(database, since=HOUR)
+    settle_all(database, schedule_id)
+    with database.begin() as connection:
+        clear_times(connection, schedule_id)
+    assert get_schedule(database, schedule_id).timing is None
+    assert list_runs(database, schedule_id) == []
+    assert schedules.due_schedules(database) == []
+    assert not settle_due(database, schedule_id, start)
+
+    with database.begin() as connection:
+        set_times(connection, schedule_id, Cron("0 3 * * *", "UTC"), CatchUp.ALL)
+    timing = get_schedule(database, schedule_id).timing
+    assert timing is not None
+    assert timing.next_due_at is not None
+    assert not settle_due(database, schedule_id, start)  # what passed before is not caught up
+
+
+def test_schedule_is_changed_by_its_name_and_keeps_its_times_and_its_id(database: Engine) -> None:
+    with database.begin() as connection:
+        first = put_schedule(connection, Recurring(kind="trial", name="daily", settings={"a": 1}))
+        set_times(connection, first, Cron("0 3 * * *", "UTC"), CatchUp.ALL)
+        again = put_schedule(connection, Recurring(kind="trial", name="daily", model="other"))
+        of_another = put_schedule(connection, Recurring(kind="two_stage", name="daily"))
+    changed = get_schedule(database, first)
+    assert again == first == changed.id != of_another
+    assert (changed.model, changed.settings) == ("other", {})
+    assert changed.timing is not None
+    assert [schedule.id for schedule in schedules.list_schedules(database, "trial")] == [first]
