@@ -11,10 +11,9 @@ from pydantic import BaseModel, ConfigDict
 from jobs.metrics.length import LENGTH_TOLERANCE
 from jobs.metrics.repetition import MAX_REPETITION
 from pressroom.console import print_json, print_line
+from pressroom.export import INDEX
 from pressroom.show import print_labelled, print_status, say_altered
 from pressroom.summary import Summary
-
-INDEX = "index.html"
 
 
 class ArticleMetrics(BaseModel):
