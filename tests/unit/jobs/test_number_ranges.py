@@ -36,7 +36,8 @@ WRITTEN_HERE = frozenset(
     | {"Inputs", "DroppedRows", "ReleaseManifest", "ReleaseCounts", "ReleasedBlock", "CopyText"}
     | {"ModelFile", "InstalledModel", "Ending", "Evidence", "WindowsPayload"}
 )
-"""What the program counted itself, and reads only from its own database, store or digested files."""
+"""What the program counted itself, and reads only from its own database, store or digested files. Outputs of
+stages are such, too."""
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 BRIEFS = str(EXAMPLES / "articles" / "briefs.csv")
@@ -53,7 +54,8 @@ def models_that_read() -> Iterator[type[BaseModel]]:
         model = pending.pop()
         pending += model.__subclasses__()
         is_ours = model.__module__.partition(".")[0] in ("jobs", "workers", "pressroom", "kinds")
-        if is_ours and model.__name__ not in WRITTEN_HERE:
+        is_output = model.__module__.endswith(".outputs")
+        if is_ours and not is_output and model.__name__ not in WRITTEN_HERE:
             yield model
 
 
