@@ -1,7 +1,7 @@
-"""The commands of the command line as data: a path, its help, and what a call loads.
+"""The commands of the command line as data: path, help, and the target that a call loads.
 
 A package declares its commands under the entry point group `pressroom.commands`. Each entry names a sequence
-of `Command` in a module that imports nothing but this one, since help and completion load it.
+of `Command` in a module that imports nothing but this one, because help and completion load it.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ class Command:
     """One command, or one group of commands."""
 
     path: str
-    """The words after `pressroom`: "status", "models add". The group of a longer path is declared, too."""
+    """Words after `pressroom`, such as "status" or "models add". The group of a longer path must be declared
+    as well."""
     target: str | Callable[[], object] | None
-    """MODULE:ATTRIBUTE, a function or a Typer, or a function that returns one; None for a group whose members
-    are declared."""
+    """MODULE:ATTRIBUTE of a function or a Typer, or a function that returns one; None for a group whose
+    members are declared."""
     help: str
-    """The first paragraph of the target's own help."""
+    """Help text: the first paragraph of the target's own help."""
 
     def is_valid(self) -> bool:
-        """Whether its fields, which another package wrote, are what they should be."""
+        """Return whether the fields, which another package may have set, have valid types and values."""
         target = self.target
         return (
             isinstance(self.path, str)
@@ -45,11 +46,11 @@ class Command:
         )
 
     kind: str | None = None
-    """The kind that it is about, if it is about one."""
+    """Kind that the command belongs to, if any."""
     makes_batches: bool = False
-    """Whether it makes the kind's batches, in place of the command that any kind gets."""
+    """Whether the command makes the kind's batches, instead of the one that every kind gets by default."""
     is_hidden: bool = False
-    """Whether help leaves it out; then it takes any options, to say what is to be called instead."""
+    """Whether help omits the command; it then accepts any options, and names the command to use instead."""
 
 
 class CommandTable:
@@ -64,7 +65,7 @@ class CommandTable:
         return path in self._commands
 
     def add(self, command: Command) -> None:
-        """Add a command. A group may be declared twice. Raises ConfigurationError."""
+        """Add a command; a group may be added twice. Raises ConfigurationError."""
         if not isinstance(command, Command) or not command.is_valid():
             raise ConfigurationError(
                 f"{command!r} is no command: declare a pressroom.command_table.Command with a path of words "
@@ -80,16 +81,16 @@ class CommandTable:
             )
 
     def members(self, group: str = "") -> list[Command]:
-        """The commands right below a group; without a group those right below `pressroom`."""
+        """Return the commands directly below a group, by default those directly below `pressroom`."""
         return [command for path, command in self._commands.items() if path.rpartition(" ")[0] == group]
 
     def of_kind(self, kind: str) -> list[Command]:
-        """The commands of a kind that help lists; first the one that makes its batches."""
+        """Return the commands of a kind that help lists, starting with the one that makes its batches."""
         own = [each for each in self._commands.values() if each.kind == kind and not each.is_hidden]
         return sorted(own, key=lambda command: not command.makes_batches)
 
     def remove_orphans(self) -> list[ConfigurationError]:
-        """Remove what stands in a group that nobody declares; why, for each."""
+        """Remove commands whose group is not declared; return an error for each of them."""
         errors = []
         for path in sorted(self._commands):  # a group comes before its members
             group = path.rpartition(" ")[0]
@@ -106,11 +107,11 @@ class CommandTable:
 
 
 def read_commands(own: Iterable[Command], report: Callable[[ConfigurationError], None]) -> CommandTable:
-    """The command line's own commands and those of all packages.
+    """Return the command line's own commands and those of all packages.
 
-    A package that cannot be loaded and a command that cannot be used are reported and left out, so that one
-    broken package leaves the others their commands. A path that is declared twice belongs to the command
-    line, then to Pressroom's own kinds, then to the first package by the name of its entry.
+    A package that cannot be loaded or a command that cannot be used is reported and left out, so that one
+    broken package does not disable the commands of others. If a path is declared twice, the command line's
+    own command wins, then one of Pressroom's own kinds, then the first package by the name of its entry.
     """
     table = CommandTable(own)
     for entry in sorted(entry_points(group=ENTRY_POINTS), key=_rank):
@@ -130,7 +131,7 @@ def read_commands(own: Iterable[Command], report: Callable[[ConfigurationError],
 
 
 def kind_commands(table: CommandTable, kinds: Iterable[str]) -> Iterator[Command]:
-    """`run` and `submit` for each kind; for one that has a command of its own they only name that."""
+    """Yield `run` and `submit` for each kind; if it has a command of its own, they only name that one."""
     for kind in kinds:
         own = next((command for command in table.of_kind(kind) if command.makes_batches), None)
         for verb, text in _KIND_COMMANDS.items():
@@ -174,14 +175,14 @@ def _rank(entry: EntryPoint) -> tuple[bool, str, str]:
 def _declared(entry: EntryPoint, report: Callable[[ConfigurationError], None]) -> list[Command]:
     try:
         return list(entry.load())
-    except Exception as error:  # noqa: BLE001 - whatever the import of another's module raises
+    except Exception as error:  # noqa: BLE001 - importing another package's module may raise anything
         reason = f"it cannot be loaded ({type(error).__name__}: {error}): install it again, or remove it"
         report(_named(entry, ConfigurationError(reason, code="commands_unloadable")))
         return []
 
 
 def _named(entry: EntryPoint, error: ConfigurationError) -> ConfigurationError:
-    """The error with the package that it is about."""
+    """Return the error with the name of the package that caused it."""
     package = f" of {entry.dist.name}" if entry.dist is not None else ""
     return ConfigurationError(
         f"commands {entry.name!r}{package} ({entry.value}): {error}; the rest of the command line works",

@@ -1,7 +1,8 @@
-"""Nothing leaves unchecked: object against row, row against statement, statement against itself and its copy.
+"""Checks of the evidence of results before they are exported.
 
-Postgres and the store each hold a part. Whoever alters one of them, or swaps what belongs to two jobs, is
-found out here; whoever can write to both can forge both, until statements are signed.
+An object is checked against its row, the row against the statement, and the statement against its own digest
+and its copy in the store. Postgres and the store each hold a part. So a change to one of them, or an exchange
+between two jobs, is detected here; anyone who can write to both can forge both, until statements are signed.
 """
 
 from __future__ import annotations
@@ -29,21 +30,23 @@ from workers.publisher import statement_key
 logger = logging.getLogger(__name__)
 
 FETCH_THREADS = 16
-"""Objects fetched at a time: hides the store's latency, and a small store server is not flooded. Half of them
-are copies of statements."""
+"""Objects that are fetched at the same time, half of them copies of statements.
+
+So many hide the store's latency without overloading a small store server.
+"""
 
 PAGE_JOBS = 4 * FETCH_THREADS
-"""Jobs whose artifacts are fetched at a time; those of two pages are in memory."""
+"""Jobs whose artifacts are fetched as one page; the artifacts of two pages are in memory."""
 
 
 class ArtifactAlteredError(PermanentError):
-    """An object, or a row about it, is not what was committed."""
+    """An object or its row is not what was committed."""
 
     code = "artifact_altered"
 
 
 class Job(Protocol):
-    """What is fetched: JobResult, StageJob, JobEvidence."""
+    """A job whose artifacts are fetched: JobResult, StageJob or JobEvidence."""
 
     @property
     def job_id(self) -> UUID: ...
@@ -67,20 +70,20 @@ class _GoneJob:
 
 @dataclass(frozen=True, slots=True)
 class CheckedSource:
-    """Postgres and the store, seen through the check."""
+    """Reads results from Postgres and the store, and checks their evidence."""
 
     database: Engine
     store: Store
     on_altered: OnAltered | None = None
-    """Gets what is left out, since its evidence does not match; without it that is an error."""
+    """Called with each result that is left out because its evidence does not match; None: raise an error."""
 
     def fetch(
         self, jobs: Iterator[JobT], *, page_jobs: int = PAGE_JOBS
     ) -> Iterator[tuple[JobT, JobEvidence, list[bytes]]]:
-        """The jobs in order, with their checked evidence and the bytes of their artifacts.
+        """Yield the jobs in order, with their checked evidence and the bytes of their artifacts.
 
-        A page is fetched while the one before is worked on. Raises StoreError; without `on_altered`
-        ArtifactAlteredError or StatementAlteredError, too.
+        A page is fetched while the caller works on the one before. Raises StoreError, and without
+        `on_altered` also ArtifactAlteredError or StatementAlteredError.
         """
         pool = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
         try:
@@ -111,9 +114,9 @@ class CheckedSource:
             return error
 
     def check_digest(self, job_id: UUID, sha256: str, what: str) -> None:
-        """Raise unless a job's checked statement names this digest, which stands in a row of another table.
+        """Raise StatementAlteredError unless a job's checked statement names this digest of a row elsewhere.
 
-        Of a batch that was deleted there is the store alone, where the content of the digest must be.
+        If the batch was deleted, so is the statement: a warning is logged, and only the store can be checked.
         """
         found = job_evidence(self.database, [job_id]).get(job_id)
         if found is None:
@@ -126,7 +129,7 @@ class CheckedSource:
             )
 
     def names_digests(self, job_ids: Sequence[UUID], digests: Sequence[str]) -> list[bool]:
-        """For each pair, whether the job's checked statement names the digest; others are left out."""
+        """Return for each pair whether the job's checked statement names the digest; leave out the others."""
         found = job_evidence(self.database, set(job_ids))
         with ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch") as pool:
             faults = list(pool.map(self._fault, map(found.get, job_ids), digests))
@@ -137,7 +140,7 @@ class CheckedSource:
 
     def _fault(self, evidence: JobEvidence | None, sha256: str) -> PermanentError | None:
         try:
-            if evidence is None:  # of a batch that was deleted: the artifact is in the store all the same
+            if evidence is None:  # the batch was deleted, but the artifact is still in the store
                 is_named = sha256_hex(_get(self.store, artifact_key(sha256))) == sha256
             else:
                 is_named = sha256 in _digests(check_evidence(self.store, evidence))
@@ -152,7 +155,7 @@ class CheckedSource:
 
 
 def check_evidence(store: Store, evidence: JobEvidence | None) -> JobEvidence:
-    """Hold a job's statement against its rows and its copy in the store; return what was checked.
+    """Check a job's statement against its rows and its copy in the store; return the checked evidence.
 
     Raises ArtifactAlteredError, StatementAlteredError or StoreError.
     """
@@ -180,9 +183,9 @@ def check_evidence(store: Store, evidence: JobEvidence | None) -> JobEvidence:
 
 
 def check_job(database: Engine, store: Store, job_id: UUID, payload: Mapping[str, object]) -> bytes:
-    """Hold all that is kept of a succeeded job against each other, its input included; its statement.
+    """Check everything that is kept of a succeeded job, including its input, and return its statement.
 
-    Raises as `check_evidence`.
+    Raises the same errors as `check_evidence`.
     """
     evidence = check_evidence(store, job_evidence(database, [job_id]).get(job_id))
     for artifact in evidence.artifacts:
@@ -198,7 +201,7 @@ def _digests(evidence: JobEvidence) -> set[str]:
 
 
 def fetch_artifact(store: Store, artifact: StoredArtifact) -> bytes:
-    """Its bytes, held against its row. Raises ArtifactAlteredError or StoreError."""
+    """Return the artifact's bytes, checked against its row. Raises ArtifactAlteredError or StoreError."""
     body = _get(store, artifact.object_key)
     if (sha256_hex(body), len(body)) != (artifact.sha256, artifact.num_bytes):
         raise ArtifactAlteredError(
@@ -211,5 +214,5 @@ def fetch_artifact(store: Store, artifact: StoredArtifact) -> bytes:
 def _get(store: Store, key: str) -> bytes:
     try:
         return store.get(key)
-    except (ObjectNotFoundError, StoreRefusedError) as error:  # forbidden: it may just not be there
+    except (ObjectNotFoundError, StoreRefusedError) as error:  # some stores forbid reading a missing key
         raise ArtifactAlteredError(f"object {key} cannot be read: {error}") from error

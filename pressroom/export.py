@@ -1,4 +1,4 @@
-"""Results out: every finished job of a batch as files, streamed, each artifact checked against its digest."""
+"""Export of a batch's finished jobs to files: streamed, with each artifact checked against its digest."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from pressroom.output import earlier_lines, new_folder
 from storage.store import Store
 
 MAX_NAME_CHARACTERS = 80
-"""Of a file name made from an id, its digest included."""
+"""Maximum length of a file name made from an id, including the digest."""
 
 DIGEST_DIGITS = 16
-"""Of the digest in such a name: 64 bits, so that a million ids of other scripts get a million names."""
+"""Hexadecimal digits of the digest in such a name: 64 bits, enough to tell a million ids apart."""
 
 _LIKE_A_DIGEST = re.compile(rf"(?:^|-)[0-9a-f]{{{DIGEST_DIGITS}}}$")
-"""An id that looks like a name with a digest gets one too, or it could be the name of another id."""
+"""Ids that end like a name with a digest; they get a digest too, or they could equal another id's name."""
 
 _DEVICE = re.compile(r"con|prn|aux|nul|(?:com|lpt)[0-9]")
-"""What Windows takes for a device, whatever stands behind a dot."""
+"""Names that Windows treats as devices, whatever their suffix."""
 
 _LISTED = re.compile(r"(?P<files>[a-z]+)/(?P<name>[A-Za-z0-9_-]+\.[a-z0-9]+)")
-"""An artifact in results.jsonl; file_stem() makes no other characters."""
+"""Path of an artifact in results.jsonl; file_stem() produces no other characters."""
 
 RESULTS = "results.jsonl"
 FAILED = "failed.jsonl"
@@ -54,13 +54,13 @@ class Exported:
     result: JobResult
     body: bytes
     file_name: str
-    """Of the artifact, in the folder of files."""
+    """Name of the artifact's file in the folder of files."""
 
 
 def fetch_results(
     database: Engine, store: Store, batch_id: UUID, on_altered: OnAltered | None = None
 ) -> Iterator[Exported]:
-    """The succeeded jobs in input order with their artifacts, checked as CheckedSource says."""
+    """Yield the succeeded jobs in input order with their artifacts, checked by CheckedSource."""
     results = stream_results(database, batch_id, statuses=(JobStatus.SUCCEEDED,))
     for result, evidence, bodies in CheckedSource(database, store, on_altered).fetch(results):
         first = evidence.artifacts[0]
@@ -78,10 +78,11 @@ def fetch_results(
 
 
 def file_stem(custom_id: str) -> str:
-    """A file name that any file system holds, and tells apart from those of other ids.
+    """Return a file name that is valid on any file system and differs from those of other ids.
 
-    Some file systems ignore case, or the form of an accent; Windows has names of devices and drops a dot at
-    the end. So a name is of small ASCII letters, and an id that is not gets its digest.
+    Some file systems ignore case or the normal form of an accent; Windows reserves device names and drops a
+    trailing dot. So a name consists of lower-case ASCII letters, digits, hyphens and underscores, and an id
+    that does not is marked with its digest.
 
     >>> file_stem("spring-sale")
     'spring-sale'
@@ -96,7 +97,7 @@ def file_stem(custom_id: str) -> str:
 
 
 def check_output(folder: Path) -> None:
-    """Make the folder and write to it once, before hours of work go into it.
+    """Create the folder and write to it once, before hours of work are spent on its contents.
 
     Raises DiskFullError, OutputUnsafeError or ConfigurationError (`output_unwritable`).
     """
@@ -105,20 +106,20 @@ def check_output(folder: Path) -> None:
 
 
 def holds_another_batch(folder: Path, batch_id: UUID) -> bool:
-    """Whether there are results in the folder, and not of this batch by its summary."""
+    """Return whether the folder has results that, by its summary, belong to another batch."""
     results = folder / RESULTS
     if not results.exists() or not results.stat().st_size:
         return False
     try:
         record = json.loads((folder / SUMMARY).read_bytes())
     except (OSError, ValueError):
-        return True  # an export that ended before its summary: nobody knows whose
+        return True  # an export that ended before it wrote its summary could be of any batch
     return not isinstance(record, dict) or record.get("batch_id") != str(batch_id)
 
 
 @contextmanager
 def export_errors(folder: Path, batch_id: UUID) -> Iterator[None]:
-    """An OSError in the block becomes DiskFullError or ConfigurationError (`output_unwritable`)."""
+    """Turn an OSError in the block into DiskFullError or ConfigurationError (`output_unwritable`)."""
     again = f"what is finished is safe in the store; write it with `pressroom results {batch_id} --out DIR`"
     with _output_errors(folder, again):
         yield
@@ -146,9 +147,9 @@ def export_batch(
 ) -> Generator[Exported, None, None]:
     """Write artifacts to the folder `files`, results.jsonl and failed.jsonl; yield each result once written.
 
-    Consume it to the end, or close it: all is written to a folder beside and takes the place of an earlier
-    export only when it is complete. A result whose evidence does not match goes to `on_altered` and is left
-    out. Raises StoreError, DiskFullError or ConfigurationError (`output_unwritable`).
+    Consume the generator to the end, or close it: everything is written to a temporary folder, which replaces
+    an earlier export only when it is complete. A result whose evidence does not match is passed to
+    `on_altered` and left out. Raises StoreError, DiskFullError or ConfigurationError (`output_unwritable`).
     """
     with export_errors(folder, batch_id), new_folder(folder) as new:
         (new.path / files).mkdir()
@@ -178,7 +179,7 @@ def _write_results(results: Iterator[Exported], new: Path, files: str) -> Iterat
 
 
 def _listed_files(results: Path, files: str) -> Iterator[str]:
-    """The names of the artifacts that a results.jsonl lists, and of the JSON file beside each."""
+    """Yield the names of the artifacts that a results.jsonl lists, and of the JSON file beside each."""
     for line in earlier_lines(results):
         if name := _listed_name(line, files):
             yield name
@@ -186,7 +187,7 @@ def _listed_files(results: Path, files: str) -> Iterator[str]:
 
 
 def _listed_name(line: bytes, files: str) -> str | None:
-    """The artifact's name in a line of results.jsonl; None for a line that is torn or no export's."""
+    """Return the artifact's name in a line of results.jsonl; None if the line is torn or not an export's."""
     try:
         record = json.loads(line)
     except ValueError:
@@ -216,7 +217,7 @@ def _body(exported: Exported) -> dict[str, object]:
 
 
 def failure_record(result: JobResult) -> dict[str, object]:
-    """A line of failed.jsonl."""
+    """Return a line of failed.jsonl as an object."""
     return {
         "id": result.custom_id,
         "job_id": str(result.job_id),

@@ -1,9 +1,9 @@
-"""Files for the user: new ones, whole or not at all, and never through a link that was left in the folder.
+"""Output files for the user: written completely or not at all, and never through a link in the folder.
 
-Whoever may write to an output folder can leave links in it, or put another folder in its place while a
-command runs. So a folder is opened once, without following a link, and all is done relative to what was
-opened: files are new (O_EXCL, O_NOFOLLOW) under a name that nobody can guess, and take their places by
-renaming, which replaces a link and leaves alone what it points to.
+Anyone who may write to an output folder can leave links in it, or replace the folder while a command runs.
+So a folder is opened once, without following a link, and everything is done relative to its descriptor:
+files are created (O_EXCL, O_NOFOLLOW) under a name that nobody can guess, and are then renamed into place,
+which replaces a link but not the file that it points to.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TextIO
 from jobs.errors import ConfigurationError
 
 LAST = "index.html"
-"""Takes its place after all other files: people open it, and its links are good by then."""
+"""File that is published after all others, so that its links work as soon as people can open it."""
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -30,14 +30,14 @@ _EARLIER_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class OutputUnsafeError(ConfigurationError):
-    """Where a folder was expected there is a link, and output would go to where it points."""
+    """A link was found instead of a folder, and output would have gone to its target."""
 
     code = "output_unsafe"
 
 
 @contextmanager
 def opened_folder(folder: Path) -> Iterator[int]:
-    """A descriptor of the folder, which is made if it is missing. Raises OutputUnsafeError or OSError."""
+    """Yield a descriptor of the folder, created if it is missing. Raises OutputUnsafeError or OSError."""
     if not folder.is_symlink():
         folder.mkdir(parents=True, exist_ok=True)
     descriptor = _open_folder(folder, folder)
@@ -62,7 +62,7 @@ def _open_folder(name: Path | str, shown: Path, within: int | None = None) -> in
 
 
 class NewFile:
-    """A text file in UTF-8, in the making: it takes the place of an earlier one when it is told so."""
+    """A UTF-8 text file that is being written; it replaces an earlier file when it is published."""
 
     def __init__(self, file: TextIO, partial: str, name: str, folder: int) -> None:
         self.file = file
@@ -71,7 +71,7 @@ class NewFile:
         self._folder = folder
 
     def publish(self) -> None:
-        """Take the place of the earlier one; write no more."""
+        """Close the file and put it in the place of the earlier one."""
         self.file.close()
         if self._partial:
             os.replace(self._partial, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
@@ -79,7 +79,7 @@ class NewFile:
 
 @contextmanager
 def unpublished_file(path: Path) -> Iterator[NewFile]:
-    """A file that goes away at the end of the block unless it is published in it.
+    """Yield a new file that is deleted at the end of the block unless the block publishes it.
 
     Raises OutputUnsafeError or OSError.
     """
@@ -99,7 +99,7 @@ def unpublished_file(path: Path) -> Iterator[NewFile]:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[TextIO]:
-    """A text file in UTF-8 that takes the place of an earlier one when the block ends without an error.
+    """Yield a new UTF-8 text file that replaces an earlier one when the block ends without an error.
 
     Raises OutputUnsafeError or OSError.
     """
@@ -109,7 +109,10 @@ def new_file(path: Path) -> Iterator[TextIO]:
 
 
 def _is_device(name: str, folder: int, shown: Path) -> bool:
-    """Whether it is /dev/null or the like, which is written to; a link of the system's is never replaced."""
+    """Return whether the file is a device such as /dev/null, which is written to in place.
+
+    Raises OutputUnsafeError for a link under /dev, which must never be replaced.
+    """
     try:
         mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
     except FileNotFoundError:
@@ -120,20 +123,20 @@ def _is_device(name: str, folder: int, shown: Path) -> bool:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a file of which a reader sees the earlier or the new text, never a part."""
+    """Replace a file atomically: a reader sees either the earlier or the new text, never a part of it."""
     with new_file(path) as file:
         file.write(text)
 
 
 def replace_bytes(path: Path, body: bytes) -> None:
-    """Replace a file as `replace_text` does, by bytes."""
+    """Replace a file with bytes, atomically as `replace_text` does."""
     with unpublished_file(path) as new:
         new.file.buffer.write(body)
         new.publish()
 
 
 def earlier_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file of an earlier run; none where there is no regular file."""
+    """Yield the lines of a file of an earlier run; none if there is no regular file."""
     try:
         descriptor = os.open(path, _EARLIER_FILE)
     except OSError:
@@ -145,16 +148,16 @@ def earlier_lines(path: Path) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class NewFolder:
-    """A folder that nobody else may enter, within an output folder that was opened."""
+    """A folder that no other user may enter, inside an opened output folder."""
 
     path: Path
-    """Through its descriptor: it stays the same folder whatever is renamed."""
+    """Path through the folder's descriptor, which stays valid whatever is renamed."""
     _shown: Path
     _inner: int
     _outer: int
 
     def publish(self, stale: Iterable[str] = ()) -> None:
-        """Move all that is in it into place, a level of folders too; remove what is stale of an earlier run.
+        """Move the contents into place, with one level of folders; remove stale files of an earlier run.
 
         Raises OutputUnsafeError or OSError.
         """
@@ -167,7 +170,7 @@ class NewFolder:
             self._remove(name)
 
     def replace_folder(self, name: str) -> None:
-        """Put a folder that is in it in the place of an earlier one, of which nothing stays."""
+        """Publish one of the inner folders in place of an earlier one, which is removed completely."""
         earlier = f".{name}-{secrets.token_hex(8)}"
         try:
             os.rename(name, earlier, src_dir_fd=self._outer, dst_dir_fd=self._outer)
@@ -188,7 +191,7 @@ class NewFolder:
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[int]:
-        with suppress(FileExistsError):  # of an earlier run; a link is refused next
+        with suppress(FileExistsError):  # from an earlier run; _open_folder refuses a link
             os.mkdir(name, dir_fd=self._outer)
         descriptor = _open_folder(name, self._shown / name, self._outer)
         try:
@@ -207,7 +210,9 @@ class NewFolder:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[NewFolder]:
-    """Where an export is written before it is published; in the folder itself, so that renaming is enough.
+    """Yield a new folder in which an export is written before it is published.
+
+    It is inside the output folder, so that publishing needs only renames.
 
     Raises OutputUnsafeError or OSError.
     """

@@ -1,4 +1,7 @@
-"""`pressroom run`: submit, start everything, show progress, export, stop. The main job on one machine."""
+"""`pressroom run`: submits a batch, starts everything, shows progress, exports the results and stops.
+
+This is the main way to run a batch on one machine.
+"""
 
 from __future__ import annotations
 
@@ -43,63 +46,63 @@ from workers.settings import Settings
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
-"""Between two looks at the batch."""
+"""Seconds between two queries for the state of the batch."""
 
 REJECTED = "rejected.jsonl"
-"""In the output folder: one object for each line that was refused."""
+"""File in the output folder that has one JSON object for each refused line."""
 
 MAX_REJECTED_SHOWN = 10
-"""On the terminal; all are in the file."""
+"""Maximum number of refused lines printed on the terminal; the file has all of them."""
 
 ExportedT = TypeVar("ExportedT")
-"""What a kind's export says of what it wrote."""
+"""What a kind's export reports about the results it wrote."""
 
 MAX_PARKED_SHOWN = 5
 
 ReadT = TypeVar("ReadT")
 
 Submit = Callable[[OneMachine, Callable[[Rejected], None]], Submission]
-"""Submits to the machine's database and store; refused lines go to the function."""
+"""Submits a batch to the machine's database and store, and passes each refused line to the function."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """What a command that runs a batch on this machine was asked for."""
+    """Arguments of a command that runs a batch on this machine."""
 
     profiles: tuple[str, ...]
-    """Of the workers: the queues that the batch's stages are in."""
+    """Worker profiles to start; their queues hold the batch's stages."""
     submit: Submit | None
-    """Makes the batch; None goes on with `batch_id`."""
+    """Makes the batch; None to continue the batch `batch_id`."""
     batch_id: UUID | None
     retry_failed: bool
     out: Path
     devices: tuple[Device, ...]
     go_on: tuple[str, ...]
-    """The command that goes on with the batch, but for its id."""
+    """Command that continues the batch, without the batch id."""
     kind: str | None = None
-    """Of the batches that the command runs; None where another check sees to that."""
+    """Kind of the batches that the command runs; None if the caller checks the kind itself."""
     is_taken_in: bool = False
-    """The input was read before, and what of it was refused is in the output folder already."""
+    """Whether the input was read earlier, so that its refused lines are already in the output folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult(Generic[ExportedT]):
-    """How it ended."""
+    """Outcome of a run."""
 
     summary: Summary
     exported: ExportedT
     dropped: Dropped | None = None
-    """What was refused of the file; None of a batch that was submitted before."""
+    """What was refused from the file; None for a batch that was submitted earlier."""
 
 
 def run_batch(
     request: RunRequest, settings: Settings, export: Callable[[Engine, Store, Summary, Path], ExportedT]
 ) -> RunResult[ExportedT]:
-    """Run one batch to its end or to Ctrl-C; `export` writes what there is into the output folder."""
+    """Run one batch until it ends or Ctrl-C; `export` writes the results so far into the output folder."""
     begun_at = time.monotonic()
     for profile in request.profiles:
         for model in settings.profile(profile).models:
-            read_manifest(model_folder(settings.models_folder, model))  # before anything is started in vain
+            read_manifest(model_folder(settings.models_folder, model))  # fail before anything is started
     check_output(request.out)
     with (
         Interruption(counting=False) as interruption,
@@ -119,7 +122,7 @@ def run_batch(
                 startup_seconds=first_claim_at - begun_at,
             )
             exported = export(machine.database, open_store(machine.urls.s3_url), summary, request.out)
-        except BaseException:  # a second Ctrl-C, a worker that cannot start: what is done is safe
+        except BaseException:  # after a second Ctrl-C or a failed worker start, finished work is safe
             say(go_on)
             raise
         say_parked(summary.report)
@@ -129,7 +132,10 @@ def run_batch(
 
 
 def _work(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> float:
-    """Watch until the batch is final, or drain after an interruption; when the first claim was seen."""
+    """Watch the batch until it is final, or drain after an interruption.
+
+    Return the monotonic time at which the first claim was seen.
+    """
     with interruption.counted():
         first_claim_at = _watch(machine, batch_id, interruption)
         if interruption.count:
@@ -139,7 +145,7 @@ def _work(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> fl
 
 
 def _batch(request: RunRequest, machine: OneMachine) -> Submission:
-    """The batch to run: the given one, or that which is submitted."""
+    """Return the batch to run: either the given one or a newly submitted one."""
     if request.batch_id is not None:
         report = batch_status(machine.database, request.batch_id)
         if request.kind is not None:
@@ -166,7 +172,7 @@ def _batch(request: RunRequest, machine: OneMachine) -> Submission:
 
 
 def say_parked(report: BatchStatusReport) -> None:
-    """Say which jobs wait for a user, if any do."""
+    """Print which jobs are parked until a user releases them, if there are any."""
     if report.num_parked:
         names = ", ".join(repr(job.custom_id) for job in report.parked[:MAX_PARKED_SHOWN])
         more = ", ..." if report.num_parked > MAX_PARKED_SHOWN else ""
@@ -178,7 +184,7 @@ def say_parked(report: BatchStatusReport) -> None:
 
 
 def check_kind(report: BatchStatusReport, kind: str) -> None:
-    """Raise ConfigurationError if the command makes other batches than this one."""
+    """Raise ConfigurationError if the batch is of another kind than the command runs."""
     if report.kind != kind:
         raise ConfigurationError(
             f"batch {report.batch_id} is of kind {report.kind}, not {kind}: `pressroom kinds show "
@@ -201,7 +207,10 @@ def check_profile(report: BatchStatusReport, profiles: Collection[str]) -> None:
 
 
 def check_no_run_under_way(database: Engine, schedule_id: UUID, go_on: Sequence[str]) -> None:
-    """Raise RunUnderWayError before workers are started in vain; nobody may work on the run that is meant."""
+    """Raise RunUnderWayError, before any worker is started, if a run of the schedule is still under way.
+
+    Possibly no worker is working on that run.
+    """
     with database.connect() as connection:
         batch_id = run_under_way(connection, schedule_id)
     if batch_id is not None:
@@ -210,9 +219,10 @@ def check_no_run_under_way(database: Engine, schedule_id: UUID, go_on: Sequence[
 
 @contextmanager
 def rejected_lines(path: Path) -> Iterator[RefusedLines]:
-    """Writes each refused line to the file and says the first few; the file is there even if none was.
+    """Yield a function that writes each refused line to the file and prints the first few.
 
-    It takes the place of an earlier one also when intake fails: then it says why.
+    The file is created even if no line is refused. It also replaces an earlier file when intake fails, since
+    it then shows why.
     """
     with unpublished_file(path) as new:
         lines = RefusedLines(new.file)
@@ -226,13 +236,13 @@ def rejected_lines(path: Path) -> Iterator[RefusedLines]:
 
 
 class RefusedLines:
-    """Call it with each."""
+    """Records refused lines; call it with each one."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
         self.number = 0
         self.are_new = True
-        """False where a batch was made of the input before, and it is not read again."""
+        """False if a batch was made from the input earlier, so that the input is not read again."""
 
     def __call__(self, rejected: Rejected) -> None:
         self.number += 1
@@ -242,7 +252,10 @@ class RefusedLines:
 
 
 def _watch(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> float:
-    """Show progress until the batch is final or somebody interrupts; when the first claim was seen."""
+    """Show progress until the batch is final or the user interrupts.
+
+    Return the monotonic time at which the first claim was seen.
+    """
     first_claim_at: float | None = None
     outage = postgres_outage()
     with BatchProgress() as progress:
@@ -260,12 +273,15 @@ def _watch(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> f
 
 
 def postgres_outage() -> Outage:
-    """For `if_possible`: a person is told once that Postgres is away, and once that it is back."""
+    """Return an outage for `if_possible` that prints when Postgres is away and when it is back, once each."""
     return Outage(logger, "Postgres", meanwhile="waiting for it", say=say)
 
 
 def if_possible(read: Callable[[], ReadT], outage: Outage) -> ReadT | None:
-    """What is read of the database; None while it is away. Raises SQLAlchemyError if it refuses to tell."""
+    """Return what `read` reads from the database, or None while the database is away.
+
+    Raises SQLAlchemyError if the database refuses the query.
+    """
     try:
         value = read()
     except SQLAlchemyError as error:
@@ -279,7 +295,7 @@ def if_possible(read: Callable[[], ReadT], outage: Outage) -> ReadT | None:
 
 
 def watch_elsewhere(database: Engine, batch_id: UUID) -> BatchStatusReport:
-    """Show the progress of a batch that other processes work on, until it is final or Ctrl-C."""
+    """Show the progress of a batch that other processes work on, until it is final or the user interrupts."""
     outage = postgres_outage()
     with Interruption() as interruption, BatchProgress() as progress:
         while True:

@@ -1,4 +1,4 @@
-"""What a kind's pydantic models say to people: columns, settings, and an example of a file."""
+"""User-facing descriptions of a kind's pydantic models: columns, settings and an example file."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _FORMATS: Mapping[str, str] = {
     "email": "someone@example.com",
     "uuid": "5f0c7a52-6c8e-4f0e-9d0b-3f1f0f6f8b11",
 }
-"""A text of each format of JSON Schema."""
+"""An example text for each format of JSON Schema."""
 
 
 class ExampleFormat(StrEnum):
-    """Of an example file."""
+    """Format of an example file."""
 
     CSV = "csv"
     JSONL = "jsonl"
@@ -55,14 +55,14 @@ class FieldSchema:
 
     name: str
     type: str
-    """In words: "string", "integer or null", "'a' or 'b'"."""
+    """Type in words: "string", "integer or null", "'a' or 'b'"."""
     required: bool
     default: object
-    """None where the field is required."""
+    """Default value; None if the field is required."""
     description: str
 
     def as_json(self) -> dict[str, object]:
-        """Names as in the class."""
+        """Return the field as JSON, with the names of this class."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -71,7 +71,7 @@ class FieldSchema:
 
 
 def field_schemas(model: type[BaseModel]) -> Iterator[FieldSchema]:
-    """The fields that a payload or settings type has, by its JSON Schema; none of a union of types."""
+    """Yield the fields of a payload or settings type from its JSON Schema; a union of types has none."""
     schema = model.model_json_schema()
     for name, field in schema.get("properties", {}).items():
         yield FieldSchema(
@@ -98,7 +98,7 @@ def _type_words(field: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
 
 
 def _resolved(field: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The field with what it refers to, once."""
+    """Return the field merged with the definition that it refers to, resolving one level of reference."""
     reference = field.get("$ref")
     if reference is None and len(field.get("allOf", ())) == 1:
         reference = field["allOf"][0].get("$ref")
@@ -108,9 +108,9 @@ def _resolved(field: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[st
 
 
 def example_file(kind: Kind[Any], format_: ExampleFormat) -> str:
-    """A small file that intake accepts, with each column that it can.
+    """Return a small example file that intake accepts, with as many columns as possible.
 
-    A field's own `examples` are used where it has them. Raises NoExampleError.
+    The `examples` of a field are used if it has them. Raises NoExampleError.
     """
     schema = kind.payload_type.model_json_schema()
     needed = set(schema.get("required", ()))
@@ -133,7 +133,7 @@ def example_file(kind: Kind[Any], format_: ExampleFormat) -> str:
 
 
 def _rejected(kind: Kind[Any], text: str, format_: ExampleFormat) -> Rejected | None:
-    """What intake refuses of an example, if it does."""
+    """Return the first line of an example that intake refuses, or None if it accepts all of them."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"example.{format_}"
         path.write_text(text, encoding="utf-8")
@@ -165,7 +165,7 @@ def _cell(value: object, is_list: bool) -> object:
 
 
 def _example(field: Mapping[str, Any], schema: Mapping[str, Any], name: str, number: int) -> object:
-    """A value for a line; the schema's own example if it has one."""
+    """Return a value of the field for a line; one of the schema's own examples if it has any."""
     field = _resolved(field, schema)
     if examples := field.get("examples"):
         return examples[number % len(examples)]
@@ -195,7 +195,7 @@ def _example(field: Mapping[str, Any], schema: Mapping[str, Any], name: str, num
 
 
 def _number(field: Mapping[str, Any]) -> object:
-    """The least number that a field may have, or one."""
+    """Return the smallest number that satisfies the field's bounds, or one step if it has no lower bound."""
     step = field.get("multipleOf") or 1
     lower, upper = field.get("exclusiveMinimum"), field.get("maximum", field.get("exclusiveMaximum"))
     if "minimum" in field:

@@ -1,4 +1,4 @@
-"""Batches and jobs for people to read."""
+"""Prints batches and jobs for people to read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pressroom.console import print_json, print_line, say
 from pressroom.summary import Altered, Summary
 
 SHORT_DIGEST = 16
-"""Hex digits that tell one thing from another at a glance; `--json` has them all."""
+"""Hexadecimal digits shown of a digest, enough to tell two apart at a glance; `--json` has all of them."""
 
 MAX_PARENTS_SHOWN = 5
 
@@ -22,7 +22,7 @@ MAX_ALTERED_SHOWN = 10
 
 
 def print_status(report: BatchStatusReport, *, is_live: bool = True) -> None:
-    """A few lines on stdout: jobs by state, tokens, speed, errors; what a live batch waits for."""
+    """Print jobs by state, tokens, speed and errors on stdout, and what a live batch waits for."""
     counts = report.counts.as_json()
     states = ", ".join(f"{number} {state}" for state, number in counts.items() if number and state != "total")
     usage = report.usage
@@ -49,12 +49,12 @@ def print_status(report: BatchStatusReport, *, is_live: bool = True) -> None:
 
 
 def report_json(report: BatchStatusReport) -> dict[str, object]:
-    """The object that `--json` prints of a batch that this command did not run."""
+    """Return the object that `--json` prints for a batch that this command did not run."""
     return Summary(report=report, elapsed_seconds=0, startup_seconds=0).as_json()
 
 
 def say_altered(left_out: Sequence[Altered]) -> None:
-    """Name on stderr what is left out, since its evidence does not match."""
+    """List on stderr the results that are left out because their evidence does not match."""
     for altered in left_out[:MAX_ALTERED_SHOWN]:
         say(f"left out [{altered.code}]: {altered}")
     if (num_more := len(left_out) - MAX_ALTERED_SHOWN) > 0:
@@ -62,9 +62,10 @@ def say_altered(left_out: Sequence[Altered]) -> None:
 
 
 def print_job(detail: JobDetail, statement: bytes | None, altered: Altered | None, *, json: bool) -> None:
-    """A job's attempts and its provenance, readable or as one JSON object.
+    """Print a job's attempts and its provenance, for people or as one JSON object.
 
-    `statement` was checked; None where the job has none, or where it is `altered`, and told by nobody.
+    `statement` must have been checked. It is None if the job has none, or if it was `altered` and must not be
+    shown.
     """
     result = detail.result
     parsed = None if statement is None else jsonlib.loads(statement)
@@ -134,7 +135,7 @@ def _attempt(attempt: Attempt) -> str:
 
 
 def _provenance(predicate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Label and text of each line of a statement's predicate."""
+    """Yield the label and the text of each line that describes a statement's predicate."""
     job, prompt, code, usage = (predicate[name] for name in ("job", "prompt", "code", "usage"))
     timings, worker_device = predicate["timings"], predicate["worker"]["device"]
     yield "kind", job["kind"]
@@ -175,7 +176,7 @@ def _provenance(predicate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _parents(lineage: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What it was made from; the first few."""
+    """Yield the label and the text of the first few parents that the job's output was made from."""
     label = "made from"
     for parent in lineage["parents"][:MAX_PARENTS_SHOWN]:
         yield label, f"{parent['role']} {parent['name']}, sha256 {parent['sha256'][:SHORT_DIGEST]}"
@@ -194,5 +195,5 @@ def _generation(generation: Mapping[str, Any]) -> str:
 
 
 def print_labelled(label: str, text: str) -> None:
-    """One line on stdout of which the label stands in a column of its own."""
+    """Print one line on stdout, with the label in a column of its own."""
     print_line(f"{label:<11} {text}")

@@ -1,4 +1,4 @@
-"""`pressroom run KIND` and `pressroom submit KIND`: for every kind whose jobs are the rows of one table."""
+"""`pressroom run KIND` and `pressroom submit KIND`, for every kind whose jobs are the rows of one table."""
 
 from __future__ import annotations
 
@@ -78,7 +78,10 @@ RejectedFile = Annotated[Path, typer.Option(help="File that receives the refused
 
 
 def run_command(kind: str, summary: str, *, name: str | None = None) -> Callable[..., None]:
-    """The function of `pressroom run NAME`; `summary` is its help, `name` the kind's own if it is None."""
+    """Return the function of `pressroom run NAME`.
+
+    `summary` is its help; `name` defaults to the name of the kind.
+    """
 
     def run(
         file: OptionalFile = None,
@@ -122,7 +125,7 @@ def run_command(kind: str, summary: str, *, name: str | None = None) -> Callable
 
 
 def submit_command(kind: str, summary: str) -> Callable[..., None]:
-    """The function of `pressroom submit`; `summary` is its help."""
+    """Return the function of `pressroom submit` for the kind; `summary` is its help."""
 
     def submit(
         file: File,
@@ -163,7 +166,7 @@ def submit_command(kind: str, summary: str) -> Callable[..., None]:
 
 
 def refused_command(kind: str, path: str, summary: str) -> Callable[..., None]:
-    """A command that names the one that makes the batches of the kind."""
+    """Return a command that fails and names the command that makes the kind's batches."""
 
     def refuse(arguments: Annotated[list[str] | None, typer.Argument(hidden=True)] = None) -> None:  # noqa: ARG001
         raise typer.BadParameter(f"batches of kind {kind} are made by `pressroom {path}`: see its --help")
@@ -173,7 +176,7 @@ def refused_command(kind: str, path: str, summary: str) -> Callable[..., None]:
 
 
 def parse_settings(kind: str, pairs: list[str] | None) -> dict[str, object]:
-    """["temperature=0.7"] -> {"temperature": "0.7"}, checked by the kind's settings type."""
+    """Parse ["temperature=0.7"] to {"temperature": "0.7"} and check it against the kind's settings."""
     from jobs.registry import load_kind
     from workers.producer import kind_settings_of
 
@@ -191,10 +194,10 @@ def parse_settings(kind: str, pairs: list[str] | None) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """What `pressroom run` was asked for beside the batch."""
+    """Arguments of `pressroom run` that are not part of the batch request."""
 
     name: str
-    """Of the command."""
+    """Name of the command."""
     file: Path | None
     batch_id: UUID | None
     retry_failed: bool
@@ -202,7 +205,7 @@ class _Run:
     out: Path
 
     def go_on(self, model: str, settings: list[str]) -> tuple[str, ...]:
-        """The command that goes on with the batch, but for its id."""
+        """Return the command that continues the batch, without the batch id."""
         return (
             *("pressroom", "run", self.name),
             *(("--model", model) if model else ()),
@@ -212,7 +215,7 @@ class _Run:
 
 
 def _run_order(order: Order, run: _Run, settings: list[str]) -> RunResult[ExportReport]:
-    """Submit the file, or go on with the batch, on this machine."""
+    """Submit the file, or continue the batch, and run it on this machine."""
     from pressroom.exporters import exporter_of
     from pressroom.run import RunRequest, run_batch
     from workers.producer import new_batch, submit_file
@@ -237,7 +240,7 @@ def _run_order(order: Order, run: _Run, settings: list[str]) -> RunResult[Export
 def _print_result(
     result: RunResult[ExportReport], out: Path, max_dropped: float | None, *, json: bool
 ) -> None:
-    """What a run came to; ends with a failure if a result is missing."""
+    """Print the outcome of a run; exit with a failure if a result is missing."""
     from pressroom.export import FAILED
     from pressroom.run import REJECTED
 

@@ -44,13 +44,13 @@ class AddResult(BaseModel):
 
 
 class InstalledModel(Manifest):
-    """A model, and what was fitted to it since it was installed."""
+    """An installed model with the calibration that was fitted to it since."""
 
     calibration: ModelCalibration | None
     calibration_error: str | None = None
-    """Why the one that is there cannot be used: no worker takes the model before it is removed."""
+    """Why its calibration cannot be used; no worker loads the model until the calibration is removed."""
     training_temperature: float | None
-    """Of a classifier: by its own files, 1 if nobody calibrated it."""
+    """Temperature in a classifier's own files: 1 if its training did not calibrate it; else None."""
 
 
 class ListResult(BaseModel):
@@ -142,14 +142,14 @@ def verify(
 
 
 def _warn_of_engines(model: Manifest) -> None:
-    """Said when a model is added, so that nobody learns it from a worker that does not start."""
+    """Warn of engines that cannot run a new model, before a worker fails to start because of it."""
     for engine, reason in (model.trial.engines if model.trial is not None else {}).items():
         if reason:
             _progress(f"warning: the engine {engine!r} cannot run {model.architecture}: {reason}")
 
 
 def _listed(folder: Path, manifest: Manifest) -> InstalledModel:
-    """A calibration that cannot be used is told, and the other models are listed all the same."""
+    """Return the model for the list; warn of an unusable calibration, so that the list stays complete."""
     from workers.models.files import MalformedFileError
 
     try:
@@ -163,7 +163,7 @@ def _listed(folder: Path, manifest: Manifest) -> InstalledModel:
 def _installed(
     folder: Path, manifest: Manifest, calibration: Calibration | None, calibration_error: str | None = None
 ) -> InstalledModel:
-    """Raises MalformedFileError."""
+    """Return the model with its calibration. Raises MalformedFileError."""
     from workers.models.classifier import read_classifier_settings
 
     is_classifier = manifest.task == "classify"
@@ -177,7 +177,7 @@ def _installed(
 
 @contextmanager
 def _reported() -> Iterator[None]:
-    """Errors that have a name become a line on stderr and an exit code: 2 for wrong usage, 1 otherwise."""
+    """Turn Pressroom's errors into a line on stderr and an exit code: 2 for wrong usage, 1 otherwise."""
     from workers.models.classifier import LabelsUnknownError
     from workers.models.sources import ModelSourceError
 

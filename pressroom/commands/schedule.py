@@ -1,4 +1,4 @@
-"""`pressroom schedule`: batches that are made again and again, of any kind."""
+"""`pressroom schedule`: manages schedules, which make batches of any kind again and again."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def create(
             input=TableInput(file=str(file.resolve()), **options.given()).model_dump(),
         )
         order = Order(kind=kind, model=recurring.model, settings=recurring.settings, tenant=tenant)
-        new_batch(order, configured, name=name)  # what every run would be refused for is refused now
+        new_batch(order, configured, name=name)  # refuse now what every run would be refused for
         migrate.upgrade(database)
         with database.begin() as connection:
             schedule_id = schedules.put_schedule(connection, recurring)
@@ -171,7 +171,7 @@ def remove(name: Name, kind: KindOption = None, tenant: OfTenant = None) -> None
 
     with connected() as (database, _, _):
         schedule = _find(database, name, kind, tenant)
-        check_rows(load_kind(schedule.kind))  # others keep more of it than this command knows
+        check_rows(load_kind(schedule.kind))  # other kinds store more than this command can remove
         schedules.remove_schedule(database, schedule.id)
     say(f"{name} is removed.")
 
@@ -209,7 +209,10 @@ def _cron(expression: str, time_zone: str) -> Cron:
 
 
 def _find(database: Engine, name: str, kind: str | None, tenant: str | None) -> Schedule:
-    """The schedule of this name. Raises ScheduleNotFoundError, and BadParameter if there are several."""
+    """Return the schedule of this name.
+
+    Raises ScheduleNotFoundError, or BadParameter if there are several.
+    """
     from db import schedules
 
     fitting = [
@@ -226,7 +229,7 @@ def _find(database: Engine, name: str, kind: str | None, tenant: str | None) -> 
 
 
 def _timed(database: Engine, name: str, kind: str | None, tenant: str | None) -> Schedule:
-    """The same, if it has times. Raises ConfigurationError (`schedule_without_times`), too."""
+    """Return the schedule as `_find` does; also raise ConfigurationError (`schedule_without_times`)."""
     schedule = _find(database, name, kind, tenant)
     if schedule.timing is None:
         raise ConfigurationError(
@@ -268,7 +271,7 @@ def _times(schedule: Schedule) -> str:
 
 
 def _as_json(schedule: Schedule, runs: list[ScheduleRun]) -> dict[str, object]:
-    """Stable names; see docs/kinds.md."""
+    """Return the schedule and its runs as JSON; docs/kinds.md documents the names, which are stable."""
     timing = schedule.timing
     next_due_at = None if timing is None else timing.next_due_at
     return {

@@ -1,1 +1,1 @@
-"""The export of a kind that has none of its own: its artifacts, a table of its jobs, a page to read them."""
+"""The export for kinds without one of their own: the artifacts, a table of the jobs, and a page to read."""

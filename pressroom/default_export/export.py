@@ -1,4 +1,4 @@
-"""What `run KIND` leaves in the output folder, for a kind without an export of its own."""
+"""The results that `run KIND` writes into the output folder, for a kind without an export of its own."""
 
 from __future__ import annotations
 
@@ -42,23 +42,26 @@ FILES = "files"
 PROVENANCE = "provenance.jsonl"
 
 MAX_TEXT_BYTES = 2**15
-"""Longer texts are in their files only, so that a table of them can be opened."""
+"""Maximum size of a text in the table, in bytes.
+
+Longer texts are only in their files, so that the table stays small enough to open.
+"""
 
 _TEXT = re.compile(r"text/.*|application/(.*\+)?(json|xml|yaml|x-ndjson)")
-"""Media types of which a table shows the text."""
+"""Media types whose text is shown in the table."""
 
 _LISTED = re.compile(r"files/(?P<name>[a-z0-9_-]+(\.[0-9]+-[a-z0-9_-]+)?(\.[a-z0-9]+)?)")
-"""A file in results.jsonl; `_file_name` makes no others."""
+"""Path of a file in results.jsonl; `_file_name` produces no others."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResultsReport:
-    """How many results were written."""
+    """Number of results that were written."""
 
     num_results: int = 0
 
     def print(self, summary: Summary, out: Path, *, json: bool) -> None:
-        """Implements pressroom.exporters.ExportReport."""
+        """Print the summary and the path of the results, as `pressroom.exporters.ExportReport` specifies."""
         say_altered(summary.altered)
         if json:
             print_json({**summary.as_json(), "num_results": self.num_results, "out": str(out)})
@@ -70,10 +73,10 @@ class ResultsReport:
 def export_results(database: Engine, store: Store, summary: Summary, out: Path) -> ResultsReport:
     """Write each artifact as a file, a row for each finished job, the failures, and a page to read them.
 
-    All of it takes the place of an earlier export at once. Holds the page's results only, however many there
-    are. A batch without a result leaves the results of another batch alone; a result whose evidence does not
-    match is left out, and listed in `summary.altered`. Raises StoreError, DiskFullError or
-    ConfigurationError (`output_unwritable`).
+    An earlier export is replaced only when all files are written. Only the results on the page are kept in
+    memory. A batch without results leaves those of another batch in place. A result whose evidence does not
+    match is left out and listed in `summary.altered`. Raises StoreError, DiskFullError or ConfigurationError
+    (`output_unwritable`).
     """
     if not summary.report.counts.succeeded and holds_another_batch(out, summary.batch_id):
         say(
@@ -101,7 +104,7 @@ def export_results(database: Engine, store: Store, summary: Summary, out: Path) 
 
 
 class _Export:
-    """Writes the files and rows of one batch, and keeps what its page shows."""
+    """Writes the files and rows of one batch, and collects the results for its page."""
 
     def __init__(self, new: NewFolder, summary: Summary) -> None:
         self._folder = new.path
@@ -109,10 +112,10 @@ class _Export:
         self.num_results = 0
         self.shown: list[PageResult] = []
         self.failures: list[dict[str, object]] = []
-        """The first of failed.jsonl."""
+        """First failures of failed.jsonl, for the page."""
 
     def write(self, source: CheckedSource) -> None:
-        """Write the artifacts, the statements of their making, the table and the failures."""
+        """Write the artifacts, their provenance statements, the table and the failures."""
         (self._folder / FILES).mkdir()
         with ExitStack() as files:
             lines, statements, failed = (
@@ -167,7 +170,7 @@ def _row(result: JobResult, evidence: JobEvidence, files: list[str], body: bytes
 
 
 def _text(media_type: str, body: bytes) -> str | None:
-    """A small artifact's text; None for a large one, and for one that is no text."""
+    """Return a small artifact's text; None if the artifact is large or not a text."""
     if len(body) > MAX_TEXT_BYTES or not _TEXT.fullmatch(media_type.partition(";")[0].strip().lower()):
         return None
     try:
@@ -186,7 +189,10 @@ def _statement(result: JobResult, evidence: JobEvidence) -> dict[str, object]:
 
 
 def _file_name(custom_id: str, number: int, artifact: StoredArtifact) -> str:
-    """A job's first artifact is named by the job; the others by their numbers and their own names, too."""
+    """Return the file name of an artifact.
+
+    A job's first artifact is named after the job; the others also have their numbers and their own names.
+    """
     suffix = re.sub(r"[^a-z0-9]", "", Path(artifact.name).suffix.lower())[:16]
     name = file_stem(custom_id)
     if number > 1:
@@ -195,11 +201,11 @@ def _file_name(custom_id: str, number: int, artifact: StoredArtifact) -> str:
 
 
 def _listed_files(results: Path) -> Iterator[str]:
-    """The names of the files that an earlier results.jsonl lists."""
+    """Yield the names of the files that an earlier results.jsonl lists."""
     for line in earlier_lines(results):
         try:
             record = json.loads(line)
-        except ValueError:  # torn
+        except ValueError:  # the line was cut off
             continue
         files = record.get("files") if isinstance(record, dict) else None
         for file in files if isinstance(files, list) else ():

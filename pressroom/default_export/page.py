@@ -1,7 +1,7 @@
 """The page that shows the results of a batch of any kind: one HTML file that fetches nothing.
 
-Everything on it was written by a model or a user. The template escapes it, and the page's own policy lets
-no script run.
+Everything on it was written by a model or a user. The template escapes it, and the page's content security
+policy forbids scripts.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from pressroom.pages import page_part, page_policy
 from pressroom.summary import Summary
 
 MAX_PAGE_RESULTS = 200
-"""Results that the page shows; the tables have all of them."""
+"""Maximum number of results on the page; the tables have all of them."""
 
 MAX_PAGE_FAILURES = 200
-"""Jobs without a result that are listed; failed.jsonl has all."""
+"""Maximum number of listed jobs without a result; failed.jsonl has all of them."""
 
 MAX_PAGE_CHARACTERS = 6_000
-"""Of one text on the page: its file has the rest."""
+"""Maximum length of one text on the page, in characters; its file has the rest."""
 
 MAX_PAGE_FIGURES = 24
-"""Of one result on the page."""
+"""Maximum number of metrics shown for one result."""
 
 _PACKAGE = "pressroom.default_export"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageResult:
-    """One result as the page shows it."""
+    """One result in the form that the page shows."""
 
     custom_id: str
     job_id: str
@@ -46,7 +46,7 @@ class PageResult:
 
     @classmethod
     def of(cls, row: Mapping[str, object]) -> PageResult:
-        """What the page shows of a row of the table."""
+        """Return the part of a table row that the page shows."""
         files, metrics, text = row["files"], row["metrics"], row["text"]
         text = text if isinstance(text, str) else None
         figures = flattened(metrics) if isinstance(metrics, Mapping) else ()
@@ -68,7 +68,7 @@ def render_results_page(
     *,
     has_rejected: bool,
 ) -> str:
-    """The page as HTML; it says how many results and failures it leaves to the tables."""
+    """Return the page as HTML; it states how many results and failures are only in the tables."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(_PACKAGE, "pages"),
         autoescape=True,

@@ -1,7 +1,7 @@
-"""The table of an export: a row for each job, as JSONL, CSV and Parquet, in memory that does not grow.
+"""The table of an export: one row per job, as JSONL, CSV and Parquet, written in constant memory.
 
-Which figures a kind leaves is known when its last job was read. So the rows are written as JSONL first, while
-their columns are noted, and the other two files are made from that file.
+The metrics of a kind are only known once its last job has been read. So the rows are first written as JSONL
+while their columns are recorded, and the other two files are made from that file.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ CSV_TABLE = "results.csv"
 PARQUET_TABLE = "results.parquet"
 
 MAX_METRIC_COLUMNS = 256
-"""Figures that get a column, the first ones that are met; results.jsonl has all of them."""
+"""Maximum number of metrics with a column of their own, in order of appearance; results.jsonl has all."""
 
 ROWS_AT_A_TIME = 500
-"""Of a row group in Parquet: rows of the longest text that is kept are 16 MB."""
+"""Rows converted together, and the size of a Parquet row group; with the longest texts they take 16 MB."""
 
 _MAX_INTEGER = 2**63
 
@@ -44,13 +44,13 @@ _OWN_COLUMNS: Mapping[str, pa.DataType] = {
     "error.message": pa.string(),
     "text": pa.string(),
 }
-"""Of every kind; a name with a dot is a member of an object in the JSONL file."""
+"""Columns that every kind has; a name with a dot is a member of an object in the JSONL file."""
 
 _METRICS = "metrics."
 
 
 def flattened(row: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """The columns of a row: objects become names with dots, lists stay.
+    """Yield the columns of a row; members of objects get names with dots, and lists stay as they are.
 
     >>> dict(flattened({"id": "a", "metrics": {"words": {"number": 3}, "flags": []}}))
     {'id': 'a', 'metrics.words.number': 3, 'metrics.flags': []}
@@ -63,10 +63,10 @@ def flattened(row: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str
 
 
 class TableWriter:
-    """Writes the rows, and notes the columns that their figures need."""
+    """Writes the rows, and records the columns that their metrics need."""
 
     def __init__(self, lines: TextIO) -> None:
-        """`lines` is results.jsonl, open for writing."""
+        """Write to `lines`, which is results.jsonl open for writing."""
         self._lines = lines
         self._metrics: dict[str, pa.DataType] = {}
 
@@ -87,7 +87,7 @@ class TableWriter:
             self._metrics[name] = pa.float64() if are_numbers else pa.string()
 
     def schema(self) -> pa.Schema:
-        """The columns of the rows so far: those of every kind, the figures, and the text as the last one."""
+        """Return the columns of the rows so far: those of every kind, the metrics, and finally the text."""
         own = dict(_OWN_COLUMNS)
         text = own.pop("text")
         return pa.schema([*own.items(), *self._metrics.items(), ("text", text)])
@@ -96,8 +96,8 @@ class TableWriter:
 def convert_table(lines: Path, folder: Path, schema: pa.Schema) -> None:
     """Write results.csv and results.parquet from results.jsonl.
 
-    No spreadsheet takes a cell of the CSV file for a formula. A value that fits no type of Parquet, and a
-    list, is JSON in both.
+    Cells of the CSV file are escaped so that no spreadsheet reads them as formulas. Lists, and values that
+    fit no Parquet type, are written as JSON in both files.
     """
     with (
         lines.open(encoding="utf-8") as source,

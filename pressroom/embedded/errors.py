@@ -1,4 +1,4 @@
-"""What can go wrong when the services run as child processes."""
+"""Errors of services that run as child processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class HomeLockedError(ConfigurationError):
 
 
 class NotReadyError(Exception):
-    """A service runs but does not answer yet; never leaves this package."""
+    """A service runs but does not answer yet; this error never leaves the package."""
 
 
 class HomeUnsafeError(ConfigurationError):

@@ -1,4 +1,4 @@
-"""The home folder of the embedded services: who owns it now, its passwords, and where the services answer."""
+"""The home folder of the embedded services: its current owner, its passwords and the service addresses."""
 
 from __future__ import annotations
 
@@ -20,33 +20,40 @@ from jobs.errors import ConfigurationError, DiskFullError
 from pressroom.embedded.errors import HomeLockedError, HomeUnsafeError
 
 MIN_FREE_MB = 300
-"""A new Postgres cluster takes 39 MB, its log up to 256 MB more before a checkpoint frees it."""
+"""Free disk space needed to start, in MB.
+
+A new Postgres cluster takes 39 MB, and its log up to 256 MB more before a checkpoint frees it.
+"""
 LOCK_SECONDS = 2.0
-"""Whoever asks whether the services run holds the lock for a millisecond; an owner holds it for good."""
+"""Seconds to wait for the lock.
+
+A process that only checks whether the services run holds it for a millisecond; an owner holds it until it
+ends.
+"""
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 def _new_password() -> str:
-    return secrets.token_hex(24)  # hexadecimal: needs no escaping in a URL, a configuration file or CSV
+    return secrets.token_hex(24)  # hexadecimal needs no escaping in a URL, a configuration file or CSV
 
 
 class Passwords(BaseModel):
-    """Generated at the first start, kept in secrets.json, readable by the owner only."""
+    """Passwords, generated at the first start and kept in secrets.json, which only the owner may read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     postgres: str = Field(default_factory=_new_password, repr=False)
-    """Of the role that Pressroom uses."""
+    """Password of the role that Pressroom uses."""
     postgres_owner: str = Field(default_factory=_new_password, repr=False)
-    """Of the superuser, which makes that role and is used for nothing else."""
+    """Password of the superuser, which makes that role and is used for nothing else."""
     valkey: str = Field(default_factory=_new_password, repr=False)
     s3_access_key: str = Field(default_factory=lambda: secrets.token_hex(10))
     s3_secret_key: str = Field(default_factory=_new_password, repr=False)
 
 
 class ServiceState(BaseModel):
-    """Where one service answers; the URL holds its password."""
+    """Address of one service; the URL contains its password."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -56,23 +63,23 @@ class ServiceState(BaseModel):
 
 
 class HomeState(BaseModel):
-    """services.json, written by the owner: at once with its pid, then with all services when they answer."""
+    """Content of services.json, which the owner writes with its pid, and again once all services answer."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     owner_pid: int = Field(ge=1, lt=2**31)
     is_standing: bool = False
-    """True of services that run until they are told to stop; false of those of one command."""
+    """Whether the services run until they are stopped; False for the services of a single command."""
     is_ready: bool = False
     services: dict[str, ServiceState] = {}
 
 
 class Home:
-    """The folder, and this process's lock on it. Main thread only."""
+    """The home folder and this process's lock on it. Main thread only."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
-        # Whoever may open a file may lock it
+        # Any user who can open the file could lock it.
         self._lock = FileLock(self.folder / "lock", mode=0o600)
 
     def own(self) -> None:
@@ -97,15 +104,15 @@ class Home:
             ) from error
 
     def release(self) -> None:
-        """Say that nothing runs here any more."""
+        """Remove the state file and give up the lock, since no services run here any more."""
         if self._lock.is_locked:
             self._state_path.unlink(missing_ok=True)
             self._lock.release()
 
     def check(self) -> None:
-        """Raise HomeUnsafeError unless the folder is this user's and nobody else may put files in it.
+        """Raise HomeUnsafeError unless the folder belongs to this user and nobody else may write to it.
 
-        It holds passwords, and says where services answer that commands will trust.
+        The folder holds passwords, and the addresses of services that commands trust.
         """
         if self.folder.is_symlink() and self.folder.lstat().st_uid not in (0, os.geteuid()):
             raise HomeUnsafeError(f"the home folder {self.folder} is a link that somebody else made")
@@ -125,7 +132,7 @@ class Home:
             self._check_parent(parent)
 
     def _check_parent(self, parent: Path) -> None:
-        """Whoever may rename what is in a folder may put another in the place of the home."""
+        """Raise HomeUnsafeError if another user may rename entries of `parent` and so replace the home."""
         status = parent.stat()
         mode, is_sticky = status.st_mode, bool(status.st_mode & stat.S_ISVTX)
         if status.st_uid not in (0, os.geteuid(), Path("/").stat().st_uid):  # root's of another namespace
@@ -143,14 +150,14 @@ class Home:
         )
 
     def _close_to_others(self) -> None:
-        """Take away the rights of others to a folder or a lock that was there before."""
+        """Remove other users' permissions on a folder and a lock file that existed before."""
         if stat.S_IMODE(self.folder.stat().st_mode) & ~_mode():
             self.folder.chmod(_mode())
         with suppress(FileNotFoundError):
             os.chmod(self.folder / "lock", 0o600, follow_symlinks=False)
 
     def is_owned(self) -> bool:
-        """Whether some process, this one included, holds the lock now. Raises HomeUnsafeError."""
+        """Return whether any process, including this one, holds the lock now. Raises HomeUnsafeError."""
         if not (self.folder / "lock").exists():
             return False
         self.check()
@@ -163,20 +170,20 @@ class Home:
         return False
 
     def passwords(self) -> Passwords:
-        """Those of this home, generated if there are none. The owner calls it."""
+        """Return this home's passwords, generated if there are none. Only the owner may call this."""
         path = self.folder / "secrets.json"
         known = _read(path, Passwords) or Passwords()
-        if known.model_fields_set != set(Passwords.model_fields):  # a new home, or one of an older version
+        if known.model_fields_set != set(Passwords.model_fields):  # a new home, or an older version's
             _write(path, known)
         return known
 
     def read_state(self) -> HomeState | None:
-        """The owner's last word; of a dead owner none, though the file may still be there."""
+        """Return the state that the owner wrote last, or None if the owner is dead or there is no file."""
         state = _read(self._state_path, HomeState)
         return state if state is not None and psutil.pid_exists(state.owner_pid) else None
 
     def last_ports(self) -> dict[str, int]:
-        """Where the services answered last time."""
+        """Return the ports on which the services answered last time, by service."""
         path = self.folder / "ports.json"
         known = _read(path, LastPorts)
         return known.ports if known is not None else {}
@@ -209,7 +216,7 @@ class Home:
 
 
 def _mode() -> int:
-    """Return the mode of the home: root's may be passed through, as Postgres then runs as `nobody`."""
+    """Return the mode of the home folder; root's is searchable, because Postgres then runs as `nobody`."""
     return 0o711 if os.geteuid() == 0 else 0o700
 
 
@@ -221,7 +228,7 @@ def _user(number: int) -> str:
 
 
 class LastPorts(BaseModel):
-    """Kept over restarts, so that a URL that someone noted stays true while the port is free."""
+    """Ports that are kept across restarts, so that a noted URL stays valid as long as its port is free."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -229,7 +236,7 @@ class LastPorts(BaseModel):
 
 
 def _read(path: Path, model: type[ModelT]) -> ModelT | None:
-    """The file's content, None if there is no file. Raises ConfigurationError if it is damaged."""
+    """Return the file's content, or None if there is no file. Raises ConfigurationError if it is damaged."""
     try:
         return model.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -242,7 +249,7 @@ def _read(path: Path, model: type[ModelT]) -> ModelT | None:
 
 
 def _write(path: Path, content: BaseModel) -> None:
-    """Replace the file in one step; only the owner may read it (mkstemp makes it 0600)."""
+    """Replace the file atomically; only the owner may read it, since mkstemp creates it with mode 0600."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(content.model_dump_json(indent=2))

@@ -1,4 +1,4 @@
-"""As whom a server runs that refuses root: Postgres."""
+"""The identity under which Postgres runs, which refuses to run as root."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from pressroom.embedded.errors import ServiceStartError
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """How a child process looks to itself and to the files.
+    """The user that a child process is, to itself and to the file system.
 
-    same: as the parent. namespace: as uid and gid to itself, as the parent to the files, by a user namespace.
-    drop: as uid and gid to both, with the right to pass through closed folders if the parent has it.
+    same: the parent's user. namespace: uid and gid to itself but the parent's user to the file system, by a
+    user namespace. drop: uid and gid to both, with the capability to pass through closed folders if the
+    parent has it.
     """
 
     way: Literal["same", "namespace", "drop"]
@@ -29,11 +30,11 @@ SAME = Identity("same")
 
 
 def unprivileged_identity(obstacle: Callable[[Identity], str | None]) -> Identity:
-    """The first identity that is not root, has a name in the passwd file, and meets no obstacle.
+    """Return the first identity that is not root, has a name in the passwd file, and meets no obstacle.
 
-    A normal user is taken as it is. root, and a uid without a name (a container started with `--user 12345`),
-    get a user namespace: it needs no chown and passes the same folders as before. Where containers forbid
-    it, root becomes `nobody`. Raises ServiceStartError if none of them works.
+    A normal user is kept. root, and a uid without a name (as in a container started with `--user 12345`), get
+    a user namespace, which needs no chown and can pass through the same folders as before. If the container
+    forbids namespaces, root becomes `nobody`. Raises ServiceStartError if no identity works.
     """
     uid = os.geteuid()
     if uid != 0 and _has_name(uid):
@@ -57,13 +58,16 @@ def unprivileged_identity(obstacle: Callable[[Identity], str | None]) -> Identit
 
 
 def own_folder(folder: Path, identity: Identity) -> None:
-    """Give the folder and all in it to the user that the files will see; only root can and needs to."""
+    """Give the folder and its contents to the user that the server is to the file system.
+
+    Only root can do this, and only root needs to.
+    """
     if os.geteuid() != 0:
         return
     uid, gid = (identity.uid, identity.gid) if identity.way == "drop" else (0, 0)
     if folder.stat().st_uid == uid:
         return
-    for path in (*folder.rglob("*"), folder):  # the folder last: it tells whether the walk was finished
+    for path in (*folder.rglob("*"), folder):  # the folder last, as it shows whether the walk was completed
         os.lchown(path, uid, gid)
 
 
@@ -76,7 +80,7 @@ def _has_name(uid: int) -> bool:
 
 
 def _named_user() -> pwd.struct_passwd:
-    """`nobody`, or the first user that is not root."""
+    """Return the user `nobody`, or else the first user that is not root."""
     entries = [entry for entry in pwd.getpwall() if entry.pw_uid != 0]
     for entry in entries:
         if entry.pw_name == "nobody":

