@@ -1,4 +1,4 @@
-"""Batches and their stages: accepted whole, closed once, counted in SQL."""
+"""Batches and their stages: accepted as a whole, closed once, and counted in SQL."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class BatchNotFoundError(PermanentError):
 
 
 class RunUnderWayError(TransientError):
-    """The schedule has a run that has not ended: two would read the same sources at once."""
+    """The schedule already has a run under way; two runs would read the same sources at the same time."""
 
     code = "run_under_way"
 
     def __init__(self, batch_id: UUID, go_on: str = "") -> None:
-        """`go_on`: the command that goes on with the batch, where it may be that nobody works on it."""
+        """Create the error; `go_on` is the command that continues the batch if nothing works on it."""
         instead = f"; if nothing works on it, go on with it: {go_on}" if go_on else ""
         super().__init__(
             f"batch {batch_id} is a run of it that is under way: see how far it is with `pressroom status "
@@ -53,11 +53,11 @@ class RunUnderWayError(TransientError):
 def accept(
     database: Engine, batch: NewBatch, jobs: Iterable[NewJob], num_rejected: Callable[[], int]
 ) -> tuple[UUID, bool]:
-    """Write the batch and all its jobs in one transaction; return its id, and False if the key had one.
+    """Write the batch and all its jobs in one transaction; return its id, and whether it is new.
 
-    `jobs` is streamed through COPY, in bounded memory; `num_rejected` is asked once they are written.
-    Raises JobsRefusedError, for two jobs of one custom_id say, RunUnderWayError, and whatever the iterator
-    raises: then nothing was accepted.
+    It is not new if a batch has its idempotency key already. `jobs` is streamed through COPY, in bounded
+    memory; `num_rejected` is called once they are written. Raises JobsRefusedError, for example for two jobs
+    with the same custom_id, RunUnderWayError, and whatever the iterator raises; then nothing is accepted.
     """
     with database.begin() as connection:
         return accept_in(connection, batch, jobs, num_rejected)
@@ -66,7 +66,10 @@ def accept(
 def accept_in(
     connection: Connection, batch: NewBatch, jobs: Iterable[NewJob], num_rejected: Callable[[], int]
 ) -> tuple[UUID, bool]:
-    """Accept in the caller's transaction, whose other writes stand or fall with the batch."""
+    """Accept a batch, as `accept` does, in the caller's transaction.
+
+    Its other writes and the batch are committed or rolled back together.
+    """
     batch_id = uuid4()
     existing = _insert_batch(connection, batch_id, batch)
     if existing is not None:
@@ -111,7 +114,7 @@ def _insert_batch(connection: Connection, batch_id: UUID, batch: NewBatch) -> UU
         .returning(BatchRow.id)
     )
     while connection.scalar(statement) is None:
-        # The first insert has committed by now: a conflicting one waits for it.
+        # The conflicting insert has committed by now, because this one waited for it.
         if batch.idempotency_key is not None:
             same_key = BatchRow.idempotency_key == batch.idempotency_key
             existing = connection.scalar(select(BatchRow.id).where(BatchRow.tenant == batch.tenant, same_key))
@@ -121,20 +124,20 @@ def _insert_batch(connection: Connection, batch_id: UUID, batch: NewBatch) -> UU
             under_way = run_under_way(connection, batch.schedule_id)
             if under_way is not None:
                 raise RunUnderWayError(under_way)
-            # It has ended since the insert met it.
+            # The conflicting run has ended since the insert, which is tried again.
     return None
 
 
 def run_under_way(connection: Connection, schedule_id: UUID | ScalarSelect[UUID | None]) -> UUID | None:
-    """The run of this schedule that has not ended; there is one at most."""
+    """Return the unfinished run of this schedule; there is at most one."""
     return connection.scalar(
         select(BatchRow.id).where(BatchRow.schedule_id == schedule_id, BatchRow.status == BatchStatus.RUNNING)
     )
 
 
 def cancel(database: Engine, batch_id: UUID) -> int:
-    """End the batch: open jobs become cancelled, finished ones stay; return how many were cancelled."""
-    with database.begin() as connection:  # of its own: from now on nothing more is sent
+    """Cancel the open jobs of the batch and keep finished ones; return how many were cancelled."""
+    with database.begin() as connection:  # a separate transaction, after which nothing more is sent
         status = connection.scalar(select(BatchRow.status).where(BatchRow.id == batch_id).with_for_update())
         if status is None:
             raise BatchNotFoundError(f"no batch has the id {batch_id}: see `pressroom batches`")
@@ -149,13 +152,13 @@ def cancel(database: Engine, batch_id: UUID) -> int:
 
 
 def retry_unfinished(database: Engine, batch_id: UUID, *, job_id: UUID | None = None) -> int:
-    """Queue failed, cancelled and expired jobs again and release parked ones, all with fresh attempts.
+    """Requeue failed, cancelled and expired jobs and release parked ones; return how many.
 
-    All of the batch, or this one; returns how many. Raises RunUnderWayError if its schedule has another
-    run that has not ended.
+    Each job gets fresh attempts. With `job_id`, only that job is requeued, otherwise all of the batch. Raises
+    RunUnderWayError if the batch's schedule has another unfinished run.
     """
     with database.begin() as connection:
-        # The lock first: a stage that is being planned meanwhile must be seen.
+        # The lock comes first, so that a stage that is being planned meanwhile is seen.
         connection.execute(select(BatchRow.id).where(BatchRow.id == batch_id).with_for_update())
         stage = connection.scalar(select(func.max(JobRow.stage)).where(JobRow.batch_id == batch_id))
         if stage is None:
@@ -164,7 +167,7 @@ def retry_unfinished(database: Engine, batch_id: UUID, *, job_id: UUID | None = 
             select(JobRow.id, JobRow.status)
             .where(
                 JobRow.batch_id == batch_id,
-                JobRow.stage == stage,  # an earlier stage's results are what the later one was planned from
+                JobRow.stage == stage,  # the last stage was planned from the results of earlier ones
                 JobRow.status.in_([JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED])
                 | (job_is(JobStatus.QUEUED) & JobRow.parked_at.is_not(None)),
                 true() if job_id is None else JobRow.id == job_id,
@@ -204,7 +207,7 @@ def retry_unfinished(database: Engine, batch_id: UUID, *, job_id: UUID | None = 
 
 
 def _reopen(connection: Connection, batch_id: UUID, condition: ColumnElement[bool]) -> bool:
-    """Let the batch run again where the condition holds; whether it does. Raises RunUnderWayError."""
+    """Set the batch running again if the condition holds; return whether it does. Raises RunUnderWayError."""
     statement = (
         update(BatchRow)
         .where(BatchRow.id == batch_id, condition)
@@ -227,11 +230,11 @@ def _reopen(connection: Connection, batch_id: UUID, condition: ColumnElement[boo
             under_way = run_under_way(connection, own)
             if under_way is not None:
                 raise RunUnderWayError(under_way) from error
-            # It has ended since the update met it.
+            # The conflicting run has ended since the update, which is tried again.
 
 
 def batch_settings(database: Engine, batch_id: UUID) -> Mapping[str, object]:
-    """What the batch fixes for all its jobs. Raises BatchNotFoundError."""
+    """Return the settings that apply to all jobs of the batch. Raises BatchNotFoundError."""
     with database.connect() as connection:
         found = connection.scalar(select(BatchRow.settings).where(BatchRow.id == batch_id))
     if found is None:

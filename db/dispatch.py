@@ -1,4 +1,4 @@
-"""Which queued jobs to name in messages, and which messages to believe lost."""
+"""Selects the queued jobs to send, and the sent messages to treat as lost."""
 
 from __future__ import annotations
 
@@ -21,44 +21,46 @@ from jobs.batch import BatchStatus
 from jobs.job import JobStatus
 
 SESSION_NAME = "pressroom-dispatcher"
-"""Under which application name a dispatcher connects."""
+"""Application name of a dispatcher's connections."""
 
 POOLED_WAIT_SECONDS = 0.2
-"""Between two looks behind a pooler, where no notification comes."""
+"""Delay between two polls behind a connection pooler, where notifications do not arrive."""
 
 MAX_GROUP_JOBS = 1000
-"""Suspects in one message at most: the rest of a larger group follows when these have ended."""
+"""Maximum number of suspects in one message. The rest of a larger group follows when these have ended."""
 
 ALIVE_SECONDS = 60
-"""A worker says every few seconds that it lives: one not seen for this long is not counted."""
+"""Age in seconds of the last heartbeat, which a worker sends every few seconds, after which it is not counted
+as alive."""
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a running batch wants from its queue."""
+    """Jobs of a running batch that are sent or could be sent."""
 
     batch_id: UUID
     tenant: str
     priority: int
     deadline_at: datetime | None
     num_sent: int
-    """Jobs that a message names and nobody has claimed."""
+    """Number of jobs that a message names and no worker has claimed."""
     num_unsent: int
-    """Jobs that could be sent now; counted up to the limit asked for."""
+    """Number of jobs that could be sent now, counted up to the given limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The live workers of a profile."""
+    """Total capacity of the live workers of a profile."""
 
     num_workers: int
     max_jobs_in_flight: int
 
 
 class JobListener:
-    """Waits for jobs to be queued: by LISTEN, or behind a pooler, which would lose it, for a moment only.
+    """Waits for jobs to be queued, by LISTEN.
 
-    Belongs to one thread. Nothing relies on it: jobs that it misses are found by the next look.
+    Behind a pooler, where a LISTEN would be lost, it only sleeps for a moment. It belongs to one thread.
+    Nothing relies on it: jobs that it misses are found by the next poll.
     """
 
     def __init__(self, database: Engine) -> None:
@@ -73,31 +75,31 @@ class JobListener:
         try:
             for _ in self._listening().notifies(timeout=at_most_seconds, stop_after=1):
                 pass
-        except psycopg.Error as error:  # below SQLAlchemy, whose own errors are what callers know
+        except psycopg.Error as error:  # raised below SQLAlchemy, whose errors callers expect
             self.close()
             raise OperationalError("LISTEN", None, error) from error
 
     def _listening(self) -> psycopg.Connection[Any]:
         if self._session is None:
             session = self._database.connect().execution_options(isolation_level="AUTOCOMMIT")
-            session.detach()  # closed for good afterwards: in the pool it would go on listening
+            session.detach()  # so that it is closed afterwards: in the pool it would go on listening
             self._session = session
             session.execute(text(f"LISTEN {JOBS_QUEUED}"))
-        raw = self._session.connection.dbapi_connection  # of a detached one SQLAlchemy knows no driver's
+        raw = self._session.connection.dbapi_connection  # driver_connection is unset once detached
         if not isinstance(raw, psycopg.Connection):
             raise RuntimeError("the connection was closed while jobs were waited for")
         return raw
 
     def close(self) -> None:
-        """Stop listening; `wait` begins anew."""
+        """Stop listening. The next `wait` starts again."""
         session, self._session = self._session, None
         if session is not None:
-            with suppress(DBAPIError):  # a session that is dead already
+            with suppress(DBAPIError):  # the session may be dead already
                 session.close()
 
 
 def running_profiles(database: Engine) -> list[str]:
-    """Profiles of the batches that are running."""
+    """Return the profiles of the running batches, sorted."""
     with database.connect() as connection:
         rows = connection.scalars(
             select(BatchRow.profile).where(BatchRow.status == BatchStatus.RUNNING).distinct()
@@ -106,7 +108,7 @@ def running_profiles(database: Engine) -> list[str]:
 
 
 def capacity(database: Engine, profile: str) -> Capacity:
-    """How much the live workers of the profile can hold."""
+    """Return how many workers of the profile are alive, and how many jobs they can hold."""
     with database.connect() as connection:
         row = connection.execute(
             select(func.count(), func.coalesce(func.sum(WorkerRow.max_jobs_in_flight), 0)).where(
@@ -121,7 +123,7 @@ def capacity(database: Engine, profile: str) -> Capacity:
 
 
 def demands(database: Engine, profile: str, *, limit: int) -> list[Demand]:
-    """The running batches of the profile and what they want; counts stop at `limit`."""
+    """Return the demands of the profile's running batches, highest priority first; counts stop at `limit`."""
     queued = (JobRow.batch_id == BatchRow.id) & job_is(JobStatus.QUEUED)
     unsent = (
         select(JobRow.id)
@@ -131,7 +133,9 @@ def demands(database: Engine, profile: str, *, limit: int) -> list[Demand]:
             JobRow.available_at <= func.now(),
             JobRow.suspect_group.is_(None),
         )
-        .order_by(JobRow.prefix_group, JobRow.position)  # the index's: no plan reads the table instead
+        .order_by(
+            JobRow.prefix_group, JobRow.position
+        )  # the index's order, so that no plan reads the table instead
         .limit(limit)
         .correlate(BatchRow)
         .subquery()
@@ -163,9 +167,9 @@ def demands(database: Engine, profile: str, *, limit: int) -> list[Demand]:
 
 
 def take(database: Engine, batch_id: UUID, limit: int) -> list[UUID]:
-    """Mark up to `limit` of the batch's jobs as sent, neighbours by prompt prefix; return their ids.
+    """Mark up to `limit` of the batch's jobs as sent, grouped by prompt prefix; return their ids.
 
-    They are marked before the message goes out: a crash in between is repaired like a lost message.
+    They are marked before the message goes out; a crash in between is repaired like a lost message.
     """
     picked = (
         select(JobRow.id, JobRow.prefix_group, JobRow.position)
@@ -195,9 +199,10 @@ def take(database: Engine, batch_id: UUID, limit: int) -> list[UUID]:
 
 
 def take_suspects(database: Engine, profile: str) -> list[UUID]:
-    """Mark a group of suspects as sent, unless one of the profile is on its way or running; return its jobs.
+    """Mark one group of suspects of the profile as sent; return its jobs.
 
-    One group at a time: if one of them ends its worker, other workers are left for what is not suspected.
+    Nothing is sent while another group of the profile is sent or running: if a suspect ends its worker, the
+    other workers remain for jobs that are not suspected.
     """
     of_profile = select(BatchRow.id).where(
         BatchRow.profile == profile, BatchRow.status == BatchStatus.RUNNING
@@ -241,7 +246,7 @@ def take_suspects(database: Engine, profile: str) -> list[UUID]:
 
 
 def unsend(database: Engine, job_ids: Sequence[UUID]) -> None:
-    """Forget that messages named these jobs: sending them failed."""
+    """Mark these jobs as unsent, because sending the messages that name them failed."""
     with database.begin() as connection:
         connection.execute(
             update(JobRow)
@@ -251,7 +256,7 @@ def unsend(database: Engine, job_ids: Sequence[UUID]) -> None:
 
 
 def num_sent(database: Engine, profile: str) -> int:
-    """Jobs of the profile's running batches that were sent and not claimed."""
+    """Return how many jobs of the profile's running batches were sent and not claimed."""
     of_profile = select(BatchRow.id).where(
         BatchRow.profile == profile, BatchRow.status == BatchStatus.RUNNING
     )
@@ -265,7 +270,7 @@ def num_sent(database: Engine, profile: str) -> int:
 
 
 def forget_stale(database: Engine, profile: str, *, older_than_seconds: float) -> int:
-    """Forget messages that were sent this long ago and not claimed: they are sent again; return how many."""
+    """Mark jobs as unsent whose messages were sent this long ago and not claimed; return how many."""
     of_profile = select(BatchRow.id).where(
         BatchRow.profile == profile, BatchRow.status == BatchStatus.RUNNING
     )
@@ -276,7 +281,7 @@ def forget_stale(database: Engine, profile: str, *, older_than_seconds: float) -
             JobRow.sent_at < func.now() - timedelta(seconds=older_than_seconds),
             JobRow.batch_id.in_(of_profile),
         )
-        .with_for_update(skip_locked=True)  # whoever holds one is claiming or ending it
+        .with_for_update(skip_locked=True)  # a locked job is being claimed or ended
         .cte("stale")
     )
     with database.begin() as connection:

@@ -1,7 +1,7 @@
-"""Claim, renew, release: how a worker holds jobs.
+"""Leases: how a worker claims, renews and releases jobs.
 
-A claim is a lease by database time with the attempt number as its fence. Whatever a worker writes later
-holds only while the row is still running under that attempt: a late writer changes nothing.
+A claim is a lease by database time, with the attempt number as its fence. A worker's later writes take effect
+only while the row is still running under that attempt, so a late writer changes nothing.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def claim(
     celery_task_id: str,
     lease_seconds: float,
 ) -> list[ClaimedJob]:
-    """Take those of the jobs that are queued and due, in one statement; others are left alone.
+    """Claim those of the jobs that are queued and due, in one statement, and leave the others alone.
 
-    With `alone` the worker has nothing else in flight, and takes nothing else until these have ended. Without
-    it suspects are left, too: the message is older than the suspicion.
+    `alone` says that the worker has nothing else in flight and takes nothing else until these jobs have
+    ended. Without it, suspects are left alone too: the message is older than the suspicion.
     """
     picked = (
         select(JobRow.id)
@@ -140,7 +140,7 @@ def _claimed_job(row: RowMapping) -> ClaimedJob:
 
 
 def renew(database: Engine, held: Mapping[UUID, int], *, lease_seconds: float) -> set[UUID]:
-    """Prolong the leases of the jobs held (id -> attempt); return those that are lost.
+    """Extend the leases of the jobs held (id -> attempt); return the ids of those that are lost.
 
     A row that another transaction of this worker is committing is skipped: it is neither renewed nor lost.
     """
@@ -159,7 +159,7 @@ def renew(database: Engine, held: Mapping[UUID, int], *, lease_seconds: float) -
 
 
 def note_survival(database: Engine, lost: Mapping[UUID, int]) -> None:
-    """Keep as evidence that the process lived while it lost these leases (id -> attempt)."""
+    """Record as evidence that the process was alive when it lost these leases (id -> attempt)."""
     if not lost:
         return
     lease_lost = Ending(cause=Cause.LEASE_LOST).model_dump(mode="json")
@@ -170,7 +170,7 @@ def note_survival(database: Engine, lost: Mapping[UUID, int]) -> None:
 
 
 def amend_evidence(connection: Connection, which: ColumnElement[bool], ending: Mapping[str, object]) -> int:
-    """Complete the evidence of lost attempts of whose worker no word had come until now; return how many."""
+    """Complete the evidence of lost attempts whose worker's end was unknown so far; return how many."""
     amended = connection.execute(
         update(AttemptRow)
         .where(
@@ -184,7 +184,7 @@ def amend_evidence(connection: Connection, which: ColumnElement[bool], ending: M
 
 
 def release(database: Engine, held: Mapping[UUID, int]) -> int:
-    """Give unfinished jobs back to the queue, uncharged; return how many were still ours."""
+    """Return unfinished jobs to the queue without counting a failure; return how many were still held."""
     with database.begin() as connection:
         ours = lock_held(connection, held)
         released = (
@@ -209,14 +209,14 @@ def end_open_jobs(
 ) -> int:
     """Give up to `limit` queued or running jobs a final status; return how many."""
     still_open = job_is(JobStatus.QUEUED, JobStatus.RUNNING)
-    # Queued ones first, as the index has them: they cannot end in the meantime, a few running ones may.
+    # Queued jobs come first, as in the index: they cannot end in the meantime, but a few running ones may.
     picked = connection.scalars(
         select(JobRow.id).where(which, still_open).order_by(JobRow.status).limit(limit)
     ).all()
     locked = connection.scalars(
         select(JobRow.id)
         .where(JobRow.id.in_(picked), still_open)
-        .order_by(JobRow.id)  # as group commits lock them: else the two could deadlock
+        .order_by(JobRow.id)  # the order of group commits, so that the two cannot deadlock
         .with_for_update()
     ).all()
     ended = (
@@ -238,7 +238,7 @@ def end_open_jobs(
 
 
 def ending_attempts(jobs: CTE, outcome: AttemptOutcome) -> CTE:
-    """The part of a statement that ends the running attempts of the jobs that another part has changed."""
+    """Return the part of a statement that ends the running attempts of jobs changed by another part."""
     return (
         update(AttemptRow)
         .where(
@@ -252,7 +252,10 @@ def ending_attempts(jobs: CTE, outcome: AttemptOutcome) -> CTE:
 
 
 def lock_held(connection: Connection, held: Mapping[UUID, int]) -> set[UUID]:
-    """Lock the rows in one order, so that two group commits cannot deadlock; return those still ours."""
+    """Lock the rows and return the ids of those still held.
+
+    They are locked in a fixed order, so that two group commits cannot deadlock.
+    """
     rows = connection.execute(
         select(JobRow.id, JobRow.attempt)
         .where(JobRow.id.in_(held), JobRow.status == JobStatus.RUNNING)

@@ -1,4 +1,4 @@
-"""Group commit: what many jobs have come to, written in one transaction, each under its fence."""
+"""Group commit: the outcomes of many jobs, written in one transaction, each under its fence."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class StoredArtifact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredStatement:
-    """A provenance statement whose copy has been written beside the artifacts."""
+    """A provenance statement that has also been stored beside the artifacts."""
 
     body: bytes
     sha256: str
@@ -42,25 +42,25 @@ class StoredStatement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Success:
-    """A finished job, everything stored."""
+    """A succeeded job whose artifacts and statement are stored."""
 
     job: ClaimedJob
     artifacts: tuple[StoredArtifact, ...]
     statement: StoredStatement
     metrics: Mapping[str, object]
     output: str | None = None
-    """For later stages, as JSON: see jobs.outputs."""
+    """Output for later stages, as JSON; see jobs.outputs."""
     usage: Usage
     records: tuple[object, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """An attempt that ended in an error of the job's own."""
+    """An attempt in which the job itself raised an error."""
 
     job: ClaimedJob
     status: JobStatus
-    """QUEUED for another attempt, else FAILED or EXPIRED."""
+    """QUEUED if there is another attempt, otherwise FAILED or EXPIRED."""
     error_code: str
     error_message: str
     retry_after_seconds: float = 0.0
@@ -70,7 +70,7 @@ Outcome = Success | Failure
 
 
 def commit(database: Engine, outcomes: Sequence[Outcome]) -> list[UUID]:
-    """Write the outcomes whose fence still holds, all in one transaction; return their jobs' ids."""
+    """Write the outcomes whose fence still holds, in one transaction; return their jobs' ids."""
     # A worker that lost a job and claimed it again may finish both attempts at once: the later one counts.
     by_id = {outcome.job.id: outcome for outcome in sorted(outcomes, key=lambda outcome: outcome.job.attempt)}
     with database.begin() as connection:
@@ -170,7 +170,7 @@ def _write_failures(connection: Connection, failures: Sequence[Failure]) -> None
             .values(
                 status=bindparam("new_status", type_=JobRow.status.type),
                 num_failures=JobRow.num_failures + 1,
-                suspect_group=None,  # an attempt that ended by itself clears the job of earlier losses
+                suspect_group=None,  # an attempt that ended without a loss clears earlier ones
                 cleared_attempt=JobRow.attempt,
                 sent_at=None,
                 lease_expires_at=None,

@@ -1,4 +1,4 @@
-"""Stages of a batch: opened by COPY, closed once, planned one after the other."""
+"""The stages of a batch, which are opened by COPY, closed once, and planned one after the other."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from jobs.job import JobStatus, job_id
 from jobs.outputs import OutputT, parse_output
 
 PLAN_RETRY_SECONDS = 2.0
-"""Before a stage that could not be planned is tried again; it doubles with every failure."""
+"""Delay before planning of a stage is retried. It doubles with every failure."""
 
 MAX_PLAN_FAILURES = 5
-"""Tries within a minute: a kind's package that is being installed is there by then, a fault stays one."""
+"""Attempts to plan a stage, all within a minute. By then a kind's package that is being installed is there; a
+real fault persists."""
 
 JOBS_QUEUED = "pressroom_jobs_queued"
-"""Channel of Postgres on which the dispatcher hears of new jobs: it looks by itself, too, a little later."""
+"""Postgres channel that notifies the dispatcher of new jobs. It also polls for them, a little later."""
 
 STREAM_ROWS = 500
-"""Rows that a streamed read holds at a time."""
+"""Rows that a streamed read holds in memory at a time."""
 
 
 class JobsRefusedError(InputError):
@@ -37,7 +38,7 @@ class JobsRefusedError(InputError):
 
 
 class _JobUnmadeError(Exception):
-    """What Postgres is told, and logs, of an error in the making of a job; its message may be foreign."""
+    """An error while a job was being made. Postgres receives and logs only its type, not its message."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(type(cause).__name__)
@@ -55,14 +56,14 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class ClosedStage:
-    """A stage whose last job closed, and the name of the one to be planned."""
+    """A stage whose last job has closed, and the name of the stage to be planned next."""
 
     database: Engine
     batch_id: UUID
     kind: str
     settings: Mapping[str, object]
     num_failed: int
-    """Jobs of the batch, so far."""
+    """Number of the batch's jobs that have failed so far."""
     number: int
     name: str
     next_name: str
@@ -84,7 +85,7 @@ def open_stage(connection: Connection, batch_id: UUID, number: int, jobs: Iterab
     raw = connection.connection.driver_connection
     if raw is None:
         raise RuntimeError("the connection was closed while a stage was being opened")
-    # A COPY is one statement for as long as its rows take to be made: hours, for a file of millions of lines.
+    # A COPY is a single statement that lasts until all its rows are made: hours for millions of lines.
     connection.execute(text("SET LOCAL statement_timeout = 0"))
     unmade: Exception | None = None
     try:
@@ -105,13 +106,13 @@ def open_stage(connection: Connection, batch_id: UUID, number: int, jobs: Iterab
                 )
     except _JobUnmadeError as error:
         unmade = error.cause
-    except psycopg.OperationalError as error:  # below SQLAlchemy, whose own errors are what callers know
+    except psycopg.OperationalError as error:  # raised below SQLAlchemy, whose errors callers expect
         raise OperationalError("COPY jobs", None, error) from error
     except psycopg.Error as error:
         raise JobsRefusedError(f"Postgres refuses the jobs of stage {number}: {error}") from error
     if unmade is not None:
-        raise unmade  # out here: within the handler it would become the context of its own context
-    connection.execute(select(func.pg_notify(JOBS_QUEUED, "")))  # heard when the transaction commits
+        raise unmade  # not in the handler: there it would become the context of its own context
+    connection.execute(select(func.pg_notify(JOBS_QUEUED, "")))  # delivered when the transaction commits
     connection.execute(
         update(StageRow)
         .where(StageRow.batch_id == batch_id, StageRow.number == number)
@@ -130,12 +131,13 @@ def open_stage(connection: Connection, batch_id: UUID, number: int, jobs: Iterab
 
 
 def close_finished_stages(database: Engine, batch_id: UUID, plan: Planner) -> bool:
-    """Close the batch's stage if its last job is final, plan the next one; True if the batch finished.
+    """Close the batch's stage if all its jobs are final, and plan the next; return whether the batch
+    finished.
 
-    Everything happens under the batch's row lock and in one transaction: whoever comes second finds it done.
+    Everything happens in one transaction, under the batch's row lock: a second caller finds it done.
     """
     with database.connect() as connection:
-        # Without the lock: nearly every call ends here
+        # Checked without the lock, because nearly every call ends here.
         if _has_open_jobs(connection, batch_id) or _waits_to_be_planned(connection, batch_id):
             return False
     with database.begin() as connection:
@@ -175,9 +177,9 @@ def close_finished_stages(database: Engine, batch_id: UUID, plan: Planner) -> bo
 
 
 def note_plan_failure(database: Engine, batch_id: UUID, message: str) -> bool:
-    """A stage could not be planned: it is tried again after a while, which grows, and then no more.
+    """Record that a stage could not be planned; return whether the batch has failed because of it.
 
-    True if that was the last try: the batch has failed.
+    Planning is retried after a delay that doubles with every failure. The batch fails with the last attempt.
     """
     tries = BatchRow.num_plan_failures + 1
     seconds = PLAN_RETRY_SECONDS * func.power(2, BatchRow.num_plan_failures)
@@ -206,9 +208,10 @@ def _waits_to_be_planned(connection: Connection, batch_id: UUID) -> bool:
 def stage_outputs(
     database: Engine, batch_id: UUID, stage: str, output_type: type[OutputT]
 ) -> Iterator[tuple[str, OutputT]]:
-    """custom_id and output of a stage's succeeded jobs, in input order, streamed on a connection of its own.
+    """Stream custom_id and output of a stage's succeeded jobs, in input order, on a separate connection.
 
-    Nothing of a stage that the batch does not have. Raises OutputUnfitError for an output of another type.
+    Yields nothing for a stage that the batch does not have. Raises OutputUnfitError for an output of another
+    type.
     """
     number = (
         select(StageRow.number).where(StageRow.batch_id == batch_id, StageRow.name == stage).scalar_subquery()
@@ -252,7 +255,7 @@ def _has_open_jobs(connection: Connection, batch_id: UUID) -> bool:
     open_jobs = (
         select(JobRow.id)
         .where(JobRow.batch_id == batch_id, job_is(JobStatus.QUEUED, JobStatus.RUNNING))
-        .order_by(JobRow.status)  # the index's: no plan reads the table instead
+        .order_by(JobRow.status)  # the index's order, so that no plan reads the table instead
         .limit(1)
     )
     return connection.scalar(open_jobs) is not None

@@ -1,4 +1,4 @@
-"""The tables. Postgres is the truth: what is not here did not happen."""
+"""The tables. Postgres is the source of truth: what is not in it did not happen."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ Json = dict[str, object]
 
 
 def text_enum(enum: type[StrEnum], name: str) -> Enum:
-    """Text with a check: a new state is a migration of one constraint, not of a Postgres type."""
+    """Return a text type with a check constraint.
+
+    A new state needs a migration of one constraint, not of a Postgres type.
+    """
     return Enum(
         enum,
         name=name,
@@ -45,7 +48,7 @@ def text_enum(enum: type[StrEnum], name: str) -> Enum:
 
 
 class Base(DeclarativeBase):
-    """Names every constraint, so that migrations can."""
+    """Base class of all tables. It names every constraint, so that migrations can refer to it."""
 
     metadata = MetaData(
         naming_convention={
@@ -65,7 +68,8 @@ class Base(DeclarativeBase):
 
 
 class ScheduleRow(Base):
-    """A batch that is made again and again: of what, and when. Kinds add to it in tables of their own."""
+    """A schedule: a batch that is created repeatedly, and its due times. Kinds extend it in their own
+    tables."""
 
     __tablename__ = "schedules"
     __table_args__ = (UniqueConstraint("kind", "tenant", "name"),)
@@ -75,23 +79,23 @@ class ScheduleRow(Base):
     tenant: Mapped[str]
     name: Mapped[str]
     model: Mapped[str]
-    """Empty for a kind that asks none."""
+    """Empty for a kind that uses no model."""
     settings: Mapped[Json]
-    """Of the kind, but for what each run adds."""
+    """Settings of the kind, without those that each run adds."""
     input: Mapped[Json | None]
-    """What each run reads, for a kind that has no starter of its own."""
+    """Input of each run, for a kind that has no starter of its own."""
     cron: Mapped[str | None]
-    """None: it runs by hand only."""
+    """None if the schedule runs by hand only."""
     time_zone: Mapped[str | None]
     catch_up: Mapped[CatchUp] = mapped_column(text_enum(CatchUp, "catch_up"))
     paused_at: Mapped[datetime | None]
     seen_until: Mapped[datetime] = mapped_column(server_default=func.now())
-    """Due times up to here are settled: run, or skipped by policy."""
+    """Due times up to this instant are settled: run, or skipped by policy."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class ScheduleRunRow(Base):
-    """One due time; a second tick of the same one finds it here."""
+    """What came of one due time. A second tick for the same due time finds this row."""
 
     __tablename__ = "schedule_runs"
 
@@ -101,14 +105,14 @@ class ScheduleRunRow(Base):
     due_at: Mapped[datetime] = mapped_column(primary_key=True)
     outcome: Mapped[RunOutcome] = mapped_column(text_enum(RunOutcome, "outcome"))
     batch_id: Mapped[UUID | None]
-    """Not a foreign key: a batch may be deleted, what came of its due time stays."""
+    """Not a foreign key: the row outlives its batch, which may be deleted."""
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
 
 
 class BatchRow(Base):
-    """What a producer submitted at once."""
+    """A batch: the jobs that a producer submitted together."""
 
     __tablename__ = "batches"
     __table_args__ = (
@@ -133,18 +137,18 @@ class BatchRow(Base):
     kind_version: Mapped[str]
     model: Mapped[str]
     profile: Mapped[str]
-    """Of the stage that is open: the queue of its jobs."""
+    """Profile of the open stage, which is the queue of its jobs."""
     settings: Mapped[Json]
     seed: Mapped[int] = mapped_column(BigInteger)
     priority: Mapped[int] = mapped_column(SmallInteger)
     max_attempts: Mapped[int] = mapped_column(SmallInteger)
     idempotency_key: Mapped[str | None]
     schedule_id: Mapped[UUID | None] = mapped_column(ForeignKey("schedules.id", ondelete="SET NULL"))
-    """What it is a run of: one of them is under way at a time."""
+    """Schedule that the batch is a run of. A schedule has at most one run under way."""
     status: Mapped[BatchStatus] = mapped_column(text_enum(BatchStatus, "status"))
     num_rejected: Mapped[int]
     num_jobs: Mapped[int] = mapped_column(server_default=text("0"))
-    """Of all stages opened so far."""
+    """Number of jobs in all stages opened so far."""
     num_succeeded: Mapped[int] = mapped_column(server_default=text("0"))
     num_failed: Mapped[int] = mapped_column(server_default=text("0"))
     num_cancelled: Mapped[int] = mapped_column(server_default=text("0"))
@@ -156,16 +160,16 @@ class BatchRow(Base):
     deadline_at: Mapped[datetime | None]
     first_claim_at: Mapped[datetime | None]
     last_commit_at: Mapped[datetime | None]
-    """Of a result that a worker brought; a cancellation is none."""
+    """When a worker last committed a result. A cancellation does not count."""
     num_plan_failures: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
-    """In a row: of planning the stage that comes next."""
+    """Consecutive failures to plan the next stage."""
     plan_retry_at: Mapped[datetime | None]
     plan_error: Mapped[str | None]
     finished_at: Mapped[datetime | None]
 
 
 class StageRow(Base):
-    """One step of a batch; the next one is planned when its last job closes."""
+    """One step of a batch. The next one is planned when the last job of this one closes."""
 
     __tablename__ = "stages"
 
@@ -173,13 +177,13 @@ class StageRow(Base):
     number: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
     name: Mapped[str]
     profile: Mapped[str]
-    """Of its jobs."""
+    """Profile of its jobs."""
     opened_at: Mapped[datetime | None]
     closed_at: Mapped[datetime | None]
 
 
 class JobRow(Base):
-    """The unit of retry."""
+    """A job, the unit of retry."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -209,22 +213,24 @@ class JobRow(Base):
     position: Mapped[int]
     custom_id: Mapped[str]
     prefix_group: Mapped[str]
-    """Jobs with the same one have prompts that begin alike: they are sent next to each other."""
+    """Jobs with the same prefix group have prompts that begin alike, so they are sent together."""
     payload: Mapped[Json]
     status: Mapped[JobStatus] = mapped_column(text_enum(JobStatus, "status"))
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
-    """Claims so far; of a running job, the fence."""
+    """Number of claims so far. For a running job it is the fence."""
     num_failures: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     suspect_group: Mapped[UUID | None]
-    """Of the jobs that were lost with one worker: they run again together, with nothing else in flight."""
+    """Group of jobs that were lost with the same worker. They run again together, with nothing else in
+    flight."""
     parked_at: Mapped[datetime | None]
-    """Since when it is not sent, although it is queued, until a user releases it."""
+    """When the job was parked. A parked job stays queued, but is not sent until a user releases it."""
     cleared_attempt: Mapped[int] = mapped_column(server_default=text("0"))
-    """Losses up to this attempt count no more: a later one ended by itself, or a user asked for a retry."""
+    """Losses up to this attempt no longer count, because a later attempt ended without a loss, or a user
+    requested a retry."""
     available_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    """Not sent before this: the backoff of a retry."""
+    """The job is not sent before this instant, which is the end of its retry backoff."""
     sent_at: Mapped[datetime | None]
-    """When a message that names it was last sent; empty while none is."""
+    """When a message that names the job was last sent; empty while there is no such message."""
     worker_id: Mapped[str | None]
     lease_expires_at: Mapped[datetime | None]
     queued_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -235,16 +241,19 @@ class JobRow(Base):
     metrics: Mapped[Json | None]
     """Figures for people."""
     output: Mapped[Json | None]
-    """For later stages and the export, see jobs.outputs."""
+    """Output for later stages and the export; see jobs.outputs."""
     progress: Mapped[Json | None]
-    """Of a long job while it runs, for people: epoch, step, loss."""
+    """Progress of a long job while it runs, for people: epoch, step, loss."""
     prompt_tokens: Mapped[int] = mapped_column(server_default=text("0"))
     cached_tokens: Mapped[int] = mapped_column(server_default=text("0"))
     new_tokens: Mapped[int] = mapped_column(server_default=text("0"))
 
 
 def job_is(*statuses: JobStatus) -> ColumnElement[bool]:
-    """The job's status is one of these, as literals: a prepared statement matches no partial index else."""
+    """Return the condition that the job's status is one of these.
+
+    They are rendered as literals, because a prepared statement with parameters matches no partial index.
+    """
     return JobRow.status.in_(
         [literal(status, JobRow.status.type, literal_execute=True) for status in statuses]
     )
@@ -266,13 +275,13 @@ class AttemptRow(Base):
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
     alone: Mapped[bool] = mapped_column(server_default=text("false"))
-    """The worker had nothing else in flight, by arrangement."""
+    """Whether the dispatcher arranged that the worker had nothing else in flight."""
     evidence: Mapped[Json | None]
-    """Of a lost one: a `jobs.losses.Evidence`."""
+    """For a lost attempt, a `jobs.losses.Evidence`."""
 
 
 class ArtifactRow(Base):
-    """One file that a succeeded job made; the object was written before this row."""
+    """One file that a succeeded job produced. Its object was written before this row."""
 
     __tablename__ = "artifacts"
 
@@ -286,7 +295,7 @@ class ArtifactRow(Base):
 
 
 class StatementRow(Base):
-    """How the artifacts of a job were made: canonical bytes, never re-serialised."""
+    """Provenance statement for the artifacts of a job, as canonical bytes that are never re-serialised."""
 
     __tablename__ = "statements"
 
@@ -297,7 +306,7 @@ class StatementRow(Base):
 
 
 class ModelRow(Base):
-    """A model that some worker has had warm."""
+    """A model that some worker has loaded."""
 
     __tablename__ = "models"
 
@@ -308,7 +317,7 @@ class ModelRow(Base):
 
 
 class LeadRow(Base):
-    """Which process does what only one may do, until when."""
+    """The process that leads in a role that only one may have, and until when."""
 
     __tablename__ = "leads"
 
@@ -319,7 +328,7 @@ class LeadRow(Base):
 
 
 class CandidateRow(Base):
-    """A process that leads or stands by; its health check looks for it."""
+    """A process that leads or is a standby; its health check looks for this row."""
 
     __tablename__ = "candidates"
 
@@ -330,7 +339,7 @@ class CandidateRow(Base):
 
 
 class WorkerRow(Base):
-    """A worker process; the dispatcher sizes its messages by those that are alive."""
+    """A worker process. The dispatcher sizes its messages by the number of live workers."""
 
     __tablename__ = "workers"
 
@@ -344,8 +353,8 @@ class WorkerRow(Base):
     ready_at: Mapped[datetime | None]
     seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
     stopped_at: Mapped[datetime | None]
-    """It has drained."""
+    """When the worker finished draining."""
     ended_at: Mapped[datetime | None]
-    """Its process is gone: by its supervisor's word."""
+    """When the worker's process ended, as reported by its supervisor."""
     ending: Mapped[Json | None]
-    """How: a `jobs.losses.Ending`."""
+    """How the process ended: a `jobs.losses.Ending`."""

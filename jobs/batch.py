@@ -1,4 +1,4 @@
-"""A batch: what a producer submits at once, worked off stage by stage, and counted by state."""
+"""A batch: the jobs that a producer submits together, run stage by stage and counted by state."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from jobs.losses import Evidence
 
 
 class BatchStatus(StrEnum):
-    """Where a batch is in its life."""
+    """State of a batch."""
 
     RUNNING = "running"
     """Accepted; some of its jobs are not final yet."""
     FINISHED = "finished"
-    """The last job of its last stage is final, whatever its outcome."""
+    """Every job of its last stage is final, whatever the outcomes."""
     CANCELLED = "cancelled"
-    """A user ended it; what was finished before stays."""
+    """A user cancelled it; results that were finished before are kept."""
     FAILED = "failed"
-    """A stage could not be planned, however often it was tried; what was finished before stays."""
+    """A stage could not be planned in any of the attempts; results that were finished before are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobCounts:
-    """Jobs of a batch by state."""
+    """Numbers of a batch's jobs by state."""
 
     queued: int = 0
     running: int = 0
@@ -35,40 +35,40 @@ class JobCounts:
     cancelled: int = 0
     expired: int = 0
     rejected: int = 0
-    """Lines that were refused at intake: they are no jobs and not part of the total."""
+    """Lines that were refused at intake. They are not jobs and do not count towards the total."""
 
     @property
     def total(self) -> int:
-        """Accepted jobs: the sum of their states."""
+        """Number of accepted jobs, the sum of all states."""
         return self.queued + self.running + self.succeeded + self.failed + self.cancelled + self.expired
 
     @property
     def open(self) -> int:
-        """Jobs that are not final."""
+        """Number of jobs that are not final."""
         return self.queued + self.running
 
     @property
     def complete(self) -> bool:
-        """True if every line became a succeeded job."""
+        """Whether every line became a succeeded job."""
         return self.total > 0 and self.succeeded == self.total and self.rejected == 0
 
     def as_json(self) -> dict[str, int]:
-        """The counts with their total, for people's scripts."""
+        """Return the counts and their total as JSON, for scripts."""
         return {"total": self.total, **asdict(self)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkedJob:
-    """A job that is not sent any more, since its worker was lost too often and nobody knows why."""
+    """A job that is no longer sent, because its worker was lost too often for an unknown reason."""
 
     job_id: UUID
     custom_id: str
     parked_at: datetime
     losses: tuple[Evidence, ...]
-    """Since it was cleared last, oldest first."""
+    """Losses since the job was last cleared, oldest first."""
 
     def as_json(self) -> dict[str, object]:
-        """For people's scripts."""
+        """Return the parked job as JSON, for scripts."""
         return {
             "job_id": str(self.job_id),
             "id": self.custom_id,
@@ -79,39 +79,39 @@ class ParkedJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchStatusReport:
-    """What Postgres says about a batch at one instant."""
+    """The state of a batch in Postgres at one instant."""
 
     batch_id: UUID
     name: str
     kind: str
     model: str
     profile: str
-    """The queue, and which workers take from it."""
+    """Profile of the open stage: the name of its queue, and of the workers that consume it."""
     status: BatchStatus
     counts: JobCounts
     usage: Usage
-    """Summed over succeeded jobs."""
+    """Token counts summed over succeeded jobs."""
     created_at: datetime
     first_claim_at: datetime | None
     last_commit_at: datetime | None
     top_errors: tuple[tuple[str, int], ...]
     """The most frequent error codes of failed jobs, with their counts."""
     waiting_reason: str | None
-    """Why nothing runs although jobs are queued, if so."""
+    """Why nothing runs although jobs are queued; None otherwise."""
     num_parked: int = 0
-    """Queued jobs that are not sent until a user releases them."""
+    """Number of queued jobs that are not sent until a user releases them."""
     parked: tuple[ParkedJob, ...] = ()
-    """The first of them."""
+    """The first of the parked jobs, with their evidence."""
 
     @property
     def goes_on(self) -> bool:
-        """Whether something is left to do that waits for no user: parked jobs wait for one."""
+        """Whether work remains that does not wait for a user, as parked jobs do."""
         is_stuck = 0 < self.num_parked == self.counts.open
         return self.status is BatchStatus.RUNNING and not is_stuck
 
     @property
     def working_seconds(self) -> float:
-        """From the first claim to the last commit; 0 before there is one."""
+        """Seconds from the first claim to the last commit; 0 before there is a commit."""
         if self.first_claim_at is None or self.last_commit_at is None:
             return 0.0
         return max(0.0, (self.last_commit_at - self.first_claim_at).total_seconds())
@@ -119,39 +119,40 @@ class BatchStatusReport:
 
 @dataclass(frozen=True, slots=True)
 class NewStage:
-    """A step of a batch, and where it is worked off."""
+    """A stage of a new batch, and the queue that its jobs go to."""
 
     name: str
     profile: str
-    """The queue: a worker of this profile has the models warm that the stage's jobs ask."""
+    """Name of the queue. A worker of this profile has loaded the models that the stage's jobs use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewBatch:
-    """What a producer fixes for all jobs of a batch."""
+    """A batch to be created, with everything that applies to all its jobs."""
 
     kind: str
     kind_version: str
     name: str
-    """For people: usually the input file's name."""
+    """Name for people, usually that of the input file."""
     model: str
     settings: dict[str, object]
     seed: int = 0
     stages: tuple[NewStage, ...]
-    """At least one, in their order."""
+    """At least one stage, in the order in which they run."""
     tenant: str = "default"
-    """Batches of different tenants share the workers evenly, whatever their sizes."""
+    """Tenant that owns the batch. Tenants share the workers evenly, whatever the sizes of their batches."""
     priority: int = 0
-    """Higher goes first; -100 to 100."""
+    """Priority from -100 to 100; higher goes first."""
     schedule_id: UUID | None = None
-    """The schedule that it is a run of, on time or by hand: one of them is under way at a time."""
+    """Schedule that the batch is a run of, on time or by hand. A schedule has at most one unfinished run."""
     idempotency_key: str | None = None
-    """The same key of the same tenant returns the first batch instead of a second one."""
+    """Key that makes submission idempotent: the same key from the same tenant returns the first batch instead
+    of creating a second one."""
     deadline_seconds: float | None = None
-    """From acceptance; jobs not finished by then expire."""
+    """Seconds from acceptance after which unfinished jobs expire."""
     max_attempts: int = 3
 
     @property
     def profiles(self) -> tuple[str, ...]:
-        """Those that the batch needs workers of, each once, in the order of its stages."""
+        """Profiles that the batch needs workers for, without duplicates, in the order of its stages."""
         return tuple(dict.fromkeys(stage.profile for stage in self.stages))

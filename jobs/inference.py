@@ -1,4 +1,4 @@
-"""What a kind says to a language model, and what it gets back. No tensors, no tokenizer, no engine."""
+"""Requests to models and their answers, free of tensors, tokenizers and engines."""
 
 from __future__ import annotations
 
@@ -24,32 +24,33 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A chat prompt; the worker turns it into token ids with the model's own chat template."""
+    """A chat prompt. The worker turns it into token ids with the model's own chat template."""
 
     messages: tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How the next token is drawn. The defaults are greedy decoding without penalties."""
+    """Sampling parameters. The defaults are greedy decoding without penalties."""
 
     max_new_tokens: int
-    """At most this many tokens are generated; at least 1."""
+    """Maximum number of tokens to generate; at least 1."""
     temperature: float = 0.0
-    """0 takes the most likely token; above 0 the logits are divided by it and a token is drawn."""
+    """With 0 the most likely token is taken; above 0 the logits are divided by it and a token is drawn."""
     top_p: float = 1.0
-    """Nucleus sampling: the smallest set of tokens whose probability reaches this; 1 keeps all."""
+    """Nucleus sampling: tokens are drawn from the smallest set whose probability reaches this; 1 keeps
+    all."""
     top_k: int = 0
-    """Only the k most likely tokens; 0 keeps all."""
+    """Tokens are drawn from the k most likely ones only; 0 keeps all."""
     repetition_penalty: float = 1.0
     """Keskar et al. 2019, section 4.1: logits of tokens seen in prompt or output are divided (if positive)
     or multiplied (if negative) by it; 1 is off."""
     seed: int = 0
-    """Of the request's own random generator: the same request draws the same tokens in any batch."""
+    """Seed of the request's own random generator: the same request draws the same tokens in any batch."""
     stop: tuple[str, ...] = ()
-    """Generation ends before the first of these strings; the string is not part of the text."""
+    """Strings that end generation. The string itself is not part of the text."""
     ignore_end_of_text: bool = False
-    """Go on to max_new_tokens past the end-of-text token; for benchmarks."""
+    """Whether to generate up to max_new_tokens past the end-of-text token, for benchmarks."""
 
 
 class FinishReason(StrEnum):
@@ -63,11 +64,11 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts; they add up over requests, jobs and batches."""
+    """Token counts, which can be added up over requests, jobs and batches."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
-    """Of prompt_tokens, those whose keys and values were not computed again."""
+    """Number of prompt_tokens whose keys and values were reused rather than computed again."""
     new_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:
@@ -80,37 +81,37 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """What the model wrote for one request."""
+    """The text that the model generated for one request."""
 
     text: str
     token_ids: tuple[int, ...]
-    """The new tokens, end-of-text included if the model wrote it."""
+    """The new tokens, including end-of-text if the model generated it."""
     finish_reason: FinishReason
     usage: Usage
     num_near_ties: int = 0
-    """Greedy steps whose two best logits were closer than the engine's arithmetic can be trusted for:
-    there another batch shape may choose the other token."""
+    """Greedy steps in which the two best logits were closer than the precision of the engine's arithmetic. In
+    such a step, another batch shape may choose the other token."""
     stop_string: str | None = field(default=None)
     """The stop string that ended the text, if one did."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextPair:
-    """A text to be classified, about a target if one is named."""
+    """A text to classify, optionally with respect to a target."""
 
     text: str
     target: str = ""
-    """What the question is about, as the text names it; empty asks about the text as a whole."""
+    """Target of the question, as the text names it; empty asks about the text as a whole."""
 
 
 class ModelTaskError(PermanentError):
-    """A model is asked for what it was not made for."""
+    """A model was asked to do a task that it was not made for."""
 
     code = "model_task_mismatch"
 
 
 class OtherLabelsError(PermanentError):
-    """A classifier answers with other labels than a kind of content needs."""
+    """A classifier has other labels than a kind of content needs."""
 
     code = "model_labels_mismatch"
 
@@ -123,7 +124,7 @@ class OtherLabelsError(PermanentError):
 
 @dataclass(frozen=True, slots=True)
 class LabelProbabilities:
-    """What a classifier says of one text: a probability for each of its labels; they sum to 1.
+    """A classifier's answer for one text: a probability for each of its labels, which sum to 1.
 
     >>> answer = LabelProbabilities(("spam", "ham"), (0.25, 0.75))
     >>> answer["ham"], answer.of(("ham", "spam"))
@@ -131,7 +132,7 @@ class LabelProbabilities:
     """
 
     labels: tuple[str, ...]
-    """In the order of the model's outputs; the same object in all answers of a call."""
+    """Labels in the order of the model's outputs; the same object in all answers of a call."""
     values: tuple[float, ...]
 
     def __getitem__(self, label: str) -> float:
@@ -142,52 +143,53 @@ class LabelProbabilities:
 
     def of(self, labels: tuple[str, ...]) -> tuple[float, ...]:
         """Return the probabilities in the order of these labels. Raises OtherLabelsError for any others."""
-        if self.labels == labels:  # as in most models: nothing is put in order
+        if self.labels == labels:  # true of most models: no reordering is needed
             return self.values
         check_labels(self.labels, labels)
         return tuple(self.values[self.labels.index(label)] for label in labels)
 
 
 def check_labels(has: Sequence[str], needs: Sequence[str], *, model: str = "") -> None:
-    """Raise OtherLabelsError unless both are the same labels, in any order."""
+    """Raise OtherLabelsError unless both contain the same labels, in any order."""
     if set(has) != set(needs):
         raise OtherLabelsError(has, needs, model=model)
 
 
 class Inference(Protocol):
-    """The port through which a kind reaches the models of its worker; any thread may call it.
+    """The port through which a kind reaches its worker's models; any thread may call it.
 
-    `model` names another warm model than the batch's own. Each method raises ModelTaskError for a model of
-    another task, DeadlineError or EngineError.
+    `model` selects a loaded model other than the batch's own. Each method raises ModelTaskError for a model
+    of another task, DeadlineError or EngineError.
     """
 
     def generate(self, prompt: Prompt, sampling: Sampling, *, model: str | None = None) -> Completion:
-        """Block until the text is there. Raises PromptTooLongError too."""
+        """Generate a text; block until it is complete. Also raises PromptTooLongError."""
         ...
 
     def classify(
         self, pairs: Sequence[TextPair], *, model: str | None = None, calibrated: bool = True
     ) -> tuple[LabelProbabilities, ...]:
-        """One for each pair, in order. A text that is too long is judged by its beginning.
+        """Return one answer per pair, in order. A text that is too long is judged by its beginning.
 
-        With `calibrated` by the calibration that is kept with the model, if there is one: the same one for
-        all calls of a job, whatever happens meanwhile. Without, what the model says by its own files.
+        With `calibrated`, the calibration stored with the model is applied, if there is one; all calls of a
+        job use the same calibration, even if it changes meanwhile. Without, the probabilities are those of
+        the model itself.
         """
         ...
 
     def model_sha256(self, *, model: str | None = None) -> str:
-        """What a classifier's calibrated answers depend on besides the question, as a digest."""
+        """Return a digest of everything but the question that a classifier's calibrated answers depend on."""
         ...
 
     def embed(self, texts: Sequence[str], *, model: str | None = None) -> tuple[tuple[float, ...], ...]:
-        """A vector of length 1 for each text, in order."""
+        """Return a vector of norm 1 for each text, in order."""
         ...
 
 
 def embedded(
     texts: Sequence[str], inference: Inference, *, model: str | None
 ) -> list[tuple[float, ...] | Refusal]:
-    """A vector for each text, in order; a text that the embedder cannot take fails no other."""
+    """Return a vector for each text, in order; a text that cannot be embedded becomes a Refusal."""
     vectors = apart(texts, lambda some: inference.embed(some, model=model))
     return [
         vector if isinstance(vector, Refusal) or math.isfinite(sum(vector)) else _NO_NUMBER
@@ -198,7 +200,7 @@ def embedded(
 def classified(
     pairs: Sequence[TextPair], inference: Inference, *, calibrated: bool = True
 ) -> list[LabelProbabilities | Refusal]:
-    """Probabilities for each pair, in order; a pair that the classifier cannot take fails no other."""
+    """Return probabilities for each pair, in order; a pair that cannot be classified becomes a Refusal."""
     answers = apart(pairs, lambda some: inference.classify(some, calibrated=calibrated))
     return [
         answer if isinstance(answer, Refusal) or math.isfinite(sum(answer.values)) else _NO_NUMBER

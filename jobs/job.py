@@ -1,4 +1,4 @@
-"""A job: the unit of retry. Its states, and which may follow which."""
+"""A job, the unit of retry: its states, and the transitions between them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from uuid import UUID, uuid5
 
 
 class JobStatus(StrEnum):
-    """Where a job is in its life. What was rejected at intake never became a job."""
+    """State of a job. Lines that are rejected at intake never become jobs."""
 
     QUEUED = "queued"
-    """Accepted; waits for a worker, or for its retry time."""
+    """It is accepted and waits for a worker, or for its retry time."""
     RUNNING = "running"
-    """Claimed by a worker under a lease."""
+    """A worker has claimed it under a lease."""
     SUCCEEDED = "succeeded"
     """Its artifact is stored and its result committed."""
     FAILED = "failed"
-    """A permanent error, or its attempts are used up."""
+    """It hit a permanent error, or its attempts are used up."""
     CANCELLED = "cancelled"
     """Its batch was cancelled before it finished."""
     EXPIRED = "expired"
@@ -29,7 +29,7 @@ class JobStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """True when no further transition is legal but a user's explicit retry."""
+        """Whether the only legal transition left is a user's explicit retry, if any."""
         return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
 
 
@@ -39,13 +39,14 @@ class AttemptOutcome(StrEnum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
-    """An error of the job's own; `num_failures` counts these."""
+    """The job itself raised an error; `num_failures` counts these."""
     RELEASED = "released"
-    """Given back unfinished: the worker was stopping, or its engine or the store was away."""
+    """The job was given back unfinished, because the worker was stopping, or its engine or the store was
+    unavailable."""
     LOST = "lost"
-    """The lease ran out: the worker died, hung, or could not reach Postgres."""
+    """The lease expired, because the worker died, hung, or could not reach Postgres."""
     ENDED = "ended"
-    """The job was cancelled or expired under it."""
+    """The job was cancelled or expired during the attempt."""
 
 
 LEGAL_TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = MappingProxyType(
@@ -69,7 +70,9 @@ LEGAL_TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = MappingProxyType(
 
 
 def job_id(batch_id: UUID, stage: int, position: int) -> UUID:
-    """The id of the job at a position of a batch's stage: derived, so that planning twice makes no twin.
+    """Return the id of the job at a position in a stage.
+
+    It is derived from its arguments, so that planning a stage twice creates no duplicates.
 
     >>> job_id(UUID(int=1), 0, 7) == job_id(UUID(int=1), 0, 7) != job_id(UUID(int=1), 1, 7)
     True
@@ -78,7 +81,7 @@ def job_id(batch_id: UUID, stage: int, position: int) -> UUID:
 
 
 def job_seed(batch_seed: int, custom_id: str) -> int:
-    """The seed of a line's sampling: 48 bits, so that JSON keeps it exact.
+    """Return the sampling seed of a line: 48 bits, so that JSON represents it exactly.
 
     >>> job_seed(0, "a") == job_seed(0, "a") != job_seed(1, "a")
     True
@@ -89,26 +92,28 @@ def job_seed(batch_seed: int, custom_id: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedJob:
-    """A job as a worker holds it: enough to run it and to prove, by the fence, that it still may."""
+    """A job as a worker holds it: what is needed to run it, and the fence that proves the claim."""
 
     id: UUID
     batch_id: UUID
     kind: str
     stage: str
     custom_id: str
-    """The producer's own name for the line; unique in the batch."""
+    """Id that the producer gave the line; unique in the batch."""
     payload: dict[str, object]
-    """The validated payload; the kind's payload type reads it."""
+    """The validated payload, which the kind's payload type parses."""
     settings: dict[str, object]
-    """What the batch fixes for all its jobs: sampling, template; the kind's settings type reads it."""
+    """The batch's settings, such as sampling and template, which the kind's settings type parses."""
     model: str
-    """Name of the installed model that the batch asked for."""
+    """Name of the installed model that the batch uses."""
     seed: int
-    """The job's own, from the batch's seed and the line's custom_id: the same at every attempt."""
+    """Sampling seed, derived from the batch's seed and the line's custom_id. It is the same at every
+    attempt."""
     queued_at: datetime
     attempt: int
-    """Counts claims from 1. It is the fence: a result is committed only under the attempt that made it."""
+    """Number of the claim, from 1. It is the fence: a result is committed only under the attempt that made
+    it."""
     num_failures: int
-    """Attempts that ended in an error of the job's own; leases lost with a worker are not charged here."""
+    """Attempts in which the job itself raised an error. Leases lost with a worker do not count."""
     max_attempts: int
     seconds_to_deadline: float | None

@@ -1,4 +1,4 @@
-"""What a kind of job must say about itself, and the only things it may touch while it runs."""
+"""The interface of a kind of job: what a kind declares, and what its jobs may use while they run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OutputT = TypeVar("OutputT", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Which prompt template a result was made with, for its provenance."""
+    """The prompt template that a result was made with, for its provenance."""
 
     name: str
     version: str
@@ -28,10 +28,10 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """Something that a result was made from: a document, an item, a model."""
+    """One input that a result was made from: a document, an item, a model."""
 
     role: str
-    """"document", "template", ..."""
+    """What the input was used as: "document", "template", ..."""
     name: str
     sha256: str
 
@@ -41,47 +41,54 @@ class Artifact:
     """One file that a job made."""
 
     name: str
-    """Unique in the job, its extension says the format: "report.md"."""
+    """File name, unique in the job. Its extension gives the format: "report.md"."""
     media_type: str
     body: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a job made: its artifacts, and figures about them."""
+    """The result of a job: its artifacts, and figures about them."""
 
     artifacts: tuple[Artifact, ...]
-    """At least one; the first is the one that people read."""
+    """At least one artifact; the first is the one that people read."""
     template: Template | None = None
-    """None for a job that says nothing to a language model."""
+    """The prompt template used; None for a job that sends no prompt to a language model."""
     metrics: Mapping[str, object] = field(default_factory=dict)
-    """Figures for people, as JSON values: the summary and the export show them."""
+    """Figures for people, as JSON values. They appear in the summary and the export."""
     output: BaseModel | None = None
-    """What it leaves for later stages and the export: an instance of its stage's `output_type`."""
+    """Output for later stages and the export: an instance of the stage's `output_type`."""
     records: tuple[object, ...] = ()
-    """Rows of the kind's own tables, which `Tables.writer` writes in the transaction that makes the job
-    succeed."""
+    """Rows of the kind's own tables. `Tables.writer` writes them in the transaction in which the job
+    succeeds."""
     parents: tuple[Parent, ...] = ()
-    """What it was made from, for its provenance; at most MAX_PARENTS are listed one by one."""
+    """What the result was made from, for its provenance. At most MAX_PARENTS are listed individually."""
 
 
 class Resources(Protocol):
-    """Inputs that jobs share: stored once, named by content, kept by a worker while it has room."""
+    """Inputs that jobs share. Each is stored once, under its digest, and cached by a worker with room for
+    it."""
 
     def read(self, sha256: str) -> bytes:
-        """The bytes of a resource, checked against their digest; not kept. Raises ResourceMissingError."""
+        """Return the bytes of a resource, checked against their digest, without caching them.
+
+        Raises ResourceMissingError.
+        """
         ...
 
     def load(self, sha256: str, parse: Callable[[bytes], ResourceT]) -> ResourceT:
-        """What `parse`, a function of a module, makes of a resource; made once a worker."""
+        """Return a resource parsed by `parse`, a module-level function. A worker parses it only once."""
         ...
 
     def load_together(self, sha256s: tuple[str, ...], parse: Callable[..., ResourceT]) -> ResourceT:
-        """As `load`, of several: `parse` gets the bytes of each. It is hashable, and equal to its equals."""
+        """Like `load` for several resources: `parse` receives the bytes of each.
+
+        `parse` must be hashable and compare equal to its equals.
+        """
         ...
 
     def write(self, body: bytes, *, media_type: str) -> str:
-        """Store a resource for later jobs of the batch; its digest."""
+        """Store a resource for later jobs of the batch and return its digest."""
         ...
 
 
@@ -95,42 +102,43 @@ class Context(Protocol):
     def resources(self) -> Resources: ...
 
     def port(self, port_type: type[PortT], /) -> PortT:
-        """The service of this type that the job's kind declares in `Kind.ports`.
+        """Return the service of this type that the job's kind declares in `Kind.ports`.
 
-        Raises PermanentError if it declares none, and what ends a job that this worker no longer holds.
+        Raises PermanentError if the kind declares none, and the error that ends the job if this worker no
+        longer holds it.
         """
         ...
 
     @property
     def seed(self) -> int:
-        """The job's own seed, derived from batch and line: stable over retries."""
+        """The job's own seed, derived from the batch and the line. It is the same for every retry."""
         ...
 
     @property
     def custom_id(self) -> str:
-        """The producer's name for the line."""
+        """The id that the producer gave the line."""
         ...
 
     @property
     def settings(self) -> Mapping[str, object]:
-        """What the batch fixes for all its jobs: the kind's own settings model reads it."""
+        """The batch's settings, which apply to all its jobs. The kind's settings model parses them."""
         ...
 
 
 class PlanContext(Protocol):
-    """What finished stages left, for planning the next one."""
+    """What finished stages produced, for planning the next stage."""
 
     def outputs(self, output_type: type[OutputT], stage: str | None = None) -> Iterable[tuple[str, OutputT]]:
-        """custom_id and output of every succeeded job, in order, streamed.
+        """Stream custom_id and output of every succeeded job, in order.
 
-        Of the stage that closed last, or of an earlier one; nothing of one that the batch does not have.
+        Reads the stage that closed last, or the one named; yields nothing if the batch has no such stage.
         Raises PermanentError (`output_unfit`) for an output that is not of this type.
         """
         ...
 
     @property
     def settings(self) -> Mapping[str, object]:
-        """As Context has them."""
+        """The batch's settings, as in Context."""
         ...
 
     @property
@@ -140,92 +148,95 @@ class PlanContext(Protocol):
 
 
 class NoSettings(BaseModel):
-    """The settings of a kind that has none: every name is refused."""
+    """The settings of a kind that has no settings: every name is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One step of a batch: all its jobs close before the next stage is planned."""
+    """One step of a batch. All its jobs close before the next stage is planned."""
 
     name: str
     output_type: type[BaseModel] | None = None
-    """What each of its jobs leaves as `Result.output`, for `Kind.plan` and the export; None if they leave
-    nothing."""
+    """Type of each job's `Result.output`, which `Kind.plan` and the export read; None if the jobs have no
+    output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A service of a kind's own, which its jobs reach by `context.port(TYPE)`."""
+    """A service that a kind defines and its jobs reach through `context.port(TYPE)`."""
 
     type: type[object]
-    """The protocol or class that a job asks for."""
+    """The protocol or class by which a job requests the service."""
     opener: str
-    """MODULE:FUNCTION, a `workers.ports.PortOpener`: called once in a worker process, when it starts."""
+    """MODULE:FUNCTION, a `workers.ports.PortOpener`. It is called once per worker process, at startup."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tables:
-    """Tables of a kind's own in Postgres."""
+    """The Postgres tables that a kind defines."""
 
     module: str
-    """Its import adds the tables to `db.tables.Base.metadata`."""
+    """Module that adds the tables to `db.tables.Base.metadata` when it is imported."""
     migrations: str
-    """Package with the alembic revisions: `migrations` beside the module of the kind, where it is found
-    without loading the kind. They are named after the kind, such as NAME_0001; the first one has the kind's
-    name as its branch label."""
+    """Package with the Alembic revisions: `migrations`, next to the kind's module, so that it is found
+    without loading the kind. Revisions are named after the kind, such as NAME_0001; the first one has the
+    kind's name as its branch label."""
     writer: str | None = None
-    """MODULE:FUNCTION, a `db.records.RecordWriter`: writes `Result.records` in the transaction that makes
+    """MODULE:FUNCTION, a `db.records.RecordWriter`. It writes `Result.records` in the transaction in which
     their jobs succeed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """A service of a kind's own that runs beside commands that keep running."""
+    """A service that a kind defines and that runs alongside long-running commands."""
 
     name: str
-    """For logs."""
+    """Name of the service in logs."""
     target: str
     """MODULE:FUNCTION, a `workers.background.BackgroundOpener`."""
     under: frozenset[str]
-    """Where it runs: "beat" (also within `up`), "up" alone, or "run" (while a batch of the kind is run)."""
+    """Commands that run the service: "beat" (also within `up`), "up" alone, or "run" (while a batch of the
+    kind is run)."""
 
 
 class Kind(ABC, Generic[PayloadT]):
-    """A kind of content. A payload model and `run` make the simplest one; everything else has a default.
+    """A kind of content. The simplest one is a payload model and `run`; everything else has a default.
 
-    A kind has no state: any thread may call it. Facets that need a service, such as the exporter, are named
-    as MODULE:ATTRIBUTE and loaded where they are used, so that a worker loads no command line and the
-    command line loads no worker.
+    A kind has no state, so any thread may call it. Parts that need a service, such as the exporter, are given
+    as MODULE:ATTRIBUTE and loaded where they are used, so that a worker does not load the command line, and
+    the command line does not load a worker.
     """
 
     name: ClassVar[str]
     """Unique among the installed kinds, and the name of its entry point."""
     version: ClassVar[str] = "1"
-    """Rises when the prompt or the output changes."""
+    """Version of the kind. It rises when the prompt or the output changes."""
     payload_type: type[PayloadT]
     settings_type: type[BaseModel] = NoSettings
-    """What a batch may fix for all its jobs: template, sampling; unknown names are refused."""
+    """Settings that a batch may give for all its jobs, such as template and sampling. Unknown names are
+    refused."""
     default_model: ClassVar[str | None] = None
-    """The model of a batch that names none; None for a kind that asks no model."""
+    """Model of a batch that names none; None for a kind that uses no model."""
     rows_are_jobs: ClassVar[bool] = True
-    """Whether each row of one table is the payload of a job, so that any file of rows makes a batch; a kind
-    that reads anything else has commands of its own."""
+    """Whether each row of a table is the payload of one job, so that any file of rows makes a batch. A kind
+    that reads anything else has its own commands."""
     stages: ClassVar[tuple[Stage, ...]] = (Stage("run"),)
     ports: ClassVar[tuple[Port, ...]] = ()
     tables: ClassVar[Tables | None] = None
     exporter: ClassVar[str | None] = None
-    """MODULE:FUNCTION, a `pressroom.exporters.Exporter`; None writes artifacts, a table and an index page."""
+    """MODULE:FUNCTION, a `pressroom.exporters.Exporter`. With None, artifacts, a table and an index page are
+    written."""
     starter: ClassVar[str | None] = None
-    """MODULE:FUNCTION, a `workers.recurring.Starter`, which makes the batch of a schedule's due time; None
-    reads the schedule's table again."""
+    """MODULE:FUNCTION, a `workers.recurring.Starter`, which creates the batch for a due time of a schedule.
+    With None, the schedule's table is read again."""
     background: ClassVar[tuple[Background, ...]] = ()
 
     def warm(self) -> None:
-        """Load what jobs would wait for, such as a library that draws: called while a worker starts.
+        """Load what jobs would otherwise wait for, such as a drawing library; called while a worker starts.
 
-        What the module of the kind imports is loaded in every command, too.
+        Load it here rather than at import: what the kind's module imports is loaded by every command.
         """
 
     def models(
@@ -234,9 +245,10 @@ class Kind(ABC, Generic[PayloadT]):
         settings: BaseModel,  # noqa: ARG002
         stage: str,  # noqa: ARG002
     ) -> tuple[str, ...]:
-        """Every model that the stage's jobs may ask, in a batch with this model and settings.
+        """Return every model that the stage's jobs may use in a batch with this model and these settings.
 
-        They decide the profile, which is the queue: a stage without models runs where there is no engine.
+        The models determine the profile, which is the queue. A stage without models runs where there is no
+        engine.
         """
         return (model,) if model else ()
 
@@ -245,20 +257,20 @@ class Kind(ABC, Generic[PayloadT]):
         payload: PayloadT,  # noqa: ARG002
         settings: BaseModel,  # noqa: ARG002
     ) -> tuple[Prompt, Sampling] | None:
-        """The model call that a job begins with: intake measures it against the model's context.
+        """Return the first model call of a job, which intake checks against the model's context length.
 
-        None where that is not known before.
+        Return None if the call is not known in advance.
         """
         return None
 
     def prompt_prefix(self, payload: PayloadT) -> str:  # noqa: ARG002
-        """A key that jobs share whose prompts begin alike: such jobs are dispatched next to each other."""
+        """Return a key shared by jobs whose prompts begin alike, so that they are dispatched together."""
         return ""
 
     @abstractmethod
     def run(self, payload: PayloadT, context: Context) -> Result:
-        """Make one result. Raises PermanentError or TransientError."""
+        """Produce the result of one job. Raises PermanentError or TransientError."""
 
     def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, PayloadT]]:  # noqa: ARG002
-        """The jobs of a stage that follows a closed one: custom_id and payload each."""
+        """Return the jobs of the stage that follows a closed one, as pairs of custom_id and payload."""
         return ()
