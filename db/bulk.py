@@ -1,4 +1,4 @@
-"""Many rows in one statement: one by one they cost a message and an execution each."""
+"""Writes many rows in one statement; one by one, each costs a message and an execution."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from sqlalchemy.orm import InstrumentedAttribute
 from db.tables import Base
 
 Rows = Sequence[Mapping[str, object]]
-"""Each with the same columns; values as JSON has them, UUIDs, instants and bytes."""
+"""Rows that all have the same columns. Values are those of JSON, UUIDs, instants and bytes."""
 
 
 def fields_of(one: Any) -> dict[str, object]:
-    """The fields of a dataclass as they are: dataclasses.asdict copies every value deeply."""
+    """Return the fields of a dataclass without the deep copies that dataclasses.asdict makes."""
     return {name: getattr(one, name) for name in one.__dataclass_fields__}
 
 
 def insert_rows(connection: Connection, table: type[Base], rows: Rows, *, unless_known: bool = False) -> None:
-    """Insert the rows, in their order; with `unless_known` one whose key is there is left out."""
+    """Insert the rows in order; with `unless_known`, rows whose key exists already are left out."""
     statement = _insert(table, rows)
     connection.execute(statement.on_conflict_do_nothing() if unless_known else statement)
 
@@ -47,8 +47,10 @@ def upsert_rows(
     where: Callable[[Any], ColumnElement[bool]],
     kept: tuple[str, ...] = (),
 ) -> None:
-    """Insert the rows, no two of one key; one whose key is there is replaced if `where`, of the new row,
-    holds, but for its columns `kept`.
+    """Insert the rows, or replace those whose key exists already.
+
+    No two rows may have the same key. An existing row is replaced if `where`, called with the new row, holds;
+    its columns `kept` stay.
     """
     statement = _insert(table, rows)
     replaced = {name: statement.excluded[name] for name in rows[0] if name not in (*keys, *kept)}
@@ -60,13 +62,13 @@ def upsert_rows(
 def values_table(
     name: str, **columns: tuple[Sequence[object], InstrumentedAttribute[Any]]
 ) -> TableValuedAlias:
-    """Values as a table to be joined, each column of the type of another table's."""
+    """Return values as a table to join, in which each column has the type of the given column."""
     arrays = [_array(values, like) for values, like in columns.values()]
     return func.unnest(*arrays).table_valued(*columns).render_derived(name)
 
 
 def _array(values: Sequence[object], like: InstrumentedAttribute[Any]) -> ColumnElement[Any]:
-    # As one text: the driver writes an array in Python, value by value, ten times as slowly.
+    # Sent as one text: the driver writes an array value by value in Python, which takes ten times as long.
     given = [_bytea(value) for value in values] if isinstance(like.type, LargeBinary) else list(values)
     texts = func.json_array_elements_text(_json(given)).column_valued()
     return func.array(select(cast(texts, like.type)).scalar_subquery())

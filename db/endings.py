@@ -1,6 +1,6 @@
-"""Ends the open jobs of a batch that was cancelled or is overdue, some in each transaction.
+"""Ends the open jobs of a batch that was cancelled or is overdue, a limited number per transaction.
 
-A batch of a million jobs would take longer than a statement may, and hold its locks for as long.
+Ending a million jobs in one statement would exceed the statement timeout and hold locks for as long.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from jobs.batch import BatchStatus
 from jobs.job import JobStatus
 
 END_LIMIT = 2_000
-"""Jobs that one transaction ends: it holds locks for about a tenth of a second."""
+"""Maximum number of jobs that one transaction ends, so that it holds locks for about a tenth of a second."""
 
 
 def cancel_some(database: Engine, batch_id: UUID) -> int:
-    """End some open jobs of a cancelled batch; 0 once there are none, and the batch is finished."""
+    """Cancel some open jobs of a cancelled batch; return how many.
+
+    With 0, none are left, and the batch is finished.
+    """
     cancelled = (BatchRow.id == batch_id) & (BatchRow.status == BatchStatus.CANCELLED)
     with database.begin() as connection:
         number = end_open_jobs(
@@ -42,7 +45,7 @@ def cancel_some(database: Engine, batch_id: UUID) -> int:
 
 
 def expire_some(database: Engine, batch_id: UUID) -> int:
-    """End some open jobs of an overdue batch; 0 once there are none."""
+    """Expire some open jobs of an overdue batch; return how many, which is 0 when none are left."""
     running = (BatchRow.id == batch_id) & (BatchRow.status == BatchStatus.RUNNING)
     with database.begin() as connection:
         number = end_open_jobs(
@@ -58,5 +61,5 @@ def expire_some(database: Engine, batch_id: UUID) -> int:
 
 
 def _jobs(batch_id: UUID, still: ColumnElement[bool]) -> ColumnElement[bool]:
-    """The batch's jobs, none if it was given back to the workers meanwhile."""
+    """Return the condition for the batch's jobs, which none meets if the batch was reopened meanwhile."""
     return (JobRow.batch_id == batch_id) & select(BatchRow.id).where(still).correlate(None).exists()

@@ -1,4 +1,4 @@
-"""What Postgres says that jobs have made, to be held against the store before it leaves."""
+"""The record in Postgres of what jobs produced, against which exports from the store are checked."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class JobEvidence:
     attempt: int
     usage: Usage
     artifacts: tuple[StoredArtifact, ...]
-    """In the kind's order."""
+    """Artifacts in the kind's order."""
     statement: StoredStatement | None
 
 
 def job_evidence(database: Engine, job_ids: Collection[UUID]) -> dict[UUID, JobEvidence]:
-    """Return the evidence by job; a job that is not there is left out."""
+    """Return the evidence by job id; a job that does not exist is left out."""
     jobs = (
         select(
             JobRow.id,

@@ -1,4 +1,4 @@
-"""What an error of the database means: an outage, two transactions that met, or a refused statement."""
+"""Classifies database errors: outages, conflicts between transactions, and refused statements."""
 
 from __future__ import annotations
 
@@ -9,43 +9,47 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 AWAY_CLASSES = ("08", "53", "57", "58", "XX")
-"""Classes of SQLSTATE: connection exceptions, insufficient resources (too many connections), operator
-intervention (a shutdown, a statement cancelled by its time-out), errors of the system and of the server
+"""SQLSTATE classes of outages: connection exceptions, insufficient resources (too many connections), operator
+intervention (a shutdown, a statement cancelled by its timeout), errors of the system and of the server
 itself."""
 
 FULL_STATE = "53100"
-"""The disk is full: of the class of insufficient resources, and told apart, since a person can mend it."""
+"""SQLSTATE of a full disk. It belongs to the class of insufficient resources, but is distinguished because a
+person can fix it."""
 
 AWAY_STATES = ("25006", "25P04")
-"""A read-only transaction, as on a standby after a failover; a transaction that took too long."""
+"""SQLSTATEs of a read-only transaction, as on a standby after a failover, and of a transaction that took too
+long."""
 
 CONFLICT_CLASSES = ("23", "40")
-"""Integrity constraints, and transactions that were rolled back: serialisation failures and deadlocks."""
+"""SQLSTATE classes of violated integrity constraints, and of transactions that were rolled back:
+serialisation failures and deadlocks."""
 
 CONFLICT_STATES = ("55P03",)
-"""A lock that was not to be had."""
+"""SQLSTATE of a lock that was not available."""
 
 
 class DatabaseFault(StrEnum):
-    """The value completes a sentence that begins with "Postgres"."""
+    """A class of database errors. The value completes a sentence that begins with "Postgres"."""
 
     AWAY = "is away"
-    """It cannot be reached, or cannot work now: wait and try again."""
+    """It cannot be reached, or cannot work now. Wait and try again."""
     FULL = "has no space left on its disk"
-    """It answers, and can write nothing until somebody frees some space: wait and try again."""
+    """It answers, but cannot write until somebody frees disk space. Wait and try again."""
     CONFLICT = "undid a transaction that met another one"
-    """Another one was first: try again, unless a constraint forbids it for good."""
+    """Another transaction was first. Try again, unless a constraint rules it out permanently."""
     MISUSE = "refuses a statement"
-    """Trying again is no help: a missing privilege or table, a prepared statement of another session."""
+    """Trying again does not help: a privilege or table is missing, or another session has prepared the
+    statement."""
 
     @property
     def is_outage(self) -> bool:
-        """Whether it passes without a change of the statement or its rights."""
+        """Whether the fault may pass without a change to the statement or its rights."""
         return self in (DatabaseFault.AWAY, DatabaseFault.FULL)
 
 
 def fault_of(error: SQLAlchemyError) -> DatabaseFault:
-    """Which fault an error is, by its SQLSTATE.
+    """Return the fault that an error means, by its SQLSTATE.
 
     >>> from psycopg import errors
     >>> fault_of(DBAPIError("SELECT 1", None, errors.DeadlockDetected()))

@@ -1,4 +1,4 @@
-"""Whether a container's own process is alive, as Postgres sees it; for health checks."""
+"""Checks in Postgres whether a container's own process is alive; for health checks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from db.tables import WorkerRow
 
 
 def num_ready_workers(database: Engine, host: str, *, max_silence_seconds: float) -> int:
-    """Worker processes of the host that are warm, not stopped, and were seen lately."""
+    """Return how many worker processes of the host are ready, not stopped, and were seen recently."""
     with database.connect() as connection:
         found = connection.scalar(
             select(func.count())

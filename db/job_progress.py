@@ -1,4 +1,4 @@
-"""How far a long job is, while it runs: for people, never for decisions."""
+"""Progress of long jobs while they run, for people and never for decisions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jobs.job import JobStatus
 
 
 def report_progress(database: Engine, job_id: UUID, attempt: int, progress: Mapping[str, object]) -> None:
-    """Keep the latest word of a running attempt; one that was lost changes nothing."""
+    """Store the latest progress of a running attempt; an attempt that was lost changes nothing."""
     with database.begin() as connection:
         connection.execute(
             update(JobRow)
@@ -22,7 +22,7 @@ def report_progress(database: Engine, job_id: UUID, attempt: int, progress: Mapp
 
 
 def running_progress(database: Engine, batch_id: UUID) -> list[Mapping[str, object]]:
-    """What the running jobs of a batch said last, in their order."""
+    """Return the latest progress of a batch's running jobs, in the order of the jobs."""
     with database.connect() as connection:
         rows = connection.execute(
             select(JobRow.progress)

@@ -1,6 +1,6 @@
-"""Who leads among processes that may do the same work: a lease in a row, by the database's clock.
+"""Leader election between processes that may do the same work: a lease in a row, by the database's clock.
 
-Not an advisory lock: that belongs to a session, and behind a pooler of transactions a session is anybody's.
+An advisory lock would not do: it belongs to a session, and behind a transaction pooler sessions are shared.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ DISPATCHER = "dispatcher"
 BEAT = "beat"
 
 FORGOTTEN_AFTER = timedelta(days=1)
-"""A candidate that was killed leaves its row; whoever takes the lead clears those of yesterday."""
+"""Age at which the row of a killed candidate is deleted, by the next process that resigns its lead."""
 
 
 def contend(database: Engine, role: str, holder: str, *, host: str, lease_seconds: float) -> int | None:
-    """Take the lead or prolong it; its fence, or None while another one leads.
+    """Take or extend the lead; return its fence, or None while another process leads.
 
-    The fence rises whenever the lead changes hands. Raises DBAPIError.
+    The fence increases whenever the lead changes hands. Raises DBAPIError.
     """
     now = func.clock_timestamp()
     candidate = insert(CandidateRow).values(holder=holder, role=role, host=host, seen_at=now)
@@ -51,7 +51,7 @@ def contend(database: Engine, role: str, holder: str, *, host: str, lease_second
 
 
 def resign(database: Engine, role: str, holder: str) -> None:
-    """Let another one lead at once. Raises DBAPIError."""
+    """Give up the lead, so that another process can take it at once. Raises DBAPIError."""
     with database.begin() as connection:
         connection.execute(
             update(LeadRow)
@@ -63,7 +63,7 @@ def resign(database: Engine, role: str, holder: str) -> None:
 
 
 def has_candidate(database: Engine, role: str, host: str, *, max_silence_seconds: float) -> bool:
-    """Whether a process of the host leads or stands by, and was seen lately."""
+    """Return whether a process of the host leads or stands by, and was seen recently."""
     seen = CandidateRow.seen_at > func.now() - timedelta(seconds=max_silence_seconds)
     candidates = select(CandidateRow.holder).where(CandidateRow.role == role, CandidateRow.host == host, seen)
     with database.connect() as connection:

@@ -1,8 +1,8 @@
-"""Brings a database to the schema of this code, once, whoever else tries at the same time.
+"""Migrates a database to the schema of this code, once, even if several processes try at the same time.
 
-The core and each kind with tables have a branch of revisions of their own. A revision is named after its
-branch, such as `core_0001`, so that a newer version of an installed kind is told apart from a kind that is
-not installed here: what that one has in the database is left alone.
+The core and each kind with tables have their own branch of revisions. A revision is named after its branch,
+such as `core_0001`. This distinguishes a newer version of an installed kind from a kind that is not installed
+here, whose tables and revisions are left alone.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ logger = logging.getLogger(__name__)
 MIGRATION_LOCK = 0x7072657373  # "press": any constant that no other advisory lock of the database uses
 
 CORE = "core"
-"""The branch of the core's own revisions."""
+"""Name of the branch with the core's own revisions."""
 
 _VERSIONS = table("alembic_version", column("version_num"))
 
 _DUPLICATE_TABLE = "42P07"
-"""SQLSTATE of a table that exists already."""
+"""SQLSTATE of an attempt to create a table that exists already."""
 
 
 class SchemaUnknownError(ConfigurationError):
@@ -47,14 +47,14 @@ class SchemaUnknownError(ConfigurationError):
 
 @dataclass(frozen=True, slots=True)
 class Revisions:
-    """What a database has, and what this code needs: the head of each branch."""
+    """The revisions of a database, and those that this code needs: the head of each branch."""
 
     current: tuple[str, ...]
     wanted: tuple[str, ...]
 
     @property
     def is_current(self) -> bool:
-        """Nothing is missing; revisions of kinds that are not installed here do not matter."""
+        """Whether no revision is missing. Revisions of kinds that are not installed here do not matter."""
         return set(self.wanted) <= set(self.current)
 
     def __str__(self) -> str:
@@ -62,9 +62,9 @@ class Revisions:
 
 
 def upgrade(database: Engine, revision: str = "heads") -> None:
-    """Run the migrations that are missing; others who call it meanwhile wait, then find nothing to do.
+    """Run the missing migrations. Concurrent callers wait, then find nothing to do.
 
-    Raises SchemaUnknownError for a database that an older or a newer version has made.
+    Raises SchemaUnknownError for a database that was created by an older or a newer version.
     """
     try:
         _locked(database, lambda config: command.upgrade(config, revision))
@@ -88,19 +88,19 @@ def check(database: Engine) -> None:
 
 
 def revisions(database: Engine) -> Revisions:
-    """The revisions of the database, and those of this code."""
+    """Return the revisions of the database and those of this code."""
     script = ScriptDirectory.from_config(_config())
     wanted = set(script.get_heads())
     known = {revision.revision for revision in script.walk_revisions()}
     with database.connect() as connection:
         current = _current(connection)
-    # A row also stands for what its revision depends on, which has no row then.
+    # A row implies the revisions that its own depends on, which then have no row.
     implied = {revision.revision for revision in script.get_all_current(tuple(current & known))}
     return Revisions(tuple(sorted(current | (implied & wanted))), tuple(sorted(wanted)))
 
 
 def reset(database: Engine) -> None:
-    """Drop what Pressroom and its kinds have in the database, whatever its version, and make it anew."""
+    """Drop the tables of Pressroom and its kinds, whatever their version, and create them anew."""
     with _exclusive(database) as connection:
         for name in _tables_in(connection):
             connection.execute(text(f'DROP TABLE IF EXISTS "{name}" CASCADE'))
@@ -110,7 +110,7 @@ def reset(database: Engine) -> None:
 
 
 def existing_tables(database: Engine) -> list[str]:
-    """The tables that `reset` drops: of Pressroom and its kinds, and those that refer to one of them."""
+    """Return the tables that `reset` drops: those of Pressroom and its kinds, and any that refer to them."""
     with database.connect() as connection:
         return _tables_in(connection)
 
@@ -127,12 +127,15 @@ def load_tables() -> None:
 
 
 def _config() -> Config:
-    """Of all branches; those of a kind whose revisions cannot be read are logged and left out."""
+    """Return the configuration of all branches, without those of kinds whose revisions cannot be read.
+
+    Each kind that is left out is logged.
+    """
     folders = {CORE: files("db") / "migrations" / "versions", **migration_folders()}
     config = _config_of([str(folder) for folder in folders.values()])
     try:
         ScriptDirectory.from_config(config).get_heads()
-    except Exception:  # noqa: BLE001 - whatever a module of another's kind raises, which is logged below
+    except Exception:  # noqa: BLE001 - a third-party module may raise anything; it is logged below
         readable = [str(folders.pop(CORE))]
         for name, folder in folders.items():
             try:
@@ -168,20 +171,18 @@ def _locked(database: Engine, run: Callable[[Config], None]) -> None:
 
 @contextmanager
 def _exclusive(database: Engine) -> Iterator[Connection]:
-    """A transaction that no other migration runs beside."""
+    """Open a transaction that excludes all other migrations."""
     with database.begin() as connection:
-        connection.execute(
-            text("SET LOCAL statement_timeout = 0")
-        )  # an index of a large table takes its time
+        connection.execute(text("SET LOCAL statement_timeout = 0"))  # indexing a large table takes long
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         yield connection
 
 
 @contextmanager
 def _others_set_aside(connection: Connection, config: Config) -> Iterator[None]:
-    """Hide the revisions of kinds that are not installed here from alembic, which would know none of them.
+    """Hide the revisions of kinds that are not installed here from Alembic, which does not know them.
 
-    Raises SchemaUnknownError for a revision that should be known.
+    Raises SchemaUnknownError for an unknown revision that should be known.
     """
     script = ScriptDirectory.from_config(config)
     known = {revision.revision for revision in script.walk_revisions()}

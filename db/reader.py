@@ -1,4 +1,7 @@
-"""The role of the embedded Postgres in which queries of sources run whose URL names Pressroom's own."""
+"""The read-only role of the embedded Postgres.
+
+It runs the queries of sources whose URL names Pressroom's own database.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ import hashlib
 import hmac
 
 READER = "reader"
-"""It may read all tables, and can neither write nor end a session of Pressroom's."""
+"""Name of the role. It may read all tables, but can neither write nor end a session of Pressroom."""
 
 
 def reader_password(own_password: str) -> str:
-    """The reader's password: who knows that of Pressroom's own role, a worker for example, knows this one.
+    """Return the reader's password, derived from the password of Pressroom's own role.
+
+    Whoever knows that one, such as a worker, can derive this one.
 
     >>> len(reader_password("secret"))
     64

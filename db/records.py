@@ -1,4 +1,4 @@
-"""Rows of kinds' own tables: each kind writes its own, in the transaction that makes its jobs succeed."""
+"""Rows of kinds' own tables. Each kind writes its own in the transaction in which its jobs succeed."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from jobs.errors import PermanentError
 from jobs.registry import load_kind, load_target
 
 RecordWriter = Callable[[Connection, Sequence[tuple[UUID, object]]], None]
-"""Writes the records of jobs of one kind, each with the id of its job.
+"""Writes the records of one kind's jobs, each with the id of its job.
 
-Many transactions do so at once: a writer locks its rows in one order, always the same.
+Many transactions do so at the same time, so a writer must always lock its rows in the same order.
 """
 
 
 class RecordsWithoutWriterError(PermanentError):
-    """A job left records, and its kind does not say what writes them."""
+    """A job produced records, but its kind does not name a writer for them."""
 
     code = "records_without_writer"
 
 
 def writer_of(kind_name: str) -> RecordWriter:
-    """What writes the records of this kind's jobs. Raises RecordsWithoutWriterError."""
+    """Return the writer of this kind's records. Raises RecordsWithoutWriterError."""
     tables = load_kind(kind_name).tables
     if tables is None or tables.writer is None:
         raise RecordsWithoutWriterError(
@@ -37,9 +37,9 @@ def writer_of(kind_name: str) -> RecordWriter:
 
 
 def write_records(connection: Connection, records: Iterable[tuple[str, UUID, object]]) -> None:
-    """Write records, each with the kind and the id of its job.
+    """Write records, each given with the kind and the id of its job.
 
-    The kinds come in the order of their names, so that no two transactions deadlock.
+    Kinds are written in the order of their names, so that no two transactions deadlock.
     """
     by_kind: defaultdict[str, list[tuple[UUID, object]]] = defaultdict(list)
     for kind_name, job_id, record in records:

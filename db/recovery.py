@@ -1,4 +1,4 @@
-"""What repairs the crash between any two steps: leases that ran out, deadlines that passed."""
+"""Repair after a crash between any two steps: handles expired leases and deadlines."""
 
 from __future__ import annotations
 
@@ -19,31 +19,32 @@ from jobs.job import AttemptOutcome, JobStatus
 from jobs.losses import MAX_NEIGHBOURS, Cause, Ending, Evidence, Verdict, judge
 
 REAP_LIMIT = 5_000
-"""Rows of one reaping transaction: it holds locks for well under a second."""
+"""Maximum number of rows in one reaping transaction, so that it holds locks for well under a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """Leases that had run out, by what became of their jobs."""
+    """Numbers of expired leases by what became of their jobs."""
 
     num_requeued: int
-    """Parked jobs are not among them."""
+    """Jobs that were requeued, without parked ones."""
     num_quarantined: int
     num_parked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Lost:
-    """A job whose lease ran out, with all that is known of its losses since it was cleared last."""
+    """A job whose lease expired, with the evidence of its losses since it was last cleared."""
 
     job: Row[*tuple[Any, ...]]
     losses: list[Evidence]
 
 
 def reap_expired_leases(database: Engine, *, max_crashes: int, max_losses: int = 10) -> Reaped:
-    """Queue jobs again whose worker stopped renewing; judge each by what its losses leave as evidence.
+    """Requeue, fail or park jobs whose leases expired, judging each by the evidence of its losses.
 
-    The job's own errors are not charged: whoever was next to a job that kills its worker is innocent.
+    A loss is not charged to a job as one of its own errors, because the job may only have run next to the one
+    that ended the worker.
     """
     with database.begin() as connection:
         lost = _lock_expired(connection)
@@ -76,7 +77,7 @@ def _lock_expired(connection: Connection) -> list[_Lost]:
         .outerjoin(AttemptRow, (AttemptRow.job_id == JobRow.id) & (AttemptRow.attempt == JobRow.attempt))
         .outerjoin(WorkerRow, WorkerRow.id == JobRow.worker_id)
         .where(job_is(JobStatus.RUNNING), JobRow.lease_expires_at < func.clock_timestamp())
-        .order_by(JobRow.worker_id, JobRow.id)  # those of one worker together: they are judged as a group
+        .order_by(JobRow.worker_id, JobRow.id)  # jobs of one worker together, as they are judged as a group
         .limit(REAP_LIMIT)
         .with_for_update(of=JobRow, skip_locked=True)
     ).all()
@@ -96,7 +97,7 @@ def _earlier_losses(connection: Connection, cleared: Mapping[UUID, int]) -> defa
     losses: defaultdict[UUID, list[Evidence]] = defaultdict(list)
     for row in rows:
         if row.attempt > cleared[row.job_id]:
-            kept = row.evidence or {"cause": Cause.NO_WORD}  # of a time before evidence was kept
+            kept = row.evidence or {"cause": Cause.NO_WORD}  # from before evidence was recorded
             losses[row.job_id].append(Evidence.model_validate(kept))
     return losses
 
@@ -113,7 +114,7 @@ def _evidence(row: Row[*tuple[Any, ...]], job_ids: Sequence[UUID]) -> Evidence:
 
 
 def _new_groups(lost: Sequence[_Lost], verdicts: Mapping[UUID, Verdict]) -> dict[UUID, UUID]:
-    """Halves of those that were lost with one worker: after a few crashes the one to blame runs alone."""
+    """Split the jobs lost with one worker into halves, so that after a few crashes the culprit runs alone."""
     by_worker: defaultdict[str | None, list[UUID]] = defaultdict(list)
     for one in lost:
         if verdicts[one.job.id] in (Verdict.SUSPECT, Verdict.PARK):
@@ -176,7 +177,7 @@ def _requeue(
 
 
 def _quarantine(connection: Connection, convicted: Sequence[_Lost]) -> None:
-    """Fail the jobs that nothing but themselves can have ended the workers of."""
+    """Fail the jobs whose workers can only have been ended by the jobs themselves."""
     if not convicted:
         return
     connection.execute(
@@ -205,7 +206,7 @@ def _accusation(lost: _Lost) -> str:
 
 
 def expire_overdue(database: Engine) -> int:
-    """End open jobs of batches whose deadline has passed, some of each; return how many."""
+    """Expire some open jobs of each batch whose deadline has passed; return how many."""
     overdue = select(BatchRow.id).where(
         BatchRow.status == BatchStatus.RUNNING, BatchRow.deadline_at < func.now()
     )
@@ -215,7 +216,7 @@ def expire_overdue(database: Engine) -> int:
 
 
 def finish_cancelling(database: Engine) -> int:
-    """End open jobs of batches whose cancellation was interrupted, some of each; return how many."""
+    """Cancel some open jobs of each batch whose cancellation was interrupted; return how many."""
     interrupted = select(BatchRow.id).where(
         BatchRow.status == BatchStatus.CANCELLED, BatchRow.finished_at.is_(None)
     )
@@ -225,6 +226,6 @@ def finish_cancelling(database: Engine) -> int:
 
 
 def running_batches(database: Engine) -> list[UUID]:
-    """Batches that are not finished: their stages are looked at again."""
+    """Return the batches that are not finished, whose stages are checked again."""
     with database.connect() as connection:
         return list(connection.scalars(select(BatchRow.id).where(BatchRow.status == BatchStatus.RUNNING)))

@@ -1,4 +1,4 @@
-"""What an error of Postgres means: a refusal that waiting does not mend, or a Postgres that is away."""
+"""Classifies errors of Postgres: refusals that waiting does not resolve, and temporary outages."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MAX_REASON_CHARACTERS = 500
 
 
 class DatabaseRefusedError(ConfigurationError):
-    """Postgres answers, or its name does not resolve, and nothing changes by waiting."""
+    """Postgres answers with a refusal, or its name does not resolve; waiting does not help."""
 
     code = "database_refused"
 
 
 class DatabaseAwayError(TransientError):
-    """Postgres does not answer, or not yet."""
+    """Postgres does not answer, or cannot work yet."""
 
     code = "database_unavailable"
 
@@ -37,10 +37,10 @@ class _Refusal:
 
 
 _PASSING = re.compile(r"SSL SYSCALL|closed (the connection )?unexpectedly|Connection reset|EOF detected")
-"""Words that speak of TLS or refusal, and mean a connection that was lost."""
+"""Messages that seem to be about TLS or a refusal, but mean a lost connection."""
 
 _BAD_OPTION = re.compile(r"bad value for \w+:")
-"""Of the driver, which reads connect_timeout by itself and raises no error of a connection."""
+"""Message of the driver, which parses connect_timeout itself and does not raise a connection error."""
 
 _REFUSALS = (
     _Refusal(
@@ -81,11 +81,11 @@ _REFUSALS = (
         "correct PRESSROOM_DB_URL",
     ),
 )
-"""By libpq's words: of a connection that was never made it tells no SQLSTATE."""
+"""Refusals by libpq's wording, because it gives no SQLSTATE for a connection that was never made."""
 
 
 def named(error: BaseException) -> PressroomError | None:
-    """The error as one that Pressroom can name; None for a statement that is wrong."""
+    """Return the error as a PressroomError; None if it is not about the connection, schema or rights."""
     if isinstance(error, PoolTimeoutError):
         return DatabaseAwayError("no connection to Postgres came free in time: it is slow, or away")
     if not isinstance(error, DBAPIError):
@@ -116,7 +116,7 @@ def named(error: BaseException) -> PressroomError | None:
 
 @contextmanager
 def errors_named() -> Iterator[None]:
-    """Raise DatabaseRefusedError or DatabaseAwayError in place of what `named` knows."""
+    """Raise DatabaseRefusedError or DatabaseAwayError in place of errors that `named` translates."""
     try:
         yield
     except Exception as error:

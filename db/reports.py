@@ -1,4 +1,4 @@
-"""What people and programs ask about batches and jobs. Reads only."""
+"""Queries about batches and jobs, for people and programs. They only read."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from jobs.losses import Evidence
 TOP_ERRORS = 5
 
 PARKED_SHOWN = 20
-"""Parked jobs that a report lists with their evidence; it has the number of all."""
+"""Maximum number of parked jobs that a report lists with their evidence. It also has the number of all."""
 
 LOADING_TIME = timedelta(minutes=15)
-"""A worker that is not ready by then has failed to start: tens of gigabytes from a slow disk take less."""
+"""Time after which a worker that is not ready has failed to start. Loading tens of gigabytes from a slow disk
+takes less."""
 
 
 class JobNotFoundError(PermanentError):
@@ -37,7 +38,7 @@ class JobNotFoundError(PermanentError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult:
-    """One job of a batch as it stands: its outcome, and where its artifacts are."""
+    """The current state of one job of a batch: its outcome, and where its artifacts are."""
 
     job_id: UUID
     custom_id: str
@@ -56,9 +57,10 @@ class JobResult:
     sha256: str | None
     media_type: str | None
     statement: bytes | None = None
-    """Unchecked, of `job_detail` alone: what leaves is checked by pressroom.evidence."""
+    """Provenance statement, unchecked and set by `job_detail` only; pressroom.evidence checks what is
+    exported."""
     parked_at: datetime | None = None
-    """Since when the job is not sent although it is queued."""
+    """When the job was parked. A parked job is queued but not sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +76,12 @@ class Attempt:
     error_code: str | None
     error_message: str | None
     evidence: Evidence | None
-    """Of a lost one: how the worker ended, and what else it held."""
+    """For a lost attempt, how the worker ended and what else it held."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobDetail:
-    """Everything that Postgres knows of one job."""
+    """Everything that Postgres stores about one job."""
 
     batch_id: UUID
     batch_name: str
@@ -87,12 +89,12 @@ class JobDetail:
     model: str
     result: JobResult
     output: Mapping[str, object] | None
-    """What it left for later stages; None if its stage leaves nothing."""
+    """Output for later stages; None if the job's stage has no output."""
     attempts: tuple[Attempt, ...]
 
 
 def batch_status(database: Engine, batch_id: UUID) -> BatchStatusReport:
-    """Counts, tokens and times of a batch at one instant. Raises BatchNotFoundError."""
+    """Return counts, tokens and times of a batch at one instant. Raises BatchNotFoundError."""
     running = select(func.count()).where(JobRow.batch_id == batch_id, job_is(JobStatus.RUNNING))
     parked = select(func.count()).where(JobRow.batch_id == batch_id, *_PARKED)
     with database.connect() as connection:
@@ -144,7 +146,7 @@ def batch_status(database: Engine, batch_id: UUID) -> BatchStatusReport:
 
 
 _PARKED = (job_is(JobStatus.QUEUED), JobRow.suspect_group.is_not(None), JobRow.parked_at.is_not(None))
-"""Found by the index of suspects."""
+"""Condition for parked jobs, written so that the index of suspects is used."""
 
 
 def _parked(connection: Connection, batch_id: UUID) -> tuple[ParkedJob, ...]:
@@ -175,7 +177,7 @@ def _parked(connection: Connection, batch_id: UUID) -> tuple[ParkedJob, ...]:
 
 
 def job_artifacts(database: Engine, job_id: UUID) -> list[tuple[str, str, str]]:
-    """Name, object key and sha256 of each file that a job made, in the kind's order."""
+    """Return name, object key and SHA-256 of each file that a job produced, in the kind's order."""
     with database.connect() as connection:
         rows = connection.execute(
             select(ArtifactRow.name, ArtifactRow.object_key, ArtifactRow.sha256)
@@ -186,7 +188,7 @@ def job_artifacts(database: Engine, job_id: UUID) -> list[tuple[str, str, str]]:
 
 
 def _counts(batch: Row[*tuple[Any, ...]]) -> JobCounts:
-    """What is neither final nor running is queued."""
+    """Return the counts of a batch. Jobs that are neither final nor running are queued."""
     final = batch.num_succeeded + batch.num_failed + batch.num_cancelled + batch.num_expired
     return JobCounts(
         queued=batch.num_jobs - final - batch.num_running,
@@ -222,7 +224,7 @@ def _waiting_reason(
             WorkerRow.profile == profile,
             WorkerRow.stopped_at.is_(None),
             WorkerRow.ended_at.is_(None),
-            # One that loads its models gives no sign of life until it is ready.
+            # A worker that is loading its models sends no heartbeat until it is ready.
             (WorkerRow.ready_at.is_(None) & (WorkerRow.started_at > func.now() - LOADING_TIME))
             | (WorkerRow.seen_at > func.now() - timedelta(seconds=ALIVE_SECONDS)),
         )
@@ -237,7 +239,7 @@ def _waiting_reason(
 
 
 def list_batches(database: Engine, *, limit: int) -> list[tuple[UUID, str, str, BatchStatus, datetime]]:
-    """Id, name, kind, status and acceptance time of the newest batches."""
+    """Return id, name, kind, status and acceptance time of the newest batches."""
     with database.connect() as connection:
         rows = connection.execute(
             select(BatchRow.id, BatchRow.name, BatchRow.kind, BatchRow.status, BatchRow.created_at)
@@ -250,10 +252,10 @@ def list_batches(database: Engine, *, limit: int) -> list[tuple[UUID, str, str, 
 def stream_results(
     database: Engine, batch_id: UUID, *, statuses: tuple[JobStatus, ...] = ()
 ) -> Iterator[JobResult]:
-    """The jobs of the batch's last opened stage in input order, read in pages.
+    """Stream the jobs of the batch's last opened stage in input order, page by page.
 
-    No transaction is open between two of them: whoever reads may take hours. Each is as it was when its page
-    was read.
+    No transaction is open between two pages, because the reader may take hours. Each job is as it was when
+    its page was read.
     """
     with database.connect() as connection:
         stage = connection.scalar(select(func.max(JobRow.stage)).where(JobRow.batch_id == batch_id))
@@ -323,7 +325,7 @@ def _result(row: RowMapping) -> JobResult:
 
 
 def job_detail(database: Engine, job_id: UUID) -> JobDetail:
-    """One job with every attempt. Raises JobNotFoundError."""
+    """Return one job with all its attempts. Raises JobNotFoundError."""
     with database.connect() as connection:
         row = (
             connection.execute(
@@ -371,7 +373,7 @@ def _attempt(row: RowMapping) -> Attempt:
 
 
 def find_job(database: Engine, batch_id: UUID, custom_id: str) -> UUID:
-    """The id of a line's job in the last stage. Raises JobNotFoundError."""
+    """Return the id of a line's job in the last stage that has it. Raises JobNotFoundError."""
     with database.connect() as connection:
         found = connection.scalar(
             select(JobRow.id)

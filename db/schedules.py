@@ -1,4 +1,4 @@
-"""Schedules, and what came of each due time: settled once, in the transaction that makes its batch."""
+"""Schedules and the outcomes of their due times, each settled in the transaction that creates its batch."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ from jobs.schedule import CatchUp, RunOutcome, settle
 logger = logging.getLogger(__name__)
 
 SESSION_NAME = "pressroom-beat"
-"""Under which application name beat connects."""
+"""Application name of beat's connections."""
 
 MAX_DUE = 1_000
-"""Due times that one transaction settles; the next one goes on behind them."""
+"""Maximum number of due times that one transaction settles. The next transaction continues after them."""
 
 MAX_SKIPPED_ROWS = 100
-"""More due times than this, skipped at once, become one row: a year of missed minutes is half a million."""
+"""If more due times than this are skipped at once, they become one row: a year of missed minutes is half a
+million."""
 
 
 class ScheduleNotFoundError(PermanentError):
@@ -49,23 +50,23 @@ class ScheduleNotFoundError(PermanentError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recurring:
-    """What a schedule makes a batch of at each of its due times, and when it is told to."""
+    """What a schedule creates a batch from at each of its due times."""
 
     kind: str
     name: str
     """Unique among the schedules of its kind and tenant."""
     tenant: str = "default"
     model: str = ""
-    """Empty for a kind that asks none."""
+    """Empty for a kind that uses no model."""
     settings: Mapping[str, object] = field(default_factory=dict)
-    """Of the kind, but for what each run adds."""
+    """Settings of the kind, without those that each run adds."""
     input: Mapping[str, object] | None = None
-    """What each run reads, for a kind that has no starter of its own."""
+    """Input of each run, for a kind that has no starter of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """When a schedule starts by itself, and up to when it has."""
+    """When a schedule starts automatically, and up to which instant its due times are settled."""
 
     cron: Cron
     catch_up: CatchUp
@@ -74,7 +75,7 @@ class Timing:
 
     @property
     def next_due_at(self) -> datetime | None:
-        """When it starts next by itself; None while it is paused."""
+        """The next automatic start; None while the schedule is paused."""
         if self.paused_at is not None:
             return None
         return next(self.cron.due(after=max(self.seen_until, datetime.now(UTC))), None)
@@ -82,16 +83,16 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule(Recurring):
-    """A schedule as Postgres has it."""
+    """A schedule as it is stored in Postgres."""
 
     id: UUID
     timing: Timing | None
-    """None: it runs by hand only."""
+    """None if the schedule runs by hand only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleRun:
-    """What came of one due time."""
+    """The outcome of one due time."""
 
     due_at: datetime
     outcome: RunOutcome
@@ -101,14 +102,14 @@ class ScheduleRun:
 
 
 Start = Callable[[Connection, Schedule, datetime], UUID]
-"""Makes the batch of a due time in this transaction. A PressroomError other than a TransientError, or a bug,
-makes the run a failed one; anything else leaves the due time as it was."""
+"""Creates the batch for a due time in this transaction. A PressroomError other than a TransientError, or an
+unexpected exception, makes the run a failed one; any other error leaves the due time unsettled."""
 
 
 def put_schedule(connection: Connection, recurring: Recurring, *, new_id: UUID | None = None) -> UUID:
-    """Create the schedule or change the one of its kind, tenant and name; the id that it has.
+    """Create the schedule, or change the one with its kind, tenant and name; return its id.
 
-    A new one has no times: `set_times` gives it some. `new_id` counts for a new one only.
+    A new schedule has no times until `set_times` sets them. `new_id` is used only for a new one.
     """
     changing = {
         "model": recurring.model,
@@ -132,7 +133,7 @@ def put_schedule(connection: Connection, recurring: Recurring, *, new_id: UUID |
 
 
 def set_times(connection: Connection, schedule_id: UUID, cron: Cron, catch_up: CatchUp) -> None:
-    """Let the schedule start by itself; other times than it has begin with the next one from now."""
+    """Set the times at which the schedule starts automatically. Changed times take effect from now on."""
     same = (ScheduleRow.cron == cron.expression) & (ScheduleRow.time_zone == cron.time_zone)
     connection.execute(
         update(ScheduleRow)
@@ -147,7 +148,7 @@ def set_times(connection: Connection, schedule_id: UUID, cron: Cron, catch_up: C
 
 
 def clear_times(connection: Connection, schedule_id: UUID) -> None:
-    """Let the schedule start by itself no more; what came of its due times is forgotten."""
+    """Stop the schedule from starting automatically, and delete the outcomes of its due times."""
     connection.execute(delete(ScheduleRunRow).where(ScheduleRunRow.schedule_id == schedule_id))
     connection.execute(
         update(ScheduleRow)
@@ -157,13 +158,13 @@ def clear_times(connection: Connection, schedule_id: UUID) -> None:
 
 
 def remove_schedule(database: Engine, schedule_id: UUID) -> None:
-    """Forget the schedule, its runs, and what its kind keeps of it; its batches stay."""
+    """Delete the schedule, its runs, and what its kind stores about it; its batches stay."""
     with database.begin() as connection:
         connection.execute(delete(ScheduleRow).where(ScheduleRow.id == schedule_id))
 
 
 def pause(database: Engine, schedule_id: UUID) -> None:
-    """Start nothing from now on; a batch that runs goes on."""
+    """Pause the schedule: nothing starts from now on, but a running batch continues."""
     with database.begin() as connection:
         connection.execute(
             update(ScheduleRow)
@@ -173,7 +174,7 @@ def pause(database: Engine, schedule_id: UUID) -> None:
 
 
 def resume(database: Engine, schedule_id: UUID) -> None:
-    """Go on with the next due time from now: what passed meanwhile was not wanted, and is not caught up."""
+    """Resume with the next due time from now. Due times that passed during the pause are not caught up."""
     with database.begin() as connection:
         connection.execute(
             update(ScheduleRow)
@@ -183,7 +184,7 @@ def resume(database: Engine, schedule_id: UUID) -> None:
 
 
 def get_schedule(database: Engine, schedule_id: UUID) -> Schedule:
-    """The schedule of this id. Raises ScheduleNotFoundError."""
+    """Return the schedule with this id. Raises ScheduleNotFoundError."""
     with database.connect() as connection:
         row = (
             connection.execute(select(ScheduleRow.__table__).where(ScheduleRow.id == schedule_id))
@@ -196,7 +197,7 @@ def get_schedule(database: Engine, schedule_id: UUID) -> Schedule:
 
 
 def list_schedules(database: Engine, kind: str | None = None) -> list[Schedule]:
-    """All schedules, or all of a kind, the oldest first; those without times, too."""
+    """Return all schedules, or all of a kind, oldest first, including those without times."""
     statement = select(ScheduleRow.__table__).order_by(ScheduleRow.created_at, ScheduleRow.id)
     if kind is not None:
         statement = statement.where(ScheduleRow.kind == kind)
@@ -205,7 +206,7 @@ def list_schedules(database: Engine, kind: str | None = None) -> list[Schedule]:
 
 
 def due_schedules(database: Engine) -> list[Schedule]:
-    """The schedules that are not paused and have a due time to settle, by the database's clock."""
+    """Return the schedules that are not paused and have a due time to settle, by the database's clock."""
     statement = select(ScheduleRow.__table__, func.clock_timestamp().label("now")).where(_starts_by_itself())
     with database.connect() as connection:
         rows = connection.execute(statement).mappings().all()
@@ -213,7 +214,7 @@ def due_schedules(database: Engine) -> list[Schedule]:
     for row in rows:
         try:
             schedule = _schedule(row)
-        except CronError:  # its time zone was known when it was made
+        except CronError:  # its time zone is no longer known here
             logger.exception("A schedule cannot be read.", extra={"schedule_id": str(row["id"])})
             continue
         timing = schedule.timing
@@ -227,7 +228,7 @@ def _starts_by_itself() -> ColumnElement[bool]:
 
 
 def list_runs(database: Engine, schedule_id: UUID, *, limit: int = 20) -> list[ScheduleRun]:
-    """What came of the newest due times, the newest first."""
+    """Return the outcomes of the latest due times, newest first."""
     with database.connect() as connection:
         rows = connection.execute(
             select(
@@ -245,10 +246,10 @@ def list_runs(database: Engine, schedule_id: UUID, *, limit: int = 20) -> list[S
 
 
 def settle_due(database: Engine, schedule_id: UUID, start: Start) -> bool:
-    """Settle due times that have passed; True if more of them may be due at once.
+    """Settle due times that have passed; return whether more may be due immediately.
 
-    The row's lock, not a lead, keeps two beats apart; whoever comes second finds `seen_until` moved on. By
-    the database's clock. Raises DBAPIError, TransientError: then nothing is settled, and nothing lost.
+    Times are by the database's clock. The row's lock, not a lead, keeps two beats apart: the second one finds
+    `seen_until` advanced. Raises DBAPIError or TransientError; then nothing is settled, and nothing is lost.
     """
     with database.begin() as connection:
         schedule = _lock_unpaused(connection, schedule_id)
@@ -271,8 +272,8 @@ def settle_due(database: Engine, schedule_id: UUID, start: Start) -> bool:
 
 
 def _lock_unpaused(connection: Connection, schedule_id: UUID) -> Schedule | None:
-    # Not for a change of its key: a run by hand, whose batch refers to it, would wait for this transaction,
-    # and this one for that batch.
+    # The lock leaves the key shareable. Otherwise a run by hand, whose batch refers to the schedule, would
+    # wait for this transaction, and this transaction for that batch.
     statement = (
         select(ScheduleRow.__table__)
         .where(ScheduleRow.id == schedule_id, _starts_by_itself())
@@ -312,7 +313,7 @@ def _started_row(
     connection: Connection, schedule: Schedule, due_at: datetime, start: Start
 ) -> dict[str, object]:
     try:
-        with connection.begin_nested():  # what a failed start has written goes, the run's row stays
+        with connection.begin_nested():  # undoes what a failed start wrote, but keeps the run's row
             batch_id = start(connection, schedule, due_at)
         return {"due_at": due_at, "outcome": RunOutcome.STARTED, "batch_id": batch_id}
     except (TransientError, OperationalError):
@@ -331,9 +332,9 @@ def _started_row(
 
 
 def _is_busy(connection: Connection, schedule: Schedule) -> bool:
-    """Whether a run of what it starts is under way: the schedule's last one, or one by hand.
+    """Return whether a run of the schedule is under way: its last one, or one started by hand.
 
-    One that begins after this look makes the start a RunUnderWayError: the next look sees it.
+    If a run begins after this check, the start raises RunUnderWayError, and the next check sees the run.
     """
     latest = (
         select(ScheduleRunRow.batch_id)

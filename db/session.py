@@ -15,10 +15,11 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from jobs.errors import ConfigurationError
 
 CONNECT_TIMEOUT_SECONDS = 10
-"""A server that does not answer a connection for this long is down as far as a worker is concerned."""
+"""Seconds after which a server that does not answer a connection is considered down."""
 
 STATEMENT_TIMEOUT_MILLISECONDS = 120_000
-"""No statement of Pressroom's own is longer; a hung one must not hold a worker's heartbeat for ever."""
+"""Maximum duration of a statement. No normal statement of Pressroom takes longer, and a hung one must not
+block a worker's heartbeat for ever."""
 
 _SETTINGS = {"statement_timeout": str(STATEMENT_TIMEOUT_MILLISECONDS), "timezone": "UTC"}
 
@@ -27,21 +28,25 @@ _SET_LOCAL = "SELECT " + ", ".join(
 )
 
 KEEPALIVE_SECONDS = 5
-"""An idle connection is asked this often whether its peer lives. A machine or network that goes silent sends
-no reset: without this a worker's heartbeat or the dispatcher's lead would hang for hours."""
+"""Interval of the TCP keepalive probes on an idle connection. A machine or network that goes silent sends no
+reset, so that without probes a worker's heartbeat or the dispatcher's lead would hang for hours."""
 
 MAX_UNANSWERED_KEEPALIVES = 3
-"""With the above: a silent peer is noticed within 20 seconds, a lease being 30 by default."""
+"""Unanswered keepalive probes after which a connection is dropped. A silent peer is thus noticed within 20
+seconds; a lease lasts 30 by default."""
 
 UNACKNOWLEDGED_MILLISECONDS = 20_000
-"""The same for a connection with a statement under way: unacknowledged bytes are not kept alive but sent
-again, for a quarter of an hour by Linux's default. A slow statement is acknowledged and not meant."""
+"""The same limit for a connection with a statement under way. There, unacknowledged bytes are sent again, by
+Linux's default for a quarter of an hour, instead of keepalive probes. A slow statement is acknowledged and
+therefore not affected."""
 
 _SCHEME = re.compile(r"(postgres|postgresql)(\+[a-z0-9_]{1,20})?://", re.IGNORECASE)
-"""Both names that libpq knows, and those that SQLAlchemy adds for its drivers; there is one driver here."""
+"""Both schemes that libpq knows, and those that SQLAlchemy adds for its drivers. Only one driver is used
+here."""
 
 _UNVERIFIED_MODES = ("require", "verify-ca")
-"""Modes of TLS that encrypt and let another server answer: any at all, or any of the same authority."""
+"""TLS modes that encrypt but accept another server: any server at all, or any with a certificate from the
+same authority."""
 
 _NO_URL = "it is not a URL: percent-encode special characters of the password"
 
@@ -50,15 +55,15 @@ _CONNECTORS: WeakKeyDictionary[Engine, _Connector] = WeakKeyDictionary()
 
 
 class DatabaseUrlError(ConfigurationError):
-    """A URL of Postgres that libpq cannot use."""
+    """A Postgres URL that libpq cannot use."""
 
     code = "database_url_invalid"
 
 
 def connection_parameters(url: str, *, variable: str = "PRESSROOM_DB_URL") -> dict[str, str]:
-    """What libpq reads out of the URL: the same for every client, whatever each would make of it by itself.
+    """Return the parameters that libpq reads from the URL, so that all clients read it alike.
 
-    `variable` is where the URL stands, for messages, which never quote it. Raises DatabaseUrlError.
+    `variable` names the source of the URL for messages, which never quote the URL. Raises DatabaseUrlError.
 
     >>> connection_parameters("postgres://app:p%40ss@[::1]/news?sslmode=verify-full")["sslmode"]
     'verify-full'
@@ -77,7 +82,10 @@ def connection_parameters(url: str, *, variable: str = "PRESSROOM_DB_URL") -> di
 
 
 def _reason(message: str) -> str:
-    """Why libpq refuses a URL; of its words only the name of an option, for others may hold the password."""
+    """Return why libpq refuses a URL.
+
+    Only the name of an option is taken from its message, because the rest may contain the password.
+    """
     option = re.search(r"invalid URI query parameter: \"([A-Za-z_]{1,40})\"", message)
     if option is not None:
         return f"its option {option[1]!r} is unknown to libpq"
@@ -92,7 +100,7 @@ def _url_error(variable: str, reason: str) -> DatabaseUrlError:
 
 
 def weakness(parameters: Mapping[str, str]) -> str | None:
-    """What is weak about the connection although TLS was asked for; None if nothing is.
+    """Return how the connection's TLS is weak; None if it is not, or if TLS was not requested.
 
     >>> weakness({"host": "db", "sslmode": "verify-full"})
     """
@@ -107,14 +115,14 @@ def weakness(parameters: Mapping[str, str]) -> str | None:
 
 
 def open_database(url: str, *, pool_size: int = 5, application_name: str = "pressroom") -> Engine:
-    """A pool of connections; made once a process, shared by its threads.
+    """Open a pool of connections, once per process; its threads share it.
 
-    Nothing that it sets outlives a transaction: a pooler such as PgBouncer may hand each transaction of a
-    connection to another session. Raises DatabaseUrlError if the URL is not one of Postgres.
+    Settings do not outlive a transaction, because a pooler such as PgBouncer may hand each transaction of a
+    connection to another session. Raises DatabaseUrlError if the URL is not a Postgres URL.
     """
     parameters = connection_parameters(url)
     engine = create_engine(
-        URL.create("postgresql+psycopg", database=parameters.get("dbname")),  # what it shows of itself
+        URL.create("postgresql+psycopg", database=parameters.get("dbname")),  # all that its repr shows
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,  # a restarted server leaves dead connections in the pool
@@ -127,7 +135,7 @@ def open_database(url: str, *, pool_size: int = 5, application_name: str = "pres
             "tcp_user_timeout": UNACKNOWLEDGED_MILLISECONDS,
             **parameters,
             "application_name": application_name,
-            # Another session may have prepared the same name. It costs nothing that could be measured.
+            # Behind a pooler, another session may have prepared the same name. There is no measurable cost.
             "prepare_threshold": None,
         },
     )
@@ -139,12 +147,12 @@ def open_database(url: str, *, pool_size: int = 5, application_name: str = "pres
 
 
 def is_pooled(database: Engine) -> bool:
-    """Whether a pooler was seen between here and Postgres; known once a connection was made."""
+    """Return whether a pooler was detected in front of Postgres; known once a connection has been made."""
     return bool(_CONNECTORS[database].is_pooled)
 
 
 class _Connector:
-    """Connects, and learns at the first connection whether a pooler stands in between."""
+    """Connects, and detects at the first connection whether there is a pooler in between."""
 
     def __init__(self) -> None:
         self.is_pooled: bool | None = None
@@ -152,7 +160,7 @@ class _Connector:
     def connect(
         self, _dialect: object, _record: object, _arguments: object, parameters: dict[str, Any]
     ) -> psycopg.Connection[Any]:
-        """Make a connection with the settings of `_SETTINGS`, or without where a pooler refuses them."""
+        """Connect with the settings of `_SETTINGS`, or without them if a pooler refuses them."""
         if not self.is_pooled:
             given = parameters.get("options", "")
             set_at_start = " ".join(f"-c {name}={value}" for name, value in _SETTINGS.items())
@@ -169,13 +177,16 @@ class _Connector:
         return psycopg.connect(**parameters)
 
     def begin(self, connection: Connection) -> None:
-        """Behind a pooler the settings hold for the transaction that begins."""
+        """Apply the settings to the transaction that begins, if there is a pooler."""
         if self.is_pooled:
             connection.exec_driver_sql(_SET_LOCAL)
 
 
 def _is_pooled(connection: psycopg.Connection[Any]) -> bool:
-    """A pooler invents the process id that it announces, for the session behind it is not chosen yet."""
+    """Return whether there is a pooler: it announces an invented backend process id.
+
+    When the connection is made, it has not chosen the session behind it yet.
+    """
     with connection.cursor() as cursor:
         row = cursor.execute("SELECT pg_backend_pid()").fetchone()
     connection.rollback()
@@ -184,7 +195,7 @@ def _is_pooled(connection: psycopg.Connection[Any]) -> bool:
 
 @contextmanager
 def opened_database(url: str, *, application_name: str = "pressroom") -> Iterator[Engine]:
-    """A pool for as long as the block runs; its connections are closed afterwards."""
+    """Open a pool for the duration of the block; its connections are closed afterwards."""
     database = open_database(url, application_name=application_name)
     try:
         yield database

@@ -131,10 +131,10 @@ def open_stage(connection: Connection, batch_id: UUID, number: int, jobs: Iterab
 
 
 def close_finished_stages(database: Engine, batch_id: UUID, plan: Planner) -> bool:
-    """Close the batch's stage if all its jobs are final, and plan the next; return whether the batch
-    finished.
+    """Close the batch's finished stage and plan the next one; return whether the batch has finished.
 
-    Everything happens in one transaction, under the batch's row lock: a second caller finds it done.
+    A stage is finished when all its jobs are final. Everything happens in one transaction, under the batch's
+    row lock: a second caller finds it done.
     """
     with database.connect() as connection:
         # Checked without the lock, because nearly every call ends here.

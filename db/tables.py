@@ -68,8 +68,7 @@ class Base(DeclarativeBase):
 
 
 class ScheduleRow(Base):
-    """A schedule: a batch that is created repeatedly, and its due times. Kinds extend it in their own
-    tables."""
+    """A schedule: a batch that is created repeatedly, and when. Kinds extend it in tables of their own."""
 
     __tablename__ = "schedules"
     __table_args__ = (UniqueConstraint("kind", "tenant", "name"),)

@@ -1,7 +1,7 @@
-"""A batch's running totals: what became final, counted by whoever makes it so, in the same transaction.
+"""A batch's running totals, updated in the transaction in which jobs become final.
 
-Counting the jobs themselves takes a fifth of a second for a million of them, and progress is asked for four
-times a second. Only final states are kept: few jobs run at a time, and the rest is queued.
+Counting a million jobs takes a fifth of a second, and progress is queried four times a second. Only final
+states are counted: few jobs run at a time, and the rest are queued.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ FINAL_COLUMNS = {
 
 
 def add_final(connection: Connection, changes: Mapping[tuple[UUID, JobStatus], int]) -> None:
-    """Count jobs that became final, or, with a negative number, that no longer are.
+    """Add the numbers of jobs that became final or, if negative, that are no longer final.
 
-    Call it last in a transaction: jobs are locked before batches, and batches in one order, so that no two
-    transactions deadlock.
+    Call it last in a transaction: jobs are locked before batches, and batches in a fixed order, so that no
+    two transactions deadlock.
     """
     for (batch_id, status), number in sorted(changes.items()):
         column = FINAL_COLUMNS[status]
@@ -37,7 +37,10 @@ def add_final(connection: Connection, changes: Mapping[tuple[UUID, JobStatus], i
 def add_results(
     connection: Connection, changes: Mapping[UUID, tuple[Mapping[JobStatus, int], Usage]]
 ) -> None:
-    """Count the outcomes that workers commit, with what they used; as `add_final` otherwise."""
+    """Add the outcomes that workers commit, and their token counts.
+
+    See `add_final` for the order of locks.
+    """
     for batch_id, (numbers, usage) in sorted(changes.items()):
         connection.execute(
             update(BatchRow)
@@ -55,7 +58,10 @@ def add_results(
 
 
 def note_first_claim(connection: Connection, batch_ids: Iterable[UUID]) -> None:
-    """Workers have just claimed from these batches; only the first claim is kept. Order as in `add_final`."""
+    """Record that workers have just claimed jobs of these batches; only the first claim is stored.
+
+    See `add_final` for the order of locks.
+    """
     for batch_id in sorted(batch_ids):
         connection.execute(
             update(BatchRow)

@@ -1,4 +1,4 @@
-"""The workers that are, or were, alive, and the models they had warm."""
+"""Current and former workers, and the models that they loaded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobs.losses import Ending
 
 
 def register(database: Engine, worker_id: str, *, profile: str, device: str, host: str, pid: int) -> None:
-    """A worker process has started; it is not ready yet."""
+    """Record that a worker process has started; it is not ready yet."""
     with database.begin() as connection:
         connection.execute(
             insert(WorkerRow).values(
@@ -25,7 +25,7 @@ def register(database: Engine, worker_id: str, *, profile: str, device: str, hos
 
 
 def mark_ready(database: Engine, worker_id: str, *, max_jobs_in_flight: int) -> None:
-    """Its models are warm and it consumes messages."""
+    """Record that the worker has loaded its models and consumes messages."""
     with database.begin() as connection:
         connection.execute(
             update(WorkerRow)
@@ -35,17 +35,20 @@ def mark_ready(database: Engine, worker_id: str, *, max_jobs_in_flight: int) -> 
 
 
 def mark_seen(database: Engine, worker_id: str) -> None:
-    """It is alive."""
+    """Record a heartbeat of the worker."""
     _set(database, worker_id, "seen_at")
 
 
 def mark_stopped(database: Engine, worker_id: str) -> None:
-    """It has drained."""
+    """Record that the worker has drained."""
     _set(database, worker_id, "stopped_at")
 
 
 def unfinished_pids(database: Engine, host: str) -> list[int]:
-    """Process ids of the host's workers that have neither drained nor were seen to end; some may be gone."""
+    """Return the process ids of the host's workers that have not drained and are not known to have ended.
+
+    Some of these processes may no longer exist.
+    """
     with database.connect() as connection:
         return list(
             connection.scalars(
@@ -57,9 +60,10 @@ def unfinished_pids(database: Engine, host: str) -> list[int]:
 
 
 def mark_ended(database: Engine, worker_id: str, ending: Ending) -> int:
-    """Its process is gone: nobody renews its leases, so they end now; return how many jobs were lost with it.
+    """Record that the worker's process has ended; return how many jobs were lost with it.
 
-    The evidence of leases that had run out before this word came is completed.
+    Its leases expire immediately, because nobody renews them. The evidence of leases that had expired before
+    this was known is completed.
     """
     told = ending.model_dump(mode="json")
     with database.begin() as connection:
@@ -87,7 +91,7 @@ def _set(database: Engine, worker_id: str, column: str) -> None:
 
 
 def record_model(database: Engine, manifest_sha256: str, name: str, manifest: Mapping[str, object]) -> None:
-    """Keep the manifest of a model that a worker has loaded."""
+    """Store the manifest of a model that a worker has loaded."""
     with database.begin() as connection:
         connection.execute(
             insert(ModelRow)
@@ -97,7 +101,7 @@ def record_model(database: Engine, manifest_sha256: str, name: str, manifest: Ma
 
 
 def messages_wait(database: Engine, profile: str) -> bool:
-    """Whether a message of the profile was sent and not claimed yet."""
+    """Return whether a message of the profile was sent and has not been claimed yet."""
     waiting = (
         select(JobRow.id)
         .join(BatchRow, BatchRow.id == JobRow.batch_id)

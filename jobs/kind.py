@@ -66,8 +66,7 @@ class Result:
 
 
 class Resources(Protocol):
-    """Inputs that jobs share. Each is stored once, under its digest, and cached by a worker with room for
-    it."""
+    """Inputs that jobs share, each stored once under its digest. A worker caches them while it has room."""
 
     def read(self, sha256: str) -> bytes:
         """Return the bytes of a resource, checked against their digest, without caching them.

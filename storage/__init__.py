@@ -1,4 +1,4 @@
-"""Where artifacts are kept: one contract, chosen by URL."""
+"""Stores for artifacts: one contract, several implementations, chosen by URL."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ def open_store(
 ) -> Store:
     """Open the store that the URL names: `http(s)://key:secret@host/bucket`, `file:/folder` or `memory:`.
 
-    `variable` is where the URL stands. With `addresses`, host and port -> addresses, connections go only to
-    those. Raises ConfigurationError for a URL it cannot read, StoreUnavailableError if the S3 server does not
-    answer, StoreRefusedError for what waiting does not mend. The URL has a secret in it: no message holds it.
+    `variable` names the source of the URL for messages. With `addresses`, a function from host and port to
+    addresses, connections go only to those addresses. Raises ConfigurationError for a URL that it cannot
+    read, StoreUnavailableError if the S3 server does not answer, and StoreRefusedError for errors that
+    waiting does not resolve. The URL contains a secret, so no message quotes it.
     """
     scheme = url.partition(":")[0].lower()
     if scheme in ("http", "https"):

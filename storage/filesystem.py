@@ -1,8 +1,8 @@
-"""A store in a folder: for tests, and for one machine that wants no S3 server.
+"""A store in a folder, for tests and for a single machine without an S3 server.
 
-Durable: the object's bytes, its name and every folder made on the way are flushed before put() returns.
-Atomic: a reader sees the old object, none, or the whole new one. What it has not: presigned URLs,
-credentials, multipart, and the object's media type, which Postgres keeps.
+It is durable: the object's bytes, its name and every new folder are flushed before put() returns. It is
+atomic: a reader sees the old object, none, or the whole new one. It lacks presigned URLs, credentials,
+multipart uploads and the object's media type, which Postgres stores.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 from storage.store import ObjectKeyError, ObjectNotFoundError, StoreUnavailableError, check_key, check_prefix
 
 _TEMPORARY_PREFIX = ".new-"
-"""No key has a part that begins with a dot, so that a half-written file is never taken for an object."""
+"""Prefix of files that are being written. No part of a key begins with a dot, so a half-written file is never
+taken for an object."""
 
 
 class FilesystemStore:
@@ -72,9 +73,9 @@ class FilesystemStore:
         return self._root / check_key(key)
 
     def _walk(self, start: str, prefix: str) -> Iterator[str]:
-        """Keys below the folder `start` ("" or with a slash at its end), in the order of their characters.
+        """Yield the keys below the folder `start`, which is "" or ends with a slash, ordered by characters.
 
-        A folder sorts as its name with a slash, so that `a.b` comes before `a/b` as in an S3 listing.
+        A folder sorts as its name with a slash, so that `a.b` comes before `a/b`, as in an S3 listing.
         """
         try:
             with os.scandir(self._root / start) as entries:
@@ -97,7 +98,7 @@ class FilesystemStore:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make the folder and its parents, each flushed into the one above it."""
+    """Create the folder and its parents, and flush each into its parent folder."""
     if folder.is_dir():
         return
     _make_folder(folder.parent)
@@ -106,7 +107,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _write_durably(path: Path, body: bytes) -> None:
-    """Write a new file beside the path, flush it, and give it the path's name in one step."""
+    """Write a new file next to the path, flush it, and rename it to the path atomically."""
     temporary = path.parent / f"{_TEMPORARY_PREFIX}{secrets.token_hex(8)}"
     try:
         with temporary.open("xb") as file:
@@ -122,7 +123,7 @@ def _write_durably(path: Path, body: bytes) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """A rename or a new name is durable once its folder is flushed (fsync(2), NOTES)."""
+    """Flush a folder, which makes new and renamed entries in it durable (fsync(2), NOTES)."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -9,17 +9,18 @@ from jobs.errors import PermanentError, PressroomError
 from storage.store import ObjectNotFoundError, Store, StoreRefusedError
 
 NUM_READS = 2
-"""Of bytes with another digest: what was mixed up on its way is whole the second time."""
+"""Attempts to read bytes that have the right digest. Bytes that were corrupted in transit are right the
+second time."""
 
 
 class ResourceMissingError(PermanentError):
-    """A job's shared input is not in the store, or is not what it was."""
+    """A job's shared input is not in the store, or has been altered."""
 
     code = "resource_missing"
 
 
 def resource_key(sha256: str) -> str:
-    """Where a resource is; two digits of folder, as for artifacts.
+    """Return the key of a resource, in a folder of two digits as for artifacts.
 
     >>> resource_key("ab" * 32)[:16]
     'resources/ab/aba'
@@ -28,7 +29,9 @@ def resource_key(sha256: str) -> str:
 
 
 def artifact_key(sha256: str) -> str:
-    """Where an artifact is: its digest alone finds it; two digits of folder keep a listing of files short.
+    """Return the key of an artifact, which is found by its digest alone.
+
+    A folder of two digits keeps listings of files short.
 
     >>> artifact_key("ab" * 32)[:16]
     'artifacts/ab/aba'
@@ -37,7 +40,7 @@ def artifact_key(sha256: str) -> str:
 
 
 def put_resource(store: Store, body: bytes, *, media_type: str) -> str:
-    """Store a resource and return its digest; one that is there already is not sent again."""
+    """Store a resource and return its digest; one that exists already is not sent again."""
     sha256 = hashlib.sha256(body).hexdigest()
     if not store.exists(resource_key(sha256)):
         store.put(resource_key(sha256), body, media_type=media_type)
@@ -45,9 +48,10 @@ def put_resource(store: Store, body: bytes, *, media_type: str) -> str:
 
 
 def read_resource(store: Store, sha256: str) -> bytes:
-    """The bytes of a resource, or of the artifact with this digest: what one job makes a later one takes in.
+    """Return the bytes of a resource, or of the artifact with this digest.
 
-    Raises ResourceMissingError or StoreError.
+    Artifacts are included because a later job may read what an earlier one produced. Raises
+    ResourceMissingError or StoreError.
     """
     for _ in range(NUM_READS):
         body = _read(store, sha256)
@@ -57,12 +61,12 @@ def read_resource(store: Store, sha256: str) -> bytes:
 
 
 def _read(store: Store, sha256: str) -> bytes:
-    """Read from the first place that has it; without the permission to list, listing is left out."""
+    """Read from the first key that exists; without the permission to list, listing is skipped."""
     missing: PressroomError | None = None
     for key in (resource_key(sha256), artifact_key(sha256)):
         try:
             return store.get(key)
-        except (ObjectNotFoundError, StoreRefusedError) as error:  # forbidden: it may just not be there
+        except (ObjectNotFoundError, StoreRefusedError) as error:  # a forbidden object may just be missing
             missing = missing or error
     with suppress(StoreRefusedError):
         earlier = _earlier_key(store, sha256)

@@ -66,31 +66,34 @@ __all__ = ["S3Settings", "S3Store"]
 ResultT = TypeVar("ResultT")
 
 CONNECT_TIMEOUT_SECONDS = 5
-"""A server that is up answers a connection in milliseconds, even far away."""
+"""Maximum time to connect. A running server accepts a connection in milliseconds, even far away."""
 READ_TIMEOUT_SECONDS = 60
-"""Between two bytes of an answer: a busy server may pause, a hung one must not hold a worker."""
+"""Maximum time between two bytes of an answer. A busy server may pause, but a hung one must not block a
+worker."""
 MAX_TRIES = 5
-"""With waits of up to 0.2, 0.4, 0.8 and 1.6 s this bridges a server's restart of a few seconds at most; a
-longer outage is the publisher's to wait out."""
+"""Attempts per call. With waits of up to 0.2, 0.4, 0.8 and 1.6 s they bridge a server restart of a few
+seconds at most; the publisher waits out a longer outage."""
 FIRST_CONTACT_SECONDS = 8
-"""No try begins after this long while nothing has ever succeeded: a wrong address is told within seconds."""
+"""Until the first success, no attempt starts after this time, so that a wrong address is reported within
+seconds."""
 MAX_CONNECTIONS = 64
-"""At least the threads of a worker that upload at once: a smaller pool drops and opens connections again."""
+"""Size of the connection pool: at least the number of threads of a worker that upload at once. A smaller pool
+drops and reopens connections."""
 
 _MD5 = re.compile(r'"([0-9a-f]{32})"')
-"""An entity tag that is the MD5 of an object; those of parts look otherwise."""
+"""An entity tag that is the MD5 of an object. Tags of multipart uploads look different."""
 
 
 class TruncatedBodyError(Exception):
-    """An object came without its length, and nothing else shows that it came whole."""
+    """An object came without its length, and nothing else shows that it is complete."""
 
 
 class S3Store:
     """Holds each object under its key in one bucket; implements storage.store.Store.
 
-    Needs s3:GetObject and s3:PutObject alone; without s3:ListBucket an object that is missing looks like one
-    that is forbidden. An object's media type is sent along, but what counts is in Postgres: not every server
-    keeps it.
+    Only s3:GetObject and s3:PutObject are required. Without s3:ListBucket, a missing object looks like a
+    forbidden one. An object's media type is sent along, but Postgres is authoritative, because not every
+    server keeps it.
     """
 
     def __init__(
@@ -98,12 +101,12 @@ class S3Store:
     ) -> None:
         """If `addresses` is given, connections go only to what it returns, and through no proxy.
 
-        Raises StoreUnavailableError if the server does not answer, StoreRefusedError for what waiting does
-        not mend, ConfigurationError if there are no keys.
+        Raises StoreUnavailableError if the server does not answer, StoreRefusedError for errors that waiting
+        does not resolve, and ConfigurationError if there are no keys.
         """
         self._settings = settings
         self._succeeded: set[Permission] = set()
-        """What has worked in this process: from then on a refusal is an outage."""
+        """Permissions that have worked in this process. From then on, a refusal counts as an outage."""
         self._client = _client(settings, addresses)
         self._look_for_bucket(makes_bucket)
 
@@ -126,9 +129,9 @@ class S3Store:
         return self._try(f"read {key!r}", Permission.GET, lambda: self._read(key))
 
     def _read(self, key: str) -> bytes:
-        """The whole object: by its length, its last chunk, or else by its entity tag."""
+        """Read an object and check by its length, last chunk or else entity tag that it is whole."""
         answer = self._client.get_object(Bucket=self._settings.bucket, Key=key)
-        with closing(answer["Body"]) as stream:  # entered by itself it would not count what it reads
+        with closing(answer["Body"]) as stream:  # entering the stream itself would skip its length check
             body: bytes = stream.read()
         headers = answer["ResponseMetadata"]["HTTPHeaders"]
         if "content-length" not in headers and headers.get("transfer-encoding", "").lower() != "chunked":
@@ -172,7 +175,10 @@ class S3Store:
         )
 
     def _page(self, prefix: str, last: str) -> list[str]:
-        """Up to 1,000 keys after `last`. Each page is a request of its own, so that each can be retried."""
+        """Return up to 1,000 keys after `last`.
+
+        Each page is a separate request, so that each can be retried.
+        """
         answer = self._try(
             f"list {prefix!r}",
             Permission.LIST,
@@ -183,7 +189,10 @@ class S3Store:
         return [entry["Key"] for entry in answer.get("Contents", [])]
 
     def _look_for_bucket(self, makes_bucket: bool) -> None:
-        """Make the bucket if it is missing and may be made; one that may not be looked for is used unseen."""
+        """Create the bucket if it is missing and `makes_bucket` is set.
+
+        If looking for the bucket is forbidden, it is used without this check.
+        """
         bucket = self._settings.bucket
         try:
             self._try("look for the bucket", Permission.LIST, lambda: self._client.head_bucket(Bucket=bucket))
@@ -201,7 +210,7 @@ class S3Store:
             self._check_keys()
 
     def _check_keys(self) -> None:
-        """Raise StoreRefusedError for wrong keys or a wrong bucket, which a head alone does not tell."""
+        """Raise StoreRefusedError for wrong keys or a wrong bucket, which a HEAD request does not reveal."""
         try:
             self.get(PROBE_KEY)
         except ObjectNotFoundError:
@@ -213,7 +222,7 @@ class S3Store:
     def _create_bucket(self) -> None:
         bucket, region = self._settings.bucket, self._settings.region
         try:
-            if region == "us-east-1":  # the only region that AWS does not let be named
+            if region == "us-east-1":  # the only region that AWS does not accept by name
                 self._client.create_bucket(Bucket=bucket)
             else:
                 self._client.create_bucket(
@@ -222,10 +231,10 @@ class S3Store:
                 )
         except ClientError as error:
             if code_of(error) not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
-                raise  # another process that made it at the same moment is no error
+                raise  # it is no error if another process has just created it
 
     def _try(self, action: str, permission: Permission, call: Callable[[], ResultT]) -> ResultT:
-        """Call with retries of what may pass.
+        """Make a call, and retry it after errors that may pass.
 
         Raises ObjectNotFoundError, StoreRefusedError or StoreUnavailableError.
         """
@@ -270,7 +279,7 @@ class S3Store:
         return StoreRefusedError(message, code=refusal.code)
 
     def _may_pass(self, error: BaseException, permission: Permission) -> bool:
-        """Whether the same call may succeed a moment later."""
+        """Return whether the same call may succeed a moment later."""
         if isinstance(error, PressroomError) or refusal_of(error, permission, "") is not None:
             return False
         return isinstance(
@@ -285,7 +294,7 @@ class S3Store:
 
 
 def _client(settings: S3Settings, addresses: Addresses | None) -> S3Client:
-    """A client that any thread may use."""
+    """Create a client that any thread may use."""
     is_direct = addresses is not None or _is_loopback(settings.endpoint)
     session = _session(settings)
     client: S3Client = session.client(
@@ -306,7 +315,7 @@ def _client(settings: S3Settings, addresses: Addresses | None) -> S3Client:
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
             read_timeout=READ_TIMEOUT_SECONDS,
             retries={"total_max_attempts": 1, "mode": "standard"},  # one retry policy, ours
-            # HTTP_PROXY without NO_PROXY would send a server on this machine through the proxy.
+            # With HTTP_PROXY but no NO_PROXY, requests to this machine would go through the proxy.
             proxies={} if is_direct else None,
         ),
     )
@@ -318,7 +327,7 @@ def _client(settings: S3Settings, addresses: Addresses | None) -> S3Client:
 
 
 def _session(settings: S3Settings) -> boto3.session.Session:
-    """Make a session; with keys it uses explicit settings only, and nothing from ~/.aws or a profile."""
+    """Create a session. With keys, it uses explicit settings only, and nothing from ~/.aws or a profile."""
     if settings.access_key is not None:
         nothing = {
             "profile": (None, None, None, None),
@@ -336,7 +345,7 @@ def _session(settings: S3Settings) -> boto3.session.Session:
 
 
 class _GuardedConnection(AWSHTTPConnection):
-    """Connects to the addresses that it is allowed for its host, one after another; the name stays in TLS."""
+    """Connects to the allowed addresses of its host, one after another; TLS still uses the host's name."""
 
     addresses: Addresses
 
@@ -375,7 +384,7 @@ class _GuardedSession(URLLib3Session):
         }
 
     def send(self, request: AWSRequest | AWSPreparedRequest) -> AWSResponse:
-        """Send as botocore does; a refusal of the guard is raised as it is."""
+        """Send as botocore does, but raise an error of the address check as it is."""
         try:
             return super().send(request)
         except HTTPClientError as error:

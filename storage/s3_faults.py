@@ -1,4 +1,4 @@
-"""What an error of boto3 means: who is to do what, and whether the same call may succeed later by itself."""
+"""Classifies errors of boto3: who has to do what, and whether the same call may succeed later."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError, CredentialRetrievalError, NoCredent
 
 
 class Permission(StrEnum):
-    """What a call needs, by the names of Amazon's policies."""
+    """Permission that a call needs, by its name in Amazon's policies."""
 
     GET = "s3:GetObject"
     PUT = "s3:PutObject"
@@ -27,7 +27,7 @@ PURPOSES = {
     Permission.DELETE: "delete checkpoints of a training that is over",
     Permission.CREATE: "make the bucket, which is not there",
 }
-"""What each is used for."""
+"""What each permission is used for, as messages say it."""
 
 MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 
@@ -53,7 +53,7 @@ _REGION = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Something that waiting does not mend, at least where it never worked before."""
+    """An error that waiting does not resolve, at least if the call has never worked before."""
 
     code: str
     reason: str
@@ -61,17 +61,17 @@ class Refusal:
 
 
 def code_of(error: BaseException) -> str:
-    """The server's own name of the error, or the HTTP status where the answer has no body."""
+    """Return the server's own error code, or the HTTP status if the answer has no body."""
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
 
 
 def is_denied(error: BaseException) -> bool:
-    """Whether access is refused; so is, without s3:ListBucket, what is not there."""
+    """Return whether access is denied. Without s3:ListBucket, this is also the answer for missing objects."""
     return code_of(error) in _DENIED
 
 
 def refusal_of(error: BaseException, permission: Permission, variable: str) -> Refusal | None:
-    """Why the call cannot succeed as things are; None for what may pass."""
+    """Return why the call cannot succeed without a change; None for an error that may pass."""
     if isinstance(error, ClientError):
         return _refusal_of_answer(error, permission, variable)
     if isinstance(error, NoCredentialsError | CredentialRetrievalError):
@@ -137,7 +137,7 @@ def _region_of(error: ClientError) -> str | None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what led to it, the first cause last; boto3 keeps some causes in an argument."""
+    """Yield the error and its causes, the root cause last; boto3 keeps some causes in an argument."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:

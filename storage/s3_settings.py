@@ -1,4 +1,4 @@
-"""What the URL of an S3 store says: where the bucket is, who asks, and how it is reached."""
+"""Settings in the URL of an S3 store: where the bucket is, the credentials, and how it is reached."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from jobs.errors import ConfigurationError
 
 DEFAULT_REGION = "us-east-1"
-"""What servers other than Amazon's expect, too; theirs names its region in the host."""
+"""Default region, which servers other than Amazon's expect as well. Amazon's hosts contain the region's
+name."""
 
 OPTIONS = ("region", "session_token", "ca_bundle", "addressing_style")
-"""After the bucket, by boto3's own names."""
+"""Options after the bucket in the URL, with boto3's own names."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _AMAZON = re.compile(
@@ -25,33 +26,33 @@ _AMAZON = re.compile(
 AddressingStyle = Literal["path", "virtual"]
 
 Addresses = Callable[[str, int], Sequence[str]]
-"""Host and port -> the addresses that may be connected to. Raises PressroomError."""
+"""Function from host and port to the addresses that may be connected to. Raises PressroomError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Settings:
-    """Where the bucket is, and who asks."""
+    """The location of the bucket, and the credentials for it."""
 
     endpoint: str
-    """Scheme, host and port; no credentials."""
+    """Scheme, host and port, without credentials."""
     bucket: str
     access_key: str | None = None
-    """None: the keys are those that boto3 finds in the environment, a profile, a container or a role."""
+    """Access key; None for the keys that boto3 finds in the environment, a profile, a container or a role."""
     secret_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
     region: str = DEFAULT_REGION
     ca_bundle: str | None = None
-    """File of the certificates that the server's is verified with, in place of the public ones."""
+    """File with the certificates to verify the server's with, instead of the public ones."""
     addressing_style: AddressingStyle = "path"
-    """The bucket in the path, or as the first part of the host's name."""
+    """Whether the bucket is in the path, or the first part of the host name."""
     variable: str = "PRESSROOM_S3_URL"
-    """Where the URL stands, for messages."""
+    """Source of the URL, for messages."""
 
     @classmethod
     def from_url(cls, url: str, *, variable: str = "PRESSROOM_S3_URL") -> S3Settings:
-        """Read `http(s)://[access_key:secret_key@]host:port/bucket[?option=...]`, each part percent-encoded.
+        """Parse `http(s)://[access_key:secret_key@]host:port/bucket[?option=...]`, each part percent-encoded.
 
-        Raises ConfigurationError (`store_url_invalid`) that says which part is wrong and never quotes it.
+        Raises ConfigurationError (`store_url_invalid`), which says which part is wrong and never quotes it.
         """
         try:
             parts = urlsplit(url)
@@ -86,12 +87,12 @@ class S3Settings:
 
     @property
     def location(self) -> str:
-        """Where it is, for people; without secrets."""
+        """Where the bucket is, for people; without secrets."""
         return f"{self.endpoint}/{self.bucket}"
 
 
 def url_error(variable: str, reason: str) -> ConfigurationError:
-    """Why the URL in the variable cannot be used; nothing of it is quoted."""
+    """Return the error for a URL that cannot be used; the message quotes nothing of the URL."""
     return ConfigurationError(
         f"the S3 URL ({variable}) cannot be used: {reason}. It reads "
         f"http(s)://access_key:secret_key@host:port/bucket, then ?NAME=VALUE of {', '.join(OPTIONS)}",

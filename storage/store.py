@@ -1,4 +1,4 @@
-"""Where artifacts are kept: immutable objects under keys that contain their content's digest."""
+"""The contract of stores: immutable objects under keys that contain their content's digest."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import Protocol
 from jobs.errors import InputError, PermanentError, PressroomError, TransientError
 
 MAX_KEY_CHARACTERS = 512
-"""S3 allows 1,024 bytes; half of it leaves room for a bucket prefix of the deployment's own."""
+"""Maximum length of a key. S3 allows 1,024 bytes; half of that leaves room for a deployment's own bucket
+prefix."""
 
 PROBE_KEY = "checks/access"
 PROBE = b"Pressroom may read and write here.\n"
-"""Written again by each process that starts, and never deleted."""
+"""Content of the object at PROBE_KEY, which each process writes when it starts and which is never deleted."""
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
 
 
 class ObjectKeyError(InputError):
-    """A key that some store could not hold, or could hold twice."""
+    """A key that some store could not hold, or could not tell from another one."""
 
     code = "object_key_invalid"
 
@@ -31,19 +32,22 @@ class ObjectNotFoundError(PermanentError):
 
 
 class StoreError(PressroomError):
-    """The store could not do as asked."""
+    """The store failed to carry out a request."""
 
     code = "store_failed"
 
 
 class StoreUnavailableError(StoreError, TransientError):
-    """The store did not answer, or refuses what it did before."""
+    """The store did not answer, or refuses what it allowed before."""
 
     code = "store_unavailable"
 
 
 class StoreRefusedError(StoreError, PermanentError):
-    """The store refuses what it never did in this process: a permission, keys, bucket or host are wrong."""
+    """The store refuses what it has never allowed in this process.
+
+    A permission, the keys, the bucket or the host are wrong.
+    """
 
     code = "store_refused"
 
@@ -81,32 +85,32 @@ class Store(Protocol):
 
     @property
     def location(self) -> str:
-        """Where it is, for people; without secrets."""
+        """Where the store is, for people; without secrets."""
         ...
 
     def put(self, key: str, body: bytes, *, media_type: str) -> None:
-        """Store the object durably; the same key with the same body again is no error."""
+        """Store the object durably. Storing the same body under the same key again is no error."""
         ...
 
     def get(self, key: str) -> bytes:
-        """The object's bytes."""
+        """Return the object's bytes."""
         ...
 
     def exists(self, key: str) -> bool:
-        """Whether an object is stored under the key; False, too, if the store does not tell."""
+        """Return whether an object is stored under the key; False as well if the store does not reveal it."""
         ...
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        """Every key that starts with the prefix, in order, streamed."""
+        """Stream all keys that start with the prefix, in order."""
         ...
 
     def delete(self, key: str) -> None:
-        """Remove the object; no error if it is not there."""
+        """Delete the object; it is no error if it does not exist."""
         ...
 
 
 def check_access(store: Store) -> None:
-    """Store a small object and read it, so that what is missing is told before hours of work.
+    """Store a small object and read it, so that missing permissions are reported before hours of work.
 
     Raises StoreRefusedError or StoreUnavailableError.
     """
