@@ -1,6 +1,6 @@
 """Pressroom: batch content production on your own machines.
 
-From an application: `submit` a batch, ask for its `status`, stream its `results`.
+Applications `submit` a batch, query its `status` and stream its `results`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["Output", "results", "status", "submit"]
 
 
 def __getattr__(name: str) -> object:
-    """The API is loaded when it is used, so that the command line starts without it."""
+    """Load the API when it is first used, so that the command line starts without it."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from pressroom import api

@@ -1,16 +1,16 @@
-"""The entry point: what ends a command from outside is told in one sentence, at whatever moment it comes.
+"""The entry point: an interruption at any moment ends the command with one line instead of a traceback.
 
-It imports next to nothing itself, so that Ctrl-C while the command line is loaded is told like any other.
+It imports next to nothing itself, so that this also holds for Ctrl-C while the command line is loaded.
 """
 
 import sys
 
 EXIT_INTERRUPTED = 130
-"""128 and the number of SIGINT, as a shell reports it."""
+"""Exit status after an interruption: 128 plus the number of SIGINT, as a shell reports it."""
 
 
 def main() -> None:
-    """Entry point of the `pressroom` command: run it, write out what it printed, and exit."""
+    """Run the `pressroom` command, flush its output, and exit."""
     try:
         status = _run()
     except KeyboardInterrupt:
@@ -35,7 +35,7 @@ def _run() -> int:
 
 
 def _let_interruptions_end_the_process() -> None:
-    """While the interpreter shuts down Ctrl-C ends it at once, without a traceback."""
+    """Restore the default action of SIGINT, so that Ctrl-C during shutdown ends without a traceback."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,7 +1,8 @@
-"""For applications that produce jobs: submit, status, results.
+"""The Python API for applications that produce jobs: submit, status and results.
 
-The services are those that PRESSROOM_DB_URL, PRESSROOM_REDIS_URL and PRESSROOM_S3_URL name, or those that
-`pressroom services` runs on this machine; workers and dispatcher run elsewhere. Any thread may call these.
+It uses the services that PRESSROOM_DB_URL, PRESSROOM_REDIS_URL and PRESSROOM_S3_URL name, or those that
+`pressroom services` runs on this machine; workers and dispatcher run elsewhere. Any thread may call the
+functions.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ from workers.producer import Order, Submission, model_of, submit_file
 from workers.settings import Settings, read_settings
 
 Items = Path | str | Iterable[Mapping[str, object]]
-"""A CSV or JSONL file, or the lines themselves: one mapping each, its keys the file's columns."""
+"""A CSV or JSONL file, or its lines as mappings whose keys are the columns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """One succeeded job."""
+    """The result of one succeeded job."""
 
     custom_id: str
     job_id: UUID
@@ -42,7 +43,7 @@ class Output:
     media_type: str
     metrics: Mapping[str, object]
     statement: bytes
-    """How it was made: an in-toto statement in canonical JSON."""
+    """Provenance of the artifact: an in-toto statement in canonical JSON."""
 
 
 def submit(
@@ -60,12 +61,12 @@ def submit(
     strict: bool = False,
     on_rejected: Callable[[Rejected], None] | None = None,
 ) -> Submission:
-    """Accept the items as one batch; when this returns, nothing of it can be lost.
+    """Submit the items as one batch; once this returns, none of them can be lost.
 
-    Each refused item goes to `on_rejected`, and the others run; with `strict` nothing does. `settings` are
-    the kind's, such as temperature; without a `model` the kind's default is used. Raises InputError
-    (FileRejectedError, StrictIntakeError) when nothing was accepted, ConfigurationError when kind, model or
-    services are not there.
+    Each refused item is passed to `on_rejected` and the others run; with `strict` a refused item means that
+    nothing runs. `settings` are those of the kind, such as temperature; without a `model` the kind's default
+    is used. Raises InputError (FileRejectedError, StrictIntakeError) if nothing was accepted, and
+    ConfigurationError if kind, model or services are missing.
     """
     order = Order(
         kind=kind,
@@ -85,16 +86,16 @@ def submit(
 
 
 def status(batch_id: UUID) -> BatchStatusReport:
-    """Counts by state, tokens, times and errors of a batch. Raises BatchNotFoundError."""
+    """Return a batch's jobs by state, tokens, times and errors. Raises BatchNotFoundError."""
     with opened_database(_urls(read_settings()).db_url) as database:
         return batch_status(database, batch_id)
 
 
 def results(batch_id: UUID) -> Iterator[Output]:
-    """The succeeded jobs of a batch so far, in input order, streamed; those that were altered are left out.
+    """Stream the results of a batch so far, in input order, without those that were altered.
 
-    Raises BatchNotFoundError or StoreError; at the end, when every other result was given, an
-    ArtifactAlteredError that names what was left out, since object, rows and statement do not agree.
+    Raises BatchNotFoundError or StoreError. After all other results, raises an ArtifactAlteredError that
+    names the results left out because object, rows and statement do not agree, if there are any.
     """
     altered: list[Altered] = []
     urls = _urls(read_settings())
@@ -117,7 +118,7 @@ def results(batch_id: UUID) -> Iterator[Output]:
 
 
 def _ignore(_rejected: Rejected) -> None:
-    """The lines are counted in the batch all the same."""
+    """Ignore a refused line; the batch counts it anyway."""
 
 
 def _urls(settings: Settings) -> ServiceUrls:
@@ -133,7 +134,10 @@ def _urls(settings: Settings) -> ServiceUrls:
 
 @contextmanager
 def _as_file(items: Items) -> Iterator[Path]:
-    """Items in memory become a temporary JSONL file: one intake, the same checks and messages."""
+    """Yield a file with the items; items in memory are written to a temporary JSONL file.
+
+    So there is only one intake, with the same checks and messages for both.
+    """
     if isinstance(items, (str, Path)):
         yield Path(items)
         return

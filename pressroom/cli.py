@@ -1,7 +1,7 @@
-"""The command line: parse -> call -> print.
+"""The command line, whose commands parse their arguments, call a function and print its result.
 
-The front door's own commands are in pressroom/commands, those of kinds in their folders, named by entry
-points. Each is loaded when it is called.
+Pressroom's own commands are in pressroom/commands; those of kinds are in the kinds' folders and are named by
+entry points. Each is loaded when it is called.
 """
 
 from __future__ import annotations
@@ -82,11 +82,11 @@ OWN = (
     Command("train", None, "Train models on your own data."),
     Command("evaluate", None, "Measure a model on labelled data, or rankings on a log."),
 )
-"""The commands that belong to no kind, and the groups that kinds add theirs to."""
+"""The commands that belong to no kind, and the groups to which kinds add their commands."""
 
 
 def commands() -> CommandTable:
-    """Every command that is installed."""
+    """Return all installed commands."""
     return read_commands(OWN, report_left_out)
 
 
@@ -114,4 +114,4 @@ def _root(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    """What stands before every command."""
+    """Accept the options that precede every command."""

@@ -1,4 +1,4 @@
-"""Every setting, its value and where it came from."""
+"""Prints every setting with its value and source."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workers.settings import Settings
 
 
 def print_configuration(settings: Settings, *, json: bool) -> None:
-    """One line a setting on stdout, or one JSON object; secrets are masked by their type."""
+    """Print one line per setting on stdout, or one JSON object; secrets are masked by their type."""
     rows = []
     for name in Settings.model_fields:
         variable = f"PRESSROOM_{name.upper()}"

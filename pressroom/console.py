@@ -1,4 +1,4 @@
-"""What a person sees: results on stdout, everything else on stderr; errors with a code and an exit status."""
+"""Output for people: results on stdout, everything else on stderr, errors with a code and an exit status."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ console = Console(stderr=True)
 
 
 def say(sentence: str) -> None:
-    """A line of progress on stderr; what is foreign in it cannot act on the terminal."""
+    """Print a line of progress on stderr, escaped so that foreign text cannot control the terminal."""
     console.print(shown_lines(sentence), markup=False, highlight=False, soft_wrap=True)
 
 
 def print_line(line: str) -> None:
-    """A line of what a command was asked for, on stdout; what is foreign in it starts no line of its own."""
+    """Print a line of a command's result on stdout, escaped so that foreign text cannot start a new line."""
     sys.stdout.write(shown(line) + "\n")
 
 
 def print_json(value: Mapping[str, object]) -> None:
-    """One JSON object on stdout."""
+    """Print one JSON object on stdout."""
     sys.stdout.write(json_text(value) + "\n")
 
 
 @contextmanager
 def errors_reported() -> Iterator[None]:
-    """An error that Pressroom can name becomes a line on stderr and exit status 1, without a traceback."""
+    """Turn known errors in the block into a line on stderr and exit status 1, without a traceback."""
     try:
         yield
     except Exception as error:
@@ -53,8 +53,8 @@ def errors_reported() -> Iterator[None]:
 
 
 def _comes_of_an_interruption(error: BaseException | None) -> bool:
-    """Ctrl-C in the middle of something makes errors of others on its way out."""
-    seen: set[int] = set()  # a library may raise an error in the handling of its own consequence
+    """Return whether Ctrl-C caused the error, since libraries may turn it into errors of their own."""
+    seen: set[int] = set()  # chains of causes may have cycles
     while error is not None and id(error) not in seen and not isinstance(error, KeyboardInterrupt):
         seen.add(id(error))
         error = error.__cause__ or error.__context__
@@ -62,7 +62,7 @@ def _comes_of_an_interruption(error: BaseException | None) -> bool:
 
 
 def _sentence_of(error: Exception) -> str | None:
-    """What an error says, where, and what to do; None for one that Pressroom cannot name."""
+    """Return the line to print for an error; None if the error is unknown to Pressroom."""
     if isinstance(error, PressroomError):
         return f"error [{error.code}]: {error}"
     if isinstance(error, OSError):
@@ -73,7 +73,7 @@ def _sentence_of(error: Exception) -> str | None:
 
 
 def _database_failure(error: Exception) -> str | None:
-    """What an error of the database says; None for another error, and where no database was ever used."""
+    """Return the line to print for a database error; None for other errors, or if no database was used."""
     if "sqlalchemy.exc" not in sys.modules:
         return None
     from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -96,11 +96,11 @@ def _database_failure(error: Exception) -> str | None:
 
 
 class Interruption:
-    """Ctrl-C and SIGTERM: where there is something to drain the first one is counted, else it interrupts."""
+    """Handles Ctrl-C and SIGTERM: while there is something to drain, the first one is only counted."""
 
     def __init__(self, *, counting: bool = True) -> None:
         self.count = 0
-        """Of interruptions that were counted; a second one raises KeyboardInterrupt."""
+        """Number of counted interruptions, 0 or 1; a second one raises KeyboardInterrupt."""
         self._counting = counting
 
     def __enter__(self) -> Self:
@@ -115,7 +115,7 @@ class Interruption:
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """Within the block the first interruption is counted."""
+        """Count the first interruption within the block, instead of raising KeyboardInterrupt."""
         self._counting = True
         try:
             yield

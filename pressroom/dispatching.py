@@ -1,4 +1,4 @@
-"""The dispatcher as a thread of a command's process."""
+"""Runs the dispatcher in a thread of a command's process."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from workers.settings import Settings
 
 
 class DispatcherEndedError(PressroomError):
-    """A fault of the dispatcher's own; outages of Postgres and Redis do not end it."""
+    """The dispatcher ended by a fault of its own; outages of Postgres and Redis do not end it."""
 
     code = "dispatcher_ended"
 
 
 class DispatcherThread:
-    """Dispatches from when it is made until it is stopped; call `check` now and then."""
+    """Dispatches from its creation until it is stopped; call `check` regularly."""
 
     def __init__(self, db_url: str, redis_url: str, settings: Settings) -> None:
         self._database = open_database(db_url, application_name=SESSION_NAME)
@@ -37,14 +37,17 @@ class DispatcherThread:
             self._error = error
 
     def check(self) -> None:
-        """Raise DispatcherEndedError if the thread has crashed, or Postgres' refusal that ended it."""
+        """Raise DispatcherEndedError if the thread crashed, or the SQLAlchemyError that ended it."""
         if self._error is not None:
             raise self._error
         if not self._thread.is_alive():
             raise DispatcherEndedError("the dispatcher ended with the error above: the batch can go on later")
 
     def stop(self, timeout_seconds: float | None = None) -> None:
-        """Stop and wait this long; one that hangs in a network call ends with the process."""
+        """Stop the thread and wait at most this long.
+
+        A thread that hangs in a network call ends with the process.
+        """
         self._stopping.set()
         self._thread.join(timeout_seconds)
         self._database.dispose()

@@ -1,6 +1,6 @@
 """Health checks for containers: `python -m pressroom.health [services|worker|dispatcher|beat]`.
 
-Exit status 0 and silence when healthy, 1 and a sentence on stderr otherwise, 2 for an unknown role.
+The exit status is 0 without output if healthy, 1 with a sentence on stderr if not, and 2 for an unknown role.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from workers.settings import Settings, read_settings
 
 
 class Role(StrEnum):
-    """What the container's process is."""
+    """Role of the container's process; each member's docstring says what healthy means for it."""
 
     SERVICES = "services"
-    """None of Pressroom's own: the database is migrated, and Redis and S3 answer."""
+    """The database is migrated, and Redis and S3 answer; no process of Pressroom is checked."""
     WORKER = "worker"
-    """A worker process of this host is warm and alive."""
+    """A worker process of this host is alive and its models are loaded."""
     DISPATCHER = "dispatcher"
     """This host's dispatcher leads or stands by."""
     BEAT = "beat"
-    """This host's beat, likewise."""
+    """This host's beat leads or stands by."""
 
 
 LEADS = {Role.DISPATCHER: leads.DISPATCHER, Role.BEAT: leads.BEAT}
-"""What each leads or stands by for."""
+"""Name of the leadership that each role holds or stands by for."""
 
 
 def find_fault(settings: Settings, role: Role) -> str | None:
-    """What is wrong with this container's process in its role; None if nothing is."""
+    """Return what is wrong with this container in its role, or None if it is healthy."""
     database = open_database(settings.require_db_url(), pool_size=1, application_name="pressroom-health")
     try:
         if role is Role.WORKER:
@@ -72,7 +72,7 @@ def find_fault(settings: Settings, role: Role) -> str | None:
 
 
 def main(arguments: list[str]) -> int:
-    """Exit status for the role named, `services` if none is."""
+    """Return the exit status for the named role, or for `services` if none is named."""
     try:
         role = Role(*arguments or [Role.SERVICES])
     except (TypeError, ValueError):
@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         fault = find_fault(read_settings(), role)
-    except PressroomError as error:  # of the settings, or a URL that is missing
+    except PressroomError as error:  # invalid settings, or a missing URL
         fault = str(error)
     if fault is not None:
         sys.stderr.write(f"{fault}\n")

@@ -1,4 +1,4 @@
-"""Commands whose modules are loaded when they are called; help and completion of their group load none."""
+"""Commands whose modules are loaded only when called; a group's help and completion load none of them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from pressroom.command_table import Command, CommandTable
 from pressroom.streams import StandardOutput
 
 EXIT_FAILURE = 1
-"""As in pressroom.console, which loads more than help needs."""
+"""Same as in pressroom.console, which is not imported because it loads more than help needs."""
 
 
 class LazyCommand(TyperCommand):
-    """Stands in a group for a command, or a group of commands, that a module defines."""
+    """Stand-in within a group for a command, or a group of commands, that a module defines."""
 
     def __init__(self, command: Command, table: CommandTable) -> None:
         super().__init__(command.path.rpartition(" ")[2], help=command.help, hidden=command.is_hidden)
@@ -33,7 +33,7 @@ class LazyCommand(TyperCommand):
         self._table = table
 
     def load(self) -> TyperCommand | TyperGroup:
-        """The command itself. Raises ConfigurationError."""
+        """Load and return the command itself. Raises ConfigurationError."""
         target = self.target
         loaded: Any = load_target(target) if isinstance(target, str) else target and target()
         members = self._table.members(self.path)
@@ -50,7 +50,7 @@ class LazyCommand(TyperCommand):
         return command
 
     def _group(self, app: typer.Typer, members: list[Command]) -> TyperGroup:
-        """The group that the module defines, with the members that others declare."""
+        """Return the group that the module defines, with the members that others declare."""
         group = get_group(app)
         group.name = self.name
         for own in group.commands.values():
@@ -64,7 +64,7 @@ class LazyCommand(TyperCommand):
         return group
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **options: Any) -> Any:
-        """The context of the command itself: Typer parses, completes and calls in what this returns."""
+        """Return the context of the command itself, in which Typer parses, completes and calls."""
         _check_texts(args)
         try:
             command = self.load()
@@ -81,12 +81,12 @@ def _error(problem: str) -> ConfigurationError:
 
 
 def report_left_out(error: ConfigurationError) -> None:
-    """Say on stderr what of another package is left out of the command line."""
+    """Print a warning on stderr about a command of another package that is left out."""
     sys.stderr.write(shown_lines(f"warning [{error.code}]: {error}\n"))
 
 
 def _check_texts(args: list[str]) -> None:
-    """Odd bytes may be in the name of a file that is there, and in nothing else. Raises BadParameter."""
+    """Raise BadParameter for arguments with invalid UTF-8, which only names of existing files may have."""
     for arg in args:
         value = arg.partition("=")[2] if arg.startswith("-") and "=" in arg else arg
         if any("\ud800" <= character <= "\udfff" for character in value) and not os.path.lexists(value):
@@ -94,7 +94,7 @@ def _check_texts(args: list[str]) -> None:
 
 
 def _plain(callback: Callable[..., Any] | None) -> Callable[..., Any]:
-    """Escape what a command prints from the moment that it works: see `streams.StandardOutput`."""
+    """Wrap a callback so that the command's output is escaped once it runs: see `streams.StandardOutput`."""
 
     def call(*args: Any, **options: Any) -> Any:
         if isinstance(sys.stdout, StandardOutput):
@@ -106,7 +106,7 @@ def _plain(callback: Callable[..., Any] | None) -> Callable[..., Any]:
 
 @contextmanager
 def _errors_shown() -> Iterator[None]:
-    """Wrong usage quotes what was given, which may be a file name of anything."""
+    """Escape messages about wrong usage, since they quote arguments such as arbitrary file names."""
     try:
         yield
     except ClickException as error:
@@ -115,7 +115,7 @@ def _errors_shown() -> Iterator[None]:
 
 
 def stand_in_for(command: Command, table: CommandTable) -> ClickCommand:
-    """What stands in a group's place of a command: a group of its members, or a command to be loaded."""
+    """Return the stand-in for a command in its group: a group of its members, or a lazily loaded command."""
     if command.target is not None:
         return LazyCommand(command, table)
     name = command.path.rpartition(" ")[2]
@@ -127,9 +127,9 @@ def stand_in_for(command: Command, table: CommandTable) -> ClickCommand:
 
 
 def lazy_group(table: Callable[[], CommandTable], path: str = "") -> type[TyperGroup]:
-    """The class of the group at a path of a table, for `typer.Typer(cls=...)`.
+    """Return the class of the group at a path of a table, for `typer.Typer(cls=...)`.
 
-    `table` is called when the group is made, which is when the command line runs, and not at import.
+    `table` is called when the group is created, which is when the command line runs and not at import.
     """
 
     class LazyGroup(TyperGroup):

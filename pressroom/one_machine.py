@@ -1,4 +1,4 @@
-"""One machine's process tree: services, dispatcher, beat and workers, started and stopped as one."""
+"""One machine's process tree: services, dispatcher, beat and workers, started and stopped together."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ from workers.settings import Settings
 from workers.supervisor import Supervisor
 
 THREAD_JOIN_SECONDS = 10.0
-"""A dispatcher or beat that hangs in a network call ends with the process."""
+"""Seconds to wait for dispatcher or beat to stop; one that hangs in a network call ends with the process."""
 
 
 def background_place(urls: ServiceUrls, settings: Settings) -> BackgroundPlace:
-    """Where services of kinds run beside a command that knows these URLs."""
+    """Return the place in which services of kinds run beside a command that uses these URLs."""
     return BackgroundPlace(
         db_url=urls.db_url, redis_url=urls.redis_url, s3_url=urls.s3_url, settings=settings
     )
 
 
 class OneMachine:
-    """Enter it to start everything, call `check` about twice a second, leave it to drain and stop.
+    """Context manager that starts everything on entry, and drains and stops it on exit.
 
-    Main thread only: the services and workers get their death signal from the thread that starts them.
+    Call `check` about twice a second in between. Main thread only: the services and workers get their death
+    signal from the thread that starts them.
     """
 
     def __init__(
@@ -48,7 +49,10 @@ class OneMachine:
         say: Callable[[str], None],
         standing: bool = False,
     ) -> None:
-        """One worker a profile and device; `standing`: with beat, and so that other commands rely on it."""
+        """Prepare one worker per profile and device.
+
+        With `standing` beat runs as well, and other commands may rely on the services.
+        """
         self._settings = settings
         self._devices = devices
         self._profiles = profiles
@@ -62,7 +66,10 @@ class OneMachine:
         self._exits = ExitStack()
 
     def __enter__(self) -> Self:
-        """Start services, migrate, start workers and dispatcher. Raises what each of them raises."""
+        """Start the services, migrate the database, and start workers and dispatcher.
+
+        Raises the errors of each of them.
+        """
         try:
             self.urls = self._start_services()
             self.place = background_place(self.urls, self._settings)
@@ -85,7 +92,7 @@ class OneMachine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, KeyboardInterrupt):  # the second Ctrl-C: leases bring the jobs back
+        if isinstance(error, KeyboardInterrupt):  # a second Ctrl-C; expired leases requeue the jobs
             for supervisor in self._supervisors:
                 supervisor.stop(timeout_seconds=0)
         self._exits.close()
@@ -104,7 +111,7 @@ class OneMachine:
         return self._services.urls
 
     def _check_services(self) -> None:
-        """Those that are not embedded, which their owner has tried. Raises PressroomError."""
+        """Check the configured services; embedded ones were checked by their owner. Raises PressroomError."""
         configured = self._settings
         check_services(
             db_url=self.urls.db_url if configured.db_url else None,
@@ -118,13 +125,14 @@ class OneMachine:
         self._exits.callback(self._dispatcher.stop, THREAD_JOIN_SECONDS)
 
     def run_beside(self, services: Sequence[tuple[str, Background]]) -> None:
-        """Run services of kinds as well, until the end: each with the name of its kind."""
+        """Also run services of kinds until the end; each comes with the name of its kind."""
         self._background = self._exits.enter_context(closing(BackgroundServices(services, self.place)))
 
     def check(self) -> None:
-        """Start again what has died.
+        """Restart whatever has died.
 
-        Raises WorkerStartError, ServiceStartError, DispatcherEndedError or BeatEndedError if that is no help.
+        Raises WorkerStartError, ServiceStartError, DispatcherEndedError or BeatEndedError if it cannot be
+        restarted.
         """
         self._dispatcher.check()
         if self._beat is not None:
@@ -138,15 +146,18 @@ class OneMachine:
                 self._say(death)
 
     def drain(self) -> None:
-        """Let the workers finish what they have begun, give the rest back, and end; `check` no more."""
+        """Let the workers finish their running jobs, give back the others, and end.
+
+        Do not call `check` after this.
+        """
         for supervisor in self._supervisors:
             supervisor.drain()
         for supervisor in self._supervisors:
             supervisor.stop(meanwhile=self._keep_services)
-        self._keep_services(ask=True)  # what is done is read next
+        self._keep_services(ask=True)  # the caller reads the results next
 
     def _keep_services(self, *, ask: bool = False) -> None:
-        """Start again what a signal to every process of a control group has ended: the drain needs it."""
+        """Restart services that a signal to the whole control group has ended, since the drain needs them."""
         if self._services is None or not self._are_services_usable:
             return
         try:
@@ -157,5 +168,5 @@ class OneMachine:
 
     @property
     def worker_pids(self) -> list[int]:
-        """Process ids of the workers, in the order of profiles and devices."""
+        """Return the process ids of the workers, in the order of profiles and devices."""
         return [pid for supervisor in self._supervisors for pid in supervisor.pids]

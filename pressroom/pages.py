@@ -1,4 +1,4 @@
-"""What all pages share: parts that are read from the folder of a kind, and the policy of a page."""
+"""Functions that all HTML pages share: reading a part from a package, and the content security policy."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from importlib.resources import files
 
 
 def page_part(package: str, name: str) -> str:
-    """A file of a package's folder of pages."""
+    """Return the text of a file in a package's folder of pages."""
     return (files(package) / "pages" / name).read_text(encoding="utf-8")
 
 
 def page_policy(style: str, script: str = "") -> str:
-    """A Content-Security-Policy that knows the page's style and script by digest and allows nothing else."""
+    """Return a Content-Security-Policy that allows only the page's style and script, by their digests."""
     scripts = f"script-src {_source(script)}; " if script else ""
     return (
         f"default-src 'none'; style-src {_source(style)}; {scripts}"

@@ -1,4 +1,4 @@
-"""Live progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+"""Live progress on stderr: a bar on a terminal, and an occasional line elsewhere."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from jobs.batch import BatchStatusReport
 from pressroom.console import console, say
 
 LINE_SECONDS = 10.0
-"""Between two lines where there is no terminal: a log file stays readable."""
+"""Seconds between two lines if there is no terminal, so that a log file stays readable."""
 
 
 class BatchProgress:
-    """Shows the state of one batch; enter it, then call `show` as often as you like."""
+    """Shows the state of one batch; enter it as a context, and call `show` as often as you like."""
 
     def __init__(self) -> None:
         self._bar = Progress(
@@ -51,7 +51,7 @@ class BatchProgress:
             self._bar.stop()
 
     def show(self, report: BatchStatusReport) -> None:
-        """Bring the display up to date."""
+        """Update the display."""
         counts = report.counts
         done = counts.total - counts.open
         figures = _figures(report)

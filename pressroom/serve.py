@@ -1,4 +1,4 @@
-"""The pieces, each alone: how several machines run them."""
+"""Services, dispatcher and workers as separate processes, for installations on several machines."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ POLL_SECONDS = 0.5
 
 
 def run_services(settings: Settings) -> None:
-    """Own the embedded services until interrupted; print `export` lines that name them on stdout."""
+    """Run the embedded services until interrupted; print `export` lines with their URLs on stdout."""
     with Interruption() as interruption, Services(settings, say, standing=True) as services:
         with opened_database(services.urls.db_url) as database:
             upgrade(database)
@@ -41,9 +41,9 @@ def run_services(settings: Settings) -> None:
 
 
 def _outlive_workers(services: Services, settings: Settings) -> None:
-    """Keep the services up while workers of this machine drain, for as long as a drain may take.
+    """Keep the services running while workers of this machine drain, for as long as a drain may take.
 
-    A signal to every process of a control group ends the servers as well: they are started again.
+    A signal to every process of a control group also ends the servers, which are then started again.
     """
     until = time.monotonic() + settings.drain_seconds + KILL_GRACE_SECONDS
     has_said = False
@@ -60,7 +60,7 @@ def _outlive_workers(services: Services, settings: Settings) -> None:
 
 
 def run_dispatcher(settings: Settings) -> None:
-    """Dispatch until interrupted, or stand by while another one is active. Raises DispatcherEndedError."""
+    """Dispatch until interrupted; stand by while another one is active. Raises DispatcherEndedError."""
     urls = running_urls(settings)
     check_services(db_url=urls.db_url, redis_url=urls.redis_url, is_migrated=True, say=say)
     with Interruption() as interruption:
@@ -75,7 +75,7 @@ def run_dispatcher(settings: Settings) -> None:
 
 
 def run_workers(settings: Settings, devices: Sequence[Device], profile: str) -> None:
-    """Supervise one worker for each device until interrupted, then drain."""
+    """Supervise one worker per device until interrupted, then drain them."""
     for model in settings.profile(profile).models:
         read_manifest(model_folder(settings.models_folder, model))
     urls = running_urls(settings)
@@ -90,16 +90,16 @@ def run_workers(settings: Settings, devices: Sequence[Device], profile: str) -> 
                 time.sleep(POLL_SECONDS)
             say("Draining: what has begun is finished. Ctrl-C again ends at once.")
             supervisor.stop()
-        except KeyboardInterrupt:  # the second Ctrl-C: leases bring the jobs back
+        except KeyboardInterrupt:  # a second Ctrl-C; expired leases requeue the jobs
             supervisor.stop(timeout_seconds=0)
             raise
-        except BaseException:  # one worker that cannot start: the others finish what they have begun
+        except BaseException:  # if one worker cannot start, the others finish their running jobs
             supervisor.stop()
             raise
 
 
 def running_urls(settings: Settings) -> ServiceUrls:
-    """Of services that run: a dispatcher or worker alone starts none. Raises ConfigurationError."""
+    """Return the URLs of running services; a dispatcher or worker starts none. Raises ConfigurationError."""
     running = find_running(settings, standing=True)
     if running is not None:
         return running

@@ -1,4 +1,4 @@
-"""The standard streams: output that cannot be written is a sentence and an exit status, not a traceback."""
+"""The standard streams: lost output ends in an error message and an exit status, not in a traceback."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from jobs.shown import printable_lines
 
 EXIT_UNWRITABLE = 1
 EXIT_READER_GONE = 141
-"""128 and the number of SIGPIPE, as a shell reports it of `pressroom batches | head`."""
+"""Exit status if the reader of a pipe has ended, as in `pressroom batches | head`: 128 plus SIGPIPE."""
 
 
 class OutputLostError(Exception):
-    """Standard output takes no more. No OSError: those are about files that somebody named."""
+    """Standard output can no longer be written; no OSError, since those concern files that a user named."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(error.strerror)
@@ -26,10 +26,11 @@ class OutputLostError(Exception):
 
 
 class StandardOutput(io.TextIOWrapper):
-    """Raises OutputLostError for what it cannot write; escapes what would act on a terminal."""
+    """Standard output that raises OutputLostError on failure and escapes what would control a terminal."""
 
     is_styled = True
-    """Until a command works: help has colours. What commands print has none, and may be foreign."""
+    """Whether styles are kept; True for help, which has colours, until a command runs and may print foreign
+    text."""
 
     def write(self, text: str, /) -> int:
         """Write as TextIOWrapper does."""
@@ -47,7 +48,7 @@ class StandardOutput(io.TextIOWrapper):
 
 
 class StandardError(io.TextIOWrapper):
-    """Drops what it cannot write: a full disk under a log, or a closed terminal, ends no work."""
+    """Standard error that drops what it cannot write: a full disk or a closed terminal ends no work."""
 
     def write(self, text: str, /) -> int:
         """Write as TextIOWrapper does, and ignore errors."""
@@ -66,14 +67,14 @@ class StandardError(io.TextIOWrapper):
 
 @dataclass(slots=True)
 class Streams:
-    """The exit status of the command that writes to them."""
+    """Exit status of the command that writes to the standard streams."""
 
     status: int = 0
 
 
 @contextmanager
 def standard_streams() -> Iterator[Streams]:
-    """Output of the block goes to streams of these classes; where it is lost, the status says so."""
+    """Replace the standard streams with these classes; set the exit status if output is lost."""
     _open_what_is_closed()
     _wrap()
     streams = Streams()
@@ -81,7 +82,7 @@ def standard_streams() -> Iterator[Streams]:
         yield streams
         sys.stdout.flush()
     except OutputLostError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes once more as it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes once more when it ends
         if error.reader_is_gone:
             streams.status = EXIT_READER_GONE
         else:
@@ -93,7 +94,7 @@ def standard_streams() -> Iterator[Streams]:
 
 
 def _open_what_is_closed() -> None:
-    """A closed stream's number would go to the next file that is opened, and output into that file."""
+    """Open closed streams, whose numbers would otherwise go to the next opened files and mix with output."""
     for number, mode in enumerate((os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)):
         try:
             os.fstat(number)
@@ -102,7 +103,7 @@ def _open_what_is_closed() -> None:
 
 
 def _wrap() -> None:
-    """What no encoding holds, such as odd bytes of a file name, is written as an escape."""
+    """Wrap stdout and stderr; text that cannot be encoded, such as odd bytes of a file name, is escaped."""
     for name, kind, number in (("stdout", StandardOutput, 1), ("stderr", StandardError, 2)):
         before = getattr(sys, name)
         encoding = "utf-8" if before is None else before.encoding

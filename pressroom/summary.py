@@ -1,4 +1,4 @@
-"""What a run came to, for people and for scripts."""
+"""The outcome of a run, for people and for scripts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jobs.batch import BatchStatusReport
 
 @dataclass(frozen=True, slots=True)
 class Altered:
-    """A result that is left out, since its evidence does not match."""
+    """A result that is left out because its evidence does not match."""
 
     job_id: UUID
     custom_id: str
@@ -21,24 +21,24 @@ class Altered:
         return f"job {self.job_id} ({self.custom_id!r}): {self.reason}"
 
     def as_json(self) -> dict[str, str]:
-        """For people's scripts."""
+        """Return the result as JSON for scripts."""
         return {"job_id": str(self.job_id), "id": self.custom_id, "code": self.code, "reason": self.reason}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """The one object that `--json` prints."""
+    """The object that `--json` prints about a batch."""
 
     report: BatchStatusReport
     elapsed_seconds: float
-    """Of the whole command."""
+    """Duration of the whole command."""
     startup_seconds: float
-    """Until the first job was claimed: services, model, warm-up."""
+    """Time until the first job was claimed: start of services, model loading and warm-up."""
     altered: list[Altered] = field(default_factory=list)
-    """Filled while the results are written."""
+    """Results that are left out, filled while the results are written."""
 
     def leave_out(self, altered: Altered) -> None:
-        """Note it once, however often it is looked at."""
+        """Record a result that is left out; recording it again has no effect."""
         if altered not in self.altered:
             self.altered.append(altered)
 
@@ -48,12 +48,12 @@ class Summary:
 
     @property
     def tokens_per_second(self) -> float:
-        """New tokens of succeeded jobs from the first claim to the last commit."""
+        """Return the new tokens of succeeded jobs per second from the first claim to the last commit."""
         seconds = self.report.working_seconds
         return self.report.usage.new_tokens / seconds if seconds else 0.0
 
     def as_json(self) -> dict[str, object]:
-        """Stable names; see the README."""
+        """Return the summary as JSON; the README documents the names, which are stable."""
         report = self.report
         return {
             "batch_id": str(report.batch_id),

@@ -1,4 +1,4 @@
-"""`pressroom up`: everything that standing work needs on one machine. `pressroom beat`: beat alone."""
+"""`pressroom up` runs everything that schedules need on one machine; `pressroom beat` runs beat alone."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from workers.settings import Settings
 
 
 def run_up(settings: Settings, devices: Sequence[Device], profiles: Sequence[str]) -> None:
-    """Services, dispatcher, beat and workers of the profiles until interrupted, then drain.
+    """Run services, dispatcher, beat and workers of the profiles until interrupted, then drain.
 
-    A second interruption ends at once: leases bring back what was under way.
+    A second interruption ends at once; running jobs are requeued when their leases expire.
     """
     for profile in profiles:
         for model in settings.profile(profile).models:
-            read_manifest(model_folder(settings.models_folder, model))  # before anything is started in vain
+            read_manifest(model_folder(settings.models_folder, model))  # fail before anything is started
     with (
         Interruption(counting=False) as interruption,
         OneMachine(settings, devices, profiles=profiles, say=say, standing=True) as machine,
@@ -40,7 +40,10 @@ def run_up(settings: Settings, devices: Sequence[Device], profiles: Sequence[str
 
 
 def installed_profiles(settings: Settings) -> tuple[str, ...]:
-    """The profiles that a worker can serve as things are. Raises ConfigurationError if none has a model."""
+    """Return the profiles whose models are all installed.
+
+    Raises ConfigurationError if none of these profiles has a model.
+    """
     usable = tuple(name for name in settings.profiles if _is_installed(settings, name))
     if not any(settings.profile(name).models for name in usable):
         listed = "; ".join(
@@ -64,7 +67,7 @@ def _is_installed(settings: Settings, profile: str) -> bool:
 
 
 def run_beat(settings: Settings) -> None:
-    """Start what is due until interrupted; stand by while another beat is active. Raises BeatEndedError."""
+    """Start due schedules until interrupted; stand by while another beat is active. Raises BeatEndedError."""
     urls = running_urls(settings)
     check_services(db_url=urls.db_url, is_migrated=True, say=say)
     with Interruption() as interruption:

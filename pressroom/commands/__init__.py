@@ -1,1 +1,1 @@
-"""The commands, grouped by what they are about; pressroom/cli.py puts them together."""
+"""The commands, grouped by subject; pressroom/cli.py combines them."""

@@ -1,4 +1,4 @@
-"""What is asked and said of batches and jobs."""
+"""The commands that show and change batches and jobs."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def show(
 
 
 def _checked(database: Engine, store: Store, detail: JobDetail) -> tuple[bytes | None, Altered | None]:
-    """The statement of a job that has succeeded, or why it is not told."""
+    """Return the checked statement of a succeeded job, or why it must not be shown."""
     from jobs.provenance import StatementAlteredError
     from pressroom.evidence import ArtifactAlteredError, check_job
     from pressroom.summary import Altered

@@ -1,4 +1,4 @@
-"""`pressroom kinds`: what is installed, and what each kind reads, asks and leaves."""
+"""`pressroom kinds`: lists the installed kinds, and shows what each one reads, runs and stores."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def show_kind(
 
 
 def _listed(name: str) -> dict[str, object]:
-    """A line of the list; a kind that cannot be loaded is named with the reason."""
+    """Return an entry of the list; for a kind that cannot be loaded it has the reason."""
     from jobs.errors import ConfigurationError
     from jobs.registry import load_kind
 
@@ -99,7 +99,7 @@ def _listed(name: str) -> dict[str, object]:
 
 
 def _shown(kind: Kind[Any]) -> dict[str, object]:
-    """What `--json` prints of a kind."""
+    """Return what `--json` prints for a kind."""
     from pressroom.exporters import DEFAULT_EXPORTER
     from pressroom.schemas import field_schemas
 
@@ -125,7 +125,7 @@ def _shown(kind: Kind[Any]) -> dict[str, object]:
 
 
 def _print(kind: Kind[Any], shown: dict[str, Any]) -> None:
-    """The same for people."""
+    """Print the kind for people."""
     from pressroom.schemas import field_schemas
     from pressroom.show import print_labelled
 
@@ -153,13 +153,13 @@ def _print(kind: Kind[Any], shown: dict[str, Any]) -> None:
 
 
 def _commands(kind: str) -> list[tuple[str, str]]:
-    """The paths of a kind's commands and their help; the first one makes its batches."""
+    """Return the path and help of each of a kind's commands; the first one makes its batches."""
     from pressroom.cli import commands
 
     return [(command.path, command.help) for command in commands().of_kind(kind)]
 
 
 def _summary(kind: Kind[Any]) -> str:
-    """The first paragraph of the class's docstring, in one line."""
+    """Return the first paragraph of the class's docstring as one line."""
     paragraph, _, _ = (type(kind).__doc__ or "").strip().partition("\n\n")
     return " ".join(paragraph.split())

@@ -1,4 +1,4 @@
-"""The pieces of Pressroom, each alone; and the settings they share."""
+"""The commands that run one part of Pressroom each, manage the database and print the settings."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def _date_order(text: str) -> DateOrder:
 
 
 def label(text: str | None) -> str | None:
-    """The callback of an option whose text becomes a label in tables and logs."""
+    """Check the text of an option that becomes a label in tables and logs; used as its callback."""
     if text is not None and (problem := label_problem(text)) is not None:
         raise typer.BadParameter(f"{ascii(text)[:80]} {problem}")
     return text
@@ -88,9 +88,9 @@ Decimal = Annotated[
 
 
 def is_dropped_too_much(dropped: Dropped | None, max_dropped: float | None) -> bool:
-    """Whether a command fails for what was refused of its file: for any record, unless a share is allowed.
+    """Return whether a command fails because of refused records, by default because of a single one.
 
-    Says which share it was if that is above the usual bound.
+    If more than the allowed share was refused, the error is printed.
     """
     if dropped is None or not dropped.num_dropped:
         return False
@@ -103,7 +103,7 @@ def is_dropped_too_much(dropped: Dropped | None, max_dropped: float | None) -> b
 
 
 def columns_of(given: list[str] | None, option: str) -> dict[str, str]:
-    """FIELD=COLUMN, by field."""
+    """Parse options of the form FIELD=COLUMN to a mapping field -> column."""
     pairs = [item.partition("=") for item in given or []]
     for name, equals, column in pairs:
         if not (name and equals and column):
@@ -112,7 +112,10 @@ def columns_of(given: list[str] | None, option: str) -> dict[str, str]:
 
 
 def input_path(text: str) -> Path:
-    """A file that a command reads: `-` is what is piped in. What cannot be read is wrong usage."""
+    """Return the path of a file that a command reads, where `-` is standard input.
+
+    A file that cannot be read is reported as wrong usage.
+    """
     path = STDIN if text == "-" else Path(text)
     try:
         check_input(path)
@@ -122,7 +125,7 @@ def input_path(text: str) -> Path:
 
 
 def standing_path(text: str) -> Path:
-    """A file that will be read again and again: one that is piped in is gone the second time."""
+    """Return the path of a file that is read again and again, which standard input cannot be."""
     path = input_path(text)
     if not path.is_file():
         raise typer.BadParameter(f"{path} is piped in, and is read again at each run (name a file)")
@@ -130,12 +133,12 @@ def standing_path(text: str) -> Path:
 
 
 def file_argument(help_text: str) -> Any:
-    """An argument that names such a file."""
+    """Return an argument that names a file to read."""
     return typer.Argument(parser=input_path, metavar="FILE", help=f"{help_text} - reads what is piped in.")
 
 
 def file_options(delimiter: str | None, encoding: str | None, decimal: str | None) -> FileOptions:
-    """What the options say of a file; what the file was read as is said once on stderr."""
+    """Return the file options; each remark on how the file was read is printed only once on stderr."""
     told: set[str] = set()
 
     def tell(line: str) -> None:
@@ -155,6 +158,6 @@ def file_options(delimiter: str | None, encoding: str | None, decimal: str | Non
 
 
 def file_option_words(options: FileOptions) -> list[str]:
-    """The options again, for a command that goes on."""
+    """Return the options as words of a command line, for a command that continues the batch."""
     given = options.given()
     return [word for name, value in given.items() if value is not None for word in (f"--{name}", value)]

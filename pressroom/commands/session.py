@@ -1,4 +1,4 @@
-"""What every command begins with: its settings, and the services it talks to."""
+"""The settings and service connections that every command starts with."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def connected() -> Iterator[tuple[Engine, ServiceUrls, Settings]]:
-    """The database, where the services are, and the settings of one command; errors end it as they should."""
+    """Yield the database, the service URLs and the settings of one command; errors are reported."""
     from db.session import connection_parameters, opened_database, weakness
     from pressroom.embedded.services import embedded_services
 
@@ -39,10 +39,10 @@ def connected() -> Iterator[tuple[Engine, ServiceUrls, Settings]]:
 
 @contextmanager
 def altered_named() -> Iterator[OnAltered]:
-    """What the block leaves out, since it was altered, is named, and ends the command with 1."""
+    """Yield a function for altered results; if there were any, list them and exit with status 1."""
     from pressroom.show import say_altered
 
-    left_out: dict[Altered, None] = {}  # once each, in order: results are passed over more than once
+    left_out: dict[Altered, None] = {}  # each once and in order, as results are read more than once
     yield lambda altered: left_out.update({altered: None})
     if left_out:
         say_altered(list(left_out))
@@ -63,7 +63,7 @@ def settings_of_command() -> Settings:
 
 
 def devices_of_command(given: str) -> tuple[Device, ...]:
-    """The devices that --device names; an unknown one is wrong usage."""
+    """Return the devices that --device names; an unknown one is reported as wrong usage."""
     try:
         return tuple(parse_devices(given))
     except ConfigurationError as error:

@@ -1,4 +1,4 @@
-"""What stands: everything on one machine, or beat alone."""
+"""The long-running commands: everything on one machine, or beat alone."""
 
 from __future__ import annotations
 
