@@ -1,4 +1,4 @@
-"""One attempt of one job: payload in, result out, and what an error in between means."""
+"""One attempt at one job: it turns a payload into a result, and decides what an error on the way means."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ from workers.settings import Settings
 logger = logging.getLogger(__name__)
 
 MAX_ERROR_CHARACTERS = 2_000
-"""Of an error's message in Postgres: enough to act on, and a prompt does not fit."""
+"""Maximum length of an error message in Postgres: enough to act on, too short to contain a prompt."""
 
 MAX_BACKOFF_SECONDS = 3600.0
-"""Doubling passes any limit of Postgres's intervals when a job may have many attempts."""
+"""Limit of the backoff. Doubling exceeds any limit of Postgres's intervals when a job may have many attempts.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerIdentity:
-    """Which process on which device."""
+    """The worker process and its device."""
 
     id: str
     device: str
@@ -40,11 +41,11 @@ class WorkerIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What an attempt made, and how."""
+    """The result of an attempt and the facts about how it was produced."""
 
     result: Result
     output: str | None
-    """`result.output` as it is kept."""
+    """`result.output` in the form in which it is stored."""
     facts: JobFacts
 
 
@@ -56,7 +57,7 @@ def run_attempt(
     worker: WorkerIdentity,
     celery_task_id: str,
 ) -> Attempt:
-    """Run the kind. Raises PressroomError, or what a faulty kind lets out."""
+    """Run the kind. Raises PressroomError, or whatever a faulty kind raises."""
     started_at = datetime.now(UTC)
     kind = load_kind(job.kind)
     try:
@@ -70,7 +71,7 @@ def run_attempt(
     result = kind.run(payload, JobContext(job, inference, ports))
     output = dump_output(kind, job.stage, result.output)
     if result.records:
-        writer_of(job.kind)  # what nobody can write fails here, and not with its neighbours in a commit
+        writer_of(job.kind)  # without a writer, fail here, not in a group commit
     facts = JobFacts(
         id=job.id,
         batch_id=job.batch_id,
@@ -89,9 +90,10 @@ def run_attempt(
 
 
 def failure_of(job: ClaimedJob, error: BaseException, settings: Settings) -> Failure:
-    """What an attempt's error means for the job: failed or expired at once, or queued again with backoff.
+    """Return what an attempt's error means for the job: failed or expired at once, or queued again with
+    backoff.
 
-    An error that is not Pressroom's own is a fault of the kind: it is retried, and logged with its trace.
+    An error other than PressroomError is a fault of the kind: it is retried, and logged with its traceback.
     """
     if not isinstance(error, PressroomError):
         logger.error("A kind raised an unexpected error.", exc_info=error, extra={"job_id": str(job.id)})
@@ -113,7 +115,7 @@ def failure_of(job: ClaimedJob, error: BaseException, settings: Settings) -> Fai
 def _status_after(job: ClaimedJob, error: BaseException, settings: Settings) -> JobStatus:
     batch_seconds = job.seconds_to_deadline
     if isinstance(error, DeadlineError):
-        # Only the batch's own deadline is final; an attempt's may have met a crowded machine.
+        # Only the batch's own deadline is final; an attempt may miss its own because the machine is busy.
         if batch_seconds is not None and batch_seconds <= settings.job_timeout_seconds:
             return JobStatus.EXPIRED
     elif isinstance(error, PermanentError):

@@ -1,4 +1,4 @@
-"""Services of kinds that run beside commands: `pressroom beat`, `pressroom up` and `pressroom run`."""
+"""Services of kinds that run alongside the commands `pressroom beat`, `pressroom up` and `pressroom run`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UP = "up"
 RUN = "run"
 
 RESTART_SECONDS = 30.0
-"""Between a service's end, or a start that failed, and the next try."""
+"""Wait after a service ended, or failed to start, before it is started again."""
 
 
 class BackgroundEndedError(PressroomError):
@@ -34,53 +34,54 @@ class BackgroundEndedError(PressroomError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackgroundPlace:
-    """What a service may use where it runs."""
+    """The URLs and settings that a service may use in the process where it runs."""
 
     db_url: str = field(repr=False)
     redis_url: str | None = field(repr=False)
     s3_url: str | None = field(repr=False)
-    """Beat itself needs the database alone: the others are None where its environment has none. Under `up`
-    and `run` all three are there."""
+    """Beat itself needs only the database: the other URLs are None if its environment has none. Under `up`
+    and `run`, all three are set."""
     settings: Settings
 
 
 class BackgroundService(Protocol):
-    """A service that runs."""
+    """A running service."""
 
     def check(self) -> None:
-        """Called about once a second. Raises if the service has ended by itself."""
+        """Check that the service still runs; called about once a second. Raises if the service has ended."""
         ...
 
 
 BackgroundOpener = Callable[[BackgroundPlace], AbstractContextManager[BackgroundService]]
-"""Starts a service; leaving the context stops it. Called and left in one thread."""
+"""Starts a service; leaving the context stops it. The context is entered and left in one thread."""
 
 
 @dataclass(slots=True)
 class _Entry:
-    """A service that shall run, and how it is."""
+    """A service that should run, and its current state."""
 
     kind: str
     background: Background
     stack: ExitStack = field(default_factory=ExitStack)
     service: BackgroundService | None = None
     start_at: float = 0.0
-    """On time.monotonic(): when it may be started."""
+    """Earliest time to start it, on time.monotonic()."""
 
 
 class BackgroundServices:
-    """All services of kinds beside one command. A service that fails is logged, and tried again later.
+    """All services of kinds that run alongside one command.
 
-    Call `check` about once a second, the first time to start them, and `close` at the end; in one thread.
+    A service that fails is logged and started again later. From one thread, call `check` about once a second,
+    of which the first call starts the services, and `close` at the end.
     """
 
     def __init__(self, services: Sequence[tuple[str, Background]], place: BackgroundPlace) -> None:
-        """`services`: each with the name of its kind."""
+        """Prepare the services. `services` pairs the name of each service's kind with the service."""
         self._entries = [_Entry(kind, background) for kind, background in services]
         self._place = place
 
     def check(self) -> None:
-        """Start what does not run and is due, and notice what has ended."""
+        """Start the services that are due, and notice those that have ended."""
         for entry in self._entries:
             if entry.service is None:
                 if time.monotonic() >= entry.start_at:
@@ -93,7 +94,7 @@ class BackgroundServices:
                 self._close(entry)
 
     def close(self) -> None:
-        """Stop them; a second time does nothing."""
+        """Stop the services; a second call does nothing."""
         for entry in reversed(self._entries):
             entry.start_at = math.inf
             self._close(entry)
@@ -106,7 +107,10 @@ class BackgroundServices:
             self._note(entry, "A kind's background service cannot be started.", error)
 
     def _note(self, entry: _Entry, sentence: str, error: Exception) -> None:
-        """Errors without a name are faults, whose traceback is needed."""
+        """Log an error, and postpone the next start.
+
+        Errors that are not PressroomError are faults, whose traceback is needed.
+        """
         entry.start_at = max(entry.start_at, time.monotonic() + RESTART_SECONDS)
         logger.warning(
             sentence,
@@ -123,17 +127,17 @@ class BackgroundServices:
 
 
 def services_under(command: str) -> list[tuple[str, Background]]:
-    """What all installed kinds run beside `beat` or `up`, each with the name of its kind."""
+    """Return the services of all installed kinds under this command, each with the name of its kind."""
     return [service for kind in load_kinds().values() for service in services_of(kind, command)]
 
 
 def services_of(kind: Kind[Any], command: str) -> list[tuple[str, Background]]:
-    """What one kind runs beside a command, each with the kind's name."""
+    """Return the services of one kind under a command, each with the kind's name."""
     return [(kind.name, background) for background in kind.background if command in background.under]
 
 
 class BackgroundThread:
-    """A service that is one thread, which ends when an event is set."""
+    """A service that consists of one thread, which ends when an event is set."""
 
     def __init__(self, name: str, run: Callable[[threading.Event], None]) -> None:
         self._name = name
@@ -147,7 +151,7 @@ class BackgroundThread:
             raise BackgroundEndedError(f"the thread {self._name!r} ended with the error above")
 
     def stop(self, timeout_seconds: float) -> None:
-        """Ask it to end and wait this long; one that hangs ends with the process."""
+        """Ask the thread to end and wait this long; a thread that hangs ends with the process."""
         self._stopping.set()
         self._thread.join(timeout_seconds)
 
@@ -156,7 +160,7 @@ class BackgroundThread:
 def background_thread(
     name: str, run: Callable[[threading.Event], None], *, join_seconds: float
 ) -> Iterator[BackgroundThread]:
-    """A thread for as long as the block lasts."""
+    """Run a thread for the duration of the block."""
     thread = BackgroundThread(name, run)
     try:
         yield thread

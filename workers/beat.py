@@ -1,7 +1,8 @@
-"""Celery beat with its schedules in Postgres: `pressroom beat`, or, where Celery itself is what one runs,
-`celery -A workers.celery beat -S workers.beat:PostgresScheduler`.
+"""Celery beat with its schedules in Postgres: `pressroom beat`.
 
-It sends no messages: a due time becomes a batch, in one transaction with the row that says so, and the
+With Celery's own command it is `celery -A workers.celery beat -S workers.beat:PostgresScheduler`.
+
+It sends no messages: a due time becomes a batch, in one transaction with the row that records it, and the
 dispatcher finds the batch's jobs. Several may run; one is active, the others stand by.
 """
 
@@ -36,14 +37,14 @@ from workers.settings import Settings, read_settings
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
-"""Between two looks at the schedules: the grain of cron expressions that name seconds."""
+"""Interval between two checks of the schedules: the resolution of cron expressions with seconds."""
 
 STANDBY_SECONDS = 2.0
-"""Between two tries to lead, and after an outage of Postgres."""
+"""Interval between two attempts to become the leader, and the wait after an outage of Postgres."""
 
 
 class BeatEndedError(PressroomError):
-    """A fault of beat's own; outages of Postgres do not end it."""
+    """Beat ended with an error of its own; outages of Postgres do not end it."""
 
     code = "beat_ended"
 
@@ -58,7 +59,10 @@ class Beat:
         self._postgres = Outage(logger, "Postgres", meanwhile="what is due waits")
 
     def tick(self) -> float:
-        """Settle what is due; seconds until the next tick. Outlives outages of Postgres."""
+        """Settle what is due; return the seconds until the next tick.
+
+        Outages of Postgres are logged and do not end it.
+        """
         try:
             is_active = self._lead.is_held()
             for schedule in due_schedules(self._database) if is_active else ():
@@ -82,12 +86,15 @@ class Beat:
         return batch_id
 
     def close(self) -> None:
-        """Let another one lead."""
+        """Give up the lead."""
         self._lead.give_up()
 
 
 class PostgresScheduler(Scheduler):
-    """What `celery beat` runs; it needs no broker and keeps no file. Beside it services of kinds run."""
+    """The scheduler that `celery beat` runs; needs no broker and keeps no file.
+
+    The services of kinds run in the same process.
+    """
 
     max_interval = int(TICK_SECONDS)
     _beat: Beat | None = None
@@ -97,25 +104,25 @@ class PostgresScheduler(Scheduler):
     _is_ending = False
 
     def __init__(self, *arguments: Any, place: BackgroundPlace | None = None, **options: Any) -> None:
-        """Without `place` it is that of the environment's settings."""
+        """Create the scheduler; `place` defaults to the settings from the environment."""
         self._place = place
         super().__init__(*arguments, **options)
 
     def setup_schedule(self) -> None:
-        """Connect; not called for the instance that Celery makes to print its name."""
+        """Connect. Not called for the instance that Celery creates to print its name."""
         place = self._place or _place_of(read_settings())
         settings = place.settings
         if settings.supervisor_pid is not None:
             drain_when_parent_dies(settings.supervisor_pid)
         self._database = open_database(place.db_url, application_name=SESSION_NAME)
         self._beat = Beat(self._database, settings)
-        if threading.current_thread() is threading.main_thread():  # no BeatThread: Celery's command
-            for number in (signal.SIGTERM, signal.SIGINT):  # in place of its own, set just before
+        if threading.current_thread() is threading.main_thread():  # Celery's command
+            for number in (signal.SIGTERM, signal.SIGINT):  # replaces Celery's handlers, set just before
                 signal.signal(number, self._end)
         self._background = BackgroundServices(services_under(BESIDE_BEAT), place)
 
     def tick(self, *_: Any, **__: Any) -> float:
-        """One round; seconds until the next. Raises SystemExit if it shall be the last."""
+        """Run one round and return the seconds until the next. Raises SystemExit if it was the last."""
         if self._beat is None:
             raise RuntimeError("the scheduler was made lazily")
         self._is_ticking = True
@@ -130,13 +137,17 @@ class PostgresScheduler(Scheduler):
         return seconds
 
     def _end(self, *_: object) -> None:
-        """Not in the middle of a transaction: its rollback fails, and takes the exception's place."""
+        """End now, or after the current tick.
+
+        An exception in the middle of a transaction would make its rollback fail, and be replaced by that
+        error.
+        """
         self._is_ending = True
         if not self._is_ticking:
             raise SystemExit
 
     def close(self) -> None:
-        """Stop the services, give up the lead and the connections; a second time does nothing."""
+        """Stop the services, give up the lead and close the connections; a second call does nothing."""
         if self._beat is not None:
             self._beat.close()
         if self._background is not None:
@@ -160,7 +171,7 @@ def _place_of(settings: Settings) -> BackgroundPlace:
 
 
 class BeatThread:
-    """Celery's beat service as a thread, until it is stopped; call `check` now and then."""
+    """Celery's beat service as a thread that runs until it is stopped; call `check` at intervals."""
 
     def __init__(self, place: BackgroundPlace) -> None:
         scheduler = partial(PostgresScheduler, place=place)
@@ -175,6 +186,6 @@ class BeatThread:
             raise BeatEndedError("beat ended with the error above: what is due waits in Postgres")
 
     def stop(self, timeout_seconds: float | None = None) -> None:
-        """Stop and wait this long; one that hangs in a network call ends with the process."""
+        """Stop the thread and wait this long; a thread that hangs in a network call ends with the process."""
         self._service.stop()
         self._thread.join(timeout_seconds)

@@ -1,8 +1,8 @@
 """Valkey as the broker: which of its errors are outages, and what it must be able to do.
 
-A server that is read-only after a failover, loads its file, has a full disk or full memory, or has lost its
-cluster answers every command with an error. None of that is a fault of the client: like a lost connection it
-is waited for, so that a worker keeps its process and its warm models.
+A server that is read-only after a failover, is loading its file, has a full disk or full memory, or has lost
+its cluster answers every command with an error. None of these is a fault of the client: it waits as for a
+lost connection, so that a worker keeps its process and its loaded models.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from workers.redis_server import TIMEOUT_SECONDS
 logger = logging.getLogger(__name__)
 
 BROKER_ERRORS = (KombuOperationalError, RedisError, OSError)
-"""What a broker that is away, or refuses to work, raises from Celery, kombu and redis-py."""
+"""Errors that Celery, kombu and redis-py raise when a broker is unavailable or refuses to work."""
 
 consumer_outage = Outage(logger, "Valkey", meanwhile="the worker keeps its models and its jobs, and waits")
-"""Of the connection on which this process consumes messages."""
+"""The outage of the connection on which this process consumes messages."""
 
 _ABSENT = "no message has this content"
-"""The place to insert before, in `require_queue`."""
+"""The element before which `require_queue` inserts; no queue contains it."""
 
 
 def require_queue(client: Redis, queue: str) -> None:
@@ -39,14 +39,14 @@ def require_queue(client: Redis, queue: str) -> None:
 def require_writable(client: Redis, queue: str) -> None:
     """Raise one of BROKER_ERRORS unless messages can be written to the queue now.
 
-    LINSERT before a message that does not exist changes nothing, but is refused as every write is: by a
-    replica, with a full memory, after a failed save, without the permission.
+    LINSERT before a message that does not exist changes nothing, but is refused like every other write: by a
+    replica, when memory is full, after a failed save, or without the permission.
     """
     client.linsert(queue, "BEFORE", _ABSENT, "")
 
 
 def _set_aside(client: Redis, queue: str) -> None:
-    """Rename a key that is no list and has the queue's name: what wrote it is no part of Pressroom."""
+    """Rename a key that has the queue's name but is not a list: it was not written by Pressroom."""
     kind = client.type(queue)
     name = kind.decode() if isinstance(kind, bytes) else kind
     if name in ("list", "none"):
@@ -62,8 +62,8 @@ def _set_aside(client: Redis, queue: str) -> None:
 def transport_options() -> dict[str, Any]:
     """Return the options of kombu's Redis transport.
 
-    A queue is one list without priorities. Nothing is kept of messages under way: a worker acknowledges on
-    receipt, and what it then loses, the lease and the dispatcher bring back.
+    A queue is one list without priorities. Messages being delivered are not kept: a worker acknowledges on
+    receipt, and what it loses after that is brought back by the lease and the dispatcher.
     """
     return {
         "ack_emulation": False,

@@ -1,4 +1,4 @@
-"""How many jobs a worker may hold: the gate that claims wait at."""
+"""How many jobs a worker may hold: a gate at which claims wait."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Capacity:
 
     @property
     def num_taken(self) -> int:
-        """Places taken now."""
+        """Number of places taken now."""
         return self._num_places - self._free
 
     def take(self, at_most: int) -> int:
-        """Wait until a place is free, take up to `at_most`; 0 if the gate closed meanwhile."""
+        """Wait until a place is free and take up to `at_most`; return 0 if the gate was closed meanwhile."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or (self._free > 0 and not self._exclusive))
             if self._closed:
@@ -33,7 +33,7 @@ class Capacity:
             return taken
 
     def give_back(self, number: int) -> None:
-        """Free places."""
+        """Free this number of places."""
         with self._changed:
             self._free += number
             self._changed.notify_all()
@@ -42,7 +42,8 @@ class Capacity:
     def alone(self, at_most: int = 1) -> Iterator[int]:
         """Wait until every place is free, take up to `at_most`, and keep others out until all are given back.
 
-        Yields the number of places, 0 if the gate closed meanwhile; once it closes nobody waits any more.
+        Yields the number of places, or 0 if the gate was closed meanwhile; once it is closed, nobody waits
+        any more.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or not self._exclusive)
@@ -59,12 +60,12 @@ class Capacity:
                 self._changed.notify_all()
 
     def wait_until_free(self, timeout_seconds: float) -> bool:
-        """Wait until no place is taken; False if that took longer."""
+        """Wait until no place is taken; return False if that took longer than the timeout."""
         with self._changed:
             return self._changed.wait_for(lambda: self._free == self._num_places, timeout_seconds)
 
     def close(self) -> None:
-        """Let nobody in any more; places taken stay taken until they are given back."""
+        """Close the gate; places that are taken stay taken until they are given back."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

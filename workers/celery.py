@@ -1,6 +1,7 @@
-"""The Celery app: a doorbell. Messages carry ids only; nothing is kept in Redis that Postgres does not know.
+"""The Celery app, which only signals that there is work.
 
-`pressroom worker` starts `celery -A workers.celery` with its device pinned; this module never imports torch.
+Messages carry only ids; Redis keeps nothing that Postgres does not know. `pressroom worker` starts `celery -A
+workers.celery` with its device pinned; this module never imports torch.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ RUN_ALONE = "pressroom.run_alone"
 
 
 class _DirectQueues(AMQP):
-    """Messages go to the queue that they name: no routes are kept in Redis for others to change."""
+    """Sends messages to the queue that they name: Redis keeps no routes that others could change."""
 
     autoexchange = staticmethod(lambda _name: None)  # type: ignore[assignment]  # a function, as its comment says
 
 
 def make_app(redis_url: Callable[[], str]) -> Celery:
-    """An app on this broker; the URL is asked for on first use, not at import."""
+    """Return an app on this broker; the URL is read on first use, not at import."""
     made = Celery(
         "pressroom",
         include=["workers.tasks"],
@@ -42,7 +43,10 @@ def make_app(redis_url: Callable[[], str]) -> Celery:
 
 
 def _forget_built_in_tasks(sender: Celery, **_: object) -> None:
-    """Celery's own tasks call others, any number of times: so could whoever reaches the queue."""
+    """Remove Celery's own tasks, unless remote control is on.
+
+    They call other tasks any number of times, and so could anyone who can reach the queue.
+    """
     if not read_settings().remote_control:
         for name in [name for name in sender.tasks if name.startswith("celery.")]:
             del sender.tasks[name]
@@ -60,10 +64,10 @@ def _configuration(server: RedisServer) -> dict[str, object]:
         "worker_enable_remote_control": read_settings().remote_control,
         "worker_hijack_root_logger": False,
         "broker_connection_retry_on_startup": True,
-        "broker_connection_max_retries": None,  # a broker that is gone for an hour comes back
+        "broker_connection_max_retries": None,  # a broker that is gone for an hour may still come back
         "broker_transport_options": {SERVER: server, **transport_options()},
         "worker_consumer": "workers.consumer:PatientConsumer",
-        # No task of ours acknowledges late, so none is cancelled; unset, Celery warns at each outage.
+        # None of our tasks acknowledges late, so none is cancelled; if unset, Celery warns at each outage.
         "worker_cancel_long_running_tasks_on_connection_loss": True,
     }
 
@@ -78,7 +82,7 @@ def _set_up_logging(**_: object) -> None:
 
 @worker_init.connect
 def _start(**_: object) -> None:
-    """In the main thread, before the first message is consumed: the models are warm when one comes."""
+    """Start in the main thread, before the first message is consumed, so that models are loaded by then."""
     process.start()
 
 

@@ -1,4 +1,4 @@
-"""Which code this is, for provenance."""
+"""The version of this code, for provenance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ GIT_TIMEOUT_SECONDS = 5
 
 
 def code_facts(settings: Settings) -> CodeFacts:
-    """The package's version, and the commit: as configured, else asked of git if the code is a checkout."""
+    """Return the package's version and commit.
+
+    The commit comes from the settings, or else from git if the code is a checkout.
+    """
     return CodeFacts(version=version("pressroom"), commit=settings.commit or _git_commit() or "unknown")
 
 

@@ -1,4 +1,4 @@
-"""Group commit: what all jobs of the process finish within a fraction of a second is one transaction."""
+"""Group commit: all outcomes of the process within a fraction of a second are written in one transaction."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from workers.outage import Outage
 logger = logging.getLogger(__name__)
 
 MAX_GROUP = 500
-"""Outcomes in one transaction; beyond that, a longer transaction saves nothing."""
+"""Maximum outcomes per transaction; a longer transaction would save nothing more."""
 
 RETRY_SECONDS = 0.5
-"""Between tries while Postgres is away, or read-only after a failover. The leases decide how long it may be:
-what was requeued meanwhile is refused by its fence."""
+"""Wait between attempts while Postgres is unavailable, or read-only after a failover. The leases limit how
+long this may last: the results of jobs that were requeued meanwhile are refused by their fence."""
 
 
 class Committer:
-    """Writes outcomes in a thread of its own. Any thread may call `add`."""
+    """Writes outcomes in its own thread. Any thread may call `add`."""
 
     def __init__(
         self,
@@ -39,13 +39,12 @@ class Committer:
         on_committed: Callable[[Sequence[Outcome]], None],
         on_broken: Callable[[], None],
     ) -> None:
-        """`num_in_flight` counts the jobs whose outcomes are not committed: a group that
-        nothing can be added to is not waited with.
+        """Start the committer's thread.
 
-        `on_committed` gets each group that is done with, written or refused, in the thread.
-
-        `on_broken` is called in it when nothing can be committed any more: the database lacks a table or a
-        privilege.
+        `num_in_flight` counts the jobs whose outcomes are not committed, so that the committer does not wait
+        for a group to which nothing can be added. `on_committed` is called in the thread with each group that
+        is finished, whether written or refused. `on_broken` is called in the thread when nothing can be
+        committed any more, because the database lacks a table or a privilege.
         """
         self._database = database
         self._interval_seconds = interval_seconds
@@ -62,7 +61,7 @@ class Committer:
         self._outcomes.put(outcome)
 
     def close(self, timeout_seconds: float) -> None:
-        """Commit what is left, at most for this long."""
+        """Commit what is left, waiting at most this long."""
         self._outcomes.put(None)
         self._thread.join(timeout_seconds)
 
@@ -82,7 +81,10 @@ class Committer:
                 return
 
     def _gather(self) -> tuple[list[Outcome], bool]:
-        """Wait for an outcome, then for what follows it within the interval, if anything can."""
+        """Wait for an outcome, then for further ones within the interval if any can still arrive.
+
+        The second value is True once the committer is closing.
+        """
         first = self._outcomes.get()
         if first is None:
             return [], True
@@ -101,7 +103,7 @@ class Committer:
     def _write(self, group: list[Outcome]) -> None:
         try:
             written = self._commit_when_possible(group)
-        except Exception as error:  # metrics that are no JSON, text that is no text: its neighbours go on
+        except Exception as error:  # metrics that are not JSON, or invalid text: the others are still written
             if len(group) > 1:
                 for outcome in group:
                     self._write([outcome])

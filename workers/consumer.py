@@ -1,4 +1,4 @@
-"""Celery's consumer of messages, made to outlive every outage of the broker."""
+"""Celery's message consumer, made to survive every outage of the broker."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from workers.broker import BROKER_ERRORS, consumer_outage, require_queue
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = (0.5, 1.0, 2.0)
-"""Between tries of a worker to connect; the last one from then on."""
+"""Wait between a worker's attempts to connect; the last value applies from then on."""
 
 
 class PatientConsumer(Consumer):
-    """Celery's consumer, which waits as long as it takes for a broker that can be used."""
+    """Celery's consumer, which waits for a usable broker as long as necessary."""
 
     def ensure_connected(self, conn: Connection) -> Connection:
-        """Return the connection once every queue can be written to; ends with the worker's shutdown."""
+        """Return the connection once every queue can be written to; stops when the worker shuts down."""
         num_tries = 0
         while True:
             try:
@@ -52,7 +52,7 @@ class PatientConsumer(Consumer):
 
 
 def _wait(seconds: float) -> None:
-    """Sleep, but end with the worker."""
+    """Sleep, but stop when the worker shuts down."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         maybe_shutdown()

@@ -1,4 +1,4 @@
-"""What a running job may use."""
+"""The services and facts that a running job may use."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class JobContext:
         return self._ports.resources
 
     def port(self, port_type: type[PortT], /) -> PortT:
-        self._inference.require_held()  # jobs that wait for one another's turn learn it here
+        self._inference.require_held()  # jobs that wait for another's turn notice it here
         return self._ports.port(port_type, RunningJob(self._job, self._inference))
 
     @property

@@ -1,4 +1,4 @@
-"""Which devices this machine has, and how a process is pinned to one before torch is imported."""
+"""The devices of this machine, and how a process is pinned to one before torch is imported."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ from jobs.errors import ConfigurationError
 logger = logging.getLogger(__name__)
 
 NVIDIA_SMI_TIMEOUT_SECONDS = 20
-"""It takes seconds on a machine whose driver is not in persistence mode."""
+"""Time-out of nvidia-smi, which takes seconds on a machine whose driver is not in persistence mode."""
 
 _CUDA = re.compile(r"cuda:(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A place for one worker process."""
+    """A device for one worker process."""
 
     name: str
-    """"cpu", or "cuda:N" with N as the driver counts."""
+    """"cpu", or "cuda:N" with N in the driver's numbering."""
     visible_as: str | None = None
-    """What CUDA_VISIBLE_DEVICES calls it where that is no number: a GPU's or a MIG slice's UUID."""
+    """The device's entry in CUDA_VISIBLE_DEVICES if that is not a number: the UUID of a GPU or a MIG slice.
+    """
 
     def environment(self) -> Mapping[str, str]:
-        """What the process must find set: it then sees this GPU alone, or none."""
+        """Return the variables that the process needs so that it sees only this GPU, or none."""
         match = _CUDA.fullmatch(self.name)
         return {
-            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as nvidia-smi counts; CUDA's own order is by speed
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # in nvidia-smi's order; CUDA's own order is by speed
             "CUDA_VISIBLE_DEVICES": self.visible_as or (match[1] if match else ""),
             "PRESSROOM_WORKER_DEVICE": self.name,
         }
 
     @property
     def torch_name(self) -> str:
-        """What torch calls it in a process that `environment` has pinned."""
+        """Return torch's name for the device in a process that `environment` has pinned."""
         return "cuda:0" if _CUDA.fullmatch(self.name) else self.name
 
 
@@ -67,7 +68,10 @@ def parse_devices(given: str) -> list[Device]:
 
 
 def _cuda_devices() -> list[Device]:
-    """GPUs that this process may use, asked without CUDA: loading it poisons children (pytorch#40403)."""
+    """Return the GPUs that this process may use.
+
+    CUDA is not used for this: loading it breaks forked children (pytorch#40403).
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         given = [entry.strip() for entry in visible.split(",") if entry.strip() not in ("", "-1")]
@@ -93,7 +97,7 @@ def _cuda_devices() -> list[Device]:
 
 
 def threads_for(devices: Sequence[Device], num_cores: int) -> int:
-    """CPU threads of each worker: the cores, shared by the workers that compute on them.
+    """Return the CPU threads for each worker: the cores, shared by the workers that compute on them.
 
     >>> threads_for([Device("cpu"), Device("cpu")], 8), threads_for([Device("cuda:0")], 8)
     (4, 8)

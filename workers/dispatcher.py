@@ -1,4 +1,4 @@
-"""Queued rows -> messages: keeps a bounded window in each queue, fair, and sends again what was lost."""
+"""Queued rows -> messages: keep a bounded window in each queue, share it fairly, and resend lost messages."""
 
 from __future__ import annotations
 
@@ -28,24 +28,27 @@ from workers.settings import Settings
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.2
-"""Between two looks at the tables while jobs are being sent: well under the time of the shortest job."""
+"""Interval between two checks of the tables while jobs are being sent; well below the time of the shortest
+job."""
 
 IDLE_TICK_SECONDS = 0.5
-"""After a look that found nothing to send, if no stage begins meanwhile: a look costs 8 ms of a processor."""
+"""Interval after a check that found nothing to send, unless a stage starts meanwhile. A check costs 8 ms of
+CPU time."""
 
 RECONCILE_SECONDS = 1.0
-"""Between two rounds of repair."""
+"""Interval between two rounds of repair."""
 
 STANDBY_SECONDS = 2.0
-"""Between two tries to lead, and after an error."""
+"""Interval between two attempts to become the leader, and the wait after an error."""
 
 EMPTY_QUEUE_GRACE_SECONDS = 2.0
-"""A queue may look empty for a moment while its messages are handed over: what was sent longer ago than
-this and is not claimed, with an empty queue, is lost or waits in a worker; a second message is harmless."""
+"""Age after which an unclaimed message counts as lost if its queue is empty. A queue may look empty for a
+moment while its messages are handed over. A message sent longer ago is either lost or waiting in a worker,
+and then a second message is harmless."""
 
 
 class Dispatcher:
-    """One is active, by a lease; others stand by."""
+    """Sends queued jobs to the broker. One dispatcher is active, by a lease; the others stand by."""
 
     def __init__(self, database: Engine, redis_url: str, settings: Settings) -> None:
         self._database = database
@@ -60,9 +63,9 @@ class Dispatcher:
         self._reconciled_at = 0.0
 
     def run(self, stopped: threading.Event) -> None:
-        """Lead or stand by until the event is set; outlives outages of Postgres and Redis.
+        """Lead or stand by until the event is set; continues through outages of Postgres and Redis.
 
-        Raises SQLAlchemyError if Postgres refuses a statement before it has ever taken one.
+        Raises SQLAlchemyError if Postgres refuses a statement before any round has succeeded.
         """
         try:
             while not stopped.is_set():
@@ -71,14 +74,14 @@ class Dispatcher:
             self.close()
 
     def close(self) -> None:
-        """Let another one lead; close every connection."""
+        """Give up the lead and close every connection."""
         self._lead.give_up()
         self._listener.close()
         self._app.close()
         self._redis.close()
 
     def _round(self) -> float:
-        """Lead if possible; seconds until the next round, some of which were waited for jobs already."""
+        """Lead if possible, and wait for jobs; return the seconds to wait before the next round."""
         try:
             if not self._lead.is_held():
                 wait = STANDBY_SECONDS
@@ -96,9 +99,9 @@ class Dispatcher:
         return wait
 
     def tick(self) -> bool:
-        """One round; True if something was sent.
+        """Run one round and return whether anything was sent.
 
-        Raises SQLAlchemyError; a broker that is away is logged, and nothing is lost by it.
+        Raises SQLAlchemyError. An unavailable broker is logged, and nothing is lost.
         """
         has_sent = False
         if time.monotonic() - self._reconciled_at >= RECONCILE_SECONDS:
@@ -119,10 +122,11 @@ class Dispatcher:
         return has_sent
 
     def _forget_lost(self, profile: str) -> None:
-        """Send again what the queue cannot hold any more: so the number of its messages stays bounded.
+        """Mark jobs as unsent if the queue can no longer hold their messages, so that they are sent again.
 
-        A message carries at most `shard_jobs` ids. While the queue has enough messages for all that was sent
-        and not claimed, they may be just waiting; workers empty it, and then what was lost shows.
+        The number of messages therefore stays bounded: a message carries at most `shard_jobs` ids. While the
+        queue has enough messages for all jobs that were sent and not claimed, those jobs may simply be
+        waiting. Workers empty the queue, and then it becomes clear what was lost.
         """
         num_messages = self._redis.llen(profile)
         if num_messages * self._settings.shard_jobs >= dispatch.num_sent(self._database, profile):
@@ -158,7 +162,7 @@ class Dispatcher:
                         retry=False,
                     )
         except BROKER_ERRORS:
-            dispatch.unsend(self._database, job_ids)  # some may have gone out: a claim absorbs the second
+            dispatch.unsend(self._database, job_ids)  # some may be sent twice: the claim absorbs it
             raise
 
 

@@ -1,4 +1,4 @@
-"""The encoder contract: rows of token ids in, a vector each out, batched over whatever is in flight."""
+"""The encoder contract: rows of token ids in, one vector each out, batched with all rows in flight."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Vector = tuple[float, ...]
 
 @dataclass(frozen=True, slots=True)
 class EncoderRow:
-    """One text, or a pair of texts, with the special tokens that the model wants around them."""
+    """One text, or a pair of texts, with the special tokens that the model requires around them."""
 
     token_ids: tuple[int, ...]
     """At least one id."""
@@ -31,12 +31,12 @@ class EncoderRequest:
     """Unique among the requests in flight."""
     rows: tuple[EncoderRow, ...]
     deadline_at: float | None = None
-    """On time.monotonic(); the future then gets DeadlineError."""
+    """Deadline on time.monotonic(), after which the future gets DeadlineError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderInfo:
-    """What the provenance of every answer says about its engine. JSON-ready values only."""
+    """What the provenance of every answer records about its engine. JSON-ready values only."""
 
     name: str
     task: EncoderTask
@@ -46,43 +46,43 @@ class EncoderInfo:
     device: str
     attention: str
     max_batch_tokens: int
-    """Tokens of one step, padding included."""
+    """Maximum tokens per step, including padding."""
     max_tokens: int
-    """Of a row."""
+    """Maximum tokens per row."""
     labels: tuple[str, ...] = ()
-    """Of a classifier, in the order of the probabilities that it answers with."""
+    """Labels of a classifier, in the order of the probabilities in its answers."""
 
 
 class Encoder(Protocol):
     """One encoding model on one device. Any thread may call any method.
 
-    Answers: for `classify` the probabilities of `info.labels`, for `embed` a vector of length 1.
-    A row is answered the same, to the tolerance of the dtype, whatever it is batched with; equal rows in
+    The answers are the probabilities of `info.labels` for `classify`, and a vector of length 1 for `embed`. A
+    row's answer is the same, within the tolerance of the dtype, whatever it is batched with; equal rows in
     flight are computed once.
 
-    A request fails alone, through its future: InputError before admission, DeadlineError, EngineError for a
-    step that failed because of one of its rows, CancelledError after cancel(). An error that all rows of a
-    batch have is the engine's own: it ends, and each request gets EngineLostError. Every future that submit()
-    returned is completed, whatever happens.
+    A request fails alone, through its future: with InputError before admission, DeadlineError, EngineError
+    for a step that failed because of one of its rows, or CancelledError after cancel(). An error that all
+    rows of a batch have is the engine's own: the engine ends, and each request gets EngineLostError. Every
+    future that submit() returned is completed in any case.
     """
 
     @property
     def info(self) -> EncoderInfo: ...
 
     def submit(self, request: EncoderRequest) -> Future[tuple[Vector, ...]]:
-        """Queue the rows; never blocks. The answers come in the order of the rows."""
+        """Queue the rows; never blocks. The answers have the order of the rows."""
         ...
 
     def cancel(self, request_id: str) -> None:
-        """End the request soon, its future with CancelledError; no error if it is unknown or done."""
+        """End the request soon, its future with CancelledError; ignored if the request is unknown or done."""
         ...
 
     def progress(self) -> EngineProgress: ...
 
     def warm(self) -> None:
-        """Run one full batch, so that the first request finds everything allocated."""
+        """Run one full batch, so that everything is allocated before the first request."""
         ...
 
     def close(self) -> None:
-        """Stop; what is still in flight gets EngineLostError."""
+        """Stop the encoder; requests still in flight get EngineLostError."""
         ...

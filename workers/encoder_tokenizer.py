@@ -16,7 +16,8 @@ from workers.models.reading import ModelFiles
 from workers.tokenizer import TokenizerError, optional_json, read_tokenizer
 
 MAX_CHARACTERS = 20_000
-"""Of a text: more than the longest row takes, and bounded work for 200 KB of it."""
+"""Maximum characters of a text that are read: more than the longest row takes, which bounds the work for long
+texts."""
 
 MAX_TARGET_CHARACTERS = 200
 
@@ -27,7 +28,7 @@ class RowTokenizer:
     """The tokenizer of one encoder. Any thread may call it; the library's own threads share the work."""
 
     def __init__(self, tokenizer: Tokenizer, *, max_tokens: int, takes_targets: bool) -> None:
-        # longest_first cuts the text alone as long as the target is the shorter, and never fails
+        # longest_first cuts only the text while the target is the shorter of the two, and never fails
         tokenizer.enable_truncation(max_tokens, strategy="longest_first")
         tokenizer.no_padding()
         self._tokenizer = tokenizer
@@ -36,12 +37,12 @@ class RowTokenizer:
         self.num_tokens = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
 
     def encode(self, pairs: Sequence[TextPair]) -> tuple[EncoderRow, ...]:
-        """A row for each pair; a text that is too long loses its end. Raises InputError for no Unicode."""
+        """Return a row for each pair; long text is truncated. Raises InputError for invalid Unicode."""
         inputs = [self._input(number, pair) for number, pair in enumerate(pairs)]
         return tuple(map(_row, self._tokenizer.encode_batch_fast(inputs)))
 
     def decode(self, row: EncoderRow) -> tuple[str, str]:
-        """Text and target of a row, special tokens left out."""
+        """Return the text and the target of a row, without special tokens."""
         text = [each for each, kind in zip(row.token_ids, row.type_ids, strict=True) if not kind]
         target = [each for each, kind in zip(row.token_ids, row.type_ids, strict=True) if kind]
         decode = self._tokenizer.decode
@@ -81,7 +82,7 @@ def load_row_tokenizer(folder: Path, digests: Mapping[str, str] | None = None) -
 
 
 def max_positions(files: ModelFiles) -> int:
-    """Tokens that the model has positions for; RoBERTa's begin behind the padding token's id."""
+    """Return the number of positions for tokens; RoBERTa's begin after the padding token's id."""
     config = parse_json_object(files, "config.json")
     positions, padding = config.get("max_position_embeddings"), config.get("pad_token_id")
     if not isinstance(positions, int):

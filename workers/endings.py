@@ -1,4 +1,4 @@
-"""What the exit status of a worker process says about who ended it."""
+"""What the exit status of a worker process says about how it ended."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from workers.memory_kills import MemoryKills
 from workers.process import EXIT_CUT_OFF, EXIT_NOT_STARTED
 
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
-"""How a person, an init system or a scheduler of machines ends a process."""
+"""Signals with which a person, an init system or a cluster scheduler ends a process."""
 
 
 def ending_of(status: int, kills: MemoryKills, *, was_stopped: bool, stood_still: bool) -> Ending:
-    """How a process ended that was reaped with this status, as subprocess counts: a signal is negative.
+    """Return how a process with this exit status ended; as in subprocess, a signal is negative.
 
-    `was_stopped`: it said that it drains, or this supervisor has asked it to end. `stood_still`: this
-    supervisor has killed it since its heartbeat was lost.
+    `was_stopped`: it reported that it was draining, or this supervisor asked it to end. `stood_still`: this
+    supervisor killed it because its heartbeat was lost.
     """
     number = signal.Signals(-status) if status < 0 else None
     return Ending(

@@ -1,4 +1,4 @@
-"""The engine contract: requests of token ids in, a future each out, batched over whatever is in flight."""
+"""The engine contract: requests of token ids in, one future each out, batched with all that is in flight."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workers.thinking import Thinking, ThoughtPlan
 
 
 class ModelUnsupportedError(ConfigurationError):
-    """An engine cannot run an architecture: the model is sound, and another engine may run it."""
+    """An engine cannot run an architecture. The model is sound, and another engine may run it."""
 
     code = "model_unsupported"
 
@@ -32,27 +32,27 @@ class Request:
     request_id: str
     """Unique among the requests in flight."""
     prompt_ids: tuple[int, ...]
-    """The whole prompt, chat template applied; at least one id."""
+    """The whole prompt with the chat template applied; at least one id."""
     sampling: Sampling
     deadline_at: float | None = None
-    """On time.monotonic(); the future then gets DeadlineError."""
+    """Deadline on time.monotonic(), after which the future gets DeadlineError."""
     thoughts: ThoughtPlan | None = None
-    """Of a model that may think before it answers; the completion's text then has the thoughts and their
-    marks in it, and the caller reads the answer out of it."""
+    """Set for a model that may think before it answers. The completion's text then contains the thoughts and
+    their marks, and the caller extracts the answer."""
 
     @property
     def max_new_tokens(self) -> int:
-        """Of thought and answer together."""
+        """Return the maximum number of new tokens, of thought and answer together."""
         return self.sampling.max_new_tokens + (0 if self.thoughts is None else self.thoughts.max_tokens)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInfo:
-    """What the provenance of every completion says about its engine. JSON-ready values only."""
+    """What the provenance of every completion records about its engine. JSON-ready values only."""
 
     name: str
     versions: tuple[tuple[str, str], ...]
-    """Package and version of each library that does arithmetic: torch, transformers, ..."""
+    """Package and version of each library that does arithmetic, such as torch and transformers."""
     dtype: str
     device: str
     attention: str
@@ -62,33 +62,37 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
-    """How an engine is opened. Every engine module has `open_engine(model_folder, tokenizer, options)`."""
+    """Options for opening an engine.
+
+    Every engine module has `open_engine(model_folder, tokenizer, options)`.
+    """
 
     device: str = "cpu"
-    """As torch names it: "cpu", "cuda:0"."""
+    """Device in torch's notation: "cpu", "cuda:0"."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """None takes float32 on a CPU (faster there and batch-invariant) and bfloat16 on a GPU."""
+    """None selects float32 on a CPU (faster there and batch-invariant) and bfloat16 on a GPU."""
     num_slots: int | None = None
-    """Requests decoded together; None chooses for the device."""
+    """Requests decoded together; None selects a number for the device."""
     max_context_tokens: int = 2048
     """Prompt and new tokens of one request; the model's own limit may be lower."""
     max_prefill_tokens: int | None = None
-    """Prompt tokens computed in one step, padding included; None chooses for the device."""
+    """Prompt tokens computed in one step, including padding; None selects a number for the device."""
     max_prefix_tokens: int = 8192
     """Tokens of shared prompt prefixes whose keys and values are kept; 0 computes every prompt whole."""
     num_threads: int | None = None
-    """On a CPU: of the whole process, for a language model (None leaves them as they are), or batches that an
-    encoder computes at the same time (None: all cores)."""
+    """Threads on a CPU. For a language model: threads of the whole process (None leaves them as they are).
+    For an encoder: batches computed at the same time (None: all cores)."""
     digests: Mapping[str, str] | None = None
-    """SHA-256 of each file of the model, as its manifest has them: a file of other bytes is not loaded."""
+    """SHA-256 of each file of the model, from its manifest: a file with other bytes is not loaded."""
     thinking: Thinking = field(default_factory=Thinking)
-    """Whether models that can think are let think, and for how long."""
+    """Whether models that can think may do so, and for how long."""
     step_timeout_seconds: float = 300.0
-    """A step that takes longer is hung."""
+    """A step that takes longer counts as hung."""
     on_broken: Callable[[], None] | None = None
-    """Called when the engine cannot go on, before any future fails: a step hung (from a thread of its own,
-    after the stacks were dumped), or everything in a batch failed (from the engine's). None ends the process
-    with code 70: only a new one has a sound device, and no job is charged for what the old one did."""
+    """Called when the engine cannot continue, before any future fails: because a step hung (called from a
+    separate thread, after the stacks were dumped), or because everything in a batch failed (called from the
+    engine's thread). None ends the process with code 70: only a new process has a sound device, and no job is
+    charged for what the old one did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +103,16 @@ class EngineProgress:
     num_waiting: int
     num_steps: int
     seconds_in_step: float
-    """How long the step under way has taken so far; 0 between steps."""
+    """Duration of the current step so far; 0 between steps."""
 
 
 class Engine(Protocol):
     """One model on one device, batching continuously. Any thread may call any method.
 
-    A request that cannot run fails alone, through its future: PromptTooLongError or InputError before
-    admission, DeadlineError, EngineError for a step that failed because of it, CancelledError after cancel().
-    An error that all requests of a batch have is the engine's own: it ends, and each gets EngineLostError.
-    Every future that submit() returned is completed, whatever happens.
+    A request that cannot run fails alone, through its future: with PromptTooLongError or InputError before
+    admission, DeadlineError, EngineError for a step that failed because of it, or CancelledError after
+    cancel(). An error that all requests of a batch have is the engine's own: the engine ends, and each
+    request gets EngineLostError. Every future that submit() returned is completed in any case.
     """
 
     @property
@@ -119,17 +123,17 @@ class Engine(Protocol):
         ...
 
     def cancel(self, request_id: str) -> None:
-        """End the request soon, its future with CancelledError; no error if it is unknown or done."""
+        """End the request soon, its future with CancelledError; ignored if the request is unknown or done."""
         ...
 
     def progress(self) -> EngineProgress: ...
 
     def warm(self) -> None:
-        """Run once through prefill and decode, so that the first request finds everything allocated."""
+        """Run prefill and decode once, so that everything is allocated before the first request."""
         ...
 
     def close(self) -> None:
-        """Stop; what is still in flight gets EngineLostError."""
+        """Stop the engine; requests still in flight get EngineLostError."""
         ...
 
 
@@ -138,23 +142,23 @@ class Tokenizer(Protocol):
 
     @property
     def num_tokens(self) -> int:
-        """Ids are below this."""
+        """Upper bound of token ids, exclusive."""
         ...
 
     @property
     def end_of_text_ids(self) -> frozenset[int]:
-        """Any of these ends a text."""
+        """Ids each of which ends a text."""
         ...
 
     @property
     def control_tokens(self) -> tuple[str, ...]:
-        """Strings that would end or begin a chat turn if they stood in a payload."""
+        """Strings that would end or begin a chat turn if they occurred in a payload."""
         ...
 
     def encode_chat(self, messages: tuple[tuple[str, str], ...]) -> tuple[int, ...]:
-        """Role and content of each turn -> prompt ids, ready for the assistant's turn."""
+        """Convert the role and content of each turn into prompt ids, ready for the assistant's turn."""
         ...
 
     def decode(self, token_ids: tuple[int, ...]) -> str:
-        """Text of the ids, special tokens left out."""
+        """Return the text of the ids without special tokens."""
         ...

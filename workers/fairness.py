@@ -1,4 +1,4 @@
-"""Who gets the next places in a queue: by priority, then evenly between tenants and their batches."""
+"""Which batches get the next places in a queue: by priority, then evenly by tenant and batch."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from uuid import UUID
 from db.dispatch import Capacity, Demand
 
 WINDOW_FACTOR = 3
-"""Messages wait for this many times what the live workers hold: never a dry queue, and a batch that comes
-later waits for little."""
+"""Messages in the queue per job that the live workers hold. The queue never runs dry, and a later batch waits
+only a little."""
 
 MIN_WINDOW_JOBS = 64
-"""Of a queue whose workers are still loading."""
+"""Window of a queue whose workers are still loading."""
 
 SHARDS_PER_WORKER = 8
-"""Backlogs are cut so that each worker gets at least this many messages: near the end they are even."""
+"""Minimum messages per worker into which a backlog is divided, so that workers finish at about the same time.
+"""
 
 
 def window(capacity: Capacity) -> int:
-    """Jobs of a queue that may be sent and not yet claimed."""
+    """Return how many jobs of a queue may be sent and not yet claimed."""
     return max(MIN_WINDOW_JOBS, WINDOW_FACTOR * capacity.max_jobs_in_flight)
 
 
 def shard_size(num_queued: int, num_workers: int, *, at_most: int) -> int:
-    """Job ids in one message: many while the backlog is long, one near its end.
+    """Return the job ids per message: many while the backlog is long, one near its end.
 
     >>> shard_size(10_000, 2, at_most=16), shard_size(20, 2, at_most=16)
     (16, 1)
@@ -34,11 +35,11 @@ def shard_size(num_queued: int, num_workers: int, *, at_most: int) -> int:
 
 
 def allocate(demands: Sequence[Demand], places: int) -> dict[UUID, int]:
-    """How many more jobs of each batch to send so that the window is shared fairly.
+    """Return how many more jobs of each batch to send so that the window is shared fairly.
 
-    Batches of a higher priority are served first. Within a priority the places are dealt one round at a time
-    over tenants, and within a tenant over its batches, in the order given (deadline, then age). What a batch
-    has already in the queue counts towards its share.
+    Batches of a higher priority are served first. Within a priority, the places are dealt one round at a time
+    over tenants, and within a tenant over its batches, in the given order (deadline, then age). What a batch
+    already has in the queue counts towards its share.
     """
     shares: dict[UUID, int] = {}
     ordered = sorted(demands, key=lambda demand: -demand.priority)
@@ -60,7 +61,7 @@ def _wanted(demand: Demand) -> int:
 
 
 def _fill(wanted: Sequence[int], places: int) -> list[int]:
-    """Max-min fair shares: nobody gets more than wanted, and the smallest wishes are met first.
+    """Return max-min fair shares: nobody gets more than wanted, and the smallest demands are met first.
 
     >>> _fill([1, 10, 10], 9), _fill([5, 5], 3), _fill([], 3)
     ([1, 4, 4], [2, 1], [])

@@ -1,7 +1,7 @@
 """Signs of life of a worker process: what it writes into a pipe, and what its supervisor reads from it.
 
-The beat comes from a thread of the interpreter: when something holds the interpreter's lock, such as a
-regular expression that backtracks, it stops together with the thread that renews the leases.
+The beat comes from a Python thread: when something holds the interpreter's lock, such as a regular expression
+that backtracks, the beat stops together with the thread that renews the leases.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pathlib import Path
 BEAT_SECONDS = 1.0
 
 MAX_GAP_SECONDS = 1.0
-"""More time than this between two looks is time in which the supervisor stood still itself, as when the
-machine was suspended: it says nothing about the worker."""
+"""Longest time between two checks that counts as silence. Any more is time in which the supervisor itself was
+not running, for example while the machine was suspended, and says nothing about the worker."""
 
 DUMP_SIGNAL = signal.SIGUSR2
-"""Makes a worker write the stacks of all its threads to its log. Celery uses SIGUSR1."""
+"""Signal that makes a worker write the stacks of all its threads to its log. Celery uses SIGUSR1."""
 
 STDERR = 2
-"""The file descriptor: Celery puts a logger in the place of sys.stderr."""
+"""The file descriptor, because Celery replaces sys.stderr by a logger."""
 
 _BEAT, _READY, _DRAINING = b"beat", b"ready", b"draining"
 
@@ -31,10 +31,10 @@ _READ_BYTES = 65_536
 
 
 class Pulse:
-    """The worker's end. Any thread may call it, and signal handlers."""
+    """The worker's end of the pipe. Any thread and any signal handler may call it."""
 
     def __init__(self, descriptor: int | None) -> None:
-        """Beats from now on; None is a worker without a supervisor, which beats for nobody."""
+        """Start to beat. None means a worker without a supervisor, which does not beat."""
         self._descriptor = descriptor
         faulthandler.enable(STDERR)  # a crash leaves its stack in the log
         faulthandler.register(DUMP_SIGNAL, file=STDERR, all_threads=True)
@@ -50,25 +50,25 @@ class Pulse:
             self._write(_BEAT)
 
     def ready(self) -> None:
-        """Jobs come from now on: standing still has a meaning."""
+        """Report that the worker takes jobs from now on, so that its silence has a meaning."""
         self._write(_READY)
 
     def draining(self) -> None:
-        """The process was asked to end: however it ends, no job is to blame."""
+        """Report that the process was asked to end: however it ends, no job is to blame."""
         self._write(_DRAINING)
 
     def _write(self, word: bytes) -> None:
         if self._descriptor is not None:
-            with suppress(OSError):  # a supervisor that is gone, or has not read for hours
+            with suppress(OSError):  # the supervisor is gone, or has not read for hours
                 os.write(self._descriptor, word + b"\n")
 
 
 class PulseWatch:
-    """The supervisor's end: `look` about twice a second. Not thread-safe."""
+    """The supervisor's end of the pipe. Call `look` about twice a second. Not thread-safe."""
 
     def __init__(self) -> None:
         self._reader, self.descriptor = os.pipe()
-        """`descriptor` is for the worker; close it here with `release` once the worker has it."""
+        """Descriptor for the worker. Close it here with `release` once the worker has it."""
         os.set_blocking(self._reader, False)
         self._rest = b""
         self._thread_id: int | None = None
@@ -76,17 +76,17 @@ class PulseWatch:
         self.is_ready = False
         self.is_draining = False
         self.silent_seconds = 0.0
-        """For how long the worker could have beaten and did not."""
+        """Time during which the worker could have beaten and did not."""
 
     def release(self) -> None:
-        """The worker has its end; what is left open here would hide that it is gone."""
+        """Close this process's copy of the worker's end, which would hide that the worker is gone."""
         os.close(self.descriptor)
 
     def close(self) -> None:
         os.close(self._reader)
 
     def look(self, pid: int, now: float) -> None:
-        """Take in what came; `now` is on time.monotonic()."""
+        """Read what has arrived; `now` is on time.monotonic()."""
         elapsed = 0.0 if self._looked_at is None else min(now - self._looked_at, MAX_GAP_SECONDS)
         self._looked_at = now
         if self._read() or not self.is_ready:
@@ -95,7 +95,7 @@ class PulseWatch:
             self.silent_seconds += elapsed
 
     def _read(self) -> bool:
-        """Whether a sign came, or none can come any more: the worker has closed its end."""
+        """Return whether a sign of life arrived, or none can arrive because the worker has closed its end."""
         try:
             received = os.read(self._reader, _READ_BYTES)
         except BlockingIOError:
@@ -110,11 +110,11 @@ class PulseWatch:
         return True
 
     def _is_held(self, pid: int) -> bool:
-        """Whether the beating thread sleeps although its second is over: it waits for the interpreter.
+        """Return whether the beating thread sleeps although its second is over: it waits for the interpreter.
 
-        A thread that waits for a processor (R) or for a page (D) is on a machine that has too much to do, and
-        one that is stopped (T, t) was stopped by somebody: none of them says anything about a job. Where
-        there is no /proc, silence is all that is known.
+        A thread that waits for a processor (R) or for a page (D) is on an overloaded machine, and one that is
+        stopped (T, t) was stopped by somebody: neither says anything about a job. Without /proc, only the
+        silence is known.
         """
         try:
             status = Path(f"/proc/{pid}/task/{self._thread_id}/stat").read_text()

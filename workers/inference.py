@@ -1,4 +1,4 @@
-"""The port to the models of a worker, for one job, behind a record of every call for the provenance."""
+"""Access to a worker's models for one job, with a record of every call for the provenance."""
 
 from __future__ import annotations
 
@@ -31,24 +31,25 @@ from workers.residency import Residency, Resident, ResidentEncoder
 from workers.thinking import ThoughtPlan, ThoughtUnfinishedError
 
 ENGINE_GRACE_SECONDS = 30.0
-"""The engine ends a request at its deadline; a future that is silent for this much longer is given up."""
+"""Time after a job's deadline after which an unanswered request is given up. The engine normally ends a
+request at its deadline."""
 
 AnswerT = TypeVar("AnswerT")
 
 
 class JobAbandonedError(TransientError):
-    """The worker holds the job no longer: its lease was lost, its time is up, or the worker is stopping."""
+    """The worker no longer holds the job: its lease was lost, its time is up, or the worker is stopping."""
 
     code = "job_abandoned"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a job asked of its models."""
+    """What a job requested from its models."""
 
     model: ModelFacts | None
     engine: EngineFacts | None
-    """Of the first language model asked, if there was any."""
+    """The facts of the first language model used, or None."""
     models: tuple[ModelFacts, ...]
     generations: tuple[Generation, ...]
     encodings: tuple[Encoding, ...]
@@ -77,7 +78,8 @@ class _EncodingLog:
 
 
 def _thought_tokens(resident: Resident, prompt_ids: tuple[int, ...], sampling: Sampling) -> int:
-    """How long a thought may be: what the settings say, where the context has room beside the answer."""
+    """Return the maximum length of a thought: the configured limit, or what the context leaves beside the
+    answer."""
     room = resident.engine.info.max_context_tokens - len(prompt_ids) - sampling.max_new_tokens
     return max(0, min(resident.thinking.max_tokens, room))
 
@@ -91,7 +93,8 @@ def _thinking_facts(resident: Resident, thoughts: ThoughtPlan) -> ThinkingFacts:
 
 
 def _without_thoughts(completion: Completion, thoughts: ThoughtPlan | None, model: str) -> Completion:
-    """What the kind gets: the answer alone. Raises ThoughtUnfinishedError if there is none."""
+    """Return the completion with the answer alone, for the kind. Raises ThoughtUnfinishedError if there is
+    none."""
     marks = DEFAULT_MARKS if thoughts is None else thoughts.marks
     is_inside = thoughts is not None and thoughts.is_inside
     text, is_open = marks.answer(completion.text, is_inside=is_inside)
@@ -106,10 +109,10 @@ def _without_thoughts(completion: Completion, thoughts: ThoughtPlan | None, mode
 
 
 class JobInference:
-    """`jobs.inference.Inference` for one job. Its calls may come from one thread, `abandon` from another."""
+    """`jobs.inference.Inference` for one job. One thread may make calls while another calls `abandon`."""
 
     def __init__(self, job: ClaimedJob, residency: Residency, *, deadline_at: float) -> None:
-        """`deadline_at` is on time.monotonic()."""
+        """Create it for one attempt. `deadline_at` is on time.monotonic()."""
         self._request_prefix = f"{job.id}/{job.attempt}"
         self._model = job.model
         self._residency = residency
@@ -122,7 +125,7 @@ class JobInference:
         self._encodings: dict[tuple[str, bool], _EncodingLog] = {}
         self._calibrations: dict[str, Calibration | None] = {}
         self.abandoned = threading.Event()
-        """Set once nothing more shall be done for this attempt."""
+        """Set once nothing more should be done for this attempt."""
 
     @property
     def deadline_at(self) -> float:
@@ -130,7 +133,8 @@ class JobInference:
         return self._deadline_at
 
     def generate(self, prompt: Prompt, sampling: Sampling, *, model: str | None = None) -> Completion:
-        """Block until the text is there. Raises as jobs.inference.Inference says, and JobAbandonedError."""
+        """Block until the text is complete. Raises as described in jobs.inference.Inference, and
+        JobAbandonedError."""
         messages = tuple((message.role, message.content) for message in prompt.messages)
         name = self._model if model is None else model
         self._residents[name] = resident = self._residency.generator(name)
@@ -187,7 +191,10 @@ class JobInference:
         return self._encode([TextPair(text) for text in texts], model, "embed")
 
     def _calibration(self, resident: ResidentEncoder) -> Calibration | None:
-        """As it stood when this job first asked: what identifies the answers is what was applied to them."""
+        """Return the calibration as it was when this job first used it.
+
+        The answers of a job are identified by the calibration that was applied to them.
+        """
         name = resident.manifest.name
         if name not in self._calibrations:
             self._calibrations[name] = resident.read_calibration()
@@ -226,7 +233,7 @@ class JobInference:
         with self._lock:
             self.require_held()
             self._cancel_current = cancel
-            future = submit()  # never blocks; an abandon() after it finds it to cancel
+            future = submit()  # never blocks; a later abandon() finds the request to cancel
         try:
             return future.result(timeout=self._deadline_at - time.monotonic() + ENGINE_GRACE_SECONDS)
         except CancelledError as error:
@@ -236,12 +243,12 @@ class JobInference:
             raise DeadlineError("the engine did not answer by the job's deadline") from error
 
     def require_held(self) -> None:
-        """Raise JobAbandonedError if nothing more shall be done for this attempt."""
+        """Raise JobAbandonedError if nothing more should be done for this attempt."""
         if self.abandoned.is_set():
             raise JobAbandonedError("the job was taken from this worker")
 
     def abandon(self) -> None:
-        """End the call under way, every further one, and the wait for the store with JobAbandonedError."""
+        """End the current call, all later calls and the wait for the store with JobAbandonedError."""
         with self._lock:
             self.abandoned.set()
             cancel = self._cancel_current
@@ -249,7 +256,7 @@ class JobInference:
             cancel()
 
     def asked(self) -> Asked:
-        """What was asked so far; once the kind has returned."""
+        """Return what has been requested so far. Call it once the kind has returned."""
         first = next(iter(self._residents.values()), None)
         encodings = tuple(log.facts() for log in self._encodings.values())
         generators = (resident.model_facts() for resident in self._residents.values())

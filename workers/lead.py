@@ -1,4 +1,4 @@
-"""The lead among processes that may do the same: one is active, by a lease that it renews."""
+"""The lead among processes with the same role: one is active, by a lease that it renews."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from db import leads
 logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 6.0
-"""Whoever is killed as leader is followed after this long. It covers a checkpoint of a slow disk."""
+"""Time after which a killed leader is replaced. It is longer than a checkpoint on a slow disk."""
 
 RENEW_SECONDS = 2.0
-"""Two renewals may fail before the lease runs out."""
+"""Interval between renewals, so that two may fail before the lease runs out."""
 
 
 class Lead:
-    """Belongs to one thread. Another one may lead once the lease has run out."""
+    """One process's claim to the lead, which another may take once its lease has run out.
+
+    Belongs to one thread.
+    """
 
     def __init__(self, database: Engine, role: str) -> None:
-        """`role` is what only one process may do: one of db.leads."""
+        """Prepare to contend for `role`, which only one process may have at a time: one of db.leads."""
         self._database = database
         self._role = role
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex}"
@@ -34,7 +37,10 @@ class Lead:
         self._contended_at = float("-inf")
 
     def is_held(self) -> bool:
-        """Whether this process leads now, having tried to. Raises SQLAlchemyError; then it does not."""
+        """Try to take or renew the lead; return whether this process leads now.
+
+        Raises SQLAlchemyError; this process does not lead then.
+        """
         contended_at = time.monotonic()
         if self._fence is not None and contended_at - self._contended_at < RENEW_SECONDS:
             return True
@@ -50,7 +56,7 @@ class Lead:
         return fence is not None
 
     def _tell(self, fence: int | None) -> None:
-        """Log what has changed: gained, lost, or lost and gained again in between."""
+        """Log what has changed: the lead was gained, lost, or lost and regained in between."""
         if self._fence is not None and fence != self._fence:
             logger.warning(
                 f"This {self._role} has lost the lead to another one.", extra={"fence": self._fence}
@@ -59,7 +65,7 @@ class Lead:
             logger.info(f"This {self._role} is active.", extra={"fence": fence})
 
     def give_up(self) -> None:
-        """Let another one lead."""
+        """Let another process lead."""
         if self._contended_at == float("-inf"):
             return
         self._fence, self._contended_at = None, float("-inf")

@@ -1,4 +1,4 @@
-"""Log lines: a constant sentence, then what it is about. Set up at entry points only."""
+"""Log lines: a constant sentence, followed by its fields. Set up at entry points only."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import sys
 from jobs.shown import shown, shown_fields, shown_lines
 
 OWN_LOGGERS = ("pressroom", "workers", "db", "storage", "jobs")
-"""The names that this project's loggers begin with."""
+"""First components of the names of this project's loggers."""
 
 MAX_TRACE_LINES = 500
-"""A recursion that ended has a thousand frames; its ends are alike."""
+"""Maximum lines of a traceback. An endless recursion has a thousand frames, which are nearly all alike."""
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
 
 
 class SentenceFormatter(logging.Formatter):
-    """Appends what our loggers give as `extra`: "Leases ran out. num_requeued=3".
+    """Appends the `extra` fields of our loggers: "Leases ran out. num_requeued=3".
 
-    One record is one line, whatever foreign text is in it; the lines of a traceback are indented.
+    One record is one line, whatever external text it contains; the lines of a traceback are indented.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -37,13 +37,13 @@ class SentenceFormatter(logging.Formatter):
 
 
 def set_up_logging(level: str, *, others: str = "WARNING", form: str = "%(levelname)s %(name)s: ") -> None:
-    """Write to stderr: our loggers from `level` on, those of libraries from `others` on."""
+    """Write to stderr: our loggers from `level` up, those of libraries from `others` up."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(SentenceFormatter(form + "%(message)s"))
     logging.basicConfig(level=others, handlers=[handler])
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it writes each URL whole, with its key
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it logs whole URLs, with their keys
     logging.getLogger("psycopg").setLevel(
         logging.ERROR
-    )  # warns of each statement of an outage that we report
+    )  # warns about each statement during an outage that we report ourselves
     for name in OWN_LOGGERS:
         logging.getLogger(name).setLevel(level)

@@ -1,4 +1,4 @@
-"""How often the kernel has killed a process for want of memory: by its count for this cgroup, or for all."""
+"""How often the kernel killed a process for lack of memory, counted for this cgroup or the machine."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CLAIM_SECONDS = 30.0
-"""The end of a process with many gigabytes is seen some time after its kill was counted, but not later."""
+"""Time for which a counted kill may explain the end of a process. A process with many gigabytes is seen to
+end some time after its kill was counted, but not later than this."""
 
 _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
 class MemoryKills:
-    """Tells a process that the kernel killed from one that somebody killed: `look` often. Not thread-safe."""
+    """Tells processes that the kernel killed from those that somebody killed.
+
+    Call `look` often. Not thread-safe.
+    """
 
     def __init__(self, root: Path = Path("/")) -> None:
-        """`root` is where /proc and /sys are."""
+        """Find the kernel's counter; `root` is the folder that contains /proc and /sys."""
         self._file = next((file for file in _files(root) if _count(file) is not None), None)
-        """None where the kernel tells nothing: then no kill is explained by memory."""
+        """The counter, or None if the kernel offers none; then no kill is attributed to memory."""
         self._last = self._now() or 0
         self._unclaimed: deque[float] = deque()
 
     def look(self, now: float) -> None:
-        """Note the kills since the last call; `now` is on time.monotonic()."""
+        """Record the kills since the last call; `now` is on time.monotonic()."""
         count = self._now()
         if count is not None:
             self._unclaimed.extend([now] * (count - self._last))
@@ -33,7 +37,7 @@ class MemoryKills:
             self._unclaimed.popleft()
 
     def claim(self) -> bool:
-        """Whether a recent kill explains the end of one process more."""
+        """Return whether a recent kill explains the end of one more process, and count it as used."""
         if self._unclaimed:
             self._unclaimed.popleft()
             return True
@@ -44,7 +48,7 @@ class MemoryKills:
 
 
 def _files(root: Path) -> Iterator[Path]:
-    """Where the kernel counts, the most specific one first: cgroup v2, v1, the whole machine."""
+    """Yield the files with the kernel's counters, most specific first: cgroup v2, v1, the whole machine."""
     groups = root / "sys/fs/cgroup"
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
@@ -56,7 +60,7 @@ def _files(root: Path) -> Iterator[Path]:
         if is_unified or "memory" in controllers.split(","):
             folder = groups if is_unified else groups / "memory"
             name = "memory.events" if is_unified else "memory.oom_control"
-            # A container may not see its own path: there, the root of the mount is its group.
+            # A container may not see its own path: then the root of the mount is its group.
             yield from (folder / path.lstrip("/") / name, folder / name)
     yield root / "proc/vmstat"
 

@@ -1,8 +1,8 @@
-"""What a message must look like before Celery may see it: the rest is refused, logged and never comes back.
+"""What a message must look like before Celery may see it; all others are refused and logged for good.
 
-Celery 5.7 and kombu unpack what they are sent unchecked, in the main loop: one bad message ends the worker,
-is restored as unacknowledged, and ends the next one. Frames are checked as they leave Redis, bodies before
-a request is made of them.
+Celery 5.7 and kombu unpack what they receive unchecked, in the main loop: one bad message ends the worker, is
+restored as unacknowledged, and ends the next worker. Frames are checked as they leave Redis, and bodies
+before a request is made from them.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ from workers.redis_server import RedisServer
 logger = logging.getLogger(__name__)
 
 SERVER = "server"
-"""Of the transport's options: the RedisServer that the broker is."""
+"""Name of the transport option that contains the broker's RedisServer."""
 
 NEVER_SENT = ("compression", "eta", "expires")
-"""Headers that the dispatcher leaves empty: a bomb, or a message that is kept for years."""
+"""Headers that the dispatcher leaves empty: they could carry a decompression bomb, or keep a message for
+years."""
 
 _UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
-"""What kombu's JSON hooks raise; none of them is an error of the connection or `Empty`."""
+"""Errors that kombu's JSON hooks raise; none of them is a connection error or `Empty`."""
 
 
 def fault_of_frame(frame: object) -> str | None:
-    """Why kombu or Celery could not take this frame for a message; None if they can."""
+    """Return why kombu or Celery could not accept this frame as a message, or None if they can."""
     if not isinstance(frame, dict):
         return "it is no object"
     properties, headers = frame.get("properties"), frame.get("headers")
@@ -60,7 +61,7 @@ def _all_ascii(fields: dict[Any, Any], *names: str) -> bool:
 
 
 def fault_of_task(headers: dict[str, Any], body: object) -> str | None:
-    """Why this is no call of a task that the dispatcher could have sent; None if it is one."""
+    """Return why this is not a task call that the dispatcher could have sent, or None if it is one."""
     if any(headers.get(name) is not None for name in NEVER_SENT):
         return f"a header of {', '.join(NEVER_SENT)} is set"
     if headers.get("timelimit") not in (None, [None, None]):
@@ -73,17 +74,17 @@ def fault_of_task(headers: dict[str, Any], body: object) -> str | None:
 
 
 class CheckedTask(Task):  # type: ignore[type-arg]  # generic in the stubs alone
-    """The base of every task of the app, Celery's own included."""
+    """The base of every task of the app, including Celery's own."""
 
     Strategy = "workers.messages:checked_strategy"
 
 
 def checked_strategy(task: object, app: object, consumer: object) -> Callable[..., object]:
-    """Celery's default strategy, which is handed nothing that it cannot unpack."""
+    """Return Celery's default strategy, guarded so that it only receives what it can unpack."""
     handle = strategy.default(task, app, consumer)
 
     def handle_checked(message: Any, body: object, *rest: object) -> object:
-        # a body that was decoded already came in the first protocol, which nobody here speaks
+        # a body that is already decoded came in the first protocol, which the dispatcher does not use
         fault = fault_of_task(message.headers, message.payload) if body is None else "protocol 1"
         if fault is not None:
             raise InvalidTaskError(f"refused: {fault}")  # the consumer logs it and rejects it for good
@@ -98,7 +99,7 @@ class Channel(redis.Channel):
     connection: Transport
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        """Connect as every other client does, by the same URL, which kombu would read in a way of its own."""
+        """Connect by the same URL as every other client; kombu would parse it differently."""
         broker: Any = self.connection.client
         server: RedisServer = broker.transport_options[SERVER]
         self.connection_class = server.connection_class
@@ -114,15 +115,15 @@ class Channel(redis.Channel):
             return super()._brpop_read(**options)  # type: ignore[misc]  # the stubs lack it
         except _UNREADABLE as error:
             if self.connection.frame_was_read:
-                raise  # of Celery, while it handled a message
+                raise  # an error of Celery, while it handled a message
             logger.error("Dropped a frame that is no message.", extra={"reason": type(error).__name__})
             return True
 
 
 class Transport(redis.Transport):
-    """Kombu's Redis transport, which delivers nothing that is no message.
+    """Kombu's Redis transport, which delivers only well-formed messages.
 
-    Whatever the server answers with an error, it can do its work later: kombu's own list ends a worker when a
+    Any error that the server answers is treated as temporary: with kombu's own list, a worker ends when a
     server is read-only, or its disk or memory is full.
     """
 

@@ -1,4 +1,4 @@
-"""An outage of a service: named when it begins, and told again when it is over."""
+"""An outage of a service: reported when it begins and again when it is over."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ class Outage:
         meanwhile: str,
         say: Callable[[str], None] | None = None,
     ) -> None:
-        """`meanwhile` completes the sentence "Valkey is away; ...": what waits until the service is back.
+        """Watch the service named `service`.
 
-        With `say` a person is told instead of the log.
+        `meanwhile` completes the sentence "Valkey is away; ...": it names what waits until the service is
+        back. With `say`, messages go to a person instead of the log.
         """
         self._logger = logger
         self._say = say
@@ -31,13 +32,13 @@ class Outage:
 
     @property
     def is_on(self) -> bool:
-        """Whether the last call of the service failed."""
+        """Whether the last call to the service failed."""
         return self._state is not None
 
     def note(self, error: BaseException, state: str = "is away") -> None:
-        """A call has failed; `state` says what the service does instead of answering.
+        """Record that a call failed; `state` says what the service does instead of answering.
 
-        It is logged if the call before had succeeded, or had failed in another state.
+        It is logged if the previous call succeeded, or failed in another state.
         """
         if self._state is None:
             self._begun_at = time.monotonic()
@@ -47,7 +48,7 @@ class Outage:
         self._state = state
 
     def end(self) -> None:
-        """A call has succeeded."""
+        """Record that a call succeeded."""
         if self._state is None:
             return
         self._state = None
@@ -62,5 +63,5 @@ class Outage:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without the statement and the advice that SQLAlchemy puts below."""
+    """Return an error's message without the statement and the advice that SQLAlchemy appends."""
     return next(iter(str(getattr(error, "orig", None) or error).splitlines()), "")

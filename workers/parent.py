@@ -1,4 +1,4 @@
-"""Ties a process to the one that started it."""
+"""Ties a process to the process that started it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from collections.abc import Callable
 POLL_SECONDS = 0.5
 
 STDIN = 0
-"""The file descriptor: sys.stdin has a lock, which would be held when the process ends by itself."""
+"""The file descriptor. sys.stdin has a lock, which would still be held at the end of the process."""
 
 
 def drain_when_parent_dies(parent_pid: int) -> None:
-    """Get SIGTERM, once, when this parent ends, however it ends, or has ended.
+    """Send SIGTERM to this process, once, when this parent ends or has already ended, however it ended.
 
-    Not by prctl(2)'s PR_SET_PDEATHSIG: a parent of several threads may send that more than once, and Celery's
-    handler waits for itself when a second signal comes while it runs.
+    prctl(2)'s PR_SET_PDEATHSIG is not used: a parent with several threads may send that more than once, and
+    Celery's handler deadlocks on itself when a second signal arrives while it runs.
     """
     threading.Thread(target=_watch, args=(parent_pid,), name="parent", daemon=True).start()
 

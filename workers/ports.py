@@ -1,4 +1,4 @@
-"""The services of their own that kinds bring to their jobs, opened once in a worker process."""
+"""The services that kinds bring for their jobs, opened once per worker process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PortT = TypeVar("PortT")
 
 
 class PortUndeclaredError(PermanentError):
-    """A job has asked for a port that its kind does not declare."""
+    """A job requested a port that its kind does not declare."""
 
     code = "port_undeclared"
 
@@ -37,7 +37,7 @@ class PortUnavailableError(ConfigurationError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerServices:
-    """What a worker process has for the ports that are opened in it; any thread may use it."""
+    """What a worker process provides to the ports that are opened in it; any thread may use it."""
 
     database: Engine
     store: Store
@@ -47,26 +47,28 @@ class WorkerServices:
 
 @dataclass(frozen=True, slots=True)
 class RunningJob:
-    """The job that asks for a port."""
+    """The job that requests a port."""
 
     job: ClaimedJob
     inference: JobInference
-    """Tells until when the job may run, and whether this worker still holds it."""
+    """Tells how long the job may run, and whether this worker still holds it."""
 
 
 PortOfJob = Callable[[RunningJob], object]
-"""The port that a job gets: one of its own, or one that all jobs share. Any thread may call it."""
+"""Returns the port for a job: one of its own, or one that all jobs share. Any thread may call it."""
 
 PortOpener = Callable[[WorkerServices], PortOfJob]
-"""What a `jobs.kind.Port` names: called once, when the worker starts; connects to nothing yet."""
+"""The function that a `jobs.kind.Port` names. It is called once, when the worker starts, and does not connect
+to anything yet."""
 
 
 class Ports:
     """The ports of a worker process, by kind and type. Any thread may use them."""
 
     def __init__(self, services: WorkerServices, kinds: Mapping[str, Kind[Any]]) -> None:
-        """Open the ports of these kinds. One that cannot be opened is logged, and fails the jobs that ask
-        for it.
+        """Open the ports of these kinds.
+
+        A port that cannot be opened is logged, and fails the jobs that request it.
         """
         self.resources = services.resources
         opened: dict[str, Callable[[RunningJob], Any]] = {}
@@ -78,8 +80,9 @@ class Ports:
                 self._ports[name, port.type] = opened[port.opener]
 
     def port(self, port_type: type[PortT], running: RunningJob) -> PortT:
-        """The job's port of this type. Raises PortUndeclaredError, PortUnavailableError, and what making
-        the port of one job raises.
+        """Return the job's port of this type.
+
+        Raises PortUndeclaredError, PortUnavailableError, and whatever creating a port for one job raises.
         """
         kind = running.job.kind
         port_of_job = self._ports.get((kind, port_type))
@@ -93,7 +96,7 @@ class Ports:
 
 
 def open_ports(database: Engine, store: Store, settings: Settings) -> Ports:
-    """The ports of all installed kinds, over this process's database and store."""
+    """Open the ports of all installed kinds, with this process's database and store."""
     services = WorkerServices(
         database=database, store=store, resources=StoredResources(store), settings=settings
     )
@@ -106,7 +109,7 @@ def _open(port: Port, kind: str, services: WorkerServices) -> PortOfJob:
         return opener(services)
     except Exception as error:
         logger.warning("A port cannot be opened.", exc_info=True, extra={"kind": kind, "opener": port.opener})
-        # An error of another library may hold a secret, such as the URL of a service.
+        # An error of another library may contain a secret, such as the URL of a service.
         reason = str(error) if isinstance(error, PressroomError) else type(error).__name__
         return _refusal(
             f"{port.opener} could not open the port {port.type.__qualname__} when the worker started: "

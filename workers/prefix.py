@@ -1,4 +1,4 @@
-"""Which beginnings of prompts are kept, as token ids: the index over keys and values that an engine holds."""
+"""Which beginnings of prompts are kept, as token ids: the index over the keys and values in an engine."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 MIN_PREFIX_TOKENS = 32
-"""Shorter beginnings are computed again: waiting a step for them costs more than they save."""
+"""Minimum length of a kept beginning. Shorter ones are computed again, because waiting a step for them costs
+more than they save."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrefixMatch:
-    """The kept prefix that a prompt may begin from; key None and 0 tokens if there is none."""
+    """The kept prefix from which a prompt may begin; key None and 0 tokens if there is none."""
 
     key: int | None
     num_tokens: int
@@ -21,7 +22,7 @@ NO_MATCH = PrefixMatch(None, 0)
 
 
 def common_prefix_length(left: tuple[int, ...], right: tuple[int, ...]) -> int:
-    """How many leading ids are equal; slices compare in C, so this bisects instead of walking.
+    """Return how many leading ids are equal. Slices compare in C, so this bisects instead of iterating.
 
     >>> common_prefix_length((1, 2, 3), (1, 2, 4, 5)), common_prefix_length((), (1,))
     (2, 0)
@@ -37,7 +38,7 @@ def common_prefix_length(left: tuple[int, ...], right: tuple[int, ...]) -> int:
 
 
 class PrefixIndex:
-    """A least-recently-used index of kept prefixes. One thread uses it.
+    """A least-recently-used index of kept prefixes. Used by one thread.
 
     A prefix serves every prompt that shares at least MIN_PREFIX_TOKENS leading ids with it: attention is
     causal, so any beginning of a prefix is a prefix too.
@@ -50,7 +51,7 @@ class PrefixIndex:
         self._entries: OrderedDict[int, tuple[int, ...]] = OrderedDict()
 
     def find(self, prompt_ids: tuple[int, ...]) -> PrefixMatch:
-        """The longest kept beginning of the prompt that leaves at least one id to compute."""
+        """Return the longest kept beginning of the prompt that leaves at least one id to compute."""
         best_key, best = None, MIN_PREFIX_TOKENS - 1
         for key, tokens in self._entries.items():
             if tokens[: best + 1] == prompt_ids[: best + 1]:
@@ -63,7 +64,7 @@ class PrefixIndex:
         return PrefixMatch(best_key, best)
 
     def add(self, tokens: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
-        """Keep a prefix; returns its key, and the keys that fell out for it."""
+        """Keep a prefix; return its key, and the keys that were dropped to make room for it."""
         dropped = []
         while self._entries and self._num_tokens + len(tokens) > self.max_tokens:
             key, old = self._entries.popitem(last=False)
@@ -75,7 +76,7 @@ class PrefixIndex:
         return self._next_key, tuple(dropped)
 
     def remove(self, key: int) -> None:
-        """Forget a prefix that could not be kept."""
+        """Remove a prefix that the engine could not keep."""
         tokens = self._entries.pop(key, None)
         if tokens is not None:
             self._num_tokens -= len(tokens)

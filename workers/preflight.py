@@ -1,4 +1,4 @@
-"""Whether the services can be used: found out before anything is begun, and told once, within seconds."""
+"""Whether the services can be used: checked before any work begins, and reported once, within seconds."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from jobs.errors import ConfigurationError, PressroomError, TransientError
 from workers.redis_server import RedisServer
 
 WAIT_SECONDS = 5.0
-"""For a service that does not answer: it may be starting beside this command."""
+"""Time to wait for a service that does not answer: it may be starting at the same time as this command."""
 
 POLL_SECONDS = 0.5
 
 
 class BrokerRefusedError(ConfigurationError):
-    """Valkey refuses, or its name does not resolve, and nothing changes by waiting."""
+    """Valkey refuses the connection, or its host does not resolve; waiting would not help."""
 
     code = "broker_refused"
 
@@ -44,7 +44,8 @@ def check_services(
 ) -> None:
     """Use each service once; with `is_migrated` the database must have this version's schema.
 
-    One that is away is waited for, a few seconds. Raises PressroomError: what is wrong, where, what to do.
+    An unavailable service is waited for, for a few seconds. Raises PressroomError that says what is wrong,
+    where, and what to do.
     """
     for warning in weaknesses(db_url, redis_url):
         say(f"warning: {warning}")
@@ -57,7 +58,7 @@ def check_services(
 
 
 def weaknesses(db_url: str | None, redis_url: str | None) -> list[str]:
-    """What is weak about connections for which TLS was asked. Raises ConfigurationError."""
+    """Return what is weak about connections for which TLS was requested. Raises ConfigurationError."""
     found = [
         None if db_url is None else weakness(connection_parameters(db_url)),
         None if redis_url is None else RedisServer.from_url(redis_url).warning,
@@ -117,7 +118,7 @@ def check_store(s3_url: str) -> None:
 
 
 def broker_error(server: RedisServer, error: BaseException) -> PressroomError:
-    """What an error of Valkey means where it has never worked."""
+    """Return what an error of Valkey means when the connection has never worked."""
     where = f"Valkey at {server.location}"
     causes = list(_causes(error))
     if isinstance(error, AuthenticationError):

@@ -1,6 +1,6 @@
-"""One worker process: wires database, store, models and runner, and takes them down again.
+"""One worker process: connect the database, store, models and runner, and shut them down again.
 
-Celery's signals call these functions; `runner()` is what its tasks reach.
+Celery's signals call these functions; its tasks reach the runner through `runner()`.
 """
 
 from __future__ import annotations
@@ -50,37 +50,40 @@ from workers.thinking import Thinking
 logger = logging.getLogger(__name__)
 
 JOBS_PER_SLOT = 1.5
-"""Jobs held for each engine slot: while some post-process and upload, the next prompts already wait."""
+"""Jobs held per engine slot, so that new prompts are waiting while finished jobs are post-processed and
+uploaded."""
 
 PLACES_WITHOUT_SLOTS = 4
-"""Jobs in flight of a profile that generates nothing."""
+"""Jobs in flight for a profile that generates nothing."""
 
 PLACES_OF_ENCODERS = 16
-"""The least that a profile with an encoder has. A job holds a block of hundreds of texts: a round of eight is
-computed while the next is prepared and the last is stored."""
+"""Minimum jobs in flight for a profile with an encoder. A job holds a block of hundreds of texts: a round of
+eight is computed while the next is prepared and the last is stored."""
 
 DATABASE_CONNECTIONS = 8
-"""Claim, commit and heartbeat use one each; a kind holds one only while it reads history."""
+"""Size of the connection pool. Claim, commit and heartbeat use one each; a kind uses one only while it reads
+history."""
 
 SEEN_SECONDS = 10.0
-"""Between two signs of life in the workers table."""
+"""Interval between two updates of the worker's `seen_at` in the workers table."""
 
 EXIT_NOT_STARTED = 78
-"""EX_CONFIG of sysexits.h: starting again would fail again."""
+"""Exit code after a permanent start failure, EX_CONFIG of sysexits.h: another start would fail again."""
 
 EXIT_START_FAILED = 1
-"""Something that may pass, such as a Postgres or a store that is away: start it again after a while."""
+"""Exit code after a start failure that may pass, such as an unavailable Postgres or store: start again after
+a while."""
 
 EXIT_STALLED = 71
-"""A job did not return long after its time."""
+"""Exit code when a job has not returned long after its deadline."""
 
 EXIT_CUT_OFF = 75
-"""EX_TEMPFAIL of sysexits.h: nothing came from the broker although messages waited, or nothing could be
-committed. No job is to blame."""
+"""Exit code, EX_TEMPFAIL of sysexits.h, when nothing was consumed although messages were waiting, or when
+nothing could be committed. No job is to blame."""
 
 
 MAX_REASON_CHARACTERS = 500
-"""Of a library's error."""
+"""Maximum length of a library's error message in the worker's own error."""
 
 
 @dataclass(slots=True)
@@ -98,20 +101,20 @@ _process: _Process | None = None
 
 
 def runner() -> Runner:
-    """The runner of this process, once `start` has returned."""
+    """Return the runner of this process. Raises RuntimeError before `start` has returned."""
     if _process is None:
         raise RuntimeError("the worker process has not been started")
     return _process.runner
 
 
 def set_up_logging() -> None:
-    """Log lines on stderr, which the supervisor sends to the worker's log file."""
+    """Write log lines to stderr, which the supervisor redirects to the worker's log file."""
     level = read_settings().log_level
     logs.set_up_logging(level, others=level, form="%(asctime)s %(levelname)s %(name)s: ")
 
 
 def start() -> None:
-    """Connect, load and warm the models of the profile; ends the process if that is impossible."""
+    """Connect, then load and warm up the models of the profile; end the process if that is impossible."""
     global _process
     settings: Settings | None = None
     try:
@@ -123,7 +126,7 @@ def start() -> None:
         logger.critical("The worker cannot start: %s (%s)", error, error.code)
         if settings is not None:
             report_failure(settings.start_report, error)
-        # Celery would log an exception of a signal and go on without models
+        # Celery would log an exception raised in a signal handler and continue without models.
         os._exit(EXIT_START_FAILED if isinstance(error, TransientError) else EXIT_NOT_STARTED)
     except Exception:
         logger.critical("The worker cannot start.", exc_info=True)
@@ -177,7 +180,10 @@ def _start(settings: Settings) -> _Process:
 
 
 def _load_models(settings: Settings) -> Residency:
-    """The profile's models, warm. Raises PressroomError: one that cannot be loaded now never can."""
+    """Return the profile's models, loaded and warmed up.
+
+    Raises PressroomError: a model that cannot be loaded now cannot be loaded later either.
+    """
     models = settings.profile(settings.worker_profile).models
     options = _engine_options(settings)
     try:
@@ -210,18 +216,18 @@ def _places(warm: Residency) -> int:
 
 
 def _end(exit_code: int) -> None:
-    """A thread cannot be killed: end the process, the leases bring its jobs back."""
+    """End the process, because a thread cannot be killed; the expired leases bring its jobs back."""
     logger.critical("The worker cannot go on: it ends to be started again.")
     faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
     os._exit(exit_code)
 
 
 def ready() -> None:
-    """Messages are consumed from now on."""
+    """Mark the worker as ready: it consumes messages from now on."""
     if _process is None:
         return
     gc.collect()
-    gc.freeze()  # libraries and models stay: no collection walks over their half a million objects again
+    gc.freeze()  # libraries and models stay: no collection scans their half a million objects again
     worker_rows.mark_ready(
         _process.database, _process.worker_id, max_jobs_in_flight=_process.runner.num_places
     )
@@ -231,12 +237,13 @@ def ready() -> None:
 
 
 def _watch(process: _Process) -> None:
-    """Say that the worker lives; end it when it consumes nothing although messages have long been waiting.
+    """Report that the worker is alive; end it if it consumes nothing although messages have long been
+    waiting.
 
-    After a broker's reset a Celery worker can look alive and consume nothing (celery#8030, #10205).
+    After a reset of the broker, a Celery worker can look alive and consume nothing (celery#8030, #10205).
     """
     stalled_after = 2 * process.settings.resend_seconds
-    # Counted here: the dispatcher renews what is not claimed, so that no message ever looks this old.
+    # Measured here: the dispatcher resends what is not claimed, so no message ever looks this old.
     starved_since = time.monotonic()
     postgres = Outage(logger, "Postgres", meanwhile="the worker waits for it")
     while not process.stopped.wait(SEEN_SECONDS):
@@ -255,7 +262,7 @@ def _watch(process: _Process) -> None:
 
 
 def drain() -> None:
-    """Claim nothing more; what is in flight goes on."""
+    """Stop claiming jobs; what is in flight continues."""
     if _process is not None:
         _process.pulse.draining()
         _process.runner.drain()

@@ -1,4 +1,4 @@
-"""Producers: a file is validated line by line and accepted in one transaction; then its batch has an id."""
+"""Producers: a file is validated line by line and accepted as a batch, in one transaction."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ from workers.settings import Settings
 
 
 class StrictIntakeError(InputError):
-    """A line was refused and the caller wanted all or nothing."""
+    """A line was refused and the caller required all lines or none."""
 
     code = "line_rejected"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What a producer asks for besides the file; see jobs.batch.NewBatch."""
+    """What a producer requests in addition to the file; see jobs.batch.NewBatch."""
 
     kind: str
     model: str
     settings: Mapping[str, object]
-    """For the kind's settings type; unknown names are refused."""
+    """Values for the kind's settings type; unknown names are refused."""
     seed: int = 0
     name: str | None = None
     tenant: str = "default"
@@ -56,9 +56,9 @@ class Order:
     idempotency_key: str | None = None
     deadline_seconds: float | None = None
     strict: bool = False
-    """Refuse the whole file for one bad line."""
+    """Whether a single bad line causes the whole file to be refused."""
     file: FileOptions = AS_FOUND
-    """How the file is read."""
+    """Options for reading the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +67,9 @@ class Submission:
 
     batch_id: UUID
     created: bool
-    """False if the idempotency key had a batch already: nothing was added."""
+    """False if the idempotency key already had a batch, so that nothing was added."""
     dropped: Dropped | None = None
-    """What was refused of a file."""
+    """What was refused from the file."""
 
 
 def submit_file(
@@ -79,11 +79,11 @@ def submit_file(
     settings: Settings,
     on_rejected: Callable[[Rejected], None],
 ) -> Submission:
-    """Accept the good lines of a CSV or JSONL file as one batch; each bad one goes to `on_rejected`.
+    """Accept the good lines of a CSV or JSONL file as one batch; each bad one is passed to `on_rejected`.
 
     Raises FileRejectedError for a file that cannot be used, StrictIntakeError, InputError for settings that
-    do not fit the kind, ConfigurationError for an unknown kind or a model that no profile has. Then nothing
-    was accepted.
+    do not fit the kind, and ConfigurationError for an unknown kind or a model that no profile has. Nothing
+    has been accepted in these cases.
     """
     with database.begin() as connection:
         return submit_file_in(connection, path, order, settings, on_rejected)
@@ -98,9 +98,9 @@ def submit_file_in(
     *,
     schedule_id: UUID | None = None,
 ) -> Submission:
-    """As `submit_file`, in the caller's transaction; the batch may be a run of a schedule.
+    """Do the same as `submit_file` in the caller's transaction; the batch may be a run of a schedule.
 
-    Raises RunUnderWayError, too, while another run of the schedule has not ended.
+    Also raises RunUnderWayError while another run of the schedule has not ended.
     """
     kind = load_kind(order.kind)
     check_rows(kind)
@@ -120,7 +120,7 @@ def new_batch(
     stages: tuple[str, ...] = (),
     schedule_id: UUID | None = None,
 ) -> NewBatch:
-    """The batch of an order: its kind's stages, unless it begins later, and the queue that has its models.
+    """Return the batch for an order: `stages`, or all of its kind, each in the queue that has its models.
 
     Raises InputError and ConfigurationError as `submit_file` does.
     """
@@ -148,7 +148,7 @@ def new_batch(
 
 
 def _check_order(order: Order) -> None:
-    """Raise InputError for what no queue or table could hold."""
+    """Raise InputError for values that no queue or table could hold."""
     check_number(order.seed, 0, MAX_SEED, "seed")
     check_number(order.priority, -MAX_PRIORITY, MAX_PRIORITY, "priority")
     if order.deadline_seconds is not None:
@@ -170,12 +170,12 @@ def check_rows(kind: Kind[Any]) -> None:
 
 
 def model_of(kind: str, model: str | None) -> str:
-    """The model that was named, else the kind's default; empty for a kind that asks no model."""
+    """Return the given model, or the kind's default; empty for a kind that uses no language model."""
     return model or load_kind(kind).default_model or ""
 
 
 def kind_settings_of(kind: Kind[Any], given: Mapping[str, object]) -> BaseModel:
-    """The kind's settings with these set. Raises InputError that names the setting."""
+    """Return the kind's settings with these values. Raises InputError that names the setting."""
     try:
         return kind.settings_type.model_validate(given)
     except ValidationError as error:
@@ -189,7 +189,7 @@ def kind_settings_of(kind: Kind[Any], given: Mapping[str, object]) -> BaseModel:
 
 
 class _Intake:
-    """The lines of one file on their way into the database, the refused ones counted and diverted."""
+    """Turns the lines of one file into jobs; counts the refused lines and passes them to a callback."""
 
     def __init__(
         self,

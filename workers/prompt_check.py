@@ -1,4 +1,4 @@
-"""What the batch's model would refuse is found before it becomes a job, where the model is at hand."""
+"""Finds what the batch's model would refuse before it becomes a job, if the model is installed here."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from workers.tokenizer import load_tokenizer
 
 
 class PromptCheck:
-    """Measures the first prompt of each payload against the model's context. Call it with a payload."""
+    """Compares the first prompt of each payload with the model's context. Call it with a payload."""
 
     def __init__(self, kind: Kind[Any], kind_settings: BaseModel, model: str, settings: Settings) -> None:
-        """Raises ModelNotInstalledError, or ModelUnsupportedError if the engine cannot run the model."""
+        """Load the model's tokenizer.
+
+        Raises ModelNotInstalledError, or ModelUnsupportedError if the engine cannot run the model.
+        """
         folder = model_folder(settings.models_folder, model)
         manifest = read_manifest(folder)
         check_engine(manifest, settings.engine)
@@ -28,20 +31,21 @@ class PromptCheck:
         self._tokenizer = load_tokenizer(folder, is_thinking_asked=settings.thinking)
         self._frame_tokens = cache(self._count_frame_tokens)
         self.control_tokens = self._tokenizer.control_tokens
-        """A line that holds one of these could end its turn and begin another."""
+        """Tokens with which a line could end its turn and begin another."""
 
     def _count_frame_tokens(self, roles: tuple[str, ...]) -> int:
-        """Tokens that the chat template puts around the contents."""
+        """Return the number of tokens that the chat template puts around the contents."""
         return len(self._tokenizer.encode_chat(tuple((role, "") for role in roles)))
 
     def __call__(self, payload: Any) -> None:
-        """Raise PromptTooLongError with both lengths if it cannot fit."""
+        """Raise PromptTooLongError with both lengths if the payload cannot fit."""
         request = self._kind.first_request(payload, self._kind_settings)
         if request is None:
             return
         prompt, sampling = request
         messages = tuple((message.role, message.content) for message in prompt.messages)
-        # A byte-level token has a byte at least: nearly every prompt is short, and is not tokenised for this.
+        # A byte-level token has at least one byte: nearly every prompt is short enough not to be tokenised
+        # here.
         at_most = self._frame_tokens(tuple(role for role, _ in messages))
         at_most += sum(len(content.encode()) for _, content in messages)
         if at_most + sampling.max_new_tokens <= self._max_context_tokens:
@@ -54,7 +58,10 @@ class PromptCheck:
 def prompt_check(
     kind: Kind[Any], kind_settings: BaseModel, model: str, settings: Settings
 ) -> PromptCheck | None:
-    """The check for a batch; None without a model, or if it is not installed here: then the job finds out."""
+    """Return the check for a batch, or None without a model.
+
+    None is also returned if the model is not installed here; then the job itself finds out.
+    """
     if not model:
         return None
     try:

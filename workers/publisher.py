@@ -1,4 +1,4 @@
-"""Puts what a job made where it is kept: the objects first, then the facts about them for the commit."""
+"""Stores what a job produced: first the objects, then the facts about them for the commit."""
 
 from __future__ import annotations
 
@@ -34,18 +34,20 @@ from workers.inference import Asked, JobAbandonedError
 logger = logging.getLogger(__name__)
 
 MAX_WAIT_SECONDS = 15.0
-"""Between two tries while the store is away: it comes back to a handful of requests a second, not a flood."""
+"""Maximum wait between two attempts while the store is unavailable. The wait is random, so that a recovering
+store gets a handful of requests a second rather than a flood."""
 
 STATEMENT_MEDIA_TYPE = "application/vnd.in-toto+json"
 
 
 def statement_key(subject_sha256: str, statement_sha256: str) -> str:
-    """Beside its first artifact; equal artifacts of two jobs keep a statement each."""
+    """Return the key of a statement, next to its first artifact; equal artifacts of two jobs keep one
+    statement each."""
     return f"{artifact_key(subject_sha256)}.{statement_sha256}.statement.json"
 
 
 class Publisher:
-    """Writes objects. Any thread may call it."""
+    """Writes objects to the store. Any thread may call it."""
 
     def __init__(self, store: Store, code: CodeFacts) -> None:
         self._store = store
@@ -61,10 +63,10 @@ class Publisher:
         asked: Asked,
         abandoned: Event,
     ) -> Success:
-        """Store artifacts and statement; what it returns is for the committer.
+        """Store the artifacts and the statement; return the outcome for the committer.
 
-        While the store is away it is tried again, and the job keeps its place, so that a worker claims no
-        more than its places meanwhile. Raises JobAbandonedError once `abandoned` is set.
+        While the store is unavailable, storing is retried and the job keeps its place, so that a worker never
+        claims more jobs than it has places. Raises JobAbandonedError once `abandoned` is set.
         """
         artifacts = tuple(self._put_artifact(artifact, abandoned) for artifact in result.artifacts)
         provenance = Provenance(

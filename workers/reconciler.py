@@ -1,4 +1,4 @@
-"""Repairs what a crash between any two steps left behind; run by the active dispatcher."""
+"""Repairs what a crash between any two steps left behind. The active dispatcher runs it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ logger = logging.getLogger(__name__)
 
 
 def reconcile(database: Engine, settings: Settings) -> None:
-    """One round: expired leases, passed deadlines, cancellations and stages that nobody finished.
+    """Run one round: expired leases, passed deadlines, unfinished cancellations and unfinished stages.
 
-    A step that fails is logged and tried again in the next round: the others, and dispatching, go on. Raises
-    SQLAlchemyError when Postgres is away.
+    A step that fails is logged and tried again in the next round, while the other steps and dispatching
+    continue. Raises SQLAlchemyError when Postgres is unavailable.
     """
     with _guarded("reap"):
         _reap(database, settings)

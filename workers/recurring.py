@@ -23,29 +23,29 @@ from workers.settings import Settings
 logger = logging.getLogger(__name__)
 
 Starter = Callable[[Connection, Schedule, datetime, Settings], UUID]
-"""Makes the batch of a due time in the transaction given; see db.schedules.Start for its errors."""
+"""Creates the batch of a due time in the given transaction; see db.schedules.Start for its errors."""
 
 
 class UnknownStartError(ConfigurationError):
-    """A schedule of a kind that is not installed here, or of which nothing makes batches."""
+    """A schedule's kind is not installed here, or nothing creates batches for it."""
 
     code = "schedule_unknown"
 
 
 class TableInput(BaseModel):
-    """What a schedule without a starter of its kind's own reads: `Schedule.input`."""
+    """What a schedule reads if its kind has no starter of its own: `Schedule.input`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     file: str
-    """The whole path: whoever starts the batch may run in any folder."""
+    """The absolute path, because the process that starts the batch may run in any folder."""
     delimiter: str | None = None
     encoding: str | None = None
     decimal: str | None = None
 
 
 def starter_of(kind_name: str) -> Starter:
-    """What makes the batches of this kind's schedules. Raises UnknownStartError."""
+    """Return the function that creates the batches of this kind's schedules. Raises UnknownStartError."""
     try:
         kind = load_kind(kind_name)
     except ConfigurationError as error:
@@ -60,9 +60,9 @@ def starter_of(kind_name: str) -> Starter:
 def start_from_table(
     connection: Connection, schedule: Schedule, due_at: datetime, settings: Settings
 ) -> UUID:
-    """Read the schedule's table as it is now: its good lines become the batch, the others are counted in it.
+    """Read the schedule's table as it is now: good lines become the batch, the others are counted in it.
 
-    Raises FileRejectedError if the file is gone or of no use, and as `submit_file`.
+    Raises FileRejectedError if the file is missing or unusable, and raises as `submit_file` does.
     """
     if schedule.input is None:
         raise UnknownStartError(
@@ -89,4 +89,4 @@ def start_from_table(
 
 
 def _ignore(_: Rejected) -> None:
-    """The batch counts it."""
+    """Ignore a refused line, since the batch counts it."""

@@ -1,4 +1,4 @@
-"""A Redis or Valkey server as its URL names it, read in one place: the URL means the same to every client."""
+"""A Redis or Valkey server named by a URL, parsed in one place so that every client reads it the same way."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from jobs.errors import ConfigurationError
 DEFAULT_PORT = 6379
 
 TIMEOUT_SECONDS = 5.0
-"""For a connection, and for an answer on it: Valkey needs microseconds, and 0.3 s from another continent."""
+"""Time-out for connecting and for an answer. Valkey needs microseconds, and 0.3 s from another continent."""
 
 _DATABASE = re.compile(r"0*([0-9]{1,9})")
-"""A server has sixteen, unless it is set up with more."""
+"""Number of a database. A server has sixteen, unless it is configured with more."""
 
 Addresses = Callable[[str, int], Sequence[str]]
-"""Host and port -> the addresses that may be connected to. Raises PressroomError."""
+"""Maps host and port to the addresses that may be connected to. Raises PressroomError."""
 
 _SCHEMES = {
     "redis": "plain",
@@ -41,7 +41,7 @@ _CERTIFICATE_REQUIREMENTS = {
     "optional": ssl.CERT_OPTIONAL,
     "none": ssl.CERT_NONE,
 }
-"""In the words of redis-py; those of Celery (CERT_REQUIRED ...) mean the same."""
+"""The values of redis-py; those of Celery (CERT_REQUIRED ...) mean the same."""
 
 _TLS_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 _TLS_OPTIONS = (*_TLS_FILES, "ssl_cert_reqs", "ssl_check_hostname", "ssl_password")
@@ -51,30 +51,32 @@ _TRUE, _FALSE = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
 
 
 class RedisUrlError(ConfigurationError):
-    """A URL of Redis or Valkey that cannot be used, or whose meaning would be doubtful."""
+    """A Redis or Valkey URL cannot be used, or its meaning would be ambiguous."""
 
     code = "redis_url_invalid"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisServer:
-    """Where a server is, who asks, and how the connection is protected."""
+    """The location of a server, the credentials, and the protection of the connection."""
 
     host: str = ""
     port: int = DEFAULT_PORT
     socket_path: str | None = None
-    """Of a server on this machine; host and port do not count then."""
+    """Path of the socket of a server on this machine; host and port are then ignored."""
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     database: int = 0
     tls: Mapping[str, Any] | None = field(default=None, repr=False)
-    """Arguments of redis-py's SSLConnection; None: the connection is plain."""
+    """Arguments of redis-py's SSLConnection; None for a connection without TLS."""
 
     @classmethod
     def from_url(cls, url: str, *, variable: str = "PRESSROOM_REDIS_URL") -> RedisServer:
-        """Read `redis[s]://[user]:password@host:port/number[?ssl_...]`, or `unix://[user]:password@/path?db=number`.
+        """Parse the URL of a server, with or without TLS, or of a Unix socket.
 
-        `variable` is where the URL stands, for messages, which never quote it. Raises RedisUrlError.
+        The forms are `redis[s]://[user]:password@host:port/number[?ssl_...]` and
+        `unix://[user]:password@/path?db=number`. `variable` names the URL in messages, which never quote it.
+        Raises RedisUrlError.
         """
         try:
             parts = urlsplit(url)
@@ -111,7 +113,7 @@ class RedisServer:
 
     @property
     def location(self) -> str:
-        """Where it is, for people; without secrets.
+        """Return the location for display, without secrets.
 
         >>> RedisServer.from_url("REDISS://:secret@[::1]/2").location
         'rediss://[::1]:6379/2'
@@ -123,7 +125,7 @@ class RedisServer:
 
     @property
     def warning(self) -> str | None:
-        """What is weak about the connection although TLS was asked for; None if nothing is."""
+        """Return what is weak about the connection although TLS was requested, or None."""
         if self.tls is not None and self.tls["ssl_cert_reqs"] != ssl.CERT_REQUIRED:
             return (
                 f"{self.location}: its certificate is not verified (ssl_cert_reqs), so whoever answers gets "
@@ -135,13 +137,13 @@ class RedisServer:
 
     @property
     def connection_class(self) -> type[Connection] | type[UnixDomainSocketConnection]:
-        """Return redis-py's connection class, by which every client connects."""
+        """Return the redis-py connection class that every client uses."""
         if self.socket_path is not None:
             return UnixDomainSocketConnection
         return Connection if self.tls is None else SSLConnection
 
     def parameters(self) -> dict[str, Any]:
-        """What the connection class is made with, but for time-outs."""
+        """Return the arguments for the connection class, except time-outs."""
         access = {"username": self.username, "password": self.password, "db": self.database}
         if self.socket_path is not None:
             return {"path": self.socket_path, **access}
@@ -150,10 +152,10 @@ class RedisServer:
     def client(
         self, *, database: int | None = None, addresses: Addresses | None = None, **options: Any
     ) -> Redis:
-        """A client with connections of its own, of this database or another one; connects to nothing yet.
+        """Return a client with its own connections to this or another database; it does not connect yet.
 
-        With `addresses` a connection goes only to an address that it returns; the host's name stays that of
-        the certificate.
+        With `addresses`, connections go only to the addresses that it returns; the certificate is still
+        compared with the host's name.
         """
         parameters = self.parameters() | ({} if database is None else {"db": database})
         timeouts = {"socket_timeout": TIMEOUT_SECONDS, "socket_connect_timeout": TIMEOUT_SECONDS}
@@ -164,7 +166,7 @@ class RedisServer:
         return Redis.from_pool(ConnectionPool(connection_class=kind, **(timeouts | parameters | options)))
 
     def broker_url(self) -> str:
-        """Return the URL that Celery shows and tells brokers apart by; it connects by `parameters`."""
+        """Return the URL that Celery shows and uses to identify the broker; it connects by `parameters`."""
         user = quote(self.username or "", safe="")
         access = f"{user}:{quote(self.password, safe='')}@" if self.password else f"{user}@" if user else ""
         if self.socket_path is not None:
@@ -174,7 +176,7 @@ class RedisServer:
 
 
 class _GuardedConnection(Connection):
-    """Connects to the addresses that it is allowed for its host, one after another."""
+    """Connects to one of the addresses allowed for its host, trying one after another."""
 
     def __init__(self, *, addresses: Addresses, **options: Any) -> None:
         super().__init__(**options)  # type: ignore[no-untyped-call]
@@ -196,7 +198,7 @@ class _GuardedConnection(Connection):
 
 
 class _GuardedSSLConnection(SSLConnection, _GuardedConnection):
-    """A guarded connection with TLS, which compares the name of the host and not the address."""
+    """A guarded connection with TLS, whose certificate must have the host's name and not the address."""
 
 
 def _error(variable: str, reason: str) -> RedisUrlError:

@@ -1,4 +1,4 @@
-"""Which models are warm in this process: verified against their manifest, loaded once, kept."""
+"""The models loaded in this process: each is verified against its manifest, loaded once, and kept."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ DEFAULT_ENCODER = "workers.engines.transformers_encoder"
 
 
 class OpenEngine(Protocol):
-    """What every module of workers.engines offers."""
+    """The function that every module of workers.engines provides."""
 
     def __call__(self, model_folder: Path, tokenizer: Tokenizer, options: EngineOptions) -> Engine: ...
 
 
 class PlanThoughts(Protocol):
-    """`ChatTokenizer.plan_thoughts`."""
+    """The type of `ChatTokenizer.plan_thoughts`."""
 
     def __call__(self, prompt_ids: tuple[int, ...], max_tokens: int) -> ThoughtPlan | None: ...
 
 
 def no_thoughts(prompt_ids: tuple[int, ...], max_tokens: int) -> None:
-    """Return the marks of a model that is not known to think."""
+    """Return None, for a model that is not known to think."""
 
 
 class OpenEncoder(Protocol):
-    """`open_encoder` of workers.engines.ENGINE_encoder, or of DEFAULT_ENCODER where an engine has none."""
+    """The type of `open_encoder` in workers.engines.ENGINE_encoder, or else in DEFAULT_ENCODER."""
 
     def __call__(
         self, model_folder: Path, tokenizer: RowTokenizer, options: EngineOptions, task: EncoderTask
@@ -52,30 +52,30 @@ class OpenEncoder(Protocol):
 
 
 class ModelNotWarmError(PermanentError):
-    """A job asks for a model that this worker's profile does not have."""
+    """A job requests a model that this worker's profile does not have."""
 
     code = "model_not_warm"
 
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """A language model that is ready."""
+    """A language model that is loaded and warmed up."""
 
     manifest: Manifest
     tokenizer: Tokenizer
     engine: Engine
     plan_thoughts: PlanThoughts = no_thoughts
-    """How the engine tells the thoughts of this model from its answers."""
+    """Returns how the engine can tell this model's thoughts from its answers."""
     thinking: Thinking = field(default_factory=Thinking)
     template_settings: TemplateSettings = ()
-    """What its chat template is told of thinking."""
+    """The settings about thinking that its chat template receives."""
 
     def model_facts(self) -> ModelFacts:
-        """What provenance says of the model."""
+        """Return what provenance records about the model."""
         return _model_facts(self.manifest)
 
     def engine_facts(self) -> EngineFacts:
-        """What provenance says of the engine."""
+        """Return what provenance records about the engine."""
         info = self.engine.info
         return EngineFacts(
             name=info.name,
@@ -89,21 +89,21 @@ class Resident:
 
 @dataclass(frozen=True, slots=True)
 class ResidentEncoder:
-    """A model for classes or embeddings that is ready."""
+    """A model for classes or embeddings that is loaded and warmed up."""
 
     manifest: Manifest
     folder: Path
     tokenizer: RowTokenizer
     engine: Encoder
     classifier_sha256: str | None
-    """Of the classifier.json that says what its outputs mean."""
+    """SHA-256 of the classifier.json that defines the meaning of its outputs; None if it has none."""
 
     def model_facts(self) -> ModelFacts:
-        """What provenance says of the model."""
+        """Return what provenance records about the model."""
         return _model_facts(self.manifest)
 
     def engine_facts(self) -> EncoderFacts:
-        """What provenance says of the engine."""
+        """Return what provenance records about the engine."""
         info = self.engine.info
         return EncoderFacts(
             name=info.name,
@@ -117,7 +117,7 @@ class ResidentEncoder:
         )
 
     def read_calibration(self) -> Calibration | None:
-        """As it stands now: a new one is for the next job, and needs no new start of the worker."""
+        """Return the current calibration; a new one applies to the next job, without a restart."""
         return read_calibration(self.folder, self.manifest)
 
 
@@ -133,20 +133,20 @@ def _model_facts(manifest: Manifest) -> ModelFacts:
 
 
 class Residency:
-    """The warm models of a worker process. Any thread may ask for one once they are loaded."""
+    """The loaded models of a worker process. Any thread may look one up once they are loaded."""
 
     def __init__(self, residents: Iterable[Resident | ResidentEncoder]) -> None:
         self._residents = {resident.manifest.name: resident for resident in residents}
 
     def generator(self, model: str) -> Resident:
-        """The warm language model of this name. Raises ModelNotWarmError or ModelTaskError."""
+        """Return the loaded language model of this name. Raises ModelNotWarmError or ModelTaskError."""
         resident = self._get(model)
         if not isinstance(resident, Resident):
             raise _task_error(model, resident.engine.info.task, "generate")
         return resident
 
     def encoder(self, model: str, task: EncoderTask) -> ResidentEncoder:
-        """The warm model of this name and task. Raises ModelNotWarmError or ModelTaskError."""
+        """Return the loaded model of this name and task. Raises ModelNotWarmError or ModelTaskError."""
         resident = self._get(model)
         if not isinstance(resident, ResidentEncoder):
             raise _task_error(model, "generate", task)
@@ -163,17 +163,17 @@ class Residency:
         return self._residents[model]
 
     def all(self) -> list[Resident | ResidentEncoder]:
-        """Every warm model."""
+        """Return every loaded model."""
         return list(self._residents.values())
 
     @property
     def has_encoders(self) -> bool:
-        """Whether there are models that classify or embed."""
+        """Whether any loaded model classifies or embeds."""
         return any(isinstance(each, ResidentEncoder) for each in self.all())
 
     @property
     def num_slots(self) -> int:
-        """Count the requests that all language models decode together."""
+        """Number of requests that all language models together decode at a time."""
         return sum(each.engine.info.num_slots for each in self.all() if isinstance(each, Resident))
 
     def close(self) -> None:
@@ -183,9 +183,9 @@ class Residency:
 
 
 def load(models_folder: Path, names: Iterable[str], *, engine: str, options: EngineOptions) -> Residency:
-    """Load and warm the models one after the other, each file compared with the manifest as it is read.
+    """Load and warm up the models one after the other, each file verified as it is read.
 
-    Raises what check_installed and the engine raise.
+    Every file is compared with the manifest. Raises what check_installed and the engine raise.
     """
     residents: list[Resident | ResidentEncoder] = []
     try:
@@ -219,7 +219,10 @@ def _open(
 def _open_with(
     engine: str, manifest: Manifest, folder: Path, options: EngineOptions
 ) -> Resident | ResidentEncoder:
-    """The engine's module is imported here, where it runs, and nowhere else."""
+    """Open the model with the engine.
+
+    The engine's module is imported here, in the process that runs it, and nowhere else.
+    """
     options = replace(options, digests=manifest.digests)
     if manifest.task == "generate":
         check_engine(manifest, engine)
@@ -240,7 +243,7 @@ def _open_with(
         )
     rows = load_row_tokenizer(folder, manifest.digests)
     open_encoder: OpenEncoder = import_module(_encoder_module(engine)).open_encoder
-    read_calibration(folder, manifest)  # one that cannot be used is said now, not by each job
+    read_calibration(folder, manifest)  # an unusable calibration is reported now, not by each job
     encoder = open_encoder(folder, rows, options, manifest.task)
     return ResidentEncoder(manifest, folder, rows, encoder, manifest.classifier_sha256)
 

@@ -1,4 +1,4 @@
-"""Shared inputs of jobs, loaded once a worker and kept while there is room for them."""
+"""Shared inputs of jobs, loaded once per worker and kept while there is room for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from storage.store import Store
 ResourceT = TypeVar("ResourceT")
 
 MAX_KEPT_BYTES = 512 * 1024 * 1024
-"""Of stored bytes; what is made of them is a small multiple in memory."""
+"""Maximum stored bytes to keep; the parsed objects are a small multiple of that in memory."""
 
 
 _Key = tuple[tuple[str, ...], Callable[..., Any]]
@@ -23,7 +23,7 @@ _Key = tuple[tuple[str, ...], Callable[..., Any]]
 @dataclass(slots=True)
 class _Kept:
     lock: threading.Lock = field(default_factory=threading.Lock)
-    """Of the loading: a second job waits for the first instead of loading the same again."""
+    """Held while loading: a second job waits for the first instead of loading the same resource again."""
     value: Any = None
     num_bytes: int = 0
     is_loaded: bool = False
@@ -37,22 +37,22 @@ class StoredResources:
         self._max_kept_bytes = max_kept_bytes
         self._lock = threading.Lock()
         self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
-        """The least recently used first."""
+        """Resources by digests and parser, the least recently used first."""
 
     def read(self, sha256: str) -> bytes:
-        """The bytes of a resource, not kept. Raises ResourceMissingError or StoreError."""
+        """Return the bytes of a resource without keeping them. Raises ResourceMissingError or StoreError."""
         return read_resource(self._store, sha256)
 
     def write(self, body: bytes, *, media_type: str) -> str:
-        """Store a resource; its digest. Raises StoreError."""
+        """Store a resource and return its digest. Raises StoreError."""
         return put_resource(self._store, body, media_type=media_type)
 
     def load(self, sha256: str, parse: Callable[[bytes], ResourceT]) -> ResourceT:
-        """What `parse` makes of a resource. Raises what `read` and `parse` raise; then nothing is kept."""
+        """Return the parsed resource. Raises what `read` and `parse` raise, and then keeps nothing."""
         return self.load_together((sha256,), parse)
 
     def load_together(self, sha256s: tuple[str, ...], parse: Callable[..., ResourceT]) -> ResourceT:
-        """What `parse` makes of several resources. Raises as `load` does."""
+        """Return what `parse` makes of several resources. Raises as `load` does."""
         key = (sha256s, parse)
         with self._lock:
             kept = self._kept.setdefault(key, _Kept())
@@ -66,7 +66,7 @@ class StoredResources:
         return cast("ResourceT", kept.value)
 
     def _evict(self, in_use: _Key) -> None:
-        """Let go of the least recently used; jobs that hold one keep it alive."""
+        """Drop the least recently used resources; jobs that hold one keep it alive."""
         with self._lock:
             total = sum(kept.num_bytes for kept in self._kept.values())
             for key in list(self._kept):

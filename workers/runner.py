@@ -1,4 +1,4 @@
-"""The life of a job in a worker, without Celery: claim -> run -> store -> commit, under a lease all along."""
+"""The life of a job in a worker, without Celery: claim -> run -> store -> commit, always under a lease."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from workers.stages import close_stages
 logger = logging.getLogger(__name__)
 
 RENEWALS_PER_LEASE = 3
-"""Two renewals may fail before a lease is lost."""
+"""Lease renewals per lease period, so that two may fail before a lease is lost."""
 
 HANDOVER_SECONDS = 60.0
-"""After its time is up, a job may take this long to post-process, upload and commit before its lease is
-left to run out."""
+"""Time that a job has after its deadline to post-process, upload and commit before its lease is no longer
+renewed."""
 
 
 class _Phase(Enum):
     RUNNING = auto()
-    """In its kind."""
+    """The job's kind is running."""
     STORING = auto()
-    """What it made goes to the store, or waits for it."""
+    """The job's artifacts are being stored, or wait for the store."""
     COMMITTING = auto()
-    """Its outcome is the committer's."""
+    """The outcome has been handed to the committer."""
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class _Held:
     job: ClaimedJob
     inference: JobInference
     give_up_at: float
-    """On time.monotonic(): from then on the lease is not renewed."""
+    """Instant, on time.monotonic(), from which the lease is no longer renewed."""
     phase: _Phase = _Phase.RUNNING
 
 
@@ -72,9 +72,11 @@ class Runner:
         on_broken: Callable[[], None],
         on_cut_off: Callable[[], None] | None = None,
     ) -> None:
-        """The last two are called, from a thread of the runner's own, when only a new process can go on:
-        `on_broken` when a kind does not return long after its time, `on_cut_off` (by default the
-        same) when results cannot be committed.
+        """Start the committer and the heartbeat thread.
+
+        The last two arguments are called, from a thread of the runner's own, when only a new process can
+        continue: `on_broken` when a kind does not return long after its deadline, `on_cut_off` (by default
+        the same as `on_broken`) when results cannot be committed.
         """
         self._database = database
         self._residency = residency
@@ -87,7 +89,8 @@ class Runner:
         self._capacity = Capacity(num_places)
         self._pool = ThreadPoolExecutor(num_places, thread_name_prefix="job")
         self._held: dict[tuple[UUID, int], _Held] = {}
-        """By job and attempt: a job that was lost may be claimed again while its lost attempt still runs."""
+        """Keyed by job and attempt: a job whose lease was lost may be claimed again while the lost attempt
+        still runs."""
         self._lock = threading.Lock()
         self._committer = Committer(
             database,
@@ -100,15 +103,15 @@ class Runner:
         self._heartbeat = threading.Thread(target=self._renew_leases, name="heartbeat", daemon=True)
         self._heartbeat.start()
         self.last_claim_at = time.monotonic()
-        """When this worker last asked Postgres for jobs, on time.monotonic()."""
+        """When this worker last tried to claim jobs from Postgres, on time.monotonic()."""
 
     @property
     def num_in_flight(self) -> int:
-        """Jobs held now."""
+        """Number of jobs held now."""
         return self._capacity.num_taken
 
     def run_shard(self, job_ids: Sequence[UUID], *, celery_task_id: str) -> None:
-        """Claim the jobs as places come free, hand each over; return when the last one is handed over."""
+        """Claim the jobs as places become free and start them; return when all have been started."""
         remaining = list(job_ids)
         while remaining:
             taken = self._capacity.take(len(remaining))
@@ -118,7 +121,7 @@ class Runner:
             self._start(chunk, celery_task_id, places=taken, alone=False)
 
     def run_alone(self, job_ids: Sequence[UUID], *, celery_task_id: str) -> None:
-        """Run the jobs while nothing else is in flight; return when they are committed, or when draining."""
+        """Run the jobs while nothing else is in flight; return when they are committed, or on draining."""
         remaining = list(job_ids)
         while remaining:
             with self._capacity.alone(len(remaining)) as taken:
@@ -159,7 +162,7 @@ class Runner:
         return held
 
     def _run(self, held: _Held, celery_task_id: str) -> None:
-        """One attempt, from claimed to handed to the committer; never raises."""
+        """Run one attempt, from the claim to the handover to the committer; never raises."""
         outcome: Outcome
         try:
             attempt = run_attempt(
@@ -204,7 +207,8 @@ class Runner:
             if any(held.phase is _Phase.RUNNING for held in overdue):
                 logger.critical("A job has not returned long after its time.")
                 self._on_broken()
-            # A store that is away is no fault of the job: it is given back, even while an upload hangs.
+            # A store that is unavailable is not the job's fault: the job is given back even while an upload
+            # hangs.
             self._release([held for held in overdue if held.phase is _Phase.STORING])
             renewable = {job_id: h.job.attempt for job_id, h in newest.items() if h.give_up_at > now}
             try:
@@ -223,7 +227,10 @@ class Runner:
             logger.warning("Lost leases stay without the word that this worker lived.", exc_info=True)
 
     def _newest(self) -> dict[UUID, _Held]:
-        """The jobs held; an older attempt of one is over, whoever lost it, and is abandoned here."""
+        """Return the newest attempt of each job held.
+
+        An older attempt of the same job is over, whoever lost it, and is abandoned here.
+        """
         newest: dict[UUID, _Held] = {}
         with self._lock:
             held = sorted(self._held.items(), key=lambda item: item[0][1])
@@ -234,11 +241,11 @@ class Runner:
         return newest
 
     def drain(self) -> None:
-        """Claim nothing more. Called from a signal handler: it only closes the gate."""
+        """Stop claiming jobs. Called from a signal handler, so it does no more than close the gate."""
         self._capacity.close()
 
     def close(self, timeout_seconds: float) -> None:
-        """Finish what is in flight within the time, give the rest back to the queue, stop."""
+        """Finish what is in flight within the timeout, give the rest back to the queue, and stop."""
         self._capacity.close()
         if not self._capacity.wait_until_free(timeout_seconds):
             self._release(list(self._newest().values()))
@@ -247,7 +254,7 @@ class Runner:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _release(self, held: Sequence[_Held]) -> None:
-        """Abandon the jobs and give those that are still ours back to the queue, uncharged."""
+        """Abandon the jobs; give those still held back to the queue, without charging them a failure."""
         if not held:
             return
         for one in held:

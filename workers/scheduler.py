@@ -1,4 +1,4 @@
-"""Continuous batching policy: who is computed next, in which slot, and from where. Pure Python, no tensors.
+"""Continuous batching policy: which request is computed next, in which slot, and from where. No tensors.
 
 A request waits, is prefilled into the slot after the last running one, and runs until it is finished; the
 last running row then moves into its slot, so that the running rows are always slots 0..n-1 and a batch is a
@@ -23,11 +23,11 @@ class Generation:
     slot: int = -1
     """Row of the key-value cache; -1 while waiting."""
     num_cached_tokens: int = 0
-    """Prompt tokens that a kept prefix gave."""
+    """Number of prompt tokens that came from a kept prefix."""
     output_ids: list[int] = field(default_factory=list)
     num_near_ties: int = 0
     draws: list[float] = field(default_factory=list)
-    """Uniform in [0, 1), one for each token to come, from the request's own random generator."""
+    """Uniform numbers in [0, 1), one per token to come, from the request's own random generator."""
 
     @property
     def prompt_ids(self) -> tuple[int, ...]:
@@ -35,13 +35,15 @@ class Generation:
 
     @property
     def num_tokens(self) -> int:
-        """Prompt and output; the keys and values of all but the last are in the cache."""
+        """Return the length of prompt and output. The cache has the keys and values of all tokens but the
+        last."""
         return len(self.request.prompt_ids) + len(self.output_ids)
 
 
 @dataclass(frozen=True, slots=True)
 class PrefillRow:
-    """Compute prompt_ids[start:stop] in a slot; what lies before is a kept prefix or an earlier chunk."""
+    """Compute prompt_ids[start:stop] in a slot; the tokens before it come from a kept prefix or an earlier
+    chunk."""
 
     generation: Generation
     slot: int
@@ -51,13 +53,13 @@ class PrefillRow:
 
     @property
     def is_last(self) -> bool:
-        """Whether the prompt is complete after this, so that a first token follows."""
+        """Whether the prompt is complete after this chunk, so that a first token follows."""
         return self.stop == len(self.generation.prompt_ids)
 
 
 @dataclass(frozen=True, slots=True)
 class PrefixSave:
-    """Keep the first num_tokens of a slot under a key, before the batch is computed."""
+    """Keep the first num_tokens of a slot under a key before the batch is computed."""
 
     key: int
     slot: int
@@ -66,12 +68,12 @@ class PrefixSave:
 
 @dataclass(slots=True)
 class PrefillBatch:
-    """The prompts of one step."""
+    """The prompts that are computed in one step."""
 
     rows: list[PrefillRow] = field(default_factory=list)
     saves: list[PrefixSave] = field(default_factory=list)
     dropped_keys: list[int] = field(default_factory=list)
-    """To be dropped after the batch: a row of it may still begin from one."""
+    """Prefixes to drop after the batch, since a row of the batch may still begin from one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class SlotMove:
 
 
 class Scheduler:
-    """Admission in order of arrival, under a budget of prompt tokens a step. One thread uses it.
+    """Admits requests in order of arrival, under a budget of prompt tokens per step. Used by one thread.
 
     Slot num_slots is the staging slot: a prompt longer than the budget is computed there in chunks, between
     decode steps, and moves to the running rows when it is complete.
@@ -108,7 +110,7 @@ class Scheduler:
         return len(self.running) + (self.staged is not None)
 
     def generations(self) -> Iterator[Generation]:
-        """Everything that is not finished, in no useful order."""
+        """Yield every generation that is not finished, in no particular order."""
         yield from self.running
         if self.staged is not None:
             yield self.staged
@@ -119,10 +121,11 @@ class Scheduler:
         self.waiting.append(generation)
 
     def plan_prefill(self) -> PrefillBatch | None:
-        """Take from the queue what this step computes; the rows run from now on, None if there are none.
+        """Take from the queue what this step computes; its rows are running from now on. Return None if there
+        are none.
 
-        A request that shares its beginning with a prompt of this very batch is held for the next step, when
-        it can copy that beginning; those behind it may pass.
+        A request that shares its beginning with a prompt of the same batch is held for the next step, when it
+        can copy that beginning; requests behind it may overtake it.
         """
         if self.staged is not None:
             return self._next_chunk(self.staged)
@@ -148,7 +151,7 @@ class Scheduler:
         return batch if batch.rows else None
 
     def prefilled(self, row: PrefillRow) -> SlotMove | None:
-        """The row's tokens are in the cache; a staged prompt that is complete moves to the running rows."""
+        """Note that the row's tokens are in the cache; a complete staged prompt moves to the running rows."""
         if row.generation is not self.staged:
             return None
         self._staged_tokens = row.stop
@@ -160,7 +163,7 @@ class Scheduler:
         return move
 
     def remove(self, generation: Generation) -> SlotMove | None:
-        """The generation is over, for whatever reason; the last running row moves into its slot."""
+        """Remove a generation that is over, for whatever reason; the last running row moves into its slot."""
         if generation is self.staged:
             self.staged = None
             return None
@@ -176,7 +179,7 @@ class Scheduler:
         return move
 
     def forget_prefix(self, key: int) -> None:
-        """The engine could not keep this prefix."""
+        """Remove a prefix that the engine could not keep."""
         self._prefixes.remove(key)
 
     def _admit(self, generation: Generation, match: PrefixMatch, batch: PrefillBatch) -> None:
@@ -202,7 +205,8 @@ class Scheduler:
         return PrefillBatch([PrefillRow(generation, self.num_slots, start, stop)])
 
     def _match(self, generation: Generation, batch: PrefillBatch) -> PrefixMatch:
-        """The longest beginning to copy: a kept one, or a running prompt's, which is then kept."""
+        """Return the longest beginning to copy: a kept prefix, or one of a running prompt, which is then
+        kept."""
         prompt_ids = generation.prompt_ids
         match = self._prefixes.find(prompt_ids)
         in_batch = {id(row.generation) for row in batch.rows}
@@ -221,7 +225,7 @@ class Scheduler:
         return PrefixMatch(key, best)
 
     def _is_better_held(self, generation: Generation, match: PrefixMatch, batch: PrefillBatch) -> bool:
-        """Whether a prompt of this batch will give at least MIN_PREFIX_TOKENS more than the match."""
+        """Return whether a prompt of this batch will give at least MIN_PREFIX_TOKENS more than the match."""
         wanted = match.num_tokens + MIN_PREFIX_TOKENS
         if wanted > self._prefixes.max_tokens or len(generation.prompt_ids) <= wanted:
             return False

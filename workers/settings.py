@@ -17,33 +17,36 @@ from jobs.losses import MIN_CRASHES, SUSPICIOUS_LOSSES
 ENVIRONMENT_PREFIX = "PRESSROOM_"
 
 ENGINE_VARIABLES = frozenset({"PRESSROOM_SCRIPT"})
-"""Read by the engine that they are for (workers.engines.scripted), not settings of Pressroom."""
+"""Variables that the engine itself reads (workers.engines.scripted); they are not settings of Pressroom."""
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
-"""The offline default: small enough for two cores, Apache-2.0, out of a PyPI wheel."""
+"""The offline default: small enough for two cores, Apache-2.0, packaged in a PyPI wheel."""
 
 DEFAULT_CLASSIFIER = "finance-sentiment"
-"""Pressroom's own: MiniLM with an adapter that `pressroom train classifier` made."""
+"""Pressroom's own classifier: MiniLM with an adapter that was made by `pressroom train classifier`."""
 
 DEFAULT_EMBEDDER = "minilm"
-"""all-MiniLM-L6-v2, Apache-2.0, out of a PyPI wheel."""
+"""The default embedding model: all-MiniLM-L6-v2, Apache-2.0, packaged in a PyPI wheel."""
 
 
 MAX_TOKENS = 2**24
-"""Of any context: no model has one of 16 million tokens."""
+"""Limit of any context setting: no model has a context of 16 million tokens."""
 
 
 _DAY_SECONDS = 86_400
 
 
 def default_home() -> Path:
-    """The user's data folder for Pressroom, by the XDG base directory specification."""
+    """Return the user's data folder for Pressroom, following the XDG base directory specification."""
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(data) / "pressroom"
 
 
 class Profile(BaseModel):
-    """What a worker has warm. A profile is also a queue, so that no message meets a cold model."""
+    """The models that a worker keeps loaded.
+
+    A profile is also a queue, so that every message meets loaded models.
+    """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
@@ -59,9 +62,9 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(default_factory=default_home)
-    """Data of the embedded services, logs and locks."""
+    """Folder for data of the embedded services, logs and locks."""
     models_dir: Path | None = None
-    """Installed models; default: `models` in the home folder."""
+    """Folder of installed models; default: `models` in the home folder."""
     db_url: SecretStr | None = None
     """postgresql://user:password@host:port/database. Unset: an embedded Postgres in the home folder."""
     redis_url: SecretStr | None = None
@@ -76,7 +79,7 @@ class Settings(BaseSettings):
         "cpu": Profile(),
     }
     engine: str = "transformers"
-    """Which module of workers.engines runs the models."""
+    """The module of workers.engines that runs the models."""
     num_slots: int | None = Field(default=None, ge=1, le=4096)
     """Requests that the engine decodes together; unset: chosen for the device."""
     max_context_tokens: int = Field(default=2048, ge=64, le=MAX_TOKENS)
@@ -85,45 +88,48 @@ class Settings(BaseSettings):
     """CPU threads of the engine; unset: all cores of the machine, divided by the CPU workers."""
 
     thinking: bool = False
-    """Let models think that can; otherwise those whose chat template knows how are told not to."""
+    """Whether models that can think may do so; otherwise thinking is turned off where the chat template
+    allows it."""
     max_thought_tokens: int = Field(default=1024, ge=0, le=MAX_TOKENS)
-    """Of a thought, beside the tokens of the answer, where the context has room for them."""
+    """Maximum tokens of a thought, in addition to those of the answer, if the context has room for them."""
 
     max_jobs_in_flight: int | None = Field(default=None, ge=1, le=100_000)
-    """Jobs that one worker has claimed at a time; unset: one and a half times the engine's slots."""
+    """Maximum jobs that one worker has claimed at a time; unset: one and a half times the engine's slots."""
     lease_seconds: float = Field(default=30.0, gt=0, le=_DAY_SECONDS)
-    """A claim not renewed for this long is lost, and the job is queued again."""
+    """A lease that is not renewed for this long is lost, and the job is queued again."""
     max_attempts: int = Field(default=3, ge=1, le=1000)
-    """Errors of its own that a job may have before it fails."""
+    """Number of its own errors after which a job fails."""
     max_crashes: int = Field(default=MIN_CRASHES, ge=MIN_CRASHES, le=1000)
-    """Workers that may crash while they run a job and nothing else; then it fails as quarantined."""
+    """Number of workers that may crash while running only this job; then it fails as quarantined."""
     max_losses: int = Field(default=10, ge=SUSPICIOUS_LOSSES, le=1000)
-    """Workers that may be lost under a job for reasons that nobody knows; then it is parked."""
+    """Number of workers that may be lost under a job for unknown reasons; then it is parked."""
     backoff_seconds: float = Field(default=2.0, ge=0, le=_DAY_SECONDS)
-    """Wait before the first retry; it doubles with every further one."""
+    """Wait before the first retry; it doubles with every further retry."""
     job_timeout_seconds: float = Field(default=3600.0, gt=0, le=30 * _DAY_SECONDS)
-    """One attempt may take this long, waiting for the engine included; then it is tried again. Generous: a
-    worker full of the longest texts needs about 25 minutes for them on two CPU cores."""
+    """Maximum duration of one attempt, including the wait for the engine; then the job is tried again. The
+    default is generous: a worker full of the longest texts needs about 25 minutes for them on two CPU cores.
+    """
     step_timeout_seconds: float = Field(default=300.0, gt=0, le=_DAY_SECONDS)
-    """A longer engine step is hung: the worker dumps its stacks and ends, leases recover its jobs."""
+    """A longer engine step counts as hung: the worker dumps its stacks and ends, and the leases recover its
+    jobs."""
     drain_seconds: float = Field(default=30.0, ge=0, le=_DAY_SECONDS)
-    """How long a stopping worker may finish what it has begun."""
+    """Time that a stopping worker has to finish the jobs in flight."""
     commit_interval_seconds: float = Field(default=0.2, ge=0, le=3600)
     """Results that finish within this time share one transaction."""
     resend_seconds: float = Field(default=60.0, gt=0, le=_DAY_SECONDS)
-    """A message not claimed for this long is sent again."""
+    """A message that is not claimed for this long is sent again."""
     shard_jobs: int = Field(default=16, ge=1, le=1000)
-    """Job ids in one message at most."""
+    """Maximum job ids per message."""
     remote_control: bool = False
-    """Whether workers obey `celery inspect` and `celery control`, and know Celery's own tasks: then whoever
-    reaches Redis can stop them."""
+    """Whether workers obey `celery inspect` and `celery control`, and register Celery's own tasks. If so,
+    anyone who can reach Redis can stop them."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """Of workers; commands say warnings and worse, or this if it is set."""
+    """Log level of workers. Commands log warnings and worse, or use this level if it is set."""
     commit: str | None = None
-    """Revision of the code, for provenance; unset: asked of git where the code is a checkout."""
+    """Revision of the code, for provenance; unset: taken from git if the code is a checkout."""
 
     worker_id: str | None = None
-    """Set by the supervisor for the worker process it starts, like the five below."""
+    """Set by the supervisor for the worker process that it starts, as are the five settings below."""
     start_report: Path | None = None
     """File in which the worker reports why it cannot start."""
     supervisor_pid: int | None = Field(default=None, ge=1, lt=2**31)
@@ -132,21 +138,21 @@ class Settings(BaseSettings):
     worker_profile: str = "default"
 
     def require_db_url(self) -> str:
-        """The database's URL. Raises ConfigurationError if none is configured."""
+        """Return the database's URL. Raises ConfigurationError if none is configured."""
         return _required(self.db_url, "PRESSROOM_DB_URL")
 
     def require_redis_url(self) -> str:
-        """The broker's URL. Raises ConfigurationError if none is configured."""
+        """Return the broker's URL. Raises ConfigurationError if none is configured."""
         return _required(self.redis_url, "PRESSROOM_REDIS_URL")
 
     def require_s3_url(self) -> str:
-        """The store's URL. Raises ConfigurationError if none is configured."""
+        """Return the store's URL. Raises ConfigurationError if none is configured."""
         return _required(self.s3_url, "PRESSROOM_S3_URL")
 
     def profile_of(self, models: Collection[str]) -> str:
-        """The profile with the fewest models that has all of these warm; the first of equal ones.
+        """Return the profile with the fewest models that has all of these; the first of equally small ones.
 
-        Raises ConfigurationError if none has.
+        Raises ConfigurationError if there is none.
         """
         fitting = [name for name, profile in self.profiles.items() if set(models) <= set(profile.models)]
         if not fitting:
@@ -160,7 +166,7 @@ class Settings(BaseSettings):
         return min(fitting, key=lambda name: len(self.profiles[name].models))
 
     def profile(self, name: str) -> Profile:
-        """The profile of this name. Raises ConfigurationError if there is none."""
+        """Return the profile of this name. Raises ConfigurationError if there is none."""
         if name not in self.profiles:
             raise ConfigurationError(
                 f"no worker profile is named {name!r}: there are {', '.join(self.profiles)}",
@@ -170,12 +176,12 @@ class Settings(BaseSettings):
 
     @property
     def models_folder(self) -> Path:
-        """Where installed models are."""
+        """Return the folder of installed models."""
         return self.models_dir or self.home / "models"
 
 
 def read_settings() -> Settings:
-    """The settings of this process's environment. Raises ConfigurationError that names the variables."""
+    """Return the settings from the environment. Raises ConfigurationError that names the variables."""
     try:
         return Settings()
     except ValidationError as error:
@@ -189,12 +195,12 @@ def read_settings() -> Settings:
 
 
 def _inside(place: tuple[int | str, ...]) -> str:
-    """Where in a structured value a fault is: " at default.modles"."""
+    """Return where in a structured value a fault is, such as " at default.modles"."""
     return f" at {'.'.join(map(str, place[1:]))}" if len(place) > 1 else ""
 
 
 def unknown_variables() -> list[str]:
-    """Variables of the environment that look like settings and are none: spelling mistakes, usually."""
+    """Return environment variables that look like settings but are not: spelling mistakes, usually."""
     known = {f"{ENVIRONMENT_PREFIX}{name}".upper() for name in Settings.model_fields} | ENGINE_VARIABLES
     return sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX) and name not in known)
 

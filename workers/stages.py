@@ -1,4 +1,4 @@
-"""Closes stages: the kind plans the jobs of the next one from what the closed one left."""
+"""Closes stages: the kind plans the jobs of the next stage from what the closed one produced."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ logger = logging.getLogger(__name__)
 
 
 def close_stages(database: Engine, batch_id: UUID) -> bool:
-    """Close what is finished; True if that finished the batch. Raises SQLAlchemyError.
+    """Close the stages that are finished; return True if that finished the batch. Raises SQLAlchemyError.
 
-    A stage that its kind cannot plan stays as it was and is tried again a few times: the kind's package may
-    be missing here. Then the batch fails, with the reason.
+    A stage whose successor cannot be planned stays as it is and is tried again a few times, because the
+    kind's package may be missing here. After that the batch fails, with the reason.
     """
     try:
         return close_finished_stages(database, batch_id, _plan)
@@ -33,7 +33,7 @@ def close_stages(database: Engine, batch_id: UUID) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """A fault's own message may hold payload text; Pressroom's errors do not."""
+    """Return the reason; only Pressroom's own errors are quoted, as others may contain payload text."""
     said = f"{error} ({error.code})" if isinstance(error, PressroomError) else type(error).__name__
     return f"the next stage cannot be planned: {said}; see the worker's log"
 
@@ -45,7 +45,7 @@ class _PlanContext:
         self._closed = closed
 
     def outputs(self, output_type: type[OutputT], stage: str | None = None) -> Iterator[tuple[str, OutputT]]:
-        # On a connection of its own: the one that closes the stage is busy with COPY meanwhile.
+        # Use a separate connection: the one that closes the stage is busy with COPY meanwhile.
         closed = self._closed
         return stage_outputs(closed.database, closed.batch_id, stage or closed.name, output_type)
 

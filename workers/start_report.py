@@ -1,4 +1,4 @@
-"""Why a worker process did not start, told to its supervisor in a file that no service can lose."""
+"""Why a worker process did not start, passed to its supervisor in a file, which needs no service."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class StartReport(BaseModel):
 
 
 def report_failure(path: Path | None, error: PressroomError) -> None:
-    """The start ends with this error, and the process with it. Without a path nobody supervises it."""
+    """Write why the start failed. Without a path, there is no supervisor to read it."""
     if path is None:
         return
     try:
@@ -35,7 +35,7 @@ def report_failure(path: Path | None, error: PressroomError) -> None:
 
 
 def take_report(path: Path) -> StartReport | None:
-    """What the process that has ended reported, which is forgotten here; None if it reported nothing."""
+    """Return and delete the report of a process that has ended; None if there is none."""
     try:
         return StartReport.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):

@@ -1,4 +1,4 @@
-"""One worker process for each device: pinned, watched, started again when it dies, drained on request."""
+"""One worker process per device: pinned, monitored for life, restarted when it dies, drained on request."""
 
 from __future__ import annotations
 
@@ -32,38 +32,41 @@ from workers.start_report import StartReport, take_report
 logger = logging.getLogger(__name__)
 
 CELERY_THREADS = 2
-"""Messages whose jobs wait for a place: one being claimed, one behind it."""
+"""Celery threads per worker, each with one message: one whose jobs are being claimed and one waiting behind
+it."""
 
 RESTART_SECONDS = (0.0, 1.0, 5.0, 15.0, 60.0)
-"""Wait before the first, second, ... restart in a row; the last one from then on."""
+"""Wait before the first, second, ... consecutive restart; the last value applies from then on."""
 
 STABLE_SECONDS = 120.0
-"""A worker that lived this long is not crashing in a row."""
+"""Lifetime after which a worker's next death no longer counts as consecutive."""
 
 DRAIN_POLL_SECONDS = 0.05
-"""Between two looks at workers that drain."""
+"""Interval between two checks of draining workers."""
 
 KILL_GRACE_SECONDS = 15.0
-"""Beyond the drain, to commit, release and close; then the process is killed and the leases recover."""
+"""Time beyond the drain to commit, give back and close; after it, the process is killed and the leases run
+out."""
 
 MAX_START_CRASHES = 3
-"""Of a worker that crashes while it starts, and never was ready: then it is not started again."""
+"""Crashes on a device whose workers have never been ready, after which no further start is attempted."""
 
 LOG_TAIL_BYTES = 2_000
 
 MIN_SILENCE_SECONDS = 5.0
-"""A worker that gives no sign of life for two thirds of a lease, and no less than this, is ended: its leases
-are lost soon."""
+"""Minimum silence before a worker is ended. The limit is two thirds of a lease, but never
+less than this. By then its leases will soon be lost."""
 
 DUMP_SECONDS = 1.5
-"""For a worker that is about to be ended to write its stacks; one that beats again meanwhile is spared."""
+"""Time for a silent worker to write its stacks before it is killed; it is spared if it beats again.
+"""
 
 TELL_SECONDS = 2.0
-"""Between two tries to tell Postgres how a worker ended."""
+"""Interval between two attempts to record in Postgres how a worker ended."""
 
 
 class WorkerStartError(ConfigurationError):
-    """A worker said that it cannot start; starting it again would not help."""
+    """A worker reported that it cannot start; starting it again would not help."""
 
     code = "worker_cannot_start"
 
@@ -78,18 +81,18 @@ class _Worker:
     pulse: PulseWatch
     num_deaths: int = 0
     dump_at: float | None = None
-    """When it was told to write its stacks, since it stands still."""
+    """When the silent worker was signalled to write its stacks."""
     stood_still: bool = False
-    """It was killed for that."""
+    """Whether the worker was killed for its silence."""
     has_ended: bool = False
-    """Its death was noticed."""
+    """Whether the end of the process has been recorded."""
     has_served: bool = False
-    """A worker on this device was ready once."""
+    """Whether a worker on this device has ever been ready."""
     restart_at: float | None = field(default=None)
 
 
 class _EndingLedger:
-    """Tells Postgres how workers ended; while it is away, again and again. Not thread-safe."""
+    """Records in Postgres how workers ended, and retries while Postgres is unavailable. Not thread-safe."""
 
     def __init__(self, db_url: str) -> None:
         self._db_url = db_url
@@ -98,13 +101,13 @@ class _EndingLedger:
         self._retry_at = 0.0
 
     def tell(self, worker_id: str, ending: Ending) -> int:
-        """How many jobs the worker held, as far as Postgres can be asked."""
+        """Record the ending and return how many jobs the worker held, or 0 if Postgres is unavailable."""
         self._untold[worker_id] = ending
         self._retry_at = 0.0
         return self.retry().get(worker_id, 0)
 
     def retry(self) -> dict[str, int]:
-        """Tell what is left to tell; by worker, the number of its jobs."""
+        """Record the endings that are still pending; return how many jobs each worker held."""
         numbers: dict[str, int] = {}
         if not self._untold or time.monotonic() < self._retry_at:
             return numbers
@@ -132,7 +135,8 @@ class Supervisor:
     def __init__(
         self, settings: Settings, devices: Sequence[Device], *, profile: str, environment: Mapping[str, str]
     ) -> None:
-        """`environment` is added to this process's own: the URLs of the services."""
+        """Start one worker per device. `environment`, the URLs of the services, is added to this process's
+        environment."""
         self._settings = settings
         self._profile = profile
         threads = settings.num_threads or threads_for(devices, len(os.sched_getaffinity(0)))
@@ -141,7 +145,7 @@ class Supervisor:
             "PRESSROOM_NUM_THREADS": str(threads),
             "OMP_NUM_THREADS": str(threads),
             **environment,
-            "PRESSROOM_PROFILES": _as_json(settings.profiles),  # a command may have one of its own
+            "PRESSROOM_PROFILES": _as_json(settings.profiles),  # a command may have a profile of its own
             "PRESSROOM_WORKER_PROFILE": profile,
             "PRESSROOM_SUPERVISOR_PID": str(os.getpid()),
         }
@@ -155,12 +159,12 @@ class Supervisor:
 
     @property
     def worker_ids(self) -> list[str]:
-        """Return the ids of the processes as they are now; a restarted worker has a new id."""
+        """Return the ids of the current processes; a restarted worker has a new id."""
         return [worker.worker_id for worker in self._workers]
 
     @property
     def pids(self) -> list[int]:
-        """Process ids, in the order of the devices."""
+        """Return the process ids in the order of the devices."""
         return [worker.process.pid for worker in self._workers]
 
     def _spawn(self, device: Device) -> _Worker:
@@ -186,17 +190,17 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is for the supervisor, which drains
+                start_new_session=True,  # Ctrl-C is for the supervisor, which then drains its workers
             )
         pulse.release()
         logger.info("A worker was started.", extra={"device": device.name, "pid": process.pid})
         return _Worker(device, log_path, process, worker_id, time.monotonic(), pulse)
 
     def check(self) -> list[str]:
-        """Restart what has died, after a wait that grows; return a line about each death.
+        """Restart workers that have died, after a growing wait; return one line about each death.
 
-        Ends what stands still. Raises WorkerStartError when a worker says that starting it again would not
-        help.
+        Ends workers that give no sign of life. Raises WorkerStartError when a worker reports that starting it
+        again would not help.
         """
         deaths = []
         self._kills.look(time.monotonic())
@@ -218,7 +222,7 @@ class Supervisor:
         return deaths
 
     def _end_if_still(self, worker: _Worker) -> None:
-        """Have a worker that gives no sign of life write its stacks, then kill it: its leases are lost."""
+        """Make a silent worker write its stacks, then kill it, because its leases are being lost."""
         if worker.pulse.silent_seconds < self._max_silence_seconds:
             worker.dump_at = None
         elif worker.dump_at is None:
@@ -234,11 +238,11 @@ class Supervisor:
             worker.process.kill()
 
     def _note_end(self, worker: _Worker, code: int) -> tuple[Ending, int]:
-        """Keep how it ended as evidence for the jobs that it held; how it ended, and how many they were."""
+        """Record how the worker ended, as evidence about its jobs; return the ending and their number."""
         worker.has_ended = True
         was_stopped = worker.pulse.is_draining or self._is_draining
         ending = ending_of(code, self._kills, was_stopped=was_stopped, stood_still=worker.stood_still)
-        # One that was never ready held nothing.
+        # A worker that was never ready held no jobs.
         return ending, self._ledger.tell(worker.worker_id, ending) if worker.pulse.is_ready else 0
 
     def _start_report(self, worker_id: str) -> Path:
@@ -247,9 +251,10 @@ class Supervisor:
     def _give_up_if_hopeless(
         self, worker: _Worker, code: int, ending: Ending, report: StartReport | None
     ) -> None:
-        """Raise WorkerStartError if the device never had a worker that was ready, and will have none.
+        """Raise WorkerStartError if no worker on this device was ever ready, or ever will be.
 
-        Where one was, the same is an outage: of a store that forbids what it allowed, for example.
+        If one was ready before, the same failure is an outage: for example, a store that denies what it used
+        to allow.
         """
         worker.has_served |= worker.pulse.is_ready
         is_crash = ending.cause.may_be_the_jobs and code != EXIT_START_FAILED
@@ -269,7 +274,7 @@ class Supervisor:
         lived = time.monotonic() - worker.started_at
         worker.num_deaths = 1 if lived > STABLE_SECONDS else worker.num_deaths + 1
         wait = RESTART_SECONDS[min(worker.num_deaths, len(RESTART_SECONDS)) - 1]
-        if num_held:  # the jobs that it held are suspects now, which bounds how often this happens
+        if num_held:  # the jobs that it held are now suspects, which bounds how often this happens
             worker.num_deaths, wait = 0, 0.0
         worker.restart_at = time.monotonic() + wait
         reason = "" if report is None else f": {report}"
@@ -279,7 +284,7 @@ class Supervisor:
         )
 
     def drain(self) -> None:
-        """Ask every worker to finish what it has begun; `stop` waits for them."""
+        """Ask every worker to finish what it has started; `stop` waits for them."""
         for worker in self._workers:
             code = worker.process.poll()
             if code is None:
@@ -291,9 +296,9 @@ class Supervisor:
     def stop(
         self, timeout_seconds: float | None = None, *, meanwhile: Callable[[], None] = lambda: None
     ) -> None:
-        """Drain, wait, and kill what is left: the leases of what a killed worker held run out.
+        """Drain, wait, and kill the workers that remain; leases that a killed worker held run out.
 
-        `meanwhile` is called again and again while the workers drain.
+        `meanwhile` is called repeatedly while the workers drain.
         """
         self.drain()
         seconds = self._settings.drain_seconds + KILL_GRACE_SECONDS
@@ -308,7 +313,7 @@ class Supervisor:
                 logger.warning("A worker did not drain in time.", extra={"device": worker.device.name})
                 worker.process.kill()
                 worker.process.wait()
-            if worker.process.returncode and not worker.has_ended:  # one that drained holds nothing
+            if worker.process.returncode and not worker.has_ended:  # a worker that drained holds nothing
                 self._note_end(worker, worker.process.returncode)
             take_report(self._start_report(worker.worker_id))
         self._ledger.close()

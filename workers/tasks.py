@@ -1,4 +1,4 @@
-"""What messages ask for. The work itself knows no Celery: see runner.py."""
+"""The tasks that messages call. The work itself does not depend on Celery: see runner.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workers import process
 from workers.celery import RUN_ALONE, RUN_SHARD, app
 
 MAX_SHARD_JOBS = 1000
-"""A message with more ids is none of the dispatcher's."""
+"""Maximum ids per message; the dispatcher sends no message with more."""
 
 
 @app.task(name=RUN_SHARD, bind=True)
@@ -22,7 +22,7 @@ def run_shard(self: Task[..., None], job_ids: list[str]) -> None:
 
 @app.task(name=RUN_ALONE, bind=True)
 def run_alone(self: Task[..., None], job_ids: list[str]) -> None:
-    """Run jobs that were lost with a worker, with nothing beside them."""
+    """Run jobs that were lost with a worker, while nothing else runs beside them."""
     process.runner().run_alone(_parse(job_ids), celery_task_id=self.request.id or "")
 
 

@@ -1,7 +1,7 @@
 """A model's tokenizer and chat template, from its folder, with neither torch nor transformers.
 
 The ids are those of transformers' `apply_chat_template(..., add_generation_prompt=True)`: the template runs
-in the same kind of sandbox with the same names (transformers/utils/chat_template_utils.py), the text is
+in the same kind of sandbox with the same names (transformers/utils/chat_template_utils.py), and the text is
 encoded by the same library without adding special tokens.
 """
 
@@ -33,12 +33,12 @@ CHAT_TEMPLATE = "chat_template.jinja"
 ROLES = frozenset({"system", "user", "assistant"})
 
 _TAIL_TOKENS = 16
-"""End of a prompt that shows whether it leaves the model inside a thought."""
+"""Number of tokens at the end of a prompt that show whether it leaves the model inside a thought."""
 
 _WIDE_DATE = re.compile(r"%[-_0^#+]*\d")
 
 NO_TEMPLATE = "{{ raise_exception('the model holds no conversation') }}"
-"""In place of a chat template, for a model that classifies or embeds."""
+"""Replaces the chat template of a model that classifies or embeds."""
 
 
 class TokenizerError(ConfigurationError):
@@ -48,7 +48,7 @@ class TokenizerError(ConfigurationError):
 
 
 class ControlTokenError(InputError):
-    """A text holds a token with which a chat turn begins or ends."""
+    """A text contains a token with which a chat turn begins or ends."""
 
     code = "input_control_token"
 
@@ -77,7 +77,7 @@ class ChatTokenizer:
         tokenizer_sha256: str,
         is_thinking_asked: bool = False,
     ) -> None:
-        # tokenizer.json may carry the truncation and padding of a training run
+        # tokenizer.json may include the truncation and padding settings of a training run
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
@@ -96,10 +96,11 @@ class ChatTokenizer:
         self.chat_template_sha256 = digest if chat_template else ""
 
     def encode_chat(self, messages: tuple[tuple[str, str], ...]) -> tuple[int, ...]:
-        """Role and content of each turn -> prompt ids, ready for the assistant's turn.
+        """Convert role and content of each turn into prompt ids, ready for the assistant's turn.
 
         Raises ControlTokenError if a content could pass for a turn of its own, ChatTemplateError if the
-        template wants other turns (some know no system role), InputError for text that is no Unicode.
+        template requires other turns (some know no system role), and InputError for text that is not valid
+        Unicode.
         """
         for role, content in messages:
             if role not in ROLES:
@@ -108,7 +109,7 @@ class ChatTokenizer:
         return tuple(self._tokenizer.encode(self._render(messages), add_special_tokens=False).ids)
 
     def check_text(self, text: str) -> None:
-        """Raise ControlTokenError or InputError if the text cannot stand in a chat turn."""
+        """Raise ControlTokenError or InputError if the text must not occur in a chat turn."""
         try:
             text.encode()
         except UnicodeEncodeError as error:
@@ -123,11 +124,11 @@ class ChatTokenizer:
                 )
 
     def decode(self, token_ids: tuple[int, ...]) -> str:
-        """Text of the ids, special tokens left out; bytes that end inside a character become U+FFFD."""
+        """Return the text of the ids without special tokens; an incomplete character becomes U+FFFD."""
         return self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
 
     def decode_thoughts(self, token_ids: tuple[int, ...]) -> str:
-        """Decode as `decode` does, but keep the marks of thoughts even where they are special tokens."""
+        """Decode as `decode` does, but keep the marks of thoughts even if they are special tokens."""
         pieces: list[str] = []
         rest: list[int] = []
         for token_id in token_ids:
@@ -139,7 +140,7 @@ class ChatTokenizer:
         return "".join([*pieces, self.decode(tuple(rest))])
 
     def plan_thoughts(self, prompt_ids: tuple[int, ...], max_tokens: int) -> ThoughtPlan | None:
-        """What tells an engine thoughts from the answer; None if the model is not known to think."""
+        """Return how to tell thoughts from the answer; None if the model is not known to think."""
         if not self.thought_marks.is_own:
             return None
         is_inside = self.thought_marks.opens(self.decode_thoughts(prompt_ids[-_TAIL_TOKENS:]))
@@ -169,8 +170,8 @@ def load_tokenizer(
 ) -> ChatTokenizer:
     """Read the tokenizer of an installed model; `digests` are those of its manifest.
 
-    A chat template that knows how is told whether the model shall think.
-    Raises TokenizerError, MalformedFileError, NotAFileError or WeightsDigestError.
+    A chat template that has a setting for it is told whether the model should think. Raises TokenizerError,
+    MalformedFileError, NotAFileError or WeightsDigestError.
     """
     files = ModelFiles(folder, digests)
     tokenizer = read_tokenizer(files)
@@ -189,7 +190,7 @@ def load_tokenizer(
 
 
 def read_tokenizer(files: ModelFiles) -> Tokenizer:
-    """The tokenizer itself. Raises TokenizerError, MalformedFileError or NotAFileError."""
+    """Return the tokenizer itself. Raises TokenizerError, MalformedFileError or NotAFileError."""
     path = files.folder / TOKENIZER
     if not files.has(TOKENIZER):
         raise TokenizerError(f"{path} is missing: only fast tokenizers are read; install the model again")
@@ -197,17 +198,17 @@ def read_tokenizer(files: ModelFiles) -> Tokenizer:
         return Tokenizer.from_buffer(bytes(files.read(TOKENIZER)))
     except PermanentError:
         raise
-    except Exception as error:  # the library raises bare Exception for whatever its parser finds
+    except Exception as error:  # the library raises a bare Exception for any fault that its parser finds
         raise MalformedFileError(f"{path}: not a tokenizer ({error}); install the model again") from error
 
 
 def optional_json(files: ModelFiles, name: str) -> dict[str, object]:
-    """The JSON object of a file that a model may have; empty if it has none."""
+    """Return the JSON object of a file that a model may have; empty if there is no such file."""
     return parse_json_object(files, name) if files.has(name) else {}
 
 
 def _special_tokens(settings: dict[str, object]) -> dict[str, str]:
-    """bos_token, eos_token and the like, which templates refer to; older files keep them as objects."""
+    """Return bos_token, eos_token and the like, which templates use; older files store them as objects."""
     tokens: dict[str, str] = {}
     for name, value in settings.items():
         content = value.get("content") if isinstance(value, dict) else value
@@ -217,14 +218,14 @@ def _special_tokens(settings: dict[str, object]) -> dict[str, str]:
 
 
 def _chat_template(files: ModelFiles, settings: dict[str, object]) -> str:
-    """The template's text: its own file, or the setting that older models keep it in."""
+    """Return the template's text, from its own file or from the setting in which older models keep it."""
     if files.has(CHAT_TEMPLATE):
         try:
             return files.read(CHAT_TEMPLATE).decode()
         except UnicodeDecodeError as error:
             raise TokenizerError(f"{files.folder / CHAT_TEMPLATE} is not UTF-8: {error}") from error
     template = settings.get("chat_template")
-    if isinstance(template, list):  # several named ones
+    if isinstance(template, list):  # several named templates
         named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
         template = named.get("default")
     if not isinstance(template, str):
@@ -235,7 +236,10 @@ def _chat_template(files: ModelFiles, settings: dict[str, object]) -> str:
 
 
 def _end_of_text_ids(files: ModelFiles, tokenizer: Tokenizer, eos_token: str | None) -> frozenset[int]:
-    """Whatever any of the model's files names: an id too many ends a text, one too few never ends it."""
+    """Return the end-of-text ids that any of the model's files names.
+
+    Every one counts: a superfluous id ends a text early, but with a missing one a text never ends.
+    """
     ids: set[int] = set()
     for name in ("generation_config.json", "config.json"):
         named = optional_json(files, name).get("eos_token_id")
@@ -250,13 +254,13 @@ def _end_of_text_ids(files: ModelFiles, tokenizer: Tokenizer, eos_token: str | N
 
 
 def _control_tokens(tokenizer: Tokenizer, chat_template: str) -> tuple[str, ...]:
-    """Special tokens, added tokens that the template writes, and the turn marks of other formats."""
+    """Return special tokens, added tokens that the template writes, and turn marks of other formats."""
     own = [
         token.content
         for token in tokenizer.get_added_tokens_decoder().values()
         if token.special or token.content in chat_template
     ]
-    # Some tokenizers add plain whitespace as tokens; every text has that
+    # Some tokenizers add plain whitespace as tokens, which occurs in every text
     return tuple(dict.fromkeys(token for token in (*own, *CONTROL_TOKENS) if token.strip()))
 
 
@@ -279,14 +283,14 @@ def _compile(chat_template: str) -> Template:
 
 
 def _variables(chat_template: str) -> frozenset[str]:
-    """Names that the template reads; it compiled already."""
+    """Return the names that the template reads; it has already been compiled."""
     with bounded():
         parsed = _environment().parse(chat_template)
     return frozenset(name.name for name in parsed.find_all(nodes.Name) if name.ctx == "load")
 
 
 def _mark_ids(tokenizer: Tokenizer, marks: ThoughtMarks) -> dict[int, str]:
-    """Special tokens that are marks of thoughts, or parts of them."""
+    """Return the special tokens that are marks of thoughts, or parts of marks."""
     thoughts = (mark for pair in marks.pairs for mark in pair)
     every = (*thoughts, *marks.wrappers, *(CHANNEL_MARKS if marks.has_channels else ()))
     return {
@@ -297,7 +301,7 @@ def _mark_ids(tokenizer: Tokenizer, marks: ThoughtMarks) -> dict[int, str]:
 
 
 class _GenerationBlock(Extension):
-    """`{% generation %}`: marks the assistant's part for training; here its body is simply kept."""
+    """Support `{% generation %}`, which marks the assistant's part for training; its body is kept."""
 
     tags = {"generation"}  # noqa: RUF012 - declared so by jinja2
 
@@ -313,7 +317,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """Unlike jinja2's own filter this one does not escape for HTML."""
+    """Serialise to JSON. Unlike jinja2's own filter, this one does not escape for HTML."""
     return json.dumps(
         value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )

@@ -23,11 +23,11 @@ from workers.models.reading import ModelFiles
 def load_classifier(
     folder: Path, labels: Sequence[str], digests: Mapping[str, str] | None = None
 ) -> PreTrainedModel:
-    """The model in the folder with an output for each label: its own head, or a new random one; in fp32.
+    """Return the folder's model with one output per label, in fp32: its own head, or a new random one.
 
-    `digests` are those of the model's manifest. What lies behind the encoder's layers may be missing, since
-    it is trained whole; the head of a masked language model is left alone. Raises ModelIncompleteError for
-    any other tensor that is missing or in excess, and what `workers.engines.loading` raises.
+    `digests` are those of the model's manifest. Layers after the encoder's may be missing, since they are
+    trained whole; the head of a masked language model is ignored. Raises ModelIncompleteError for any other
+    missing or superfluous tensor, and what `workers.engines.loading` raises.
     """
     files = ModelFiles(folder, digests)
     config = load_config(files)
@@ -41,21 +41,22 @@ def load_classifier(
 
 
 def linear_parts(model: PreTrainedModel) -> tuple[list[str], list[str]]:
-    """Names of the linear maps in the encoder's layers, and of those outside of them."""
+    """Return the names of the linear maps inside the encoder's layers, and of those outside."""
     linear = [name for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)]
     inner = [name for name in linear if ".layer." in name or ".layers." in name]
     return inner, [name for name in linear if name not in inner]
 
 
 def merge(base: Path, adapter: Path, target: Path, labels: Sequence[str]) -> None:
-    """Base and adapter -> a plain model folder in fp32, as any published classifier is.
+    """Merge base and adapter into a plain model folder in fp32, like any published classifier.
 
-    Raises ModelIncompleteError if base or adapter lack a tensor, have one too many or one of another shape.
+    Raises ModelIncompleteError if base or adapter lack a tensor, or have a superfluous one or one of another
+    shape.
     """
     config = PeftConfig.from_pretrained(str(adapter))
-    config.base_model_name_or_path = None  # a name of the training's, which means nothing here
+    config.base_model_name_or_path = None  # a name from the training, which has no meaning here
     net = get_peft_model(load_classifier(base, labels), config)
-    _check_adapter(net, adapter)  # before peft warns of a part of it, or fails in its own way
+    _check_adapter(net, adapter)  # before peft warns about some faults, or fails in its own way
     net.load_adapter(str(adapter), "default")
     merged = merged_model(net)
     merged.save_pretrained(target)
@@ -63,14 +64,17 @@ def merge(base: Path, adapter: Path, target: Path, labels: Sequence[str]) -> Non
 
 
 def merged_model(net: torch.nn.Module) -> PreTrainedModel:
-    """The network with its adapters added into the weights that they adapt."""
+    """Return the network with its adapters added to the weights that they adapt."""
     merged: PreTrainedModel = net.merge_and_unload()  # type: ignore[operator]
     merged.train(False)
     return merged
 
 
 def _check_adapter(net: torch.nn.Module, adapter: Path) -> None:
-    """peft only warns of missing tensors, and not of all: the file must hold what it would save."""
+    """Raise ModelIncompleteError unless the file contains exactly what peft would save.
+
+    peft only warns of missing tensors, and not of all of them.
+    """
     state = get_peft_model_state_dict(net, save_embedding_layers=False)
     expected = {name: tuple(tensor.shape) for name, tensor in state.items()}
     found = {tensor.name: tensor.shape for tensor in read_safetensors_header(adapter / ADAPTER)}

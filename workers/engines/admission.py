@@ -1,4 +1,4 @@
-"""Checks of a request before it may touch the device: a bad one fails alone, with a reason."""
+"""Checks of a request before it may reach the device: a bad one fails alone, with a reason."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from jobs.inference import Sampling
 from workers.engine import Request
 
 _MIN_SEED, _MAX_SEED = -(2**63), 2**64 - 1
-"""What torch.Generator.manual_seed takes."""
+"""The range that torch.Generator.manual_seed accepts."""
 
 
 def find_error(request: Request, *, num_tokens: int, max_context_tokens: int) -> PressroomError | None:
-    """Why the request cannot run, or None. num_tokens is the model's number of token ids."""
+    """Return why the request cannot run, or None. num_tokens is the model's number of token ids."""
     prompt_ids, sampling = request.prompt_ids, request.sampling
     if not prompt_ids:
         return InputError(f"request {request.request_id}: the prompt is empty; it needs at least one token")
@@ -35,7 +35,7 @@ def find_error(request: Request, *, num_tokens: int, max_context_tokens: int) ->
 
 
 def sampling_problem(sampling: Sampling) -> str | None:
-    """What is wrong with the sampling parameters, or None.
+    """Return what is wrong with the sampling parameters, or None.
 
     >>> sampling_problem(Sampling(max_new_tokens=0))
     'max_new_tokens is 0; it must be at least 1'
@@ -57,7 +57,7 @@ def sampling_problem(sampling: Sampling) -> str | None:
 
 
 def deadline_error(request: Request) -> DeadlineError:
-    """The request's time is over."""
+    """Return the error of a request whose deadline has passed."""
     return DeadlineError(
         f"request {request.request_id} was not finished by its deadline; allow more time or fewer tokens"
     )

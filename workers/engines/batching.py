@@ -1,7 +1,7 @@
-"""The engine: a thread that admits, computes and completes requests in batches, over any executor.
+"""The generation engine: a thread that admits, computes and completes requests in batches, over any executor.
 
-Life of a request: submit() checks it and puts it into the inbox; the thread takes it into the scheduler,
-prefills it into a slot, decodes it with all other running rows, one token a step, and completes its future.
+Life of a request: submit() checks it and puts it into the inbox; the thread moves it to the scheduler,
+prefills it into a slot, decodes it with all other running rows, one token per step, and completes its future.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from workers.engines.watchdog import StepWatchdog, end_process
 from workers.scheduler import Generation, PrefillBatch, PrefillRow, Scheduler
 
 CLOSE_SECONDS = 10.0
-"""close() waits this long for the step under way; longer than any healthy step, shorter than a drain."""
+"""Time that close() waits for the current step; longer than any healthy step, shorter than a drain."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class _Flight:
-    """A request between submit() and the end of its future; in a table under the engine's lock."""
+    """A request between submit() and the end of its future, in a table under the engine's lock."""
 
     generation: Generation
     future: Future[Completion]
@@ -105,7 +105,7 @@ class BatchingEngine:
         )
 
     def warm(self) -> None:
-        """Fill every slot once for two tokens; returns when the device has computed them."""
+        """Fill every slot once for two tokens; return when the device has computed them."""
         sampling = Sampling(max_new_tokens=2, ignore_end_of_text=True)
         futures = [
             self.submit(Request(request_id=f"warm-{slot}", prompt_ids=(0,), sampling=sampling))
@@ -137,7 +137,7 @@ class BatchingEngine:
         self._executor.close()
 
     def _wait_for_work(self) -> bool:
-        """Sleep until there is something to do; take in what arrived. False when the engine is closed."""
+        """Sleep until there is work, and pass it to the scheduler; return False when the engine is closed."""
         with self._changed:
             while not (self._closed or self._inbox or self._scheduler.has_work):
                 self._changed.wait()
@@ -161,7 +161,7 @@ class BatchingEngine:
         for generation in list(self._scheduler.generations()):
             request = generation.request
             flight = self._flights.get(request.request_id)
-            # After a cancel the id may already name another request: the flight must be this one's.
+            # After a cancel, another request may have the same id: the flight must belong to this generation.
             if flight is None or flight.generation is not generation or flight.future.cancelled():
                 self._remove(generation)
             elif request.deadline_at is not None and request.deadline_at <= now:
@@ -182,7 +182,10 @@ class BatchingEngine:
             self._executor.drop_prefix(key)
 
     def _save_prefixes(self, batch: PrefillBatch) -> list[PrefillRow]:
-        """Keep what the batch begins from; rows whose prefix could not be kept are computed whole."""
+        """Save the prefixes that the batch begins from.
+
+        Rows whose prefix could not be saved are computed whole.
+        """
         lost = set()
         for save in batch.saves:
             try:
@@ -198,7 +201,7 @@ class BatchingEngine:
         return batch.rows
 
     def _accept(self, generation: Generation, outcome: NextToken | Exception) -> None:
-        """Add a token to its row, and complete the row if it was the last."""
+        """Add a token to its row, and complete the row if the token was the last."""
         if isinstance(outcome, Exception):
             self._fail(generation, _row_error(generation, outcome))
             return
@@ -245,7 +248,7 @@ class BatchingEngine:
             future.set_exception(error)
 
     def _remove(self, generation: Generation) -> Future[Completion] | None:
-        """Take the generation out of every table; the future, if it was still there, is now the caller's."""
+        """Remove the generation from every table; return its future, if still there, for the caller."""
         move = self._scheduler.remove(generation)
         if move is not None:
             self._executor.move(move)
@@ -256,7 +259,7 @@ class BatchingEngine:
             return self._flights.pop(generation.request.request_id).future
 
     def _end(self, message: str) -> None:
-        """Take in nothing more, and fail what is in flight."""
+        """Accept no more requests, and fail those in flight."""
         self._watchdog.stop()
         with self._changed:
             self._closed = True

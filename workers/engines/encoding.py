@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 
 
 class EncoderExecutor(Protocol):
-    """Computes batches of rows. Only the engine's lanes call it, and all of them at once.
+    """Computes batches of rows. Only the engine's lanes call it, and all of them may do so at once.
 
-    A call may be repeated with a part of its rows after an error. MemoryError means that fewer rows may fit,
-    EngineLostError that nothing will be computed any more; any other error is taken for a row's, or for the
-    device's if every one of several rows has it.
+    A call may be repeated with some of its rows after an error. MemoryError means that fewer rows may fit,
+    and EngineLostError that nothing can be computed any more. Any other error is attributed to a row, or to
+    the device if every one of several rows raises it.
     """
 
     @property
@@ -34,16 +34,16 @@ class EncoderExecutor(Protocol):
 
     @property
     def num_tokens(self) -> int:
-        """Ids must be below this."""
+        """Upper bound of token ids, exclusive."""
         ...
 
     @property
     def step_tokens(self) -> int:
-        """What a call costs besides its tokens, counted in tokens."""
+        """Fixed cost of a call besides its tokens, expressed in tokens."""
         ...
 
     def encode(self, rows: Sequence[EncoderRow]) -> list[Vector]:
-        """The answer of each row."""
+        """Return the answer of each row."""
         ...
 
     def close(self) -> None:
@@ -54,9 +54,9 @@ class EncoderExecutor(Protocol):
 class EncodingEngine:
     """Implements workers.encoder.Encoder; any thread may call its public methods.
 
-    Callers tokenise in threads of their own, so that it overlaps with the arithmetic here; after infinity's
-    `BatchHandler` (encode_pre, encode_core, encode_post). Each lane has a batch of its own at the executor,
-    on a CPU one for each core: cores that share a product wait for one another.
+    Callers tokenise in their own threads, so that this overlaps with the computation here; after infinity's
+    `BatchHandler` (encode_pre, encode_core, encode_post). Each lane has its own batch at the executor. On a
+    CPU there is one lane per core, because cores that share a product wait for one another.
     """
 
     def __init__(self, executor: EncoderExecutor, options: EngineOptions, *, num_lanes: int = 1) -> None:
@@ -90,8 +90,10 @@ class EncodingEngine:
         return self._info
 
     def submit(self, request: EncoderRequest) -> Future[tuple[Vector, ...]]:
-        """Queue the rows; callbacks of the future run in a lane, under the engine's lock, and should be
-        short."""
+        """Queue the rows.
+
+        Callbacks of the future run in a lane, under the engine's lock, and should be short.
+        """
         future: Future[tuple[Vector, ...]] = Future()
         error = self._find_error(request)
         with self._changed:
@@ -112,7 +114,7 @@ class EncodingEngine:
         return future
 
     def _find_error(self, request: EncoderRequest) -> PressroomError | None:
-        """Why the request may not touch the device, or None."""
+        """Return why the request may not reach the device, or None."""
         num_tokens, max_tokens = self._executor.num_tokens, self._info.max_tokens
         for number, row in enumerate(request.rows):
             where = f"request {request.request_id}, row {number}"
@@ -144,7 +146,7 @@ class EncodingEngine:
         )
 
     def warm(self) -> None:
-        """One batch of the longest rows that the budget holds; returns when the device has computed it."""
+        """Compute one batch of the longest rows that fit the budget; return when it is finished."""
         length = min(self._info.max_tokens, self._info.max_batch_tokens)
         count = max(1, self._info.max_batch_tokens // length)
         num_tokens = self._executor.num_tokens
@@ -162,13 +164,13 @@ class EncodingEngine:
         self._end("the encoder was closed before the request was finished")
 
     def _work(self, watchdog: StepWatchdog) -> None:
-        """A lane, from its begin to its end."""
+        """Run one lane from start to end."""
         try:
             while batch := self._next_batch():
                 watchdog.begin()
                 self._step(batch)
                 watchdog.end()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the engine ends with it
+        except Exception as error:  # noqa: BLE001 - the engine ends with any error
             watchdog.end()
             self._break(error)
         with self._changed:
@@ -180,27 +182,27 @@ class EncodingEngine:
     def _break(self, error: Exception) -> None:
         with self._changed:
             was_closed, self._closed = self._closed, True
-        if was_closed:  # another lane ends the engine, or whoever closes it
+        if was_closed:  # another lane, or the caller of close(), ends the engine
             return
         logger.error("the encoder cannot go on", exc_info=error, extra={"action": "engine_lost"})
         self._on_broken()
         self._end(f"the encoder cannot go on: {error!r}")
 
     def _next_batch(self) -> list[Asked]:
-        """Sleep until there is something to do, and take it; empty when the engine is closed."""
+        """Sleep until there is work, and take it; return an empty list when the engine is closed."""
         with self._changed:
             while not self._closed:
                 self._take_in()
                 if batch := self._rows.take():
                     self._num_running += len(batch)
                     if len(self._rows):
-                        self._changed.notify()  # another lane, if one sleeps
+                        self._changed.notify()  # wake another lane, if one sleeps
                     return batch
                 self._changed.wait()
         return []
 
     def _take_in(self) -> None:
-        """Let what arrived wait, and forget what nobody waits for any more."""
+        """Queue the rows of new requests, and forget rows that no request waits for any more."""
         inbox, self._inbox = self._inbox, []
         for flight in inbox:
             self._rows.ask(flight)
@@ -210,7 +212,7 @@ class EncodingEngine:
             self._rows.drop_dead()
 
     def _fail_expired(self) -> None:
-        """End what is past its deadline."""
+        """Fail requests that are past their deadline."""
         now = time.monotonic()
         late = [
             flight
@@ -223,7 +225,7 @@ class EncodingEngine:
     def _step(self, batch: Sequence[Asked]) -> None:
         outcomes = self._containment.run(batch, self._compute)
         with self._changed:
-            self._take_in()  # who asked meanwhile for these rows is answered, too
+            self._take_in()  # requests for these rows that arrived meanwhile are answered, too
             self._rows.forget(batch)
             for asked, outcome in outcomes:
                 for flight, place in asked.by:
@@ -254,12 +256,12 @@ class EncodingEngine:
             flight.future.set_result(tuple(answer for answer in flight.answers if answer is not None))
 
     def _fail(self, flight: Flight, error: Exception) -> None:
-        self._cancelled = True  # its other rows wait for nobody
+        self._cancelled = True  # no request waits for its other rows
         if self._remove(flight):
             flight.future.set_exception(error)
 
     def _remove(self, flight: Flight) -> bool:
-        """Take the request out of the table; whether its future is now the caller's to complete."""
+        """Remove the request from the table. Return whether the caller must now complete its future."""
         with self._changed:
             if self._flights.get(flight.request.request_id) is not flight:
                 return False
@@ -267,7 +269,7 @@ class EncodingEngine:
         return flight.future.set_running_or_notify_cancel()
 
     def _end(self, message: str) -> None:
-        """Take in nothing more, and fail what is in flight."""
+        """Accept no more requests, and fail those in flight."""
         for watchdog in self._watchdogs:
             watchdog.stop()
         with self._changed:
