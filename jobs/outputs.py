@@ -1,14 +1,15 @@
-"""What the jobs of a stage leave for the next one: a pydantic model, kept as JSON from one to the other."""
+"""What a job leaves, before it is kept: its result, and the output for the next stage, a pydantic model."""
 
 from __future__ import annotations
 
+import json
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from jobs.errors import ConfigurationError, PermanentError
-from jobs.kind import Kind
+from jobs.kind import Artifact, Kind, Result
 
 OutputT = TypeVar("OutputT", bound=BaseModel)
 
@@ -17,6 +18,42 @@ class OutputUnfitError(PermanentError):
     """What a job leaves is not what its stage declares, or what a later stage reads."""
 
     code = "output_unfit"
+
+
+class ResultUnstorableError(PermanentError):
+    """What `run` of a kind returned cannot be kept."""
+
+    code = "result_unstorable"
+
+
+def check_result(kind: Kind[Any], result: object) -> Result:
+    """What `run` returned, if it can be kept. Raises ResultUnstorableError, without what is in it."""
+    problem = None
+    if not isinstance(result, Result):
+        problem = f"returned {type(result).__name__}: return a Result"
+    elif not result.artifacts:
+        problem = "returned no artifact: a result has at least one, the first of which people read"
+    elif wrong := next((each for each in result.artifacts if not _is_artifact(each)), None):
+        body = type(wrong.body).__name__ if isinstance(wrong, Artifact) else type(wrong).__name__
+        problem = f"returned an artifact without a name or with a body of {body}: bodies are bytes"
+    elif len({artifact.name for artifact in result.artifacts}) < len(result.artifacts):
+        problem = "returned several artifacts of one name: give each a name of its own"
+    else:
+        try:
+            json.dumps(dict(result.metrics), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            problem = f"returned metrics that are no JSON ({error}): JSON has no dates, NaN or infinity"
+    if problem is not None or not isinstance(result, Result):
+        raise ResultUnstorableError(f"`run` of the kind {kind.name} {problem}")
+    return result
+
+
+def _is_artifact(artifact: object) -> bool:
+    return (
+        isinstance(artifact, Artifact)
+        and bool(artifact.name)
+        and isinstance(artifact.body, bytes | bytearray)
+    )
 
 
 def dump_output(kind: Kind[Any], stage: str, output: BaseModel | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 GROUP = "pressroom.kinds"
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+"""Of a kind, which is a word of the command line."""
 
 
 def kind_names() -> list[str]:
@@ -38,6 +42,12 @@ def load_kind(name: str) -> Kind[Any]:
         raise ConfigurationError(
             f"no kind is named {name!r}: installed are {', '.join(kind_names()) or 'none'}",
             code="kind_unknown",
+        )
+    if not NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"a kind cannot be named {name!r} ({', '.join(sorted(entries))}): its name is a word of the "
+            "command line, of lower case letters, digits, hyphens and underscores",
+            code="kind_invalid",
         )
     if len(entries) > 1:
         raise ConfigurationError(
@@ -60,7 +70,20 @@ def load_kind(name: str) -> Kind[Any]:
             "point",
             code="kind_invalid",
         )
+    for attribute in ("payload_type", "settings_type"):
+        if not _is_model(getattr(kind, attribute, None)):
+            raise ConfigurationError(
+                f"the kind {name!r} ({value}) has no pydantic model as its `{attribute}`: write a class that "
+                "derives from pydantic.BaseModel, and name it there",
+                code="kind_invalid",
+            )
     return kind
+
+
+def _is_model(model: object) -> bool:
+    from pydantic import BaseModel
+
+    return isinstance(model, type) and issubclass(model, BaseModel)
 
 
 def load_kinds() -> dict[str, Kind[Any]]:

@@ -13,7 +13,7 @@ from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 
 from jobs.errors import ConfigurationError
-from jobs.registry import kind_names
+from jobs.registry import NAME, kind_names
 
 ENTRY_POINTS = "pressroom.commands"
 
@@ -131,8 +131,11 @@ def read_commands(own: Iterable[Command], report: Callable[[ConfigurationError],
 
 
 def kind_commands(table: CommandTable, kinds: Iterable[str]) -> Iterator[Command]:
-    """Yield `run` and `submit` for each kind; if it has a command of its own, they only name that one."""
-    for kind in kinds:
+    """Yield `run` and `submit` for each kind; if it has a command of its own, they only name that one.
+
+    A kind whose name is no word of the command line gets none: `pressroom kinds list` says why.
+    """
+    for kind in filter(NAME.fullmatch, kinds):
         own = next((command for command in table.of_kind(kind) if command.makes_batches), None)
         for verb, text in _KIND_COMMANDS.items():
             if (path := f"{verb} {kind}") in table:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -13,7 +15,7 @@ from db.records import writer_of
 from jobs.errors import DeadlineError, PermanentError, PressroomError
 from jobs.job import ClaimedJob, JobStatus
 from jobs.kind import Result
-from jobs.outputs import dump_output
+from jobs.outputs import check_result, dump_output
 from jobs.provenance import JobFacts
 from jobs.registry import load_kind
 from workers.context import JobContext
@@ -68,7 +70,7 @@ def run_attempt(
             "Submit the file again",
             code="payload_outdated",
         ) from error
-    result = kind.run(payload, JobContext(job, inference, ports))
+    result = check_result(kind, kind.run(payload, JobContext(job, inference, ports)))
     output = dump_output(kind, job.stage, result.output)
     if result.records:
         writer_of(job.kind)  # without a writer, fail here, not in a group commit
@@ -99,7 +101,9 @@ def failure_of(job: ClaimedJob, error: BaseException, settings: Settings) -> Fai
         logger.error("A kind raised an unexpected error.", exc_info=error, extra={"job_id": str(job.id)})
     code = error.code if isinstance(error, PressroomError) else f"internal_{type(error).__name__.lower()}"
     message = (
-        str(error) if isinstance(error, PressroomError) else f"{type(error).__name__} in kind {job.kind}"
+        str(error)
+        if isinstance(error, PressroomError)
+        else f"{type(error).__name__} in kind {job.kind}{_place_of(error)}: its trace is in the worker's log"
     )
     return Failure(
         job=job,
@@ -110,6 +114,12 @@ def failure_of(job: ClaimedJob, error: BaseException, settings: Settings) -> Fai
             MAX_BACKOFF_SECONDS, settings.backoff_seconds * 2.0 ** min(job.num_failures, 1000)
         ),
     )
+
+
+def _place_of(error: BaseException) -> str:
+    """Where it was raised; what it says may be payload text, which only the log of the worker gets."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
 
 
 def _status_after(job: ClaimedJob, error: BaseException, settings: Settings) -> JobStatus:

@@ -39,7 +39,7 @@ def list_kinds(json: Json = False) -> None:
         print_json({"kinds": kinds})
         return
     for kind in kinds:
-        print_line(f"{kind['name']:<20} {kind['command'] or '':<32} {kind['summary'] or kind['error']}")
+        print_line(f"{kind['name']:<20} {kind['command'] or '':<32} {kind['error'] or kind['summary']}")
 
 
 @app.command("show")
@@ -89,12 +89,14 @@ def _listed(name: str) -> dict[str, object]:
             "summary": None,
             "error": str(error),
         }
+    paths = [path for path, _ in _commands(name)]
+    reason = f"`pressroom run {name}` is another kind's command, so that it has none: give it another name"
     return {
         "name": name,
         "version": kind.version,
-        "command": _commands(name)[0][0],
+        "command": paths[0] if paths else None,
         "summary": _summary(kind),
-        "error": None,
+        "error": None if paths else reason,
     }
 
 

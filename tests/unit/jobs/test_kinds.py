@@ -46,6 +46,14 @@ class Unfinished(Kind[Poem]):
     payload_type = Poem
 
 
+class Formless(PoemKind):
+    payload_type = None
+
+
+class Careless(PoemKind):
+    settings_type = dict
+
+
 class Stranger:
     name = "poem"
 """
@@ -107,7 +115,7 @@ def test_a_kind_that_cannot_be_loaded_is_an_error_with_a_name(install: Install, 
     assert refusal("poem") == "kind_unloadable"
 
 
-@pytest.mark.parametrize("name", ["Stranger", "Nameless"])
+@pytest.mark.parametrize("name", ["Stranger", "Nameless", "Formless", "Careless"])
 def test_what_is_no_kind_is_refused(install: Install, name: str) -> None:
     install(poem=f"kinds_of_poems:{name}")
     assert refusal("poem") == "kind_invalid"
@@ -116,6 +124,12 @@ def test_what_is_no_kind_is_refused(install: Install, name: str) -> None:
 def test_a_kind_is_refused_under_a_name_that_is_not_its_own(install: Install) -> None:
     install(verse="kinds_of_poems:PoemKind")
     assert refusal("verse") == "kind_invalid"
+
+
+@pytest.mark.parametrize("name", ["Poem", "poem.verse", "two poems", "_poem"])
+def test_a_kind_whose_name_is_no_word_of_the_command_line_is_refused(install: Install, name: str) -> None:
+    install(**{name: "kinds_of_poems:PoemKind"})
+    assert refusal(name) == "kind_invalid"
 
 
 def test_two_packages_with_kinds_of_one_name_are_refused(install: Install) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -12,8 +13,8 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from jobs.errors import ConfigurationError, PermanentError
-from jobs.kind import Stage
-from jobs.outputs import OutputUnfitError, dump_output, parse_output
+from jobs.kind import Artifact, Result, Stage
+from jobs.outputs import OutputUnfitError, ResultUnstorableError, check_result, dump_output, parse_output
 from jobs.registry import kind_names, load_kind
 from jobs.rows import Refusal
 from tests.plugins.kinds import TrialKind, TrialOutput
@@ -132,3 +133,31 @@ def test_every_stage_but_the_last_of_the_installed_kinds_leaves_an_output() -> N
     kinds: list[Any] = [load_kind(name) for name in kind_names()]
     silent = [(k.name, s.name) for k in kinds for s in k.stages[:-1] if s.output_type is None]
     assert silent == []
+
+
+FILE = Artifact(name="a.txt", media_type="text/plain", body=b"text 0")
+
+
+@pytest.mark.parametrize(
+    ("result", "problem"),
+    [
+        (None, "returned NoneType"),
+        (Result(artifacts=()), "returned no artifact"),
+        (Result(artifacts=(replace(FILE, name=""),)), "without a name"),
+        (Result(artifacts=(replace(FILE, body="text 0"),)), "with a body of str"),  # type: ignore[arg-type]
+        (Result(artifacts=("text 0",)), "with a body of str"),  # type: ignore[arg-type]
+        (Result(artifacts=(FILE, FILE)), "several artifacts of one name"),
+        (Result(artifacts=(FILE,), metrics={"day": date(2026, 1, 1)}), "metrics that are no JSON"),
+        (Result(artifacts=(FILE,), metrics={"share": float("nan")}), "metrics that are no JSON"),
+    ],
+)
+def test_a_result_that_cannot_be_kept_is_refused_with_what_is_wrong(result: object, problem: str) -> None:
+    with pytest.raises(ResultUnstorableError, match=problem) as raised:
+        check_result(RichKind(), result)
+    assert raised.value.code == "result_unstorable"
+    assert "text 0" not in str(raised.value)
+
+
+def test_a_result_that_can_be_kept_is_returned_as_it_is() -> None:
+    result = Result(artifacts=(FILE, replace(FILE, name="b.txt")), metrics={"words": {"a": [1, None]}})
+    assert check_result(RichKind(), result) is result

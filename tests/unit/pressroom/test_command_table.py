@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -221,3 +222,33 @@ def test_each_kind_gets_commands_unless_another_one_makes_its_batches() -> None:
 def test_a_kind_named_like_a_command_of_its_group_leaves_it_that_command() -> None:
     table = CommandTable([Command("run", None, "Run."), Command("run poem", "poems:run", "Write poems.")])
     assert [command.path for command in kind_commands(table, ["poem"])] == ["submit poem"]
+
+
+def test_a_kind_whose_name_cannot_be_typed_gets_no_command() -> None:
+    table = CommandTable([Command("run", None, "Run."), Command("submit", None, "Submit.")])
+    assert not list(kind_commands(table, ["Poem", "poem.verse", "two poems"]))
+
+
+def test_kinds_without_commands_are_listed_with_the_reason(installation: Installation) -> None:
+    module = """
+from pydantic import BaseModel
+
+from jobs.kind import Kind
+
+
+class ArticlesKind(Kind[BaseModel]):
+    name = "articles"
+    payload_type = BaseModel
+
+    def run(self, payload, context):
+        raise NotImplementedError
+"""
+    installation.install("poems", "", module)
+    entries = "[pressroom.kinds]\narticles = poems:ArticlesKind\nPoem.Verse = poems:ArticlesKind\n"
+    (installation.folder / "poems-1.0.dist-info" / "entry_points.txt").write_text(entries)
+    done = installation.run("kinds", "list", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    errors = {kind["name"]: kind["error"] for kind in json.loads(done.stdout)["kinds"]}
+    assert "another kind's command" in errors.pop("articles")
+    assert "cannot be named 'Poem.Verse'" in errors.pop("Poem.Verse")
+    assert set(errors.values()) == {None}
