@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Row, RowMapping, Select, func, select
+from sqlalchemy import Connection, Engine, Row, RowMapping, Select, func, select, tuple_
 
 from db.batches import BatchNotFoundError
 from db.dispatch import ALIVE_SECONDS
@@ -250,32 +250,35 @@ def list_batches(database: Engine, *, limit: int) -> list[tuple[UUID, str, str, 
 
 
 def stream_results(
-    database: Engine, batch_id: UUID, *, statuses: tuple[JobStatus, ...] = ()
+    database: Engine, batch_id: UUID, *, statuses: tuple[JobStatus, ...] = (), every_stage: bool = False
 ) -> Iterator[JobResult]:
-    """Stream the jobs of the batch's last opened stage in input order, page by page.
+    """Stream the jobs of the last opened stage, or of every stage, in input order, page by page.
 
     No transaction is open between two pages, because the reader may take hours. Each job is as it was when
     its page was read.
     """
-    with database.connect() as connection:
-        stage = connection.scalar(select(func.max(JobRow.stage)).where(JobRow.batch_id == batch_id))
+    place = tuple_(JobRow.stage, JobRow.position)
     statement = (
         _results()
-        .add_columns(JobRow.position)
-        .where(JobRow.batch_id == batch_id, JobRow.stage == stage)
-        .order_by(JobRow.position)
+        .add_columns(JobRow.stage, JobRow.position)
+        .where(JobRow.batch_id == batch_id)
+        .order_by(JobRow.stage, JobRow.position)
         .limit(STREAM_ROWS)
     )
     if statuses:
         statement = statement.where(JobRow.status.in_(statuses))
-    last = -1
+    if not every_stage:
+        with database.connect() as connection:
+            stage = connection.scalar(select(func.max(JobRow.stage)).where(JobRow.batch_id == batch_id))
+        statement = statement.where(JobRow.stage == stage)
+    last = (-1, -1)
     while True:
         with database.connect() as connection:
-            rows = connection.execute(statement.where(JobRow.position > last)).mappings().all()
+            rows = connection.execute(statement.where(place > last)).mappings().all()
         yield from map(_result, rows)
         if len(rows) < STREAM_ROWS:
             return
-        last = rows[-1]["position"]
+        last = (rows[-1]["stage"], rows[-1]["position"])
 
 
 def _results() -> Select[*tuple[Any, ...]]:

@@ -73,6 +73,7 @@ class ResultsReport:
 def export_results(database: Engine, store: Store, summary: Summary, out: Path) -> ResultsReport:
     """Write each artifact as a file, a row for each finished job, the failures, and a page to read them.
 
+    The results are those of the stage that was opened last; the failures are those of every stage.
     An earlier export is replaced only when all files are written. Only the results on the page are kept in
     memory. A batch without results leaves those of another batch in place. A result whose evidence does not
     match is left out and listed in `summary.altered`. Raises StoreError, DiskFullError or ConfigurationError
@@ -89,7 +90,9 @@ def export_results(database: Engine, store: Store, summary: Summary, out: Path) 
         export.write(CheckedSource(database, store, summary.leave_out))
         has_rejected = (out / REJECTED).exists()
         (new.path / INDEX).write_text(
-            render_results_page(summary, export.shown, export.failures, has_rejected=has_rejected),
+            render_results_page(
+                summary, export.shown, export.num_results, export.failures, has_rejected=has_rejected
+            ),
             encoding="utf-8",
         )
         record = {**summary.as_json(), "num_results": export.num_results}
@@ -144,7 +147,7 @@ class _Export:
                 self.shown.append(PageResult.of(row))
 
     def _write_failures(self, database: Engine, table: TableWriter, failed: TextIO) -> None:
-        for result in stream_results(database, self._batch_id, statuses=UNFINISHED):
+        for result in stream_results(database, self._batch_id, statuses=UNFINISHED, every_stage=True):
             failure = failure_record(result)
             failed.write(json_text(failure) + "\n")
             table.write({name: value for name, value in failure.items() if name != "input"})

@@ -64,6 +64,7 @@ class PageResult:
 def render_results_page(
     summary: Summary,
     results: Sequence[PageResult],
+    num_results: int,
     failures: Sequence[Mapping[str, object]],
     *,
     has_rejected: bool,
@@ -85,6 +86,7 @@ def render_results_page(
         counts=counts,
         altered=summary.altered,
         results=results,
+        num_results=num_results,
         failures=failures,
         num_unfinished=counts.failed + counts.cancelled + counts.expired,
         has_rejected=has_rejected,

@@ -8,11 +8,12 @@ from typing import Any
 from uuid import UUID
 
 import pyarrow.parquet as pq
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 
 from db.outcomes import commit
 from db.reports import batch_status
 from db.stages import NewJob
+from db.tables import JobRow
 from jobs.kind import Artifact
 from pressroom.default_export.export import MAX_TEXT_BYTES, ResultsReport, export_results
 from pressroom.exporters import exporter_of
@@ -86,6 +87,23 @@ def test_export_is_every_artifact_a_row_for_each_job_and_a_page(database: Engine
     assert [each["id"] for each in statements] == ["a", "B/.."]
     assert [each["provenance"]["subject"][0]["name"] for each in statements] == ["text.txt", "The Chart.PNG"]
     assert not summary.altered
+
+
+def test_failures_of_earlier_stages_are_listed_beside_the_results_of_the_last(
+    database: Engine, tmp_path: Path
+) -> None:
+    store = MemoryStore()
+    batch_id = finished_batch(database, store, {"a": [text("one")], "all": [text("two")]}, ("b",))
+    with database.begin() as connection:
+        connection.execute(update(JobRow).where(JobRow.custom_id == "all").values(stage=1))
+    report, _ = export(database, store, batch_id, tmp_path)
+
+    assert report.num_results == 1
+    assert list(rows_of(tmp_path)) == ["all", "b"]
+    assert [json.loads(line)["id"] for line in (tmp_path / "failed.jsonl").read_text().splitlines()] == ["b"]
+    page = (tmp_path / "index.html").read_text()
+    assert "<h1>1 result</h1>" in page
+    assert "This page shows" not in page
 
 
 def test_kind_without_an_exporter_gets_this_one() -> None:
