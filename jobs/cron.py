@@ -19,6 +19,10 @@ class CronError(InputError):
     code = "cron_invalid"
 
 
+class TimeZoneUnknownError(CronError):
+    """The time zone is none that the system knows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cron:
     """Five fields (minute, hour, day, month, weekday), or six with the second first.
@@ -39,7 +43,7 @@ class Cron:
         try:
             ZoneInfo(self.time_zone)
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-            raise CronError(
+            raise TimeZoneUnknownError(
                 f"{self.time_zone!r} is no time zone: write an IANA name such as Europe/Berlin"
             ) from error
         try:

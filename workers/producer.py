@@ -183,7 +183,9 @@ def kind_settings_of(kind: Kind[Any], given: Mapping[str, object]) -> BaseModel:
         name = ".".join(str(part) for part in first["loc"])
         known = ", ".join(kind.settings_type.model_fields)
         raise InputError(
-            f"setting {name!r} of kind {kind.name}: {first['msg']} (there are {known})",
+            f"setting {name!r} of kind {kind.name}: "
+            + ("is no setting" if first["type"] == "extra_forbidden" else str(first["msg"]))
+            + (f" (there are {known})" if known else " (the kind has none)"),
             code="setting_invalid",
         ) from error
 

@@ -32,6 +32,15 @@ def _date_order(text: str) -> DateOrder:
         raise typer.BadParameter(str(error)) from error
 
 
+def _batch_id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{ascii(text)[:80]} is no id of a batch: see `pressroom batches`"
+        ) from error
+
+
 def label(text: str | None) -> str | None:
     """Check the text of an option that becomes a label in tables and logs; used as its callback."""
     if text is not None and (problem := label_problem(text)) is not None:
@@ -45,7 +54,10 @@ DeviceOption = Annotated[
     str, typer.Option("--device", help="Devices: auto, cpu, cuda:N, or several separated by commas.")
 ]
 BatchOption = Annotated[
-    UUID | None, typer.Option("--batch", help="Continue this batch instead of reading FILE.")
+    UUID | None,
+    typer.Option(
+        "--batch", metavar="BATCH", parser=_batch_id, help="Continue this batch instead of reading FILE."
+    ),
 ]
 RetryFailed = Annotated[
     bool,
@@ -69,7 +81,7 @@ DateFormat = Annotated[
         help="Order in dates such as 12/1/2026: day-first or month-first; unset: detected from the column.",
     ),
 ]
-BatchArgument = Annotated[UUID, typer.Argument(metavar="BATCH")]
+BatchArgument = Annotated[UUID, typer.Argument(metavar="BATCH", parser=_batch_id)]
 Delimiter = Annotated[
     str | None,
     typer.Option(metavar="SIGN", help="Delimiter of a CSV file, such as ';' or tab; unset: detected."),

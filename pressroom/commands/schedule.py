@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.cron import Cron, CronError
+from jobs.cron import Cron, CronError, TimeZoneUnknownError
 from jobs.errors import ConfigurationError
 from jobs.schedule import CatchUp
 from pressroom.commands.kind import Model, Set, Tenant, parse_settings
@@ -204,6 +204,8 @@ def _start(database: Engine, schedule: Schedule, settings: Settings) -> UUID:
 def _cron(expression: str, time_zone: str) -> Cron:
     try:
         return Cron(expression, time_zone)
+    except TimeZoneUnknownError as error:
+        raise typer.BadParameter(str(error), param_hint="--time-zone") from error
     except CronError as error:
         raise typer.BadParameter(str(error), param_hint="--cron") from error
 

@@ -96,6 +96,31 @@ def test_wrong_usage_exits_with_2_and_says_so_on_stderr(arguments: list[str], tm
 
 
 @pytest.mark.parametrize(
+    ("arguments", "sentences"),
+    [
+        (["status", "nope"], ["for 'BATCH'", "pressroom batches"]),
+        (["run", "articles", "--batch", "nope"], ["for '--batch'", "pressroom batches"]),
+        (
+            ["submit", "articles", "a.csv", "--set", "colour=red"],
+            ["'colour'", "is no setting", "temperature"],
+        ),
+        (["submit", "trial", "a.csv", "--set", "colour=red"], ["is no setting", "the kind has none"]),
+        (
+            ["schedule", "create", "trial", "daily", "a.csv", "--cron", "0 6 * * *", "--time-zone", "Mars"],
+            ["for --time-zone", "Europe/Berlin"],
+        ),
+    ],
+)
+def test_what_is_wrong_on_the_command_line_is_named(
+    arguments: list[str], sentences: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("text\nOne\n")
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == EXIT_USAGE
+    assert [each for each in sentences if each not in done.stderr] == []
+
+
+@pytest.mark.parametrize(
     ("lines", "code"),
     [("", "file_empty"), ("a,b\n1,2\n", "missing_column"), ("text,date\n", "file_header_only")],
 )
