@@ -1,1 +1,1 @@
-"""Articles: each brief becomes an article of the asked length."""
+"""The article kind, which turns each brief into an article of the requested length."""

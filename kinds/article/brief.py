@@ -1,4 +1,4 @@
-"""What a producer says about one article, and what a batch fixes for all of its articles."""
+"""The brief of one article, and the settings that a batch has for all of its articles."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Keyword = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, 
 
 
 class ArticleBrief(BaseModel):
-    """One line of an article file. The descriptions are what intake advises when a field is wrong."""
+    """One line of an article file. Intake shows the descriptions as advice when a field is wrong."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -74,23 +74,23 @@ class ArticleBrief(BaseModel):
 
     @property
     def subject(self) -> str:
-        """What the article is about."""
+        """Return the subject of the article: its topic, or else its title."""
         return self.topic or self.title or ""
 
     @property
     def points(self) -> tuple[str, ...]:
-        """The outline's points."""
+        """Return the points of the outline."""
         parts = (self.outline or "").replace("\n", ";").split(";")
         return tuple(point for part in parts if (point := part.strip(" \t-*•.")))
 
     def texts(self) -> tuple[str, ...]:
-        """Everything in the brief that someone wrote and the prompt quotes."""
+        """Return all user-written texts of the brief that the prompt quotes."""
         given = (self.title, self.topic, *self.keywords, self.audience, self.tone, self.outline, self.facts)
         return tuple(text for text in given if text)
 
 
 class ArticleSettings(BaseModel):
-    """Sampling and template of a batch. The defaults were chosen by reading: docs/experiments.md."""
+    """Sampling and template of a batch. The defaults were chosen by reading results: docs/experiments.md."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
@@ -101,11 +101,11 @@ class ArticleSettings(BaseModel):
     template: str = "article"
     template_version: str = "1"
     template_source: str | None = Field(default=None, max_length=20_000)
-    """A template of the batch's own, under the name and version above; unset: the one that Pressroom has."""
+    """Source of a custom template with the name and version above; None: Pressroom's own template."""
 
     @model_validator(mode="after")
     def _renders(self) -> Self:
-        """Render every block once, so that a template that cannot be used is refused with the batch."""
+        """Render every block once, so that an unusable template is refused together with the batch."""
         template = self.load()
         template.render("system", {})
         for block, turn in (("first", 0), ("next", 1)):
@@ -113,16 +113,16 @@ class ArticleSettings(BaseModel):
         return self
 
     def load(self) -> PromptTemplate:
-        """The template to render. Raises TemplateError."""
+        """Return the template to render. Raises TemplateError."""
         if self.template_source is not None:
             return PromptTemplate.compile(self.template, self.template_version, self.template_source)
         return load_template(__package__, self.template, self.template_version)
 
 
 def template_variables(brief: ArticleBrief, *, turn: int, point: str | None) -> dict[str, object]:
-    """What the blocks `first` and `next` of an article template are given; absent values are None.
+    """Return the variables of the blocks `first` and `next` of an article template; absent values are None.
 
-    `turn` counts the paragraphs before this one; `point` is what this one is about.
+    `turn` counts the paragraphs before this one; `point` is the subject of this one.
     """
     is_default_language = brief.language.partition("-")[0] == DEFAULT_LANGUAGE
     return {
@@ -130,7 +130,7 @@ def template_variables(brief: ArticleBrief, *, turn: int, point: str | None) -> 
         "audience": brief.audience,
         "tone": brief.tone,
         "facts": brief.facts,
-        # Without an outline the keywords are the points.
+        # Without an outline, the keywords serve as points.
         "keywords": brief.keywords if brief.points else (),
         "language": None if is_default_language else language_name(brief.language),
         "point": point,

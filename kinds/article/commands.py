@@ -1,4 +1,4 @@
-"""`pressroom run articles` and `pressroom submit articles`."""
+"""The functions of `pressroom run articles` and `pressroom submit articles`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""An article under way: what is asked next, and what is kept of the answers.
+"""The draft of an article: the next prompt, and what is kept of the model's answers.
 
-A small model asked for a whole article drifts off its topic and forgets the brief; asked for one paragraph
-at a time, each on one point of the outline, it stays. So an article is a conversation: paragraphs are asked
-for until the asked length is reached. The turns and what was repaired are in the metrics.
+When asked for a whole article, a small model drifts off its topic and forgets the brief; when asked for one
+paragraph at a time, each on one point of the outline, it stays on topic. So an article is a conversation that
+requests paragraphs until the requested length is reached. The metrics record the turns and the repairs.
 """
 
 from __future__ import annotations
@@ -19,36 +19,43 @@ from jobs.text.topic import names_any
 from kinds.article.brief import ArticleBrief, ArticleSettings, template_variables
 
 PARAGRAPH_WORDS = 80
-"""About what the default model writes when asked for one paragraph: 40 to 100 on the example briefs."""
+"""Typical words of a paragraph: the default model writes 40 to 100 on the example briefs."""
 
 MIN_PARAGRAPH_WORDS = 30
-"""Below this a model cannot end a sentence that it began; every turn may write as many."""
+"""Words that every turn may write at least; with fewer, a model cannot finish the sentence it began."""
 
 MAX_OVERSHOOT = 1.25
-"""Room over the missing words: a paragraph that is cut there and mended lands near them."""
+"""Factor on the missing words that gives a turn's limit; a paragraph cut there and repaired has about the
+missing length."""
 
 MAX_PARAGRAPH_TOKENS = 130
-"""About 100 words: a paragraph that has not ended by then drifts; it is cut and mended."""
+"""Maximum tokens of a paragraph, about 100 words; one that has not ended by then drifts, so it is cut and
+repaired."""
 
 TOKENS_PER_WORD = 1.35
-"""SmolLM2's tokenizer on its own English: 1.1 to 1.3; the rest is head-room for names and numbers."""
+"""Tokens assumed per word: SmolLM2's tokenizer needs 1.1 to 1.3 for the model's own English, and the rest is
+headroom for names and numbers."""
 
 ENOUGH = 0.85
-"""Of the asked words: here another paragraph would overshoot by more than is missing."""
+"""Share of the requested words at which the article is complete: another paragraph would overshoot by more
+than is missing."""
 
 TURNS_IN_PROMPT = 3
-"""Earlier paragraphs that the model sees beside the first: enough to go on from, and bounded."""
+"""Latest paragraphs that the model sees besides the first: enough to continue from, and a bounded prompt."""
 
 MAX_OFF_TOPIC = 2
-"""Answers without a word of the brief that are thrown away; further ones are kept, so that a job ends."""
+"""Maximum number of discarded answers without a word of the brief; later ones are kept so that jobs end."""
 
 FACTS_REPETITION_PENALTY = 1.0
-"""Of the turn that gives the facts: a penalty covers the prompt too, and pushes away the facts' own words
-("3 March" became "12 March", "Millbrook" became "Ashwood")."""
+"""Repetition penalty of the turn whose prompt has the facts.
+
+A higher penalty also covers the prompt and suppresses the words of the facts ("3 March" became "12 March",
+"Millbrook" became "Ashwood").
+"""
 
 
 class Draft:
-    """An article under way: the conversation so far, and what is kept of it."""
+    """An article in progress: the conversation so far, and what is kept of it."""
 
     def __init__(self, brief: ArticleBrief, template: PromptTemplate) -> None:
         self.template = template
@@ -64,12 +71,12 @@ class Draft:
         self._question: Message | None = None
 
     def is_finished(self) -> bool:
-        """Enough is written, or as many answers as a willing model needs were asked for."""
+        """Return whether the article is long enough, or the maximum number of turns is reached."""
         max_turns = 2 + math.ceil(self._brief.length / MIN_PARAGRAPH_WORDS)
         return self.num_words() >= ENOUGH * self._brief.length or self.num_turns >= max_turns
 
     def next_prompt(self) -> Prompt:
-        """The instructions, the first exchange, the last few, and the next question."""
+        """Return the instructions, the first exchange, the latest few, and the next question."""
         system = Message("system", self.template.render("system", {}))
         self._question = Message("user", self._render_question())
         window = self._exchanges[:1] + self._exchanges[1:][-TURNS_IN_PROMPT:]
@@ -77,7 +84,7 @@ class Draft:
         return Prompt((system, *history, self._question))
 
     def next_sampling(self, settings: ArticleSettings, seed: int) -> Sampling:
-        """The batch's sampling with room for what is missing; each turn draws from a seed of its own."""
+        """Return the batch's sampling, limited to the missing words; each turn has a seed of its own."""
         missing_words = max(MIN_PARAGRAPH_WORDS, MAX_OVERSHOOT * (self._brief.length - self.num_words()))
         return Sampling(
             max_new_tokens=min(MAX_PARAGRAPH_TOKENS, round(missing_words * TOKENS_PER_WORD)),
@@ -89,34 +96,34 @@ class Draft:
         )
 
     def add(self, completion: Completion) -> None:
-        """Keep what is usable of an answer to the question that next_prompt() asked last."""
+        """Keep the usable part of an answer to the last question of next_prompt()."""
         self.num_turns += 1
         self.finish_reason = completion.finish_reason
         piece = clean(completion.text)
         is_on_topic = names_any(" ".join(piece.blocks), self._wanted)
         if piece.blocks and not is_on_topic and self.num_off_topic < MAX_OFF_TOPIC:
             self.num_off_topic += 1
-            return  # the next turn asks again, under another seed
+            return  # the next turn repeats the question with another seed
         self.pieces.append(piece)
         if piece.blocks and self._question is not None:
-            # The model sees the repaired answer: what it reads it imitates.
+            # The model sees the repaired answer, because it imitates what it reads.
             self._exchanges.append((self._question, Message("assistant", as_markdown(piece.blocks))))
 
     def kept(self) -> tuple[list[str], int]:
-        """The blocks of all answers without repeats, and the number of sentences that were dropped."""
+        """Return the blocks of all answers without repeats, and the number of dropped sentences."""
         return without_repeats(block for piece in self.pieces for block in piece.blocks)
 
     def markdown(self) -> str:
-        """The article's body, empty if nothing is usable; a text without a whole sentence ends in "…"."""
+        """Return the article's body, empty if nothing is usable; an incomplete sentence ends in "…"."""
         cut = (f"{piece.cut_sentence} …" for piece in self.pieces if piece.cut_sentence)
         return as_markdown(self.kept()[0]) or next(cut, "")
 
     def num_words(self) -> int:
-        """Words of the article so far."""
+        """Return the number of words of the article so far."""
         return sum(len(words(block)) for block in self.kept()[0])
 
     def heading(self) -> str | None:
-        """The heading that the model wrote first, if any."""
+        """Return the first heading that the model wrote, if any."""
         return next((piece.heading for piece in self.pieces if piece.heading), None)
 
     def _has_facts(self) -> bool:
@@ -130,7 +137,7 @@ class Draft:
 
 
 def _spread(points: Sequence[str], num_paragraphs: int) -> list[str]:
-    """At most one point a paragraph: where there are more, neighbours share one."""
+    """Return at most one point per paragraph; if there are more, neighbouring points are joined."""
     if len(points) <= num_paragraphs:
         return list(points)
     edges = [round(i * len(points) / num_paragraphs) for i in range(num_paragraphs + 1)]

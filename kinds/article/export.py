@@ -1,4 +1,4 @@
-"""What `run articles` leaves in the output folder: the articles, a page to read them, a summary."""
+"""The export of `run articles`: the articles, a page to read them, and a summary in the output folder."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ FILES = "articles"
 
 
 def export_articles(database: Engine, store: Store, summary: Summary, out: Path) -> Quality:
-    """Write the articles as Markdown and JSON, index.html and summary.json; what the articles came to.
+    """Write the articles as Markdown and JSON, index.html and summary.json; return the articles' quality.
 
-    Holds the page's articles only, however many there are. A batch without an article leaves the results of
-    another batch alone; one whose evidence does not match is left out, and in `summary.altered`. Raises
-    StoreError, DiskFullError or ConfigurationError.
+    Only the articles on the page are kept in memory. A batch without articles leaves the results of another
+    batch in place. An article whose evidence does not match is left out and listed in `summary.altered`.
+    Raises StoreError, DiskFullError or ConfigurationError.
     """
     quality = Quality()
     if not summary.report.counts.succeeded and holds_another_batch(out, summary.batch_id):
@@ -94,7 +94,7 @@ def _page_article(exported: Exported, metrics: ArticleMetrics) -> PageArticle:
 
 
 def _altered(summary: Summary) -> Iterator[PageFailure]:
-    """What is left out, since it is not what was committed."""
+    """Yield the articles that are left out because they are not what was committed."""
     for altered in summary.altered:
         yield PageFailure(
             custom_id=altered.custom_id,
@@ -105,7 +105,7 @@ def _altered(summary: Summary) -> Iterator[PageFailure]:
 
 
 def _failures(path: Path) -> Iterator[PageFailure]:
-    """What export_batch has just written there."""
+    """Yield the failures that export_batch has just written to failed.jsonl."""
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             failure = json.loads(line)

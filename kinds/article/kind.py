@@ -1,4 +1,4 @@
-"""Articles: a brief in, Markdown with a title out."""
+"""The article kind, which turns a brief into Markdown with a title."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HTML_SANITISED = "html_sanitised"
 
 
 class ArticleEmptyError(PermanentError):
-    """The model wrote nothing that can be kept; the same seed would write the same again."""
+    """The model wrote nothing usable; the same seed would produce the same text again."""
 
     code = "article_empty"
 
@@ -41,15 +41,15 @@ class ArticleKind(Kind[ArticleBrief]):
     exporter = "kinds.article.export:export_articles"
 
     def first_request(self, payload: ArticleBrief, settings: BaseModel) -> tuple[Prompt, Sampling]:
-        """What the job will ask first, so that intake can measure it; the seed is not the job's."""
+        """Return the job's first request so that intake can measure it; the seed is not that of the job."""
         own = ArticleSettings.model_validate(settings, from_attributes=True)
         draft = Draft(payload, own.load())
         return draft.next_prompt(), draft.next_sampling(own, seed=0)
 
     def run(self, payload: ArticleBrief, context: Context) -> Result:
-        """Ask for paragraphs until the asked length is there.
+        """Request paragraphs until the requested length is reached.
 
-        Raises ArticleEmptyError, TemplateError, and what generate() raises.
+        Raises ArticleEmptyError, TemplateError, and the errors of generate().
         """
         settings = ArticleSettings.model_validate(context.settings)
         draft = Draft(payload, settings.load())
@@ -95,7 +95,7 @@ def _metrics(brief: ArticleBrief, draft: Draft, title: str, body: str) -> dict[s
 
 
 def _front_matter(brief: ArticleBrief, custom_id: str, metrics: Mapping[str, object]) -> str:
-    """YAML; its scalars are written as JSON, which YAML 1.2 contains."""
+    """Return the front matter as YAML; its values are written as JSON, of which YAML 1.2 is a superset."""
     fields = {"title": metrics["title"], "id": custom_id, "keywords": list(brief.keywords)}
     fields |= {
         name: metrics[name] for name in ("asked_language", "detected_language", "asked_words", "num_words")

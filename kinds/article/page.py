@@ -1,7 +1,7 @@
 """The page that shows a batch's articles: one self-contained HTML file that fetches nothing.
 
 Everything on it was written by a model or a user. The template escapes it, the articles' HTML is made from
-Markdown without raw HTML and sanitised after that, and the page's own policy lets no other script run.
+Markdown without raw HTML and then sanitised, and the page's content security policy forbids other scripts.
 """
 
 from __future__ import annotations
@@ -26,27 +26,28 @@ from pressroom.pages import page_part, page_policy
 from pressroom.summary import Summary
 
 MAX_PAGE_ARTICLES = 500
-"""Whole articles on one page: 500 of the longest, 1,500 words, are 6 MB, which a browser still opens well."""
+"""Maximum number of articles on the page: 500 of the longest, 1,500 words, are 6 MB, which a browser still
+opens easily."""
 
 MAX_PAGE_FAILURES = 200
-"""Jobs without an article that are listed; failed.jsonl has all."""
+"""Maximum number of listed jobs without an article; failed.jsonl has all of them."""
 
 SHORT_DIGEST = 16
-"""Hex digits that tell one thing from another at a glance; the JSON file has them all."""
+"""Hexadecimal digits shown of a digest, enough to tell two apart at a glance; the JSON file has all."""
 
 _TAGS = {
     *("p", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "hr", "br", "em", "strong", "code", "pre"),
     *("a", "table", "thead", "tbody", "tr", "th", "td"),
 }
-"""What Markdown becomes, without images: the page fetches nothing."""
+"""HTML elements that Markdown produces, without images, because the page fetches nothing."""
 
 _HEADINGS = {"h1": "h3", "h2": "h3", "h3": "h4", "h4": "h5", "h5": "h6", "h6": "h6"}
-"""An article's title is an h2 of the page, so its headings begin below."""
+"""Levels of an article's headings on the page; they start at h3 because its title is an h2 of the page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """How an article was made: what a reader asks first of its statement."""
+    """The part of an article's statement that is most relevant for a reader."""
 
     model: str
     revision: str
@@ -69,29 +70,29 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageArticle:
-    """One article as the page shows it."""
+    """One article in the form that the page shows."""
 
     custom_id: str
     job_id: str
     anchor: str
-    """Unique on the page; the article's file name without its suffix."""
+    """Anchor that is unique on the page: the article's file name without its suffix."""
     markdown: str
-    """The artifact, front matter and title included."""
+    """The artifact, including front matter and title."""
     metrics: ArticleMetrics
     provenance: Provenance | None
-    """None if its statement is absent or of another version."""
+    """Provenance of the article; None if its statement is absent or of another version."""
     file: str
     """The Markdown file beside the page."""
     json_file: str
 
     @property
     def html(self) -> Markup:
-        """The body; safe to show."""
+        """Return the body as HTML that is safe to show."""
         return article_html(self.markdown)
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What the reader may filter by: in what the article is not as it was asked for."""
+        """Return the ways in which the article is not as requested, which the reader may filter by."""
         metrics = self.metrics
         named = {
             "length": not metrics.is_within_length,
@@ -114,18 +115,18 @@ class PageFailure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageSummary:
-    """What the page says of the whole batch."""
+    """The page's data about the whole batch."""
 
     run: Summary
     quality: Quality
     failures: Sequence[PageFailure]
-    """The first MAX_PAGE_FAILURES."""
+    """The first MAX_PAGE_FAILURES failures."""
     rejected_file: str | None
-    """Beside the page, if lines were refused."""
+    """Name of the file of refused lines beside the page; None if no line was refused."""
 
 
 def render_articles_page(summary: PageSummary, articles: Sequence[PageArticle]) -> str:
-    """The page as HTML; it shows the first MAX_PAGE_ARTICLES articles and says so if there are more."""
+    """Return the page as HTML, with at most MAX_PAGE_ARTICLES articles and a note if there are more."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("kinds.article", "pages"),
         autoescape=True,
@@ -151,7 +152,7 @@ def render_articles_page(summary: PageSummary, articles: Sequence[PageArticle]) 
 
 
 def article_html(markdown: str) -> Markup:
-    """An article's body as safe HTML: no front matter, no title, no raw HTML, no image, no script.
+    """Return an article's body as safe HTML without front matter, title, raw HTML, images and scripts.
 
     >>> article_html('---\\ntitle: "T"\\n---\\n\\n# T\\n\\nBread *needs* time.')
     Markup('<p>Bread <em>needs</em> time.</p>\\n')
@@ -159,7 +160,7 @@ def article_html(markdown: str) -> Markup:
     parser = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
     tokens = parser.parse(without_front_matter(markdown))
     if tokens and tokens[0].tag == "h1":
-        tokens = tokens[3:]  # its opening, its text and its end
+        tokens = tokens[3:]  # the heading's opening, text and end
     for token in tokens:
         token.tag = _HEADINGS.get(token.tag, token.tag)
     html = parser.renderer.render(tokens, parser.options, {})
@@ -168,7 +169,7 @@ def article_html(markdown: str) -> Markup:
 
 
 def without_front_matter(markdown: str) -> str:
-    """The text after the YAML block that it begins with, if it does.
+    """Return the text without the YAML block that it may begin with.
 
     >>> without_front_matter('---\\ntitle: "T"\\n---\\n\\nText'), without_front_matter("--- no block")
     ('Text', '--- no block')
@@ -181,7 +182,10 @@ def without_front_matter(markdown: str) -> str:
 
 
 def read_provenance(statement: bytes | None) -> Provenance | None:
-    """The reader's part of a statement; None for one of another version, or of a job that asked no model."""
+    """Return the part of a statement that a reader sees.
+
+    Return None if the statement is of another version, or its job called no model.
+    """
     parsed = {} if statement is None else json.loads(statement)
     if parsed.get("predicateType") != PREDICATE_TYPE or not parsed["predicate"]["generations"]:
         return None
@@ -214,7 +218,7 @@ def _engine(engine: Mapping[str, object]) -> str:
 
 
 def _num_remarks(articles: Sequence[PageArticle]) -> dict[str, int]:
-    """How many articles each filter would show, for filters that would show any."""
+    """Return how many articles each filter shows, without filters that show none."""
     names = [name for article in articles for name in article.remarks]
     return {
         name: names.count(name) for name in ("length", "repetition", "language", "flagged") if name in names

@@ -1,4 +1,4 @@
-"""What was measured of articles, and how many of them are as they were asked for."""
+"""The metrics of articles, and how many articles meet the requirements."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pressroom.summary import Summary
 
 
 class ArticleMetrics(BaseModel):
-    """The metrics of an article that a reader is shown; the kind records more of them."""
+    """The metrics of an article that are shown to readers; the kind records more."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -29,25 +29,25 @@ class ArticleMetrics(BaseModel):
     is_within_repetition: bool
     asked_language: str
     detected_language: str | None
-    """None where the text is too short or too mixed to tell."""
+    """Detected language; None if the text is too short or too mixed to tell."""
     flags: tuple[str, ...] = ()
 
     @property
     def is_asked_language(self) -> bool:
-        """Regions and scripts are not told apart: en-GB is answered by en."""
+        """Return whether the language is the requested one, ignoring region and script: en matches en-GB."""
         return self.detected_language == self.asked_language.partition("-")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """How many articles keep the asked length and the bound of repetition."""
+    """Number of articles that have the requested length and stay within the bound on repetition."""
 
     num_articles: int = 0
     num_within_length: int = 0
     num_within_repetition: int = 0
 
     def with_article(self, metrics: ArticleMetrics) -> Quality:
-        """The figures with one article more."""
+        """Return the figures with one more article included."""
         return replace(
             self,
             num_articles=self.num_articles + 1,
@@ -56,7 +56,7 @@ class Quality:
         )
 
     def as_json(self) -> Mapping[str, Mapping[str, object]]:
-        """Stable names; see the README."""
+        """Return the figures as JSON; the README documents the names, which are stable."""
         of = self.num_articles
         return {
             "within_length": {"count": self.num_within_length, "of": of, "tolerance": LENGTH_TOLERANCE},
@@ -64,7 +64,7 @@ class Quality:
         }
 
     def print(self, summary: Summary, out: Path, *, json: bool) -> None:
-        """Print what a run or an export came to: see `pressroom.exporters.ExportReport`."""
+        """Print the outcome of a run or an export: see `pressroom.exporters.ExportReport`."""
         say_altered(summary.altered)
         if json:
             print_json({**summary.as_json(), "quality": self.as_json(), "out": str(out)})

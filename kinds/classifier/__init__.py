@@ -1,1 +1,1 @@
-"""Classifiers: their training, evaluation and calibration."""
+"""Training, evaluation and calibration of classifiers."""

@@ -1,4 +1,4 @@
-"""`pressroom models calibrate`: labelled texts -> the model's answers -> a calibration in its folder."""
+"""`pressroom models calibrate`: fits a calibration to a model's answers on labelled texts, and stores it."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ from workers.models.manifest import Manifest, installed_digest, model_folder, re
 
 
 class LabelledFileError(InputError):
-    """Too much of the labelled file cannot be used."""
+    """Too many lines of the labelled file cannot be used."""
 
     code = "labelled_file_unusable"
 
 
 class NotAnsweredError(TransientError):
-    """Not all texts were classified, so nothing was fitted."""
+    """Some texts were not classified, so nothing was fitted."""
 
     code = "calibration_interrupted"
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A labelled file as it was read before the model is asked, and how it is cut in halves."""
+    """A labelled file, read before the model classifies it, and its division into halves."""
 
     path: Path
     content: CalibrationFile
@@ -61,16 +61,16 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """What was kept with the model."""
+    """The calibration that was stored with a model."""
 
     folder: Path
     kept: Calibration
     replaced: str | None
-    """The name of the file that the calibration before was fitted on."""
+    """Previous calibration, by the file it was fitted on if that is known; None if there was none."""
 
 
 def read_labelled_file(path: Path, columns: LabelColumns, max_dropped: float | None = None) -> Labelled:
-    """Everything that can be wrong with the file is said here, before a worker is started.
+    """Read the file and report everything that can be wrong with it, before a worker is started.
 
     Raises FileRejectedError, LabelledFileError or CalibrationDataError.
     """
@@ -94,30 +94,33 @@ def read_labelled_file(path: Path, columns: LabelColumns, max_dropped: float | N
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The installed model that is calibrated, as it was before it was asked."""
+    """The installed model to calibrate, as it was before it classified the texts."""
 
     folder: Path
     manifest: Manifest
 
     @classmethod
     def open(cls, models_folder: Path, name: str) -> Model:
-        """Raises ModelNotInstalledError, or ConfigurationError if the folder cannot be written."""
+        """Return the installed model of this name.
+
+        Raises ModelNotInstalledError, or ConfigurationError if the folder cannot be written.
+        """
         folder = model_folder(models_folder, name)
         check_writable(folder)
         return cls(folder, read_manifest(folder))
 
     @property
     def installed_sha256(self) -> str:
-        """What a batch keeps of the model that it asks."""
+        """Return the digest by which a batch identifies the model that it uses."""
         return installed_digest(self.manifest)
 
     def calibrate(
         self, database: Engine, store: Store, summary: Summary, labelled: Labelled, *, with_offsets: bool
     ) -> Calibrated:
-        """Fit on what the batch answered, and keep the fit; any error leaves the model as it was.
+        """Fit a calibration on the batch's answers and store it; any error leaves the model as it was.
 
-        Raises NotAnsweredError, OtherQuestionError, what `answered` and `fit_on_half` raise, and what
-        `write_calibration` does.
+        Raises NotAnsweredError, OtherQuestionError, and the errors of `answered`, `fit_on_half` and
+        `write_calibration`.
         """
         self._check_batch(database, summary)
         probabilities: list[tuple[float, float, float]] = []

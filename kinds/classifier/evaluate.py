@@ -1,4 +1,4 @@
-"""`pressroom evaluate sentiment`: a labelled file -> blocks -> a batch -> figures of the model."""
+"""`pressroom evaluate sentiment`: classifies a labelled file as a batch of blocks, and measures the model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from workers.settings import Profile, Settings
 
 KIND = "sentiment_labels"
 PROFILE = "evaluate"
-"""Of a worker with the one model that is asked about."""
+"""Profile of a worker that has only the evaluated model."""
 
 PREDICTIONS = "predictions.jsonl"
 EVALUATION = "evaluation.json"
@@ -48,29 +48,29 @@ class NothingEvaluatedError(InputError):
 
 
 class OtherFileError(InputError):
-    """A batch is about other texts than the file that it is compared with."""
+    """A batch has other texts than the file that it is compared with."""
 
     code = "batch_of_another_file"
 
 
 class OtherQuestionError(InputError):
-    """A batch asks otherwise than is meant: for calibrated answers or not, or another model."""
+    """A batch was made for another purpose: with another model, or with or without stored calibration."""
 
     code = "batch_of_another_question"
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What came of it."""
+    """Result of an evaluation."""
 
     figures: ClassificationFigures
     num_missing: int
-    """Texts whose job did not succeed; they are not part of the figures."""
+    """Number of texts whose job did not succeed; the figures do not include them."""
     texts_per_second: float
-    """From the first claim to the last commit: reading, storing and committing included."""
+    """Texts per second from the first claim to the last commit, including reading, storing and committing."""
 
     def as_json(self) -> dict[str, object]:
-        """Shares and losses to four decimals."""
+        """Return the evaluation as JSON, with shares and losses rounded to four decimals."""
         values = asdict(self.figures)
         values["classes"] = {
             name: {key: round(value, 4) for key, value in one.items()}
@@ -88,19 +88,19 @@ class Evaluation:
 
 
 def with_profile(settings: Settings, model: str) -> Settings:
-    """The settings, with a profile that has this model alone: any installed classifier can be asked about.
+    """Return the settings with a profile that has only this model, so that any classifier can be evaluated.
 
-    Raises ModelNotInstalledError, ModelTaskError, or OtherLabelsError for a classifier of something else.
+    Raises ModelNotInstalledError, ModelTaskError, or OtherLabelsError for a classifier with other labels.
     """
     require_labels(settings.models_folder, model, LABELS)
     own = {PROFILE: Profile(models=(model,))}
-    # first: of profiles with equally few models the batch goes to the first, and only its workers are started
+    # It comes first, since among equally small profiles a batch uses the first, and only its workers start.
     profiles = {**own, **settings.profiles, **own}
     return settings.model_copy(update={"profiles": profiles})
 
 
 def check_texts(file: Path, columns: LabelColumns) -> None:
-    """Raise NothingEvaluatedError before workers are started for nothing, FileRejectedError for the file."""
+    """Raise NothingEvaluatedError if no text is usable, before workers are started; or FileRejectedError."""
     first: Rejected | None = None
     for one in read_labelled_texts(file, columns):
         if not isinstance(one, Rejected):
@@ -125,9 +125,8 @@ def submit_texts(
 ) -> Submission:
     """Accept the texts of a labelled file as one batch of blocks; the labels stay in the file.
 
-    With `calibrate_sha256`, the digest of the model's files, it is asked for what it says by these alone.
-
-    Raises FileRejectedError, and what `workers.producer.new_batch` raises; then nothing was accepted.
+    With `calibrate_sha256`, the digest of the model's files, the model answers without a stored calibration.
+    Raises FileRejectedError and the errors of `workers.producer.new_batch`; then nothing was accepted.
     """
     tally = DroppedTally(file, on_rejected)
     num_texts = 0
@@ -159,9 +158,9 @@ def _jobs(texts: Iterator[RightAnswer]) -> Iterator[NewJob]:
 def export_evaluation(
     database: Engine, store: Store, summary: Summary, out: Path | None, *, file: Path, columns: LabelColumns
 ) -> Evaluation:
-    """Compare what the model said with the file's labels; with a folder, write both there.
+    """Compare the model's answers with the file's labels; if `out` is given, write both into that folder.
 
-    Raises NothingEvaluatedError, and what `answered` raises.
+    Raises NothingEvaluatedError and the errors of `answered`.
     """
     right = (one for one in read_labelled_texts(file, columns) if not isinstance(one, Rejected))
     labels: list[int] = []
@@ -199,9 +198,9 @@ def answered(
     *,
     calibrated: bool = True,
 ) -> Iterator[tuple[RightAnswer, LabelledText | None]]:
-    """Each text of the file with what the model said to it; None where its job did not succeed.
+    """Yield each text of the file with the model's answer, or with None if its job did not succeed.
 
-    Raises OtherFileError, OtherQuestionError, and what fetching results raises.
+    Raises OtherFileError, OtherQuestionError, and the errors of fetching results.
     """
     if batch_settings(database, batch_id).get("calibrated", True) != calibrated:
         made_by = "models calibrate" if calibrated else "evaluate sentiment"
@@ -236,7 +235,7 @@ def _predictions(out: Path | None) -> Iterator[_Predictions]:
 
 
 class _Predictions:
-    """predictions.jsonl, where a folder is given."""
+    """Writes predictions.jsonl if there is an output folder, and otherwise nothing."""
 
     def __init__(self, lines: TextIO | None) -> None:
         self._lines = lines

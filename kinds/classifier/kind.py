@@ -1,4 +1,4 @@
-"""The classifier kind: a user's labelled texts become a sentiment model of theirs."""
+"""The classifier kind, which trains a sentiment model on a user's labelled texts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MEDIA_TYPES = {
 
 
 class ClassifierSettings(BaseModel):
-    """There are none: everything that makes the model is in its order."""
+    """Settings of the classifier kind, of which there are none: the order defines the model completely."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -38,13 +38,13 @@ class ClassifierKind(Kind[TrainingOrder]):
         self,
         model: str,  # noqa: ARG002
         settings: BaseModel,  # noqa: ARG002
-        stage: str,  # noqa: ARG002 - the seam's arguments
+        stage: str,  # noqa: ARG002 - arguments of the base class
     ) -> tuple[str, ...]:
-        """None: the base is read by the training itself, no engine needs to be warm."""
+        """Return no models, because the training reads the base model itself and needs no engine."""
         return ()
 
     def run(self, payload: TrainingOrder, context: Context) -> Result:
-        """Train, or go on from this job's last checkpoint. The model card is the first artifact."""
+        """Train, or continue from this job's last checkpoint. The model card is the first artifact."""
         trained = context.port(Training).train_classifier(payload)
         recipe = json.loads(trained.files["recipe.json"])
         parents = [Parent("training_data", file.name, file.sha256) for file in payload.files]
