@@ -1,4 +1,4 @@
-"""Labelled texts of a file, one in memory at a time; each bad line is refused on its own."""
+"""Streams the labelled texts of a file, one in memory at a time; each bad line is refused individually."""
 
 from __future__ import annotations
 
@@ -20,44 +20,45 @@ from jobs.rejection import FileRejectedError, Rejected, snippet
 from kinds.classifier.order import LABELS, Label
 
 MAX_TARGETS = 200
-"""Of one text: a mapping that has more is no list of labels."""
+"""Maximum number of targets of one text; a mapping with more is not a list of labels."""
 
 MAX_MAPPING_CHARACTERS = 100_000
 
 MAX_SHOWN = 40
-"""Characters of a label that is refused."""
+"""Maximum length of a refused label in a message, in characters."""
 
 _ADVICE = "name the columns with --text, --label and --target"
 
 
 class LabelMapError(InputError):
-    """`--map` does not say which label of the file is which class."""
+    """`--map` does not map the labels of the file to classes."""
 
     code = "label_map_invalid"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelColumns:
-    """Which column of the file is what."""
+    """The meaning of the file's columns."""
 
     text: str
     label: str | None = None
     target: str | None = None
-    """What the label is about; None: the text as a whole."""
+    """Column with what the label is about; None: the text as a whole."""
     targets: str | None = None
-    """In place of label and target: a mapping target -> label, as JSON or a Python literal."""
+    """Column that replaces label and target: a mapping target -> label, as JSON or a Python literal."""
     classes: Mapping[str, Label] | None = None
-    """Label in the file -> class; None: the file says negative, neutral and positive, in any case."""
+    """Mapping from a label in the file to its class; None: negative, neutral and positive, in upper or lower
+    case."""
     file: FileOptions = AS_FOUND
-    """How the file is read."""
+    """Options for reading the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledText:
-    """A text with the right answer."""
+    """A text with its true label."""
 
     id: str
-    """`LINE`, or `LINE.NUMBER` where a line has several targets."""
+    """`LINE`, or `LINE.NUMBER` if the targets come from a mapping."""
     text: str
     target: str
     label: Label
@@ -72,7 +73,7 @@ class _RefusedError(Exception):
 
 
 def parse_label_map(text: str) -> dict[str, Label]:
-    """`negative=0,neutral=2,positive=1` -> label in the file -> class. Raises LabelMapError.
+    """Parse `negative=0,neutral=2,positive=1` to a mapping from label to class. Raises LabelMapError.
 
     >>> parse_label_map("negative=0, neutral=2, positive=1")["2"]
     'neutral'
@@ -90,7 +91,7 @@ def parse_label_map(text: str) -> dict[str, Label]:
 
 
 def read_labelled_texts(path: Path, columns: LabelColumns) -> Iterator[LabelledText | Rejected]:
-    """Stream the labelled texts. Raises FileRejectedError for what makes the whole file unusable."""
+    """Stream the labelled texts and the refused lines. Raises FileRejectedError if the file is unusable."""
     num_records = 0
     for record in _records(path, columns):
         num_records += 1
@@ -142,7 +143,7 @@ def _texts(record: Record, columns: LabelColumns) -> Iterator[LabelledText]:
 
 def _string(record: Record, column: str) -> str:
     value = record.fields.get(column)
-    if isinstance(value, int | float) and not isinstance(value, bool):  # classes are often numbers
+    if isinstance(value, int | float) and not isinstance(value, bool):  # labels are often numbers
         value = as_text(value)
     if not isinstance(value, str):
         raise _RefusedError("missing_column", "has no text there", "give it, or remove the line", column)
@@ -153,7 +154,10 @@ def _string(record: Record, column: str) -> str:
 
 
 def _mapping(value: object, columns: LabelColumns) -> list[tuple[str, str]]:
-    """`{"Acme": "positive"}` as an object, as JSON or as a Python literal; nothing of it is executed."""
+    """Return the pairs of a mapping such as `{"Acme": "positive"}`.
+
+    The mapping is an object, JSON or a Python literal; none of it is executed.
+    """
     if isinstance(value, str):
         value = _literal(value)
     if not isinstance(value, dict) or not 0 < len(value) <= MAX_TARGETS:

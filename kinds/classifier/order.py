@@ -1,4 +1,4 @@
-"""What a classifier is trained from and how, and the port through which a kind has it trained. No torch."""
+"""The order for training a classifier, and the port through which a kind has it trained; loads no torch."""
 
 from __future__ import annotations
 
@@ -11,39 +11,40 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 Label = Literal["negative", "neutral", "positive"]
 
 LABELS: tuple[Label, ...] = ("negative", "neutral", "positive")
-"""In the order of a trained model's outputs."""
+"""Labels in the order of a trained model's outputs."""
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class LabelledFile(BaseModel):
-    """A file of labelled texts: which one, how it is read, and what its columns mean."""
+    """A file of labelled texts, with its format and the meaning of its columns."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     name: str = Field(min_length=1, max_length=200)
-    """For people, and for errors; the digest says which file it is."""
+    """Name for people and for error messages; the digest identifies the file."""
     sha256: Sha256
     text: str
     """Column with the text."""
     label: str | None = None
-    """Column with the label; None where `targets` has the labels."""
+    """Column with the label; None if `targets` has the labels."""
     target: str | None = None
-    """Column with the entity that the label is about; None: about the text as a whole."""
+    """Column with the entity that the label is about; None: the label is about the text as a whole."""
     targets: str | None = None
-    """Column with a mapping target -> label, JSON or a Python literal: one example for each of its pairs."""
+    """Column with a mapping target -> label as JSON or a Python literal; each pair is one example."""
     map: Mapping[str, Label] = Field(default_factory=dict)
-    """Label in the file -> class; empty: the file says negative, neutral and positive."""
+    """Mapping from a label in the file to its class; empty: the labels are negative, neutral and positive."""
     delimiter: str | None = None
-    """Between the cells of a CSV file; None: found in the file."""
+    """Delimiter of a CSV file; None: detected."""
     encoding: str | None = None
-    """Of its text; None: UTF-8, or UTF-16 with a byte order mark."""
+    """Encoding of the file; None: UTF-8, or UTF-16 with a byte order mark."""
     source: str | None = None
-    """Where the file is from, for the model card."""
+    """Origin of the file, for the model card."""
     licence: str | None = None
-    """SPDX id, for the model card."""
+    """SPDX identifier of the licence, for the model card."""
     max_dropped_share: float = Field(default=0.2, ge=0, le=1)
-    """Of its lines: if more cannot be used, nothing is trained. Public sets have a tenth of other labels."""
+    """Maximum share of unusable lines; with more, nothing is trained. Public data sets have a tenth of lines
+    with other labels."""
 
     @model_validator(mode="after")
     def _one_way_to_label(self) -> LabelledFile:
@@ -55,79 +56,80 @@ class LabelledFile(BaseModel):
 
 
 class Recipe(BaseModel):
-    """How a classifier is fitted. The defaults are those of the bundled model, but for its dev share."""
+    """How a classifier is fitted. The defaults are those of the bundled model, except for its dev share."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     rank: int = Field(default=48, ge=1, le=256)
-    """Of the LoRA adapters on every linear layer (Hu et al. 2021, section 4.1); alpha is the same."""
+    """Rank of the LoRA adapters on every linear layer (Hu et al. 2021, section 4.1); alpha is the same."""
     adapter_dropout: float = Field(default=0.1, ge=0, lt=1)
     learning_rate: float = Field(default=5e-4, gt=0, le=0.1)
-    """Peak; AdamW, linear warm-up, then linear to nothing."""
+    """Peak learning rate of AdamW, with linear warm-up and then linear decay to zero."""
     warmup_share: float = Field(default=0.06, ge=0, le=0.5)
     weight_decay: float = Field(default=0.01, ge=0, le=10)
     epochs: int = Field(default=4, ge=1, le=100)
-    """Of each member, at most; dev macro-F1 ends it earlier."""
+    """Maximum number of epochs of each member; training ends earlier if dev macro-F1 stops improving."""
     patience: int = Field(default=4, ge=1, le=1000)
-    """Evaluations without a better dev macro-F1 after which it ends."""
+    """Evaluations without a better dev macro-F1 after which a member's training ends."""
     members: int = Field(default=2, ge=1, le=10)
-    """Trainings from one beginning, with other draws of order and dropout; the model is their mean, of the
-    same size. Each takes its time."""
+    """Trainings that start from the same weights and differ in order and dropout; the model is their mean and
+    has the size of one. Each adds its full training time."""
     batch_size: int = Field(default=32, ge=1, le=1024)
     max_tokens: int = Field(default=96, ge=16, le=512)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     balance: float = Field(default=0.6, ge=0, le=1)
-    """How much of the log prior of each file's labels is added to the logits while training (Menon et al.
-    2021, "logit adjustment"): at 1 the model does not learn how frequent a label is in this file, at 0 it
-    does. Between them macro-F1 on the dev part is best."""
+    """How much of the log prior of each file's labels is added to the logits during training (Menon et al.
+    2021, "logit adjustment"). At 1 the model does not learn how frequent a label is in this file, at 0 it
+    does; a value in between gives the best macro-F1 on the dev part."""
     target_dropout: float = Field(default=0.5, ge=0, le=1)
-    """Share of examples whose target is left out, so that the model judges a text without one too."""
+    """Share of examples whose target is left out, so that the model can also judge a text without one."""
     mixed_texts_alone: bool = False
-    """Whether the target may be left out where the targets of one text have different labels. True teaches
-    what a text says that moves several ways, and costs accuracy on such targets."""
+    """Whether the target may also be left out if the targets of one text have different labels. True teaches
+    the model to judge such a text as a whole, and costs accuracy on its targets."""
     average: float = Field(default=0.998, ge=0, lt=1)
-    """Decay a step of the moving average of weights that is evaluated and kept; 0 keeps the last weights."""
+    """Decay per step of the moving average of weights, which is evaluated and kept; 0: no averaging."""
     bf16: bool = True
-    """Matrix products in bfloat16 while training; evaluation and the finished model are fp32."""
+    """Whether matrix products use bfloat16 during training; evaluation and the finished model use fp32."""
     dev_share: float = Field(default=0.1, gt=0, lt=0.5)
     test_share: float = Field(default=0.2, gt=0, lt=0.5)
     evaluations_per_epoch: int = Field(default=1, ge=1, le=100)
     checkpoint_steps: int = Field(default=100, ge=1, le=1_000_000)
-    """A training that is killed does at most this many steps again."""
+    """Steps between two checkpoints; a training that is killed repeats at most this many."""
 
 
 class TrainingOrder(BaseModel):
-    """One classifier to be trained; the payload of its job. The same order makes the same model."""
+    """One classifier to train, as the payload of its job. The same order produces the same model."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     model: str
-    """What it shall be called."""
+    """Name of the new model."""
     base: str
-    """Installed model that it is fine-tuned from."""
+    """Installed model that is fine-tuned."""
     base_weights_sha256: Sha256
     files: tuple[LabelledFile, ...] = Field(min_length=1, max_length=20)
     recipe: Recipe = Recipe()
     seed: int = Field(default=0, ge=0, lt=2**31)
-    """Of split, order of the examples and dropout."""
+    """Seed of the split, of the order of examples and of dropout."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedClassifier:
-    """What a training made: everything but the base model."""
+    """The result of a training: everything except the base model."""
 
     files: Mapping[str, bytes]
-    """By name: model card, adapter with its settings, recipe, evaluation, labels."""
+    """Files by name: model card, adapter with its settings, recipe, evaluation, labels."""
     metrics: Mapping[str, object] = field(default_factory=dict)
-    """A few of the evaluation's figures."""
+    """Selected figures of the evaluation."""
 
 
 class Training(Protocol):
     """The port through which a kind has a model trained, outside the engines."""
 
     def train_classifier(self, order: TrainingOrder) -> TrainedClassifier:
-        """Block until it is trained; goes on from the last checkpoint of this job, on whichever machine.
+        """Train the classifier and block until it is done.
 
-        Raises InputError for data that cannot be used, DeadlineError, or what ends an abandoned job.
+        Training continues from the last checkpoint of this job, whichever machine wrote it. Raises InputError
+        for unusable data, DeadlineError, or the error that ends an abandoned job.
         """
         ...

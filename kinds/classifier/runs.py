@@ -1,4 +1,4 @@
-"""A training on this machine: submit, start everything, show progress, install the model, stop."""
+"""Runs a training on this machine: submits it, starts everything, shows progress, and installs the model."""
 
 from __future__ import annotations
 
@@ -44,29 +44,29 @@ from workers.settings import Settings
 KIND = "classifier"
 POLL_SECONDS = 0.25
 LINE_SECONDS = 10.0
-"""Between two lines of progress."""
+"""Minimum seconds between two lines of progress."""
 
 
 class TrainingFailedError(PermanentError):
-    """The training's job failed; its own error is in the message."""
+    """The job of the training failed; the message has the job's error."""
 
     code = "training_failed"
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What came of it."""
+    """Result of a training."""
 
     installed: Installed
     evaluation: dict[str, Any]
     batch_id: UUID
     job_id: UUID
     seconds: float
-    """Of the whole command."""
+    """Duration of the whole command."""
 
 
 def check_model_name(name: str, models_folder: Path) -> None:
-    """Raise ModelNameTakenError before hours of work end in a name that is taken."""
+    """Raise ModelNameTakenError if the name is taken, before hours of work are spent."""
     if (models_folder / name / MANIFEST).is_file():
         raise ModelNameTakenError(
             f"a model is installed as {name}: choose another --out, or delete {models_folder / name} first"
@@ -74,9 +74,10 @@ def check_model_name(name: str, models_folder: Path) -> None:
 
 
 def train(prepared: Prepared, settings: Settings, *, keep: Path | None) -> Trained | None:
-    """Train and install; None if Ctrl-C ended it: the same command goes on from the last checkpoint.
+    """Train a model and install it; return None if Ctrl-C ended the training.
 
-    `keep`: a folder for adapter, recipe, evaluation and card. Raises TrainingFailedError.
+    The same command then continues from the last checkpoint. `keep` is a folder for adapter, recipe,
+    evaluation and model card. Raises TrainingFailedError.
     """
     begun_at = time.monotonic()
     batch = new_batch(_order(prepared), settings, name=f"train {prepared.order.model}")
@@ -115,7 +116,7 @@ def _order(prepared: Prepared) -> Order:
 
 
 def _watch(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> None:
-    """Say how far it is until the batch is final or somebody interrupts."""
+    """Print the progress until the batch is final or the user interrupts."""
     said, said_at = "", 0.0
     outage = postgres_outage()
     while not interruption.count:
@@ -166,7 +167,7 @@ def _install(
 
 @contextmanager
 def _files(machine: OneMachine, store: Store, job: JobResult, keep: Path | None) -> Iterator[Path]:
-    """The job's artifacts as files, in the folder to keep or in one that goes away."""
+    """Yield a folder with the job's artifacts as files: `keep`, or a temporary one."""
     with TemporaryDirectory(prefix="pressroom-adapter-") as temporary:
         folder = keep or Path(temporary)
         for _, evidence, bodies in CheckedSource(machine.database, store).fetch(iter([job])):

@@ -1,4 +1,7 @@
-"""Texts in, a probability for each class out: no history, no entities; for evaluations and other programs."""
+"""The kind that returns a probability for each class of each text, without history or entities.
+
+It serves evaluations and other programs.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +20,20 @@ from jobs.text.normalise import normalise
 from kinds.classifier.order import LABELS
 
 BLOCK_TEXTS = 250
-"""Of a job: half a second to some seconds of work, and the encoder has enough to sort by length."""
+"""Texts per job: half a second to some seconds of work, and enough for the encoder to sort by length."""
 
 LABELS_FILE = "labels.jsonl"
 
 
 class LabelText(BaseModel):
-    """One text to be classified."""
+    """One text to classify."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     id: str = Field(min_length=1, max_length=200)
     text: str
     target: str = ""
-    """What the mood is about; empty: the text as a whole."""
+    """Entity that the sentiment is about; empty: the text as a whole."""
 
 
 class LabelBlock(BaseModel):
@@ -42,14 +45,15 @@ class LabelBlock(BaseModel):
 
 
 class LabelSettings(BaseModel):
-    """How the model is asked; what else there is to it, the model says."""
+    """Settings of a batch; everything else is defined by the model."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     calibrated: bool = True
-    """False: what the model says by its own files, whatever calibration is kept with it."""
+    """Whether answers use the calibration stored with the model; False: only the model's own files."""
     installed_sha256: str = ""
-    """Of the model's files when the batch was made, where its answers are only good for these; else empty."""
+    """Digest of the model's files when the batch was made; empty unless the answers are valid only for these
+    files."""
 
 
 class LabelledText(BaseModel):
@@ -59,7 +63,7 @@ class LabelledText(BaseModel):
 
     id: str
     sha256: str
-    """Of text and target as they came, joined by NUL."""
+    """Digest of text and target as submitted, joined by NUL."""
     label: str
     """The class with the highest probability."""
     negative: float
@@ -78,7 +82,7 @@ class SentimentLabelsKind(Kind[LabelBlock]):
     settings_type: type[BaseModel] = LabelSettings
 
     def run(self, payload: LabelBlock, context: Context) -> Result:
-        """Classify the block. Raises what classify() raises."""
+        """Classify the block. Raises the errors of classify()."""
         pairs = [TextPair(normalise(each.text), normalise(each.target)) for each in payload.texts]
         settings = LabelSettings.model_validate(context.settings)
         answers = classified(pairs, context.inference, calibrated=settings.calibrated)
@@ -98,13 +102,13 @@ class SentimentLabelsKind(Kind[LabelBlock]):
 
 
 def text_digest(text: str, target: str) -> str:
-    """What an answer is told to be about: SHA-256 of text and target, joined by NUL."""
+    """Return the SHA-256 of text and target, joined by NUL, which identifies what an answer is about."""
     return sha256_hex(f"{text}\0{target}".encode())
 
 
 def _labelled(asked: LabelText, answer: LabelProbabilities) -> LabelledText:
     values = dict(zip(LABELS, answer.of(LABELS), strict=True))
-    # Digits, not decimals: of a model that is too sure the small ones say how sure it is
+    # Significant digits instead of decimals: an overconfident model's small values show how sure it is.
     rounded = {label: float(f"{value:.7g}") for label, value in values.items()}
     return LabelledText(
         id=asked.id,

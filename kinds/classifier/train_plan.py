@@ -1,4 +1,4 @@
-"""What `pressroom train classifier` is asked for: one labelled CSV, or a TOML file that names several."""
+"""The plan of `pressroom train classifier`: one labelled file, or a TOML file that names several."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ from workers.models.manifest import check_name, model_folder, read_manifest
 PLAN_SUFFIX = ".toml"
 
 MANY = 4
-"""Times the texts that are needed: 1,200 by the usual shares, a third of a second."""
+"""Factor on the number of texts needed, from which on near-duplicates are not checked before workers start;
+1,200 texts by the default shares, which take a third of a second to check."""
 
 
 class TrainingDataMissingError(ConfigurationError):
-    """A file that a plan names is not where it was looked for."""
+    """A file that a plan names was not found."""
 
     code = "training_data_missing"
 
 
 class Plan(BaseModel):
-    """A training that can be repeated: its files by their digests, and how it is fitted."""
+    """A repeatable training: its files by their digests, and how it is fitted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,21 +46,21 @@ class Plan(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An order and the bytes of its files, every line read once."""
+    """An order with the bytes of its files, of which every line was read once."""
 
     order: TrainingOrder
     bodies: Mapping[str, bytes]
-    """By sha256."""
+    """Content of the files by SHA-256."""
     data: tuple[LabelledData, ...]
 
     @property
     def idempotency_key(self) -> str:
-        """The same order goes on where it was left."""
+        """Return the key by which the same order continues the same training."""
         return f"train-{hashlib.sha256(self.order.model_dump_json().encode()).hexdigest()[:32]}"
 
 
 def read_plan(path: Path) -> Plan:
-    """Read a TOML file. Raises InputError that names the field."""
+    """Read a TOML file. Raises an InputError that names the invalid field."""
     try:
         return Plan.model_validate(read_toml(path))
     except ValidationError as error:
@@ -69,13 +70,13 @@ def read_plan(path: Path) -> Plan:
 
 
 def first_fault(error: ValidationError) -> str:
-    """Where and what the first fault is."""
+    """Return the place and the message of the first fault."""
     fault = error.errors()[0]
     return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
 
 
 def parse_map(text: str) -> dict[str, Label]:
-    """`negative=0,neutral=2,positive=1` -> label in the file to class; a class may stand several times.
+    """Parse `negative=0,neutral=2,positive=1` to a mapping from label to class; classes may be repeated.
 
     >>> parse_map("negative=0, neutral=2, positive=1")
     {'0': 'negative', '2': 'neutral', '1': 'positive'}
@@ -95,9 +96,10 @@ def parse_map(text: str) -> dict[str, Label]:
 
 
 def prepare(plan: Plan, folder: Path, models_folder: Path) -> Prepared:
-    """Find and read the plan's files in the folder. Raises InputError or ConfigurationError, nothing started.
+    """Find and read the plan's files in the folder, before anything is started.
 
-    A name may hold folders; where it is not found under the folder, its last part is tried.
+    A name may contain folders; if it is not found under the folder, its last part is tried. Raises InputError
+    or ConfigurationError.
     """
     check_name(plan.model)
     base = read_manifest(model_folder(models_folder, plan.base))
@@ -119,10 +121,10 @@ def prepare(plan: Plan, folder: Path, models_folder: Path) -> Prepared:
 
 
 def check_size(prepared: Prepared) -> None:
-    """Raise SplitError before workers are started, if there are too few texts to hold some out.
+    """Raise SplitError if there are too few texts to hold some out, before workers are started.
 
-    Many texts are left to the training: only near-duplicates of one another could be too few then, and to
-    find them takes 0.3 ms a text.
+    A large number of texts is not checked here but by the training: it could be too small only if most were
+    near-duplicates, and finding those takes 0.3 ms per text.
     """
     shares = {"dev_share": prepared.order.recipe.dev_share, "test_share": prepared.order.recipe.test_share}
     examples = [example for data in prepared.data for example in data.examples]

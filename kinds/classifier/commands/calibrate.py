@@ -1,4 +1,4 @@
-"""`pressroom models calibrate`: probabilities of an installed classifier that mean what they say."""
+"""`pressroom models calibrate`: calibrates the probabilities of an installed classifier."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _remove(name: str, *, json: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What the command line asks for."""
+    """Arguments of the command."""
 
     name: str
     file: Path
@@ -130,7 +130,7 @@ class _Asked:
     device: str
 
     def run(self) -> RunResult[Calibrated]:
-        """Read the file, classify the texts, fit and keep."""
+        """Read the file, classify the texts, fit a calibration and store it."""
         from kinds.classifier.calibrate import Model, read_labelled_file
         from kinds.classifier.evaluate import PROFILE, submit_texts, with_profile
         from pressroom.run import RunRequest, run_batch
@@ -173,7 +173,7 @@ class _Asked:
 
 
 def _print(calibrated: Calibrated, summary: Summary, name: str, *, json: bool) -> None:
-    """A table on stdout, or all of it as JSON."""
+    """Print a table on stdout, or everything as JSON."""
     from workers.models.files import CALIBRATION
 
     content = calibrated.kept.content

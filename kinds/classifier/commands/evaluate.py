@@ -1,4 +1,4 @@
-"""`pressroom evaluate sentiment`: how good a model is on a labelled file."""
+"""`pressroom evaluate sentiment`: measures a model on a labelled file."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def evaluate_sentiment(
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What the command line asks for."""
+    """Arguments of the command."""
 
     file: Path
     columns: LabelColumns
@@ -103,7 +103,7 @@ class _Asked:
     device: str
 
     def run(self) -> RunResult[Evaluation]:
-        """Classify the texts; what is written goes into the folder, if one is named."""
+        """Classify the texts, and write the results into the folder if one is named."""
         from kinds.classifier.evaluate import PROFILE, check_texts, with_profile
         from pressroom.run import RunRequest, run_batch
 
@@ -153,7 +153,7 @@ class _Asked:
 
 
 def _print(evaluation: Evaluation, model: str, file: Path) -> None:
-    """A table on stdout."""
+    """Print a table on stdout."""
     figures = evaluation.figures
     print_line(f"{model} on {file.name}: {figures.num_examples} texts")
     print_line(f"accuracy  {figures.accuracy:.3f}   macro-F1  {figures.macro_f1:.3f}")

@@ -1,4 +1,4 @@
-"""Arguments and options of the commands that read a labelled file."""
+"""Arguments and options that are shared by the commands that read a labelled file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def label_columns(
     label_map: str | None,
     file: FileOptions = AS_FOUND,
 ) -> LabelColumns:
-    """What the options name; raises BadParameter."""
+    """Return the columns that the options name. Raises BadParameter."""
     if (label is None) == (targets is None) or (target is not None and targets is not None):
         raise typer.BadParameter(
             "name a label column, with or without --target, or --targets", param_hint="--label"
@@ -48,7 +48,7 @@ def label_columns(
 
 
 def label_options(columns: LabelColumns, label_map: str | None) -> list[str]:
-    """The options again, for a command that goes on."""
+    """Return the options as words of a command line, for a command that continues the batch."""
     options = {
         "--text": columns.text,
         "--label": columns.label,

@@ -1,4 +1,4 @@
-"""`pressroom train classifier`: labelled texts of a user's own become a model of theirs."""
+"""`pressroom train classifier`: trains a model on a user's own labelled texts."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def train_classifier(
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    """What the command line says of the plan, or where the plan is."""
+    """Options of the command line that define the plan, or name its file."""
 
     file: Path
     out: str | None
@@ -92,7 +92,7 @@ class _Options:
     data: Path | None
 
     def prepared(self, settings: Settings) -> Prepared:
-        """The plan with its data; what is wrong with either is wrong usage."""
+        """Return the plan with its data; errors in either are reported as wrong usage."""
         from kinds.classifier.runs import check_model_name
         from kinds.classifier.train_plan import (
             PLAN_SUFFIX,
@@ -116,7 +116,7 @@ class _Options:
         return prepared
 
     def _changed(self, plan: Plan) -> Plan:
-        """A plan says everything; what it is called and how long it may take can be said anew."""
+        """Return the plan with the model name and the number of epochs from the command line, if given."""
         changed = {} if self.epochs is None else {"epochs": self.epochs}
         recipe = plan.recipe.model_copy(update=changed)
         return plan.model_copy(update={"model": self.out or plan.model, "recipe": recipe})

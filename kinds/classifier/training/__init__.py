@@ -1,1 +1,1 @@
-"""Fine-tuning as jobs: torch runs in a child process, whose checkpoints live in the object store."""
+"""Fine-tuning as jobs: torch runs in a child process, whose checkpoints are kept in the object store."""

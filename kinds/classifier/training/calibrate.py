@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: a temperature, and offsets, for logits, chosen on labelled texts."""
+"""Calibration of probabilities: fits a temperature, and optionally offsets, for logits to labelled texts."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ Floats = NDArray[np.float64]
 """Logits or probabilities, shape (examples, classes)."""
 
 TEMPERATURES = (0.05, 20.0)
-"""Where it is sought; outside, a model is beyond what one temperature mends."""
+"""Range in which the temperature is sought; a model outside it cannot be corrected by one temperature."""
 MAX_OFFSET = 5.0
-"""Of a class's logit: e to the 5 is a hundred times as frequent as the training made it."""
+"""Maximum offset of a class's logit: e to the 5 makes a class over a hundred times as frequent as it was."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What makes softmax((logits + offsets) / temperature) mean what it says."""
+    """Parameters with which softmax((logits + offsets) / temperature) gives calibrated probabilities."""
 
     temperature: float
     offsets: tuple[float, ...]
-    """One for each class, added to the logits; 0 for neutral."""
+    """Offsets added to the logits, one for each class; 0 for neutral."""
 
 
 def fit_calibration(logits: Floats, labels: NDArray[np.int64]) -> Calibration:
-    """Temperature and offsets with the smallest negative log-likelihood.
+    """Return the temperature and offsets with the smallest negative log-likelihood.
 
-    Bias-corrected temperature scaling (Alexandari, Kundaje, Shrikumar 2020, section 2.2): the training held
-    the classes' shares back in part (`Recipe.balance`), the offsets bring back what the dev part has of them.
+    This is bias-corrected temperature scaling (Alexandari, Kundaje, Shrikumar 2020, section 2.2). The
+    training partly withholds the classes' shares (`Recipe.balance`); the offsets restore the shares of the
+    dev part.
     """
 
     def loss(parameters: NDArray[np.float64]) -> float:
@@ -46,9 +47,9 @@ def fit_calibration(logits: Floats, labels: NDArray[np.int64]) -> Calibration:
 
 
 def fit_temperature(logits: Floats, labels: NDArray[np.int64]) -> Calibration:
-    """The temperature alone: temperature scaling (Guo et al. 2017, section 4.2). No answer becomes another.
+    """Return the temperature alone: temperature scaling (Guo et al. 2017, section 4.2) changes no answer.
 
-    The loss is convex in 1 / T, so the one minimum is found.
+    The loss is convex in 1 / T, so its only minimum is found.
     """
     low, high = np.log(TEMPERATURES)
     found = minimize_scalar(lambda value: _loss(logits, labels, value), bounds=(low, high), method="bounded")
@@ -56,13 +57,13 @@ def fit_temperature(logits: Floats, labels: NDArray[np.int64]) -> Calibration:
 
 
 def _loss(logits: Floats, labels: NDArray[np.int64], log_temperature: float) -> float:
-    """Mean negative log-likelihood."""
+    """Return the mean negative log-likelihood."""
     said = probabilities(logits, float(np.exp(log_temperature)))
     return float(-np.log(np.maximum(said[np.arange(len(labels)), labels], 1e-12)).mean())
 
 
 def probabilities(logits: Floats, temperature: float) -> Floats:
-    """Softmax of the logits over the temperature."""
+    """Return the softmax of the logits divided by the temperature."""
     scaled = logits / temperature
     shifted = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     said: Floats = shifted / shifted.sum(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""The model card: what the model is, what it was made from, how good it is and where it is not."""
+"""The model card, which describes the model, its data, its held-out figures and its limits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SUBSETS = {
 def render_card(
     order: TrainingOrder, evaluation: Mapping[str, Any], *, licences: Sequence[str], adapter_bytes: int
 ) -> str:
-    """Markdown. `evaluation` is what evaluation.json holds."""
+    """Return the card as Markdown. `evaluation` is the content of evaluation.json."""
     members = order.recipe.members
     trained = f", the mean of {members} trainings from one beginning" if members > 1 else ""
     what = (

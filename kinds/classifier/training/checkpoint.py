@@ -1,4 +1,7 @@
-"""The whole state of a training in one safetensors file: no pickle, whoever wrote it."""
+"""Checkpoints, each with the whole state of a training in one safetensors file.
+
+Unlike a pickle, such a file is safe to load whoever wrote it.
+"""
 
 from __future__ import annotations
 
@@ -19,54 +22,54 @@ _NAME = re.compile(r"step-(\d{8})\.safetensors")
 
 
 class CheckpointError(PermanentError):
-    """A checkpoint is of another training."""
+    """A checkpoint belongs to another training."""
 
     code = "training_checkpoint_unusable"
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A look at the dev part."""
+    """An evaluation on the dev part."""
 
     step: int
     loss: float
-    """Mean of the training loss since the last look."""
+    """Mean of the training loss since the last evaluation."""
     macro_f1: float
-    """Mean over the files."""
+    """Macro-F1 as the mean over the files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One of the trainings whose mean is the model, when it has ended."""
+    """One of the trainings whose mean is the model, once it has ended."""
 
     best_step: int
-    """Of its best weights, which are kept; counted over all members."""
+    """Step of its best weights, which are kept; counted over all members."""
     macro_f1: float
-    """On the dev part, mean over the files."""
+    """Macro-F1 on the dev part as the mean over the files."""
 
 
 @dataclass(slots=True)
 class Progress:
-    """Where a training is, apart from its tensors. The random numbers of a step follow from its number."""
+    """State of a training without its tensors. The random numbers of a step follow from its number."""
 
     step: int = 0
-    """Over all members; one that ends early leaves out the numbers of its last steps."""
+    """Number of the step over all members; a member that ends early skips the numbers of its last steps."""
     loss_sum: float = 0.0
     loss_steps: int = 0
     best_f1: float = -1.0
-    """Of the member that is being trained."""
+    """Best dev macro-F1 of the member that is being trained."""
     best_step: int = 0
     seconds: float = 0.0
     """Time spent so far, restarts included."""
     history: list[Evaluation] = field(default_factory=list)
     members: list[Member] = field(default_factory=list)
-    """Those that have ended."""
+    """Members whose training has ended."""
 
 
 def write_checkpoint(
     folder: Path, progress: Progress, groups: dict[str, dict[str, Tensor]], *, order_sha256: str
 ) -> Path:
-    """One file for the step, in place at once or not at all; groups are parameters, moments, averages."""
+    """Write a file for the step atomically; `groups` are parameters, moments and averages."""
     path = folder / f"step-{progress.step:08d}.safetensors"
     partial = path.with_suffix(".partial")
     tensors = {
@@ -81,7 +84,7 @@ def write_checkpoint(
 
 
 def read_newest(folder: Path, *, order_sha256: str) -> tuple[Progress, dict[str, dict[str, Tensor]]] | None:
-    """The state of the latest step, or None. Raises CheckpointError if it is that of another order."""
+    """Return the state of the latest step, or None. Raises CheckpointError if it is of another order."""
     found = sorted(path for path in folder.glob("*.safetensors") if _NAME.fullmatch(path.name))
     if not found:
         return None
@@ -92,7 +95,7 @@ def read_newest(folder: Path, *, order_sha256: str) -> tuple[Progress, dict[str,
             raise CheckpointError(
                 f"{found[-1].name} is a checkpoint of another order: delete it to begin anew"
             )
-        for key in file.keys():  # noqa: SIM118 - no mapping
+        for key in file.keys():  # noqa: SIM118 - not a mapping
             group, _, name = key.partition("/")
             groups.setdefault(group, {})[name] = file.get_tensor(key)
     values = json.loads(metadata["progress"])
@@ -102,7 +105,7 @@ def read_newest(folder: Path, *, order_sha256: str) -> tuple[Progress, dict[str,
 
 
 def copied(named: dict[str, torch.nn.Parameter]) -> dict[str, Tensor]:
-    """The values as they are now."""
+    """Return copies of the current values of the parameters."""
     return {name: each.detach().clone() for name, each in named.items()}
 
 

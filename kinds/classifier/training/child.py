@@ -1,8 +1,8 @@
-"""One training, in a process of its own: `python -m kinds.classifier.training.child WORK BASE [THREADS]`.
+"""One training in a process of its own: `python -m kinds.classifier.training.child WORK BASE [THREADS]`.
 
-WORK holds order.json, data/SHA256.csv for each file and, when it goes on, a checkpoint in checkpoints/;
-what is made lies in result/ at the end. Each line on stdout is an event as JSON; the parent reads
-them. The process ends when its stdin is closed: it does not outlive the worker that started it.
+WORK contains order.json, data/SHA256.csv for each file and, if the training continues, a checkpoint in
+checkpoints/; the result is written to result/. Each line on stdout is an event as JSON for the parent. The
+process ends when its stdin is closed, so that it does not outlive the worker that started it.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from kinds.classifier.training.checkpoint import Progress
 
 PROGRESS_SECONDS = 1.0
-"""Between two events of a training that goes on."""
+"""Minimum seconds between two progress events without a new evaluation."""
 
 
 def order_digest(order: TrainingOrder) -> str:
-    """What a checkpoint belongs to."""
+    """Return the digest by which a checkpoint is assigned to its order."""
     return hashlib.sha256(order.model_dump_json().encode()).hexdigest()
 
 
 def train(work: Path, base: Path, num_threads: int | None) -> None:
-    """Read, split, fit each member, calibrate their mean, evaluate, write."""
+    """Read and split the data, fit each member, calibrate and evaluate their mean, and write the result."""
     order = TrainingOrder.model_validate_json((work / ORDER).read_bytes())
     recipe = order.recipe
     data = _read(work, order)
@@ -48,7 +48,7 @@ def train(work: Path, base: Path, num_threads: int | None) -> None:
         test_share=recipe.test_share,
     )
     say("split", num_train=len(split.train), num_dev=len(split.dev), num_test=len(split.test))
-    import torch  # after the data were found usable: it takes seconds
+    import torch  # only once the data are known to be usable, because it takes seconds
 
     from kinds.classifier.training.fit import Task, fit
     from kinds.classifier.training.network import Encoder, with_adapters
@@ -58,9 +58,9 @@ def train(work: Path, base: Path, num_threads: int | None) -> None:
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     torch.use_deterministic_algorithms(mode=True)
-    # Nothing reads memory before it is written, and filling it takes 4% of a step.
+    # No memory is read before it is written, and filling it would take 4% of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.manual_seed(order.seed)  # of the new head and the adapters
+    torch.manual_seed(order.seed)  # for the new head and the adapters
     manifest = read_manifest(base)
     model = load_classifier(base, LABELS, manifest.digests)
     max_tokens = min(recipe.max_tokens, int(model.config.max_position_embeddings))
@@ -107,16 +107,16 @@ def _progress_events() -> Any:
 
 
 def say(event: str, **fields: object) -> None:
-    """One line for the parent."""
+    """Write one event as a line for the parent."""
     sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
     sys.stdout.flush()
 
 
 def main() -> None:
-    """Entry point; an error that Pressroom can name becomes the last event."""
+    """Run the training; a PressroomError becomes the last event."""
     if len(sys.argv) not in (3, 4):
         sys.exit("usage: python -m kinds.classifier.training.child WORK_FOLDER BASE_FOLDER [THREADS]")
-    os.environ["HF_HUB_OFFLINE"] = "1"  # everything is in the folders; nothing may be asked of a hub
+    os.environ["HF_HUB_OFFLINE"] = "1"  # all files are in the folders; no hub may be contacted
     exit_when_stdin_closes(EXIT_REFUSED)
     warnings.simplefilter("ignore")
     threads = int(sys.argv[3]) if len(sys.argv) == 4 else None

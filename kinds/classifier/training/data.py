@@ -1,4 +1,4 @@
-"""Labelled files -> examples; each line that cannot be used is named with its number and reason."""
+"""Reads labelled files into examples; each unusable line is reported with its number and reason."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ from kinds.classifier.order import LABELS, Label, LabelledFile
 
 MAX_MAPPING_CHARACTERS = 100_000
 MAX_TARGETS = 200
-"""Of one text: a mapping that has more is no list of labels."""
+"""Maximum number of targets of one text; a mapping with more is not a list of labels."""
 
 _ADVICE = "name the columns with --text, --label, --target or --targets"
 
 
 class TrainingDataError(InputError):
-    """A labelled file cannot be trained on."""
+    """A labelled file cannot be used for training."""
 
     code = "training_data_invalid"
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A text, what it is about, and the right answer."""
+    """A text with its target and its true label."""
 
     file: int
-    """Which file of the order, from 0."""
+    """Index of the file in the order, from 0."""
     line: int
-    """Of its record's first line; examples of one record share it."""
+    """Number of the record's first line; examples of one record share it."""
     text: str
-    """As jobs.text.normalise leaves it."""
+    """Text, normalised by jobs.text.normalise."""
     target: str
-    """Empty: the label is about the text as a whole."""
+    """What the label is about; empty: the text as a whole."""
     label: int
-    """Place in LABELS."""
+    """Index of the label in LABELS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +60,17 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class LabelledData:
-    """What a file held."""
+    """Content of a labelled file."""
 
     examples: tuple[Example, ...]
     skipped: tuple[Skipped, ...]
 
 
 def read_labelled(body: bytes, file: LabelledFile, number: int = 0) -> LabelledData:
-    """The examples of one file; lines without text or with a label that the map lacks are skipped.
+    """Return the examples of one file; lines without text or with an unmapped label are skipped.
 
-    Raises TrainingDataError if the digest is another, a column is missing, a label is in none of the lines,
-    or more of the lines cannot be used than the file's order allows.
+    Raises TrainingDataError if the digest does not match, a column is missing, no line has one of the labels,
+    or more lines are unusable than the file's entry in the order allows.
     """
     digest = hashlib.sha256(body).hexdigest()
     if digest != file.sha256:
@@ -96,7 +96,7 @@ def read_labelled(body: bytes, file: LabelledFile, number: int = 0) -> LabelledD
 
 
 def _rows(body: bytes, file: LabelledFile) -> Iterator[tuple[int, Mapping[str, object] | Rejected]]:
-    """Each record with the number of its first line."""
+    """Yield each record with the number of its first line."""
     options = FileOptions(delimiter=file.delimiter, encoding=file.encoding)
     wanted = [each for each in (file.text, file.label, file.target, file.targets) if each is not None]
     try:
@@ -116,7 +116,10 @@ def _rows(body: bytes, file: LabelledFile) -> Iterator[tuple[int, Mapping[str, o
 
 
 def _text(row: Mapping[str, object], column: str | None) -> str:
-    """What stands in a column; numbers of JSON and Parquet as texts."""
+    """Return the value of a column as text; numbers of JSON and Parquet are converted.
+
+    Raises TrainingDataError if it is not a text or not valid Unicode.
+    """
     text = as_text(row.get(column or ""))
     at = None if text is None else invalid_unicode_at(text)
     if text is None:
@@ -136,7 +139,7 @@ def _labels(row: Mapping[str, object], file: LabelledFile) -> list[tuple[str, La
 
 
 def _mapping(text: str) -> dict[str, str]:
-    """`{"Acme": "positive"}` as JSON or as a Python literal; nothing of it is executed."""
+    """Parse a mapping such as `{"Acme": "positive"}` from JSON or a Python literal, executing none of it."""
     if len(text) > MAX_MAPPING_CHARACTERS:
         raise TrainingDataError(f"has {len(text)} characters of labels")
     try:

@@ -1,6 +1,6 @@
-"""Dropout whose mask costs little: a random byte an element instead of a drawn float.
+"""Dropout with a cheap mask: one random byte per element instead of a random float.
 
-On a CPU torch's own dropout takes a quarter of a training step with adapters (`bernoulli_`, 7 ms for a
+On a CPU, torch's own dropout takes a quarter of a training step with adapters (`bernoulli_`, 7 ms for a
 million elements); this takes 1 ms.
 """
 
@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 BYTES = 256
-"""Values of a byte: the share that is dropped is a multiple of 1 / 256."""
+"""Number of values of a byte, so that the dropped share is a multiple of 1 / 256."""
 
 
 class ByteDropout(torch.nn.Dropout):
-    """Zeroes elements while training, each by itself with the nearest share to `p` that a byte can draw.
+    """Zeroes elements independently during training, with the nearest probability to `p` that a byte allows.
 
-    A torch.nn.Dropout, for the models that read its `p` and drop out by themselves.
+    It is a torch.nn.Dropout, for models that read its `p` and apply dropout themselves.
     """
 
     def __init__(self, p: float) -> None:
@@ -25,7 +25,10 @@ class ByteDropout(torch.nn.Dropout):
         self._scale = BYTES / (BYTES - self._num_dropped)
 
     def forward(self, input: Tensor) -> Tensor:
-        """`input` of any shape and float dtype; drawn from torch's generator, eight elements a draw."""
+        """Apply dropout to `input` of any shape and float dtype.
+
+        Each draw from torch's generator serves eight elements.
+        """
         if not self.training or not self._num_dropped:
             return input
         draws = torch.empty((input.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
@@ -34,7 +37,7 @@ class ByteDropout(torch.nn.Dropout):
 
 
 def use_byte_dropout(net: torch.nn.Module) -> None:
-    """Put ByteDropout in the place of every torch.nn.Dropout that drops less than all."""
+    """Replace every torch.nn.Dropout that drops less than everything by a ByteDropout."""
     for part in list(net.modules()):
         for name, inner in list(part.named_children()):
             if isinstance(inner, torch.nn.Dropout) and inner.p < 1 - 1 / BYTES:

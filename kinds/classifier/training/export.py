@@ -1,4 +1,4 @@
-"""What is kept of a training: adapters and head in fp16, and the settings with which peft reads them."""
+"""Writes the trained parameters: adapters and head in fp16, and the settings with which peft reads them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from workers.models.adapters import ADAPTER, ADAPTER_SETTINGS
 
 
 def write_adapter(net: torch.nn.Module, folder: Path) -> None:
-    """Round what was trained to fp16, in the network too, and write it into the folder."""
+    """Round the trained parameters to fp16, also in the network, and write them into the folder."""
     with torch.no_grad():
         for each in trainable(net).values():
             each.copy_(each.half().float())
@@ -33,7 +33,7 @@ def write_adapter(net: torch.nn.Module, folder: Path) -> None:
 
 
 def shift_head(net: torch.nn.Module, offsets: Sequence[float]) -> bool:
-    """Add the offsets to the logits, for good, in the head's bias; False for a head that has none."""
+    """Add the offsets to the head's bias, and so to all logits; return False if the head has no bias."""
     heads = [
         part
         for part in net.modules()
@@ -48,7 +48,7 @@ def shift_head(net: torch.nn.Module, offsets: Sequence[float]) -> bool:
 
 
 def classifier_settings(*, temperature: float, with_targets: bool, max_tokens: int) -> dict[str, object]:
-    """classifier.json: how an engine asks the model, and what its outputs mean."""
+    """Return the content of classifier.json: the model's input format and the meaning of its outputs."""
     return {
         "labels": {label: place for place, label in enumerate(LABELS)},
         "temperature": temperature,
@@ -58,7 +58,7 @@ def classifier_settings(*, temperature: float, with_targets: bool, max_tokens: i
 
 
 def _plain(value: Any) -> Any:
-    """Settings as JSON; sets in one order, so that the same training writes the same file."""
+    """Return a setting as JSON; sets are sorted, so that the same training writes the same file."""
     if isinstance(value, set | frozenset):
         return sorted(value)
     return value if isinstance(value, str | int | float | bool | list | dict) else str(value)

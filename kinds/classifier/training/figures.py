@@ -1,4 +1,4 @@
-"""Held-out figures of a classifier, for each file and each way to ask it."""
+"""Held-out figures of a classifier, for each file and with or without targets."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from kinds.classifier.training.calibrate import Floats, probabilities
 from kinds.classifier.training.data import Example
 
 MIN_EXAMPLES = 10
-"""Of a subset that gets figures of its own."""
+"""Minimum number of examples of a subset that gets figures of its own."""
 
 Predict = Callable[[Sequence[Example], bool], Floats]
-"""Logits of the examples; with their targets, or with the texts alone."""
+"""Function that returns the logits of examples, with their targets or for the texts alone."""
 
 
 def figures(logits: Floats, examples: Sequence[Example], temperature: float) -> dict[str, object]:
-    """Accuracy, macro-F1, F1 of each class, confusion (rows: right, columns: said), calibration error."""
+    """Return accuracy, macro-F1, F1 of each class, confusion and calibration error.
+
+    The rows of the confusion matrix are the true labels, its columns the predicted ones.
+    """
     found = classification_figures(labels_of(examples), probabilities(logits, temperature), LABELS)
     return {
         "num_examples": found.num_examples,
@@ -36,10 +39,10 @@ def figures(logits: Floats, examples: Sequence[Example], temperature: float) -> 
 def evaluate(
     predict: Predict, examples: Sequence[Example], names: Mapping[int, str], temperature: float
 ) -> dict[str, object]:
-    """Figures for each file by its name: all examples, and where they differ from them these subsets:
+    """Return figures for each file by its name, for all examples and, if the file has targets, for subsets.
 
-    `one_target`: texts with one labelled target; `several_targets`: the others; `text_alone`: texts with one
-    labelled target, which the model is not told.
+    `one_target` has the texts with one labelled target, and `several_targets` the others; `text_alone` has
+    the texts with one labelled target, but the model does not see it.
     """
     logits = predict(examples, True)
     found: dict[str, object] = {}
@@ -70,5 +73,5 @@ def _of_file(
 
 
 def labels_of(examples: Sequence[Example]) -> NDArray[np.int64]:
-    """The right answers, as places in LABELS."""
+    """Return the true labels as indices in LABELS."""
     return np.array([each.label for each in examples], dtype=np.int64)

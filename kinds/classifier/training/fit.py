@@ -1,4 +1,4 @@
-"""The training loop: every number it draws follows from seed and step, so that a restart repeats none."""
+"""The training loop; its random numbers follow from seed and step, so that a restart does not change them."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from kinds.classifier.training.members import mean_of_members
 from kinds.classifier.training.network import Encoded, Encoder, forward, predict, trainable
 
 BUCKET_BATCHES = 40
-"""So many batches' worth of examples are ordered by length and cut: little padding, still random."""
+"""Batches whose examples are sorted by length together, for little padding at enough randomness."""
 LENGTH_NOISE = 2.0
-"""Tokens: two examples of nearly one length are not always neighbours."""
+"""Random tokens added to a length before sorting, so that examples of similar length vary in order."""
 MAX_GRADIENT_NORM = 1.0
 STEP_SEEDS = 1_000_003
-"""Keeps the seeds of dropout apart for different seeds of the order."""
+"""Factor that keeps the dropout seeds of different order seeds apart."""
 
 OnProgress = Callable[[Progress, int], None]
-"""Gets the progress and the number of steps at most."""
+"""Called with the progress and the maximum number of steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is fitted: the data, the recipe, and where the checkpoints are kept."""
+    """A training task: the data, the recipe, and the folder of checkpoints."""
 
     train: Sequence[Example]
     dev: Sequence[Example]
@@ -60,9 +60,9 @@ def fit(
     on_progress: OnProgress,
     on_checkpoint: Callable[[Path], None],
 ) -> Progress:
-    """Train one member after the other, each until its last epoch or until dev macro-F1 stays.
+    """Train one member after the other, each until its last epoch or until dev macro-F1 stops improving.
 
-    Leaves the mean of their best weights in the network.
+    The network then has the mean of their best weights.
     """
     training = _Training(net, encoder, task)
     training.resume()
@@ -105,7 +105,7 @@ class _Training:
 
     @property
     def own_step(self) -> int:
-        """Steps of the member that is being trained; draws follow from the step of them all."""
+        """Return the steps of the current member; random draws depend on the step over all members."""
         return self.progress.step - len(self.members) * self.member_steps
 
     def _begin_member(self) -> None:
@@ -118,7 +118,7 @@ class _Training:
         self._average = copied(self.parameters) if recipe.average else {}
 
     def begin_next_member(self) -> None:
-        """Keep the best weights of this member; the next one begins where this one began."""
+        """Keep the best weights of this member; the next one starts from the same initial weights."""
         progress = self.progress
         progress.members.append(Member(progress.best_step, progress.best_f1))
         progress.best_f1, progress.best_step = -1.0, 0
@@ -127,7 +127,7 @@ class _Training:
         self._begin_member()
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint, if there is one."""
+        """Continue from the newest checkpoint, if there is one."""
         found = read_newest(self._task.checkpoints, order_sha256=self._task.order_sha256)
         if found is None:
             return
@@ -145,7 +145,7 @@ class _Training:
             }
 
     def save(self) -> Path:
-        """Write a checkpoint; between two members there is nothing to keep of the one that begins."""
+        """Write a checkpoint; between two members there is no state of the next one to save."""
         groups = {f"member{number}": each for number, each in enumerate(self.members)}
         if self.own_step:
             state = {name: self._optimizer.state[each] for name, each in self.parameters.items()}
@@ -161,7 +161,7 @@ class _Training:
         )
 
     def is_patience_over(self) -> bool:
-        """Whether the last looks at this member were all worse than the best one."""
+        """Return whether none of this member's last `patience` evaluations improved on its best one."""
         begun_at = len(self.members) * self.member_steps
         after = max(begun_at, self.progress.best_step)
         since = [each for each in self.progress.history if each.step > after]
@@ -189,7 +189,7 @@ class _Training:
         self._follow(min(recipe.average, self.own_step / (self.own_step + 10)))
 
     def _follow(self, decay: float) -> None:
-        """Move the average; it begins quickly, or the random head would stay in it for long."""
+        """Update the moving average; its decay starts low, so that the random head fades out quickly."""
         if self._average:
             with torch.no_grad():
                 for name, each in self.parameters.items():
@@ -202,7 +202,7 @@ class _Training:
         return (self.member_steps - step) / max(1, self.member_steps - warmup)
 
     def evaluate(self) -> None:
-        """Look at the dev part with the weights that would be kept, and keep them if none were better."""
+        """Evaluate the weights to be kept on the dev part, and keep them if they are the best so far."""
         progress, current = self.progress, copied(self.parameters)
         if self._average:
             put(self.parameters, self._average)
@@ -223,7 +223,7 @@ class _Training:
         return self._batches[place]
 
     def _plan(self, epoch: int) -> list[tuple[list[Encoded], list[int]]]:
-        """The batches of an epoch: which targets are left out, what stands together, in what order."""
+        """Return the batches of an epoch: draw which targets to leave out, the composition and the order."""
         recipe = self._task.recipe
         draw = random.Random(f"{self._task.seed}/{epoch}")  # noqa: S311 - a reproducible draw
         places = list(range(len(self._task.train)))
@@ -250,7 +250,7 @@ class _Training:
 
 
 def log_priors(examples: Sequence[Example]) -> dict[int, Tensor]:
-    """Log share of each label in each file, one more counted than there are."""
+    """Return the log share of each label in each file, with add-one smoothing."""
     priors = {}
     for file in {example.file for example in examples}:
         counts = Counter(example.label for example in examples if example.file == file)
@@ -260,7 +260,10 @@ def log_priors(examples: Sequence[Example]) -> dict[int, Tensor]:
 
 
 def droppable_targets(examples: Sequence[Example]) -> list[bool]:
-    """Whether the label holds without the target: not where the targets of one text have different labels."""
+    """Return for each example whether its label is valid without the target.
+
+    It is not if the targets of one text have different labels.
+    """
     labels: dict[tuple[int, int], set[int]] = {}
     for example in examples:
         labels.setdefault((example.file, example.line), set()).add(example.label)
@@ -268,7 +271,7 @@ def droppable_targets(examples: Sequence[Example]) -> list[bool]:
 
 
 def dev_score(logits: Tensor, examples: Sequence[Example]) -> float:
-    """Macro-F1, the mean over the files: a large file does not outweigh a small one."""
+    """Return macro-F1 as the mean over the files, so that a large file does not outweigh a small one."""
     said = logits.argmax(dim=1).tolist()
     scores = []
     for file in sorted({example.file for example in examples}):

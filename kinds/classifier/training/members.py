@@ -1,4 +1,6 @@
-"""Several trainings of one beginning -> one model: the mean of what they changed, at the rank of each."""
+"""Combines trainings that started from the same weights into one model: the mean of their changes, at the
+rank of a single one.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +10,15 @@ import torch
 from torch import Tensor
 
 LOW, HIGH = ".lora_A.", ".lora_B."
-"""In the names of a pair of factors, as peft gives them: the change of a weight is B A."""
+"""Parts of peft's names for a pair of factors A and B, whose product B A is the change of a weight."""
 
 
 def mean_of_members(members: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Mean of every parameter; of each pair of factors, the mean of the products, by name.
+    """Return the mean of every parameter by name; for a pair of factors, factors of the mean product.
 
-    The mean of the products has up to the sum of the ranks; kept is its best approximation of one member's
-    rank (Eckart, Young 1936). That such a mean is better than its members needs one beginning for all of
-    them (Wortsman et al. 2022, "Model soups").
+    The mean of the products has up to the sum of the ranks; its best approximation at one member's rank is
+    kept (Eckart, Young 1936). Such a mean is better than its members only if all of them start from the same
+    weights (Wortsman et al. 2022, "Model soups").
     """
     first, *others = members
     if not others:
@@ -34,10 +36,10 @@ def mean_of_members(members: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor
 
 
 def _mean_factors(low: Sequence[Tensor], high: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """A of shape (rank, in) and B of shape (out, rank), so that B A is nearest to the mean of the products.
+    """Return A of shape (rank, in) and B of shape (out, rank) with B A nearest to the mean of the products.
 
     The products are never formed: with B = Q R and A' = P S for all members side by side, the singular
-    values of B A are those of R S', a matrix of the sum of the ranks.
+    values of B A are those of R S', a square matrix of the sum of the ranks.
     """
     rank, dtype = len(low[0]), low[0].dtype
     high_basis, high_parts = torch.linalg.qr(torch.cat(list(high), dim=1).double() / len(high))

@@ -1,4 +1,4 @@
-"""An encoder with LoRA adapters and a classification head, and what it says of examples."""
+"""An encoder with LoRA adapters and a classification head, and its logits for examples."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ Encoded = tuple[list[int], list[int]]
 
 
 class BaseModelError(ConfigurationError):
-    """The base model is none that a classifier can be fine-tuned from."""
+    """The base model cannot be fine-tuned to a classifier."""
 
     code = "training_base_unusable"
 
 
 def with_adapters(model: PreTrainedModel, recipe: Recipe, *, base: str) -> torch.nn.Module:
-    """LoRA on every linear map of the encoder's layers; what lies behind them is trained whole."""
+    """Add LoRA to every linear map of the encoder's layers; the parts behind them are trained completely."""
     inner, linear = linear_parts(model)
     outer = sorted({_owner(name) for name in linear})
     if not inner or not outer:
@@ -56,13 +56,13 @@ def with_adapters(model: PreTrainedModel, recipe: Recipe, *, base: str) -> torch
 
 
 def _owner(name: str) -> str:
-    """bert.pooler.dense -> pooler: the part that is kept whole."""
+    """Return the completely trained part that a linear map belongs to: bert.pooler.dense -> pooler."""
     parts = name.split(".")
     return parts[-2] if parts[-1] in {"dense", "out_proj"} else parts[-1]
 
 
 def trainable(net: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """What is trained, by name."""
+    """Return the trainable parameters by name."""
     return {name: each for name, each in net.named_parameters() if each.requires_grad}
 
 
@@ -73,14 +73,14 @@ class Batch:
     input_ids: Tensor
     attention_mask: Tensor
     token_type_ids: Tensor | None
-    """None for a model that knows no types, such as DistilBERT."""
+    """Token types; None for a model without them, such as DistilBERT."""
 
 
 class Encoder:
-    """Examples -> token ids: the pair (text, target), or the text alone."""
+    """Converts examples to token ids, from the pair (text, target) or from the text alone."""
 
     def __init__(self, folder: Path, max_tokens: int, digests: Mapping[str, str] | None = None) -> None:
-        """`digests` are those of the manifest of the model in the folder."""
+        """Load the tokenizer of the model in the folder; `digests` are those of the model's manifest."""
         with private_copy(ModelFiles(folder, digests), SETTINGS) as private:
             self._tokenizer = AutoTokenizer.from_pretrained(private, local_files_only=True)
         self.max_tokens = max_tokens
@@ -88,7 +88,7 @@ class Encoder:
         self._has_types = "token_type_ids" in self._tokenizer.model_input_names
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
-        """Text and target each; a text that is too long loses its end, never the target."""
+        """Encode pairs of text and target; a text that is too long loses its end, but the target is kept."""
         encoded: list[Encoded] = [([], [])] * len(pairs)
         for paired in (True, False):
             places = [place for place, (_, target) in enumerate(pairs) if bool(target) is paired]
@@ -108,7 +108,7 @@ class Encoder:
         return encoded
 
     def collate(self, rows: Sequence[Encoded]) -> Batch:
-        """Pad to the longest."""
+        """Return the rows as a batch, padded to the longest."""
         longest = max(len(ids) for ids, _ in rows)
         input_ids = torch.full((len(rows), longest), self._pad_id, dtype=torch.long)
         token_type_ids = torch.zeros_like(input_ids)
@@ -121,7 +121,7 @@ class Encoder:
 
 
 def forward(net: torch.nn.Module, batch: Batch) -> Tensor:
-    """Logits in fp32, shape (examples, classes in the order of LABELS)."""
+    """Return the logits in fp32, of shape (examples, classes in the order of LABELS)."""
     inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
     if batch.token_type_ids is not None:
         inputs["token_type_ids"] = batch.token_type_ids
@@ -133,7 +133,7 @@ def forward(net: torch.nn.Module, batch: Batch) -> Tensor:
 def predict(
     net: torch.nn.Module, encoder: Encoder, examples: Iterable[Example], *, targets: bool = True
 ) -> Tensor:
-    """Logits of the examples, in order; `targets=False` shows the model the texts alone."""
+    """Return the logits of the examples, in order; with `targets=False` the model sees only the texts."""
     rows = encoder.encode([(each.text, each.target if targets else "") for each in examples])
     logits = torch.zeros(len(rows), len(LABELS))
     net.train(False)

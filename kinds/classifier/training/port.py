@@ -1,4 +1,4 @@
-"""The training port of a job: a child process, fed from the store, its checkpoints kept there."""
+"""The training port of a job: a child process with data and checkpoints in the object store."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ from workers.ports import RunningJob, WorkerServices
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
-"""Between two looks at whether the job is still held."""
+"""Seconds between two checks of whether the job is still held."""
 STOP_SECONDS = 10.0
-"""After which a child that was asked to end is killed."""
+"""Seconds after which a child that was told to end is killed."""
 MEDIA_TYPE = "application/octet-stream"
 
 Event = Mapping[str, object]
@@ -52,17 +52,20 @@ class TrainingError(TransientError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingPlace:
-    """What a worker process has for trainings."""
+    """Resources of a worker process for trainings."""
 
     database: Engine
     store: Store
     models_folder: Path
     num_threads: int | None
-    """CPU threads of a training; None: as many as torch takes."""
+    """CPU threads of a training; None: torch's default."""
 
 
 def open_training(services: WorkerServices) -> Callable[[RunningJob], ChildTraining]:
-    """A `workers.ports.PortOpener`: each job has a port of its own, which ends when the job is abandoned."""
+    """Open the training port, as a `workers.ports.PortOpener`.
+
+    Each job has a port of its own, which ends when the job is abandoned.
+    """
     place = TrainingPlace(
         database=services.database,
         store=services.store,
@@ -73,7 +76,7 @@ def open_training(services: WorkerServices) -> Callable[[RunningJob], ChildTrain
 
 
 class ChildTraining:
-    """Implements kinds.classifier.order.Training. One training at a time; blocks the thread that calls it."""
+    """Implements kinds.classifier.order.Training: one training at a time, which blocks the calling thread."""
 
     def __init__(self, job: ClaimedJob, inference: JobInference, place: TrainingPlace) -> None:
         self._job = job
@@ -83,7 +86,10 @@ class ChildTraining:
         self._prefix = checkpoint_prefix(job.id)
 
     def train_classifier(self, order: TrainingOrder) -> TrainedClassifier:
-        """Train as kinds.classifier.order.Training says; the checkpoints stay until `forget_checkpoints`."""
+        """Train as kinds.classifier.order.Training specifies.
+
+        The checkpoints are kept until `forget_checkpoints` is called.
+        """
         base = model_folder(self._place.models_folder, order.base)
         manifest = verify_model(base)
         if manifest.weights_sha256 != order.base_weights_sha256:
@@ -110,7 +116,7 @@ class ChildTraining:
             logger.info("A training goes on from a checkpoint.", extra={"checkpoint": newest})
 
     def _newest_checkpoint(self) -> str | None:
-        """Its key; a store that may not be listed has none to go on from."""
+        """Return the key of the newest checkpoint; None if there is none or the store may not be listed."""
         try:
             return max(self._store.keys(self._prefix), default=None)
         except StoreRefusedError as error:
@@ -126,7 +132,7 @@ class ChildTraining:
         with (work / "stderr.log").open("w") as stderr:
             child = subprocess.Popen(
                 command,
-                stdin=subprocess.PIPE,  # closed when this process ends, and the child with it
+                stdin=subprocess.PIPE,  # it is closed when this process ends, which also ends the child
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
@@ -152,7 +158,7 @@ class ChildTraining:
     def _follow(
         self, child: subprocess.Popen[str], events: queue.SimpleQueue[Event | None], checkpoints: Path
     ) -> None:
-        """Until the child is done; raises what ended it otherwise."""
+        """Process events until the child is done; raise the error that ended it otherwise."""
         while True:
             if self._inference.abandoned.is_set():
                 raise JobAbandonedError("the job was taken from this worker")
@@ -176,7 +182,7 @@ class ChildTraining:
                 self._report({name: value for name, value in event.items() if name != "event"})
 
     def _keep(self, path: Path) -> None:
-        """Store the checkpoint, then let go of earlier ones; a store that is away costs one checkpoint."""
+        """Store the checkpoint, then delete earlier ones; if the store is away, only this one is lost."""
         try:
             self._store.put(self._prefix + path.name, path.read_bytes(), media_type=MEDIA_TYPE)
             for key in list(self._store.keys(self._prefix)):
@@ -196,12 +202,12 @@ class ChildTraining:
 
 
 def checkpoint_prefix(job_id: UUID) -> str:
-    """Where the checkpoints of a job are."""
+    """Return the prefix of the keys of a job's checkpoints."""
     return f"training/{job_id}/"
 
 
 def forget_checkpoints(store: Store, job_id: UUID) -> None:
-    """Delete the checkpoints of a job that has succeeded; they stay where that is not permitted."""
+    """Delete the checkpoints of a succeeded job; they stay if the store does not permit it."""
     try:
         for key in list(store.keys(checkpoint_prefix(job_id))):
             store.delete(key)
@@ -214,7 +220,7 @@ def _read_events(lines: IO[str], events: queue.SimpleQueue[Event | None]) -> Non
         try:
             event = json.loads(line)
         except ValueError:
-            continue  # a library that prints
+            continue  # output of a library
         if isinstance(event, dict) and "event" in event:
             events.put(event)
     events.put(None)

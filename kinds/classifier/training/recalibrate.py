@@ -1,4 +1,4 @@
-"""A calibration for a model that is there already: fitted on half of some texts, measured on the others."""
+"""Calibrates an installed model: fits on one half of the labelled texts and measures on the other."""
 
 from __future__ import annotations
 
@@ -25,17 +25,20 @@ from kinds.classifier.training.calibrate import (
 from kinds.classifier.training.split import near_duplicate_groups
 
 MIN_HALF = 100
-"""Texts of each half. One temperature is settled by fewer, but a calibration error of fewer is mostly noise:
-of 100 answers that are right in 70%, the share of the right ones alone is good to 0.05."""
+"""Minimum number of texts in each half.
+
+Fewer are enough for one temperature, but then the calibration error is mostly noise: of 100 answers that are
+right in 70%, the share of right ones alone has a standard error of 0.05.
+"""
 MIN_OF_CLASS = 10
-"""Texts of each class in each half: of a class without any, nothing is known."""
+"""Minimum number of texts of each class in each half; without any, nothing is known about the class."""
 SEED = 0
-"""Of the draw: the same texts are cut in the same halves each time, so that figures can be compared."""
+"""Seed of the draw; it is fixed, so that the same texts give the same halves and figures can be compared."""
 
 MIN_DEVIATIONS = 3.0
-"""Standard deviations that count as more than chance: of answers that are drawn, one file in 740 has them."""
+"""Standard deviations that count as more than chance; with random answers, one file in 740 exceeds them."""
 ROUNDING = 1e-9
-"""Of probabilities: less than this does not differ. Answers come with seven digits."""
+"""Differences of probabilities below this count as zero. Answers have seven digits."""
 
 
 class CalibrationDataError(InputError):
@@ -45,20 +48,20 @@ class CalibrationDataError(InputError):
 
 
 class LabelsDisagreeError(InputError):
-    """The model's answers have nothing to do with the labels, or fit other ones better."""
+    """The model's answers are unrelated to the labels, or fit exchanged labels better."""
 
     code = "calibration_labels_disagree"
 
 
 class NoBetterError(InputError):
-    """The calibration does not help on held-out texts."""
+    """The calibration is no improvement on held-out texts."""
 
     code = "calibration_no_better"
 
 
 @dataclass(frozen=True, slots=True)
 class Halves:
-    """Places of the texts to fit on, and of those to measure on."""
+    """Indices of the texts to fit on and of those to measure on."""
 
     fitted: tuple[int, ...]
     held_out: tuple[int, ...]
@@ -67,19 +70,20 @@ class Halves:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A calibration and what it is good for, on the held-out half."""
+    """A calibration and its figures on the held-out half."""
 
     calibration: Calibration
     num_changed: int
-    """Held-out texts whose most probable class is another one with it."""
+    """Number of held-out texts whose most probable class changes with the calibration."""
     uncalibrated: ClassificationFigures
     calibrated: ClassificationFigures
 
 
 def cut_in_halves(texts: Sequence[str], labels: Sequence[int], *, name: str) -> Halves:
-    """Whole groups of near-duplicates go to the half that has fewer texts, in an order drawn by SEED.
+    """Divide the texts into halves: each group of near-duplicates goes to the half that has fewer texts.
 
-    The same text about several targets is one group. Raises CalibrationDataError; `name` is the file's.
+    The order of the groups is drawn with SEED, and the same text about several targets is in one group.
+    `name` is that of the file, for the message. Raises CalibrationDataError.
     """
     places: dict[str, list[int]] = {}
     for place, text in enumerate(texts):
@@ -113,9 +117,10 @@ def _check_half(half: Sequence[int], labels: Sequence[int], num_groups: int, nam
 def fit_on_half(
     logits: Floats, labels: NDArray[np.int64], halves: Halves, *, with_offsets: bool, name: str
 ) -> Fitted:
-    """Fit on one half, measure on the other. Logits and labels of all texts, in the order of LABELS.
+    """Fit a calibration on one half and measure it on the other.
 
-    What is measured is what is kept: it is not fitted anew on everything. Raises LabelsDisagreeError, or
+    `logits` and `labels` are those of all texts; classes are in the order of LABELS. The measured calibration
+    is the one that is returned; it is not fitted again on all texts. Raises LabelsDisagreeError, or
     NoBetterError if the log loss on the held-out half does not fall.
     """
     check_agreement(probabilities(logits, 1.0), labels, name=name)
@@ -148,10 +153,10 @@ def _named(calibration: Calibration) -> str:
 
 
 def check_agreement(said: Floats, labels: NDArray[np.int64], *, name: str) -> None:
-    """Raise LabelsDisagreeError for answers that cannot be told from chance, or with labels exchanged.
+    """Raise LabelsDisagreeError if the answers are no better than chance, or the labels seem exchanged.
 
-    Neither test counts right answers: most of these are neutral in most files, and a model that favours a
-    class, as a temperature leaves it, is no reason to refuse a file.
+    Neither test counts right answers, because most of these are neutral in most files, and because a model
+    that favours a class, which a temperature does not change, is no reason to refuse a file.
     """
     order = _better_order(said, labels)
     if order is not None:
@@ -172,10 +177,10 @@ def check_agreement(said: Floats, labels: NDArray[np.int64], *, name: str) -> No
 
 
 def _better_order(said: Floats, labels: NDArray[np.int64]) -> tuple[int, ...] | None:
-    """The best order of the classes, if it is clearly better than their own.
+    """Return the best order of the classes if it is clearly better than their own, or else None.
 
-    By the sum over the classes of the mean probability of the right one: what a model says too often of all
-    texts alike is the same in each order.
+    Orders are compared by the sum over the classes of the mean probability of the right class: a class that
+    the model predicts too often for all texts alike adds the same to each order.
     """
     places = range(len(LABELS))
     best, most = None, ROUNDING
@@ -189,9 +194,9 @@ def _better_order(said: Floats, labels: NDArray[np.int64]) -> tuple[int, ...] | 
 
 
 def deviations(said: Floats, labels: NDArray[np.int64]) -> float:
-    """How far the mean probability of the right class is above that of the same labels dealt out by chance.
+    """Return how far the mean probability of the right class is above that of randomly permuted labels.
 
-    In standard deviations: Hoeffding 1951, "A combinatorial central limit theorem".
+    The unit is standard deviations: Hoeffding 1951, "A combinatorial central limit theorem".
     """
     shares = np.bincount(labels, minlength=len(LABELS)) / len(labels)
     own = said - (said @ shares)[:, None]

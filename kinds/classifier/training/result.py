@@ -1,4 +1,4 @@
-"""What a training leaves: calibrated, rounded, measured as it is stored, and described."""
+"""Writes the result of a training: calibrates and rounds it, measures it as stored, and describes it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAX_SKIPPED_LISTED = 20
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a training was, beside its weights."""
+    """A finished training without its weights."""
 
     order: TrainingOrder
     base: Manifest
@@ -39,7 +39,7 @@ class Made:
 
     @property
     def names(self) -> dict[int, str]:
-        """Of the files, so that they can be told apart."""
+        """Return the names of the files by index, with a number added where a name is repeated."""
         names: dict[int, str] = {}
         for number, file in enumerate(self.order.files):
             names[number] = file.name if file.name not in names.values() else f"{file.name} ({number + 1})"
@@ -47,7 +47,7 @@ class Made:
 
 
 def write_result(folder: Path, made: Made, net: torch.nn.Module, encoder: Encoder) -> None:
-    """Calibrate on the dev part, write the adapter, measure what was written, describe it."""
+    """Calibrate on the dev part, write the adapter, measure what was written, and describe it."""
     folder.mkdir(exist_ok=True)
     dev = made.split.dev
     calibration = fit_calibration(_logits(net, encoder, dev, True), labels_of(dev))
@@ -130,7 +130,7 @@ def _licences(made: Made) -> list[str]:
 
 
 def _recipe(made: Made) -> dict[str, object]:
-    """Everything that the weights depend on; but for the processor, whose sums may round otherwise."""
+    """Return all that the weights depend on, except the processor, which may round sums differently."""
     base = made.base
     return {
         "order": made.order.model_dump(mode="json"),

@@ -1,7 +1,7 @@
-"""Train, dev and test: drawn by the seed, in whole groups of near-duplicate texts, without torch.
+"""Splits examples into train, dev and test by a seed, in whole groups of near-duplicates; loads no torch.
 
-A headline that another set or another day tells in nearly the same words must not stand on both sides: a
-held-out figure would then measure memory.
+A headline that is repeated in another data set or on another day in nearly the same words must not be on both
+sides, or held-out figures would measure memory.
 """
 
 from __future__ import annotations
@@ -21,15 +21,19 @@ from kinds.classifier.training.data import Example
 Part = Literal["train", "dev", "test"]
 
 SIMILAR = 0.6
-"""Jaccard similarity of character shingles from which two texts are one group: the same report with another
-number or name, as "Hedge Funds Are Selling X" in a hundred tweets."""
+"""Minimum Jaccard similarity of character shingles at which two texts belong to one group.
+
+Such texts are the same report with another number or name, such as "Hedge Funds Are Selling X" in a hundred
+tweets.
+"""
 SHINGLE_CHARACTERS = 4
 NUM_PERMUTATIONS = 64
-"""Standard error of the estimate 1 / sqrt(64) = 0.125 (Broder 1997)."""
+"""Permutations of MinHash; the standard error of the estimate is 1 / sqrt(64) = 0.125 (Broder 1997)."""
 HASH_SEED = 1
-"""Fixed: the groups are a property of the texts, only the draw depends on the order's seed."""
+"""Seed of the hashes. It is fixed because groups are a property of the texts; only the draw depends on the
+order's seed."""
 MIN_PART = 30
-"""Examples in the dev and in the test part; with fewer, a macro-F1 is chance."""
+"""Minimum number of examples in each part; with fewer, macro-F1 is a matter of chance."""
 
 _KEPT = re.compile(r"[^\w ]+")
 
@@ -51,7 +55,7 @@ class Split:
 
 
 def split_examples(examples: Sequence[Example], *, seed: int, dev_share: float, test_share: float) -> Split:
-    """Draw whole groups for test, then dev, until each has its share of every file's texts; the rest trains.
+    """Draw whole groups for test, then dev, until each has its share of each file's texts; the rest is train.
 
     Raises SplitError if a part would have fewer than MIN_PART examples.
     """
@@ -83,7 +87,7 @@ def split_examples(examples: Sequence[Example], *, seed: int, dev_share: float, 
 
 
 def num_needed(*, dev_share: float, test_share: float) -> int:
-    """Texts, none a near-duplicate of another, of which each part gets MIN_PART.
+    """Return how many texts without near-duplicates are needed to give each part MIN_PART of them.
 
     >>> num_needed(dev_share=0.1, test_share=0.2)
     300
@@ -92,7 +96,7 @@ def num_needed(*, dev_share: float, test_share: float) -> int:
 
 
 def _part(group: list[tuple[int, int]], wanted: dict[tuple[int, str], float]) -> Part:
-    """Where a group goes, by the file of its first text; what it brings is taken off what is wanted."""
+    """Return the part for a group, by the file of its first text, and subtract its texts from `wanted`."""
     parts: tuple[Part, ...] = ("test", "dev")
     for part in parts:
         if wanted[group[0][0], part] > 0:
@@ -103,10 +107,11 @@ def _part(group: list[tuple[int, int]], wanted: dict[tuple[int, str], float]) ->
 
 
 def near_duplicate_groups(texts: Iterable[str]) -> list[list[int]]:
-    """Places of the texts, connected where two are similar; groups in the order of their first text.
+    """Return groups of indices of similar texts, in the order of their first text.
 
-    Leskovec, Rajaraman, Ullman: Mining of Massive Datasets, chapter 3 (MinHash, banding); candidates are
-    taken as they come. About 0.3 ms a text.
+    Two texts are in one group if a chain of similar texts connects them. The method is MinHash with banding
+    (Leskovec, Rajaraman, Ullman: Mining of Massive Datasets, chapter 3); candidate pairs are accepted without
+    an exact check. It takes about 0.3 ms per text.
     """
     index = MinHashLSH(threshold=SIMILAR, num_perm=NUM_PERMUTATIONS)
     parent: list[int] = []

@@ -1,11 +1,11 @@
-"""The folder through which a worker and its training process talk; light, for whoever only looks."""
+"""The folder through which a worker and its training process exchange files; cheap to import."""
 
 from __future__ import annotations
 
 ORDER, DATA, CHECKPOINTS, RESULT = "order.json", "data", "checkpoints", "result"
 
 EXIT_REFUSED = 3
-"""The last event says why; any other status than 0 is a crash."""
+"""Exit status of a refused training, whose last event has the reason; any other except 0 is a crash."""
 
 RESULT_FILES = (
     "MODEL_CARD.md",
@@ -15,4 +15,4 @@ RESULT_FILES = (
     "evaluation.json",
     "recipe.json",
 )
-"""In the order in which people read them."""
+"""Files of a result, in the order in which people read them."""
