@@ -1,1 +1,1 @@
-"""Recommendations: a catalogue and interactions in; lists of items for users, and words about them, out."""
+"""Recommendations: lists of items for users, and texts about them, from a catalogue and interactions."""

@@ -1,4 +1,4 @@
-"""Who gets a text of their own, and about which items: from the lists, by the scope of the copy policy."""
+"""Determines from the lists which audiences get a text and about which items, by the copy policy's scope."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from kinds.recommendation.texts.policy import Brief, CopyPolicy, CopyScope, Feat
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audience:
-    """One that shares a text."""
+    """A user, segment or item that has a text."""
 
     name: str
     item_ids: tuple[str, ...]
-    """Ordered."""
+    """Sorted ids of the items that the text is about."""
     because: str | None
-    """In words."""
+    """Basis of the reason, in words."""
 
 
 def audiences(
     lists: Iterable[Sequence[UserList]], items: Mapping[str, Item], policy: CopyPolicy, rules: Rules
 ) -> Iterator[Audience]:
-    """The audiences of these blocks of lists, each name once; blocks are read one after the other."""
+    """Yield the audiences of these blocks of lists, each name once; blocks are read one after the other."""
     match policy.scope:
         case CopyScope.USER:
             for block in lists:
@@ -46,7 +46,7 @@ def audiences(
 
 
 def brief_of(audience: Audience, items: Mapping[str, Item], policy: CopyPolicy) -> Brief:
-    """All that the text may be made from."""
+    """Return the brief with everything that the text may be made from."""
     featured = tuple(
         Featured(item_id=item_id, row=items[item_id].part(policy.fields)) for item_id in audience.item_ids
     )
@@ -63,7 +63,7 @@ def _of_user(one: UserList, items: Mapping[str, Item], policy: CopyPolicy, rules
 
 
 def _because(featured: Sequence[RankedItem], items: Mapping[str, Item]) -> str | None:
-    """Title of the item of the past that brought the first of them."""
+    """Return the title of the history item that explains the first featured item with such a reason."""
     for ranked in featured:
         because = items.get(ranked.reason.because or "")
         if because is not None:
@@ -72,7 +72,10 @@ def _because(featured: Sequence[RankedItem], items: Mapping[str, Item]) -> str |
 
 
 def _of_segments(lists: Iterable[Sequence[UserList]], policy: CopyPolicy, rules: Rules) -> Iterator[Audience]:
-    """The items that head the lists of its users, by discounted rank (as in DCG, Jarvelin 2002)."""
+    """Yield segments with the items at the top of their users' lists, by discounted rank.
+
+    The discount is that of DCG (Järvelin 2002).
+    """
     gains: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
     for block in lists:
         for one in block:

@@ -1,4 +1,4 @@
-"""The stage `brief`: which texts the lists need, and which of them nobody has written yet."""
+"""The stage `brief`: finds the texts that the lists need, and those of them that are not written yet."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ INDEX = "copy-index.json"
 CHANGES = "changes.jsonl"
 
 MAX_TOLD = 20
-"""Changes in the job's metrics, for people; all are in its artifact."""
+"""Changes that the job's metrics hold as examples; all of them are in its artifact."""
 
 
 @dataclass(slots=True)
@@ -41,16 +41,16 @@ class Wanted:
 
     index: dict[str, CopyEntry] = field(default_factory=dict)
     briefs: dict[str, Brief] = field(default_factory=dict)
-    """By key, of the first audience that asks for it."""
+    """Briefs by key, each of the first audience that needs it."""
 
     def missing(self, known: Iterable[str]) -> dict[str, Brief]:
-        """Those to be written, in a fixed order."""
+        """Return the briefs of the texts that have to be written, in a fixed order."""
         rest = set(self.briefs) - set(known)
         return {key: self.briefs[key] for key in sorted(rest)}
 
 
 def brief_texts(payload: BriefPayload, settings: RecommendationSettings, context: Context) -> Result:
-    """Find out what is to be written. Raises what the ports raise, and TemplateError."""
+    """Find the texts that have to be written. Raises what the ports raise, and TemplateError."""
     catalogue = load_catalogue(context.resources, payload.materials.inputs_sha256)
     wanted = _wanted(payload, settings, context, catalogue)
     known = context.port(RefreshHistory).known_copies(tuple(wanted.briefs))
@@ -120,7 +120,7 @@ def _changes(
     index: CopyIndex,
     missing: frozenset[str],
 ) -> list[Change]:
-    """One for each audience whose text is to be written."""
+    """Return a change for each audience whose text has to be written."""
     previous = load_previous(context.resources, settings)
     before: CopyIndex = {}
     items_before = catalogue.by_id
@@ -139,7 +139,7 @@ def _index_before(
 ) -> CopyIndex:
     sha256 = previous.copy_index_sha256
     if scope is CopyScope.USER:
-        # After the number of blocks has changed, everybody is told as new: the texts are found all the same.
+        # After the number of blocks has changed, users may be reported as new; their texts are found anyway.
         sha256 = None
         if first_block < len(previous.blocks):
             sha256 = previous.blocks[first_block].copy_index_sha256

@@ -1,4 +1,4 @@
-"""Why a text is written anew: what of its inputs is not as it was in the release before."""
+"""Finds why a text is rewritten: which of its inputs has changed since the previous release."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kinds.recommendation.texts.policy import CopyPolicy
 
 
 class Why(StrEnum):
-    """The first of these that is true."""
+    """Reason why a text is rewritten; the first that applies is used."""
 
     NEW = "new audience"
     ITEMS = "other items"
@@ -20,12 +20,12 @@ class Why(StrEnum):
     BECAUSE = "other reason"
     POLICY = "template, model or policy"
     MISSING = "not written before"
-    """The same inputs; its job failed, or its text is gone."""
+    """The inputs are the same, but the text's job failed or its text is gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One text that is to be written."""
+    """A text that has to be written, and why."""
 
     audience: str
     why: Why
@@ -40,7 +40,7 @@ def change_of(
     items_before: Mapping[str, Item],
     policy: CopyPolicy,
 ) -> Change:
-    """What is different from the text that the audience had."""
+    """Return what has changed since the audience's previous text."""
     if before is None:
         return Change(audience=audience, why=Why.NEW)
     if before.key == entry.key:
@@ -65,7 +65,7 @@ def change_of(
 
 
 def _fields(before: Item | None, now: Item, policy: CopyPolicy) -> dict[str, list[object]]:
-    """Field -> [before, now], of those that texts may use."""
+    """Return [before, now] for each changed field that texts may use."""
     was = {} if before is None else before.part(policy.fields)
     is_now = now.part(policy.fields)
     names = [name for name in policy.fields if was.get(name) != is_now.get(name)]

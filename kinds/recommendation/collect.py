@@ -1,4 +1,4 @@
-"""The stage `collect`: the files of a standing refresh become resources; what is gone leaves at once."""
+"""The stage `collect`: ingests the files of a refresh as resources and withdraws items that are gone."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from kinds.recommendation.refresh import RefreshSources
 from kinds.recommendation.releases.release import ReleaseManifest
 
 MAX_REJECTED_LISTED = 10_000
-"""Refused rows that are told one by one; all are counted."""
+"""Rejected rows that are listed individually; all are counted."""
 
 
 def collect(settings: RecommendationSettings, context: Context) -> Result:
-    """Read the files. Raises FileRejectedError, ConfigurationError, and what the ports raise."""
+    """Ingest the files. Raises FileRejectedError, ConfigurationError, and what the ports raise."""
     sources = settings.sources
     if sources is None:
         raise ConfigurationError("the batch names no files to read", code="refresh_without_sources")
@@ -87,11 +87,10 @@ def take_in_files(
     now: datetime,
     on_note: OnNote | None = None,
 ) -> tuple[str, Inputs]:
-    """The files as resources: digest of the inputs, and the inputs.
+    """Store the files as resources; return the digest of the inputs, and the inputs.
 
+    Users are divided into as many blocks as the previous release has, so that equal blocks are recognised.
     Raises FileRejectedError, InputDroppedError and StoreError.
-
-    The users are cut into as many blocks as the release before has, so that equal blocks are found equal.
     """
     if previous is not None and options.num_blocks is None:
         options = options.model_copy(update={"num_blocks": len(previous.blocks)})
@@ -113,14 +112,14 @@ def take_in_files(
 def gone_items(
     resources: Resources, previous: ReleaseManifest | None, inputs_sha256: str, at: datetime
 ) -> dict[str, str]:
-    """Items of the standing release that may no longer be shown, with the reason."""
+    """Return the items of the previous release that may no longer be shown, with the reason."""
     if previous is None:
         return {}
     now = load_catalogue(resources, inputs_sha256)
     gone = {}
     for item in load_catalogue(resources, previous.inputs_sha256).items:
         if not item.is_available(previous.as_of):
-            continue  # it was on no list
+            continue  # the item was on no list
         current = now.by_id.get(item.id)
         if current is None:
             gone[item.id] = "no longer in the catalogue"

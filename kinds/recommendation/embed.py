@@ -1,4 +1,4 @@
-"""The stage `embed`: a vector for each item's text that had none in the release before."""
+"""The stage `embed`: embeds items' texts that have no vector in the previous release."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def embed_items(payload: EmbedPayload, settings: RecommendationSettings, context
 
 
 def _refused(items: Sequence[Item], refused: Mapping[str, Refusal]) -> dict[str, object]:
-    """Items whose text the embedder cannot take: they are ranked without it."""
+    """Return a metric with the items whose text the embedder refuses, which are ranked without it."""
     if not refused:
         return {}
     by_item = {item.id: refused.get(text_digest(text_of(item))) for item in items}

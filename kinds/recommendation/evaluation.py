@@ -1,4 +1,4 @@
-"""`pressroom evaluate recommendations`: a log, perhaps a catalogue -> methods compared on a split."""
+"""Compares ranking methods on a split of a log, with or without a catalogue, for `pressroom evaluate`."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from kinds.recommendation.ranking.splits import Log, Split, log_of
 
 @dataclass(frozen=True, slots=True)
 class RankingEvaluation:
-    """What came of it."""
+    """Result of an evaluation."""
 
     figures: Evaluation
     counts: Mapping[str, int]
-    """What intake noticed."""
+    """Counts of what was noticed during ingest, by code."""
 
     def as_json(self) -> dict[str, object]:
-        """Figures to five decimals."""
+        """Return the figures rounded to five decimals."""
         return {**self.figures.as_json(), "noticed": dict(self.counts)}
 
 
@@ -60,7 +60,7 @@ def evaluate_files(
     on_rejected: Callable[[Rejected], None],
     on_note: OnNote | None = None,
 ) -> RankingEvaluation:
-    """Read, split, fit and measure, all in this process and in memory.
+    """Read the files, split the log, fit and measure, all in this process and in memory.
 
     Raises FileRejectedError, ColumnMappingError, SplitInvalidError or NothingHeldOutError.
     """
@@ -79,7 +79,7 @@ def _read(
     on_rejected: Callable[[Rejected], None],
     on_note: OnNote | None,
 ) -> _Read:
-    """Through the same intake as a refresh, its resources kept in memory."""
+    """Ingest the files as a refresh does, but keep the resources in memory."""
     kept: dict[str, bytes] = {}
 
     def write(body: bytes, _media_type: str) -> str:
@@ -104,7 +104,7 @@ def _read(
 
 
 def _ids_as_catalogue(interactions: Path, intake: IntakeOptions, folder: Path) -> Path:
-    """A catalogue of nothing but the ids that the log has; what is wrong with its lines is told later."""
+    """Write a catalogue of the log's item ids only; faults in the log's lines are reported later."""
     found: set[str] = set()
     unheard = Tally(lambda _: None)
     for batch in event_batches(interactions, intake.interaction_columns, unheard, intake.file_options()):

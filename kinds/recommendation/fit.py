@@ -1,4 +1,4 @@
-"""The stage `fit`: how items go together, from all histories; kept while few of them have changed."""
+"""The stage `fit`: fits the ranking model to all histories, or keeps it while few of them have changed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VECTORS = "vectors.bin"
 
 @dataclass(frozen=True, slots=True)
 class StoredBlocks:
-    """The blocks of users, one in memory at a time, as often as they are wanted."""
+    """Blocks of users that can be iterated repeatedly, with one in memory at a time."""
 
     resources: Resources
     sha256s: tuple[str, ...]
@@ -37,7 +37,7 @@ class StoredBlocks:
 
 
 def fit_model(payload: FitPayload, settings: RecommendationSettings, context: Context) -> Result:
-    """Fit, or keep the model that the standing release has. Raises what the ports raise."""
+    """Fit the model, or keep that of the published release. Raises what the ports raise."""
     resources = context.resources
     inputs = load_inputs(resources, payload.inputs_sha256)
     previous = load_previous(resources, settings)
@@ -92,7 +92,10 @@ def _together(resources: Resources, parts: tuple[str, ...]) -> ItemVectors:
 
 
 def changed_share(resources: Resources, before: Inputs, now: Inputs) -> float:
-    """Of the users of both, those who came, went, or did something; 1 where they are cut otherwise."""
+    """Return the share of users who were added, removed or have new interactions.
+
+    It is 1 if the number of blocks differs.
+    """
     if len(before.blocks) != len(now.blocks):
         return 1.0
     num_changed = 0

@@ -1,4 +1,4 @@
-"""The port through which the kind's jobs read what earlier refreshes left; no SQL here."""
+"""The port through which the kind's jobs read results of earlier runs, without SQL."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Protocol
 
 
 class RefreshHistory(Protocol):
-    """Reads committed rows, each method on a connection of its own; any thread may call it."""
+    """Reads committed rows. Each method uses its own connection, and any thread may call it."""
 
     def now(self) -> datetime:
-        """The database's clock."""
+        """Return the time of the database's clock."""
         ...
 
     def known_copies(self, keys: Sequence[str]) -> frozenset[str]:
-        """Those of these keys whose text was written before."""
+        """Return those of the keys whose text is written already."""
         ...

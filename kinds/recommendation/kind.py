@@ -1,4 +1,4 @@
-"""The kind: which stage runs what, and where."""
+"""The kind `recommendation`: its stages, and what runs them."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ from kinds.recommendation.rank import rank_users
 from kinds.recommendation.texts.text import write_text
 
 ENGINE_STAGES = frozenset({"embed", "copy"})
-"""The others run where no engine is: they never hold one up."""
+"""Stages that need an engine; the other stages run without one, so that they never block it."""
 
 
 class RecommendationKind(Kind[RecommendationPayload]):
-    """Ranks items of a catalogue for each user, and writes the words beside them."""
+    """Ranks items of a catalogue for each user and writes texts about them."""
 
     name: ClassVar[str] = "recommendation"
     version: ClassVar[str] = "1"
@@ -64,7 +64,7 @@ class RecommendationKind(Kind[RecommendationPayload]):
         Stage("copy", CopyOutput),
         Stage("publish"),
     )
-    """A batch that is made from files begins with `embed`, or with `fit`; a plan ends with `brief`."""
+    """All stages. A batch made from files starts with `embed` or `fit`; a plan ends with `brief`."""
     ports: ClassVar[tuple[Port, ...]] = (
         Port(RefreshHistory, "kinds.recommendation.store.history:open_history"),
     )
@@ -82,16 +82,16 @@ class RecommendationKind(Kind[RecommendationPayload]):
     )
 
     def prompt_prefix(self, payload: RecommendationPayload) -> str:
-        """Texts share their instructions; the others ask no language model."""
+        """Return the stage, as texts share their instructions and other stages use no language model."""
         return payload.root.stage
 
     def models(self, model: str, settings: BaseModel, stage: str) -> tuple[str, ...]:
-        """Both in one worker: the device's memory is shared out once."""
+        """Return both models, so that one worker loads them and divides the device's memory once."""
         own = RefreshSettings.model_validate(settings, from_attributes=True)
         return tuple(name for name in (model, own.embedder) if name) if stage in ENGINE_STAGES else ()
 
     def run(self, payload: RecommendationPayload, context: Context) -> Result:
-        """Run a job of any stage. Raises what its stage does."""
+        """Run a job of any stage. Raises what the stage raises."""
         settings = RecommendationSettings.model_validate(context.settings)
         match payload.root:
             case CollectPayload():
@@ -110,7 +110,7 @@ class RecommendationKind(Kind[RecommendationPayload]):
                 return publish(given, settings, context)
 
     def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, RecommendationPayload]]:
-        """The jobs of a stage, from what the jobs of earlier ones left."""
+        """Return the jobs of a stage, planned from the outputs of earlier stages."""
         settings = RecommendationSettings.model_validate(context.settings)
         plans = {
             "embed": plan_embed,

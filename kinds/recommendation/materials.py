@@ -1,4 +1,4 @@
-"""What several stages read: each is parsed once a worker and kept while there is room."""
+"""Resources that several stages read; each is parsed once per worker and cached while there is room."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ class Catalogue:
 
 
 def read_inputs(body: bytes) -> Inputs:
-    """Of a resource."""
+    """Return the inputs in a resource."""
     return Inputs.model_validate_json(body)
 
 
 def read_catalogue(body: bytes) -> Catalogue:
-    """Of a resource. Raises what read_catalogue_bytes does."""
+    """Return the catalogue in a resource. Raises what read_catalogue_bytes raises."""
     items = tuple(read_catalogue_bytes(body))
     return Catalogue(items, {item.id: item for item in items})
 
 
 def load_inputs(resources: Resources, sha256: str) -> Inputs:
-    """The inputs of a run. Raises ResourceMissingError."""
+    """Return the inputs of a run. Raises ResourceMissingError."""
     return resources.load(sha256, read_inputs)
 
 
 def load_catalogue(resources: Resources, inputs_sha256: str) -> Catalogue:
-    """The catalogue of these inputs. Raises ResourceMissingError."""
+    """Return the catalogue of these inputs. Raises ResourceMissingError."""
     return resources.load(load_inputs(resources, inputs_sha256).catalogue_sha256, read_catalogue)
 
 
 def load_previous(resources: Resources, settings: RecommendationSettings) -> ReleaseManifest | None:
-    """The release that is carried over from. Raises ResourceMissingError or ReleaseMalformedError."""
+    """Return the release to carry over from, if any. Raises ResourceMissingError or ReleaseMalformedError."""
     if settings.previous_sha256 is None:
         return None
     return resources.load(settings.previous_sha256, read_manifest)
 
 
 def parents_of(materials: Materials, inputs: Inputs) -> tuple[Parent, ...]:
-    """For the provenance of what is made from them."""
+    """Return the parents of results that are made from these materials, for their provenance."""
     parents = [
         Parent("catalogue", "catalogue", inputs.catalogue_sha256),
         Parent("model", "ranking model", materials.model_sha256),

@@ -1,4 +1,4 @@
-"""What the jobs of each stage leave for later ones, and for the export."""
+"""Outputs of the jobs of each stage, which later stages and the export read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class _Output(BaseModel):
 
 
 class CollectOutput(_Output):
-    """The files, as resources."""
+    """The ingested files."""
 
     inputs_sha256: Sha256
     num_items: int
@@ -29,7 +29,7 @@ class EmbedOutput(_Output):
     vectors_sha256: Sha256
     num_embedded: int
     num_known: int
-    """Of the release before."""
+    """Vectors taken over from the previous release."""
 
 
 class FitOutput(_Output):
@@ -37,9 +37,9 @@ class FitOutput(_Output):
 
     materials: Materials
     num_blocks: int
-    """Of users."""
+    """Number of blocks of users."""
     is_carried: bool
-    """The model is that of the release before."""
+    """Whether the model is that of the previous release."""
 
 
 class RankOutput(_Output):
@@ -51,27 +51,27 @@ class RankOutput(_Output):
     lists_sha256: Sha256
     num_users: int
     num_ranked: int
-    """The others' lists are carried over."""
+    """Users who were ranked; the lists of the others are carried over."""
 
 
 class BriefOutput(_Output):
-    """Which texts some lists need."""
+    """The texts that some lists need."""
 
     first_block: int
     copy_index_sha256: Sha256
     briefs_sha256: Sha256 | None
-    """None where nothing is to be written."""
+    """Digest of the file of briefs; None if there is nothing to write."""
     num_audiences: int
     num_texts: int
     num_to_write: int
     why: Mapping[str, int]
-    """Audiences whose text is written anew, by reason."""
+    """Number of audiences whose text is rewritten, by reason."""
     changes: tuple[Change, ...]
-    """The first of them, for people."""
+    """The first of these changes, as examples."""
 
 
 class CopyOutput(_Output):
-    """A text."""
+    """A written text."""
 
     is_known: bool
-    """It was written for another block's users meanwhile."""
+    """Whether the text was written for another block's users in the meantime."""

@@ -1,4 +1,4 @@
-"""What the jobs of each stage are given, and what a batch fixes for all of them."""
+"""Payloads of the jobs of each stage, and the settings that a batch fixes for all of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Sha256 = str
 
 
 class Given(BaseModel):
-    """The fields that every payload has."""
+    """Base of all payloads."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
@@ -30,13 +30,13 @@ class CollectPayload(Given):
 
 
 class EmbedPayload(Given):
-    """Embed the texts of some neighbouring items of the catalogue."""
+    """Embed the texts of consecutive items of the catalogue."""
 
     stage: Literal["embed"] = "embed"
     inputs_sha256: Sha256
     start: int = Field(ge=0, le=2**31)
     stop: int = Field(ge=1, le=2**31)
-    """Positions, the second excluded."""
+    """End of the range of positions, exclusive."""
 
 
 class FitPayload(Given):
@@ -45,16 +45,16 @@ class FitPayload(Given):
     stage: Literal["fit"] = "fit"
     inputs_sha256: Sha256
     vectors: tuple[Sha256, ...]
-    """Of the `embed` jobs."""
+    """Digests of the vectors of the `embed` jobs."""
 
 
 class Materials(Given):
-    """What ranking needs besides the users."""
+    """Resources that ranking needs besides the users' interactions."""
 
     inputs_sha256: Sha256
     model_sha256: Sha256
     fitted_inputs_sha256: Sha256
-    """What the model was fitted to."""
+    """Inputs that the model was fitted to."""
     vectors_sha256: Sha256 | None
 
 
@@ -73,7 +73,7 @@ class BriefPayload(Given):
     materials: Materials
     first_block: int = Field(ge=0, le=2**31)
     lists: tuple[Sha256, ...]
-    """Of this block and the ones behind it."""
+    """Lists of the first block and the blocks after it."""
 
 
 class CopyPayload(Given):
@@ -82,7 +82,7 @@ class CopyPayload(Given):
     stage: Literal["copy"] = "copy"
     briefs_sha256: Sha256
     number: int = Field(ge=0, le=2**31)
-    """In the file of briefs."""
+    """Position of the text in the file of briefs."""
 
 
 class PublishPayload(Given):
@@ -113,7 +113,7 @@ class RecommendationPayload(
 
 
 class RefreshSettings(BaseModel):
-    """What a refresh fixes for all its runs, as data."""
+    """Settings of a refresh that apply to all its runs."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
@@ -121,28 +121,28 @@ class RefreshSettings(BaseModel):
     ranking: RankingSettings = RankingSettings()
     copy_policy: CopyPolicy = CopyPolicy()
     embedder: str | None = None
-    """Of items' texts; None ranks by behaviour and attributes alone."""
+    """Embedding model for the items' texts; None ranks by behaviour and attributes alone."""
     refit_share: float = Field(default=0.05, ge=0, le=1)
-    """Of the users: where fewer have changed since, the model that was fitted then is kept, and with it the
-    lists of everybody else."""
+    """Share of changed users above which the model is fitted again. Otherwise the model is kept, and with it
+    the lists of all other users."""
     intake: IntakeOptions = IntakeOptions()
 
 
 class RecommendationSettings(RefreshSettings):
-    """What a batch fixes."""
+    """Settings that a batch fixes for all its jobs."""
 
     refresh: str
     refresh_id: UUID
     as_of: AwareDatetime
-    """Availability is judged by this moment."""
+    """Instant by which availability is judged."""
     language_model: str | None = None
-    """Name, for the manifest; None writes no text."""
+    """Name of the language model, for the manifest; None writes no texts."""
     language_model_digest: str = ""
-    """Of its files: part of a text's key."""
+    """Digest of the model's files, which is part of a text's key."""
     inputs_sha256: Sha256 | None = None
-    """None: the batch collects them from `sources`."""
+    """Digest of the inputs; None if the batch collects them from `sources`."""
     sources: RefreshSources | None = None
     plan_only: bool = False
-    """Nothing that stands is changed."""
+    """Whether the batch only plans and leaves everything published as it is."""
     previous_sha256: Sha256 | None = None
-    """Manifest of the release that stands: what has not changed since is carried over."""
+    """Manifest of the published release, from which everything unchanged is carried over."""

@@ -1,4 +1,4 @@
-"""How each stage is planned from what the ones before left."""
+"""Plans the jobs of each stage from the outputs of the stages before it."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from kinds.recommendation.releases.release import ReleaseCounts, ReleasedBlock
 from kinds.recommendation.texts.policy import CopyScope
 
 ITEMS_PER_JOB = 2000
-"""Of an `embed` job: a few seconds of an encoder on two cores."""
+"""Items per `embed` job, which take an encoder a few seconds on two cores."""
 
 Planned = Iterator[tuple[str, RecommendationPayload]]
 
 
 def plan_embed(context: PlanContext, settings: RecommendationSettings) -> Planned:
-    """After `collect`."""
+    """Yield the `embed` jobs, after `collect`."""
     for _, collected in context.outputs(CollectOutput, "collect"):
         yield from embed_jobs(collected.inputs_sha256, collected.num_items, settings)
 
 
 def embed_jobs(inputs_sha256: str, num_items: int, settings: RecommendationSettings) -> Planned:
-    """A batch that is made from files begins with these, or, without an embedder, with `fit_job`."""
+    """Yield the first jobs of a batch made from files; without an embedder it starts with `fit_job`."""
     for start in range(0, num_items if settings.embedder else 0, ITEMS_PER_JOB):
         stop = min(start + ITEMS_PER_JOB, num_items)
         payload = EmbedPayload(inputs_sha256=inputs_sha256, start=start, stop=stop)
@@ -47,12 +47,15 @@ def embed_jobs(inputs_sha256: str, num_items: int, settings: RecommendationSetti
 
 
 def fit_job(inputs_sha256: str, vectors: tuple[str, ...] = ()) -> tuple[str, RecommendationPayload]:
-    """The one of its stage."""
+    """Return the only job of the stage `fit`."""
     return "model", RecommendationPayload(FitPayload(inputs_sha256=inputs_sha256, vectors=vectors))
 
 
 def plan_fit(context: PlanContext, settings: RecommendationSettings) -> Planned:
-    """After `embed`. Without all of the vectors nothing is fitted: some items would be unlike all others."""
+    """Yield the `fit` job, after `embed`.
+
+    Nothing is fitted unless all vectors are there, because items without one would resemble no other item.
+    """
     vectors = tuple(embedded.vectors_sha256 for _, embedded in context.outputs(EmbedOutput, "embed"))
     collected = [output.inputs_sha256 for _, output in context.outputs(CollectOutput, "collect")]
     inputs = settings.inputs_sha256 or next(iter(collected), None)
@@ -61,7 +64,7 @@ def plan_fit(context: PlanContext, settings: RecommendationSettings) -> Planned:
 
 
 def plan_rank(context: PlanContext, settings: RecommendationSettings) -> Planned:  # noqa: ARG001
-    """A job for each block of users."""
+    """Yield a `rank` job for each block of users."""
     for _, fitted in context.outputs(FitOutput, "fit"):
         for block in range(fitted.num_blocks):
             payload = RankPayload(materials=fitted.materials, block=block)
@@ -69,7 +72,10 @@ def plan_rank(context: PlanContext, settings: RecommendationSettings) -> Planned
 
 
 def plan_brief(context: PlanContext, settings: RecommendationSettings) -> Planned:
-    """A job for each block where texts are per user, else one for all; none without every list."""
+    """Yield a `brief` job for each block if texts are per user, and otherwise one for all blocks.
+
+    There is none if a list is missing.
+    """
     if context.num_failed:
         return
     ranked = [block.lists_sha256 for _, block in context.outputs(RankOutput, "rank")]
@@ -83,9 +89,9 @@ def plan_brief(context: PlanContext, settings: RecommendationSettings) -> Planne
 
 
 def plan_copy(context: PlanContext, settings: RecommendationSettings) -> Planned:  # noqa: ARG001
-    """A job for each text that is not known."""
+    """Yield a `copy` job for each text that is not written yet."""
     for custom_id, brief in context.outputs(BriefOutput, "brief"):
-        if brief.briefs_sha256 is None:  # nothing is to be written
+        if brief.briefs_sha256 is None:  # there is nothing to write
             continue
         for number in range(brief.num_to_write):
             payload = CopyPayload(briefs_sha256=brief.briefs_sha256, number=number)
@@ -93,7 +99,10 @@ def plan_copy(context: PlanContext, settings: RecommendationSettings) -> Planned
 
 
 def plan_publish(context: PlanContext, settings: RecommendationSettings) -> Planned:
-    """One job; none without every list and brief. Texts that failed are told, and stand as templates."""
+    """Yield the `publish` job, or none if a list or a brief is missing.
+
+    Texts that failed are counted, and the plain template takes their place.
+    """
     briefs = {brief.first_block: brief for _, brief in context.outputs(BriefOutput, "brief")}
     ranked = [block for _, block in context.outputs(RankOutput, "rank")]
     per_user = settings.copy_policy.scope is CopyScope.USER

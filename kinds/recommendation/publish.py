@@ -1,4 +1,4 @@
-"""The stage `publish`: one manifest names all that the release is made of, and it stands from then on."""
+"""The stage `publish`: writes the manifest that names all parts of the release, which is then published."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MANIFEST = "release.json"
 
 
 def publish(payload: PublishPayload, settings: RecommendationSettings, context: Context) -> Result:
-    """Put the release together. Raises what the ports raise."""
+    """Assemble the release. Raises what the ports raise."""
     materials = payload.materials
     inputs = load_inputs(context.resources, materials.inputs_sha256)
     sizes = {"num_items": inputs.num_items, "num_interactions": inputs.num_interactions}

@@ -1,4 +1,4 @@
-"""The stage `rank`: a list for each user of a block; carried over where nothing that it uses changed."""
+"""The stage `rank`: makes a list for each user of a block, or carries it over if nothing it uses changed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LISTS = "lists.parquet"
 
 @dataclass(frozen=True, slots=True)
 class _RankableRows:
-    """Makes the digest of a catalogue as ranking sees it: dates count by what they mean now."""
+    """Computes the digest of a catalogue as ranking sees it: availability at `as_of` replaces the dates."""
 
     as_of: datetime
 
@@ -44,7 +44,7 @@ class _RankableRows:
 
 @dataclass(frozen=True, slots=True)
 class _MakeRanker:
-    """Makes the ranker of a batch, once a worker."""
+    """Makes the ranker of a batch, once per worker."""
 
     rules: str
     ranking: str
@@ -62,7 +62,7 @@ class _MakeRanker:
 
 
 def rank_users(payload: RankPayload, settings: RecommendationSettings, context: Context) -> Result:
-    """Rank for the users of the block that are not as they were. Raises what the ports raise."""
+    """Rank items for the users of the block that have changed. Raises what the ports raise."""
     materials, resources = payload.materials, context.resources
     inputs = load_inputs(resources, materials.inputs_sha256)
     interactions_sha256 = inputs.blocks[payload.block]
@@ -96,7 +96,7 @@ def rank_users(payload: RankPayload, settings: RecommendationSettings, context: 
 def _carried(
     number: int, basis: str, block: UserBlock, previous: ReleaseManifest | None, resources: Resources
 ) -> dict[str, UserList]:
-    """The lists of the release before, of those users whose history is what it was."""
+    """Return the previous release's lists of users whose history has not changed."""
     if previous is None or number >= len(previous.blocks) or previous.blocks[number].basis != basis:
         return {}
     before = previous.blocks[number]

@@ -1,4 +1,4 @@
-"""The rows that a job leaves besides its artifacts; `kinds.recommendation.store.writer` writes them."""
+"""Records that a job makes besides its artifacts, which `kinds.recommendation.store.writer` writes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenCopy:
-    """A text, by the digest of all that it was written from."""
+    """A text, by the digest of everything it was written from."""
 
     key: str
     audience: str
@@ -18,16 +18,16 @@ class WrittenCopy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WithdrawnItems:
-    """Items that leave the standing lists of a refresh at once, before new lists are made."""
+    """Items that are withdrawn from the published lists at once, before new lists are made."""
 
     refresh_id: UUID
     reasons: Mapping[str, str]
-    """By item."""
+    """Reasons by item."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MadeRelease:
-    """A release of a refresh: it is numbered, and published, with the job that made it."""
+    """A release of a refresh, which is numbered and published when the job that made it succeeds."""
 
     refresh_id: UUID
     manifest_sha256: str

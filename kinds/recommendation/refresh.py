@@ -1,4 +1,4 @@
-"""A refresh: a catalogue and a log whose recommendations are made again and again."""
+"""A refresh: a catalogue and a log whose recommendations are recomputed regularly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KIND = "recommendation"
 
 
 class RefreshSources(BaseModel):
-    """Where a standing refresh reads its files: paths on the worker's machine."""
+    """Files that a scheduled refresh reads, as paths on the worker's machine."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,28 +26,28 @@ class RefreshSources(BaseModel):
 
 
 class ServingPlace(BaseModel):
-    """Where the standing release of a refresh is served from by itself."""
+    """Redis database from which the published release of a refresh is served automatically."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url_variable: Variable
-    """Environment variable with redis://HOST:PORT/DATABASE, of the process that serves; never that URL."""
+    """Environment variable of the serving process with redis://HOST:PORT/DATABASE; never the URL itself."""
     staging: int = Field(default=15, ge=0, le=100_000)
-    """A second logical database of that server."""
+    """Number of a second logical database of that server."""
     expire_seconds: int | None = Field(default=None, ge=60, le=MAX_SECONDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refresh:
-    """A refresh as Postgres has it."""
+    """A refresh as it is stored in Postgres."""
 
     id: UUID
     tenant: str
     name: str
     model: str
-    """Writes the texts; empty for lists without texts."""
+    """Name of the language model that writes the texts; empty for lists without texts."""
     settings: dict[str, object]
-    """Of the kind, but for what each run adds."""
+    """Settings of the kind, without those that each run adds."""
     sources: RefreshSources | None
     serving: ServingPlace | None = None
     published_release_id: UUID | None = None
@@ -55,7 +55,7 @@ class Refresh:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """What one run of a refresh made, as Postgres has it."""
+    """Release that one run of a refresh made, as it is stored in Postgres."""
 
     id: UUID
     refresh_id: UUID
@@ -64,7 +64,7 @@ class Release:
     manifest_sha256: str
     figures: Mapping[str, object] = field(default_factory=dict)
     submitted_at: datetime
-    """When its batch was accepted."""
+    """Time at which its batch was accepted."""
     made_at: datetime
     published_at: datetime | None
-    """When it last became the one that stands."""
+    """Time at which it was last published; None if it never was."""

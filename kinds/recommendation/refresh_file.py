@@ -1,4 +1,4 @@
-"""A refresh as its owner writes it: a TOML file, or the options of a command."""
+"""Reads a refresh as its owner writes it, from a TOML file or the options of a command."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from kinds.recommendation.texts.policy import CopyPolicy, CopyScope
 from workers.settings import DEFAULT_EMBEDDER, DEFAULT_MODEL
 
 NONE = "none"
-"""In place of a model's name: do without one."""
+"""Value in place of a model's name that means no model."""
 
 
 class RefreshFileError(InputError):
-    """The file is no TOML, or does not say what a refresh is."""
+    """The file is not TOML, or does not describe a refresh."""
 
     code = "refresh_file_invalid"
 
@@ -35,18 +35,18 @@ class RefreshFile(BaseModel):
 
     name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     catalogue: Path | None = None
-    """From the file's folder, if it is no absolute path."""
+    """Path of the catalogue; a relative one starts at the file's folder."""
     interactions: Path | None = None
     model: str = DEFAULT_MODEL
-    """Writes the texts; "none" for lists alone."""
+    """Language model that writes the texts; "none" makes lists without texts."""
     embedder: str = DEFAULT_EMBEDDER
-    """Finds items that are alike by their texts; "none": by attributes."""
+    """Embedding model that finds similar items by their texts; "none" compares attributes only."""
     refit_share: float = Field(default=0.05, ge=0, le=1)
     cron: str | None = None
     time_zone: str = "UTC"
     catch_up: CatchUp = CatchUp.LATEST
     serving: ServingPlace | None = None
-    """Served from there by itself while `pressroom up` runs."""
+    """Where releases are served automatically while `pressroom up` runs."""
     intake: IntakeOptions = IntakeOptions()
     rules: Rules = Rules()
     ranking: RankingSettings = RankingSettings()
@@ -67,17 +67,17 @@ class RefreshFile(BaseModel):
 
     @property
     def language_model(self) -> str:
-        """As kinds.recommendation.refresh.Refresh has it."""
+        """Name of the language model as in kinds.recommendation.refresh.Refresh; empty for none."""
         return "" if NONE in (self.model, self.copy_policy.scope.value) else self.model
 
     @property
     def schedule(self) -> Cron | None:
-        """Raises CronError."""
+        """Schedule of the refresh, if it has one. Raises CronError."""
         return None if self.cron is None else Cron(self.cron, self.time_zone)
 
 
 def file_of(refresh: Refresh) -> RefreshFile:
-    """What a file would say of a refresh that is there."""
+    """Return an existing refresh as a file would describe it."""
     own = RefreshSettings.model_validate(refresh.settings)
     return RefreshFile(
         name=refresh.name,
@@ -92,7 +92,7 @@ def file_of(refresh: Refresh) -> RefreshFile:
 
 
 def read_refresh_file(path: Path) -> RefreshFile:
-    """The file. Raises RefreshFileError."""
+    """Return the contents of the file. Raises RefreshFileError."""
     try:
         given = read_toml(path)
     except TOML_ERRORS as error:
@@ -101,7 +101,10 @@ def read_refresh_file(path: Path) -> RefreshFile:
 
 
 def make_refresh_file(given: dict[str, object], *, folder: Path, where: str) -> RefreshFile:
-    """Of what a file or a command says; paths go from the folder. Raises RefreshFileError."""
+    """Return a refresh from the values of a file or a command. Raises RefreshFileError.
+
+    Relative paths start at the folder.
+    """
     try:
         made = RefreshFile.model_validate(given)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Refreshes from the command line: made, run here or elsewhere, rolled back, opened as releases."""
+"""Operations on refreshes for the command line: create one, read its files, roll back, open a release."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from workers.resources import StoredResources
 from workers.settings import Settings
 
 MAX_CHECKED_TEXTS = 100_000
-"""Remembered as checked: some 20 MB."""
+"""Texts that are remembered as checked, which take about 20 MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What `refresh create` came to."""
+    """Result of `refresh create`."""
 
     refresh: Refresh
     is_new: bool
@@ -51,10 +51,10 @@ class Made:
 def make_refresh(
     database: Engine, given: RefreshFile, name: str, settings: Settings, *, standing: bool
 ) -> Made:
-    """Make the refresh or change the one of this name; `standing`: it reads its files by itself.
+    """Create the refresh, or change the one of this name; a `standing` refresh reads its files itself.
 
-    A standing one is changed by `refresh create` alone: a run of files gets what it says, for itself.
-    Raises ConfigurationError for models that no profile has, CronError.
+    Only `refresh create` changes a standing refresh; a run of given files uses its own settings without
+    storing them. Raises ConfigurationError for models that no profile has, and CronError.
     """
     earlier = earlier_refresh(database, name)
     sources = None if earlier is None else earlier.sources
@@ -71,7 +71,7 @@ def make_refresh(
     )
     if standing:
         run = Run(refresh=refresh, as_of=datetime.now(UTC))
-        batch_of(database, run, settings)  # what cannot run is told now, not at night
+        batch_of(database, run, settings)  # so that a refresh which cannot run fails now and not at night
     if earlier is not None and earlier.sources is not None and not standing:
         return Made(replace(earlier, model=refresh.model, settings=refresh.settings), False)
     with database.begin() as connection:
@@ -84,7 +84,7 @@ def make_refresh(
 
 
 def earlier_refresh(database: Engine, name: str) -> Refresh | None:
-    """The refresh of this name, if there is one."""
+    """Return the refresh of this name, or None."""
     try:
         return refreshes.find_refresh(database, name)
     except RefreshNotFoundError:
@@ -93,13 +93,13 @@ def earlier_refresh(database: Engine, name: str) -> Refresh | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """Files that were taken in, and what they mean for the release that stands."""
+    """Ingested files, and their effect on the published release."""
 
     run: Run
     num_withdrawn: int
-    """Items that left the standing lists at once."""
+    """Items that were withdrawn from the published lists."""
     unchanged: Release | None
-    """The release that stands, if the run would make it again."""
+    """The published release, if the run would only reproduce it."""
 
 
 def take_in_run(
@@ -111,7 +111,10 @@ def take_in_run(
     on_rejected: Callable[[Rejected], None],
     on_note: OnNote | None = None,
 ) -> Taken:
-    """Read the files here; what is gone leaves the standing lists. Raises as take_in_files."""
+    """Read the files in this process and withdraw items that are gone from the published lists.
+
+    Raises what take_in_files raises.
+    """
     now = datetime.now(UTC)
     resources = StoredResources(store)
     standing = standing_release(database, refresh)
@@ -127,7 +130,7 @@ def take_in_run(
     items = load_catalogue(resources, inputs_sha256).by_id
     withdrawn = releases.withdrawn_items(database, refresh.id)
     if any(name in items and items[name].is_available(now) for name in withdrawn):
-        is_same = False  # taken off by hand, or gone for a while: this run decides anew
+        is_same = False  # withdrawn by hand or temporarily unavailable, so this run has to decide again
     return Taken(run=run, num_withdrawn=len(gone), unchanged=standing if is_same else None)
 
 
@@ -139,7 +142,7 @@ def _is_same(
     resources: StoredResources,
     settings: Settings,
 ) -> bool:
-    """Whether the run would make the release that stands once more."""
+    """Return whether the run would only reproduce the published release."""
     model = run.refresh.model
     is_same = (
         previous.catalogue_sha256 == inputs.catalogue_sha256
@@ -160,7 +163,7 @@ def _is_same(
 
 
 def standing_release(database: Engine, refresh: Refresh) -> Release | None:
-    """The release that is published now."""
+    """Return the published release, or None."""
     if refresh.published_release_id is None:
         return None
     return releases.get_release(database, refresh.published_release_id)
@@ -169,11 +172,11 @@ def standing_release(database: Engine, refresh: Refresh) -> Release | None:
 def open_release(
     database: Engine, store: Store, release: Release, on_altered: OnAltered | None = None
 ) -> StoredRelease:
-    """The release, without the items that have left since.
+    """Return the release without the items that have become unavailable since.
 
-    Its manifest is held against the statement of the job that made it, and names all else but the texts by
-    digest. A text that is not what its job's statement names goes to `on_altered` and is left out; without it
-    that is an error. Raises ArtifactAlteredError, StatementAlteredError or ResourceMissingError.
+    Its manifest is checked against the statement of the job that made it, and names everything but the texts
+    by digest. A text that differs from its job's statement is passed to `on_altered` and left out; without
+    `on_altered` it is an error. Raises ArtifactAlteredError, StatementAlteredError or ResourceMissingError.
     """
     checker = CheckedSource(database, store, on_altered)
     checker.check_digest(release.id, release.manifest_sha256, f"release {release.number}")
@@ -193,15 +196,15 @@ def open_release(
 
 
 class CheckedTexts:
-    """The texts in Postgres, each held against the statement of the job that wrote it. For one thread."""
+    """The texts in Postgres, each checked against the statement of its job. It is not thread-safe."""
 
     def __init__(self, source: CheckedSource) -> None:
         self._source = source
         self._checked: set[tuple[UUID, str]] = set()
-        """Jobs and digests: a release is passed over more than once."""
+        """Pairs of job and digest that have been checked, because a release is read more than once."""
 
     def find(self, keys: Collection[str]) -> Mapping[str, CopyText]:
-        """The texts of these keys that are there, and are what was committed."""
+        """Return the stored texts of these keys, without those that differ from what was committed."""
         if len(self._checked) > MAX_CHECKED_TEXTS:
             self._checked.clear()
         kept = find_copies(self._source.database, keys)
@@ -216,14 +219,14 @@ class CheckedTexts:
 
 
 def _text_digest(copy: KeptCopy, text: CopyText) -> str:
-    # Fields that came after the text was written are not in its artifact
+    # Fields that were introduced after the text was written are not in its artifact
     return sha256_hex(text_bytes(copy.key, copy.audience, text.model_dump(exclude_unset=True)))
 
 
 def rollback(database: Engine, store: Store, refresh: Refresh, number: int | None) -> Release:
-    """Publish an earlier release again; unset: the newest that was published before the one that stands.
+    """Publish an earlier release again; without a number, the newest one published before the current one.
 
-    Items that are gone by now stay gone. Raises ReleaseNotFoundError or ConfigurationError.
+    Items that are unavailable by now stay off the lists. Raises ReleaseNotFoundError or ConfigurationError.
     """
     standing = standing_release(database, refresh)
     every = releases.list_releases(database, refresh.id)
@@ -246,5 +249,5 @@ def rollback(database: Engine, store: Store, refresh: Refresh, number: int | Non
 
 
 def sources_of(catalogue: Path, interactions: Path) -> RefreshSources:
-    """Files that a command names."""
+    """Return the files that a command names as sources."""
     return RefreshSources(catalogue=str(catalogue), interactions=str(interactions))

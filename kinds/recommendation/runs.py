@@ -1,4 +1,4 @@
-"""Runs of a standing refresh on demand: by the workers that run, or by workers of the command's own."""
+"""Runs a refresh on demand, with running workers or with workers that the command starts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from workers.settings import Settings
 def run_elsewhere(
     name: str, out: Path, settings: Settings, *, plan_only: bool = False
 ) -> RunResult[Outcome] | None:
-    """Queue a run and watch it, if a standing machine has workers for it; None if there are none."""
+    """Queue a run and watch it, if running services have workers for it; return None if there are none."""
     begun_at = time.monotonic()
     urls = find_running(settings, standing=True)
     if urls is None:
@@ -64,7 +64,7 @@ def run_here(
     *,
     plan_only: bool = False,
 ) -> RunResult[Outcome]:
-    """Run it once with workers of this command's own."""
+    """Run the refresh once, with workers that this command starts."""
     with embedded_services(settings, say) as urls, opened_database(urls.db_url) as database:
         upgrade(database)
         refresh = refreshes.find_refresh(database, name)
@@ -90,7 +90,7 @@ def run_here(
 
 @contextmanager
 def _folder(out: Path, *, plan_only: bool) -> Iterator[Path]:
-    """Where results go; a plan leaves none."""
+    """Provide the folder for the results; a plan gets a temporary one, since it leaves no results."""
     if not plan_only:
         check_output(out)
         yield out
@@ -104,7 +104,7 @@ def _profiles(refresh: Refresh, settings: Settings) -> tuple[str, ...]:
 
 
 def _start_now(database: Engine, refresh: Refresh, settings: Settings, *, plan_only: bool) -> UUID:
-    """Queue a run, whatever its schedule says."""
+    """Queue a run now, regardless of the schedule."""
     with database.begin() as connection:
         run = Run(refresh=refresh, as_of=datetime.now(UTC), plan_only=plan_only)
         return start_run(connection, run, settings).batch_id

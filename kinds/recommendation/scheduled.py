@@ -1,4 +1,4 @@
-"""Runs of a refresh: its files, taken in here or by a first job, become a batch; and what it is told."""
+"""Turns a run of a refresh into a batch, whose files are ingested before or by its first job."""
 
 from __future__ import annotations
 
@@ -32,17 +32,21 @@ from workers.settings import Settings
 
 STAGES = ("collect", "embed", "fit", "rank", "brief", "copy", "publish")
 PLAN_STAGES = STAGES[: STAGES.index("copy")]
-"""Nothing is written and nothing published: what it would come to is told, and what was computed is known."""
+"""Stages of a plan, which writes and publishes nothing. It only reports what a run would write; computed
+results are reused."""
 
 
 class RefreshWithoutSourcesError(ConfigurationError):
-    """Only files of `run recommendations` go through this refresh."""
+    """The refresh names no files of its own; it only gets those of `run recommendations`."""
 
     code = "refresh_without_sources"
 
 
 def profiles_of(model: str, own: RefreshSettings, settings: Settings) -> tuple[str, ...]:
-    """Those whose workers a run needs. Raises ConfigurationError if a stage's models are nowhere warm."""
+    """Return the profiles whose workers a run needs.
+
+    Raises ConfigurationError if no profile loads the models of a stage.
+    """
     kind = load_kind(KIND)
     return tuple(dict.fromkeys(settings.profile_of(kind.models(model, own, stage)) for stage in STAGES))
 
@@ -55,12 +59,12 @@ class Run:
     as_of: datetime
     plan_only: bool = False
     inputs_sha256: str | None = None
-    """Taken in before; None: the batch's first job reads the refresh's own sources."""
+    """Digest of inputs that are ingested already; None if the batch's first job reads the refresh's files."""
     inputs: Inputs | None = None
 
 
 def batch_of(database: Engine, run: Run, settings: Settings) -> NewBatch:
-    """The batch of a run. Raises RefreshWithoutSourcesError, and as `new_batch`."""
+    """Return the batch of a run. Raises RefreshWithoutSourcesError and what `new_batch` raises."""
     refresh = run.refresh
     if run.inputs is None and refresh.sources is None:
         raise RefreshWithoutSourcesError(
@@ -73,7 +77,7 @@ def batch_of(database: Engine, run: Run, settings: Settings) -> NewBatch:
     if run.inputs is not None:
         stages = stages[1 if own.embedder else 2 :]
     name = f"{'plan of ' if run.plan_only else ''}{refresh.name} {run.as_of.astimezone(UTC):%Y-%m-%d %H:%M}Z"
-    # Files that are given, and plans, which publish nothing, may go beside its own runs.
+    # Runs of given files, and plans, which publish nothing, may overlap the refresh's own runs.
     schedule_id = refresh.id if run.inputs is None and not run.plan_only else None
     return new_batch(order, settings, name=name, stages=stages, schedule_id=schedule_id)
 
@@ -98,7 +102,7 @@ def _settings(database: Engine, run: Run, settings: Settings) -> Mapping[str, ob
 
 
 def start_run(connection: Connection, run: Run, settings: Settings) -> Submission:
-    """Make the run's batch in this transaction. Raises as `batch_of`, and RunUnderWayError."""
+    """Create the run's batch in this transaction. Raises RunUnderWayError and what `batch_of` raises."""
     batch = batch_of(connection.engine, run, settings)
     jobs = [
         NewJob(custom_id, payload.model_dump(mode="json"), payload.root.stage)
@@ -118,8 +122,11 @@ def _first_jobs(run: Run, batch: NewBatch) -> Planned:
 
 
 def start_scheduled(connection: Connection, schedule: Schedule, due_at: datetime, settings: Settings) -> UUID:
-    """The run of a due time, for the refresh of a schedule. Raises RefreshNotFoundError, too."""
+    """Start the run of a due time for the refresh of a schedule.
+
+    Raises RefreshNotFoundError and what `start_run` raises.
+    """
     refresh = get_refresh(connection.engine, schedule.id)
-    # What is available is judged by the clock: a due time that is caught up may be days ago.
+    # Availability is judged by the present time, as a due time that is caught up on may be days ago.
     run = Run(refresh=refresh, as_of=max(due_at, datetime.now(UTC)))
     return start_run(connection, run, settings).batch_id

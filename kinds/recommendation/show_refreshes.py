@@ -1,4 +1,4 @@
-"""What commands print about refreshes, in words."""
+"""Prints refreshes for the commands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pressroom.console import print_line
 
 @dataclass(frozen=True, slots=True)
 class RefreshState:
-    """A refresh, when it runs, and what it made."""
+    """A refresh with its schedule, its runs and its releases."""
 
     refresh: Refresh
     timing: Timing | None
@@ -20,7 +20,7 @@ class RefreshState:
     releases: Sequence[Release]
 
     def as_json(self) -> dict[str, object]:
-        """Stable names; see docs/recommendations.md."""
+        """Return the state under stable names; see docs/recommendations.md."""
         refresh, timing = self.refresh, self.timing
         return {
             "name": refresh.name,
@@ -54,7 +54,7 @@ class RefreshState:
 
 
 def print_refresh(state: RefreshState) -> None:
-    """All about one."""
+    """Print everything about a refresh."""
     print_refresh_line(state)
     if state.refresh.sources is not None:
         print_line(f"  catalogue     {state.refresh.sources.catalogue}")
@@ -73,7 +73,7 @@ def print_refresh(state: RefreshState) -> None:
 
 
 def print_refresh_line(state: RefreshState) -> None:
-    """One line of a list."""
+    """Print a refresh as one line of a list."""
     timing = state.timing
     when = "when told to"
     if timing is not None:

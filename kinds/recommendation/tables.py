@@ -1,4 +1,4 @@
-"""The tables of refreshes: what is refreshed, the releases that came of it, and the texts they share."""
+"""Tables of refreshes, of the releases that they make, and of the texts that releases share."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from db.tables import Base, Json
 
 
 class RefreshRow(Base):
-    """A catalogue and a log whose recommendations are kept fresh."""
+    """A catalogue and a log whose recommendations are recomputed regularly."""
 
     __tablename__ = "refreshes"
 
     id: Mapped[UUID] = mapped_column(ForeignKey("schedules.id", ondelete="CASCADE"), primary_key=True)
-    """Of the schedule that it is, which has its tenant, name, settings and language model."""
+    """Id shared with its schedule, which holds tenant, name, settings and language model."""
     sources: Mapped[Json | None]
-    """kinds.recommendation.refresh.RefreshSources; None for one that only files of `run` go through."""
+    """kinds.recommendation.refresh.RefreshSources; None if it only gets the files of `run`."""
     serving: Mapped[Json | None]
-    """kinds.recommendation.refresh.ServingPlace; None where nothing is served by itself."""
+    """kinds.recommendation.refresh.ServingPlace; None if releases are not served automatically."""
     published_release_id: Mapped[UUID | None]
-    """What stands. Not a foreign key: releases point here."""
+    """Id of the published release. It is not a foreign key, because releases refer to this table."""
     rolled_back_at: Mapped[datetime | None]
-    """A run that began before does not publish over it."""
+    """Time of the last rollback; runs that began before it do not publish their release."""
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class ReleaseRow(Base):
-    """What one run of a refresh made; immutable but for when it was published last."""
+    """Release that one run of a refresh made. It is immutable except for the time it was last published."""
 
     __tablename__ = "releases"
     __table_args__ = (UniqueConstraint("refresh_id", "number"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    """The job that made it."""
+    """Id of the job that made it."""
     refresh_id: Mapped[UUID] = mapped_column(ForeignKey("refreshes.id", ondelete="CASCADE"))
     number: Mapped[int]
-    """Of the refresh, from 1."""
+    """Number of the release within its refresh, from 1."""
     batch_id: Mapped[UUID]
-    """Not a foreign key: a batch may be deleted, its release stays."""
+    """Batch of the job. It is not a foreign key, so that a release survives the deletion of its batch."""
     submitted_at: Mapped[datetime]
-    """When its batch was accepted: what a later batch made stands, whichever ends first."""
+    """Time at which its batch was accepted. The release of a later batch prevails, whichever ends first."""
     manifest_sha256: Mapped[str]
-    """Of the resource, see kinds/recommendation/releases/release.py."""
+    """Digest of the manifest's resource, see kinds/recommendation/releases/release.py."""
     figures: Mapped[Json]
     made_at: Mapped[datetime] = mapped_column(server_default=func.now())
     published_at: Mapped[datetime | None]
 
 
 class CopyRow(Base):
-    """A text, by the digest of all that it was written from; asked for again, it is not written again."""
+    """A text, by the digest of everything it was written from, so that it is written only once."""
 
     __tablename__ = "copies"
     __table_args__ = (Index("ix_copies_made_at", "made_at"),)
@@ -62,14 +62,14 @@ class CopyRow(Base):
     text: Mapped[Json]
     """kinds.recommendation.texts.policy.CopyText."""
     num_new_tokens: Mapped[int]
-    """What it cost: the next plan's estimate."""
+    """Tokens that were generated for it, from which the next plan is estimated."""
     job_id: Mapped[UUID]
-    """Whose statement is its provenance. Not a foreign key: texts outlive batches."""
+    """Job whose statement is its provenance. It is not a foreign key, because texts outlive batches."""
     made_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class WithdrawnItemRow(Base):
-    """An item that left the standing lists before the next release: sold out, expired."""
+    """An item that was withdrawn from the published lists before the next release: sold out or expired."""
 
     __tablename__ = "withdrawn_items"
 

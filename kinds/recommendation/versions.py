@@ -1,4 +1,4 @@
-"""What of Pressroom itself a release depends on."""
+"""Versions of the parts of Pressroom that a release depends on."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from kinds.recommendation.texts.policy import CopyPolicy
 from kinds.recommendation.texts.write import copy_template
 
 FIT_VERSION = 1
-"""Rises when the same interactions come to another model."""
+"""Version of fitting, which is raised when the same interactions give another model."""
 
 RANKING_VERSION = 1
-"""Rises when the same inputs come to other lists."""
+"""Version of ranking, which is raised when the same inputs give other lists."""
 
 
 def code_digest(policy: CopyPolicy) -> str:
-    """The same while the same inputs come to the same release. Raises TemplateError."""
+    """Return a digest that stays equal while the same inputs give the same release. Raises TemplateError."""
     return payload_digest(
         {
             "fit": FIT_VERSION,

@@ -1,1 +1,1 @@
-"""Catalogues of items and logs of interactions: read from files, kept as resources."""
+"""Reads catalogues of items and logs of interactions from files and stores them as resources."""

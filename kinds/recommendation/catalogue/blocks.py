@@ -1,4 +1,4 @@
-"""Partitions of events -> blocks of users, one in memory at a time."""
+"""Makes blocks of users from partitions of events, with one partition in memory at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kinds.recommendation.catalogue.robots import Robots
 
 
 class Blocks:
-    """Makes the blocks of an intake, once, and counts what they hold."""
+    """Makes the blocks of an ingest once, and counts their contents."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class Blocks:
         max_events: int,
         robots: Robots,
     ) -> None:
-        """`catalogue_ids` are ordered; `is_purchase` is by number of kind."""
+        """`catalogue_ids` are sorted; `is_purchase` is indexed by the number of the kind."""
         self._partitions = partitions
         self._catalogue_ids = catalogue_ids
         self._is_purchase = is_purchase
@@ -35,18 +35,18 @@ class Blocks:
         self._has_interactions = np.zeros(len(catalogue_ids), dtype=bool)
         self.num_entries = 0
         self.num_users = 0
-        """With an entry."""
+        """Users with at least one entry."""
         self.num_duplicates = 0
         self.num_users_cut = 0
         self.num_events_cut = 0
 
     @property
     def num_items(self) -> int:
-        """Items that any user had to do with, so far."""
+        """Items that any user has interacted with so far."""
         return int(np.count_nonzero(self._has_interactions))
 
     def make(self, num_blocks: int) -> Iterator[UserBlock]:
-        """The blocks in their order; `num_blocks` is a power of two."""
+        """Yield the blocks in order; `num_blocks` is a power of two."""
         parts_at_once = max(1, NUM_PARTS // num_blocks)
         blocks_at_once = max(1, num_blocks // NUM_PARTS)
         for number, begin in enumerate(range(0, NUM_PARTS, parts_at_once)):

@@ -1,4 +1,4 @@
-"""A catalogue as a resource: JSON, one item a line, ordered by id; the same items have the same bytes."""
+"""Stores a catalogue as JSON, one item per line and ordered by id, so that equal items give equal bytes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _ITEMS = TypeAdapter(tuple[Item, ...])
 
 
 def catalogue_bytes(items: Iterable[Item]) -> bytes:
-    """The resource of these items, whose ids are unique.
+    """Return the resource of these items, whose ids are unique.
 
-    Raises ValueError for a number that is not finite, and for an id that comes twice.
+    Raises ValueError for a number that is not finite, and for an id that occurs twice.
     """
     by_id: dict[str, Item] = {}
     for item in items:
@@ -28,7 +28,7 @@ def catalogue_bytes(items: Iterable[Item]) -> bytes:
 
 
 def read_catalogue_bytes(body: bytes) -> tuple[Item, ...]:
-    """The items, ordered by id. Raises pydantic.ValidationError for what catalogue_bytes did not write."""
+    """Return the items by id. Raises pydantic.ValidationError if catalogue_bytes did not write the bytes."""
     return _ITEMS.validate_json(body)
 
 

@@ -1,7 +1,7 @@
-"""A log of interactions -> Arrow columns, some hundred thousand rows at a time.
+"""Reads a log of interactions as Arrow columns, about a hundred thousand rows at a time.
 
-Pieces of a file that are as they should be are parsed by Arrow; any other piece line by line, by the readers
-that every other file goes through, so that each bad line is told. Both read a good line alike.
+Chunks without faults are parsed by Arrow. Any other chunk is parsed line by line, by the readers that all
+other files go through, so that each bad line is reported. Both ways give the same result for a good line.
 """
 
 from __future__ import annotations
@@ -55,25 +55,25 @@ _READ = (
     pa.types.is_date,
     pa.types.is_null,
 )
-"""Types of Parquet columns, or of their dictionaries."""
+"""Types of Parquet columns that are read, either directly or as the values of a dictionary column."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventBatch:
-    """Rows as the file has them: nothing but their form is checked."""
+    """Rows as they are in the file; only their form has been checked."""
 
     columns: Mapping[str, pa.Array]
-    """By field; all of one length, `user` and `item` among them."""
+    """Arrays of equal length by field; `user` and `item` are always present."""
     lines: npt.NDArray[np.int64]
-    """Of each row, from 1."""
+    """Line number of each row, counted from 1."""
 
 
 def event_batches(
     path: Path, columns: Mapping[str, str], tally: Tally, options: FileOptions = AS_FOUND
 ) -> Iterator[EventBatch]:
-    """Stream a log; rows of bad form are told to the tally.
+    """Yield the batches of a log, and report malformed rows to the tally.
 
-    Raises ColumnMappingError for a mapping, and FileRejectedError for a file, that is no use as a whole.
+    Raises ColumnMappingError for a mapping and FileRejectedError for a file that cannot be used at all.
     """
     check_interaction_mapping(columns)
     with open_file(path, options) as file:
@@ -151,7 +151,7 @@ def _csv(file: InputFile, columns: Mapping[str, str], tally: Tally) -> Iterator[
 
 
 def _first_line(path: Path, chunk: Chunk) -> tuple[Line | None, Chunk]:
-    """The first line that is not blank, and what comes after it."""
+    """Return the first line that is not blank, and the rest of the chunk after it."""
     if chunk.is_too_large:
         raise refuse_file(path, "body_too_large", "the header is too long", "write a line of column names")
     number, body = chunk.first_line, chunk.body
@@ -171,7 +171,7 @@ def _lines(chunk: Chunk) -> Iterator[Line]:
 def _fast_csv(
     chunk: Chunk, names: list[str], found: Mapping[str, str], dialect: Dialect
 ) -> EventBatch | None:
-    """The rows of a piece without any fault; None for others."""
+    """Return the rows of a chunk that has no fault, and None for any other chunk."""
     if not dialect.is_plain:
         return None
     body = chunk.body.rstrip(b"\r\n")
@@ -209,7 +209,7 @@ def _quoted_cell(delimiter: str) -> re.Pattern[bytes]:
 
 
 def _with_points(table: pa.Table, position: int, dialect: Dialect) -> pa.Table:
-    """The table with the decimal commas of a column as points."""
+    """Return the table with the decimal commas of one column replaced by points."""
     index = table.column_names.index(str(position))
     values = table.column(index).combine_chunks().dictionary_encode()
     plain = [dialect.plain_number(text, position) for text in values.dictionary.to_pylist()]
@@ -235,7 +235,7 @@ def _jsonl(file: InputFile, columns: Mapping[str, str], tally: Tally) -> Iterato
 def _fast_jsonl(chunk: Chunk, columns: Mapping[str, str]) -> EventBatch | None:
     body = chunk.body.rstrip(b"\r\n")
     num_lines = body.count(b"\n") + 1
-    # One object a line and nothing in it: Arrow's parser has no limit of its own on depth.
+    # Only one flat object per line is accepted, because Arrow's parser does not limit nesting depth.
     if b"[" in body or body.count(b"{") != num_lines or b"\\u0000" in body or b"\0" in body:
         return None
     try:
@@ -266,7 +266,7 @@ def _fast_jsonl(chunk: Chunk, columns: Mapping[str, str]) -> EventBatch | None:
 
 
 def _arrow_type(field: str, value: object) -> pa.DataType:
-    """Return the type that the first line has; a later line of another type makes Arrow give up."""
+    """Return the type of the first line's value; a later line of another type makes Arrow raise."""
     if isinstance(value, int) and not isinstance(value, bool):
         return pa.float64() if field in ("weight", "quantity", "time") else pa.int64()
     return pa.float64() if isinstance(value, float) else pa.string()
@@ -275,7 +275,7 @@ def _arrow_type(field: str, value: object) -> pa.DataType:
 def _checked(
     table: pa.Table, columns: Mapping[str, str], first_line: int, num_lines: int
 ) -> EventBatch | None:
-    """A batch, if every line became a row: then each line is known."""
+    """Return a batch if every line became a row, so that line numbers are known, and None otherwise."""
     if table.num_rows != num_lines:
         return None
     arrays = {field: table[column].combine_chunks() for field, column in columns.items()}
@@ -321,6 +321,6 @@ def _texts(
     return texts
 
 
-@lru_cache(maxsize=1_000)  # files have one shape, a hostile one may have one a line
+@lru_cache(maxsize=1_000)  # a file usually has one shape, but a hostile one may have another on each line
 def _found(names: tuple[str, ...], columns: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
     return tuple(assign_interaction(names, dict(columns)).items())

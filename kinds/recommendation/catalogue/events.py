@@ -1,4 +1,4 @@
-"""Rows of a log -> events of known items: checked column by column, by NumPy and Arrow."""
+"""Turns rows of a log into events of known items; NumPy and Arrow check them column by column."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from kinds.recommendation.catalogue.times import (
 )
 
 MAX_WEIGHT = 1e6
-"""Of one event; sums of them stay exact enough in 32 bits."""
+"""Maximum weight of one event, so that sums stay exact enough in 32 bits."""
 
 _REASONS: tuple[tuple[str, str, str, str], ...] = (
     ("", "", "", ""),
@@ -60,17 +60,17 @@ _REASONS: tuple[tuple[str, str, str, str], ...] = (
     ("kind_ignored", "kind", "is of a kind with weight 0", "leave it so"),
     ("unknown_item", "item", "names an item that is not in the catalogue", "add the item, or leave it so"),
 )
-"""Code, field, reason and advice of what keeps an event out; the first that applies is counted."""
+"""Code, field, reason and advice for each way to reject an event; the first that applies is counted."""
 _NUMBER_OF = {reason[0]: number for number, reason in enumerate(_REASONS)}
 
 _CODES = {"date_ambiguous": "time_invalid"}
-"""Of those names above that share one."""
+"""Error codes of the names above that share their code with another."""
 
 _UNLISTED = frozenset({"kind_ignored"})
 _NEEDLES = r"BEGIN |AKIA|ASIA|gh|glpat-|sk-|k_live_|AIza|xox|hf_"
-"""One of them is in every secret that find_secret knows: only such ids are shown to it."""
+"""Every secret that find_secret recognises contains one of these, so only ids that match are passed to it."""
 _MAX_SHOWN = 1_000
-"""Of an id of any length: what is looked through for secrets before its beginning is told."""
+"""Characters of an id that are checked for secrets before its beginning is reported."""
 _UNPRINTABLE = r"[\x00-\x1f\x7f]"
 _DECIMAL_ID = r"^([0-9]+)\.0+$"
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
@@ -80,22 +80,22 @@ Codes = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Events that count; the arrays have one entry an event."""
+    """Events that count; the arrays have one entry per event."""
 
     users: pa.StringArray
-    """Ids; `user` are positions in it."""
+    """User ids, which `user` refers to by position."""
     user: Codes
     item: Codes
     """Positions in the ordered ids of the catalogue."""
     kind: npt.NDArray[np.int16]
     weight: npt.NDArray[np.float32]
-    """Times that of its kind; below zero for a return."""
+    """Weight of the event times the weight of its kind; below zero for a return."""
     time: npt.NDArray[np.int64]
-    """Seconds since 1970; 0 where there is none."""
+    """Seconds since 1970; 0 if the event has no time."""
 
 
 class EventReader:
-    """Makes events of batches of one file, and counts what is wrong. Not for several threads at once."""
+    """Turns batches of one file into events and counts rejected rows. It is not thread-safe."""
 
     def __init__(
         self,
@@ -119,13 +119,13 @@ class EventReader:
         self.num_timed = 0
         self.num_untimed = 0
         self.unknown_items: list[str] = []
-        """The first few, for the error of files that do not belong together."""
+        """The first three unknown items, for the error about files that do not belong together."""
         self.near_misses = NearMisses(item_ids)
         self.user_example: str | None = None
-        """A user that was written as a decimal number, such as 17850.0."""
+        """First user id that was written as a decimal number, such as 17850.0."""
 
     def read(self, batch: EventBatch) -> Events:
-        """The events of a batch that count."""
+        """Return the events of a batch that count."""
         num_rows = len(batch.lines)
         self.num_rows += num_rows
         users, user = as_dictionary(batch.columns["user"])
@@ -170,7 +170,7 @@ class EventReader:
         )
 
     def _without_decimals(self, users: pa.StringArray) -> pa.StringArray:
-        """Numbers that went through a column of decimals, "17850.0", are what they were: "17850"."""
+        """Return ids without the ".0" that a column of decimals adds: "17850.0" becomes "17850"."""
         is_decimal = pc.match_substring_regex(users, _DECIMAL_ID)
         if not pc.any(is_decimal).as_py():
             return users
@@ -178,7 +178,10 @@ class EventReader:
         return pc.replace_substring_regex(users, _DECIMAL_ID, r"\1")
 
     def _known(self, items: pa.StringArray, item: Codes) -> npt.NDArray[np.int64]:
-        """Return each id's place in the catalogue, -1 for none; near misses are noted, or match."""
+        """Return each id's position in the catalogue, or -1.
+
+        Near misses are recorded, or with MatchIds.LOOSE count as matches.
+        """
         known: npt.NDArray[np.int64] = (
             pc.fill_null(pc.index_in(items, self._item_ids), -1)
             .to_numpy(zero_copy_only=False)
@@ -203,7 +206,7 @@ class EventReader:
         return self._positions[item_id]
 
     def _seconds(self, column: pa.Array | None, num_rows: int) -> Seconds:
-        """Read the instants in the order of day and month that the whole column tells, if it is needed."""
+        """Return the times; if a date is ambiguous, the whole column decides the order of day and month."""
         seconds = seconds_of(column, num_rows, self._order)
         if not self._is_order_asked and np.any(seconds == AMBIGUOUS):
             self._is_order_asked = True
@@ -212,7 +215,7 @@ class EventReader:
         return seconds
 
     def _dates(self) -> Iterator[object]:
-        """What stands in the column of times, from the beginning of the file."""
+        """Yield the values of the time column, from the beginning of the file."""
         for batch in event_batches(
             self._path, self._options.interaction_columns, Tally(lambda _: None), self._options.file_options()
         ):
@@ -244,7 +247,7 @@ class EventReader:
 
 
 def as_dictionary(column: pa.Array) -> tuple[pa.StringArray, Codes]:
-    """A column's values as stripped texts, most of them once, and for each row the position of its own."""
+    """Return a column's values as stripped texts, mostly distinct, and each row's position in them."""
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     values, indices = encoded.dictionary, encoded.indices
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
@@ -281,7 +284,7 @@ def _user_verdicts(users: pa.StringArray) -> npt.NDArray[np.uint8]:
 
 
 def _weights(column: pa.Array | None, num_rows: int) -> npt.NDArray[np.float64]:
-    """1 where there is none, NaN where it is no number."""
+    """Return a weight per row: 1 where there is none, NaN where the value is not a number."""
     if column is None:
         return np.ones(num_rows)
     if (

@@ -1,4 +1,4 @@
-"""Which column of a file is which field of an item or an interaction: usual names, or a mapping."""
+"""Assigns columns of a file to the fields of an item or an interaction, by usual names or by a mapping."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ITEM_FIELDS: Mapping[str, tuple[str, ...]] = {
     "available_until": ("available_until", "until_date", "end_date", "expires_at", "expiration_date",
                         "expires"),
 }  # fmt: skip
-"""The best name first, as of documents; every other column becomes an attribute under its own name."""
+"""Usual column names of each field, best first; every other column becomes an attribute of that name."""
 
 DATE_FIELDS = ("available_from", "available_until")
 
@@ -47,34 +47,37 @@ _MAX_SHOWN = 30
 
 
 def check_item_mapping(columns: Mapping[str, str]) -> None:
-    """Raise ColumnMappingError if a name on the left is no field of an item."""
+    """Raise ColumnMappingError if a name on the left is not a field of an item."""
     check_mapping(columns, fields=ITEM_FIELDS, record="an item")
 
 
 def check_interaction_mapping(columns: Mapping[str, str]) -> None:
-    """Raise ColumnMappingError if a name on the left is no field of an interaction."""
+    """Raise ColumnMappingError if a name on the left is not a field of an interaction."""
     check_mapping(columns, fields=INTERACTION_FIELDS, record="an interaction")
 
 
 def item_columns(names: list[str], columns: Mapping[str, str]) -> dict[str, str]:
-    """The column of each field of an item. Raises ColumnMappingError if they cannot make one."""
+    """Return the column of each field of an item. Raises ColumnMappingError if a needed one is missing."""
     swapped = "" if "user" not in assign(names, {}, INTERACTION_FIELDS) else "a log of interactions"
     return _columns(names, columns, ITEM_FIELDS, needed=("id", "title"), looks_like=swapped)
 
 
 def interaction_columns(names: list[str], columns: Mapping[str, str]) -> dict[str, str]:
-    """The column of each field of an interaction. Raises ColumnMappingError if they cannot make one."""
+    """Return the column of each field of an interaction.
+
+    Raises ColumnMappingError if a needed one is missing.
+    """
     swapped = "" if "title" not in assign(names, {}, ITEM_FIELDS) else "a catalogue"
     _columns(names, columns, INTERACTION_FIELDS, needed=("user", "item"), looks_like=swapped)
     return assign_interaction(names, columns)
 
 
 def assign_interaction(names: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:
-    """The column of each field that these names hold; a quantity that is mapped as a weight is a quantity."""
+    """Return the column of each field among these names; a quantity mapped as a weight stays a quantity."""
     found = assign(names, columns, INTERACTION_FIELDS)
     weight = found.get("weight")
     if weight is not None and assign([weight], {}, _QUANTITY):
-        found["quantity"] = found.pop("weight")  # below zero it is a return
+        found["quantity"] = found.pop("weight")  # a quantity below zero is a return
     return found
 
 

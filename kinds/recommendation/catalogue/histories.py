@@ -1,4 +1,4 @@
-"""Events of some users -> what each of them had to do with, an entry an item; and blocks of those."""
+"""Turns events of users into histories, with one entry per user and item, and histories into blocks."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from kinds.recommendation.catalogue.robots import Robots, is_new
 
 @dataclass(frozen=True, slots=True)
 class Histories:
-    """Users with their entries; users are ordered by id, entries of a user by item."""
+    """Users with their entries; users are ordered by id, and the entries of a user by item."""
 
     user_ids: pa.StringArray
     bits: npt.NDArray[np.int64]
-    """(num_users,): of each user's hash those that decide the block."""
+    """(num_users,): the bits of each user's hash that determine the block."""
     indptr: npt.NDArray[np.int64]
     items: npt.NDArray[np.int32]
     """(num_entries,): positions in the ordered ids of the catalogue."""
@@ -28,16 +28,16 @@ class Histories:
     times: npt.NDArray[np.int64]
     is_purchase: npt.NDArray[np.bool_]
     num_duplicates: int = 0
-    """Events left out: the same user, item, kind, weight and time; not of users who are cut."""
+    """Events dropped because user, item, kind, weight and time are equal; users who are cut do not count."""
     num_users_cut: int = 0
     num_events_cut: int = 0
-    """All that users who are cut had beyond what is kept, equal ones too."""
+    """Events dropped of users who are cut, including duplicates."""
 
 
 def histories(
     events: pa.Table, *, is_purchase: npt.NDArray[np.bool_], max_events: int, robots: Robots
 ) -> Histories:
-    """What these events come to, in whatever order they are; `is_purchase` is by kind."""
+    """Return the histories of these events, whose order does not matter; `is_purchase` is by kind."""
     users, user = ordered(events["user"].combine_chunks())
     item, kind, weight, time = (events[name].to_numpy() for name in ("item", "kind", "weight", "time"))
     order = np.lexsort((kind, weight, time, item, user))
@@ -52,7 +52,7 @@ def histories(
     begins = np.flatnonzero(is_new(user, item))
     ends = np.append(begins, len(user))[1:]
     weights, bought = _sums(weight, begins), _any(is_purchase[kind] & (weight > 0), begins)
-    # What was returned as often as it was bought is no interest.
+    # An item that was returned as often as it was bought shows no interest.
     stays = weights > 0
     num_entries = np.bincount(user[begins[stays]], minlength=len(users))
     indptr = np.zeros(len(users) + 1, dtype=np.int64)
@@ -73,7 +73,7 @@ def histories(
 
 
 def _with_users(of: Histories, users: npt.NDArray[np.int64]) -> Histories:
-    """Those users alone, with what was counted of all."""
+    """Return the given users only, with the counts of all users."""
     return replace(
         selected(of, users),
         num_duplicates=of.num_duplicates,
@@ -83,7 +83,7 @@ def _with_users(of: Histories, users: npt.NDArray[np.int64]) -> Histories:
 
 
 def selected(of: Histories, users: npt.NDArray[np.int64]) -> Histories:
-    """Those users, in this order."""
+    """Return the given users in this order."""
     counts = np.diff(of.indptr)[users]
     indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     entries = np.repeat(of.indptr[users] - indptr[:-1], counts) + np.arange(indptr[-1])
@@ -99,7 +99,7 @@ def selected(of: Histories, users: npt.NDArray[np.int64]) -> Histories:
 
 
 def as_block(of: Histories, catalogue_ids: Sequence[str]) -> UserBlock:
-    """Return what a resource holds: the ids of its own items only, so that other items do not change it."""
+    """Return the histories as a block, with the ids of its own items only so that others do not change it."""
     present, items = np.unique(of.items, return_inverse=True)
     return UserBlock(
         user_ids=tuple(of.user_ids.to_pylist()),
@@ -115,9 +115,9 @@ def as_block(of: Histories, catalogue_ids: Sequence[str]) -> UserBlock:
 def _latest(
     user: npt.NDArray[np.int32], time: npt.NDArray[np.int64], num_users: int, max_events: int
 ) -> npt.NDArray[np.bool_]:
-    """Which events stay when each user keeps the latest ones.
+    """Return which events are kept if each user keeps the latest ones.
 
-    Of events of one time the later in the given order stay, which is by user and has no ties.
+    Events are ordered by user without ties; of those with equal times, the later ones are kept.
     """
     kept = np.ones(len(user), dtype=bool)
     counts = np.bincount(user, minlength=num_users)
@@ -132,7 +132,7 @@ def _latest(
 def _sums(weight: npt.NDArray[np.generic], begins: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     if not len(begins):
         return np.zeros(0, dtype=np.float32)
-    # In 64 bits, and in a fixed order: a sum in another order would be another digest.
+    # Summed in 64 bits and in a fixed order, as a sum in another order would give another digest.
     return np.add.reduceat(weight.astype(np.float64), begins).astype(np.float32)
 
 

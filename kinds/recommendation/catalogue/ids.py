@@ -1,4 +1,4 @@
-"""Ids of a log and those of a catalogue that are nearly the same: told, and matched if that is wanted."""
+"""Finds ids of a log that almost match one of the catalogue, to report or, on request, to match them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DIFFERENCES: Mapping[str, Callable[[str], str]] = {
 
 
 def loose_id(text: str) -> str:
-    """An id without what spreadsheets and exports change.
+    """Return an id without the differences that spreadsheets and exports cause.
 
     >>> loose_id("00123"), loose_id("123.0"), loose_id(" ab 1"), loose_id("AB1")
     ('123', '123', 'ab1', 'ab1')
@@ -30,7 +30,7 @@ def loose_id(text: str) -> str:
 
 @dataclass(slots=True)
 class NearMisses:
-    """Ids of a log that would be in the catalogue if they were written as there."""
+    """Ids of a log that would be in the catalogue if they were spelled as they are there."""
 
     catalogue_ids: Iterable[str]
     num_events: int = 0
@@ -38,7 +38,7 @@ class NearMisses:
     _by_loose_id: dict[str, str | None] | None = None
 
     def find(self, text: str) -> str | None:
-        """The one catalogue id that is nearly this one."""
+        """Return the only catalogue id that is almost this one, or None."""
         if self._by_loose_id is None:
             self._by_loose_id = {}
             for catalogue_id in self.catalogue_ids:
@@ -47,13 +47,13 @@ class NearMisses:
         return self._by_loose_id.get(loose_id(text))
 
     def note(self, text: str, catalogue_id: str, num_events: int) -> None:
-        """Keep an example of each difference."""
+        """Count events, and keep an example of each difference."""
         self.num_events += num_events
         named = (name for name, plain in _DIFFERENCES.items() if plain(text) == plain(catalogue_id))
         self._examples.setdefault(next(named, "several of these"), (text, catalogue_id))
 
     def __str__(self) -> str:
-        """Empty without any."""
+        """Return a description with examples; it is empty if there are none."""
         if not self._examples:
             return ""
         differences = ", ".join(

@@ -1,4 +1,4 @@
-"""What a refresh begins with: catalogue and interactions as resources, and what was found on the way."""
+"""Inputs of a refresh: catalogue and interactions as resources, and what was noticed during ingest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Sha256 = str
 
 
 class DroppedRows(BaseModel):
-    """How many rows of a file were dropped, and why."""
+    """Number of rows of a file that were dropped, by code."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -19,21 +19,21 @@ class DroppedRows(BaseModel):
 
 
 class Inputs(BaseModel):
-    """The taken-in files of a refresh; a resource itself, as canonical JSON."""
+    """Ingested files of a refresh, which are themselves stored as a resource of canonical JSON."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     catalogue_sha256: Sha256
-    """Resource that catalogue_file.read_catalogue_bytes reads."""
+    """Digest of the resource that catalogue_file.read_catalogue_bytes reads."""
     num_items: int
     blocks: tuple[Sha256, ...]
-    """Resources that interactions_file.read_block_bytes reads, by number of block; a power of two of them."""
+    """Digests of the blocks that interactions_file.read_block_bytes reads, by number; a power of two."""
     num_users: int
     num_interactions: int
-    """Entries kept, of all blocks."""
+    """Entries of all blocks."""
     counts: Mapping[str, int] = Field(default_factory=dict)
-    """What was noticed: unknown_item, duplicate, weight_invalid, in_future, user_cut, ...: events or rows."""
+    """Counts of events or rows by code: unknown_item, duplicate, weight_invalid, in_future, user_cut, ..."""
     dropped: tuple[DroppedRows, ...] = ()
-    """Of the catalogue and of the log, in this order."""
+    """Dropped rows of the catalogue and of the log, in this order."""
     flagged: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Of injection_suspected, html_removed, text_cut, formula, ...: the first ids of the items, ordered."""
+    """First ids of items by flag, sorted: injection_suspected, html_removed, text_cut, formula, ..."""

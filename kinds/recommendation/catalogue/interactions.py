@@ -1,4 +1,4 @@
-"""Who had to do with what: a block of users with their interactions, as arrays."""
+"""A block of users with their interactions, as arrays."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from kinds.recommendation.catalogue.options import MAX_BLOCKS
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UserBlock:
-    """The users of one block with what each of them did, one entry an item; a digest names it as a resource.
+    """The users of one block and their interactions, one entry per item; it is stored as a resource.
 
     Entries of user u are indptr[u]:indptr[u + 1], ordered by item id.
     """
 
     user_ids: tuple[str, ...]
-    """Ordered."""
+    """Sorted ids of the users."""
     item_ids: tuple[str, ...]
-    """Those that occur, ordered; `items` are positions in it."""
+    """Sorted ids of the items that occur; `items` are positions in it."""
     indptr: npt.NDArray[np.int64]
     """(num_users + 1,)"""
     items: npt.NDArray[np.int32]
@@ -30,13 +30,13 @@ class UserBlock:
     weights: npt.NDArray[np.float32]
     """(num_entries,), positive: the sum over the events of this user and item."""
     times: npt.NDArray[np.int64]
-    """(num_entries,), of the last event, seconds since 1970 UTC; 0 where the log has no times."""
+    """(num_entries,): time of the last event in seconds since 1970 UTC; 0 if the log has no times."""
     is_purchase: npt.NDArray[np.bool_]
-    """(num_entries,): whether any of the events was one."""
+    """(num_entries,): whether any of the events was a purchase."""
 
 
 def histories_of(block: UserBlock) -> dict[str, bytes]:
-    """What each user did, as bytes: the same bytes, the same history."""
+    """Return each user's history as bytes, which are equal exactly if the histories are."""
     ids = np.asarray(block.item_ids, dtype=object)
     found = {}
     for user_id, start, stop in zip(block.user_ids, block.indptr[:-1], block.indptr[1:], strict=True):
@@ -47,7 +47,7 @@ def histories_of(block: UserBlock) -> dict[str, bytes]:
 
 
 def only_users(block: UserBlock, user_ids: Collection[str]) -> UserBlock:
-    """The block with these of its users alone."""
+    """Return the block with only these of its users."""
     wanted = set(user_ids)
     places = np.array([n for n, user_id in enumerate(block.user_ids) if user_id in wanted], np.int64)
     lengths = np.diff(block.indptr)[places]
@@ -65,9 +65,9 @@ def only_users(block: UserBlock, user_ids: Collection[str]) -> UserBlock:
 
 
 def block_of(user_id: str, num_blocks: int) -> int:
-    """Which block a user is in: by the leading bits of a hash, so that it stays when other users come.
+    """Return a user's block, by the leading bits of a hash so that new users do not change it.
 
-    `num_blocks` is a power of two; with twice as many, block b becomes 2b and 2b + 1.
+    `num_blocks` is a power of two; when it is doubled, block b is split into 2b and 2b + 1.
 
     >>> block_of("ann", 1), block_of("ann", 2) * 2 <= block_of("ann", 4) <= block_of("ann", 2) * 2 + 1
     (0, True)

@@ -1,6 +1,7 @@
-"""A block of users as a resource: arrays in NumPy's own format, whose bytes follow the content alone.
+"""Stores a block of users as a resource in NumPy's own format, whose bytes depend on the content only.
 
-Uncompressed npz of .npy entries (NumPy Enhancement Proposal 1); ids are UTF-8 joined, with the ends of each.
+The file is an uncompressed npz of .npy entries (NumPy Enhancement Proposal 1). Ids are joined as UTF-8, with
+the end of each in a second array.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ MEDIA_TYPE = "application/x-npz"
 
 
 def block_bytes(block: UserBlock) -> bytes:
-    """The resource of a block: 17 bytes an entry, and the ids."""
+    """Return the resource of a block, which takes 17 bytes per entry and the ids."""
     users, user_ends = _joined(block.user_ids)
     items, item_ends = _joined(block.item_ids)
     file = io.BytesIO()
@@ -38,7 +39,7 @@ def block_bytes(block: UserBlock) -> bytes:
 
 
 def read_block_bytes(body: bytes) -> UserBlock:
-    """The block. Raises ValueError, KeyError or zipfile.BadZipFile for what block_bytes did not write."""
+    """Return the block. Raises ValueError, KeyError or zipfile.BadZipFile if block_bytes did not write it."""
     with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
         return UserBlock(
             user_ids=_split(arrays["users"], arrays["user_ends"]),

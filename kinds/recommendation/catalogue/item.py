@@ -1,4 +1,4 @@
-"""An item of a catalogue, as it is recommended and written about."""
+"""An item of a catalogue, which is recommended and written about."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _in_utc(instant: datetime) -> datetime:
 
 
 Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
-"""In UTC: the same moment has the same digest."""
+"""Instant in UTC, so that equal instants have equal digests."""
 
 
 class Item(BaseModel):
@@ -29,28 +29,28 @@ class Item(BaseModel):
     id: str = Field(min_length=1, max_length=200)
     title: str = Field(min_length=1, max_length=500)
     text: str = ""
-    """Description, plain."""
+    """Description as plain text."""
     category: str | None = None
     attributes: Mapping[str, AttributeValue] = Field(default_factory=dict)
-    """Brand, colour, material, pages, ...: whatever else is known."""
+    """Everything else that is known: brand, colour, material, pages, ..."""
     price: float | None = Field(default=None, ge=0, le=1e15)
     currency: str | None = None
     available: bool = True
     available_from: Instant | None = None
     available_until: Instant | None = None
-    """From this moment on it is gone."""
+    """Instant from which the item is no longer available."""
 
     def is_available(self, at: datetime) -> bool:
-        """Whether it may be recommended at this moment."""
+        """Return whether the item may be recommended at this instant."""
         begun = self.available_from is None or self.available_from <= at
         return self.available and begun and (self.available_until is None or at < self.available_until)
 
     @property
     def sha256(self) -> str:
-        """Return the digest of the whole row."""
+        """Digest of the whole row."""
         return payload_digest(self.model_dump(mode="json"))
 
     def part(self, fields: tuple[str, ...]) -> dict[str, object]:
-        """Those fields and attributes of the row that are named and set: what a text may be about."""
+        """Return the named fields and attributes that are set, which a text may be about."""
         row = self.model_dump(mode="json", exclude={"attributes"}) | dict(self.attributes)
         return {name: row[name] for name in fields if row.get(name) not in (None, "", (), [])}

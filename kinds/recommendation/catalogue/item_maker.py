@@ -1,4 +1,4 @@
-"""Named fields of a catalogue's row -> an item: each row is checked, taken or refused on its own."""
+"""Turns the named fields of a catalogue row into an item; each row is accepted or rejected on its own."""
 
 from __future__ import annotations
 
@@ -28,18 +28,19 @@ from kinds.recommendation.catalogue.values import parse_attribute, parse_availab
 MAX_ID_CHARACTERS = 200
 MAX_TITLE_CHARACTERS = 500
 MAX_TEXT_CHARACTERS = 20_000
-"""A longer description is cut, not refused: an embedding reads its first page, and the item is for sale."""
+"""Maximum length of a description. A longer one is cut rather than refused: an embedding reads only the first
+page, and the item is for sale all the same."""
 MAX_ATTRIBUTE_CHARACTERS = 1_000
 MAX_ATTRIBUTES = 100
-"""Of one item; catalogues have ten, and each is a feature."""
+"""Maximum attributes of one item; catalogues have about ten, and each becomes a feature."""
 MAX_CURRENCY_CHARACTERS = 10
 
 FORMULA = "formula"
-"""A cell that a spreadsheet would run: it is kept as the text it is, and exports put a quote before it."""
+"""Flag for a cell that a spreadsheet would execute. The text is kept, and exports put a quote before it."""
 TEXT_CUT = "text_cut"
 
 _MAX_RAW_CHARACTERS = 1_000_000
-"""What is cleaned of a text; four times the line that is read."""
+"""Characters of a text that are cleaned; four times the longest line that is read."""
 _MAX_SHAPES = 1_000
 _MAY_BE_FORMULA = re.compile(r"=|[@+-]\w+\s*[(|!]")
 _NAME_SEPARATORS = re.compile(r"[\s.\-]+")
@@ -52,7 +53,7 @@ class _RefusedError(Exception):
 
 
 class ItemMaker:
-    """Makes items of records of one file. Not for several threads at once."""
+    """Turns the records of one file into items. It is not thread-safe."""
 
     def __init__(
         self,
@@ -63,7 +64,7 @@ class ItemMaker:
         date_order: DateOrder | None = None,
         dates: Callable[[], Iterable[object]] = tuple,
     ) -> None:
-        """`dates` reads the columns of dates once more, if nothing else says which number is the month."""
+        """`dates` reads the date columns again, in case nothing else says which number is the month."""
         self._name = name
         self._instants = Instants(date_order, dates)
         self._columns = columns
@@ -71,7 +72,7 @@ class ItemMaker:
         self._shapes: dict[tuple[str, ...], tuple[dict[str, str], dict[str, str]]] = {}
 
     def make(self, line: int, fields: Mapping[str, object]) -> Item | Rejected:
-        """An item, or why the row is none. What is odd about an item that is taken is flagged."""
+        """Return an item, or why the row is rejected; oddities of an accepted item are flagged."""
         try:
             record = Record(self._name, line, dict(fields))
             made = attempt(
@@ -98,20 +99,20 @@ class ItemMaker:
 
 
 def _attribute_names(names: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:
-    """Attribute -> column, of all columns that are no field of an item."""
+    """Map attribute names to columns, for all columns that are not a field of an item."""
     taken = set(columns.values())
     attributes: dict[str, str] = {}
     for name in names:
         attribute = _NAME_SEPARATORS.sub("_", name.strip().lower())
         if name in taken or not attribute:
             continue
-        # Item.part holds fields and attributes side by side.
+        # Item.part has one namespace for fields and attributes.
         attributes.setdefault(f"other_{attribute}" if attribute in Item.model_fields else attribute, name)
     return attributes
 
 
 class _Row:
-    """One record on its way to an item."""
+    """A record that is being turned into an item."""
 
     def __init__(
         self,
@@ -154,7 +155,7 @@ class _Row:
         return item
 
     def _guard(self) -> None:
-        """Refuse what may be in no prompt and in no log."""
+        """Refuse a record that holds something which must not get into a prompt or a log."""
         strings = list(self._record.strings())
         together = "\n".join(text for _, text in strings)
         if invalid_unicode_at(together) is not None:
@@ -216,7 +217,7 @@ class _Row:
         return price[0], currency or price[1]
 
     def _category(self) -> tuple[str | None, dict[str, AttributeValue]]:
-        """The first category, and all of them as an attribute where there are several."""
+        """Return the first category, and all of them as an attribute if there are several."""
         value = self._attribute(self._columns.get("category", ""))
         if not isinstance(value, tuple):
             return (as_text(value) or None), {}

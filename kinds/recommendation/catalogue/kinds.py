@@ -1,4 +1,4 @@
-"""Kinds of events: what each weighs, and which are purchases."""
+"""Kinds of events, with their weights and whether they are purchases or returns."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from kinds.recommendation.catalogue.options import RETURN_KINDS, IntakeOptions
 from kinds.recommendation.catalogue.tally import Tally
 
 MAX_KINDS = 1_000
-"""Of a log; those beyond count as one."""
+"""Maximum kinds of a log; all further kinds count as one."""
 
 
 class Kinds:
-    """Numbers the kinds of one log as they come. Not for several threads at once."""
+    """Numbers the kinds of one log as they occur. It is not thread-safe."""
 
     def __init__(self, options: IntakeOptions) -> None:
         self._known = {name.strip().lower() for name in options.event_weights}
@@ -24,7 +24,7 @@ class Kinds:
         bought = max((self._given.get(name, 1.0) for name in self._purchases), default=1.0)
         self._given = dict.fromkeys(RETURN_KINDS, bought) | self._given
         self._known |= RETURN_KINDS
-        # Those that matter have their numbers before the log is read, so its order does not.
+        # Known kinds get their numbers before the log is read, so that its order does not matter.
         self._names = ["", *sorted(self._known | self._purchases)]
         self._numbers = {name: number for number, name in enumerate(self._names)}
 
@@ -42,7 +42,7 @@ class Kinds:
         return kind, np.array([self._given.get(name, 1.0) for name in self._names])[kind]
 
     def count(self, kind: npt.NDArray[np.int16], tally: Tally) -> None:
-        """Count events of kinds that nothing is known of."""
+        """Count events of unknown kinds."""
         counts = np.bincount(kind, minlength=len(self._names))
         unknown = sum(
             int(count)
@@ -54,12 +54,12 @@ class Kinds:
 
     @property
     def is_purchase(self) -> npt.NDArray[np.bool_]:
-        """Return whether a kind is a purchase, by its number."""
+        """Whether each kind is a purchase, indexed by its number."""
         return np.array([name in self._purchases for name in self._names])
 
     @property
     def is_return(self) -> npt.NDArray[np.bool_]:
-        """Return whether a kind is a return, by its number."""
+        """Whether each kind is a return, indexed by its number."""
         return np.array([name in RETURN_KINDS for name in self._names])
 
     def _number(self, name: str) -> int:

@@ -1,4 +1,4 @@
-"""Events on their way to blocks: parted by user over temporary files, so that memory holds one part."""
+"""Partitions events by user into temporary files, so that only one part at a time is in memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kinds.recommendation.catalogue.events import Events
 from kinds.recommendation.catalogue.options import MAX_BLOCKS
 
 NUM_PARTS = 256
-"""A power of two; 100 million events make parts of 12 MB, and each is an open file meanwhile."""
+"""Number of parts, a power of two. 100 million events give parts of 12 MB; each part is an open file."""
 
 _SCHEMA = pa.schema(
     [
@@ -30,7 +30,7 @@ _SCHEMA = pa.schema(
 
 
 class Partitions:
-    """Takes events, and gives those of a part back: 30 bytes of disk an event until it is closed."""
+    """Stores events on disk and returns those of a part. It takes 30 bytes per event until it is closed."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="pressroom-intake-")
@@ -46,7 +46,7 @@ class Partitions:
         self._folder.cleanup()
 
     def add(self, events: Events) -> None:
-        """Part these events by the leading bits of their users' hashes, as block_of has them."""
+        """Store events in parts by the leading bits of their users' hashes, as block_of uses them."""
         if not len(events.user):
             return
         parts = leading_bits(events.users)[events.user] // (MAX_BLOCKS // NUM_PARTS)
@@ -66,7 +66,7 @@ class Partitions:
         return sum(pc.count_distinct(part["user"]).as_py() for part in parts)
 
     def read(self, parts: range) -> pa.Table:
-        """The events of these parts: user, item, kind, weight, time. Nothing is added afterwards."""
+        """Return the events of these parts: user, item, kind, weight, time. Add nothing afterwards."""
         self._close_writers()
         tables = [_SCHEMA.empty_table()]
         for path in map(self._path, parts):
@@ -90,13 +90,13 @@ class Partitions:
 
 
 def leading_bits(users: pa.StringArray) -> npt.NDArray[np.int64]:
-    """Return the 16 bits of each user's hash that decide the block (interactions.block_of)."""
+    """Return the 16 bits of each user's hash that determine the block (interactions.block_of)."""
     digests = b"".join(hashlib.sha256(user.encode()).digest()[:2] for user in users.to_pylist())
     return np.frombuffer(digests, dtype=">u2").astype(np.int64)
 
 
 def ordered(users: pa.StringArray) -> tuple[pa.StringArray, npt.NDArray[np.int32]]:
-    """The users in the order of their code points, each once, and for each row the position of its own."""
+    """Return the distinct users in the order of their code points, and each row's position in them."""
     encoded = users.dictionary_encode()
     order = pc.sort_indices(encoded.dictionary).to_numpy(zero_copy_only=False)
     rank = np.empty(len(order), dtype=np.int32)

@@ -1,4 +1,4 @@
-"""A catalogue file -> its items."""
+"""Reads the items of a catalogue file."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from kinds.recommendation.catalogue.options import IntakeOptions
 from kinds.recommendation.catalogue.tally import Tally
 
 MAX_ITEMS = 2_000_000
-"""All are in memory at once, 2 KB each."""
+"""Maximum items of a catalogue; all are in memory at once and take about 2 KB each."""
 
 
 def read_items(
     path: Path, options: IntakeOptions, tally: Tally, file_options: FileOptions = AS_FOUND
 ) -> dict[str, Item]:
-    """The items by id; of two rows with one id the later is taken, and the earlier told if it differs.
+    """Return the items by id; if two rows share an id, the later one counts.
 
-    Raises ColumnMappingError for a mapping, and FileRejectedError for a file, that is no use as a whole.
+    The earlier row is reported if it differs. Raises ColumnMappingError for a mapping and FileRejectedError
+    for a file that cannot be used at all.
     """
     columns = options.catalogue_columns
     check_item_mapping(columns)
@@ -56,7 +57,7 @@ def read_items(
 
 
 def _dates(path: Path, columns: Mapping[str, str], options: FileOptions) -> Iterator[object]:
-    """What stands in the columns of dates, from the beginning of the file."""
+    """Yield the values of the date columns, from the beginning of the file."""
     for record in file_records(path, lambda names: _wanted(names, columns), options):
         if isinstance(record, Rejected):
             continue

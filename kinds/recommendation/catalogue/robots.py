@@ -1,4 +1,4 @@
-"""Users with more events in one piece of a log than are kept of anybody: cut at once, for the memory."""
+"""Cuts users who have more events in one chunk of a log than are kept per user, to save memory."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from kinds.recommendation.catalogue.events import Events
 
 
 class Robots:
-    """Cuts events piece by piece; what is left of a user is no other than if he were cut at the end."""
+    """Cuts events chunk by chunk, with the same result as if each user were cut at the end."""
 
     def __init__(self, max_events: int) -> None:
         self._max_events = max_events
         self._num_dropped: Counter[str] = Counter()
 
     def cut(self, events: Events) -> Events:
-        """Without the earlier events of users who have more different ones than are kept."""
+        """Return the events without the earlier ones of users who have too many distinct events."""
         counts = np.bincount(events.user, minlength=1)
         if counts.max() <= self._max_events:
             return events
@@ -42,7 +42,7 @@ class Robots:
         )
 
     def num_dropped(self, users: pa.StringArray) -> npt.NDArray[np.int64]:
-        """Of each user the events that were cut so far."""
+        """Return the number of events of each user that have been cut so far."""
         dropped = np.zeros(len(users), dtype=np.int64)
         if self._num_dropped:
             positions = pc.index_in(pa.array(self._num_dropped, pa.string()), users)
@@ -52,7 +52,7 @@ class Robots:
         return dropped
 
     def _latest(self, events: Events, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
-        """The rows of the latest different events; None if all of those are kept."""
+        """Return the rows of the latest distinct events, or None if all of them are kept."""
         columns = [values[rows] for values in (events.time, events.item, events.weight, events.kind)]
         order = np.lexsort(columns[::-1])
         different = order[is_new(*(values[order] for values in columns))]
@@ -60,7 +60,7 @@ class Robots:
 
 
 def is_new(*columns: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
-    """Of ordered rows, those that are not as the row before."""
+    """Return which of the ordered rows differ from the row before."""
     is_new = np.zeros(len(columns[0]), dtype=np.bool_)
     is_new[:1] = True
     for values in columns:

@@ -1,6 +1,6 @@
-"""A catalogue and a log of interactions -> resources: what a refresh begins with.
+"""Ingests a catalogue and a log of interactions as resources, which is the first step of a refresh.
 
-Blocking; the paths are on the machine that runs it, be it the command's or a worker's.
+The calls block. Paths are on the machine that runs this code: that of the command or that of a worker.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from kinds.recommendation.catalogue.tally import MAX_FLAGGED, Tally
 _SHOWN_IDS = 3
 
 Write = Callable[[bytes, str], str]
-"""Stores bytes of a media type as a resource; its digest."""
+"""Stores bytes of a media type as a resource and returns its digest."""
 
 
 def take_in(
@@ -46,12 +46,12 @@ def take_in(
     now: datetime,
     on_note: OnNote | None = None,
 ) -> Inputs:
-    """Read both files (CSV, JSONL, both gzip or not, or Parquet) and store what they hold.
+    """Read both files (CSV or JSONL, gzipped or not, or Parquet) and store their contents.
 
-    The same rows in whatever order give the same resources; of items with one id the last row counts.
-    `on_rejected` gets the first refused rows of each code; all are counted. Memory: the items, and one part
-    of 256 of the users; disk: 30 bytes an event in the folder for temporary files.
-    Raises FileRejectedError, or ColumnMappingError, for a file that is no use as a whole.
+    The same rows give the same resources in any order; if items share an id, the last row counts.
+    `on_rejected` gets the first rejected rows of each code; all are counted. Memory: the items and 1/256 of
+    the users. Disk: 30 bytes per event in the folder for temporary files.
+    Raises FileRejectedError or ColumnMappingError for a file that cannot be used at all.
     """
     tally = Tally(on_rejected)
     file_options = options.file_options(on_note or AS_FOUND.tell)
@@ -113,23 +113,23 @@ def _count(tally: Tally, items: Iterable[Item], blocks: Blocks, reader: EventRea
 
 
 _NOT_DROPPED = frozenset({"duplicate_item", "kind_ignored", "unknown_kind", "returned"})
-"""Counted, and nothing is amiss."""
+"""Codes that are counted but do not mean that a row was dropped."""
 
 
 def _dropped(tally: Tally, num_rows: int, before: Mapping[str, int] | None = None) -> DroppedRows:
-    """What was dropped of the file that was read last; `before` is what was of the one read before."""
+    """Return the rows dropped from the last file; `before` has the counts of the file read before it."""
     counts = Counter(tally.counts) - Counter(before or {})
     by_code = {code: count for code, count in sorted(counts.items()) if code not in _NOT_DROPPED}
     return DroppedRows(num_rows=num_rows, by_code=by_code)
 
 
 class ShareJudge:
-    """Hears of a take-in what makes its error useful, should too much of a file be dropped."""
+    """Collects details during ingest, for a useful error if too much of a file is dropped."""
 
     def __init__(
         self, files: tuple[Path, Path], on_rejected: Callable[[Rejected], None], on_note: OnNote | None
     ) -> None:
-        """`files` are the catalogue and the log; what is heard is handed on."""
+        """`files` are the catalogue and the log; rejected rows and notes are also passed on."""
         self._files = files
         self._reject = on_rejected
         self._note = on_note
@@ -137,18 +137,18 @@ class ShareJudge:
         self._notes: list[str] = []
 
     def on_rejected(self, rejected: Rejected) -> None:
-        """Remember the first of each code."""
+        """Remember the first rejected row of each code, and pass the row on."""
         self._firsts.setdefault((rejected.file, rejected.code), rejected)
         self._reject(rejected)
 
     def on_note(self, note: str) -> None:
-        """Remember it, too."""
+        """Remember the note, and pass it on."""
         self._notes.append(note)
         if self._note is not None:
             self._note(note)
 
     def check(self, inputs: Inputs, max_share: float) -> None:
-        """Raise InputDroppedError if more of a file was dropped than is allowed."""
+        """Raise InputDroppedError if a larger share of a file was dropped than is allowed."""
         for path, rows in zip(self._files, inputs.dropped, strict=True):
             most = max(rows.by_code, key=lambda code: rows.by_code[code], default="")
             first = self._firsts.get((str(path), most))

@@ -1,4 +1,4 @@
-"""A column of dates -> seconds since 1970 UTC, as jobs/instants.py reads them, by the column."""
+"""Turns a column of dates into seconds since 1970 UTC, as jobs/instants.py does for single values."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from jobs.instants import EARLIEST, DateOrder, parse_instant, possible_orders
 MISSING = np.iinfo(np.int64).min
 INVALID = MISSING + 1
 AMBIGUOUS = MISSING + 2
-"""A date of numbers of which nothing says which is the month."""
+"""Marks a numeric date for which nothing says which number is the month."""
 EARLIEST_SECONDS = int(EARLIEST.timestamp())
 
 _UNITS = (1e11, 1e14, 1e17, 1e20)
-"""Upper ends of epoch seconds, milliseconds, microseconds and nanoseconds."""
+"""Upper limits of epoch seconds, milliseconds, microseconds and nanoseconds."""
 _DATES = (19_000_000, 21_000_000)
-"""Numbers such as 20240131 are dates."""
+"""Range of numbers that are read as dates, such as 20240131."""
 
 Seconds = npt.NDArray[np.int64]
 
 
 def seconds_of(column: pa.Array | None, num_rows: int, order: DateOrder | None = None) -> Seconds:
-    """Return each row's seconds; MISSING if the cell is empty, INVALID or AMBIGUOUS if it is no date."""
+    """Return each row's seconds; MISSING if the cell is empty, INVALID or AMBIGUOUS if it is not a date."""
     if column is None:
         return np.full(num_rows, MISSING)
     kind = column.type

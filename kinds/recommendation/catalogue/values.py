@@ -1,4 +1,4 @@
-"""Prices, availability and attributes as files write them. Pure functions."""
+"""Parses prices, availability and attributes as files write them, with pure functions."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _UNAVAILABLE = frozenset({"false", "f", "no", "n", "unavailable", "out of stock"
 
 
 def parse_price(value: object) -> tuple[float, str | None] | None:
-    """The amount and the currency that stands with it; None for what is no price.
+    """Return the amount and its currency, or None if the value is not a price.
 
-    "12,99" is none: nobody can say whether it is 12.99 or 1299.
+    "12,99" is not accepted, because it may mean 12.99 or 1299.
 
     >>> parse_price("€1,299.00"), parse_price("12,99"), parse_price("-1")
     ((1299.0, 'EUR'), None, None)
@@ -40,14 +40,14 @@ def parse_price(value: object) -> tuple[float, str | None] | None:
     if isinstance(value, bool):
         return None
     try:
-        number = float(value)  # type: ignore[arg-type]  # a number of JSON or Parquet, decimals among them
+        number = float(value)  # type: ignore[arg-type]  # numbers of JSON or Parquet, Decimals included
     except (TypeError, ValueError):
         return None
     return (number + 0.0, None) if 0 <= number <= MAX_PRICE else None
 
 
 def parse_available(value: object) -> bool | None:
-    """Whether an item can be had, from words or from the number in stock; None for what cannot be read.
+    """Return whether an item is available, from words or from the number in stock; None if it is unclear.
 
     >>> parse_available("In Stock"), parse_available("0"), parse_available(12), parse_available("maybe")
     (True, False, True, None)
@@ -66,10 +66,10 @@ def parse_available(value: object) -> bool | None:
 
 
 def parse_attribute(value: object) -> AttributeValue | None:
-    """A value of JSON, Parquet or CSV: bars part a list, and a cell that says true or false is that.
+    """Return an attribute from a value of JSON, Parquet or CSV, or None if it is empty.
 
-    Cells of digits stay text: they may be codes, and sizes keep their zeros. None where there is nothing.
-    Raises ValueError for a table in a table.
+    A text with vertical bars is a list, and "true" or "false" is a Boolean. Digits remain text, since they
+    may be codes or sizes with leading zeros. Raises ValueError for a nested table.
 
     >>> parse_attribute("red|blue"), parse_attribute("TRUE"), parse_attribute("07"), parse_attribute(3)
     (('red', 'blue'), True, '07', 3.0)

@@ -1,4 +1,4 @@
-"""`pressroom evaluate recommendations`: how good rankings of a log are."""
+"""`pressroom evaluate recommendations`: measure how well methods rank the items of a log."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("ndcg", "recall", "map", "hit_rate", "novelty", "diversity")
 _MAX_SAID = 5
-"""Refused lines that are told one by one; all are counted."""
+"""Rejected lines that are reported individually; all are counted."""
 
 
 def evaluate_recommendations(
@@ -72,7 +72,7 @@ def evaluate_recommendations(
     The blend of the settings is compared with EASE, item-kNN and popularity, on the same users, with
     bootstrap intervals. Needs no service and no model.
     """
-    # Here, not at the top: SciPy takes a moment, and every command would pay it.
+    # Imported here because SciPy loads slowly, and every command would have to wait for it.
     from kinds.recommendation.evaluation import evaluate_files
     from kinds.recommendation.ranking.splits import SplitInvalidError, parse_split
     from kinds.recommendation.refresh_file import RefreshFile, read_refresh_file
@@ -121,7 +121,7 @@ def _print(result: RankingEvaluation, refused: Sequence[str], *, json: bool) -> 
 
 
 def _print_figures(figures: Evaluation) -> None:
-    """A table on stdout."""
+    """Print the figures as a table on stdout."""
     from kinds.recommendation.ranking.evaluation import COMPARED
 
     new = f", {figures.num_new_users:,} of them new" if figures.num_new_users else ""

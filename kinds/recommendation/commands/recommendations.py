@@ -1,4 +1,4 @@
-"""`pressroom run recommendations`."""
+"""`pressroom run recommendations`: rank items and write texts for the users of one catalogue and log."""
 
 from __future__ import annotations
 
@@ -161,19 +161,19 @@ def run_recommendations(
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    """What the command line says of the refresh; None leaves it as it is, or takes the default."""
+    """Command-line options for the refresh; None keeps its current value, or the default."""
 
     file: Path | None
     copy: CopyScope | None
     catalogue_column: list[str] | None
     interaction_column: list[str] | None
     intake: Mapping[str, object]
-    """More of it."""
+    """Other intake settings by name."""
     model: str | None
     embedder: str | None
 
     def over(self, earlier: Refresh | None) -> RefreshFile:
-        """The settings file, else what the refresh has, else the defaults; changed by the options."""
+        """Return the settings file, the earlier refresh or the defaults, with the options applied on top."""
         from kinds.recommendation.refresh_file import (
             RefreshFile,
             file_of,
@@ -204,7 +204,10 @@ class _Options:
 def _take_in(
     options: _Options, name: str, sources: RefreshSources, out: Path, settings: Settings, *, json: bool
 ) -> Taken | None:
-    """Read the files; None if nothing changed: then the release that stands is written and told."""
+    """Read the files.
+
+    If nothing has changed, export the published release, report it and return None.
+    """
     from db.migrate import upgrade
     from db.session import opened_database
     from kinds.recommendation.export.outcome import export_standing

@@ -1,4 +1,4 @@
-"""`pressroom refresh`: recommendations that are kept fresh."""
+"""`pressroom refresh`: manage recommendations that are recomputed on a schedule."""
 
 from __future__ import annotations
 

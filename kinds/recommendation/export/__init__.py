@@ -1,1 +1,1 @@
-"""What a release of recommendations becomes: files, pages, a key-value export, the difference to another."""
+"""Exports releases of recommendations: files, pages, rows, and the difference between two releases."""

@@ -1,4 +1,4 @@
-"""Figures of a release, and the users that its page shows; taken while the rows go by."""
+"""Collects the figures of a release and the users that its page shows, while the rows are exported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kinds.recommendation.ranking.lists import ReasonKind
 from kinds.recommendation.texts.policy import CopyScope
 
 USERS_OF_SEGMENT = 3
-"""Shown of each segment."""
+"""Number of users that the page shows of each segment."""
 
 MODEL = "model"
 """Origin of a text that a language model wrote."""
@@ -23,7 +23,7 @@ MODEL = "model"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentFigures:
-    """One segment."""
+    """Figures of one segment."""
 
     name: str
     num_users: int
@@ -31,25 +31,25 @@ class SegmentFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseFigures:
-    """What a release comes to."""
+    """Figures of a release."""
 
     number: int
     num_users: int
     num_users_without_items: int
     num_items: int
-    """Of the catalogue."""
+    """Items in the catalogue."""
     num_items_shown: int
-    """On any list."""
+    """Items on any list."""
     num_places: int
-    """On all lists."""
+    """Places on all lists."""
     num_withdrawn: int
-    """Items that left since the release was made."""
+    """Items withdrawn since the release was made."""
     reasons: dict[str, int]
     """Places by kind of reason."""
     texts: dict[str, int]
-    """Readings by origin: users, or places where texts are per item."""
+    """Number of times a text is shown, by origin: once per user, or per place if texts are per item."""
     num_texts: dict[str, int]
-    """Audiences by the origin of their text, as far as it is shown: users, segments or items."""
+    """Audiences (users, segments or items) whose text is shown, by the origin of the text."""
 
     @property
     def coverage(self) -> float | None:
@@ -58,12 +58,12 @@ class ReleaseFigures:
 
     @property
     def model_share(self) -> float | None:
-        """Share of the texts that a language model wrote; None without any text."""
+        """Share of the texts that a language model wrote; None if there are no texts."""
         total = sum(self.num_texts.values())
         return self.num_texts.get(MODEL, 0) / total if total else None
 
     def as_json(self) -> dict[str, object]:
-        """Stable names."""
+        """Return the figures under stable names."""
         return {
             "release": self.number,
             "num_users": self.num_users,
@@ -81,7 +81,7 @@ class ReleaseFigures:
 
 @dataclass(slots=True)
 class Census:
-    """Counts rows and picks some; implements sinks.RowSink. Memory: the shown items, the segments."""
+    """Counts rows and picks some of them. Implements sinks.RowSink; memory: the shown items and segments."""
 
     scope: CopyScope
     _num_users: int = 0
@@ -90,7 +90,7 @@ class Census:
     _reasons: Counter[ReasonKind] = field(default_factory=Counter)
     _readings: Counter[str] = field(default_factory=Counter)
     _shared: dict[str, str] = field(default_factory=dict)
-    """Origin by segment or item."""
+    """Origin of the text, by segment or item."""
     _segments: Counter[str] = field(default_factory=Counter)
     _picked: defaultdict[str, list[tuple[int, str]]] = field(default_factory=lambda: defaultdict(list))
 
@@ -121,7 +121,7 @@ class Census:
                     self._shared[row.segment] = row.copy.origin
 
     def _pick(self, row: Row) -> None:
-        """The users of a segment whose hashes are lowest: the same ones next time."""
+        """Keep the users of a segment with the lowest hashes, so that the same ones are picked every time."""
         if not row.items:
             return
         low = int.from_bytes(hashlib.sha256(row.user_id.encode()).digest()[:8], "big")
@@ -133,20 +133,20 @@ class Census:
         return self._readings if self.scope is CopyScope.USER else Counter(self._shared.values())
 
     def segments(self) -> list[SegmentFigures]:
-        """The largest first."""
+        """Return the segments, largest first."""
         ordered = sorted(self._segments.items(), key=lambda pair: (-pair[1], pair[0]))
         return [SegmentFigures(name=name, num_users=number) for name, number in ordered]
 
     def picked(self, segment: str) -> list[str]:
-        """Ids of the users that stand for a segment."""
+        """Return the ids of the users that are shown for a segment."""
         return [user_id for _, user_id in sorted(self._picked.get(segment, ()), reverse=True)]
 
     def most_shown(self, limit: int) -> list[tuple[str, int]]:
-        """Item ids with the number of lists they are on."""
+        """Return the ids of the items on most lists, with the number of these lists."""
         return sorted(self._items.items(), key=lambda pair: (-pair[1], pair[0]))[:limit]
 
     def figures(self, *, number: int, num_items: int, num_withdrawn: int) -> ReleaseFigures:
-        """Of all that went by."""
+        """Return the figures of all rows so far."""
         return ReleaseFigures(
             number=number,
             num_users=self._num_users,

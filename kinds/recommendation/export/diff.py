@@ -1,4 +1,4 @@
-"""The difference between two releases: diff.json and diff.jsonl to process, diff.html to read."""
+"""Writes the difference between two releases: diff.json and diff.jsonl to process, diff.html to read."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from pressroom.output import replace_text
 DIFF_SUMMARY, DIFF_LINES, DIFF_PAGE = "diff.json", "diff.jsonl", "diff.html"
 
 SAMPLE_USERS = 12
-"""Shown on the page, chosen by hash."""
+"""Users that the page shows, chosen by hash."""
 
 SAMPLE_TEXTS = 12
 
 
 def compare_releases(before: ReleaseReader, after: ReleaseReader, folder: Path) -> DiffSummary:
-    """Write diff.jsonl (a line for each user and text that is different), diff.json and diff.html.
+    """Write diff.jsonl (a line for each user and text that differs), diff.json and diff.html.
 
-    Lists are compared as they were made: what has left since is in neither's way. Memory: both catalogues,
-    the blocks of the same users, and the copy indexes where texts are not per user. Raises OSError, and
-    what the readers raise.
+    Lists are compared as they were made: items withdrawn since make no difference. Memory: both catalogues,
+    the blocks of the same users, and the copy indexes if texts are not per user. Raises OSError and the
+    readers' errors.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tally = _Tally()
@@ -63,7 +63,7 @@ def compare_releases(before: ReleaseReader, after: ReleaseReader, folder: Path) 
 
 
 def user_json(user: UserDiff) -> dict[str, object]:
-    """Stable names; a line of diff.jsonl."""
+    """Return a user's line of diff.jsonl, under stable names."""
     return {
         "type": "user",
         "user": user.user_id,
@@ -84,7 +84,7 @@ def user_json(user: UserDiff) -> dict[str, object]:
 
 
 def text_json(text: TextDiff) -> dict[str, object]:
-    """Stable names; a line of diff.jsonl."""
+    """Return a text's line of diff.jsonl, under stable names."""
     return {
         "type": "text",
         "audience": text.audience,
@@ -97,7 +97,7 @@ def text_json(text: TextDiff) -> dict[str, object]:
 
 @dataclass(slots=True)
 class _Tally:
-    """Counts while users and texts go by."""
+    """Counts of the users and texts that have been compared so far."""
 
     num_before: int = 0
     num_after: int = 0
@@ -105,7 +105,7 @@ class _Tally:
     users: Counter[str] = field(default_factory=Counter)
     places: Counter[str] = field(default_factory=Counter)
     causes: Counter[tuple[str, ...]] = field(default_factory=Counter)
-    """By change, and causes in words."""
+    """Number of places by change and causes."""
     gained: Counter[str] = field(default_factory=Counter)
     lost: Counter[str] = field(default_factory=Counter)
     texts: Counter[str] = field(default_factory=Counter)
@@ -171,7 +171,7 @@ PickedT = TypeVar("PickedT")
 
 
 def _pick(picked: list[tuple[int, str, PickedT]], name: str, one: PickedT, limit: int) -> None:
-    """Keep the ones whose hashes are lowest: the same ones next time."""
+    """Keep the names with the lowest hashes, so that the same ones are chosen every time."""
     low = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
     heapq.heappush(picked, (-low, name, one))
     if len(picked) > limit:

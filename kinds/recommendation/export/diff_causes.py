@@ -1,4 +1,4 @@
-"""What is different between two releases, and which of it can have moved an item on or off a user's list."""
+"""Finds the differences between two releases that can have moved an item on or off a user's list."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from kinds.recommendation.releases.release import ReleaseManifest, ReleaseReader
 
 
 class Cause(StrEnum):
-    """Why a place of a list is not as it was."""
+    """Cause of a change on a list."""
 
     GONE = "no longer in the catalogue"
     UNAVAILABLE = "no longer available"
     BLOCKED = "blocked by a rule"
     PRICE = "price changed"
-    """And a price band is among the rules."""
+    """Applies only if the rules have a price band."""
     OWN = "they had to do with it meanwhile"
     NEW_ITEM = "new in the catalogue"
     AVAILABLE = "available again"
@@ -34,12 +34,12 @@ class Cause(StrEnum):
 
 
 Entries = Mapping[str, frozenset[tuple[str, float, int]]]
-"""By user: item, weight and time of each entry."""
+"""Item, weight and time of each entry, by user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogueChange:
-    """What happened to the items between two releases."""
+    """Numbers of items that changed between two releases."""
 
     num_new: int
     num_gone: int
@@ -49,7 +49,7 @@ class CatalogueChange:
 
     @classmethod
     def between(cls, before: ReleaseReader, after: ReleaseReader) -> CatalogueChange:
-        """Availability is judged by the moment of each release."""
+        """Return the changes; availability is judged by the `as_of` of each release."""
         old, new = before.catalogue(), after.catalogue()
         at_old, at_new = before.manifest.as_of, after.manifest.as_of
         both = old.keys() & new.keys()
@@ -73,7 +73,7 @@ class Causes:
         self._of_all = tuple(general_causes(self._before, self._after))
 
     def of_removed(self, item_id: str, old: Entries, new: Entries, user_id: str) -> tuple[Cause, ...]:
-        """One cause that is certain, else all that are possible."""
+        """Return the one cause that is certain, or else all possible causes."""
         item, rules = self._new.get(item_id), self._after.rules
         if item is None:
             return (Cause.GONE,)
@@ -90,7 +90,10 @@ class Causes:
     def of_added(
         self, item_id: str, old: Entries, new: Entries, user_id: str, *, is_place_free: bool
     ) -> tuple[Cause, ...]:
-        """As `of_removed`; `is_place_free`: an item of the list left for a cause that is certain."""
+        """Return the causes of an addition, as `of_removed` does for a removal.
+
+        `is_place_free` means that another item left the list for a cause that is certain.
+        """
         item, rules = self._old.get(item_id), self._before.rules
         if item is None:
             return (Cause.NEW_ITEM,)
@@ -102,13 +105,13 @@ class Causes:
             return (Cause.PRICE,)
         possible = self.of_moved(old, new, user_id)
         if is_place_free:
-            # Nothing but the catalogue changed, and its change has freed the place
+            # The catalogue's change has freed the place, so it is not a separate cause
             others = set(possible) - {Cause.CATALOGUE, Cause.UNKNOWN}
             return (Cause.FILLS, *(cause for cause in possible if cause in others))
         return possible
 
     def of_moved(self, old: Entries, new: Entries, user_id: str) -> tuple[Cause, ...]:
-        """All causes that are possible of a change in order."""
+        """Return all possible causes of a change in order."""
         own = (Cause.INTERACTIONS,) if old.get(user_id) != new.get(user_id) else ()
         return (*own, *self._of_all) or (Cause.UNKNOWN,)
 
@@ -122,11 +125,11 @@ class Causes:
 
 
 CERTAIN = frozenset({Cause.GONE, Cause.UNAVAILABLE, Cause.BLOCKED, Cause.OWN, Cause.PRICE})
-"""Causes by which an item leaves and frees its place."""
+"""Causes that certainly remove an item from a list and so free its place."""
 
 
 def general_causes(before: ReleaseManifest, after: ReleaseManifest) -> list[Cause]:
-    """What differs for all users."""
+    """Return the causes that apply to all users."""
     causes = []
     length = {"list_length": after.rules.list_length, "reserve": after.rules.reserve}
     if before.rules.model_copy(update=length) != after.rules:
@@ -143,7 +146,7 @@ def general_causes(before: ReleaseManifest, after: ReleaseManifest) -> list[Caus
 
 
 def entries_of(block: UserBlock) -> Entries:
-    """What each user of a block had to do with."""
+    """Return the interactions of each user of a block."""
     found = {}
     for place, user_id in enumerate(block.user_ids):
         span = slice(int(block.indptr[place]), int(block.indptr[place + 1]))
@@ -158,5 +161,5 @@ def _has(entries: Entries, user_id: str, item_id: str) -> bool:
 
 
 def title_of(item_id: str, *catalogues: Mapping[str, Item]) -> str:
-    """By the first catalogue that knows it; its id if none does."""
+    """Return an item's title from the first catalogue that has it, or its id if none does."""
     return next((catalogue[item_id].title for catalogue in catalogues if item_id in catalogue), item_id)

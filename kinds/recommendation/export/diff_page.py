@@ -1,4 +1,4 @@
-"""The difference between two releases as a page: figures, items that came and went, some users and texts."""
+"""Renders the difference between two releases as a page: figures, changed items, some users and texts."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from pressroom.pages import page_part, page_policy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffSample:
-    """What the page shows of it."""
+    """Examples that the page shows."""
 
     users: Sequence[UserDiff]
     texts: Sequence[TextDiff]
     items: Sequence[tuple[str, int, int]]
-    """Id, lists lost, lists gained: the most changed first."""
+    """Id, lists lost and lists gained of each item, the most changed first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PagePlace:
-    """An item on one side."""
+    """An item on one of the two lists."""
 
     title: str
     change: str | None
     words: str
-    """Why, or from where to where."""
+    """Description of the change, with its causes unless all changes of the user share them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class PagePair:
     user: UserDiff
     segment: str
     why: str
-    """Said once where all changes have the same causes; else each has its own."""
+    """Causes of all changes; empty if they differ, in which case each place states its own."""
     before: Sequence[PagePlace]
     after: Sequence[PagePlace]
 
@@ -56,13 +56,13 @@ class PageMove:
     num_lost: int
     num_gained: int
     price: str
-    """Old and new, if it changed."""
+    """Old and new price if it changed, or why the item has none to compare."""
 
 
 def render_diff_page(
     before: ReleaseReader, after: ReleaseReader, summary: DiffSummary, sample: DiffSample
 ) -> str:
-    """The page as HTML; it fetches nothing and runs no script."""
+    """Return the page as HTML; it loads nothing and runs no script."""
     style = page_part("kinds.recommendation.export", "recommendations.css")
     return (
         page_environment()
@@ -88,7 +88,7 @@ def _pair(user: UserDiff, before: ReleaseReader, after: ReleaseReader) -> PagePa
     was_there = [place for place in user.places if place.rank_before is not None]
 
     def place_of(place: Place, *, on_both: bool) -> PagePlace:
-        """One that is on both lists is marked on the later one."""
+        """Return the place as shown; a place on both lists is marked on the later one only."""
         title = title_of(place.item_id, after.catalogue(), before.catalogue())
         if on_both or place.change is None:
             return PagePlace(title=title, change=None, words="")
@@ -109,7 +109,8 @@ def _pair(user: UserDiff, before: ReleaseReader, after: ReleaseReader) -> PagePa
 
 
 def causes_words(causes: Sequence[Cause]) -> str:
-    """
+    """Return causes in words.
+
     >>> causes_words([Cause.INTERACTIONS, Cause.MODEL])
     'their interactions changed or model refitted'
     """

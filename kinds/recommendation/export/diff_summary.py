@@ -1,4 +1,4 @@
-"""What the difference between two releases comes to."""
+"""Summary of the difference between two releases."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffSummary:
-    """Figures of all users and texts."""
+    """Figures about all users and texts."""
 
     before: int
     after: int
-    """Numbers of the releases."""
+    """Number of the later release; `before` is that of the earlier one."""
     num_users_before: int
     num_users_after: int
     num_users_new: int
@@ -21,25 +21,25 @@ class DiffSummary:
     num_added: int
     num_removed: int
     num_moved: int
-    """Places; `moved` are those in another order among the items that stayed."""
+    """Places whose order among the items on both lists has changed."""
     causes: Sequence[Mapping[str, object]]
-    """Of the users in both releases: {"change", "why", "places"}; several causes: any of them, or all."""
+    """Changes for users in both releases: {"change", "why", "places"}; any or all of several causes apply."""
     num_texts_new: int
     num_texts_changed: int
     num_texts_gone: int
     num_texts_carried: int
     text_reasons: Mapping[str, int]
     inputs: Sequence[str]
-    """What differs for all users."""
+    """Causes that apply to all users."""
     catalogue: Mapping[str, int]
 
     @property
     def num_users_same(self) -> int:
-        """Users of both releases with the same list."""
+        """Users in both releases with the same list."""
         return self.num_users_after - self.num_users_new - self.num_users_changed
 
     def as_json(self) -> dict[str, object]:
-        """Stable names; diff.json."""
+        """Return the summary under stable names, as diff.json holds it."""
         return {**asdict(self), "num_users_same": self.num_users_same}
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Texts of two releases side by side: which audiences have a new one, and why."""
+"""Compares the texts of two releases: which audiences have a different one, and why."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _AT_A_TIME = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextDiff:
-    """One audience whose text is not the one it had."""
+    """An audience whose text has changed."""
 
     audience: str
     change: Literal["new", "gone", "changed"]
@@ -36,7 +36,7 @@ class TextComparer:
         self.num_carried = 0
 
     def compare(self, before: CopyIndex, after: CopyIndex) -> Iterator[TextDiff]:
-        """Those that are not carried over, by audience; the others are counted."""
+        """Yield the texts that are not carried over, ordered by audience; the others are counted."""
         changed = []
         for audience in sorted(before.keys() | after.keys()):
             old, new = before.get(audience), after.get(audience)
@@ -62,7 +62,7 @@ class TextComparer:
             )
 
     def _why(self, audience: str, before: CopyIndex, after: CopyIndex) -> str:
-        """By the same rule that the refresh itself goes by."""
+        """Return the reason for a change, by the same rule that the refresh itself uses."""
         change = change_of(
             audience,
             after[audience],

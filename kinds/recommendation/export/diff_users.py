@@ -1,4 +1,4 @@
-"""Lists of two releases side by side, user by user, whatever the number of blocks of each."""
+"""Compares the lists of two releases user by user, whatever their numbers of blocks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Place:
     rank_before: int | None
     rank_after: int | None
     causes: tuple[Cause, ...]
-    """Empty if it stands where it stood, those that came and left apart."""
+    """Causes of the change; empty if the place is the same apart from items that were added or removed."""
 
     @property
     def change(self) -> Literal["added", "removed", "moved"] | None:
@@ -33,17 +33,17 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserDiff:
-    """One user whose list is not as it was."""
+    """A user whose list or segment has changed."""
 
     user_id: str
     change: Literal["new", "gone", "changed"]
     segment_before: str | None
     segment_after: str | None
     places: tuple[Place, ...]
-    """Those that stayed too; of the later list by rank, then those that left."""
+    """All places, unchanged ones too: those of the later list by rank, then the removed ones."""
 
     def changed_places(self) -> list[Place]:
-        """What a reader asks for."""
+        """Return the places that have changed."""
         return [place for place in self.places if place.change is not None]
 
 
@@ -57,19 +57,21 @@ class BlockPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairDiff:
-    """What is different between the blocks of a pair."""
+    """Differences between the blocks of a pair."""
 
     num_before: int
     num_after: int
     users: list[UserDiff]
     num_texts_same: int
-    """Texts of users in blocks that are wholly the same; the indexes below have all others."""
+    """Texts of users in blocks that are identical; the copy indexes below have all other texts."""
     copies_before: CopyIndex
     copies_after: CopyIndex
 
 
 def block_pairs(num_before: int, num_after: int) -> Iterator[BlockPair]:
-    """Both are powers of two; twice as many blocks are the same ones, each in halves.
+    """Yield pairs of blocks with the same users.
+
+    Both numbers are powers of two; doubling the number of blocks splits each into two consecutive ones.
 
     >>> [(list(pair.before), list(pair.after)) for pair in block_pairs(2, 4)]
     [([0], [0, 1]), ([1], [2, 3])]
@@ -84,7 +86,7 @@ def block_pairs(num_before: int, num_after: int) -> Iterator[BlockPair]:
 
 
 def diff_pair(pair: BlockPair, before: ReleaseReader, after: ReleaseReader, causes: Causes) -> PairDiff:
-    """The users of a pair. Blocks that are the same in both releases are not read, where nothing shows."""
+    """Return the differences of a pair; identical blocks are not read, except to count their texts."""
     if _is_same(pair, before, after):
         return _unchanged(before, pair.before[0])
     olds, news = [before.block(n) for n in pair.before], [after.block(n) for n in pair.after]
@@ -119,7 +121,7 @@ def _user_diff(
     rules: tuple[Rules, Rules],
     causes: Causes,
 ) -> UserDiff | None:
-    """None for a user who sees the same list in the same segment."""
+    """Return the user's differences, or None if list and segment are the same."""
     before = () if was is None else tuple(item.item_id for item in shown_items(was, rules[0]))
     after = () if now is None else tuple(item.item_id for item in shown_items(now, rules[1]))
     segments = (None if was is None else was.segment, None if now is None else now.segment)
@@ -159,7 +161,7 @@ def _unchanged(before: ReleaseReader, number: int) -> PairDiff:
 
 
 def _entries(pair: BlockPair, before: ReleaseReader, after: ReleaseReader) -> tuple[Entries, Entries]:
-    """Of both sides; empty where the interactions are the same."""
+    """Return the entries of both sides; they are empty if the interactions are the same."""
     old = [before.manifest.blocks[n].interactions_sha256 for n in pair.before]
     new = [after.manifest.blocks[n].interactions_sha256 for n in pair.after]
     if old == new:
@@ -181,7 +183,7 @@ def _places(
         if item_id not in rank_after
     }
     is_place_free = any(CERTAIN & set(why) for why in removed.values())
-    # Among those that stayed, so that one that left moves nobody
+    # Ranks are compared among items on both lists only, so that a removed item does not move the others
     stayed_before = [item_id for item_id in before if item_id in rank_after]
     stayed_after = [item_id for item_id in after if item_id in rank_before]
     moved = {new for old, new in zip(stayed_before, stayed_after, strict=True) if old != new}

@@ -1,4 +1,4 @@
-"""A release as files in a folder, in one pass over its lists."""
+"""Exports a release as files in a folder, in one pass over its lists."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pressroom.output import replace_text
 
 
 def export_release(reader: ReleaseReader, folder: Path, *, title: str = "Recommendations") -> ReleaseFigures:
-    """Write recommendations.jsonl, recommendations/, copies.jsonl and index.html; what the release comes to.
+    """Write recommendations.jsonl, recommendations/, copies.jsonl and index.html, and return the figures.
 
-    Each takes the place of an earlier one when it is complete. Memory: the catalogue, one block, and what
-    parquet.MAX_BUFFERED_ROWS says. Raises OSError, and what the reader raises.
+    Each file replaces an earlier one when it is complete. Memory: the catalogue, one block, and
+    parquet.MAX_BUFFERED_ROWS rows. Raises OSError and the reader's errors.
     """
     folder.mkdir(parents=True, exist_ok=True)
     census = Census(reader.manifest.copy_policy.scope)
@@ -32,7 +32,7 @@ def export_release(reader: ReleaseReader, folder: Path, *, title: str = "Recomme
 
 
 def pass_over(reader: ReleaseReader, sinks: Sequence[RowSink]) -> None:
-    """Give every row to every sink, block by block; their results are there when all rows are."""
+    """Pass every row to every sink, block by block; the sinks' results are complete afterwards."""
     maker = RowMaker(reader)
     with ExitStack() as stack:
         opened = [stack.enter_context(sink) for sink in sinks]
@@ -43,7 +43,7 @@ def pass_over(reader: ReleaseReader, sinks: Sequence[RowSink]) -> None:
 
 
 def figures_of(reader: ReleaseReader, census: Census) -> ReleaseFigures:
-    """What went by, with what the release itself says."""
+    """Return the figures of the counted rows, together with those of the release itself."""
     catalogue, as_of = reader.catalogue(), reader.manifest.as_of
     left = [
         item_id for item_id in reader.withdrawn & catalogue.keys() if catalogue[item_id].is_available(as_of)

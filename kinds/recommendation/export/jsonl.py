@@ -1,4 +1,4 @@
-"""Rows and texts of a release as JSON lines."""
+"""Writes the rows and texts of a release as JSON lines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COPIES = "copies.jsonl"
 
 
 class LinesFile:
-    """A file of JSON lines that takes the place of an earlier one when it is complete."""
+    """A file of JSON lines that replaces an earlier one when it is complete."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -36,23 +36,23 @@ class LinesFile:
         self._exits.__exit__(kind, error, trace)
 
     def write_line(self, row: Mapping[str, object]) -> None:
-        """One object."""
+        """Write one object."""
         if self._file is None:
             raise ValueError(f"{self._path} is not open")
         self._file.write(json_line(row))
 
 
 class JsonlSink(LinesFile):
-    """recommendations.jsonl; implements sinks.RowSink."""
+    """Writes recommendations.jsonl; implements sinks.RowSink."""
 
     def write(self, rows: Sequence[Row]) -> None:
-        """The rows of a block."""
+        """Write the rows of a block."""
         for row in rows:
             self.write_line(row.as_json())
 
 
 def json_line(row: Mapping[str, object]) -> str:
-    r"""One line, whatever is in the strings.
+    r"""Return an object as exactly one line, whatever its strings contain.
 
     >>> json_line({"user": "a\u2028b\nc"})
     '{"user":"a\\u2028b\\nc"}\n'
@@ -61,7 +61,7 @@ def json_line(row: Mapping[str, object]) -> str:
 
 
 def write_copies(reader: ReleaseReader, path: Path) -> None:
-    """copies.jsonl: a line for each audience that a text was planned for, with what readers get now."""
+    """Write copies.jsonl: for each audience with a planned text, a line with the text that readers get."""
     finder = TextFinder(reader)
     with LinesFile(path) as lines:
         indexes = (

@@ -1,4 +1,4 @@
-"""What a run of a refresh leaves in the output folder, and what it tells."""
+"""Writes the results of a run into the output folder and prints them."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ SUMMARY = "summary.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a batch of a refresh came to."""
+    """Result of a batch of a refresh."""
 
     release: Release | None
-    """None for a plan, or where a stage failed."""
+    """Release that the batch made; None for a plan or if a stage failed."""
     figures: ReleaseFigures | None
     texts: TextPlan | None
     stages: Mapping[str, Mapping[str, int]]
-    """Figures of the stages before, by stage."""
+    """Figures of the stages before the texts, by stage."""
 
     def as_json(self) -> dict[str, object]:
-        """Stable names; see docs/recommendations.md."""
+        """Return the result under stable names; see docs/recommendations.md."""
         return {
             "release": None if self.figures is None else self.figures.as_json(),
             "texts": None if self.texts is None else self.texts.as_json(),
@@ -53,7 +53,7 @@ class Outcome:
         }
 
     def print(self, summary: Summary, out: Path, *, json: bool) -> None:
-        """Print what a run came to; ends with a failure if it came to no release, or lacks texts."""
+        """Print the result; exit with a failure if there is no release or if something is missing from it."""
         say_altered(summary.altered)
         if json:
             print_json({**summary.as_json(), **self.as_json()})
@@ -76,10 +76,10 @@ class Outcome:
 
 
 def export_outcome(database: Engine, store: Store, summary: Summary, out: Path) -> Outcome:
-    """Write the batch's release, if it came to one, and summary.json.
+    """Write the batch's release, if there is one, and summary.json.
 
-    What is not what was committed is left out, and in `summary.altered`. Raises DiskFullError,
-    ConfigurationError (`output_unwritable`), StoreError.
+    Results that differ from what was committed are left out and listed in `summary.altered`.
+    Raises DiskFullError, ConfigurationError (`output_unwritable`) and StoreError.
     """
     outcome = outcome_of(database, store, summary, out)
     with export_errors(out, summary.batch_id):
@@ -89,7 +89,7 @@ def export_outcome(database: Engine, store: Store, summary: Summary, out: Path) 
 
 
 def outcome_of(database: Engine, store: Store, summary: Summary, out: Path) -> Outcome:
-    """Export as `export_outcome` does, without the summary's file."""
+    """Write the batch's release as `export_outcome` does, without summary.json."""
     batch_id = summary.batch_id
     release = releases.release_of_batch(database, batch_id)
     figures = None
@@ -110,7 +110,7 @@ def outcome_of(database: Engine, store: Store, summary: Summary, out: Path) -> O
 def export_standing(
     database: Engine, store: Store, release: Release, out: Path, on_altered: OnAltered | None = None
 ) -> ReleaseFigures:
-    """Write a release into the folder. Raises as `open_release`."""
+    """Write a release into the folder. Raises what `open_release` and `export_errors` raise."""
     with export_errors(out, release.batch_id):
         name = refreshes.get_refresh(database, release.refresh_id).name
         return export_release(open_release(database, store, release, on_altered), out, title=name)

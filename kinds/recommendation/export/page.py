@@ -1,7 +1,7 @@
-"""The page of a release: some users of each segment, what they get and why; it fetches nothing.
+"""The page of a release: some users of each segment, their lists and the reasons. It loads nothing.
 
-Titles, ids and texts come from whoever made catalogue and log, and from a language model. The template
-escapes them, and the page's policy lets no script run.
+Titles, ids and texts come from the authors of the catalogue and the log, and from a language model. The
+template escapes them, and the page's content security policy lets no script run.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from pressroom.pages import page_part, page_policy
 PAGE = "index.html"
 
 MAX_SEGMENTS = 16
-"""The largest; recommendations.jsonl has all."""
+"""Number of segments on the page, largest first; recommendations.jsonl has all of them."""
 
 MOST_SHOWN = 12
-"""Items on most lists."""
+"""Number of items in the table of those that are on most lists."""
 
 SHOWN_HISTORY = 4
-"""Items of a user's past."""
+"""Number of items that are shown of a user's history."""
 
 MAX_CHARACTERS = 140
-"""Of a title or an id: enough to know it by."""
+"""Maximum length of a title or an id on the page, which is enough to recognise it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,17 +46,17 @@ class PageUser:
 
     row: Row
     history: tuple[str, ...]
-    """Titles, the newest first."""
+    """Titles of the user's last items, newest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageSegment:
-    """A segment with the users that stand for it."""
+    """A segment with the users that are shown as examples."""
 
     figures: SegmentFigures
     label: str
     copy: CopyText | None
-    """Where texts are per segment."""
+    """Text of the segment; None unless texts are written per segment."""
     users: tuple[PageUser, ...]
 
 
@@ -68,13 +68,13 @@ class PageItem:
     item_id: str
     num_lists: int
     share: float
-    """Of the users."""
+    """Share of all users whose list has the item."""
 
 
 def render_recommendations_page(
     reader: ReleaseReader, census: Census, figures: ReleaseFigures, *, title: str
 ) -> str:
-    """The page as HTML; the blocks of the users on it are read again."""
+    """Return the page as HTML; the blocks of the users on it are read again."""
     style = page_part("kinds.recommendation.export", "recommendations.css")
     segments = census.segments()
     return (
@@ -96,7 +96,7 @@ def render_recommendations_page(
 
 
 def page_environment() -> jinja2.Environment:
-    """Escapes everything; filters for what catalogues hold."""
+    """Return a Jinja environment that escapes everything and has filters for the values of catalogues."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("kinds.recommendation.export", "pages"),
         autoescape=True,
@@ -112,7 +112,8 @@ def page_environment() -> jinja2.Environment:
 
 
 def percent(share: float | None) -> str:
-    """
+    """Return a share as a percentage; below 10% it has one decimal.
+
     >>> percent(0.125), percent(0.004), percent(None)
     ('12%', '0.4%', '–')
     """
@@ -122,7 +123,8 @@ def percent(share: float | None) -> str:
 
 
 def money(price: float | None, currency: str | None) -> str:
-    """
+    """Return a price with its currency, or an empty string if there is no price.
+
     >>> money(1299.5, "EUR"), money(3, None), money(None, "EUR")
     ('1,299.50 EUR', '3.00', '')
     """
@@ -132,7 +134,8 @@ def money(price: float | None, currency: str | None) -> str:
 
 
 def cut(text: str, limit: int = MAX_CHARACTERS) -> str:
-    """
+    """Return the text, shortened to the limit with an ellipsis if it is longer.
+
     >>> cut("a" * 10, 5)
     'aaaa…'
     """
@@ -140,7 +143,8 @@ def cut(text: str, limit: int = MAX_CHARACTERS) -> str:
 
 
 def moment(at: datetime) -> str:
-    """
+    """Return an instant in UTC, as people write it.
+
     >>> moment(datetime(2026, 3, 1, 12, tzinfo=UTC))
     '1 March 2026, 12:00 UTC'
     """
@@ -149,12 +153,12 @@ def moment(at: datetime) -> str:
 
 
 def segment_label(name: str) -> str:
-    """What a segment is called for people."""
+    """Return the name of a segment as it is shown to readers."""
     return {NEW: "New users, without a history", OTHER: "Users of items without a category"}.get(name, name)
 
 
 def users_of(reader: ReleaseReader, user_ids: Collection[str]) -> Mapping[str, PageUser]:
-    """These users, by id; each block is read once."""
+    """Return these users by id; each block is read once."""
     by_block: defaultdict[int, set[str]] = defaultdict(set)
     for user_id in user_ids:
         by_block[block_of(user_id, len(reader.manifest.blocks))].add(user_id)
@@ -170,7 +174,7 @@ def users_of(reader: ReleaseReader, user_ids: Collection[str]) -> Mapping[str, P
 
 
 def rules_words(reader: ReleaseReader) -> list[str]:
-    """The rules of a release, each in words; those that are off are not said."""
+    """Return the rules of a release in words, without those that are off."""
     rules = reader.manifest.rules
     words = [f"{rules.list_length} items a list, {rules.reserve} in reserve"]
     if rules.exclude != "nothing":
@@ -192,7 +196,7 @@ def rules_words(reader: ReleaseReader) -> list[str]:
 
 
 def _segments(reader: ReleaseReader, census: Census, segments: Sequence[SegmentFigures]) -> list[PageSegment]:
-    """The largest; users without a history are among them however few they are."""
+    """Return the largest segments, always including that of users without a history."""
     chosen = list(segments[:MAX_SEGMENTS])
     chosen += [one for one in segments[MAX_SEGMENTS:] if one.name == NEW]
     picked = {one.name: census.picked(one.name) for one in chosen}

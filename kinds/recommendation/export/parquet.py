@@ -1,4 +1,4 @@
-"""Rows of a release as a folder of Parquet files, partitioned by segment as Hive does, for loading."""
+"""Writes the rows of a release as a folder of Parquet files, partitioned by segment in Hive's style."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from pressroom.output import new_folder
 FOLDER = "recommendations"
 
 MAX_BUFFERED_ROWS = 20_000
-"""Of all segments: some 100 MB. The larger, the fewer small files of small segments."""
+"""Rows of all segments that are buffered, about 100 MB. A larger buffer gives fewer small files."""
 
 MAX_FOLDER_CHARACTERS = 120
-"""Of a segment in a folder's name; file systems allow 255 bytes for all of it."""
+"""Maximum length of a segment in a folder's name; file systems allow 255 bytes for the whole name."""
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"
-"""What Hive and its readers call the partition of no value."""
+"""Name that Hive and its readers give to the partition without a value."""
 
 _AMBIGUOUS = re.compile(
     rf"(%[0-9A-F]{{2}})|[A-Z]|\.$|-(?=[0-9a-f]{{{DIGEST_DIGITS}}}$)|^_(?=(?i:{_NULL[1:]})$)"
 )
-"""An escape, which stays; a capital; a dot at the end, which Windows drops; what looks like the digest of a
-long segment, or like the partition of no value."""
+"""Matches an existing escape, which is kept, and what must be escaped: capitals, a dot at the end, which
+Windows drops, and what looks like the digest of a long segment or like the partition without a value."""
 
 _TEXT = [(name, pa.string()) for name in ("headline", "blurb", "reason", "copy_origin")]
 
@@ -69,7 +69,7 @@ _SCHEMA = pa.schema(
 
 
 class ParquetSink:
-    """recommendations/segment=.../part-*.parquet; implements sinks.RowSink."""
+    """Writes recommendations/segment=.../part-*.parquet; implements sinks.RowSink."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -93,7 +93,7 @@ class ParquetSink:
                 self._new.replace_folder(self._folder.name)
 
     def write(self, rows: Sequence[Row]) -> None:
-        """Keep the rows of a block until there are enough of a segment."""
+        """Buffer the rows of a block, and write the largest segments when there are too many."""
         for row in rows:
             self._waiting[row.segment].append(row)
         self._num_waiting += len(rows)
@@ -101,7 +101,7 @@ class ParquetSink:
             self._write_down_to(MAX_BUFFERED_ROWS // 2)
 
     def _write_down_to(self, num_left: int) -> None:
-        """The segments with most rows first: few large files."""
+        """Write the segments with most rows first, which gives few large files."""
         for segment in sorted(self._waiting, key=lambda name: (-len(self._waiting[name]), name)):
             if self._num_waiting <= num_left:
                 return
@@ -115,10 +115,10 @@ class ParquetSink:
 
 
 def partition(segment: str) -> str:
-    """The folder of a segment: another one for each on any file system.
+    """Return the folder of a segment, which is unique to it on any file system.
 
-    Some file systems ignore case, or the form of an accent. So capitals are escaped like all that is not
-    ASCII, and a reader gets the segment back, but for one too long for a folder's name.
+    Some file systems ignore case or the encoding of accents, so capitals are escaped like everything that is
+    not ASCII. A reader gets the segment's name back unless it is too long for a folder's name.
 
     >>> partition("tents & tarps"), partition("../x"), partition("")
     ('segment=tents%20%26%20tarps', 'segment=..%2Fx', 'segment=__HIVE_DEFAULT_PARTITION__')
@@ -128,7 +128,7 @@ def partition(segment: str) -> str:
     quoted = _AMBIGUOUS.sub(_escape, quote(segment, safe="")) or _NULL
     if len(quoted) > MAX_FOLDER_CHARACTERS:
         digest = hashlib.sha256(segment.encode()).hexdigest()[:DIGEST_DIGITS]
-        # Cut at a whole escape, or the name could not be read back at all
+        # The name is not cut within an escape, because it could not be unquoted then
         cut = quoted[: MAX_FOLDER_CHARACTERS - len(digest) - 1]
         cut = cut[: cut.rindex("%")] if "%" in cut[-2:] else cut
         quoted = f"{cut}-{digest}"

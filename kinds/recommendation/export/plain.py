@@ -1,4 +1,4 @@
-"""The plain text for an audience whose own is not there: its job failed, or it names what has left."""
+"""Writes the plain text for an audience whose own text failed or is about a withdrawn item."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TEMPLATE = "template"
 
 
 def plain_text(audience: str, items: Sequence[Item], because: str | None, policy: CopyPolicy) -> CopyText:
-    """What the copy stage itself takes when no answer of the model stands; `items` has at least one."""
+    """Return the text that the stage `copy` uses if it accepts no answer; `items` has at least one item."""
     featured = sorted(items, key=lambda item: item.id)
     brief = Brief(
         audience=audience,

@@ -1,4 +1,4 @@
-"""Why an item is on a list, in plain words."""
+"""Describes in plain words why an item is on a list."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CATEGORY = "category"
 
 
 def reason_words(reason: Reason, item_id: str, catalogue: Mapping[str, Item]) -> str:
-    """One sentence, with what the catalogue knows of the items; it says nothing that the score did not use.
+    """Return one sentence with facts from the catalogue, which claims nothing that the score did not use.
 
     >>> from kinds.recommendation.ranking.lists import Reason, ReasonKind
     >>> items = {"1": Item(id="1", title="Alpine tent", category="Tents"), "2": Item(id="2", title="Lantern")}
@@ -31,7 +31,7 @@ def reason_words(reason: Reason, item_id: str, catalogue: Mapping[str, Item]) ->
             shared = _shared(reason.attribute, catalogue.get(item_id), because)
             if title is None:
                 return f"It fits what you were interested in{shared}."
-            if not shared:  # brought by its description as a whole: that is no likeness of the two
+            if not shared:  # chosen by its description as a whole, which does not make the two similar
                 return f"By its description it goes with {title}, which you were interested in."
             return f"Similar to {title}, which you were interested in{shared}."
         case ReasonKind.POPULAR:
@@ -44,7 +44,7 @@ def reason_words(reason: Reason, item_id: str, catalogue: Mapping[str, Item]) ->
 
 
 def _shared(attribute: str | None, item: Item | None, because: Item | None) -> str:
-    """ ": the same brand, Northpeak", if both rows have it."""
+    """Return ": the same brand, Northpeak" if both rows have the value."""
     value = _value(attribute, item)
     if attribute is None or value is None:
         return ""
@@ -54,7 +54,7 @@ def _shared(attribute: str | None, item: Item | None, because: Item | None) -> s
 
 
 def _value(attribute: str | None, item: Item | None) -> str | None:
-    """The value in words; None for what has no short ones."""
+    """Return the value of an attribute in words, or None if it cannot be put briefly."""
     if item is None or attribute is None:
         return None
     value = item.category if attribute == CATEGORY else item.attributes.get(attribute)

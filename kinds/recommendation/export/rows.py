@@ -1,4 +1,4 @@
-"""A release as rows: one for each user, with the items that are still there, reasons in words, and copy."""
+"""Turns a release into one row per user, with the items not withdrawn, reasons in words, and texts."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ from kinds.recommendation.texts.policy import CopyScope, CopyText
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowItem:
-    """One place of a list, as people and machines get it."""
+    """One place of a list as it is exported, for people and for machines."""
 
     item_id: str
     rank: int
-    """From 1."""
+    """Rank on the list, from 1."""
     title: str
     price: float | None
     currency: str | None
     score: float
     ranked: RankedItem
     reason: str
-    """In words."""
+    """Reason in words."""
     copy: CopyText | None
-    """Where texts are per item."""
+    """Text of the item; None unless texts are per item."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What a user gets."""
+    """The list and the text of one user."""
 
     user_id: str
     segment: str
     release: int
     items: tuple[RowItem, ...]
     copy: CopyText | None
-    """Where texts are per user or segment; None too where nothing is left to write about."""
+    """Text of the user or segment; None if texts are not per user or segment, or if no items are left."""
 
     def as_json(self) -> dict[str, object]:
-        """Stable names; what JSONL, Parquet and Redis hold."""
+        """Return the row under stable names, as JSONL, Parquet and Redis hold it."""
         return {
             "user": self.user_id,
             "segment": self.segment,
@@ -60,7 +60,7 @@ class Row:
 
 
 def copy_json(text: CopyText | None) -> dict[str, str | None]:
-    """The words of a text, or the same names without any."""
+    """Return the parts of a text; without a text, every part is None."""
     return {
         "headline": None if text is None else text.headline,
         "blurb": None if text is None else text.blurb,
@@ -70,14 +70,14 @@ def copy_json(text: CopyText | None) -> dict[str, str | None]:
 
 
 def rows(reader: ReleaseReader) -> Iterator[Row]:
-    """Every user by block, one block in memory at a time."""
+    """Yield the row of every user by block, with one block in memory at a time."""
     maker = RowMaker(reader)
     return itertools.chain.from_iterable(map(maker.rows_of, reader.blocks()))
 
 
 @dataclass(slots=True)
 class RowMaker:
-    """Makes the rows of one block after another; for one thread."""
+    """Makes the rows of one block after another. It is not thread-safe."""
 
     reader: ReleaseReader
     _finder: TextFinder = field(init=False)
@@ -86,7 +86,7 @@ class RowMaker:
         self._finder = TextFinder(self.reader)
 
     def rows_of(self, block: BlockLists, users: Collection[str] | None = None) -> list[Row]:
-        """The rows of a block, in its order; of these users only, if they are given."""
+        """Return the rows of a block in its order, or those of the given users only."""
         manifest, withdrawn = self.reader.manifest, self.reader.withdrawn
         lists = [one for one in block.lists if users is None or one.user_id in users]
         shown = [shown_items(one, manifest.rules, withdrawn) for one in lists]
@@ -106,7 +106,7 @@ class RowMaker:
         ]
 
     def touched(self, block: BlockLists, item_ids: Collection[str]) -> set[str]:
-        """Users whose rows may come out otherwise when these items leave or come back."""
+        """Return the users whose rows may change when these items are withdrawn or come back."""
         index = block.copies if self._scope is CopyScope.USER else self.reader.copy_index()
         wanted = frozenset(item_ids)
         touched = set()
@@ -154,7 +154,7 @@ class RowMaker:
     def _find(
         self, block: BlockLists, lists: Sequence[UserList], shown: Sequence[Sequence[RankedItem]]
     ) -> Texts:
-        """The texts of all audiences that these rows need."""
+        """Return the texts of all audiences that these rows need."""
         match self._scope:
             case CopyScope.NONE:
                 return {}

@@ -1,4 +1,4 @@
-"""What a run and a plan came to, for people."""
+"""Lines that describe the results of a run or a plan."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from kinds.recommendation.export.page import cut, percent
 from kinds.recommendation.export.text_plan import TextPlan
 
 MAX_CHANGES = 10
-"""Told one by one; `--json` and the artifact of the stage `brief` have more."""
+"""Changes that are listed individually; `--json` and the artifact of the stage `brief` have more."""
 
 NOTHING_CHANGED = "nothing changed"
 
 
 def lines_of_stages(stages: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
-    """What happened before the texts, by the figures of each stage."""
+    """Yield lines about the stages before the texts, from the figures of each stage."""
     collected, embedded, ranked = (stages.get(name, {}) for name in ("collect", "embed", "rank"))
     if collected.get("num_rejected"):
         yield _line("refused", f"{collected['num_rejected']:,} rows of the files")
@@ -35,7 +35,7 @@ def lines_of_stages(stages: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
 
 
 def lines_of_texts(plan: TextPlan, *, is_plan: bool = False) -> Iterator[str]:
-    """Which texts are new, changed and unchanged, and why; of a plan, what they will cost too."""
+    """Yield lines about new, changed and unchanged texts and the reasons; for a plan, also about the cost."""
     if not plan.num_audiences:
         yield _line("texts", "none asked for")
         return
@@ -56,7 +56,7 @@ def lines_of_texts(plan: TextPlan, *, is_plan: bool = False) -> Iterator[str]:
 
 
 def lines_of_figures(figures: ReleaseFigures) -> Iterator[str]:
-    """What a release comes to."""
+    """Yield lines about the figures of a release."""
     empty = f", {figures.num_users_without_items:,} of them empty" if figures.num_users_without_items else ""
     yield _line("release", f"number {figures.number}: {figures.num_users:,} lists{empty}")
     shown = f"{figures.num_items_shown:,} of {figures.num_items:,} items ({percent(figures.coverage)})"
@@ -74,7 +74,7 @@ def lines_of_figures(figures: ReleaseFigures) -> Iterator[str]:
 
 
 def short(text: object, limit: int = 60) -> str:
-    r"""One short piece of a line, in which nothing acts on a terminal.
+    r"""Return a text shortened for a line, with control characters escaped.
 
     >>> short("tent\x1b[2J\n"), short("a" * 10, 5)
     ('tent\\u001b[2J\\u000a', 'aaaa…')
@@ -92,7 +92,7 @@ def _lines_of_changes(plan: TextPlan) -> Iterator[str]:
 
 
 def _details(details: object) -> str:
-    """What a change was, in a few words: "sku-17 price 99.5, now 89.0"."""
+    """Describe a change in a few words: "sku-17 price 99.5, now 89.0"."""
     if not isinstance(details, Mapping) or not details:
         return ""
     if {"added", "removed"} <= details.keys():
@@ -111,7 +111,8 @@ def _details(details: object) -> str:
 
 
 def duration(seconds: float) -> str:
-    """
+    """Return a duration in its two largest units.
+
     >>> duration(8.2), duration(95), duration(9000)
     ('8 s', '1 min 35 s', '2 h 30 min')
     """

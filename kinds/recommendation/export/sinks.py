@@ -1,4 +1,4 @@
-"""Where the rows of a release go, block by block, so that one pass over the lists serves them all."""
+"""Destinations for the rows of a release, so that one pass over the lists serves all of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kinds.recommendation.export.rows import Row
 
 
 class RowSink(Protocol):
-    """Takes rows, a block at a time. What it makes is there when it is left without an error."""
+    """Receives rows block by block. Its result is complete when its context ends without an error."""
 
     def __enter__(self) -> Self: ...
 
@@ -19,5 +19,5 @@ class RowSink(Protocol):
     ) -> None: ...
 
     def write(self, rows: Sequence[Row]) -> None:
-        """Take the rows of one block."""
+        """Receive the rows of one block."""
         ...

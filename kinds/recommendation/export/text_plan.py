@@ -1,4 +1,4 @@
-"""Which texts a run of a refresh writes, and what that is expected to cost."""
+"""The texts that a run of a refresh writes, and their expected cost."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ from kinds.recommendation.outputs import BriefOutput
 from kinds.recommendation.store.texts import cost_of_a_copy
 
 TOKENS_OF_A_COPY = 140.0
-"""Before any was written: of the bundled model, as benchmarks/copy_facts.py measured."""
+"""Tokens per text, used before any text was written; benchmarks/copy_facts.py measured it with the bundled
+model."""
 TOKENS_PER_SECOND = 100.0
-"""Likewise, on two cores."""
+"""Rate that is used before any text was written, measured in the same way on two cores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextPlan:
-    """Which texts a run writes, or would write."""
+    """The texts that a run writes or would write."""
 
     num_audiences: int
     num_texts: int
-    """Different ones; audiences of the same items share one."""
+    """Distinct texts; audiences with the same items share one."""
     num_to_write: int
     why: Mapping[str, int]
-    """Audiences whose text is written anew, by reason."""
+    """Number of audiences whose text is rewritten, by reason."""
     changes: tuple[Mapping[str, object], ...]
-    """The first of them."""
+    """The first of these changes."""
     num_tokens: int
-    """To be generated, by what the latest texts took."""
+    """Tokens to generate, estimated from the latest texts."""
     seconds: float
 
     def as_json(self) -> dict[str, object]:
-        """Stable names."""
+        """Return the plan under stable names."""
         return {
             "num_audiences": self.num_audiences,
             "num_texts": self.num_texts,
@@ -50,7 +51,7 @@ class TextPlan:
 
 
 def text_plan(database: Engine, batch_id: UUID) -> TextPlan | None:
-    """What the stage `brief` of a batch found; None before it has."""
+    """Return the plan from the stage `brief` of a batch; None if it has no output yet."""
     briefs = [output for _, output in stage_outputs(database, batch_id, "brief", BriefOutput)]
     if not briefs:
         return None

@@ -1,4 +1,4 @@
-"""The words that each audience of a release gets: as written, or plain ones in their place."""
+"""Finds the text that each audience of a release gets: the written one, or else a plain one."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from kinds.recommendation.releases.release import CopyEntry, CopyIndex, ReleaseR
 from kinds.recommendation.texts.policy import CopyScope, CopyText
 
 MAX_KEPT_TEXTS = 20_000
-"""Of segments and items, so that blocks share what they look up: some 10 MB."""
+"""Texts of segments and items that are cached for all blocks, which take about 10 MB."""
 
 _AT_A_TIME = 1000
-"""Keys of one query."""
+"""Keys per query."""
 
 Texts = Mapping[str, CopyText | None]
-"""By audience; None where nothing is left to write about."""
+"""Texts by audience; None if no item is left to write about."""
 
 
 @dataclass(slots=True)
 class TextFinder:
-    """Finds texts a block at a time; for one thread."""
+    """Finds the texts of one block at a time. It is not thread-safe."""
 
     reader: ReleaseReader
     _kept: dict[str, CopyText | None] = field(default_factory=dict, init=False)
 
     def find_shared(self, audiences: Collection[str]) -> Texts:
-        """Of segments or items; looked up once while there is room for them."""
+        """Return texts of segments or items, which are looked up once as long as the cache has room.
+
+        The result may hold the texts of other audiences, too.
+        """
         missing = set(audiences) - self._kept.keys()
         if len(self._kept) + len(missing) > MAX_KEPT_TEXTS:
             self._kept.clear()
@@ -37,7 +40,7 @@ class TextFinder:
         return self._kept
 
     def find(self, audiences: Sequence[str], index: CopyIndex) -> dict[str, CopyText | None]:
-        """Of these audiences, by an index that has those which a text was planned for."""
+        """Return the texts of these audiences; the index has those for which a text was planned."""
         entries = {audience: index[audience] for audience in audiences if audience in index}
         found = self.reader.find_copies({entry.key for entry in entries.values()})
         return {
@@ -48,26 +51,26 @@ class TextFinder:
         }
 
     def all_of(self, index: CopyIndex) -> Iterator[tuple[str, CopyEntry, CopyText | None]]:
-        """Every audience of an index, in its order, some hundred texts in memory at a time."""
+        """Yield every audience of an index in its order, with up to _AT_A_TIME texts in memory."""
         audiences = iter(index)
         while some := list(itertools.islice(audiences, _AT_A_TIME)):
             for audience, text in self.find(some, index).items():
                 yield audience, index[audience], text
 
     def plain(self, audience: str, item_ids: Sequence[str], because: str | None = None) -> CopyText | None:
-        """Words about the first of these items that are there; None without any."""
+        """Return a plain text about the first of these items that exist, or None if none does."""
         catalogue, policy = self.reader.catalogue(), self.reader.manifest.copy_policy
         items = [catalogue[item_id] for item_id in item_ids if item_id in catalogue][: policy.featured]
         return plain_text(audience, items, because, policy) if items else None
 
     def _of_entry(self, audience: str, entry: CopyEntry, found: Mapping[str, CopyText]) -> CopyText | None:
-        """The text as written, or the plain one: where there is none, or where it names what has left."""
+        """Return the written text, or a plain one if it is missing or is about a withdrawn item."""
         here = [item_id for item_id in entry.items if item_id not in self.reader.withdrawn]
         if len(here) == len(entry.items) and entry.key in found:
             return found[entry.key]
         return self.plain(audience, here, entry.because)
 
     def _without_entry(self, audience: str) -> CopyText | None:
-        """An item says itself what a text would be about; a user or segment goes by the list."""
+        """Return a plain text for an item; for a user or segment the caller needs the list to write one."""
         scope, _, name = audience.partition(":")
         return self.plain(audience, [name]) if scope == CopyScope.ITEM else None

@@ -1,1 +1,1 @@
-"""Which items for which user: models, rules, lists and their measures. Pure functions over arrays."""
+"""Ranks items for users: models, rules, lists and their measures, as pure functions over arrays."""

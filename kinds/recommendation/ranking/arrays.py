@@ -1,4 +1,4 @@
-"""Arrays with a header as bytes: the same arrays give the same bytes."""
+"""Stores arrays with a header as bytes; equal arrays give equal bytes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 class ArraysUnreadableError(PermanentError):
-    """Bytes that are no such file, or of another kind or version."""
+    """The bytes are not such a file, or are of another kind or version."""
 
     code = "arrays_unreadable"
 
 
 def pack_arrays(kind: str, header: Mapping[str, object], arrays: Arrays) -> bytes:
-    """An uncompressed .npz, whose entries carry no time; compressed ones differ with the version of zlib."""
+    """Return an uncompressed .npz without times; compressed ones would depend on the version of zlib."""
     text = json.dumps({"kind": kind, **header}, sort_keys=True, ensure_ascii=False)
     body = io.BytesIO()
     np.savez(body, allow_pickle=False, header=np.frombuffer(text.encode(), np.uint8), **arrays)
@@ -31,7 +31,7 @@ def pack_arrays(kind: str, header: Mapping[str, object], arrays: Arrays) -> byte
 
 
 def unpack_arrays(kind: str, body: bytes) -> tuple[dict[str, Any], Arrays]:
-    """Header and arrays. Raises ArraysUnreadableError."""
+    """Return header and arrays. Raises ArraysUnreadableError."""
     try:
         with np.load(io.BytesIO(body), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}

@@ -1,4 +1,4 @@
-"""Rules as masks over the catalogue: which items nobody gets, and which a user does not get."""
+"""Applies rules as masks over the catalogue: items excluded for everybody, and those excluded for a user."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from kinds.recommendation.ranking.rules import PriceBand, Rules
 
 Mask = npt.NDArray[np.bool_]
 Prices = npt.NDArray[np.float64]
-"""Of items; NaN without a price."""
+"""Prices of items; NaN for an item without a price."""
 
 
 def allowed_items(items: Sequence[Item], rules: Rules, as_of: datetime) -> Mask:
-    """Those that some list may have: available, not blocked, within the absolute price band."""
+    """Return which items may be on a list: available, not blocked, and within the absolute price band."""
     return np.array(
         [
             item.is_available(as_of)
@@ -41,9 +41,9 @@ def _in_band(price: float | None, band: PriceBand) -> bool:
 def own_entries(
     block: UserBlock, columns: npt.NDArray[np.int64], num_items: int, rules: Rules
 ) -> sp.csr_matrix:
-    """Shape (users, items): an entry for each item of the user's own history that is left out.
+    """Return a matrix (users, items) with an entry for each item of the user's history that is excluded.
 
-    Of the whole history: what was cut off for the score was bought nevertheless.
+    The whole history counts, since items that are cut off for the score were bought nevertheless.
     """
     shape = (len(block.user_ids), num_items)
     if rules.exclude == "nothing":
@@ -64,7 +64,7 @@ def _entries(
 def price_limits(
     block: UserBlock, columns: npt.NDArray[np.int64], prices: Prices, band: PriceBand
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
-    """Lowest and highest price of each user, by the median of the history; None where no rule asks."""
+    """Return each user's lowest and highest price, by the history's median; None without such a rule."""
     if band.min_ratio is None and band.max_ratio is None:
         return None
     medians = np.full(len(block.user_ids), np.nan)

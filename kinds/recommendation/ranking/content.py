@@ -1,4 +1,4 @@
-"""What items are like by text and attributes: for items that nobody had to do with, and for diversity."""
+"""Similarity of items by text and attributes, for items without interactions and for diversity."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Rows = npt.NDArray[np.float32]
 CATEGORY = "category"
 
 NUM_BINS = 10
-"""Of a number among the items' (pages, weight, year): numbers of one bin are the same value."""
+"""Bins of a numeric attribute (pages, weight, year); numbers in the same bin count as equal."""
 MAX_TOKENS = 50_000
-"""Of the words, where there are no vectors."""
+"""Maximum number of distinct words that are used if there are no vectors."""
 _WORD = r"(?u)\w+"
 TEXT_WIDTH = 48
 VALUES_WIDTH = 16
@@ -29,19 +29,19 @@ VALUES_WIDTH = 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Content:
-    """Items as rows; the likeness of two is text_share * text . text + (1 - text_share) * values . values."""
+    """Items as rows; two are similar by text_share * text . text + (1 - text_share) * values . values."""
 
     text: Rows | sp.csr_matrix
-    """(items, width): vectors, or words weighted by rarity; of length 1 or 0."""
+    """(items, width): vectors, or words weighted by rarity; rows have length 1 or 0."""
     values: sp.csr_matrix
-    """(items, values): attributes weighted by rarity; of length 1 or 0."""
+    """(items, values): attributes weighted by rarity; rows have length 1 or 0."""
     names: tuple[str, ...]
-    """Of the columns of `values`: the attribute."""
+    """Attribute name of each column of `values`."""
     text_share: float
 
 
 def content_of(items: Sequence[Item], vectors: ItemVectors | None, text_share: float) -> Content:
-    """Of a catalogue, in its order; without vectors, words stand in for them."""
+    """Return the content of a catalogue in its order; words are used if there are no vectors."""
     values, names = _values(items)
     if not values.shape[1]:
         text_share = 1.0
@@ -50,7 +50,10 @@ def content_of(items: Sequence[Item], vectors: ItemVectors | None, text_share: f
 
 
 def diversity_features(content: Content) -> Rows:
-    """Shape (items, width): rows whose products come near the likeness, few enough to compare many."""
+    """Return rows of shape (items, width) whose products approximate the similarity.
+
+    They are narrow enough to compare many of them.
+    """
     parts = [
         _narrow(content.text, TEXT_WIDTH) * np.float32(np.sqrt(content.text_share)),
         _narrow(content.values, VALUES_WIDTH) * np.float32(np.sqrt(1 - content.text_share)),
@@ -59,32 +62,32 @@ def diversity_features(content: Content) -> Rows:
 
 
 def factors_by_content(features: Rows, factors: Rows, is_known: npt.NDArray[np.bool_], ridge: float) -> Rows:
-    """What factors (items, rank) items would have by their content: a ridge regression over the known ones.
+    """Predict the factors (items, rank) of items from their content, by ridge regression on the known ones.
 
-    As Gantner et al. 2010, "Learning attribute-to-feature mappings for cold-start recommendations", 3.2, in
-    closed form.
+    The method is that of Gantner et al. 2010, "Learning attribute-to-feature mappings for cold-start
+    recommendations", 3.2, in closed form.
     """
     if not is_known.any() or not factors.shape[1]:
         return np.zeros_like(factors)
     inputs = np.hstack([features, np.ones((len(features), 1))]).astype(np.float64)
     known = inputs[is_known]
     penalty = np.full(inputs.shape[1], ridge)
-    penalty[-1] = 1e-6 * len(known)  # none on the mean
+    penalty[-1] = 1e-6 * len(known)  # practically no penalty on the mean
     weights = np.linalg.solve(known.T @ known + np.diag(penalty), known.T @ factors[is_known])
     return np.asarray(inputs @ weights, np.float32)
 
 
 def behaviour_features(blocks: Iterable[UserBlock], place: Mapping[str, int]) -> Rows:
-    """Shape (items, width): what items are alike by where there is no catalogue, the users they share."""
+    """Return features of shape (items, width) from shared users, for use without a catalogue."""
     histories = sp.vstack([history_matrix(block, place, max_user_items=10_000) for block in blocks], "csr")
     return _narrow(_unit(sp.csr_matrix(histories.T)), TEXT_WIDTH)
 
 
 def _narrow(rows: Rows | sp.csr_matrix, width: int) -> Rows:
-    """The first principal directions (Halko et al. 2011), rows kept at their length."""
+    """Project the rows on the first principal directions (Halko et al. 2011) and scale them to length 1."""
     if min(rows.shape) <= width:
         return _dense(rows)
-    # Here, not at the top: it takes a second, and only rankers need it.
+    # Imported here because it takes a second and only rankers need it.
     from sklearn.utils.extmath import randomized_svd
 
     left, sizes, _ = randomized_svd(rows, width, n_iter=2, random_state=0)
@@ -121,7 +124,7 @@ def _values(items: Sequence[Item]) -> tuple[sp.csr_matrix, tuple[str, ...]]:
 
 
 def _tokens(item: Item) -> list[tuple[str, str]]:
-    """Each once: attribute and value."""
+    """Return the distinct pairs of attribute and value."""
     found = {(CATEGORY, item.category)} if item.category else set()
     for name, value in item.attributes.items():
         if isinstance(value, bool):
@@ -134,7 +137,7 @@ def _tokens(item: Item) -> list[tuple[str, str]]:
 
 
 def _words(items: Sequence[Item]) -> sp.csr_matrix:
-    # Here, not at the top: it takes a second, and workers with vectors do without.
+    # Imported here because it takes a second and workers with vectors do not need it.
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     if not items:

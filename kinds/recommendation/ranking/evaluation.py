@@ -1,4 +1,4 @@
-"""Methods compared on one split of a log: fitted on what is known, measured by what was held out."""
+"""Compares methods on one split of a log: fitted to the known part, measured on the held-out part."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from kinds.recommendation.ranking.vectors import ItemVectors
 
 BLEND = "blend"
 AS_LISTED = "blend, mixed"
-"""The same under the rules' default of diversity: what is published."""
+"""The blend with the default diversity of the rules, which is what gets published."""
 
 _ONLY_FOR_NEW = 1e-6
-"""Weight of popularity for methods that have nothing to say to users without a history."""
+"""Weight of popularity for methods that cannot rank items for users without a history."""
 
 _NOTHING = {
     "regression_weight": 0.0,
@@ -37,7 +37,7 @@ _NOTHING = {
     "cold_content_weight": 0.0,
 }
 _MOST_NEIGHBOURS = 2000
-"""Of the regression as published, which keeps all: beyond so many nothing changes that could be measured."""
+"""Neighbours of the regression, which as published keeps all; more make no measurable difference."""
 
 BASELINES: Mapping[str, RankingSettings] = {
     "ease": RankingSettings.model_validate(
@@ -50,10 +50,11 @@ BASELINES: Mapping[str, RankingSettings] = {
     ),
     "popularity": RankingSettings.model_validate(_NOTHING | {"popularity_weight": 1.0}),
 }
-"""As published: Steck 2019 with its lambda for sets of this size, Sarwar et al. 2001, and counts alone."""
+"""Methods as published: Steck 2019 with its lambda for data sets of this size, Sarwar et al. 2001, and plain
+counts."""
 
 COMPARED = ("ndcg", "recall", "map")
-"""Whose differences between methods get an interval of their own."""
+"""Measures for which the differences between methods get an interval of their own."""
 
 
 class NothingHeldOutError(InputError):
@@ -64,24 +65,24 @@ class NothingHeldOutError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class MethodFigures:
-    """Of one method."""
+    """Measures of one method."""
 
     per_user: Mapping[str, Interval]
-    """recall, ndcg, map, hit_rate, novelty, diversity."""
+    """Averages over users of recall, ndcg, map, hit_rate, novelty and diversity."""
     coverage: float
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Of all methods on one split."""
+    """Results of all methods on one split."""
 
     split: str
     seed: int
     k: int
     num_users: int
-    """With something held out: those that are measured."""
+    """Users with something held out; only these are measured."""
     num_new_users: int
-    """Of them, those with nothing known."""
+    """Measured users without any known interaction."""
     num_items: int
     num_known: int
     num_held_out: int
@@ -89,10 +90,10 @@ class Evaluation:
     differences: Mapping[str, Mapping[str, Interval]]
     """The blend minus each other method, over the same users."""
     lists: Mapping[str, npt.NDArray[np.int64]] = field(repr=False)
-    """(num_users, k), places in the ordered ids of the items; -1 is none."""
+    """Lists by method, (num_users, k): positions in the ordered ids of the items; -1 means no item."""
 
     def as_json(self) -> dict[str, object]:
-        """To five decimals, without the lists."""
+        """Return the figures rounded to five decimals, without the lists."""
 
         def rounded(one: Mapping[str, Interval]) -> dict[str, dict[str, float]]:
             return {
@@ -121,7 +122,7 @@ def evaluate(
     settings: RankingSettings,
     vectors: ItemVectors | None = None,
 ) -> Evaluation:
-    """Compare the blend with EASE, item-kNN and popularity; without a catalogue, items are their ids.
+    """Compare the blend with EASE, item-kNN and popularity; without a catalogue, items consist of their ids.
 
     Raises SplitInvalidError or NothingHeldOutError.
     """
@@ -175,7 +176,7 @@ def _check(is_held_out: Mask, split: Split) -> None:
 
 
 def _as_sold(items: Sequence[Item] | None, log: Log) -> tuple[Item, ...]:
-    """The catalogue as it was while the log was written: what is sold out today could be had then."""
+    """Return the catalogue with every item available: what is sold out today was for sale during the log."""
     if not items:
         return tuple(Item(id=item_id, title=item_id) for item_id in log.item_ids)
     always = {"available": True, "available_from": None, "available_until": None}
@@ -183,10 +184,10 @@ def _as_sold(items: Sequence[Item] | None, log: Log) -> tuple[Item, ...]:
 
 
 def _ways(settings: RankingSettings, *, with_content: bool) -> dict[str, tuple[RankingSettings, float]]:
-    """Settings and diversity of each method."""
+    """Return the settings and the diversity of each method."""
     ways = {BLEND: (settings, 0.0), AS_LISTED: (settings, Rules().diversity)}
     if not with_content:
-        # An id says nothing of an item, nor of what it is like.
+        # An id says nothing about an item or what it resembles.
         ways = {BLEND: (settings.model_copy(update={"cold_content_weight": 0.0}), 0.0)}
     return ways | {name: (one, 0.0) for name, one in BASELINES.items()}
 
@@ -194,7 +195,7 @@ def _ways(settings: RankingSettings, *, with_content: bool) -> dict[str, tuple[R
 def evaluate_one(
     log: Log, items: Sequence[Item], split: Split, *, seed: int, k: int, settings: RankingSettings
 ) -> dict[str, measures.Numbers]:
-    """The measures of one method, of each user with something held out: what weights are chosen by."""
+    """Return one method's measures for each user with something held out; weights are chosen by them."""
     is_held_out = held_out(log, split, seed)
     known = _Known(log, ~is_held_out, _as_sold(items, log))
     truth = _Truth.of(log, is_held_out, known.place)
@@ -206,11 +207,11 @@ def evaluate_one(
 @dataclass(frozen=True, slots=True, eq=False)
 class _Truth:
     users: npt.NDArray[np.int64]
-    """Those with something held out."""
+    """Users with something held out."""
     pairs: npt.NDArray[np.int64]
-    """Ordered: user * number of items + item, of what is held out and in the catalogue."""
+    """Sorted values of user * number of items + item, for held-out items that are in the catalogue."""
     num_held_out: npt.NDArray[np.int64]
-    """(len(users),): items that are not in the catalogue count too, as what cannot be found."""
+    """(len(users),): items that are not in the catalogue count too, as items that cannot be found."""
 
     @classmethod
     def of(cls, log: Log, is_held_out: Mask, place: Mapping[str, int]) -> _Truth:
@@ -222,7 +223,7 @@ class _Truth:
 
 
 class _Known:
-    """What is known, and the lists that methods make of it."""
+    """The known part of a log, from which methods compute lists."""
 
     def __init__(self, log: Log, kept: Mask, items: Sequence[Item]) -> None:
         self.items = items
@@ -239,7 +240,7 @@ class _Known:
     def lists(
         self, settings: RankingSettings, diversity: float, k: int, vectors: ItemVectors | None
     ) -> npt.NDArray[np.int64]:
-        """Shape (users, k), of all users of the log."""
+        """Return the lists of all users of the log, shape (users, k)."""
         model = fit(self.blocks, settings, self.place.keys())
         rules = Rules(list_length=k, reserve=0, diversity=diversity)
         ranker = Ranker(model, self.items, vectors, rules, settings, self._as_of)
@@ -250,7 +251,7 @@ class _Known:
         return lists
 
     def features(self, vectors: ItemVectors | None, *, with_content: bool) -> npt.NDArray[np.float32]:
-        """What items are alike by: text and attributes, or without a catalogue the users they share."""
+        """Return the features for similarity: text and attributes, or shared users without a catalogue."""
         if with_content:
             return diversity_features(content_of(self.items, vectors, RankingSettings().text_share))
         return behaviour_features(self.blocks, self.place)

@@ -1,4 +1,4 @@
-"""Fitting: all histories, a block at a time -> how items go together, and how many users each has."""
+"""Fits the ranking model to all histories, block by block: relations between items, and their popularity."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _KIND = "pressroom.item_model.1"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FittedModel:
-    """What ranking knows of behaviour: a resource, and the parent of every list."""
+    """What ranking knows about behaviour. It is stored as a resource and is a parent of every list."""
 
     item_ids: tuple[str, ...]
-    """Ordered: those of the catalogue with a user."""
+    """Sorted ids of the items in the catalogue that have a user."""
     num_users_of_item: npt.NDArray[np.int64]
     """(num_items,)"""
     coefficients: sp.csr_matrix
-    """(num_items, num_items), float32: what a row in the history adds to the score of a column."""
+    """(num_items, num_items), float32: what the row's item in a history adds to the score of the column's."""
     history_factors: Factors
-    """(num_items, rank): the sum over a history, times item_factors, is the low-rank part of its scores."""
+    """(num_items, rank): their sum over a history, times item_factors, is the low-rank part of the scores."""
     item_factors: Factors
     num_users: int
     num_entries: int
-    """Of the histories, as they were cut."""
+    """Entries of all histories after cutting."""
     last_event_at: int
-    """Seconds since 1970 UTC; recency is counted from here. 0: the log has no times."""
+    """Seconds since 1970 UTC, from which recency is counted; 0 if the log has no times."""
 
     def to_bytes(self) -> bytes:
-        """The same model gives the same bytes."""
+        """Return the model as bytes; equal models give equal bytes."""
         header = {
             "item_ids": self.item_ids,
             "num_users": self.num_users,
@@ -58,7 +58,7 @@ class FittedModel:
 
 
 def read_model_bytes(body: bytes) -> FittedModel:
-    """Raises ArraysUnreadableError."""
+    """Return the model. Raises ArraysUnreadableError."""
     header, arrays = unpack_arrays(_KIND, body)
     ids = tuple(header["item_ids"])
     parts = (arrays["values"], arrays["indices"], arrays["indptr"])
@@ -77,7 +77,7 @@ def read_model_bytes(body: bytes) -> FittedModel:
 @dataclass(slots=True)
 class _Counted:
     users: npt.NDArray[np.int64]
-    """Of each item of the catalogue, by its order."""
+    """Number of users of each item, in the order of the catalogue."""
     num_users: int = 0
     num_entries: int = 0
     last_event_at: int = 0
@@ -86,23 +86,24 @@ class _Counted:
 def fit(
     blocks: Iterable[UserBlock], settings: RankingSettings, catalogue_ids: Collection[str]
 ) -> FittedModel:
-    """Fit on all blocks, which are read twice, one at a time: give a collection, or what has `__iter__`.
+    """Fit the model on all blocks, which are read twice, one at a time.
 
-    The result knows no clock, and the order of the blocks and their number do not matter. Holds a square
-    matrix of the fitted items. Raises SingularError; TypeError for an iterator, which ends after one pass.
+    `blocks` is a collection, or an object whose `__iter__` starts over. The result depends neither on the
+    clock nor on the order and number of the blocks. A square matrix of the fitted items is held in memory.
+    Raises SingularError, and TypeError for an iterator, which ends after one pass.
     """
     if isinstance(blocks, Iterator):
         raise TypeError("blocks are read twice: give a collection, not an iterator")
     ids = tuple(sorted(catalogue_ids))
     counted = _count(blocks, settings, ids)
     seen = np.flatnonzero(counted.users)
-    # The most popular ones; of equal ones the first by id.
+    # The most popular items; equally popular ones are ordered by id.
     head = seen[np.argsort(-counted.users[seen], kind="stable")][: settings.max_fitted_items]
     fitted = {ids[number]: place for place, number in enumerate(np.sort(head).tolist())}
     together = CoOccurrence(len(fitted), settings.user_exponent)
     for block in blocks:
         together.add(history_matrix(block, fitted, max_user_items=settings.max_user_items))
-    # Before the coefficients, which leave nothing of the sums.
+    # This comes before the coefficients, whose computation overwrites the sums.
     factors = low_rank_factors(together.sums, counted.users[np.sort(head)].astype(np.float64), settings)
     is_fitted = np.isin(seen, head)
     return FittedModel(
@@ -131,7 +132,7 @@ def _count(blocks: Iterable[UserBlock], settings: RankingSettings, ids: tuple[st
 
 
 def _spread(matrix: sp.csr_matrix, is_fitted: npt.NDArray[np.bool_]) -> sp.csr_matrix:
-    """The matrix of the fitted items as one of all items that have a user."""
+    """Expand the matrix of the fitted items to all items that have a user."""
     if is_fitted.all():
         return matrix
     places = np.flatnonzero(is_fitted)

@@ -1,4 +1,4 @@
-"""The histories of a block's users as rows of a sparse matrix over a fixed order of items."""
+"""Turns histories of a block's users into rows of a sparse matrix over a fixed order of items."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ SECONDS_A_DAY = 86_400
 
 
 def places_of(block: UserBlock, place: Mapping[str, int]) -> npt.NDArray[np.int64]:
-    """Of each of the block's items in the order; -1 for unknown ones."""
+    """Return the place of each of the block's items in the order; -1 for an unknown one."""
     return np.array([place.get(item_id, -1) for item_id in block.item_ids], np.int64)
 
 
 def latest_entries(
     block: UserBlock, columns: npt.NDArray[np.int64], max_user_items: int
 ) -> npt.NDArray[np.int64]:
-    """Positions of the entries with a known item, of each user the latest so many, in the block's order."""
+    """Return the positions of each user's latest entries with a known item, in the block's order."""
     users = np.repeat(np.arange(len(block.user_ids)), np.diff(block.indptr))
     known = np.flatnonzero(columns[block.items] >= 0) if len(block.items) else np.zeros(0, np.int64)
     counts = np.bincount(users[known], minlength=len(block.user_ids))
     if counts.max(initial=0) <= max_user_items:
         return known
-    # By user, the latest first; the same moment by the block's order, which is that of the items' ids.
+    # Sorted by user, latest first; equal times keep the block's order, which is that of the item ids.
     order = known[np.lexsort((known, -block.times[known], users[known]))]
     rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
     return np.sort(order[rank < max_user_items])
@@ -41,9 +41,9 @@ def history_matrix(
     half_life_days: float | None = None,
     last_event_at: int = 0,
 ) -> sp.csr_matrix:
-    """Shape (users, len(place)), float32: 1 for an entry, less for an old one where there is a half-life.
+    """Return a float32 matrix (users, len(place)): 1 for an entry, or less for an old one with a half-life.
 
-    `last_event_at` is the log's, so that a history weighs the same tomorrow.
+    `last_event_at` is that of the log, so that a history has the same weight tomorrow.
     """
     columns = places_of(block, place)
     kept = latest_entries(block, columns, max_user_items)

@@ -1,4 +1,4 @@
-"""From who had to do with what to which items go together: sums over users, a ridge regression, cosines."""
+"""Derives relations between items from interactions, by sums over users, a ridge regression and cosines."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from jobs.errors import PermanentError
 from kinds.recommendation.ranking.settings import RankingSettings
 
 _WEIGHT_STEPS = 4096
-"""Users weigh multiples of 1/4096: sums of them are exact, so that blocks may come in any order."""
+"""Users' weights are multiples of 1/4096, so that sums are exact and do not depend on the order of blocks."""
 _EXACT_ITEMS = 4096
-"""Up to so many items the sums are of 64 bits; above, memory counts for more."""
+"""Number of items up to which sums have 64 bits; for more items, saving memory matters more."""
 _CHUNK_ROWS = 256
 
 
 class SingularError(PermanentError):
-    """The regression has no solution: a ridge of nearly nothing."""
+    """The regression has no solution because its ridge is too small."""
 
     code = "fit_singular"
 
 
 class CoOccurrence:
-    """How often two items are in the same histories: a square matrix, filled block by block."""
+    """Counts how often two items are in the same history: a square matrix that is filled block by block."""
 
     def __init__(self, num_items: int, user_exponent: float) -> None:
         dtype = np.float64 if num_items <= _EXACT_ITEMS else np.float32
@@ -34,7 +34,7 @@ class CoOccurrence:
         self._heaviness = 0.0
 
     def add(self, histories: sp.csr_matrix) -> None:
-        """Histories (users, items), of ones. Time and memory grow with the squares of their lengths."""
+        """Add histories (users, items) of ones. Time and memory grow with the squares of their lengths."""
         lengths = np.diff(histories.indptr)
         lengths = lengths[lengths > 0]
         if not len(lengths):
@@ -52,17 +52,18 @@ class CoOccurrence:
         self._heaviness += float(lengths.sum())
 
     def scale(self) -> float:
-        """Brings the sums to the size of counts, so that a ridge means the same under every exponent."""
+        """Return the factor that scales sums to the size of counts, so that a ridge fits every exponent."""
         mean = self._heaviness / max(self._num_users, 1)
         return float(mean**self._user_exponent)
 
 
 def coefficients(together: CoOccurrence, settings: RankingSettings) -> sp.csr_matrix:
-    """What an item of a history (row) adds to the score of another (column); `together` is used up.
+    """Return what an item of a history (row) adds to the score of another (column); overwrites `together`.
 
-    EASE (Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data", eq. 8): with P the inverse of the
-    co-occurrence plus a ridge, B[h, i] = -P[h, i] / P[i, i]. The ridge in proportion to the counts is that of
-    dropout (Steck 2020, "Autoencoders that don't overfit towards the Identity", eq. 6). Raises SingularError.
+    This is EASE (Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data", eq. 8): with P the
+    inverse of the co-occurrence plus a ridge, B[h, i] = -P[h, i] / P[i, i]. The ridge proportional to the
+    counts is that of dropout (Steck 2020, "Autoencoders that don't overfit towards the Identity", eq. 6).
+    Raises SingularError.
     """
     sums = together.sums
     if not len(sums):
@@ -87,13 +88,16 @@ def coefficients(together: CoOccurrence, settings: RankingSettings) -> sp.csr_ma
 def _cosines(
     rows: npt.NDArray[np.floating], counts: npt.NDArray[np.float64], begin: int
 ) -> npt.NDArray[np.floating]:
-    """Of the items' columns of users (Sarwar et al. 2001, section 3.1.1)."""
+    """Return the cosines between items as vectors of users (Sarwar et al. 2001, section 3.1.1)."""
     lengths = np.sqrt(np.maximum(counts, 1e-9))
     return rows / lengths[begin : begin + len(rows), None] / lengths
 
 
 def largest(rows: npt.NDArray[np.floating], num: int) -> sp.csr_matrix:
-    """Of each row the entries that are largest by amount, and not 0; of equal ones the first."""
+    """Keep the `num` entries of each row that are largest in absolute value; of equal ones the first.
+
+    Zeros are not stored.
+    """
     rows = rows.astype(np.float32)
     amounts = np.abs(rows)
     width = rows.shape[1]
@@ -108,11 +112,11 @@ def largest(rows: npt.NDArray[np.floating], num: int) -> sp.csr_matrix:
 
 
 def _invert(matrix: npt.NDArray[np.floating]) -> None:
-    """In place, by Cholesky; the matrix is symmetric and positive definite."""
+    """Invert a symmetric positive definite matrix in place, by Cholesky. Raises SingularError."""
     factor, invert = (
         (lapack.dpotrf, lapack.dpotri) if matrix.dtype == np.float64 else (lapack.spotrf, lapack.spotri)
     )
-    # Symmetric: its transpose is the same matrix in the order of Fortran, which LAPACK works on in place.
+    # The transpose of a symmetric matrix is the same matrix in Fortran order, on which LAPACK works in place.
     found, info = factor(matrix.T, lower=1, overwrite_a=1, clean=0)
     if info == 0:
         found, info = invert(found, lower=1, overwrite_c=1)

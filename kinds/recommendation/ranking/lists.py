@@ -1,4 +1,4 @@
-"""What ranking makes: a list of items for each user, each with what brought it there."""
+"""The results of ranking: a list of items for each user, with a reason for each item."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from enum import StrEnum
 
 
 class ReasonKind(StrEnum):
-    """Which part of the score weighed most."""
+    """The largest part of an item's score."""
 
     BEHAVIOUR = "behaviour"
-    """Others who had to do with `because` had to do with this."""
+    """Users who interacted with `because` also interacted with this item."""
     CONTENT = "content"
-    """It is like `because`, by text or by `attribute`."""
+    """The item resembles `because` by text or by `attribute`."""
     POPULAR = "popular"
-    """Many had to do with it; in its category, if `attribute` says so."""
+    """Many users interacted with the item; within its category, if `attribute` says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class Reason:
     attribute: str | None = None
     """Name of an attribute, or "category", that both items share."""
     share: float = 0.0
-    """Of the item's score that this kind of term makes up."""
+    """Share of the item's score that comes from this part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +42,9 @@ class RankedItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserList:
-    """A user's list: the first `list_length` are shown, the others are the reserve."""
+    """A user's list, of which the first `list_length` items are shown and the others are the reserve."""
 
     user_id: str
     segment: str
-    """What copy for groups goes by, see kinds/recommendation/ranking/segments.py."""
+    """Group of users that may share a text, see kinds/recommendation/ranking/segments.py."""
     items: Sequence[RankedItem]

@@ -1,4 +1,4 @@
-"""Lists of a block's users as Parquet: the same lists give the same bytes, so that a digest names them."""
+"""Stores the lists of a block's users as Parquet; equal lists give equal bytes and so equal digests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jobs.errors import PermanentError
 from kinds.recommendation.ranking.lists import RankedItem, Reason, ReasonKind, UserList
 
 _FORMAT = {b"pressroom": b"lists-1"}
-"""In the file's metadata; rises when columns change."""
+"""Version of the format in the file's metadata, which is raised when columns change."""
 
 _ITEM = pa.struct(
     [
@@ -36,13 +36,13 @@ _SCHEMA = pa.schema(
 
 
 class ListsMalformedError(PermanentError):
-    """Bytes that should be the lists of a block are not."""
+    """The bytes are not the lists of a block."""
 
     code = "lists_malformed"
 
 
 def lists_bytes(lists: Sequence[UserList]) -> bytes:
-    """A Parquet file with a row for each user, in the order given."""
+    """Return a Parquet file with a row for each user, in the given order."""
     ranked = [item for one in lists for item in one.items]
     columns = [
         [item.item_id for item in ranked],
@@ -71,7 +71,7 @@ def lists_bytes(lists: Sequence[UserList]) -> bytes:
 
 
 def read_lists_bytes(body: bytes) -> list[UserList]:
-    """The lists, in the order they were given. Raises ListsMalformedError."""
+    """Return the lists in the order in which they were written. Raises ListsMalformedError."""
     try:
         table = parquet.read_table(pa.BufferReader(body), use_threads=False)
         if (table.schema.metadata or {}).get(b"pressroom") != _FORMAT[b"pressroom"]:

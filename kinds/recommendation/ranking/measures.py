@@ -1,7 +1,7 @@
-"""How good lists are, by what was held out: one number a user, so that methods can be compared in pairs.
+"""Measures how well lists predict held-out items, with one number per user so that comparisons are paired.
 
-`hits` has shape (users, k): whether the item at each place of a user's list is one that was held out;
-`num_held_out` has shape (users,), at least 1 each.
+`hits` has shape (users, k) and says whether the item at each place of a user's list was held out;
+`num_held_out` has shape (users,) and is at least 1 for each user.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ Counts = npt.NDArray[np.int64]
 
 CONFIDENCE = 0.95
 NUM_RESAMPLES = 2000
-"""Of a bootstrap: percentiles at 2.5% and 97.5% then rest on 50 values each (Efron and Tibshirani 1993)."""
+"""Resamples of a bootstrap, so that 50 lie beyond each of the 2.5% and 97.5% percentiles (Efron and
+Tibshirani 1993)."""
 
 
 def recall(hits: Hits, num_held_out: Counts) -> Numbers:
-    """Share of the held-out items that are on the list (Manning et al. 2008, section 8.3, cut at k).
+    """Return the share of held-out items that are on the list (Manning et al. 2008, section 8.3, cut at k).
 
     >>> recall(np.array([[True, False]]), np.array([4])).tolist()
     [0.25]
@@ -30,10 +31,10 @@ def recall(hits: Hits, num_held_out: Counts) -> Numbers:
 
 
 def ndcg(hits: Hits, num_held_out: Counts) -> Numbers:
-    """Discounted cumulative gain over the best possible one, gains of 1, discount log2(place + 1).
+    """Return the discounted cumulative gain over the best possible one, with gains of 1.
 
-    Järvelin and Kekäläinen 2002, "Cumulated gain-based evaluation of IR techniques", section 3.3; the best
-    list has min(k, held out) hits at its head.
+    The discount is log2(place + 1), and the best list starts with min(k, held out) hits: Järvelin and
+    Kekäläinen 2002, "Cumulated gain-based evaluation of IR techniques", section 3.3.
 
     >>> ndcg(np.array([[True, False], [False, True]]), np.array([1, 1])).round(4).tolist()
     [1.0, 0.6309]
@@ -44,9 +45,10 @@ def ndcg(hits: Hits, num_held_out: Counts) -> Numbers:
 
 
 def average_precision(hits: Hits, num_held_out: Counts) -> Numbers:
-    """Mean over min(k, held out) of the precision at each hit; its mean over users is MAP@k.
+    """Return the sum of the precisions at each hit over min(k, held out); its mean over users is MAP@k.
 
-    Manning et al. 2008, equation 8.8, cut at k as in McFee et al. 2012 (Million Song Dataset Challenge), 4.2.
+    See Manning et al. 2008, equation 8.8; cut at k as in McFee et al. 2012 (Million Song Dataset Challenge),
+    section 4.2.
 
     >>> average_precision(np.array([[True, False, True]]), np.array([2])).round(4).tolist()
     [0.8333]
@@ -57,12 +59,14 @@ def average_precision(hits: Hits, num_held_out: Counts) -> Numbers:
 
 
 def hit_rate(hits: Hits) -> Numbers:
-    """1 for a list with a hit (Deshpande and Karypis 2004, section 5.2)."""
+    """Return 1 for a list with a hit and 0 for others (Deshpande and Karypis 2004, section 5.2)."""
     return np.asarray(hits.any(axis=1), np.float64)
 
 
 def coverage(lists: npt.NDArray[np.int64], num_items: int) -> float:
-    """Share of the items that are on a list (Ge et al. 2010, "Beyond accuracy", section 3.1); -1 is no item.
+    """Return the share of items that are on any list (Ge et al. 2010, "Beyond accuracy", section 3.1).
+
+    A -1 in `lists` is no item.
 
     >>> coverage(np.array([[0, 1], [1, -1]]), 4)
     0.5
@@ -71,10 +75,10 @@ def coverage(lists: npt.NDArray[np.int64], num_items: int) -> float:
 
 
 def novelty(lists: npt.NDArray[np.int64], num_users_of_item: Counts, num_users: int) -> Numbers:
-    """Mean self-information of a list's items, -log2 of the share of users that had to do with them.
+    """Return the mean self-information of a list's items: -log2 of the share of users who have interacted.
 
-    Zhou et al. 2010, "Solving the apparent diversity-accuracy dilemma of recommender systems", surprisal;
-    add-one smoothed, so that an item without a user has a number.
+    This is the surprisal of Zhou et al. 2010, "Solving the apparent diversity-accuracy dilemma of recommender
+    systems", with add-one smoothing so that it is defined for an item without users.
 
     >>> novelty(np.array([[0, 1]]), np.array([7, 1]), 15).tolist()
     [2.0]
@@ -84,9 +88,10 @@ def novelty(lists: npt.NDArray[np.int64], num_users_of_item: Counts, num_users: 
 
 
 def intra_list_diversity(lists: npt.NDArray[np.int64], features: npt.NDArray[np.float32]) -> Numbers:
-    """Mean of 1 - likeness over the pairs of a list (Ziegler et al. 2005, section 3.3, as a distance).
+    """Return the mean of 1 - similarity over the pairs of a list.
 
-    `features` (items, width) has rows whose products are likenesses, from 0 to 1.
+    This is the measure of Ziegler et al. 2005, section 3.3, as a distance.
+    `features` (items, width) has rows whose products are similarities from 0 to 1.
 
     >>> intra_list_diversity(np.array([[0, 1, 2]]), np.eye(2, dtype=np.float32)[[0, 0, 1]]).round(4).tolist()
     [0.6667]
@@ -109,7 +114,7 @@ def _mean_over(lists: npt.NDArray[np.int64], values: Numbers) -> Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean and between what it lies."""
+    """A mean with its confidence interval."""
 
     mean: float
     low: float
@@ -117,14 +122,14 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether a difference is one."""
+        """Whether a difference is significant."""
         return self.low > 0 or self.high < 0
 
 
 def interval(values: Numbers, seed: int = 0) -> Interval:
-    """Percentile bootstrap of the mean over users (Efron and Tibshirani 1993, section 13.3).
+    """Return the percentile bootstrap of the mean over users (Efron and Tibshirani 1993, section 13.3).
 
-    Of the differences of two methods on the same users it is the paired one (Sakai 2006).
+    For differences of two methods on the same users, this is the paired bootstrap (Sakai 2006).
     """
     generator = np.random.default_rng(seed)
     means = np.empty(NUM_RESAMPLES)

@@ -1,4 +1,4 @@
-"""From candidates to a list: the best first, unlike each other, within the caps."""
+"""Chooses a list from candidates: the best first, dissimilar to each other, and within the caps."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Codes = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cap:
-    """At most so many items of one value on a list."""
+    """A limit on the items of a list that share a value."""
 
     max_items: int
     codes: Codes
-    """(items, values): which values an item has, padded with -1."""
+    """(items, values): codes of an item's values, padded with -1."""
 
 
 def caps_of(items: Sequence[Item], rules: Rules) -> tuple[Cap, ...]:
-    """The caps of the rules over a catalogue; items without a value are under none."""
+    """Return the caps of the rules for a catalogue; items without a value are not capped."""
     wanted = dict(rules.max_per_attribute)
     if rules.max_per_category is not None:
         wanted[CATEGORY] = min(rules.max_per_category, wanted.get(CATEGORY, rules.max_per_category))
@@ -60,12 +60,12 @@ def mix(
     num: int,
     diversity: float,
 ) -> npt.NDArray[np.int64]:
-    """Choose `num` of each user's candidates, one after the other; -1 where nothing is left.
+    """Choose `num` of each user's candidates one after the other; -1 where nothing is left.
 
-    Carbonell and Goldstein 1998, MMR: the next one has the largest (1 - diversity) * relevance - diversity *
-    likeness with the nearest of those chosen; relevance is the score brought to [0, 1] over the candidates.
-    `places` and `scores` have shape (users, candidates), best first and -inf behind the last;
-    `features` (items, width) has rows whose products are likenesses.
+    This is MMR (Carbonell and Goldstein 1998): the next item has the largest (1 - diversity) * relevance -
+    diversity * similarity to the most similar chosen item; relevance is the score scaled to [0, 1] over the
+    candidates. `places` and `scores` have shape (users, candidates), best first and -inf after the last;
+    `features` (items, width) has rows whose products are similarities.
     """
     users = np.arange(len(places))
     is_open = np.isfinite(scores)
@@ -110,7 +110,7 @@ def _is_full(
     picked: npt.NDArray[np.int64],
     is_found: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.bool_]:
-    """Candidates that have a value of which the list has enough; `count` goes up for those of `picked`."""
+    """Return the candidates with a value that has reached its cap; `picked` items are added to `count`."""
     codes = cap.codes[places]
     added = np.where(is_found[:, None], cap.codes[picked], -2)
     for column in range(added.shape[1]):

@@ -1,4 +1,4 @@
-"""Ranking: a block of users -> their lists. A ranker is built once a worker; any thread may call it."""
+"""Ranks items for a block of users. A ranker is built once per worker, and any thread may call it."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from kinds.recommendation.ranking.settings import RankingSettings
 from kinds.recommendation.ranking.vectors import ItemVectors
 
 _MAX_CELLS = 4_000_000
-"""Of a dense array of scores, of which some stand in memory at once: 16 MB each."""
+"""Cells of a dense array of scores; several such arrays of 16 MB each are in memory at once."""
 _MAX_USERS = 256
 _WIDER = 10
-"""Times as many candidates for users whose lists stay short under the caps."""
+"""Factor by which candidates are increased for users whose lists stay short because of the caps."""
 
 _NEARLY_WARM = 0.01
-"""An item with so little left of its cold weight has none: most products are of few items then."""
+"""Share of the cold weight below which it counts as 0, so that most products involve only few items."""
 
 
 class Ranker:
-    """Model, catalogue and rules as arrays in one order of items, that of their ids."""
+    """Model, catalogue and rules as arrays whose items are ordered by id."""
 
     def __init__(
         self,
@@ -46,7 +46,10 @@ class Ranker:
         settings: RankingSettings,
         as_of: datetime,
     ) -> None:
-        """Seconds for 10,000 items; with their number squared. `as_of` decides on availability alone."""
+        """Build the arrays; `as_of` affects nothing but availability.
+
+        This takes seconds for 10,000 items and grows with the square of their number.
+        """
         self.items = tuple(sorted(catalogue, key=lambda item: item.id))
         self.place = {item.id: number for number, item in enumerate(self.items)}
         self.rules = rules
@@ -63,7 +66,7 @@ class Ranker:
 
 
 def rank_block(ranker: Ranker, block: UserBlock) -> list[UserList]:
-    """The list of each user of the block, in its order."""
+    """Return the list of each user of the block, in the block's order."""
     if not ranker.items:
         return [UserList(user_id=user_id, segment=NEW, items=()) for user_id in block.user_ids]
     step = max(1, min(_MAX_USERS, _MAX_CELLS // len(ranker.items)))
@@ -91,7 +94,7 @@ def _terms(
     features: npt.NDArray[np.float32],
     settings: RankingSettings,
 ) -> Terms:
-    """The model's items brought to the places of the catalogue's; the catalogue decides which there are."""
+    """Return the model's terms for the items of the catalogue, in the catalogue's order."""
     num_items = len(place)
     places = np.array([place.get(item_id, -1) for item_id in model.item_ids], np.int64)
     entries = model.coefficients.tocoo()
@@ -124,7 +127,10 @@ def _terms(
 def _content_weights(
     users: npt.NDArray[np.float64], is_fitted: npt.NDArray[np.bool_], settings: RankingSettings
 ) -> npt.NDArray[np.float64]:
-    """Falls with the users of an item; all of it for items that the model does not know."""
+    """Return the content weight of each item, which falls with its users.
+
+    Items that the model does not know have the full weight.
+    """
     coldness = np.where(is_fitted, settings.cold_users / (settings.cold_users + users), 1.0)
     coldness[coldness < _NEARLY_WARM] = 0
     return settings.cold_content_weight * coldness
@@ -171,8 +177,8 @@ def forbid(
     own: sp.csr_matrix,
     limits: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None,
 ) -> None:
-    """-inf for what the rules keep off a user's list, and for what nothing speaks for."""
-    # Users alone speak for an item whatever its score; without them it takes more than 0.
+    """Set scores to -inf for items that the rules exclude and for items without any evidence."""
+    # An item with users is a candidate whatever its score; one without users needs a score above 0.
     scores[(scores <= 0) & (ranker.terms.popularity == 0)] = -np.inf
     scores[:, ~ranker.allowed] = -np.inf
     scores[np.repeat(np.arange(len(scores)), np.diff(own.indptr)), own.indices] = -np.inf
@@ -183,7 +189,10 @@ def forbid(
 
 
 def _choose(ranker: Ranker, scores: Scores) -> tuple[npt.NDArray[np.int64], Scores]:
-    """Places of each list's items, shape (users, list and reserve), -1 behind the last; and their scores."""
+    """Return the places of each list's items, shape (users, list and reserve), and their scores.
+
+    Lists that are too short end in -1.
+    """
     num = ranker.rules.list_length + ranker.rules.reserve
     num_candidates = min(max(ranker.settings.num_candidates, num), scores.shape[1])
     chosen = _mixed(ranker, scores, num_candidates, num)

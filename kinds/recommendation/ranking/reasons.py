@@ -1,4 +1,4 @@
-"""Why an item is on a list: the largest of the parts of its score, and the largest term in that part."""
+"""Explains why an item is on a list: by the largest part of its score and the largest term of that part."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from kinds.recommendation.ranking.scores import Places, Scored, Scores, Terms
 
 _BEHAVIOUR, _CONTENT = 0, 1
 KINDS = (ReasonKind.BEHAVIOUR, ReasonKind.CONTENT, ReasonKind.POPULAR)
-"""In this order of equal parts."""
+"""Kinds of reasons; of equal parts, the first in this order wins."""
 
 
 def parts_of(scored: Scored, popularity: Scores, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """The parts of the chosen items' scores, shape (users, chosen, kinds)."""
+    """Return the parts of the chosen items' scores, shape (users, chosen, kinds)."""
     places = np.maximum(chosen, 0)
     return np.stack(
         [
@@ -32,14 +32,14 @@ def parts_of(scored: Scored, popularity: Scores, chosen: npt.NDArray[np.int64]) 
 
 
 def largest_parts(parts: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """Which kind weighs most, as places in KINDS, shape (users, chosen)."""
+    """Return the kind with the largest part as a position in KINDS, shape (users, chosen)."""
     return np.asarray(np.maximum(parts, 0).argmax(axis=2), np.int64)
 
 
 def sources(terms: Terms, histories: sp.csr_matrix, winners: Places, chosen: Places) -> npt.NDArray[np.int64]:
-    """Of each chosen item the place in the history with the largest term of the part that won.
+    """Return the history item with the largest term in the winning part, for each chosen item.
 
-    Shape (users, chosen); of equal terms the first place; -1 for popularity, and where nothing is chosen.
+    The shape is (users, chosen). Of equal terms the first wins; -1 stands for popularity and unused places.
     """
     because = np.full(chosen.shape, -1, np.int64)
     slot_of = np.full(histories.shape[1] + 1, -1, np.int64)
@@ -66,9 +66,9 @@ def behaviour_terms(
     places: Places,
     slot_of: npt.NDArray[np.int64],
 ) -> Scores:
-    """What each item of a history adds to the behaviour of each of some items, shape (history, places).
+    """Return what each item of a history adds to the behaviour part of some items, shape (history, places).
 
-    `slot_of` (items + 1,) is -1 throughout, before and after.
+    `slot_of` (items + 1,) is scratch space that is -1 everywhere before and after the call.
     """
     found = terms.history_factors[history] @ terms.item_factors[places].T
     slot_of[places] = np.arange(len(places))
@@ -80,7 +80,7 @@ def behaviour_terms(
 
 
 def content_terms(terms: Terms, history: npt.NDArray[np.int32], weights: Scores, places: Places) -> Scores:
-    """What each item of a history adds to the content part of each of some items, shape (history, places)."""
+    """Return what each item of a history adds to the content part of some items, shape (history, places)."""
     promised = terms.history_content[history]
     found = (terms.history_factors[history] + promised) @ terms.item_content[places].T
     found += promised @ terms.item_factors[places].T
@@ -88,7 +88,7 @@ def content_terms(terms: Terms, history: npt.NDArray[np.int32], weights: Scores,
 
 
 def shared_attribute(one: Item, other: Item) -> str | None:
-    """The category or the first attribute by name that two items have in common.
+    """Return "category" or else the first attribute, by name, that two items have in common.
 
     >>> tent, tarp = (Item(id=x, title=x, attributes={"brand": "Alp", "use": ("hike", x)}) for x in "ab")
     >>> shared_attribute(tent, tarp)
@@ -112,7 +112,7 @@ def reasons_of(
     chosen: npt.NDArray[np.int64],
     items: Sequence[Item],
 ) -> list[list[Reason]]:
-    """Of each user's chosen items, in order; `because` (users, chosen) is -1 where there is none."""
+    """Return the reasons for each user's chosen items in order; `because` (users, chosen) is -1 for none."""
     positive = np.maximum(parts, 0)
     winners = largest_parts(parts)
     largest = positive.max(axis=2)

@@ -1,4 +1,4 @@
-"""What each item scores for each user, by part; and the items with the highest scores."""
+"""Computes the parts of each item's score for each user, and finds the items with the highest scores."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ Scores = npt.NDArray[np.float32]
 Places = npt.NDArray[np.int64]
 
 _GROUPS = 16
-"""The highest of each group are looked at first: 1/16 of the numbers gives a bound that few others reach."""
+"""Size of the groups whose highest scores are compared first; these give a bound that few others reach."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Neighbours:
-    """The rows of a sparse square matrix with about as many entries each, laid side by side."""
+    """Rows of a sparse square matrix, which have about as many entries each, as dense arrays."""
 
     places: Places
-    """(items, most entries of a row): columns; the number of items where a row has fewer."""
+    """(items, most entries of a row): columns, padded with the number of items."""
     values: Scores
 
     @classmethod
     def of(cls, matrix: sp.csr_matrix) -> Neighbours:
-        """Of a matrix (items, items)."""
+        """Return the neighbours of a matrix (items, items)."""
         num_items = matrix.shape[0]
         lengths = np.diff(matrix.indptr)
         shape = (num_items, int(lengths.max(initial=0)))
@@ -37,7 +37,7 @@ class Neighbours:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Terms:
-    """The score of an item is the sum over the history of behaviour and content, and popularity.
+    """Terms of a score: the sum of behaviour and content over the history, plus popularity.
 
     Behaviour of h for i is neighbours[h, i] + history_factors[h] . item_factors[i]; content is
     (history_factors + history_content)[h] . item_content[i] + history_content[h] . item_factors[i].
@@ -48,9 +48,9 @@ class Terms:
     """(items, rank)"""
     item_factors: Scores
     history_content: Scores
-    """(items, rank): what content says of the factors of items that have none; 0 for others."""
+    """(items, rank): factors predicted from content for items that have none; 0 for others."""
     item_content: Scores
-    """The same of item_factors, times the weight of content for this item."""
+    """(items, rank): item factors predicted from content, times the weight of content for the item."""
     popularity: Scores
     """(items,)"""
 
@@ -65,9 +65,9 @@ class Scored:
 
 
 def score(terms: Terms, histories: sp.csr_matrix) -> Scored:
-    """Scores of users, shape (users, items). An item for which nothing speaks has 0 exactly.
+    """Return the scores of users, shape (users, items). An item without any evidence scores exactly 0.
 
-    User by user: a product for many at once rounds in ways that depend on who else is in the block.
+    Users are scored one by one, as rounding in a product for many users depends on the others in the block.
     """
     num_users, num_items = histories.shape
     places, values = terms.neighbours.places, terms.neighbours.values
@@ -79,7 +79,7 @@ def score(terms: Terms, histories: sp.csr_matrix) -> Scored:
     for user, (begin, end) in enumerate(zip(histories.indptr[:-1], histories.indptr[1:], strict=True)):
         rows = histories.indices[begin:end]
         added = values[rows] * histories.data[begin:end, None] if is_weighted else values[rows]
-        # A sparse product takes ten times as long: it first counts, then orders what comes out.
+        # A sparse product takes ten times as long, because it counts and sorts its result.
         behaviour[user] = np.bincount(places[rows].ravel(), added.ravel(), num_items + 1)[:num_items]
         behaviour[user] += terms.item_factors @ directions[user]
         content[user, cold] = cold_content @ (directions[user] + promised[user])
@@ -91,9 +91,10 @@ def score(terms: Terms, histories: sp.csr_matrix) -> Scored:
 
 
 def top(scores: Scores, num: int) -> tuple[Places, Scores]:
-    """Of each row the places of the highest scores, highest first, of equal ones the first place; and these.
+    """Return the places of the highest scores of each row, highest first, and the scores.
 
-    Rows with fewer finite scores end in places with -inf. `num` is at most the number of columns.
+    Of equal scores the first place comes first. Rows with fewer finite scores end in places with -inf.
+    `num` is at most the number of columns.
     """
     kept = np.flatnonzero(scores >= _bound(scores, num)[:, None])
     rows, width = kept // scores.shape[1], scores.shape[1]
@@ -108,10 +109,10 @@ def top(scores: Scores, num: int) -> tuple[Places, Scores]:
 
 
 def _bound(scores: Scores, num: int) -> Scores:
-    """Of each row a number that at least `num` scores reach, and not many more."""
+    """Return a number for each row that at least `num` scores reach, and not many more."""
     width = scores.shape[1] // _GROUPS
     if width < num:
         return np.partition(scores, scores.shape[1] - num, axis=1)[:, scores.shape[1] - num]
-    # The highest of groups belong to as many different scores.
+    # The highest scores of different groups are different entries.
     highest = scores[:, : width * _GROUPS].reshape(len(scores), _GROUPS, width).max(axis=1)
     return np.asarray(np.partition(highest, width - num, axis=1)[:, width - num], np.float32)

@@ -1,4 +1,4 @@
-"""Which group a user belongs to when copy is written for groups."""
+"""Assigns users to segments, which share a text if texts are written per segment."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 import scipy.sparse as sp
 
 NEW = "new"
-"""Of users without a history."""
+"""Segment of users without a history."""
 OTHER = "other"
-"""Of users whose items have no category."""
+"""Segment of users whose items have no category."""
 
 
 def segment_of(weights: Mapping[str | None, float]) -> str:
-    """The category with most weight in a history, given the weight of each; of equal ones the first by name.
+    """Return the category with most weight, given the weight of each; of equal ones the first by name.
 
     >>> segment_of({"tents": 2.0, "boots": 2.0, None: 9.0}), segment_of({None: 1.0}), segment_of({})
     ('boots', 'other', 'new')
@@ -26,7 +26,7 @@ def segment_of(weights: Mapping[str | None, float]) -> str:
 
 
 def segments_of(histories: sp.csr_matrix, categories: Sequence[str | None]) -> list[str]:
-    """The segment of each row of histories (users, items), given the category of each item."""
+    """Return the segment of each row of histories (users, items), given the category of each item."""
     names = sorted({category for category in categories if category})
     code = {name: column for column, name in enumerate(names)}
     codes = np.array([code.get(category or "", len(names)) for category in categories], np.int64)

@@ -1,4 +1,4 @@
-"""The recipe of ranking: what is fitted, and how much each part of a score weighs; as data of a refresh."""
+"""Settings of ranking: what is fitted, and the weight of each part of a score."""
 
 from __future__ import annotations
 
@@ -6,41 +6,41 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class RankingSettings(BaseModel):
-    """Defaults are those of benchmarks/ranking.py, chosen inside training parts."""
+    """Settings of ranking. benchmarks/ranking.py chose the defaults within training data."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     max_user_items: int = Field(default=1000, ge=1, le=10_000)
-    """Of a user's history, the latest: one with 100,000 events would weigh more than everybody else."""
+    """Latest items of a history that count; a user with 100,000 events would outweigh everybody else."""
     max_fitted_items: int = Field(default=10_000, ge=1, le=30_000)
-    """The most popular ones: the fit holds a square matrix of them, 400 MB of float32 for 10,000."""
+    """Most popular items that are fitted; their square matrix takes 400 MB of float32 for 10,000 items."""
     half_life_days: float | None = Field(default=None, ge=0.001, le=100_000)
-    """After which an entry of a history weighs half, counted back from the last event of the log."""
+    """Age at which an entry of a history has half its weight, counted back from the log's last event."""
     ease_lambda: float = Field(default=400.0, gt=0, le=1e9)
     """Ridge of the item-item regression (Steck 2019, eq. 8)."""
     ease_dropout: float = Field(default=0.5, ge=0, le=1e6)
-    """Ridge in proportion to an item's count: p / (1 - p) for a chance p of dropping entries (Steck 2020)."""
+    """Ridge relative to an item's count: p / (1 - p) for a probability p of dropping entries (Steck 2020)."""
     user_exponent: float = Field(default=0.5, ge=0, le=1)
-    """A user with n items weighs n ** -exponent in the fit."""
+    """Exponent of a user's weight in the fit, which is n ** -exponent for n items."""
     regression_weight: float = Field(default=1.0, ge=0, le=1e6)
-    """Of the regression's coefficients; 0 saves the inversion."""
+    """Weight of the regression's coefficients; 0 skips the inversion."""
     knn_weight: float = Field(default=0.0, ge=0, le=1e6)
-    """Of the cosine of two items' users, added to the regression's coefficient."""
+    """Weight of the cosine of two items' users, which is added to the regression's coefficient."""
     rank: int = Field(default=24, ge=1, le=1000)
-    """Directions of the low-rank part."""
+    """Number of directions of the low-rank part."""
     low_rank_weight: float = Field(default=0.8, ge=0, le=1e6)
-    """Of that part, added to the sum of the coefficients."""
+    """Weight of the low-rank part, which is added to the sum of the coefficients."""
     num_neighbours: int = Field(default=200, ge=1, le=10_000)
-    """Kept of an item: the largest by amount."""
+    """Coefficients that are kept per item, the largest in absolute value."""
     popularity_weight: float = Field(default=0.01, ge=0, le=1e6)
-    """Of log(1 + users) over its largest value."""
+    """Weight of popularity, which is log(1 + users) over its largest value."""
     cold_content_weight: float = Field(default=1.0, ge=0, le=1e6)
-    """Of what text and attributes promise of the low-rank part, for items that nobody had to do with."""
+    """Weight of the low-rank part that text and attributes predict, for items without interactions."""
     cold_users: float = Field(default=1.0, gt=0, le=1e6)
-    """Users at which half of that weight is left."""
+    """Number of an item's users at which half of that weight is left."""
     content_ridge: float = Field(default=1.0, gt=0, le=1e9)
-    """Of the regression of items' factors on their content."""
+    """Ridge of the regression of items' factors on their content."""
     text_share: float = Field(default=0.25, ge=0, le=1)
-    """Of an item's likeness; the rest is that of its attributes."""
+    """Share of the text in the similarity of items; the rest is that of their attributes."""
     num_candidates: int = Field(default=100, ge=10, le=1000)
-    """Of a user, by score after the rules: what diversity and caps choose from."""
+    """Candidates per user, by score after the rules, from which diversity and caps choose."""

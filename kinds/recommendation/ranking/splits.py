@@ -1,4 +1,4 @@
-"""A log in two parts: what is known, and what is held out to measure by."""
+"""Splits a log into a known part and a part that is held out for measuring."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _USERS_A_BLOCK = 1000
 
 
 class SplitInvalidError(InputError):
-    """A way to split that does not exist, or that this log has no use for."""
+    """The split does not exist, or it cannot be applied to this log."""
 
     code = "split_invalid"
 
@@ -27,27 +27,27 @@ class SplitKind(StrEnum):
     """How the held-out part is drawn."""
 
     RANDOM = "random"
-    """A share of all entries, whoever's they are."""
+    """A random share of all entries, regardless of the user."""
     TEMPORAL = "temporal"
-    """The latest share of all entries: what a system would have seen coming, new users included."""
+    """The latest share of all entries, as a deployed system would meet them, including new users."""
     LEAVE_LAST_ONE_OUT = "leave-last-one-out"
-    """The last entry of each user that has two."""
+    """The last entry of each user who has at least two."""
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """How to split, as it is written on the command line."""
+    """A way to split, as it is written on the command line."""
 
     kind: SplitKind
     share: float = 0.0
-    """Of the entries; none for leave-last-one-out."""
+    """Share of the entries that is held out; 0 for leave-last-one-out."""
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.share:g}" if self.share else str(self.kind)
 
 
 def parse_split(text: str) -> Split:
-    """Raises SplitInvalidError.
+    """Return the split that the command line names. Raises SplitInvalidError.
 
     >>> str(parse_split("random:0.2")), str(parse_split("leave-last-one-out"))
     ('random:0.2', 'leave-last-one-out')
@@ -73,9 +73,9 @@ class Log:
 
     user_ids: tuple[str, ...]
     item_ids: tuple[str, ...]
-    """Ordered."""
+    """Sorted ids of all items."""
     users: npt.NDArray[np.int64]
-    """(num_entries,): positions in user_ids; the others likewise."""
+    """(num_entries,): positions in user_ids; all arrays below have the same shape."""
     items: npt.NDArray[np.int64]
     times: npt.NDArray[np.int64]
     weights: npt.NDArray[np.float32]
@@ -83,7 +83,7 @@ class Log:
 
 
 def log_of(blocks: Iterable[UserBlock]) -> Log:
-    """The log that blocks were made of; no user is in two of them."""
+    """Return the log that the blocks were made of; no user is in two of them."""
     every = list(blocks)
     item_ids = tuple(sorted({item_id for block in every for item_id in block.item_ids}))
     place = {item_id: number for number, item_id in enumerate(item_ids)}
@@ -102,7 +102,7 @@ def log_of(blocks: Iterable[UserBlock]) -> Log:
 
 
 def held_out(log: Log, split: Split, seed: int) -> Mask:
-    """Which entries are held out. Raises SplitInvalidError where the log has no times and they are needed."""
+    """Return which entries are held out. Raises SplitInvalidError if the log lacks the times it needs."""
     num = len(log.users)
     if split.kind is SplitKind.RANDOM:
         is_held_out = np.zeros(num, bool)
@@ -120,7 +120,7 @@ def held_out(log: Log, split: Split, seed: int) -> Mask:
 
 
 def blocks_of(log: Log, kept: Mask) -> Iterator[UserBlock]:
-    """The kept entries as blocks with all users of the log, in its order."""
+    """Yield the kept entries as blocks, with all users of the log in its order."""
     for begin in range(0, len(log.user_ids), _USERS_A_BLOCK):
         end = min(begin + _USERS_A_BLOCK, len(log.user_ids))
         first, last = np.searchsorted(log.users, [begin, end])

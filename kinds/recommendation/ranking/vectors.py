@@ -1,4 +1,4 @@
-"""Embeddings of items' texts, by the digest of the text: a text that came before is not embedded again."""
+"""Embeddings of items' texts by digest of the text, so that a known text is not embedded again."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from kinds.recommendation.catalogue.item import AttributeValue, Item
 from kinds.recommendation.ranking.arrays import pack_arrays, unpack_arrays
 
 MAX_TEXT_CHARACTERS = 2000
-"""Encoders of sentences read the first 256 tokens and no more."""
+"""Characters that are embedded, since sentence encoders read only the first 256 tokens."""
 
 UNIT_TOLERANCE = 1e-5
-"""A vector of float32 this near to length 1 has it."""
+"""Difference from length 1 below which a float32 vector counts as normalised."""
 
 _KIND = "pressroom.item_vectors.1"
 
 
 def text_of(item: Item) -> str:
-    """What of an item is embedded: words alone; prices and dates come and go and say nothing of likeness.
+    """Return the words of an item for embedding, without prices and dates, which say nothing of similarity.
 
     >>> text_of(Item(id="1", title="Fly 2", category="Tents", attributes={"brand": "Alp", "weight": 2.0}))
     'Fly 2. Tents. brand: Alp'
@@ -41,35 +41,35 @@ def _said(value: AttributeValue) -> str:
 
 
 def text_digest(text: str) -> str:
-    """What names a text in ItemVectors."""
+    """Return the digest that identifies a text in ItemVectors."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ItemVectors:
-    """Rows of float32, one a text, with length 1 or 0."""
+    """One float32 row per text, with length 1 or 0."""
 
     digests: tuple[str, ...]
-    """Ordered."""
+    """Sorted digests of the texts."""
     rows: npt.NDArray[np.float32]
     """(num_texts, width)"""
 
     @classmethod
     def of(cls, vectors: Mapping[str, Sequence[float] | npt.NDArray[np.float32]]) -> ItemVectors:
-        """Of vectors by digest; they are brought to length 1."""
+        """Return the given vectors by digest, normalised to length 1."""
         digests = tuple(sorted(vectors))
         width = len(vectors[digests[0]]) if digests else 0
         rows = np.array([vectors[digest] for digest in digests], np.float32).reshape(len(digests), width)
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        lengths[np.abs(lengths - 1) < UNIT_TOLERANCE] = 1  # to scale them again would make other bytes
+        lengths[np.abs(lengths - 1) < UNIT_TOLERANCE] = 1  # scaling them again would change their bytes
         return cls(digests, np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0))
 
     def without(self, digests: Iterable[str]) -> list[str]:
-        """Those of the digests that have no vector here, ordered."""
+        """Return those of the digests that have no vector here, sorted."""
         return sorted(set(digests) - set(self.digests))
 
     def of_items(self, items: Sequence[Item]) -> npt.NDArray[np.float32]:
-        """Shape (items, width); items whose text has no vector have zeros."""
+        """Return the rows of items, shape (items, width); an item whose text has no vector gets zeros."""
         place = {digest: number for number, digest in enumerate(self.digests)}
         found = np.array([place.get(text_digest(text_of(item)), -1) for item in items], np.int64)
         rows = np.zeros((len(items), self.rows.shape[1]), np.float32)
@@ -77,11 +77,11 @@ class ItemVectors:
         return rows
 
     def to_bytes(self) -> bytes:
-        """The same vectors give the same bytes."""
+        """Return the vectors as bytes; equal vectors give equal bytes."""
         return pack_arrays(_KIND, {"digests": self.digests}, {"rows": self.rows})
 
 
 def read_vectors_bytes(body: bytes) -> ItemVectors:
-    """Raises ArraysUnreadableError."""
+    """Return the vectors. Raises ArraysUnreadableError."""
     header, arrays = unpack_arrays(_KIND, body)
     return ItemVectors(tuple(header["digests"]), arrays["rows"])

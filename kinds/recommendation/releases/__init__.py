@@ -1,1 +1,1 @@
-"""Published lists, numbered and immutable."""
+"""Releases: published lists, which are numbered and immutable."""

@@ -1,4 +1,4 @@
-"""A release as it is stored: read by digest, one block in memory at a time."""
+"""Reads a stored release by digest, with one block in memory at a time."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from kinds.recommendation.releases.release import (
 from kinds.recommendation.texts.policy import CopyText
 
 MAX_HISTORY = 8
-"""Items of a user's past that people are shown."""
+"""Default number of items of a user's history that `recent_items` returns."""
 
 
 @dataclass(slots=True, kw_only=True)
 class StoredRelease:
-    """Implements release.ReleaseReader; for one thread."""
+    """Implements release.ReleaseReader. It is not thread-safe."""
 
     manifest: ReleaseManifest
     number: int
     read: Callable[[Sha256], bytes]
-    """The bytes of a resource or artifact that the manifest names, checked against the digest."""
+    """Returns the bytes of a resource or artifact that the manifest names, checked against the digest."""
     copies: Callable[[Collection[Sha256]], Mapping[Sha256, CopyText]]
-    """The texts of these keys that are there: store.texts.find_copies over a database."""
+    """Returns the stored texts of keys, as store.texts.find_copies does with a database."""
     withdrawn: frozenset[str] = frozenset()
     _items: Mapping[str, Item] | None = field(default=None, init=False)
     _index: CopyIndex | None = field(default=None, init=False)
 
     def block(self, number: int) -> BlockLists:
-        """One block."""
+        """Return one block."""
         block = self.manifest.blocks[number]
         index = block.copy_index_sha256
         return BlockLists(
@@ -52,34 +52,34 @@ class StoredRelease:
         )
 
     def blocks(self) -> Iterator[BlockLists]:
-        """All blocks by number."""
+        """Yield all blocks in order of their number."""
         return map(self.block, range(len(self.manifest.blocks)))
 
     def catalogue(self) -> Mapping[str, Item]:
-        """The items by id; kept."""
+        """Return the items by id; they are cached."""
         if self._items is None:
             body = self.read(self.manifest.catalogue_sha256)
             self._items = {item.id: item for item in read_catalogue_bytes(body)}
         return self._items
 
     def copy_index(self) -> CopyIndex:
-        """Texts of segments or items; kept."""
+        """Return the copy index of segments or items; it is cached."""
         if self._index is None:
             index = self.manifest.copy_index_sha256
             self._index = {} if index is None else read_copy_index(self.read(index))
         return self._index
 
     def interactions(self, number: int) -> UserBlock:
-        """What the users of a block had to do with."""
+        """Return the interactions of the users of a block."""
         return read_block_bytes(self.read(self.manifest.blocks[number].interactions_sha256))
 
     def find_copies(self, keys: Collection[Sha256]) -> Mapping[Sha256, CopyText]:
-        """The texts that are there of these keys."""
+        """Return the stored texts of these keys."""
         return self.copies(keys) if keys else {}
 
 
 def recent_items(block: UserBlock, user_id: str, limit: int = MAX_HISTORY) -> tuple[str, ...]:
-    """Ids of what a user had to do with, the newest first; by weight where the log has no times."""
+    """Return the ids of a user's items, newest first, or by weight if the log has no times."""
     place = bisect_left(block.user_ids, user_id)
     if place == len(block.user_ids) or block.user_ids[place] != user_id:
         return ()

@@ -1,4 +1,4 @@
-"""What a refresh publishes: which lists and which texts, by digest; and how both are read again."""
+"""A release: the lists and texts that a refresh publishes, by digest, and how to read them again."""
 
 from __future__ import annotations
 
@@ -36,86 +36,86 @@ class ReleasedBlock(BaseModel):
     basis: Sha256
     """Digest of all that the lists depend on besides the interactions."""
     lists_sha256: Sha256
-    """What kinds.recommendation.ranking.lists_file.read_lists_bytes reads."""
+    """Digest of the file that kinds.recommendation.ranking.lists_file.read_lists_bytes reads."""
     num_users: int = Field(ge=0)
     copy_index_sha256: Sha256 | None = None
-    """A copy index of this block's users, where texts are per user."""
+    """Digest of the copy index of this block's users; None unless texts are per user."""
 
 
 class ReleaseCounts(BaseModel):
-    """Figures of a release that no one must count again."""
+    """Figures of a release, stored so that they need not be counted again."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     num_users: int = 0
     num_items: int = 0
-    """Of the catalogue."""
+    """Items of the catalogue."""
     num_interactions: int = 0
     num_users_ranked: int = 0
-    """The others' lists are those of the release before."""
+    """Users who were ranked anew; the other users keep their lists of the previous release."""
     num_texts_written: int = 0
     num_texts_carried: int = 0
     num_texts_failed: int = 0
-    """Audiences whose job failed: readers get the plain template."""
+    """Audiences whose job failed, so that readers get the plain template."""
 
 
 class ReleaseManifest(BaseModel):
-    """A release; a resource itself, as canonical JSON."""
+    """Manifest of a release, which is itself a resource, stored as canonical JSON."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     refresh: str | None = None
-    """Name of the standing refresh that it is of; None for a single run."""
+    """Name of the refresh that made it; None for a single run."""
     refresh_id: str | None = None
     created_at: AwareDatetime
     as_of: AwareDatetime
-    """Availability and age are judged by this moment."""
+    """Instant by which availability and age are judged."""
     inputs_sha256: Sha256
     catalogue_sha256: Sha256
     model_sha256: Sha256
     """The fitted ranking model."""
     fitted_inputs_sha256: Sha256
-    """What it was fitted to: older inputs, where it was carried over."""
+    """Inputs that the model was fitted to; older than `inputs_sha256` if the model was carried over."""
     vectors_sha256: Sha256 | None = None
     embedder: str | None = None
     code: str = ""
-    """Digest of what of Pressroom itself it depends on."""
+    """Digest of the parts of Pressroom that the release depends on."""
     fit_version: int = 0
     rules: Rules
     ranking: RankingSettings
     copy_policy: CopyPolicy
     language_model: str | None = None
-    """Its name; None where no text was asked for."""
+    """Name of the language model; None if no texts were requested."""
     language_model_digest: str = ""
-    """Of its files."""
+    """Digest of the language model's files."""
     blocks: tuple[ReleasedBlock, ...]
-    """By number; a power of two of them, see kinds.recommendation.catalogue.interactions.block_of."""
+    """Blocks by number; they are a power of two, see kinds.recommendation.catalogue.interactions.block_of."""
     copy_index_sha256: Sha256 | None = None
-    """A copy index of segments or items; None where texts are per user, or not asked for."""
+    """Digest of the copy index of segments or items; None if texts are per user or were not requested."""
     counts: ReleaseCounts = ReleaseCounts()
 
 
 class CopyEntry(BaseModel):
-    """Which text an audience gets; in the index whether or not the text could be written."""
+    """The text of an audience; the index has an entry whether or not the text could be written."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     key: Sha256
-    """Of the text, in the table `copies`."""
+    """Key of the text in the table `copies`."""
     items: tuple[str, ...]
-    """What it is about: when one of them has left, the text is no longer shown."""
+    """Ids of the items the text is about; once one of them is withdrawn, the text is no longer shown."""
     because: str | None = None
-    """As in Brief."""
+    """Basis of the reason, as in Brief."""
 
 
 CopyIndex = Mapping[str, CopyEntry]
-"""By audience: "user:ann", "segment:tents", "item:17"."""
+"""Entries by audience: "user:ann", "segment:tents", "item:17"."""
 
 _INDEX = TypeAdapter(dict[str, CopyEntry])
 
 
 def audience_of(scope: CopyScope, name: str) -> str:
-    """The name of an audience in a copy index.
+    """Return the name of an audience in a copy index.
 
     >>> audience_of(CopyScope.SEGMENT, "tents")
     'segment:tents'
@@ -124,12 +124,12 @@ def audience_of(scope: CopyScope, name: str) -> str:
 
 
 def manifest_bytes(manifest: ReleaseManifest) -> bytes:
-    """The manifest as canonical JSON (RFC 8785)."""
+    """Return the manifest as canonical JSON (RFC 8785)."""
     return rfc8785.dumps(manifest.model_dump(mode="json"))
 
 
 def read_manifest(body: bytes) -> ReleaseManifest:
-    """The manifest. Raises ReleaseMalformedError."""
+    """Return the manifest. Raises ReleaseMalformedError."""
     try:
         return ReleaseManifest.model_validate_json(body)
     except ValidationError as error:
@@ -137,7 +137,7 @@ def read_manifest(body: bytes) -> ReleaseManifest:
 
 
 def copy_index_bytes(index: CopyIndex) -> bytes:
-    """The index as JSON, ordered by audience, a line each: the same entries give the same bytes."""
+    """Return the index as JSON with one line per audience, in order: equal entries give equal bytes."""
     lines = (
         f"{json.dumps(audience, ensure_ascii=False)}:{index[audience].model_dump_json()}"
         for audience in sorted(index)
@@ -146,7 +146,7 @@ def copy_index_bytes(index: CopyIndex) -> bytes:
 
 
 def read_copy_index(body: bytes) -> CopyIndex:
-    """The index. Raises ReleaseMalformedError."""
+    """Return the copy index. Raises ReleaseMalformedError."""
     try:
         return _INDEX.validate_json(body)
     except ValidationError as error:
@@ -161,54 +161,54 @@ class BlockLists:
     block: ReleasedBlock
     lists: list[UserList]
     copies: CopyIndex
-    """Of this block's users; empty unless texts are per user."""
+    """Copy index of this block's users; empty unless texts are per user."""
 
 
 class ReleaseReader(Protocol):
-    """Gives a release to whatever shows or exports it; see release_reader.StoredRelease."""
+    """Read access to a release, for code that shows or exports it; see releases.reader.StoredRelease."""
 
     @property
     def manifest(self) -> ReleaseManifest: ...
 
     @property
     def number(self) -> int:
-        """Of its refresh, from 1: Postgres gave it when the release was made."""
+        """Number of the release within its refresh, from 1; Postgres assigns it when the release is made."""
         ...
 
     @property
     def withdrawn(self) -> frozenset[str]:
-        """Items that left since: became unavailable, expired, or are gone from the catalogue."""
+        """Items withdrawn since: they became unavailable, expired, or are gone from the catalogue."""
         ...
 
     def block(self, number: int) -> BlockLists:
-        """One block."""
+        """Return one block."""
         ...
 
     def blocks(self) -> Iterator[BlockLists]:
-        """All blocks by number, one in memory at a time."""
+        """Yield all blocks in order of their number, one in memory at a time."""
         ...
 
     def catalogue(self) -> Mapping[str, Item]:
-        """The items by id, as they were when the release was made."""
+        """Return the items by id, as they were when the release was made."""
         ...
 
     def copy_index(self) -> CopyIndex:
-        """Texts of segments or items; empty where texts are per user."""
+        """Return the copy index of segments or items; it is empty if texts are per user."""
         ...
 
     def interactions(self, number: int) -> UserBlock:
-        """What the users of a block had to do with."""
+        """Return the interactions of the users of a block."""
         ...
 
     def find_copies(self, keys: Collection[Sha256]) -> Mapping[Sha256, CopyText]:
-        """The texts that are there of these keys; a key without one is left out."""
+        """Return the texts of these keys; a key without a text is left out."""
         ...
 
 
 def shown_items(
     one: UserList, rules: Rules, withdrawn: Collection[str] = frozenset()
 ) -> tuple[RankedItem, ...]:
-    """What a user sees: the first of the list that are still there; the reserve moves up.
+    """Return the items that a user sees: the first ones not withdrawn, so that the reserve moves up.
 
     >>> from kinds.recommendation.ranking.lists import Reason, ReasonKind
     >>> items = [RankedItem(item_id=i, score=1, reason=Reason(kind=ReasonKind.POPULAR)) for i in "abc"]

@@ -1,1 +1,1 @@
-"""Recommendations over HTTP."""
+"""Serves recommendations from Redis."""

@@ -1,4 +1,4 @@
-"""Whether a server and its databases can be given a release: found out before anything is written."""
+"""Checks, before anything is written, that a server and its databases can hold a release."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from workers.redis_server import RedisServer
 
 PREFIX = "rec:"
 RELEASE = "rec:@release"
-"""What is served: refresh, number, digest."""
+"""Key of the marker: refresh, number and digest of the served release."""
 STAGING = "rec:@staging"
-"""How far an export has come."""
+"""Key of the progress of an export."""
 LOCK = "rec:@lock"
 OWN = (RELEASE, STAGING, LOCK)
 
 State = Mapping[str, object]
-"""What RELEASE and STAGING hold, as JSON."""
+"""Value of RELEASE and STAGING, which is stored as JSON."""
 
 _SCAN_AT_A_TIME = 5000
 
@@ -35,7 +35,7 @@ class ServingError(PressroomError):
 
 @contextmanager
 def errors_named(url: str) -> Iterator[None]:
-    """An error of the server becomes a ServingError, with the host and without the password."""
+    """Turn an error of the server into a ServingError that names the host but not the password."""
     where = RedisServer.from_url(url).location
     try:
         yield
@@ -56,7 +56,7 @@ def errors_named(url: str) -> Iterator[None]:
 
 
 def check_server(served: Redis, staging: Redis, number: int) -> None:
-    """That both are databases of a server that can swap them. Raises ServingError (`serving_unsuited`)."""
+    """Check that the server can swap the two databases. Raises ServingError (`serving_unsuited`)."""
     if served.info("cluster").get("cluster_enabled"):
         raise ServingError(
             "the server is part of a Redis Cluster, which has one database and cannot swap it: serve from a "
@@ -70,7 +70,7 @@ def check_server(served: Redis, staging: Redis, number: int) -> None:
         )
     try:
         staging.ping()  # selects its number
-        # With itself, it changes nothing, and needs the permission that the real one will need
+        # Swapping a database with itself changes nothing but needs the same permission as the real swap
         staging.swapdb(number, number)
     except NoPermissionError:
         raise
@@ -83,7 +83,7 @@ def check_server(served: Redis, staging: Redis, number: int) -> None:
 
 
 def check_dedicated(client: Redis, *, what: str) -> None:
-    """That a database is empty or Pressroom's own. Raises ServingError (`serving_not_dedicated`)."""
+    """Check that a database is empty or Pressroom's own. Raises ServingError (`serving_not_dedicated`)."""
     number = number_of(client)
     advice = "a release replaces the whole database, so give it one that nothing else uses"
     size = client.dbsize()
@@ -106,13 +106,13 @@ def number_of(client: Redis) -> int:
 
 
 def read_state(client: Redis, key: str) -> State:
-    """What a key holds; empty where it is not there."""
+    """Return the state under a key; it is empty if there is no such key."""
     body = client.get(key)
     found: State = {} if body is None else json.loads(str(body))
     return found
 
 
 def int_of(state: State, name: str) -> int:
-    """A number of a state; 0 where there is none."""
+    """Return a number of a state; 0 if there is none."""
     value = state.get(name, 0)
     return value if isinstance(value, int) else 0

@@ -1,7 +1,7 @@
-"""A release in Redis or Valkey for serving: `rec:{user}` is the user's row as JSON, switched as a whole.
+"""Serves a release from Redis or Valkey: `rec:{user}` is the user's row as JSON.
 
-The rows go into a second logical database of the same server, and SWAPDB makes it the served one: a reader
-gets the old release or the new one, never some of both. Both databases hold nothing else.
+The rows are written to a second logical database of the same server, and SWAPDB makes it the served one, so
+that a reader gets the old release or the new one but never a mixture. Both databases hold nothing else.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from workers.connectors.addresses import guard
 from workers.redis_server import RedisServer
 
 ROWS_AT_A_TIME = 500
-"""In one round trip: about 2 MB."""
+"""Rows per round trip, which are about 2 MB."""
 
 SERVER_SECONDS = 60.0
-"""For one answer: a large database takes seconds to be emptied."""
+"""Timeout of one reply in seconds; emptying a large database takes several of them."""
 
 LOCK_SECONDS = 60
-"""Renewed with every round trip; who has not renewed it for so long is dead."""
+"""Expiry of the lock, which every round trip renews; an export that has let it expire counts as dead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,29 +51,29 @@ class ServingTarget:
     """Where a release is served."""
 
     url: str
-    """Of the served database: redis://host:6379/2. It may hold a password and is never printed."""
+    """URL of the served database, such as redis://host:6379/2; never printed, as it may hold a password."""
     staging: int
-    """Number of a second logical database of the server."""
+    """Number of a second logical database of the server, in which new rows are prepared."""
     expire_seconds: int | None = None
-    """After which rows vanish by themselves, so that no list outlives its refreshes; None keeps them."""
+    """Time after which rows expire, so that no list outlives its refreshes; None keeps them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """What an export came to."""
+    """Result of an export."""
 
     release: int
     num_rows: int
     num_resumed_blocks: int
-    """That an earlier, interrupted export had written."""
+    """Blocks that an earlier, interrupted export had already written."""
     was_served: bool
-    """Whether this very release was served already: rows were changed in place, if at all."""
+    """Whether the same release was being served already, so that rows were only updated in place."""
     num_written: int
-    """Rows that this call wrote."""
+    """Rows that this call has written."""
 
 
 def key_of(user_id: str) -> str:
-    """The key of a user's row; an id that begins with @ gets another one, as `rec:@...` is Pressroom's own.
+    """Return the key of a user's row; an id that begins with @ gets a second @, as `rec:@...` is reserved.
 
     >>> key_of("ann"), key_of("@release")
     ('rec:ann', 'rec:@@release')
@@ -84,9 +84,9 @@ def key_of(user_id: str) -> str:
 def serve_release(reader: ReleaseReader, target: ServingTarget) -> Served:
     """Write all rows to the staging database and swap it in.
 
-    Where the same release is served already, only rows that items have left since are written, in place.
-    Interrupted, it leaves the served release as it is, and the next call goes on with the block it was at.
-    Memory: the catalogue, one block, ROWS_AT_A_TIME rows. Raises ServingError, and what the reader raises.
+    If the same release is served already, only rows whose withdrawn items changed are written, in place.
+    If it is interrupted, the served release stays as it is, and the next call resumes at the same block.
+    Memory: the catalogue, one block and ROWS_AT_A_TIME rows. Raises ServingError and the reader's errors.
     """
     with (
         errors_named(target.url),
@@ -96,12 +96,12 @@ def serve_release(reader: ReleaseReader, target: ServingTarget) -> Served:
         check_server(served, staging, target.staging)
         check_dedicated(served, what="served")
         check_dedicated(staging, what="staging")
-        reader.catalogue(), reader.copy_index()  # before the lock: both may take their time
+        reader.catalogue(), reader.copy_index()  # before the lock is taken, as both may be slow
         return _Export(reader, target, served, staging).run()
 
 
 def _client(url: str, number: int | None = None) -> Redis:
-    """Return a client of the database that the URL names, or of another one of the same server."""
+    """Return a client of the URL's database, or of the database `number` of the same server."""
     return RedisServer.from_url(url, variable="the serving place").client(
         database=number,
         addresses=guard(what="serving", name="the serving place", allow_private=True),
@@ -112,7 +112,7 @@ def _client(url: str, number: int | None = None) -> Redis:
 
 
 class _Export:
-    """One export: what is known while it runs."""
+    """State of one running export."""
 
     def __init__(self, reader: ReleaseReader, target: ServingTarget, served: Redis, staging: Redis) -> None:
         self._reader = reader
@@ -142,12 +142,15 @@ class _Export:
                 self._staging.delete(LOCK)
 
     def _is_served(self, marker: State) -> bool:
-        """Whether it is this release, whole. Rows that expire are written again: their time begins anew."""
+        """Return whether this release is served completely.
+
+        It is always False where rows expire: they are written again, so that their time starts over.
+        """
         is_whole = self._served.dbsize() == int_of(marker, "num_rows") + 1
         return marker.get("manifest") == self._release and self._expire_seconds is None and is_whole
 
     def _update(self, marker: State) -> Served:
-        """Rows of the served release that came out otherwise, in place: each is right by itself."""
+        """Overwrite changed rows of the served release in place; each row is valid on its own."""
         if marker.get("identity") != self._identity:
             changed = self._reader.withdrawn.symmetric_difference(_names(marker["withdrawn"]))
             for block in self._reader.blocks():
@@ -172,7 +175,7 @@ class _Export:
             self._num_written += len(changed)
 
     def _replace(self) -> Served:
-        """All rows beside the served ones, then in their place."""
+        """Write all rows to the staging database, then switch to it."""
         begun = self._begun()
         first_block, num_rows = int_of(begun, "next_block"), int_of(begun, "num_rows")
         expires_at = None if begun["expires_at"] is None else int_of(begun, "expires_at")
@@ -186,9 +189,9 @@ class _Export:
         return self._outcome(num_rows, first_block)
 
     def _begun(self) -> State:
-        """Where an interrupted export of the same release stopped; else a cleared database."""
+        """Return the state of an interrupted export of the same release, or clear the staging database."""
         state = read_state(self._staging, STAGING)
-        # A server may come back without its last rows; the lock and the state are no rows
+        # A server may restart without its last rows. The 2 is for the lock and the state, which are not rows.
         is_whole = self._staging.dbsize() >= int_of(state, "num_rows") + 2
         if state.get("identity") == self._identity and is_whole and not self._is_stale(state):
             return state
@@ -204,7 +207,7 @@ class _Export:
         return new
 
     def _is_stale(self, state: State) -> bool:
-        """Whether less than half of the rows' time is left: better to begin anew."""
+        """Return whether the rows have less than half of their time left, so that starting over is better."""
         if self._expire_seconds is None:
             return False
         return int_of(state, "expires_at") - time.time() < self._expire_seconds / 2
@@ -222,9 +225,9 @@ class _Export:
         self._in_staging(lambda pipeline: pipeline.set(STAGING, json.dumps(state)))
 
     def _switch(self, num_rows: int, expires_at: int | None) -> None:
-        """The staging database becomes the served one, and what was served is let go of, in one step."""
+        """Make the staging database the served one and drop the previous rows, in one step."""
         if self._staging.dbsize() != num_rows + 2:
-            self._staging.delete(STAGING)  # the next export begins anew
+            self._staging.delete(STAGING)  # so that the next export starts over
             raise ServingError(
                 f"the staging database has not the {num_rows} rows that were written: something else removes "
                 "keys from it (an eviction policy, a short expiry?); the served release is as it was",
@@ -236,7 +239,7 @@ class _Export:
             pipeline.set(RELEASE, marker)
             pipeline.delete(LOCK, STAGING)
             pipeline.swapdb(self._staging_number, number_of(self._served))
-            pipeline.flushdb(asynchronous=True)  # by now it holds what was served
+            pipeline.flushdb(asynchronous=True)  # after the swap this is the previously served database
 
         self._in_staging(swap)
 
@@ -244,7 +247,7 @@ class _Export:
         self._fenced(self._staging, LOCK, add)
 
     def _fenced(self, client: Redis, watched: str, add: Callable[[Pipeline], object]) -> None:
-        """Commands in one transaction, which happens only while the lock is this export's."""
+        """Run commands in one transaction, which is executed only while this export holds the lock."""
         with client.pipeline(transaction=True) as pipeline:
             try:
                 pipeline.watch(watched)  # type: ignore[no-untyped-call]
@@ -273,7 +276,7 @@ class _Export:
         }
 
     def _marker(self, num_rows: int, expires_at: int | None) -> str:
-        """What says of the served database which release it has, and without which items."""
+        """Return the marker of the served database: the release it holds and the withdrawn items."""
         state = self._state(len(self._reader.manifest.blocks), num_rows, expires_at)
         return json.dumps({**state, "withdrawn": sorted(self._reader.withdrawn)})
 
@@ -288,12 +291,12 @@ class _Export:
 
 
 def row_body(row: Row) -> str:
-    """What a reader of `rec:{user}` gets."""
+    """Return the JSON that is stored under `rec:{user}`."""
     return json.dumps(row.as_json(), ensure_ascii=False, separators=(",", ":"))
 
 
 def identity_of(reader: ReleaseReader, expire_seconds: int | None) -> str:
-    """Return the identity of what would be served: release, withdrawn items, expiry."""
+    """Return a digest of what would be served: the release, its withdrawn items and the expiry."""
     digest = hashlib.sha256(manifest_bytes(reader.manifest))
     digest.update(json.dumps([sorted(reader.withdrawn), expire_seconds]).encode())
     return digest.hexdigest()

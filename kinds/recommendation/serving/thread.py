@@ -1,4 +1,4 @@
-"""Serves what stands, by itself: whatever made the release, or took an item off it, is found by looking."""
+"""Serves published releases automatically: it polls for new releases and for withdrawn items."""
 
 from __future__ import annotations
 
@@ -32,35 +32,35 @@ from workers.redis_server import RedisServer
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0
-"""Between two looks at what stands."""
+"""Interval between two checks for published releases."""
 
 EXPIRY_SECONDS = 60.0
-"""Between two looks at the clock: an item that expires is served for at most this long."""
+"""Interval between two checks for expired items; an expired item is served for at most this long."""
 
 JOIN_SECONDS = 10.0
-"""An export that is under way is gone on with by the next one."""
+"""Time to wait for a running export when stopping; an interrupted one is resumed by the next export."""
 
 RETRY_SECONDS = 30.0
-"""After a server that did not do as asked."""
+"""Delay before a refresh whose export failed is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What was served when."""
+    """The state of the last export of a refresh."""
 
     release_id: UUID
     withdrawn: frozenset[str]
-    """By hand, or by newer inputs."""
+    """Items withdrawn by hand or by newer inputs."""
     left: frozenset[str]
-    """These, and what had expired."""
+    """Withdrawn items and those that had expired."""
     served_at: float
-    """On time.monotonic(), as the next one."""
+    """Time of the last export by time.monotonic(), like `at`."""
     at: float
-    """When the clock was looked at last."""
+    """Time of the last check for expired items."""
 
 
 class Follower:
-    """Belongs to one thread."""
+    """Serves each refresh's published release again when it changes. It is not thread-safe."""
 
     def __init__(self, database: Engine, store: Store) -> None:
         self._database = database
@@ -69,7 +69,7 @@ class Follower:
         self._retry_at: dict[UUID, float] = {}
 
     def look(self) -> list[Served]:
-        """Serve what has changed since the last look; faults of one refresh leave the others alone."""
+        """Serve what has changed since the last call; an error in one refresh does not affect the others."""
         served = []
         for refresh in list_refreshes(self._database):
             if time.monotonic() < self._retry_at.get(refresh.id, 0.0):
@@ -117,7 +117,7 @@ def _log_altered(altered: Altered) -> None:
 
 
 def target_of(place: ServingPlace) -> ServingTarget:
-    """The place with its URL. Raises ConfigurationError (`serving_unset`)."""
+    """Return the place with its URL. Raises ConfigurationError (`serving_unset`, `serving_unsuited`)."""
     url = os.environ.get(place.url_variable)
     if not url:
         raise ConfigurationError(
@@ -137,7 +137,7 @@ def target_of(place: ServingPlace) -> ServingTarget:
 
 @contextmanager
 def serve_in_background(place: BackgroundPlace) -> Iterator[BackgroundThread]:
-    """A follower in a thread, for as long as the block lasts: a `workers.background.BackgroundOpener`."""
+    """Run a follower in a thread while the block lasts; implements `workers.background.BackgroundOpener`."""
     s3_url = place.s3_url or place.settings.require_s3_url()
     with opened_database(place.db_url) as database:
         run = partial(_follow, Follower(database, open_store(s3_url)))

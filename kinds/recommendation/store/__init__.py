@@ -1,1 +1,1 @@
-"""What recommendations keep in Postgres."""
+"""Storage of recommendations in Postgres."""

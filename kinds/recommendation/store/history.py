@@ -1,4 +1,4 @@
-"""What earlier refreshes left, read: implements kinds.recommendation.history.RefreshHistory over Postgres."""
+"""Reads results of earlier runs from Postgres, as kinds.recommendation.history.RefreshHistory."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ class DatabaseRefreshHistory:
         self._database = database
 
     def now(self) -> datetime:
-        """The database's clock."""
+        """Return the time of the database's clock."""
         with self._database.connect() as connection:
             return connection.execute(
                 select(func.clock_timestamp(type_=DateTime(timezone=True)))
             ).scalar_one()
 
     def known_copies(self, keys: Sequence[str]) -> frozenset[str]:
-        """Those of these keys whose text was written before."""
+        """Return those of the keys whose text is written already."""
         statement = select(CopyRow.key).where(CopyRow.key == func.any(list(keys)))
         with self._database.connect() as connection:
             return frozenset(connection.scalars(statement))
 
 
 def open_history(services: WorkerServices) -> Callable[[RunningJob], RefreshHistory]:
-    """A `workers.ports.PortOpener`: all jobs share the port."""
+    """Open the port, which all jobs share; implements `workers.ports.PortOpener`."""
     history = DatabaseRefreshHistory(services.database)
     return lambda _: history

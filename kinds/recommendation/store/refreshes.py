@@ -1,4 +1,4 @@
-"""Refreshes, kept."""
+"""Stores refreshes in Postgres."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from kinds.recommendation.tables import RefreshRow
 
 
 class RefreshNotFoundError(PermanentError):
-    """No refresh has this name."""
+    """No refresh has this name or id."""
 
     code = "refresh_not_found"
 
 
 def put_refresh(connection: Connection, refresh: Refresh) -> UUID:
-    """Create the refresh, or change the one of its tenant and name to this; the id that it has.
+    """Create the refresh, or update the one with its tenant and name, and return its id.
 
-    `refresh.id` counts for a new one only: `new_id()` makes one. What is published stays so.
+    `refresh.id`, from `new_id()`, is used for a new refresh only. The published release does not change.
     """
     fields = {
         "sources": None if refresh.sources is None else refresh.sources.model_dump(mode="json"),
@@ -46,12 +46,12 @@ def put_refresh(connection: Connection, refresh: Refresh) -> UUID:
 
 
 def new_id() -> UUID:
-    """For a refresh that does not exist yet."""
+    """Return an id for a refresh that does not exist yet."""
     return uuid4()
 
 
 def find_refresh(database: Engine, name: str, tenant: str = "default") -> Refresh:
-    """The refresh of this name. Raises RefreshNotFoundError."""
+    """Return the refresh with this name. Raises RefreshNotFoundError."""
     statement = _REFRESHES.where(
         ScheduleRow.kind == KIND, ScheduleRow.tenant == tenant, ScheduleRow.name == name
     )
@@ -63,7 +63,7 @@ def find_refresh(database: Engine, name: str, tenant: str = "default") -> Refres
 
 
 def get_refresh(database: Engine, refresh_id: UUID) -> Refresh:
-    """The refresh of this id. Raises RefreshNotFoundError."""
+    """Return the refresh with this id. Raises RefreshNotFoundError."""
     with database.connect() as connection:
         row = connection.execute(_REFRESHES.where(RefreshRow.id == refresh_id)).mappings().one_or_none()
     if row is None:
@@ -72,7 +72,7 @@ def get_refresh(database: Engine, refresh_id: UUID) -> Refresh:
 
 
 def list_refreshes(database: Engine) -> list[Refresh]:
-    """All of them, the oldest first."""
+    """Return all refreshes, oldest first."""
     statement = _REFRESHES.order_by(ScheduleRow.created_at, ScheduleRow.name)
     with database.connect() as connection:
         return [_refresh(row) for row in connection.execute(statement).mappings()]

@@ -1,4 +1,4 @@
-"""Releases: made by a batch, published one at a time, and published again after a rollback."""
+"""Stores releases: a batch makes one, at most one is published at a time, and a rollback republishes it."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class ReleaseNotFoundError(PermanentError):
 def write_releases(connection: Connection, made: Sequence[tuple[UUID, MadeRelease]]) -> None:
     """Number the releases of these jobs and publish each.
 
-    Unless what a later batch made stands already, or somebody went back to an earlier one meanwhile.
+    A release is not published if that of a later batch is published already, or if a rollback happened since.
     """
     for job_id, release in sorted(made, key=lambda pair: (pair[1].refresh_id, pair[0])):
         refresh = connection.execute(
             select(RefreshRow.published_release_id, RefreshRow.rolled_back_at)
             .where(RefreshRow.id == release.refresh_id)
-            .with_for_update()  # whoever numbers or publishes waits here
+            .with_for_update()  # serialises the numbering and publishing of a refresh's releases
         ).one()
         batch = connection.execute(
             select(BatchRow.id, BatchRow.created_at)
@@ -66,7 +66,7 @@ def write_releases(connection: Connection, made: Sequence[tuple[UUID, MadeReleas
         )
         if all(at is None or at <= batch.created_at for at in (standing_at, refresh.rolled_back_at)):
             _publish(connection, release.refresh_id, job_id)
-            # What left since the batch was accepted is gone from newer inputs than the release's own.
+            # Items withdrawn after the batch was accepted are missing from newer inputs than the release's.
             connection.execute(
                 delete(WithdrawnItemRow).where(
                     WithdrawnItemRow.refresh_id == release.refresh_id,
@@ -76,9 +76,9 @@ def write_releases(connection: Connection, made: Sequence[tuple[UUID, MadeReleas
 
 
 def publish(database: Engine, refresh_id: UUID, number: int) -> Release:
-    """Make this release the one that stands. Raises ReleaseNotFoundError.
+    """Make this release the published one. Raises ReleaseNotFoundError.
 
-    Items that were withdrawn since stay so.
+    Items that were withdrawn since stay withdrawn.
     """
     with database.begin() as connection:
         connection.execute(select(RefreshRow.id).where(RefreshRow.id == refresh_id).with_for_update())
@@ -108,13 +108,13 @@ def _publish(connection: Connection, refresh_id: UUID, release_id: UUID) -> None
 
 
 def withdraw(database: Engine, refresh_id: UUID, reasons: Mapping[str, str]) -> int:
-    """Take items off the standing lists at once, each with its reason; how many were not withdrawn yet."""
+    """Withdraw items from the published lists, each with its reason; return how many are newly withdrawn."""
     with database.begin() as connection:
         return withdraw_in(connection, refresh_id, reasons)
 
 
 def withdraw_in(connection: Connection, refresh_id: UUID, reasons: Mapping[str, str]) -> int:
-    """As `withdraw`, in the caller's transaction."""
+    """Do the same as `withdraw` in the caller's transaction."""
     if not reasons:
         return 0
     rows = [
@@ -133,7 +133,7 @@ def withdraw_in(connection: Connection, refresh_id: UUID, reasons: Mapping[str, 
 
 
 def withdrawn_items(database: Engine, refresh_id: UUID) -> dict[str, str]:
-    """Items that are off the standing lists, with the reasons."""
+    """Return the items that are withdrawn from the published lists, with the reasons."""
     statement = select(WithdrawnItemRow.item_id, WithdrawnItemRow.reason).where(
         WithdrawnItemRow.refresh_id == refresh_id
     )
@@ -142,7 +142,7 @@ def withdrawn_items(database: Engine, refresh_id: UUID) -> dict[str, str]:
 
 
 def get_release(database: Engine, release_id: UUID) -> Release:
-    """The release of this id. Raises ReleaseNotFoundError."""
+    """Return the release with this id. Raises ReleaseNotFoundError."""
     statement = select(ReleaseRow.__table__).where(ReleaseRow.id == release_id)
     with database.connect() as connection:
         row = connection.execute(statement).mappings().one_or_none()
@@ -152,7 +152,7 @@ def get_release(database: Engine, release_id: UUID) -> Release:
 
 
 def find_release(database: Engine, refresh_id: UUID, number: int) -> Release:
-    """The release of this number. Raises ReleaseNotFoundError."""
+    """Return the release with this number. Raises ReleaseNotFoundError."""
     found = [release for release in list_releases(database, refresh_id) if release.number == number]
     if not found:
         raise ReleaseNotFoundError(f"the refresh has no release {number}: see `pressroom refresh show NAME`")
@@ -160,7 +160,7 @@ def find_release(database: Engine, refresh_id: UUID, number: int) -> Release:
 
 
 def release_of_batch(database: Engine, batch_id: UUID) -> Release | None:
-    """What the batch made, if it came to a release."""
+    """Return the release that the batch made, or None if it made none."""
     statement = select(ReleaseRow.__table__).where(ReleaseRow.batch_id == batch_id)
     with database.connect() as connection:
         row = connection.execute(statement).mappings().one_or_none()
@@ -168,7 +168,7 @@ def release_of_batch(database: Engine, batch_id: UUID) -> Release | None:
 
 
 def list_releases(database: Engine, refresh_id: UUID) -> list[Release]:
-    """All of a refresh, the newest first."""
+    """Return all releases of a refresh, newest first."""
     statement = (
         select(ReleaseRow.__table__)
         .where(ReleaseRow.refresh_id == refresh_id)

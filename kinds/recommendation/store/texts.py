@@ -1,4 +1,4 @@
-"""Texts by key: written once, found by every later release that would ask for the same."""
+"""Stores texts by key, so that each is written once and later releases that need the same text find it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from kinds.recommendation.records import WrittenCopy
 from kinds.recommendation.tables import CopyRow
 
 RECENT = 500
-"""Texts that the cost of the next one is estimated from."""
+"""Number of the latest texts from which the cost of the next ones is estimated."""
 
 
 def write_copies(connection: Connection, written: Sequence[tuple[UUID, WrittenCopy]]) -> None:
-    """Keep the texts of these jobs; of two for one key the first stands: releases may show it already."""
+    """Store the texts of these jobs; a key keeps its first text, because releases may show it already."""
     if not written:
         return
     tokens = _new_tokens(connection, [job_id for job_id, _ in written])
@@ -37,14 +37,14 @@ def write_copies(connection: Connection, written: Sequence[tuple[UUID, WrittenCo
 
 
 def _new_tokens(connection: Connection, job_ids: Sequence[UUID]) -> dict[UUID, int]:
-    """Return the tokens as the transaction that ends the jobs has set them."""
+    """Return the token counts that the current transaction, which finishes the jobs, has set."""
     statement = select(JobRow.id, JobRow.new_tokens).where(JobRow.id == func.any(list(job_ids)))
     return {row[0]: row[1] for row in connection.execute(statement)}
 
 
 @dataclass(frozen=True, slots=True)
 class KeptCopy:
-    """A text as it is kept, and the job whose statement is its provenance."""
+    """A stored text, and the job whose statement is its provenance."""
 
     key: str
     audience: str
@@ -53,7 +53,7 @@ class KeptCopy:
 
 
 def find_copies(database: Engine, keys: Collection[str]) -> list[KeptCopy]:
-    """The texts of these keys, as kept; those that were never written are left out."""
+    """Return the stored texts of these keys, without those that were never written."""
     statement = select(CopyRow.key, CopyRow.audience, CopyRow.text, CopyRow.job_id).where(
         CopyRow.key == func.any(list(keys))
     )
@@ -63,16 +63,16 @@ def find_copies(database: Engine, keys: Collection[str]) -> list[KeptCopy]:
 
 @dataclass(frozen=True, slots=True)
 class CopyCost:
-    """What texts have cost lately."""
+    """Cost of the latest texts."""
 
     num_new_tokens: float
-    """A text, on average."""
+    """Average number of generated tokens per text."""
     tokens_per_second: float | None
-    """Of the jobs of the latest batch, all together; None where they are gone or took no time."""
+    """Total rate of the jobs of the latest batch; None if they were deleted or took no time."""
 
 
 def cost_of_a_copy(database: Engine) -> CopyCost | None:
-    """Return what the latest texts cost each; None before there is one."""
+    """Return the cost of the latest texts; None if there are none."""
     recent = (
         select(CopyRow.num_new_tokens, CopyRow.job_id).order_by(CopyRow.made_at.desc()).limit(RECENT)
     ).subquery()

@@ -1,4 +1,4 @@
-"""Writes the rows that jobs leave besides their artifacts, in the transaction that makes the jobs succeed."""
+"""Writes the records that jobs make besides their artifacts, in the transaction that completes the jobs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from kinds.recommendation.store.texts import write_copies
 
 
 def write_records(connection: Connection, records: Sequence[tuple[UUID, object]]) -> None:
-    """Write what these jobs leave; each record comes with the id of its job.
+    """Write the records of these jobs; each record comes with the id of its job.
 
-    Texts in the order of their keys, then items and releases in that of their refreshes, so that no two
-    transactions deadlock. Implements db.records.RecordWriter.
+    Texts are written in the order of their keys, then items and releases in that of their refreshes, so that
+    transactions do not deadlock. Implements db.records.RecordWriter.
     """
     write_copies(connection, [(j, r) for j, r in records if isinstance(r, WrittenCopy)])
     withdrawn = [r for _, r in records if isinstance(r, WithdrawnItems)]

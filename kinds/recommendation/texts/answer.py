@@ -1,4 +1,4 @@
-"""What a model answered, as the parts that were asked for: JSON, repaired JSON, or what looks like it."""
+"""Reads the requested parts from a model's answer: from JSON, repaired JSON, or text that resembles it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import json_repair
 
 MAX_ANSWER_CHARACTERS = 10_000
-"""Far above any text; repair of a longer answer would only take time."""
+"""Characters of an answer that are read, far more than any text; repairing a longer one would waste time."""
 
 _FENCE = re.compile(r"```(?:json)?", re.IGNORECASE)
 _QUOTES = "\"'“”„`"
@@ -19,7 +19,7 @@ _PREFACE = re.compile(
 
 
 def read_answer(answer: str, parts: Sequence[str]) -> dict[str, str]:
-    """Those of the parts that the answer has, each in one line.
+    """Return the requested parts that the answer has, each on one line.
 
     >>> read_answer('Here it is: {"headline": "A mug", blurb: "Blue.",}', ("headline", "blurb"))
     {'headline': 'A mug', 'blurb': 'Blue.'}
@@ -56,7 +56,7 @@ def _first_object(value: object) -> Mapping[str, object]:
 
 
 def _loose(text: str, parts: Sequence[str]) -> Mapping[str, object]:
-    """ "Headline: ..." in lines of their own; or the whole, where one part was asked for."""
+    """Read lines such as "Headline: ...", or the whole answer if only one part was requested."""
     names = "|".join(map(re.escape, parts))
     found = {
         match[1].lower(): match[2]

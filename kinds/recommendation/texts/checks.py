@@ -1,8 +1,8 @@
-"""Whether a text says only what the rows of its items say.
+"""Checks that a text states only what the catalogue rows of its items state.
 
-Values of the rows are found first, as whole phrases; every word between them must be of a closed vocabulary
-that says nothing of an item. A value must be one of the item that its sentence names. In doubt a text is
-refused: what is refused costs a try, what is wrong costs the reader's trust.
+Values from the rows are found first, as whole phrases. Every word between them must be in a closed vocabulary
+that says nothing about an item, and a value must belong to the item that its sentence names. In doubt, a text
+is refused: a refusal costs one more attempt, whereas a false statement costs the reader's trust.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _SIGNS = re.compile(rf"[\w\s{_BLANK},.!?:()'’&…–—-]*", re.ASCII)
 _ARTICLES = re.compile(r"(?:(?:^|\s+)(?:a|an|the|our|this|these|those|its))*[\s:,(]*$", re.IGNORECASE)
 _NEAR = 200
-"""Characters before a phrase in which its article stands; the search begins anew at each of them."""
+"""Characters before a phrase that are searched for its article; a limit, as the search restarts at each."""
 _AS_MATERIAL = re.compile(r"\b(?:in|is|are)\s+$", re.IGNORECASE)
-"""Without an article a group of one is read as what an item is made of: "comes in glass"."""
+"""Words before a singular group without an article, which is read as a material: "comes in glass"."""
 _IT = re.compile(r"(?:it|its)\b", re.IGNORECASE)
 _PRONOUN = re.compile(r"(?:its?|they)\b", re.IGNORECASE)
 _THEY = re.compile(r"they cost\b", re.IGNORECASE)
@@ -58,51 +58,51 @@ _IDENTITY = re.compile(rf"\b(?:is|are|be|called|named)\b|[:,(–—-]\s*(?:a|an|
 
 @dataclass(frozen=True, slots=True)
 class _Owner:
-    """Where a phrase stands in the facts."""
+    """Origin of a phrase in the facts."""
 
     item: int | None
-    """None for what the reason goes by."""
+    """Number of the item; None for the basis of the reason."""
     field: str
     value: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Mention:
-    """A value in a sentence."""
+    """A value that a sentence mentions."""
 
     phrase: str
     owners: tuple[_Owner, ...]
-    """Those that the words before it allow."""
+    """Possible origins, as far as the words before the value allow them."""
 
     @property
     def titled(self) -> frozenset[int]:
-        """The items that it names: more than one where they share a title."""
+        """Items whose title this is: more than one if they share a title."""
         return frozenset(o.item for o in self.owners if o.field == TITLE and o.item is not None)
 
     @property
     def is_because(self) -> bool:
-        """Whether it can be nothing but what the reason goes by."""
+        """Whether the value can only be the basis of the reason."""
         return all(owner.field == BECAUSE for owner in self.owners)
 
     def is_of(self, item: int) -> bool:
-        """Whether the item's row says so."""
+        """Return whether the item's row holds the value."""
         return any(owner.item == item for owner in self.owners)
 
 
 @dataclass(frozen=True, slots=True)
 class _Sentence:
     text: str
-    """With a blank for each value."""
+    """Text with a blank in place of each value."""
     mentions: tuple[_Mention, ...]
 
     @property
     def named(self) -> list[frozenset[int]]:
-        """The items that it names, by each mention."""
+        """Items that the sentence names, one set per mention of a title."""
         return [mention.titled for mention in self.mentions if mention.titled]
 
 
 class CopyCheck:
-    """The facts of one text, ready to check what is written of them."""
+    """Checks texts against the facts of their items."""
 
     def __init__(self, facts: CopyFacts, forbidden: tuple[str, ...] = ()) -> None:
         self._facts = facts
@@ -128,7 +128,7 @@ class CopyCheck:
         self._owners.setdefault(phrase.casefold(), []).append(owner)
 
     def find_fault(self, part: str, text: str) -> str | None:
-        """Why a headline, blurb or reason cannot stand, in stable words; None if it can."""
+        """Return why a headline, blurb or reason is refused, in stable words; None if it is accepted."""
         fault = self._shape_fault(part, text)
         if fault is not None:
             return fault
@@ -160,12 +160,12 @@ class CopyCheck:
         return None
 
     def sentences(self, text: str) -> tuple[_Sentence, ...]:
-        """The text's sentences, with what each mentions."""
+        """Return the sentences of a text together with the values that each mentions."""
         found: list[tuple[str, tuple[_Owner, ...]]] = []
 
         def mask(match: re.Match[str]) -> str:
             owners = self._owners.get(match.group().casefold())
-            if owners is None:  # letters that fold otherwise than they compare
+            if owners is None:  # some letters match case-insensitively but have different casefolds
                 return match.group()
             found.append((match.group().casefold(), tuple(owners)))
             return f"{_OPEN}{len(found) - 1}{_CLOSE}"
@@ -198,13 +198,16 @@ class CopyCheck:
         return None
 
     def _fact_fault(self, sentence: _Sentence, before: _Sentence | None) -> str | None:
-        """Each value must be one of the item that is named; of all of them where several or none are."""
+        """Return a fault unless each value belongs to the item that is named.
+
+        If several items are named, or none, each value must belong to all of them.
+        """
         named = sentence.named
         if not named and before is not None and len(before.named) == 1 and _goes_on(before, sentence):
             named = before.named
         facts = [each for each in sentence.mentions if not each.titled and not each.is_because]
         if named:
-            fits = any if sentence.named else all  # "it" goes on with either of two items of one name
+            fits = any if sentence.named else all  # "it" may refer to either of two items of the same name
             is_true = all(fits(all(f.is_of(i) for f in facts) for i in items) for items in named)
             return None if is_true else "another item's"
         every = range(len(self._facts.items))
@@ -233,7 +236,7 @@ def _sentence(masked: str, found: Sequence[tuple[str, tuple[_Owner, ...]]]) -> _
 
 
 def _allowed(owners: tuple[_Owner, ...], before: str, phrase: str) -> tuple[_Owner, ...]:
-    """Those that the words right before the value let it be of."""
+    """Return the origins of a value that the words right before it allow."""
     lead = (
         before[: match.start()]
         if (match := _ARTICLES.search(before, max(0, len(before) - _NEAR)))
@@ -267,13 +270,16 @@ def _mention_fault(sentence: _Sentence) -> str | None:
 
 
 def _goes_on(before: _Sentence, sentence: _Sentence) -> bool:
-    """Whether a sentence that names nothing speaks of what the one before it names: boots are "they"."""
+    """Return whether a sentence that names no item refers to the item of the previous one.
+
+    Plurals such as boots are referred to as "they".
+    """
     is_plural = _ARE.search(before.text) and _THEY.match(sentence.text)
     return bool(_IT.match(sentence.text) or is_plural)
 
 
 def _covers(facts: Sequence[_Mention], item: int) -> bool:
-    """Whether the item has, of each field that is spoken of, one of the values: "in green and blue"."""
+    """Return whether the item has one of the values of each field that is mentioned: "in green and blue"."""
     fields = {owner.field for fact in facts for owner in fact.owners}
     return all(
         any(owner.item == item and owner.field == field for fact in facts for owner in fact.owners)

@@ -1,4 +1,4 @@
-"""Under which key a text is known: the same key, the same text, and nothing to generate."""
+"""Computes the key of a text: if a text with the same key exists, it is used and nothing is generated."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from jobs.provenance import payload_digest
 from kinds.recommendation.texts.policy import Brief, CopyPolicy
 
 RULES_VERSION = 2
-"""Of reading, checks and plain template; rises when the same answers would come to another text."""
+"""Version of reading, checks and plain template; raised when the same answers would give another text."""
 
 _NOT_IN_TEXTS = {"scope", "featured", "fields", "template"}
-"""Settings that choose what a brief holds, and stand in it; the template is in the key by its digest."""
+"""Settings whose effect is already in the brief; the template is in the key by its digest."""
 
 
 def copy_key(brief: Brief, policy: CopyPolicy, template_sha256: str, model: str) -> str:
-    """SHA-256 of all that the text depends on, and of nothing else; `model` is its digest, or its name.
+    """Return the SHA-256 of exactly what the text depends on; `model` is the model's digest or its name.
 
-    Whom the text is for is not in it: two segments with the same items for the same reason share one. The
-    ids of the items are, so that what a text is made from is always its own items.
+    The audience is not part of the key: two segments with the same items and the same reason share a text.
+    The ids of the items are, so that a text is always made from its own items.
     """
     return payload_digest(
         {
@@ -32,7 +32,7 @@ def copy_key(brief: Brief, policy: CopyPolicy, template_sha256: str, model: str)
 
 
 def copy_seed(key: str) -> int:
-    """The seed of a text, from its key: who asks for it again gets the same.
+    """Return the seed of a text from its key, so that writing it again gives the same text.
 
     >>> copy_seed("00000001" + 56 * "0")
     1

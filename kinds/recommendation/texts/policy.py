@@ -1,4 +1,4 @@
-"""How copy is written: for whom, about what, under which template; as data of a refresh."""
+"""The policy by which texts are written: their audience, subjects and template."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ MAX_REASON_CHARACTERS = 160
 
 
 class CopyScope(StrEnum):
-    """Who shares a text. A million users need not mean a million texts."""
+    """Who shares a text, so that a million users need not mean a million texts."""
 
     USER = "user"
-    """About the first items of each user's list."""
+    """One text per user, about the first items of the user's list."""
     SEGMENT = "segment"
-    """About the items that head the lists of a segment's users."""
+    """One text per segment, about the items that are at the top of its users' lists."""
     ITEM = "item"
-    """About each item that is on any list."""
+    """One text for each item that is on any list."""
     NONE = "none"
 
 
@@ -39,7 +39,7 @@ class CopyPolicy(BaseModel):
     """Name of the prompt template, with its version."""
     tone: str = Field(default="friendly", max_length=100)
     forbidden: tuple[str, ...] = ()
-    """Words that no text may have."""
+    """Words that no text may contain."""
 
     @field_validator("forbidden")
     @classmethod
@@ -50,10 +50,10 @@ class CopyPolicy(BaseModel):
         return forbidden
 
     max_tries: int = Field(default=3, ge=1, le=10)
-    """Answers of the model before the plain template is taken."""
+    """Attempts of the model before the plain template is used."""
     max_new_tokens: int = Field(default=120, ge=16, le=1000)
     temperature: float = Field(default=0, ge=0, le=2)
-    """Of the first try; each further one is bolder, see copy_write."""
+    """Temperature of the first attempt; each retry raises it by write.RETRY_TEMPERATURE."""
 
 
 class Featured(BaseModel):
@@ -63,24 +63,24 @@ class Featured(BaseModel):
 
     item_id: str
     row: dict[str, object]
-    """Item.part(policy.fields): all that may be said of it."""
+    """Item.part(policy.fields), which is everything that a text may state about the item."""
 
 
 class Brief(BaseModel):
-    """What one text is to be about; its digest with template, model and policy is the key of the text."""
+    """Subject of one text; its digest together with template, model and policy is the text's key."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     audience: str
-    """"user:ann", "segment:tents" or "item:17"."""
+    """Name of the audience, such as "user:ann", "segment:tents" or "item:17"."""
     items: tuple[Featured, ...] = Field(min_length=1)
-    """Ordered by id: another order of the same items is no other text."""
+    """Items ordered by id, so that the same items in another order do not make another text."""
     because: str | None = None
-    """What the reason goes by: the title of an item they had to do with, or the segment's category."""
+    """Basis of the reason: the title of an item the user has interacted with, or the segment's category."""
 
 
 class CopyText(BaseModel):
-    """The finished words."""
+    """A finished text."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
@@ -88,9 +88,9 @@ class CopyText(BaseModel):
     blurb: str
     reason: str
     origin: str
-    """"model" where the blurb is the model's, else "template"."""
+    """"model" if the model wrote the blurb, and "template" otherwise."""
     template_parts: tuple[str, ...] = ()
-    """Which of headline, blurb and reason are by the plain template, whatever the origin."""
+    """Parts (headline, blurb, reason) that the plain template wrote, whatever the origin."""
     num_tries: int = 0
     problems: tuple[str, ...] = ()
-    """Why answers of the model were not taken, one for each."""
+    """Reasons why answers of the model were refused, one for each."""

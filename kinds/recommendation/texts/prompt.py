@@ -1,4 +1,4 @@
-"""What is asked of the model for one text: examples with the same kinds of facts, then the question."""
+"""Builds the prompt for one text: examples with the same kinds of facts, followed by the question."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from kinds.recommendation.texts.facts import CopyFacts, ItemFacts, short_name
 from kinds.recommendation.texts.words import COLOURS, GROUPS, MAKERS, MATERIALS, PRICES
 
 MAX_DETAIL_CHARACTERS = 30
-"""Of a fact of another field than those below, which is said in brackets."""
+"""Maximum length of the detail: a fact of a field without a slot below, which is given in brackets."""
 
 COUNTS = ("no", "one", "two", "three", "four", "five")
 
 LEFT_OUT = ("colour", "detail", "material", "category")
-"""Two more for each further try; measured: another seed alone repeats the mistake."""
+"""Facts that retries leave out, two more for each; as measured, a new seed alone repeats the mistake."""
 
 _SLOTS = {"maker": MAKERS, "material": MATERIALS, "colour": COLOURS, "price": PRICES, "category": GROUPS}
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One thing that the model is asked."""
+    """A question to the model."""
 
     block: str
-    """Of the template: "item", "line" or "several"."""
+    """Block of the template: "item", "line" or "several"."""
     parts: tuple[str, ...]
-    """Which the answer is to have."""
+    """Parts that the answer should have."""
     variables: Mapping[str, str | None]
 
     def of_try(self, attempt: int, missing: Sequence[str]) -> Question:
-        """The question of a further try: without the facts that small models most often get wrong.
+        """Return the question of a retry, without the facts that small models most often get wrong.
 
-        Where only the blurb is missing, nothing else is asked for again.
+        If only the blurb is missing, nothing else is requested again.
         """
         left_out = dict.fromkeys(name for name in LEFT_OUT[: 2 * attempt] if name in self.variables)
         variables = {**self.variables, **left_out}
@@ -46,9 +46,9 @@ class Question:
 
 
 def questions(facts: CopyFacts) -> tuple[Question, ...]:
-    """One for a text about one item; else one for headline and reason, and one for each item.
+    """Return one question for a text about one item, or one for headline and reason and one for each item.
 
-    Nothing is asked of an item without a title that can be said.
+    There is no question about an item whose title no text may carry.
     """
     because = _because(facts)
     if len(facts.items) == 1:
@@ -64,7 +64,7 @@ def questions(facts: CopyFacts) -> tuple[Question, ...]:
 
 
 def make_prompt(question: Question, template: PromptTemplate, tone: str) -> Prompt:
-    """The instructions, the examples, and the question. Raises TemplateError."""
+    """Return the prompt: instructions, examples and the question. Raises TemplateError."""
     turns = [Message("system", template.render("system", {"tone": tone}))]
     for number, example in enumerate(json.loads(template.render("examples", {})), start=1):
         shown = {name: _shown(name, value, example) for name, value in question.variables.items()}
@@ -76,7 +76,7 @@ def make_prompt(question: Question, template: PromptTemplate, tone: str) -> Prom
 
 
 def _shown(name: str, value: str | None, example: Mapping[str, str]) -> str | None:
-    """What an example shows where the question has this value: as many items, and the same kinds of facts."""
+    """Return the example's value for a variable, so that it has the same count and kinds of facts."""
     if value is None or name == "count":
         return value
     return example[name]
@@ -95,7 +95,7 @@ def _variables(item: ItemFacts) -> dict[str, str | None]:
 
 
 def _because(facts: CopyFacts) -> str | None:
-    """As a common noun where it is the category of the items."""
+    """Return the basis of the reason, as a common noun if it is the category of the items."""
     categories = {str(item.first(GROUPS)).casefold() for item in facts.items}
     is_category = facts.because is not None and facts.because.casefold() in categories
     if facts.because is None:
@@ -104,7 +104,7 @@ def _because(facts: CopyFacts) -> str | None:
 
 
 def _common(noun: str | None) -> str | None:
-    """ "Desk lamps" as it stands in a sentence; a name or an abbreviation stays.
+    """Return a noun as it is written within a sentence; names and abbreviations are kept.
 
     >>> _common("Desk lamps"), _common("DVDs"), _common(None)
     ('desk lamps', 'DVDs', None)
@@ -117,7 +117,7 @@ def _count(number: int) -> str:
 
 
 def _neutral(text: str) -> str:
-    """The text with the marks of chat turns broken; facts have none, a template's own values might."""
+    """Break up control tokens in the text; facts have none, but a template's own values might."""
     for token in CONTROL_TOKENS:
         text = text.replace(token, f"{token[0]} {token[1:]}")
     return text

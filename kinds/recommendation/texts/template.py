@@ -1,4 +1,4 @@
-"""The text that needs no model: plain sentences from the rows, as rich as the checks and the room allow."""
+"""Writes a text without a model: plain sentences from the rows, as long as the checks and limits allow."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _COUNTS = ("No", "One", "Two", "Three", "Four", "Five")
 
 
 def plain_copy(facts: CopyFacts, check: CopyCheck) -> dict[str, str]:
-    """Headline, blurb and reason by rule: the same facts, the same words.
+    """Return headline, blurb and reason by fixed rules: the same facts give the same text.
 
-    Of each the first that its checks let stand; the last says nothing of any item.
+    Each part is the first candidate that passes the checks; the last candidate says nothing about any item.
     """
     candidates = {"headline": _headlines(facts), "blurb": _blurbs(facts), "reason": _reasons(facts)}
     return {part: _first_that_stands(part, texts, check) for part, texts in candidates.items()}
@@ -42,7 +42,7 @@ def _headlines(facts: CopyFacts) -> Iterator[str]:
 
 
 def _blurbs(facts: CopyFacts) -> Iterator[str]:
-    """An item without a title that can be said is left out."""
+    """Yield candidates for a blurb, which leave out items whose title no text may carry."""
     titled = [item for item in facts.items if item.title is not None]
     for num_facts in range(max((len(item.unsaid()) for item in titled), default=0), -1, -1):
         yield " ".join(dict.fromkeys(_sentence(item, num_facts) for item in titled))
@@ -77,7 +77,7 @@ def _sentence(item: ItemFacts, num_facts: int) -> str:
 
 
 def _said(fact: Fact) -> str:
-    """A fact in few words, with its field where the value alone would not say what it is."""
+    """Return a fact in few words, with its field if the value is unclear on its own."""
     if fact.field in MAKERS:
         return f"by {fact.value}"
     if fact.field in GROUPS:

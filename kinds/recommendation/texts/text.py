@@ -1,4 +1,4 @@
-"""The stage `copy`: one text, kept under the key of all that it was written from."""
+"""The stage `copy`: writes one text, which is stored under the key of everything it was written from."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ TEXT = "copy.json"
 
 
 def read_briefs(body: bytes) -> tuple[tuple[str, Brief], ...]:
-    """Key and brief of each line of a resource."""
+    """Return key and brief of each line of a resource."""
     rows = [json.loads(line) for line in body.decode().splitlines()]
     return tuple((row["key"], Brief.model_validate(row["brief"])) for row in rows)
 
 
 def text_bytes(key: str, audience: str, text: Mapping[str, object]) -> bytes:
-    """The artifact of a text, whose fields are in the order of CopyText."""
+    """Return the artifact of a text, whose fields are in the order of CopyText."""
     return json.dumps({"key": key, "audience": audience, **text}, ensure_ascii=False, indent=2).encode()
 
 
@@ -34,7 +34,7 @@ def write_text(payload: CopyPayload, settings: RecommendationSettings, context: 
     """Write the text. Raises TemplateError and what generate() raises."""
     key, brief = context.resources.load(payload.briefs_sha256, read_briefs)[payload.number]
     known_copies = context.port(RefreshHistory).known_copies((key,))
-    if known_copies:  # written for another block's users meanwhile
+    if known_copies:  # written for another block's users in the meantime
         note = json.dumps({"key": key, "audience": brief.audience, "known": True})
         known = Artifact(name=TEXT, media_type=JSON, body=note.encode())
         return Result(artifacts=(known,), output=CopyOutput(is_known=True), metrics={"is_known": True})

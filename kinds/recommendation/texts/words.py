@@ -1,8 +1,8 @@
-"""The words that copy may be made of beside the values of the rows, and what may stand after some of them.
+"""The words that a text may use besides values from the rows, and the values that may follow some of them.
 
-Closed on purpose: any other word may say what no row says ("waterproof", "for winter", "award-winning"), or
-deny what one says ("not"). None of these says anything of an item by itself: no quality, use, place, person,
-time, number or comparison.
+The vocabulary is closed on purpose: any other word may state what no row states ("waterproof", "for winter",
+"award-winning"), or deny what one states ("not"). None of these words says anything about an item on its own:
+no quality, use, place, person, time, number or comparison.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ WORDS = frozenset(
     like think thought bring brings brought put belongs belong
     item items piece pieces thing things list idea ideas one ones name interest shop yours
     simply maybe perhaps please worth closer
-    """.split()  # noqa: SIM905 - as a list of literals nobody reads it
+    """.split()  # noqa: SIM905 - a list of literals would be unreadable
 )
 
 CLAIMS = re.compile(r"\b(?:you(?:['’]ve| have)|(?:our|the|this) shop)\b", re.IGNORECASE)
-"""Of closed words, and yet said of the reader or of the shop, not of an item."""
+"""Phrases of allowed words that would nevertheless make a statement about the reader or the shop."""
 
 NEEDED = frozenset({"here"})
-"""What the plain template says when nothing else can be said: a policy cannot forbid it."""
+"""Words that the plain template uses when nothing else is left, so that a policy cannot forbid them."""
 
 NUMBER_WORDS = {"two": 2, "three": 3, "four": 4, "five": 5}
 
@@ -37,7 +37,7 @@ COUNTED = re.compile(
     r"\s+(?:of|for|to|our|picks|items|things|pieces|finds|ideas|choices|suggestions|recommendations|□)",
     re.IGNORECASE,
 )
-"""What may follow a number: it counts the items of the text, and nothing else."""
+"""Matches what may follow a number, which can only be the number of the text's items."""
 
 TITLE, BECAUSE = "title", "because"
 MAKERS = frozenset(
@@ -47,7 +47,7 @@ COLOURS = frozenset({"colour", "color"})
 HUES = frozenset(
     {"red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey", "gray"}
 )
-"""A colour may be said by its last word, if that is one of these: "deep red" is red."""
+"""Words that may stand for a colour that ends in them: "deep red" may be called red."""
 MATERIALS = frozenset({"material", "materials", "fabric"})
 PRICES = frozenset({"price"})
 GROUPS = frozenset({"category", "collection", "series", "genre", "genres"})
@@ -73,8 +73,8 @@ ONLY_OF = tuple(
         (r"made|worth|to|like|together|so|if|which|because", NOTHING),
     )
 )
-"""What stands right before a value, articles left out -> the fields that it must be of; the first that fits
-counts. "Made of Alder" is no fact of a tent whose brand is Alder, and "from 29 EUR" none of one at 29 EUR."""
+"""Fields that a value must belong to, by the words right before it without articles; the first match counts.
+"Made of Alder" is wrong for a tent whose brand is Alder, and "from 29 EUR" for a tent that costs 29 EUR."""
 
 NEVER_OF = tuple(
     (re.compile(rf"\b(?:{before})$", re.IGNORECASE), fields)
@@ -83,4 +83,4 @@ NEVER_OF = tuple(
         (r"with", PRICES | GROUPS | MAKERS | {TITLE, BECAUSE}),
     )
 )
-"""The fields that it must not be of: "comes with a mug" is no fact of what is in the category of mugs."""
+"""Fields that a value must not belong to: "comes with a mug" is wrong for an item in the category of mugs."""

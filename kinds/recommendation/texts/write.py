@@ -1,4 +1,4 @@
-"""One text: the language model writes it, and only what the rows say is kept."""
+"""Writes one text: the language model drafts it, and only statements that the rows support are kept."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kinds.recommendation.texts.template import plain_copy
 PARTS = ("headline", "blurb", "reason")
 
 RETRY_TEMPERATURE = 0.3
-"""Added for each further try: under the first one's, another seed says the same again."""
+"""Temperature added for each retry; at the first attempt's temperature, another seed repeats the text."""
 
 TOP_P = 0.9
 
@@ -28,17 +28,17 @@ _BREAK = re.compile(r"(?:,| and) (?=\S)")
 _DANGLING = re.compile(r"\b(?:a|an|the|our|by|in|of|for|at|with|is|are|comes?|costs?|made)$")
 
 MIN_LINES = 2 / 3
-"""Of the items that a text about several must speak of."""
+"""Share of the items that a text about several items must cover."""
 
 
 def copy_template(policy: CopyPolicy) -> PromptTemplate:
-    """The prompt template that a policy names: "recommendation-1". Raises TemplateError."""
+    """Return the prompt template that a policy names: "recommendation-1". Raises TemplateError."""
     name, _, version = policy.template.rpartition("-")
     return load_template(__package__, name, version)
 
 
 def write_copy(brief: Brief, policy: CopyPolicy, inference: Inference, seed: int) -> CopyText:
-    """Headline, blurb and reason. Raises TemplateError and what generate() raises."""
+    """Return headline, blurb and reason. Raises TemplateError and what generate() raises."""
     facts = read_facts(brief, policy)
     writer = _Writer(policy, inference, seed, copy_template(policy), CopyCheck(facts, policy.forbidden))
     written = writer.write(facts)
@@ -63,7 +63,7 @@ class _Writer:
     problems: list[str] = field(default_factory=list)
 
     def write(self, facts: CopyFacts) -> dict[str, str]:
-        """The parts that stand."""
+        """Return the parts of the model's answers that pass the checks."""
         written: dict[str, str] = {}
         lines: list[str] = []
         asked = questions(facts)
@@ -85,7 +85,7 @@ class _Writer:
         return written
 
     def _ask(self, question: Question, seed: int) -> dict[str, str]:
-        """The parts of the first answers that stand, asked for again while one is missing."""
+        """Return the parts of the answers that pass the checks; missing ones are requested again."""
         kept: dict[str, str] = {}
         for attempt in range(self.policy.max_tries):
             missing = [part for part in question.parts if part not in kept]
@@ -112,7 +112,10 @@ class _Writer:
         )
 
     def _standing(self, part: str, text: str, *, is_whole: bool) -> dict[str, str]:
-        """The part, or what stands of it: whole sentences, or the beginning of one; nothing, if none does."""
+        """Return the part, or as much of it as passes the checks: whole sentences or the start of one.
+
+        The result is empty if nothing passes.
+        """
         text = _mended(part, text, is_whole=is_whole)
         fault = self.check.find_fault(part, text)
         if fault is None:
@@ -126,7 +129,7 @@ class _Writer:
 
 
 def _versions(part: str, sentence: str) -> Iterator[str]:
-    """The sentence, then ever less of its end.
+    """Yield the sentence, followed by versions with more and more of its end removed.
 
     >>> list(_versions("blurb", "A tent, made of nylon and in blue."))
     ['A tent, made of nylon and in blue.', 'A tent, made of nylon.', 'A tent.']
@@ -140,7 +143,7 @@ def _versions(part: str, sentence: str) -> Iterator[str]:
 
 
 def _mended(part: str, text: str, *, is_whole: bool) -> str:
-    """The text with what small models get wrong in its form alone.
+    """Return the text with typical mistakes of small models corrected, as far as they concern only its form.
 
     >>> _mended("headline", "Meet the The Good Earth.", is_whole=True)
     'Meet The Good Earth'
@@ -154,7 +157,7 @@ def _mended(part: str, text: str, *, is_whole: bool) -> str:
 
 
 def _joined(lines: list[str]) -> str:
-    """The lines as one text; where there is no room, of the longest the first sentence alone."""
+    """Join the lines; if the result is too long, only the first sentence of the longest lines is kept."""
     lines = list(lines)
     while len(" ".join(lines)) > MAX_BLURB_CHARACTERS:
         longest = max(range(len(lines)), key=lambda number: len(lines[number]))
