@@ -24,7 +24,7 @@ PATH = re.compile(r"[a-z0-9][a-z0-9_-]*( [a-z0-9][a-z0-9_-]*)*")
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command, or one group of commands."""
+    """A command or a group of commands."""
 
     path: str
     """Words after `pressroom`, such as "status" or "models add". The group of a longer path must be declared
@@ -54,7 +54,7 @@ class Command:
 
 
 class CommandTable:
-    """Commands by path, in the order in which they were added."""
+    """Table of commands by path, in the order in which they were added."""
 
     def __init__(self, commands: Iterable[Command] = ()) -> None:
         self._commands: dict[str, Command] = {}
@@ -133,7 +133,7 @@ def read_commands(own: Iterable[Command], report: Callable[[ConfigurationError],
 def kind_commands(table: CommandTable, kinds: Iterable[str]) -> Iterator[Command]:
     """Yield `run` and `submit` for each kind; if it has a command of its own, they only name that one.
 
-    A kind whose name is no word of the command line gets none: `pressroom kinds list` says why.
+    A kind whose name is not a valid word of the command line gets none; `pressroom kinds list` shows why.
     """
     for kind in filter(NAME.fullmatch, kinds):
         own = next((command for command in table.of_kind(kind) if command.makes_batches), None)

@@ -62,7 +62,7 @@ OnAltered = Callable[[Altered], None]
 
 @dataclass(frozen=True, slots=True)
 class _GoneJob:
-    """A job of a batch that was deleted."""
+    """A job whose batch was deleted."""
 
     job_id: UUID
     custom_id: str = ""
@@ -116,7 +116,8 @@ class CheckedSource:
     def check_digest(self, job_id: UUID, sha256: str, what: str) -> None:
         """Raise StatementAlteredError unless a job's checked statement names this digest of a row elsewhere.
 
-        If the batch was deleted, so is the statement: a warning is logged, and only the store can be checked.
+        If the batch was deleted, so is the statement: a warning is logged, and only the store is left, which
+        must have the content of the digest.
         """
         found = job_evidence(self.database, [job_id]).get(job_id)
         if found is None:
@@ -129,7 +130,10 @@ class CheckedSource:
             )
 
     def names_digests(self, job_ids: Sequence[UUID], digests: Sequence[str]) -> list[bool]:
-        """Return for each pair whether the job's checked statement names the digest; leave out the others."""
+        """Return for each pair whether the job's checked statement names the digest.
+
+        If it does not, the job is left out as in `fetch`: reported to `on_altered`, or raised as an error.
+        """
         found = job_evidence(self.database, set(job_ids))
         with ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch") as pool:
             faults = list(pool.map(self._fault, map(found.get, job_ids), digests))

@@ -55,14 +55,17 @@ MAX_REJECTED_SHOWN = 10
 """Maximum number of refused lines printed on the terminal; the file has all of them."""
 
 ExportedT = TypeVar("ExportedT")
-"""What a kind's export reports about the results it wrote."""
+"""Type of a kind's report about the results that it exported."""
 
 MAX_PARKED_SHOWN = 5
 
 ReadT = TypeVar("ReadT")
 
 Submit = Callable[[OneMachine, Callable[[Rejected], None]], Submission]
-"""Submits a batch to the machine's database and store, and passes each refused line to the function."""
+"""Function that submits a batch to the machine's database and store.
+
+It passes each refused line to its second argument.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +75,7 @@ class RunRequest:
     profiles: tuple[str, ...]
     """Worker profiles to start; their queues hold the batch's stages."""
     submit: Submit | None
-    """Makes the batch; None to continue the batch `batch_id`."""
+    """Function that makes the batch; None to continue the batch `batch_id`."""
     batch_id: UUID | None
     retry_failed: bool
     out: Path
@@ -92,7 +95,7 @@ class RunResult(Generic[ExportedT]):
     summary: Summary
     exported: ExportedT
     dropped: Dropped | None = None
-    """What was refused from the file; None for a batch that was submitted earlier."""
+    """Records that were refused from the file; None for a batch that was submitted earlier."""
 
 
 def run_batch(
@@ -194,7 +197,7 @@ def check_kind(report: BatchStatusReport, kind: str) -> None:
 
 
 def check_profile(report: BatchStatusReport, profiles: Collection[str]) -> None:
-    """Raise ConfigurationError if the workers of this run would never see the batch's messages."""
+    """Raise ConfigurationError if the workers of this run would never receive the batch's messages."""
     if report.profile in profiles:
         return
     if report.model:
@@ -209,7 +212,7 @@ def check_profile(report: BatchStatusReport, profiles: Collection[str]) -> None:
 def check_no_run_under_way(database: Engine, schedule_id: UUID, go_on: Sequence[str]) -> None:
     """Raise RunUnderWayError, before any worker is started, if a run of the schedule is still under way.
 
-    Possibly no worker is working on that run.
+    The error names the command that continues the run, because possibly nobody works on it.
     """
     with database.connect() as connection:
         batch_id = run_under_way(connection, schedule_id)

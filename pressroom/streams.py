@@ -99,7 +99,7 @@ def _open_what_is_closed() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, mode)  # takes the lowest free number
+            os.open(os.devnull, mode)  # it takes the lowest free number
 
 
 def _wrap() -> None:

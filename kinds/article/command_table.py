@@ -1,4 +1,4 @@
-"""The commands of articles."""
+"""The commands of the article kind."""
 
 from __future__ import annotations
 

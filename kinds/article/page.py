@@ -82,7 +82,7 @@ class PageArticle:
     provenance: Provenance | None
     """Provenance of the article; None if its statement is absent or of another version."""
     file: str
-    """The Markdown file beside the page."""
+    """Path of the Markdown file, relative to the page."""
     json_file: str
 
     @property

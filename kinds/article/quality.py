@@ -40,7 +40,7 @@ class ArticleMetrics(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """Number of articles that have the requested length and stay within the bound on repetition."""
+    """Numbers of articles that have the requested length and that stay within the bound on repetition."""
 
     num_articles: int = 0
     num_within_length: int = 0

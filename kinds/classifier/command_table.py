@@ -1,4 +1,4 @@
-"""The commands of classifiers."""
+"""The table of commands that train, evaluate and calibrate classifiers."""
 
 from __future__ import annotations
 

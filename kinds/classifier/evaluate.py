@@ -100,7 +100,10 @@ def with_profile(settings: Settings, model: str) -> Settings:
 
 
 def check_texts(file: Path, columns: LabelColumns) -> None:
-    """Raise NothingEvaluatedError if no text is usable, before workers are started; or FileRejectedError."""
+    """Raise NothingEvaluatedError if no text is usable, before any worker is started.
+
+    Raises FileRejectedError if the whole file is unusable.
+    """
     first: Rejected | None = None
     for one in read_labelled_texts(file, columns):
         if not isinstance(one, Rejected):

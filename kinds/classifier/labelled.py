@@ -31,7 +31,7 @@ _ADVICE = "name the columns with --text, --label and --target"
 
 
 class LabelMapError(InputError):
-    """`--map` does not map the labels of the file to classes."""
+    """The value of `--map` does not map labels of the file to classes."""
 
     code = "label_map_invalid"
 

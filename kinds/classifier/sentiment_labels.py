@@ -57,7 +57,7 @@ class LabelSettings(BaseModel):
 
 
 class LabelledText(BaseModel):
-    """A line of the artifact."""
+    """One line of the artifact: a text's label and the probability of each class."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 

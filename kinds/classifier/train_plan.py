@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobs.errors import ConfigurationError, InputError
 from jobs.input_file import TOML_ERRORS, check_input, open_input, read_toml
-from jobs.input_file import digest_of as digest_of  # of a plan's files
+from jobs.input_file import digest_of as digest_of  # for the files of a plan
 from jobs.rejection import FileRejectedError
 from kinds.classifier.order import LABELS, Label, LabelledFile, Recipe, TrainingOrder
 from kinds.classifier.training.data import LabelledData, read_labelled
@@ -22,8 +22,10 @@ from workers.models.manifest import check_name, model_folder, read_manifest
 PLAN_SUFFIX = ".toml"
 
 MANY = 4
-"""Factor on the number of texts needed, from which on near-duplicates are not checked before workers start;
-1,200 texts by the default shares, which take a third of a second to check."""
+"""Multiple of the needed texts from which on near-duplicates are not searched before workers start.
+
+By the default shares that is 1,200 texts, for which the search takes a third of a second.
+"""
 
 
 class TrainingDataMissingError(ConfigurationError):

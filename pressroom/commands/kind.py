@@ -256,7 +256,7 @@ def _print_result(
 
 
 def _submit_order(order: Order, file: Path, rejected: Path, max_dropped: float | None, *, json: bool) -> None:
-    """Queue the file's good lines; print the batch's id."""
+    """Queue the file's valid lines and print the batch's id."""
     from db import migrate, reports
     from pressroom.run import rejected_lines
     from pressroom.show import report_json

@@ -75,7 +75,7 @@ def show_kind(
 
 
 def _listed(name: str) -> dict[str, object]:
-    """Return an entry of the list; for a kind that cannot be loaded it has the reason."""
+    """Return an entry of the list; for a kind that cannot be loaded or run, it has the reason."""
     from jobs.errors import ConfigurationError
     from jobs.registry import load_kind
 

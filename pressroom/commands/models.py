@@ -1,4 +1,4 @@
-"""`pressroom models`: install, list and verify models. Results on stdout, progress on stderr."""
+"""`pressroom models`: installs, lists and verifies models. Results go to stdout, progress to stderr."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 
 
 class AddResult(BaseModel):
-    """What `models add --json` prints."""
+    """The object that `models add --json` prints."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
@@ -54,7 +54,7 @@ class InstalledModel(Manifest):
 
 
 class ListResult(BaseModel):
-    """What `models list --json` and `models verify --json` print."""
+    """The object that `models list --json` and `models verify --json` print."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 

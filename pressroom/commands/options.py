@@ -102,7 +102,7 @@ Decimal = Annotated[
 def is_dropped_too_much(dropped: Dropped | None, max_dropped: float | None) -> bool:
     """Return whether a command fails because of refused records, by default because of a single one.
 
-    If more than the allowed share was refused, the error is printed.
+    If more than the allowed or usual share was refused, the error is printed.
     """
     if dropped is None or not dropped.num_dropped:
         return False

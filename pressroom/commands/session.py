@@ -39,7 +39,7 @@ def connected() -> Iterator[tuple[Engine, ServiceUrls, Settings]]:
 
 @contextmanager
 def altered_named() -> Iterator[OnAltered]:
-    """Yield a function for altered results; if there were any, list them and exit with status 1."""
+    """Yield a function that records altered results; if there were any, list them and exit with status 1."""
     from pressroom.show import say_altered
 
     left_out: dict[Altered, None] = {}  # each once and in order, as results are read more than once

@@ -73,7 +73,7 @@ class ResultsReport:
 def export_results(database: Engine, store: Store, summary: Summary, out: Path) -> ResultsReport:
     """Write each artifact as a file, a row for each finished job, the failures, and a page to read them.
 
-    The results are those of the stage that was opened last; the failures are those of every stage.
+    The results are those of the stage that was started last; the failures are those of all stages.
     An earlier export is replaced only when all files are written. Only the results on the page are kept in
     memory. A batch without results leaves those of another batch in place. A result whose evidence does not
     match is left out and listed in `summary.altered`. Raises StoreError, DiskFullError or ConfigurationError

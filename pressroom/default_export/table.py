@@ -71,7 +71,7 @@ class TableWriter:
         self._metrics: dict[str, pa.DataType] = {}
 
     def write(self, row: Mapping[str, object]) -> None:
-        """Append a row."""
+        """Append a row to the JSONL file and record the columns that its metrics need."""
         self._lines.write(json_text(row) + "\n")
         for name, value in flattened(row):
             if name.startswith(_METRICS) and value is not None:

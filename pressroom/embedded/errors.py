@@ -6,7 +6,7 @@ from jobs.errors import ConfigurationError
 
 
 class ServiceStartError(ConfigurationError):
-    """A service did not come up; the message ends with the tail of its log."""
+    """A service did not start; the message ends with the tail of its log."""
 
     code = "service_start_failed"
 
@@ -22,6 +22,6 @@ class NotReadyError(Exception):
 
 
 class HomeUnsafeError(ConfigurationError):
-    """The home folder is somebody else's, or somebody else may write to it."""
+    """The home folder belongs to another user, or another user may write to it."""
 
     code = "home_unsafe"

@@ -83,7 +83,7 @@ class Home:
         self._lock = FileLock(self.folder / "lock", mode=0o600)
 
     def own(self) -> None:
-        """Make the folder if it is missing and take its lock.
+        """Create the folder if it is missing and take its lock.
 
         Raises HomeLockedError, HomeUnsafeError, DiskFullError, or ConfigurationError (`home_unusable`).
         """
@@ -135,7 +135,7 @@ class Home:
         """Raise HomeUnsafeError if another user may rename entries of `parent` and so replace the home."""
         status = parent.stat()
         mode, is_sticky = status.st_mode, bool(status.st_mode & stat.S_ISVTX)
-        if status.st_uid not in (0, os.geteuid(), Path("/").stat().st_uid):  # root's of another namespace
+        if status.st_uid not in (0, os.geteuid(), Path("/").stat().st_uid):  # root of another namespace
             who, remedy = f"the user {_user(status.st_uid)}", ""
         elif mode & stat.S_IWOTH and not is_sticky:
             who, remedy = "anybody", f"`chmod o-w {parent}`, or "
@@ -245,7 +245,7 @@ def _read(path: Path, model: type[ModelT]) -> ModelT | None:
         raise ConfigurationError(
             f"{path} is damaged ({error.error_count()} errors): restore it from a copy, or remove it",
             code="home_damaged",
-        ) from None  # the error would quote the secrets
+        ) from None  # the original error would quote the secrets
 
 
 def _write(path: Path, content: BaseModel) -> None:

@@ -1,4 +1,4 @@
-"""The identity under which Postgres runs, which refuses to run as root."""
+"""The identity of the Postgres server, which refuses to run as root."""
 
 from __future__ import annotations
 

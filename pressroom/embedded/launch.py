@@ -59,7 +59,7 @@ def _drop_to(libc: ctypes.CDLL, uid: int, gid: int) -> None:
     bit = 1 << CAP_DAC_OVERRIDE
     only_search = (ctypes.c_uint32 * 6)(
         bit, bit, bit, 0, 0, 0
-    )  # effective, permitted, inheritable; low, high
+    )  # effective, permitted, inheritable: first the low, then the high words
     if libc.capset(header, only_search) == 0:
         libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_OVERRIDE, 0, 0)
     else:  # the container has removed the capability, so the folders must be open to others

@@ -71,7 +71,7 @@ class S3Server:
             raise NotReadyError(f"HTTP status {status}")
 
     def is_ending(self) -> bool:
-        return False  # it ends at once
+        return False  # the server ends at once when it is told to
 
     def url(self, port: int) -> str:
         return f"http://{self.access_key}:{self.secret_key}@127.0.0.1:{port}/{BUCKET}?region={REGION}"

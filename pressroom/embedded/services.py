@@ -18,7 +18,7 @@ from pressroom.embedded.valkey import ValkeyServer
 from workers.settings import Settings
 
 Say = Callable[[str], None]
-"""Prints one line for the user on the console."""
+"""Function that prints one line for the user on the console."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

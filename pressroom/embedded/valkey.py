@@ -50,7 +50,7 @@ class ValkeyServer:
             raise NotReadyError(str(error)) from error
 
     def is_ending(self) -> bool:
-        return False  # it ends at once
+        return False  # the server ends at once when it is told to
 
     def url(self, port: int) -> str:
         return f"redis://:{self.password}@127.0.0.1:{port}/0"

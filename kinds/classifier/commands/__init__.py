@@ -1,1 +1,1 @@
-"""Commands of classifiers."""
+"""The commands that train, evaluate and calibrate classifiers."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
 
 Floats = NDArray[np.float64]
-"""Logits or probabilities, shape (examples, classes)."""
+"""Logits or probabilities of shape (examples, classes)."""
 
 TEMPERATURES = (0.05, 20.0)
 """Range in which the temperature is sought; a model outside it cannot be corrected by one temperature."""

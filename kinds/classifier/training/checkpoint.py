@@ -60,7 +60,7 @@ class Progress:
     """Best dev macro-F1 of the member that is being trained."""
     best_step: int = 0
     seconds: float = 0.0
-    """Time spent so far, restarts included."""
+    """Training time so far, including that before restarts."""
     history: list[Evaluation] = field(default_factory=list)
     members: list[Member] = field(default_factory=list)
     """Members whose training has ended."""

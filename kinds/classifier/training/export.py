@@ -33,7 +33,7 @@ def write_adapter(net: torch.nn.Module, folder: Path) -> None:
 
 
 def shift_head(net: torch.nn.Module, offsets: Sequence[float]) -> bool:
-    """Add the offsets to the head's bias, and so to all logits; return False if the head has no bias."""
+    """Add the offsets to the head's bias, and so to all logits; return False if there is no trained bias."""
     heads = [
         part
         for part in net.modules()

@@ -30,15 +30,15 @@ from kinds.classifier.training.members import mean_of_members
 from kinds.classifier.training.network import Encoded, Encoder, forward, predict, trainable
 
 BUCKET_BATCHES = 40
-"""Batches whose examples are sorted by length together, for little padding at enough randomness."""
+"""Number of batches whose examples are sorted by length together: little padding, but still random."""
 LENGTH_NOISE = 2.0
-"""Random tokens added to a length before sorting, so that examples of similar length vary in order."""
+"""Maximum random number of tokens added to a length for sorting, so that similar lengths vary in order."""
 MAX_GRADIENT_NORM = 1.0
 STEP_SEEDS = 1_000_003
 """Factor that keeps the dropout seeds of different order seeds apart."""
 
 OnProgress = Callable[[Progress, int], None]
-"""Called with the progress and the maximum number of steps."""
+"""Function that is called with the progress and the maximum number of steps."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
-"""Combines trainings that started from the same weights into one model: the mean of their changes, at the
-rank of a single one.
+"""Combines several trainings from the same initial weights into one model: the mean of their changes.
+
+The model has the rank of a single training.
 """
 
 from __future__ import annotations

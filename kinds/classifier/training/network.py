@@ -68,7 +68,7 @@ def trainable(net: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Examples as tensors; int64 of shape (examples, longest)."""
+    """A batch of examples as int64 tensors of shape (examples, longest)."""
 
     input_ids: Tensor
     attention_mask: Tensor
