@@ -1,4 +1,4 @@
-"""The dialect of a CSV file: given, announced by a line `sep=;`, or found in how the file begins."""
+"""The dialect of a CSV file: given, announced by a line `sep=;`, or detected from the file's beginning."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-"""What tables are written with, the usual first, and what to call it."""
+"""Delimiters of tables, the most common first, and their names in messages."""
 
 _NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "bar": "|", "pipe": "|", "space": " "}
 _MAX_SAMPLE_RECORDS = 500
@@ -23,27 +23,28 @@ _MAX_NUMBER_CHARACTERS = 60
 
 
 def _ignore(_line: str) -> None:
-    """Nobody wants to know."""
+    """Discard the line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileOptions:
-    """What is said of a file of records; None is found in the file itself."""
+    """Options for reading a file of records. Those that are None are detected from the file."""
 
     delimiter: str | None = None
     encoding: str | None = None
-    """As jobs.encodings.check_encoding gives it."""
+    """Name of the encoding as jobs.encodings.check_encoding returns it."""
     decimal: str | None = None
-    """A point or a comma."""
+    """The decimal sign: a point or a comma."""
     tell: Callable[[str], None] = field(default=_ignore, compare=False)
-    """Gets one line for each reading of a file that is no plain CSV or JSONL in UTF-8: what it is read as."""
+    """Receives one line per reading of a file that is not plain CSV or JSONL in UTF-8, saying how it is
+    read."""
 
     def quietly(self) -> FileOptions:
         """Return the same options for a reading that reports nothing."""
         return replace(self, tell=_ignore)
 
     def given(self) -> dict[str, str | None]:
-        """What is said, as settings that are stored."""
+        """Return the options as settings to be stored."""
         return {"delimiter": self.delimiter, "encoding": self.encoding, "decimal": self.decimal}
 
 
@@ -51,11 +52,11 @@ AS_FOUND = FileOptions()
 
 
 class DialectError(ValueError):
-    """A delimiter or a decimal sign that no file has."""
+    """A text is not a usable delimiter or decimal sign."""
 
 
 def parse_delimiter(text: str) -> str:
-    """One character, or its name.
+    """Parse a delimiter: one character, or its name.
 
     >>> parse_delimiter("tab"), parse_delimiter(";")
     ('\\t', ';')
@@ -67,7 +68,7 @@ def parse_delimiter(text: str) -> str:
 
 
 def parse_decimal(text: str) -> str:
-    """A point or a comma.
+    """Parse a decimal sign: a point, a comma, or its name.
 
     >>> parse_decimal("comma")
     ','
@@ -80,27 +81,27 @@ def parse_decimal(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How the cells of a CSV file are parted."""
+    """How the cells of a CSV file are separated and quoted."""
 
     delimiter: str = ","
     escape: str | None = None
-    """A backslash where quotes are written as \\"; else they are doubled."""
+    """A backslash if quotes are written as \\"; None if they are doubled."""
     skips_space: bool = False
-    """Whether quotes stand behind a space: `a, "b"`."""
+    """Whether quotes follow a space, as in `a, "b"`."""
     decimal: str = "."
-    """A comma if it was given, or seen in a column of numbers."""
+    """A comma if it was given, or detected in a column of numbers; otherwise a point."""
     comma_numbers: frozenset[int] = frozenset()
-    """Columns of numbers in which a comma is a decimal one, from 0."""
+    """Positions, from 0, of columns of numbers in which a comma is the decimal sign."""
     groups_points: frozenset[int] = frozenset()
-    """Those of them in which points part thousands."""
+    """Positions of those columns in which points separate thousands."""
 
     @property
     def is_plain(self) -> bool:
-        """Whether every reader of RFC 4180 reads it, but for the delimiter."""
+        """Whether any reader of RFC 4180 can read the file, given the delimiter."""
         return self.escape is None and not self.skips_space
 
     def reader(self, lines: Iterator[str]) -> Iterator[list[str]]:
-        """Python's reader of it; raises csv.Error for a record that is none."""
+        """Return Python's reader for this dialect. It raises csv.Error for a malformed record."""
         return csv.reader(
             lines,
             delimiter=self.delimiter,
@@ -111,14 +112,14 @@ class Dialect:
         )
 
     def plain_cells(self, cells: list[str]) -> list[str]:
-        """The cells with their decimal commas as points."""
+        """Replace decimal commas by points in the cells, and return them."""
         for position in self.comma_numbers:
             if position < len(cells):
                 cells[position] = self.plain_number(cells[position], position)
         return cells
 
     def plain_number(self, text: str, position: int) -> str:
-        """A number of a column with decimal commas as one with a point; any other text as it is."""
+        """Return a number with a point instead of its decimal comma, and any other text unchanged."""
         if len(text) > _MAX_NUMBER_CHARACTERS or not _COMMA_NUMBER.fullmatch(text.strip()):
             return text
         if position in self.groups_points or "," in text:
@@ -133,7 +134,7 @@ class Dialect:
 
 
 def announced_delimiter(first_line: str) -> str | None:
-    """What a first line such as `sep=;` says, which spreadsheets write for one another.
+    """Return the delimiter that a first line such as `sep=;` announces; spreadsheets write such lines.
 
     >>> announced_delimiter("sep=;\\r\\n"), announced_delimiter("id;title\\n")
     (';', None)
@@ -143,11 +144,11 @@ def announced_delimiter(first_line: str) -> str | None:
 
 
 def sniff_dialect(sample: str, options: FileOptions = AS_FOUND) -> Dialect:
-    """The dialect of a file that begins with these lines.
+    """Detect the dialect of a file that begins with these lines.
 
-    The header says most: a delimiter that does not part the header is none, however often the texts below
-    hold it. Of those that do, the one by which most records are as wide as the header; where several are
-    equal, CleverCSV decides (van den Burg et al. 2019).
+    The header tells most: a delimiter that does not split the header is ruled out, however often the texts
+    below contain it. Of the others, the one that makes most records as wide as the header is chosen; if
+    several are equal, CleverCSV decides (van den Burg et al. 2019).
     """
     delimiter = options.delimiter or _delimiter(sample)
     dialect = Dialect(delimiter)
@@ -177,7 +178,7 @@ def _delimiter(sample: str) -> str:
 
 
 def _fit(sample: str, dialect: Dialect) -> tuple[float, int]:
-    """Share of the records that are as wide as the header, and its width."""
+    """Return the share of records that are as wide as the header, and the header's width."""
     width, num_records, num_fitting = 0, 0, 0
     for cells in _records(sample, dialect):
         if cells is None:
@@ -191,7 +192,7 @@ def _fit(sample: str, dialect: Dialect) -> tuple[float, int]:
 
 
 def _records(sample: str, dialect: Dialect) -> Iterator[list[str] | None]:
-    """The records of the sample that hold anything; None for a broken one, and nothing after it."""
+    """Yield the non-empty records of the sample; for a broken one, yield None and stop."""
     reader = dialect.reader(io.StringIO(sample, newline=""))
     try:
         for cells in islice(reader, _MAX_SAMPLE_RECORDS):
@@ -209,11 +210,11 @@ def _without_empty_end(cells: list[str]) -> list[str]:
 
 
 def _with_comma_numbers(dialect: Dialect, sample: str, *, is_given: bool) -> Dialect:
-    """The dialect with the columns that hold numbers alone, and those of them with points between thousands.
+    """Return the dialect with its columns of numbers, and those of them with points between thousands.
 
-    Points before three digits alone say nothing: such a column has decimal commas only if that is given, or
-    another column has. Between tabs, commas before three digits alone say nothing either: "1,299" is what
-    English spreadsheets write for 1299.
+    Points before exactly three digits are ambiguous: such a column has decimal commas only if they were
+    given, or another column has them. In files separated by tabs, commas before exactly three digits are
+    ambiguous too: English spreadsheets write "1,299" for 1299.
     """
     records = (cells for cells in _records(sample, dialect) if cells is not None)
     width = len(next(records, []))

@@ -1,4 +1,4 @@
-"""How the text of a file is encoded, and its bytes as UTF-8, whatever it is."""
+"""Detects the encoding of a file's text, and converts the text to UTF-8."""
 
 from __future__ import annotations
 
@@ -25,21 +25,23 @@ _PREFIX_BYTES = 1_024
 
 _CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _NOT_WESTERN = re.compile(r"[^\x00-\x7fÀ-ÏÑ-ÖØ-ÜßŒœà-ïñ-öø-üÿŸ“”„‘’‚–—…€£§°«»·•²³½¡¿ºª©®™\xa0]")
-"""Characters that Western European texts do not have."""
+"""Characters that do not occur in Western European texts."""
 _LATIN_ENCODINGS = ("cp1250", "cp1252", "cp1254", "cp1257", "latin", "iso8859", "hp_roman", "cp850", "cp775",
                     "cp437", "cp852", "mac_", "cp86", "cp1125", "cp1006", "utf_16", "cp500")  # fmt: skip
-"""What texts of few letters beyond ASCII are taken for: in Windows' files they mean cp1252."""
+"""Encodings that are detected for texts with few letters beyond ASCII; in files from Windows they mean
+cp1252."""
 
 _MIN_BYTES_TO_GUESS = 6
-"""Fewer beyond ASCII may be words of any alphabet, or one damaged place."""
+"""Minimum number of bytes beyond ASCII for a guess. Fewer may be words in any alphabet, or a single damaged
+place."""
 
 
 class UnknownEncodingError(ValueError):
-    """A name that is no encoding of text."""
+    """A name is not that of a text encoding."""
 
 
 def check_encoding(name: str) -> str:
-    """The encoding's usual name. Raises UnknownEncodingError.
+    """Return the encoding's usual name. Raises UnknownEncodingError.
 
     >>> check_encoding("Windows-1252"), check_encoding("UTF8")
     ('cp1252', 'utf-8')
@@ -55,10 +57,10 @@ def check_encoding(name: str) -> str:
 
 
 def sniff_encoding(path: Path, head: bytes) -> str:
-    """Return the encoding that the byte order mark names, else UTF-8.
+    """Return the encoding that the byte order mark names, otherwise UTF-8.
 
-    Raises FileRejectedError `text_invalid_unicode` for UTF-16 and UTF-32 that must be named, and for what is
-    no text.
+    Raises FileRejectedError `text_invalid_unicode` for UTF-16 and UTF-32 that must be named, and for data
+    that is not text.
     """
     encoding = next((name for mark, name in _MARKS if head.startswith(mark)), None)
     if encoding in (UTF_8, "utf-16"):
@@ -83,20 +85,20 @@ def sniff_encoding(path: Path, head: bytes) -> str:
 
 
 class Utf8Stream(io.RawIOBase):
-    """The bytes of a text in another encoding as UTF-8; what cannot be decoded stays what is no UTF-8."""
+    """The bytes of a text in another encoding as UTF-8. Bytes that cannot be decoded become invalid UTF-8."""
 
     def __init__(self, path: Path, stream: BinaryIO, encoding: str) -> None:
         self._path = path
         self._stream = stream
         self._encoding = encoding
-        # Half a pair passes as such, and a byte that a code page lacks as itself: both are told by line.
+        # Lone surrogates, and bytes that a code page lacks, pass through and are reported with their lines.
         self._errors = "surrogatepass" if encoding.startswith("utf") else "surrogateescape"
         self._decoder = codecs.getincrementaldecoder(encoding)(self._errors)
         self._rest = memoryview(b"")
         self._is_at_start = True
 
     def readable(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
@@ -126,18 +128,18 @@ class Utf8Stream(io.RawIOBase):
 
 
 class NewlineStream(io.RawIOBase):
-    """A text whose lines end in CR alone, as if they ended in LF."""
+    """A text whose lines end in CR alone, converted to lines that end in LF."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._ends_in_cr = False
 
     def readable(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        """As io.RawIOBase has it."""
+        """Read as io.RawIOBase does."""
         while True:
             body = self._stream.read(len(buffer))
             if not body:
@@ -151,10 +153,10 @@ class NewlineStream(io.RawIOBase):
 
 
 def judge_lines(path: Path, lines: Iterable[bytes]) -> None:
-    """Refuse the whole of a file that is in a code page; return for one in UTF-8 with damaged lines.
+    """Refuse a whole file that is in a code page, but accept one in UTF-8 with damaged lines.
 
-    Text beyond ASCII in UTF-8 is never valid in one place by chance, so a file with more lines that are valid
-    than lines that are not is UTF-8. Raises FileRejectedError `text_invalid_unicode`.
+    Text beyond ASCII is hardly ever valid UTF-8 by chance, so a file with more valid than invalid lines is
+    UTF-8. Raises FileRejectedError `text_invalid_unicode`.
     """
     first, num_valid, num_invalid = 0, 0, 0
     sample = bytearray()
@@ -178,8 +180,8 @@ def judge_lines(path: Path, lines: Iterable[bytes]) -> None:
 
 
 def _guess(sample: bytes) -> str | None:
-    """The likeliest code page; None if the bytes make no words in any."""
-    import charset_normalizer  # only files that are no UTF-8 need it
+    """Return the likeliest code page; None if the bytes make no words in any."""
+    import charset_normalizer  # needed only for files that are not UTF-8
 
     best = charset_normalizer.from_bytes(sample).best()
     num_beyond = sum(byte > 0x7F for byte in sample)

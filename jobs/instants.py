@@ -1,7 +1,7 @@
-"""When something happened: the ways in which files and feeds write it -> an instant in UTC.
+"""Parses dates and times, in the forms that files and feeds use, into instants in UTC.
 
-This is the one reader of dates of foreign data. It understands a text whole or not at all: what it returns is
-never another hour than the one that was written, and never the present.
+This is the only parser of dates in foreign data. It parses a text as a whole or not at all: the result is
+never a different hour from the one that was written, and never the present.
 """
 
 from __future__ import annotations
@@ -15,21 +15,26 @@ from jobs.errors import InputError
 from jobs.zones import AMBIGUOUS_ZONES, zone_of
 
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
-"""Before it nothing was published on-line; 1970 is what a missing epoch time looks like."""
+"""Earliest plausible instant. Nothing was published online before it, and 1970 is what a missing epoch time
+looks like."""
 
 MAX_AHEAD = timedelta(days=1)
-"""Clocks and zones are wrong by hours; a document of the day after tomorrow is wrong altogether."""
+"""How far an instant may lie in the future. Clocks and zones are wrong by hours, so a document dated the day
+after tomorrow is wrong altogether."""
 
 _MAX_CHARACTERS = 100
-"""The longest form that is read has 70: JavaScript's, with the name of its zone in brackets."""
+"""Maximum length of a date. The longest form that is read has 70 characters: JavaScript's, with the name of
+its zone in brackets."""
 
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE]\+?\d{1,2})?", re.ASCII)
 _DIGITS_OF_DATE = (8, 12, 14)
-"""20241215, 202412150015, 20241215001500: as seconds or milliseconds they would be of 1970, 1976 or 2611."""
+"""Lengths of numbers that are dates: 20241215, 202412150015, 20241215001500. As seconds or milliseconds they
+would be in 1970, 1976 or 2611."""
 _UNITS = (1e11, 1e14, 1e17, 1e20)
-"""Upper ends of epoch seconds, milliseconds, microseconds and nanoseconds: each a thousand times the last."""
+"""Upper bounds of epoch seconds, milliseconds, microseconds and nanoseconds, each a thousand times the
+last."""
 _SERIAL_SECONDS = (20_000, 80_000)
-"""A spreadsheet's day numbers of 1954 to 2119, taken for epoch seconds."""
+"""Range of a spreadsheet's day numbers for 1954 to 2119, when they are taken for epoch seconds."""
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTH = (
@@ -37,7 +42,8 @@ _MONTH = (
     r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?"
 )
 _WEEKDAY = r"(?:(?:mon|tue(?:s)?|wed(?:nes)?|thu(?:rs)?|thur|fri|sat(?:ur)?|sun)(?:day)?\.?(?:,? |,))?"
-"""Not compared with the date: feeds with the wrong one are common, and nothing follows from it."""
+"""Weekday, which is not compared with the date: feeds with wrong weekdays are common, and it does not
+matter."""
 _YEAR = r"(?P<year>\d{4}|'?\d{2})"
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
 _TIME = (
@@ -81,14 +87,14 @@ _NUMERIC = _form(
     rf"{_WEEKDAY}(?P<first>\d{{1,2}})(?P<mark>[-/.])(?P<other>\d{{1,2}})(?P=mark)(?P<year>\d{{4}}|\d{{2}})"
     rf"(?:{_TO_TIME}{_TIME})?{_ZONE}?"
 )
-"""12/1/2010 8:26: only a whole column, or its author, can say which of the two is the month."""
+"""A date such as 12/1/2010 8:26. Only the whole column, or its author, can say which number is the month."""
 
 _SPACES = re.compile(r"[\s\u00a0\u2009\u202f]+")
 _MINUS = str.maketrans({"\u2212": "-", "\u2010": "-", "\u2011": "-"})
 _MAX_OFFSET = timedelta(hours=14)
-"""No clock on Earth is farther from UTC."""
+"""Maximum UTC offset. No clock on Earth is farther from UTC."""
 _PIVOT = 50
-"""Years of two digits are 2000 to 2049 and 1950 to 1999 (RFC 5322, section 4.3)."""
+"""Pivot of two-digit years: they mean 2000 to 2049 and 1950 to 1999 (RFC 5322, section 4.3)."""
 
 
 class DateFormatError(InputError):
@@ -98,18 +104,19 @@ class DateFormatError(InputError):
 
 
 class DateOrder(StrEnum):
-    """Which number of a date such as 12/1/2010 is the month."""
+    """The position of the month in a date such as 12/1/2010."""
 
     DAY_FIRST = "day-first"
     MONTH_FIRST = "month-first"
 
 
 def parse_instant(value: object, order: DateOrder | None = None) -> datetime | None:
-    """The instant in UTC; None for what is not understood whole. A time without a zone is taken as UTC.
+    """Return the instant in UTC; None for a value that is not fully understood.
 
-    Read are ISO 8601, RFC 5322 (mail and RSS), the dates of posts and of English prose, and epoch seconds,
-    milliseconds, microseconds or nanoseconds; a date alone is its midnight. Names of time zones are those of
-    zones.py. "01/02/2024" is read if `order` says which number is the month.
+    A time without a zone is taken as UTC. The forms are ISO 8601, RFC 5322 (mail and RSS), the dates of posts
+    and of English prose, and epoch seconds, milliseconds, microseconds or nanoseconds; a date alone is its
+    midnight. Names of time zones are those of zones.py. "01/02/2024" is read if `order` says which number is
+    the month.
 
     >>> parse_instant("Sun, 15 Dec 2024 12:15 AM").isoformat()
     '2024-12-15T00:15:00+00:00'
@@ -130,7 +137,7 @@ def parse_instant(value: object, order: DateOrder | None = None) -> datetime | N
 
 
 def unreadable(value: object) -> tuple[str, str]:
-    """Why parse_instant returns None, and what to do about it, in words.
+    """Return why parse_instant returns None for the value, and what to do about it, in words.
 
     >>> unreadable("Mon, 02 Dec 2024 10:00 IST")[0]
     "names the time zone 'IST', which several countries use for different hours"
@@ -153,7 +160,7 @@ def unreadable(value: object) -> tuple[str, str]:
 
 
 def possible_orders(text: str) -> frozenset[DateOrder]:
-    """The orders in which a date of numbers exists; empty for what is none.
+    """Return the orders in which a numeric date exists; empty for a text that is not one.
 
     >>> sorted(possible_orders("13/1/2010 8:26")), len(possible_orders("12/1/2010")), possible_orders("2010")
     ([<DateOrder.DAY_FIRST: 'day-first'>], 2, frozenset())
@@ -169,7 +176,10 @@ def possible_orders(text: str) -> frozenset[DateOrder]:
 
 
 def _is_year_first(text: str) -> bool:
-    """Whether 24/12/15 may be of 2024 as well: then no value says by itself which number is which."""
+    """Return whether a date such as 24/12/15 may also be in 2024.
+
+    If so, no value shows on its own which number is which.
+    """
     match = _NUMERIC.fullmatch(text)
     if match is None or len(match["year"]) != 2:
         return False
@@ -181,7 +191,7 @@ def _is_year_first(text: str) -> bool:
 
 
 def order_of_column(values: Iterable[object]) -> DateOrder | None:
-    """Which number is the month in all dates of a column; None if nothing tells, or if they contradict.
+    """Return the order of all dates in a column; None if nothing shows it, or if values contradict.
 
     >>> order_of_column(["12/1/2010", "13/1/2010"]), order_of_column(["1/13/2010", "13/1/2010"])
     (<DateOrder.DAY_FIRST: 'day-first'>, None)
@@ -193,7 +203,7 @@ def order_of_column(values: Iterable[object]) -> DateOrder | None:
 
 
 def parse_date_order(text: str) -> DateOrder:
-    """What `--date-format` says: an order, or a format of strptime or of a spreadsheet that has one.
+    """Parse `--date-format`: an order, or a format of strptime or of a spreadsheet that implies one.
 
     Raises DateFormatError.
 
@@ -215,10 +225,10 @@ def parse_date_order(text: str) -> DateOrder:
 
 
 class Instants:
-    """Reads the dates of one file, by what its whole column tells of day and month."""
+    """Parses the dates of one file, using the order of day and month that the whole column shows."""
 
     def __init__(self, order: DateOrder | None, column: Callable[[], Iterable[object]] | None) -> None:
-        """`column` reads the column from its beginning: once, if a date is met that needs it."""
+        """`column` reads the column from its beginning; it is called at most once, when a date needs it."""
         self._order = order
         self._column = column if order is None else None
 
@@ -232,7 +242,7 @@ class Instants:
 
 
 def implausible(instant: datetime, now: datetime) -> str | None:
-    """Why no document can be of this instant, in words; None if it can."""
+    """Return in words why no document can have this instant; None if it can."""
     if instant < EARLIEST:
         low, high = _SERIAL_SECONDS
         is_serial = low <= instant.timestamp() <= high
@@ -252,8 +262,8 @@ def _normal(text: str) -> str:
 
 
 def _of_text(text: str, order: DateOrder | None) -> datetime | None:
-    # Most dates are plain ISO 8601. Python's reader takes any sign before the time, so that it would read
-    # the zone of "2024-12-15-05:00" as an hour: it sees only texts of the usual shape.
+    # Most dates are plain ISO 8601. Python's parser accepts any separator before the time, so it would read
+    # the zone of "2024-12-15-05:00" as an hour. It is therefore given only texts of the usual shape.
     if len(text) <= 10 or text[10] in "T ":
         try:
             return _in_utc(datetime.fromisoformat(text))
@@ -337,9 +347,9 @@ def _of_match(match: re.Match[str], day: date | None) -> datetime | None:
 
 
 def _time_on(day: date, match: re.Match[str]) -> datetime | None:
-    """The local time, midnight where none is written.
+    """Return the local time, which is midnight if no time is written.
 
-    24:00 is the end of the day, and a leap second the beginning of the next minute.
+    24:00 is the end of the day, and a leap second is the beginning of the next minute.
     """
     hours, minutes, seconds, fraction, half = match.group("hour", "minute", "second", "fraction", "half")
     hour, minute, second = int(hours or 0), int(minutes or 0), int(seconds or 0)
@@ -372,7 +382,7 @@ def _offset_of(text: str) -> timezone | None:
 
 
 def _in_zone(moment: datetime, zone: tzinfo) -> datetime | None:
-    """None for a local time that clocks skip, or show twice."""
+    """Return the instant in UTC; None for a local time that clocks skip or show twice."""
     if isinstance(zone, timezone):
         return _in_utc(moment.replace(tzinfo=zone))
     offsets = {moment.replace(tzinfo=zone, fold=fold).utcoffset() for fold in (0, 1)}
@@ -386,5 +396,5 @@ def _in_utc(instant: datetime) -> datetime | None:
         return None
     try:
         return instant.astimezone(UTC)
-    except OverflowError:  # of the years 1 and 9999
+    except OverflowError:  # possible in the years 1 and 9999
         return None

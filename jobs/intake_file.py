@@ -1,4 +1,4 @@
-"""A file as bounded physical lines of UTF-8, whatever its encoding and line ends, packed as gzip or not."""
+"""Reads a file as bounded physical lines of UTF-8, whatever its encoding and line ends, gzipped or not."""
 
 from __future__ import annotations
 
@@ -21,20 +21,23 @@ from jobs.input_file import open_input, refuse_file
 from jobs.rejection import snippet
 
 MAX_LINE_BYTES = 4 * 2**20
-"""Of a line, and of a CSV record over several lines: a hundred times the longest prompt a worker can take."""
+"""Maximum size of a line, and of a CSV record over several lines: a hundred times the longest prompt that a
+worker can process."""
 
 MAX_GZIP_RATIO = 200
-"""Written text shrinks 3 to 20 times, repetitive JSON 50; deflate cannot pass 1,032 and bombs come close."""
+"""Maximum compression ratio of gzip. Text compresses 3 to 20 times and repetitive JSON 50; deflate cannot
+exceed 1,032, and bombs come close."""
 
 MIN_BYTES_FOR_RATIO = 4 * 2**20
-"""Below this a high ratio is harmless, and small test files of equal lines may have one."""
+"""Unpacked size below which the ratio is not checked: it is harmless there, and small test files of equal
+lines may have a high one."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _SKIP_BYTES = 64 * 2**10
 _SAMPLE_BYTES = 2**15
-"""What is looked at to find encoding, format and dialect."""
+"""Size of the sample from which encoding, format and dialect are detected."""
 _SMALL_BYTES = 2**13
-"""A sample of fewer may be the whole file; the last line of a larger one is cut off."""
+"""A smaller sample may be the whole file. The last line of a larger one is cut off, so it is not used."""
 _QUOTED = re.compile(r'"[^"]*+(?:"|\Z)')
 
 
@@ -43,27 +46,28 @@ class Line:
     """A physical line of the file."""
 
     number: int
-    """From 1."""
+    """Line number, from 1."""
     text: str
-    """With its line end. Bytes that are not UTF-8 are lone surrogates (PEP 383), for the caller to refuse."""
+    """Text with its line end. Bytes that are not UTF-8 become lone surrogates (PEP 383), for the caller to
+    refuse."""
     is_too_large: bool = False
-    """The line passed MAX_LINE_BYTES: it was skipped and its text is empty."""
+    """Whether the line exceeded MAX_LINE_BYTES, was skipped, and has an empty text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Whole lines of the file, many at a time."""
+    """A number of whole lines of the file."""
 
     first_line: int
-    """From 1."""
+    """Number of the first line, from 1."""
     body: bytes
-    """With its line ends; the last line of the file may lack one."""
+    """The lines with their line ends; the last line of the file may lack one."""
     is_too_large: bool = False
-    """One line that passed MAX_LINE_BYTES: it was skipped and `body` is empty."""
+    """Whether this is one line that exceeded MAX_LINE_BYTES, was skipped, and left `body` empty."""
 
 
 Opener = Callable[[Path], io.BufferedReader]
-"""Opens a file, from its beginning each time."""
+"""Function that opens a file, from its beginning each time."""
 
 
 @dataclass(slots=True)
@@ -73,16 +77,17 @@ class InputFile:
     path: Path
     format: Format
     stream: io.BufferedReader
-    """Of Parquet the file; else its text as UTF-8, without a byte order mark, lines ending in LF."""
+    """For Parquet, the file itself; otherwise its text as UTF-8 without a byte order mark, with lines ending
+    in LF."""
     options: FileOptions
     opener: Opener = open_input
     encoding: str = UTF_8
     dialect: Dialect = field(default_factory=Dialect)
-    """Of CSV."""
+    """Dialect of a CSV file."""
     first_line: int = 1
-    """Number of the line that the stream begins with."""
+    """Number of the first line of the stream."""
     is_judged: bool = False
-    """Whether its encoding was found to be what it seems, in spite of lines that are damaged."""
+    """Whether the file was confirmed to be in its apparent encoding, despite damaged lines."""
 
     def __str__(self) -> str:
         parts = [str(self.format)]
@@ -97,10 +102,10 @@ class InputFile:
 def open_file(
     path: Path, options: FileOptions = AS_FOUND, opener: Opener = open_input
 ) -> Iterator[InputFile]:
-    """Open a file of records: what it is, and its text from the first record on.
+    """Open a file of records, detect its format, and provide its text from the first record on.
 
-    The opener may be called twice, and gives the file from its beginning each time.
-    Raises FileRejectedError, within the block, too: `file_unreadable`, `file_not_regular`, `format_unknown`,
+    The opener may be called twice, and must open the file from its beginning each time. Raises
+    FileRejectedError, also within the block: `file_unreadable`, `file_not_regular`, `format_unknown`,
     `gzip_malformed`, `body_too_large` (gzip bomb), `text_invalid_unicode` (an encoding that must be named).
     """
     with closing(opener(path)) as raw, _gzip_errors(path):
@@ -113,7 +118,7 @@ def open_file(
 
 
 def file_format(path: Path, options: FileOptions = AS_FOUND) -> Format:
-    """What the file is. Raises as open_file."""
+    """Return the file's format. Raises the same errors as open_file."""
     with open_file(path, options.quietly()) as file:
         return file.format
 
@@ -132,7 +137,7 @@ def read_physical_lines(file: InputFile) -> Iterator[Line]:
 
 
 def read_chunks(file: InputFile, *, chunk_bytes: int = MAX_LINE_BYTES) -> Iterator[Chunk]:
-    """Stream an opened text in pieces of about this size that end with a line."""
+    """Stream an opened text in chunks of about this size, each of which ends with a line."""
     line, begun = file.first_line, b""
     while body := file.stream.read(chunk_bytes):
         whole, end, begin = body.rpartition(b"\n")
@@ -170,7 +175,7 @@ def _decoded(file: InputFile, body: bytes) -> str:
 
 
 def _judge(file: InputFile) -> None:
-    """Look through the whole file once: one that is in a code page is refused as a whole."""
+    """Check the whole file once, and refuse it if it is in a code page."""
     if file.encoding == UTF_8:
         quiet = replace(file.options.quietly(), encoding=UTF_8)
         with open_file(file.path, quiet, file.opener) as again:
@@ -187,7 +192,7 @@ def _gzip_errors(path: Path) -> Iterator[None]:
 
 
 class _GunzipStream(io.RawIOBase):
-    """What a gzip file unpacks to, as long as that is in proportion to its size."""
+    """The unpacked content of a gzip file, as long as it is in proportion to the file's size."""
 
     def __init__(self, path: Path, raw: BinaryIO) -> None:
         self._path = path
@@ -196,7 +201,7 @@ class _GunzipStream(io.RawIOBase):
         self._num_bytes = 0
 
     def readable(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
@@ -246,7 +251,10 @@ def _recognised(path: Path, stream: io.BufferedReader, options: FileOptions) -> 
 
 
 def _is_utf_8(head: bytes) -> bool:
-    """Whether there is text beyond ASCII, and all of it is UTF-8; a character at the end may be cut off."""
+    """Return whether the text contains more than ASCII and all of it is UTF-8.
+
+    A character at the end may be cut off.
+    """
     try:
         codecs.getincrementaldecoder(UTF_8)().decode(head)
     except UnicodeDecodeError:
@@ -265,7 +273,7 @@ def _seekable(stream: io.BufferedReader) -> io.BufferedReader:
 
 
 def _sample(stream: io.BufferedReader) -> str:
-    """Whole lines that the text begins with, or all that was looked at if that is one line."""
+    """Return the whole lines at the beginning of the text, or all of the sample if it is a single line."""
     head = stream.peek(_SAMPLE_BYTES)[:_SAMPLE_BYTES]
     lines, end, _ = head.rpartition(b"\n")
     is_whole = len(head) < _SMALL_BYTES

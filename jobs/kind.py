@@ -147,7 +147,7 @@ class PlanContext(Protocol):
 
 
 class NoSettings(BaseModel):
-    """The settings of a kind that has no settings: every name is refused."""
+    """The settings of a kind that has none: every name is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

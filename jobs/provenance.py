@@ -1,7 +1,7 @@
 """The statement of how an artifact was made: an in-toto Statement v1 in canonical JSON (RFC 8785).
 
-Integers stay under 2^53, decimals are strings, times are UTC; the bytes are stored as they are and never
-serialised again, so that a signature over them can be added and checked by anyone.
+Integers stay below 2^53, decimals are strings, and times are in UTC. The bytes are stored as they are and
+never serialised again, so that anyone can add and check a signature over them.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:pressroom:provenance:1"
 
 MAX_PARENTS = 1000
-"""Listed in a statement: 150 bytes each."""
+"""Maximum number of parents that a statement lists, at 150 bytes each."""
 
 Json = None | bool | int | str | Sequence["Json"] | Mapping[str, "Json"]
 
 
 class StatementAlteredError(PermanentError):
-    """A statement is not what was committed, or not about the job that it stands beside."""
+    """A statement is not the one that was committed, or not about the job that it is stored with."""
 
     code = "statement_altered"
 
@@ -45,7 +45,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFacts:
-    """Which attempt of which job made it."""
+    """The job, and the attempt of it, that produced the artifacts."""
 
     id: UUID
     batch_id: UUID
@@ -56,7 +56,8 @@ class JobFacts:
     celery_task_id: str
     worker_id: str
     worker_device: str
-    """As the worker's machine counts: "cuda:1"; the engine sees its own GPU only, as cuda:0."""
+    """Device as numbered on the worker's machine, such as "cuda:1"; the engine sees only its own GPU, as
+    cuda:0."""
     queued_at: datetime
     started_at: datetime
     finished_at: datetime
@@ -64,7 +65,7 @@ class JobFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """The model, by what its installed manifest says."""
+    """The model, as its installed manifest describes it."""
 
     name: str
     source: str
@@ -76,7 +77,7 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineFacts:
-    """The engine and the arithmetic under it."""
+    """The engine of a language model, and the arithmetic that it uses."""
 
     name: str
     versions: tuple[tuple[str, str], ...]
@@ -88,7 +89,7 @@ class EngineFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderFacts:
-    """The engine of a model for classes or embeddings, and the arithmetic under it."""
+    """The engine of a model for classes or embeddings, and the arithmetic that it uses."""
 
     name: str
     versions: tuple[tuple[str, str], ...]
@@ -98,31 +99,34 @@ class EncoderFacts:
     max_batch_tokens: int
     max_tokens: int
     classifier_sha256: str | None
-    """Of the file that says which output is which class, and the temperature of the training."""
+    """Digest of the file that assigns outputs to classes and holds the temperature of the training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationFacts:
-    """How a classifier's probabilities were mended after its installation. Pairs: without it, and with it."""
+    """How a classifier's probabilities were calibrated after installation.
+
+    Pairs of figures are without and with the calibration.
+    """
 
     sha256: str
-    """Of the calibration.json in the model's folder."""
+    """Digest of the calibration.json in the model's folder."""
     file_name: str
     file_sha256: str
-    """Of the labelled file that it was fitted on."""
+    """Digest of the labelled file that the calibration was fitted on."""
     num_fitted: int
     num_held_out: int
-    """Texts that the figures are of; nothing was fitted on them."""
+    """Number of held-out texts that the figures were computed on; nothing was fitted on them."""
     temperature: str
     offsets: tuple[str, ...]
-    """One for each label, in the order of calibration.json."""
+    """One offset for each label, in the order of calibration.json."""
     calibration_error: tuple[str, str]
     log_loss: tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoding:
-    """All that a job asked of one model for classes or embeddings."""
+    """All calls of a job to one model for classes or embeddings."""
 
     task: str
     model: ModelFacts
@@ -130,22 +134,22 @@ class Encoding:
     num_calls: int
     num_inputs: int
     inputs_sha256: str
-    """Of the token ids and segments of every input, in order; see `jobs.digests`."""
+    """Digest of the token ids and segments of every input, in order; see `jobs.digests`."""
     outputs_sha256: str
-    """Of the answers to six decimals, in order; calibrated, if they were."""
+    """Digest of the answers to six decimals, in order, after any calibration."""
     calibration: CalibrationFacts | None = None
-    """None: the answers are what the model says by its own files."""
+    """The calibration that was applied; None if the probabilities are those of the model itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThinkingFacts:
-    """What a model that can think was told; its thoughts are in no text, and in `output_sha256`."""
+    """Settings of a model that can think. Its thoughts appear in no text, but are part of `output_sha256`."""
 
     is_asked: bool
     template_settings: tuple[tuple[str, bool | int | str], ...]
-    """Variables of its chat template; empty if this knows no switch."""
+    """Variables of the model's chat template; empty if the template has no switch for thinking."""
     max_tokens: int
-    """Of a thought, beside the sampling's."""
+    """Maximum number of tokens of a thought, in addition to the sampling's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,15 +157,15 @@ class Generation:
     """One call of a language model."""
 
     prompt_sha256: str
-    """Of the prompt's token ids, see `token_digest`."""
+    """Digest of the prompt's token ids; see `token_digest`."""
     output_sha256: str
-    """Of the new token ids."""
+    """Digest of the new token ids."""
     sampling: Sampling
     usage: Usage
     finish_reason: FinishReason
     num_near_ties: int
     model_name: str = ""
-    """Of the model that was asked; empty means the statement's `model`."""
+    """Name of the model that was called; empty for the statement's `model`."""
     thinking: ThinkingFacts | None = None
     """None for a model that is not known to think."""
 
@@ -172,33 +176,33 @@ class CodeFacts:
 
     version: str
     commit: str
-    """Of the checkout it ran from; "unknown" for an installed package that does not carry one."""
+    """Commit of the checkout that ran; "unknown" for an installed package that does not carry one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Everything that a statement says; `canonical_bytes` is its only serialisation."""
+    """The content of a statement; `canonical_bytes` is its only serialisation."""
 
     subjects: tuple[Subject, ...]
     job: JobFacts
     input_sha256: str
-    """Of the payload as canonical JSON."""
+    """Digest of the payload as canonical JSON."""
     template: Template | None
-    """None for a job that says nothing to a language model."""
+    """The prompt template used; None for a job that sends no prompt to a language model."""
     model: ModelFacts | None
     engine: EngineFacts | None
-    """Of the language model that was asked first; both empty for a job that asked none."""
+    """Engine of the language model that was called first. `model` and `engine` are None if there was none."""
     generations: tuple[Generation, ...]
     code: CodeFacts
     models: tuple[ModelFacts, ...] = ()
-    """All that were asked, `model` among them."""
+    """All models that were called, including `model`."""
     encodings: tuple[Encoding, ...] = ()
-    """One for each model that was asked for classes or embeddings."""
+    """One entry for each model that was called for classes or embeddings."""
     parents: tuple[Parent, ...] = ()
-    """What the artifacts were made from, besides the payload."""
+    """Inputs that the artifacts were made from, besides the payload."""
 
     def canonical_bytes(self) -> bytes:
-        """The statement as RFC 8785 canonical JSON."""
+        """Return the statement as RFC 8785 canonical JSON."""
         usage = sum((generation.usage for generation in self.generations), Usage())
         predicate: Mapping[str, Json] = {
             "job": {
@@ -251,7 +255,7 @@ def check_statement(
     attempt: int,
     usage: Usage,
 ) -> None:
-    """Raise StatementAlteredError unless the statement has its digest and says what the rows say.
+    """Raise StatementAlteredError unless the statement has its digest and agrees with the rows.
 
     `subjects` are names and digests of the job's artifacts, in order.
     """
@@ -298,7 +302,7 @@ def _engine(engine: EngineFacts | EncoderFacts) -> Mapping[str, Json]:
 
 
 def _lineage(parents: Sequence[Parent]) -> Mapping[str, Json]:
-    """The first MAX_PARENTS one by one; the number and one digest over all."""
+    """Return the first MAX_PARENTS parents, the number of all, and one digest over all."""
     lines = "".join(f"{parent.role} {parent.sha256} {parent.name}\n" for parent in parents)
     return {
         "parents": [asdict(parent) for parent in parents[:MAX_PARENTS]],
@@ -369,7 +373,7 @@ def _thinking(thinking: ThinkingFacts) -> Mapping[str, Json]:
 
 
 def sha256_hex(body: bytes) -> str:
-    """Lower-case hex SHA-256.
+    """Return the SHA-256 in lower-case hex.
 
     >>> sha256_hex(b"")[:16]
     'e3b0c44298fc1c14'
@@ -378,7 +382,7 @@ def sha256_hex(body: bytes) -> str:
 
 
 def payload_digest(payload: Mapping[str, object]) -> str:
-    """SHA-256 of a payload as canonical JSON: the same for the same content in any key order.
+    """Return the SHA-256 of a payload as canonical JSON, which does not depend on the order of keys.
 
     >>> payload_digest({"a": 1, "b": 2}) == payload_digest({"b": 2, "a": 1})
     True
@@ -387,7 +391,7 @@ def payload_digest(payload: Mapping[str, object]) -> str:
 
 
 def token_digest(token_ids: Sequence[int]) -> str:
-    """SHA-256 over token ids as little-endian 32-bit integers.
+    """Return the SHA-256 over token ids as little-endian 32-bit integers.
 
     >>> token_digest([1, 2]) != token_digest([2, 1])
     True
@@ -396,7 +400,7 @@ def token_digest(token_ids: Sequence[int]) -> str:
 
 
 def timestamp(instant: datetime) -> str:
-    """An instant in UTC, RFC 3339 with microseconds.
+    """Return an instant in UTC as RFC 3339 with microseconds.
 
     >>> timestamp(datetime(2026, 1, 2, tzinfo=UTC))
     '2026-01-02T00:00:00.000000Z'

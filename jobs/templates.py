@@ -1,9 +1,9 @@
-"""Templates of somebody else's: Jinja2 in a sandbox whose work is bounded, whatever the template does.
+"""Third-party templates: Jinja2 in a sandbox that bounds the work of every template.
 
-Jinja2's own sandbox keeps a template from Python's insides, and lets it take all memory and time. Here each
-rendering has a budget. Every character that is written, every element that is made, compared or copied, every
-turn of a loop and every call is charged to it before it happens, so that a bound on the sum is a bound on
-output, memory, iterations and time. Integers and depth have bounds of their own.
+Jinja2's own sandbox keeps a template away from Python's internals, but does not limit memory and time. Here,
+each rendering has a budget. Every character written, every element created, compared or copied, every
+iteration of a loop and every call is charged to it in advance, so that a bound on the sum bounds output,
+memory, iterations and time. Integers and depth have bounds of their own.
 """
 
 from __future__ import annotations
@@ -28,64 +28,65 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Cycler, Joiner, Namespace
 
 MAX_SOURCE_CHARACTERS = 256 * 1024
-"""Of a template: ten times the longest chat template that is known."""
+"""Maximum length of a template: ten times the longest known chat template."""
 BASE_WORK = 1_000_000
-"""What a rendering may take, a character or an element being one: a second or two at worst."""
+"""Budget of a rendering, in characters and elements: a second or two at worst."""
 CALL_WORK = 20
-"""Of a call of a macro, a method, a filter or a test: it takes as long as so many characters."""
+"""Cost of a call of a macro, a method, a filter or a test, which takes as long as this many characters."""
 TURN_WORK = 10
-"""Likewise of a turn of a loop."""
+"""Cost of one iteration of a loop, in characters that take as long."""
 WORK_PER_CHARACTER = 32
-"""On top, for each character that the template is given: a long text passes through many filters."""
+"""Additional budget for each character of the variables: a long text passes through many filters."""
 MAX_INTEGER = 2**63
-"""Beyond any number that a text has a use for; products of smaller ones cost nothing to compute."""
+"""Bound of integers. No text needs larger ones, and products of smaller ones cost nothing to compute."""
 MAX_DEPTH = 40
-"""Of macros, blocks and recursive loops that call each other, and of lists within lists."""
+"""Maximum depth of nested calls of macros, blocks and recursive loops, and of nested lists."""
 MAX_ARGUMENT = 10_000
-"""Of a number that says how wide, how many or how exact."""
+"""Maximum of an argument that is a width, a count or a precision."""
 MAX_MESSAGE_CHARACTERS = 300
-"""Of what an error says: it may quote a value."""
+"""Maximum length of an error's message, which may quote a value."""
 
 ITERATE = " iterate"
-"""Name of the filter around what a loop goes through: no template can spell it."""
+"""Name of the filter that wraps what a loop iterates over. No template can spell it."""
 
 CONTAINER_METHODS = frozenset({"copy", "count", "get", "index", "items", "keys", "values"})
 UNBOUNDED_METHODS = frozenset({"encode", "expandtabs", "translate"})
-"""Of text: they make more of it than their arguments tell, or no text at all."""
+"""String methods that are not allowed: their results are longer than their arguments suggest, or are not
+text."""
 
 _WIDE_FORMAT = re.compile(r"\d{5}|\*|\{[^{}]*\{")
-"""A width of five digits, one that is an argument, or a field within a field's specification."""
+"""A width of five digits, a width given as an argument, or a field within a field's specification."""
 
 ResultT = TypeVar("ResultT")
 
 
 class TemplateTooLargeError(SecurityError):
-    """A rendering takes more than its bounds allow."""
+    """A rendering exceeds its bounds."""
 
 
 @dataclass(slots=True)
 class _Budget:
-    """What one rendering may still take."""
+    """The remaining budget of one rendering."""
 
     limit: int
     left: int
     depth: int = 0
 
     def charge(self, units: int) -> None:
-        """Raises TemplateTooLargeError."""
+        """Subtract the units. Raises TemplateTooLargeError if the budget is exceeded."""
         self.left -= units
         if self.left < 0:
             self.end()
 
     def end(self) -> NoReturn:
-        """Raises TemplateTooLargeError."""
+        """End the rendering. Raises TemplateTooLargeError."""
         raise TemplateTooLargeError(
             f"it writes, repeats or copies too much: more than {self.limit:,} characters and steps"
         )
 
     @contextmanager
     def deeper(self) -> Iterator[None]:
-        """Raises TemplateTooLargeError."""
+        """Enter one level of nesting. Raises TemplateTooLargeError beyond MAX_DEPTH."""
         if self.depth >= MAX_DEPTH:
             raise TemplateTooLargeError(
                 f"its macros, blocks or loops call each other more than {MAX_DEPTH} deep"
@@ -102,7 +103,10 @@ _budget: ContextVar[_Budget] = ContextVar("budget")
 
 @contextmanager
 def bounded(variables: Mapping[str, object] | None = None) -> Iterator[None]:
-    """A rendering, or a compilation, which evaluates constants: all of the block's work is on one budget."""
+    """Charge all work of the block, a rendering or compilation, to one new budget.
+
+    A compilation needs one because it evaluates constants.
+    """
     limit = BASE_WORK
     if variables:
         unlimited = _Budget(2**62, 2**62)
@@ -115,10 +119,10 @@ def bounded(variables: Mapping[str, object] | None = None) -> Iterator[None]:
 
 
 def fault_of(error: Exception) -> str:
-    """What is wrong with a template that raised this, and in which line of it where that is known."""
+    """Return what is wrong with a template that raised this error, with the line if it is known."""
     if isinstance(error, RecursionError):
         sentence = "it is nested too deep"
-    elif isinstance(error, SyntaxError):  # of the code that Jinja2 made of it
+    elif isinstance(error, SyntaxError):  # in the code that Jinja2 generated
         sentence = f"it is nested too deep: {error.msg}"
     elif isinstance(error, jinja2.TemplateSyntaxError):
         sentence = error.message or "it is no Jinja2"
@@ -147,7 +151,10 @@ def _line_of(error: Exception) -> int | None:
 
 
 def _weight(value: object, budget: _Budget, depth: int = 0) -> int:
-    """Characters and elements that copying or printing the value takes; stops where the budget ends."""
+    """Return the number of characters and elements that copying or printing the value takes.
+
+    Counting stops when the budget is exceeded.
+    """
     if isinstance(value, str):
         return len(value) + 1
     if isinstance(value, bytes):
@@ -188,7 +195,7 @@ def _charged(value: ResultT) -> ResultT:
 
 
 class _Iteration:
-    """What a loop goes through, charged by turns."""
+    """The iterable of a loop, charged per iteration."""
 
     def __init__(self, iterable: Iterable[object]) -> None:
         self._iterable = iterable
@@ -200,14 +207,17 @@ class _Iteration:
             yield item
 
     def __bool__(self) -> bool:
-        return True  # as a generator: what comes is not known yet
+        return True  # true, as for a generator, because the items are not known yet
 
     def __len__(self) -> int:
         return len(self._iterable)  # type: ignore[arg-type]
 
 
 class _Generator(CodeGenerator):
-    """Code that charges for what Jinja2 lets no environment see: literal text, `~`, comparisons, slices."""
+    """Generates code that charges for what an environment cannot intercept.
+
+    These are literal text, `~`, comparisons and slices.
+    """
 
     def _output_const_repr(self, group: Iterable[Any]) -> str:
         return f"environment.charged({super()._output_const_repr(group)})"
@@ -263,7 +273,7 @@ class _Generator(CodeGenerator):
 
 
 class BoundedEnvironment(ImmutableSandboxedEnvironment):
-    """Where templates of somebody else's are compiled and rendered, both within `bounded`."""
+    """The environment in which third-party templates are compiled and rendered, both within `bounded`."""
 
     code_generator_class = _Generator
     intercepted_binops = frozenset({"+", "-", "*", "/", "//", "**", "%"})
@@ -283,7 +293,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         self.globals.pop("lipsum")
 
     def keep_filters(self, names: Iterable[str]) -> None:
-        """Take the other filters away."""
+        """Remove all other filters."""
         self.filters = {name: self.filters[name] for name in (*names, ITERATE)}
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
@@ -299,7 +309,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return tree
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Charged before it is computed."""
+        """Charge for the operation, then compute it."""
         budget = _budget.get()
         if isinstance(left, int | float) and isinstance(right, int | float):
             budget.charge(1)
@@ -316,7 +326,10 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def is_safe_callable(self, obj: object) -> bool:
-        """What the environment gives, what the template defines, and methods whose cost is known."""
+        """Return whether the object may be called in a template.
+
+        Allowed are the environment's globals, what the template defines, and methods whose cost is known.
+        """
         if isinstance(obj, Macro | BlockReference | LoopContext | Joiner | Undefined):
             return True
         if any(obj is known for known in self.globals.values()):
@@ -335,7 +348,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        """Charged, and bounded in depth."""
+        """Charge for the call, bound its depth, and make it."""
         if not __self.is_safe_callable(__obj):
             raise SecurityError(f"{_method(__obj)[1] or type(__obj).__name__} cannot be called in a template")
         budget = _budget.get()
@@ -356,7 +369,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
 
 def _method(obj: object) -> tuple[object, str]:
-    """Whose method this is and its name; the sandbox wraps `format` of texts."""
+    """Return the owner and the name of a method; the sandbox wraps `format` of strings."""
     method = getattr(obj, "__wrapped__", obj)
     return getattr(method, "__self__", None), getattr(method, "__name__", "")
 
@@ -367,11 +380,15 @@ _OF_OTHERS: Mapping[type[nodes.Node], str] = {
     nodes.Import: "imports",
     nodes.Include: "includes",
 }
-"""What a template does with other ones, by the statement that does it."""
+"""Verbs for the statements by which a template uses other templates, for error messages."""
 
 
 def _check_node(node: nodes.Node) -> None:
-    """Raises TemplateTooLargeError for a number, jinja2.TemplateSyntaxError for another template."""
+    """Check one node of a template.
+
+    Raises TemplateTooLargeError for a number that is too large, and jinja2.TemplateSyntaxError for a
+    statement that uses another template.
+    """
     if isinstance(node, nodes.Const):
         _checked_number(node.value)
         if isinstance(node.value, float) and isinf(node.value):
@@ -408,7 +425,7 @@ def _charge_replacement(text: object, old: object, new: object) -> None:
 
 
 def _charge_format(form: str, given: tuple[object, ...]) -> None:
-    """Each field at most as long as all that is given, or as its width."""
+    """Charge for formatting, in which each field is at most as long as all arguments, or as its width."""
     budget = _budget.get()
     if _WIDE_FORMAT.search(form):
         raise TemplateTooLargeError("it formats with a width that is an argument, or above 9999")
@@ -417,11 +434,11 @@ def _charge_format(form: str, given: tuple[object, ...]) -> None:
 
 
 Cost = Callable[..., None]
-"""Charges for a filter or a test by its value and arguments, before it is called."""
+"""Function that charges for a filter or a test by its value and arguments, before it is called."""
 
 
 def bounded_filter(function: Callable[..., Any], cost: Cost) -> Callable[..., Any]:
-    """The filter or test, its work charged before and its result after."""
+    """Return the filter or test with its work charged before the call, and its result after it."""
     offset = 1 if hasattr(function, "jinja_pass_arg") else 0
 
     @wraps(function)
@@ -442,16 +459,16 @@ def bounded_filter(function: Callable[..., Any], cost: Cost) -> Callable[..., An
 
 
 def _one(_: _Budget, *__: object, **___: object) -> None:
-    """What takes the same time for any value: the call itself is charged."""
+    """Charge nothing for a call that takes the same time for any value: the call itself is charged."""
 
 
 def _flat(budget: _Budget, value: object, *_: object, **__: object) -> None:
-    """What is gone through once, without looking into its parts."""
+    """Charge for a value that is iterated over once, without its parts."""
     budget.charge(len(value) + 1 if isinstance(value, str | list | tuple | dict | range) else 1)
 
 
 def charge_parts(budget: _Budget, *values: object, **named: object) -> None:
-    """What is printed, or compared, with all its parts."""
+    """Charge for values that are printed or compared, with all their parts."""
     for value in values:
         budget.charge(_weight(value, budget))
     for value in named.values():
@@ -459,14 +476,14 @@ def charge_parts(budget: _Budget, *values: object, **named: object) -> None:
 
 
 def charge_json(budget: _Budget, value: object, *arguments: object, **named: object) -> None:
-    """`tojson`: its widest argument, an indentation, once for each part."""
+    """Charge for `tojson`: its widest argument, an indentation, once for each part."""
     given = (*arguments, *named.values())
     widths = [argument if isinstance(argument, int) else len(str(argument)) for argument in given]
     budget.charge(_weight(value, budget) * max(1, *widths, 1))
 
 
 def _numbered(budget: _Budget, *arguments: object, **named: object) -> None:
-    """What takes numbers that say how wide, how many or how exact."""
+    """Charge for a filter whose arguments are widths, counts or precisions."""
     charge_parts(budget, *arguments, **named)
     for argument in (*arguments[1:], *named.values()):
         if isinstance(argument, int) and abs(argument) > MAX_ARGUMENT:
@@ -475,7 +492,7 @@ def _numbered(budget: _Budget, *arguments: object, **named: object) -> None:
 
 
 def _of_lines(budget: _Budget, value: object, width: object = 4, *rest: object, **named: object) -> None:
-    """`indent`: its width once a line."""
+    """Charge for `indent`: its width once per line."""
     _numbered(budget, value, width, *rest, **named)
     size = width if isinstance(width, int) else len(str(width))
     budget.charge(str(value).count("\n") * max(size, 0))
@@ -491,7 +508,10 @@ def _of_replacement(_: _Budget, value: object, old: object, new: object, *__: ob
 
 
 def _of_sum(budget: _Budget, value: object, attribute: object = None, start: object = 0) -> None:  # noqa: ARG001
-    """Numbers alone: sums of lists copy each list as often as there are more."""
+    """Charge for `sum`, which takes numbers only.
+
+    Sums of lists would copy each list once for each list that follows.
+    """
     if not isinstance(start, int | float):
         raise TypeError("sum takes numbers only")
     _flat(budget, value)
@@ -499,7 +519,7 @@ def _of_sum(budget: _Budget, value: object, attribute: object = None, start: obj
 
 @pass_eval_context
 def _join(context: EvalContext, value: Any, d: str = "", attribute: str | None = None) -> str:
-    """Jinja2's filter; what comes one by one is collected first, so that all of it can be charged."""
+    """Join as Jinja2's filter does; a generator is collected first, so that all of it can be charged."""
     parts = value if isinstance(value, str | list | tuple | dict | Undefined) else list(value)
     count = 0 if isinstance(parts, Undefined) else len(_charged(parts))
     _budget.get().charge(count * len(str(_charged(d))))
@@ -521,10 +541,10 @@ _FILTER_COSTS: Mapping[str, Cost] = {
     "sum": _of_sum,
     "tojson": charge_json,
 }
-"""Jinja2's filters whose work can be told before it is done; the others are not there."""
+"""Jinja2's filters whose work can be estimated in advance. The others are removed."""
 
 _COSTLY_TESTS = frozenset(
     {"!=", "<", "<=", "==", ">", ">=", "eq", "equalto", "ge", "greaterthan", "gt", "in", "le", "lessthan"}
     | {"lower", "lt", "ne", "upper"}
 )
-"""Those that look at all of a value."""
+"""Tests that look at the whole value."""

@@ -1,4 +1,4 @@
-"""Entries of an RSS or Atom feed, from bytes that were fetched or read by someone else."""
+"""Reads entries of an RSS or Atom feed from bytes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from jobs.rejection import FileRejectedError, Rejected
 from jobs.rows import Refusal, attempt
 
 MAX_FEED_BYTES = 16 * 2**20
-"""feedparser keeps the whole feed in memory, about ten times its size; feeds of agencies have under 1 MB."""
+"""Maximum size of a feed. feedparser keeps all of it in memory, at about ten times its size; feeds of news
+agencies are smaller than 1 MB."""
 
 MAX_DEPTH = 200
-"""Of open elements; feeds have ten, and the parsers keep a stack."""
+"""Maximum depth of nested elements. Feeds have about ten, and the parsers keep a stack."""
 
 _DECLARED = re.compile(
     rb"<[!]\s*(?:ENTITY|ATTLIST|ELEMENT|NOTATION)|<!DOCTYPE[^>\[<]{0,1000}\[", re.IGNORECASE
@@ -33,15 +34,16 @@ _ENCODING = re.compile(rb"""^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9
 _ENCODINGS = re.compile(
     rb"utf-?8|us-ascii|ascii|iso-?8859-\d{1,2}|latin-?1|windows-125\d|cp125\d", re.IGNORECASE
 )
-"""Encodings in which ASCII is ASCII, so that what is looked for in the bytes is what the parser will see."""
+"""Encodings that are supersets of ASCII, so that a pattern finds in the bytes what the parser will see."""
 _REFERENCE = re.compile(rb"&#(?:(?P<decimal>[0-9]{8,})|[xX](?P<hex>[0-9a-fA-F]{8,}));?")
 _MAX_DIGITS = 7
 _ENTRY = re.compile(rb"<(?P<begin>item|entry)[\s>]|</(?:item|entry)\s{0,20}>", re.IGNORECASE)
 _MAX_FRAME_BYTES = 2**18
-"""Around the entries, where each is parsed as the only one: agencies write a kilobyte."""
+"""Maximum size of the frame around the entries when each entry is parsed alone. Agencies' frames have about a
+kilobyte."""
 _TAG = re.compile(rb"<(/?)[A-Za-z_][^<>]*?(/?)>")
 _MAX_REPEATED_BYTES = MAX_FEED_BYTES
-"""Of a frame, once for each entry: as long as the largest feed takes."""
+"""Maximum size of all frames together, one per entry: parsing them takes as long as the largest feed."""
 _ROOT = re.compile(rb"<\w")
 _DECLARATION = re.compile(rb"\s*<\?[^\r\n?]{0,1000}\?>")
 _MAX_AUTHOR_CHARACTERS = 1_000
@@ -49,7 +51,8 @@ _PREFIX = re.compile(rb"xmlns:([^\s=<>]{1,100})")
 _ATTRIBUTE = re.compile(rb"""\s[^\s=<>"']{1,100}\s{0,5}=\s{0,5}["']""")
 _LONG_TAG_BYTES = 2**12
 _MAX_NAMES = 500
-"""Of namespaces in a feed, and of attributes in a tag: the parser compares each with all of them."""
+"""Maximum number of namespaces in a feed and of attributes in a tag, because the parser compares each with
+all others."""
 
 
 _TOO_DEEP = Refusal("feed_malformed", f"nests more than {MAX_DEPTH} elements")
@@ -63,16 +66,13 @@ def read_feed(
     known: KnownRecords | None = None,
     on_note: OnNote | None = None,
 ) -> Reading:
-    """Documents of a feed in memory; `line` of a refused one is the entry's number from 1.
-
-    Raises FileRejectedError: `body_too_large`, `feed_entities`, `feed_encoding`, `feed_malformed`.
-    """
+    """Read the documents of a feed in memory; `line` of a refused one is the entry's number, from 1."""
     maker = DocumentMaker(name, now=now, columns={})
     return Reading(feed_records(name, body), maker, known, is_snapshot=True, on_note=on_note)
 
 
 def feed_records(name: str, body: bytes) -> Iterator[tuple[int, Mapping[str, object]] | Rejected]:
-    """Entries as fields of a document, or why an entry is none; raises as read_feed."""
+    """Yield each entry as fields of a document, or why it is refused; raises the same errors as read_feed."""
     _check(Path(name), body)
     parsed = _TOO_DEEP if _is_deep(body) else attempt(_parse, body)
     if not isinstance(parsed, Refusal) and parsed.bozo and len(parsed.entries) < len(_spans(body)):
@@ -86,16 +86,16 @@ def feed_records(name: str, body: bytes) -> Iterator[tuple[int, Mapping[str, obj
 
 
 def _parse(body: bytes) -> feedparser.FeedParserDict:
-    # A stream: of bytes or text feedparser would ask whether they are the name of a file, or a URL.
+    # Passed as a stream, because feedparser would try bytes or text as a file name or a URL first.
     stream = io.BytesIO(_REFERENCE.sub(_bounded, _plain_head(body)))
     return feedparser.parse(stream, sanitize_html=False, resolve_relative_uris=False)
 
 
 def _plain_head(body: bytes) -> bytes:
-    """Return the feed with one space for many before its root, and its declaration in a line of its own.
+    """Return the feed with single spaces before its root element, and its declaration on its own line.
 
-    feedparser looks for the encoding in all of the first line, and for entities behind any white space, by
-    patterns whose work grows as a power of what they look at. Raises ValueError for a strange declaration.
+    feedparser searches for the encoding in the whole first line, and for entities after any white space, with
+    patterns whose running time grows as a power of the length. Raises ValueError for a malformed declaration.
     """
     root = _ROOT.search(body)
     end = root.start() if root is not None else len(body)
@@ -109,7 +109,7 @@ def _plain_head(body: bytes) -> bytes:
 
 
 def _with_short_author(sync: Callable[..., None]) -> Callable[..., None]:
-    """feedparser looks for an address in a name by a pattern whose work grows as the name's square."""
+    """Limit the length of author names, in which feedparser searches for an address in quadratic time."""
 
     def bounded(self: Any, key: str = "author") -> None:
         context = self._get_context()
@@ -141,7 +141,7 @@ def _entries(
 def _one_by_one(
     name: str, body: bytes, refusal: Refusal
 ) -> Iterator[tuple[int, Mapping[str, object]] | Rejected]:
-    """The entries of a feed of which one makes the parser fail: each is parsed alone."""
+    """Parse each entry of a feed separately, because one of them makes the parser fail."""
     spans = _spans(body)
     head, tail = (body[: spans[0][0]], body[spans[-1][1] :]) if spans else (body, b"")
     if not spans or (
@@ -160,7 +160,7 @@ def _one_by_one(
 
 
 def _spans(body: bytes) -> list[tuple[int, int]]:
-    """Where entries begin and end; one that begins in another is a part of it."""
+    """Return where entries begin and end; a nested entry is part of the outer one."""
     spans: list[tuple[int, int]] = []
     begin: int | None = None
     for tag in _ENTRY.finditer(body):
@@ -173,7 +173,7 @@ def _spans(body: bytes) -> list[tuple[int, int]]:
 
 
 def _bounded(match: re.Match[bytes]) -> bytes:
-    """A reference to a character that has no more digits than characters have."""
+    """Return a character reference, with one that has too many digits replaced by U+FFFD."""
     sign, digits = (b"", match["decimal"]) if match["decimal"] is not None else (b"x", match["hex"])
     digits = digits.lstrip(b"0") or b"0"
     return b"&#" + sign + digits + b";" if len(digits) <= _MAX_DIGITS else b"&#xFFFD;"
@@ -195,7 +195,7 @@ def _fields(entry: feedparser.FeedParserDict, source: str, language: str) -> dic
         "title": str(entry.get("title", "")),
         "text": text,
         "source": source,
-        # As it is written: feedparser's own reading ignores what it does not know, such as AM and PM.
+        # Taken as written, because feedparser's date parser ignores what it does not know, such as AM and PM.
         "published_at": entry.get("published") or entry.get("updated") or entry.get("created"),
         "language": language,
     }

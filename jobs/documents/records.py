@@ -1,4 +1,4 @@
-"""Named fields of any source -> documents: each is checked, accepted or refused on its own."""
+"""Turns named fields from any source into documents, each accepted or refused individually."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from jobs.rejection import Rejected
 from jobs.rows import Refusal, attempt
 
 READER_VERSION = 2
-"""Raise it when reading changes what a document holds, or refuses: every record is then read anew, once."""
+"""Version of the reader. Increase it when reading changes what a document contains, or what is refused: every
+record is then read again, once."""
 
 MAX_ID_CHARACTERS = 200
-"""An id becomes a key in Postgres and an anchor in a report."""
+"""Maximum length of an id, which becomes a key in Postgres and an anchor in a report."""
 
 _MAX_SHAPES = 1_000
-"""Of records whose columns are remembered: files have one, a hostile one may have one a line."""
+"""Maximum number of column sets that are cached. Files have one; a hostile file may have one per line."""
 
 _LANGUAGE = re.compile(r"([a-z]{2})(?:[-_][a-z0-9-_]+)?", re.IGNORECASE)
 _UNKNOWN_LANGUAGES = frozenset({"un", "xx"})
@@ -35,12 +36,13 @@ _LETTER = re.compile(r"[^\W\d_]")
 _NO_WORDS = re.compile(
     r"<[^<>]{0,1000}>|(?:https?://|www\.)\S+|&#?\w{1,10};|\b(?:AT_USER|URL)\b", re.IGNORECASE
 )
-"""What holds letters and is no word of a reader: tags, links, entities, stand-ins for names and links."""
+"""Text with letters that are not words for a reader: tags, links, entities, placeholders for names and
+links."""
 
 
 _MAY_BE_NO_WORD = re.compile("[<&]|://|[wW]{3}[.]|URL|AT_USER")
 _BEGINS_WITH_A_WORD = re.compile(r"\A(?!url )[^\W\d_]{2,}+ ", re.IGNORECASE)
-"""Of which _NO_WORDS takes nothing away: most texts, and found at once."""
+"""Texts from which _NO_WORDS removes nothing at the start: most texts, and quick to detect."""
 
 
 class _RefusedError(Exception):
@@ -50,7 +52,7 @@ class _RefusedError(Exception):
 
 
 class DocumentMaker:
-    """Makes documents of records of one file, feed or query. Not for several threads at once."""
+    """Makes documents from the records of one file, feed or query; not thread-safe."""
 
     def __init__(
         self,
@@ -61,11 +63,11 @@ class DocumentMaker:
         date_order: DateOrder | None = None,
         dates: Callable[[], Iterable[object]] | None = None,
     ) -> None:
-        """`now` decides what is in the future.
+        """`now` decides which dates are in the future.
 
-        `dates` reads the column of dates once more, from its beginning: it is asked if a date of numbers is
-        met and `date_order` does not say which of them is the month.
-        Raises ColumnMappingError for a field that documents lack.
+        `dates` reads the column of dates once more, from its beginning. It is called if a numeric date occurs
+        and `date_order` does not say which number is the month. Raises ColumnMappingError for a field that
+        documents do not have.
         """
         check_mapping(columns)
         self.name = name
@@ -77,20 +79,21 @@ class DocumentMaker:
         self._shapes: dict[tuple[str, ...], dict[str, str]] = {}
 
     def digest(self, record: bytes | Mapping[str, object]) -> tuple[bytes, int]:
-        """RECORD_BYTES that name what the record's document is made of, and how many bytes that has.
+        """Return a digest of RECORD_BYTES of everything that the record's document depends on, and its size.
 
-        BLAKE2b of a line as it stands, or of those fields that are read, personalised by what reading
-        depends on besides (RFC 7693 has the key for that, which would cost a block a record).
+        The digest is the BLAKE2b of a line as it is, or of those fields that are read, personalised by
+        everything else that reading depends on. RFC 7693 provides the key for that, but it would cost one
+        block per record.
         """
         if not isinstance(record, bytes):
             read = {field: record[column] for field, column in self._assigned(record).items()}
-            record = b"\n" + repr(read).encode()  # no line begins so
+            record = b"\n" + repr(read).encode()  # no line begins with a line end
         return hashlib.blake2b(record, digest_size=RECORD_BYTES, person=self._reader).digest(), len(record)
 
     def make(
         self, line: int, fields: Mapping[str, object], *, record: str | None = None
     ) -> Document | Rejected:
-        """A document, or why the record is none; `record` is its digest in hex."""
+        """Return a document, or why the record is refused; `record` is its digest in hex."""
         place = Record(self.name, line, {})
         try:
             made = attempt(lambda read: self._document(place, read, record), fields)
@@ -101,13 +104,13 @@ class DocumentMaker:
         return replace(place.reject_unreadable(made), id=self._shown_id(fields))
 
     def unread(self) -> str | None:
-        """What to tell of the columns that are not read, in one line."""
+        """Return a message of one line about columns that are not read; None if there are none."""
         names = dict.fromkeys(name for shape in self._shapes for name in shape)
         told = unread_columns(names, self._columns)
         return None if told is None else f"{self.name}: {told}"
 
     def link(self, fields: Mapping[str, object]) -> str:
-        """The record's web address, where its id is another column; empty where it has none."""
+        """Return the record's web address; empty if there is none, or if it is read as the id."""
         column = assign(fields, {}, {"link": LINK_NAMES}).get("link")
         value = fields[column] if column is not None else None
         link = value.strip() if isinstance(value, str) and column != self._assigned(fields).get("id") else ""
@@ -168,7 +171,7 @@ class DocumentMaker:
 
 
 def require_columns(names: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:
-    """The column of each field. Raises ColumnMappingError if the columns cannot make a document."""
+    """Return the column of each field. Raises ColumnMappingError if the columns cannot make a document."""
     given = list(names)
     for field, column in columns.items():
         if column not in given:
@@ -187,7 +190,7 @@ def require_columns(names: Iterable[str], columns: Mapping[str, str]) -> dict[st
 
 
 def normal_language(tag: str) -> str | None:
-    """ISO 639-1 code of a language tag; None if it says nothing.
+    """Return the ISO 639-1 code of a language tag; None if it names no known language.
 
     >>> normal_language("en-US"), normal_language("und"), normal_language("English")
     ('en', None, 'en')
@@ -205,7 +208,7 @@ def _texts(record: Record, fields: Mapping[str, object], columns: Mapping[str, s
         for field, column in columns.items()
         if field not in ("published_at", "symbols") and (value := fields[column]) is not None
     }
-    # All at once: almost no record has any of it, and a search costs more than a short text.
+    # All texts are checked together, because almost none fails and each search has a fixed cost.
     everything = "\n".join(texts.values())
     if invalid_unicode_at(everything) is not None or find_secret(everything) is not None:
         for field, text in texts.items():

@@ -1,6 +1,6 @@
-"""Repair of what a model wrote: chat noise, markup, repeated sentences, a cut ending.
+"""Repairs the output of a model: chat noise, markup, repeated sentences, a cut-off ending.
 
-Pure functions. Each says what it did, because a reader of the text is owed that figure.
+These are pure functions. Each reports what it changed, because readers of the text should know.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from jobs.text.sentences import is_complete, split_sentences, words
 from jobs.text.thoughts import DEFAULT_MARKS
 
 MAX_RESEMBLANCE = 0.7
-"""Sentences whose word sets share more than this (Jaccard; "resemblance" of Broder 1997, section 2) say the
-same. Read off the example texts: rewordings of a loop lie at 0.7 to 1, different sentences under 0.5."""
+"""Resemblance above which two sentences say the same: the share of common words in their word sets (Jaccard;
+"resemblance" of Broder 1997, section 2). Chosen from the example texts, where rewordings in a loop have 0.7
+to 1, and different sentences less than 0.5."""
 
 MIN_WORDS_TO_COMPARE = 4
-"""Shorter sentences ("It works.") may stand twice; they are dropped only when they are equal."""
+"""Minimum number of words for comparing sentences. Shorter ones ("It works.") may occur in similar forms, and
+are dropped only if they are equal."""
 
 MAX_COMPARED = 500
-"""Earlier sentences that share a rare word with a sentence and are compared with it. A text has fewer; of
-more, which only a text has that is made to be slow, those that share most of the rare words are compared."""
+"""Maximum number of earlier sentences with a common rare word that a sentence is compared with. Normal texts
+have fewer. In a text made to be slow, those that share the most rare words are compared."""
 
 _TAG = re.compile(r"<[A-Za-z!/?][^>]*>?")
 _LINK = re.compile(r"!?\[([^\[\]]*+)\]\((?:[^()\n]{1,2000}+|\([^()\n]{0,200}+\)){0,10}+\)")
@@ -49,7 +51,8 @@ _CHATTER = re.compile(
     r"|^(?:in an? [\w -]{3,40} tone, )?explain\b|^write (?:a|an|the|in)\b",
     re.IGNORECASE,
 )
-"""Sentences that speak to the person who asked, or about the text, instead of to the reader."""
+"""Sentences that address the person who requested the text, or are about the text, instead of addressing the
+reader."""
 
 _LABEL = re.compile(
     r"^\s*\**(?:title|topic|introduction|intro|conclusion|body|article|paragraph \d+|summary|answer|a|q)"
@@ -65,27 +68,29 @@ _NUMBERED = re.compile(r"^\s*+(\d{1,2}+)[.)]\s++(?=\S)")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What one answer of a model left, once repaired."""
+    """A model's answer after repair."""
 
     blocks: tuple[str, ...] = ()
-    """Paragraphs, list items and `##` headings. May be empty."""
+    """Paragraphs, list items and `##` headings; may be empty."""
     heading: str | None = None
-    """The heading that the text opened with, taken out of it."""
+    """The heading at the beginning of the text, which was removed from it."""
     cut_sentence: str | None = None
-    """The last sentence, taken out because it does not end."""
+    """The last sentence, which was removed because it is incomplete."""
     num_noise: int = 0
-    """Sentences taken out because they spoke about the text, or to whom asked for it."""
+    """Number of sentences removed because they were about the text, or addressed the person who requested
+    it."""
     is_html_sanitised: bool = False
-    """There was markup, and it was removed."""
+    """Whether there was markup, which was removed."""
 
 
 def clean(text: str) -> Piece:
-    """Repair one answer: every step in the order in which each finds what it needs.
+    """Repair one answer, with the steps in the order in which each finds what it needs.
 
     >>> clean("Sure! Here is the article:\\n\\nBread needs time. It also nee").blocks
     ('Bread needs time.',)
     """
-    text, _ = DEFAULT_MARKS.answer(text)  # a thought's marks are tags, its words would stay
+    # Thoughts come first: their marks are tags, and without the tags their words would remain.
+    text, _ = DEFAULT_MARKS.answer(text)
     text, is_html_sanitised = strip_html(text)
     blocks, num_noise = _without_noise(_blocks(_LINK.sub(r"\1", text.replace("\r\n", "\n"))))
     heading = None
@@ -99,7 +104,7 @@ def clean(text: str) -> Piece:
 
 
 def without_repeats(blocks: Iterable[str]) -> tuple[list[str], int]:
-    """Drop every sentence that an earlier one already said; returns what is left and how many went.
+    """Drop sentences that repeat an earlier one; return the remaining blocks and the number dropped.
 
     >>> without_repeats(["It takes two days.", "It takes two days. It pays."])
     (['It takes two days.', 'It pays.'], 1)
@@ -122,7 +127,7 @@ def without_repeats(blocks: Iterable[str]) -> tuple[list[str], int]:
 
 
 def as_markdown(blocks: Iterable[str]) -> str:
-    """Blocks as Markdown: a blank line between them, none between the items of a list.
+    """Return blocks as Markdown, with blank lines between them except between items of a list.
 
     >>> as_markdown(["Two things:", "- time", "- salt", "No more."])
     'Two things:\\n\\n- time\\n- salt\\n\\nNo more.'
@@ -138,14 +143,14 @@ def as_markdown(blocks: Iterable[str]) -> str:
 
 
 def strip_html(text: str) -> tuple[str, bool]:
-    """Remove all HTML, the content of scripts included; says whether there was any.
+    """Remove all HTML, including the content of scripts; return whether there was any.
 
     >>> strip_html('Fish <b>&amp; chips</b><script>run(1)</script> cost < 9')
     ('Fish & chips cost < 9', True)
     """
     if not _TAG.search(text):
         return text, False
-    # nh3 writes HTML, so entities are undone; that may uncover tags that were escaped: again, until none.
+    # nh3 returns HTML, so entities are unescaped. That may uncover escaped tags, hence the repetition.
     for _ in range(_MAX_HTML_ROUNDS):
         text = unescape(without_markup(text))
         if not _TAG.search(text):
@@ -157,7 +162,7 @@ _MAX_HTML_ROUNDS = 3
 
 
 def _blocks(text: str) -> list[str]:
-    """Paragraphs, list items and headings, one string each."""
+    """Split a text into paragraphs, list items and headings."""
     blocks: list[str] = []
     for line in text.split("\n"):
         stripped = line.strip()
@@ -208,14 +213,14 @@ def _heading_text(match: re.Match[str]) -> str:
 
 
 def _without_stray_quotes(block: str) -> str:
-    """A quotation mark that is never closed, at either end of a paragraph, is noise of the model."""
+    """Remove an unpaired quotation mark at either end of a paragraph, which is noise of the model."""
     if block.count('"') % 2 == 1:
         block = block[1:] if block.startswith('"') else block.removesuffix('"')
     return block.strip()
 
 
 def _mend_ending(blocks: list[str]) -> tuple[list[str], str | None]:
-    """Take out the last sentence if it is cut, even if that leaves nothing."""
+    """Remove the last sentence if it is cut off, even if nothing remains."""
     if not blocks or blocks[-1].startswith("#") or is_complete(blocks[-1]):
         return blocks, None
     *head, last = blocks
@@ -224,18 +229,18 @@ def _mend_ending(blocks: list[str]) -> tuple[list[str], str | None]:
 
 
 class _Earlier:
-    """Word sets of the sentences that were kept, found by their rarest words.
+    """Word sets of the sentences kept so far, indexed by their rarest words.
 
-    Two sets that share more than a part of their union share one of the rarest words of each ("prefix
+    Two sets that share more than a given part of their union share one of the rarest words of each ("prefix
     filtering", Bayardo et al. 2007), and neither has many rarer ones ("positional filtering", Xiao et al.
-    2008). So a set is compared with few others, and not with all.
+    2008). A set is therefore compared with few others instead of with all.
     """
 
     def __init__(self, frequencies: Mapping[str, int]) -> None:
         self._frequencies = frequencies
         self._seen: set[frozenset[str]] = set()
         self._places: dict[str, dict[tuple[int, int], deque[frozenset[str]]]] = {}
-        """By word: sets by their size and by how many rarer words they have."""
+        """For each word, the sets that contain it, by their size and their number of rarer words."""
 
     def add(self, key: frozenset[str]) -> None:
         self._seen.add(key)
@@ -246,7 +251,7 @@ class _Earlier:
             places.setdefault((len(key), num_rarer), deque(maxlen=MAX_COMPARED)).append(key)
 
     def has_repeat(self, key: frozenset[str]) -> bool:
-        """Whether a set that resembles this one, or equals it, was added."""
+        """Return whether a set that equals or resembles this one was added."""
         if key in self._seen:
             return True
         if len(key) < MIN_WORDS_TO_COMPARE:
@@ -260,17 +265,17 @@ class _Earlier:
         return any(_is_over(len(key & other), len(key), len(other)) for other in others)
 
     def _that_may_resemble(self, word: str, size: int, num_rarer: int) -> Iterator[frozenset[str]]:
-        """Sets with this word that resemble one of this size, if it is the rarest word that they share."""
+        """Yield sets with this word that may resemble one of this size, if it is the rarest common word."""
         for (other_size, other_rarer), keys in self._places.get(word, {}).items():
             if _is_over(min(size - num_rarer, other_size - other_rarer), size, other_size):
                 yield from keys
 
     def _rarest(self, key: frozenset[str]) -> list[str]:
-        """As many words as the set may have that a set which resembles it has not, and one more."""
+        """Return the rarest words of the set: one more than a resembling set may lack."""
         ordered = sorted(key, key=lambda word: (self._frequencies[word], word))
         return ordered[: len(key) - int(MAX_RESEMBLANCE * len(key))]
 
 
 def _is_over(num_shared: int, size: int, other_size: int) -> bool:
-    """Whether sets of these sizes, which share so many words, say the same."""
+    """Return whether sets of these sizes with so many common words say the same."""
     return num_shared > MAX_RESEMBLANCE * (size + other_size - num_shared)

@@ -1,7 +1,7 @@
-"""Thoughts of a language model: how families of models mark them, and the answer without them.
+"""Thoughts of language models: how model families mark them, and the answer without them.
 
-Pure functions over strings. What a model's own chat template and tokens say comes first; a table has the
-marks of families that say nothing there, or say it in a form of their own.
+These are pure functions over strings. The model's own chat template and tokens take precedence. A table has
+the marks of families that do not show them there, or use a form of their own.
 """
 
 from __future__ import annotations
@@ -19,35 +19,36 @@ _BEGIN_WORDS = frozenset({"begin", "start", "open", "prefix", "of"})
 _END_WORDS = frozenset({"end", "stop", "close", "suffix"})
 
 _MARK = re.compile(r"[<\[◁][|｜]?/?([A-Za-z][A-Za-z0-9_▁:]{1,40})[|｜]?[>\]▷]")
-"""Anything that could be a mark: <think>, </seed:think>, [THINK], ◁/think▷, <|END_THINKING|>."""
+"""Pattern of everything that could be a mark: <think>, </seed:think>, [THINK], ◁/think▷, <|END_THINKING|>."""
 
 _OTHER_FORMS = (
     ("<|channel>thought", "<channel|>"),  # Gemma 4
     ("<unused94>thought", "<unused95>"),  # MedGemma
     ("Here is my thought process:", "Here is my response:"),  # Granite 3.2, in plain words
 )
-"""Pairs that no rule finds; they count for a model whose template or tokens hold one of the two."""
+"""Pairs that no rule finds. They apply to a model whose template or tokens contain either of the two."""
 
 _QUOTES = frozenset("`'\"‘’“”«»")
 
 _MAX_INDENT = 80
-"""Blanks before a mark that begins a line; the bound keeps one long line from being read for each mark."""
+"""Maximum number of blanks before a mark that begins a line. Without the bound, a long line would be read
+once for each mark."""
 
 _CHANNEL, _MESSAGE, _START = "<|channel|>", "<|message|>", "<|start|>"
 _CHANNEL_MARK = re.compile(r"<\|(channel|message|start|end|return|call)\|>")
-"""Of the Harmony format of gpt-oss: <|channel|>analysis<|message|>...<|end|>, and later <|channel|>final."""
+"""Marks of gpt-oss's Harmony format: <|channel|>analysis<|message|>...<|end|>, and later <|channel|>final."""
 
 CHANNEL_MARKS = tuple(f"<|{name}|>" for name in ("channel", "message", "start", "end", "return", "call"))
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Where the answer lies in what a model has written so far."""
+    """The position of the answer in the text that a model has generated so far."""
 
     spans: tuple[tuple[int, int], ...]
-    """Begin and end of each part of the answer."""
+    """Start and end of each part of the answer."""
     is_open: bool
-    """The text ends inside a thought."""
+    """Whether the text ends inside a thought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +56,18 @@ class ThoughtMarks:
     """How a model marks its thoughts."""
 
     pairs: tuple[tuple[str, str], ...]
-    """Beginning and end of a thought."""
+    """Pairs of marks that begin and end a thought."""
     wrappers: tuple[str, ...] = ()
-    """Marks around the answer, which are no part of it."""
+    """Marks around the answer that are not part of it."""
     has_channels: bool = False
-    """Thoughts and answer are messages of several channels; the answer is on the one named `final`."""
+    """Whether thoughts and answer are messages on different channels; the answer is on the one named
+    `final`."""
     is_own: bool = False
-    """The model's template or tokens hold these marks. Otherwise a text may speak of the tag `<think>`: what
-    is quoted is no mark, nor is a beginning within a line that no end follows."""
+    """Whether the model's template or tokens contain these marks. If not, a text may merely mention the tag
+    `<think>`, so quoted marks do not count, nor does a beginning within a line that no end follows."""
 
     def opens(self, text: str) -> bool:
-        """Whether a prompt leaves the model inside a thought: it ends with the beginning of one.
+        """Return whether a prompt ends with the beginning of a thought, which the model then continues.
 
         >>> DEFAULT_MARKS.opens("<|assistant|><think>\\n"), DEFAULT_MARKS.opens("<think></think>")
         (True, False)
@@ -77,7 +79,7 @@ class ThoughtMarks:
         return end.endswith(tuple(begin for begin, _ in self.pairs))
 
     def read(self, text: str, *, is_inside: bool = False) -> Reading:
-        """Find the answer in a text that may have begun inside a thought.
+        """Find the answer in a text, which starts inside a thought if `is_inside` is set.
 
         >>> DEFAULT_MARKS.read("<think>plan</think>Text").spans
         ((19, 23),)
@@ -92,7 +94,7 @@ class ThoughtMarks:
         marks = self._counting_marks(text, is_inside=is_inside)
         for place, mark, is_end in marks:
             if is_end and not is_inside:
-                spans.clear()  # the beginning of this thought was in the prompt, or was left out
+                spans.clear()  # this thought began in the prompt, or without a mark
             elif not is_end and not is_inside:
                 spans.append((begin, place))
             is_inside = not is_end
@@ -102,7 +104,7 @@ class ThoughtMarks:
         return Reading(tuple(span for span in spans if span[0] < span[1]), is_inside)
 
     def _counting_marks(self, text: str, *, is_inside: bool) -> list[tuple[int, str, bool]]:
-        """Place of each mark, itself, and whether it is an end; without those that a text only speaks of."""
+        """Return position and text of each mark, and whether it is an end, without marks only mentioned."""
         ends = {end for _, end in self.pairs}
         marks = [(place, mark, mark in ends) for place, mark in _occurrences(text, self.pairs)]
         if self.is_own or is_inside:
@@ -116,7 +118,9 @@ class ThoughtMarks:
         ]
 
     def answer(self, text: str, *, is_inside: bool = False) -> tuple[str, bool]:
-        """The text without its thoughts, and whether it ends inside one. A text without any is left as it is.
+        """Return the text without its thoughts, and whether it ends inside one.
+
+        A text without thoughts is returned unchanged.
 
         >>> DEFAULT_MARKS.answer("<think>plan</think>\\nText")
         ('Text', False)
@@ -134,7 +138,7 @@ class ThoughtMarks:
 
 
 def find_marks(template: str, tokens: Iterable[str]) -> ThoughtMarks:
-    """The marks that a chat template and the tokenizer's added tokens hold; the usual ones if they hold none.
+    """Return the marks in a chat template and the tokenizer's added tokens, or else DEFAULT_MARKS.
 
     >>> find_marks("{% if enable_thinking %}<think>{% endif %}", []).pairs
     (('<think>', '</think>'),)
@@ -154,7 +158,7 @@ def find_marks(template: str, tokens: Iterable[str]) -> ThoughtMarks:
 
 
 def _name(mark: str) -> str:
-    """What a mark is called, without the words that say which end it is.
+    """Return the name of a mark, without the words that say which end it is.
 
     >>> _name("<|begin_of_thought|>"), _name("</seed:think>"), _name("[THINK]")
     ('thought', 'think', 'think')
@@ -170,7 +174,7 @@ def _is_end(mark: str) -> bool:
 
 
 def _pairs(marks: Iterable[str]) -> list[tuple[str, str]]:
-    """Beginnings with their ends; where one half is nowhere, it is written as such marks are."""
+    """Pair beginnings with their ends; a missing half is derived from the form of the other."""
     known = {mark: pair for pair in DEFAULT_MARKS.pairs for mark in pair}
     begins: dict[tuple[str, str], str] = {}
     ends: dict[tuple[str, str], str] = {}
@@ -192,7 +196,7 @@ def _pairs(marks: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _occurrences(text: str, pairs: tuple[tuple[str, str], ...]) -> Iterator[tuple[int, str]]:
-    """Places of all marks, in order, whatever their case; the longest where several begin."""
+    """Yield the positions of all marks in order, ignoring case; where several begin, the longest."""
     marks = {mark.lower(): mark for pair in pairs for mark in pair}
     if any(sign in text for sign in {mark[0] for mark in marks.values()}):
         pattern = "|".join(map(re.escape, sorted(marks, key=len, reverse=True)))
@@ -211,7 +215,10 @@ def _begins_line(text: str, place: int) -> bool:
 
 
 def _read_channels(text: str, *, is_inside: bool) -> Reading:
-    """Messages of a channel other than `final` are thoughts; so is a header that has not ended."""
+    """Find the answer in a text with channels.
+
+    Messages on a channel other than `final` are thoughts, and so is a header that has not ended.
+    """
     spans: list[tuple[int, int]] = []
     channel: str | None = "analysis" if is_inside else None
     begin: int | None = 0
@@ -264,4 +271,4 @@ DEFAULT_MARKS = ThoughtMarks(
         "<|end_of_solution|>",
     ),
 )
-"""For a model that says nothing of thoughts: it may have been trained further to think."""
+"""Marks for a model whose template and tokens have none: it may have been fine-tuned to think."""
