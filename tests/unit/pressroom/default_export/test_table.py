@@ -46,8 +46,8 @@ def test_every_figure_gets_a_column_of_its_type(tmp_path: Path) -> None:
 
 def test_column_of_mixed_values_holds_all_of_them(tmp_path: Path) -> None:
     metrics: list[Mapping[str, object]] = [
-        {"share": 1, "any": 1, "large": 1},
-        {"share": 0.5, "any": "one", "large": 2**70},
+        {"share": 1, "any": 1, "large": 1, "rounded": 2**53 + 1},
+        {"share": 0.5, "any": "one", "large": 2**70, "rounded": 0.5},
         {"share": None, "any": None},
     ]
     _, parquet = write_table(tmp_path, metrics)
@@ -55,6 +55,7 @@ def test_column_of_mixed_values_holds_all_of_them(tmp_path: Path) -> None:
     assert parquet["metrics.share"].to_pylist() == [1.0, 0.5, None]
     assert parquet["metrics.any"].to_pylist() == ["1", "one", None]
     assert parquet["metrics.large"].to_pylist() == ["1", str(2**70), None]
+    assert parquet["metrics.rounded"].to_pylist() == [2.0**53, 0.5, None]
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx"])
