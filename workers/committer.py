@@ -14,7 +14,8 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from db.faults import DatabaseFault, fault_of
 from db.outcomes import Failure, Outcome, commit
-from jobs.job import JobStatus
+from jobs.errors import PressroomError
+from jobs.job import ClaimedJob, JobStatus
 from workers.outage import Outage
 
 logger = logging.getLogger(__name__)
@@ -36,19 +37,22 @@ class Committer:
         *,
         interval_seconds: float,
         num_in_flight: Callable[[], int],
+        failure_of: Callable[[ClaimedJob, PressroomError], Failure],
         on_committed: Callable[[Sequence[Outcome]], None],
         on_broken: Callable[[], None],
     ) -> None:
         """Start the committer's thread.
 
         `num_in_flight` counts the jobs whose outcomes are not committed, so that the committer does not wait
-        for a group to which nothing can be added. `on_committed` is called in the thread with each group that
+        for a group to which nothing can be added. `failure_of` says what a named error of a kind's writer
+        means for its job. `on_committed` is called in the thread with each group that
         is finished, whether written or refused. `on_broken` is called in the thread when nothing can be
         committed any more, because the database lacks a table or a privilege.
         """
         self._database = database
         self._interval_seconds = interval_seconds
         self._num_in_flight = num_in_flight
+        self._failure_of = failure_of
         self._on_committed = on_committed
         self._on_broken = on_broken
         self._postgres = Outage(logger, "Postgres", meanwhile="the commit is tried again")
@@ -103,13 +107,13 @@ class Committer:
     def _write(self, group: list[Outcome]) -> None:
         try:
             written = self._commit_when_possible(group)
-        except Exception as error:  # metrics that are not JSON, or invalid text: the others are still written
+        except BaseException as error:  # metrics that are not JSON, a kind's writer: the others are written
             if len(group) > 1:
                 for outcome in group:
                     self._write([outcome])
                 return
             logger.exception("A result cannot be stored.", extra={"job_id": str(group[0].job.id)})
-            written = self._commit_when_possible([_unstorable(group[0], error)])
+            written = self._commit_when_possible([self._failure(group[0].job, error)])
         refused = len(group) - len(written)
         if refused:
             logger.warning("Late results were refused by their fence.", extra={"num_refused": refused})
@@ -129,11 +133,13 @@ class Committer:
                 self._postgres.end()
                 return written
 
-
-def _unstorable(outcome: Outcome, error: Exception) -> Failure:
-    return Failure(
-        job=outcome.job,
-        status=JobStatus.FAILED,
-        error_code="result_unstorable",
-        error_message=f"the job's result cannot be stored ({type(error).__name__}): correct its kind",
-    )
+    def _failure(self, job: ClaimedJob, error: BaseException) -> Failure:
+        """What it means for a job that its outcome cannot be written; a named error keeps its name."""
+        if isinstance(error, PressroomError):
+            return self._failure_of(job, error)
+        return Failure(
+            job=job,
+            status=JobStatus.FAILED,
+            error_code="result_unstorable",
+            error_message=f"the job's result cannot be stored ({type(error).__name__}): correct its kind",
+        )

@@ -96,6 +96,7 @@ class Runner:
             database,
             interval_seconds=settings.commit_interval_seconds,
             num_in_flight=lambda: self.num_in_flight,
+            failure_of=lambda job, error: failure_of(job, error, settings),
             on_committed=self._committed,
             on_broken=on_cut_off or on_broken,
         )

@@ -6,16 +6,20 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from db import leases
 from db.outcomes import Outcome, Success
 from db.session import open_database
+from jobs.errors import PermanentError, TransientError
 from jobs.job import ClaimedJob
 from tests.factories import accept, claim_batch, job_ids, job_row, statuses, success, wait_until
+from workers.attempt import failure_of
 from workers.committer import Committer
+from workers.settings import Settings
 
 SECONDS = 30.0
 """Until a commit that ought to happen is a hang."""
@@ -51,6 +55,7 @@ def new_committer(database: Engine, committed: Committed) -> Iterator[Callable[.
                 database,
                 interval_seconds=interval_seconds,
                 num_in_flight=num_in_flight,
+                failure_of=lambda job, error: failure_of(job, error, Settings()),
                 on_committed=committed,
                 on_broken=committed.broken.set,
             )
@@ -124,6 +129,41 @@ def test_an_outcome_that_cannot_be_stored_fails_its_job_and_no_other(
     (more,) = claimed(database, 1)
     committer.add(success(more))  # the thread lives
     wait_until(lambda: statuses(database, [more.id]) == ["succeeded"], "the next one is committed")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (PermanentError("no such shelf", code="shelf_unknown"), "failed", "shelf_unknown"),
+        (TransientError("the shelf is full", code="shelf_full"), "queued", "shelf_full"),
+        (KeyError("payload text"), "failed", "result_unstorable"),
+        (SystemExit(3), "failed", "result_unstorable"),
+    ],
+    ids=["permanent", "transient", "fault", "exit"],
+)
+def test_writer_that_raises_ends_its_own_job_by_name_and_no_other(
+    database: Engine,
+    new_committer: Callable[[float], Committer],
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    status: str,
+    code: str,
+) -> None:
+    first, odd, last = claimed(database, 3)
+
+    def write(_: Connection, records: Sequence[tuple[UUID, object]]) -> None:
+        if odd.id in {job_id for job_id, _ in records}:
+            raise error
+
+    monkeypatch.setattr("db.records.writer_of", lambda _: write)
+    committer = new_committer(0.3)
+    for job in (first, odd, last):
+        committer.add(replace(success(job), records=("a row",)))
+    ids = [first.id, odd.id, last.id]
+    wait_until(lambda: "running" not in statuses(database, ids), "each is committed")
+    assert statuses(database, ids) == ["succeeded", status, "succeeded"]
+    assert job_row(database, odd.id).error_code == code
+    assert "payload text" not in str(job_row(database, odd.id).error_message)
 
 
 def test_two_artifacts_of_one_name_fail_the_job_that_made_them(
