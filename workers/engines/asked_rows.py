@@ -1,4 +1,4 @@
-"""The rows that requests wait for: each computed once, whoever asks for it, and answered to all of them."""
+"""The rows that requests wait for: equal rows are computed once and answered to all requests."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class Flight:
 
 @dataclass(slots=True, eq=False)
 class Asked:
-    """A row that waits or is computed, and everyone who asked for it."""
+    """A row that waits or is being computed, with all requests for it."""
 
     row: EncoderRow
     by: list[tuple[Flight, int]] = field(default_factory=list)
 
     @property
     def is_dead(self) -> bool:
-        """Whether nobody waits for it any more."""
+        """Whether no request waits for it any more."""
         return all(flight.is_over for flight, _ in self.by)
 
 
 class AskedRows:
-    """What is to be computed, by length. Not thread-safe: the engine calls it under its lock."""
+    """The rows to compute, by length. Not thread-safe: the engine calls it under its lock."""
 
     def __init__(self, *, max_batch_tokens: int, step_tokens: int, num_lanes: int) -> None:
         self._batches: LengthBatches[Asked] = LengthBatches(
@@ -47,11 +47,11 @@ class AskedRows:
         self._asked: dict[EncoderRow, Asked] = {}
 
     def __len__(self) -> int:
-        """Rows that wait."""
+        """Return the number of waiting rows."""
         return len(self._batches)
 
     def ask(self, flight: Flight) -> None:
-        """Let the rows of a request wait, but for those that wait or are computed already."""
+        """Queue the rows of a request, except those that are already queued or being computed."""
         for place, row in enumerate(flight.request.rows):
             asked = self._asked.get(row)
             if asked is None:
@@ -60,7 +60,7 @@ class AskedRows:
             asked.by.append((flight, place))
 
     def take(self) -> list[Asked]:
-        """The next batch, of rows that somebody waits for; empty if there is none."""
+        """Return the next batch of rows that some request waits for; empty if there is none."""
         while taken := self._batches.take():
             self.forget([asked for asked in taken if asked.is_dead])
             if batch := [asked for asked in taken if not asked.is_dead]:
@@ -68,12 +68,12 @@ class AskedRows:
         return []
 
     def forget(self, some: Sequence[Asked]) -> None:
-        """They are answered; whoever asks for such a row now has it computed again."""
+        """Remove rows that are answered; a later request for such a row has it computed again."""
         for asked in some:
             if self._asked.get(asked.row) is asked:
                 del self._asked[asked.row]
 
     def drop_dead(self) -> None:
-        """Forget the rows that nobody waits for any more."""
+        """Remove the rows that no request waits for any more."""
         self._batches.drop(lambda asked: asked.is_dead)
         self._asked = {row: asked for row, asked in self._asked.items() if not asked.is_dead}

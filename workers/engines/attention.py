@@ -1,4 +1,4 @@
-"""Attention over slots, registered with transformers under a name of its own."""
+"""Attention over slots, registered with transformers under its own name."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 ATTENTION_NAME = "pressroom_slots"
 _UNKNOWN_MEANINGS = frozenset({"position_bias", "indices", "block_indices", "sinks"})
-"""What some models of transformers hand to their attention, and this one would leave out without a word."""
+"""Arguments that some models of transformers pass to their attention. This function would silently ignore
+them."""
 
 
 def register_attention() -> str:
-    """Make the function known to transformers; returns its name for `attn_implementation`.
+    """Register the function with transformers; return its name for `attn_implementation`.
 
-    Only a 4-D mask reaches the function: transformers makes no masks for names that it does not know.
+    Only a 4-D mask reaches the function: transformers creates no masks for names that it does not know.
     """
     ALL_ATTENTION_FUNCTIONS.register(ATTENTION_NAME, slot_attention)
     return ATTENTION_NAME
@@ -32,16 +33,16 @@ def slot_attention(
     s_aux: torch.Tensor | None = None,
     **others: object,
 ) -> tuple[torch.Tensor, None]:
-    """Scaled dot-product attention that reads every key once.
+    """Compute scaled dot-product attention that reads every key once.
 
     query (R, Q, S, D), key and value (R, H, K, D) -> (R, S, Q, D). The G = Q/H query heads of a group become
     further query positions of their key-value head (grouped-query attention, Ainslie et al. 2023, section
-    2.2), so that keys and values need not be repeated for them. The mask is added to the scores and comes
-    folded the same way: (R, 1, 1 or G * S, K). The first num_shared_tokens keys and values are the same for
-    all rows; for single queries they are read from row 0 only.
+    2.2), so that keys and values need not be repeated for them. The mask is added to the scores and is folded
+    in the same way: (R, 1, 1 or G * S, K). The first num_shared_tokens keys and values are the same for all
+    rows; for single queries they are read from row 0 only.
 
-    sliding_window, softcap and s_aux are the layer's own, as transformers' eager attention reads them.
-    Raises NotImplementedError for a layer that wants anything else of its attention.
+    sliding_window, softcap and s_aux are the layer's own, with the same meaning as in transformers' eager
+    attention. Raises NotImplementedError for a layer that requires anything else of its attention.
     """
     if attention_mask is None or attention_mask.dim() != 4:
         raise NotImplementedError("the model makes masks of its own")
@@ -67,9 +68,10 @@ def slot_attention(
 
 
 def _windowed(mask: torch.Tensor, window: int) -> torch.Tensor:
-    """The causal mask, with everything before each query's last `window` positions hidden too.
+    """Return the causal mask with everything before each query's last `window` positions hidden, too.
 
-    A causal row shows its query's own position and all before it, so their number says where the query is.
+    A causal row shows its query's own position and all before it, so the number of visible positions tells
+    where the query is.
     """
     num_visible = (mask == 0).sum(-1, keepdim=True)
     columns = torch.arange(mask.shape[-1], device=mask.device)
@@ -84,10 +86,10 @@ def _spelled_attention(
     softcap: float | None,
     sinks: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Attention of (R, H, G * S, D) scaled queries in single steps, for what the fused kernel does not know.
+    """Compute attention of (R, H, G * S, D) scaled queries step by step, with what the fused kernel lacks.
 
-    Scores are capped by a tangent (Gemma 2, arXiv 2408.00118, section 2); a sink is one more score a head
-    that takes its share of the softmax and has no value (gpt-oss, after Xiao et al. 2023).
+    Scores are capped by a hyperbolic tangent (Gemma 2, arXiv 2408.00118, section 2). A sink is one more score
+    per head that takes its share of the softmax and has no value (gpt-oss, after Xiao et al. 2023).
     """
     scores = query @ key.transpose(2, 3)
     if softcap is not None:
@@ -105,10 +107,11 @@ def _spelled_attention(
 def _shared_prefix_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, num_shared: int
 ) -> torch.Tensor:
-    """Attention of (R, H, G, D) scaled queries: the shared keys as one product for all rows.
+    """Compute attention of (R, H, G, D) scaled queries, with the shared keys as one product for all rows.
 
-    Decoding waits for memory: reading 220 of 300 keys once instead of R times is most of what there is to
-    save (the idea of Hydragen, Juravsky et al. 2024, section 3.1; here with one softmax over both parts).
+    Decoding is limited by memory bandwidth: reading 220 of 300 keys once instead of R times is most of the
+    possible saving (the idea of Hydragen, Juravsky et al. 2024, section 3.1; here with one softmax over both
+    parts).
     """
     num_rows, num_heads, group, head_size = query.shape
     num_own = key.shape[2] - num_shared

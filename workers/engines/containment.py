@@ -1,4 +1,4 @@
-"""Keeps an error with the rows that cause it: a failed batch is computed again in halves."""
+"""Confines an error to the rows that cause it: a failed batch is computed again in halves."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ logger = logging.getLogger(__name__)
 
 
 class Containment:
-    """Runs batches so that one bad row costs its neighbours time, never their result.
+    """Runs batches so that a bad row costs the other rows time, but never their result.
 
-    A bad row among n costs about 2 log2(n) extra calls, once: it is failed and gone afterwards. After a
-    MemoryError batches stay small for good: memory that was short once will be short again.
+    A bad row among n costs about 2 log2(n) extra calls, once: it fails and is then gone. After a MemoryError
+    batches stay small for good, because memory that was short once will be short again.
     """
 
     def __init__(self, max_rows: int) -> None:
@@ -27,10 +27,11 @@ class Containment:
     def run(
         self, rows: Sequence[RowT], compute: Callable[[Sequence[RowT]], list[OutcomeT]]
     ) -> list[tuple[RowT, OutcomeT | Exception]]:
-        """Compute all rows, in order; each comes back with its outcome or with the error that it caused.
+        """Compute all rows, in order; return each with its outcome or with the error that it caused.
 
-        Raises EngineLostError if a call does, or if every one of several rows fails, and not for want of
-        memory: then it is the device that fails, as after a CUDA error, which every later call gets again.
+        Raises EngineLostError if a call does, or if every one of several rows fails for another reason than a
+        lack of memory. In that case the device itself fails, as after a CUDA error, which every later call
+        would get again.
         """
         outcomes: list[tuple[RowT, OutcomeT | Exception]] = []
         pending = [rows] if rows else []
@@ -43,7 +44,7 @@ class Containment:
                 outcomes += zip(part, compute(part), strict=True)
             except EngineLostError:
                 raise
-            except Exception as error:  # noqa: BLE001  whatever it is, it must end with its row
+            except Exception as error:  # noqa: BLE001  any error must end with its row
                 half = len(part) // 2
                 if not half:
                     outcomes.append((part[0], error))

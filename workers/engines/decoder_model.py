@@ -1,7 +1,7 @@
-"""What the slot engine can compute: a decoder by transformers, checked and made ready for slots.
+"""The models that the slot engine can compute: a transformers decoder, checked and prepared for slots.
 
-The settings decide first, before any weight is read. Then a probe of one token shows what the model really
-asks of its cache and its attention, since settings keep values that no layer reads.
+The configuration decides first, before any weight is read. Then a probe of one token shows what the model
+really requires of its cache and its attention, since configurations keep values that no layer reads.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from workers.engines.slot_cache import CacheShape
 ENGINE_NAME = "transformers"
 _PROBE_NAME = "pressroom_probe"
 _WINDOWED = {"sliding_attention": "sliding_window", "chunked_attention": "attention_chunk_size"}
-"""Kinds of layers that see a part of the text, and the setting that says how much."""
+"""Layer types that see only a part of the text, and the setting that holds its size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,12 @@ class Decoder:
     model: PreTrainedModel
     shape: CacheShape
     group: int
-    """Query heads for each key-value head."""
+    """Number of query heads per key-value head."""
     rotaries: LengthRotaries
 
 
 def check_settings(config: PretrainedConfig, max_context_tokens: int) -> None:
-    """Refuse what the slot cache would compute wrongly. Raises ModelUnsupportedError."""
+    """Refuse models that the slot cache would compute wrongly. Raises ModelUnsupportedError."""
     max_tokens = context_tokens(config, max_context_tokens)
     layer_types = set(getattr(config, "layer_types", None) or ())
     strange = sorted(layer_types - {"full_attention"} - _WINDOWED.keys())
@@ -65,21 +65,21 @@ def check_settings(config: PretrainedConfig, max_context_tokens: int) -> None:
 
 
 def threshold_lengths(config: PretrainedConfig) -> list[int]:
-    """Lengths of text at which the model begins to compute otherwise: sliding windows, LongRoPE factors."""
+    """Return the text lengths at which the model's computation changes: sliding windows, LongRoPE factors."""
     windows = (getattr(config, name, None) for name in _WINDOWED.values())
     return [length for length in (*windows, threshold(config)) if isinstance(length, int) and length > 0]
 
 
 def context_tokens(config: PretrainedConfig, max_context_tokens: int) -> int:
-    """The context that the engine gives the model: its own limit, if it has one, and the engine's."""
+    """Return the context that the engine gives the model: the engine's limit, or the model's if smaller."""
     own = getattr(config, "max_position_embeddings", None)
     return min(max_context_tokens, own) if isinstance(own, int) and own > 0 else max_context_tokens
 
 
 def prepare(model: PreTrainedModel, max_context_tokens: int, dtype: torch.dtype, *, pack: bool) -> Decoder:
-    """Let a loaded model compute in slots; with `pack` its weights are stored as the CPU reads them.
+    """Prepare a loaded model to compute in slots; `pack` stores its weights in the layout that the CPU reads.
 
-    Raises ModelUnsupportedError if a probe shows that it cannot.
+    Raises ModelUnsupportedError if a probe shows that the model cannot be used.
     """
     config = model.config
     if model._is_stateful:
@@ -99,12 +99,13 @@ def prepare(model: PreTrainedModel, max_context_tokens: int, dtype: torch.dtype,
         num_query_heads, num_heads, head_size = _sizes(config, probe)
         group = num_query_heads // num_heads
         model.set_attn_implementation(register_attention())
-        # Two tokens: a model that reads the mask itself does not expect the heads of a group in its rows.
+        # The probe has two tokens: a model that reads the mask itself does not expect the heads of a group in
+        # its rows.
         hidden = torch.tensor([[False, True], [False, False]]).repeat(group, 1)[None, None]
         _forward(model, rotaries, _Probe(), torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf")))
     except (ModelUnsupportedError, MemoryError):
         raise
-    except Exception as error:  # any type: it is raised by the architecture's own code
+    except Exception as error:  # any type: the architecture's own code raises it
         raise unsupported(
             config, f"a probe of two tokens failed ({type(error).__name__}: {error})"
         ) from error
@@ -119,17 +120,17 @@ def prepare(model: PreTrainedModel, max_context_tokens: int, dtype: torch.dtype,
 
 
 def unsupported(config: PretrainedConfig, reason: str) -> ModelUnsupportedError:
-    """The error for an architecture that this engine cannot run."""
+    """Return the error for an architecture that this engine cannot run."""
     architectures = getattr(config, "architectures", None) or [config.model_type]
     return ModelUnsupportedError(str(architectures[0]), ENGINE_NAME, reason)
 
 
 @dataclass(slots=True)
 class _Probe:
-    """Stands in for cache and attention, and records what each layer asks of them."""
+    """Stands in for cache and attention, and records what each layer passes to them."""
 
     kept: dict[int, tuple[torch.Size, torch.Size]] = field(default_factory=dict)
-    """Shapes of the keys and values that a layer writes into its cache."""
+    """Shapes of the keys and values that each layer writes into its cache."""
     attended: list[tuple[int, int | None]] = field(default_factory=list)
     """Query heads and sliding window of each call of the attention function."""
 
@@ -159,7 +160,7 @@ class _Probe:
 
 
 def _forward(model: PreTrainedModel, rotaries: LengthRotaries, probe: _Probe, mask: torch.Tensor) -> None:
-    """Compute a text of as many tokens as the mask (1, 1, G * S, S) has columns."""
+    """Compute a text with as many tokens as the mask (1, 1, G * S, S) has columns."""
     positions = torch.arange(mask.shape[-1], device=model.device)[None]
     rotaries.begin([mask.shape[-1]], model.device)
     with torch.no_grad():
@@ -174,7 +175,7 @@ def _forward(model: PreTrainedModel, rotaries: LengthRotaries, probe: _Probe, ma
 
 
 def _check_windows(config: PretrainedConfig, probe: _Probe, max_tokens: int) -> None:
-    """Each layer that has a window that matters must have told the attention function of it."""
+    """Raise ModelUnsupportedError unless each layer with a relevant window passed it to its attention."""
     window = getattr(config, "sliding_window", None)
     if window is None or window >= max_tokens:
         return
@@ -190,7 +191,7 @@ def _check_windows(config: PretrainedConfig, probe: _Probe, max_tokens: int) -> 
 
 
 def _sizes(config: PretrainedConfig, probe: _Probe) -> tuple[int, int, int]:
-    """Query heads, key-value heads and head size, which all layers must share."""
+    """Return the query heads, key-value heads and head size, which all layers must share."""
     if not probe.kept or len(probe.kept) != len(probe.attended) or max(probe.kept) >= len(probe.kept):
         raise unsupported(config, "not every layer keeps keys of its own, or attends to them")
     sizes = {

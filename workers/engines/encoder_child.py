@@ -1,9 +1,9 @@
 """The arithmetic of an encoder on a CPU: `python -m workers.engines.encoder_child DESCRIPTOR...`.
 
-Each descriptor is an end of a connection. The first brings an EncoderOrder and takes back Loaded or Refused;
-then each brings batches and takes back answers, computed by one core. The process ends when its stdin is
-closed, in the middle of a step if need be: it does not outlive the worker that started it, and leaves the
-signals of a terminal or of a service manager to that worker.
+Each descriptor is one end of a connection. The first receives an EncoderOrder and returns Loaded or Refused;
+then each receives batches and returns answers, computed by one core. The process ends when its stdin is
+closed, even in the middle of a step: it does not outlive the worker that started it, and leaves the signals
+of a terminal or of a service manager to that worker.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from workers.engines.encoder_model import TransformersEncoder
 
 _computing: set[int] = set()
-"""Threads in the middle of a batch."""
+"""Ids of the threads that are computing a batch."""
 
 
 def main() -> None:
-    """Load what is ordered, and serve each connection in a thread of its own."""
+    """Load the model of the order, and serve each connection in its own thread."""
     if len(sys.argv) < 2:
         sys.exit("usage: python -m workers.engines.encoder_child DESCRIPTOR...")
-    os.environ["HF_HUB_OFFLINE"] = "1"  # everything is in the folder; nothing may be asked of a hub
+    os.environ["HF_HUB_OFFLINE"] = "1"  # everything is in the folder; no hub may be contacted
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     exit_when_stdin_closes(0, before=_dump_hung_step)
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def _dump_hung_step() -> None:
-    if _computing:  # the worker's watchdog cannot say where a step hangs
+    if _computing:  # the worker's watchdog cannot tell where a step hangs
         faulthandler.dump_traceback(file=2, all_threads=True)
 
 
@@ -71,7 +71,10 @@ def _load(order: EncoderOrder) -> TransformersEncoder:
 
 
 def _serve(connection: Connection, encoder: TransformersEncoder) -> None:
-    """Answer batches until the engine closes the connection; an error here closes it, and the engine ends."""
+    """Answer batches until the engine closes the connection.
+
+    An error here closes the connection, which ends the engine.
+    """
     encoder.use_one_core()
     with connection:
         while True:
@@ -86,7 +89,7 @@ def _answer(encoder: TransformersEncoder, batch: Batch) -> Answer:
     _computing.add(threading.get_ident())
     try:
         return Answers(encoder.encode([EncoderRow(*ids) for ids in batch]))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the engine decides whose it is
+    except Exception as error:  # noqa: BLE001 - the engine decides what any error belongs to
         traceback.print_exc()
         return Failed(str(error), is_memory=isinstance(error, MemoryError))
     finally:

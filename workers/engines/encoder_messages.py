@@ -1,4 +1,4 @@
-"""What an encoder's process and the engine in front of it say to each other, pickled."""
+"""The messages between an encoder's process and the engine that uses it, pickled."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from workers.encoder import EncoderInfo, EncoderTask, Vector
 from workers.engine import EngineOptions
 
 RowIds = tuple[tuple[int, ...], tuple[int, ...]]
-"""Token ids and type ids of a row: tuples of integers are pickled without a call into Python."""
+"""Token ids and type ids of a row; tuples of integers are pickled without calls into Python."""
 
 Batch = list[RowIds]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderOrder:
-    """The first message to the process: what to load."""
+    """The first message to the process: the model to load."""
 
     model_folder: Path
     task: EncoderTask
     max_tokens: int
     options: EngineOptions
-    """Without `on_broken`, which is for the process that has the engine."""
+    """Options without `on_broken`, which is for the process that has the engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """The model is there; from now on each connection takes batches."""
+    """The model is loaded; from now on each connection accepts batches."""
 
     info: EncoderInfo
     num_tokens: int
@@ -45,14 +45,14 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Of a batch, in its order."""
+    """The answers of a batch, in its order."""
 
     vectors: Sequence[Vector]
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """What a batch ended with."""
+    """The error with which a batch ended."""
 
     error: str
     is_memory: bool

@@ -25,11 +25,12 @@ from workers.models.files import ModelIncompleteError
 from workers.models.reading import ModelFiles
 
 _CPU_BATCH_TOKENS = 1_024
-"""Measured on two cores: alone 256 to 8,192 are equally fast. While jobs' threads take processor time, 1,024
-are 8% faster than 512, and 2,048 no faster for 130 MB more."""
+"""Default tokens per batch on a CPU, measured on two cores. With nothing else running, 256 to 8,192 are
+equally fast. While threads of jobs use the processor, 1,024 are 8% faster than 512, and 2,048 are no faster
+for 130 MB more."""
 _GPU_BATCH_TOKENS = 32_768
 _STEP_TOKENS = 128
-"""Measured in the same way; 16 to 512 make no odds where nothing else runs."""
+"""Cost of a step in tokens, measured in the same way; 16 to 512 make no difference when nothing else runs."""
 
 
 class TransformersEncoder:
@@ -40,7 +41,7 @@ class TransformersEncoder:
     ) -> None:
         """Load the model of a local folder; raises ConfigurationError.
 
-        Sets the process's thread count if the options say so, and silences transformers' progress bars.
+        Sets the process's thread count if the options specify one, and silences transformers' progress bars.
         """
         if options.num_threads is not None:
             torch.set_num_threads(options.num_threads)
@@ -79,7 +80,7 @@ class TransformersEncoder:
         )
 
     def _read_classifier(self, folder: Path, digests: Mapping[str, str] | None) -> tuple[str, ...]:
-        """The labels in the order of the outputs; keeps the temperature."""
+        """Return the labels in the order of the outputs; also stores the temperature."""
         classifier = read_classifier_settings(folder, digests)
         self._temperature = classifier.temperature
         labels = classifier.names
@@ -104,9 +105,9 @@ class TransformersEncoder:
 
     @staticmethod
     def use_one_core() -> None:
-        """Whatever the calling thread computes."""
+        """Use one core for everything that the calling thread computes."""
         torch.set_num_threads(1)
-        torch.get_num_threads()  # the first call in a thread settles its number: later changes are not for it
+        torch.get_num_threads()  # the first call in a thread fixes its number: later changes do not affect it
 
     def encode(self, rows: Sequence[EncoderRow]) -> list[Vector]:
         longest = max(len(row.token_ids) for row in rows)
@@ -132,7 +133,7 @@ class TransformersEncoder:
             torch.cuda.empty_cache()
 
     def _inputs(self, rows: Sequence[EncoderRow], longest: int) -> dict[str, torch.Tensor]:
-        """Padded tensors of shape (rows, longest), int64."""
+        """Return padded tensors of shape (rows, longest), int64."""
         padding = [(longest - len(row.token_ids)) for row in rows]
         ids = [row.token_ids + (self._padding_id,) * num for row, num in zip(rows, padding, strict=True)]
         mask = [(1,) * len(row.token_ids) + (0,) * num for row, num in zip(rows, padding, strict=True)]
@@ -143,13 +144,15 @@ class TransformersEncoder:
         return {name: tensor.to(self._device, non_blocking=True) for name, tensor in inputs.items()}
 
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        """Temperature scaling, Guo et al. 2017, equation 9: softmax(z / T); in fp32."""
+        """Apply temperature scaling, Guo et al. 2017, equation 9: softmax(z / T); in fp32."""
         return (logits.float() / self._temperature).softmax(-1)
 
 
 def _mean_of_tokens(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The mean over the attention mask, then length 1: the recipe of sentence-transformers' all-MiniLM-L6-v2
-    (its model card, `mean_pooling` and `F.normalize`). (R, S, D) -> (R, D) in fp32.
+    """Return the mean over the attention mask, scaled to length 1. (R, S, D) -> (R, D) in fp32.
+
+    This is the recipe of sentence-transformers' all-MiniLM-L6-v2 (its model card, `mean_pooling` and
+    `F.normalize`).
     """
     weights = mask.unsqueeze(-1).float()
     mean = (states.float() * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
@@ -157,7 +160,7 @@ def _mean_of_tokens(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def _load(files: ModelFiles, dtype: torch.dtype, device: torch.device, task: EncoderTask) -> PreTrainedModel:
-    """Safetensors of a local folder, no code of the folder, no hub."""
+    """Load the safetensors of a local folder, without code from the folder and without a hub."""
     config = load_config(files)
     if config.is_encoder_decoder or getattr(config, "is_decoder", False):
         raise ConfigurationError(f"the {config.model_type} model in {files.folder} is not an encoder")
@@ -165,7 +168,7 @@ def _load(files: ModelFiles, dtype: torch.dtype, device: torch.device, task: Enc
         model = _load_classifier(files, config, dtype)
     else:
         model = _load_embedder(files, config, dtype)
-    torch.nn.Module.to(model, device)  # through the base class: transformers' own wrapper carries no types
+    torch.nn.Module.to(model, device)  # through the base class: transformers' own wrapper is untyped
     return model
 
 
@@ -179,9 +182,9 @@ def _load_classifier(files: ModelFiles, config: PretrainedConfig, dtype: torch.d
 
 
 def _load_embedder(files: ModelFiles, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
-    """The model without a head: that of a masked language model may be there, and is left alone.
+    """Load the model without a head; that of a masked language model may be present and is ignored.
 
-    The pooler is never asked: the vector is the mean of the tokens.
+    The pooler is never used: the vector is the mean of the tokens.
     """
     is_masked = any(name.endswith("ForMaskedLM") for name in config.architectures or ())
     spare = outline(AutoModelForMaskedLM, config).state_dict() if is_masked else ()

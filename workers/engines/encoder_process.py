@@ -1,4 +1,4 @@
-"""An encoder's arithmetic in a process of its own, seen from the engine: batches out, answers in."""
+"""An encoder's arithmetic in a separate process, seen from the engine: batches out, answers in."""
 
 from __future__ import annotations
 
@@ -20,29 +20,30 @@ from workers.engines.encoder_messages import Answer, Batch, EncoderOrder, Failed
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 10.0
-"""After which a process that was asked to end is killed."""
+"""Time after which a process that was asked to end is killed."""
 
 LAST_SECONDS = 1.0
-"""From the end of its connections to the end of a process."""
+"""Time that a process may take to end once its connections have ended."""
 
 
 class EncoderProcess:
     """Implements workers.engines.encoding.EncoderExecutor by `workers.engines.encoder_child`.
 
-    Each call takes a connection that no other call uses; as many may run at once as there are connections.
-    When the process has ended, every call raises EngineLostError.
+    Each call uses a connection that no other call uses; as many calls may run at once as there are
+    connections. When the process has ended, every call raises EngineLostError.
     """
 
     def __init__(self, order: EncoderOrder, num_connections: int, on_lost: Callable[[], None]) -> None:
-        """Returns once the model is loaded. Raises what loading it raises, or EngineLostError.
+        """Start the process and return once the model is loaded.
 
-        From then on `on_lost` is called, once, in a thread of its own, if the process ends before `close`.
+        Raises what loading it raises, or EngineLostError. From then on `on_lost` is called, once, in a
+        separate thread, if the process ends before `close`.
         """
         pairs: list[tuple[Connection, Connection]] = [Pipe() for _ in range(num_connections)]
         theirs = [their.fileno() for _, their in pairs]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "workers.engines.encoder_child", *map(str, theirs)],
-            stdin=subprocess.PIPE,  # closed when this process ends, however it ends, and the child with it
+            stdin=subprocess.PIPE,  # closed when this process ends in any way, which ends the child
             pass_fds=theirs,
         )
         for _, their in pairs:
@@ -102,7 +103,7 @@ class EncoderProcess:
                 raise EngineLostError(f"the encoder's process {self._end()}: {error!r}") from error
             raise
         finally:
-            self._idle.put(connection)  # a closed one fails the next call, too, instead of keeping it waiting
+            self._idle.put(connection)  # a closed one fails the next call, too, instead of blocking it
 
     def _end(self) -> str:
         try:
@@ -113,7 +114,7 @@ class EncoderProcess:
 
     @property
     def was_killed(self) -> bool:
-        """Whether a signal from outside has ended the process: none that its own instructions raise."""
+        """Whether a signal from outside ended the process, rather than one caused by its own instructions."""
         code = self._process.poll()
         return code is not None and code < 0 and signal.Signals(-code) not in FAULT_SIGNALS
 

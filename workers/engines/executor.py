@@ -16,17 +16,18 @@ class NextToken:
 
     token_id: int
     is_near_tie: bool = False
-    """A greedy choice between logits closer than the arithmetic can be trusted for."""
+    """Whether a greedy choice was made between logits that are closer than the precision of the arithmetic.
+    """
     is_finite: bool = True
-    """False if the row's logits held no finite maximum: its token means nothing."""
+    """False if the row's logits have no finite maximum, so that its token is meaningless."""
 
 
 class Executor(Protocol):
-    """Computes batches of slots. Slots of one call are neighbours, in order.
+    """Computes batches of slots. The slots of one call are adjacent and in order.
 
-    A call may be repeated with a part of its rows after an error: it must not depend on what the failed call
-    left in these slots. MemoryError means that fewer rows may fit; any other error is taken for a row's, or
-    for the device's if every one of several rows has it.
+    A call may be repeated with some of its rows after an error, so it must not depend on what the failed call
+    left in these slots. MemoryError means that fewer rows may fit; any other error is attributed to a row, or
+    to the device if every one of several rows raises it.
     """
 
     @property
@@ -34,12 +35,12 @@ class Executor(Protocol):
 
     @property
     def num_tokens(self) -> int:
-        """Prompt ids must be below this."""
+        """Upper bound of prompt ids, exclusive."""
         ...
 
     @property
     def max_prefill_tokens(self) -> int:
-        """Prompt tokens in one step, padding included."""
+        """Maximum prompt tokens per step, including padding."""
         ...
 
     def prefill(self, rows: Sequence[PrefillRow]) -> list[NextToken]:
@@ -55,15 +56,15 @@ class Executor(Protocol):
         ...
 
     def clear(self, slot: int) -> None:
-        """Make a slot's old content harmless: it held something that is not finite."""
+        """Clear a slot whose content is not finite, so that it cannot affect later rows."""
         ...
 
     def save_prefix(self, save: PrefixSave) -> None:
-        """Keep a copy of a slot's beginning."""
+        """Keep a copy of the beginning of a slot."""
         ...
 
     def drop_prefix(self, key: int) -> None:
-        """Release a kept beginning; no error if it is unknown."""
+        """Release a kept beginning; does nothing if it is unknown."""
         ...
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What an encoder computes next: rows of like length, under a budget, and the oldest always among them."""
+"""Which rows an encoder computes next: of similar length, under a budget, always including the oldest."""
 
 from __future__ import annotations
 
@@ -10,41 +10,43 @@ from typing import Generic, TypeVar
 ItemT = TypeVar("ItemT")
 
 MAX_ROUND = 2_000
-"""Items that are sorted together: enough for batches without padding, and few enough that what came first is
-finished first. Were all sorted, every job in flight would end with the last one."""
+"""Maximum items that are sorted together: enough for batches without padding, and few enough that early items
+finish early. If all were sorted, every job in flight would end with the last one."""
 
 BATCHES_A_LANE = 2
-"""Of a round, at least: lanes that share it end nearly together."""
+"""Minimum batches per lane in a round, so that all lanes finish at about the same time."""
 
 MIN_BATCH_TOKENS = 256
-"""Smaller ones are not made for the lanes' sake: a step has its own cost."""
+"""Minimum size to which batches are reduced for the lanes' sake, because a step has its own cost."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting(Generic[ItemT]):
     length: int
     order: int
-    """Of arrival."""
+    """Number of the item in order of arrival."""
     item: ItemT
 
 
 class LengthBatches(Generic[ItemT]):
-    """Items that wait, cut into batches by length. Not thread-safe.
+    """Waiting items, cut into batches by length. Not thread-safe.
 
-    Rounds of the oldest are sorted by length and cut; the batch with the oldest item goes first. So nothing
-    starves, and each batch takes the one that has waited longest.
+    Rounds of the oldest items are sorted by length and cut; the batch with the oldest item goes first. Thus
+    nothing starves, and each batch taken contains the item that has waited longest.
     """
 
     def __init__(self, *, max_batch_tokens: int, step_tokens: int, num_lanes: int = 1) -> None:
-        """A step costs as much as `step_tokens` tokens besides those that it computes: where padding would
-        cost more than that, another step is begun. `num_lanes` take batches at the same time.
+        """Create an empty queue.
+
+        A step costs as much as `step_tokens` tokens in addition to those that it computes: where padding
+        would cost more than that, another step is started. `num_lanes` take batches at the same time.
         """
         self._max_batch_tokens = max_batch_tokens
         self._num_lanes = num_lanes
         self._step_tokens = step_tokens
         self._queue: deque[_Waiting[ItemT]] = deque()
         self._batches: deque[list[_Waiting[ItemT]]] = deque()
-        """Of the round under way, the one with the oldest item first."""
+        """Batches of the current round, the one with the oldest item first."""
         self._num_added = 0
         self._num_waiting = 0
 
@@ -52,14 +54,16 @@ class LengthBatches(Generic[ItemT]):
         return self._num_waiting
 
     def add(self, length: int, item: ItemT) -> None:
-        """Let an item of so many tokens wait."""
+        """Queue an item with this many tokens."""
         self._queue.append(_Waiting(length, self._num_added, item))
         self._num_added += 1
         self._num_waiting += 1
 
     def take(self) -> list[ItemT]:
-        """The next batch, by length; empty if nothing waits. Number times longest keeps to the budget, but
-        for a single item that does not.
+        """Return the next batch, by length; empty if nothing waits.
+
+        The number of items times the longest length stays within the budget, except for a single item that
+        exceeds it.
         """
         if not self._batches and self._queue:
             size = min(MAX_ROUND, len(self._queue))
@@ -71,7 +75,7 @@ class LengthBatches(Generic[ItemT]):
         return [each.item for each in batch]
 
     def drop(self, is_dead: Callable[[ItemT], bool]) -> None:
-        """Forget the items that nobody waits for any more."""
+        """Remove the items that no request waits for any more."""
         self._queue = deque(each for each in self._queue if not is_dead(each.item))
         alive = [[each for each in batch if not is_dead(each.item)] for batch in self._batches]
         self._batches = deque(batch for batch in alive if batch)

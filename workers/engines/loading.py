@@ -1,7 +1,7 @@
-"""A transformers model of exactly the bytes that were read and digested, with every tensor accounted for.
+"""A transformers model from exactly the bytes that were read and digested, with every tensor accounted for.
 
-transformers only warns when a checkpoint lacks a tensor, holds one too many or one of another shape, and
-fills what is missing with random numbers. Here each of these is an error.
+transformers only warns when a checkpoint lacks a tensor, or has a superfluous one or one of another shape,
+and fills missing ones with random numbers. Here each of these is an error.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _DTYPES = {
 
 
 def load_config(files: ModelFiles) -> PretrainedConfig:
-    """The model's settings, by the library's own reader. Raises ModelUnloadableError."""
+    """Return the model's configuration, read by the library itself. Raises ModelUnloadableError."""
     kind = parse_json_object(files, _SETTINGS[0]).get("model_type")
     if kind is not None and kind not in CONFIG_MAPPING:
         raise ModelUnloadableError(
@@ -59,16 +59,16 @@ def load_config(files: ModelFiles) -> PretrainedConfig:
             config: PretrainedConfig = AutoConfig.from_pretrained(
                 private, local_files_only=True, trust_remote_code=False
             )
-        except Exception as error:  # any type: the settings are checked by each architecture's own code
+        except Exception as error:  # any type: each architecture's own code checks the configuration
             raise ModelUnloadableError(f"{files.folder / _SETTINGS[0]}: {_first_line(error)}") from error
     return config
 
 
 @contextmanager
 def private_copy(files: ModelFiles, names: Iterable[str]) -> Iterator[Path]:
-    """A folder that nobody else writes to, with those of the files that there are, as they were digested.
+    """Yield a private folder with those of the files that exist, as they were digested.
 
-    For libraries that read files by themselves.
+    It is for libraries that read files themselves; nobody else writes to it.
     """
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
@@ -87,10 +87,11 @@ def load_model(
     unused_part: str | None = None,
     spare: Collection[str] = (),
 ) -> PreTrainedModel:
-    """The model of the class that `auto`, such as AutoModelForCausalLM, chooses; on the CPU, for inference.
+    """Load a model of the class that `auto`, such as AutoModelForCausalLM, selects.
 
-    `unused_part` is the name of a part that is never asked and may be absent as a whole; `spare` are tensors
-    that may be missing or in excess. Raises ModelIncompleteError or ModelUnloadableError.
+    It is on the CPU, for inference. `unused_part` is the name of a part that is never used and may be missing
+    as a whole; `spare` are tensors that may be missing or superfluous. Raises ModelIncompleteError or
+    ModelUnloadableError.
     """
     _check_precision(files, config)
     transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -112,7 +113,7 @@ def load_model(
             )
         except (PressroomError, MemoryError):
             raise
-        except Exception as error:  # any type: it is raised by the architecture's own code
+        except Exception as error:  # any type: the architecture's own code raises it
             raise ModelUnloadableError(
                 f"the {config.model_type} model in {files.folder} cannot be loaded: {_first_line(error)}"
             ) from error
@@ -121,12 +122,12 @@ def load_model(
     ]
     absent = part if loading["missing_keys"].issuperset(part) else []
     _check(files, loading, {*absent, *spare})
-    torch.nn.Module.eval(model)  # through the base class: transformers' own wrapper carries no types
+    torch.nn.Module.eval(model)  # through the base class: transformers' own wrapper is untyped
     return model
 
 
 def outline(auto: Any, config: PretrainedConfig, attention: str | None = None) -> PreTrainedModel:
-    """The model that the settings describe, without memory for its tensors."""
+    """Return the model that the configuration describes, without memory for its tensors."""
     with torch.device("meta"):
         model: PreTrainedModel = auto.from_config(
             config, attn_implementation=attention, trust_remote_code=False
@@ -148,7 +149,7 @@ def _check_precision(files: ModelFiles, config: PretrainedConfig) -> None:
 
 
 def num_embeddings(model: PreTrainedModel) -> int:
-    """Token ids that the model knows are below it. Raises ModelUnloadableError."""
+    """Return the number of token ids that the model knows. Raises ModelUnloadableError."""
     weight = model.get_input_embeddings().weight
     if not isinstance(weight, torch.Tensor):
         raise ModelUnloadableError(
@@ -158,7 +159,7 @@ def num_embeddings(model: PreTrainedModel) -> int:
 
 
 def read_tensors(files: ModelFiles, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Every tensor of the model's weights files, by name, as views of the bytes that were digested."""
+    """Return every tensor of the model's weight files by name, as views of the bytes that were digested."""
     tensors: dict[str, torch.Tensor] = {}
     for name in weight_names(files):
         body = files.read(name, max_bytes=None)
@@ -166,7 +167,7 @@ def read_tensors(files: ModelFiles, dtype: torch.dtype) -> dict[str, torch.Tenso
             if entry.name in tensors:
                 raise ModelIncompleteError(f"{files.folder}: tensor {entry.name!r} stands in two files")
             tensor = _tensor(files.folder / name, body, entry)
-            # Widening loses nothing, and lets go of the file's bytes before the next file is read
+            # Widening is lossless, and releases the file's bytes before the next file is read
             is_narrower = tensor.is_floating_point() and tensor.itemsize < dtype.itemsize
             tensors[entry.name] = tensor.to(dtype) if is_narrower else tensor
     return tensors
@@ -174,7 +175,7 @@ def read_tensors(files: ModelFiles, dtype: torch.dtype) -> dict[str, torch.Tenso
 
 def _tensor(path: Path, body: bytearray, entry: Tensor) -> torch.Tensor:
     dtype = _DTYPES.get(entry.dtype)
-    # Weights in integers were rounded by a scale that is in no settings: they would be taken as they stand.
+    # Integer weights were scaled by a factor that no setting contains: they would be used unscaled.
     is_rounded = dtype and not dtype.is_floating_point and entry.name.endswith((".weight", ".bias"))
     if dtype is None or is_rounded:
         raise ModelUnloadableError(
@@ -209,6 +210,6 @@ def _shape(sizes: Collection[int]) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    """What a library says, without its advice about its hub and its versions."""
+    """Return a library's message without its advice about its hub and its versions."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:500]}" if lines else type(error).__name__

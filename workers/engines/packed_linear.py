@@ -1,6 +1,7 @@
-"""Linear layers whose weights are stored as oneDNN's kernels read them: on a CPU the largest single gain.
+"""Linear layers whose weights are stored in the layout of oneDNN's kernels: the largest single gain on a CPU.
 
-A plain linear layer repacks its weight at every call; at batch 8 to 48 that costs as much as the product.
+A plain linear layer repacks its weight on every call; at batch sizes of 8 to 48 that costs as much as the
+product.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ import torch
 from transformers.activations import GELUActivation
 
 _PACK_ROWS = 48
-"""Batch size that the weight layout is chosen for; the layout measured best for 8 to 1,024 rows alike."""
+"""Batch size for which the weight layout is chosen; it was measured to be the best for 8 to 1,024 rows."""
 
 
 class PackedLinear(torch.nn.Module):
-    """y = f(x W^T + b) with W in oneDNN's blocked layout. Replaces torch.nn.Linear for inference on a CPU."""
+    """Replaces torch.nn.Linear for inference on a CPU, with W in oneDNN's blocked layout.
+
+    It computes y = f(x W^T + b).
+    """
 
     def __init__(self, linear: torch.nn.Linear, *, activation: Literal["none", "gelu"] = "none") -> None:
-        """`gelu` is the exact one, by the error function."""
+        """Pack the weights of a linear layer. `gelu` is the exact function, with the error function."""
         super().__init__()
         self._activation = activation
         self.in_features, self.out_features = linear.in_features, linear.out_features
@@ -26,7 +30,7 @@ class PackedLinear(torch.nn.Module):
         self.bias = linear.bias
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """(..., in_features) -> (..., out_features)."""
+        """Map (..., in_features) to (..., out_features)."""
         output: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
             states, self._packed, self.bias, self._activation, [], "none"
         )
@@ -34,7 +38,7 @@ class PackedLinear(torch.nn.Module):
 
 
 def can_pack() -> bool:
-    """Whether this build of torch brings oneDNN and its prepacked linear operator."""
+    """Return whether this build of torch has oneDNN and its prepacked linear operator."""
     return (
         bool(torch._C._has_mkldnn)
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
@@ -43,7 +47,7 @@ def can_pack() -> bool:
 
 
 def pack_linears(model: torch.nn.Module) -> int:
-    """Replace every linear layer of the model; returns how many."""
+    """Replace every linear layer of the model; return how many there were."""
     found = [
         (parent, name, child)
         for parent in model.modules()
@@ -56,7 +60,10 @@ def pack_linears(model: torch.nn.Module) -> int:
 
 
 def pack_encoder(model: torch.nn.Module) -> int:
-    """As pack_linears, with BERT's activation computed inside the product before it: a tenth less time."""
+    """Pack all linear layers, and fuse BERT's activation into the product before it, saving a tenth.
+
+    Returns the number of layers, like `pack_linears`, plus the number of fused ones.
+    """
     num_fused = 0
     for layer in model.modules():
         dense, act = getattr(layer, "dense", None), getattr(layer, "intermediate_act_fn", None)

@@ -1,4 +1,4 @@
-"""Next tokens of a batch: what can be done for all rows at once is; only the draw is a row's own.
+"""Next tokens of a batch. Whatever can be done for all rows at once is; only the draw is made per row.
 
 The order is that of transformers' generate(): repetition penalty, temperature, top-k, top-p, draw.
 """
@@ -13,23 +13,24 @@ from workers.engines.executor import NextToken
 from workers.scheduler import Generation
 
 NEAR_TIE_GAP = 1e-4
-"""fp32 logits of one row differ by up to about 1e-5 between batch shapes (measured); ten times that."""
+"""Gap between two logits below which a greedy choice counts as a near tie. fp32 logits of one row differ by
+up to about 1e-5 between batch shapes (measured); this is ten times that."""
 _TOP_TOKENS = 256
-"""Nucleus sampling looks at this many best tokens first, and sorts the whole vocabulary only if they do not
-reach top_p: sorting 49,152 logits takes 100 times longer."""
+"""Number of best tokens that nucleus sampling examines first. It sorts the whole vocabulary only if they do
+not reach top_p: sorting 49,152 logits takes 100 times longer."""
 
 
 class Sampler:
     """Chooses tokens for rows of slots, and remembers each slot's tokens for the repetition penalty."""
 
     def __init__(self, *, num_slots: int, max_context_tokens: int, device: torch.device) -> None:
-        # (slots, tokens): prompt and output; the rest of a row repeats its first token, so that whole rows
-        # can be gathered and scattered without a mask.
+        # Shape (slots, tokens), with prompt and output. The rest of a row repeats its first token, so that
+        # whole rows can be gathered and scattered without a mask.
         self._history = torch.zeros(num_slots, max_context_tokens + 1, dtype=torch.int64, device=device)
         self._device = device
 
     def begin(self, generation: Generation, slot: int) -> None:
-        """A prompt starts in a slot; a retry of it starts with the same draws."""
+        """Begin a prompt in a slot; a retry begins with the same draws."""
         sampling, prompt_ids = generation.request.sampling, generation.prompt_ids
         row = self._history[slot]
         row.fill_(prompt_ids[0])
@@ -46,7 +47,7 @@ class Sampler:
     def choose(
         self, logits: torch.Tensor, first_slot: int, generations: Sequence[Generation]
     ) -> list[NextToken]:
-        """logits (R, V) of neighbouring slots, in any float dtype -> a token for each row."""
+        """Choose a token for each row: logits (R, V) of adjacent slots, in any float dtype."""
         logits = logits.float()
         self._record(first_slot, generations)
         self._penalise(logits, first_slot, generations)
@@ -62,7 +63,7 @@ class Sampler:
         ]
 
     def _record(self, first_slot: int, generations: Sequence[Generation]) -> None:
-        """Write each row's last output token into its history; twice writes the same."""
+        """Write each row's last output token into its history; this is safe to repeat."""
         rows = [
             (first_slot + i, g.num_tokens - 1, g.output_ids[-1])
             for i, g in enumerate(generations)
@@ -73,7 +74,10 @@ class Sampler:
             self._history[slots, positions] = tokens
 
     def _penalise(self, logits: torch.Tensor, first_slot: int, generations: Sequence[Generation]) -> None:
-        """Keskar et al. 2019, section 4.1, over prompt and output as transformers does; in place."""
+        """Apply the repetition penalty to prompt and output, in place.
+
+        After Keskar et al. 2019, section 4.1, as implemented in transformers.
+        """
         rows = [i for i, g in enumerate(generations) if g.request.sampling.repetition_penalty != 1.0]
         if not rows:
             return
@@ -86,7 +90,7 @@ class Sampler:
         logits[index[:, None], seen] = torch.where(scores < 0, scores * penalty, scores / penalty)
 
     def _draw(self, logits: torch.Tensor, rows: list[int], generations: Sequence[Generation]) -> list[int]:
-        """Tokens for the rows that sample: one uniform number each, through the inverse distribution."""
+        """Return tokens for the rows that sample, one uniform number each, by the inverse distribution."""
         if not rows:
             return []
         settings = [generations[i].request.sampling for i in rows]
@@ -98,7 +102,7 @@ class Sampler:
         top_k = [min(s.top_k or num_tokens, num_tokens) for s in settings]
         top_p = [s.top_p for s in settings]
         chosen = _draw_from_top(probabilities, top_k, top_p, draws, min(_TOP_TOKENS, num_tokens))
-        # Flat distributions need more than the best few tokens: these rows pay for a full sort.
+        # Flat distributions need more than the best few tokens: these rows need a full sort.
         flat = [i for i, token_id in enumerate(chosen) if token_id < 0]
         if flat:
             full = _draw_from_top(
@@ -114,7 +118,7 @@ class Sampler:
 
 
 def _best_two(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Largest and second largest value of each row (R, V), and where the largest is: the first, as argmax."""
+    """Return the two largest values of each row (R, V), and the first index of the largest, like argmax."""
     values, ids = logits.topk(2, dim=-1)
     best, second = values.unbind(-1)
     return best, second, torch.where(best == second, ids.amin(-1), ids[:, 0])
@@ -123,9 +127,9 @@ def _best_two(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.T
 def _draw_from_top(
     probabilities: torch.Tensor, top_k: list[int], top_p: list[float], draws: list[float], num_top: int
 ) -> list[int]:
-    """Draw from each row (P, V) by its num_top best tokens; -1 where these do not decide.
+    """Draw from each row (P, V) among its num_top best tokens; -1 where these do not suffice.
 
-    They decide if the row's top-k or its nucleus lies within them, or, with neither, if the draw does.
+    They suffice if the row's top-k or its nucleus lies within them or, with neither, if the draw does.
     """
     device, num_tokens = probabilities.device, probabilities.shape[1]
     values, ids = probabilities.topk(num_top, dim=-1)
@@ -134,7 +138,7 @@ def _draw_from_top(
     mass = values.double().masked_fill(torch.arange(num_top, device=device) >= k[:, None], 0.0)
     is_cut = k <= num_top
     mass /= torch.where(is_cut, mass.sum(-1), 1.0)[:, None]
-    # The smallest set that reaches top_p: a token stays while those before it fall short.
+    # Select the smallest set that reaches top_p: a token stays while those before it fall short.
     mass = mass.masked_fill(mass.cumsum(-1) - mass >= p[:, None], 0.0)
     cumulative = mass.cumsum(-1)
     reached = cumulative[:, -1]
@@ -142,7 +146,7 @@ def _draw_from_top(
     is_open = (k >= num_tokens) & (p >= 1)
     target = torch.tensor(draws, dtype=torch.float64, device=device) * torch.where(is_whole, reached, 1.0)
     position = (cumulative <= target[:, None]).sum(-1)
-    # Rounding may put the target on the very end: take the last token that has any mass.
+    # Rounding may put the target at the very end: take the last token that has any mass.
     position = torch.where(is_whole, torch.minimum(position, (mass > 0).sum(-1) - 1), position)
     chosen = ids.gather(1, position.clamp(max=num_top - 1)[:, None])[:, 0]
     decided: list[int] = torch.where(is_whole | (is_open & (position < num_top)), chosen, -1).tolist()

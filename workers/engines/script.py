@@ -1,4 +1,4 @@
-"""What scripted engines shall do besides answering: wait, fail, hang, or kill the process."""
+"""What scripted engines do besides answering: wait, fail, hang, or kill the process."""
 
 from __future__ import annotations
 
@@ -15,34 +15,36 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from jobs.errors import ConfigurationError
 
 SCRIPT_VARIABLE = "PRESSROOM_SCRIPT"
-"""Environment variable with the path of a script, a JSON object of the fields of Script."""
+"""Environment variable with the path of a script, a JSON object with the fields of Script."""
 
 _POLL_SECONDS = 0.01
 
 
 class Script(BaseModel):
-    """What an engine shall do. Texts are looked for in the decoded prompt or row."""
+    """The behaviour of a scripted engine. Texts are searched for in the decoded prompt or row."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     step_seconds: float = Field(default=0.0, ge=0, le=3600)
-    """Every step takes at least this long."""
+    """Minimum duration of every step."""
     hold_file: Path | None = None
     """Steps wait while this file exists."""
     max_rows: int | None = Field(default=None, ge=1, le=100_000)
-    """A batch of more rows is out of memory."""
+    """Maximum rows of a batch; a larger one raises MemoryError."""
     fail_text: str | None = None
-    """A batch with such a prompt fails."""
+    """A batch with this text in a prompt fails."""
     hang_text: str | None = None
-    """A batch with such a prompt never returns."""
+    """A batch with this text in a prompt never returns."""
     kill_text: str | None = None
-    """The process gets kill_signal when such a prompt has kill_after_tokens tokens of output."""
+    """Kill the process with kill_signal when a prompt with this text has kill_after_tokens tokens of output.
+    """
     kill_signal: Literal["SIGKILL", "SIGSEGV", "SIGABRT"] = "SIGKILL"
     kill_after_tokens: int = Field(default=0, ge=0, le=1_000_000)
     kill_once_file: Path | None = None
-    """Made just before the kill; while it exists nothing is killed, so that the next process survives."""
+    """File that is created just before the kill. While it exists nothing is killed, so that the next process
+    survives."""
     stall_text: str | None = None
-    """A batch with such a prompt never returns, and no other thread of the process runs any more."""
+    """A batch with this text in a prompt never returns, and no other thread of the process runs any more."""
 
     @property
     def looks_at_texts(self) -> bool:
@@ -50,7 +52,7 @@ class Script(BaseModel):
 
 
 def script_of_environment() -> Script:
-    """The script that PRESSROOM_SCRIPT names, or an empty one; raises ConfigurationError."""
+    """Return the script that PRESSROOM_SCRIPT names, or an empty one; raises ConfigurationError."""
     path = os.environ.get(SCRIPT_VARIABLE)
     return Script() if path is None else load_script(Path(path))
 
@@ -64,7 +66,7 @@ def load_script(path: Path) -> Script:
 
 
 def play(script: Script, texts: Sequence[str], *, marked: Sequence[str]) -> None:
-    """Do to a batch of these texts what the script says; `marked` are those that may kill the process."""
+    """Apply the script to a batch of these texts; `marked` are those that may kill the process."""
     while script.hold_file is not None and script.hold_file.exists():
         time.sleep(_POLL_SECONDS)
     if script.step_seconds:

@@ -1,7 +1,7 @@
 """A deterministic engine without a model, for tests: real threads, slots and batches, made-up tokens.
 
-It writes what the prompt says, from a place in it that prompt and seed decide, so that texts are readable.
-Its script can hold it, slow it, make a marked prompt fail, hang, or kill the process.
+It repeats the prompt, from a position that prompt and seed determine, so that texts are readable. A script
+can hold or slow it, and make a marked prompt fail, hang, or kill the process.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ __all__ = ["ScriptedExecutor", "open_engine", "scripted_engine"]
 _DEFAULT_SLOTS = 8
 _DEFAULT_PREFILL_TOKENS = 512
 _MIN_LENGTH, _MAX_LENGTH = 24, 400
-"""Texts end by themselves after so many tokens, by prompt and seed."""
+"""Minimum and maximum length of a text, in tokens; prompt and seed determine the actual length."""
 
 
 def open_engine(model_folder: Path, tokenizer: Tokenizer, options: EngineOptions) -> Engine:  # noqa: ARG001
-    """Start the engine by the script that PRESSROOM_SCRIPT names, if any; raises ConfigurationError."""
+    """Start the engine with the script that PRESSROOM_SCRIPT names, if any; raises ConfigurationError."""
     return scripted_engine(tokenizer, options, script_of_environment())
 
 
@@ -38,7 +38,7 @@ def scripted_engine(
 
 
 class ScriptedExecutor:
-    """Implements workers.engines.executor.Executor without arithmetic; checks that slots are used right."""
+    """Implements workers.engines.executor.Executor without arithmetic; checks the correct use of slots."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class ScriptedExecutor:
         self._max_prefill_tokens = options.max_prefill_tokens or _DEFAULT_PREFILL_TOKENS
         num_slots = options.num_slots or _DEFAULT_SLOTS
         self._slots: list[tuple[int, ...]] = [()] * (num_slots + 1)
-        """The token ids whose keys and values a real cache would hold."""
+        """Token ids whose keys and values a real cache would hold, by slot."""
         self._prefixes: dict[int, tuple[int, ...]] = {}
         self._info = EngineInfo(
             name="scripted",
@@ -109,7 +109,7 @@ class ScriptedExecutor:
         self._slots.clear()
 
     def _next(self, slot: int, generation: Generation) -> NextToken:
-        """The next token by what the slot holds: a scheduling error would change the text."""
+        """Return the next token by what the slot holds: a scheduling error would change the text."""
         num_prompt = len(generation.prompt_ids)
         prompt_ids, position = self._slots[slot][:num_prompt], len(self._slots[slot]) - num_prompt
         sampling = generation.request.sampling
@@ -122,7 +122,7 @@ class ScriptedExecutor:
         return NextToken(words[(digest + position) % len(words)])
 
     def _play(self, generations: Sequence[Generation]) -> None:
-        """Do to the batch what the script says."""
+        """Apply the script to the batch."""
         if self._gate is not None:
             self._gate()
         marked = [row for row in generations if len(row.output_ids) >= self._script.kill_after_tokens]

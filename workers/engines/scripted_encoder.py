@@ -1,7 +1,7 @@
 """A deterministic encoder without a model, for tests: real threads and batches, made-up answers.
 
 It counts words of good and bad news, and hashes words into vectors, so that answers are plausible. The script
-of the scripted engine holds it, slows it, makes a marked text fail, hang, or kill the process.
+of the scripted engine can hold or slow it, and make a marked text fail, hang, or kill the process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from workers.engines.script import Script, play, script_of_environment
 from workers.models.classifier import read_classifier_settings
 
 LABELS = ("negative", "neutral", "positive")
-"""Of a scripted classifier that has no folder."""
+"""Labels of a scripted classifier that has no folder."""
 
 _DEFAULT_BATCH_TOKENS = 4096
 _NUM_DIMENSIONS = 64
@@ -39,7 +39,7 @@ def open_encoder(
     options: EngineOptions,
     task: EncoderTask,
 ) -> Encoder:
-    """Start the encoder by the script that PRESSROOM_SCRIPT names, if any; raises ConfigurationError."""
+    """Start the encoder with the script that PRESSROOM_SCRIPT names, if any; raises ConfigurationError."""
     labels = read_classifier_settings(model_folder, options.digests).names if task == "classify" else ()
     executor = ScriptedEncoder(tokenizer, options, task, script_of_environment(), labels=labels)
     return EncodingEngine(executor, options)
@@ -108,7 +108,7 @@ class ScriptedEncoder:
 
 
 def _probabilities(text: str, labels: tuple[str, ...]) -> Vector:
-    """By the words where a label is good or bad, and a little by the digest."""
+    """Return probabilities by good and bad words, and to a small extent by the digest."""
     words = _WORD.findall(text.lower())
     noise = zlib.crc32(text.encode()) / 2**32 - 0.5
     good = sum(_GOOD.match(word) is not None for word in words)
@@ -119,7 +119,7 @@ def _probabilities(text: str, labels: tuple[str, ...]) -> Vector:
 
 
 def _vector(text: str) -> Vector:
-    """Feature hashing (Weinberger et al. 2009): each word adds to one of the dimensions."""
+    """Hash features (Weinberger et al. 2009): each word adds to one of the dimensions."""
     counts = [0.0] * _NUM_DIMENSIONS
     for word in _WORD.findall(text.lower()) or [text]:
         digest = zlib.crc32(word.encode())

@@ -1,7 +1,7 @@
 """Keys and values of all slots, preallocated; a step writes its tokens in place and reads views.
 
-Shapes: N slots, H key-value heads, T positions, D head size; a batch has R neighbouring slots of S query
-columns each. DynamicCache would copy the whole cache at every step instead (half of the step's time).
+Shapes: N slots, H key-value heads, T positions, D head size; a batch has R adjacent slots of S query columns
+each. DynamicCache would instead copy the whole cache at every step (half of the step's time).
 """
 
 from __future__ import annotations
@@ -16,31 +16,33 @@ import torch
 from workers.scheduler import PrefixSave, SlotMove
 
 _READ_STEP = 32
-"""Attention reads a multiple of this many positions: few distinct shapes, at most 31 masked columns."""
+"""Attention reads a multiple of this many positions, so that there are few distinct shapes and at most 31
+masked columns."""
 _GROW_STEP = 256
-"""On a CPU the cache grows by so many positions when a longer row comes: most contexts are never filled."""
+"""Positions by which a CPU's cache grows when a longer row arrives, because most contexts are never filled.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheShape:
-    """What a model asks of its cache."""
+    """The dimensions of the cache that a model requires."""
 
     num_layers: int
     num_heads: int
-    """Key-value heads."""
+    """Number of key-value heads."""
     head_size: int
     max_context_tokens: int
     dtype: torch.dtype
 
     @property
     def slot_bytes(self) -> int:
-        """Memory of one slot with a full context."""
+        """Return the memory of one slot with a full context."""
         head_bytes = self.head_size * (self.max_context_tokens + 1) * self.dtype.itemsize
         return 2 * self.num_layers * self.num_heads * head_bytes
 
 
 class SlotCache:
-    """The cache that a transformers model is given as past_key_values. The engine's thread uses it.
+    """The cache that a transformers model receives as past_key_values. Used by the engine's thread.
 
     The last position is scratch: padding columns write there, and no query reads it.
     """
@@ -48,7 +50,7 @@ class SlotCache:
     def __init__(self, shape: CacheShape, num_slots: int, device: torch.device) -> None:
         self._max_positions = shape.max_context_tokens + 1
         self._dtype, self._device = shape.dtype, device
-        # A CPU's cache grows, for a GPU's everything is claimed now: it must not meet a full device later.
+        # A CPU's cache grows; a GPU's is allocated in full now, so that it never meets a full device later.
         first = _GROW_STEP if device.type == "cpu" else self._max_positions
         self._num_positions = min(first, self._max_positions)
         size = (2, num_slots, shape.num_heads, self._num_positions, shape.head_size)  # keys, values
@@ -61,9 +63,10 @@ class SlotCache:
     def begin(self, first_slot: int, positions: torch.Tensor, group: int) -> torch.Tensor:
         """Set the batch of the next forward pass and return its mask.
 
-        positions: (R, S) int64, where each column's key and value go; -1 marks padding. The mask is to be
-        added to the scores, (R, 1, G * S, K) for G query heads a group and K positions read, (R, 1, 1, K)
-        if S is 1; each query sees up to its own position. Raises MemoryError if the cache cannot grow.
+        positions: (R, S) int64, where each column's key and value are written; -1 marks padding. The mask is
+        to be added to the scores: (R, 1, G * S, K) for G query heads per group and K positions read, or (R,
+        1, 1, K) if S is 1. Each query sees up to its own position. Raises MemoryError if the cache cannot
+        grow.
         """
         num_rows, num_columns = positions.shape
         longest = int(positions.max()) + 1
@@ -75,7 +78,7 @@ class SlotCache:
         batch = slice(first_slot, first_slot + num_rows)
         self._views = [(layer[0, batch], layer[1, batch]) for layer in self._layers]
         columns = torch.arange(self._num_read, device=self._device)
-        # A padding query sees position 0, not nothing: softmax over nothing is NaN.
+        # A padding query sees position 0 rather than nothing, because softmax over nothing is NaN.
         hidden = columns > positions.clamp(min=0)[:, None, :, None]  # (R, 1, S, K)
         if num_columns > 1:
             hidden = hidden.repeat(1, 1, group, 1)
@@ -84,34 +87,37 @@ class SlotCache:
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: object, **__: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write (R, H, S, D) keys and values in place; returns (R, H, K, D) views of what attention reads."""
+        """Write (R, H, S, D) keys and values in place; return (R, H, K, D) views of what attention reads."""
         keys, values = self._views[layer_idx]
         keys[self._rows, :, self._positions] = key_states.transpose(1, 2)
         values[self._rows, :, self._positions] = value_states.transpose(1, 2)
         return keys[:, :, : self._num_read], values[:, :, : self._num_read]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002  transformers' cache interface
-        """Models ask this only where no position ids are given; the engine always gives them."""
+        """Return 0. Models only call this if there are no position ids; the engine always passes them."""
         return 0
 
     def move(self, move: SlotMove) -> None:
-        """Copy the beginning of a slot to another."""
+        """Copy the beginning of a slot to another slot."""
         for layer in self._layers:
             layer[:, move.target, :, : move.num_tokens] = layer[:, move.source, :, : move.num_tokens]
 
     def clear(self, slot: int) -> None:
-        """Zero a slot: a masked NaN is still NaN times zero for the next row that reads past its own end."""
+        """Fill a slot with zeros, because NaN times zero is NaN: even masked, it would reach the next row."""
         for layer in self._layers:
             layer[:, slot].zero_()
 
     def save_prefix(self, save: PrefixSave) -> None:
-        """Keep a copy of a slot's beginning."""
+        """Keep a copy of the beginning of a slot."""
         self._prefixes[save.key] = [
             layer[:, save.slot, :, : save.num_tokens].clone() for layer in self._layers
         ]
 
     def load_prefix(self, key: int, slot: int, num_tokens: int) -> None:
-        """Copy the first num_tokens of a kept prefix into a slot. Raises MemoryError if it cannot grow."""
+        """Copy the first num_tokens of a kept prefix into a slot.
+
+        Raises MemoryError if the cache cannot grow.
+        """
         self._grow(num_tokens + 1)
         for layer, prefix in zip(self._layers, self._prefixes[key], strict=True):
             layer[:, slot, :, :num_tokens] = prefix[:, :, :num_tokens]
@@ -121,7 +127,7 @@ class SlotCache:
         self._prefixes.pop(key, None)
 
     def _grow(self, num_positions: int) -> None:
-        """Make room for so many positions, scratch included, one layer after the other."""
+        """Make room for this many positions, including scratch, one layer after the other."""
         if num_positions <= self._num_positions:
             return
         wanted = min(-(-num_positions // _GROW_STEP) * _GROW_STEP, self._max_positions)
@@ -134,9 +140,9 @@ class SlotCache:
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Zeros; on a CPU in huge pages where the kernel has them.
+    """Return zeros; on a CPU in huge pages if the kernel supports them.
 
-    Decoding streams the whole cache once a step: with pages of 4 KiB attention took four times longer.
+    Decoding streams the whole cache once per step: with pages of 4 KiB, attention took four times longer.
     """
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)

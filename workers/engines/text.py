@@ -6,14 +6,14 @@ from workers.engine import Tokenizer
 from workers.thinking import ThoughtPlan
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-"""What decoding gives for bytes that are not yet a whole character."""
+"""The result of decoding bytes that do not yet form a whole character."""
 
 
 class TextStream:
-    """Decodes token by token and watches for stop strings, outside of thoughts.
+    """Decodes token by token and watches for stop strings outside of thoughts.
 
-    A token may hold a part of a character, and some decoders treat the first token of a text apart; so each
-    step decodes the last few tokens with and without the new one and takes the difference, as
+    A token may contain a part of a character, and some decoders treat the first token of a text differently.
+    Each step therefore decodes the last few tokens with and without the new one and takes the difference, as
     text-generation-inference does (`decode_token`).
     """
 
@@ -26,16 +26,17 @@ class TextStream:
         self._longest = max(map(len, stop), default=1)
         self._token_ids: list[int] = []
         self._context_start = 0
-        """Decoding starts here, so that the first undecoded token has a neighbour."""
+        """Start of the decoded window, so that the first undecoded token has a token before it."""
         self._undecoded_start = 0
         self.text = ""
         self.stop_string: str | None = None
         self.num_thought_tokens = 0 if thoughts is None or not thoughts.is_inside else thoughts.max_tokens
-        """That the text may have beside those of the answer: all while a thought lasts, then what it took."""
+        """Tokens that the text may have in addition to those of the answer: the full allowance while a
+        thought lasts, then the number that it took."""
         self._was_thinking = thoughts is not None and thoughts.is_inside
 
     def push(self, token_id: int) -> str | None:
-        """Add a token; returns the stop string if the text now holds one. `text` then ends before it."""
+        """Add a token; return the stop string if the text now contains one. `text` then ends before it."""
         self._token_ids.append(token_id)
         piece = self._new_text()
         if not piece or piece.endswith(REPLACEMENT):
@@ -43,7 +44,10 @@ class TextStream:
         return self._append(piece)
 
     def finish(self) -> str | None:
-        """The text is complete: what was held back for want of a whole character is added as it is."""
+        """Complete the text with what was held back for lack of a whole character.
+
+        Returns the stop string, if the text contains one.
+        """
         piece = self._new_text()
         return self._append(piece) if piece and self.stop_string is None else self.stop_string
 
@@ -63,13 +67,13 @@ class TextStream:
             begin = max(begin, answer_begin)
         found = [(at, stop) for stop in self._stop if (at := self.text.find(stop, begin)) >= 0]
         if found:
-            # At the same place the longest stop string is reported; the text is the same.
+            # If several stop strings begin at the same place, the longest is reported; the text is the same.
             at, self.stop_string = min(found, key=lambda hit: (hit[0], -len(hit[1])))
             self.text = self.text[:at]
         return self.stop_string
 
     def _answer_begin(self, thoughts: ThoughtPlan) -> int | None:
-        """Where the part of the answer that is being written begins; None inside a thought."""
+        """Return where the current part of the answer begins; None inside a thought."""
         reading = thoughts.marks.read(self.text, is_inside=thoughts.is_inside)
         if reading.is_open:
             self.num_thought_tokens = thoughts.max_tokens

@@ -1,7 +1,7 @@
-"""The default engine: continuous batching over any decoder of transformers that keeps keys and values.
+"""The default engine: continuous batching over any transformers decoder that keeps keys and values.
 
-The model's own forward() computes; ours are the slot cache that it is given, the attention function that it
-calls, on a CPU the layout of its weights, and everything that decides what a batch is.
+The model's own forward() computes. Ours are the slot cache that it receives, the attention function that it
+calls, the layout of its weights on a CPU, and everything that decides what a batch is.
 """
 
 from __future__ import annotations
@@ -29,13 +29,16 @@ from workers.prefix import common_prefix_length
 from workers.scheduler import Generation, PrefillRow, PrefixSave, SlotMove
 
 _CPU_SLOTS = 48
-"""Measured on two cores: 48 rows decode 1.3 times as many tokens a second as 16, more gain little."""
+"""Default number of slots on a CPU. Measured on two cores, 48 rows decode 1.3 times as many tokens per second
+as 16; more rows gain little."""
 _MAX_GPU_SLOTS = 256
-"""Beyond it the interpreter's work per row is a large part of a step."""
+"""Maximum number of slots on a GPU, beyond which the interpreter's work per row is a large part of a step."""
 _GPU_CACHE_SHARE = 0.7
-"""Of the memory that is free after the weights; the rest is for activations and kept prefixes."""
+"""Share of the memory left after loading the weights that is used for the cache; the rest is for activations
+and kept prefixes."""
 _MIN_SHARED_ROWS, _MIN_SHARED_TOKENS = 4, 64
-"""Fewer rows or tokens are read faster as they are (measured)."""
+"""Minimum rows and tokens for reading a shared prefix once. Fewer are faster to read separately (measured).
+"""
 _CPU_PREFILL_TOKENS = 1024
 _GPU_PREFILL_TOKENS = 8192
 
@@ -43,7 +46,7 @@ _GPU_PREFILL_TOKENS = 8192
 def open_engine(model_folder: Path, tokenizer: Tokenizer, options: EngineOptions) -> Engine:
     """Load the model of a local folder and start its engine; raises ConfigurationError.
 
-    Sets the process's thread count if the options say so, and silences transformers' progress bars.
+    Sets the process's thread count if the options specify one, and silences transformers' progress bars.
     """
     executor = TransformersExecutor(model_folder, options)
     return BatchingEngine(executor, tokenizer, replace(options, max_prefix_tokens=executor.max_prefix_tokens))
@@ -72,10 +75,10 @@ class TransformersExecutor:
         decoder = prepare(self._model, options.max_context_tokens, dtype, pack=is_packed)
         shape, self._group, self._rotaries = decoder.shape, decoder.group, decoder.rotaries
         self._max_prefix_tokens = 0 if self._rotaries else options.max_prefix_tokens
-        # In half precision the one softmax over both parts would lose what the fused kernel keeps in fp32.
+        # In half precision, the one softmax over both parts would lose what the fused kernel keeps in fp32.
         self._reads_shared = self._max_prefix_tokens > 0 and dtype == torch.float32
         num_slots = options.num_slots or _default_slots(self._device, shape.slot_bytes)
-        # One slot more than the scheduler's: the staging slot of prompts that are longer than a step.
+        # There is one slot more than the scheduler has, for staging prompts that are longer than a step.
         self._cache = SlotCache(shape, num_slots + 1, self._device)
         self._sampler = Sampler(
             num_slots=num_slots + 1, max_context_tokens=shape.max_context_tokens, device=self._device
@@ -106,7 +109,7 @@ class TransformersExecutor:
 
     @property
     def max_prefix_tokens(self) -> int:
-        """None are kept where keys depend on the length of the whole text."""
+        """Maximum tokens of kept prefixes; 0 if keys depend on the length of the whole text."""
         return self._max_prefix_tokens
 
     def prefill(self, rows: Sequence[PrefillRow]) -> list[NextToken]:
@@ -115,7 +118,7 @@ class TransformersExecutor:
                 self._cache.load_prefix(row.prefix_key, row.slot, row.start)
             self._sampler.begin(row.generation, row.slot)
         longest = max(row.stop - row.start for row in rows)
-        # Rows end in the same column, so that the model computes logits of the last one only.
+        # Rows end in the same column, so that the model computes only the logits of the last column.
         token_ids, positions = [], []
         for row in rows:
             padding = longest - (row.stop - row.start)
@@ -134,7 +137,7 @@ class TransformersExecutor:
         return self._compute(token_ids, positions, rows[0].slot, rows, self._num_shared(rows))
 
     def _num_shared(self, rows: Sequence[Generation]) -> int:
-        """How many leading prompt tokens all rows share, if it is worth reading them together."""
+        """Return how many leading prompt tokens all rows share, or 0 if reading them once does not pay."""
         if not self._reads_shared or len(rows) < _MIN_SHARED_ROWS:
             return 0
         first = rows[0].prompt_ids
@@ -163,7 +166,7 @@ class TransformersExecutor:
             torch.cuda.empty_cache()
 
     def _recompute(self, row: Generation) -> None:
-        """Compute all keys but the last token's of a row again: its text has just become a long one."""
+        """Compute the keys of a row again, except the last token's: its text has just become a long one."""
         token_ids = [*row.prompt_ids, *row.output_ids[:-1]]
         self._rotaries.begin([row.num_tokens], self._device)
         with self._memory_named():
@@ -179,7 +182,7 @@ class TransformersExecutor:
         generations: Sequence[Generation],
         num_shared_tokens: int,
     ) -> list[NextToken]:
-        """One forward pass over (R, S) tokens of neighbouring slots, and the next token of each row."""
+        """Run a forward pass over (R, S) tokens of adjacent slots, and return the next token of each row."""
         with self._memory_named():
             logits = self._forward(token_ids, positions, first_slot, num_shared_tokens)
             return self._sampler.choose(logits, first_slot, generations)
@@ -187,7 +190,7 @@ class TransformersExecutor:
     def _forward(
         self, token_ids: list[list[int]], positions: list[list[int]], first_slot: int, num_shared_tokens: int
     ) -> torch.Tensor:
-        """Logits (R, V) of the last column."""
+        """Return the logits (R, V) of the last column."""
         where = torch.tensor(positions, device=self._device)
         mask = self._cache.begin(first_slot, where, self._group)
         logits: torch.Tensor = self._model(
@@ -203,9 +206,9 @@ class TransformersExecutor:
 
     @contextmanager
     def _memory_named(self) -> Iterator[None]:
-        """Raise MemoryError where the device has no memory left; no gradients inside."""
+        """Run the block without gradients, raising MemoryError if the device has no memory left."""
         try:
-            # Not inference_mode: a cache that grows in it could not be written outside of it.
+            # Not inference_mode: a cache that grew inside it could not be written outside of it.
             with torch.no_grad():
                 yield
         except RuntimeError as error:
@@ -219,11 +222,11 @@ class TransformersExecutor:
 def _load(
     files: ModelFiles, dtype: torch.dtype, device: torch.device, max_context_tokens: int
 ) -> PreTrainedModel:
-    """Safetensors of a local folder, no code of the folder, no hub."""
+    """Load the safetensors of a local folder, without code from the folder and without a hub."""
     config = load_config(files)
     check_settings(config, max_context_tokens)
     model = load_model(files, AutoModelForCausalLM, config, dtype=dtype)
-    torch.nn.Module.to(model, device)  # through the base class: transformers' own wrapper carries no types
+    torch.nn.Module.to(model, device)  # through the base class: transformers' own wrapper is untyped
     return model
 
 
@@ -235,5 +238,5 @@ def _default_slots(device: torch.device, num_bytes: int) -> int:
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    """CUDA has an exception of its own; the CPU allocator says it in words."""
+    """Return whether memory is exhausted; CUDA has its own exception, the CPU allocator only a message."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -20,7 +20,7 @@ def open_encoder(
 ) -> Encoder:
     """Load the model of a local folder and start its engine; raises ConfigurationError or EngineLostError.
 
-    On a CPU the arithmetic has a process of its own: here, each operation of a step would wait for the
+    On a CPU the arithmetic runs in a separate process: here, each operation of a step would wait for the
     interpreter lock while a job's thread holds it. On a GPU an operation only starts a kernel.
     """
     if options.device != "cpu":

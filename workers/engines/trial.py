@@ -1,6 +1,6 @@
 """The child process of a trial: `python -m workers.engines.trial FOLDER`.
 
-Loads the model of the folder as a worker does and lets it compute; the last line of stdout is a TrialAnswer.
+It loads the model of the folder as a worker does and runs it; the last line of stdout is a TrialAnswer.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 PROMPT_LENGTHS = (3, 29, 11)
-"""In tokens; unequal, so that rows are padded where an engine pads them."""
+"""Lengths of the trial's prompts in tokens; they differ so that rows are padded if an engine pads them."""
 NUM_NEW_TOKENS = 6
 MAX_CONTEXT_TOKENS = EngineOptions().max_context_tokens
-"""What a worker asks of an engine by default: what matters only beyond it does not matter here."""
+"""The context that a worker requests by default: what only matters beyond it is not tried."""
 MAX_WORK = 100_000_000_000
-"""Parameters times tokens of the longest prompt: some seconds on two cores. Prompts that would try a sliding
-window or a LongRoPE threshold of a large model are left out; the engine's tests try these in the small."""
+"""Limit of parameters times tokens of the longest prompt: some seconds on two cores. Prompts that would try a
+sliding window or a LongRoPE threshold of a large model are left out; the engine's tests cover these with
+small models."""
 TEXTS = (
     "Shares of the company rise.",
     "Profit falls",
     "The board meets on Monday, and nothing else happens.",
 )
 TRIAL_SECONDS = 300.0
-"""For a few tokens; the parent's bound is for the whole trial."""
+"""Time limit for a few tokens; the parent limits the whole trial."""
 
 
 def main() -> None:
@@ -42,7 +43,7 @@ def main() -> None:
     if len(sys.argv) != 2:
         sys.exit("usage: python -m workers.engines.trial FOLDER")
     with os.fdopen(os.dup(1), "w") as out:
-        os.dup2(2, 1)  # whatever a library prints is no answer
+        os.dup2(2, 1)  # output that a library prints is not the answer
         out.write("\n" + _answer(Path(sys.argv[1])).model_dump_json())
 
 
@@ -89,7 +90,7 @@ def _try_encoder(folder: Path, manifest: Manifest) -> dict[str, str]:
 
 
 def _try_generator(folder: Path, manifest: Manifest) -> dict[str, str]:
-    """First plain transformers, which knows most architectures, then our own engine against it."""
+    """Run plain transformers, which knows most architectures, and then compare our own engine with it."""
     from workers.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(folder, manifest.digests)
@@ -103,7 +104,7 @@ def _try_generator(folder: Path, manifest: Manifest) -> dict[str, str]:
 def _generate(
     folder: Path, manifest: Manifest, tokenizer: Tokenizer
 ) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-    """Prompts of token ids, and what generate() of transformers writes after each one alone."""
+    """Return prompts of token ids, and what generate() of transformers produces after each one alone."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -127,18 +128,18 @@ def _generate(
 
 
 def _telling_lengths(thresholds: Sequence[int]) -> list[int]:
-    """Lengths of prompts that pass a threshold while the model writes, and of prompts beyond it."""
+    """Return prompt lengths that pass a threshold while the model generates, and lengths beyond it."""
     lengths = (threshold + more for threshold in thresholds for more in (-2, NUM_NEW_TOKENS))
     return [length for length in lengths if length > 0]
 
 
 def _prompts(num_tokens: int, lengths: Sequence[int]) -> list[tuple[int, ...]]:
-    """Token ids from all over the vocabulary: what they mean does not matter."""
+    """Return token ids from all over the vocabulary; their meaning does not matter."""
     return [tuple((length + 7919 * place) % num_tokens for place in range(length)) for length in lengths]
 
 
 def _greedy(folder: Path, model: PreTrainedModel, prompt: Sequence[int]) -> tuple[int, ...]:
-    """Whatever the model's own generation_config.json asks for."""
+    """Return the greedy continuation of a prompt, whatever the model's generation_config.json specifies."""
     import torch
     from transformers import GenerationConfig
 
@@ -162,7 +163,10 @@ def _compare(
     prompts: Sequence[tuple[int, ...]],
     expected: Sequence[tuple[int, ...]],
 ) -> str:
-    """Why our own engine does not run the model: it writes other tokens than generate(). Empty if it runs."""
+    """Return why our own engine does not run the model, namely that its tokens differ; empty if it does.
+
+    The tokens are compared with those of generate().
+    """
     from jobs.inference import Sampling
     from workers.engine import Request
     from workers.engines.transformers import open_engine

@@ -1,1 +1,1 @@
-"""Models: where they come from, how they are installed, and how what is installed is verified."""
+"""Models: their sources, their installation, and the verification of installed files."""

@@ -1,4 +1,4 @@
-"""Models that are an adapter on a base: those that Pressroom brings along, and those trained here."""
+"""Models that consist of an adapter on a base: those bundled with Pressroom, and those trained here."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ BUNDLED = Path(__file__).parent / "bundled"
 
 ADAPTER = "adapter_model.safetensors"
 ADAPTER_SETTINGS = "adapter_config.json"
-"""The names that peft gives them: `PeftModel.from_pretrained` reads the folder."""
+"""File names that peft uses: `PeftModel.from_pretrained` reads the folder."""
 ADAPTER_FILES = (ADAPTER, ADAPTER_SETTINGS)
-"""What the merge reads."""
+"""The files that the merge reads."""
 COPIED_FILES = (CLASSIFIER, "evaluation.json", "recipe.json", "MODEL_CARD.md")
-"""What goes along into the installed model."""
+"""The files that are copied into the installed model."""
 
 
 class MergeError(ConfigurationError):
@@ -36,13 +36,13 @@ class MergeError(ConfigurationError):
 
 @dataclass(frozen=True)
 class AdapterSource:
-    """A folder with an adapter, its recipe and its card; the base comes from a source of its own."""
+    """A folder with an adapter, its recipe and its card; the base comes from its own source."""
 
     name: str
     folder: Path
     base: Source
     scheme: str = "trained"
-    """"bundled" for a model that Pressroom brings along."""
+    """The first part of the source's name; "bundled" for a model that comes with Pressroom."""
 
     def __str__(self) -> str:
         return f"{self.scheme}:{self.name}#sha256={self.revision}"
@@ -63,7 +63,10 @@ class AdapterSource:
         return Download(f"{self.name}, an adapter on {base.description}", base.download_bytes, copied)
 
     def fetch(self, target: Path, progress: Progress) -> None:
-        """Raises WeightsDigestError for another base than the adapter was trained on, or MergeError."""
+        """Fetch the base and merge the adapter into it.
+
+        Raises WeightsDigestError for another base than the one the adapter was trained on, or MergeError.
+        """
         base = target / "base"
         base.mkdir()
         self.base.fetch(base, progress)
@@ -87,7 +90,7 @@ class AdapterSource:
             )
 
     def _copy_adapter(self, target: Path) -> Path:
-        """Copy the adapter to where nobody else writes, so that what is merged is what was digested."""
+        """Copy the adapter to a private folder, so that what is merged is what was digested."""
         adapter = target / "adapter"
         adapter.mkdir()
         for name in ADAPTER_FILES:
@@ -99,7 +102,7 @@ class AdapterSource:
         return adapter
 
     def _merge(self, base: Path, adapter: Path, target: Path) -> None:
-        """Merge in a child process, as conversions run."""
+        """Merge in a child process, as conversions are run."""
         num_bytes = sum(path.stat().st_size for path in base.glob(f"*{WEIGHT_SUFFIX}"))
         paths = (str(base), str(adapter), str(target))
         labels = read_classifier_settings(self.folder).names

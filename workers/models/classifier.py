@@ -1,4 +1,4 @@
-"""What a classifier's outputs mean and how it is asked: `classifier.json` in its folder."""
+"""The meaning of a classifier's outputs and the form of its inputs: `classifier.json` in its folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from workers.models.reading import ModelFiles
 CLASSIFIER = "classifier.json"
 
 DEFAULT_MAX_TOKENS = 128
-"""Of a model that was not trained here: short posts have 20 to 60, and time grows with them."""
+"""Default for a model that was not trained here: short posts have 20 to 60 tokens, and time grows with the
+length."""
 
 _SAME: Mapping[str, str] = {
     "bearish": "negative",
@@ -24,14 +25,14 @@ _SAME: Mapping[str, str] = {
     "neg": "negative",
     "pos": "positive",
 }
-"""Other spellings of one label, so that models of several authors can stand in for each other."""
+"""Other spellings of a label, so that models of several authors are interchangeable."""
 
 _NAMELESS = re.compile(r"label[ _-]?\d+")
-"""What transformers calls an output that its author gave no name."""
+"""The name that transformers gives an output if its author did not name it."""
 
 
 class LabelsUnknownError(InputError):
-    """A model's settings do not say what its outputs mean."""
+    """A model's configuration does not say what its outputs mean."""
 
     code = "model_labels_unknown"
 
@@ -40,18 +41,18 @@ Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, ma
 
 
 class ClassifierSettings(BaseModel):
-    """How an engine asks a classifier, and what it answers."""
+    """How an engine calls a classifier, and what the outputs mean."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     labels: dict[Label, Annotated[int, Field(ge=0, le=1000)]]
-    """Place of each in the model's outputs, from 0."""
+    """Index of each label in the model's outputs, from 0."""
     temperature: float = Field(default=1.0, gt=0, le=100)
-    """The logits are divided by it before the softmax."""
+    """The logits are divided by this before the softmax."""
     input: Literal["text", "text_and_target"] = "text"
-    """Whether the model was taught to read the pair (text, target)."""
+    """Whether the model was trained to read the pair (text, target)."""
     max_tokens: int = Field(default=DEFAULT_MAX_TOKENS, ge=8, le=8192)
-    """A longer text is judged by its beginning."""
+    """Maximum tokens of a text; only the beginning of a longer one is used."""
 
     @model_validator(mode="after")
     def _each_output_once(self) -> ClassifierSettings:
@@ -80,7 +81,7 @@ def read_classifier_settings(folder: Path, digests: Mapping[str, str] | None = N
 def settle_classifier(folder: Path, labels: Mapping[str, int] | None = None) -> None:
     """Check the classifier.json of a model folder, or write the one that its config.json implies.
 
-    `labels` overrides what the model says. Raises LabelsUnknownError or MalformedFileError.
+    `labels` overrides the model's own. Raises LabelsUnknownError or MalformedFileError.
     """
     if (folder / CLASSIFIER).is_file() and labels is None:
         read_classifier_settings(folder)
@@ -118,7 +119,7 @@ def _label(name: str) -> str:
 
 
 def parse_labels(text: str) -> dict[str, int]:
-    """`negative=0,neutral=1,positive=2` -> places. Raises LabelsUnknownError.
+    """Parse `negative=0,neutral=1,positive=2` into indices by label. Raises LabelsUnknownError.
 
     >>> parse_labels("spam=1, Ham=0")
     {'spam': 1, 'ham': 0}

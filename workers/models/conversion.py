@@ -1,6 +1,6 @@
 """GGUF -> safetensors in fp32 with tokenizer and template: `python -m workers.models.conversion SRC DST`.
 
-Run as a child process by install.py, so that torch never loads in the caller. Needs the extra `engine`.
+install.py runs it as a child process, so that torch is never loaded in the caller. Needs the extra `engine`.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ if TYPE_CHECKING:
 def convert(source: Path, target: Path) -> None:
     """Write the model in the GGUF file `source` into the folder `target`, dequantised to fp32.
 
-    About 25 CPU-seconds and six times the size of a 4-bit file for each model. Raises ModelIncompleteError.
+    For each model this takes about 25 CPU-seconds and six times the size of a 4-bit file. Raises
+    ModelIncompleteError.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder, name = str(source.parent), source.name
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
-    model: Any  # the library's types say that a model alone comes back
+    model: Any  # the library's types claim that only a model is returned
     loading: dict[str, Any]
     model, loading = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
         folder, gguf_file=name, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
     )
     is_accounted_for = getattr(model.hf_quantizer, "supported", False)  # by the library's newer reader
     _check(source, loading, [] if is_accounted_for else _left_out(source, model))
-    # save_pretrained refuses a model that was quantised once, though its weights are plain fp32 by now
+    # save_pretrained refuses a model that was once quantised, although its weights are plain fp32 by now
     model.hf_quantizer = None
     model.is_quantized = False
     if hasattr(model.config, "quantization_config"):
@@ -45,7 +46,10 @@ def convert(source: Path, target: Path) -> None:
 
 
 def _check(source: Path, loading: Mapping[str, Any], surplus: Sequence[str]) -> None:
-    """The library only warns of what is missing, and says nothing of what it leaves out."""
+    """Raise ModelIncompleteError for missing or surplus tensors.
+
+    The library only warns of missing tensors, and does not report what it leaves out.
+    """
     problems = {
         "missing": sorted(loading["missing_keys"]),
         "unexpected": sorted({*loading["unexpected_keys"], *surplus}),
@@ -57,9 +61,9 @@ def _check(source: Path, loading: Mapping[str, Any], surplus: Sequence[str]) -> 
 
 
 def _left_out(source: Path, model: PreTrainedModel) -> list[str]:
-    """Names of the file's tensors that the library's older reader has no place for.
+    """Return the names of the file's tensors that the library's older reader does not use.
 
-    There are none where file and model hold equally many numbers, however the library cuts and joins them.
+    There are none if file and model contain equally many numbers, however the library splits and joins them.
     """
     from gguf import GGUFReader
     from transformers.modeling_gguf_pytorch_utils import TensorProcessor, get_gguf_hf_weights_map
@@ -74,10 +78,10 @@ def _left_out(source: Path, model: PreTrainedModel) -> list[str]:
 
 
 def main() -> None:
-    """Convert the file that the first argument names into the folder that the second one names."""
+    """Convert the file named by the first argument into the folder named by the second."""
     if len(sys.argv) != 3:
         sys.exit("usage: python -m workers.models.conversion SOURCE.gguf TARGET_FOLDER")
-    os.environ["HF_HUB_OFFLINE"] = "1"  # everything is in the file; nothing may be asked of a hub
+    os.environ["HF_HUB_OFFLINE"] = "1"  # everything is in the file; no hub may be contacted
     try:
         convert(Path(sys.argv[1]), Path(sys.argv[2]))
     except ModelIncompleteError as error:

@@ -1,6 +1,6 @@
-"""What may lie in a model folder: formats, headers and JSON files, checked before any library reads them.
+"""What a model folder may contain: formats, headers and JSON files, checked before any library reads them.
 
-Nothing here trusts the folder: lengths are bounded before they are read, and no file of it is executed.
+Nothing here trusts the folder: lengths are bounded before they are read, and none of its files is executed.
 """
 
 from __future__ import annotations
@@ -22,34 +22,36 @@ from workers.models.reading import MalformedFileError as MalformedFileError
 from workers.models.reading import ModelFiles, open_regular, read_digested
 
 MAX_FILES = 10_000
-"""Below a model's folder; published ones hold some dozens."""
+"""Maximum files below a model's folder; published models have some dozens."""
 MAX_JSON_DEPTH = 64
-"""Levels of a JSON file; tokenizer.json files have about ten. The libraries walk them by recursion."""
+"""Maximum nesting of a JSON file, since libraries traverse it recursively; tokenizer.json files have about
+ten levels."""
 MAX_SAFETENSORS_HEADER_BYTES = 100_000_000
 """The limit of the format itself (safetensors/src/tensor.rs, MAX_HEADER_SIZE)."""
 
 Task = Literal["generate", "classify", "embed"]
-"""What a model is asked for: text, probabilities of classes, or a vector."""
+"""The task of a model: to return text, probabilities of classes, or a vector."""
 
 TOKENIZER = "tokenizer.json"
 MANIFEST = "manifest.json"
-"""Of an installed model; manifest.py says what is in it."""
+"""The manifest of an installed model, which manifest.py defines."""
 CALIBRATION = "calibration.json"
-"""Beside it, of a classifier that was calibrated here; calibration.py says what is in it."""
+"""The calibration of a classifier that was calibrated here, which calibration.py defines."""
 CALIBRATION_PARTIAL_SUFFIX = ".calibration"
-"""Of the hidden file beside the model folders that it is written to, before it is renamed."""
+"""Suffix of the hidden file, beside the model folders, to which a calibration is written before it is
+renamed."""
 WEIGHT_SUFFIX = ".safetensors"
 WEIGHTS = f"model{WEIGHT_SUFFIX}"
 WEIGHTS_INDEX = f"{WEIGHTS}.index.json"
 GGUF_SUFFIX = ".gguf"
 FILE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-"""Of an installed file: no path, nothing hidden, nothing that a shell would read otherwise."""
+"""Pattern of the name of an installed file: no path, not hidden, and nothing that a shell would interpret."""
 REFUSED_SUFFIXES = frozenset(
     {".bin", ".ckpt", ".dill", ".h5", ".hdf5", ".joblib", ".keras", ".msgpack", ".npy", ".npz", ".onnx"}
     | {".pb", ".pickle", ".pkl", ".pt", ".pth", ".tar", ".tflite", ".zip"}
     | {".dll", ".dylib", ".py", ".pyc", ".pyd", ".pyw", ".sh", ".so"}
 )
-"""Code, pickles, and formats that can carry either: a library may load them before anybody looks."""
+"""Suffixes of code, pickles, and formats that can contain either: a library may load them without a check."""
 
 _POSITIONS = (
     "max_position_embeddings",
@@ -59,9 +61,10 @@ _POSITIONS = (
     "seq_length",
     "n_ctx",
 )
-"""Settings for the same thing; transformers maps them by `attribute_map` of each configuration."""
+"""Names of the setting for the number of positions; transformers maps them by each configuration's
+`attribute_map`."""
 _NAMED_KEYS = 5
-"""Tensors that a message names; their number stands behind them."""
+"""Maximum tensors that a message names; it then gives the number of the others."""
 
 _KEY_CHARACTERS = 200
 
@@ -71,29 +74,30 @@ _DTYPE_BYTES = {
     **dict.fromkeys(("I32", "U32", "F32"), 4),
     **dict.fromkeys(("I64", "U64", "F64", "C64"), 8),
 }
-"""safetensors/src/tensor.rs, Dtype; the types of less than a byte are left out, no engine here reads them."""
+"""Item size by type, from safetensors/src/tensor.rs, Dtype. Types of less than a byte are left out, because
+no engine here reads them."""
 
 
 class ModelFormatError(PermanentError):
-    """A model folder holds a file that could run code, or no weights in a format that is read."""
+    """A model folder contains a file that could run code, or no weights in a supported format."""
 
     code = "model_format_refused"
 
 
 class RemoteCodeError(PermanentError):
-    """A model's JSON file asks for Python code to be loaded."""
+    """A model's JSON file requires Python code to be loaded."""
 
     code = "model_remote_code_refused"
 
 
 class ModelIncompleteError(PermanentError):
-    """The weights lack a tensor of the model, hold one that is none of its, or one of another shape."""
+    """The weights lack a tensor of the model, or have a superfluous one or one of another shape."""
 
     code = "model_incomplete"
 
 
 class ModelUnloadableError(ConfigurationError):
-    """No model can be made of the files on this machine, or the process that tried it ended."""
+    """The files cannot be loaded as a model on this machine, or the process that tried it ended."""
 
     code = "model_unloadable"
 
@@ -104,7 +108,7 @@ class Tensor:
 
     name: str
     dtype: str
-    """As the format calls it: F32."""
+    """Type in the format's notation, such as F32."""
     shape: tuple[int, ...]
     begin: int
     """First byte, counted from the end of the header."""
@@ -116,7 +120,7 @@ class Tensor:
 
 
 def task_of(config: dict[str, object]) -> Task:
-    """What a model does, by the class that its config.json names; an unknown one is a language model.
+    """Return a model's task by the class that its config.json names; an unknown one is a language model.
 
     >>> task_of({"architectures": ["BertForSequenceClassification"]})
     'classify'
@@ -125,7 +129,7 @@ def task_of(config: dict[str, object]) -> Task:
     name = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
     if name.endswith("ForSequenceClassification"):
         return "classify"
-    # All of them encoders; LlamaModel and the like are embedding models too
+    # These are all encoders; LlamaModel and the like are embedding models, too
     return (
         "embed"
         if name.endswith(("Model", "ForMaskedLM")) and not name.endswith("LMHeadModel")
@@ -134,7 +138,7 @@ def task_of(config: dict[str, object]) -> Task:
 
 
 def max_positions_of(config: Mapping[str, object]) -> int | None:
-    """Tokens that a model has positions for, by whatever name its settings have for that; None: no limit.
+    """Return the number of positions of a model, under any name of that setting; None for no limit.
 
     >>> max_positions_of({"n_positions": 1024})
     1024
@@ -147,10 +151,10 @@ def max_positions_of(config: Mapping[str, object]) -> int | None:
 
 
 def check_formats(folder: Path) -> None:
-    """Raise ModelFormatError or RemoteCodeError for what could run code, anywhere below the folder."""
+    """Raise ModelFormatError or RemoteCodeError for anything below the folder that could run code."""
     check_no_code(folder)
     for path in sorted(folder.glob("*.json")):
-        if path.name == CALIBRATION:  # no library reads it; calibration.py says better what is wrong with it
+        if path.name == CALIBRATION:  # no library reads it; calibration.py reports its faults better
             continue
         if _asks_for_code(_read_json(path)):  # some are lists: sentence-transformers' modules.json
             raise RemoteCodeError(
@@ -160,7 +164,7 @@ def check_formats(folder: Path) -> None:
 
 
 def check_no_code(folder: Path) -> None:
-    """Raise ModelFormatError for a file that could run code, by its name, anywhere below the folder."""
+    """Raise ModelFormatError for a file below the folder that could run code, judged by its name."""
     paths = list(islice(folder.rglob("*"), MAX_FILES + 1))
     if len(paths) > MAX_FILES:
         raise ModelFormatError(f"{folder} holds more than {MAX_FILES} files: give the folder of one model")
@@ -173,9 +177,9 @@ def check_no_code(folder: Path) -> None:
 
 
 def weight_names(files: ModelFiles) -> tuple[str, ...]:
-    """Names of the weights that a loader takes: one file, or those that an index names.
+    """Return the names of the weight files that a loader reads: one file, or those that an index names.
 
-    Raises ModelFormatError if there are none, MalformedFileError for an index that is none.
+    Raises ModelFormatError if there are none, and MalformedFileError for an invalid index.
     """
     if files.has(WEIGHTS):
         return (WEIGHTS,)
@@ -188,7 +192,7 @@ def weight_names(files: ModelFiles) -> tuple[str, ...]:
 
 
 def check_weights(folder: Path) -> tuple[Tensor, ...]:
-    """All tensors of a model's safetensors files, each header checked, and the index against them.
+    """Return all tensors of a model's safetensors files, checking each header and the index.
 
     Raises MalformedFileError, ModelIncompleteError, and ModelFormatError if there are no such files.
     """
@@ -214,7 +218,7 @@ def check_weights(folder: Path) -> tuple[Tensor, ...]:
 
 
 def _weight_map(files: ModelFiles) -> dict[str, str]:
-    """Return the file of each tensor by a sharded model's index; it may only be one of its own folder."""
+    """Return the file of each tensor from a sharded model's index, which may only name its own folder's."""
     path = files.folder / WEIGHTS_INDEX
     names = parse_json_object(files, WEIGHTS_INDEX).get("weight_map")
     if not isinstance(names, dict) or not names:
@@ -229,7 +233,7 @@ def _weight_map(files: ModelFiles) -> dict[str, str]:
 
 
 def read_safetensors_header(path: Path) -> tuple[Tensor, ...]:
-    """Tensors in the order of their bytes, which they must cover without gap or overlap.
+    """Return tensors in the order of their bytes, which they must cover without gap or overlap.
 
     Raises MalformedFileError or NotAFileError. Format: 8 bytes little-endian length, JSON header, data
     (huggingface.co/docs/safetensors, "Format").
@@ -243,7 +247,7 @@ def read_safetensors_header(path: Path) -> tuple[Tensor, ...]:
 def parse_safetensors_header(
     path: Path, body: bytes | bytearray, size: int | None = None
 ) -> tuple[Tensor, ...]:
-    """As read_safetensors_header, of bytes that begin as the file does; `size` is the whole file's."""
+    """Do the same as read_safetensors_header for a file's first bytes; `size` is the whole file's."""
     size = len(body) if size is None else size
     length = _header_bytes(path, body, size)
     header = _as_object(_parse(bytes(body[8 : 8 + length]), path), path)
@@ -274,7 +278,7 @@ def _header_bytes(path: Path, body: bytes | bytearray, size: int) -> int:
 
 
 def keys_in_words(problems: Mapping[str, Sequence[str]]) -> str:
-    """Which tensors are missing, unexpected or of another shape: the first of each, and how many.
+    """Describe which tensors are missing, unexpected or of another shape: the first of each, and how many.
 
     >>> keys_in_words({"missing": ["norm.weight"], "unexpected": []})
     '1 tensor is missing: norm.weight'
@@ -290,12 +294,12 @@ def keys_in_words(problems: Mapping[str, Sequence[str]]) -> str:
 
 
 def _key_in_words(key: str) -> str:
-    """A file may call its tensors as it likes."""
+    """Return a tensor's name in a printable form, since a file may use any name."""
     return key if key.isprintable() and len(key) <= _KEY_CHARACTERS else repr(key[:_KEY_CHARACTERS])
 
 
 def check_gguf(path: Path) -> None:
-    """Raise MalformedFileError if the header of a GGUF file is not sane."""
+    """Raise MalformedFileError if the header of a GGUF file is invalid."""
     try:
         check_gguf_header(path)
     except GgufHeaderError as error:
@@ -303,17 +307,17 @@ def check_gguf(path: Path) -> None:
 
 
 def read_json_object(path: Path) -> dict[str, object]:
-    """The JSON object in a model's file; MalformedFileError if it is not one."""
+    """Return the JSON object in a model's file; raises MalformedFileError if it is not one."""
     return _as_object(_read_json(path), path)
 
 
 def parse_json(files: ModelFiles, name: str) -> object:
-    """The JSON value in a file of a model. Raises as ModelFiles.read."""
+    """Return the JSON value in a file of a model. Raises as ModelFiles.read does."""
     return _parse(files.read(name), files.folder / name)
 
 
 def parse_json_object(files: ModelFiles, name: str) -> dict[str, object]:
-    """The JSON object in a file of a model, its digest compared. Raises as ModelFiles.read."""
+    """Return the JSON object in a file of a model, verified by its digest. Raises as ModelFiles.read does."""
     return _as_object(parse_json(files, name), files.folder / name)
 
 
@@ -338,7 +342,7 @@ def _parse(text: bytes | bytearray, path: Path) -> object:
 
 
 def _is_deeper(value: object, depth: int) -> bool:
-    """Level by level, without recursion."""
+    """Return whether a value is nested more deeply, checked level by level without recursion."""
     level = [value]
     for _ in range(depth):
         level = [
@@ -357,7 +361,10 @@ def _as_object(value: object, path: Path) -> dict[str, object]:
 
 
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Two readers that keep different ones of two equal keys would see two different models."""
+    """Return an object, refusing duplicate keys.
+
+    Two readers that keep different ones of two equal keys would see two different models.
+    """
     value = dict(pairs)
     if len(value) != len(pairs):
         raise ValueError("a key stands twice in one object")
@@ -365,7 +372,7 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _asks_for_code(value: object) -> bool:
-    """Whether `auto_map` is set anywhere; a vocabulary may have it as a token, with a number beside it."""
+    """Return whether `auto_map` is set anywhere; as a token of a vocabulary it has a number as its value."""
     return any(
         name == "auto_map" and not isinstance(entry, int)
         for each in _objects(value)
@@ -374,7 +381,7 @@ def _asks_for_code(value: object) -> bool:
 
 
 def _objects(value: object) -> Iterator[dict[str, object]]:
-    """Every object of a JSON value; without recursion, the value may be nested as deep as the parser went."""
+    """Yield every object of a JSON value, without recursion, because the value may be deeply nested."""
     stack = [value]
     while stack:
         each = stack.pop()
@@ -401,7 +408,7 @@ def _tensor(path: Path, name: str, entry: object) -> Tensor:
 
 
 def _counts(value: object) -> tuple[int, ...] | None:
-    """A list of counts, or None if it is none; `true` is an int to Python and no count here."""
+    """Return a list of counts, or None for anything else; `true` is an int in Python but not a count."""
     if not isinstance(value, list) or any(type(each) is not int or each < 0 for each in value):
         return None
     return tuple(value)

@@ -1,4 +1,4 @@
-"""The header of a GGUF file, walked with bounds before a library maps it.
+"""The header of a GGUF file, read within bounds before a library maps it.
 
 Format: github.com/ggml-org/ggml, docs/gguf.md: magic, version, counts, key-value pairs, tensor infos, data.
 """
@@ -11,16 +11,16 @@ import struct
 from pathlib import Path
 
 MAX_ENTRIES = 1_000_000
-"""Keys or tensors of a file, and dimensions aside; the largest models have some thousands."""
+"""Maximum keys or tensors in a file; the largest models have some thousands."""
 MAX_ARRAY_ITEMS = 10_000_000
-"""Of one value: vocabularies and merges have up to about 500,000."""
+"""Maximum items of one array value: vocabularies and merges have up to about 500,000."""
 MAX_STRING_BYTES = 16 * 1024 * 1024
-"""Of one string: chat templates have some thousands."""
+"""Maximum bytes of one string: chat templates have some thousands."""
 MAX_DIMENSIONS = 4
-"""ggml.h, GGML_MAX_DIMS."""
+"""Maximum dimensions of a tensor (ggml.h, GGML_MAX_DIMS)."""
 
 _SCALAR_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-"""gguf_metadata_value_type -> bytes; 8 is a string, 9 an array."""
+"""Size in bytes by gguf_metadata_value_type; 8 is a string, 9 an array."""
 _STRING, _ARRAY, _UINT32 = 8, 9, 4
 _DEFAULT_ALIGNMENT = 32
 
@@ -30,7 +30,7 @@ class GgufHeaderError(ValueError):
 
 
 def check_gguf_header(path: Path) -> None:
-    """Raise GgufHeaderError unless every length of the header stays inside the file."""
+    """Raise GgufHeaderError unless every length in the header stays within the file."""
     with path.open("rb") as file:
         if path.stat().st_size < 24 or file.read(4) != b"GGUF":
             raise GgufHeaderError("not a GGUF file: it does not begin with GGUF and a header")
@@ -83,11 +83,11 @@ class _Walk:
         if kind == _STRING:
             for _ in range(length):
                 self._string()
-        else:  # arrays of arrays are in the format, and in no model: they are refused as an unknown type
+        else:  # the format allows arrays of arrays, no model has them: they are refused as an unknown type
             self._skip(length * self._scalar_bytes(kind))
 
     def _tensor(self) -> int:
-        """Skip one tensor info; its offset in the data."""
+        """Skip one tensor info and return its offset in the data."""
         self._string()
         num_dimensions = self._number("<I")
         if num_dimensions > MAX_DIMENSIONS:
