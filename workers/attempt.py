@@ -117,7 +117,10 @@ def failure_of(job: ClaimedJob, error: BaseException, settings: Settings) -> Fai
 
 
 def _place_of(error: BaseException) -> str:
-    """Where it was raised; what it says may be payload text, which only the log of the worker gets."""
+    """Return where an error was raised.
+
+    Its message is left out, because it may be payload text, which only the worker's log may contain.
+    """
     frames = traceback.extract_tb(error.__traceback__)
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
 

@@ -44,7 +44,7 @@ STANDBY_SECONDS = 2.0
 
 
 class BeatEndedError(PressroomError):
-    """Beat ended with an error of its own; outages of Postgres do not end it."""
+    """Beat ended because of an internal error; outages of Postgres do not end it."""
 
     code = "beat_ended"
 

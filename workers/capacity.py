@@ -1,4 +1,4 @@
-"""How many jobs a worker may hold: a gate at which claims wait."""
+"""The limit on the jobs that a worker holds: a gate at which claims wait."""
 
 from __future__ import annotations
 

@@ -44,10 +44,10 @@ class Committer:
         """Start the committer's thread.
 
         `num_in_flight` counts the jobs whose outcomes are not committed, so that the committer does not wait
-        for a group to which nothing can be added. `failure_of` says what a named error of a kind's writer
-        means for its job. `on_committed` is called in the thread with each group that
-        is finished, whether written or refused. `on_broken` is called in the thread when nothing can be
-        committed any more, because the database lacks a table or a privilege.
+        for a group to which nothing can be added. `failure_of` turns a named error of a kind's writer into
+        its job's outcome. `on_committed` is called in the thread with each group that is finished, whether
+        written or refused. `on_broken` is called in the thread when nothing can be committed any more,
+        because the database lacks a table or a privilege.
         """
         self._database = database
         self._interval_seconds = interval_seconds
@@ -134,7 +134,7 @@ class Committer:
                 return written
 
     def _failure(self, job: ClaimedJob, error: BaseException) -> Failure:
-        """What it means for a job that its outcome cannot be written; a named error keeps its name."""
+        """Return the outcome of a job whose own outcome cannot be written; a named error keeps its name."""
         if isinstance(error, PressroomError):
             return self._failure_of(job, error)
         return Failure(

@@ -36,7 +36,7 @@ class EncoderRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderInfo:
-    """What the provenance of every answer records about its engine. JSON-ready values only."""
+    """Facts about an engine that the provenance of every answer records. JSON-ready values only."""
 
     name: str
     task: EncoderTask

@@ -1,4 +1,4 @@
-"""What the exit status of a worker process says about how it ended."""
+"""Interprets the exit status of a worker process: who or what ended it."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInfo:
-    """What the provenance of every completion records about its engine. JSON-ready values only."""
+    """Facts about an engine that the provenance of every completion records. JSON-ready values only."""
 
     name: str
     versions: tuple[tuple[str, str], ...]

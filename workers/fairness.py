@@ -1,4 +1,4 @@
-"""Which batches get the next places in a queue: by priority, then evenly by tenant and batch."""
+"""Shares the places in a queue between batches: by priority, then evenly by tenant and batch."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class JobAbandonedError(TransientError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a job requested from its models."""
+    """The models that a job used and the calls that it made to them."""
 
     model: ModelFacts | None
     engine: EngineFacts | None

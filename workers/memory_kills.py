@@ -1,4 +1,4 @@
-"""How often the kernel killed a process for lack of memory, counted for this cgroup or the machine."""
+"""Counts the processes that the kernel killed for lack of memory, in this cgroup or on the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a message must look like before Celery may see it; all others are refused and logged for good.
+"""Checks every message before Celery may see it; bad messages are refused and logged, and do not return.
 
 Celery 5.7 and kombu unpack what they receive unchecked, in the main loop: one bad message ends the worker, is
 restored as unacknowledged, and ends the next worker. Frames are checked as they leave Redis, and bodies

@@ -18,7 +18,7 @@ class Outage:
         meanwhile: str,
         say: Callable[[str], None] | None = None,
     ) -> None:
-        """Watch the service named `service`.
+        """Track the service named `service`.
 
         `meanwhile` completes the sentence "Valkey is away; ...": it names what waits until the service is
         back. With `say`, messages go to a person instead of the log.

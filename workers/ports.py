@@ -37,7 +37,7 @@ class PortUnavailableError(ConfigurationError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerServices:
-    """What a worker process provides to the ports that are opened in it; any thread may use it."""
+    """The services that a worker process provides to the ports opened in it; any thread may use them."""
 
     database: Engine
     store: Store

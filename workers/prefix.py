@@ -1,4 +1,4 @@
-"""Which beginnings of prompts are kept, as token ids: the index over the keys and values in an engine."""
+"""The index of kept beginnings of prompts, as token ids, over the keys and values in an engine."""
 
 from __future__ import annotations
 

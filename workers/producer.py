@@ -43,7 +43,7 @@ class StrictIntakeError(InputError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What a producer requests in addition to the file; see jobs.batch.NewBatch."""
+    """The options of a producer's request, in addition to the file; see jobs.batch.NewBatch."""
 
     kind: str
     model: str
@@ -69,7 +69,7 @@ class Submission:
     created: bool
     """False if the idempotency key already had a batch, so that nothing was added."""
     dropped: Dropped | None = None
-    """What was refused from the file."""
+    """Counts of the records that were refused from the file."""
 
 
 def submit_file(

@@ -1,4 +1,4 @@
-"""How a schedule's due time becomes a batch: by its kind's own starter, or by reading its table again."""
+"""Turns a schedule's due time into a batch: by its kind's own starter, or by reading its table again."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class UnknownStartError(ConfigurationError):
 
 
 class TableInput(BaseModel):
-    """What a schedule reads if its kind has no starter of its own: `Schedule.input`."""
+    """The table that a schedule reads if its kind has no starter of its own: `Schedule.input`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -230,7 +230,7 @@ class Runner:
     def _newest(self) -> dict[UUID, _Held]:
         """Return the newest attempt of each job held.
 
-        An older attempt of the same job is over, whoever lost it, and is abandoned here.
+        An older attempt of the same job is over, whichever worker lost it, and is abandoned here.
         """
         newest: dict[UUID, _Held] = {}
         with self._lock:

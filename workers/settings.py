@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=30.0, gt=0, le=_DAY_SECONDS)
     """A lease that is not renewed for this long is lost, and the job is queued again."""
     max_attempts: int = Field(default=3, ge=1, le=1000)
-    """Number of its own errors after which a job fails."""
+    """Number of errors of the job itself after which it fails."""
     max_crashes: int = Field(default=MIN_CRASHES, ge=MIN_CRASHES, le=1000)
     """Number of workers that may crash while running only this job; then it fails as quarantined."""
     max_losses: int = Field(default=10, ge=SUSPICIOUS_LOSSES, le=1000)

@@ -22,7 +22,7 @@ def run_shard(self: Task[..., None], job_ids: list[str]) -> None:
 
 @app.task(name=RUN_ALONE, bind=True)
 def run_alone(self: Task[..., None], job_ids: list[str]) -> None:
-    """Run jobs that were lost with a worker, while nothing else runs beside them."""
+    """Run jobs that were lost with a worker, while nothing else is running."""
     process.runner().run_alone(_parse(job_ids), celery_task_id=self.request.id or "")
 
 

@@ -1,4 +1,4 @@
-"""Whether a model may think, and the variables that tell its chat template so."""
+"""The choice whether a model may think, and the variables that tell its chat template so."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Thinking:
 
 @dataclass(frozen=True, slots=True)
 class ThoughtPlan:
-    """How an engine recognises the thoughts in one text.
+    """The marks and limits by which an engine recognises the thoughts in one text.
 
     Stop strings and the limit of new tokens apply to the answer only.
     """

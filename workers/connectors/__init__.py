@@ -1,1 +1,1 @@
-"""What reaches outside: sources that documents come from, and the guard of every address that is called."""
+"""Access to the outside: sources of documents, and the check of every address that is called."""

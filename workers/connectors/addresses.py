@@ -1,7 +1,7 @@
-"""Which addresses may be called: none of this machine, its network or its cloud, unless that is allowed.
+"""Rules for which addresses may be called: by default none of this machine, its network or its cloud.
 
-A name is resolved once and the connection goes to the address that was checked, so that a name which
-answers differently the second time (DNS rebinding) gains nothing.
+A name is resolved once and the connection goes to the address that was checked, so that a name that resolves
+differently the second time (DNS rebinding) gains nothing.
 """
 
 from __future__ import annotations
@@ -20,45 +20,49 @@ from jobs.sources import WebPlace
 Address = IPv4Address | IPv6Address
 
 Resolve = Callable[[str, int], list[str]]
-"""Host and port -> addresses as text. Raises OSError."""
+"""Maps host and port to addresses as text. Raises OSError."""
 
 MAX_ADDRESSES = 4
-"""Tried in turn for one request."""
+"""Maximum addresses that are tried in turn for one request."""
 
 METADATA = frozenset(
     IPv4Address(text) for text in ("169.254.169.254", "100.100.100.200", "168.63.129.16", "192.0.0.192")
 )
-"""Where clouds hand out credentials: AWS, GCP, Azure and most others; Alibaba; Azure's agent; Oracle."""
+"""Addresses at which clouds provide credentials: AWS, GCP, Azure and most others; Alibaba; Azure's agent;
+Oracle."""
 
 METADATA_NETWORKS = tuple(
     ipaddress.ip_network(text) for text in ("fd00:ec2::/32", "fd20:ce::/32", "fd00:c1::/32", "fd00:42::/32")
 )
-"""The same over IPv6: AWS, with its agents of containers, GCP, Oracle, Scaleway."""
+"""The same over IPv6: AWS, including its container agents, GCP, Oracle, Scaleway."""
 
 _EMBEDDING = tuple(
     ipaddress.ip_network(text) for text in ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
 )
-"""Whose last 32 bits are an IPv4 address: the compatible addresses of RFC 4291, the translated ones of RFC
-2765, and the prefixes of NAT64 (RFC 6052 and RFC 8215)."""
+"""Networks in which the last 32 bits are an IPv4 address: the compatible addresses of RFC 4291, the
+translated ones of RFC 2765, and the prefixes of NAT64 (RFC 6052 and RFC 8215)."""
 
 _LOCAL_TRANSLATION = ipaddress.ip_network("64:ff9b:1::/48")
-"""For translators of one's own network (RFC 8215): its addresses are not reached over the internet."""
+"""Prefix for translators of a private network (RFC 8215): its addresses are not reachable over the internet.
+"""
 
 _PREFIX_LENGTHS = (32, 40, 48, 56, 64)
-"""Of translators beside 96: after these the IPv4 address stands, around bits 64 to 71 (RFC 6052, 2.2)."""
+"""Prefix lengths of translators other than 96. The IPv4 address follows the prefix, around bits 64 to 71 (RFC
+6052, 2.2)."""
 
 _ISATAP = (0x00005EFE, 0x02005EFE)
-"""The third quarter of an address whose last one is an IPv4 address, under any prefix (RFC 5214)."""
+"""Values of the third 32 bits of an address whose last 32 bits are an IPv4 address, under any prefix (RFC
+5214)."""
 
 
 class AddressRefusedError(PermanentError):
-    """A URL leads where no request may go."""
+    """A URL leads to an address that no request may reach."""
 
     code = "private_address"
 
 
 class UnreachableError(TransientError):
-    """A host has no address now, or does not answer."""
+    """A host currently has no address, or does not answer."""
 
     code = "unreachable"
 
@@ -72,7 +76,10 @@ class Destination:
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """Ask the system; also reads 2130706433 and 0177.0.0.1 as the C library does, for the check to see."""
+    """Ask the system's resolver.
+
+    Like the C library, it also reads 2130706433 and 0177.0.0.1, so that the check sees the address.
+    """
     infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(info[4][0]) for info in infos))
 
@@ -103,7 +110,7 @@ def find_destination(
 def guard(
     *, what: str, name: str, allow_private: bool, resolver: Resolve = resolve
 ) -> Callable[[str, int], list[str]]:
-    """For clients that connect by themselves: host and port -> the addresses that they may connect to."""
+    """Return a function for clients that connect themselves, from host and port to allowed addresses."""
 
     def addresses(host: str, port: int) -> list[str]:
         checked = checked_addresses(
@@ -117,7 +124,7 @@ def guard(
 def checked_addresses(
     host: str, port: int, *, what: str, name: str, allow_private: bool, resolver: Resolve = resolve
 ) -> tuple[Address, ...]:
-    """The addresses of a host, all of which may be called.
+    """Return the addresses of a host, all of which may be called.
 
     Raises AddressRefusedError (`<what>_private_address`) and UnreachableError (`<what>_unreachable`).
     """
@@ -140,12 +147,12 @@ def checked_addresses(
 
 
 def _is_site_local(address: Address) -> bool:
-    """fec0::/10, deprecated by RFC 3879 and still routed in some networks."""
+    """Return whether an address is in fec0::/10, deprecated by RFC 3879 and still routed in some networks."""
     return isinstance(address, ipaddress.IPv6Address) and address.is_site_local
 
 
 def is_public(address: Address) -> bool:
-    """Whether it is reached over the internet; an IPv6 address that embeds an IPv4 one counts as that one.
+    """Return whether an address is public; an embedded IPv4 address counts in place of the IPv6 one.
 
     >>> is_public(ipaddress.ip_address("93.184.215.14")), is_public(ipaddress.ip_address("::ffff:10.0.0.1"))
     (True, False)
@@ -157,14 +164,14 @@ def is_public(address: Address) -> bool:
 
 
 def is_never_called(address: Address) -> bool:
-    """Link-local, multicast and cloud metadata: refused in one's own network, too.
+    """Return whether an address is link-local, multicast or cloud metadata, and so never allowed.
 
     >>> [is_never_called(ipaddress.ip_address(text)) for text in ("fd00:ec2::254", "fd00::a9fe:a9fe", "::1")]
     [True, True, False]
     """
     if any(address in network for network in METADATA_NETWORKS):
         return True
-    # Any network may have a NAT64 prefix of its own: what ends as a metadata address is never a host's.
+    # Any network may have its own NAT64 prefix: no host has an address that ends in a metadata address.
     translated = _translated(address)
     if any(one in METADATA for one in translated):
         return True
@@ -174,7 +181,7 @@ def is_never_called(address: Address) -> bool:
 
 
 def _translated(address: Address) -> list[IPv4Address]:
-    """The IPv4 addresses that translators would make of it, by the length of their prefix."""
+    """Return the IPv4 addresses to which translators could map the address, by the length of their prefix."""
     value = int(address)
     last = [IPv4Address(value & 0xFFFFFFFF)]
     if isinstance(address, IPv4Address):
@@ -184,7 +191,7 @@ def _translated(address: Address) -> list[IPv4Address]:
 
 
 def _embedded(address: Address) -> list[Address]:
-    """The address, or the IPv4 ones that a translator or a tunnel would make of it."""
+    """Return the address, or the IPv4 addresses to which a translator or a tunnel would map it."""
     if isinstance(address, IPv4Address):
         return [address]
     if address.ipv4_mapped is not None:
@@ -202,7 +209,7 @@ def _embedded(address: Address) -> list[Address]:
 
 
 def shown(url: str) -> str:
-    """The URL without what may be secret in it, for messages.
+    """Return the URL without parts that may be secret, for messages.
 
     >>> shown("https://me:pw@example.com/feed?key=1")
     'https://example.com/feed'
@@ -215,8 +222,9 @@ def shown(url: str) -> str:
 
 
 def name_of(place: WebPlace, url: str) -> str:
-    """What messages call a URL that is called for a place: one out of a variable by that and its host, for
-    its path may be the key.
+    """Return how messages name a URL that is called for a place.
+
+    A URL from a variable is named by the variable and its host, because its path may be the key.
 
     >>> name_of(WebPlace(url_variable="NEWS_URL"), "https://me:pw@example.com:8443/key/feed?key=1")
     'NEWS_URL (https://example.com:8443)'

@@ -18,15 +18,16 @@ from workers.connectors.http import exchange, read_body
 from workers.connectors.variables import required_variable
 
 MAX_REDIRECTS = 5
-"""Feeds that moved, http -> https, a content network: two or three are usual."""
+"""Maximum redirects. Two or three are usual, for feeds that moved, from http to https, and by a content
+network."""
 
 TOTAL_SECONDS = 60.0
-"""For one hop, its body included."""
+"""Time limit for one hop, including its body."""
 
 ACCEPT = "application/rss+xml, application/atom+xml, application/xml;q=0.9, text/xml;q=0.9, */*;q=0.1"
 
 END_BYTES = 4096
-"""At the end of a body: its root element is closed there."""
+"""Number of bytes at the end of a body within which its root element must be closed."""
 
 _END = re.compile(rb"</(?:[A-Za-z0-9_]{1,40}:)?(?:rss|feed|RDF)\s{0,20}>", re.IGNORECASE)
 
@@ -43,9 +44,10 @@ def read_feed_source(
     known: KnownRecords | None = None,
     on_note: OnNote | None = None,
 ) -> Iterator[Document | Rejected]:
-    """Documents of the feed as it is now. Raises SourceDownError, SourceRefusedError, FileRejectedError.
+    """Yield documents of the feed as it is now.
 
-    Address errors and those of the body come as they are: `feed_private_address`, `body_too_large`.
+    Raises SourceDownError, SourceRefusedError, FileRejectedError. Errors of addresses and of the body are
+    passed on as they are: `feed_private_address`, `body_too_large`.
     """
     url = _url(source)
     name = name_of(source, url)
@@ -53,7 +55,7 @@ def read_feed_source(
 
 
 def fetch_feed(source: FeedSource, *, resolver: Resolve = resolve) -> bytes:
-    """The feed's bytes; every hop of a redirect is checked like the first URL."""
+    """Return the feed's bytes; every hop of a redirect is checked like the first URL."""
     return _fetch(source, _url(source), resolver)
 
 
@@ -87,7 +89,7 @@ def _fetch(source: FeedSource, first: str, resolver: Resolve) -> bytes:
 
 
 def _has_end(body: bytes) -> bool:
-    """Whether the root element of a feed is closed; comments of a cache may follow.
+    """Return whether the root element of a feed is closed; comments of a cache may follow.
 
     >>> _has_end(b"<rss><channel/></rss><!-- cached -->"), _has_end(b"<rss><channel/>")
     (True, False)

@@ -1,4 +1,4 @@
-"""Files and folders of the worker's machine."""
+"""Files and folders on the worker's machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobs.sources import FileSource, FilesPlace, SourceDownError, SourceRefusedE
 from workers.settings import read_settings
 
 SUFFIXES = JSON_SUFFIXES | FEED_SUFFIXES | CSV_SUFFIXES | {".parquet"}
-"""What is read of a folder or below a prefix; other files there are nobody's mistake."""
+"""Suffixes of the files that are read from a folder or below a prefix; other files there are ignored."""
 
 
 def read_file_source(
@@ -25,10 +25,11 @@ def read_file_source(
     known: KnownRecords | None = None,
     on_note: OnNote | None = None,
 ) -> Iterator[Document | Rejected]:
-    """Documents of the file, or of every document file of the folder, by name; one that is no use is a row.
+    """Yield documents of the file, or of every document file of the folder, by name.
 
-    Raises SourceRefusedError for what is not there or lies in Pressroom's home, SourceDownError for what
-    cannot be read now, and, for a file that is named itself, FileRejectedError.
+    An unusable file of a folder becomes a refused row. Raises SourceRefusedError for a path that does not
+    exist or lies in Pressroom's home, SourceDownError for one that cannot be read now, and FileRejectedError
+    for an unusable file that is named itself.
     """
     path = Path(source.path).expanduser()
     try:
@@ -49,9 +50,9 @@ def read_file_source(
 
 
 def _check_place(path: Path) -> None:
-    """Refuse the home folder, which holds keys and passwords, by whatever name; and what is no file.
+    """Raise SourceRefusedError for a path in the home folder, and for anything but a file or folder.
 
-    Raises SourceRefusedError.
+    The home folder contains keys and passwords; it is recognised under any name.
     """
     if path.exists() and not path.is_dir() and not path.is_file():
         raise SourceRefusedError(
@@ -69,7 +70,7 @@ def _check_place(path: Path) -> None:
 
 
 def is_document_file(name: str) -> bool:
-    """Whether its name is that of a file of documents; hidden and half-written ones are none.
+    """Return whether a name is that of a document file; hidden and unfinished files are excluded.
 
     >>> is_document_file("news.csv.gz"), is_document_file(".news.csv"), is_document_file("news.csv.part")
     (True, False, False)
@@ -86,7 +87,7 @@ def read_leniently(
     known: KnownRecords | None,
     on_note: OnNote | None = None,
 ) -> Iterator[Document | Rejected]:
-    """Read as read_documents does; an unusable file is a refused row, so that the others go on."""
+    """Read as read_documents does; an unusable file becomes a refused row, so that others are still read."""
     try:
         yield from _read(path, place, now=now, known=known, on_note=on_note)
     except FileRejectedError as error:

@@ -1,4 +1,4 @@
-"""One HTTP request to a checked address: bounded in time and size, no redirect followed, no proxy used."""
+"""One HTTP request to a checked address: bounded in time and size, without redirects and without a proxy."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from workers.connectors.addresses import (
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 15.0
-"""Of silence, between two parts of an answer."""
+"""Maximum silence between two parts of an answer."""
 
 USER_AGENT = "pressroom (+scheduled reader)"
 
 
 class BodyTooLargeError(PermanentError):
-    """An answer is larger than it may be, as sent or unpacked."""
+    """An answer is larger than allowed, as sent or unpacked."""
 
     code = "body_too_large"
 
 
 class BodyEncodingError(PermanentError):
-    """An answer is packed in a way that nobody asked for."""
+    """An answer has an encoding that was not requested."""
 
     code = "body_encoding"
 
 
 class BodyTruncatedError(TransientError):
-    """An answer that ended too early, or may have."""
+    """An answer ended too early, or may have."""
 
     code = "body_truncated"
 
@@ -59,14 +59,14 @@ def exchange(
     allow_private: bool = False,
     resolver: Resolve = resolve,
 ) -> Iterator[httpx.Response]:
-    """The answer's head, its body not read yet; both must have come after `total_seconds`.
+    """Yield the answer's head, with its body not read yet; `total_seconds` limits both.
 
-    Messages call it by `name`, for the URL may hold a key. Raises AddressRefusedError and UnreachableError,
-    within the block, too.
+    Messages use `name`, because the URL may contain a key. Raises AddressRefusedError and UnreachableError,
+    also within the block.
     """
     destination = find_destination(url, what=what, name=name, allow_private=allow_private, resolver=resolver)
     timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
-    # SSL_CERT_FILE counts, HTTP_PROXY does not: a proxy would resolve the name again.
+    # SSL_CERT_FILE is used, HTTP_PROXY is not: a proxy would resolve the name again.
     with (
         httpx.Client(timeout=timeout, verify=httpx.create_ssl_context(), trust_env=False) as client,
         _Deadline(total_seconds) as deadline,
@@ -80,7 +80,7 @@ def exchange(
                     raise
             finally:
                 response.close()
-            if deadline.is_over:  # a body without a length looks whole when it is cut off
+            if deadline.is_over:  # a body without a length looks complete when it is cut off
                 raise httpx.ReadTimeout("it was cut off")
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
@@ -135,7 +135,7 @@ def _request(
 
 
 class _Deadline:
-    """Cuts the connection off when the time is over: httpx bounds each silence, not a steady drip."""
+    """Cuts the connection when the time is over, since httpx limits each silence but not a slow stream."""
 
     def __init__(self, seconds: float) -> None:
         self._sockets: list[socket.socket] = []
@@ -151,7 +151,7 @@ class _Deadline:
         self._timer.cancel()
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """httpcore tells it of each socket; TLS takes the first one's place."""
+        """Record each socket that httpcore reports; the TLS socket replaces the first one."""
         if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
             self._sockets.append(info["return_value"].get_extra_info("socket"))
             if self.is_over:
@@ -160,18 +160,21 @@ class _Deadline:
     def _cut(self) -> None:
         self.is_over = True
         for one in list(self._sockets):
-            with suppress(OSError):  # closed already, or TLS has taken it over
+            with suppress(OSError):  # already closed, or replaced by TLS
                 socket.socket.shutdown(one, socket.SHUT_RDWR)
 
 
 class _Gunzip:
-    """Unpacks gzip of one or more members; what follows the last one may be zeros alone (RFC 1952, 2.2)."""
+    """Unpacks gzip of one or more members.
+
+    Only zeros may follow the last member (RFC 1952, 2.2).
+    """
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(wbits=31)
 
     def unpack(self, part: bytes, max_bytes: int) -> bytes:
-        """Unpack at most so many bytes, after which nothing more may be asked for. Raises zlib.error."""
+        """Unpack at most this many bytes; after that it must not be called again. Raises zlib.error."""
         unpacked = bytearray()
         while part and len(unpacked) < max_bytes:
             if self._member.eof:
@@ -185,16 +188,17 @@ class _Gunzip:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the last member has come to its end, where its length and its checksum were compared."""
+        """Whether the last member is complete, so that its length and its checksum have been compared."""
         return self._member.eof
 
 
 def read_body(
     response: httpx.Response, *, name: str, max_bytes: int, is_whole: Callable[[bytes], bool] | None = None
 ) -> bytes:
-    """The whole body, unpacked: by its length, its last chunk, the end of its gzip, or else by `is_whole`.
+    """Return the complete body, unpacked.
 
-    Raises BodyTooLargeError, before it is in memory, BodyEncodingError and BodyTruncatedError.
+    It is complete by its length, its last chunk, the end of its gzip, or else by `is_whole`. Raises
+    BodyTooLargeError, before the body is in memory, BodyEncodingError and BodyTruncatedError.
     """
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "", "gzip", "x-gzip"):

@@ -1,4 +1,4 @@
-"""A Postgres that a source names: connected to at checked addresses alone."""
+"""A Postgres that a source names, to which connections are made only at checked addresses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT_PORT = "5432"
 def guarded_parameters(
     url: str, name: str, *, allow_private: bool, resolver: Resolve = resolve
 ) -> dict[str, Any]:
-    """What psycopg connects by, with the checked addresses of each host; certificates are for its name.
+    """Return psycopg's parameters with the checked addresses of each host; certificates are for its name.
 
     `name` begins the messages. Raises SourceRefusedError, AddressRefusedError and UnreachableError.
     """
@@ -36,7 +36,7 @@ def guarded_parameters(
         raise _refused(name, "names another number of hosts than of addresses or ports")
     rows: list[tuple[str, str, str]] = []
     for host, target, port in zip(hosts, numeric, ports, strict=True):
-        if not target or target.startswith(("/", "@")):  # a socket of this machine
+        if not target or target.startswith(("/", "@")):  # a socket on this machine
             if not allow_private:
                 raise _refused(name, "is on this machine: set allow_private for it if it is yours")
             rows.append((host, "", port))

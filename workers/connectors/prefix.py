@@ -34,7 +34,7 @@ def read_prefix_source(
     known: KnownRecords | None = None,
     on_note: OnNote | None = None,
 ) -> Iterator[Document | Rejected]:
-    """Documents of every document file below the prefix, by key; one that is no use is a refused row.
+    """Yield documents of every document file below the prefix, by key; an unusable file is a refused row.
 
     Raises SourceDownError, SourceRefusedError.
     """
@@ -53,7 +53,7 @@ def read_prefix_source(
 
 
 def _store_of(source: PrefixSource, variable: str) -> Store:
-    """Another store, in which a source makes no bucket and which is called at checked addresses alone."""
+    """Return another store, in which no bucket is created and which is called only at checked addresses."""
     name = f"the store of {variable}"
     addresses = guard(what="store", name=name, allow_private=source.allow_private)
     return open_store(required_variable(variable), variable=variable, addresses=addresses, makes_bucket=False)
@@ -76,7 +76,7 @@ def _read_object(
     with TemporaryDirectory(prefix="pressroom-source-") as folder:
         path = Path(folder) / PurePosixPath(key).name
         path.write_bytes(body)
-        del body  # the readers stream
+        del body  # the readers stream from the file
 
         def noted(note: str) -> None:
             if on_note is not None:

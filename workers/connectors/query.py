@@ -1,4 +1,4 @@
-"""Rows of a Postgres query."""
+"""Rows of a Postgres query as documents."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ from workers.connectors.variables import required_variable
 from workers.settings import read_settings
 
 DEADLINE_SECONDS = 60.0
-"""Of the query, and of fetching each further part of it. The clock is here: a statement can change settings
-of its session, such as statement_timeout, but not this."""
+"""Time limit of the query, and of fetching each further part of its rows. It is measured here, because a
+statement can change settings of its session, such as statement_timeout, but not this."""
 
 CONNECT_SECONDS = 10
 FETCH_ROWS = 500
-"""In memory at a time."""
+"""Maximum rows in memory at a time."""
 
 CANCEL_SECONDS = 5.0
-"""For the server to end what its time is up for. One that does not is hung or gone: the connection is cut."""
+"""Time for the server to end a cancelled query. A server that does not is hung or gone, and the connection is
+cut."""
 
 _PRIVILEGES = """
     SELECT 'a superuser' FROM pg_roles WHERE rolname = current_user AND rolsuper
@@ -48,8 +49,8 @@ _PRIVILEGES = """
     )
     AND pg_has_role(current_user, oid, 'MEMBER')
 """
-"""By which a SELECT reads files of the server, or runs programs on it. A member of a role becomes it within a
-SELECT, by set_config('role', ...)."""
+"""Privileges with which a SELECT could read files of the server, or run programs on it. A member of a role
+can assume it within a SELECT, by set_config('role', ...)."""
 
 
 def read_query_source(
@@ -59,7 +60,7 @@ def read_query_source(
     known: KnownRecords | None = None,
     on_note: OnNote | None = None,
 ) -> Iterator[Document | Rejected]:
-    """Documents of the query's rows, fetched as they are wanted, in a transaction that can write nothing.
+    """Yield documents of the query's rows, fetched as needed, in a transaction that cannot write anything.
 
     Raises SourceDownError, SourceRefusedError, ColumnMappingError.
     """
@@ -67,8 +68,8 @@ def read_query_source(
     url = required_variable(source.url_variable)
     try:
         with (
-            closing(_connect(source, url, name)) as connection,  # which waits for no answer
-            # A cursor of the server's: one SELECT, or it is refused, and no more rows than FETCH_ROWS here.
+            closing(_connect(source, url, name)) as connection,  # closing does not wait for an answer
+            # A server-side cursor accepts only one SELECT, and keeps at most FETCH_ROWS rows here.
             _cursor(connection) as cursor,
         ):
             with _deadline(connection):
@@ -85,9 +86,10 @@ def read_query_source(
 
 
 def _load_leniently(loader: Any) -> type[Loader]:
-    """A loader that leaves a value as text which Python has not: `infinity`, or the year 20000.
+    """Return a loader that keeps a value as text if Python cannot represent it.
 
-    Such a value fails its own row, and not the whole query.
+    Examples are `infinity` and the year 20000. Such a value then fails only its own row, and not the whole
+    query.
     """
 
     class Lenient(loader):  # type: ignore[misc]
@@ -110,7 +112,7 @@ _LENIENT = {
 
 
 def _connect(source: QuerySource, url: str, name: str) -> psycopg.Connection[Any]:
-    """A connection whose transactions write nothing, in a role that may read tables and no more.
+    """Return a read-only connection, in a role that can read tables and do nothing else.
 
     Raises SourceRefusedError.
     """
@@ -124,7 +126,7 @@ def _connect(source: QuerySource, url: str, name: str) -> psycopg.Connection[Any
             | {
                 "connect_timeout": CONNECT_SECONDS,
                 "application_name": "pressroom-source",
-                "prepare_threshold": None,  # the server may stand behind a pooler
+                "prepare_threshold": None,  # the server may be behind a pooler
             }
         )
     except psycopg.OperationalError as error:
@@ -147,7 +149,7 @@ def _connect(source: QuerySource, url: str, name: str) -> psycopg.Connection[Any
 
 
 def _is_own_role(parameters: Mapping[str, Any]) -> bool:
-    """Whether the URL has the user and password with which this process works itself."""
+    """Return whether the URL has the user and password with which this process itself works."""
     own = read_settings().db_url
     if own is None or not parameters.get("password"):
         return False
@@ -165,7 +167,7 @@ def _role_error(name: str, what: str) -> SourceRefusedError:
 
 @contextmanager
 def _deadline(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """Cancel what the server does for the connection when its time is up, or else cut the connection."""
+    """Cancel the server's work for the connection when its time is up; if that fails, cut the connection."""
     is_over = threading.Event()
     watch = threading.Thread(target=_end_late, args=(connection, is_over), name="deadline", daemon=True)
     watch.start()
@@ -173,7 +175,7 @@ def _deadline(connection: psycopg.Connection[Any]) -> Iterator[None]:
         yield
     finally:
         is_over.set()
-        watch.join()  # nothing of what follows is cancelled or cut
+        watch.join()  # nothing that follows is cancelled or cut
 
 
 def _end_late(connection: psycopg.Connection[Any], is_over: threading.Event) -> None:
@@ -209,6 +211,6 @@ def _fetch(
 
 
 def _said(error: psycopg.Error) -> str:
-    """What the server says; the driver's own words may hold parts of the URL, and so a password."""
+    """Return the server's message; the driver's own may contain parts of the URL, and so a password."""
     said = error.diag.message_primary
     return said.splitlines()[0] if said else f"{type(error).__name__}, look at the URL and at the server"

@@ -1,4 +1,4 @@
-"""Every source of documents, behind the port that jobs know."""
+"""All sources of documents, behind the port that jobs use."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class ConnectedSources:
     """`jobs.sources.Sources` over files, stores, HTTP and Postgres. Any thread may call it."""
 
     def __init__(self, store: Store) -> None:
-        """`store` is Pressroom's own."""
+        """Use `store`, which is Pressroom's own, for prefixes without a URL."""
         self._store = store
 
     def fetch(
         self, source: Source, known: KnownRecords | None = None, on_note: OnNote | None = None
     ) -> Iterator[Document | Rejected]:
-        """Stream what the source holds now, but for records that are known; each retry begins anew.
+        """Stream what the source contains now, except known records; each retry starts from the beginning.
 
-        Raises as jobs.sources.Sources says.
+        Raises as described in jobs.sources.Sources.
         """
         now = datetime.now(UTC)
         match source:
@@ -46,6 +46,6 @@ class ConnectedSources:
 
 
 def open_sources(services: WorkerServices) -> Callable[[RunningJob], Sources]:
-    """A `workers.ports.PortOpener`: all jobs share the port."""
+    """Open the port for `workers.ports.PortOpener`; all jobs share it."""
     sources = ConnectedSources(services.store)
     return lambda _: sources

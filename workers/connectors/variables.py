@@ -1,4 +1,4 @@
-"""What environment variables of this process hold: URLs whose keys stand nowhere else."""
+"""URLs from environment variables of this process; their keys are stored nowhere else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from jobs.sources import SourceRefusedError
 
 
 def required_variable(name: str) -> str:
-    """An environment variable of this worker. Raises SourceRefusedError that names it, never its value."""
+    """Return an environment variable of this worker.
+
+    Raises SourceRefusedError that names the variable, never its value.
+    """
     value = os.environ.get(name)
     if not value:
         raise SourceRefusedError(

@@ -1,1 +1,1 @@
-"""Takes messages to where people see them: at least once each, and with the same id each time."""
+"""Delivers messages to their targets: each at least once, and with the same id each time."""

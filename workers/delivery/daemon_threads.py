@@ -1,4 +1,4 @@
-"""Threads that do not keep a process from ending, as those of ThreadPoolExecutor do."""
+"""Threads that do not keep a process from ending, unlike those of ThreadPoolExecutor."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ T = TypeVar("T")
 
 
 class DaemonThreads(Executor):
-    """A thread for each call; so many calls at a time."""
+    """Runs each call in its own thread, up to a maximum at a time."""
 
     def __init__(self, max_running: int) -> None:
         self._room = threading.BoundedSemaphore(max_running)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """What comes of the call; one that waits for room can be cancelled."""
+        """Return the future of the call; a call that still waits for room can be cancelled."""
         future: Future[T] = Future()
 
         def run() -> None:
@@ -27,7 +27,7 @@ class DaemonThreads(Executor):
                     return
                 try:
                     future.set_result(fn(*args, **kwargs))
-                except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+                except BaseException as error:  # noqa: BLE001 - raised again by the future's result()
                     future.set_exception(error)
 
         threading.Thread(target=run, name="delivery", daemon=True).start()

@@ -14,10 +14,11 @@ from workers.delivery.targets import FileTarget
 STDOUT = "-"
 
 LOCK_SECONDS = 5.0
-"""How long another writer of the file is waited for; whoever may read the file may hold its lock for ever."""
+"""Time to wait for another writer of the file. It is limited because anyone who can read the file can hold
+its lock forever."""
 
 LOOK_BACK_BYTES = 2**20
-"""How much of the file's end is looked through for a line that an attempt before has written."""
+"""Size of the file's end that is searched for a line that an earlier attempt has written."""
 
 
 class FileTargetError(TransientError):
@@ -27,9 +28,9 @@ class FileTargetError(TransientError):
 
 
 def append_line(target: FileTarget, *, message_id: str, body: str, is_first: bool) -> None:
-    """Append one line. After an attempt that may have written it, one that is there already is left alone.
+    """Append one line, unless it is already there from an earlier attempt.
 
-    On stdout a line may come twice, after a crash between writing and noting it; its id tells.
+    On stdout a line may appear twice, after a crash between writing and recording it; its id identifies it.
     Raises FileTargetError.
     """
     if target.path == STDOUT:
@@ -47,7 +48,7 @@ def append_line(target: FileTarget, *, message_id: str, body: str, is_first: boo
 
 
 def _append(path: Path, message_id: str, line: bytes, *, is_first: bool) -> None:
-    # A link that was left in the place of the file would be written through to where it points
+    # A symbolic link in place of the file must not redirect the write to its destination
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     with open(descriptor, "a+b") as file:
         _lock(file.fileno())
@@ -64,7 +65,7 @@ def _append(path: Path, message_id: str, line: bytes, *, is_first: bool) -> None
 
 
 def _lock(descriptor: int) -> None:
-    """Raises OSError where another process keeps the lock."""
+    """Lock the file. Raises OSError if another process keeps the lock."""
     give_up_at = monotonic() + LOCK_SECONDS
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Where messages are delivered to: webhooks and files."""
+"""Targets of messages: webhooks and files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class WebhookTarget(WebPlace):
     type: Literal["webhook"] = "webhook"
     name: str = Field(min_length=1, max_length=64)
     secret_variable: Variable
-    """Name of the environment variable that holds the signing secret ("whsec_..."); never the secret."""
+    """Name of the environment variable with the signing secret ("whsec_..."), never the secret itself."""
 
 
 class FileTarget(BaseModel):

@@ -1,4 +1,4 @@
-"""Webhooks as Standard Webhooks has them (github.com/standard-webhooks/standard-webhooks, spec 1.0)."""
+"""Webhooks as defined by Standard Webhooks (github.com/standard-webhooks/standard-webhooks, spec 1.0)."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from workers.connectors.http import exchange
 from workers.delivery.targets import WebhookTarget
 
 TOTAL_SECONDS = 20.0
-"""For a receiver to answer; the specification asks for 15 to 30."""
+"""Time limit for a receiver to answer; the specification recommends 15 to 30."""
 
 
 class WebhookRefusedError(PermanentError):
-    """The receiver does not want it, or is where nothing may be sent."""
+    """The receiver refuses the message, or is at an address to which nothing may be sent."""
 
     code = "webhook_refused"
 
 
 class WebhookFailedError(TransientError):
-    """The receiver could not take it now."""
+    """The receiver could not accept the message now."""
 
     code = "webhook_failed"
 
 
 def send_webhook(target: WebhookTarget, *, message_id: str, body: str, resolver: Resolve = resolve) -> None:
-    """POST a signed message. Any 2xx takes it; a redirect or 410 refuses it; the rest may pass.
+    """POST a signed message: any 2xx accepts it, a redirect or 410 refuses it, anything else may pass.
 
     Raises WebhookRefusedError, WebhookFailedError, AddressRefusedError, UnreachableError.
     """
@@ -75,7 +75,10 @@ def _url(target: WebhookTarget) -> str:
 
 
 def _variable(target: WebhookTarget, variable: str, what: str, *, code: str) -> str:
-    """A variable that is missing may be set by the next attempt: a message is not lost for it."""
+    """Return an environment variable.
+
+    A missing one may be set by the next attempt, so that no message is lost because of it.
+    """
     value = os.environ.get(variable)
     if not value:
         raise WebhookFailedError(

@@ -1,4 +1,7 @@
-"""What a device must do for the batching engine: compute rows of slots. Only the engine's thread calls it."""
+"""The operations that a device provides to the batching engine, on rows of slots.
+
+Only the engine's thread calls them.
+"""
 
 from __future__ import annotations
 

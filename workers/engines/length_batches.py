@@ -1,4 +1,4 @@
-"""Which rows an encoder computes next: of similar length, under a budget, always including the oldest."""
+"""Chooses the rows that an encoder computes next, by similar length and always with the oldest."""
 
 from __future__ import annotations
 

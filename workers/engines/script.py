@@ -1,4 +1,4 @@
-"""What scripted engines do besides answering: wait, fail, hang, or kill the process."""
+"""Defines what scripted engines do besides answering: wait, fail, hang, or kill the process."""
 
 from __future__ import annotations
 

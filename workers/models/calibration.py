@@ -1,4 +1,4 @@
-"""How an installed classifier's probabilities are calibrated, and on which data: `calibration.json`.
+"""The calibration of an installed classifier's probabilities, and its data: `calibration.json`.
 
 It is the only file of a model's folder that is not part of the installation. It is written in one step and
 read by a worker at the beginning of each job, so that a loaded model needs no restart, and it is part of what

@@ -31,7 +31,7 @@ _OUTPUT_CHARACTERS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a child process ended."""
+    """The outcome of a child process."""
 
     code: int | None
     """Exit code, negative for a signal; None if the time ran out and the process was killed."""

@@ -41,7 +41,7 @@ Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, ma
 
 
 class ClassifierSettings(BaseModel):
-    """How an engine calls a classifier, and what the outputs mean."""
+    """The input of a classifier and the meaning of its outputs."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 

@@ -1,4 +1,4 @@
-"""What a model folder may contain: formats, headers and JSON files, checked before any library reads them.
+"""Checks of a model folder's formats, headers and JSON files before any library reads them.
 
 Nothing here trusts the folder: lengths are bounded before they are read, and none of its files is executed.
 """

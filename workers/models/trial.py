@@ -1,7 +1,7 @@
 """A model is loaded once when it is added: in a child process, as a worker would load it, with a few tokens.
 
-What cannot be loaded, lacks a tensor or answers nonsense is refused at `models add`, not by a worker that
-restarts. What the trial found out is kept in the manifest.
+A model that cannot be loaded, lacks a tensor or produces nonsense is refused by `models add`, instead of
+making a worker restart again and again. The results of the trial are stored in the manifest.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ ENGINE_MISSING = "engine_not_installed"
 
 
 class Trial(BaseModel):
-    """What was found out when the model was loaded for the first time; part of its manifest."""
+    """The findings when the model was first loaded; part of its manifest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     engines: dict[str, str]
-    """For each engine of this installation why it cannot run the model; empty if it can."""
+    """For each engine of this installation, why it cannot run the model; empty if it can."""
     versions: dict[str, str]
-    """Of the libraries that computed."""
+    """Versions of the libraries that were used."""
 
     def reason_against(self, engine: str) -> str:
-        """Why the engine cannot run the model; empty if it can, or was not tried."""
+        """Return why the engine cannot run the model; empty if it can, or was not tried."""
         return self.engines.get(engine, "")
 
 
 class TrialAnswer(BaseModel):
-    """What the child writes as the last line of its stdout."""
+    """The last line of the child's stdout."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,10 +45,10 @@ class TrialAnswer(BaseModel):
 
 
 def try_model(folder: Path, *, num_parameters: int) -> Trial:
-    """Load the model in the folder, whose manifest is written already, and let it compute.
+    """Load the model in the folder, whose manifest already exists, and run it.
 
-    Raises ModelIncompleteError, or ConfigurationError with the code of what went wrong (`model_unloadable`,
-    `model_labels_unknown`, `engine_not_installed` and what else loading raises).
+    Raises ModelIncompleteError, or ConfigurationError with the code of the fault (`model_unloadable`,
+    `model_labels_unknown`, `engine_not_installed` and whatever else loading raises).
     """
     ended = run_child(CHILD, str(folder), model_bytes=4 * num_parameters)
     try:

@@ -1,4 +1,4 @@
-"""How an embedding model of sentence-transformers makes its vectors, and whether the engine does the same."""
+"""Checks that the engine computes the vectors of a sentence-transformers embedding model correctly."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MEAN = "pooling_mode_mean_tokens"
 
 
 class VectorRecipeError(PermanentError):
-    """An embedding model wants its vectors made in a way that no engine here knows."""
+    """An embedding model requires its vectors to be computed in a way that no engine here supports."""
 
     code = "model_unsupported"
 
@@ -21,7 +21,7 @@ class VectorRecipeError(PermanentError):
 def check_vectors(folder: Path) -> None:
     """Raise VectorRecipeError unless a vector is the mean of the tokens, which is what the engine computes.
 
-    A folder without MODULES says nothing of it. Raises MalformedFileError, too.
+    A folder without MODULES does not specify it and is accepted. Also raises MalformedFileError.
     """
     files = ModelFiles(folder)
     if not files.has(MODULES):
@@ -54,7 +54,7 @@ def _check_pooling(folder: Path, place: str) -> None:
         )
     settings = read_json_object(folder / path)
     modes = {name for name, value in settings.items() if name.startswith("pooling_mode_") and value is True}
-    if isinstance(mode := settings.get("pooling_mode"), str):  # as newer versions write it
+    if isinstance(mode := settings.get("pooling_mode"), str):  # the form of newer versions
         modes = {f"pooling_mode_{mode}_tokens"}
     if modes != {_MEAN}:
         names = ", ".join(sorted(name.removeprefix("pooling_mode_")[:40] for name in modes)) or "nothing"

