@@ -1,4 +1,4 @@
-"""Made feeds of one entity, in windows: quiet ones of several characters, and ones with a planted turn."""
+"""Simulates feeds of one entity in windows: quiet ones of several characters, ones with a planted turn."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ LENGTH = {
 }
 
 RHYTHM = 0.8
-"""Of a day: how much more, and less, than the mean is written in its busiest and its quietest hour."""
+"""Daily rhythm: how far the busiest and the quietest hour are above and below the mean."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Character:
-    """How an entity is written about while nothing happens to it."""
+    """How an entity is written about while nothing happens."""
 
     name: str
     dispersion: float = 1.0
-    """Variance over mean of documents, from window to window independently (negative binomial)."""
+    """Variance over mean of the number of documents, independent between windows (negative binomial)."""
     weekend: float = 1.0
     """Volume of Saturdays and Sundays, relative to working days."""
     bursts: float = 0.0
-    """Standard deviation of the logarithm of the volume, which lasts: correlation 0.8 from day to day."""
+    """Standard deviation of the logarithm of the volume, with a correlation of 0.8 from day to day."""
     moods: float = 0.0
-    """Standard deviation of the mood (in logits of a document being negative or positive), which lasts."""
+    """Standard deviation of the mood, in logits of a document being negative or positive."""
     mood_memory: float = 0.8
-    """Its correlation from day to day."""
+    """Correlation of the mood from day to day."""
 
 
 QUIET = (
@@ -54,15 +54,15 @@ QUIET = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """What happens to an entity from a day on."""
+    """A change that affects an entity from a certain day."""
 
     rule: AlertRule
     name: str
     days: int
     volume: float = 1.0
-    """Factor on the day's documents."""
+    """Factor for the documents per day."""
     mood: float = 0.0
-    """Logits added; for a slide, reached at its end."""
+    """Logits that are added to the mood; a slide reaches them at its end."""
 
 
 TURNS = (
@@ -91,11 +91,11 @@ def feed(
     turn: Turn | None = None,
     turn_day: int = 0,
 ) -> Counts:
-    """Counts in windows of so many days, after `padding` windows of which nothing is known.
+    """Return counts in windows, after `padding` windows without data.
 
-    Made by the hour for hours, with a rhythm of the day, and by the day for days and weeks.
-
-    `bias` is the mood's usual logit, above 0 for more positive than negative documents; drawn if not given.
+    They are simulated by the hour for windows of hours, with a daily rhythm, and otherwise by the day.
+    `bias` is the usual logit of the mood, above 0 for more positive than negative documents; it is drawn if
+    it is not given.
     """
     a_day = 24 if size is WindowSize.HOUR else 1
     steps = np.arange(num_days * a_day)
@@ -119,7 +119,7 @@ def feed(
 
 
 def _lasting(rng: np.random.Generator, num_steps: int, memory: float) -> Floats:
-    """A stationary AR(1) series of variance 1."""
+    """Return a stationary AR(1) series of variance 1."""
     values = rng.standard_normal(num_steps)
     values[1:] *= np.sqrt(1 - memory**2)
     for step in range(1, num_steps):
@@ -135,7 +135,7 @@ def _counted(
     windows: NDArray[np.int64],
     padding: int,
 ) -> Counts:
-    """Documents with the label and score that a classifier would give them, counted."""
+    """Return counts of documents with the labels and scores that a classifier would give them."""
     odds = np.exp(np.stack([-mood, np.full(len(mood), 0.3), mood], axis=1))
     label = (rng.random(len(window))[:, None] > np.cumsum(odds / odds.sum(1, keepdims=True), axis=1)).sum(1)
     sure = rng.beta(6, 2, len(window))

@@ -40,19 +40,19 @@ TURNS_PART = "turns"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """Windows of one size: what is measured of them."""
+    """What is measured for windows of one size."""
 
     num_days: int
     warm_up_days: int
-    """No rule judges with less past."""
+    """Days of history that every rule needs before it judges."""
     num_monitors: int
     turn_day: int
     mixes: Mapping[str, tuple[float, float]]
-    """Documents a day of a monitor's entities, evenly spread on a logarithmic scale."""
+    """Range of documents per day of a monitor's entities, which are spread evenly on a logarithmic scale."""
     per_day: tuple[float, ...]
-    """Of feeds with a turn."""
+    """Documents per day of the feeds with a turn."""
     num_feeds: int
-    """With each turn and volume."""
+    """Number of feeds for each turn and volume."""
 
 
 STUDIES = {
@@ -85,16 +85,16 @@ STUDIES = {
     ),
 }
 STRETCH = 256
-"""Windows judged at a time: what a rule compares with thousands of hours is no longer in the cache."""
+"""Windows that are judged at a time; the arrays of thousands of hours would not fit in the cache."""
 DRIFT = Character(name="drift", moods=0.4, mood_memory=0.95)
-"""A mood that wanders for weeks: shown, not calibrated for, since it is hard to say that nothing has
-happened."""
+"""A mood that drifts for weeks. It is reported but not calibrated for, since it is hard to say that nothing
+has happened."""
 TURNED = Character(name="turned", dispersion=1.5, weekend=0.3, bursts=0.3, moods=0.2)
 SEED = 11
 
 
 def main() -> None:
-    """Measure, print, keep."""
+    """Run the simulations, print the results and store them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -135,10 +135,10 @@ def main() -> None:
 
 
 def _alert_days(counts: Counts, policy: Policy) -> Iterator[tuple[AlertRule, float]]:
-    """Rule and day, counted from the feed's first, on which the window of each alert begins."""
+    """Yield the rule of each alert and the day on which its window begins, counted from the first day."""
     padding = SCALES[policy.alert_window].past
     length = LENGTH[policy.alert_window] / timedelta(days=1)
-    # A stretch begins so much earlier that it knows what is still quiet from the one before.
+    # A stretch starts early enough to know which alerts of the previous one still suppress others.
     overlap = math.ceil(policy.cool_down_hours / (length * 24))
     first = max(padding, counts.known_from)
     for begin in range(first, len(counts), STRETCH):
@@ -152,7 +152,7 @@ def _alert_days(counts: Counts, policy: Policy) -> Iterator[tuple[AlertRule, flo
 def _quiet(
     policy: Policy, study: Study, mix: str, character: Character, num_monitors: int, seed: int
 ) -> dict[str, object]:
-    """Alarms a week of a monitor, on feeds in which nothing happens."""
+    """Return the alarms per week of a monitor on feeds in which nothing happens."""
     rng = np.random.default_rng(seed)
     low, high = study.mixes[mix]
     size = policy.alert_window
@@ -184,7 +184,7 @@ def _quiet(
 def _planted(
     policy: Policy, study: Study, turn: Turn, per_day: float, num_feeds: int, seed: int
 ) -> dict[str, object]:
-    """How often a turn is caught by its rule, and after how many days; and which others speak of it."""
+    """Return how often a turn is caught by its rule, after how many days, and which other rules react."""
     rng = np.random.default_rng(seed)
     bias = 0.6 if turn.rule in (AlertRule.SLIDE, AlertRule.REVERSAL) else 0.2
     size, length = policy.alert_window, LENGTH[policy.alert_window] / timedelta(days=1)

@@ -33,7 +33,7 @@ HERE = Path(__file__).parents[1]
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """Code to be measured, with the models that it installed: the manifest's form may differ."""
+    """Code to be measured, with its own installed models, as the form of the manifest may differ."""
 
     folder: Path
     models: Path
@@ -67,7 +67,7 @@ def run(checkout: Checkout, arguments: Sequence[str], folder: Path) -> dict[str,
 
 
 def _cpu_seconds_of_children() -> float:
-    """Processor seconds of all child processes that have ended; a command waits for its own children."""
+    """Return the processor seconds of all ended child processes; a command waits for its own children."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
@@ -75,7 +75,7 @@ def _cpu_seconds_of_children() -> float:
 def compare(
     before: Checkout, after: Checkout, arguments: Sequence[str], *, rounds: int, folder: Path
 ) -> dict[str, object]:
-    """The figures of both in each round, and the medians of the ratios after / before."""
+    """Return the figures of both checkouts in each round, and the medians of the ratios after / before."""
     pairs: list[tuple[dict[str, float], dict[str, float]]] = []
     for number in range(rounds):
         first = run(before, arguments, folder / f"before-{number}")

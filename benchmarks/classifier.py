@@ -36,17 +36,18 @@ from workers.models.manifest import model_folder
 from workers.settings import DEFAULT_CLASSIFIER, read_settings
 
 BASELINES = {"in domain": {"sentfin": 0.832, "twitter": 0.780}, "across": {"sentfin": 0.63, "twitter": 0.62}}
-"""Macro-F1 of TF-IDF + MiniLM + lexicons, measured on the same sets before; by the set that is tested."""
+"""Macro-F1 of TF-IDF + MiniLM + lexicons, measured earlier on the same sets, by the tested set."""
 
 UNSEEN = Path(__file__).with_name("classifier_unseen.toml")
 
 CROSS = {"epochs": 3, "members": 4, "mixed_texts_alone": True, "test_share": 0.05}
-"""One set is half the data, so none of it is kept back for a test that the other set is, and members are
-trained faster; a stranger's posts name no target, so that text alone is what must be learnt."""
+"""Changes for training on one set. It is only half of the data and is tested on the other set, so hardly any
+of it is held back, and members are trained faster. Posts of another source name no target, so that the model
+must learn from the text alone."""
 
 
 def main() -> None:
-    """Entry point."""
+    """Parse the arguments, measure all models, and print and store the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--data", type=Path, required=True, help="folder of the public sets")
     parser.add_argument("--unseen", type=Path, help="folder of sets that no choice was made with")
@@ -87,7 +88,7 @@ def main() -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Trained:
-    """A model, and all that it was trained from or chosen by."""
+    """A model with all examples that it was trained on or chosen by."""
 
     name: str
     examples: Sequence[Example]
@@ -96,7 +97,7 @@ class _Trained:
 
 
 def _unseen(plan: Plan, folder: Path, models: Path) -> Prepared:
-    """The sets that no choice was made with, read as the plan's own."""
+    """Return the sets that no choice was based on, read in the same way as the plan's own."""
     files = tuple(LabelledFile.model_validate(each) for each in tomllib.loads(UNSEEN.read_text())["files"])
     return prepare(plan.model_copy(update={"files": files}), folder, models)
 
@@ -107,7 +108,7 @@ def _trained(prepared: Prepared, place: int, merged: Path) -> _Trained:
 
 
 def _in_domain(prepared: Prepared, folder: Path) -> dict[str, object]:
-    """Figures of the installed model on the test part of the plan's own split."""
+    """Return figures of the installed model on the test part of the plan's own split."""
     order = prepared.order
     examples = [example for data in prepared.data for example in data.examples]
     shares = {"dev_share": order.recipe.dev_share, "test_share": order.recipe.test_share}
@@ -116,7 +117,7 @@ def _in_domain(prepared: Prepared, folder: Path) -> dict[str, object]:
 
 
 def _train(prepared: Prepared, number: int, base: Path, work: Path, *, reuse: bool) -> Path:
-    """Train on one file alone, in a process; the folder with the merged model."""
+    """Train on one file alone, in its own process, and return the folder with the merged model."""
     file = prepared.order.files[number]
     order = prepared.order.model_copy(
         update={"files": (file,), "recipe": prepared.order.recipe.model_copy(update=CROSS)}
@@ -152,7 +153,7 @@ def _run(module: str, *arguments: str, out: int) -> None:
 
 
 def _across(trained: _Trained, prepared: Prepared) -> dict[str, object]:
-    """Figures of the model of one set on the other sets."""
+    """Return figures of the model of one set on the other sets."""
     names = _names(prepared.order.files)
     others = [each for data in prepared.data for each in data.examples if names[each.file] != trained.name]
     recipe = prepared.order.recipe.model_copy(update=CROSS)
@@ -165,7 +166,7 @@ def _on_unseen(trained: _Trained, unseen: Prepared) -> dict[str, object]:
 
 
 def _measured(trained: _Trained, examples: Sequence[Example], names: Mapping[int, str]) -> dict[str, object]:
-    """Figures on texts that are no near-duplicates of what the model may have seen."""
+    """Return figures on texts that are not near-duplicates of anything the model may have seen."""
     unseen = _without_seen(trained.examples, examples)
     return {
         "trained_on": trained.name,

@@ -30,15 +30,15 @@ _NAMED = re.compile(r"([a-z_0-9]+(?:\.[a-z_0-9]+)+)(?::\w+)?", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeFacts:
-    """Of one checkout."""
+    """Figures of one checkout."""
 
     modules: int
-    """Without the __init__.py of packages, and without migrations, which are never edited again."""
+    """Modules without the __init__.py of packages and without migrations, which are never edited again."""
     median_lines: int
     lines: int
     modules_with_one_importer: int
     imports_into_kinds_from_below: int | None
-    """None for a checkout in which a kind has no folder."""
+    """Imports of kinds by lower layers; None for a checkout in which kinds have no folder."""
 
 
 def code_facts(root: Path) -> CodeFacts:
@@ -73,7 +73,7 @@ def _modules(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def _imports(tree: ast.AST, modules: Mapping[str, object]) -> Iterator[str]:
-    """The modules that the tree imports or names; of `from package import module` the module alone."""
+    """Yield the modules that the tree imports or names; `from package import module` counts as the module."""
     for node in ast.walk(tree):
         match node:
             case ast.ImportFrom(module=str(source), names=names, level=0):
@@ -90,7 +90,7 @@ def _package(module: str) -> str:
 
 
 def facts_of_revision(revision: str) -> CodeFacts:
-    """The facts of a commit, unpacked into a folder that is removed again."""
+    """Return the facts of a commit, which is unpacked into a temporary folder."""
     archive = subprocess.run(
         ["git", "-C", str(HERE), "archive", "--format=tar", revision], capture_output=True, check=True
     ).stdout
@@ -101,7 +101,7 @@ def facts_of_revision(revision: str) -> CodeFacts:
 
 
 def print_table(columns: Mapping[str, CodeFacts]) -> None:
-    """One line for each fact, one column for each checkout."""
+    """Print a table with one line for each fact and one column for each checkout."""
     rows = {name: asdict(facts) for name, facts in columns.items()}
     print(f"{'':32}" + "".join(f"{name[:14]:>16}" for name in rows))
     for fact in next(iter(rows.values())):
@@ -110,7 +110,7 @@ def print_table(columns: Mapping[str, CodeFacts]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the facts side by side, and keep them."""
+    """Print the facts side by side and store them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

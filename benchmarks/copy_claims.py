@@ -1,8 +1,8 @@
-"""What a text claims of goods of the demo shop, and whether their rows say so.
+"""Finds what a text claims about goods of the demo shop, and checks that their rows support it.
 
-Shares no code with Pressroom's own checks, and works the other way round: those allow a closed list of words,
-this one knows every colour, material, maker, category, size and feature that the shop has, and a list of
-claims that shops like to make, and looks for each of them.
+This module shares no code with Pressroom's own checks and works the other way round. Those allow a closed
+list of words; this one looks for every colour, material, maker, category, size and feature of the shop, and
+for a list of claims that shops like to make.
 """
 
 from __future__ import annotations
@@ -75,12 +75,12 @@ _SAYS_NOTHING = frozenset(
     a an the and of in with for to on at by from it is are can have you your our one look take set
     """.split()  # noqa: SIM905 - as a list of literals nobody reads it
 )
-"""Words of titles and features that any sentence may have: a watering can, and what you can have."""
+"""Words of titles and features that any sentence may contain, such as "can" from "watering can"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lie:
-    """Something that a text states and that a row lacks."""
+    """A statement of a text that its row does not support."""
 
     sentence: str
     said: str
@@ -88,7 +88,7 @@ class Lie:
 
 
 class ShopVocabulary:
-    """Every word that says something of any good of the shop."""
+    """All words that say something about any item of the shop."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self._words = set(CLAIMS | HUES | STUFFS)
@@ -97,7 +97,7 @@ class ShopVocabulary:
         self._words -= _SAYS_NOTHING
 
     def lies(self, text: str, rows: Sequence[Row], *, because: str | None = None) -> Iterator[Lie]:
-        """What the text states of goods and the rows lack; `because` may be named, as a name alone."""
+        """Yield statements that the rows do not support; `because` may be mentioned, but only as a name."""
         text = text.lower()
         for name in sorted(filter(None, _names_of(because)), key=len, reverse=True):
             text = text.replace(f"interest in {name}", "interest").replace(f"because of {name}", "because")
@@ -108,7 +108,7 @@ class ShopVocabulary:
             yield from self._lies_of(sentence, named or rows, is_named=bool(named), number=len(rows))
 
     def _lies_of(self, sentence: str, rows: Sequence[Row], *, is_named: bool, number: int) -> Iterator[Lie]:
-        """Of rows that share a name the sentence may be about either."""
+        """Yield the lies of a sentence; if rows share a name, it may be about any of them."""
         alike = len({_name(row) for row in rows}) == 1 and len(rows) > 1
         found = [list(self._lies_of_row(sentence, row, is_named=is_named, number=number)) for row in rows]
         yield from min(found, key=len) if alike else (lie for lies in found for lie in lies)
@@ -138,19 +138,19 @@ class ShopVocabulary:
 
 
 def words_of(row: Row) -> set[str]:
-    """All that a row says, word by word."""
+    """Return all words of a row."""
     return _words(" ".join(row.values()))
 
 
 def unlisted_words(texts: Iterable[str], rows: Sequence[Row]) -> set[str]:
-    """The words of the texts that stand in no row: for a reader to go through."""
+    """Return the words of the texts that are in no row, for a reader to go through."""
     return {word for text in texts for word in _words(text)} - _words(
         " ".join(v for r in rows for v in r.values())
     )
 
 
 def _words(text: str) -> set[str]:
-    """Words in lower case, compounds as a whole and in parts."""
+    """Return the words in lower case; compounds appear both as a whole and in parts."""
     found = set()
     for word in _WORD.findall(text.lower().replace("’", "'")):
         whole = word.removesuffix("'s")
@@ -159,7 +159,7 @@ def _words(text: str) -> set[str]:
 
 
 def _name(row: Row) -> str:
-    """As goods are called: their title without maker and variant."""
+    """Return the name of an item: its title without maker and variant."""
     return row["title"].lower().removeprefix(row["brand"].lower()).split(", ")[0].strip()
 
 

@@ -43,12 +43,12 @@ SEED = 20_260_101
 NUM_ITEMS = 2_000
 CLAIMS = ("waterproof", "handmade", "discounted", "best")
 SHARED_CATEGORY = 0.6
-"""Of the segments: their items are of one category, the others mixed."""
+"""Share of segments whose items are all of one category; the other segments are mixed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A text, what it is about, and the rows as the shop has them."""
+    """A text with its brief and the shop's rows of its items."""
 
     brief: Brief
     rows: tuple[Row, ...]
@@ -60,7 +60,7 @@ class Written:
 
 
 class BareInference:
-    """Straight to the engine, counting; the part of Inference that copy uses. Any thread may call it."""
+    """Calls the engine directly and counts; it has the part of Inference that texts use. Thread-safe."""
 
     def __init__(self, resident: Resident) -> None:
         self._resident = resident
@@ -82,7 +82,7 @@ class BareInference:
 
 
 def make_briefs(rows: Sequence[Row], number: int, policy: CopyPolicy) -> list[tuple[Brief, tuple[Row, ...]]]:
-    """Items and segments by turns, seeded; every other item because of another."""
+    """Return briefs of items and segments in turn, from a seed; half of the items have another as reason."""
     draw = random.Random(SEED)
     categories = sorted({row["category"] for row in rows})
     briefs = []
@@ -104,7 +104,7 @@ def make_briefs(rows: Sequence[Row], number: int, policy: CopyPolicy) -> list[tu
 
 
 def item_of(row: Row) -> Item:
-    """The row as intake takes it in."""
+    """Return the row as an item, as ingest makes it."""
     names = ("brand", "line", "material", "colour", "size", "cut")
     return Item(
         id=row["id"],
@@ -120,7 +120,7 @@ def item_of(row: Row) -> Item:
 def write_all(
     briefs: Sequence[tuple[Brief, tuple[Row, ...]]], policy: CopyPolicy, inference: BareInference, places: int
 ) -> list[Written]:
-    """As many at once as a worker holds jobs."""
+    """Write all texts, as many at a time as a worker holds jobs."""
     template_sha256 = copy_template(policy).identity.sha256
 
     def write(job: tuple[Brief, tuple[Row, ...]]) -> Written:
@@ -133,7 +133,7 @@ def write_all(
 
 
 def num_false(written: Sequence[Written], vocabulary: ShopVocabulary) -> int:
-    """Published texts that state what a row lacks; each is printed."""
+    """Print the published texts that state something a row lacks, and return their number."""
     false = 0
     for each in written:
         lies = [
@@ -146,7 +146,7 @@ def num_false(written: Sequence[Written], vocabulary: ShopVocabulary) -> int:
 
 
 def plant(written: Sequence[Written], vocabulary: ShopVocabulary, rows: Sequence[Row]) -> dict[str, object]:
-    """Lies of each kind, put into published blurbs: how many of them the checker finds."""
+    """Plant lies of each kind in published blurbs, and return how many of them the checker finds."""
     draw = random.Random(SEED)
     planted: Counter[str] = Counter()
     found: Counter[str] = Counter()
@@ -172,13 +172,13 @@ def plant(written: Sequence[Written], vocabulary: ShopVocabulary, rows: Sequence
 
 
 def _swapped(text: str, row: Row, one: str, other: str) -> str:
-    """The text with a value of another row, if that is no word of the row's own."""
+    """Return the text with a value of another row, provided that the row itself does not contain it."""
     is_lie = bool(one and other) and not set(other.lower().split()) <= words_of(row)
     return text.replace(one, other, 1) if is_lie else text
 
 
 def report(written: Sequence[Written], inference: BareInference, seconds: float) -> dict[str, object]:
-    """Shares, tries and cost."""
+    """Return shares, attempts and cost."""
     by_scope: dict[str, object] = {}
     for name, texts in (
         ("item", [each.text for each in written if len(each.rows) == 1]),
@@ -208,19 +208,19 @@ def report(written: Sequence[Written], inference: BareInference, seconds: float)
 
 
 def _kind_of(problem: str) -> str:
-    """ "blurb: word: red" -> "blurb: word"."""
+    """Return the kind of a problem: "blurb: word" for "blurb: word: red"."""
     return ": ".join(problem.split(": ")[:2])
 
 
 def show(written: Sequence[Written]) -> None:
-    """For a reader."""
+    """Print texts for a reader."""
     for each in written:
         print(" / ".join(", ".join(map(str, item.row.values())) for item in each.brief.items))
         print(f"  [{each.text.origin}] {each.text.headline}\n  {each.text.blurb}\n  {each.text.reason}\n")
 
 
 def keep(written: Sequence[Written], path: Path) -> None:
-    """All of them, for another look."""
+    """Write all texts to a file, for later inspection."""
     with path.open("w", encoding="utf-8") as file:
         for each in written:
             row = {"because": each.brief.because, "rows": each.rows, **each.text.model_dump(mode="json")}
@@ -228,7 +228,7 @@ def keep(written: Sequence[Written], path: Path) -> None:
 
 
 def open_engine(models: Path) -> Resident:
-    """As a worker opens it."""
+    """Open the engine as a worker does."""
     options = EngineOptions(num_threads=len(os.sched_getaffinity(0)))
     return residency.load(models, [DEFAULT_MODEL], engine="transformers", options=options).generator(
         DEFAULT_MODEL

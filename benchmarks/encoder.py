@@ -45,14 +45,14 @@ from workers.settings import DEFAULT_CLASSIFIER, read_settings
 
 NUM_TEXTS = 4000
 NUM_ONE_AT_A_TIME = 800
-"""Of them, every fifth: the slow way need not do all."""
+"""Texts for the slow way, which need not classify all: every fifth text."""
 QUICK_DIVISOR = 10
 BLOCK_TEXTS = 250
 NUM_JOBS = 4
-"""In flight, as in a worker without a language model."""
+"""Jobs in flight, as in a worker without a language model."""
 BARE_BATCH = 64
 ROUNDS = 4
-"""Each of a quarter of the texts, all ways in turn."""
+"""Number of rounds, each of which gives a quarter of the texts to all ways in turn."""
 SEED = 7
 
 _COMPANIES = ("Acme", "Birch Energy", "Cedar Foods", "Delta Rail", "Elm Bank", "Fir Motors", "Grove Pharma")
@@ -68,7 +68,7 @@ _TAILS = (
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One way of classifying the texts."""
+    """Measurement of one way of classifying the texts."""
 
     name: str
     num_texts: int
@@ -76,19 +76,19 @@ class Measurement:
     texts_per_second: float
     texts_per_cpu_second: float
     cpus_used: float
-    """Processor seconds of this process and the encoder's, a second: well below the number of threads,
-    something else ran too and the row is not worth keeping."""
+    """Processor seconds per second of this process and the encoder's. If it is well below the number of
+    threads, something else was running and the row should be discarded."""
     times_one_at_a_time: float
     max_difference: float
-    """Of any probability from that of the first row."""
+    """Largest difference of a probability from that of the first row."""
 
 
 Way = tuple[str, Sequence[TextPair], Callable[[Sequence[TextPair]], list[Vector]]]
-"""Its name, the texts that it classifies, and how."""
+"""Name of a way, the texts that it classifies, and the function that does it."""
 
 
 def read_pairs(data: Path | None, number: int) -> list[TextPair]:
-    """Distinct headlines about an entity each, as the classifier is asked in production."""
+    """Return distinct headlines, each about one entity, in the form that the classifier expects."""
     given = _made_up() if data is None else _sentfin(data / "sentfin.csv")
     distinct: dict[TextPair, None] = {}
     for pair in given:
@@ -117,7 +117,7 @@ def _made_up() -> Iterator[TextPair]:
 
 
 def one_at_a_time(pipe: Any, settings: ClassifierSettings, pairs: Sequence[TextPair]) -> list[Vector]:
-    """`pipeline(...)` called for each document, as its documentation begins."""
+    """Call `pipeline(...)` for each document, as the first example of its documentation does."""
     answers = []
     for pair in pairs:
         given = {"text": pair.text, "text_pair": pair.target} if _takes_target(settings, pair) else pair.text
@@ -146,7 +146,7 @@ def _probabilities(scores: Sequence[dict[str, Any]], settings: ClassifierSetting
 
 
 def sorted_batches(pipe: Any, settings: ClassifierSettings, pairs: Sequence[TextPair]) -> list[Vector]:
-    """The same pipeline over batches of 64, sorted by length: what a careful user writes."""
+    """Call the same pipeline with batches of 64, sorted by length, as a careful user would."""
     order = sorted(range(len(pairs)), key=lambda place: len(pairs[place].text) + len(pairs[place].target))
     given = [
         {"text": pairs[place].text, "text_pair": pairs[place].target}
@@ -164,7 +164,7 @@ def sorted_batches(pipe: Any, settings: ClassifierSettings, pairs: Sequence[Text
 def engine_core(
     executor: TransformersEncoder, tokenizer: RowTokenizer, pairs: Sequence[TextPair]
 ) -> list[Vector]:
-    """The engine's batches and arithmetic in this thread: the most that can be had of them."""
+    """Run the engine's batches and arithmetic in this thread, which gives the upper limit of its speed."""
     rows = tokenizer.encode(pairs)
     batches: LengthBatches[int] = LengthBatches(
         max_batch_tokens=executor.info.max_batch_tokens, step_tokens=executor.step_tokens
@@ -179,7 +179,7 @@ def engine_core(
 
 
 def through_jobs(warm: Residency, model: str, pairs: Sequence[TextPair]) -> list[Vector]:
-    """Blocks of 250 by four jobs at a time, each recording digests for its provenance."""
+    """Classify blocks of 250 with four jobs at a time, each of which records digests for its provenance."""
 
     def classify(begin: int) -> list[Vector]:
         inference = JobInference(_job(model, begin), warm, deadline_at=time.monotonic() + 3600)
@@ -212,7 +212,7 @@ def _job(model: str, number: int) -> ClaimedJob:
 
 
 def run(folder: Path, data: Path | None, divisor: int) -> dict[str, object]:
-    """All measurements, with what one must know to read them; JSON-ready."""
+    """Return all measurements with the facts needed to read them, ready for JSON."""
     transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     settings = read_classifier_settings(folder)
@@ -251,9 +251,9 @@ def _mean_tokens(folder: Path, pairs: Sequence[TextPair]) -> float:
 
 
 def _measure(ways: Sequence[Way]) -> list[Measurement]:
-    """All ways in turn, several times: what else the machine does is shared among them."""
+    """Measure all ways in turn, several times, so that other load on the machine affects all of them."""
     for _, given, classify in ways:
-        classify(given[:BARE_BATCH])  # loads what is loaded once
+        classify(given[:BARE_BATCH])  # warm up: loads what is loaded only once
     found: list[dict[TextPair, Vector]] = [{} for _ in ways]
     taken: list[list[float]] = [[0.0, 0.0] for _ in ways]
     for number in range(ROUNDS):
@@ -285,13 +285,13 @@ def _measure(ways: Sequence[Way]) -> list[Measurement]:
 
 
 def _cpu_seconds() -> float:
-    """So far, of this process and its children."""
+    """Return the processor seconds of this process and its children so far."""
     processes = (psutil.Process(), *psutil.Process().children(recursive=True))
     return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
 def table(result: dict[str, object]) -> str:
-    """The measurements for people."""
+    """Return the measurements as a table to read."""
     columns = (
         f"{'texts':>6} {'seconds':>8} {'cpus':>5} {'texts/s':>8} {'a cpu-s':>8} {'x':>6} {'difference':>11}"
     )
@@ -307,7 +307,7 @@ def table(result: dict[str, object]) -> str:
 
 
 def main() -> None:
-    """Parse, run, print, write."""
+    """Parse the arguments, run the benchmark, print the results and write them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.encoder", description=__doc__)
     parser.add_argument("--data", type=Path, help="folder with sentfin.csv; default: made-up headlines")
     parser.add_argument(

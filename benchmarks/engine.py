@@ -36,41 +36,41 @@ Tokens = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One way of doing the whole workload."""
+    """Measurement of one way of processing the whole workload."""
 
     name: str
     num_requests: int
     num_new_tokens: int
     seconds: float
     cpus_used: float
-    """Processor seconds of this process a second: well below the number of threads, something else ran too
-    and the row is not worth keeping."""
+    """Processor seconds per second of this process. If it is well below the number of threads, something else
+    was running and the row should be discarded."""
     tokens_per_second: float
     times_one_at_a_time: float
     num_equal: int
-    """Requests whose tokens are those of generate()."""
+    """Requests whose tokens equal those of generate()."""
     num_near_ties: int
     num_cached_tokens: int
 
 
 class Stopwatch:
-    """Wall and processor time of this process since it was made, until stop()."""
+    """Measures wall and processor time of this process from its creation until stop()."""
 
     def __init__(self) -> None:
         self._began_at, self._cpu_began_at = time.perf_counter(), time.process_time()
         self.seconds = self.cpu_seconds = 0.0
 
     def stop(self) -> None:
-        """Take the times."""
+        """Stop and record the times."""
         self.seconds = time.perf_counter() - self._began_at
         self.cpu_seconds = time.process_time() - self._cpu_began_at
 
 
 def measure_generate(model_folder: Path, items: Sequence[WorkItem]) -> tuple[list[Tokens], Stopwatch]:
-    """transformers' generate(), one request after the other: the tokens, and the time for all."""
+    """Call transformers' generate() for one request after the other; return all tokens and the time."""
     model = transformers.AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     torch.nn.Module.eval(model)
-    model.generation_config.eos_token_id = None  # the end of the text is ignored by all
+    model.generation_config.eos_token_id = None  # all ways ignore the end of the text
     model.generation_config.pad_token_id = 0
     _generate(model, WorkItem(items[0].prompt_ids, 4))  # warm
     watch = Stopwatch()
@@ -99,7 +99,7 @@ def measure_engine(
     expected: Sequence[Tokens],
     baseline_seconds: float,
 ) -> tuple[Measurement, EngineInfo]:
-    """Our engine, all requests submitted at once to a warm engine that has kept no prefix."""
+    """Submit all requests at once to our engine, which is warm but has cached no prefix."""
     engine = open_engine(model_folder, tokenizer, options)
     try:
         engine.warm()
@@ -135,7 +135,7 @@ def measure_engine(
 
 
 def run(model_folder: Path, num_prompts: int | None, num_threads: int | None) -> dict[str, object]:
-    """All measurements, with what one must know to read them; JSON-ready."""
+    """Return all measurements with the facts needed to read them, ready for JSON."""
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -169,7 +169,7 @@ def run(model_folder: Path, num_prompts: int | None, num_threads: int | None) ->
 
 
 def table(result: dict[str, object]) -> str:
-    """The measurements for people."""
+    """Return the measurements as a table to read."""
     lines = [
         f"{'':38} {'seconds':>8} {'cpus':>5} {'tok/s':>7} {'x':>6} {'equal':>8} {'ties':>5} {'cached':>7}"
     ]
@@ -184,7 +184,7 @@ def table(result: dict[str, object]) -> str:
 
 
 def main() -> None:
-    """Parse, run, print, write."""
+    """Parse the arguments, run the benchmark, print the results and write them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
     parser.add_argument("--model", type=Path, help="folder of a model; default: the default model, installed")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_PROMPTS} prompts, nothing written")

@@ -43,7 +43,7 @@ from tests.factories import accept, claim_batch, published
 from workers.settings import Settings
 
 WORDS = 700
-"""About 4 KB."""
+"""Words of an article, which take about 4 KB."""
 
 METRICS: dict[str, object] = {
     "title": "Title",
@@ -118,7 +118,7 @@ def _measure(
 
 
 def _unchecked(_store: Store, found: JobEvidence | None) -> JobEvidence:
-    """As it was before statements were checked: each object is held against its row alone."""
+    """Check each object against its row only, as was done before statements were checked."""
     if found is None:
         raise ValueError("the benchmark's own job is not there")
     return found

@@ -107,7 +107,7 @@ def drill(
 
 
 def kill_workers(run: PressroomRun, num_kills: int, chance: random.Random) -> int:
-    """SIGKILL the worker that is ready at random times while the batch runs; how often."""
+    """Kill the worker that is ready at random times while the batch runs; return the number of kills."""
     killed: set[int] = set()
     while len(killed) < num_kills and run.process.poll() is None:
         time.sleep(chance.uniform(1.0, 10.0))

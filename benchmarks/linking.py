@@ -1,9 +1,10 @@
 """Linking and near-duplicates, measured on public headlines and posts, and how fast they are.
 
-`python -m benchmarks.linking --data DIR [--embedder NAME]`: SEntFiN's headlines with the names that its
-annotators gave them as the watch list; texts of other domains, in which no company is meant; edits of
-headlines and posts that leave their meaning. With an embedder installed, the thresholds of topics and of
-shared names as well. Prints the figures and keeps them in benchmarks/results/linking.json.
+`python -m benchmarks.linking --data DIR [--embedder NAME]` measures three things: links in SEntFiN's
+headlines, with the names that its annotators gave as the watch list; links in texts of other domains, where
+no company is meant; and duplicates among edits of headlines and posts that keep the meaning. With an embedder
+installed, it also measures the thresholds of topics and of shared names. The figures are printed and stored
+in benchmarks/results/linking.json.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from kinds.sentiment.series.novelty import MIN_MATCHES
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SEED = 20_260_101
 MIN_LABELS = 10
-"""Of an entity to be on the short watch list: what somebody would follow, not every name ever seen."""
+"""Labels that put an entity on the short watch list, which has names that somebody would follow."""
 SETS = ("sentiment/sentfin.csv", "series/stocknet-aapl-tweets.jsonl.gz", "generation/e2e-dev.csv",
         "customer-service/banking77-train.csv", "sentiment/twitter-financial-news-train.csv")  # fmt: skip
 WORD_NAMES = (
@@ -53,14 +54,14 @@ _NUMBERS = re.compile(r"\d[\d.,]*")
 
 
 class Labelled(NamedTuple):
-    """A headline, and the names that annotators found in it."""
+    """A headline with the names that annotators found in it."""
 
     text: str
     names: tuple[str, ...]
 
 
 def main() -> None:
-    """Measure and keep the result."""
+    """Run the measurements and store the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--data", type=Path, required=True, help="folder of the public sets")
     parser.add_argument("--embedder", default="", help="an installed embedding model, to measure vectors too")
@@ -103,7 +104,7 @@ def main() -> None:
 
 
 def without_texts(result: Mapping[str, object]) -> dict[str, object]:
-    """What is kept: figures; the texts that were drawn to be read stay with their owners."""
+    """Return the figures to store, without the sampled texts, which belong to their owners."""
     return {
         name: without_texts(value) if isinstance(value, dict) else value
         for name, value in result.items()
@@ -112,7 +113,7 @@ def without_texts(result: Mapping[str, object]) -> dict[str, object]:
 
 
 def read_sentfin(path: Path) -> list[Labelled]:
-    """Headlines whose labels parse."""
+    """Return the headlines whose labels can be parsed."""
     labelled = []
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -125,13 +126,13 @@ def read_sentfin(path: Path) -> list[Labelled]:
 
 
 def column(path: Path, name: str) -> list[str]:
-    """One column of a CSV file."""
+    """Return one column of a CSV file."""
     with path.open(newline="", encoding="utf-8") as file:
         return [row[name] for row in csv.DictReader(file)]
 
 
 def watchlist_of(headlines: Sequence[Labelled], *, min_labels: int) -> Watchlist:
-    """Names as annotators wrote them; those that are alike but for case and signs are one entity.
+    """Return a watch list of annotators' names; names that differ only in case and signs are one entity.
 
     A name that annotators mostly write without a capital, or that is a common word, is a topic ("gold").
     """
@@ -150,10 +151,10 @@ def watchlist_of(headlines: Sequence[Labelled], *, min_labels: int) -> Watchlist
 
 
 def measure_linking(headlines: Sequence[Labelled], *, min_labels: int) -> dict[str, object]:
-    """Precision and recall of (headline, entity), by what annotators named.
+    """Return precision and recall of pairs of headline and entity, by the annotators' names.
 
-    They named what a mood is shown towards, not all that is mentioned ("India", "stocks"), so precision is a
-    lower bound, and looser for topics than for companies.
+    Annotators named the entities towards which a mood is expressed, not all that are mentioned ("India",
+    "stocks"), so precision is a lower bound, which is looser for topics than for companies.
     """
     watchlist = watchlist_of(headlines, min_labels=min_labels)
     linker = Linker(watchlist)
@@ -176,13 +177,13 @@ def measure_linking(headlines: Sequence[Labelled], *, min_labels: int) -> dict[s
 
 
 def links_of(linker: Linker, text: str) -> list[Link]:
-    """What is linked by names alone."""
+    """Return the links of a text that names alone give."""
     prepared = prepare(Document(id="1", text=text, published_at=NOW))
     return settle(linker.link(prepared), {})[0]
 
 
 def measure_common_words(texts: Sequence[str]) -> dict[str, object]:
-    """Links in texts that are not about companies, with a watch list of names and tickers that are words."""
+    """Count links in texts that are not about companies, for names and tickers that are common words."""
     entities = [Entity(id=slug(name), kind=EntityKind.COMPANY, name=name) for name in WORD_NAMES]
     entities += [
         Entity(
@@ -227,7 +228,7 @@ EDITS: dict[str, Callable[[list[str], random.Random], str]] = {
 
 
 def measure_duplicates(texts: Sequence[str]) -> dict[str, object]:
-    """Recall over edits that leave the meaning; of pairs found, how many have the same numbers."""
+    """Return recall over edits that keep the meaning, and how many of the pairs found have equal numbers."""
     draw = random.Random(SEED)
     sample = [text for text in draw.sample(list(texts), min(len(texts), 2_000)) if len(text.split()) >= 6]
     originals = unpack([signature(text) for text in sample])
@@ -254,7 +255,7 @@ def _numbers(text: str) -> list[str]:
 
 
 def similar_pairs(texts: Sequence[str]) -> list[tuple[int, int]]:
-    """All pairs of texts whose signatures agree enough, each with each."""
+    """Return all pairs of texts whose signatures agree enough, by comparing each with each."""
     rows = unpack([signature(text) for text in texts])
     pairs: list[tuple[int, int]] = []
     for first in range(len(rows) - 1):
@@ -278,7 +279,7 @@ def _swapped(words: Sequence[str], draw: random.Random) -> list[str]:
 
 
 def measure_speed(texts: Sequence[str], posts: Path, headlines: Sequence[Labelled]) -> dict[str, object]:
-    """Documents a second of each step, on one core."""
+    """Return the documents per second of each step, on one core."""
     documents = [Document(id=str(place), text=text, published_at=NOW) for place, text in enumerate(texts)]
     begin = time.process_time()
     num_posts = len(_posts(posts))

@@ -1,6 +1,7 @@
-"""What embeddings add to linking: topics that a headline does not name, and names that two companies share.
+"""Measures what embeddings add to linking, for topics that a headline does not name and for shared names.
 
-The thresholds in kinds/sentiment/documents/vectors.py were chosen by these figures, which are not held out.
+The thresholds in kinds/sentiment/documents/vectors.py were chosen by these figures, which are therefore not
+those of held-out data.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ TOPICS: Mapping[str, tuple[str, str]] = {
     "ipo": (r"\bipos?\b", "IPO. Companies that go public, initial offerings, listings."),
     "metals": (r"\b(?:metals?|copper|zinc|nickel|lead)\b", "Metals. Copper, zinc and aluminium futures."),
 }  # fmt: skip
-"""Id: what names the topic, and its description as a watch list would have it, name first."""
+"""Names of each topic by id, and its description as a watch list would have it, starting with the name."""
 
 COMPANIES: Mapping[str, str] = {
     "Infosys": "Software services, outsourcing and consulting for clients in the USA and Europe.",
@@ -56,7 +57,7 @@ COMPANIES: Mapping[str, str] = {
     "Coal India": "Mines coal and supplies it to power stations.",
     "HUL": "Sells soap, detergent, shampoo and packaged food to households.",
 }
-"""Name in SEntFiN, and a description as a watch list would have it."""
+"""Descriptions as a watch list would have them, by the name in SEntFiN."""
 
 SHARED_NAME = "Bharat"
 
@@ -64,7 +65,7 @@ SHARED_NAME = "Bharat"
 def measure_vectors(
     headlines: Sequence[Labelled], banking: Path, posts: Path, model: str
 ) -> dict[str, object]:
-    """All figures; the model is an installed one."""
+    """Return all figures for an installed model."""
     from benchmarks.linking import column
 
     embedder = Embedder(model)
@@ -81,7 +82,7 @@ def measure_vectors(
 
 
 class Embedder:
-    """An installed model, without queue or worker around it."""
+    """An installed model that is called directly, without queue and worker."""
 
     def __init__(self, model: str) -> None:
         folder = model_folder(read_settings().models_folder, model)
@@ -89,7 +90,7 @@ class Embedder:
         self._encoder = TransformersEncoder(folder, self._tokenizer.max_tokens, EngineOptions(), "embed")
 
     def embed(self, texts: Sequence[str]) -> Matrix:
-        """Vectors of length 1, shape (texts, width)."""
+        """Return vectors of length 1, shape (texts, width)."""
         rows = self._tokenizer.encode([TextPair(text) for text in texts])
         order = sorted(range(len(rows)), key=lambda place: len(rows[place].token_ids))
         vectors: list[tuple[float, ...]] = [()] * len(rows)
@@ -102,9 +103,9 @@ class Embedder:
 
 
 def measure_topics(texts: Sequence[str], embedder: Embedder) -> dict[str, object]:
-    """What lies above a threshold, how much of it has the topic's own name, and what share of those that do.
+    """Return figures by threshold: headlines found, the share with the topic's name, and the recall of these.
 
-    Headlines without the name may be about the topic nevertheless ("SBI's bad loans"): they are to be read.
+    Headlines without the name may still be about the topic ("SBI's bad loans"), so a person has to read them.
     """
     drawn = random.Random(SEED).sample(list(texts), 5_000)
     named = np.array(
@@ -131,7 +132,7 @@ def measure_topics(texts: Sequence[str], embedder: Embedder) -> dict[str, object
 
 
 def measure_categories(texts: Sequence[str], labels: Sequence[str], embedder: Embedder) -> dict[str, object]:
-    """The nearest of Banking77's 77 categories, described by their names alone: another domain."""
+    """Return figures for another domain: Banking77's 77 categories, which only their names describe."""
     names = sorted(set(labels))
     places = random.Random(SEED).sample(range(len(texts)), 3_000)
     cosines = (
@@ -159,7 +160,7 @@ def _share(part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> float:
 
 
 def measure_words(headlines: Sequence[str], posts: Sequence[str], embedder: Embedder) -> dict[str, object]:
-    """Texts in which a word is a company, and in which it is a word, against the company's description."""
+    """Compare texts in which a word means a company, or just the word, with the company's description."""
     target, apple, ford = embedder.embed(
         [
             "Target. Discount department stores in the USA: retail sales, shoppers, merchandise.",
@@ -184,7 +185,7 @@ def _having(pattern: str, texts: Sequence[str], embedder: Embedder) -> Matrix:
 
 
 def measure_shared_names(headlines: Sequence[Labelled], embedder: Embedder) -> dict[str, object]:
-    """Two companies get one name: which of the two descriptions a headline about one of them is nearer to."""
+    """Give two companies one name, and measure whose description a headline about one is nearer to."""
     about = [
         (one.text, one.names[0]) for one in headlines if len(one.names) == 1 and one.names[0] in COMPANIES
     ]

@@ -1,11 +1,12 @@
 """Which sentence carries a document's mood about an entity: documents put together from labelled headlines.
 
-`python -m benchmarks.long_texts --data DIR [--model NAME]`: each document is about one company of SEntFiN and
-has one headline with the label that the document shall have, among neutral headlines whose company is
-replaced by this one: first, as in news whose beginning says it, or anywhere. The headlines are those that the
-installed model was not trained on, of the dev and of the test part. They pass through sentences, linking and
-the classifier as documents do; compared are the first passage, the least neutral of several, as is kept, and
-their mean. Prints macro-F1 and keeps it in benchmarks/results/long_texts.json.
+`python -m benchmarks.long_texts --data DIR [--model NAME]` makes documents about one company of SEntFiN each.
+A document has one headline with the label that is expected of the document, among neutral headlines whose
+company is replaced by this one. The labelled headline comes first, as in news that opens with its message, or
+anywhere. All headlines are from the dev and test parts, on which the installed model was not trained. They
+pass through sentences, linking and the classifier as documents do. Three rules are compared: the first
+passage, the least neutral of several, which Pressroom uses, and their mean. Macro-F1 is printed and stored in
+benchmarks/results/long_texts.json.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ Rule = Callable[[Sequence[Passage], Answers], Sequence[float]]
 
 
 def main() -> None:
-    """Entry point."""
+    """Parse the arguments, measure all rules, and print and store the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--data", type=Path, required=True, help="folder of the public sets")
     parser.add_argument("--model", default=DEFAULT_CLASSIFIER, help="installed model")
@@ -81,7 +82,7 @@ def main() -> None:
 
 
 def held_out(prepared: Prepared) -> dict[str, list[Example]]:
-    """Headlines about one company that is named in them as it is labelled, of dev and of test."""
+    """Return dev and test headlines about one company whose label is also its name in the headline."""
     recipe, seed = prepared.order.recipe, prepared.order.seed
     examples = [example for data in prepared.data for example in data.examples]
     split = split_examples(examples, seed=seed, dev_share=recipe.dev_share, test_share=recipe.test_share)
@@ -95,7 +96,7 @@ def _named(examples: Sequence[Example], prepared: Prepared) -> list[Example]:
 
 
 def put_together(headlines: Sequence[Example], num_sentences: int, *, is_first: bool) -> list[str]:
-    """One text for each headline, which stands first or anywhere."""
+    """Return one text for each headline, which comes first or anywhere."""
     rng = Random(SEED)
     neutral = [each for each in headlines if each.label == NEUTRAL]
     texts = []
@@ -108,7 +109,7 @@ def put_together(headlines: Sequence[Example], num_sentences: int, *, is_first: 
 
 
 def measure(folder: Path, headlines: Sequence[Example], texts: Sequence[str]) -> dict[str, float]:
-    """Macro-F1 of each rule over the documents in which the company is found."""
+    """Return macro-F1 of each rule over the documents in which the company is found."""
     found = [passages_of(one.target, text) for one, text in zip(headlines, texts, strict=True)]
     linked = [(one.label, passages) for one, passages in zip(headlines, found, strict=True) if passages]
     answers = ask(folder, {passage for _, passages in linked for passage in passages})
@@ -129,17 +130,17 @@ def measure(folder: Path, headlines: Sequence[Example], texts: Sequence[str]) ->
 
 
 def least_neutral(number: int, passages: Sequence[Passage], answers: Answers) -> Sequence[float]:
-    """Of the first so many."""
+    """Return the least neutral answer of the first `number` passages."""
     return carrying(passages[:number], answers)[1]
 
 
 def mean(passages: Sequence[Passage], answers: Answers) -> Sequence[float]:
-    """Of all."""
+    """Return the mean answer of all passages."""
     return tuple(np.mean([answers[each] for each in passages], axis=0).tolist())
 
 
 def passages_of(name: str, text: str) -> tuple[Passage, ...]:
-    """All sentences of the document that name the company."""
+    """Return all passages of the document that name the company."""
     entity = Entity(id="one", kind=EntityKind.COMPANY, name=name)
     document = Document.model_validate({"id": "d", "text": text, "published_at": "2026-01-05T00:00:00Z"})
     links = Linker(Watchlist(name="w", entities=(entity,)), max_passages=max(MAX_PASSAGES)).link(
@@ -149,7 +150,7 @@ def passages_of(name: str, text: str) -> tuple[Passage, ...]:
 
 
 def ask(folder: Path, passages: set[Passage]) -> Answers:
-    """Calibrated probabilities of each passage."""
+    """Return the calibrated probabilities of each passage."""
     from scipy.special import softmax
 
     from kinds.classifier.training.network import Encoder, predict
@@ -166,7 +167,7 @@ def ask(folder: Path, passages: set[Passage]) -> Answers:
 
 
 def show(row: Mapping[str, object]) -> None:
-    """One line."""
+    """Print one line of figures."""
     figures = row["macro_f1"]
     said = (
         ", ".join(f"{name} {value:.3f}" for name, value in figures.items())

@@ -1,4 +1,4 @@
-"""On what a figure was measured, and where it is kept."""
+"""Facts about the measuring machine, and the file of a result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def machine_facts() -> dict[str, object]:
-    """Processor, cores and the versions that arithmetic depends on."""
+    """Return processor, cores and the versions that arithmetic depends on."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
@@ -25,7 +25,7 @@ def machine_facts() -> dict[str, object]:
 
 
 def write_result(name: str, result: Mapping[str, object]) -> Path:
-    """Keep a result as benchmarks/results/NAME.json, with the time of its measurement."""
+    """Store a result as benchmarks/results/NAME.json, with the time of its measurement."""
     path = RESULTS / f"{name}.json"
     measured = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), **result}
     path.write_text(json.dumps(measured, indent=2) + "\n")

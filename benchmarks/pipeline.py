@@ -45,14 +45,14 @@ TONES = ("plain", "warm", "dry", "curious")
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One request of a job; the next one is made when it is answered."""
+    """One request of a job; the next one is made when this one has been answered."""
 
     prompt_ids: tuple[int, ...]
     sampling: Sampling
 
 
 def write_briefs(path: Path, number: int) -> None:
-    """Seeded briefs of 20 to 80 words, a hundred tokens each on average."""
+    """Write seeded briefs of 20 to 80 words, a hundred tokens each on average."""
     draw = random.Random(SEED)
     with path.open("w", newline="") as file:
         lines = csv.writer(file)
@@ -65,7 +65,7 @@ def write_briefs(path: Path, number: int) -> None:
 
 
 class _Recorder:
-    """What an article asks of `jobs.kind.Context`, straight over an engine; keeps every request."""
+    """The part of `jobs.kind.Context` that an article uses, directly over an engine; keeps all requests."""
 
     def __init__(self, resident: Resident, custom_id: str, settings: Mapping[str, object]) -> None:
         self._resident = resident
@@ -88,7 +88,7 @@ class _Recorder:
 
 
 def record(resident: Resident, briefs: Path, places: int) -> list[list[Step]]:
-    """Every job's requests, found by running the kind over the engine."""
+    """Return every job's requests, which are recorded by running the kind with the engine."""
     kind = load_kind("article")
     settings = kind.settings_type().model_dump(mode="json")
     lines = [line for line in read_lines(briefs, kind) if isinstance(line, Accepted)]
@@ -103,7 +103,7 @@ def record(resident: Resident, briefs: Path, places: int) -> list[list[Step]]:
 
 
 def replay(resident: Resident, jobs: Sequence[Sequence[Step]], places: int) -> tuple[float, int]:
-    """Seconds and new tokens of the requests alone: nothing between an answer and the next request."""
+    """Return seconds and new tokens of the requests alone, without any work between them."""
     waiting: Iterator[tuple[int, Sequence[Step]]] = iter(enumerate(jobs))
     lock, done = threading.Lock(), threading.Semaphore(0)
     new_tokens = [0]
@@ -139,7 +139,7 @@ def replay(resident: Resident, jobs: Sequence[Sequence[Step]], places: int) -> t
 
 
 def run_pressroom(briefs: Path, folder: Path, models: Path) -> dict[str, object]:
-    """The summary that `pressroom run` prints, in a fresh home."""
+    """Run `pressroom run` in a new home and return the summary that it prints."""
     completed = subprocess.run(
         [
             sys.executable,
@@ -162,7 +162,7 @@ def run_pressroom(briefs: Path, folder: Path, models: Path) -> dict[str, object]
 
 
 def open_bare_engine(models: Path) -> Resident:
-    """The engine as a worker opens it."""
+    """Open the engine as a worker does."""
     options = EngineOptions(num_threads=len(os.sched_getaffinity(0)))
     return residency.load(models, [DEFAULT_MODEL], engine="transformers", options=options).generator(
         DEFAULT_MODEL
@@ -198,7 +198,7 @@ def report(
     bare: Sequence[tuple[float, int]],
     summary: Mapping[str, object],
 ) -> None:
-    """Print the figures and keep them."""
+    """Print the figures and store them."""
     bare_rates = [tokens / seconds for seconds, tokens in bare]
     bare_rate = sum(bare_rates) / len(bare_rates)
     rate = float(str(summary["tokens_per_second"]))

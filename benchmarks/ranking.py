@@ -1,10 +1,10 @@
 """Ranking: how good on MovieLens-100k, how fast on a made-up log of 100,000 users and 10,000 items.
 
-`python -m benchmarks.ranking --recbole WHEEL_OR_FOLDER [--embedder NAME] [--only PART] [--users N]`: the data
-set is read from the downloaded wheel of recbole 1.2.1. Quality: 80/20 random splits, all ratings implicit,
-k = 10, the blend with its weights chosen by a second split inside each training part, and with the defaults;
-temporal and leave-last-one-out splits beside them; a tenth of the items held out entirely. Prints the figures
-and keeps them in benchmarks/results/ranking.json.
+`python -m benchmarks.ranking --recbole WHEEL_OR_FOLDER [--embedder NAME] [--only PART] [--users N]` reads the
+data set from the downloaded wheel of recbole 1.2.1. Quality is measured on 80/20 random splits with all
+ratings implicit and k = 10, for the blend with weights chosen by a second split inside each training part and
+with the defaults. Temporal and leave-last-one-out splits are measured as well, and a tenth of the items held
+out entirely. The figures are printed and stored in benchmarks/results/ranking.json.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ RANDOM = Split(SplitKind.RANDOM, 0.2)
 SEEDS = (0, 1, 2, 3, 4)
 K = 10
 AIMS = {"ndcg": 0.441, "recall": 0.242}
-"""What EASE with lambda 200 has on this split, measured before."""
+"""Targets: the results of EASE with lambda 200 on this split, measured earlier."""
 
 INNER = Split(SplitKind.RANDOM, 0.1)
-"""Of the training part: what is left of it is nearly as dense as the whole, and a ridge depends on that."""
+"""Split of the training part; the rest is nearly as dense as the whole, on which the best ridge depends."""
 
 GRID = tuple(
     {"ease_lambda": ridge, "rank": rank, "low_rank_weight": weight}
@@ -53,11 +53,11 @@ GRID = tuple(
         (200.0, 400.0), ((24, 0.0), (16, 0.4), (16, 0.8), (24, 0.4), (24, 0.8), (32, 0.4), (32, 0.8))
     )
 )
-"""Of the blend: the ridge of the regression, and how much the low-rank part has to say."""
+"""Settings of the blend to choose from: the ridge of the regression and the weight of the low-rank part."""
 
 
 def main() -> None:
-    """Measure and keep the result."""
+    """Run the measurements and store the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument(
         "--recbole", type=Path, required=True, help="the wheel, or a folder it is unpacked in"
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def read_movielens(source: Path) -> tuple[tuple[Item, ...], Log]:
-    """Items and log; the process ends with status 2 where they are missing."""
+    """Return items and log; the process exits with status 2 if they are missing."""
     names = (f"{FOLDER}/ml-100k.inter", f"{FOLDER}/ml-100k.item")
     try:
         if source.is_dir():
@@ -135,7 +135,7 @@ def _log(text: str) -> Log:
 
 
 def embed(items: tuple[Item, ...], model: str) -> ItemVectors:
-    """Vectors of an installed model."""
+    """Return the items' vectors by an installed model."""
     from benchmarks.linking_vectors import Embedder
 
     texts = [text_of(item) for item in items]
@@ -144,7 +144,7 @@ def embed(items: tuple[Item, ...], model: str) -> ItemVectors:
 
 
 def measure_quality(items: tuple[Item, ...], log: Log, vectors: ItemVectors | None) -> dict[str, object]:
-    """All splits; the aims are of the random ones."""
+    """Measure all splits; AIMS apply to the random ones."""
     runs, chosen = [], []
     for seed in SEEDS:
         settings = choose(items, log, seed)
@@ -169,7 +169,7 @@ def measure_quality(items: tuple[Item, ...], log: Log, vectors: ItemVectors | No
 
 
 def choose(items: tuple[Item, ...], log: Log, seed: int) -> RankingSettings:
-    """The settings of the grid with the best NDCG on a split of the training part of a split."""
+    """Return the settings of the grid with the best NDCG on a split inside the training part of a split."""
     known = log_of(blocks_of(log, ~held_out(log, RANDOM, seed)))
     tried = [RankingSettings().model_copy(update=one) for one in GRID]
     found = [

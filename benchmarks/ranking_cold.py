@@ -1,4 +1,4 @@
-"""Items that nobody had to do with yet: a tenth of MovieLens-100k's, held out with all their ratings."""
+"""Measures ranking of items without interactions: a tenth of MovieLens-100k, held out with all ratings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _RESAMPLES = 2000
 
 
 def measure_cold(items: Sequence[Item], log: Log, vectors: ItemVectors | None) -> dict[str, object]:
-    """Lists of held-out items alone, against drawing them; and how many of them get on ordinary lists."""
+    """Compare lists of held-out items only with random draws, and count held-out items on ordinary lists."""
     return {
         "aim": f"hit rate at least {AIM:g} times random",
         "hit_rate": "share of the held-out ratings whose item is among ten; random: any ten held-out items",
@@ -71,7 +71,7 @@ def _measure(items: Sequence[Item], log: Log, vectors: ItemVectors | None, seed:
 
 
 def _ratio(hits: npt.NDArray[np.float64], at_random: npt.NDArray[np.float64]) -> dict[str, float]:
-    """Ratio of sums, and a percentile bootstrap over users."""
+    """Return the ratio of sums with a percentile bootstrap over users."""
     generator = np.random.default_rng(0)
     drawn = generator.integers(0, len(hits), (_RESAMPLES, len(hits)))
     ratios = hits[drawn].sum(axis=1) / at_random[drawn].sum(axis=1)

@@ -1,4 +1,4 @@
-"""How fast blocks are fitted and ranked: a made-up log, with tastes and popularity as logs have them."""
+"""Measures how fast blocks are fitted and ranked, on a made-up log with realistic tastes and popularity."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ USERS_A_BLOCK = 1000
 USERS_AT_ONCE = 250
 TOP = 100
 AIM = 1000.0
-"""Users a second and process: candidates and the 100 best of them."""
+"""Target in users per second and process, for candidates and the 100 best of them."""
 _COMPARED_BLOCKS = 10
 
 RULES = Rules(
@@ -44,14 +44,14 @@ RULES = Rules(
     price=PriceBand(max_ratio=3),
     blocked_categories=frozenset({"c7"}),
 )
-"""All kinds of them at once, with the default of diversity, a list of 10 and 10 in reserve."""
+"""All kinds of rules at once, with the default diversity, lists of 10 and a reserve of 10."""
 
 ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True)
 class MadeUpBlocks:
-    """Blocks that are made again each time they are asked for: none stays in memory."""
+    """Blocks that are generated again for each iteration, so that none stays in memory."""
 
     num_blocks: int
     item_ids: tuple[str, ...]
@@ -71,7 +71,7 @@ class MadeUpBlocks:
         return (self.block(number) for number in range(self.num_blocks))
 
     def block(self, number: int) -> UserBlock:
-        """1,000 users with 100 items each."""
+        """Return a block of 1,000 users with 100 items each."""
         generator = np.random.default_rng(number + 1)
         rows = []
         for taste in generator.integers(0, NUM_TASTES, USERS_A_BLOCK).tolist():
@@ -94,7 +94,7 @@ class MadeUpBlocks:
 
 
 def made_up_items(item_ids: tuple[str, ...]) -> list[Item]:
-    """One category for each taste, 300 brands, three colours, prices from 1 to 50."""
+    """Return items with one category for each taste, 300 brands, three colours and prices from 1 to 50."""
     colours = ("red", "green", "blue")
     return [
         Item(
@@ -110,14 +110,14 @@ def made_up_items(item_ids: tuple[str, ...]) -> list[Item]:
 
 @dataclass(slots=True)
 class Clock:
-    """Seconds by stage: of this process's threads together, so that a busy machine changes them little."""
+    """Processor seconds of this process by stage, on which other load on the machine has little effect."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     waited: dict[str, float] = field(default_factory=dict)
-    """By the clock on the wall."""
+    """Wall-clock seconds by stage."""
 
     def timed(self, stage: str, work: Callable[[], ResultT]) -> ResultT:
-        """What the work comes to."""
+        """Run the work, record its time and return its result."""
         begun, begun_at = time.process_time(), time.perf_counter()
         result = work()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.process_time() - begun
@@ -126,7 +126,7 @@ class Clock:
 
 
 def measure_speed(num_users: int) -> dict[str, object]:
-    """Fit on all blocks, then rank all of them; the stages and plain SciPy on some, in turn."""
+    """Fit and rank all blocks, and measure single stages and plain SciPy in turn on some of them."""
     blocks = MadeUpBlocks.of(max(1, num_users // USERS_A_BLOCK))
     items = made_up_items(blocks.item_ids)
     settings = RankingSettings()
@@ -181,7 +181,7 @@ def _by_stage(ranker: Ranker, model: FittedModel, blocks: MadeUpBlocks) -> dict[
 
 
 def _plain_scipy(model: FittedModel, histories: sp.csr_matrix) -> npt.NDArray[np.int64]:
-    """What one would write first, and the same model without its low-rank part."""
+    """Rank with the most obvious code, for the same model without its low-rank part."""
     scores = (histories @ model.coefficients).toarray()
     scores[histories.nonzero()] = -np.inf
     best = np.argpartition(-scores, TOP, axis=1)[:, :TOP]
@@ -190,7 +190,7 @@ def _plain_scipy(model: FittedModel, histories: sp.csr_matrix) -> npt.NDArray[np
 
 
 def _stages(ranker: Ranker, histories: sp.csr_matrix, own: sp.csr_matrix, clock: Clock) -> None:
-    """What rank_block does, one after the other; the lists themselves are thrown away."""
+    """Run the stages of rank_block one after the other and discard the lists."""
     num = RULES.list_length + RULES.reserve
     scored = clock.timed("score", lambda: score(ranker.terms, histories))
     clock.timed("rules", lambda: forbid(scored.total, ranker, own, None))

@@ -37,18 +37,18 @@ SETTINGS = Path(__file__).parent.parent / "examples" / "recommendations" / "refr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """One run."""
+    """Figures of one run."""
 
     num_texts: int
     new_tokens: int
     take_in_seconds: float
     seconds: float
-    """From the first claim to the last commit; 0 where nothing was to be done."""
+    """Seconds from the first claim to the last commit; 0 if there was nothing to do."""
     stage_seconds: dict[str, float]
 
 
 def main() -> None:
-    """Parse, measure, print, keep."""
+    """Parse the arguments, measure, print the results and store them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--users", type=int, default=200)
     parser.add_argument("--items", type=int, default=300)
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def measure(folder: Path, num_users: int, num_items: int, scope: CopyScope) -> dict[str, Round]:
-    """The three runs, one after the other."""
+    """Measure the three runs one after the other."""
     installed = read_settings()
     settings = Settings(home=folder / "home", models_dir=installed.models_folder)
     given = read_refresh_file(SETTINGS)
@@ -89,7 +89,7 @@ def measure(folder: Path, num_users: int, num_items: int, scope: CopyScope) -> d
 
 
 def run_once(machine: OneMachine, folder: Path, given: RefreshFile, settings: Settings) -> Round:
-    """Take the files in and run what has changed."""
+    """Ingest the files and run what has changed."""
     begun_at = time.monotonic()
     store = open_store(machine.urls.s3_url)
     refresh = make_refresh(machine.database, given, "shop", settings, standing=False).refresh
@@ -116,7 +116,7 @@ def run_once(machine: OneMachine, folder: Path, given: RefreshFile, settings: Se
 
 
 def num_texts(machine: OneMachine, batch_id: UUID) -> int:
-    """Texts that the batch wrote."""
+    """Return the number of texts that the batch wrote."""
     statement = (
         select(func.count())
         .select_from(JobRow)
@@ -128,7 +128,7 @@ def num_texts(machine: OneMachine, batch_id: UUID) -> int:
 
 
 def stage_seconds(machine: OneMachine, batch_id: UUID) -> dict[str, float]:
-    """From the first claim to the last commit of each stage that had jobs."""
+    """Return the seconds from first claim to last commit of each stage that had jobs."""
     span = func.max(JobRow.finished_at) - func.min(JobRow.started_at)
     statement = (
         select(StageRow.name, func.extract("epoch", span))
@@ -142,7 +142,7 @@ def stage_seconds(machine: OneMachine, batch_id: UUID) -> dict[str, float]:
 
 
 def report(what: str, rounds: dict[str, Round]) -> dict[str, dict[str, float]]:
-    """Print a shape's rounds; tokens and seconds as shares of the full run."""
+    """Print the rounds of a shape, and return tokens and seconds as shares of the full run."""
     full = rounds["full"]
     whole = full.take_in_seconds + full.seconds
     shares = {}

@@ -50,42 +50,42 @@ from workers.settings import DEFAULT_CLASSIFIER, Settings
 PROFILE = "classifier"
 OWN = {"embedder": None, "summarizer": None, "reports": "none"}
 BLOCK = MAX_BLOCK_DOCUMENTS
-"""Rows in one request to the bare encoder, as in a job."""
+"""Rows per request to the bare encoder, as in a job."""
 
 
 POLL_SECONDS = 0.5
-"""Between two looks at the batch, as of `pressroom run`; its end is read from Postgres."""
+"""Interval between two queries for the batch, as in `pressroom run`; its end is read from Postgres."""
 
 SHARED_SECONDS = 10.0
-"""Between two sums of shared memory: each takes as much processor time as ten documents' headlines."""
+"""Interval between two sums of shared memory, each of which takes as much processor time as ten headlines."""
 
 
 @dataclass(slots=True)
 class Memory:
-    """Peaks of resident memory in bytes, each second; of the services every ten."""
+    """Peaks of resident memory in bytes, sampled every second, and every ten seconds for the services."""
 
     worker: int = 0
-    """With the encoder's process: the libraries that both have mapped are counted twice."""
+    """Worker and encoder process; libraries that both have mapped are counted twice."""
     producer: int = 0
-    """This process: it reads the file and dispatches, too."""
+    """This process, which reads the file and dispatches."""
     services: int = 0
-    """Postgres, Valkey and S3; what they share counted once."""
+    """Postgres, Valkey and S3; shared memory is counted once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One file through the monitor."""
+    """Figures of one file that went through the monitor."""
 
     seconds: float
     cpu_seconds: float
-    """Of all processes."""
+    """Processor seconds of all processes."""
     intake: Intake
     report: BatchStatusReport
     memory: Memory
 
 
 def bare_seconds(resident: ResidentEncoder, pairs: Sequence[TextPair]) -> float:
-    """Tokenise and classify everything, requests of one block each, all in flight at once."""
+    """Tokenise and classify everything, with one request per block and all requests in flight at once."""
     begun_at = time.perf_counter()
     futures = []
     for number, start in enumerate(range(0, len(pairs), BLOCK)):
@@ -97,14 +97,14 @@ def bare_seconds(resident: ResidentEncoder, pairs: Sequence[TextPair]) -> float:
 
 
 def open_bare(models: Path) -> ResidentEncoder:
-    """The classifier as a worker opens it."""
+    """Open the classifier as a worker does."""
     options = EngineOptions(num_threads=len(os.sched_getaffinity(0)))
     warm = residency.load(models, [DEFAULT_CLASSIFIER], engine="transformers", options=options)
     return warm.encoder(DEFAULT_CLASSIFIER, "classify")
 
 
 def wait_until_ready(machine: OneMachine) -> None:
-    """Until a worker has its model warm."""
+    """Wait until a worker has loaded its model."""
     while True:
         machine.check()
         with machine.database.connect() as connection:
@@ -114,7 +114,7 @@ def wait_until_ready(machine: OneMachine) -> None:
 
 
 def run_round(machine: OneMachine, path: Path, options: MonitorOptions, settings: Settings) -> Round:
-    """Submit a file and wait for the end of its batch."""
+    """Submit a file and wait until its batch ends."""
     store = open_store(machine.urls.s3_url)
     memory, done = Memory(), threading.Event()
     watcher = threading.Thread(target=_watch_memory, args=(machine.worker_pids[0], memory, done))
@@ -137,7 +137,7 @@ def run_round(machine: OneMachine, path: Path, options: MonitorOptions, settings
         ).scalar_one()
     if finished_at is None:
         raise RuntimeError(f"batch {submission.batch_id} is {report.status}, not finished")
-    # Not when this loop saw it: by Postgres's clock, which is this machine's.
+    # The end is taken from Postgres, whose clock is this machine's, not from when this loop notices it.
     seconds = (finished_at - begun_at).total_seconds()
     return Round(seconds, cpu_seconds, intake, report, memory)
 
@@ -147,7 +147,7 @@ def _family() -> list[psutil.Process]:
 
 
 def _cpu_seconds() -> float:
-    """So far, of this process and all that it started."""
+    """Return the processor seconds so far of this process and all processes it has started."""
     total = 0.0
     for process in _family():
         with suppress(psutil.NoSuchProcess):
@@ -158,7 +158,7 @@ def _cpu_seconds() -> float:
 
 def _watch_memory(worker_pid: int, memory: Memory, done: threading.Event) -> None:
     worker = psutil.Process(worker_pid)
-    workers = [worker, *worker.children(recursive=True)]  # a round in which one ends has no figures
+    workers = [worker, *worker.children(recursive=True)]  # if one of them ends, the round has no figures
     producer = psutil.Process()
     services_at = time.monotonic()
     while not done.wait(1.0):
@@ -170,7 +170,7 @@ def _watch_memory(worker_pid: int, memory: Memory, done: threading.Event) -> Non
 
 
 def _shared(processes: Iterable[psutil.Process]) -> int:
-    """Bytes of all of them; what several share is counted once."""
+    """Return the memory of all these processes in bytes, with shared memory counted once."""
     total = 0
     for process in processes:
         with suppress(psutil.NoSuchProcess):
@@ -179,7 +179,7 @@ def _shared(processes: Iterable[psutil.Process]) -> int:
 
 
 def run_bare(models: Path, pairs: Sequence[TextPair]) -> float:
-    """Seconds of the bare classifier, opened for it."""
+    """Open the bare classifier and return the seconds that it takes."""
     resident = open_bare(models)
     try:
         return bare_seconds(resident, pairs)
@@ -188,11 +188,11 @@ def run_bare(models: Path, pairs: Sequence[TextPair]) -> float:
 
 
 Rounds = Mapping[str, Round]
-"""By file: first, grown, scattered."""
+"""Rounds by file: first, grown, scattered."""
 
 
 def run_all(home: Path, files: Files) -> Rounds:
-    """The three files through one monitor, in this order."""
+    """Run the three files through one monitor, in this order."""
     options = MonitorOptions(
         name=None,
         watch=files.watch,
@@ -207,7 +207,7 @@ def run_all(home: Path, files: Files) -> Rounds:
     settings = Settings(home=home)
     with OneMachine(settings, [Device("cpu")], profiles=(PROFILE,), say=print) as machine:
         wait_until_ready(machine)
-        load_kind(KIND)  # as `pressroom run` does while workers warm: it costs a second of imports
+        load_kind(KIND)  # as `pressroom run` does while workers start, since the imports take a second
         return {
             path.stem: run_round(machine, path, options, settings)
             for path in (files.first, files.grown, files.scattered)
@@ -234,7 +234,7 @@ def main() -> None:
 
 
 def report_alone(files: Files, rounds: Rounds) -> None:
-    """Print the memory of the long batch and keep it."""
+    """Print the memory of the long batch and store it."""
     first = rounds["first"]
     result: dict[str, object] = {
         "documents": files.num_documents,
@@ -248,11 +248,11 @@ def report_alone(files: Files, rounds: Rounds) -> None:
 
 
 def report(files: Files, bare: Sequence[float], rounds: Sequence[Rounds]) -> None:
-    """Print the figures and keep them."""
+    """Print the figures and store them."""
     num_pairs = len(files.pairs)
     firsts = [each["first"] for each in rounds]
-    # Of the questions that reached the model: a document about two companies is two, an unlinked one none.
-    # The bare encoder's time is the mean of just before and just after.
+    # Only pairs that reached the model count: a document about two companies makes two, an unlinked one none.
+    # The bare encoder's time is the mean of its runs before and after.
     ratios = [
         (before + after) / 2 / first.seconds
         for before, after, first in zip(bare, bare[1:], firsts, strict=False)
@@ -279,7 +279,7 @@ def report(files: Files, bare: Sequence[float], rounds: Sequence[Rounds]) -> Non
 
 
 def print_others(rounds: Sequence[Rounds]) -> None:
-    """What both reports end with."""
+    """Print the end of both reports."""
     for name, again in _again(rounds).items():
         print(f"1% {name:<13} {again['seconds']:8.2f} s, {again['share']:.1%} of the first run")
     peaks = ", ".join(f"{name.split('_')[0]} {value / 1e6:.0f} MB" for name, value in _peaks(rounds).items())

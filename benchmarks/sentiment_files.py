@@ -1,4 +1,4 @@
-"""The documents that the benchmark of the whole path reads, and what its jobs ask the classifier."""
+"""Makes the documents for benchmarks.sentiment, and the pairs that its jobs give to the classifier."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SPAN = timedelta(days=90)
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What is read, and what the jobs ask the classifier about it."""
+    """Files to read, and the pairs that the jobs give to the classifier."""
 
     first: Path
     grown: Path
@@ -36,7 +36,7 @@ class Files:
 
 
 def make_documents(number: int) -> list[dict[str, str]]:
-    """Headlines of invented companies, no two alike, over ninety days."""
+    """Return distinct headlines of invented companies, over ninety days."""
     rng = Random(0)
     rows: list[dict[str, str]] = []
     seen: set[str] = set()
@@ -56,12 +56,12 @@ def make_documents(number: int) -> list[dict[str, str]]:
 
 
 def write_documents(path: Path, rows: Sequence[dict[str, str]]) -> None:
-    """As JSON lines."""
+    """Write documents as JSON lines."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def companies(path: Path) -> Watchlist:
-    """The demo's companies, without its topics: names alone link, and one model does all the arithmetic."""
+    """Return the demo's companies without its topics, so that linking needs only names and no other model."""
     path.write_text(watchlist_toml())
     watchlist = read_watchlist(path).watchlist
     kept = tuple(entity for entity in watchlist.entities if entity.kind is EntityKind.COMPANY)
@@ -75,7 +75,7 @@ def companies(path: Path) -> Watchlist:
 
 
 def pairs_of(rows: Sequence[dict[str, str]], watchlist: Watchlist) -> list[TextPair]:
-    """What the jobs ask the classifier, each once."""
+    """Return the distinct pairs that the jobs give to the classifier."""
     linker = Linker(watchlist)
     pairs: dict[TextPair, None] = {}
     for row in rows:
@@ -87,7 +87,7 @@ def pairs_of(rows: Sequence[dict[str, str]], watchlist: Watchlist) -> list[TextP
 
 
 def make_files(folder: Path, num_documents: int) -> Files:
-    """The file, and twice the same with more documents; nothing of them is kept in memory but the pairs."""
+    """Write a file and two versions of it with more documents; only the pairs stay in memory."""
     rows = make_documents(num_documents)
     num_changed = int(num_documents * CHANGED)
     more = make_documents(num_documents + 2 * num_changed)[num_documents:]

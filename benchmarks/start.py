@@ -1,7 +1,7 @@
-"""What a command takes before it works: seconds and peak memory of new processes.
+"""Measures the start of commands: seconds and peak memory of new processes.
 
-`python -m benchmarks.start [CHECKOUT ...]` measures several checkouts in turn, round by round, so that a busy
-machine is as busy for each.
+`python -m benchmarks.start [CHECKOUT ...]` measures several checkouts in turn, round by round, so that other
+load on the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ COMMANDS = (
 
 
 def measure(checkout: Path, command: str) -> tuple[float, float]:
-    """Seconds from start to end, and the peak of resident memory in MB."""
+    """Return the seconds from start to end, and the peak of resident memory in MB."""
     begun = time.perf_counter()
     child = subprocess.Popen(
         [sys.executable, "-m", "pressroom", *command.split()],
@@ -49,7 +49,7 @@ def _megabytes(usage: resource.struct_rusage) -> float:
 
 
 def main() -> None:
-    """Print a table and keep it in results/start.json."""
+    """Print a table and store it in results/start.json."""
     checkouts = [Path(given).resolve() for given in sys.argv[1:]] or [Path.cwd()]
     figures: defaultdict[tuple[Path, str], list[tuple[float, float]]] = defaultdict(list)
     for _ in range(ROUNDS):

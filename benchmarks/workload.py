@@ -1,7 +1,7 @@
-"""The article workload that engine figures are stated for: long shared instructions, short own briefs.
+"""The article workload of the engine benchmarks: long shared instructions with short individual briefs.
 
-48 chat prompts of 241 to 273 tokens, the first 220 of them the same; 16 to 128 new tokens each, drawn with
-a seed; the end of the text is ignored, so that every engine does the same work.
+It has 48 chat prompts of 241 to 273 tokens, of which the first 220 are the same. Each asks for 16 to 128 new
+tokens, drawn with a seed. The end of the text is ignored, so that every engine does the same work.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _WORDS = (
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """One text to generate, greedily, to exactly this length."""
+    """A text to generate greedily, to exactly this length."""
 
     prompt_ids: tuple[int, ...]
     max_new_tokens: int
@@ -53,10 +53,10 @@ class WorkItem:
 def article_workload(
     tokenizer: Tokenizer, num_prompts: int = NUM_PROMPTS, seed: int = SEED
 ) -> tuple[WorkItem, ...]:
-    """The workload's items: the same for the same tokenizer and arguments on every machine.
+    """Return the workload's items, which depend only on tokenizer and arguments.
 
     Prompts are the chat template's output with the end of the guide cut out, so that exactly 220 tokens are
-    shared, and with as many keywords as the length drawn for the prompt asks for.
+    shared, and with as many keywords as the prompt's length requires, which is drawn.
     """
     draw = random.Random(seed)
     shared = _encode(tokenizer, "")
@@ -73,7 +73,7 @@ def article_workload(
 def _own_tokens(
     tokenizer: Tokenizer, shared: tuple[int, ...], count: int, topic: str, draw: random.Random
 ) -> tuple[int, ...]:
-    """The last `count` tokens of a prompt whose brief is at least that long: all its own."""
+    """Return the last `count` tokens of a prompt whose brief is at least that long; none is shared."""
     brief = f"An article about {topic}, {draw.randint(80, 400)} words. Keywords:"
     while True:
         brief += f" {draw.choice(_WORDS)},"

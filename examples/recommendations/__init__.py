@@ -1,1 +1,1 @@
-"""A shop for the demo of recommendations: everything in it is invented."""
+"""An invented shop for the demo of recommendations."""

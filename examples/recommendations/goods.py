@@ -1,4 +1,4 @@
-"""The catalogue: wares by makers, each in a few materials, colours and sizes, and a few sentences on each."""
+"""Makes the catalogue: wares by makers in some materials, colours and sizes, each with a description."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLUMNS = (
 )  # fmt: skip
 
 _OUT_OF_STOCK, _LIMITED, _NEW = 0.03, 0.02, 0.025
-"""Shares of items that are sold out, sold until a day, and so new that nobody has seen them."""
+"""Shares of items that are sold out, available until a certain day, or too new to have been seen."""
 _WORN = frozenset({"jackets", "boots", "base layers"})
 _CUTS = ("women", "men", "unisex")
 _PRICE_ENDS = (0.0, 0.5, 0.9, 0.95)
@@ -24,7 +24,7 @@ _PRICE_ENDS = (0.0, 0.5, 0.9, 0.95)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Good:
-    """An item, and what shoppers see in it."""
+    """An item, with the properties that attract shoppers."""
 
     row: dict[str, str]
     ware: Ware
@@ -32,12 +32,15 @@ class Good:
     cut: str
     price: float
     appeal: float
-    """How many look at it, by itself: few items have nearly all of it."""
+    """General popularity of the item; a few items have nearly all of it."""
     is_new: bool = False
 
 
 def make_goods(number: int, random: Random, *, last_day: date) -> list[Good]:
-    """So many items; wares, makers and lines are spread evenly, colours and sizes come in twos and threes."""
+    """Return `number` items, spread evenly over wares, makers and lines.
+
+    A model comes in up to three variants of colour and size.
+    """
     goods: list[Good] = []
     taken: set[tuple[str, str]] = set()
     while len(goods) < number:
@@ -48,14 +51,14 @@ def make_goods(number: int, random: Random, *, last_day: date) -> list[Good]:
             continue
         taken.add((f"{brand.name} {line}", ware.noun))
         goods += _model(ware, brand, line, random, last_day)[: number - len(goods)]
-    random.shuffle(goods)  # else the number would tell what an item is
+    random.shuffle(goods)  # otherwise the number would reveal the kind of item
     for position, good in enumerate(goods):
         good.row["id"] = f"W{10_000 + position}"
     return goods
 
 
 def _model(ware: Ware, brand: Brand, line: str, random: Random, last_day: date) -> list[Good]:
-    """One maker's model in its variants, which share words, material and most of the price."""
+    """Return the variants of one maker's model, which share description, material and most of the price."""
     material = random.choice(ware.materials)
     features = random.sample(ware.features, random.randint(1, min(3, len(ware.features))))
     cut = random.choice(_CUTS) if ware.category in _WORN and ware.noun != "Beanie" else ""
@@ -92,7 +95,7 @@ def _model(ware: Ware, brand: Brand, line: str, random: Random, last_day: date) 
 
 
 def describe(ware: Ware, brand: Brand, line: str, material: str, features: list[str], random: Random) -> str:
-    """Two to four sentences that say nothing but what the row says."""
+    """Return two to four sentences that state nothing beyond the row."""
     noun, is_plural = ware.noun.lower(), ware.noun.endswith("s") and not ware.noun.endswith("ss")
     uses = random.sample(ware.uses, min(2, len(ware.uses)))
     made = {
@@ -154,13 +157,13 @@ def _title(ware: Ware, brand: Brand, line: str, size: str, colour: str, cut: str
 
 
 def _worn_sizes(ware: Ware, random: Random) -> list[str]:
-    """What is left on the rack, in one cell: neighbouring sizes."""
+    """Return neighbouring sizes, those in stock, in one cell."""
     begin = random.randint(0, max(0, len(ware.sizes) - 3))
     return ["|".join(ware.sizes[begin : begin + random.randint(2, 5)])]
 
 
 def _price(amount: float, random: Random) -> float:
-    """As shops write prices: whole numbers when they are high."""
+    """Round an amount to a typical shop price; high prices are whole numbers."""
     if amount > 120:
         return float(round(amount / 5) * 5 - random.choice((0, 1)))
     return max(2.0, round(amount)) - 1 + random.choice(_PRICE_ENDS)

@@ -1,4 +1,4 @@
-"""Who makes the goods, in which colours, and who buys them."""
+"""Makers of the goods, their colours and lines, and the personas of shoppers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Brand:
 
     name: str
     level: float
-    """Of its prices: 1 is usual."""
+    """Price level; 1 is usual."""
     categories: tuple[str, ...]
 
 
@@ -57,7 +57,7 @@ LINES: tuple[str, ...] = (
     "Thistle", "Dune", "Lark", "Ferry", "Orrin", "Sorrel", "Tansy", "Ravine", "Osprey", "Hollow",
     "Kelda",
 )  # fmt: skip
-"""Names that makers give; most stand for a style, which those who like it look for."""
+"""Names of makers' product lines. Shoppers look for the lines that they like."""
 
 PERSONAS: dict[str, dict[str, float]] = {
     "hiker": {"boots": 5, "backpacks": 4, "jackets": 4, "base layers": 3, "camp kitchen": 2, "lighting": 1},
@@ -76,4 +76,4 @@ PERSONAS: dict[str, dict[str, float]] = {
     "nester": {"blankets and cushions": 5, "lamps": 5, "storage": 4, "planters": 2, "kitchenware": 2},
     "terrace": {"garden furniture": 5, "barbecue": 4, "lamps": 2, "planters": 2, "blankets and cushions": 2},
 }
-"""What kinds of people look at, and how much; a shopper is one or two of them."""
+"""Weights of the categories that each persona looks at; a shopper combines one or two personas."""

@@ -1,4 +1,4 @@
-"""What is true of a material, whatever is made of it."""
+"""Properties of materials that hold for everything that is made of them."""
 
 from __future__ import annotations
 

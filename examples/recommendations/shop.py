@@ -27,10 +27,10 @@ LAST_DAY = date(2025, 6, 30)
 """Fixed, so that the same seed gives the same files on any day."""
 
 MAX_ITEMS = 8_000
-"""Makers and the names of their lines make about 14,000."""
+"""Maximum number of items; makers and lines allow about 14,000 combinations."""
 
 RETURNING = 0.01
-"""Share of the shoppers who come by on the next day."""
+"""Share of the shoppers who visit the shop on the next day."""
 
 
 def write_shop(
@@ -42,7 +42,7 @@ def write_shop(
     next_day: bool = False,
     change_price: str | None = None,
 ) -> tuple[list[Good], list[Event]]:
-    """Write the three files; what they hold."""
+    """Write the three files, and return the goods and events in them."""
     goods = make_goods(num_items, Random(seed), last_day=LAST_DAY)
     shoppers = make_shoppers(num_users, Random(seed + 1))
     events = make_log(shoppers, goods, Random(seed + 2), last_day=LAST_DAY)
@@ -80,7 +80,7 @@ def _write(path: Path, header: Iterable[str], rows: Iterable[Iterable[str]]) -> 
 
 
 def main() -> None:
-    """Parse, write, say."""
+    """Parse the arguments, write the shop and print its size."""
     parser = argparse.ArgumentParser(prog="python -m examples.recommendations.shop", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--users", type=int, default=5_000)

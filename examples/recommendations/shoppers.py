@@ -1,4 +1,4 @@
-"""The log: shoppers with tastes, who come back over months, look, put into the cart, and buy."""
+"""Makes the log: shoppers with tastes who visit the shop for months, look at items and buy some."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from examples.recommendations.goods import Good
 from examples.recommendations.makers import BRANDS, LINES, PERSONAS
 
 NUM_DAYS = 150
-"""Five months."""
+"""Length of the log, about five months."""
 
 _NEWCOMERS = 0.04
 """Share of shoppers whose first visit was in the last week."""
 _IDLE = 0.02
-"""Of sessions that come from an advertisement: to anything, by appeal alone."""
+"""Share of sessions that start in a random category, as after an advertisement."""
 _CART, _BUY = 0.16, 0.45
-"""Of what is looked at, and of what is in the cart."""
+"""Share of viewed items that go into the cart, and share of items in the cart that are bought."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class Event:
 
 @dataclass(slots=True, kw_only=True)
 class Shopper:
-    """Someone with a taste."""
+    """A shopper with a taste."""
 
     user_id: str
     categories: dict[str, float]
@@ -44,16 +44,16 @@ class Shopper:
     lines: frozenset[str]
     cut: str
     level: float
-    """Of prices, in logarithms from what is usual for the ware."""
+    """Preferred price level: the logarithm of its ratio to the usual price of a ware."""
     sessions: int
     first_day: int
     bought: set[str] = field(default_factory=set)
     choices: dict[str, tuple[list[Good], list[float]]] = field(default_factory=dict)
-    """By category: goods, and how much they draw this shopper, summed up."""
+    """Goods by category, with the cumulative sums of their attraction for this shopper."""
 
 
 def make_shoppers(number: int, random: Random) -> list[Shopper]:
-    """So many shoppers; most come a few times, some every week."""
+    """Return `number` shoppers; most come a few times, and some every week."""
     shoppers = []
     for position in range(number):
         is_new = random.random() < _NEWCOMERS
@@ -76,7 +76,7 @@ def make_shoppers(number: int, random: Random) -> list[Shopper]:
 def make_log(
     shoppers: Sequence[Shopper], goods: Sequence[Good], random: Random, *, last_day: date
 ) -> list[Event]:
-    """Everything that happened in the months up to this day, in the order in which it did."""
+    """Return all events of the months up to this day, in order of time."""
     shelves = _shelves(goods)
     begin = last_day - timedelta(days=NUM_DAYS - 1)
     events: list[Event] = []
@@ -92,7 +92,7 @@ def make_log(
 def visits_of_day(
     shoppers: Sequence[Shopper], goods: Sequence[Good], day: date, share: float, random: Random
 ) -> list[Event]:
-    """One more day: this share of the shoppers comes by."""
+    """Return the events of one more day, on which this share of the shoppers visits the shop."""
     shelves = _shelves(goods)
     chosen = random.sample(shoppers, round(len(shoppers) * share))
     events = [event for shopper in chosen for event in visit(shopper, shelves, day, random)]
@@ -102,7 +102,7 @@ def visits_of_day(
 def visit(
     shopper: Shopper, shelves: Mapping[str, Sequence[Good]], day: date, random: Random
 ) -> Iterator[Event]:
-    """One session: a look at some goods of a category or two."""
+    """Yield the events of one session, which covers some goods of one or more categories."""
     at = datetime.combine(day, time(), tzinfo=UTC) + timedelta(seconds=_second(random))
     category = random.choices(list(shopper.categories), list(shopper.categories.values()))[0]
     if random.random() < _IDLE:
@@ -119,7 +119,7 @@ def visit(
 
 
 def _categories(random: Random) -> dict[str, float]:
-    """One persona, or two, and a touch of something else."""
+    """Return a taste made of one or two personas and a little of another category."""
     taste: defaultdict[str, float] = defaultdict(float)
     for persona, share in zip(
         random.sample(list(PERSONAS), 2), random.choice(((1.0, 0.0), (0.7, 0.3))), strict=True
@@ -153,7 +153,7 @@ def _look(
 
 
 def _draw(shopper: Shopper, good: Good) -> float:
-    """How much an item draws a shopper: its appeal, times what fits."""
+    """Return how much an item attracts a shopper: its appeal, weighted by how well it fits the taste."""
     low, high = good.ware.price
     distance = math.log(good.price / math.sqrt(low * high)) - shopper.level
     draw = math.pow(good.appeal, 0.8) * math.exp(-(distance**2) / 0.35)
@@ -174,5 +174,5 @@ def _deeds(shopper: Shopper, good: Good, random: Random) -> Iterator[str]:
 
 
 def _second(random: Random) -> int:
-    """Mostly in the evening."""
+    """Return a second of the day, mostly around noon or in the evening."""
     return min(86_000, max(0, round(random.choice((random.gauss(12.5, 2.5), random.gauss(20, 1.8))) * 3600)))

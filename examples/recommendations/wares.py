@@ -1,6 +1,6 @@
-"""The goods that the shop sells, and what can be said of each kind."""
+"""The kinds of goods that the shop sells, with their possible properties."""
 
-# ruff: noqa: E501 - a kind of goods in three lines
+# ruff: noqa: E501 - each kind of goods takes three lines
 # fmt: off
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Ware:
-    """A kind of goods; an item is one of it by a maker, in a material, a colour and a size."""
+    """A kind of goods; an item has a kind, a maker, a material, a colour and a size."""
 
     noun: str
     category: str
     price: tuple[int, int]
-    """What most cost, from and to."""
+    """Lowest and highest usual price."""
     materials: tuple[str, ...]
     sizes: tuple[str, ...]
-    """As they stand in a title; "" for what comes in one size."""
+    """Sizes as written in a title; "" for goods of a single size."""
     colours: str
     """Key of makers.COLOURS."""
     uses: tuple[str, ...]
     features: tuple[str, ...]
-    """Each is true of an item that has it, and of no other."""
+    """Possible features; each is true only of the items that list it."""
 
 
 WARES: tuple[Ware, ...] = (

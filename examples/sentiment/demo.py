@@ -1,8 +1,8 @@
-"""The demo: months of invented news through a monitor, and what it would have told us, over several seeds.
+"""The demo: runs months of invented news through a monitor and scores its alerts, over several seeds.
 
     python -m examples.sentiment.demo --out DIR [--seeds 3]
 
-writes the page and the reports of the first feed into DIR; every feed is replayed day by day, and the alerts
+writes the page and the reports of the first feed into DIR. Every feed is replayed day by day, and the alerts
 are scored by the turns that were planted in it, which no detector has seen.
 """
 
@@ -44,7 +44,7 @@ POLL_SECONDS = 0.25
 
 
 class DemoFailedError(PressroomError):
-    """A batch of the demo did not end well."""
+    """A batch of the demo did not finish, or some of its jobs failed."""
 
     code = "demo_failed"
 
@@ -56,7 +56,7 @@ def main(out: Path = Path("out-sentiment"), seeds: int = 3) -> None:
 
 
 def run_demo(out: Path, seeds: Sequence[int], settings: Settings) -> None:
-    """Run the first feed to its reports, replay all of them, print the scores."""
+    """Run the first feed including its reports, replay all feeds, and print the scores."""
     check_output(out)
     folders = {seed: out / FEEDS / f"seed-{seed}" for seed in seeds}
     for seed, folder in folders.items():
@@ -84,7 +84,7 @@ def run_demo(out: Path, seeds: Sequence[int], settings: Settings) -> None:
 
 
 class _Demo:
-    """Runs feeds on one machine."""
+    """Runs feeds with the workers of one machine."""
 
     def __init__(self, machine: OneMachine, settings: Settings, interruption: Interruption) -> None:
         self._machine = machine
@@ -92,7 +92,7 @@ class _Demo:
         self._interruption = interruption
 
     def run(self, folder: Path, out: Path, name: str, *, with_reports: bool) -> None:
-        """One feed through a monitor of this name; with reports, written into `out`."""
+        """Run a feed through a monitor of this name; if requested, write reports into `out`."""
         machine, begun_at = self._machine, time.monotonic()
         store = open_store(machine.urls.s3_url)
         options = MonitorOptions(
@@ -144,7 +144,7 @@ class _Demo:
 
 
 def score_lines(results: Mapping[int, Backtest]) -> Iterator[str]:
-    """What was caught, how late, and what was false: by feed, then by rule."""
+    """Yield lines about caught turns, delays and false alerts, by feed and then by rule."""
     scores = {seed: result.score for seed, result in results.items() if result.score is not None}
     for seed, found in scores.items():
         delay = "" if found.median_delay_days is None else f", {found.median_delay_days:.1f} days late"

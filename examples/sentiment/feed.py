@@ -23,7 +23,7 @@ from examples.sentiment.moods import NUM_DAYS, Event, Life, day_at, make_lives
 FEED, WATCHLIST, EVENTS = "feed.jsonl", "watchlist.toml", "events.jsonl"
 
 _FOLLOWED, _LATE, _POSTED, _JOINT, _HTML, _FOREIGN = 0.10, 0.02, 0.22, 0.05, 0.02, 0.012
-"""Shares of documents that are followed up, arrive days late, are posts, are about two companies, are HTML,
+"""Shares of documents that are followed up, arrive days late, are posts, are about two companies, are HTML or
 are in another language."""
 
 _NOISE_A_DAY = 2.5
@@ -31,14 +31,14 @@ _NOISE_A_DAY = 2.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Arrival:
-    """A document, and when it comes in."""
+    """A document and the time of its arrival."""
 
     at: datetime
     row: dict[str, object]
 
 
 def make_feed(seed: int) -> tuple[list[dict[str, object]], list[Event]]:
-    """The rows in the order of arrival, bad ones among them, and the planted turns."""
+    """Return the rows in order of arrival, including bad ones, and the planted turns."""
     random = Random(seed)
     lives, events = make_lives(random)
     arrivals = [arrival for life in lives for arrival in _documents(life, random)]
@@ -51,7 +51,7 @@ def make_feed(seed: int) -> tuple[list[dict[str, object]], list[Event]]:
 
 
 def watchlist_toml() -> str:
-    """The watch list of every feed."""
+    """Return the watch list, which is the same for every feed."""
     lines = ['name = "demo"']
     for company in names.COMPANIES:
         lines += [
@@ -74,7 +74,7 @@ def watchlist_toml() -> str:
 
 
 def write_feed(seed: int, folder: Path) -> tuple[int, list[Event]]:
-    """Write the three files; the number of rows, and the turns."""
+    """Write the three files; return the number of rows and the turns."""
     rows, events = make_feed(seed)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / FEED).open("w", encoding="utf-8") as lines:
@@ -88,7 +88,7 @@ def write_feed(seed: int, folder: Path) -> tuple[int, list[Event]]:
 
 
 def event_row(event: Event) -> dict[str, str]:
-    """As `pressroom monitor backtest --events` reads it."""
+    """Return a planted turn as `pressroom monitor backtest --events` reads it."""
     return {
         "entity_id": event.entity_id,
         "kind": event.turn.value,
@@ -155,7 +155,7 @@ def _arrival(
 
 
 def _written(at: datetime, random: Random) -> str:
-    """An instant as sources write it: in UTC, or with an offset of their own."""
+    """Return an instant as sources write it: in UTC or with another offset."""
     if random.random() < 0.7:
         return f"{at:%Y-%m-%dT%H:%M:%SZ}"
     hours = random.choice((-5, 1, 2, 8))
@@ -175,7 +175,7 @@ def _noise(random: Random) -> Iterator[_Arrival]:
 
 
 def _bad_rows(seed: int) -> list[dict[str, object]]:
-    """What feeds also bring: the run must go on past each of them."""
+    """Return faulty rows as real feeds have them; a run has to continue after each of them."""
     at = "2024-11-05T09:00:00Z"
     good: dict[str, object] = {"title": "", "source": "Market Post", "published_at": at, "language": "en"}
     name = names.COMPANIES[seed % len(names.COMPANIES)].name
@@ -196,13 +196,13 @@ def _bad_rows(seed: int) -> list[dict[str, object]]:
 
 
 def _moment(day: date, random: Random) -> datetime:
-    """Mostly during the hours of trade."""
+    """Return a time of the day, mostly within trading hours."""
     seconds = min(86_399, max(0, round(random.gauss(12.5, 4.0) * 3600)))
     return datetime.combine(day, time(), tzinfo=UTC) + timedelta(seconds=seconds)
 
 
 def _poisson(mean: float, random: Random) -> int:
-    """Knuth, The Art of Computer Programming, vol. 2, section 3.4.1, algorithm Q."""
+    """Draw a Poisson number (Knuth, The Art of Computer Programming, vol. 2, section 3.4.1, algorithm Q)."""
     limit, product, number = math.exp(-mean), random.random(), 0
     while product > limit:
         product *= random.random()
@@ -211,7 +211,7 @@ def _poisson(mean: float, random: Random) -> int:
 
 
 def main() -> None:
-    """Parse, write, say."""
+    """Parse the arguments, write the feed and print its size."""
     parser = argparse.ArgumentParser(prog="python -m examples.sentiment.feed", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")

@@ -1,4 +1,4 @@
-"""From a mood to a document: phrases chosen, slots filled."""
+"""Makes documents of a given mood by choosing phrases and filling their slots."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _TAILS = ("", "", " (Adds details)", " - {source}", " More to follow.")
 
 
 def company_news(company: Company, mood: str, random: Random) -> tuple[str, str]:
-    """A headline and a body of one to three sentences."""
+    """Return a headline and a body: an opening and one to four sentences."""
     slots = _slots(random, company=company)
     headline = _fill(random.choice(phrases.HEADLINES[mood]), slots, random)
     number = random.choices((1, 2, 3), (3, 5, 4))[0]
     sentences = [_fill(s, slots, random) for s in random.sample(phrases.BODIES[mood], number)]
-    if mood != "neutral" and random.random() < 0.15:  # news has two sides
+    if mood != "neutral" and random.random() < 0.15:  # some news reports both sides
         other = "positive" if mood == "negative" else "negative"
         sentences.append(_fill(random.choice(phrases.BODIES[other]), slots, random))
     lead = f"{company.name} {random.choice(('', '', f'({company.ticker}) '))}".strip()
@@ -32,12 +32,12 @@ def company_news(company: Company, mood: str, random: Random) -> tuple[str, str]
 
 
 def company_post(company: Company, mood: str, random: Random) -> str:
-    """A short post, as people write them about a stock."""
+    """Return a short post, as people write them about a stock."""
     return _fill(random.choice(phrases.POSTS[mood]), _slots(random, company=company), random)
 
 
 def joint_news(first: Company, second: Company, moods: tuple[str, str], random: Random) -> tuple[str, str]:
-    """One document about two companies, each with a mood of its own."""
+    """Return a document about two companies, each with its own mood."""
     clauses = []
     for company, mood in zip((first, second), moods, strict=True):
         slots = _slots(random, company=company) | {"C": company.name}
@@ -52,7 +52,7 @@ def joint_news(first: Company, second: Company, moods: tuple[str, str], random: 
 
 
 def topic_news(topic: Topic, mood: str, random: Random) -> tuple[str, str]:
-    """A headline and a sentence about a topic."""
+    """Return a headline and one or two sentences about a topic."""
     slots = _slots(random) | {"T": topic.aliases[0].capitalize(), "t": random.choice(topic.aliases)}
     headline = _fill(random.choice(phrases.TOPIC_HEADLINES[mood]), slots, random)
     number = random.choice((1, 2))
@@ -60,24 +60,24 @@ def topic_news(topic: Topic, mood: str, random: Random) -> tuple[str, str]:
 
 
 def foreign_news(company: Company, random: Random) -> tuple[str, str]:
-    """A language and a text in it."""
+    """Return a language and a text in that language."""
     language, text = random.choice(phrases.FOREIGN)
     return language, _fill(text, _slots(random, company=company) | {"C": company.name}, random)
 
 
 def noise(random: Random) -> str:
-    """A text about nobody on the list."""
+    """Return a text that is not about any company or topic of the watch list."""
     return _fill(random.choice(phrases.NOISE), _slots(random), random)
 
 
 def followup(headline: str, body: str, source: str, random: Random) -> tuple[str, str]:
-    """The same news again, as another wire passes it on."""
+    """Return the same news as another news agency repeats it."""
     tail = random.choice(_TAILS).replace("{source}", source)
     return random.choice(_FOLLOWUPS) + headline, body + tail
 
 
 def _slots(random: Random, *, company: Company | None = None) -> dict[str, str]:
-    """What stays the same in one document."""
+    """Return the values of slots that stay the same within a document."""
     slots = {
         "Q": random.choice(("Q1", "Q2", "Q3", "Q4", "first-quarter", "third-quarter", "half-year")),
         "firm": random.choice(names.FIRMS),
@@ -93,7 +93,7 @@ def _slots(random: Random, *, company: Company | None = None) -> dict[str, str]:
 
 
 def _number(slot: str, random: Random) -> str:
-    """Numbers are drawn anew each time."""
+    """Return a number for a slot; unlike other slots, numbers are drawn anew each time."""
     if slot == "money":
         million, billion = random.randrange(11, 940), random.uniform(1, 6)
         return random.choice((f"${million} million", f"{billion:.1f} billion euros"))

@@ -1,4 +1,4 @@
-"""How often an invented company is written about, how well, and what is planted into that."""
+"""Simulates how often and how favourably an invented company is written about, with planted turns."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from examples.sentiment.names import COMPANIES, TOPICS
 
 FIRST_DAY = date(2024, 9, 2)
 NUM_DAYS = 182
-"""Half a year from a Monday: three months of past before the first turn."""
+"""Length of the feed: half a year from a Monday, with more than three months before the first turn."""
 
 EARLIEST_TURN = 112
-"""No turn before: the rules compare with up to twelve weeks."""
+"""Day before which no turn is planted, since the rules compare with up to twelve weeks."""
 
 _WEEKDAY_RATES = (1.1, 1.25, 1.2, 1.15, 1.0, 0.22, 0.28)
 _QUIET_DAYS = range(112, 124)
-"""The end of the year: a third of the usual news."""
+"""Days at the end of the year, with a third of the usual news."""
 
 
 class Turn(StrEnum):
-    """What is planted; the names are those of the rules that should find it."""
+    """Kinds of planted turns, named after the rules that should find them."""
 
     SURGE = "surge"
     SLIDE = "slide"
@@ -34,27 +34,27 @@ class Turn(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """A planted turn; the feed itself says nothing of it."""
+    """A planted turn, which the feed does not mention."""
 
     entity_id: str
     turn: Turn
     begins: date
     ends: date
-    """The last day."""
+    """Last day of the turn."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Life:
-    """One entity's days: expected number of documents, and the odds of the three moods."""
+    """The days of one entity: expected number of documents, and probabilities of the three moods."""
 
     entity_id: str
     rates: list[float]
     odds: list[tuple[float, float, float]]
-    """Negative, neutral, positive, a day."""
+    """Probabilities of negative, neutral and positive for each day."""
 
 
 def make_lives(random: Random) -> tuple[list[Life], list[Event]]:
-    """A life for each company and topic, with two turns of each kind among the companies."""
+    """Return a life for each company and topic, with two turns of each kind among the companies."""
     lives = [_life(company.id, random, is_topic=False) for company in COMPANIES]
     lives += [_life(topic.id, random, is_topic=True) for topic in TOPICS]
     busy = [life for life in lives[: len(COMPANIES)] if sum(life.rates) / NUM_DAYS >= 0.9]
@@ -66,7 +66,7 @@ def make_lives(random: Random) -> tuple[list[Life], list[Event]]:
 
 
 def day_at(index: int) -> date:
-    """The date of a day of the feed."""
+    """Return the date of a day of the feed."""
     return FIRST_DAY + timedelta(days=index)
 
 
@@ -84,7 +84,7 @@ def _life(entity_id: str, random: Random, *, is_topic: bool) -> Life:
 
 
 def _odds(lean: float) -> tuple[float, float, float]:
-    """A lean of 0 is 28% of each side, one of 1 about 58% positive and 10% negative."""
+    """Return the probabilities for a lean: 0 gives 28% for each side, 1 about 58% positive, 8% negative."""
     up, down, middle = math.exp(lean), math.exp(-lean), 1.6
     total = up + down + middle
     return down / total, middle / total, up / total
@@ -122,7 +122,7 @@ def _tilt(life: Life, days: Sequence[int], lean: float) -> None:
 
 
 def _plant_busy_days(life: Life, random: Random) -> None:
-    """Much news of the usual mixture: nothing that an alert should be raised for."""
+    """Plant days with much news of the usual mixture, which should not raise an alert."""
     first = random.randrange(EARLIEST_TURN + 14, NUM_DAYS - 10)
     for index in range(first, first + 3):
         life.rates[index] += random.uniform(3, 5)

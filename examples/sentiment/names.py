@@ -1,4 +1,4 @@
-"""Who the invented news is about: companies, topics, and the words that fill the phrases."""
+"""Companies and topics of the invented news, and the words that fill its phrases."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Company:
     name: str
     ticker: str
     short: str
-    """What headlines call it half of the time."""
+    """Short name, which documents use 40% of the time."""
     product: str
     about: str
 

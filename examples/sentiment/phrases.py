@@ -1,9 +1,9 @@
-"""What the invented news says: a grammar a mood. [a|b|c] takes one of these, {name} is filled in.
+"""Phrases of the invented news, by mood. [a|b|c] stands for one of the alternatives, and {name} is filled in.
 
-Written for this repository; no line is anybody's news.
+They were written for this repository; no line is real news.
 """
 
-# ruff: noqa: E501 - a phrase a line
+# ruff: noqa: E501 - one phrase per line
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command of the kind, as data: help lists it without loading anything else."""
+"""The command of the kind, as data, so that help lists it without loading anything else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pressroom terms`."""
+"""`pressroom terms`: list the recorded terms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The terms that stand in a set of texts: counted text by text, then noted term by term."""
+"""A kind that finds the terms of a set of texts: it counts them text by text and records them one by one."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class GlossaryPayload(BaseModel):
 
     text: str = Field(min_length=1, max_length=100_000, description="the text whose terms are counted")
     number: SkipJsonSchema[int | None] = None
-    """How often the term stands in the batch; None for a text. It is no column of a table."""
+    """Number of occurrences of the term in the batch; None for a text. It is not a column of a table."""
 
 
 class GlossarySettings(BaseModel):
-    """What a batch fixes for all its jobs."""
+    """Settings that a batch fixes for all its jobs."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -35,7 +35,7 @@ class GlossarySettings(BaseModel):
 
 
 class TermCounts(BaseModel):
-    """What the first stage leaves of a text."""
+    """Output of the first stage for a text."""
 
     counts: dict[str, int]
 
@@ -49,7 +49,7 @@ class TermRecord:
 
 
 class GlossaryKind(Kind[GlossaryPayload]):
-    """Lists the terms of all texts, how often each stands, and whether an earlier batch had it."""
+    """Lists the terms of all texts, how often each occurs, and whether an earlier batch had it."""
 
     name = "glossary"
     version = "1"
@@ -62,7 +62,7 @@ class GlossaryKind(Kind[GlossaryPayload]):
     )
 
     def run(self, payload: GlossaryPayload, context: Context) -> Result:
-        """Count the terms of a text, or note one term."""
+        """Count the terms of a text, or record one term."""
         if payload.number is None:
             counts = Counter(_TERM.findall(payload.text.lower()))
             return Result(
@@ -83,7 +83,7 @@ class GlossaryKind(Kind[GlossaryPayload]):
         stage: str,  # noqa: ARG002 - only the first one is followed by another
         context: PlanContext,
     ) -> Iterable[tuple[str, GlossaryPayload]]:
-        """A job for each term that stands often enough in all texts together."""
+        """Return a job for each term that occurs often enough in all texts together."""
         totals: Counter[str] = Counter()
         for _, output in context.outputs(TermCounts):
             totals.update(output.counts)

@@ -1,4 +1,4 @@
-"""What earlier batches have noted: the port that jobs ask, and the writer of their rows."""
+"""Terms that earlier batches have recorded: the port that jobs read them through, and their writer."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class KnownTerms:
-    """The terms in the kind's table; any thread may ask."""
+    """Read access to the kind's table. Any thread may call it."""
 
     def __init__(self, database: Engine) -> None:
         self._database = database
 
     def number_of(self, term: str) -> int:
-        """How often the term was noted so far; 0 if it is new."""
+        """Return how often the term has been recorded so far; 0 if it is new."""
         from sqlalchemy import select
 
         from glossary.tables import TermRow
@@ -30,15 +30,15 @@ class KnownTerms:
 
 
 def open_known_terms(services: WorkerServices) -> PortOfJob:
-    """One port for all jobs of a worker. Implements workers.ports.PortOpener."""
+    """Open one port for all jobs of a worker. Implements workers.ports.PortOpener."""
     known = KnownTerms(services.database)
     return lambda _: known
 
 
 def write_terms(connection: Connection, records: Sequence[tuple[UUID, object]]) -> None:
-    """Add what jobs have noted, in the transaction that makes them succeed.
+    """Add the terms that jobs have recorded, in the transaction that completes the jobs.
 
-    The terms come in order, so that two transactions that write the same ones do not deadlock. Implements
+    Terms are written in order, so that transactions that write the same ones do not deadlock. Implements
     db.records.RecordWriter.
     """
     from sqlalchemy.dialects import postgresql

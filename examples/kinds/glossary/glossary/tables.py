@@ -1,4 +1,4 @@
-"""The kind's own table."""
+"""The table of the kind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from db.tables import Base
 
 
 class TermRow(Base):
-    """How often a term was noted, in all batches together."""
+    """How often a term has been recorded in all batches together."""
 
     __tablename__ = "glossary_terms"
 
