@@ -78,8 +78,7 @@ class _EncodingLog:
 
 
 def _thought_tokens(resident: Resident, prompt_ids: tuple[int, ...], sampling: Sampling) -> int:
-    """Return the maximum length of a thought: the configured limit, or what the context leaves beside the
-    answer."""
+    """Return the maximum length of a thought, from the settings and the room beside the answer."""
     room = resident.engine.info.max_context_tokens - len(prompt_ids) - sampling.max_new_tokens
     return max(0, min(resident.thinking.max_tokens, room))
 
@@ -93,8 +92,10 @@ def _thinking_facts(resident: Resident, thoughts: ThoughtPlan) -> ThinkingFacts:
 
 
 def _without_thoughts(completion: Completion, thoughts: ThoughtPlan | None, model: str) -> Completion:
-    """Return the completion with the answer alone, for the kind. Raises ThoughtUnfinishedError if there is
-    none."""
+    """Return the completion with the answer alone, for the kind.
+
+    Raises ThoughtUnfinishedError if there is no answer.
+    """
     marks = DEFAULT_MARKS if thoughts is None else thoughts.marks
     is_inside = thoughts is not None and thoughts.is_inside
     text, is_open = marks.answer(completion.text, is_inside=is_inside)
@@ -133,8 +134,10 @@ class JobInference:
         return self._deadline_at
 
     def generate(self, prompt: Prompt, sampling: Sampling, *, model: str | None = None) -> Completion:
-        """Block until the text is complete. Raises as described in jobs.inference.Inference, and
-        JobAbandonedError."""
+        """Block until the text is complete.
+
+        Raises as described in jobs.inference.Inference, and JobAbandonedError.
+        """
         messages = tuple((message.role, message.content) for message in prompt.messages)
         name = self._model if model is None else model
         self._residents[name] = resident = self._residency.generator(name)

@@ -237,8 +237,7 @@ def ready() -> None:
 
 
 def _watch(process: _Process) -> None:
-    """Report that the worker is alive; end it if it consumes nothing although messages have long been
-    waiting.
+    """Report that the worker is alive; end it if it consumes nothing while messages are waiting.
 
     After a reset of the broker, a Celery worker can look alive and consume nothing (celery#8030, #10205).
     """

@@ -41,8 +41,10 @@ STATEMENT_MEDIA_TYPE = "application/vnd.in-toto+json"
 
 
 def statement_key(subject_sha256: str, statement_sha256: str) -> str:
-    """Return the key of a statement, next to its first artifact; equal artifacts of two jobs keep one
-    statement each."""
+    """Return the key of a statement, next to its first artifact.
+
+    Equal artifacts of two jobs keep one statement each.
+    """
     return f"{artifact_key(subject_sha256)}.{statement_sha256}.statement.json"
 
 

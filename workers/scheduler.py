@@ -35,15 +35,16 @@ class Generation:
 
     @property
     def num_tokens(self) -> int:
-        """Return the length of prompt and output. The cache has the keys and values of all tokens but the
-        last."""
+        """Return the number of tokens in prompt and output.
+
+        The cache has the keys and values of all of them but the last.
+        """
         return len(self.request.prompt_ids) + len(self.output_ids)
 
 
 @dataclass(frozen=True, slots=True)
 class PrefillRow:
-    """Compute prompt_ids[start:stop] in a slot; the tokens before it come from a kept prefix or an earlier
-    chunk."""
+    """Compute prompt_ids[start:stop] in a slot, after a kept prefix or an earlier chunk."""
 
     generation: Generation
     slot: int
@@ -121,11 +122,10 @@ class Scheduler:
         self.waiting.append(generation)
 
     def plan_prefill(self) -> PrefillBatch | None:
-        """Take from the queue what this step computes; its rows are running from now on. Return None if there
-        are none.
+        """Take from the queue the rows that this step computes; return None if there are none.
 
-        A request that shares its beginning with a prompt of the same batch is held for the next step, when it
-        can copy that beginning; requests behind it may overtake it.
+        The rows are running from now on. A request that shares its beginning with a prompt of the same batch
+        is held for the next step, when it can copy that beginning; requests behind it may overtake it.
         """
         if self.staged is not None:
             return self._next_chunk(self.staged)
@@ -205,8 +205,7 @@ class Scheduler:
         return PrefillBatch([PrefillRow(generation, self.num_slots, start, stop)])
 
     def _match(self, generation: Generation, batch: PrefillBatch) -> PrefixMatch:
-        """Return the longest beginning to copy: a kept prefix, or one of a running prompt, which is then
-        kept."""
+        """Return the longest beginning to copy: a kept prefix, or a running prompt's, which is then kept."""
         prompt_ids = generation.prompt_ids
         match = self._prefixes.find(prompt_ids)
         in_batch = {id(row.generation) for row in batch.rows}

@@ -135,8 +135,10 @@ class Supervisor:
     def __init__(
         self, settings: Settings, devices: Sequence[Device], *, profile: str, environment: Mapping[str, str]
     ) -> None:
-        """Start one worker per device. `environment`, the URLs of the services, is added to this process's
-        environment."""
+        """Start one worker per device.
+
+        `environment` is added to this process's environment; it contains the URLs of the services.
+        """
         self._settings = settings
         self._profile = profile
         threads = settings.num_threads or threads_for(devices, len(os.sched_getaffinity(0)))
@@ -251,7 +253,7 @@ class Supervisor:
     def _give_up_if_hopeless(
         self, worker: _Worker, code: int, ending: Ending, report: StartReport | None
     ) -> None:
-        """Raise WorkerStartError if no worker on this device was ever ready, or ever will be.
+        """Raise WorkerStartError if no worker on this device was ever ready, and none can become ready.
 
         If one was ready before, the same failure is an outage: for example, a store that denies what it used
         to allow.

@@ -16,7 +16,7 @@ from workers.connectors.http import exchange
 from workers.delivery.targets import WebhookTarget
 
 TOTAL_SECONDS = 20.0
-"""Time limit for a receiver to answer; the specification recommends 15 to 30."""
+"""Time limit for a receiver to answer; the specification recommends 15 to 30 seconds."""
 
 
 class WebhookRefusedError(PermanentError):
