@@ -1,4 +1,6 @@
-"""The stage `documents`: what each document of a block says about each entity that it is about."""
+"""The stage `documents`: finds the entities that each document of a block is about, and its mood towards
+each.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ from kinds.sentiment.watched import Watched, load_watched
 
 
 def analyse_documents(payload: DocumentsPayload, settings: SentimentSettings, context: Context) -> Result:
-    """Clean, link and classify a block. Raises what the ports raise."""
+    """Clean, link and classify the documents of a block. Raises whatever the ports raise."""
     given = payload.documents or parse_block(context.resources.read(payload.block_sha256 or ""))
     documents = _latest(given)
     watched = context.resources.load(settings.watchlist_sha256, load_watched)
@@ -75,9 +77,10 @@ def analyse_documents(payload: DocumentsPayload, settings: SentimentSettings, co
 def _classify(
     analyses: Sequence[Analysis], context: Context, refuse: Refuse
 ) -> tuple[list[Analysis], Classifications]:
-    """Fill in the mentions of the analyses; what was asked before is answered from history.
+    """Fill in the mentions of the analyses, taking known answers of the classifier from history.
 
-    A document with a passage that the classifier cannot take is refused, and not among those that are left.
+    A document with a passage that the classifier cannot process is refused and left out of the analyses
+    returned.
     """
     asked = {
         passage: question(passage)
@@ -121,20 +124,20 @@ def _moods(answer: LabelProbabilities) -> tuple[float, float, float]:
 
 
 def question(passage: Passage) -> TextPair:
-    """What a classifier is asked about a passage."""
+    """Return the text and target that the classifier receives for a passage."""
     return TextPair(normalise(passage.sentence), normalise(passage.target))
 
 
 def carrying(
     passages: Sequence[Passage], answered: Mapping[Passage, tuple[float, float, float]]
 ) -> tuple[Passage, tuple[float, float, float]]:
-    """The passage that carries the mood, which is the least neutral one, and its probabilities."""
+    """Return the passage that determines the mood, which is the least neutral one, and its probabilities."""
     passage = min(passages, key=lambda one: answered[one][MOODS.index("neutral")])
     return passage, answered[passage]
 
 
 def _latest(documents: Iterable[Document]) -> list[Document]:
-    """Each id once: of two versions in one block the one that is published later."""
+    """Return one document per id: of two versions in a block, the one published later."""
     latest: dict[str, Document] = {}
     for document in documents:
         other = latest.get(document.id)
@@ -144,7 +147,7 @@ def _latest(documents: Iterable[Document]) -> list[Document]:
 
 
 def pair_digest(pair: TextPair) -> bytes:
-    """What names a question to a classifier: SHA-256 of text and target, joined by NUL."""
+    """Return the key of a classifier input: the SHA-256 of text and target, joined by NUL."""
     return hashlib.sha256(f"{pair.text}\0{pair.target}".encode()).digest()
 
 
@@ -183,7 +186,10 @@ def _facts(analysis: Analysis) -> DocumentFacts:
 
 
 def _names_nobody(analysis: Analysis) -> bool:
-    """False of a document that nobody could tell: another language, or a name that is left in doubt."""
+    """Return whether a document names no entity.
+
+    False if that could not be decided: the language is not supported, or a name is ambiguous.
+    """
     return not analysis.links and not {LANGUAGE_UNSUPPORTED, AMBIGUOUS} & set(analysis.flags)
 
 
@@ -194,7 +200,10 @@ def _since(
     settings: SentimentSettings,
     context: Context,
 ) -> dict[int, datetime]:
-    """The earliest change of each entity, by position: what is known of the documents may go."""
+    """Return the earliest change of each entity, by its position in the watch list.
+
+    Entities of the documents' earlier versions are included, since they may no longer be mentioned.
+    """
     since: dict[int, datetime] = {}
 
     def note(entity_ids: Iterable[str], instant: datetime) -> None:

@@ -1,4 +1,6 @@
-"""The kind: which stage runs what, and how each is planned from what the one before left."""
+"""The sentiment kind: what each stage runs, and how its jobs are planned from the outputs of the stage
+before.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ from kinds.sentiment.windows import bring_up_to_date
 from kinds.sentiment.write import write_report
 
 ENTITIES_PER_JOB = 8
-"""Of a windows job: a second or two of work for entities with thousands of documents each."""
+"""Entities per windows job: one or two seconds of work for entities with thousands of documents each."""
 
 
 class SentimentReportKind(Kind[SentimentPayload]):
@@ -42,7 +44,7 @@ class SentimentReportKind(Kind[SentimentPayload]):
         Stage("windows", WindowsOutput),
         Stage("reports"),
     )
-    """A batch that is made from a file begins with `documents`."""
+    """A batch that is created from a file begins with `documents`."""
     ports: ClassVar[tuple[Port, ...]] = (
         Port(History, "kinds.sentiment.store.history:open_history"),
         Port(Sources, "workers.connectors.sources:open_sources"),
@@ -61,11 +63,11 @@ class SentimentReportKind(Kind[SentimentPayload]):
     )
 
     def prompt_prefix(self, payload: SentimentPayload) -> str:
-        """Reports share their instructions; the others ask no language model."""
+        """Return the stage: report jobs share their instructions, and the other stages use no language model."""
         return payload.root.stage
 
     def warm(self) -> None:
-        """Load what draws the charts."""
+        """Load the chart library."""
         import kinds.sentiment.report.chart  # noqa: F401
 
     def models(
@@ -74,12 +76,12 @@ class SentimentReportKind(Kind[SentimentPayload]):
         settings: BaseModel,
         stage: str,  # noqa: ARG002 - one worker for all: what a stage leaves is warm for the next
     ) -> tuple[str, ...]:
-        """The classifier, and the models of topics and summaries where they are wanted."""
+        """Return the classifier and, where they are configured, the embedding model and the summarizer."""
         own = SentimentSettings.model_validate(settings, from_attributes=True)
         return tuple(name for name in (model, own.embedder, own.summarizer) if name)
 
     def run(self, payload: SentimentPayload, context: Context) -> Result:
-        """Run a job of any stage. Raises what its stage does."""
+        """Run a job of any stage. Raises whatever the function of its stage raises."""
         settings = SentimentSettings.model_validate(context.settings)
         match payload.root:
             case CollectPayload() as given:
@@ -92,7 +94,7 @@ class SentimentReportKind(Kind[SentimentPayload]):
                 return write_report(given, settings, context)
 
     def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, SentimentPayload]]:
-        """The jobs of a stage, from what the jobs of the one before left."""
+        """Yield the jobs of a stage, planned from the outputs of the stage before."""
         settings = SentimentSettings.model_validate(context.settings)
         plans = {"documents": _plan_documents, "windows": _plan_windows, "reports": _plan_reports}
         return plans[stage](context, settings)
@@ -110,7 +112,7 @@ def _plan_documents(
 def _plan_windows(
     context: PlanContext, settings: SentimentSettings
 ) -> Iterator[tuple[str, SentimentPayload]]:
-    """Every entity, also one that nothing was read about: its silence may be news."""
+    """Plan jobs for all entities, including those without documents, whose silence may be worth an alert."""
     since: dict[int, datetime] = {}
     last: datetime | None = None
     for _, analysed in context.outputs(DocumentsOutput):
@@ -122,8 +124,8 @@ def _plan_windows(
     if as_of is None:  # a file says nothing of what the sources hold
         heard_until, heard_before = heard_before, None
     elif context.num_failed:
-        # A source that is down is no silence: what is judged ends with what was read, and of silence with
-        # when all was.
+        # A source that could not be read is no evidence of silence: windows are judged up to the last
+        # document that was read, and silence up to the time when all sources had been read.
         if last is None:
             return
         as_of = min(as_of, last)
@@ -142,7 +144,7 @@ def _plan_windows(
 def _plan_reports(
     context: PlanContext, settings: SentimentSettings
 ) -> Iterator[tuple[str, SentimentPayload]]:
-    """No more than the batch may write; num_left_out says how many it was not."""
+    """Plan at most `max_reports` reports; the windows jobs record how many were wanted in all."""
     wanted = (report for _, judged in context.outputs(WindowsOutput) for report in judged.reports)
     for report in first(wanted, settings.max_reports):
         payload = ReportPayload(

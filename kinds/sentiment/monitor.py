@@ -1,4 +1,4 @@
-"""A monitor: a watch list, where its documents come from, and how its entities are looked at."""
+"""A monitor: a watch list, the sources of its documents, and the policy for analysing its entities."""
 
 from __future__ import annotations
 
@@ -11,41 +11,43 @@ from kinds.sentiment.series.policy import Policy
 from workers.delivery.targets import Target
 
 KIND = "sentiment_report"
-"""The kind whose batches are runs of monitors."""
+"""Name of the kind whose batches are runs of monitors."""
 
 
 class AlertStatus(StrEnum):
-    """Where an alert is."""
+    """State of an alert."""
 
     OPEN = "open"
     ACKNOWLEDGED = "acknowledged"
-    """Someone has seen it."""
+    """Someone has seen the alert."""
     WITHDRAWN = "withdrawn"
-    """Documents that came later took its ground away."""
+    """Documents that arrived later no longer support the alert."""
 
 
 class Told(StrEnum):
-    """What a target was told of an alert last."""
+    """State of an alert that a target was last notified of."""
 
     RAISED = "raised"
     WITHDRAWN = "withdrawn"
     UNSURE = "unsure"
-    """Nobody knows: an attempt to tell it something failed, and may have reached it all the same."""
+    """Unknown: an attempt to notify the target failed but may have reached it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Monitor:
-    """A monitor as Postgres has it."""
+    """A monitor as stored in Postgres."""
 
     id: UUID
     tenant: str
     name: str
     watchlist_sha256: str
-    """Of the resource that holds it as JSON: kinds.sentiment.documents.watchlist.Watchlist."""
+    """Digest of the resource that holds the watch list as JSON
+    (kinds.sentiment.documents.watchlist.Watchlist).
+    """
     num_entities: int
     policy: Policy
     sources: tuple[Source, ...]
     targets: tuple[Target, ...]
     settings: dict[str, object]
     model: str
-    """Classifier of the documents."""
+    """Name of the model that classifies the documents."""

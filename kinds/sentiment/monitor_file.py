@@ -58,11 +58,11 @@ from workers.settings import DEFAULT_CLASSIFIER, DEFAULT_EMBEDDER, DEFAULT_MODEL
 STDOUT = "-"
 
 NONE = "none"
-"""In place of a model's name: do without one."""
+"""Written in place of a model's name to do without that model."""
 
 
 class MonitorFileError(InputError):
-    """A monitor cannot be made from this; the message says which field, and what it may be."""
+    """The description of a monitor is invalid; the message names the field and the values it accepts."""
 
     code = "monitor_invalid"
 
@@ -74,20 +74,22 @@ class MonitorFile(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     watch: Path
-    """The watch list; beside the TOML file, if it is relative."""
+    """Path of the watch list; a relative one is relative to the TOML file."""
     sources: tuple[Source, ...] = Field(default=(), alias="source")
     targets: tuple[Target, ...] = Field(default=(), alias="target")
     cron: str | None = None
-    """None: it runs when it is told to."""
+    """None: the monitor runs on demand only."""
     time_zone: str = "UTC"
-    """Of the schedule, and, unless the policy has its own, of days and weeks."""
+    """Time zone of the schedule and, unless the policy has its own, of days and weeks."""
     catch_up: CatchUp = CatchUp.LATEST
     policy: Policy = Policy()
     model: str = DEFAULT_CLASSIFIER
     embedder: str | None = DEFAULT_EMBEDDER
     summarizer: str | None = DEFAULT_MODEL
     settings: dict[str, Any] = {}
-    """More of the kind's: reports, max_reports; see kinds.sentiment.payload.SentimentSettings."""
+    """Further settings of the kind, such as `reports` and `max_reports`; see
+    kinds.sentiment.payload.SentimentSettings.
+    """
 
     @model_validator(mode="before")
     @classmethod
@@ -107,17 +109,17 @@ class MonitorFile(BaseModel):
 
     @property
     def has_time_zone(self) -> bool:
-        """Whether the file or the options name one."""
+        """Whether the file or the options name a time zone."""
         return "time_zone" in self.model_fields_set or "time_zone" in self.policy.model_fields_set
 
     @property
     def schedule(self) -> Cron | None:
-        """When it runs by itself. Raises CronError."""
+        """The schedule of the monitor; None if it runs on demand only. Raises CronError."""
         return None if self.cron is None else Cron(self.cron, self.time_zone)
 
 
 def read_monitor_file(path: Path) -> MonitorFile:
-    """Read a TOML file; relative paths in it are beside it. Raises MonitorFileError, CronError."""
+    """Read a TOML file, in which paths are relative to its folder. Raises MonitorFileError or CronError."""
     try:
         given = read_toml(path)
     except TOML_ERRORS as error:
@@ -126,7 +128,9 @@ def read_monitor_file(path: Path) -> MonitorFile:
 
 
 def make_monitor_file(given: dict[str, Any], *, folder: Path, where: str) -> MonitorFile:
-    """Check the fields, `none` for no model; paths become absolute. Raises MonitorFileError, CronError."""
+    """Check the fields, read `none` as no model, and make paths absolute. Raises MonitorFileError or
+    CronError.
+    """
     for name in ("embedder", "summarizer"):
         if given.get(name) == NONE:
             given = {**given, name: None}
@@ -149,7 +153,8 @@ def make_monitor_file(given: dict[str, Any], *, folder: Path, where: str) -> Mon
 
 
 def source_of(text: str) -> Source:
-    """A source in one word: a feed's URL, `s3://PREFIX` of Pressroom's own store, or a file or folder.
+    """Return the source that a text denotes: a feed's URL, `s3://PREFIX` in Pressroom's store, or a file or
+    folder.
 
     >>> source_of("s3://news/").type, source_of("https://example.com/rss").type, source_of("in/").type
     ('s3', 'feed', 'file')
@@ -162,7 +167,10 @@ def source_of(text: str) -> Source:
 
 
 def targets_of(texts: Iterable[str], *, secret_variable: str) -> tuple[Target, ...]:
-    """Targets in one word each: a webhook's URL, a file, or - for stdout; named after what they are."""
+    """Return the targets that texts denote: a webhook's URL, a file, or - for stdout.
+
+    Targets are named after their host or file; equal names are numbered.
+    """
     targets: list[Target] = []
     for text in texts:
         is_url = text.startswith(("http://", "https://"))

@@ -1,4 +1,4 @@
-"""Makes monitors from what people write, and runs them on demand."""
+"""Creates monitors from their descriptions and runs them on demand."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ from workers.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A monitor that was made or changed."""
+    """A monitor that was created or changed."""
 
     monitor: Monitor
     is_new: bool
 
 
 def make_monitor(database: Engine, store: Store, given: MonitorFile, settings: Settings) -> Made:
-    """Store the watch list, the monitor and its schedule; a monitor of this name is changed to it.
+    """Store the watch list, the monitor and its schedule, replacing a monitor of the same name.
 
-    A schedule that it has stays where none is given. Raises WatchlistError, and ConfigurationError or
-    InputError for what no worker could run: then nothing was changed.
+    An existing schedule is kept if none is given. Raises WatchlistError, and ConfigurationError or InputError
+    for a monitor that no worker could run; nothing is changed in that case.
     """
     watched = read_watchlist(given.watch)
     for warning in watched.warnings:
@@ -88,10 +88,10 @@ def make_monitor(database: Engine, store: Store, given: MonitorFile, settings: S
 def run_elsewhere(
     name: str, out: Path, settings: Settings, *, json: bool = False
 ) -> RunResult[SentimentFigures] | None:
-    """Queue a run and watch it, if a standing machine has workers for it; None if there are none.
+    """Queue a run and watch it if long-running services have workers for it; return None if they have none.
 
-    Alerts are delivered at its end if no beat does. Raises RunUnderWayError, as `run_here` does: what stands
-    has one run at a time.
+    Alerts are delivered at the end if no beat does so. Raises RunUnderWayError, as `run_here` does, because a
+    monitor has at most one run at a time.
     """
     begun_at = time.monotonic()
     urls = find_running(settings, standing=True)
@@ -115,7 +115,7 @@ def run_elsewhere(
 def run_here(
     name: str, out: Path, settings: Settings, devices: Sequence[Device], device: str, *, json: bool = False
 ) -> RunResult[SentimentFigures]:
-    """Run the monitor once with workers of this command's own, and deliver its alerts if no beat does."""
+    """Run the monitor once with workers of this command, and deliver its alerts if no beat does so."""
     with embedded_services(settings, say) as urls, opened_database(urls.db_url) as database:
         upgrade(database)
         monitor = monitors.find_monitor(database, name)
@@ -144,6 +144,6 @@ def run_here(
 
 
 def _start_now(database: Engine, monitor: Monitor, settings: Settings) -> UUID:
-    """Queue a run of the monitor, whatever its schedule says."""
+    """Queue a run of the monitor now, whatever its schedule says."""
     with database.begin() as connection:
         return start_monitor(connection, monitor, datetime.now(UTC), settings)

@@ -1,4 +1,4 @@
-"""Producers of documents: a file becomes a batch of blocks; what was analysed before is left out."""
+"""Submits a file of documents as a batch of blocks, leaving out documents that were analysed before."""
 
 from __future__ import annotations
 
@@ -35,31 +35,33 @@ from workers.producer import Order, StrictIntakeError, Submission, new_batch
 from workers.settings import Settings
 
 FILE_STAGES = ("documents", "windows", "reports")
-"""A file is read here; nothing is left to collect."""
+"""Stages of a batch made from a file; the file is read on submission, so `collect` is left out."""
 
 
 @dataclass(slots=True)
 class Intake:
-    """What became of the records of a file."""
+    """Counts of what happened to the records of a file."""
 
     num_documents: int = 0
-    """To be analysed."""
+    """Documents that will be analysed."""
     num_known: int = 0
-    """Analysed before, in the same way and with the same content."""
+    """Documents that were analysed before, in the same way and with the same content."""
     num_rejected: int = 0
     num_repeated: int = 0
-    """Left out: the file has the same id with the same content, or with a later version, before."""
+    """Records left out because the same id occurs earlier in the file, with the same content or a later
+    version.
+    """
     notes: list[str] = field(default_factory=list)
-    """What people should know of the file, a line each."""
+    """Notes about the file for the user, one line each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentsOrder:
-    """A file of documents for a monitor."""
+    """A file of documents to be run through a monitor."""
 
     monitor: Monitor
     settings: Mapping[str, object]
-    """Of the kind, in place of the monitor's own."""
+    """Settings of the kind that override those of the monitor."""
     columns: Mapping[str, str] = field(default_factory=dict)
     date_order: DateOrder | None = None
     file: FileOptions = AS_FOUND
@@ -69,19 +71,19 @@ class DocumentsOrder:
 
 
 def put_watchlist(store: Store, file: WatchlistFile) -> str:
-    """Store a watch list for workers; its digest."""
+    """Store a watch list for the workers and return its digest."""
     return put_resource(store, file.body, media_type="application/json")
 
 
 def get_watchlist(store: Store, monitor: Monitor) -> Watchlist:
-    """What a monitor watches. Raises ResourceMissingError or StoreError."""
+    """Return the watch list of a monitor. Raises ResourceMissingError or StoreError."""
     return Watchlist.model_validate_json(read_resource(store, monitor.watchlist_sha256))
 
 
 def kind_settings(monitor: Monitor, own: Mapping[str, object], settings: Settings) -> dict[str, object]:
-    """What a batch of the monitor fixes: its own settings, changed by these.
+    """Return the settings that a batch of the monitor fixes: the monitor's own, overridden by `own`.
 
-    Raises ModelTaskError or OtherLabelsError for a model that does not tell the moods apart.
+    Raises ModelTaskError or OtherLabelsError for a model that does not classify into the three moods.
     """
     merged = {
         **monitor.settings,
@@ -106,7 +108,9 @@ def kind_settings(monitor: Monitor, own: Mapping[str, object], settings: Setting
 
 
 def heard_setting(connection: Connection, monitor: Monitor) -> dict[str, object]:
-    """Of a batch of the monitor: until when all its sources were read; nothing, if it has none."""
+    """Return the setting that says until when all sources of the monitor were read; empty if it has no
+    sources.
+    """
     if not monitor.sources:
         return {}
     return {"heard_until": (heard_until(connection, monitor.id) or NEVER).isoformat()}
@@ -121,7 +125,7 @@ def submit_documents(
 ) -> tuple[Submission, Intake]:
     """Accept the documents of a file that are not known yet as one batch of blocks.
 
-    Raises as `workers.producer.submit_file` does; then nothing was accepted.
+    Raises what `workers.producer.submit_file` raises; nothing is accepted in that case.
     """
     monitor = order.monitor
     with database.connect() as connection:
@@ -163,7 +167,10 @@ def submit_documents(
 def _unknown(
     database: Engine, known: KnownFilter, documents: Iterable[Document | Rejected]
 ) -> Iterator[Document | Rejected]:
-    """Besides, what was known by its content alone is known by its record the next time."""
+    """Yield documents that are not known, and store the records of those recognized by their content alone.
+
+    Such documents are recognized by their record the next time.
+    """
     yield from known.unknown(documents)
     for read_again in known.read_again():
         with database.begin() as connection:

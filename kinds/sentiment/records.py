@@ -1,4 +1,4 @@
-"""The rows that a job leaves besides its artifacts; `kinds.sentiment.store.writer` writes them."""
+"""Records that a job writes besides its artifacts; `kinds.sentiment.store.writer` stores them."""
 
 from __future__ import annotations
 
@@ -14,51 +14,52 @@ from kinds.sentiment.series.window import Alert, EntityWindow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentFacts:
-    """What is kept of an analysed document; its text is in the block's artifact."""
+    """What the database keeps of an analysed document; the text is in the block's artifact."""
 
     id: str
     sha256: str
-    """Of what was analysed: title, text, language, source and time."""
+    """SHA-256 of the analysed content: title, text, language, source and time."""
     published_at: datetime
     language: str | None
     num_mentions: int
     flags: tuple[str, ...] = ()
     record: bytes | None = None
-    """Digest of the record it was read from."""
+    """Digest of the record that the document was read from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnalysedDocuments:
-    """A block of documents with their mentions; replaces what an earlier version of a document left."""
+    """A block of documents with their mentions, which replace those of earlier versions of the documents."""
 
     monitor_id: UUID
     analysis: str
-    """Digest of what the analysis depends on besides the document: watch list, models, the kind's version."""
+    """Digest of what the analysis depends on besides the document: watch list, models and the kind's version.
+    """
     documents: Sequence[DocumentFacts]
     mentions: Sequence[Mention]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadAgain:
-    """Documents that stand and were read from other records than before: these name them from now on."""
+    """Known documents that were read from other records than before, which will identify them from now on."""
 
     monitor_id: UUID
     records: Sequence[tuple[str, str, bytes]]
-    """Id, digest of the document, digest of the record."""
+    """Document id, digest of the document, digest of the record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classifications:
-    """What a model said, by digest of what it was asked: asked again, it is not computed again."""
+    """Answers of a classifier by digest of its input, kept so that none is computed twice."""
 
     model_sha256: str
     probabilities: Sequence[tuple[bytes, float, float, float]]
-    """Digest, negative, neutral, positive."""
+    """Digest of the input and the probabilities of negative, neutral and positive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntityHistory:
-    """An entity's series from an instant on, in place of what stood there.
+    """An entity's series from an instant on, which replaces what was stored from there on.
 
     Windows and alerts that were computed from a later reading of the mentions are left as they are.
     """
@@ -66,16 +67,18 @@ class EntityHistory:
     monitor_id: UUID
     entity_id: str
     read_at: datetime
-    """The database's time before the mentions were read."""
+    """Time of the database just before the mentions were read."""
     since: datetime
     policy: Policy
-    """By which it was computed: a series by another one than the monitor's is not kept."""
+    """Policy that the series was computed with; the series is discarded if the monitor has another one by
+    then.
+    """
     novelties: Sequence[Novelty]
     windows: Sequence[EntityWindow]
     unsettled: int | None
-    """Number of the entity's unsettled change that the series takes in, see History.unsettled."""
+    """Number of the entity's unsettled change that this series covers, see History.unsettled."""
     alerts: Sequence[Alert]
-    """All that stand from `since` on: those in the database that are not among them are withdrawn."""
+    """All valid alerts from `since` on: stored ones that are missing here are withdrawn."""
 
 
 Record = AnalysedDocuments | ReadAgain | Classifications | EntityHistory

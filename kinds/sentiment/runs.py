@@ -1,4 +1,4 @@
-"""Files of documents run through a monitor: to reports, or replayed as if they came live."""
+"""Runs a file of documents through a monitor, either up to the reports or replayed as if it had come live."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ from workers.producer import Submission
 from workers.settings import Settings
 
 REPLAY_STAGES = FILE_STAGES[:1]
-"""A replay makes its windows itself, once for each day that it plays."""
+"""Stages of a replay, which computes the windows itself, once for each replayed day."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonitorOptions:
-    """What the command line says of the monitor; None leaves it as it is, or takes the default."""
+    """Options of the command line about the monitor; None keeps the monitor's value or uses the default."""
 
     name: str | None
     watch: Path | None
@@ -61,16 +61,16 @@ class MonitorOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRun:
-    """What a command that runs a file of documents was asked for."""
+    """Options of a command that runs a file of documents."""
 
     file: Path | None
-    """None goes on with `batch_id`."""
+    """None resumes the batch `batch_id`."""
     monitor: MonitorOptions
     embedder: str | None
     summarizer: str | None = None
     reports: str | None = None
     max_reports: int | None = None
-    """None of the two: what the monitor says."""
+    """None uses the monitor's value, as it does for `reports`."""
     columns: Mapping[str, str] = field(default_factory=dict)
     date_order: DateOrder | None = None
     file_options: FileOptions = AS_FOUND
@@ -78,11 +78,11 @@ class FileRun:
     batch_id: UUID | None = None
     retry_failed: bool = False
     device: str
-    """As it was given."""
+    """The device as the user wrote it."""
     devices: tuple[Device, ...]
 
     def check_file(self) -> None:
-        """Read the first record, before anything is started or a monitor is made.
+        """Read the first record, before anything is started or a monitor is created.
 
         Raises FileRejectedError or ColumnMappingError if no document can be read from the file.
         """
@@ -99,7 +99,7 @@ class FileRun:
     def request(
         self, settings: Settings, out: Path, stages: tuple[str, ...], go_on: tuple[str, ...]
     ) -> RunRequest:
-        """Of the one batch that it comes to. Raises ConfigurationError if no worker has its models."""
+        """Return the request for the batch to run. Raises ConfigurationError if no worker has its models."""
         models = [name for name in (self.monitor.model, self.embedder, self.summarizer) if name]
         return RunRequest(
             profiles=(settings.profile_of(models),),
@@ -113,7 +113,7 @@ class FileRun:
 
     @property
     def own_settings(self) -> dict[str, object]:
-        """Of the kind, in place of the monitor's."""
+        """Settings of the kind that override those of the monitor."""
         limits = {"reports": self.reports, "max_reports": self.max_reports}
         given = {name: value for name, value in limits.items() if value is not None}
         return {"embedder": self.embedder, "summarizer": self.summarizer, **given}
@@ -146,7 +146,9 @@ class FileRun:
 def run_file(
     run: FileRun, out: Path, settings: Settings, *, json: bool = False
 ) -> RunResult[SentimentFigures]:
-    """Analyse the file's new documents, with the windows, alerts and reports that come of them."""
+    """Analyse the new documents of the file and produce the windows, alerts and reports that follow from
+    them.
+    """
     go_on = (
         *("run", "sentiment", "--model", run.monitor.model, "--embedder", run.embedder or NONE),
         *("--summarizer", run.summarizer or NONE, "--device", run.device, "--out", str(out)),
@@ -159,7 +161,10 @@ def run_file(
 def replay_file(
     run: FileRun, events: Sequence[Event] | None, settings: Settings
 ) -> RunResult[Backtest | None]:
-    """Analyse the file's new documents, then replay them all; no backtest if some are not analysed yet."""
+    """Analyse the new documents of the file, then replay all of them.
+
+    The result has no backtest if some documents are still to be analysed.
+    """
 
     def replayed(database: Engine, _store: Store, summary: Summary, _out: Path) -> Backtest | None:
         if summary.report.counts.open:
@@ -173,8 +178,9 @@ def replay_file(
 
 
 def backtest_name(*parts: object) -> str:
-    """Of a monitor apart from live history, the same for the same files and words: what is known of them is
-    not analysed again.
+    """Return the name of a monitor that is separate from live history.
+
+    The name is the same for the same files and values, so that known documents are not analysed again.
     """
     digest = hashlib.sha256()
     for part in parts:
@@ -186,9 +192,9 @@ def backtest_name(*parts: object) -> str:
 
 
 def put_monitor_of(database: Engine, store: Store, options: MonitorOptions) -> Monitor:
-    """The monitor that is meant, made or changed as the options say.
+    """Return the monitor that the options name, created or changed as they say.
 
-    One with sources is a standing one: it is used as it is, and changed by `monitor create` alone. Raises
+    A monitor with sources is used as it is, because only `monitor create` may change it. Raises
     MonitorNotFoundError or ConfigurationError (`monitor_stands`).
     """
     watched = None if options.watch is None else read_watchlist(options.watch)

@@ -1,4 +1,4 @@
-"""The stage `windows`: the series of some entities, brought up to date from what is in the history."""
+"""The stage `windows`: brings the series of a few entities up to date from the history."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ from kinds.sentiment.wanted import first, wanted_reports
 from kinds.sentiment.watched import Watched, load_watched
 
 MICROSECOND = timedelta(microseconds=1)
-"""Ranges of the history exclude their end."""
+"""Added to the last instant to be read, because ranges of the history exclude their end."""
 
 
 def bring_up_to_date(payload: WindowsPayload, settings: SentimentSettings, context: Context) -> Result:
-    """Compute each entity's windows and alerts from its first change on. Raises what the ports raise."""
+    """Compute the windows and alerts of each entity from its first change on. Raises whatever the ports
+    raise.
+    """
     watched = context.resources.load(settings.watchlist_sha256, load_watched)
     entities = dict(enumerate(watched.watchlist.entities[payload.start : payload.stop], start=payload.start))
     with watched.series:
@@ -80,17 +82,17 @@ def _result(
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """How far the series of some entities have come, before their mentions are read."""
+    """How far the series of some entities reach, determined before their mentions are read."""
 
     read_at: datetime
     as_of: datetime | None
-    """Windows are judged up to here."""
+    """Windows are judged up to this instant."""
     known_until: datetime | None
-    """What ends later is not over; where only files are read, the window of the last document is judged."""
+    """Windows that end later are not over, except that of the last document where only files are read."""
     last_at: datetime | None
-    """When the last document of all was published."""
+    """When the monitor's newest document was published."""
     read_until: datetime | None
-    """When the latest run was due that read all sources: so far windows may have been judged before."""
+    """When the latest run that read all sources was due; windows may have been judged up to then before."""
     first_at: Mapping[str, datetime]
     until: Mapping[str, datetime]
     unsettled: Mapping[str, Unsettled]
@@ -98,7 +100,7 @@ class _State:
 
 @dataclass(frozen=True, slots=True)
 class _Due:
-    """From when on an entity's series is computed."""
+    """The instant from which the series of an entity is computed."""
 
     since: datetime
     first_at: datetime
@@ -111,7 +113,7 @@ class _Due:
 
 @dataclass(frozen=True, slots=True)
 class _Past:
-    """Of entities whose windows stand: what those hold, and the mentions after them with their HISTORY."""
+    """Sums of the windows kept for each entity, and its mentions after them together with their HISTORY."""
 
     sums: Mapping[str, Kept]
     mentions: Mapping[str, Sequence[Mention]]
@@ -121,7 +123,7 @@ def _state(
     entity_ids: Sequence[str], given_as_of: datetime | None, settings: SentimentSettings, context: Context
 ) -> _State:
     monitor_id, policy, history = settings.monitor_id, settings.policy, context.port(History)
-    # Hours without documents have no window, and say nothing of how far a series has come.
+    # Hours without documents have no window, so hour windows do not show how far a series reaches.
     sizes = [size for size in policy.windows if size is not WindowSize.HOUR] or policy.windows
     read_at, read_until = history.now(), history.read_until(monitor_id)
     last_at = history.last_published_at(monitor_id)
@@ -139,7 +141,7 @@ def _state(
 
 
 def _since(entity_id: str, changed_at: datetime | None, state: _State) -> datetime | None:
-    """The earliest instant from which something may be different; None if nothing was ever read."""
+    """Return the earliest instant from which anything may differ; None if the entity was never mentioned."""
     first_at, until = state.first_at.get(entity_id), state.until.get(entity_id)
     if first_at is None and until is None:
         return None
@@ -151,7 +153,10 @@ def _since(entity_id: str, changed_at: datetime | None, state: _State) -> dateti
 
 
 def _past(due: Mapping[str, _Due], state: _State, settings: SentimentSettings, context: Context) -> _Past:
-    """In two statements for all of them. After `_state`: what changed since is unsettled for a later job."""
+    """Read the past of all entities in two statements.
+
+    Call it after `_state`: changes that arrive later remain unsettled for the next job.
+    """
     if not due or state.as_of is None:
         return _Past({}, {})
     monitor_id, policy, history = settings.monitor_id, settings.policy, context.port(History)
@@ -212,8 +217,10 @@ def _history(
 def _heard_until(
     payload: WindowsPayload, settings: SentimentSettings, state: _State, as_of: datetime
 ) -> datetime:
-    """Windows that end later say nothing of silence: some source was not read so far, or, where only files
-    are read, the last document is earlier."""
+    """Return until when all sources were observed; windows that end later raise no silence alerts.
+
+    Beyond this instant some source had not been read or, where only files are read, there is no document.
+    """
     own = payload.heard_until or settings.as_of
     return (state.last_at or as_of) if own is None else max(own, state.read_until or own)
 
@@ -221,10 +228,12 @@ def _heard_until(
 def _as_of(
     known_until: datetime | None, last: datetime | None, settings: SentimentSettings
 ) -> datetime | None:
-    """No earlier than the last document, or than a run has judged: what has ended once does not begin again.
+    """Return the instant up to which windows are judged.
 
-    Where only files are read, the window of the last document has ended, too: nothing else says how late it
-    is. What is missing in it may still come, so of silence it says nothing, see `_heard_until`.
+    It is not earlier than the last document or than any run has judged, so that a window once judged as ended
+    stays ended. Where only files are read, the window of the last document counts as ended, too, because
+    nothing else tells how late it is. Documents missing from it may still arrive, so it raises no silence
+    alert, see `_heard_until`.
     """
     if last is None or known_until is None or settings.as_of or settings.heard_until:
         return known_until
@@ -232,13 +241,13 @@ def _as_of(
 
 
 def _end_of_window(instant: datetime, policy: Policy) -> datetime:
-    """The end of the window that is judged which the instant lies in."""
+    """Return the end of the alert window that contains the instant."""
     size, zone = policy.alert_window, ZoneInfo(policy.time_zone)
     return shifted(size, zone, window_of(size, zone, instant), 1)
 
 
 def _lines(histories: Sequence[EntityHistory]) -> bytes:
-    """Windows and alerts as JSON lines, for whoever wants to check the database against its provenance."""
+    """Return windows and alerts as JSON lines, so that the database can be checked against its provenance."""
     rows = [
         {"type": kind, **_fields(one)}
         for history in histories

@@ -1,4 +1,4 @@
-"""What an entity's documents in a window come to, and how that compares with its own past."""
+"""Aggregates of an entity's documents in a window, and their comparison with the entity's own past."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ Floats = NDArray[np.float64]
 Int64s = NDArray[np.int64]
 
 _Z = 1.959963984540054
-"""The normal quantile of a two-sided 95% interval."""
+"""Normal quantile of a two-sided 95% interval."""
 _MIN_TREND_WINDOWS = 3
-"""With documents: through two points there is always a line."""
+"""Minimum windows with documents for a trend, because a line fits any two points exactly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How many windows of a size a window is compared with."""
+    """Numbers of windows that a window of some size is compared with."""
 
     trend: int
-    """The last so many, with the window itself."""
+    """Windows that the trend covers, including the window itself."""
     baseline: int
     gap: int
-    """Windows between the baseline and the window: what has just begun is no past yet."""
+    """Windows between the baseline and the window, so that what has just begun does not count as the past."""
 
     @property
     def past(self) -> int:
-        """How many windows before a window its figures depend on."""
+        """Number of windows before a window that its figures depend on."""
         return max(self.trend - 1, self.baseline + self.gap)
 
 
@@ -46,7 +46,7 @@ COMPARISONS = {
 
 
 def wilson(successes: Floats, trials: Floats) -> tuple[Floats, Floats]:
-    """The 95% score interval of a proportion (Wilson 1927, JASA 22, 209); trials are at least 1.
+    """Return the 95% score interval of a proportion (Wilson 1927, JASA 22, 209); trials must be at least 1.
 
     >>> low, high = wilson(np.array([5.0]), np.array([20.0]))
     >>> round(float(low[0]), 4), round(float(high[0]), 4)
@@ -62,10 +62,10 @@ def wilson(successes: Floats, trials: Floats) -> tuple[Floats, Floats]:
 def entity_windows(
     entity_id: str, counts: Counts, *, begin: int, named: Container[datetime] = ()
 ) -> list[EntityWindow]:
-    """The windows from index `begin` on; at least `Comparison.past` windows lie before it.
+    """Return the windows from index `begin` on; at least `Comparison.past` windows must lie before it.
 
-    Hours without a mention are left out, but for those that begin when `named` says, which an alert speaks
-    of: there are too many of them, and what they say is that they are empty.
+    Hour windows without a mention are left out, because they are many and all empty. Those that begin at an
+    instant in `named` are kept, because an alert refers to them.
     """
     comparison = COMPARISONS[counts.size]
     scores = _mean(counts.score, counts.weight)
@@ -106,14 +106,16 @@ def entity_windows(
 
 
 def _mean(score: Int64s, weight: Int64s) -> Floats:
-    """NaN where nothing has weight."""
+    """Return the weighted mean score; NaN where the weight is 0."""
     with np.errstate(invalid="ignore"):
         return score * SCORE_UNIT / np.where(weight > 0, weight, np.nan)
 
 
 def _trend(counts: Counts, length: int) -> Floats:
-    """Weighted least-squares slope of the score a window, over the last `length` windows; NaN where too
-    few."""
+    """Return the weighted least-squares slope of the score per window over the last `length` windows.
+
+    NaN where too few of them have documents.
+    """
     slopes = np.full(len(counts), np.nan)
     if len(counts) < length:
         return slopes
@@ -128,7 +130,9 @@ def _trend(counts: Counts, length: int) -> Floats:
 
 
 def _baseline(counts: Counts, comparison: Comparison) -> tuple[Floats, Floats]:
-    """Weighted mean score, and documents a window, of the past of each window; NaN where there is none."""
+    """Return the weighted mean score and the documents per window in each window's past; NaN where it has
+    none.
+    """
     indices = np.arange(len(counts))
     high = np.maximum(indices - comparison.gap, 0)
     low = np.clip(high - comparison.baseline, counts.known_from if counts.known_from > 0 else 0, None)

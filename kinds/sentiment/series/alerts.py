@@ -1,9 +1,9 @@
-"""From tests of single windows to alerts that a person wants: one for each thing that happens.
+"""Turns tests of single windows into alerts, one for each event that a person wants to know about.
 
-A rule fires at every window whose p-value lies below its threshold. An alert is the first of these after it
-has not fired for the cool-down: as long as a silence or a bad mood goes on, it is not told again. This
-depends on the cool-down's windows alone and on no earlier alert, so late documents change alerts in a bounded
-stretch only.
+A rule fires at every window whose p-value lies below its threshold. An alert is raised at the first of these
+after the rule has not fired for the cool-down: while a silence or a bad mood goes on, it is not reported
+again. This depends only on the windows of the cool-down, not on earlier alerts, so late documents change
+alerts in a bounded stretch only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from kinds.sentiment.series.trading_days import trading_days
 from kinds.sentiment.series.window import Alert, AlertRule, WindowSize
 
 MAX_DOCUMENTS = 8
-"""That an alert cites: as many as a person reads."""
+"""Maximum documents that an alert cites: as many as a person reads."""
 
 _WEEKEND = 5
 _SUNDAY = 6
@@ -35,7 +35,7 @@ _HALF_DAY = timedelta(hours=12)
 
 
 def first_window(policy: Policy, since: datetime) -> datetime:
-    """The start of the earliest window that alerts from `since` on depend on."""
+    """Return the start of the earliest window that alerts from `since` on depend on."""
     size, zone = policy.alert_window, ZoneInfo(policy.time_zone)
     quiet_since = window_of(size, zone, since) - timedelta(hours=policy.cool_down_hours)
     return shifted(size, zone, window_of(size, zone, quiet_since), -SCALES[size].past - 1)
@@ -51,10 +51,10 @@ def alerts(
     policy: Policy,
     num_entities: int,
 ) -> list[Alert]:
-    """Those of the windows that begin at `since` or later and have ended by `as_of`, in order of time and
+    """Return the alerts of windows that begin at `since` or later and have ended by `as_of`, by time and
     rule.
 
-    `counts` are windows of `policy.alert_window` from `first_window(policy, since)` or earlier on.
+    `counts` are windows of `policy.alert_window` that begin at `first_window(policy, since)` or earlier.
     """
     num_judged = len(counts) if counts.ends_at <= as_of else len(counts) - 1
     at = np.arange(max(SCALES[counts.size].past, counts.known_from), num_judged)
@@ -69,7 +69,9 @@ def alerts(
 
 
 def heard(found: Iterable[Alert], until: datetime, policy: Policy) -> tuple[Alert, ...]:
-    """Without silences of windows that end later than anybody has listened."""
+    """Return the alerts without silences of windows that end after `until`, when the sources were last
+    observed.
+    """
     zone = ZoneInfo(policy.time_zone)
     return tuple(
         alert
@@ -81,8 +83,9 @@ def heard(found: Iterable[Alert], until: datetime, policy: Policy) -> tuple[Aler
 def fired(
     counts: Counts, at: NDArray[np.int64], policy: Policy, num_entities: int
 ) -> Iterator[tuple[AlertRule, float, Verdicts, list[int]]]:
-    """Each rule of the policy with its threshold, its verdicts on the windows `at`, and the places of
-    alerts."""
+    """Yield each rule of the policy with its threshold, its verdicts on the windows `at`, and the places of
+    alerts.
+    """
     if not len(at):
         return
     starts_us = np.array([epoch_us_of(counts.starts[index]) for index in at], np.int64)
@@ -100,9 +103,9 @@ def fired(
 
 
 def quiet_windows(counts: Counts, policy: Policy) -> NDArray[np.bool_]:
-    """Windows in which an exchange has no full session though the day of the week usually has one.
+    """Return which windows are quiet: the exchange has no full session, though that weekday usually has one.
 
-    A week is quiet with fewer than half of its sessions. Raises CalendarError.
+    A week is quiet if fewer than half of its usual sessions take place. Raises CalendarError.
     """
     if policy.calendar is None:
         return np.zeros(len(counts), np.bool_)
@@ -123,7 +126,7 @@ def quiet_windows(counts: Counts, policy: Policy) -> NDArray[np.bool_]:
 def _with_quiet_days(
     cells: NDArray[np.int64], quiet: NDArray[np.bool_], counts: Counts, zone: ZoneInfo
 ) -> NDArray[np.int64]:
-    """The cells in which a quiet day is as the quietest day of the week, and an hour of it as at weekends."""
+    """Return the cells with quiet days treated as Sundays, and their hours as hours of a weekend."""
     if counts.size is WindowSize.HOUR:
         hours = np.array([start.astimezone(zone).hour for start in counts.starts], np.int64)
         return np.where(quiet, hours + 24, cells)
@@ -133,9 +136,10 @@ def _with_quiet_days(
 
 
 def _onsets(fires: NDArray[np.bool_], starts_us: NDArray[np.int64], cool_down_hours: float) -> list[int]:
-    """Places that fire, and that no other fires within the cool-down before.
+    """Return the places that fire without another one firing within the cool-down before.
 
-    A cool-down that is shorter than a window would tell anew each week of what goes on: it is one window.
+    A cool-down shorter than a window counts as one window; otherwise an ongoing event would be reported anew
+    in every window.
     """
     places = np.flatnonzero(fires)
     apart = np.diff(starts_us[places]) > cool_down_hours * 3.6e9
@@ -145,8 +149,11 @@ def _onsets(fires: NDArray[np.bool_], starts_us: NDArray[np.int64], cool_down_ho
 
 
 def _cells(counts: Counts, zone: ZoneInfo) -> NDArray[np.int64]:
-    """Which windows have the same time of the week: weekdays for days; for hours, the hour of a working day
-    or of a weekend, since 168 cells would each know too little."""
+    """Return for each window its cell, shared by windows at the same time of the week.
+
+    Days are grouped by weekday. Hours are grouped by hour of a working day or of a weekend, since each of 168
+    cells would hold too little data.
+    """
     if counts.size is WindowSize.WEEK:
         return np.zeros(len(counts), np.int64)
     local = [start.astimezone(zone) for start in counts.starts]
@@ -156,8 +163,10 @@ def _cells(counts: Counts, zone: ZoneInfo) -> NDArray[np.int64]:
 
 
 def _drivers(rule: AlertRule, readings: Readings, counts: Counts, index: int, run: int) -> tuple[str, ...]:
-    """Ids of the first reports behind the verdict: of the run, those that pull most; for a silence, the last
-    before."""
+    """Return the ids of the first reports behind the verdict.
+
+    These are the documents of the run that contribute most; for a silence, the last documents before it.
+    """
     ends_at = counts.starts[index + 1] if index + 1 < len(counts) else counts.ends_at
     first = index - run + 1
     if rule is AlertRule.SILENCE:

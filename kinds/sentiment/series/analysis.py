@@ -1,14 +1,14 @@
-"""An entity's series: what its mentions come to, from an instant on.
+"""An entity's series: the windows, novelties and alerts of its mentions from an instant on.
 
-Three properties make any cut of a set of documents into batches give the same series, to the last bit, if
-what stood from `Analysis.since` on is replaced each time:
+Three properties ensure that a set of documents gives the same series, to the last bit, however it is cut into
+batches, provided that everything stored from `Analysis.since` on is replaced each time:
 
 - causal: no window, number in a chain or alert depends on a mention published after its window;
 - bounded: none depends on a mention published more than `past_needed` before `since`;
 - extending: windows reach to `as_of`, so that a batch without documents of an entity can find it silent.
 
-What lies before is needed as sums, which are integers and stand in the windows that were kept; so a series
-that grows at its end reads the mentions of HISTORY alone, and those that an alert cites.
+The past is needed only as sums, which are integers and part of the windows that are kept. A series that grows
+at its end therefore reads only the mentions of HISTORY and those that an alert cites.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from kinds.sentiment.series.readings import Columns, Read, Readings, epoch_us_of
 from kinds.sentiment.series.window import Alert, EntityWindow, WindowSize, WindowSums
 
 Kept = Mapping[WindowSize, Sequence[WindowSums]]
-"""By size, the windows that stand of an entity."""
+"""Windows that are kept of an entity, by size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
-    """Takes the place of all that the entity has from `since` on."""
+    """A part of an entity's series, which replaces everything stored from `since` on."""
 
     since: datetime
     novelties: Sequence[Novelty]
@@ -45,19 +45,21 @@ class Analysis:
 
 
 def begin_of(policy: Policy, since: datetime) -> datetime:
-    """The earliest start of a window, of any size of the policy, that `since` lies in."""
+    """Return the earliest start among the windows, of all sizes of the policy, that contain `since`."""
     zone = ZoneInfo(policy.time_zone)
     return min(window_of(size, zone, since) for size in {*policy.windows, policy.alert_window})
 
 
 def windows_needed(policy: Policy, begin: datetime) -> datetime:
-    """The earliest start of a window that what begins at `begin` depends on."""
+    """Return the start of the earliest window that results from `begin` on depend on."""
     return min(*(_compared_from(size, policy, begin) for size in policy.windows), first_window(policy, begin))
 
 
 def past_needed(policy: Policy) -> timedelta:
-    """How much before `since` mentions must be read where no windows are kept; one more day, for clocks that
-    change."""
+    """Return how long before `since` mentions must be read where no windows are kept.
+
+    Eight days are added: windows of a week may begin up to seven days earlier, and clocks may change.
+    """
     instant = datetime.fromisoformat("2026-01-05T00:00:00+00:00")
     return instant - (windows_needed(policy, begin_of(policy, instant)) - HISTORY) + timedelta(days=8)
 
@@ -73,13 +75,14 @@ def analyse(
     num_entities: int,
     kept: Kept | None = None,
 ) -> Analysis:
-    """The series of one entity from the windows of `since` on.
+    """Return the series of one entity from the windows that contain `since` on.
 
-    `read` reaches back at least `past_needed(policy)` before `since`; earlier mentions make no difference.
-    `first_at` is when its first mention ever was published. `since` is the earlier of the first instant at
-    which a mention has come, changed or gone, and the start of the last window that is kept of the entity;
-    from `first_at` on, everything is computed. `kept` are all windows that stand from `windows_needed` to
-    `begin_of` of `since`, and more make no difference; None: they are counted from mentions.
+    `read` must reach back at least `past_needed(policy)` before `since`; earlier mentions make no difference.
+    `first_at` is when the entity's first mention ever was published. `since` is the earlier of two instants:
+    the first at which a mention was added, changed or removed, and the start of the last window kept of the
+    entity; from `first_at` on, everything is computed. `kept` holds all windows kept from `windows_needed` to
+    `begin_of` of `since`; further ones make no difference. If it is None, these windows are counted from
+    mentions.
     """
     begin, stands_until = begin_of(policy, max(since, first_at)), begin_of(policy, since)
     zone = ZoneInfo(policy.time_zone)
@@ -111,7 +114,7 @@ def analyse(
         for size in policy.windows:
             compared = counts(size, _compared_from(size, policy, begin))
             windows += entity_windows(entity_id, compared, begin=COMPARISONS[size].past, named=named)
-    # Before `first_at` there is nothing, and what may have stood there goes.
+    # Before `first_at` there are no mentions, so whatever was stored there is removed.
     return Analysis(
         since=stands_until,
         novelties=_novelties(entity_id, columns, begin),

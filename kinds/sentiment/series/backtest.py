@@ -1,10 +1,9 @@
-"""A dated set of documents replayed as if live, day by day: which alerts would have been raised, and
-when.
+"""Replays a dated set of documents day by day, as if live: which alerts would have been raised, and when.
 
-At the end of each day of the policy's time zone the series is what the documents received by then make
-it. Since a series is causal (analysis.py), it need not be computed every day: only documents that come
-after their own day change what was said before, so one analysis serves all days between two days with
-late documents.
+At the end of each day in the policy's time zone, the series is the one that the documents received by then
+give. Since a series is causal (analysis.py), it need not be computed every day: only documents that arrive
+after their own day change earlier results, so one analysis serves all days between two days with late
+documents.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from kinds.sentiment.series.window import Alert, WindowSize
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayedAlert:
-    """An alert as its reader would have had it."""
+    """An alert as its reader would have received it."""
 
     alert: Alert
     raised_at: datetime
-    """The end of the day on which it was first found."""
+    """End of the day on which the alert was first found."""
     withdrawn_at: datetime | None = None
-    """The end of the day on which late documents took its ground away."""
+    """End of the day on which late documents no longer supported the alert."""
 
 
 def replay(
@@ -42,11 +41,11 @@ def replay(
     until: datetime | None = None,
     received_at: Mapping[str, datetime] | None = None,
 ) -> list[ReplayedAlert]:
-    """Alerts in the order in which they would have been raised, by time, entity and rule.
+    """Return alerts in the order in which they would have been raised, then by entity and rule.
 
-    `mentions` are those of each entity, in any order. The replay ends with the last day that has ended by
-    `until`; without it, with the day of the last document. `received_at` has, by document id, when it came if
-    that was later than its publication.
+    `mentions` holds those of each entity, in any order. The replay ends with the last day that has ended by
+    `until` or, without it, with the day of the last document. `received_at` holds, by document id, when
+    documents arrived that came later than their publication.
     """
     published = [mention.published_at for each in mentions.values() for mention in each]
     if not published:
@@ -63,8 +62,7 @@ def replay(
 
 @dataclass(frozen=True, slots=True)
 class _Dated:
-    """A mention and the first step at which it can be seen; it is late if that is not the end of its own
-    day."""
+    """A mention and the first step at which it is visible; late if that is not the end of its own day."""
 
     mention: Mention
     step: int
