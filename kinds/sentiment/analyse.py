@@ -1,6 +1,5 @@
-"""The stage `documents`: finds the entities that each document of a block is about, and its mood towards
-each.
-"""
+"""The stage `documents`: finds the entities that the documents of a block are about, and the mood towards
+each."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The sentiment kind: what each stage runs, and how its jobs are planned from the outputs of the stage
-before.
-"""
+"""The sentiment kind: what each stage runs, and how its jobs are planned from the stage before."""
 
 from __future__ import annotations
 
@@ -63,7 +61,7 @@ class SentimentReportKind(Kind[SentimentPayload]):
     )
 
     def prompt_prefix(self, payload: SentimentPayload) -> str:
-        """Return the stage: report jobs share their instructions, and the other stages use no language model."""
+        """Return the stage: report jobs share their instructions; the other stages use no language model."""
         return payload.root.stage
 
     def warm(self) -> None:

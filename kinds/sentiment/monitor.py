@@ -42,8 +42,7 @@ class Monitor:
     name: str
     watchlist_sha256: str
     """Digest of the resource that holds the watch list as JSON
-    (kinds.sentiment.documents.watchlist.Watchlist).
-    """
+    (kinds.sentiment.documents.watchlist.Watchlist)."""
     num_entities: int
     policy: Policy
     sources: tuple[Source, ...]

@@ -88,8 +88,7 @@ class MonitorFile(BaseModel):
     summarizer: str | None = DEFAULT_MODEL
     settings: dict[str, Any] = {}
     """Further settings of the kind, such as `reports` and `max_reports`; see
-    kinds.sentiment.payload.SentimentSettings.
-    """
+    kinds.sentiment.payload.SentimentSettings."""
 
     @model_validator(mode="before")
     @classmethod
@@ -128,9 +127,7 @@ def read_monitor_file(path: Path) -> MonitorFile:
 
 
 def make_monitor_file(given: dict[str, Any], *, folder: Path, where: str) -> MonitorFile:
-    """Check the fields, read `none` as no model, and make paths absolute. Raises MonitorFileError or
-    CronError.
-    """
+    """Check the fields, read `none` as no model, make paths absolute. Raises MonitorFileError or CronError."""
     for name in ("embedder", "summarizer"):
         if given.get(name) == NONE:
             given = {**given, name: None}

@@ -48,9 +48,7 @@ class Intake:
     """Documents that were analysed before, in the same way and with the same content."""
     num_rejected: int = 0
     num_repeated: int = 0
-    """Records left out because the same id occurs earlier in the file, with the same content or a later
-    version.
-    """
+    """Records left out because the same id occurs earlier in the file, in the same or a later version."""
     notes: list[str] = field(default_factory=list)
     """Notes about the file for the user, one line each."""
 
@@ -108,9 +106,7 @@ def kind_settings(monitor: Monitor, own: Mapping[str, object], settings: Setting
 
 
 def heard_setting(connection: Connection, monitor: Monitor) -> dict[str, object]:
-    """Return the setting that says until when all sources of the monitor were read; empty if it has no
-    sources.
-    """
+    """Return the setting that tells until when all the monitor's sources were read; empty if it has none."""
     if not monitor.sources:
         return {}
     return {"heard_until": (heard_until(connection, monitor.id) or NEVER).isoformat()}

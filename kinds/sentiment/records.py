@@ -33,8 +33,8 @@ class AnalysedDocuments:
 
     monitor_id: UUID
     analysis: str
-    """Digest of what the analysis depends on besides the document: watch list, models and the kind's version.
-    """
+    """Digest of what the analysis depends on besides the document: watch list, models and version of the
+    kind."""
     documents: Sequence[DocumentFacts]
     mentions: Sequence[Mention]
 
@@ -70,9 +70,8 @@ class EntityHistory:
     """Time of the database just before the mentions were read."""
     since: datetime
     policy: Policy
-    """Policy that the series was computed with; the series is discarded if the monitor has another one by
-    then.
-    """
+    """Policy that the series was computed with; the series is not stored if the monitor has another one by
+    then."""
     novelties: Sequence[Novelty]
     windows: Sequence[EntityWindow]
     unsettled: int | None

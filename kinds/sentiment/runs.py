@@ -146,9 +146,7 @@ class FileRun:
 def run_file(
     run: FileRun, out: Path, settings: Settings, *, json: bool = False
 ) -> RunResult[SentimentFigures]:
-    """Analyse the new documents of the file and produce the windows, alerts and reports that follow from
-    them.
-    """
+    """Analyse the new documents of the file and produce the windows, alerts and reports that result."""
     go_on = (
         *("run", "sentiment", "--model", run.monitor.model, "--embedder", run.embedder or NONE),
         *("--summarizer", run.summarizer or NONE, "--device", run.device, "--out", str(out)),

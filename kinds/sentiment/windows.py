@@ -29,9 +29,7 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 def bring_up_to_date(payload: WindowsPayload, settings: SentimentSettings, context: Context) -> Result:
-    """Compute the windows and alerts of each entity from its first change on. Raises whatever the ports
-    raise.
-    """
+    """Compute the windows and alerts of each entity from its first change on. Raises what the ports raise."""
     watched = context.resources.load(settings.watchlist_sha256, load_watched)
     entities = dict(enumerate(watched.watchlist.entities[payload.start : payload.stop], start=payload.start))
     with watched.series:

@@ -69,9 +69,7 @@ def alerts(
 
 
 def heard(found: Iterable[Alert], until: datetime, policy: Policy) -> tuple[Alert, ...]:
-    """Return the alerts without silences of windows that end after `until`, when the sources were last
-    observed.
-    """
+    """Return the alerts without silences of windows that end after `until`, the end of observation."""
     zone = ZoneInfo(policy.time_zone)
     return tuple(
         alert
@@ -83,9 +81,7 @@ def heard(found: Iterable[Alert], until: datetime, policy: Policy) -> tuple[Aler
 def fired(
     counts: Counts, at: NDArray[np.int64], policy: Policy, num_entities: int
 ) -> Iterator[tuple[AlertRule, float, Verdicts, list[int]]]:
-    """Yield each rule of the policy with its threshold, its verdicts on the windows `at`, and the places of
-    alerts.
-    """
+    """Yield each rule of the policy with its threshold, verdicts on the windows `at`, and places of alerts."""
     if not len(at):
         return
     starts_us = np.array([epoch_us_of(counts.starts[index]) for index in at], np.int64)

@@ -1,11 +1,11 @@
-"""From false alarms a week of the whole monitor to the p-value below which one test fires.
+"""Converts a monitor's budget of false alarms per week into the p-value below which one test fires.
 
 The budget is shared equally by the rules. A rule judges every entity at the end of every window; were the
-tests independent, the expected number of false alarms a week would be entities x windows x threshold
-(Bonferroni's count: it holds for dependent tests, too, as expectations add). Neighbouring tests of long runs
-share most of their documents and one alert stands for all of them, so that a rule needs fewer tests accounted
-for: TESTS_PER_WINDOW, set from the simulations of benchmarks/alerts.py so that what is measured stays below
-the budget.
+tests independent, the expected number of false alarms per week would be entities x windows x threshold
+(Bonferroni's count, which also holds for dependent tests, because expectations add). Neighbouring tests of
+long runs share most of their documents and are covered by a single alert, so a rule needs to account for
+fewer tests: TESTS_PER_WINDOW, set from the simulations of benchmarks/alerts.py so that the measured rate
+stays below the budget.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ TESTS_PER_WINDOW: dict[AlertRule, float] = {
 
 
 def thresholds(policy: Policy, num_entities: int) -> dict[AlertRule, float]:
-    """By rule of the policy: a window whose p-value lies below has something to tell."""
+    """Return for each rule of the policy the p-value below which a window raises an alert.
+
+    Raises ValueError for fewer than one entity.
+    """
     if num_entities < 1:
         raise ValueError("a monitor has at least one entity")
     share = policy.false_alarms_per_week / max(len(policy.rules), 1) / num_entities

@@ -1,4 +1,4 @@
-"""Where windows begin, in a time zone; all instants that come and go are UTC.
+"""Starts of windows in a time zone; all instants passed in or returned are UTC.
 
 Days begin at local midnight and have 23 or 25 hours when clocks change; weeks begin on Monday. Hours are
 always 60 minutes long and begin on the minute on which the zone's own hours do (India: :30).
@@ -13,11 +13,12 @@ from kinds.sentiment.series.window import WindowSize
 
 _HOUR = timedelta(hours=1)
 _REFERENCE = datetime(2026, 1, 1, tzinfo=UTC)
-"""A zone's offset is read here, so that a change of it in history does not leave an hour of 30 minutes."""
+"""The instant at which a zone's offset is read; with a fixed one, historic changes of the offset leave no
+hour of 30 minutes."""
 
 
 def window_of(size: WindowSize, zone: ZoneInfo, instant: datetime) -> datetime:
-    """The start of the window that the instant lies in."""
+    """Return the start of the window that contains the instant."""
     if size is WindowSize.HOUR:
         offset = _REFERENCE.astimezone(zone).utcoffset() or timedelta()
         since_hour = (instant - _REFERENCE + offset) % _HOUR
@@ -26,8 +27,7 @@ def window_of(size: WindowSize, zone: ZoneInfo, instant: datetime) -> datetime:
 
 
 def shifted(size: WindowSize, zone: ZoneInfo, start: datetime, num_windows: int) -> datetime:
-    """The start of the window that lies so many windows after (before, if negative) the one that starts
-    here."""
+    """Return the start of the window that is `num_windows` after (if negative, before) the one at `start`."""
     if size is WindowSize.HOUR:
         return start + num_windows * _HOUR
     days = num_windows * (7 if size is WindowSize.WEEK else 1)
@@ -35,7 +35,7 @@ def shifted(size: WindowSize, zone: ZoneInfo, start: datetime, num_windows: int)
 
 
 def window_starts(size: WindowSize, zone: ZoneInfo, first: datetime, until: datetime) -> list[datetime]:
-    """Starts of the windows from that of `first` to the last one that begins before `until`."""
+    """Return the starts of the windows from that of `first` to the last one that begins before `until`."""
     starts, start = [], window_of(size, zone, first)
     if size is WindowSize.HOUR:
         while start < until:
@@ -55,5 +55,5 @@ def _first_day(size: WindowSize, day: date) -> date:
 
 
 def _midnight(day: date, zone: ZoneInfo) -> datetime:
-    """The first instant of the day: where clocks skip midnight, the instant at which they do (PEP 495)."""
+    """Return the first instant of the day: where clocks skip midnight, the instant of the change (PEP 495)."""
     return datetime.combine(day, time(), zone).astimezone(UTC)

@@ -1,4 +1,4 @@
-"""The documents that a window counts, one by one, and what they come to."""
+"""The documents that a window counts, and the sums over them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from kinds.sentiment.series.window import SCORE_UNIT, WindowSums
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedDocument:
-    """A document as the windows of an entity count it."""
+    """A document as counted in the windows of an entity."""
 
     document_id: str
     sha256: str
-    """Of its content: jobs.documents.digest.document_digest."""
+    """Digest of its content, see jobs.documents.digest.document_digest."""
     published_at: datetime
     """UTC."""
     relevance: int
@@ -23,7 +23,7 @@ class CountedDocument:
     p_neutral: float
     p_positive: float
     novelty: int
-    """1 for a first report, else a follow-up; see kinds.sentiment.series.mention.Novelty."""
+    """1 for a first report, higher for a follow-up; see kinds.sentiment.series.mention.Novelty."""
     first_id: str
 
     @property
@@ -33,13 +33,14 @@ class CountedDocument:
 
     @property
     def label(self) -> int:
-        """0 negative, 1 neutral, 2 positive: the most likely, of equals the first."""
+        """Most likely class: 0 negative, 1 neutral, 2 positive; the first of equals."""
         probabilities = (self.p_negative, self.p_neutral, self.p_positive)
         return probabilities.index(max(probabilities))
 
 
 def sums_of(documents: Sequence[CountedDocument], starts_at: datetime) -> WindowSums:
-    """What the window that starts then holds, if these are its documents; equal to what counts.count says."""
+    """Return the sums of the window at `starts_at` if these are its documents; equal to those of
+    counts.count."""
     first = [document for document in documents if document.novelty == 1]
     weights = [max(document.relevance, 1) for document in first]
     labels = [document.label for document in first]

@@ -1,7 +1,7 @@
-"""An entity's mentions counted into windows without a gap between them.
+"""Counts an entity's mentions into consecutive windows without gaps.
 
-All sums are integers, so that a sum over windows is the same whichever of them were read first, and a result
-computed from a part of the past equals, to the last bit, the one computed from the whole.
+All sums are integers, so that a sum over windows does not depend on the order in which they were read, and a
+result computed from a part of the past equals, to the last bit, the one computed from the whole.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Sums of one entity over n consecutive windows; the last may not have ended."""
+    """Sums of one entity over n consecutive windows, of which the last may not have ended."""
 
     size: WindowSize
     starts: Sequence[datetime]
     ends_at: datetime
-    """Of the last window."""
+    """End of the last window."""
     known_from: int
-    """Index of the window in which the entity was first mentioned: those before say nothing."""
+    """Index of the window in which the entity was first mentioned; earlier windows are unknown, not empty."""
     documents: Int64s
     followups: Int64s
     negative: Int64s
@@ -57,9 +57,10 @@ def count(
     counted_from: datetime,
     kept: Sequence[WindowSums],
 ) -> Counts:
-    """Windows from that of `begin` to the last one that begins before `until`.
+    """Return the windows from that of `begin` to the last one that begins before `until`.
 
-    Mentions are counted from `counted_from` on, the start of a window; those before it come from `kept`.
+    Mentions are counted from `counted_from`, the start of a window, on; the windows before it come from
+    `kept`.
     """
     starts = window_starts(size, zone, begin, until)
     ends_at = shifted(size, zone, starts[-1], 1)

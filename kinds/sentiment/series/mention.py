@@ -6,27 +6,27 @@ from dataclasses import dataclass
 from datetime import datetime
 
 NUM_PERMUTATIONS = 64
-"""Of a signature's MinHash: the standard error of an estimated similarity is at most 1/16 (Broder 1997)."""
+"""Hash values per MinHash signature; the standard error of a similarity is at most 1/16 (Broder 1997)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mention:
-    """One document and one entity of it. A document about three companies has three."""
+    """One document and one entity that it mentions; a document about three companies has three mentions."""
 
     document_id: str
     entity_id: str
     published_at: datetime
     """UTC."""
     relevance: int
-    """0 to 100: how much the document is about the entity."""
+    """How much the document is about the entity, 0 to 100."""
     topic: str | None
-    """Id of the watch list's topic that the document is about, if any."""
+    """Id of the topic of the watch list that the document is about, if any."""
     p_negative: float
     p_neutral: float
     p_positive: float
-    """Calibrated; the three sum to 1."""
+    """Calibrated probabilities; the three sum to 1."""
     sentence: str
-    """The sentence that carries it, as the document has it."""
+    """The sentence that determines the mood, as written in the document."""
     title: str
     source: str
     signature: bytes
@@ -40,11 +40,11 @@ class Mention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Novelty:
-    """The place of a mention in the chain of documents that say the same about the entity."""
+    """Position of a mention in the chain of documents that report the same about the entity."""
 
     document_id: str
     entity_id: str
     number: int
-    """1 for the first report, 2 for the first follow-up, ..."""
+    """1 for the first report, 2 for the first follow-up, and so on."""
     first_id: str
-    """The chain's first document; the document itself if it is the first."""
+    """Id of the chain's first document, which may be the document itself."""

@@ -1,11 +1,11 @@
-"""Which documents say again what an earlier one has said about the entity.
+"""Finds documents that repeat what an earlier one has reported about the entity.
 
 A follow-up is a mention that has a near-duplicate within the seven days before it. Its number counts those
 near-duplicates and its first_id names the earliest of them, as the linked counts of news feeds do (their
-longest history is seven days, too). A text that says the opposite is none, however alike it is: "profit
-rises" and "profit falls" share nearly all their words. Chains are not closed transitively: a mention's
-novelty depends on the mentions of HISTORY before it and on nothing else, so a series can be computed again
-from any instant on.
+longest history is seven days, too). A text that reports the opposite is not a follow-up, however similar it
+is: "profit rises" and "profit falls" share nearly all their words. Chains are not closed transitively: a
+mention's novelty depends only on the mentions of HISTORY before it, so a series can be recomputed from any
+instant on.
 """
 
 from __future__ import annotations
@@ -19,36 +19,38 @@ from numpy.typing import NDArray
 from kinds.sentiment.series.mention import NUM_PERMUTATIONS, Mention
 
 HORIZON = timedelta(days=7)
-"""How far back a near-duplicate is looked for."""
+"""How far back near-duplicates are searched."""
 HISTORY = 2 * HORIZON
 """How much of the past determines a mention's novelty: its own block of seven days and the one before."""
 
 MIN_MATCHES = 44
-"""Of 64 hash values: an estimated Jaccard similarity of 0.69. The standard error there is 0.06, so unrelated
-documents (below 0.3) are six errors away, and a copy with a changed byline or tail (above 0.8) two. It is the
-lowest count for which the bands below miss no pair: 20 differing values cannot touch all 21 bands."""
+"""Minimum equal hash values of a near-duplicate. 44 of 64 is an estimated Jaccard similarity of 0.69. The
+standard error there is 0.06, so unrelated documents (below 0.3) are six errors away, and a copy with a
+changed byline or tail (above 0.8) two. It is the lowest count for which the bands below miss no pair: 20
+differing values cannot touch all 21 bands."""
 _NUM_BANDS, _BAND_ROWS = 21, 3
 _MAX_COMPARED = 32
-"""Groups before it in a band that a group is compared with: bounds the work on a flood of texts that all
-share a template. Copies with the same signature are one group and not limited."""
+"""Maximum earlier groups of a band that a group is compared with, which bounds the work on a flood of texts
+that share a template. Copies with the same signature form one group and are not limited."""
 _OPPOSITE = 2
-"""How far negative and positive are apart."""
+"""Distance between the labels negative and positive."""
 _CHUNK = 1 << 15
 _ODD = np.uint64(0x9E3779B97F4A7C15)
-"""Mixes a band's three values into one of 64 bits; two that collide are only compared in vain."""
+"""Mixes the three values of a band into 64 bits; a collision costs only a needless comparison."""
 
 Int64s = NDArray[np.int64]
 
 
 def order(mentions: Sequence[Mention]) -> list[Mention]:
-    """By time, then id: the order in which novelty counts."""
+    """Return the mentions sorted by time, then id: the order in which novelty is counted."""
     return sorted(mentions, key=lambda mention: (mention.published_at, mention.document_id))
 
 
 def link(epoch_us: Int64s, signatures: Sequence[bytes], labels: Int64s) -> tuple[Int64s, Int64s]:
-    """Number and index of the first document for each of N ordered mentions; times are ascending.
+    """Return the number and the index of the first document for each of N ordered mentions.
 
-    `labels` are the most likely class: 0 negative, 1 neutral, 2 positive.
+    `epoch_us` is ascending; `labels` are the most likely classes: 0 negative, 1 neutral, 2 positive. Raises
+    ValueError for a signature of another length.
     """
     if any(len(signature) != 4 * NUM_PERMUTATIONS for signature in signatures):
         raise ValueError(f"a signature is {NUM_PERMUTATIONS} little-endian 32-bit integers")
@@ -66,10 +68,10 @@ def link(epoch_us: Int64s, signatures: Sequence[bytes], labels: Int64s) -> tuple
 
 
 def _groups(hashes: NDArray[np.uint32], blocks: Int64s, labels: Int64s) -> tuple[Int64s, Int64s]:
-    """Mentions of one block with equal signatures and labels: each one's group, and each group's first
-    mention.
+    """Group mentions of one block with equal signatures and labels.
 
-    Groups are numbered by their first mention, so that their order depends on nothing later.
+    Returns each mention's group and each group's first mention. Groups are numbered by their first mention,
+    so that their order does not depend on later ones.
     """
     kinds = np.stack([blocks, labels], axis=1).astype("<i8").view("<u4")
     rows = np.concatenate([kinds, hashes], axis=1)
@@ -82,8 +84,10 @@ def _groups(hashes: NDArray[np.uint32], blocks: Int64s, labels: Int64s) -> tuple
 
 
 def _near_pairs(hashes: NDArray[np.uint32], blocks: Int64s) -> Int64s:
-    """Pairs (earlier group, later group) of at least MIN_MATCHES, from the same block or the one before: (P,
-    2)."""
+    """Return pairs (earlier group, later group) with at least MIN_MATCHES equal values, shape (P, 2).
+
+    The groups of a pair are in the same block or in consecutive ones.
+    """
     num_groups = len(hashes)
     found = [np.repeat(np.arange(num_groups), 2).reshape(num_groups, 2)]
     if len(blocks):
@@ -96,7 +100,8 @@ def _near_pairs(hashes: NDArray[np.uint32], blocks: Int64s) -> Int64s:
         in_bucket = np.argsort(keys, kind="stable")
         keys = keys[in_bucket]
         places = np.arange(num_groups)
-        # Block 0 has none before it: stride leaves a free key there, so that no bucket reaches into another.
+        # Block 0 has no predecessor; the stride leaves a free key there, so that no bucket reaches into
+        # another.
         begin = np.maximum(np.searchsorted(keys, keys - 1), places - _MAX_COMPARED)
         lengths = places - begin
         later = np.repeat(places, lengths)
@@ -115,7 +120,11 @@ def _verified(hashes: NDArray[np.uint32], earlier: Int64s, later: Int64s) -> Int
 
 
 def _count(group_of: Int64s, num_groups: int, pairs: Int64s, oldest: Int64s) -> tuple[Int64s, Int64s]:
-    """For each mention, how many members of near groups lie in [oldest, itself), and the earliest of them."""
+    """Return for each mention its number and its first mention.
+
+    The number is 1 plus the members of near groups in [oldest, itself); the first mention is the earliest of
+    them.
+    """
     num_mentions = len(group_of)
     members = np.sort(group_of * num_mentions + np.arange(num_mentions))
     sizes = np.bincount(group_of, minlength=num_groups)

@@ -1,4 +1,4 @@
-"""How a monitor looks at its entities: windows, rules, and how many false alarms it may raise."""
+"""The policy of a monitor: windows, rules, and the number of false alarms that it may raise."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class Policy(BaseModel):
     time_zone: str = "UTC"
     """Time zone that decides where a day begins, as an IANA name."""
     calendar: str | None = None
-    """Of an exchange (trading_days.py): on days without a full session of it nothing is a silence."""
+    """Calendar of an exchange (trading_days.py): days without a full session raise no silence alert."""
     rules: tuple[AlertRule, ...] = tuple(AlertRule)
-    """They share the budget equally; none is a monitor without alerts."""
+    """Rules that share the budget equally; with none, the monitor raises no alerts."""
     alert_window: WindowSize = WindowSize.DAY
-    """The windows that the rules judge; one of `windows`."""
+    """Size of the windows that the rules judge; one of `windows`."""
     false_alarms_per_week: float = Field(default=0.5, gt=0, le=100)
-    """The budget of the whole monitor: all its entities, all its rules."""
+    """Budget of the whole monitor, over all entities and rules."""
     cool_down_hours: float = Field(default=72.0, ge=0, le=10_000)
-    """A rule that goes on firing is not told again: it must not have fired about the entity for this long,
-    and for at least one window; 0 tells of each window."""
+    """Hours for which a rule must not have fired about an entity before it raises another alert, and at least
+    one window. With 0 every window that fires raises one."""
     min_relevance: int = Field(default=20, ge=0, le=100)
-    """Mentions below it are kept, and not counted."""
+    """Mentions with a lower relevance are stored but not counted."""
 
     @field_validator("time_zone")
     @classmethod

@@ -1,4 +1,4 @@
-"""An entity's mentions as arrays, read no further back than somebody asks."""
+"""An entity's mentions as arrays, read only as far back as needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Int64s = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 Read = Callable[[datetime], Sequence[Mention]]
-"""One entity's mentions that were published at the instant or later, in any order."""
+"""Returns one entity's mentions that were published at the instant or later, in any order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +27,22 @@ class Columns:
     mentions: Sequence[Mention]
     epoch_us: Int64s
     number: Int64s
-    """In the chain of those that say the same, from 1."""
+    """Position in the chain of mentions that report the same, from 1."""
     first_place: Int64s
-    """Of the chain's first mention."""
+    """Index of the chain's first mention."""
     first: Bools
-    """Counted as a document: a first report of enough relevance."""
+    """Whether the mention counts as a document: a first report of sufficient relevance."""
     followup: Bools
     label: Int64s
-    """0 negative, 1 neutral, 2 positive: the most likely."""
+    """Most likely class: 0 negative, 1 neutral, 2 positive."""
     weight: Int64s
     """Relevance, at least 1."""
     score: Int64s
-    """In units of SCORE_UNIT."""
+    """Score in units of SCORE_UNIT."""
 
 
 class Readings:
-    """One entity's columns, read as far back as was asked for so far."""
+    """One entity's columns, read as far back as they have been needed so far."""
 
     def __init__(self, read: Read, *, min_relevance: int) -> None:
         self._read = read
@@ -51,7 +51,7 @@ class Readings:
         self._columns: Columns | None = None
 
     def since(self, instant: datetime) -> Columns:
-        """Columns that are exact for all mentions of `instant` or later; what lies before says nothing."""
+        """Return columns that are exact for mentions at `instant` or later; earlier ones must not be used."""
         if self._columns is None or self._since is None or instant < self._since:
             self._since, self._columns = instant, self._columns_of(self._read(instant - HISTORY))
         return self._columns
@@ -79,11 +79,11 @@ class Readings:
 
 
 def among(mentions: Iterable[Mention]) -> Read:
-    """Reads of mentions that are all in memory."""
+    """Return a Read over mentions that are all in memory."""
     given = list(mentions)
     return lambda since: [mention for mention in given if mention.published_at >= since]
 
 
 def epoch_us_of(instant: datetime) -> int:
-    """Microseconds since 1970, exactly: a float has the precision until the year 2255."""
+    """Return microseconds since 1970, exactly: the precision of a float suffices until the year 2255."""
     return round(instant.timestamp() * 1e6)

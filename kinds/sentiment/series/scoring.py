@@ -1,8 +1,8 @@
-"""Alerts of a backtest against what is known to have happened.
+"""Scores the alerts of a backtest against events that are known to have happened.
 
 An alert belongs to an event of its entity if it was raised after the event began and no later than GRACE
-after it ended. It is false if it belongs to none; it catches those events whose kind is its rule, or
-that state none.
+after it ended. It is false if it belongs to no event. It catches those of its events whose kind is its rule,
+or that have no kind.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from kinds.sentiment.series.backtest import ReplayedAlert
 from kinds.sentiment.series.window import AlertRule
 
 GRACE = timedelta(days=7)
-"""A window is judged when it has ended, and its tests look back: what ends today is still found next week."""
+"""Time after an event in which its alerts may still be raised: a window is judged when it has ended, and its
+tests look back."""
 
 
 class Event(BaseModel):
@@ -28,35 +29,36 @@ class Event(BaseModel):
 
     entity_id: str
     kind: AlertRule | None = None
-    """None: any alert is one about it."""
+    """Rule whose alerts catch the event; with None, alerts of any rule do."""
     starts_at: AwareDatetime
     ends_at: AwareDatetime
 
     def is_outside(self, first: datetime | None, last: datetime | None) -> bool:
-        """Whether it lies wholly before the first document or after the last; None: there is none."""
+        """Return whether the event lies wholly before the first or after the last document; True without
+        documents."""
         return first is None or last is None or self.ends_at < first or self.starts_at > last
 
     def covers(self, entry: ReplayedAlert) -> bool:
-        """Whether the alert was raised in the time of this event of its entity."""
+        """Return whether the alert was raised during this event of its entity, or within GRACE after it."""
         here = self.entity_id == entry.alert.entity_id
         return here and self.starts_at < entry.raised_at <= self.ends_at + GRACE
 
     def caught_by(self, entry: ReplayedAlert) -> bool:
-        """Whether it is also of the event's kind."""
+        """Return whether the event covers the alert and the alert is of the event's kind."""
         return self.covers(entry) and self.kind in (None, entry.alert.rule)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventOutcome:
-    """What became of one event."""
+    """Which alerts an event led to."""
 
     event: Event
     alert_key: str | None
-    """The first alert that caught it."""
+    """Key of the first alert that caught the event."""
     delay_days: float | None
-    """From the event's begin to when that alert was raised."""
+    """Days from the event's start to the time when that alert was raised."""
     noticed: bool
-    """Some alert was raised in its time, of whatever rule."""
+    """Whether any alert covers the event, whatever its rule."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,7 @@ class RuleScore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """The figures of a backtest; a share of nothing is None."""
+    """Figures of a backtest; a share is None if its denominator is 0."""
 
     num_alerts: int
     num_false: int
@@ -91,8 +93,10 @@ class Score:
 
 
 def score(replayed: Sequence[ReplayedAlert], events: Sequence[Event], *, num_weeks: float) -> Score:
-    """`num_weeks` is for how long the monitor watched, see `watched_weeks`; withdrawn alerts count as
-    raised."""
+    """Score the replayed alerts; withdrawn ones count as raised.
+
+    `num_weeks` is how long the monitor watched, see `watched_weeks`.
+    """
     outcomes = tuple(_outcome(event, replayed) for event in events)
     caught = [outcome for outcome in outcomes if outcome.alert_key is not None]
     false = [entry for entry in replayed if not any(event.covers(entry) for event in events)]

@@ -1,7 +1,7 @@
-"""Days on which an exchange trades: on the others little is published, and nothing is a silence.
+"""Days on which an exchange trades: little is published on the others, so they raise no silence alerts.
 
 The calendars are those of the package exchange-calendars, named by ISO 10383 (XNYS, XLON) or by an alias
-(NYSE); it is loaded where one is named.
+(NYSE). The package is imported only where a calendar is named.
 """
 
 from __future__ import annotations
@@ -22,38 +22,39 @@ _FIRST_DAY = "1990-01-01"
 _SUGGESTIONS = 3
 _MAX_SHOWN = 40
 _MAX_EARLY_SHARE = 0.1
-"""Where more sessions end early, that is usual there, such as every Friday."""
+"""Share of early closes from which they are usual, such as every Friday, and therefore ignored."""
 
 
 class CalendarError(ConfigurationError):
-    """A calendar of trading days that cannot be used."""
+    """A calendar of trading days cannot be used."""
 
     code = "calendar_invalid"
 
 
 @dataclass(frozen=True, slots=True)
 class TradingDays:
-    """The calendar of one exchange."""
+    """The trading days of one exchange."""
 
     name: str
     zone: ZoneInfo
     first: date
     last: date
-    """Beyond these two days nothing is known."""
+    """The calendar is unknown before `first` and after `last`."""
     sessions: frozenset[date]
     early_closes: Mapping[date, datetime]
-    """Of sessions that end early, when."""
+    """Closing times of the sessions that end early."""
     weekly_closed: frozenset[int]
-    """Weekdays without a session, Monday is 0."""
+    """Weekdays without a session; Monday is 0."""
 
     def is_quiet_day(self, day: date) -> bool:
-        """Whether a day of the week that has a session usually has none, or a short one."""
+        """Return whether a day has no session or a short one, though its weekday usually has one."""
         if not self.first <= day <= self.last or day.weekday() in self.weekly_closed:
             return False
         return day not in self.sessions or day in self.early_closes
 
     def is_quiet_at(self, instant: datetime) -> bool:
-        """Return whether an hour is quiet: those after an early close are, and those of a quiet day."""
+        """Return whether an hour is quiet: on a quiet day all hours are, on a short one those after the
+        close."""
         day = instant.astimezone(self.zone).date()
         closes_at = self.early_closes.get(day)
         return self.is_quiet_day(day) and (closes_at is None or instant >= closes_at)
@@ -61,7 +62,7 @@ class TradingDays:
 
 @lru_cache(maxsize=8)
 def trading_days(name: str) -> TradingDays:
-    """The calendar of this name. Raises CalendarError, with the names that are near."""
+    """Return the calendar of this name. Raises CalendarError, which suggests similar names."""
     try:
         import exchange_calendars
     except ImportError as error:
@@ -96,7 +97,7 @@ def trading_days(name: str) -> TradingDays:
 
 
 def with_calendar(policy: Policy, calendar: str | None, *, has_zone: bool) -> Policy:
-    """The policy with the calendar of a watch list; days begin in the exchange's zone unless one is given."""
+    """Return the policy with the calendar, and in the exchange's time zone unless a time zone was chosen."""
     changed: dict[str, object] = {"calendar": calendar}
     if calendar is not None and not has_zone and policy.calendar != calendar:
         changed["time_zone"] = str(trading_days(calendar).zone)

@@ -1,4 +1,4 @@
-"""Windows of time, and what an entity's documents in one come to."""
+"""Windows of time, and what they aggregate of an entity's documents."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from datetime import datetime
 from enum import StrEnum
 
 SCORE_UNIT = 1e-9
-"""Scores are rounded to it: a thousandth of what a probability's last printed digit says."""
+"""Unit to which scores are rounded: a thousandth of the last digit that is printed of a probability."""
 
 
 class WindowSize(StrEnum):
-    """How long a window is. Days and weeks (from Monday) are those of the monitor's time zone."""
+    """Length of a window. Days and weeks (from Monday) are those of the monitor's time zone."""
 
     HOUR = "hour"
     DAY = "day"
@@ -20,22 +20,23 @@ class WindowSize(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowSums:
-    """What later windows and alerts need of one: sums of first reports, as integers, and so exact."""
+    """Sums over the first reports in a window, as exact integers; later windows and alerts are computed from
+    them."""
 
     starts_at: datetime
     """UTC."""
     num_documents: int
     num_followups: int
-    """Documents that say again what an earlier one said: counted here and nowhere else."""
+    """Documents that repeat an earlier one, which are counted here and nowhere else."""
     num_positive: int
     num_neutral: int
     num_negative: int
-    """By the most likely class."""
+    """Documents by their most likely class."""
     weight: int
-    """Relevance, at least 1 a document."""
+    """Sum of the documents' relevance, at least 1 for each."""
     weight_squared: int
     weighted_score: int
-    """Weight times score, in units of SCORE_UNIT."""
+    """Sum of weight times score, in units of SCORE_UNIT."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,23 +46,23 @@ class EntityWindow(WindowSums):
     entity_id: str
     size: WindowSize
     mean_score: float | None
-    """Weighted by relevance; None in a window without documents."""
+    """Mean score weighted by relevance; None in a window without documents."""
     negative_share: float | None
     negative_low: float | None
     negative_high: float | None
-    """Wilson interval of the share, 95%."""
+    """Bounds of the 95% Wilson interval of negative_share."""
     trend: float | None
-    """Slope of the score a window, over the windows before and with this one; see aggregate.py."""
+    """Slope of the score per window over the last windows, including this one; see aggregate.py."""
     baseline_score: float | None
-    """The entity's own past: weighted mean score of the windows before."""
+    """Weighted mean score of the windows before: the entity's own past."""
     baseline_volume: float | None
-    """Documents a window in that past."""
+    """Documents per window in that past."""
     change: float | None
     """mean_score - baseline_score."""
 
 
 class AlertRule(StrEnum):
-    """What an alert says has happened."""
+    """The kind of change that an alert reports."""
 
     SURGE = "surge"
     """More negative documents than the entity's past explains."""
@@ -81,18 +82,18 @@ class Alert:
     rule: AlertRule
     size: WindowSize
     starts_at: datetime
-    """Of the window at whose end it fired; UTC."""
+    """Start of the window at whose end the rule fired; UTC."""
     statistic: float
     p_value: float
     threshold: float
-    """p_value fell below it: the budget's share of this test."""
+    """The test's share of the budget; the alert was raised because p_value fell below it."""
     observed: float
     expected: float
-    """What the test compared: a share, a score or a number of documents, by rule."""
+    """What the test compared: scores or numbers of documents, depending on the rule."""
     document_ids: tuple[str, ...]
-    """The documents that drive it, the strongest first; for a silence, the last ones before."""
+    """Documents that contribute most, the strongest first; for a silence, the last ones before it."""
 
     @property
     def key(self) -> str:
-        """Unique in a monitor: "acme-steel/surge/day/2026-03-02T00:00:00Z"."""
+        """Key of the alert, unique in a monitor: "acme-steel/surge/day/2026-03-02T00:00:00Z"."""
         return f"{self.entity_id}/{self.rule}/{self.size}/{self.starts_at:%Y-%m-%dT%H:%M:%SZ}"

@@ -1,11 +1,11 @@
-"""How uncertain a mean score is when documents of one day, and days of one week, resemble each other.
+"""Estimates the uncertainty of a mean score when documents of a day, and days of a week, resemble each other.
 
 The mean of a run is compared with the mean of the past; both are weighted by relevance. The variance of a
 document's score is measured on the past's windows as clusters, and widened by a design effect: the ratio of
 the variance of sums over whole blocks (weeks, for days) to what independent windows would give (batch means,
-Law & Kelton; Kish 1965 for the term). Blocks are few, so the ratio is moderated as in Smyth 2004 (Stat. Appl.
-Genet. Mol. Biol. 3, 3): drawn towards a prior with PRIOR_DEGREES degrees of freedom, which the t distribution
-gets, too.
+Law & Kelton; Kish 1965 for the term). Since there are few blocks, the ratio is moderated as in Smyth 2004
+(Stat. Appl. Genet. Mol. Biol. 3, 3): it is shrunk towards a prior with PRIOR_DEGREES degrees of freedom,
+which are added to those of the t distribution, too.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from kinds.sentiment.series.window import SCORE_UNIT
 
 PRIOR_DEGREES = 8.0
 PRIOR_EFFECT = 1.25
-"""The design effect of a quiet feed with a little autocorrelation."""
+"""Design effect of a quiet feed with a little autocorrelation."""
 WANDER = 0.1
-"""Standard deviation of a mood that wanders for weeks, in units of the score: what blocks are too short to
-see. Added to each comparison of two means; a busy entity's mean is otherwise so certain that each drift is a
-turn. Of 0, 0.1 and 0.15 the smallest that keeps such feeds near the budget."""
+"""Standard deviation of a mood that wanders for weeks, in units of the score, which blocks are too short to
+measure. It is added to each comparison of two means, because a busy entity's mean is otherwise so certain
+that every drift counts as a turn. The smallest of 0, 0.1 and 0.15 that keeps such feeds near the budget."""
 MIN_DOCUMENTS = 12
-"""Of the past."""
+"""Minimum documents in the past."""
 MIN_WINDOWS = 6
-"""Of the past, with documents."""
+"""Minimum windows with documents in the past."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Sums over stretches of D windows that end with, or before, each of T windows: (T, D)."""
+    """Sums over stretches of D windows that end with, or before, each of T windows, shape (T, D)."""
 
     weight: Int64s
     weight_squared: Int64s
@@ -44,7 +44,7 @@ class Scores:
     known: Bools
 
     def mean(self) -> Floats:
-        """(T,); NaN where there is no document."""
+        """Return the weighted mean score, shape (T,); NaN where there is no document."""
         weight = self.weight.sum(1)
         with np.errstate(invalid="ignore"):
             return np.asarray(self.score.sum(1) / np.where(weight > 0, weight, np.nan))
@@ -52,20 +52,20 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """Variance of a document's score a squared weight, and the degrees of freedom it is known with: (T,)."""
+    """Variance of a document's score per squared weight, and its degrees of freedom, shape (T,)."""
 
     variance: Floats
     degrees: Floats
     enough: Bools
 
     def lower_tail(self, t: Floats) -> Floats:
-        """P(T <= t)."""
+        """Return P(T <= t); NaN where there is too little past."""
         tail: Floats = special.stdtr(self.degrees, np.where(self.enough, t, 0.0))
         return np.where(self.enough, tail, np.nan)
 
 
 def scores(counts: Counts, at: Int64s, length: int, gap: int = 0) -> Scores:
-    """The `length` windows that end `gap` before each index of `at`; unknown windows are empty."""
+    """Return the `length` windows that end `gap` before each index of `at`; unknown windows are empty."""
     known = trailing(np.arange(len(counts)), at, length, gap) >= counts.known_from
     return Scores(
         weight=trailing(counts.weight, at, length, gap),
@@ -77,8 +77,10 @@ def scores(counts: Counts, at: Int64s, length: int, gap: int = 0) -> Scores:
 
 
 def noise(past: Scores, residual: Floats, scale: Scale, num_fitted: int) -> Noise:
-    """Of the residuals (T, D), sums of weight times deviation, that a fit with `num_fitted` numbers
-    leaves."""
+    """Return the noise of a fit with `num_fitted` parameters.
+
+    `residual`, shape (T, D), holds the sums of weight times deviation that the fit leaves.
+    """
     windows = np.count_nonzero(past.weight > 0, axis=1)
     blocks = residual.reshape(len(residual), -1, scale.mood_block)
     num_blocks = np.count_nonzero(past.weight.reshape(len(residual), -1, scale.mood_block).sum(2) > 0, axis=1)

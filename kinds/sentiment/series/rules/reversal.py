@@ -1,9 +1,9 @@
 """Reversal: the mood has turned to the other side of its past, and stays there.
 
-Test: Welch-like two-sample t of the run's mean score against that of the mood baseline before it,
-two-sided, with the past's variance for both (see mood.py). It fires only when the two means have
-opposite signs, and all three thirds of the run lie on the new side: a burst of a few days does not turn
-a good month. Runs of one, two and four weeks.
+Test: Welch-like two-sample t of the run's mean score against that of the mood baseline before it, two-sided,
+with the past's variance for both (see mood.py). It fires only when the two means have opposite signs, and all
+three thirds of the run lie on the new side: a burst of a few days does not turn a good month. Runs of one,
+two and four weeks are tested.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from kinds.sentiment.series.rules.verdict import Int64s, Verdicts, masked, most_
 
 MIN_RUN_DOCUMENTS = 4
 MIN_DISTANCE = 0.05
-"""Of either mean from 0: a mood that has no side cannot change it."""
+"""Minimum distance of either mean from 0, because a mood close to neutral has no side to turn from."""
 
 
 def judge(counts: Counts, _cells: Int64s, at: Int64s, scale: Scale) -> Verdicts:
-    """Observed and expected are mean scores: the run's and the past's."""
+    """Judge the windows; observed and expected are the mean scores of the run and of the past."""
     return most_significant([_judge_run(counts, at, scale, run) for run in scale.reversal_runs])
 
 

@@ -1,4 +1,4 @@
-"""How many windows each rule looks at, by size of the windows that are judged."""
+"""Numbers of windows that each rule considers, by size of the windows that are judged."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from kinds.sentiment.series.window import WindowSize
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """All lengths are numbers of windows. A run is the windows tested, which end with the one judged."""
+    """Lengths used by the rules, in windows. A run is the tested windows, which end with the one judged."""
 
     windows_per_week: int
     baseline: int
-    """How much past the volume of a run is compared with; blocks divide it."""
+    """Length of the past that the volume of a run is compared with; a multiple of each of `blocks`."""
     min_baseline: int
-    """With less past known, no rule judges."""
+    """Minimum known past; with less, no rule judges."""
     blocks: tuple[int, ...]
-    """Lengths over which the dispersion of volumes is measured: that of the shortest not below the run's."""
+    """Lengths for measuring the dispersion of volumes; the shortest not below the run's length is used."""
     surge_runs: tuple[int, ...]
     silence_runs: tuple[int, ...]
     mood_baseline: int
-    """Scores are noisier than volumes and have no season: they are compared with more past."""
+    """Length of the past that scores are compared with; long, because scores are noisy and have no season."""
     mood_block: int
-    """Over which the autocorrelation of scores is measured; divides mood_baseline."""
+    """Length over which the autocorrelation of scores is measured; divides mood_baseline."""
     reversal_runs: tuple[int, ...]
     slide_ramp: int
-    """How long a slide is; its past lies before, in the same mood_baseline."""
+    """Length of a slide; its past lies before it, within the same mood_baseline."""
 
     @property
     def past(self) -> int:
-        """How many windows before the judged one a verdict depends on."""
+        """Number of windows before the judged one that a verdict depends on."""
         volume = self.baseline + max(*self.surge_runs, *self.silence_runs)
         return max(volume, self.mood_baseline + max(self.reversal_runs))
 

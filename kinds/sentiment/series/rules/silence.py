@@ -1,9 +1,10 @@
 """Silence: far fewer documents than usual, for so long that the entity's past does not explain it.
 
-Test: the number of first reports of a run against the negative binomial forecast (lower tail), which knows
-the week: a company that nobody writes about on Sundays is not silent on a Sunday. Runs from one window to
-four weeks, because what is a silence depends on how often one hears of the entity; the smallest p-value,
-times their number. The past ends where the run begins.
+Test: the number of first reports of a run against the negative binomial forecast (lower tail), which takes
+the day of the week into account: a company that nobody writes about on Sundays is not silent on a Sunday.
+Runs from one window to four weeks are tested, because how long a silence must be depends on how often the
+entity is written about; the smallest p-value is multiplied by their number. The past ends where the run
+begins.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from kinds.sentiment.series.rules.volume import forecast
 
 MIN_PAST_DOCUMENTS = 8
 MAX_SHARE = 0.25
-"""Of what was expected: a slow month is less than usual, and no silence."""
+"""Maximum share of the expected documents in a silence; a slow month has fewer than usual but is no silence.
+"""
 
 
 def judge(counts: Counts, cells: Int64s, at: Int64s, scale: Scale) -> Verdicts:
-    """Observed and expected are numbers of documents in the run."""
+    """Judge the windows; observed and expected are numbers of documents in the run."""
     return most_significant([_judge_run(counts, cells, at, scale, run) for run in scale.silence_runs])
 
 

@@ -1,8 +1,9 @@
-"""Surge: more negative documents than the entity's past explains, and not only because there are more of all.
+"""Surge: more negative documents than the entity's past explains, beyond a rise in the number of all
+documents.
 
 Test: the number of negative first reports of a run against the negative binomial forecast (upper tail). Runs
-of one window and of three, so that a day's burst and a bad stretch are both seen; the smaller p-value counts
-twice. The forecast with measured dispersion is that of outbreak detection (Farrington et al. 1996, JRSS A
+of one window and of three are tested, to find both a day's burst and a bad stretch; the smaller p-value is
+doubled. The forecast with measured dispersion is that of outbreak detection (Farrington et al. 1996, JRSS A
 159, 547; Noufaily et al. 2013, Stat. Med. 32, 1206).
 """
 
@@ -17,15 +18,15 @@ from kinds.sentiment.series.rules.verdict import Int64s, Verdicts, masked, most_
 from kinds.sentiment.series.rules.volume import forecast
 
 MIN_NEGATIVE = 3
-"""One or two documents are no surge, however quiet the past."""
+"""Minimum negative documents: one or two are no surge, however quiet the past."""
 MIN_PAST_DOCUMENTS = 10
 _MAX_SHARE_P = 0.05
-"""A busy day of the usual mixture is no surge: the share of negatives must be above the past's at this level
-(binomial, upper tail). It only takes alerts away, so the budget holds without it."""
+"""Level at which the share of negatives must exceed that of the past (binomial, upper tail), because a busy
+day with the usual mixture is no surge. The condition only removes alerts, so the budget holds without it."""
 
 
 def judge(counts: Counts, cells: Int64s, at: Int64s, scale: Scale) -> Verdicts:
-    """Observed and expected are numbers of negative documents in the run."""
+    """Judge the windows; observed and expected are numbers of negative documents in the run."""
     return most_significant([_judge_run(counts, cells, at, scale, run) for run in scale.surge_runs])
 
 

@@ -1,4 +1,4 @@
-"""Which function judges by which rule."""
+"""The function that judges by each rule."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from kinds.sentiment.series.rules.verdict import Int64s, Verdicts
 from kinds.sentiment.series.window import AlertRule
 
 Judge = Callable[[Counts, Int64s, Int64s, Scale], Verdicts]
-"""Counts, the cell of the week of each window, the indices to judge, lengths. Windows `Scale.past` before
-each index must be there. A verdict depends on these and on nothing later."""
+"""Takes the counts, each window's cell of the week, the indices to judge, and the lengths. `Scale.past`
+windows must lie before each index. A verdict does not depend on anything later."""
 
 JUDGES: dict[AlertRule, Judge] = {
     AlertRule.SURGE: surge.judge,

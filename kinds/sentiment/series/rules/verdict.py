@@ -1,4 +1,4 @@
-"""What a rule says of windows."""
+"""Verdicts of a rule on windows."""
 
 from __future__ import annotations
 
@@ -14,25 +14,28 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """One element for each window judged."""
+    """Arrays with one element per judged window."""
 
     p_value: Floats
-    """Under "nothing has changed"; 1 where there is too little past or the rule's conditions do not hold."""
+    """p-value if nothing has changed; 1 with too little past or where the rule's conditions do not hold."""
     statistic: Floats
     observed: Floats
     expected: Floats
     run: Int64s
-    """How many windows, up to the one judged, the verdict rests on."""
+    """Number of windows, up to the one judged, that the verdict is based on."""
 
 
 def masked(p_value: Floats, holds: Bools) -> Floats:
-    """1 where the rule's conditions do not hold, or nothing can be said."""
+    """Return the p-values, with 1 where the rule's conditions do not hold or the p-value is not finite."""
     return np.where(holds & np.isfinite(p_value), p_value, 1.0)
 
 
 def most_significant(verdicts: list[Verdicts]) -> Verdicts:
-    """Of several runs the one with the smallest p-value, times their number (Bonferroni); the first of
-    equals."""
+    """Return the verdicts of the run with the smallest p-value, multiplied by the number of runs
+    (Bonferroni).
+
+    The first of equal runs is chosen.
+    """
     p_values = np.stack([verdict.p_value for verdict in verdicts])
     best = np.argmin(p_values, axis=0)
     each = np.arange(p_values.shape[1])
@@ -51,7 +54,6 @@ def most_significant(verdicts: list[Verdicts]) -> Verdicts:
 
 
 def trailing(values: NDArray[np.int64], at: Int64s, length: int, gap: int = 0) -> Int64s:
-    """For each index of `at` (T) the `length` values that end `gap` before it, itself the last: (T,
-    length)."""
+    """Return for each index of `at` (T) the `length` values that end `gap` before it, shape (T, length)."""
     stretches: Int64s = values[(at - gap)[:, None] + np.arange(1 - length, 1)]
     return stretches
