@@ -1,5 +1,4 @@
-"""The stage `documents`: finds the entities that the documents of a block are about, and the mood towards
-each."""
+"""The stage `documents`: finds the entities that each document is about, and its mood towards them."""
 
 from __future__ import annotations
 

@@ -33,8 +33,7 @@ class AnalysedDocuments:
 
     monitor_id: UUID
     analysis: str
-    """Digest of what the analysis depends on besides the document: watch list, models and version of the
-    kind."""
+    """Digest of what the analysis depends on besides the document: watch list, models, the kind's version."""
     documents: Sequence[DocumentFacts]
     mentions: Sequence[Mention]
 
@@ -70,8 +69,7 @@ class EntityHistory:
     """Time of the database just before the mentions were read."""
     since: datetime
     policy: Policy
-    """Policy that the series was computed with; the series is not stored if the monitor has another one by
-    then."""
+    """Policy that the series was computed with; the series is not stored if the monitor's has changed."""
     novelties: Sequence[Novelty]
     windows: Sequence[EntityWindow]
     unsettled: int | None

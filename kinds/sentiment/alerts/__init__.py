@@ -1,1 +1,1 @@
-"""Alerts on their way to people."""
+"""Delivery of alerts to people."""

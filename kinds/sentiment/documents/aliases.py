@@ -1,4 +1,4 @@
-"""The spellings under which texts mention an entity, made of its name, aliases and tickers."""
+"""The spellings under which texts mention an entity, derived from its name and aliases."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _FORM = (
     r"|asa|oyj|gmbh|kgaa|bv|pvt|private|pte|bhd|tbk|& co)"
 )
 _LEGAL_FORM = re.compile(rf"(?:(?:,|(?<![\s,]))\s++{_FORM}\.?){{1,6}}\s*+$", re.IGNORECASE)
-"""What a company is in law, which headlines leave out; Group and Holdings belong to names."""
+"""Legal forms of companies, which headlines leave out; "Group" and "Holdings" are parts of names."""
 
 FOLLOWING_FORM = re.compile(rf"(?:,|(?<!\s))\s++(?:{_FORM}|shares?|stock)\b", re.IGNORECASE)
-"""After a word of English it says that the word is a company: "Target Corp", "Gap shares"."""
+"""Words that mark an English word before them as a company: "Target Corp", "Gap shares"."""
 
 _ARTICLE = re.compile(r"^the\s+", re.IGNORECASE)
 _INITIALS = re.compile(r"(?<![A-Za-z])(?:[A-Za-z]\.){2,}")
 _SPACE = re.compile(r"\s+")
 _MAX_SHORT = 3
-"""Spellings of so few letters are found in capitals only: "SBI", "GE", "TCS"; of topics those that are words
-otherwise: "IT" and "US", where "ipo" is the same as "IPO"."""
+"""Maximum letters of a spelling that is matched in capitals only: "SBI", "GE", "TCS". For topics this holds
+only for spellings that are also words ("IT", "US"), so that "ipo" is the same as "IPO"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +34,20 @@ class Spelling:
     """One way to write an entity."""
 
     text: str
-    """Folded: lower case, without accents, plain apostrophes and hyphens."""
+    """The spelling folded: lower case, without accents, with plain apostrophes and hyphens."""
     entity: int
-    """Its place in the watch list."""
+    """Position of the entity in the watch list."""
     written: str
     is_common: bool
-    """Words of English alone: counts where capital letters, or something else, say that it is a name."""
+    """Consists of English words only; counts where capital letters or other evidence mark it as a name."""
     is_cased: bool
-    """It counts only as `written`."""
+    """Matches only in the case of `written`."""
     is_derived: bool
-    """Made here of a name that the watch list has: gives way to an entity that has it as its own."""
+    """Derived from a name in the watch list; ignored if another entity lists it as its own."""
 
 
 def spellings(index: int, entity: Entity) -> list[Spelling]:
-    """All spellings of an entity; tickers are not among them."""
+    """Return all spellings of an entity, without its tickers."""
     found: dict[str, Spelling] = {}
     is_company = entity.kind is EntityKind.COMPANY
     names = [_SPACE.sub(" ", name.strip()) for name in (entity.name, *entity.aliases)]
@@ -69,7 +69,7 @@ def spellings(index: int, entity: Entity) -> list[Spelling]:
 
 
 def fold(text: str) -> str:
-    """A text in which spellings are looked for: each character stands where it stood.
+    """Return the text folded for matching spellings; each character keeps its position.
 
     >>> fold("Nestlé’s “A–B”")
     'nestle\\'s "a-b"'

@@ -1,4 +1,4 @@
-"""Blocks of documents: what one job analyses, and the lines of JSON that carry them."""
+"""Blocks of documents: the unit that one job analyses, and the JSON lines that carry it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from kinds.sentiment.documents.prepare import Prepared
 from kinds.sentiment.series.mention import Mention
 
 MAX_BLOCK_DOCUMENTS = 500
-"""Short documents: a second or two of a worker's time, so that a lost lease costs little, and what a block
-costs whatever it holds (a claim, look-ups, two objects, a commit) counts little, too."""
+"""Maximum documents per block. Short ones take one or two seconds of a worker's time, so that a lost lease
+costs little, and so do the fixed costs of a block (a claim, look-ups, two objects, a commit)."""
 
 MAX_BLOCK_BYTES = 2_000_000
-"""Long ones: two of the largest at most, so that a block is bounded in every worker's memory."""
+"""Maximum bytes per block: at most two of the largest documents, so that a block is bounded in memory."""
 
 _OVERHEAD_BYTES = 200
-"""Of a line besides title, text and id."""
+"""Estimated bytes of a line besides title, text and id."""
 
 
 def blocks(
@@ -26,9 +26,9 @@ def blocks(
     max_documents: int = MAX_BLOCK_DOCUMENTS,
     max_bytes: int = MAX_BLOCK_BYTES,
 ) -> Iterator[tuple[Document, ...]]:
-    """Cut a stream into blocks, in its order; a document that alone has more than `max_bytes` is one itself.
+    """Cut a stream into blocks in its order; a document larger than `max_bytes` is a block of its own.
 
-    Memory: one block.
+    At most one block is held in memory.
     """
     block: list[Document] = []
     num_bytes = 0
@@ -44,18 +44,18 @@ def blocks(
 
 
 def dump_block(documents: Sequence[Document]) -> bytes:
-    """A block as JSON lines in UTF-8."""
+    """Return a block as JSON lines in UTF-8."""
     return b"".join(document.model_dump_json(exclude_none=True).encode() + b"\n" for document in documents)
 
 
 def parse_block(body: bytes) -> tuple[Document, ...]:
-    """The documents of a block. Raises pydantic.ValidationError for what dump_block did not write."""
-    # Not splitlines: a text may hold other ends of lines, which JSON does not escape.
+    """Return the documents of a block. Raises pydantic.ValidationError for what dump_block did not write."""
+    # Not splitlines: a text may contain other line separators, which JSON does not escape.
     return tuple(Document.model_validate_json(line) for line in body.split(b"\n") if line)
 
 
 def analysed_line(prepared: Prepared, mentions: Sequence[Mention], *, flags: Sequence[str] = ()) -> bytes:
-    """The line of documents.jsonl for one document: what was found in it, without its text.
+    """Return the line of documents.jsonl for one document: the results of its analysis, without its text.
 
     `flags` are added to those of the preparation.
     """

@@ -1,4 +1,4 @@
-"""The part of a sentence that speaks of one entity, where several share the sentence."""
+"""Finds the part of a sentence that is about one entity where several share the sentence."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _BOUNDARY = re.compile(
 )
 _WORD = re.compile(r"[^\W_]+")
 MAX_CHARACTERS = 600
-"""Of a sentence that is shown; a text without full stops is cut around the mention."""
+"""Maximum characters of a sentence that is shown; a text without full stops is cut around the mention."""
 
 Span = tuple[int, int]
 
 
 def clause(text: str, sentence: Span, mention: Span, others: Sequence[Span]) -> str:
-    """The sentence, or the clause of it around the mention if `others` are mentioned there, too.
+    """Return the sentence, or the clause around the mention if the sentence mentions `others`, too.
 
     >>> headline = "Acme surges 5% on results, Bolt slides after profit warning"
     >>> clause(headline, (0, len(headline)), (27, 31), [(0, 4)])
@@ -35,7 +35,10 @@ def clause(text: str, sentence: Span, mention: Span, others: Sequence[Span]) -> 
 
 
 def _clause_span(text: str, sentence: Span, mention: Span, others: Sequence[Span]) -> Span:
-    """Clauses that name nobody belong to the one before; a list of names is not cut."""
+    """Return the clause around the mention.
+
+    Clauses without a name belong to the one before; a list of names is not cut.
+    """
     names = [mention, *others]
     spans = _merged(_parts(text, sentence, names), names)
     for begin, end in spans:

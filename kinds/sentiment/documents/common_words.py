@@ -1,4 +1,4 @@
-"""Lists of words that ship with the package, one file each."""
+"""Word lists that ship with the package, one file each."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ from importlib.resources import files
 
 @cache
 def word_list(name: str) -> frozenset[str]:
-    """The words of words/NAME.txt.
+    """Return the words of words/NAME.txt.
 
-    `common`: words of English that headlines use, in lower case, among them names of companies;
-    `abbreviations`: capitals that are tickers, too; `english` and `other_languages`: words of function that
-    tell English from the other languages of the Latin script; `headlines`: more words of English, those that
-    half of SEntFiN and of financial tweets has 6 times in small letters (docs/experiments.md), without what
-    other languages spell alike; `shared`: words of the lists of English that German, Dutch or a Romance
-    language has as well, so that among few words they tell nothing.
+    - `common`: English words that headlines use, in lower case, some of which are names of companies.
+    - `abbreviations`: words in capitals that are tickers, too.
+    - `english` and `other_languages`: function words that distinguish English from the other languages in Latin
+      script.
+    - `headlines`: further English words, which occur 6 times in lower case in half of SEntFiN and of financial
+      tweets (docs/experiments.md), without those that other languages spell alike.
+    - `shared`: words of the English lists that German, Dutch or a Romance language also has, so that they are no
+      evidence in a text of few words.
     """
     text = files("kinds.sentiment.documents").joinpath("words", f"{name}.txt").read_text(encoding="utf-8")
     return frozenset(text.split())
 
 
 def is_common(word: str) -> bool:
-    """Whether a single word says nothing about a company by itself.
+    """Return whether a single word alone is no evidence of a company.
 
     >>> is_common("Target"), is_common("CEO"), is_common("Infosys")
     (True, True, False)

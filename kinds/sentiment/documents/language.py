@@ -1,4 +1,4 @@
-"""Which language a document is in; lingua is asked only where words of function do not tell."""
+"""Detects the language of a document; lingua is used only where function words do not decide."""
 
 from __future__ import annotations
 
@@ -8,37 +8,39 @@ from jobs.text.language import detect_language, language_confidence
 from kinds.sentiment.documents.common_words import word_list
 
 SUPPORTED = "en"
-"""The language of the sets that the classifier is trained on; another model may know others."""
+"""Language of the data that the classifier is trained on; another model may support others."""
 
 LANGUAGE_UNSUPPORTED = "language_unsupported"
 
 _MAX_CHARACTERS = 2_000
-"""Of a text that is looked at: its beginning has shown its language by then."""
+"""Maximum characters that are examined: the beginning of a text is enough to show its language."""
 
 _MIN_WORDS = 10
-"""lingua takes headlines of fewer words, names and numbers mostly, for any language."""
+"""Minimum words for lingua, which assigns shorter headlines, mostly names and numbers, to any language."""
 
 _MIN_WORDS_WITH_EVIDENCE = 5
-"""Where a word of another language is among them."""
+"""Minimum words if one of them is a word of another language."""
 
 _MIN_WORDS_FOR_DOUBT = 3
-"""Of two words, "lol" and the like, lingua tells nothing."""
+"""Minimum words for doubting English: lingua cannot classify two words such as "lol"."""
 
 _MIN_SMALL_WORDS = 2
-"""Of one, as in "Pfizer jab approved", it tells little more: "bans" may be Norwegian."""
+"""Minimum lower-case words: one, as in "Pfizer jab approved", tells little ("bans" may be Norwegian)."""
 
 _MIN_LETTERS = 3
-"""Of a word that lingua can tell anything of: its models are of trigrams."""
+"""Minimum letters of a word that lingua can classify, because its models are of trigrams."""
 
 _MIN_CONFIDENCE = 0.02
-"""That words in small letters are English: 95% of the English headlines without a listed word have more."""
+"""Minimum confidence that lower-case words are English; 95% of English headlines without a listed word have a
+higher one."""
 
 _MASKED = re.compile(r"(?:https?://|www\.)\S+|[$#@]\s?\w+|\b(?:URL|AT_USER)\b")
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 
 
 def document_language(given: str | None, text: str) -> str | None:
-    """ISO 639-1 code: what the source says, else what the words say; None for a text without words.
+    """Return the ISO 639-1 code that the source states, or else the detected one; None for a text without
+    words.
 
     >>> document_language(None, "Acme Q2 net loss at Rs 10.4 crore")
     'en'
@@ -64,7 +66,10 @@ def document_language(given: str | None, text: str) -> str | None:
 
 
 def _is_foreign(words: list[str]) -> bool:
-    """Whether the words in small letters can hardly be English; lingua takes names for any language."""
+    """Return whether the lower-case words are unlikely to be English.
+
+    Names are left out, because lingua assigns them to any language.
+    """
     small = [word for word in words if word.islower() and len(word) >= _MIN_LETTERS]
     common, headlines, shared = word_list("common"), word_list("headlines"), word_list("shared")
     if any((word in common or word in headlines) and word not in shared for word in small):

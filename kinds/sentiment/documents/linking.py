@@ -1,4 +1,4 @@
-"""Which entities of a watch list a document is about, and how much."""
+"""Determines which entities of a watch list a document is about, and how much."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from kinds.sentiment.documents.watchlist import Watchlist
 _LEAD_WEIGHT, _DENSITY_WEIGHT, _SHARE_WEIGHT = 50, 30, 20
 _FIRST_SENTENCE, _LATER = 0.8, 0.6
 _DENSE = 4
-"""One mention in four sentences is all that prose can have of a name before it turns to pronouns."""
+"""Sentences per mention at full density: prose rarely repeats a name more often before it uses pronouns."""
 
 
 MAX_PASSAGES = 3
-"""Of one entity in a document. Where the news may stand in any sentence, the first alone misses most of it;
-the more are asked, the more often a neutral one is taken for news (benchmarks/long_texts.py has both)."""
+"""Maximum passages of one entity in a document. The news may be in any sentence, so the first alone misses
+most of it; the more are classified, the more often a neutral one is mistaken for news
+(benchmarks/long_texts.py measures both)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,22 +30,22 @@ class Passage:
 
     sentence: str
     target: str
-    """The name as the sentence has it; empty for a topic that nothing names."""
+    """The name as written in the sentence; empty for a topic or entity that is not named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """One entity of a document."""
+    """One entity that a document is about."""
 
     entity_id: str
     relevance: int
     """0 to 100, see `relevance`."""
     passages: tuple[Passage, ...]
-    """Of the first sentences that name it, in order, no two alike: what may carry its mood."""
+    """Distinct passages of the first sentences that name the entity, in order; one determines its mood."""
     start: int
-    """Where the first mention begins, in the prepared text."""
+    """Position of the first mention in the prepared text."""
     is_ambiguous: bool
-    """Another entity has the same spelling, or it is a common word: the document's embedding must decide."""
+    """The spelling is shared with another entity or is a common word, so the embedding must decide."""
     num_mentions: int
 
 
@@ -57,9 +58,11 @@ class Linker:
         self._finder = Finder(watchlist)
 
     def link(self, prepared: Prepared) -> list[Link]:
-        """One link for each entity, by its first mention; an ambiguous one may have rivals of one `start`.
+        """Return one link per entity, in order of first mention; ambiguous links may share a `start` with
+        rivals.
 
-        A spelling of several entities is that of the one that the document names in another way, if it does.
+        A spelling shared by several entities is assigned to the one that the document also names in another
+        way, if there is one.
         """
         places = self._finder.places(prepared.text, prepared.sentences)
         symbols = self._finder.with_symbols(prepared.document.symbols or ())
@@ -76,7 +79,7 @@ class Linker:
         return sorted(links, key=lambda link: (link.start, link.entity_id))
 
     def _symbol_link(self, prepared: Prepared, index: int) -> Link:
-        """A document that its source says to be about an entity, which it does not name."""
+        """Return the link for an entity that the source states but the text does not name."""
         begin, end = prepared.sentences[0] if prepared.sentences else (0, len(prepared.text))
         return Link(
             entity_id=self._ids[index],
@@ -109,7 +112,7 @@ class Linker:
 
 
 def _passages(prepared: Prepared, own: Sequence[Place], others: Sequence[Span]) -> tuple[Passage, ...]:
-    """Cut the text into passages, by the first mention in each sentence."""
+    """Return the passages around the first mention in each sentence."""
     named = {_sentence_of(prepared, place.start): place for place in reversed(own)}
     found: dict[str, Passage] = {}
     for begin, end in sorted(named):
@@ -121,11 +124,14 @@ def _passages(prepared: Prepared, own: Sequence[Place], others: Sequence[Span]) 
 
 
 def relevance(prepared: Prepared, first_start: int, num_own: int, num_all: int) -> int:
-    """How much a document is about an entity, 0 to 100; the weights are chosen, not measured.
+    """Return how much a document is about an entity, 0 to 100; the weights are chosen, not measured.
 
-    50 x lead: 1 if it is first named in the title (or the only sentence), 0.8 in the first sentence, then
-    falling from 0.6 to 0 towards the end. 30 x density: mentions per four sentences, at most 1. 20 x its
-    share of all mentions of watched entities.
+    The value is the sum of three parts:
+
+    - 50 x lead: 1 if the entity is first named in the title (or the only sentence), 0.8 in the first sentence,
+      then falling from 0.6 to 0 towards the end.
+    - 30 x density: mentions per four sentences, at most 1.
+    - 20 x the entity's share of all mentions of watched entities.
     """
     num_sentences = max(len(prepared.sentences), 1)
     position = _index_of_sentence(prepared, first_start)
@@ -143,7 +149,7 @@ def relevance(prepared: Prepared, first_start: int, num_own: int, num_all: int) 
 def _settle_by_context(
     places: Sequence[Place], symbols: frozenset[int]
 ) -> tuple[dict[int, list[Place]], dict[int, list[Place]]]:
-    """Places by entity: those that are sure, and those of entities that nothing else confirms."""
+    """Return places by entity: those that are certain, and those of entities that nothing else confirms."""
     sure = {p.entities[0] for p in places if len(p.entities) == 1 and not p.is_weak} | symbols
     certain: dict[int, list[Place]] = {}
     unsure: dict[int, list[Place]] = {}
@@ -164,11 +170,12 @@ def settle(
     min_score: float = MIN_ENTITY_SIMILARITY,
     min_margin: float = MIN_MARGIN,
 ) -> tuple[list[Link], bool]:
-    """Decide ambiguous links by the cosines of the document with the entities' descriptions, by entity id.
+    """Decide ambiguous links by the cosines, by entity id, between the document and the entities'
+    descriptions.
 
-    Of links that begin at the same place the nearest is kept, if it is near enough and no other is as near. A
-    link without rivals whose entity has no cosine is kept if the text writes it with a capital letter.
-    Returns the links that are left, and whether one was dropped.
+    Of links that begin at the same place, the nearest is kept if it is near enough and no other is about as
+    near. A link without rivals whose entity has no cosine is kept if the text writes it with a capital
+    letter. Returns the remaining links, and whether one was dropped.
     """
     kept = [link for link in links if not link.is_ambiguous]
     groups: dict[int, list[Link]] = {}

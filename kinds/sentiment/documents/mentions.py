@@ -1,4 +1,4 @@
-"""Where a text mentions the entities of a watch list: every place, and how sure it is."""
+"""Finds all places where a text mentions the entities of a watch list, and how certain each is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kinds.sentiment.documents.common_words import is_common
 from kinds.sentiment.documents.watchlist import Watchlist
 
 _MASKED = re.compile(r"(?:https?://|www\.)\S+|\b[\w.+-]{1,64}@[\w-]+\.[\w.]+|\b(?:AT_USER|URL)\b")
-"""Links, addresses and stand-ins for them mention nobody."""
+"""Links, addresses and their placeholders, which mention nobody."""
 
 _CASHTAG = re.compile(r"(?<![\w$])\$( ?)([A-Za-z]{1,6}(?:[.-][A-Za-z]{1,2})?)(?![\w$])")
 _EXCHANGE = (
@@ -26,11 +26,11 @@ _LISTING = re.compile(rf"\b(?i:{_EXCHANGE})\s?:\s?([A-Z0-9][A-Z0-9.&-]{{0,11}})(
 _CAPITALS = re.compile(r"(?<![\w$.&'’-])[A-Z][A-Z0-9&]{1,9}(?:[.-][A-Z]{1,2})?(?![\w&])")
 _DOMAIN = re.compile(r"\.(?:com|net|org|io|co|in|ai|uk|de)\b")
 _NEAR = 300
-"""Characters on either side of a name that show how its sentence is written."""
+"""Characters on either side of a name that are examined to see how its sentence is capitalized."""
 
 _MIN_WORDS_OF_CASE = 2
 _TITLE_CASE = 0.7
-"""Share of a sentence's other words that begin with a capital: above it a capital letter says nothing."""
+"""Share of a sentence's other words in capitals above which a capital letter is no evidence of a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,9 @@ class Place:
     start: int
     end: int
     entities: tuple[int, ...]
-    """Places in the watch list; several if the spelling is theirs all."""
+    """Positions in the watch list; several if the entities share the spelling."""
     is_weak: bool
-    """Nothing but a common word says that this is the entity."""
+    """The only evidence for the entity is a common word."""
 
 
 class Finder:
@@ -69,23 +69,23 @@ class Finder:
             for text, owners in by_text.items()
             if len(owners) > 1
         }
-        """Spellings that several entities have, with their places in the watch list."""
+        """Spellings shared by several entities, with their positions in the watch list."""
         self.shared_tickers = {ticker: owners for ticker, owners in self._tickers.items() if len(owners) > 1}
 
     def with_symbols(self, symbols: Iterable[str]) -> frozenset[int]:
-        """Places in the watch list of the entities that have one of these tickers for themselves."""
+        """Return the positions in the watch list of the entities that alone have one of these tickers."""
         owners = (self._tickers.get(symbol, ()) for symbol in symbols)
         return frozenset(each[0] for each in owners if len(each) == 1)
 
     def places(self, text: str, sentences: Sequence[tuple[int, int]]) -> list[Place]:
-        """Every mention, in order; where two overlap the longer one counts."""
+        """Return all mentions in order; of overlapping ones the longest is kept."""
         cased = _MASKED.sub(lambda match: " " * len(match.group()), text) if _may_mask(text) else text
         found = [*self._by_ticker(cased), *self._by_spelling(cased, fold(cased), sentences)]
         return _longest(found)
 
     def _by_spelling(self, cased: str, folded: str, sentences: Sequence[tuple[int, int]]) -> Iterator[Place]:
         has_case = cased != folded
-        # A newline is a space to a spelling, but a paragraph's end is none.
+        # A spelling may contain a newline in place of a space, but not the end of a paragraph.
         haystack = folded.replace("\n\n", "\0\0").replace("\n", " ") if "\n" in folded else folded
         for last, (length, owners) in self._automaton.iter(haystack):
             start, end = last - length + 1, last + 1
@@ -127,7 +127,7 @@ def _may_mask(text: str) -> bool:
 
 
 def _is_word(text: str, start: int, end: int) -> bool:
-    """Whether what stands there is a word: "Acme's" and "#Acme" are, "Acmex" and "pre-Acme" not."""
+    """Return whether the span is a whole word: "Acme's" and "#Acme" are, "Acmex" and "pre-Acme" are not."""
     if start:
         before = text[start - 1]
         if (before.isalnum() and text[start].isalnum()) or before == "_":
@@ -148,7 +148,7 @@ def _is_word(text: str, start: int, end: int) -> bool:
 def _strength(
     spelling: Spelling, cased: str, start: int, end: int, has_case: bool, sentences: Sequence[tuple[int, int]]
 ) -> bool | None:
-    """True if this is surely a name, False if only a common word says so, None if it is no name."""
+    """Return True for a certain name, False if only a common word is evidence for it, None for no name."""
     if spelling.is_cased:
         return (cased[start:end] == spelling.written) or (None if has_case else False)
     if not spelling.is_common:
@@ -164,7 +164,7 @@ def _strength(
 
 
 def _says_nothing(cased: str, start: int, end: int, sentences: Sequence[tuple[int, int]]) -> bool:
-    """Whether a capital letter here is one that any word would have."""
+    """Return whether a capital letter here is no evidence, because any word would have one."""
     begin, stop = 0, len(cased)
     if sentences:
         begin, stop = sentences[max(bisect_right(sentences, start, key=lambda span: span[0]) - 1, 0)]

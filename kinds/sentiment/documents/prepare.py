@@ -1,4 +1,4 @@
-"""A document made ready for analysis: clean, cut into sentences, its language known, signed, flagged."""
+"""Prepares a document for analysis: cleans and splits it, detects its language, signs and flags it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kinds.sentiment.documents.language import LANGUAGE_UNSUPPORTED, SUPPORTED, 
 from kinds.sentiment.documents.signature import signature
 
 CONTROL_TOKEN = "control_token"  # noqa: S105 (no password: a turn mark of chat formats)
-"""The text holds a turn mark of a chat format: it may be classified and shown, and be put into no prompt."""
+"""Flag for a text with a turn mark of a chat format: it is classified and shown, but put into no prompt."""
 
 Span = tuple[int, int]
 """Begin and end in the text, in characters."""
@@ -24,27 +24,27 @@ class Prepared:
 
     document: Document
     text: str
-    """Title and text without markup, paragraphs parted by blank lines. All positions are in it."""
+    """Title and text without markup, with blank lines between paragraphs. All positions refer to it."""
     title: str
-    """Clean; empty if there is none."""
+    """The cleaned title; empty if there is none."""
     title_end: int
-    """Where the title ends in `text`; 0 without one."""
+    """End of the title in `text`; 0 without a title."""
     sentences: tuple[Span, ...]
-    """The title first, if there is one."""
+    """Sentences of the text, preceded by the title if there is one."""
     language: str | None
     """ISO 639-1."""
     signature: bytes
     flags: tuple[str, ...]
-    """Of html_removed, injection_suspected, control_token, language_unsupported."""
+    """Any of html_removed, injection_suspected, control_token and language_unsupported."""
 
     @property
     def is_supported(self) -> bool:
-        """False for a document that is counted, and neither linked to a mood nor guessed at."""
+        """Whether the classifier supports the language; other documents are counted but not classified."""
         return LANGUAGE_UNSUPPORTED not in self.flags
 
 
 def prepare(document: Document, *, languages: frozenset[str] = frozenset({SUPPORTED})) -> Prepared:
-    """Everything that is known of a document without a model; `languages` are those of the classifier."""
+    """Prepare a document, without any model; `languages` are those that the classifier supports."""
     title, body = clean_text(document.title), clean_text(document.text)
     # Feeds and posts repeat the headline at the beginning of the text.
     repeats = bool(title.text) and body.text.startswith(title.text)

@@ -1,4 +1,4 @@
-"""MinHash signatures: how alike two documents are, without keeping their texts.
+"""MinHash signatures: the similarity of two documents without keeping their texts.
 
 Broder 1997, "On the resemblance and containment of documents": the share of equal minima of two signatures
 estimates the Jaccard similarity of their sets of shingles. A signature is NUM_PERMUTATIONS little-endian
@@ -22,9 +22,9 @@ from kinds.sentiment.series.mention import NUM_PERMUTATIONS
 
 _SEED = 20_260_101
 _SCHEME = "affine32"
-"""datasketch's own default: bijections of 32 bits, so that minima are equal by shingles only."""
+"""The default of datasketch: bijections of 32 bits, so that minima are equal only if shingles are."""
 _CHUNK = 4_096
-"""Shingles that are permuted at once: a megabyte of numbers."""
+"""Shingles permuted at once, which take one megabyte."""
 
 _REPOST = re.compile(
     r"^(?:\W*\b(?:rt|via|mt)\b[\s:]*(?:@\w+|at_user)[\s:]*)+|\b(?:rt|via)[\s:]+(?:@\w+|at_user)\b"
@@ -38,11 +38,11 @@ _ALL_BITS = 0xFFFF_FFFF
 _WORD_COPIES = (1, 0x9E37_79B1)
 _NUMBER_COPIES = (0x85EB_CA6B, 0xC2B2_AE35, 0x27D4_EB2F)
 _FIRST, _SECOND = 0x85EB_CA77, 0xC2B2_AE3D
-"""Odd multipliers of known hash functions: one word's hash becomes several that have nothing in common."""
+"""Odd multipliers of known hash functions, which derive several unrelated hashes from one word's hash."""
 
 
 def signature(text: str) -> bytes:
-    """The signature of a text; the same whatever its case, links, mentions of users and marks of reposts.
+    """Return the signature of a text, which ignores case, links, mentions of users and marks of reposts.
 
     >>> similarity(signature("RT @x: Acme beats, raises. https://t.co/1"), signature("Acme beats; raises"))
     1.0
@@ -55,20 +55,20 @@ def signature(text: str) -> bytes:
 
 
 def similarity(first: bytes, second: bytes) -> float:
-    """Estimated Jaccard similarity of what two signatures were made of, 0 to 1."""
+    """Return the estimated Jaccard similarity of two signatures, 0 to 1."""
     return float(np.mean(unpack([first])[0] == unpack([second])[0]))
 
 
 def unpack(signatures: Sequence[bytes]) -> NDArray[np.uint32]:
-    """Signatures as rows: shape (signatures, NUM_PERMUTATIONS)."""
+    """Return the signatures as rows, shape (signatures, NUM_PERMUTATIONS)."""
     return np.frombuffer(b"".join(signatures), dtype="<u4").reshape(-1, NUM_PERMUTATIONS)
 
 
 def _shingles(text: str) -> set[int]:
-    """Hashes of words (twice), of pairs of words, and of numbers and months (three times more).
+    """Return hashes of words (two each), of pairs of words, and of numbers and months (three more each).
 
-    Pairs alone are too few in a headline, words alone know no order, and a headline that differs in its
-    number is another day's: the weights are the best of six that were measured (benchmarks/linking.py).
+    A headline has too few pairs alone, words alone carry no order, and a headline that differs in its number
+    belongs to another day. The weights are the best of six that were measured (benchmarks/linking.py).
     """
     lowered = text.lower()
     words = _WORD.findall(_NOISE.sub(" ", _REPOST.sub(" ", lowered))) or lowered.split()
@@ -83,7 +83,7 @@ def _shingles(text: str) -> set[int]:
 
 
 def _empty_sketch() -> MinHash:
-    """This thread's own: to make one takes as long as a headline's minima."""
+    """Return this thread's empty sketch; creating one takes as long as computing the minima of a headline."""
     sketch: MinHash | None = getattr(_of_thread, "sketch", None)
     if sketch is None:
         sketch = _of_thread.sketch = MinHash(

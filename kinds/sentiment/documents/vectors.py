@@ -1,4 +1,4 @@
-"""What embeddings decide about links: topics that no alias names, and names that several entities have.
+"""Decides links by embeddings: for topics that no alias names, and for names that several entities share.
 
 All vectors have length 1, so that a dot product is a cosine. Thresholds are those of MiniLM
 (all-minilm-l6-v2), measured by benchmarks/linking.py.
@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 Vector = NDArray[np.float32]
 
 MIN_TOPIC_SIMILARITY = 0.45
-"""Of eight topics in 5,000 headlines, 83% of what lies above has the topic's own name, and half of the rest
-is about it; between 0.40 and 0.45 a seventh of the rest is."""
+"""Minimum cosine of a topic. For eight topics in 5,000 headlines, 83% of those above it contain the topic's
+own name, and half of the rest are about it; between 0.40 and 0.45 a seventh of the rest are."""
 MIN_ENTITY_SIMILARITY = 0.3
-"""For a common word: 78% of posts on Apple and 97% of those on Ford lie above, and 5% of headlines on price
-targets with a description of the shops."""
+"""Minimum cosine for a common word: 78% of posts on Apple and 97% of those on Ford lie above it, and 5% of
+headlines on price targets with a description of the shops."""
 MIN_MARGIN = 0.15
-"""Between two owners of one name: then 87% are right, and 94% are left undecided. At 0.05 only 60% are right:
-most headlines say nothing of what a company does."""
+"""Minimum difference between two owners of one name: with it 87% of decisions are right and 94% of mentions
+are left undecided. At 0.05 only 60% are right, since most headlines do not tell what a company does."""
 
 
 def similarities(document_vector: Vector, vectors: Mapping[str, Vector]) -> dict[str, float]:
-    """The cosine of a document, shape (width,), with each of the vectors, shape (width,) too."""
+    """Return the cosines of a document's vector, shape (width,), with other vectors of the same shape."""
     if not vectors:
         return {}
     products = np.stack(list(vectors.values())) @ document_vector
@@ -38,7 +38,7 @@ def topic_links(
     *,
     min_similarity: float = MIN_TOPIC_SIMILARITY,
 ) -> dict[str, float]:
-    """Topics whose description the document is near enough to, with their cosines, nearest first."""
+    """Return the topics whose description is near the document, with their cosines, nearest first."""
     found = similarities(document_vector, topic_vectors)
     ranked = sorted(found.items(), key=lambda item: item[1], reverse=True)
     return {topic: cosine for topic, cosine in ranked if cosine >= min_similarity}
@@ -50,7 +50,7 @@ def nearest(
     min_similarity: float = MIN_ENTITY_SIMILARITY,
     min_margin: float = MIN_MARGIN,
 ) -> str | None:
-    """The name of the largest cosine; None if it is too small, or another is nearly as large.
+    """Return the key of the largest cosine; None if it is too small or another is about as large.
 
     >>> nearest({"apple": 0.4, "apple-bank": 0.1}), nearest({"apple": 0.4, "apple-bank": 0.39})
     ('apple', None)
@@ -64,5 +64,5 @@ def nearest(
 
 
 def resolve_ambiguous(document_vector: Vector, entity_vectors: Mapping[str, Vector]) -> str | None:
-    """The entity whose description the document is nearest to; None if none is near, or two alike."""
+    """Return the entity whose description is nearest to the document; None if none is near or two tie."""
     return nearest(similarities(document_vector, entity_vectors))

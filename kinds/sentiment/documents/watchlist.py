@@ -1,4 +1,4 @@
-"""A watch list: the companies and topics whose documents are followed."""
+"""A watch list: the companies and topics that a monitor follows."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.errors import InputError
 
 MAX_IDS_SHOWN = 20
-"""Of those that there are, where one is asked for that is not."""
+"""Maximum ids that an error message lists."""
 
 
 class EntityNotWatchedError(InputError):
-    """A watch list has no entity of an id."""
+    """The watch list has no entity with this id."""
 
     code = "entity_not_watched"
 
 
 class EntityKind(StrEnum):
-    """What is watched."""
+    """Kind of an entity."""
 
     COMPANY = "company"
     """Found by its name, aliases and tickers."""
@@ -33,14 +33,14 @@ class Entity(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
-    """For files, URLs and people: "acme-steel"."""
+    """Identifier for files, URLs and people, such as "acme-steel"."""
     kind: EntityKind
     name: str = Field(min_length=1, max_length=100)
     aliases: tuple[str, ...] = ()
     tickers: tuple[str, ...] = ()
-    """As exchanges write them: "ACME"; found as $ACME, (NYSE: ACME), or bare if it is no common word."""
+    """Tickers as exchanges write them ("ACME"); found as $ACME, as (NYSE: ACME), or bare unless a word."""
     description: str = ""
-    """A sentence or two: tells a company from others of its name, and says what a topic is about."""
+    """One or two sentences that tell a company from others of its name, or explain a topic."""
 
 
 class Watchlist(BaseModel):
@@ -52,7 +52,7 @@ class Watchlist(BaseModel):
     entities: tuple[Entity, ...] = Field(min_length=1)
 
     def require(self, entity_id: str) -> None:
-        """Raise EntityNotWatchedError, with the ids that there are, if no entity has this one."""
+        """Raise EntityNotWatchedError, listing the existing ids, if no entity has this id."""
         ids = [entity.id for entity in self.entities]
         if entity_id in ids:
             return

@@ -40,9 +40,9 @@ from kinds.sentiment.series.trading_days import CalendarError, trading_days
 
 MAX_FILE_BYTES = 4 * 2**20
 MAX_ENTITIES = 5_000
-"""Each is a series of windows; more belong to several monitors."""
+"""Maximum entities: each has a series of windows. Split larger lists over several monitors."""
 MAX_NAMES = 50
-"""Aliases and tickers of one entity."""
+"""Maximum aliases, and maximum tickers, of one entity."""
 
 _SECTIONS = {"company": EntityKind.COMPANY, "topic": EntityKind.TOPIC}
 _KEYS = ("id", "name", "tickers", "aliases", "description")
@@ -52,28 +52,28 @@ _MAX_ID_CHARACTERS = 64
 
 
 class WatchlistError(InputError):
-    """The file is no watch list; the message lists what is wrong, each fault with its entry."""
+    """The file is no valid watch list; the message lists every fault with its entry."""
 
     code = "watchlist_invalid"
 
 
 @dataclass(frozen=True, slots=True)
 class WatchlistFile:
-    """What a file holds."""
+    """The content of a watch list file."""
 
     watchlist: Watchlist
     warnings: tuple[str, ...]
-    """What makes mentions hard to tell apart; each names the entries and what to do."""
+    """Warnings about mentions that are hard to tell apart; each names the entries and what to do."""
     body: bytes = field(repr=False)
     """The watch list as canonical JSON (RFC 8785): the resource that jobs read."""
     sha256: str
-    """Of `body`."""
+    """SHA-256 of `body`."""
     calendar: str | None = None
-    """Of the exchange where the companies trade (series.trading_days); part of a monitor's policy."""
+    """Calendar of the exchange that lists the companies (series.trading_days); part of a monitor's policy."""
 
 
 def read_watchlist(path: Path) -> WatchlistFile:
-    """Read and check a watch list. Raises WatchlistError that names every fault."""
+    """Read and check a watch list. Raises WatchlistError, which names every fault."""
     try:
         body = read_input(path, MAX_FILE_BYTES)
     except FileRejectedError as error:
@@ -105,12 +105,12 @@ def read_watchlist(path: Path) -> WatchlistFile:
 
 
 def canonical_watchlist(watchlist: Watchlist) -> bytes:
-    """Canonical JSON (RFC 8785): the same watch list has the same bytes, so the same digest."""
+    """Return canonical JSON (RFC 8785), so that equal watch lists have equal bytes and digests."""
     return rfc8785.dumps(watchlist.model_dump(mode="json"))
 
 
 def slug(name: str) -> str:
-    """An id made of a name.
+    """Return an id derived from a name.
 
     >>> slug("Nestlé & Söhne AG")
     'nestle-sohne-ag'

@@ -1,7 +1,7 @@
-"""The chart of a report: score with its interval, volume with the negatives in it, and where alerts fired.
+"""The chart of a report: score with its interval, volume with its negatives, and the alerts.
 
-Drawn on a figure of its own, under one lock: matplotlib's caches are not made for threads, and kinds run in
-many. The same facts give the same bytes.
+It is drawn on a figure of its own under one lock, because matplotlib's caches are not thread-safe and jobs
+run in several threads. Equal facts give equal bytes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 INK, SOFT, RULE = "#1f1c18", "#6a6359", "#dcd6ca"
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#b9b4aa"
-"""Okabe and Ito's palette for colour-blind readers; the alerts differ by shape too."""
+"""Okabe and Ito's palette for colour-blind readers; the alerts differ in shape, too."""
 
 MARKERS = {AlertRule.SURGE: "v", AlertRule.SLIDE: "D", AlertRule.SILENCE: "s", AlertRule.REVERSAL: "^"}
 
@@ -53,7 +53,7 @@ _drawing = threading.Lock()
 
 
 def draw_chart(facts: ReportFacts) -> tuple[bytes, bytes]:
-    """The chart as SVG and as PNG. Any thread may call it."""
+    """Return the chart as SVG and as PNG. Any thread may call it."""
     with _drawing, matplotlib.rc_context(_SETTINGS):
         figure = _figure(facts)
         svg, png = io.BytesIO(), io.BytesIO()
@@ -91,7 +91,7 @@ def _figure(facts: ReportFacts) -> Figure:
 
 
 def _draw_score(axes: Axes, facts: ReportFacts, times: Sequence[float]) -> None:
-    """The windows as dots, sized by their documents; the line is the mean of the last windows."""
+    """Draw the windows as dots sized by their documents, and the mean of the last windows as a line."""
     axes.axhline(0, color=SOFT, linewidth=0.8, zorder=1)
     known = [
         (at, w, w.mean_score) for at, w in zip(times, facts.history, strict=True) if w.mean_score is not None
@@ -126,13 +126,13 @@ def _draw_score(axes: Axes, facts: ReportFacts, times: Sequence[float]) -> None:
 
 
 RUNNING_WINDOWS = 7
-"""Of the line: a week of days evens out the weekdays."""
+"""Windows that the line averages: seven days even out the weekdays."""
 
 
 def _running(history: Sequence[EntityWindow]) -> tuple[list[float | None], list[float | None]]:
-    """Mean of the last RUNNING_WINDOWS weighted by their documents, and half of its 95% interval.
+    """Return the mean of the last RUNNING_WINDOWS, weighted by documents, and half of its 95% interval.
 
-    The interval takes each class as a draw of -1, 0 or 1: its variance is that of the share of classes, over
+    The interval treats each class as a draw of -1, 0 or 1: its variance is that of the share of classes, over
     the number of documents (normal approximation).
     """
     means: list[float | None] = []
@@ -219,5 +219,5 @@ def _middle(window: EntityWindow) -> float:
 
 
 def _days(at: datetime) -> float:
-    """As matplotlib counts them: since 1970."""
+    """Return days since 1970, as matplotlib counts them."""
     return (at - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(days=1)

@@ -1,8 +1,8 @@
-"""Whether a sentence that a model wrote says only what the facts say.
+"""Checks that a sentence written by a model states only what the facts state.
 
-A point holds what one sentence may speak of. Checked are its dates, numbers (which one, of when,
-with which sign), names, words, and the direction that it claims. In doubt a sentence is refused: what is
-dropped costs a sentence, what is wrong costs the reader's trust.
+A point holds what one sentence may be about. The check covers dates, numbers (value, time and sign), names,
+words, and the claimed direction. In doubt a sentence is refused: a dropped sentence costs little, a wrong one
+costs the reader's trust.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from kinds.sentiment.report.vocabulary import (
 
 
 class Unit(StrEnum):
-    """What a number counts."""
+    """Unit of a number."""
 
     DOCUMENTS = "documents"
     SHARE = "share"
@@ -36,32 +36,32 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A number that a sentence may give."""
+    """A number that a sentence may contain."""
 
     value: float
     unit: Unit
     is_past: bool = False
     mood: str = ""
-    """Of documents: "negative" where it counts those alone."""
+    """"negative" if the number counts negative documents only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """What one sentence may speak of."""
+    """The facts that one sentence may state."""
 
     name: str
-    """Of the prompt's block: "volume", "mood", ..."""
+    """Name of the prompt's block: "volume", "mood" and so on."""
     variables: Mapping[str, object]
-    """What the prompt is given."""
+    """Variables of the prompt."""
     quantities: tuple[Quantity, ...] = ()
     direction: int | None = None
-    """1 where the point's measure is above its past, -1 below, 0 about equal; None where it has no past."""
+    """1 if the point's measure is above its past, -1 below, 0 about equal; None if it has no past."""
     mood: str | None = None
-    """The word for the present score."""
+    """Word for the current score."""
     names: tuple[str, ...] = ()
     """Entities, sources and dates, as the facts write them."""
     plain: str = ""
-    """The point in a sentence made by rule."""
+    """The point as a sentence written by rule."""
 
 
 _QUOTED = re.compile(r"[“”\"„«»]")
@@ -98,7 +98,7 @@ _BLANK = "\N{WHITE SQUARE}"
 
 
 def find_fault(sentence: str, point: Point) -> str | None:
-    """Why the sentence cannot stand, in a stable word; None if it can.
+    """Return the code of what is wrong with the sentence; None if it is right.
 
     >>> nine = Quantity(9, Unit.DOCUMENTS)
     >>> point = Point(name="volume", variables={}, quantities=(nine,), names=("Alder",))
@@ -146,7 +146,7 @@ class _Number:
 
 
 def _numbers(text: str) -> Iterator[_Number | None]:
-    """The numbers of a text; None for one that cannot be read ("12th", "3m")."""
+    """Yield the numbers of a text; None for each that cannot be read ("12th", "3m")."""
     for match in _NUMBER.finditer(text):
         digits = match["digits"].replace(",", "")
         decimals = len(digits.partition(".")[2])
@@ -180,7 +180,7 @@ def _number_fault(text: str, point: Point) -> str | None:
 
 
 def _is_rounding(number: _Number, quantity: Quantity) -> bool:
-    """Whether the number is the quantity, rounded to the digits that it is written with."""
+    """Return whether the number is the quantity rounded to the number's digits."""
     value = quantity.value
     if quantity.unit is Unit.SHARE:
         if not number.is_percent and (number.decimals == 0 or number.value > 1):
@@ -191,7 +191,7 @@ def _is_rounding(number: _Number, quantity: Quantity) -> bool:
     if quantity.unit is Unit.SCORE:
         if number.decimals == 0:
             return False
-        # A score without a sign may be of either side; with one it must be its own
+        # A score without a sign may be on either side; with one, the sign must be right.
         if number.sign and round(value, number.decimals) and (number.sign > 0) != (value > 0):
             return False
         value = abs(value) if number.sign or value < 0 else value
@@ -201,7 +201,7 @@ def _is_rounding(number: _Number, quantity: Quantity) -> bool:
 
 
 def _has_its_role(quantity: Quantity, number: _Number, text: str, before: str, after: str) -> bool:
-    """Whether the words around the number call it what it is."""
+    """Return whether the words around the number describe the quantity correctly."""
     return (
         _is_of_its_time(quantity, before, after)
         and _is_of_its_mood(quantity, text, number)
@@ -210,7 +210,7 @@ def _has_its_role(quantity: Quantity, number: _Number, text: str, before: str, a
 
 
 def _is_of_its_unit(quantity: Quantity, after: str) -> bool:
-    """A number of documents says that it counts documents: "2 days" are none."""
+    """Return whether a number of documents is said to count documents: "2 days" is not."""
     if quantity.unit is not Unit.DOCUMENTS:
         return True
     said = (_COUNTS_PAST if quantity.is_past else _COUNTS).match(after)
@@ -218,7 +218,7 @@ def _is_of_its_unit(quantity: Quantity, after: str) -> bool:
 
 
 def _is_of_its_time(quantity: Quantity, before: str, after: str) -> bool:
-    """A number of the past is called one; a number of now is not."""
+    """Return whether a number of the past is described as past, and a current one is not."""
     following = " ".join(after.split()[:5])
     following = re.split(r"[,;:.]|\b(?:and|but|while|against|compared|than|from)\b", following)[0]
     says_past = bool(IN_THE_PAST.search(before) or IN_THE_PAST.search(following))
@@ -233,7 +233,7 @@ def _is_of_its_mood(quantity: Quantity, text: str, number: _Number) -> bool:
     said = match["mood"].lower() if match else None
     if quantity.unit is Unit.SHARE:
         return said in (None, quantity.mood)
-    # "Of the 9 documents, 6 were negative": a count of all stands before the comma
+    # "Of the 9 documents, 6 were negative": the count of all documents precedes the comma.
     if quantity.mood:
         return said == quantity.mood or (said is None and bool(re.search(r"\bnegatives?\b", text)))
     return said is None or bool(re.search(r"\bof (?:the |its |all )?$", text[: number.start]))
@@ -248,7 +248,7 @@ def _rest_is_past(fits: list[Quantity]) -> bool:
 
 
 def _ratio_fault(text: str, point: Point) -> str | None:
-    """ "Twice its usual": only where it rounds to that."""
+    """Refuse a multiple such as "twice its usual" unless the ratio rounds to it."""
     for word, multiple in MULTIPLES.items():
         if re.search(rf"\b{word}\b", text, re.IGNORECASE):
             now = [q.value for q in point.quantities if not q.is_past and not q.mood]

@@ -1,4 +1,4 @@
-"""A report as Markdown, HTML and JSON. What documents say is quoted, escaped, and never markup."""
+"""Renders a report as Markdown, HTML and JSON. Text of documents is quoted and escaped, never markup."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from kinds.sentiment.report.summary import Summary
 FORMAT = "pressroom/sentiment-report/1"
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~<>&$-])")
-"""CommonMark 2.4 lets each of these be escaped by a backslash; `.` only matters after a number at a line's
-beginning, where no quotation stands."""
+"""Characters that CommonMark 2.4 allows to be escaped by a backslash. `.` is left out: it matters only after
+a number at the beginning of a line, where no quotation begins."""
 
 
 def as_json(facts: ReportFacts, summary: Summary) -> str:
-    """All facts, the summary, and what was dropped from it."""
+    """Return all facts, the summary, and the sentences dropped from it, as JSON."""
     record = {
         "format": FORMAT,
         "entity": facts.entity.model_dump(mode="json"),
@@ -59,7 +59,7 @@ def _plain(value: object) -> object:
 
 
 def escape_markdown(text: str) -> str:
-    """A text in one line that Markdown shows as it is.
+    """Return a text as a single line that Markdown displays unchanged.
 
     >>> escape_markdown("a\\n*b* <i> [x](y)")
     'a \\\\*b\\\\* \\\\<i\\\\> \\\\[x\\\\]\\\\(y\\\\)'
@@ -68,14 +68,14 @@ def escape_markdown(text: str) -> str:
 
 
 def as_markdown(facts: ReportFacts, summary: Summary) -> str:
-    """The report for terminals, mails and version control."""
+    """Return the report as Markdown, for terminals, mail and version control."""
     environment = _environment()
     environment.filters["md"] = escape_markdown
     return environment.get_template("report.md.jinja").render(_variables(facts, summary))
 
 
 def as_html(facts: ReportFacts, summary: Summary, svg: str) -> str:
-    """The report as one page that fetches nothing, the chart in it."""
+    """Return the report as a single HTML page that includes the chart and loads nothing."""
     environment = _environment()
     chart = svg[svg.index("<svg") :]
     return environment.get_template("report.html.jinja").render(
@@ -122,7 +122,7 @@ def _at(driver: Driver, facts: ReportFacts) -> str:
 
 
 def chart_words(facts: ReportFacts) -> str:
-    """What the chart shows, for those who do not see it."""
+    """Describe the chart in words, for readers who cannot see it."""
     scored = [window.mean_score for window in facts.history if window.mean_score is not None]
     alerts = len(facts.alerts) + len(facts.earlier_alerts)
     low_high = (

@@ -1,4 +1,4 @@
-"""The facts of a report: one entity in one window against its own past, and the documents that made it so."""
+"""The facts of a report: one entity in one window against its own past, and the documents behind it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from kinds.sentiment.series.mention import Mention, Novelty
 from kinds.sentiment.series.window import Alert, AlertRule, EntityWindow, WindowSize
 
 MAX_DRIVERS = 6
-"""Quoted documents: what a person reads in a minute; documents.jsonl has all."""
+"""Maximum quoted documents: as many as a person reads in a minute; documents.jsonl has all."""
 
 MAX_NEIGHBOURS = 12
-"""Rows of the table of other entities."""
+"""Maximum rows in the table of other entities."""
 
 CHART_WINDOWS: Mapping[WindowSize, int] = {WindowSize.HOUR: 168, WindowSize.DAY: 90, WindowSize.WEEK: 52}
-"""How much of the past a report looks back on: a week of hours, a quarter of days, a year of weeks."""
+"""Windows of history in a report: a week of hours, a quarter of days, a year of weeks."""
 
 _BAD_NEWS = frozenset({AlertRule.SURGE, AlertRule.SLIDE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Driver:
-    """A first report that moved the window, and how many follow-ups said the same."""
+    """A first report that moved the window, with the number of its follow-ups."""
 
     document_id: str
     sentence: str
@@ -60,39 +60,39 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportFacts:
-    """Everything that a report may say. Times are UTC; people read them in `time_zone`."""
+    """Everything that a report may state. Times are UTC; readers see them in `time_zone`."""
 
     entity: Entity
     window: EntityWindow
     ends_at: datetime
     time_zone: str
     history: tuple[EntityWindow, ...]
-    """Of the same size, oldest first, the window itself last."""
+    """Windows of the same size, oldest first, ending with the window itself."""
     alerts: tuple[Alert, ...]
-    """Of the window."""
+    """Alerts of the window."""
     earlier_alerts: tuple[Alert, ...]
-    """Of the history before it."""
+    """Alerts of the history before the window."""
     drivers: tuple[Driver, ...]
     neighbours: tuple[Neighbour, ...] = field(default=())
     counted: tuple[CountedDocument, ...] = field(default=())
-    """What the window's counts are made from."""
+    """Documents from which the window's counts are computed."""
     known_until: datetime | None = None
-    """What the series has come to; None: past the window's end."""
+    """Instant up to which the series is known; None if that is past the window's end."""
 
     @property
     def open_until(self) -> datetime | None:
-        """How far a window has come that is not over yet; None if it is over."""
+        """Instant up to which an unfinished window is known; None if the window is over."""
         is_open = self.known_until is not None and self.known_until < self.ends_at
         return self.known_until if is_open else None
 
     @property
     def expected_documents(self) -> float | None:
-        """Documents a window in the entity's own past; None while the window is not over and counts fewer."""
+        """Documents per window in the entity's past; None for an unfinished window, which has fewer."""
         return self.window.baseline_volume if self.open_until is None else None
 
     @property
     def past_negative_share(self) -> float | None:
-        """Of all documents of the windows before that are in the history; None without any."""
+        """Negative share of all documents in the earlier windows of the history; None without documents."""
         past = self.history[:-1]
         num_documents = sum(window.num_documents for window in past)
         return sum(window.num_negative for window in past) / num_documents if num_documents else None
@@ -116,10 +116,10 @@ def make_facts(
     min_relevance: int = 0,
     known_until: datetime | None = None,
 ) -> ReportFacts:
-    """Choose from what is known of the entity what belongs to the window's report.
+    """Select what belongs in the report of a window from what is known of the entity.
 
-    `mentions` are the entity's, at least those of the window and those that its alerts cite; `novelties` are
-    by document id, a mention without one is a first report. Whatever is later than the window is left out.
+    `mentions` are the entity's, at least those of the window and those that its alerts cite. `novelties` are
+    by document id; a mention without one is a first report. Everything later than the window is left out.
     """
     ends_at = shifted(window.size, ZoneInfo(time_zone), window.starts_at, 1)
     known = {each.starts_at: each for each in history if each.size is window.size}
@@ -150,7 +150,7 @@ def _drivers(
     mentions: Sequence[Mention],
     novelties: Mapping[str, Novelty],
 ) -> tuple[Driver, ...]:
-    """Of each chain its first mention: what the alerts cite, then what pushed the score the way it went."""
+    """Return the first mention of each chain: what alerts cite, then what moved the score most."""
     cited = list(dict.fromkeys(document_id for alert in alerts for document_id in alert.document_ids))
     relevant = [m for m in mentions if m.published_at >= window.starts_at or m.document_id in cited]
     chains: dict[str, list[Mention]] = {}
@@ -173,7 +173,7 @@ def _first_id(mention: Mention, novelties: Mapping[str, Novelty]) -> str:
 
 
 def _side(window: EntityWindow, alerts: Sequence[Alert]) -> int:
-    """-1 where the bad news are the story, 1 where the good, 0 where neither."""
+    """Return -1 if bad news dominates the window, 1 if good news does, and 0 if neither does."""
     if any(alert.rule in _BAD_NEWS for alert in alerts):
         return -1
     moved = next((a.observed - a.expected for a in alerts if a.rule is AlertRule.REVERSAL), window.change)
@@ -199,7 +199,7 @@ def _driver(mention: Mention, num_followups: int) -> Driver:
 
 
 def _neighbours(neighbours: Iterable[Neighbour]) -> tuple[Neighbour, ...]:
-    """Those with alerts first, then those that changed most."""
+    """Return other entities, those with alerts first, then those that changed most."""
 
     def rank(neighbour: Neighbour) -> tuple[int, float, str]:
         return -neighbour.num_alerts, -abs(neighbour.window.change or 0.0), neighbour.name

@@ -1,4 +1,4 @@
-"""A report from its facts: Markdown, HTML, JSON and the chart, ready to be a job's result."""
+"""Makes a report from its facts: Markdown, HTML, JSON and the chart, as the artifacts of a job."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from kinds.sentiment.report.summary import write_summary
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a `reports` job hands in."""
+    """The result of a `reports` job."""
 
     artifacts: tuple[Artifact, ...]
-    """report.md first, then report.html, report.json, chart.svg, chart.png and documents.jsonl."""
+    """Files report.md, report.html, report.json, chart.svg, chart.png and documents.jsonl, in this order."""
     template: Template | None
     metrics: dict[str, object]
 
 
 def make_report(facts: ReportFacts, inference: Inference | None, *, model: str | None, seed: int) -> Report:
-    """Write the summary, draw the chart, set the report.
+    """Write the summary, draw the chart and render the report.
 
-    `model` names the language model; without `inference` the summary is made by rule. Raises what generate()
-    raises.
+    `model` names the language model; without `inference` the summary is written by rule. Raises what
+    generate() raises.
     """
-    # Here, not at the top: matplotlib takes half a second, and the command line imports the kind
+    # Imported here because matplotlib takes half a second, and the command line imports the kind.
     from kinds.sentiment.report.chart import draw_chart
 
     summary = write_summary(facts, inference, model=model, seed=seed)

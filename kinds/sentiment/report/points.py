@@ -1,4 +1,4 @@
-"""The points of a summary: from the facts, what each of its sentences may speak of."""
+"""The points of a summary: the facts that each of its sentences may state."""
 
 from __future__ import annotations
 
@@ -22,14 +22,17 @@ from kinds.sentiment.report.prose import (
 )
 
 USUAL_BAND = 0.15
-"""A volume within this share of the usual one is called about as many."""
+"""Share of the usual volume within which a volume is described as about as many."""
 
 MIN_SHARED_DOCUMENTS = 4
-"""Below this a share says nothing: its interval spans more than half of the scale."""
+"""Minimum documents for a share: with fewer, its interval spans more than half of the scale."""
 
 
 def make_points(facts: ReportFacts) -> tuple[Point, ...]:
-    """In the order of the summary; the volume of an open window is left to its opening sentence."""
+    """Return the points in the order of the summary.
+
+    The volume of an unfinished window is left out, because the opening sentence states it.
+    """
     return tuple(_points(facts))
 
 
@@ -126,7 +129,7 @@ def _direction(difference: float, band: float) -> int:
 
 
 def _dates(facts: ReportFacts) -> tuple[str, ...]:
-    """The window's dates in the forms in which people write them."""
+    """Return the window's dates in the forms in which people write them."""
     zone = facts.zone
     first = facts.window.starts_at.astimezone(zone)
     last = (facts.ends_at - timedelta(seconds=1)).astimezone(zone)

@@ -1,4 +1,4 @@
-"""Facts in plain words: numbers as people write them, what an alert says, sentences that need no model."""
+"""Expresses facts in plain words: numbers, alerts, and sentences that need no model."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from kinds.sentiment.report.facts import ReportFacts
 from kinds.sentiment.series.window import Alert, AlertRule, EntityWindow, WindowSize
 
 MOOD_BAND = 0.15
-"""A mean score nearer to 0 than this is called neutral: a third of the documents on one side make more."""
+"""Distance from 0 below which a mean score is called neutral; a third of the documents on one side exceeds
+it."""
 
 STEADY = 0.05
-"""A change of the mean score below this is called none: it is less than the charts show."""
+"""Change of the mean score below which it is called unchanged: the charts do not show less."""
 
 MAX_QUOTED_CHARACTERS = 240
-"""A longer sentence stands among the documents, not in the summary."""
+"""Maximum characters of a quotation in the summary; longer sentences appear with the documents only."""
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -55,7 +56,7 @@ def score(value: float | None) -> str:
 
 
 def amount(value: float | None) -> str:
-    """A number of documents, or the mean of several.
+    """Return a number of documents, or a mean of several, in words of a report.
 
     >>> amount(12), amount(4.04), amount(4.26), amount(1234.4), amount(None)
     ('12', '4', '4.3', '1,234', '–')
@@ -105,12 +106,12 @@ def moment(at: datetime, zone: ZoneInfo) -> str:
 
 
 def span(window: EntityWindow, ends_at: datetime, zone: ZoneInfo) -> str:
-    """The window in words: "2 March 2026", "the week of 2 to 8 March 2026"."""
+    """Return the window's time in words: "2 March 2026", "the week of 2 to 8 March 2026"."""
     return span_of(window.size, window.starts_at, ends_at, zone)
 
 
 def span_of(size: WindowSize, starts_at: datetime, ends_at: datetime, zone: ZoneInfo) -> str:
-    """As span."""
+    """Return the time of a window of this size and start in words, as `span` does."""
     if size is WindowSize.HOUR:
         return f"{moment(starts_at, zone)} to {ends_at.astimezone(zone):%H:%M}"
     if size is WindowSize.DAY:
@@ -122,7 +123,7 @@ def span_of(size: WindowSize, starts_at: datetime, ends_at: datetime, zone: Zone
 
 
 def preposition(size: WindowSize) -> str:
-    """What stands before a window's words."""
+    """Return the preposition before the words for a window."""
     return {WindowSize.HOUR: "from", WindowSize.DAY: "on", WindowSize.WEEK: "in"}[size]
 
 
@@ -137,7 +138,7 @@ def mood(value: float | None) -> str | None:
 
 
 def alert_words(alert: Alert, name: str) -> str:
-    """What the alert found, and how sure its test is."""
+    """Return what the alert found, and how certain its test is."""
     write = score if alert.rule in (AlertRule.SLIDE, AlertRule.REVERSAL) else amount
     found = _FOUND[alert.rule].format(
         name=name,
@@ -152,7 +153,7 @@ def alert_words(alert: Alert, name: str) -> str:
 
 
 def volume_sentence(facts: ReportFacts) -> str:
-    """How many documents there were, and how many there usually are."""
+    """Return a sentence with the number of documents and the usual number."""
     window, name = facts.window, facts.entity.name
     when = f"{preposition(window.size).capitalize()} {span(window, facts.ends_at, facts.zone)}"
     usual = ""
@@ -165,7 +166,7 @@ def volume_sentence(facts: ReportFacts) -> str:
 
 
 def so_far_words(facts: ReportFacts) -> str:
-    """How far a window has come that is not over: "so far, up to 04:51"; empty for one that is."""
+    """Return how far an unfinished window is known, as in "so far, up to 04:51"; empty for a finished one."""
     at = facts.open_until
     if at is None:
         return ""
@@ -174,7 +175,7 @@ def so_far_words(facts: ReportFacts) -> str:
 
 
 def counted_words(facts: ReportFacts) -> str:
-    """How many documents the window's counts are made from: "12 documents were counted, 3 as follow-ups"."""
+    """Return the number of counted documents, as in "12 documents were counted, 3 as follow-ups"."""
     number = len(facts.counted)
     if not number:
         return "No document was counted"
@@ -186,7 +187,7 @@ def counted_words(facts: ReportFacts) -> str:
 
 
 def mood_sentence(facts: ReportFacts) -> str | None:
-    """The mean score against the past; None in a window without documents."""
+    """Return a sentence on the mean score against the past; None for a window without documents."""
     window = facts.window
     if window.mean_score is None:
         return None
@@ -199,7 +200,7 @@ def mood_sentence(facts: ReportFacts) -> str | None:
 
 
 def negatives_sentence(facts: ReportFacts) -> str | None:
-    """The share of negative documents with its interval; None in a window without documents."""
+    """Return a sentence on the share of negative documents with its interval; None without documents."""
     window, past = facts.window, facts.past_negative_share
     if window.negative_share is None:
         return None
@@ -210,7 +211,7 @@ def negatives_sentence(facts: ReportFacts) -> str | None:
 
 
 def quotation(facts: ReportFacts) -> str | None:
-    """What the strongest document says, word for word; not one that seems to give orders to a model."""
+    """Quote the strongest document, skipping long sentences and documents with suspected prompt injection."""
     for driver in facts.drivers:
         sentence = " ".join(driver.sentence.split())
         if sentence and len(sentence) <= MAX_QUOTED_CHARACTERS and INJECTION_SUSPECTED not in driver.flags:

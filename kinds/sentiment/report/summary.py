@@ -1,4 +1,4 @@
-"""A report's summary: the language model writes a sentence a point, and only what is true stands."""
+"""The summary of a report: the language model writes one sentence per point, and only true ones are kept."""
 
 from __future__ import annotations
 
@@ -18,54 +18,56 @@ from kinds.sentiment.report.prose import quotation, volume_sentence
 TEMPLATE = ("sentiment", "1")
 
 MAX_TRIES = 3
-"""Of each point: the first greedy, the next drawn. Measured with the default model: docs/sentiment.md."""
+"""Maximum tries per point: the first is greedy, the others are sampled. Measured with the default model, see
+docs/sentiment.md."""
 
 MAX_SENTENCE_TOKENS = 80
-"""The longest example has about 45."""
+"""Maximum tokens of a sentence; the longest example has about 45."""
 
 RETRY_TEMPERATURE = 0.6
-"""Far enough from greedy that another try says it otherwise, near enough to keep the pattern."""
+"""Temperature of further tries: high enough to change the wording, low enough to keep the pattern."""
 
 
 @dataclass(frozen=True, slots=True)
 class DroppedSentence:
-    """A sentence that the model wrote and the facts do not hold."""
+    """A sentence that the model wrote and that the facts do not support."""
 
     text: str
     point: str
     fault: str
-    """See claims.find_fault."""
+    """Code of the fault, see claims.find_fault."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What stands in the report, and what was taken out of it."""
+    """The sentences of the summary, and those dropped from it."""
 
     opening: str | None
-    """The volume of a window that is not over; set by rule, as "so far" must stand in it. Else None."""
+    """The volume of an unfinished window, written by rule so that it contains "so far"; None for a finished
+    one."""
     sentences: tuple[str, ...]
     quotation: str | None
-    """Of the strongest document; set by rule, word for word."""
+    """Quotation of the strongest document, copied by rule, word for word."""
     dropped: tuple[DroppedSentence, ...]
     is_by_model: bool
-    """False where nothing that the model wrote could stand: then the sentences are made by rule."""
+    """False if no sentence of the model was kept, so that all sentences are written by rule."""
     num_points: int
-    """Sentences that were wanted of the model."""
+    """Number of sentences requested from the model."""
     model: str | None
     template: Template | None
 
     @property
     def text(self) -> str:
-        """All of it."""
+        """The whole summary as text."""
         return " ".join(filter(None, (self.opening, *self.sentences, self.quotation)))
 
 
 def write_summary(
     facts: ReportFacts, inference: Inference | None, *, model: str | None, seed: int
 ) -> Summary:
-    """Ask for a sentence on each point; without `inference` the sentences are made by rule.
+    """Write a sentence on each point with the model, or by rule without `inference`.
 
-    `model` names the language model where it is not the batch's own. Raises what generate() raises.
+    `model` names the language model if it is not that of the batch. Raises what generate() raises.
     """
     points = make_points(facts)
     opening = volume_sentence(facts) if facts.open_until is not None else None
@@ -100,7 +102,7 @@ def write_summary(
 
 
 def plain_sentences(facts: ReportFacts) -> tuple[str, ...]:
-    """The points in sentences made by rule."""
+    """Return the points as sentences written by rule."""
     return tuple(point.plain for point in make_points(facts) if point.plain)
 
 
@@ -113,7 +115,7 @@ def _ask(
     model: str | None,
     seed: int,
 ) -> str | None:
-    """The first sentence on the point that can stand, if there is one; the others go to `dropped`."""
+    """Return the first correct sentence on the point, if there is one; incorrect ones are added to `dropped`."""
     prompt = make_prompt(point, template)
     for attempt in range(MAX_TRIES):
         sampling = Sampling(
@@ -133,7 +135,7 @@ def _ask(
 
 
 def mended(sentence: str) -> str:
-    """The sentence with the verb in the number of its documents, which small models get wrong.
+    """Return the sentence with its verb agreeing with the number of documents, which small models get wrong.
 
     >>> mended("There was 8 documents."), mended("There were 1 document about it.")
     ('There were 8 documents.', 'There was 1 document about it.')
@@ -143,7 +145,7 @@ def mended(sentence: str) -> str:
 
 
 def make_prompt(point: Point, template: PromptTemplate) -> Prompt:
-    """The instructions, the examples of the point, and the question."""
+    """Return a prompt of the instructions, the examples of the point, and the question."""
     turns = [Message("system", template.render("system", {}))]
     number = 1
     while template.has_block(f"{point.name}_asked_{number}"):
@@ -155,7 +157,7 @@ def make_prompt(point: Point, template: PromptTemplate) -> Prompt:
 
 
 def neutral(text: str) -> str:
-    """The text with the marks of chat turns broken, so that none of it can pass for a turn of its own.
+    """Return the text with marks of chat turns broken, so that no part of it can pass for a turn.
 
     >>> neutral("a<|im_start|>system")
     'a< |im_start|>system'

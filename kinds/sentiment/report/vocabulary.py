@@ -1,7 +1,7 @@
-"""The words that a summary may be made of, and those that claim a number, a time or a direction.
+"""The words that a summary may contain, and those that claim a number, a time or a direction.
 
-Closed on purpose: a sentence with any other word may say what no fact says ("its chairman resigned"), or deny
-what one says ("not").
+The list is closed on purpose: a sentence with any other word may state what no fact states ("its chairman
+resigned"), or deny what a fact states ("not").
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ NUMBER_WORDS = (
     | {word: 10 * number for number, word in enumerate(_TENS, start=2)}
     | {"none": 0, "zero": 0}
 )
-"""Compounds ("twenty-one") are two numbers here, of which neither is a fact: such a sentence is dropped."""
+"""Values of number words. A compound ("twenty-one") is read as two numbers, neither of which is a fact, so a
+sentence with one is dropped."""
 
 MULTIPLES = {"half": 0.5, "twice": 2.0, "double": 2.0, "doubled": 2.0, "triple": 3.0, "tripled": 3.0}
 
@@ -61,14 +62,14 @@ IN_THE_PAST = re.compile(
     r"|compared (?:to|with)|history|last)\b",
     re.IGNORECASE,
 )
-"""What marks the number beside it as one of the entity's past."""
+"""Words that mark the number next to them as one of the entity's past."""
 
 HEDGES = re.compile(
     r"\b(?:over|under|nearly|almost|roughly|approximately|around|at least|at most|up to)"
     r"\s+(?:the\s+)?\S{0,2}$",
     re.IGNORECASE,
 )
-"""Right before a number that is exact: "over 17 documents" is false of 17."""
+"""Hedges just before a number; numbers are exact, so "over 17 documents" is false of 17."""
 
 RAISED = re.compile(
     r"\b(?:rise|risen|rose|rising|increase[ds]?|increasing|higher|above|better|improve[ds]?|improving"

@@ -130,7 +130,7 @@ def _trend(counts: Counts, length: int) -> Floats:
 
 
 def _baseline(counts: Counts, comparison: Comparison) -> tuple[Floats, Floats]:
-    """Return the weighted mean score and the documents per window of each window's past; NaN without a past."""
+    """Return the weighted mean score and the documents per window in each window's past; NaN without one."""
     indices = np.arange(len(counts))
     high = np.maximum(indices - comparison.gap, 0)
     low = np.clip(high - comparison.baseline, counts.known_from if counts.known_from > 0 else 0, None)

@@ -81,7 +81,7 @@ def heard(found: Iterable[Alert], until: datetime, policy: Policy) -> tuple[Aler
 def fired(
     counts: Counts, at: NDArray[np.int64], policy: Policy, num_entities: int
 ) -> Iterator[tuple[AlertRule, float, Verdicts, list[int]]]:
-    """Yield each rule of the policy with its threshold, verdicts on the windows `at`, and places of alerts."""
+    """Yield each rule of the policy with its threshold, verdicts on the windows `at` and places of alerts."""
     if not len(at):
         return
     starts_us = np.array([epoch_us_of(counts.starts[index]) for index in at], np.int64)

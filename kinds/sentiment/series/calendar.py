@@ -55,5 +55,5 @@ def _first_day(size: WindowSize, day: date) -> date:
 
 
 def _midnight(day: date, zone: ZoneInfo) -> datetime:
-    """Return the first instant of the day: where clocks skip midnight, the instant of the change (PEP 495)."""
+    """Return the first instant of the day: where clocks skip midnight, that of the change (PEP 495)."""
     return datetime.combine(day, time(), zone).astimezone(UTC)

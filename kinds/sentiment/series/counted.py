@@ -39,8 +39,7 @@ class CountedDocument:
 
 
 def sums_of(documents: Sequence[CountedDocument], starts_at: datetime) -> WindowSums:
-    """Return the sums of the window at `starts_at` if these are its documents; equal to those of
-    counts.count."""
+    """Return the sums of the window at `starts_at` with these documents; counts.count gives the same."""
     first = [document for document in documents if document.novelty == 1]
     weights = [max(document.relevance, 1) for document in first]
     labels = [document.label for document in first]

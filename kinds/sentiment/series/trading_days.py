@@ -53,8 +53,7 @@ class TradingDays:
         return day not in self.sessions or day in self.early_closes
 
     def is_quiet_at(self, instant: datetime) -> bool:
-        """Return whether an hour is quiet: on a quiet day all hours are, on a short one those after the
-        close."""
+        """Return whether an hour is quiet: any hour of a quiet day, or one after the close of a short day."""
         day = instant.astimezone(self.zone).date()
         closes_at = self.early_closes.get(day)
         return self.is_quiet_day(day) and (closes_at is None or instant >= closes_at)

@@ -20,8 +20,7 @@ class WindowSize(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowSums:
-    """Sums over the first reports in a window, as exact integers; later windows and alerts are computed from
-    them."""
+    """Sums over the first reports in a window, as exact integers: the basis of later windows and alerts."""
 
     starts_at: datetime
     """UTC."""

@@ -1,1 +1,1 @@
-"""What sentiment monitoring keeps in Postgres."""
+"""The tables of sentiment monitoring in Postgres: reading and writing."""

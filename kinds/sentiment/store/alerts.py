@@ -1,4 +1,4 @@
-"""Alerts as people see them: listed, acknowledged, muted."""
+"""Lists, acknowledges and mutes alerts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class MuteNotFoundError(PermanentError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredAlert:
-    """kinds.sentiment.series.window.Alert as Postgres has it, with what people did with it."""
+    """An alert (kinds.sentiment.series.window.Alert) as stored in Postgres, with its status."""
 
     id: UUID
     monitor: str
@@ -54,21 +54,22 @@ class StoredAlert:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryState:
-    """How far an alert is on its way to one target."""
+    """Progress of an alert's delivery to one target."""
 
     target: str
     num_attempts: int
     due_at: datetime
     ended_at: datetime | None
     error_code: str | None
-    """Of the last attempt; with `ended_at` why it was given up, None if it was delivered."""
+    """Error of the last attempt; with `ended_at` the reason for giving up, or None if the alert was
+    delivered."""
     error_message: str | None
     told: Told | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mute:
-    """Alerts of an entity, of a rule, of both, or of a whole monitor that are not delivered."""
+    """A rule that suppresses delivery of alerts: of an entity, a rule, both, or a whole monitor."""
 
     id: UUID
     monitor: str
@@ -87,7 +88,7 @@ def list_alerts(
     status: AlertStatus | None = None,
     limit: int = 50,
 ) -> list[StoredAlert]:
-    """Alerts about the newest windows, the newest first."""
+    """Return alerts, those of the newest windows first."""
     statement = _ALERTS.where(ScheduleRow.tenant == tenant)
     if monitor is not None:
         statement = statement.where(ScheduleRow.name == monitor)
@@ -101,7 +102,7 @@ def list_alerts(
 
 
 def get_alert(database: Engine, alert_id: UUID) -> tuple[StoredAlert, list[DeliveryState]]:
-    """One alert, and its deliveries by target. Raises AlertNotFoundError."""
+    """Return an alert and its deliveries by target. Raises AlertNotFoundError."""
     with database.connect() as connection:
         row = connection.execute(_ALERTS.where(AlertRow.id == alert_id)).one_or_none()
         if row is None:
@@ -123,9 +124,9 @@ def get_alert(database: Engine, alert_id: UUID) -> tuple[StoredAlert, list[Deliv
 
 
 def acknowledge(database: Engine, alert_id: UUID, *, note: str | None = None) -> StoredAlert:
-    """Say that it was seen; again changes the note only if there is one. Raises AlertNotFoundError.
+    """Mark an alert as seen; repeating it only changes the note, if one is given. Raises AlertNotFoundError.
 
-    A withdrawn alert stays withdrawn.
+    A withdrawn alert remains withdrawn.
     """
     with database.begin() as connection:
         found = connection.scalar(
@@ -153,7 +154,7 @@ def mute(
     rule: AlertRule | None,
     until: datetime | None,
 ) -> UUID:
-    """Deliver none of these until then, or until `unmute`; they are raised and kept all the same."""
+    """Suppress delivery of these alerts until `until` or until `unmute`; they are still raised and stored."""
     mute_id = uuid4()
     with database.begin() as connection:
         connection.execute(
@@ -165,7 +166,7 @@ def mute(
 
 
 def unmute(database: Engine, mute_id: UUID) -> None:
-    """Deliver what is raised from now on. Raises MuteNotFoundError."""
+    """Deliver alerts that are raised from now on. Raises MuteNotFoundError."""
     with database.begin() as connection:
         found = connection.scalar(delete(MuteRow).where(MuteRow.id == mute_id).returning(MuteRow.id))
     if found is None:
@@ -173,7 +174,7 @@ def unmute(database: Engine, mute_id: UUID) -> None:
 
 
 def list_mutes(database: Engine, *, tenant: str = "default") -> list[Mute]:
-    """Mutes that have not run out, the oldest first."""
+    """Return the mutes that have not expired, the oldest first."""
     statement = (
         select(
             MuteRow.id,

@@ -1,4 +1,4 @@
-"""Alerts on their way to their targets: the rows are written with the alerts, so none is forgotten."""
+"""Deliveries of alerts to targets; they are written together with the alerts, so that none is lost."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from kinds.sentiment.tables import AlertRow, DeliveryRow, MentionRow, MonitorRow
 from workers.delivery.targets import Target
 
 MAX_DOCUMENTS = 5
-"""Of an alert's drivers, the strongest first, that are told with it; all their ids are."""
+"""Maximum documents described in a message, the strongest first; the message lists the ids of all."""
 
 _TARGETS: TypeAdapter[list[Target]] = TypeAdapter(list[Target])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One alert that is due at one target."""
+    """An alert that is due for delivery to one target."""
 
     alert_id: UUID
     target_name: str
     target: Target | None
-    """None if the monitor has no target of this name any more."""
+    """The target; None if the monitor no longer has one of this name."""
     num_attempts: int
     is_muted: bool
     monitor_id: UUID
@@ -52,13 +52,13 @@ class Delivery:
 
     @property
     def to_tell(self) -> Told:
-        """What the target should know."""
+        """State of the alert that the target should be notified of."""
         return Told.WITHDRAWN if self.is_withdrawn else Told.RAISED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Driver:
-    """A document that drives an alert, as it is told."""
+    """A document behind an alert, as described in a message."""
 
     id: str
     title: str
@@ -69,7 +69,7 @@ class Driver:
 
 
 def is_muted() -> ColumnElement[bool]:
-    """Whether a mute that has not run out covers the row of `alerts`."""
+    """Return a condition that is true for rows of `alerts` covered by a mute that has not expired."""
     return (
         select(MuteRow.id)
         .where(
@@ -91,10 +91,10 @@ def due_deliveries(
     monitor_id: UUID | None = None,
     without: Collection[str] = (),
 ) -> list[Delivery]:
-    """What is due, the longest due first, and no more of one target than its limit.
+    """Return due deliveries, the longest due first, at most `limit_per_target` for each target.
 
-    Of one monitor alone, and without some of its targets, if they are given. A withdrawn alert waits where it
-    was not told, for it may come back.
+    They can be limited to one monitor and exclude some targets. The delivery of a withdrawn alert waits if
+    the target was not notified of it, because the alert may be raised again.
     """
     of_monitor = () if monitor_id is None else (AlertRow.monitor_id == monitor_id,)
     place = func.row_number().over(
@@ -137,7 +137,7 @@ def due_deliveries(
 
 
 def num_waiting(database: Engine, monitor_id: UUID) -> int:
-    """What is still to be told of the monitor's alerts, due now or later."""
+    """Return the number of pending deliveries of the monitor's alerts, due now or later."""
     statement = (
         select(func.count())
         .select_from(DeliveryRow)
@@ -150,11 +150,11 @@ def num_waiting(database: Engine, monitor_id: UUID) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Deliveries of a monitor to one target that wait for the same reason."""
+    """Deliveries of a monitor to one target that are pending for the same reason."""
 
     target: str
     error_code: str | None
-    """Of the latest attempt; None: none was made."""
+    """Error of the latest attempt; None if there was no attempt."""
     error_message: str | None
     number: int
     due_at: datetime
@@ -162,7 +162,7 @@ class Waiting:
 
 
 def waiting(database: Engine, monitor_id: UUID) -> list[Waiting]:
-    """What is still to be told of the monitor's alerts, by target and reason."""
+    """Return the pending deliveries of the monitor's alerts, grouped by target and reason."""
     why = (DeliveryRow.target, DeliveryRow.error_code, DeliveryRow.error_message)
     statement = (
         select(*why, func.count(), func.min(DeliveryRow.due_at))
@@ -176,7 +176,7 @@ def waiting(database: Engine, monitor_id: UUID) -> list[Waiting]:
 
 
 def drivers(database: Engine, delivery: Delivery) -> list[Driver]:
-    """The strongest documents behind the alert, as far as they are still known."""
+    """Return the strongest documents behind the alert, as far as they are still stored."""
     ids = delivery.document_ids[:MAX_DOCUMENTS]
     with database.connect() as connection:
         rows = connection.execute(
@@ -202,9 +202,10 @@ def drivers(database: Engine, delivery: Delivery) -> list[Driver]:
 
 
 def begin_attempt(database: Engine, delivery: Delivery, *, retry_seconds: float) -> bool:
-    """Count the attempt before it is made, due again after this long; False if another courier has it.
+    """Record an attempt before it is made, with the next one due after `retry_seconds`.
 
-    A crash in the middle is an attempt that failed: the message goes out again, with the same id.
+    Returns False if another notifier has begun it. A crash during the attempt counts as a failure: the
+    message is sent again with the same id.
     """
     with database.begin() as connection:
         taken = connection.scalar(
@@ -223,7 +224,7 @@ def begin_attempt(database: Engine, delivery: Delivery, *, retry_seconds: float)
 def end(
     database: Engine, delivery: Delivery, *, error_code: str | None = None, message: str | None = None
 ) -> None:
-    """Nothing is left to tell, or, with an error code, it will not be told."""
+    """End the delivery: there is nothing to send or, with an error code, it was given up."""
     with database.begin() as connection:
         connection.execute(
             update(DeliveryRow)
@@ -233,9 +234,9 @@ def end(
 
 
 def note_told(database: Engine, delivery: Delivery) -> None:
-    """It is delivered: what the target knows now, even if it has to know something else by now.
+    """Record that the target was notified, even if the alert has changed in the meantime.
 
-    If that was begun to be told meanwhile, by another courier, nobody knows which of the two arrived last.
+    If another notifier has begun to send that change, it is unknown which message arrived last.
     """
     is_latest = DeliveryRow.turn == delivery.turn
     is_alone = is_latest | (DeliveryRow.ended_at.is_(None) & (DeliveryRow.num_attempts == 0))
@@ -253,11 +254,13 @@ def note_told(database: Engine, delivery: Delivery) -> None:
 
 
 def tell_change(connection: Connection, alert_ids: Sequence[UUID], *, old_ids: Sequence[UUID]) -> None:
-    """These alerts were withdrawn or came back, in this transaction: who was told of them is told that, too.
+    """Schedule notifications of alerts that were withdrawn or raised again in this transaction.
 
-    So is who may have been told, by an attempt that failed or is under way; who was not is told of what
-    stands when it comes back. All that is pending turns, for a courier may have seen the alert as it was.
-    Of the old ones among them nothing new is told, only what was begun is set right.
+    Targets that were notified of an alert are notified of its change, and so are those that may have been, by
+    an attempt that failed or is under way. A target that was not notified receives the current state when the
+    alert is raised again. All pending deliveries begin a new turn, because a notifier may have read the
+    former state. For alerts in `old_ids` no new notification is scheduled; only those that were begun are
+    corrected.
     """
     is_told = DeliveryRow.told.is_not(None)
     is_tried = DeliveryRow.num_attempts > 0
@@ -286,7 +289,7 @@ def tell_change(connection: Connection, alert_ids: Sequence[UUID], *, old_ids: S
 
 
 def note_failure(database: Engine, delivery: Delivery, *, error_code: str, message: str) -> None:
-    """It is tried again; say why it failed."""
+    """Record why an attempt failed; the delivery is tried again."""
     with database.begin() as connection:
         connection.execute(
             update(DeliveryRow).where(*_is(delivery)).values(error_code=error_code, error_message=message)
@@ -294,7 +297,7 @@ def note_failure(database: Engine, delivery: Delivery, *, error_code: str, messa
 
 
 def postpone(database: Engine, deliveries: Sequence[Delivery], *, seconds: float) -> None:
-    """Try these later, without counting an attempt: their target does not answer."""
+    """Defer deliveries to a target that does not respond, without counting an attempt."""
     if not deliveries:
         return
     with database.begin() as connection:

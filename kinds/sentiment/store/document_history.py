@@ -1,4 +1,4 @@
-"""Documents, mentions and answers that earlier batches left, read from Postgres."""
+"""Reads documents, mentions and classifications of earlier batches from Postgres."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _MENTION = [getattr(MentionRow, name) for name in _MENTION_FIELDS]
 
 
 class DocumentHistory:
-    """The part of sentiment.history.History that is about documents, and about what models said of them."""
+    """The part of kinds.sentiment.history.History that covers documents, mentions and classifications."""
 
     def __init__(self, database: Engine) -> None:
         self._database = database
 
     def standing(self, monitor_id: UUID, ids: Sequence[str], *, analysis: str) -> dict[str, Standing]:
-        """Those of these documents that were analysed in this way, by id."""
+        """Return those of these documents that were analysed in this way, by id."""
         columns = (DocumentRow.id, DocumentRow.sha256, DocumentRow.published_at, DocumentRow.record)
         statement = select(*columns).where(
             DocumentRow.monitor_id == monitor_id,
@@ -39,8 +39,9 @@ class DocumentHistory:
             return {row[0]: Standing(*row[1:]) for row in connection.execute(statement)}
 
     def known_records(self, monitor_id: UUID, records: Sequence[bytes], *, analysis: str) -> frozenset[bytes]:
-        """Those of these digests of records whose document stands, and was analysed in this way."""
-        # As one text of bytes there and back: thousands of values each way cost more than finding them.
+        """Return those of these digests whose record gave a stored document that was analysed in this way."""
+        # Sent and returned as a single string of bytes: thousands of values each way cost more than finding
+        # them.
         given = literal(b"".join(records), LargeBinary)
         number = func.generate_series(0, len(records) - 1).column_valued("number")
         one = select(func.substring(given, number * RECORD_BYTES + 1, RECORD_BYTES)).scalar_subquery()
@@ -54,7 +55,7 @@ class DocumentHistory:
         return frozenset(found[at : at + RECORD_BYTES] for at in range(0, len(found), RECORD_BYTES))
 
     def documents(self, monitor_id: UUID, ids: Sequence[str]) -> dict[str, KnownDocument]:
-        """Those that are known, by id."""
+        """Return those of these documents that are stored, by id."""
         entities = (
             select(func.array_agg(MentionRow.entity_id))
             .where(MentionRow.monitor_id == monitor_id, MentionRow.document_id == DocumentRow.id)
@@ -74,7 +75,7 @@ class DocumentHistory:
             }
 
     def shared_ids(self, monitor_id: UUID, ids: Sequence[str]) -> frozenset[str]:
-        """Those of these ids that documents share: there are others whose ids are made of them."""
+        """Return those of these ids that several documents share, which are stored under ids derived from it."""
         by_prefix = {shared_prefix(id_): id_ for id_ in ids}
         prefix = func.left(DocumentRow.id, SHARED_PREFIX_CHARACTERS)
         statement = (
@@ -135,7 +136,8 @@ class DocumentHistory:
         until: datetime,
         min_relevance: int,
     ) -> list[CountedDocument]:
-        """What an entity's windows of this time count, with the digests of the documents; one statement."""
+        """Return what an entity's windows of this time count, with the documents' digests, read in one
+        statement."""
         columns = (
             MentionRow.document_id,
             DocumentRow.sha256,
@@ -167,9 +169,9 @@ class DocumentHistory:
             return [CountedDocument(**row) for row in connection.execute(statement).mappings()]
 
     def first_published_at(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, datetime]:
-        """When each entity's first mention was published."""
+        """Return when each entity's first mention was published."""
         given = values_table("given", entity_id=(entity_ids, MentionRow.entity_id))
-        # By the index's first entry: a minimum of a group reads all of them.
+        # Reads the first entry of the index, since the minimum of a group reads all of them.
         first = (
             select(MentionRow.published_at)
             .where(MentionRow.monitor_id == monitor_id, MentionRow.entity_id == given.c.entity_id)
@@ -183,7 +185,7 @@ class DocumentHistory:
             return {entity_id: first_at for entity_id, first_at in rows if first_at is not None}
 
     def mentioned(self, monitor_id: UUID) -> list[str]:
-        """Entities that have mentions."""
+        """Return the entities that have mentions."""
         statement = select(MentionRow.entity_id).where(MentionRow.monitor_id == monitor_id).distinct()
         with self._database.connect() as connection:
             return sorted(connection.scalars(statement))
@@ -197,7 +199,7 @@ class DocumentHistory:
     def classifications(
         self, model_sha256: str, digests: Sequence[bytes]
     ) -> dict[bytes, tuple[float, float, float]]:
-        """Probabilities that this model has given to inputs of these digests."""
+        """Return the probabilities that this model has given to inputs with these digests."""
         statement = select(
             ClassificationRow.digest,
             ClassificationRow.negative,

@@ -1,4 +1,4 @@
-"""What earlier batches left, read: implements kinds.sentiment.history.History over Postgres."""
+"""Reads the results of earlier batches: implements kinds.sentiment.history.History over Postgres."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class DatabaseHistory(DocumentHistory, SeriesHistory):
     """Implements kinds.sentiment.history.History. Each call uses its own connection."""
 
     def now(self) -> datetime:
-        """The database's clock."""
+        """Return the time of the database's clock."""
         with self._database.connect() as connection:
             return connection.execute(
                 select(func.clock_timestamp(type_=DateTime(timezone=True)))
@@ -25,6 +25,6 @@ class DatabaseHistory(DocumentHistory, SeriesHistory):
 
 
 def open_history(services: WorkerServices) -> Callable[[RunningJob], History]:
-    """A `workers.ports.PortOpener`: all jobs share the port."""
+    """Open the port as a `workers.ports.PortOpener`; all jobs share it."""
     history = DatabaseHistory(services.database)
     return lambda _: history

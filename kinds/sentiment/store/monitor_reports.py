@@ -1,4 +1,4 @@
-"""What an export of a monitor's batch reads: the artifacts of its stages, and the rows of its series."""
+"""Reads what an export of a monitor's batch needs: artifacts of its stages, and rows of its series."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from kinds.sentiment.series.window import Alert
 from kinds.sentiment.tables import AlertRow, MentionRow
 
 PAGE_ROWS = 1_000
-"""Read in one statement: no transaction stays open while a page is written."""
+"""Rows read in one statement; no transaction stays open while a page is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageJob:
-    """A job of a stage, with what it made."""
+    """A job of a stage, with its results."""
 
     job_id: UUID
     custom_id: str
@@ -34,11 +34,11 @@ class StageJob:
     error_code: str | None
     error_message: str | None
     artifacts: tuple[StoredObject, ...]
-    """In the job's own order; none if it has not succeeded."""
+    """Artifacts in the order of the job; empty unless it has succeeded."""
     statement: bytes | None
 
     def read(self, output_type: type[OutputT]) -> OutputT:
-        """What the job left for later stages. Raises OutputUnfitError."""
+        """Return the job's output for later stages. Raises OutputUnfitError."""
         return parse_output(self.output, output_type, stage=self.stage, custom_id=self.custom_id)
 
 
@@ -53,7 +53,7 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MentionRecord:
-    """A mention with its place in its chain; see kinds.sentiment.series.mention."""
+    """A mention with its position in its chain; see kinds.sentiment.series.mention."""
 
     entity_id: str
     document_id: str
@@ -72,7 +72,7 @@ class MentionRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertRecord:
-    """An alert and what people did with it."""
+    """An alert with its status, times and note."""
 
     alert: Alert
     status: AlertStatus
@@ -82,7 +82,7 @@ class AlertRecord:
 
     @property
     def is_standing(self) -> bool:
-        """Not withdrawn."""
+        """Whether the alert is not withdrawn."""
         return self.status is not AlertStatus.WITHDRAWN
 
 
@@ -93,7 +93,7 @@ _ALERT = [getattr(AlertRow, name) for name in Alert.__dataclass_fields__]
 def stream_stage(
     database: Engine, batch_id: UUID, stage: str | None = None, *, statuses: Sequence[JobStatus]
 ) -> Iterator[StageJob]:
-    """The jobs of a stage, or of all stages, with these statuses, in order, read in pages."""
+    """Yield the jobs of a stage, or of all stages, with these statuses, in order, read in pages."""
     place = tuple_(JobRow.stage, JobRow.position)
     statement = _jobs(batch_id, statuses)
     if stage is not None:
@@ -114,7 +114,7 @@ def stream_stage(
 def stream_mentions(
     database: Engine, monitor_id: UUID, entity_id: str, *, since: datetime
 ) -> Iterator[MentionRecord]:
-    """The entity's mentions in order of time, read in pages."""
+    """Yield the entity's mentions in order of time, read in pages."""
     place = tuple_(MentionRow.published_at, MentionRow.document_id)
     statement = (
         select(*_MENTION)
@@ -140,7 +140,7 @@ def stream_mentions(
 def find_mentions(
     database: Engine, monitor_id: UUID, keys: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], MentionRecord]:
-    """Mentions by entity and document."""
+    """Return mentions by entity and document."""
     if not keys:
         return {}
     statement = select(*_MENTION).where(
@@ -152,7 +152,7 @@ def find_mentions(
 
 
 def list_alerts(database: Engine, monitor_id: UUID, *, since: datetime) -> list[AlertRecord]:
-    """Of the monitor's windows from `since` on, withdrawn ones too, the newest first."""
+    """Return alerts of the monitor's windows from `since` on, including withdrawn ones, the newest first."""
     statement = (
         select(*_ALERT, AlertRow.status, AlertRow.raised_at, AlertRow.acknowledged_at, AlertRow.note)
         .where(AlertRow.monitor_id == monitor_id, AlertRow.starts_at >= since)

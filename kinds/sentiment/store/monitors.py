@@ -1,4 +1,4 @@
-"""Monitors, kept."""
+"""Stores and reads monitors."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class MonitorNotFoundError(PermanentError):
 
 
 def put_monitor(connection: Connection, monitor: Monitor) -> UUID:
-    """Create the monitor, or change the one of its tenant and name to this; the id that it has.
+    """Create the monitor, or change the one with its tenant and name, and return its id.
 
-    `monitor.id` counts for a new one only: `new_id()` makes one.
+    `monitor.id` is used for a new monitor only; `new_id()` creates one.
     """
     fields = {
         "watchlist_sha256": monitor.watchlist_sha256,
@@ -54,8 +54,8 @@ def put_monitor(connection: Connection, monitor: Monitor) -> UUID:
         select(MonitorRow.policy).where(MonitorRow.id == monitor_id).with_for_update(key_share=True)
     ).one_or_none()
     if earlier is not None and earlier.policy != fields["policy"]:
-        # Windows of another time zone or size are no past to go on from; the next batch computes all anew.
-        # What a batch under way computes by the former policy is not kept.
+        # Windows of another time zone or size cannot be continued, so the next batch recomputes everything.
+        # What a batch under way computes with the former policy is not stored.
         connection.execute(delete(EntityWindowRow).where(EntityWindowRow.monitor_id == monitor_id))
     connection.execute(
         postgresql.insert(MonitorRow)
@@ -66,17 +66,17 @@ def put_monitor(connection: Connection, monitor: Monitor) -> UUID:
 
 
 def lock_records(connection: Connection, monitor_id: UUID) -> None:
-    """Wait until nobody else writes the monitor's records, to the end of the transaction."""
+    """Wait until no other transaction writes the monitor's records, and keep them locked until this one ends."""
     connection.execute(select(func.pg_advisory_xact_lock(monitor_id.int & (2**63 - 1))))
 
 
 def new_id() -> UUID:
-    """For a monitor that does not exist yet."""
+    """Return an id for a monitor that does not exist yet."""
     return uuid4()
 
 
 def find_monitor(database: Engine, name: str, *, tenant: str = "default") -> Monitor:
-    """The monitor of this name. Raises MonitorNotFoundError."""
+    """Return the monitor with this name. Raises MonitorNotFoundError."""
     with database.connect() as connection:
         row = connection.execute(_MONITORS.where(_is_named(tenant, name))).mappings().one_or_none()
     if row is None:
@@ -85,7 +85,7 @@ def find_monitor(database: Engine, name: str, *, tenant: str = "default") -> Mon
 
 
 def get_monitor(database: Engine, monitor_id: UUID) -> Monitor:
-    """The monitor of this id. Raises MonitorNotFoundError."""
+    """Return the monitor with this id. Raises MonitorNotFoundError."""
     with database.connect() as connection:
         row = connection.execute(_MONITORS.where(MonitorRow.id == monitor_id)).mappings().one_or_none()
     if row is None:
@@ -94,7 +94,7 @@ def get_monitor(database: Engine, monitor_id: UUID) -> Monitor:
 
 
 def list_monitors(database: Engine, *, tenant: str = "default") -> list[Monitor]:
-    """All monitors of a tenant, by name."""
+    """Return all monitors of a tenant, ordered by name."""
     statement = _MONITORS.where(ScheduleRow.tenant == tenant).order_by(ScheduleRow.name)
     with database.connect() as connection:
         return [_monitor(row) for row in connection.execute(statement).mappings()]

@@ -1,4 +1,4 @@
-"""Windows and alerts that earlier batches left, read from Postgres."""
+"""Reads windows and alerts of earlier batches from Postgres."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ALERT = [getattr(AlertRow, name) for name in Alert.__dataclass_fields__]
 
 
 class SeriesHistory:
-    """The part of kinds.sentiment.history.History that is about series."""
+    """The part of kinds.sentiment.history.History that covers series."""
 
     def __init__(self, database: Engine) -> None:
         self._database = database
@@ -37,7 +37,7 @@ class SeriesHistory:
         since: datetime,
         until: datetime,
     ) -> dict[str, list[EntityWindow]]:
-        """By entity, each ordered by starts_at."""
+        """Return windows by entity, each ordered by starts_at."""
         statement = (
             select(*_WINDOW)
             .where(
@@ -64,7 +64,7 @@ class SeriesHistory:
         *,
         until: datetime,
     ) -> dict[str, dict[WindowSize, list[WindowSums]]]:
-        """What the windows of each entity hold, from the instant given for it on."""
+        """Return the sums of each entity's windows from its instant on."""
         given = values_table(
             "given",
             entity_id=(list(since), EntityWindowRow.entity_id),
@@ -90,7 +90,7 @@ class SeriesHistory:
     def alerts(
         self, monitor_id: UUID, entity_ids: Sequence[str], *, since: datetime, until: datetime
     ) -> dict[str, list[Alert]]:
-        """By entity, ordered by starts_at; withdrawn ones are left out."""
+        """Return alerts by entity, ordered by starts_at; withdrawn ones are left out."""
         statement = (
             select(*_ALERT)
             .where(
@@ -111,7 +111,7 @@ class SeriesHistory:
         return dict(found)
 
     def unsettled(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, Unsettled]:
-        """Entities whose mentions have changed since their series was computed."""
+        """Return the entities whose mentions have changed since their series was computed."""
         statement = select(UnsettledRow.entity_id, UnsettledRow.since, UnsettledRow.number).where(
             UnsettledRow.monitor_id == monitor_id, UnsettledRow.entity_id.in_(entity_ids)
         )
@@ -121,9 +121,9 @@ class SeriesHistory:
     def last_window_at(
         self, monitor_id: UUID, entity_ids: Sequence[str], sizes: Sequence[WindowSize]
     ) -> dict[str, datetime]:
-        """The earliest of the last starts of each entity's windows of these sizes.
+        """Return, by entity, the earliest of the last starts of its windows of each of these sizes.
 
-        Entities without any are left out.
+        Entities without windows are left out.
         """
         statement = (
             select(EntityWindowRow.entity_id, func.max(EntityWindowRow.starts_at))
@@ -141,6 +141,6 @@ class SeriesHistory:
         return earliest
 
     def read_until(self, monitor_id: UUID) -> datetime | None:
-        """When the latest run was due that read all of the monitor's sources."""
+        """Return when the latest run that read all of the monitor's sources was due."""
         with self._database.connect() as connection:
             return read_until(connection, monitor_id)

@@ -27,8 +27,8 @@ from kinds.sentiment.tables import (
 )
 
 DELIVERED_AGE = timedelta(days=7)
-"""Of a window that ended earlier alerts are kept and not told, nor that they are withdrawn or come back:
-last year's news is no news."""
+"""Age of a window beyond which its alerts are stored without notifying anyone, even when they are withdrawn
+or raised again: last year's news is not worth a message."""
 
 _LENGTHS = {
     WindowSize.HOUR: timedelta(hours=1),
@@ -42,18 +42,18 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class _Series:
-    """Histories of one monitor by its policy, each of another entity."""
+    """Histories of one monitor, computed with its policy, each of another entity."""
 
     monitor_id: UUID
     histories: Sequence[tuple[UUID, EntityHistory]]
-    """With the job that left it."""
+    """Each history with the id of the job that computed it."""
 
     @property
     def sizes(self) -> Sequence[WindowSize]:
         return self.histories[0][1].policy.windows
 
     def given(self) -> TableValuedAlias:
-        """entity_id, since, read_at and unsettled of each history, as a table."""
+        """Return entity_id, since, read_at and unsettled of each history, as a table."""
         own = [history for _, history in self.histories]
         return values_table(
             "given",
@@ -65,10 +65,10 @@ class _Series:
 
 
 def write_histories(connection: Connection, histories: Sequence[tuple[UUID, EntityHistory]]) -> None:
-    """Put entities' series in place of what stood, but for what a later reading has written.
+    """Replace the stored series of entities, except for what a later reading has written.
 
-    The monitors' records are locked. A series by another policy than the monitor's is left out: its windows
-    would be no past of those that follow.
+    The monitors' records must be locked. A series computed with another policy than the monitor's is left
+    out, because later windows could not be compared with its own.
     """
     policies = _policies(connection, {history.monitor_id for _, history in histories})
     by_policy = [one for one in histories if one[1].policy == policies.get(one[1].monitor_id)]
@@ -95,7 +95,8 @@ def _policies(connection: Connection, monitor_ids: Collection[UUID]) -> dict[UUI
 
 
 def _apart(histories: Sequence[tuple[UUID, EntityHistory]]) -> list[_Series]:
-    """By monitor; of one entity, what was read earlier is written earlier, and apart."""
+    """Group the histories by monitor; those of one entity are separate, and the one read earlier is written
+    first."""
     groups: dict[tuple[UUID, int], list[tuple[UUID, EntityHistory]]] = {}
     seen: Counter[tuple[UUID, str]] = Counter()
     for job_id, history in sorted(histories, key=lambda one: (one[1].read_at, one[1].entity_id)):
@@ -106,14 +107,15 @@ def _apart(histories: Sequence[tuple[UUID, EntityHistory]]) -> list[_Series]:
 
 
 def _later_since(connection: Connection, series: _Series) -> dict[str, datetime]:
-    """By entity, from when on a later reading has written everything: what it left out is gone."""
+    """Return, by entity, the instant from which a later reading has written everything; what it lacks is
+    gone."""
     given = series.given()
     is_own = (
         EntityWindowRow.monitor_id == series.monitor_id,
         EntityWindowRow.entity_id == given.c.entity_id,
     )
-    # Whoever writes a series writes its last window, too, but for hours without documents: nearly every look
-    # ends there.
+    # Each write of a series includes its last window, except for hours without documents, so nearly every
+    # query ends here.
     size = next((size for size in series.sizes if size is not WindowSize.HOUR), None)
     last_read_at = (
         select(EntityWindowRow.read_at)
@@ -134,7 +136,7 @@ def _later_since(connection: Connection, series: _Series) -> dict[str, datetime]
 
 
 def _write_novelties(connection: Connection, series: _Series, later_since: Mapping[str, datetime]) -> None:
-    """Those that differ from what stands."""
+    """Write the novelties that differ from the stored ones."""
     novelties = [
         (novelty, history)
         for _, history in series.histories
@@ -196,7 +198,7 @@ def _write_windows(connection: Connection, series: _Series, later_since: Mapping
             keys=keys,
             where=lambda new: EntityWindowRow.read_at <= new.read_at,
         )
-    # One that a document left, corrected to another time or entity, and that nothing else is in.
+    # Deletes windows left empty because a document was corrected to another time or entity.
     given = series.given()
     connection.execute(
         delete(EntityWindowRow).where(

@@ -1,4 +1,4 @@
-"""What came of reading a monitor's sources: which were not read, and since when not all."""
+"""The state of a monitor's sources: which could not be read, and since when not all were."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from jobs.sources import Source
 _SOURCE: TypeAdapter[Source] = TypeAdapter(Source)
 
 NEVER = datetime.fromtimestamp(0, UTC)
-"""Before any document: when all sources were read of a monitor that has not done so yet."""
+"""Time when all sources were read, for a monitor that never read them all; earlier than any document."""
 
 READING_STAGES = ("collect", "documents")
-"""Of the kind: a document is in the history after both."""
+"""Stages of the kind after which a document is in the history."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class UnreadSource:
 
 
 def unread_sources(database: Engine, monitor_id: UUID) -> list[UnreadSource]:
-    """Of the latest run whose sources were tried, in their order; none, if all were read."""
+    """Return the unread sources of the latest run that tried them, in their order; empty if all were read."""
     latest = (
         select(BatchRow.id)
         .join(StageRow, StageRow.batch_id == BatchRow.id)
@@ -71,9 +71,10 @@ def unread_sources(database: Engine, monitor_id: UUID) -> list[UnreadSource]:
 
 
 def not_heard_since(database: Engine, monitor_id: UUID) -> datetime | None:
-    """Since when nothing is said of silence, for the latest run has not read and analysed everything.
+    """Return since when silence alerts are suppressed, because the latest run has not read and analysed
+    everything.
 
-    None if it has; the begin of time if none ever did.
+    None if it has; NEVER if no run ever did.
     """
     latest = (
         select(BatchRow.settings["as_of"].astext.cast(DateTime(timezone=True)))
@@ -93,14 +94,14 @@ def not_heard_since(database: Engine, monitor_id: UUID) -> datetime | None:
 
 
 def heard_until(connection: Connection, monitor_id: UUID) -> datetime | None:
-    """As `read_until`, of runs that went on to their end: silence was judged up to here."""
+    """Return the same as `read_until`, for finished runs only: silence was judged up to then."""
     return _read_until(connection, monitor_id, BatchRow.status == BatchStatus.FINISHED)
 
 
 def read_until(connection: Connection, monitor_id: UUID) -> datetime | None:
-    """When the latest run was due that read all of its sources and analysed all that they held.
+    """Return when the latest run that read all its sources and analysed all their documents was due.
 
-    Its windows may be judged already, whatever becomes of the batch.
+    Its windows may have been judged already, whatever becomes of the batch.
     """
     closed = (
         select(StageRow.number)

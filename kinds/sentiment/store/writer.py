@@ -1,6 +1,6 @@
-"""Writes the rows that jobs leave besides their artifacts, in the transaction that makes the jobs succeed.
+"""Writes the records that jobs produce besides artifacts, in the transaction in which the jobs succeed.
 
-Transactions that write the same monitor's rows wait for each other, so that no two deadlock.
+Transactions that write records of the same monitor wait for each other, so that none deadlock.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from kinds.sentiment.tables import (
 
 
 def write_records(connection: Connection, records: Sequence[tuple[UUID, object]]) -> None:
-    """Write what these jobs leave; each record comes with the id of its job.
+    """Write the records of these jobs; each comes with the id of its job.
 
     Implements db.records.RecordWriter.
     """
@@ -58,7 +58,7 @@ def write_records(connection: Connection, records: Sequence[tuple[UUID, object]]
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """What one job says of a document."""
+    """A document as analysed by one job."""
 
     submitted_at: datetime
     job_id: UUID
@@ -67,7 +67,7 @@ class _Version:
 
     @property
     def order(self) -> tuple[datetime, datetime, str]:
-        """A later batch corrects an earlier one; in one batch the later time counts, then any fixed order."""
+        """Sort key: a later batch corrects an earlier one, then the later time counts, then any fixed order."""
         return self.submitted_at, self.document.published_at, self.document.sha256
 
 
@@ -86,7 +86,7 @@ def _write_documents(connection: Connection, blocks: Sequence[tuple[UUID, Analys
 
 
 def _write_read_again(connection: Connection, read: ReadAgain) -> None:
-    """Let documents be known by these records, unless they were corrected meanwhile."""
+    """Assign these records to the documents, unless they were corrected in the meantime."""
     ids, digests, records = zip(*read.records, strict=True)
     given = values_table(
         "given",
@@ -163,7 +163,7 @@ def _write_versions(connection: Connection, monitor_id: UUID, versions: Mapping[
 
 
 def _unsettle(connection: Connection, monitor_id: UUID, changes: Iterable[tuple[Any, Any]]) -> None:
-    """Note from when on the entities' series no longer show what is there."""
+    """Record from when on the series of the entities are out of date."""
     since: dict[str, datetime] = {}
     for entity_id, instant in changes:
         since[entity_id] = min(instant, since.get(entity_id, instant))

@@ -18,8 +18,7 @@ from kinds.sentiment.series.rules.volume import forecast
 
 MIN_PAST_DOCUMENTS = 8
 MAX_SHARE = 0.25
-"""Maximum share of the expected documents in a silence; a slow month has fewer than usual but is no silence.
-"""
+"""Maximum share of the expected documents in a silence; a merely slow month has more."""
 
 
 def judge(counts: Counts, cells: Int64s, at: Int64s, scale: Scale) -> Verdicts:
