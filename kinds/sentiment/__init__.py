@@ -1,1 +1,1 @@
-"""Sentiment reports: documents in; rows, windows, alerts and a report for each entity out."""
+"""Sentiment reports: turn documents into rows, windows, alerts, and a report for each entity."""

@@ -1,4 +1,4 @@
-"""A dated file replayed as if live: its documents are analysed once, its alerts are raised day by day."""
+"""Replays a dated file as if live: documents are analysed once, and alerts are raised day by day."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from kinds.sentiment.series.window import AlertRule, WindowSize
 from kinds.sentiment.store.history import DatabaseHistory
 
 BEGINNING = datetime.fromisoformat("1990-01-01T00:00:00+00:00")
-"""Documents are refused that are older."""
+"""Start of history; older documents are refused."""
 
 END = datetime.fromisoformat("2200-01-01T00:00:00+00:00")
 
 MONITOR_PREFIX = "backtest-"
-"""Of the names of the monitors that hold replayed files; behind it 16 digits of what is replayed."""
+"""Prefix of the names of monitors that hold replayed files; 16 hexadecimal digits of a digest follow."""
 
 _MONITOR = re.compile(rf"{MONITOR_PREFIX}[0-9a-f]{{16}}")
 _EVENT = TypeAdapter(Event)
 
 
 def is_of_backtest(monitor: Monitor) -> bool:
-    """Whether nobody made the monitor but `pressroom monitor backtest`."""
+    """Return whether the monitor was created by `pressroom monitor backtest`."""
     return _MONITOR.fullmatch(monitor.name) is not None and not monitor.sources
 
 
@@ -52,19 +52,19 @@ class EventsInvalidError(InputError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backtest:
-    """What the replay came to."""
+    """The result of a replay."""
 
     num_mentions: int
     first_at: datetime | None
     last_at: datetime | None
     alerts: tuple[ReplayedAlert, ...]
     score: Score | None
-    """None without events to score against."""
+    """None if there are no events to score against."""
     num_events_outside: int
-    """They lie wholly before the first document or after the last: nothing could catch them."""
+    """Events wholly before the first document or after the last, which no alert could catch."""
 
     def as_json(self) -> dict[str, object]:
-        """Stable names; times in UTC."""
+        """Return the result as JSON with stable names; times are UTC."""
         return {
             "num_mentions": self.num_mentions,
             "first_at": None if self.first_at is None else self.first_at.isoformat(),
@@ -78,10 +78,10 @@ class Backtest:
 def read_events(
     path: Path, watchlist: Watchlist, rules: Collection[AlertRule] = tuple(AlertRule)
 ) -> tuple[Event, ...]:
-    """Events of a JSONL file: entity_id, kind, starts_at, ends_at.
+    """Read events from a JSONL file with the fields entity_id, kind, starts_at and ends_at.
 
-    Raises EventsInvalidError, also for what no alert could catch: an event of an entity that is not watched,
-    or of a rule that does not judge.
+    Raises EventsInvalidError, also for an event that no alert could catch: of an entity that is not watched,
+    or of a rule that is not applied.
     """
     events = []
     with open_file(path) as file:
@@ -124,10 +124,10 @@ def _check_event(event: Event, watchlist: Watchlist, rules: Collection[AlertRule
 
 
 def backtest(database: Engine, monitor: Monitor, events: Sequence[Event] | None) -> Backtest:
-    """Replay all mentions of a monitor's documents."""
+    """Replay all mentions of a monitor's documents and score the alerts against the events."""
     mentions = _mentions(database, monitor)
     times = [mention.published_at for each in mentions.values() for mention in each]
-    # An entity may be silent while documents about nobody go on.
+    # Documents about other entities may continue while an entity is silent.
     first, last = min(times, default=None), DatabaseHistory(database).last_published_at(monitor.id)
     policy = monitor.policy
     until = None if last is None else _end_of_day(last, policy)
@@ -184,7 +184,7 @@ def _score(score: Score) -> dict[str, object]:
 
 
 def lines_of(result: Backtest) -> Iterator[str]:
-    """For people: each alert in a line, then the figures."""
+    """Yield the result for people: one line per alert, then the figures."""
     for entry in result.alerts:
         alert = entry.alert
         gone = "" if entry.withdrawn_at is None else f"  withdrawn {entry.withdrawn_at:%Y-%m-%d}"

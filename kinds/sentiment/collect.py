@@ -1,4 +1,4 @@
-"""The stage `collect`: what a source holds now and was not analysed before, cut into blocks."""
+"""The stage `collect`: cuts the documents of a source that were not analysed before into blocks."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from kinds.sentiment.payload import CollectPayload, SentimentSettings
 JSONL = "application/jsonl"
 
 MAX_REJECTED_LISTED = 10_000
-"""Refused records that are told one by one; all are counted."""
+"""Maximum refused records that are listed one by one; all are counted."""
 
 MAX_NOTES = 20
-"""Of what people should know of a source; a folder has as many as files."""
+"""Maximum notes about a source; a folder can have one for each file."""
 
 
 def collect(payload: CollectPayload, settings: SentimentSettings, context: Context) -> Result:
-    """Read the source. Raises SourceError for one that is down or hostile, and what the ports raise."""
+    """Read the source. Raises SourceError if it is down or hostile, and whatever the ports raise."""
     known = KnownFilter(context.port(History), monitor_id=settings.monitor_id, analysis=settings.analysis)
     refusals = _Refusals()
     notes: list[str] = []
@@ -51,7 +51,7 @@ def collect(payload: CollectPayload, settings: SentimentSettings, context: Conte
 
 
 class _Refusals:
-    """Takes the refused records out of a stream, and counts them."""
+    """Removes the refused records from a stream, and counts them."""
 
     def __init__(self) -> None:
         self.by_code: Counter[str] = Counter()

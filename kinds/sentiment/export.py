@@ -1,4 +1,4 @@
-"""What `run sentiment` leaves in the output folder: the reports, the rows behind them, a page, a summary."""
+"""Writes the output folder of `run sentiment`: reports, the rows behind them, a page and a summary."""
 
 from __future__ import annotations
 
@@ -51,47 +51,47 @@ INDEX = "index.html"
 SUMMARY = "summary.json"
 
 EXPORT_PAST = timedelta(days=366)
-"""Of the monitor's rows: what is older than a year stays in Postgres, unless the batch brought it."""
+"""How far back rows are exported: older ones stay in Postgres, unless the batch added documents as old."""
 
 MICROSECOND = timedelta(microseconds=1)
-"""Ranges exclude their end."""
+"""Added to an instant to include it, because ranges exclude their end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentimentFigures:
-    """What the batch came to."""
+    """The figures of a batch."""
 
     documents: DocumentCounts
     mentions: MentionCounts
     num_entities: int
     num_windows: int
     num_alerts: int
-    """That stand, since `since`."""
+    """Alerts since `since` that are not withdrawn."""
     num_withdrawn: int
     num_reports: int
     num_reports_left_out: int
-    """Because a batch writes no more than `max_reports`."""
+    """Reports left out because a batch writes at most `max_reports`."""
     max_reports: int
     num_rejected: int
     num_points: int
-    """Sentences of summaries that were asked of the language model."""
+    """Sentences of summaries requested from the language model."""
     num_sentences_kept: int
     num_sentences_dropped: int
     since: datetime
     as_of: datetime
     unread_sources: tuple[str, ...] = ()
-    """What is said of each source that could not be read."""
+    """The error message of each source that could not be read."""
     notes: tuple[str, ...] = ()
-    """What people should know of the sources."""
+    """Notes about the sources for the user."""
     monitor: str = field(default="")
 
     def as_json(self) -> Mapping[str, object]:
-        """Stable names; see docs/sentiment.md."""
+        """Return the figures with stable names; see docs/sentiment.md."""
         plain: Mapping[str, object] = to_jsonable_python(self)
         return plain
 
     def print(self, summary: Summary, out: Path, *, json: bool) -> None:
-        """Print what a run over documents came to: see `pressroom.exporters.ExportReport`."""
+        """Print the outcome of a run over documents; see `pressroom.exporters.ExportReport`."""
         say_altered(summary.altered)
         if json:
             print_json({**summary.as_json(), "figures": dict(self.as_json()), "out": str(out)})
@@ -102,7 +102,7 @@ class SentimentFigures:
         print_line(f"results: {out / INDEX}")
 
     def _lines(self, out: Path) -> Iterator[tuple[str, str]]:
-        """Label and text of each line."""
+        """Yield the label and text of each line."""
         documents, mentions = self.documents, self.mentions
         yield (
             "documents",
@@ -126,7 +126,7 @@ class SentimentFigures:
             yield "left out", self._left_out()
 
     def _left_out(self) -> str:
-        """How many reports, why, and what to do."""
+        """Describe how many reports were left out, why, and what to do."""
         left_out, most = self.num_reports_left_out, self.max_reports
         return (
             f"{left_out:,} {'report' if left_out == 1 else 'reports'}: a batch writes {most:,} "
@@ -138,12 +138,12 @@ class SentimentFigures:
 
 
 def export_sentiment(database: Engine, store: Store, summary: Summary, out: Path) -> SentimentFigures:
-    """Write reports/, the rows as JSONL and CSV, index.html and summary.json; what the batch came to.
+    """Write reports/, the rows as JSONL and CSV, index.html and summary.json, and return the figures.
 
-    All is written beside and takes the place of an earlier export only when it is complete. Memory: the
-    watch list, the windows and alerts of a year, one page of rows. A block or report whose evidence does not
-    match is left out, and in `summary.altered`. Raises StoreError, DiskFullError, ConfigurationError
-    (`output_unwritable`), BatchNotFoundError or MonitorNotFoundError.
+    Everything is written to a new folder that replaces an earlier export only when it is complete. Memory:
+    the watch list, the windows and alerts of a year, one page of rows. A block or report whose evidence does
+    not match is left out and listed in `summary.altered`. Raises StoreError, DiskFullError,
+    ConfigurationError (`output_unwritable`), BatchNotFoundError or MonitorNotFoundError.
     """
     settings = SentimentSettings.model_validate(batch_settings(database, summary.batch_id))
     monitor = get_monitor(database, settings.monitor_id)
@@ -229,7 +229,7 @@ def _total(reports: list[ReportEntry], name: str) -> int:
 
 
 def _listed(report_list: Path) -> list[str]:
-    """The files that an earlier export's list names; nothing of a line that is torn or no export's."""
+    """Return the files listed by an earlier export, skipping lines that are torn or not written by one."""
     names = []
     for line in earlier_lines(report_list):
         try:

@@ -1,4 +1,4 @@
-"""The files of a sentiment export but for its page: each streamed, artifacts checked by digest."""
+"""Writes the files of a sentiment export except its page; files are streamed, artifacts are verified."""
 
 from __future__ import annotations
 
@@ -60,21 +60,21 @@ _FLAG_WORDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentCounts:
-    """What the batch's documents were."""
+    """Counts of the batch's documents."""
 
     num_documents: int = 0
     num_unlinked: int = 0
-    """About nobody on the watch list; those of which that cannot be told are flagged alone."""
+    """Documents that name no entity of the watch list; those for which that is uncertain are only flagged."""
     num_refused: int = 0
-    """That could not be analysed; failed.jsonl names them."""
+    """Documents that could not be analysed; failed.jsonl lists them."""
     num_flagged: Mapping[str, int]
     num_known: int = 0
-    """Read again by a collection, and not analysed again."""
+    """Documents that a collection read again and did not analyse again."""
     first_published_at: datetime | None = None
 
     @property
     def flagged_words(self) -> tuple[str, ...]:
-        """Say how many have each flag: "3 in another language"."""
+        """Words for the number of documents with each flag, such as "3 in another language"."""
         return tuple(
             f"{number:,} {_FLAG_WORDS.get(flag, f'flagged {flag}')}"
             for flag, number in sorted(self.num_flagged.items())
@@ -84,30 +84,30 @@ class DocumentCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MentionCounts:
-    """What the monitor's documents say of its entities."""
+    """Counts of the mentions in the monitor's documents."""
 
     num_mentions: int = 0
     num_followups: int = 0
-    """Of them, those that repeat an earlier report."""
+    """Mentions that repeat an earlier report."""
     num_entities: int = 0
-    """That have mentions."""
+    """Entities that have mentions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportEntry:
-    """A report in the folder."""
+    """A report in the output folder."""
 
     stem: str
     entity_id: str
     metrics: Mapping[str, object]
 
     def link(self, suffix: str) -> str:
-        """Return the link to one of its files, beside the page."""
+        """Return the link to one of its files, relative to the page."""
         return f"{REPORTS}/{self.stem}.{suffix}"
 
 
 def write_documents(source: CheckedSource, batch_id: UUID, folder: Path) -> DocumentCounts:
-    """documents.jsonl: the blocks of the batch, one after the other."""
+    """Write documents.jsonl, the blocks of the batch one after the other, and return the counts."""
     counts = {"num_documents": 0, "num_unlinked": 0, "num_known": 0, "num_refused": 0}
     flagged: dict[str, int] = {}
     first: datetime | None = None
@@ -130,7 +130,7 @@ def write_documents(source: CheckedSource, batch_id: UUID, folder: Path) -> Docu
 def write_mentions(
     database: Engine, monitor_id: UUID, watchlist: Watchlist, since: datetime, folder: Path
 ) -> MentionCounts:
-    """mentions.jsonl: one row for each document and entity, by entity and time."""
+    """Write mentions.jsonl with a row for each document and entity, ordered by entity and time."""
     num_mentions = num_followups = num_entities = 0
     with (folder / MENTIONS).open("w", encoding="utf-8") as lines:
         for entity in watchlist.entities:
@@ -153,7 +153,7 @@ def write_windows(
     until: datetime,
     folder: Path,
 ) -> Windows:
-    """windows.jsonl and windows.csv; the windows by entity and size."""
+    """Write windows.jsonl and windows.csv, and return the windows by entity and size."""
     history = DatabaseHistory(database)
     found: dict[tuple[str, WindowSize], list[EntityWindow]] = {}
     columns = [*EntityWindow.__dataclass_fields__]
@@ -174,7 +174,7 @@ def write_windows(
 
 
 def write_alerts(database: Engine, monitor_id: UUID, since: datetime, folder: Path) -> list[AlertRecord]:
-    """alerts.jsonl, the newest first, withdrawn ones too."""
+    """Write alerts.jsonl, the newest first and including withdrawn alerts, and return them."""
     records = list_alerts(database, monitor_id, since=since)
     with (folder / ALERTS).open("w", encoding="utf-8") as lines:
         for record in records:
@@ -184,7 +184,7 @@ def write_alerts(database: Engine, monitor_id: UUID, since: datetime, folder: Pa
 
 
 def write_reports(source: CheckedSource, batch_id: UUID, folder: Path) -> list[ReportEntry]:
-    """reports/: each report in its formats with its statement of provenance; reports.jsonl lists them."""
+    """Write reports/, each report in its formats with its provenance statement, and the list reports.jsonl."""
     (folder / REPORTS).mkdir()
     entries = []
     with (folder / REPORT_LIST).open("w", encoding="utf-8") as lines:
@@ -195,7 +195,7 @@ def write_reports(source: CheckedSource, batch_id: UUID, folder: Path) -> list[R
             )
             files = []
             for artifact, body in zip(evidence.artifacts, bodies, strict=True):
-                # The report's Markdown names the chart as it is called among the job's artifacts
+                # The report's Markdown refers to the chart by the name of the job's artifact.
                 text = body.replace(b"](chart.svg)", f"]({stem}.svg)".encode())
                 body = text if artifact.name.endswith(".md") else body
                 files.append(entry.link(_suffix(artifact.name)))
@@ -210,7 +210,7 @@ def write_reports(source: CheckedSource, batch_id: UUID, folder: Path) -> list[R
 
 
 def _suffix(name: str) -> str:
-    """Return the suffix of a report's file: its format, but for the list of documents.
+    """Return the suffix of a report's file: its format, or the whole name of the list of documents.
 
     >>> _suffix("chart.svg"), _suffix("documents.jsonl")
     ('svg', 'documents.jsonl')
@@ -219,11 +219,11 @@ def _suffix(name: str) -> str:
 
 
 def write_failures(database: Engine, batch_id: UUID, folder: Path) -> tuple[str, ...]:
-    """failed.jsonl: jobs of any stage, and documents of a block, that did not succeed, and why.
+    """Write failed.jsonl: the jobs of any stage that did not succeed, and the refused documents, with the
+    reasons.
 
-    Returns what is said of sources among them.
-
-    Others may have failed by the hundred, and for one reason; each source has its own.
+    Returns the error messages of sources only. Other jobs may fail by the hundred for one reason; each source
+    has its own.
     """
     unread: list[str] = []
     ended = (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)
@@ -243,9 +243,10 @@ def write_failures(database: Engine, batch_id: UUID, folder: Path) -> tuple[str,
 
 
 def write_rejected(source: CheckedSource, batch_id: UUID, folder: Path) -> int:
-    """rejected.jsonl of a batch that collected its documents itself; how many it refused.
+    """Write rejected.jsonl of a batch that collected its documents itself, and return the number of
+    rejections.
 
-    A batch made from a file has none: intake wrote the file's.
+    A batch made from a file has none, because the intake has written the file's rejections.
     """
     number = 0
     for job, _, bodies in _fetch(source, batch_id, "collect"):
@@ -256,7 +257,7 @@ def write_rejected(source: CheckedSource, batch_id: UUID, folder: Path) -> int:
 
 
 def collected_notes(database: Engine, batch_id: UUID) -> tuple[str, ...]:
-    """What people should know of the sources of a batch that collected its documents itself."""
+    """Return notes about the sources of a batch that collected its documents itself."""
     jobs = stream_stage(database, batch_id, "collect", statuses=(JobStatus.SUCCEEDED,))
     notes = (job.metrics.get("notes") for job in jobs)
     return tuple(str(note) for own in notes if isinstance(own, list) for note in own)
@@ -265,7 +266,7 @@ def collected_notes(database: Engine, batch_id: UUID) -> tuple[str, ...]:
 def _fetch(
     source: CheckedSource, batch_id: UUID, stage: str
 ) -> Iterator[tuple[StageJob, JobEvidence, list[bytes]]]:
-    """The succeeded jobs of a stage with their evidence and the bytes of their artifacts."""
+    """Yield the succeeded jobs of a stage with their evidence and the bytes of their artifacts."""
     jobs = stream_stage(source.database, batch_id, stage, statuses=(JobStatus.SUCCEEDED,))
     return source.fetch(jobs, page_jobs=FETCH_THREADS // 2)  # hundreds of documents each
 

@@ -1,4 +1,4 @@
-"""The port through which a kind reads what earlier batches left; no SQL here."""
+"""The port through which a kind reads the results of earlier batches; it contains no SQL."""
 
 from __future__ import annotations
 
@@ -20,53 +20,53 @@ class KnownDocument:
     sha256: str
     published_at: datetime
     entity_ids: tuple[str, ...]
-    """Whose series it is part of."""
+    """Entities whose series the document is part of."""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The version of a document that stands."""
+    """The current version of a document."""
 
     sha256: str
     published_at: datetime
     record: bytes | None
-    """Digest of the record it was read from; None if it was read from none."""
+    """Digest of the record that the document was read from; None if there was none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unsettled:
-    """What of an entity's mentions its series does not show yet."""
+    """Changes of an entity's mentions that its series does not include yet."""
 
     since: datetime
-    """The earliest change."""
+    """Time of the earliest mention that changed."""
     number: int
-    """Of the last change."""
+    """Number of the last change."""
 
 
 class History(Protocol):
     """Reads committed rows, each method on a connection of its own; any thread may call it.
 
-    All times are UTC, ranges include their begin and exclude their end.
+    All times are UTC; ranges include their begin and exclude their end.
     """
 
     def standing(self, monitor_id: UUID, ids: Sequence[str], *, analysis: str) -> dict[str, Standing]:
-        """Those of these documents that were analysed in this way, by id."""
+        """Return those of these documents that were analysed in this way, by id."""
         ...
 
     def known_records(self, monitor_id: UUID, records: Sequence[bytes], *, analysis: str) -> frozenset[bytes]:
-        """Those of these digests of records whose document stands, and was analysed in this way."""
+        """Return those of these record digests whose document is current and was analysed in this way."""
         ...
 
     def documents(self, monitor_id: UUID, ids: Sequence[str]) -> dict[str, KnownDocument]:
-        """What is kept of those documents that are known already, by id."""
+        """Return what is stored of those of these documents that are known, by id."""
         ...
 
     def shared_ids(self, monitor_id: UUID, ids: Sequence[str]) -> frozenset[str]:
-        """Those of these ids that documents share, by jobs.documents.identity."""
+        """Return those of these ids that several documents share; see jobs.documents.identity."""
         ...
 
     def now(self) -> datetime:
-        """The database's clock; ask it before reading what a record's `read_at` shall vouch for."""
+        """Return the database's clock; call it before the reading that a record's `read_at` refers to."""
         ...
 
     def mentions(
@@ -90,10 +90,10 @@ class History(Protocol):
         until: datetime,
         min_relevance: int,
     ) -> list[CountedDocument]:
-        """What an entity's windows of this time count, first reports and follow-ups, in no order.
+        """Return what an entity's windows of this time count, first reports and follow-ups, in no order.
 
-        Each with the document's digest as it is in the same instant; a mention whose series was not computed
-        yet is in no window, and left out.
+        Each has the document's digest at the same instant. A mention whose series has not been computed yet
+        is in no window, and is left out.
         """
         ...
 
@@ -117,7 +117,7 @@ class History(Protocol):
         *,
         until: datetime,
     ) -> dict[str, dict[WindowSize, list[WindowSums]]]:
-        """What the windows of each entity hold, from the instant given for it on."""
+        """Return the sums of each entity's windows from its instant on."""
         ...
 
     def alerts(
@@ -127,19 +127,19 @@ class History(Protocol):
         ...
 
     def first_published_at(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, datetime]:
-        """When each entity's first mention was published; entities without one are left out."""
+        """Return when each entity's first mention was published; entities without mentions are left out."""
         ...
 
     def unsettled(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, Unsettled]:
-        """Entities whose mentions have changed since; ask before reading the mentions."""
+        """Return entities with changes since their series was computed; call it before reading mentions."""
         ...
 
     def last_window_at(
         self, monitor_id: UUID, entity_ids: Sequence[str], sizes: Sequence[WindowSize]
     ) -> dict[str, datetime]:
-        """The earliest of the last starts of each entity's windows of these sizes.
+        """Return, by entity, the earliest of the last starts of its windows of each of these sizes.
 
-        Left out are entities without any, or with one whose sums are not known.
+        Entities without windows, or with one whose sums are not known, are left out.
         """
         ...
 
@@ -148,11 +148,11 @@ class History(Protocol):
         ...
 
     def read_until(self, monitor_id: UUID) -> datetime | None:
-        """When the latest run was due that read all of the monitor's sources, and analysed what they held."""
+        """Return when the latest run that read and analysed all of the monitor's sources was due."""
         ...
 
     def classifications(
         self, model_sha256: str, digests: Sequence[bytes]
     ) -> dict[bytes, tuple[float, float, float]]:
-        """Probabilities (negative, neutral, positive) that this model has given to these inputs."""
+        """Return the probabilities (negative, neutral, positive) that this model gave to these inputs."""
         ...

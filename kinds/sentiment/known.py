@@ -1,4 +1,4 @@
-"""Documents that were analysed before, in the same way and with the same content, are left out early."""
+"""Leaves out documents early that were analysed before, in the same way and with the same content."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from kinds.sentiment.history import History, Standing
 from kinds.sentiment.records import ReadAgain
 
 LOOKUP_DOCUMENTS = 2_000
-"""Looked up in one statement."""
+"""Documents looked up in one statement."""
 
 MAX_READ_AGAIN = 20_000
-"""Documents of one stream that are named anew: they wait in memory, and the next run can go on."""
+"""Maximum documents of one stream that get a new record; they are held in memory, and the next run goes on.
+"""
 
 
 class KnownFilter:
-    """Leaves known documents out of a stream, and counts them."""
+    """Removes known documents from a stream, and counts them."""
 
     def __init__(self, history: History, *, monitor_id: UUID, analysis: str) -> None:
         self._history = history
@@ -32,18 +33,19 @@ class KnownFilter:
         self._settled: set[str] = set()
         self.num_read = 0
         self.num_known = 0
-        """Of those that were read, left out."""
+        """Documents among those read that were left out."""
         self.num_repeated = 0
-        """Records that were left out unread, and stood there before: in neither of the others."""
+        """Records left out unread because they occurred earlier in the stream; not in the counts above."""
         self._shared: set[str] = set()
-        """Ids that several documents have, as far as this stream and history tell."""
+        """Ids that several documents share, as far as this stream and the history show."""
         self._corrected: set[str] = set()
         self._read_again: list[tuple[str, str, bytes]] = []
 
     def records(self, digests: Sequence[bytes]) -> frozenset[bytes]:
-        """Those whose document stands, for a reading to leave out: a `jobs.documents.document.KnownRecords`.
+        """Return those whose document is known, to be left out unread: a
+        `jobs.documents.document.KnownRecords`.
 
-        They are counted, and the stream holds them as if they had been read.
+        They are counted, and the stream treats them as if they had been read.
         """
         if not digests or not self._is_any_known():
             return frozenset()
@@ -56,11 +58,11 @@ class KnownFilter:
         return known
 
     def unknown(self, given: Iterable[Document | Rejected]) -> Iterator[Document | Rejected]:
-        """What has to be analysed, and every rejection.
+        """Yield the documents that must be analysed, and all rejections.
 
-        Of the versions of a document that the stream holds the latest one shall stand in the end, whatever
-        stood before. So a version that is later than the known one is a correction; an earlier one comes
-        last, and is left out if the stream holds the known one, too.
+        Of the versions of a document in the stream, the latest must be the current one in the end, whatever
+        was stored before. A version later than the known one is therefore a correction. An earlier one comes
+        last, and is left out if the stream contains the known version, too.
         """
         stream = iter(given)
         earlier: dict[str, tuple[int, Document, bytes | None]] = {}
@@ -94,7 +96,7 @@ class KnownFilter:
                 yield document
 
     def _with_first_ids(self, chunk: Sequence[Document | Rejected]) -> list[Document | Rejected]:
-        """Documents that share an id, and had it for themselves when they were read first, keep it."""
+        """Restore the shared id of documents that were stored under it before others shared it."""
         shared = {one.shared_id for one in chunk if isinstance(one, Document) and one.shared_id}
         if not shared or not self._is_any_known():
             return list(chunk)
@@ -112,7 +114,7 @@ class KnownFilter:
     def _set_apart(
         self, chunk: list[Document | Rejected], standing: dict[str, Standing]
     ) -> list[Document | Rejected]:
-        """What is alone with its id today is no correction of a document that shared the id before."""
+        """Rename changed documents whose id was shared before, as they are no corrections of another one."""
         changed = {
             one.id
             for one in chunk
@@ -123,7 +125,7 @@ class KnownFilter:
         }
         if not changed:
             return chunk
-        # Of a page whose earlier item is in this stream, too, and was left out unread
+        # An earlier item of the same page is in this stream, too, and was left out unread.
         self._shared |= {id_ for id_ in changed if is_link(id_) and standing[id_].record in self._unread}
         changed &= self._shared | self._history.shared_ids(self._monitor_id, sorted(changed))
         renamed = [apart(one) if isinstance(one, Document) and one.id in changed else one for one in chunk]
@@ -131,13 +133,13 @@ class KnownFilter:
         return renamed
 
     def read_again(self) -> list[ReadAgain]:
-        """What to write once the stream has ended, so that it need not be read the next time."""
+        """Return what to store once the stream has ended, so that the next run need not read these records."""
         if not self._read_again:
             return []
         return [ReadAgain(monitor_id=self._monitor_id, records=self._read_again)]
 
     def _note_record(self, document: Document, known: Standing) -> None:
-        """A file was written anew, or the reader changed."""
+        """Remember a new record of a known document: its file was rewritten, or the reader changed."""
         if document.record is None or known.record in self._unread:
             return
         record = bytes.fromhex(document.record)
@@ -151,7 +153,10 @@ class KnownFilter:
         return self._history.standing(self._monitor_id, ids, analysis=self._analysis)
 
     def _is_any_known(self) -> bool:
-        """Asked once: most files are the first of their monitor, and have nothing to look up."""
+        """Return whether the monitor has documents.
+
+        Queried once: most files are the first of their monitor, so there is nothing to look up.
+        """
         if self._has_documents is None:
             self._has_documents = self._history.last_published_at(self._monitor_id) is not None
         return self._has_documents

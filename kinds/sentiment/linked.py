@@ -1,4 +1,4 @@
-"""Which entities and topics the documents of a block are about: by name, then, where it helps, by meaning."""
+"""Determines which entities and topics documents are about: by name and, where it helps, by meaning."""
 
 from __future__ import annotations
 
@@ -24,22 +24,23 @@ from kinds.sentiment.series.mention import Mention
 from kinds.sentiment.watched import Watched
 
 AMBIGUOUS = "ambiguous_name"
-"""A name was left unlinked: several entities have it, or it is a common word, and nothing decided."""
+"""Flag for a name left unlinked: it is shared by entities or a common word, and nothing decided."""
 
 TOPIC_RELEVANCE = 100
-"""Of a topic at a cosine of 1; the relevance of one that no alias names is its cosine in per cent."""
+"""Relevance of a topic at a cosine of 1; a topic that no alias names has its cosine in per cent."""
 
 MAX_EMBEDDED_CHARACTERS = 600
-"""Of a document: its beginning says what it is about, and the embedder reads 128 to 256 tokens."""
+"""Maximum characters of a document to embed: its beginning shows what it is about, and the embedder reads no
+more than 128 to 256 tokens."""
 
 
 Refuse = Callable[[Document, Refusal], None]
-"""Gets a document that cannot be analysed, and why."""
+"""Receives a document that cannot be analysed, and the reason."""
 
 
 @dataclass(slots=True)
 class Analysis:
-    """What is known of one document; its mentions once it is classified."""
+    """The analysis of one document; it has no mentions until it is classified."""
 
     prepared: Prepared
     links: list[Link]
@@ -56,9 +57,9 @@ def link_documents(
     embedder: str | None,
     refuse: Refuse,
 ) -> list[Analysis]:
-    """Prepare and link each document, in order; without an embedder by names alone.
+    """Prepare and link each document, in order; without an embedder, by names alone.
 
-    What cannot be prepared, linked or embedded is refused alone.
+    A document that cannot be prepared, linked or embedded is refused without affecting the others.
     """
 
     def linked(document: Document) -> tuple[Prepared, list[Link]]:
@@ -103,7 +104,7 @@ class _Vectors:
     entities: Mapping[str, Vector]
     topics: Mapping[str, Vector]
     refused: Mapping[int, Refusal]
-    """Documents whose text the embedder cannot take."""
+    """Refusals by place, of documents whose text the embedder cannot process."""
 
 
 def _vectors(
@@ -113,7 +114,7 @@ def _vectors(
     inference: Inference,
     embedder: str | None,
 ) -> _Vectors:
-    """Embed the documents with a name in doubt, and all of them if there are topics to be found."""
+    """Embed the documents with an ambiguous name, or all documents if there are topics with a description."""
     if embedder is None:
         return _Vectors({}, {}, {}, {})
     described = [entity for entity in watched.watchlist.entities if entity.description]
@@ -148,7 +149,8 @@ def _vectors(
 
 
 def _topic_link(prepared: Prepared, topic: str, cosine: float) -> Link:
-    """A document that is about a topic without naming it: as a whole, carried by its first sentence."""
+    """Return a link for a topic that a document is about but does not name; its passage is the first
+    sentence."""
     begin, end = prepared.sentences[0] if prepared.sentences else (0, len(prepared.text))
     return Link(
         entity_id=topic,

@@ -1,4 +1,4 @@
-"""What the jobs of each stage leave for the next one, and for the export."""
+"""Outputs of the jobs of each stage, for the next stage and for the export."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ class _Output(BaseModel):
 
 
 class CollectOutput(_Output):
-    """What a source held that was not analysed before."""
+    """The documents of a source that were not analysed before."""
 
     blocks: tuple[str, ...]
-    """Digests of the resources that hold the documents."""
+    """Digests of the resources that contain the documents."""
 
 
 class DocumentsOutput(_Output):
-    """What the documents of a block change."""
+    """The changes caused by the documents of a block."""
 
     since: Mapping[int, AwareDatetime]
-    """By the entity's position in the watch list: the earliest document that came, changed or went."""
+    """Earliest document that was added, changed or removed, by the entity's position in the watch list."""
     until: AwareDatetime
-    """When the latest document was published."""
+    """Time of publication of the latest document."""
     num_flagged: Mapping[str, int]
-    """Documents by flag."""
+    """Number of documents by flag."""
     refused: Mapping[str, Refusal]
-    """By id: the documents that could not be analysed."""
+    """Refusals by id of the documents that could not be analysed."""
 
 
 class WantedReport(_Output):
@@ -43,17 +43,17 @@ class WantedReport(_Output):
     size: WindowSize
     starts_at: AwareDatetime
     name: str
-    """Of the window, for files."""
+    """Name of the window, for files."""
     has_alert: bool
-    """A new one."""
+    """Whether the window has a new alert."""
     known_until: AwareDatetime | None
-    """A window that ends later is not over."""
+    """Windows that end later are unfinished."""
 
 
 class WindowsOutput(_Output):
-    """Which windows of some entities are to be written about."""
+    """Reports to be written about some entities."""
 
     reports: tuple[WantedReport, ...]
-    """The first of them, as many as the batch may write."""
+    """The first of the reports, as many as the batch may write."""
     num_reports_wanted: int
-    """All of them."""
+    """Number of all reports, including those left out."""

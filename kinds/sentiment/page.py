@@ -1,7 +1,7 @@
-"""The page of a sentiment batch: what changed, what drives it, where to read on; it fetches nothing.
+"""The page of a sentiment batch: what changed, which documents are behind it, and links; it loads nothing.
 
-Everything on it comes from documents that anybody may have written. The template escapes it, and the page's
-policy lets no script run.
+Its texts come from documents that anybody may have written. The template escapes them, and the page's policy
+allows no scripts.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from pressroom.pages import page_part, page_policy
 from pressroom.summary import Summary
 
 MAX_PAGE_ALERTS = 60
-"""The newest; alerts.jsonl has all."""
+"""Maximum alerts on the page, the newest; alerts.jsonl has all."""
 
 MAX_ALERT_DOCUMENTS = 3
-"""Quoted of each alert; its report has more."""
+"""Maximum quoted documents per alert; its report has more."""
 
 RECENT = timedelta(days=14)
-"""Alerts of these days put an entity on top of the table."""
+"""Age of alerts that move an entity to the top of the table."""
 
 SPARK_WINDOWS = 26
-"""Of the small line of the score: half a year of weeks."""
+"""Windows in the small line of the score: half a year of weeks."""
 
 _GRACE = timedelta(days=1)
-"""A window counts as over when its last document may be missing by this much."""
+"""Time by which the last document may precede the end of a window that counts as over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageSource:
-    """What the page is made from."""
+    """The data that the page is rendered from."""
 
     summary: Summary
     monitor: Monitor
@@ -56,12 +56,12 @@ class PageSource:
     mentions: MentionCounts
     num_rejected: int
     unread_sources: Sequence[str]
-    """What is said of each."""
+    """The error message of each source that could not be read."""
     num_sentences_kept: int
     num_sentences_dropped: int
     windows: Windows
     alerts: Sequence[AlertRecord]
-    """Those that stand, the newest first."""
+    """Alerts that are not withdrawn, the newest first."""
     reports: Sequence[ReportEntry]
     num_reports_left_out: int
     as_of: datetime
@@ -69,7 +69,7 @@ class PageSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageAlert:
-    """An alert as the page shows it."""
+    """An alert as shown on the page."""
 
     record: AlertRecord
     name: str
@@ -77,34 +77,34 @@ class PageAlert:
     words: str
     when: str
     documents: tuple[tuple[MentionRecord, str], ...]
-    """Each with its time in words."""
+    """Each document with its time in words."""
     report: ReportEntry | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageEntity:
-    """A row of the table."""
+    """A row of the table of entities."""
 
     entity: Entity
     window: EntityWindow | None
-    """The one that the table is about; None where the entity has none."""
+    """The entity's window that the table shows; None if it has none."""
     num_recent_alerts: int
     num_alerts: int
     spark: str
-    """Points of an SVG polyline, 100 wide and 20 high, the score 0 in the middle."""
+    """Points of an SVG polyline, 100 wide and 20 high, with score 0 in the middle."""
     reports: tuple[tuple[ReportEntry, str], ...]
-    """Each with its window in words."""
+    """Each report with its window in words."""
 
     @property
     def weight_of_change(self) -> float:
-        """How much changed, against what chance makes of so many documents."""
+        """Weight of the change relative to what chance causes with so many documents."""
         if self.window is None or self.window.change is None:
             return 0.0
         return float(abs(self.window.change) * self.window.num_documents**0.5)
 
 
 def render_sentiment_page(database: Engine, source: PageSource) -> str:
-    """The page as HTML; documents that alerts cite are read from the database."""
+    """Render the page as HTML; documents that alerts cite are read from the database."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("kinds.sentiment", "pages"),
         autoescape=True,
@@ -137,7 +137,7 @@ def render_sentiment_page(database: Engine, source: PageSource) -> str:
 
 
 def table_size(source: PageSource) -> WindowSize:
-    """Weeks where there are some: a day of most entities is two documents."""
+    """Return the size of the table's windows: weeks if possible, as few entities have many documents a day."""
     sizes = source.settings.policy.windows
     return WindowSize.WEEK if WindowSize.WEEK in sizes else sizes[-1]
 
@@ -147,7 +147,7 @@ def _zone(source: PageSource) -> ZoneInfo:
 
 
 def _shown_start(source: PageSource, size: WindowSize) -> datetime | None:
-    """Of the window that the table is about: the last one of any entity that is over, else the newest."""
+    """Return the start of the window that the table shows: the last finished one, or else the newest."""
     starts = {
         window.starts_at
         for entity in source.watchlist.entities
@@ -165,7 +165,7 @@ def _window_words(source: PageSource, size: WindowSize, starts_at: datetime | No
 
 
 def _entities(source: PageSource, size: WindowSize, starts_at: datetime | None) -> list[PageEntity]:
-    """Those with recent alerts first, then by what changed."""
+    """Return the rows of the table: entities with recent alerts first, then by change."""
     recent = Counter(
         record.alert.entity_id for record in source.alerts if record.alert.starts_at >= source.as_of - RECENT
     )
@@ -195,7 +195,7 @@ def _starts_at(report: tuple[ReportEntry, str]) -> str:
 
 
 def _report_words(report: ReportEntry, zone: ZoneInfo) -> str:
-    """When the report's window began: "11 January 2025"."""
+    """Return when the report's window began, as in "11 January 2025"."""
     try:
         at = datetime.fromisoformat(str(report.metrics.get("starts_at")))
     except ValueError:
@@ -204,7 +204,7 @@ def _report_words(report: ReportEntry, zone: ZoneInfo) -> str:
 
 
 def spark_points(windows: Sequence[EntityWindow]) -> str:
-    """The scores of the windows as points of a line; windows without documents are stepped over."""
+    """Return the scores of the windows as points of a line, skipping windows without documents."""
     if len(windows) < 2:
         return ""
     step = 100 / (len(windows) - 1)

@@ -1,4 +1,4 @@
-"""What the jobs of each stage are given, and what a batch fixes for all of them."""
+"""Payloads of the jobs of each stage, and the settings that a batch fixes for all of them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.window import WindowSize
 
 ANALYSIS_VERSION = "4"
-"""Rises when documents come to other mentions, windows or alerts: all are then analysed again. The kind's
-version rises with it, and alone where only reports are written otherwise."""
+"""Version of the analysis. Raise it when documents lead to different mentions, windows or alerts, so that all
+are analysed again; raise the kind's version with it, and alone if only reports change."""
 
 
 MOODS = ("negative", "neutral", "positive")
-"""The labels that a model must have which says what a text says of an entity."""
+"""Labels that a classifier of the mood towards an entity must have."""
 
 ReportsOf = Literal["latest", "all", "alerts", "none"]
-"""Which windows a batch writes reports of: see `SentimentSettings.reports`."""
+"""Windows that a batch writes reports about; see `SentimentSettings.reports`."""
 
 
 class CollectPayload(BaseModel):
@@ -52,16 +52,16 @@ class WindowsPayload(BaseModel):
     stage: Literal["windows"] = "windows"
     start: int = Field(ge=0, le=2**31)
     stop: int = Field(ge=1, le=2**31)
-    """Positions in the watch list, the second excluded."""
+    """Positions in the watch list, `stop` excluded."""
     since: Mapping[int, AwareDatetime] = Field(default_factory=dict)
-    """By position: the earliest document of this batch that came, changed or went, or the end of the windows
-    that were judged with all sources read, if that is earlier."""
+    """By position, the earliest document of this batch that was added, changed or removed, or the end of the
+    windows that were judged with all sources read, if that is earlier."""
     as_of: AwareDatetime | None
-    """Windows are judged up to here, or as far as they were before; None, for a file: to the end of what is
-    known."""
+    """Windows are judged up to this instant, or as far as they were judged before. None for a file: up to the
+    end of the known documents."""
     heard_until: AwareDatetime | None = None
-    """Windows that end later than here, or than a run that read all sources was due, say nothing of silence;
-    None: this one read all that there are."""
+    """Windows that end later than this, and than the due time of any run that read all sources, raise no
+    silence alert; None if this run has read all sources."""
 
 
 class ReportPayload(BaseModel):
@@ -75,8 +75,8 @@ class ReportPayload(BaseModel):
     size: WindowSize
     starts_at: AwareDatetime
     known_until: AwareDatetime | None = None
-    """A window that ends later is not over: when the run was due, or the last document that was read. Nobody
-    knows of a file whether its last day is. None: the window is over."""
+    """A window that ends later is unfinished: the time when the run was due, or that of the last document
+    read. For a file it is unknown whether its last day is over. None: the window is over."""
 
 
 AnyPayload = CollectPayload | DocumentsPayload | WindowsPayload | ReportPayload
@@ -92,28 +92,28 @@ class SentimentSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     monitor_id: UUID
-    """Whose history the documents become part of."""
+    """The monitor whose history the documents are added to."""
     watchlist_sha256: str
-    """Of the resource that holds the watch list as JSON."""
+    """Digest of the resource that holds the watch list as JSON."""
     num_entities: int = Field(ge=1, le=2**31)
     policy: Policy = Policy()
     as_of: AwareDatetime | None = None
-    """When a monitor was due: windows are judged up to here. None, for a file: to the end of the window that
-    the last document is in, or, if the monitor has sources, as far as their runs have come."""
+    """When a monitor's run was due; windows are judged up to this instant. None for a file: up to the end of
+    the last document's window or, if the monitor has sources, as far as their runs have reached."""
     heard_until: AwareDatetime | None = None
-    """When the latest run was due that read all sources; None if the monitor has none."""
+    """When the latest run that read all sources was due; None if the monitor has no sources."""
     analysis: str = ""
-    """Digest of what an analysis depends on besides the document: such a document is not looked at again."""
+    """Digest of what an analysis depends on besides the document; equal ones are not analysed again."""
     embedder: str | None = None
-    """Tells the documents of a topic by their meaning; None finds topics by their aliases alone."""
+    """Embedding model that finds topics by meaning; None finds them by their aliases alone."""
     summarizer: str | None = None
-    """Language model of the summaries; None says the facts in plain sentences."""
+    """Language model of the summaries; None states the facts in plain sentences."""
     reports: ReportsOf = "latest"
-    """`alerts`: a report for each window with a new alert. `latest`: and for each entity's latest window with
-    documents. `all`: and for each window of the judged size with documents that this batch has computed and
-    whose figures, those of its past among them, are not what stood before. So a window is not written about
-    again where only a text was corrected, nor where an earlier batch has computed it and was cancelled before
-    its reports, or left this one out by `max_reports`."""
+    """Windows that get a report. `alerts`: each window with a new alert. `latest`: also the latest window
+    with documents of each entity. `all`: also each window of the judged size with documents that this batch
+    has computed and whose figures, including those of its past, differ from the stored ones. A window is
+    therefore not reported again if only a text was corrected, or if an earlier batch has computed it but was
+    cancelled before its reports or left the report out by `max_reports`."""
     max_reports: int = Field(default=500, ge=0, le=1_000_000)
-    """In one batch; a first run over years of documents would write thousands about the past. New alerts
-    first, then the newest windows; what is left out is counted, see wanted.num_left_out."""
+    """Maximum reports of a batch, because a first run over years of documents would write thousands about the
+    past. New alerts come first, then the newest windows; wanted.num_left_out counts the reports left out."""

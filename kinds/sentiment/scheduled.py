@@ -1,4 +1,4 @@
-"""Starts a monitor: its sources become the first jobs of a batch."""
+"""Starts a run of a monitor: its sources become the first jobs of a batch."""
 
 from __future__ import annotations
 
@@ -23,13 +23,16 @@ FIRST_STAGE = "collect"
 
 
 class MonitorWithoutSourcesError(ConfigurationError):
-    """Only files are run through this monitor."""
+    """The monitor has no sources, so only files can be run through it."""
 
     code = "monitor_without_sources"
 
 
 def batch_of(monitor: Monitor, due_at: datetime, settings: Settings) -> NewBatch:
-    """The batch that reads the monitor's sources. Raises MonitorWithoutSourcesError, and as `new_batch`."""
+    """Return the batch that reads the monitor's sources.
+
+    Raises MonitorWithoutSourcesError, and what `new_batch` raises.
+    """
     if not monitor.sources:
         raise MonitorWithoutSourcesError(
             f"the monitor {monitor.name!r} has no sources: add some with `pressroom monitor create`, or run "
@@ -46,9 +49,9 @@ def batch_of(monitor: Monitor, due_at: datetime, settings: Settings) -> NewBatch
 
 
 def start_monitor(connection: Connection, monitor: Monitor, due_at: datetime, settings: Settings) -> UUID:
-    """Make the monitor's batch, one job a source, in this transaction; its id.
+    """Create the monitor's batch with one job per source, in this transaction, and return its id.
 
-    Raises as `batch_of`, and RunUnderWayError.
+    Raises what `batch_of` raises, and RunUnderWayError.
     """
     jobs = [
         NewJob(f"source-{number}", {"stage": FIRST_STAGE, "source": source.model_dump(mode="json")})
@@ -60,5 +63,5 @@ def start_monitor(connection: Connection, monitor: Monitor, due_at: datetime, se
 
 
 def start_scheduled(connection: Connection, schedule: Schedule, due_at: datetime, settings: Settings) -> UUID:
-    """As `start_monitor`, for the monitor of a schedule. Raises MonitorNotFoundError, too."""
+    """Start the monitor of a schedule, as `start_monitor` does. Raises MonitorNotFoundError, too."""
     return start_monitor(connection, get_monitor(connection.engine, schedule.id), due_at, settings)

@@ -1,4 +1,4 @@
-"""Monitors, their schedules and alerts for people to read, and as JSON."""
+"""Shows monitors, their schedules and alerts, for people and as JSON."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from workers.connectors.addresses import shown
 
 @dataclass(frozen=True, slots=True)
 class MonitorState:
-    """A monitor with what its schedule came to."""
+    """A monitor with its schedule, latest runs and pending deliveries."""
 
     monitor: Monitor
     timing: Timing | None
-    """None: it runs by hand only."""
+    """None if the monitor runs on demand only."""
     runs: Sequence[ScheduleRun]
-    """The newest first."""
+    """Latest runs, the newest first."""
     unread: Sequence[UnreadSource] = ()
     """Sources that the latest run could not read."""
     not_heard_since: datetime | None = None
-    """Nothing is said of silence since; None: all was read."""
+    """Silence alerts are suppressed since this instant; None if all sources were read."""
     waiting: Sequence[Waiting] = ()
-    """Deliveries that are still to be made."""
+    """Pending deliveries."""
 
     def as_json(self) -> dict[str, object]:
-        """Stable names; what may be secret in a URL is left out."""
+        """Return the state with stable names, without the parts of URLs that may be secret."""
         monitor, timing = self.monitor, self.timing
         return {
             "name": monitor.name,
@@ -73,7 +73,7 @@ class MonitorState:
 
 
 def print_monitor_line(state: MonitorState) -> None:
-    """One line of `pressroom monitor list`."""
+    """Print a line of `pressroom monitor list`."""
     timing = state.timing
     if timing is None:
         when = "when told to"
@@ -87,7 +87,7 @@ def print_monitor_line(state: MonitorState) -> None:
 
 
 def print_monitor(state: MonitorState) -> None:
-    """All there is to say, in some lines."""
+    """Print all details of a monitor."""
     monitor = state.monitor
     print_monitor_line(state)
     print_line(f"  watches   {monitor.num_entities} entities, by {monitor.model}")
@@ -117,13 +117,13 @@ def print_monitor(state: MonitorState) -> None:
 
 
 def alert_json(alert: StoredAlert) -> dict[str, object]:
-    """Stable names."""
+    """Return an alert as JSON with stable names."""
     instants = ("starts_at", "raised_at", "acknowledged_at")
     return asdict(alert) | {"id": str(alert.id)} | {name: _instant(getattr(alert, name)) for name in instants}
 
 
 def print_alert_line(alert: StoredAlert) -> None:
-    """One line of `pressroom alerts list`."""
+    """Print a line of `pressroom alerts list`."""
     muted = ", muted" if alert.is_muted else ""
     print_line(
         f"{alert.id}  {alert.starts_at:%Y-%m-%d %H:%M}  {alert.status}{muted}  {alert.monitor}/"
@@ -132,7 +132,7 @@ def print_alert_line(alert: StoredAlert) -> None:
 
 
 def print_alert(alert: StoredAlert, deliveries: Sequence[DeliveryState]) -> None:
-    """All there is to say, in some lines."""
+    """Print all details of an alert."""
     print_alert_line(alert)
     print_line(f"  p-value   {alert.p_value:.2g}, below {alert.threshold:.2g}")
     print_line(f"  documents {', '.join(alert.document_ids)}")
@@ -144,13 +144,13 @@ def print_alert(alert: StoredAlert, deliveries: Sequence[DeliveryState]) -> None
 
 
 def delivery_json(delivery: DeliveryState) -> dict[str, object]:
-    """Stable names."""
+    """Return the state of a delivery as JSON with stable names."""
     instants = {"due_at": _instant(delivery.due_at), "ended_at": _instant(delivery.ended_at)}
     return asdict(delivery) | instants
 
 
 def print_mute(mute: Mute) -> None:
-    """One line of `pressroom alerts mutes`."""
+    """Print a line of `pressroom alerts mutes`."""
     until = f"until {_short(mute.until)}" if mute.until else "until unmuted"
     print_line(
         f"{mute.id}  {mute.monitor}  {mute.entity_id or 'all entities'}  {mute.rule or 'all rules'}  {until}"
@@ -158,7 +158,7 @@ def print_mute(mute: Mute) -> None:
 
 
 def mute_json(mute: Mute) -> dict[str, object]:
-    """Stable names."""
+    """Return a mute as JSON with stable names."""
     instants = {"until": _instant(mute.until), "created_at": _instant(mute.created_at)}
     return asdict(mute) | {"id": str(mute.id)} | instants
 

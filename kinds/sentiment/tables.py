@@ -1,4 +1,4 @@
-"""The tables of monitors: what they watch, what was read, what it came to, and what is due."""
+"""Tables of monitors: watch lists and sources, documents, series, alerts, and deliveries."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from kinds.sentiment.series.window import AlertRule, WindowSize
 
 
 class MonitorRow(Base):
-    """A watch list, where its documents come from, and how its entities are looked at."""
+    """A monitor: its watch list, its sources and targets, and the policy for analysing its entities."""
 
     __tablename__ = "monitors"
 
     id: Mapped[UUID] = mapped_column(ForeignKey("schedules.id", ondelete="CASCADE"), primary_key=True)
-    """Of the schedule that it is, which has its tenant, name, settings and classifier."""
+    """Id of the monitor's schedule, which has its tenant, name, settings and classifier."""
     watchlist_sha256: Mapped[str]
-    """Of the resource that holds it as JSON."""
+    """Digest of the resource that holds the watch list as JSON."""
     num_entities: Mapped[int]
     policy: Mapped[Json]
-    """kinds.sentiment.series.policy.Policy."""
+    """A kinds.sentiment.series.policy.Policy."""
     sources: Mapped[Json]
-    """{"sources": [...]}, see jobs.sources; empty for a monitor that only files are run through."""
+    """{"sources": [...]}, see jobs.sources; empty for a monitor that only processes files."""
     targets: Mapped[Json]
     """{"targets": [...]}: where alerts are delivered, see workers/delivery."""
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class DocumentRow(Base):
-    """A document that was analysed; its text is in the artifact of the job."""
+    """A document that was analysed; its text is in the job's artifact."""
 
     __tablename__ = "documents"
     __table_args__ = (
@@ -53,16 +53,16 @@ class DocumentRow(Base):
     num_mentions: Mapped[int] = mapped_column(SmallInteger)
     flags: Mapped[list[str]] = mapped_column(ARRAY(Text))
     job_id: Mapped[UUID]
-    """Not a foreign key: a batch may be deleted, what it found stays."""
+    """Not a foreign key, because results remain when a batch is deleted."""
     submitted_at: Mapped[datetime]
-    """When its batch was accepted: what a later batch says of the document counts."""
+    """When its batch was accepted; the result of a later batch replaces that of an earlier one."""
     analysed_at: Mapped[datetime] = mapped_column(server_default=func.now())
     record: Mapped[bytes | None]
-    """Digest of the record it was read from; None if it was read from none."""
+    """Digest of the record that the document was read from; None if there was none."""
 
 
 class MentionRow(Base):
-    """kinds.sentiment.series.mention.Mention, with its novelty once the entity's series has been computed."""
+    """A kinds.sentiment.series.mention.Mention, with its novelty once the entity's series is computed."""
 
     __tablename__ = "mentions"
     __table_args__ = (
@@ -84,14 +84,14 @@ class MentionRow(Base):
     source: Mapped[str]
     signature: Mapped[bytes]
     novelty: Mapped[int | None]
-    """Place in its chain, from 1."""
+    """Position in its chain, from 1."""
     first_id: Mapped[str | None]
     novelty_read_at: Mapped[datetime | None]
-    """When the mentions were read that the two above were computed from; a later reading replaces them."""
+    """When the mentions behind `novelty` and `first_id` were read; a later reading replaces both."""
 
 
 class EntityWindowRow(Base):
-    """kinds.sentiment.series.window.EntityWindow."""
+    """A kinds.sentiment.series.window.EntityWindow."""
 
     __tablename__ = "entity_windows"
 
@@ -116,7 +116,7 @@ class EntityWindowRow(Base):
     baseline_volume: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
     change: Mapped[float | None] = mapped_column(DOUBLE_PRECISION)
     read_at: Mapped[datetime]
-    """When the mentions were read: a later reading replaces it, an earlier one does not."""
+    """When the mentions were read; a later reading replaces the row, an earlier one does not."""
     job_id: Mapped[UUID]
 
 
@@ -124,20 +124,20 @@ UNSETTLED_NUMBER = Sequence("unsettled_number", metadata=Base.metadata)
 
 
 class UnsettledRow(Base):
-    """An entity whose mentions have changed since its series was computed, for whatever reason it was not."""
+    """An entity whose mentions have changed since its series was computed, for whatever reason."""
 
     __tablename__ = "unsettled_series"
 
     monitor_id: Mapped[UUID] = mapped_column(ForeignKey("monitors.id", ondelete="CASCADE"), primary_key=True)
     entity_id: Mapped[str] = mapped_column(primary_key=True)
     since: Mapped[datetime]
-    """The earliest mention that came, changed or went."""
+    """Time of the earliest mention that was added, changed or removed."""
     number: Mapped[int] = mapped_column(BigInteger, server_default=text("nextval('unsettled_number')"))
-    """Another one with each change: a series that was read before the last one does not settle it."""
+    """Number of the last change, new with each one: a series read before that change does not settle it."""
 
 
 class AlertRow(Base):
-    """kinds.sentiment.series.window.Alert and what people did with it."""
+    """A kinds.sentiment.series.window.Alert, with its status and note."""
 
     __tablename__ = "alerts"
     __table_args__ = (
@@ -146,7 +146,7 @@ class AlertRow(Base):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    """Derived from monitor and key."""
+    """Derived from the monitor and the key."""
     monitor_id: Mapped[UUID] = mapped_column(ForeignKey("monitors.id", ondelete="CASCADE"))
     key: Mapped[str]
     entity_id: Mapped[str]
@@ -168,7 +168,7 @@ class AlertRow(Base):
 
 
 class MuteRow(Base):
-    """Alerts that shall not be delivered: of an entity, of a rule, or both; they are kept all the same."""
+    """A mute: alerts of an entity, of a rule, or of both are stored but not delivered."""
 
     __tablename__ = "mutes"
 
@@ -181,30 +181,30 @@ class MuteRow(Base):
 
 
 class DeliveryRow(Base):
-    """One alert on its way to one target; written with the alert, so that none is forgotten."""
+    """Delivery of an alert to a target; written together with the alert, so that none is lost."""
 
     __tablename__ = "deliveries"
     __table_args__ = (Index("ix_deliveries_due", "due_at", postgresql_where=text("ended_at IS NULL")),)
 
     alert_id: Mapped[UUID] = mapped_column(ForeignKey("alerts.id", ondelete="CASCADE"), primary_key=True)
     target: Mapped[str] = mapped_column(primary_key=True)
-    """Its name in the monitor."""
+    """Name of the target in the monitor."""
     due_at: Mapped[datetime] = mapped_column(server_default=func.now())
     num_attempts: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     ended_at: Mapped[datetime | None]
-    """Delivered, muted, or given up."""
+    """When the alert was delivered, or its delivery was muted or given up."""
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
     told: Mapped[Told | None] = mapped_column(text_enum(Told, "told"))
-    """None: nothing, as far as is known."""
+    """State that the target was last notified of; None if there was no notification as far as is known."""
     turn: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
-    """Rises when the alert is withdrawn or comes back: a message of an earlier turn is not begun any more."""
+    """Increases when the alert is withdrawn or raised again; then no message of an earlier turn is begun."""
     turned_at: Mapped[datetime | None]
-    """When it did so last."""
+    """When the turn last increased."""
 
 
 class ClassificationRow(Base):
-    """What a model said of an input; asked again, it is not computed again."""
+    """Probabilities that a model has given to an input, stored so that they are not computed again."""
 
     __tablename__ = "classifications"
 

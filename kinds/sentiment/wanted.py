@@ -1,4 +1,4 @@
-"""Which windows a batch writes reports of, and which first, where it may not write all of them."""
+"""Selects the windows that a batch writes reports about, and their order if it may not write all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.window import EntityWindow, WindowSize
 
 FAR = timedelta(days=7)
-"""After now nothing begins that far: documents are refused that are a day ahead."""
+"""Time after now within which all windows begin: documents more than a day ahead are refused."""
 
 
 def wanted_reports(
@@ -27,7 +27,10 @@ def wanted_reports(
     settings: SentimentSettings,
     context: Context,
 ) -> list[WantedReport]:
-    """The windows of an entity to write about, by `settings.reports`; those with new alerts always."""
+    """Return the reports to write about an entity by `settings.reports`.
+
+    Windows with new alerts are included unless it is `none`.
+    """
     if settings.reports == "none":
         return []
     policy = settings.policy
@@ -57,19 +60,22 @@ def wanted_reports(
 
 
 def first(wanted: Iterable[WantedReport], max_reports: int) -> list[WantedReport]:
-    """Those that are written: windows with new alerts, then the newest; of one time by the watch list."""
+    """Return the reports to be written: those with new alerts first, then the newest windows.
+
+    Reports of the same time are in the order of the watch list.
+    """
     in_order = sorted(wanted, key=lambda report: report.entity)
     in_order.sort(key=lambda report: (report.has_alert, report.starts_at), reverse=True)
     return in_order[:max_reports]
 
 
 def num_left_out(outputs: Iterable[WindowsOutput], settings: SentimentSettings) -> int:
-    """Reports that `max_reports` has cut off, from the outputs of all jobs of the stage `windows`."""
+    """Return the number of reports left out by `max_reports`, given the outputs of all `windows` jobs."""
     return max(sum(output.num_reports_wanted for output in outputs) - settings.max_reports, 0)
 
 
 def _new_alerts(history: EntityHistory, settings: SentimentSettings, context: Context) -> list[datetime]:
-    """When the windows begin whose alerts no earlier batch has raised."""
+    """Return the starts of windows whose alerts no earlier batch has raised."""
     notified = context.port(History).alerts(
         settings.monitor_id, [history.entity_id], since=history.since, until=history.read_at + FAR
     )
@@ -80,7 +86,7 @@ def _new_alerts(history: EntityHistory, settings: SentimentSettings, context: Co
 def _changed(
     judged: list[EntityWindow], history: EntityHistory, settings: SentimentSettings, context: Context
 ) -> list[EntityWindow]:
-    """Those that are not kept already, figure for figure; a past that has changed is another figure, too."""
+    """Return the windows that differ from the stored ones in any figure, including those of their past."""
     if not judged:
         return []
     kept = context.port(History).windows(
@@ -95,7 +101,7 @@ def _changed(
 
 
 def _name(policy: Policy, start: datetime) -> str:
-    """Of a window, for files: the local day, or the hour in UTC, which no change of clocks repeats."""
+    """Return the name of a window for files: the local day, or the hour in UTC, which is always unique."""
     if policy.alert_window is WindowSize.HOUR:
         return start.strftime("%Y-%m-%dT%H%MZ")
     return start.astimezone(ZoneInfo(policy.time_zone)).strftime("%Y-%m-%d")

@@ -1,4 +1,4 @@
-"""A watch list made ready for the jobs of a batch; loaded once a worker."""
+"""A watch list prepared for the jobs of a batch; loaded once per worker."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from kinds.sentiment.documents.watchlist import Entity, Watchlist
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A watch list, its linker, and its entities and their positions by id."""
+    """A watch list with its linker, and its entities and their positions by id."""
 
     watchlist: Watchlist
     linker: Linker
     entities: Mapping[str, Entity]
     positions: Mapping[str, int]
     turn: threading.Lock = field(default_factory=threading.Lock)
-    """Held while a block is prepared, or windows are computed. Several at once are no faster under one
-    interpreter lock, and slower where they give it away often, as numpy does."""
+    """Held while a block is prepared or windows are computed. Several at once are no faster under one
+    interpreter lock, and slower where they release it often, as numpy does."""
     series: threading.Semaphore = field(default_factory=lambda: threading.BoundedSemaphore(2))
-    """Held while a job reads what its series need and computes them: one reads while another computes."""
+    """Held while a job reads what its series need and computes them; two jobs may, so that one can read while
+    another computes."""
 
 
 def load_watched(body: bytes) -> Watched:
-    """What a worker makes of the watch list's resource."""
+    """Load the watch list from the body of its resource."""
     watchlist = Watchlist.model_validate_json(body)
     return Watched(
         watchlist,

@@ -1,4 +1,4 @@
-"""The stage `reports`: one entity in one window, read from the history and written up."""
+"""The stage `reports`: writes the report of one entity in one window from the history."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from kinds.sentiment.series.window import EntityWindow, WindowSums
 from kinds.sentiment.watched import Watched, load_watched
 
 CITED_PAST = timedelta(weeks=8)
-"""Documents that an alert may cite are no older than the stretch that its rule judges."""
+"""How long before a window an alert of it may cite documents: at most the stretch that its rule judges."""
 
 
 class WindowGoneError(PermanentError):
-    """The window that was to be written about is no longer in the history: its documents were corrected."""
+    """The window to be reported is no longer in the history, because its documents were corrected."""
 
     code = "window_gone"
 
 
 class WindowChangingError(TransientError):
-    """The window counts other documents than are known: a batch beside this one has corrected some."""
+    """The window's counts do not match its documents, because a concurrent batch has corrected some."""
 
     code = "window_changing"
 
 
 def write_report(payload: ReportPayload, settings: SentimentSettings, context: Context) -> Result:
-    """Gather the facts and write them up.
+    """Gather the facts of a window and write its report.
 
-    Raises WindowGoneError, WindowChangingError, and what the ports raise.
+    Raises WindowGoneError, WindowChangingError, and whatever the ports raise.
     """
     watched = context.resources.load(settings.watchlist_sha256, load_watched)
     entity = watched.watchlist.entities[payload.entity]
@@ -102,7 +102,10 @@ def _facts(
 def _counted(
     window: EntityWindow, ends_at: datetime, settings: SentimentSettings, context: Context
 ) -> list[CountedDocument]:
-    """The documents that the window's counts are made from, which must come to what the window says."""
+    """Return the documents that the window counts.
+
+    Raises WindowChangingError if they do not add up to the window's sums.
+    """
     documents = context.port(History).counted(
         settings.monitor_id,
         window.entity_id,
@@ -126,7 +129,7 @@ def _neighbours(
     settings: SentimentSettings,
     context: Context,
 ) -> list[Neighbour]:
-    """The other entities in the same window, as far as their series has come."""
+    """Return the other entities in the same window, as far as their series reach it."""
     names = {one.id: one.name for one in watched.watchlist.entities if one.id != entity.id}
     begin, end = payload.starts_at, payload.starts_at + timedelta(seconds=1)
     monitor_id, ids = settings.monitor_id, list(names)
@@ -141,7 +144,7 @@ def _neighbours(
 
 
 def _document_parents(facts: ReportFacts, settings: SentimentSettings, context: Context) -> list[Parent]:
-    """The documents that the report quotes or that its alerts cite, one by one."""
+    """Return one parent for each document that the report quotes or that its alerts cite."""
     ids = {driver.document_id for driver in facts.drivers}
     ids.update(document_id for alert in facts.alerts for document_id in alert.document_ids)
     known = context.port(History).documents(settings.monitor_id, sorted(ids))

@@ -1,4 +1,4 @@
-"""Delivers what is due: one courier is active, by a lease, others stand by."""
+"""Delivers due alerts; one courier is active by a lease, and others stand by."""
 
 from __future__ import annotations
 
@@ -34,31 +34,33 @@ logger = logging.getLogger(__name__)
 SESSION_NAME = "pressroom-courier"
 
 COURIER = "courier"
-"""The role of which one process has the lead."""
+"""Role in which one process at a time has the lead."""
 
 RETRY_SECONDS = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
-"""After the first, second, ... attempt: 5 s to a day, three days in all, as the specification of Standard
-Webhooks recommends. After the last one more attempt is made, and then none."""
+"""Delays after the first, second and further attempts: 5 s to a day, three days in all, as the specification
+of Standard Webhooks recommends. After the last delay one more attempt is made."""
 
 POLL_SECONDS = 2.0
 STANDBY_SECONDS = 5.0
 
 LEAD_POLL_SECONDS = 0.25
-"""The same for one that is waited for: another command leads for a moment, a beat takes what is due soon."""
+"""Standby interval of a command that waits for its deliveries: another command leads only briefly, and a beat
+soon delivers what is due."""
 
 MAX_DUE = 200
 MAX_DUE_PER_TARGET = 5
-"""Looked at in one round: a target that is slow holds up the others for a few of its answers at most."""
+"""Deliveries considered per round, in all and per target, so that a slow target delays the others by only a
+few of its responses."""
 
 JOIN_SECONDS = 5.0
-"""A delivery that hangs is made again by the next courier, with the same id."""
+"""Seconds to wait for the thread to end; the next courier repeats a delivery that hangs, with the same id."""
 
 NUM_THREADS = 8
-"""Targets that are delivered to at a time: one that hangs holds up only itself."""
+"""Targets served at a time, so that a target that hangs delays only itself."""
 
 
 class Courier:
-    """Runs in one thread, delivers in some more."""
+    """Delivers alerts; runs in one thread and sends messages in several more."""
 
     def __init__(
         self,
@@ -68,7 +70,7 @@ class Courier:
         monitor_id: UUID | None = None,
         without: Collection[str] = (),
     ) -> None:
-        """Of all monitors, or of one alone; targets `without` are left to another courier."""
+        """Deliver the alerts of all monitors or of one, except to the targets in `without`."""
         self._database = database
         self._resolver = resolver
         self._monitor_id = monitor_id
@@ -77,10 +79,10 @@ class Courier:
         self._postgres = Outage(logger, "Postgres", meanwhile="alerts wait in it")
         self._counting = threading.Lock()
         self.num_delivered = 0
-        """Messages that a target has taken."""
+        """Messages that a target has accepted."""
 
     def run(self, stopped: threading.Event) -> None:
-        """Deliver until the event is set; outlives outages of Postgres."""
+        """Deliver until the event is set, surviving outages of Postgres."""
         with ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="delivery") as pool:
             while not stopped.is_set():
                 wait = POLL_SECONDS
@@ -100,10 +102,10 @@ class Courier:
         self._lead.give_up()
 
     def run_until_none_is_due(self, timeout_seconds: float) -> None:
-        """Deliver for so long at most; while another courier leads, see whether that one does.
+        """Deliver for at most `timeout_seconds`; while another courier leads, wait for it to deliver.
 
-        A target that still hangs then hangs in a thread that ends with the process; its message is due again.
-        Raises SQLAlchemyError.
+        A target that still hangs then does so in a thread that ends with the process, and its message is due
+        again. Raises SQLAlchemyError.
         """
         ends_at = time.monotonic() + timeout_seconds
         threads = DaemonThreads(NUM_THREADS)
@@ -119,7 +121,7 @@ class Courier:
             self._lead.give_up()
 
     def deliver_due(self, pool: Executor, *, timeout_seconds: float | None = None) -> bool:
-        """One round, every target in its own order; False if nothing was due. Raises TimeoutError."""
+        """Run one round, each target in its own order; return False if none was due. Raises TimeoutError."""
         due = self._due(MAX_DUE)
         by_target = sorted(due, key=_target_of)
         groups = [list(group) for _, group in groupby(by_target, key=_target_of)]
@@ -143,7 +145,7 @@ class Courier:
                 return
 
     def _deliver(self, delivery: Delivery) -> bool:
-        """False if its target should be left alone for a while."""
+        """Make one delivery; return False if its target should be left alone for a while."""
         if delivery.told is delivery.to_tell:  # it was withdrawn and came back, or the other way, meanwhile
             deliveries.end(self._database, delivery)
             return True
@@ -193,7 +195,7 @@ class Courier:
 
 @contextmanager
 def deliver_in_background(place: BackgroundPlace) -> Iterator[BackgroundThread]:
-    """A courier in a thread, for as long as the block lasts: a `workers.background.BackgroundOpener`."""
+    """Run a courier in a thread for as long as the block lasts: a `workers.background.BackgroundOpener`."""
     with (
         opened_database(place.db_url, application_name=SESSION_NAME) as database,
         background_thread("courier", Courier(database).run, join_seconds=JOIN_SECONDS) as thread,

@@ -1,4 +1,4 @@
-"""Alerts of a run by hand are delivered before the command ends: no beat may run, or none for days."""
+"""Delivers the alerts of a manual run before the command ends, since no beat may run, or none for days."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from workers.delivery.file import STDOUT
 from workers.delivery.targets import FileTarget, Target, WebhookTarget
 
 MAX_SECONDS = 30.0
-"""A webhook that hangs is given up after 20, and its failure noted."""
+"""Maximum seconds for deliveries: a webhook that hangs fails after 20, which leaves time to record it."""
 
 
 def export_and_deliver(
     database: Engine, store: Store, summary: Summary, out: Path, *, json: bool
 ) -> SentimentFigures:
-    """Write the results, as `export_sentiment` does; then, if the batch has ended, deliver what is due.
+    """Write the results as `export_sentiment` does and, if the batch has ended, deliver the due alerts.
 
-    `json`: stdout is for the command's one object.
+    With `json`, stdout is reserved for the command's one object.
     """
     figures = export_sentiment(database, store, summary, out)
     if summary.report.status is not BatchStatus.RUNNING:
@@ -43,10 +43,10 @@ def export_and_deliver(
 def deliver_alerts(
     database: Engine, monitor_id: UUID, *, json: bool, max_seconds: float = MAX_SECONDS
 ) -> None:
-    """Deliver what is due of the monitor's alerts, and say what came of it; Ctrl-C ends it, and no more.
+    """Deliver the due alerts of the monitor and report the outcome; Ctrl-C ends only the deliveries.
 
-    Of this monitor alone, and to targets that this environment has the secrets of: a try without would be
-    one of the few that are made. What fails is due again.
+    Targets whose secrets are missing in this environment are left out, because a futile attempt would use up
+    one of the few that are made. Deliveries that fail are due again.
     """
     try:
         targets = get_monitor(database, monitor_id).targets

@@ -1,4 +1,4 @@
-"""What is said of an alert."""
+"""Messages about alerts."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from kinds.sentiment.monitor import Told
 from kinds.sentiment.store.deliveries import Delivery, Driver
 
 EVENTS = {Told.RAISED: "alert.raised", Told.WITHDRAWN: "alert.withdrawn"}
-"""As Standard Webhooks writes types of events."""
+"""Event types, in the notation of Standard Webhooks."""
 
 
 def message_id(delivery: Delivery) -> str:
-    """The same at every attempt: by it a receiver knows what it has had. Another one at each turn."""
+    """Return an id by which receivers detect repeats: the same at every attempt, different in each turn."""
     turn = f"/{delivery.turn}" if delivery.turn else ""
     return f"msg_{uuid5(delivery.alert_id, delivery.target_name + turn).hex}"
 
 
 def message_body(delivery: Delivery, drivers: Sequence[Driver]) -> str:
-    """One JSON object in one line; the same at every attempt while its documents stay as they are."""
+    """Return one JSON object on one line; equal at every attempt as long as its documents are unchanged."""
     return json_text(
         {
             "type": EVENTS[delivery.to_tell],

@@ -1,4 +1,4 @@
-"""`pressroom alerts`: what was raised, who has seen it, and what shall be silent."""
+"""`pressroom alerts`: lists, acknowledges and mutes alerts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pressroom monitor`: what is watched by itself."""
+"""`pressroom monitor`: creates, shows, runs and pauses monitors."""
 
 from __future__ import annotations
 

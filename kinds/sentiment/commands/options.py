@@ -1,4 +1,4 @@
-"""Options that several commands about sentiment share."""
+"""Options shared by several sentiment commands."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ def _named(model: str) -> str | None:
 def _print_run(
     result: RunResult[SentimentFigures], out: Path, max_dropped: float | None, *, json: bool
 ) -> None:
-    """What a run came to; ends with a failure if something is left or was refused."""
+    """Print the outcome of a run; fail if jobs are unfinished or documents were refused."""
     from pressroom.run import REJECTED
 
     result.exported.print(result.summary, out, json=json)

@@ -31,8 +31,8 @@ _MIN_LETTERS = 3
 """Minimum letters of a word that lingua can classify, because its models are of trigrams."""
 
 _MIN_CONFIDENCE = 0.02
-"""Minimum confidence that lower-case words are English; 95% of English headlines without a listed word have a
-higher one."""
+"""Minimum confidence that lower-case words are English; 95% of the English headlines without a listed word
+have a higher one."""
 
 _MASKED = re.compile(r"(?:https?://|www\.)\S+|[$#@]\s?\w+|\b(?:URL|AT_USER)\b")
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")

@@ -43,8 +43,7 @@ class Summary:
     """The sentences of the summary, and those dropped from it."""
 
     opening: str | None
-    """The volume of an unfinished window, written by rule so that it contains "so far"; None for a finished
-    one."""
+    """The volume of an unfinished window, by rule so that it contains "so far"; None for a finished one."""
     sentences: tuple[str, ...]
     quotation: str | None
     """Quotation of the strongest document, copied by rule, word for word."""
@@ -115,7 +114,7 @@ def _ask(
     model: str | None,
     seed: int,
 ) -> str | None:
-    """Return the first correct sentence on the point, if there is one; incorrect ones are added to `dropped`."""
+    """Return the first correct sentence on the point, if any; incorrect ones are added to `dropped`."""
     prompt = make_prompt(point, template)
     for attempt in range(MAX_TRIES):
         sampling = Sampling(

@@ -34,7 +34,7 @@ class Event(BaseModel):
     ends_at: AwareDatetime
 
     def is_outside(self, first: datetime | None, last: datetime | None) -> bool:
-        """Return whether the event lies wholly before the first document or after the last, if there are any."""
+        """Return whether the event lies wholly before the first document or after the last; True if none."""
         return first is None or last is None or self.ends_at < first or self.starts_at > last
 
     def covers(self, entry: ReplayedAlert) -> bool:

@@ -61,8 +61,7 @@ class DeliveryState:
     due_at: datetime
     ended_at: datetime | None
     error_code: str | None
-    """Error of the last attempt; with `ended_at` the reason for giving up, or None if the alert was
-    delivered."""
+    """Error of the last attempt; with `ended_at` the reason for giving up, or None if delivered."""
     error_message: str | None
     told: Told | None
 

@@ -75,7 +75,7 @@ class DocumentHistory:
             }
 
     def shared_ids(self, monitor_id: UUID, ids: Sequence[str]) -> frozenset[str]:
-        """Return those of these ids that several documents share, which are stored under ids derived from it."""
+        """Return those of these ids that several documents share, each stored under an id derived from it."""
         by_prefix = {shared_prefix(id_): id_ for id_ in ids}
         prefix = func.left(DocumentRow.id, SHARED_PREFIX_CHARACTERS)
         statement = (
@@ -136,8 +136,10 @@ class DocumentHistory:
         until: datetime,
         min_relevance: int,
     ) -> list[CountedDocument]:
-        """Return what an entity's windows of this time count, with the documents' digests, read in one
-        statement."""
+        """Return what an entity's windows of this time count, with the digests of the documents.
+
+        Everything is read in one statement.
+        """
         columns = (
             MentionRow.document_id,
             DocumentRow.sha256,

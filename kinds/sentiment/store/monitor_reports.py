@@ -44,7 +44,7 @@ class StageJob:
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An artifact: what it is called, and what it must be."""
+    """An artifact: its name, its object key and its expected digest."""
 
     name: str
     object_key: str

@@ -66,7 +66,7 @@ def put_monitor(connection: Connection, monitor: Monitor) -> UUID:
 
 
 def lock_records(connection: Connection, monitor_id: UUID) -> None:
-    """Wait until no other transaction writes the monitor's records, and keep them locked until this one ends."""
+    """Wait for other transactions that write the monitor's records, and lock them until this one ends."""
     connection.execute(select(func.pg_advisory_xact_lock(monitor_id.int & (2**63 - 1))))
 
 

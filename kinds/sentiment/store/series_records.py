@@ -95,8 +95,7 @@ def _policies(connection: Connection, monitor_ids: Collection[UUID]) -> dict[UUI
 
 
 def _apart(histories: Sequence[tuple[UUID, EntityHistory]]) -> list[_Series]:
-    """Group the histories by monitor; those of one entity are separate, and the one read earlier is written
-    first."""
+    """Group the histories by monitor; those of one entity are in separate groups, in order of reading."""
     groups: dict[tuple[UUID, int], list[tuple[UUID, EntityHistory]]] = {}
     seen: Counter[tuple[UUID, str]] = Counter()
     for job_id, history in sorted(histories, key=lambda one: (one[1].read_at, one[1].entity_id)):
@@ -107,8 +106,10 @@ def _apart(histories: Sequence[tuple[UUID, EntityHistory]]) -> list[_Series]:
 
 
 def _later_since(connection: Connection, series: _Series) -> dict[str, datetime]:
-    """Return, by entity, the instant from which a later reading has written everything; what it lacks is
-    gone."""
+    """Return, by entity, the instant from which a later reading has written the whole series.
+
+    Rows from there on that the later reading did not write no longer exist.
+    """
     given = series.given()
     is_own = (
         EntityWindowRow.monitor_id == series.monitor_id,

@@ -67,7 +67,7 @@ class _Version:
 
     @property
     def order(self) -> tuple[datetime, datetime, str]:
-        """Sort key: a later batch corrects an earlier one, then the later time counts, then any fixed order."""
+        """Sort key: a later batch corrects an earlier one, then a later time counts, then a fixed order."""
         return self.submitted_at, self.document.published_at, self.document.sha256
 
 
