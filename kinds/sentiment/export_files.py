@@ -184,7 +184,7 @@ def write_alerts(database: Engine, monitor_id: UUID, since: datetime, folder: Pa
 
 
 def write_reports(source: CheckedSource, batch_id: UUID, folder: Path) -> list[ReportEntry]:
-    """Write reports/, each report in its formats with its provenance statement, and the list reports.jsonl."""
+    """Write reports/, with each report in its formats and its provenance statement, and reports.jsonl."""
     (folder / REPORTS).mkdir()
     entries = []
     with (folder / REPORT_LIST).open("w", encoding="utf-8") as lines:

@@ -17,8 +17,7 @@ LOOKUP_DOCUMENTS = 2_000
 """Documents looked up in one statement."""
 
 MAX_READ_AGAIN = 20_000
-"""Maximum documents of one stream that get a new record; they are held in memory, and the next run goes on.
-"""
+"""Maximum documents of one stream that get a new record, to bound memory; the next run takes up the rest."""
 
 
 class KnownFilter:
@@ -133,7 +132,7 @@ class KnownFilter:
         return renamed
 
     def read_again(self) -> list[ReadAgain]:
-        """Return what to store once the stream has ended, so that the next run need not read these records."""
+        """Return what to store once the stream has ended, so that the next run can skip these records."""
         if not self._read_again:
             return []
         return [ReadAgain(monitor_id=self._monitor_id, records=self._read_again)]

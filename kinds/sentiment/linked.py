@@ -149,8 +149,7 @@ def _vectors(
 
 
 def _topic_link(prepared: Prepared, topic: str, cosine: float) -> Link:
-    """Return a link for a topic that a document is about but does not name; its passage is the first
-    sentence."""
+    """Return a link for a topic that a document is about but does not name, with its first sentence."""
     begin, end = prepared.sentences[0] if prepared.sentences else (0, len(prepared.text))
     return Link(
         entity_id=topic,

@@ -137,7 +137,8 @@ def render_sentiment_page(database: Engine, source: PageSource) -> str:
 
 
 def table_size(source: PageSource) -> WindowSize:
-    """Return the size of the table's windows: weeks if possible, as few entities have many documents a day."""
+    """Return the size of the windows in the table: weeks if the policy has them, since an entity typically
+    has only two documents a day."""
     sizes = source.settings.policy.windows
     return WindowSize.WEEK if WindowSize.WEEK in sizes else sizes[-1]
 

@@ -128,8 +128,8 @@ def relevance(prepared: Prepared, first_start: int, num_own: int, num_all: int) 
 
     The value is the sum of three parts:
 
-    - 50 x lead: 1 if the entity is first named in the title (or the only sentence), 0.8 in the first sentence,
-      then falling from 0.6 to 0 towards the end.
+    - 50 x lead: 1 if the entity is first named in the title (or the only sentence), 0.8 in the first
+      sentence, then falling from 0.6 to 0 towards the end.
     - 30 x density: mentions per four sentences, at most 1.
     - 20 x the entity's share of all mentions of watched entities.
     """
