@@ -127,7 +127,7 @@ def read_monitor_file(path: Path) -> MonitorFile:
 
 
 def make_monitor_file(given: dict[str, Any], *, folder: Path, where: str) -> MonitorFile:
-    """Check the fields and make paths absolute; `none` means no model. Raises MonitorFileError or CronError."""
+    """Check the fields and make paths absolute; `none` means no model. Raises MonitorFileError, CronError."""
     for name in ("embedder", "summarizer"):
         if given.get(name) == NONE:
             given = {**given, name: None}
