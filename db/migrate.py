@@ -19,30 +19,19 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, column, delete, insert, inspect, table, text
+from sqlalchemy import Connection, Engine, delete, insert, inspect, text
 from sqlalchemy.exc import ProgrammingError
 
+from db.schema import CORE, VERSIONS, schema_unknown
 from db.tables import Base
-from jobs.errors import ConfigurationError
 from jobs.registry import kind_names, load_kind, migration_folders
 
 logger = logging.getLogger(__name__)
 
 MIGRATION_LOCK = 0x7072657373  # "press": any constant that no other advisory lock of the database uses
 
-CORE = "core"
-"""Name of the branch with the core's own revisions."""
-
-_VERSIONS = table("alembic_version", column("version_num"))
-
 _DUPLICATE_TABLE = "42P07"
 """SQLSTATE of an attempt to create a table that exists already."""
-
-
-class SchemaUnknownError(ConfigurationError):
-    """The database has a schema that this version does not know."""
-
-    code = "database_schema_unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +58,11 @@ def upgrade(database: Engine, revision: str = "heads") -> None:
     try:
         _locked(database, lambda config: command.upgrade(config, revision))
     except CommandError as error:
-        raise _unknown(str(error)) from error
+        raise schema_unknown(str(error)) from error
     except ProgrammingError as error:
         if getattr(error.orig, "sqlstate", None) != _DUPLICATE_TABLE:
             raise
-        raise _unknown(f"it has a table already that a migration makes: {error.orig}") from error
+        raise schema_unknown(f"it has a table already that a migration makes: {error.orig}") from error
 
 
 def downgrade(database: Engine, revision: str) -> None:
@@ -191,32 +180,24 @@ def _others_set_aside(connection: Connection, config: Config) -> Iterator[None]:
     unknown = {revision for revision in current if revision not in known}
     ours = {revision for revision in unknown if revision.rpartition("_")[0] in branches}
     if ours or (unknown and unknown == current):
-        raise _unknown(f"its revision {', '.join(sorted(ours or unknown))} is unknown")
+        raise schema_unknown(f"its revision {', '.join(sorted(ours or unknown))} is unknown")
     if not unknown:
         yield
         return
-    connection.execute(delete(_VERSIONS).where(_VERSIONS.c.version_num.in_(unknown)))
+    connection.execute(delete(VERSIONS).where(VERSIONS.c.version_num.in_(unknown)))
     yield
-    connection.execute(insert(_VERSIONS), [{"version_num": revision} for revision in sorted(unknown)])
+    connection.execute(insert(VERSIONS), [{"version_num": revision} for revision in sorted(unknown)])
 
 
 def _current(connection: Connection) -> set[str]:
     return set(MigrationContext.configure(connection).get_current_heads())
 
 
-def _unknown(reason: str) -> SchemaUnknownError:
-    return SchemaUnknownError(
-        f"the database cannot be brought to this version's schema: {reason}. If a newer version made it, use "
-        "that version, or another database. If an older one did, `pressroom db reset` drops its tables and "
-        "makes them anew: batches and the rows of their results are lost, objects in the store stay"
-    )
-
-
 def _tables_in(connection: Connection) -> list[str]:
     load_tables()
     inspector = inspect(connection)
     existing = set(inspector.get_table_names())
-    own = existing & {*Base.metadata.tables, _VERSIONS.name}
+    own = existing & {*Base.metadata.tables, VERSIONS.name}
     referring = {
         name: {key["referred_table"] for key in inspector.get_foreign_keys(name)} for name in existing - own
     }

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from db.migrate import revisions
 from db.refusals import DatabaseRefusedError, errors_named
+from db.schema import refuse_unknown_schema
 from db.session import connection_parameters, opened_database, weakness
 from jobs.errors import ConfigurationError, PressroomError, TransientError
 from workers.redis_server import RedisServer
@@ -90,6 +91,7 @@ def check_database(db_url: str, *, is_migrated: bool = False) -> None:
             connection.execute(text("SELECT 1"))
         if not is_migrated:
             return
+        refuse_unknown_schema(database)
         schema = revisions(database)
     if not schema.is_current:
         raise DatabaseRefusedError(

@@ -54,12 +54,13 @@ def db_reset(
     """Drop Pressroom's tables, whatever version made them, and make them anew."""
     from db import migrate
 
-    with connected() as (database, _, _):
+    with connected(any_schema=True) as (database, _, _):
         tables = migrate.existing_tables(database)
         if tables and not yes:
             say(
-                f"This drops {', '.join(tables)}. All batches, schedules and rows of results are lost; "
-                "objects in the store stay. Stop workers, dispatchers and beat first."
+                f"This drops {', '.join(tables)}. All batches, schedules and rows of results are "
+                "lost; objects in the store stay. Stop workers, dispatchers and beat first. "
+                "--yes skips this question."
             )
             typer.confirm("Drop them?", abort=True, err=True)
         migrate.reset(database)

@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def connected() -> Iterator[tuple[Engine, ServiceUrls, Settings]]:
-    """Yield the database, the service URLs and the settings of one command; errors are reported."""
+def connected(*, any_schema: bool = False) -> Iterator[tuple[Engine, ServiceUrls, Settings]]:
+    """Yield the database, the service URLs and the settings of one command; errors are reported.
+
+    A database of another version is refused, unless `any_schema` is set.
+    """
+    from db.schema import refuse_unknown_schema
     from db.session import connection_parameters, opened_database, weakness
     from pressroom.embedded.services import embedded_services
 
@@ -34,6 +38,8 @@ def connected() -> Iterator[tuple[Engine, ServiceUrls, Settings]]:
             weak = weakness(connection_parameters(urls.db_url))
             if weak is not None:
                 say(f"warning: {weak}")
+            if not any_schema:
+                refuse_unknown_schema(database)
             yield database, urls, settings
 
 

@@ -15,7 +15,7 @@ from alembic.util import CommandError
 from sqlalchemy import Engine, inspect, text
 
 from db import migrate
-from db.migrate import SchemaUnknownError
+from db.schema import SchemaUnknownError, refuse_unknown_schema
 from db.session import open_database
 from db.tables import Base
 from jobs.registry import kind_names, load_kind, migration_folders
@@ -211,6 +211,16 @@ def test_older_schema_is_refused_with_the_command_that_resets_it(database: Engin
     assert not migrate.revisions(database).is_current
     with pytest.raises(SchemaUnknownError, match=r"594e3267f392.*pressroom db reset"):
         migrate.upgrade(database)
+
+
+def test_every_command_refuses_an_older_schema_before_it_reads(
+    database: Engine, empty_database: Engine
+) -> None:
+    refuse_unknown_schema(database)
+    refuse_unknown_schema(empty_database)
+    add_revision(database, "594e3267f392", instead=True)
+    with pytest.raises(SchemaUnknownError, match=r"594e3267f392.*pressroom db reset"):
+        refuse_unknown_schema(database)
 
 
 def test_reset_makes_an_older_schema_anew_and_leaves_foreign_tables(
