@@ -63,7 +63,7 @@ class ThoughtMarks:
     """Whether thoughts and answer are messages on different channels; the answer is on the one named
     `final`."""
     is_own: bool = False
-    """Whether the model's template or tokens contain these marks. If not, a text may merely mention the tag
+    """Whether the model's template or tokens contain these marks. If not, a text may merely name the tag
     `<think>`, so quoted marks do not count, nor does a beginning within a line that no end follows."""
 
     def opens(self, text: str) -> bool:
