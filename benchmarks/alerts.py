@@ -40,7 +40,7 @@ TURNS_PART = "turns"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """What is measured for windows of one size."""
+    """Parameters of the simulation for windows of one size."""
 
     num_days: int
     warm_up_days: int

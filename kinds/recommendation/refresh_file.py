@@ -29,7 +29,7 @@ class RefreshFileError(InputError):
 
 
 class RefreshFile(BaseModel):
-    """What the file says; every section may be left out."""
+    """Contents of the file; every section may be left out."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 

@@ -24,7 +24,7 @@ class SplitInvalidError(InputError):
 
 
 class SplitKind(StrEnum):
-    """How the held-out part is drawn."""
+    """Method of choosing the held-out part."""
 
     RANDOM = "random"
     """A random share of all entries, regardless of the user."""

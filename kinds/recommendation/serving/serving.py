@@ -48,7 +48,7 @@ LOCK_SECONDS = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServingTarget:
-    """Where a release is served."""
+    """Database that a release is served from, with its options."""
 
     url: str
     """URL of the served database, such as redis://host:6379/2; never printed, as it may hold a password."""
