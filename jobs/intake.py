@@ -176,6 +176,9 @@ def _validate(record: Record, kind: Kind[PayloadT], columns: Columns) -> Payload
     column = str(first["loc"][0]) if first["loc"] else None
     code, advice = _CODES.get(first["type"], "field_invalid"), columns.advice(column)
     reason = str(first["msg"])
+    # Where in a column that holds an object or a list; the name of a key may be foreign.
+    if inner := snippet(".".join(str(part) for part in first["loc"][1:])):
+        reason = f"{inner}: {reason}"
     if code == "unknown_column":
         reason, advice = "is not a column", columns.suggest(column or "")
     if len(problems) > 1:

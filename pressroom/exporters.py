@@ -7,7 +7,7 @@ from typing import Protocol
 
 from sqlalchemy import Engine
 
-from jobs.registry import load_kind, load_target
+from jobs.registry import kind_names, load_kind, load_target
 from pressroom.summary import Summary
 from storage.store import Store
 
@@ -38,6 +38,10 @@ DEFAULT_EXPORTER = "pressroom.default_export.export:export_results"
 
 
 def exporter_of(kind: str) -> Exporter:
-    """Return the exporter that a kind names, or else the default one, which suits every kind."""
-    exporter: Exporter = load_target(load_kind(kind).exporter or DEFAULT_EXPORTER)
+    """Return the exporter that a kind names, or else the default one, which suits every kind.
+
+    Results outlive their kind: the default exporter also serves a kind that is no longer installed.
+    """
+    named = load_kind(kind).exporter if kind in kind_names() else None
+    exporter: Exporter = load_target(named or DEFAULT_EXPORTER)
     return exporter

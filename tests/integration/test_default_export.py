@@ -108,6 +108,7 @@ def test_failures_of_earlier_stages_are_listed_beside_the_results_of_the_last(
 
 def test_kind_without_an_exporter_gets_this_one() -> None:
     assert exporter_of("trial") is export_results
+    assert exporter_of("uninstalled") is export_results
 
 
 def test_page_shows_what_was_written_as_text_and_runs_nothing(database: Engine, tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from jobs.errors import PromptTooLongError
 from jobs.intake import Rejected, read_lines
+from jobs.kind import Context, Kind, Result
 from kinds.article.brief import ArticleBrief
 from kinds.article.kind import ArticleKind
 from tests.unit.jobs.lines import HEADER, csv_text, jsonl, read, write
@@ -223,3 +225,36 @@ def test_example_briefs_are_accepted_and_varied() -> None:
     assert len({brief.tone for brief in briefs}) >= 12
     assert len({brief.length for brief in briefs}) >= 8
     assert len({brief.audience for brief in briefs}) >= 10
+
+
+class Place(BaseModel):
+    city: str
+
+
+class TripPayload(BaseModel):
+    place: Place
+    days: list[int] = []
+
+
+class TripKind(Kind[TripPayload]):
+    name = "trip"
+    payload_type = TripPayload
+
+    def run(self, payload: TripPayload, context: Context) -> Result:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ({"place": {"city": 1}}, "city: Input should be a valid string"),
+        ({"place": {"city": "a"}, "days": [1, "b"]}, "1: Input should be a valid integer"),
+    ],
+)
+def test_fault_inside_of_a_column_is_named_with_its_place(
+    tmp_path: Path, line: dict[str, object], place: str
+) -> None:
+    (rejected,) = read_lines(write(tmp_path, "a.jsonl", jsonl(line)), TripKind())
+    assert isinstance(rejected, Rejected)
+    assert rejected.column in line
+    assert rejected.reason.startswith(place)
