@@ -1,7 +1,8 @@
-"""The one reader of records in files: CSV in any dialect, JSONL and Parquet, each packed as gzip or not."""
+"""The one reader of records: CSV in any dialect, JSONL and Parquet, as gzip or not, and items in memory."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from jobs.intake_file import (
     read_chunks,
     read_physical_lines,
 )
+from jobs.intake_json import MAX_DEPTH
 from jobs.intake_records import Record, json_object
 from jobs.rejection import Rejected, snippet
 
@@ -27,6 +29,11 @@ Fields = tuple[int, Mapping[str, object]]
 
 Unparsed = tuple[int, bytes | Mapping[str, object]]
 """As Fields, where a line of JSONL is still its bytes, without white space around it."""
+
+Items = Iterable[Mapping[str, object]]
+"""Records in memory, each with the columns of a file as its keys; a generator is streamed."""
+
+_EXAMPLE = '{"id": "..."}'
 
 _CHUNK_BYTES = 2**18
 """Of lines that are in memory together."""
@@ -102,8 +109,35 @@ def _parse_line(name: str, number: int, text: str) -> Fields | Rejected:
     record = Record(name, number, {})
     if (at := invalid_unicode_at(text)) is not None:
         return record.reject_unicode(text, at)
-    value = json_object(record, text, example='{"id": "..."}')
-    return value if isinstance(value, Rejected) else (number, value)
+    return _parse_object(record, text)
+
+
+def _parse_object(record: Record, text: str) -> Fields | Rejected:
+    value = json_object(record, text, example=_EXAMPLE)
+    return value if isinstance(value, Rejected) else (record.line, value)
+
+
+def item_records(name: str, items: Items) -> Iterator[Fields | Rejected]:
+    """Stream the records of items in memory, numbered from 1; `name` stands where a file's would.
+
+    Each item is written as a line of JSONL and read again, so that what a file could not hold is refused
+    here as it is there: numbers, depth, size and doubled keys.
+    """
+    for number, item in enumerate(items, start=1):
+        yield _item_record(Record(name, number, {}), item)
+
+
+def _item_record(record: Record, item: object) -> Fields | Rejected:
+    try:
+        text = json.dumps(dict(item) if isinstance(item, Mapping) else item, ensure_ascii=False)
+    except RecursionError:
+        return record.reject("json_too_deep", f"nested deeper than {MAX_DEPTH} levels", "flatten the item")
+    except (TypeError, ValueError) as error:  # a type that JSON does not have, or an item within itself
+        reason = f"cannot be written as JSON: {snippet(str(error)) or type(error).__name__}"
+        return record.reject("json_invalid", reason, "give texts, numbers, true, false, null, lists of them")
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_LINE_BYTES:
+        return too_large(record)
+    return _parse_object(record, text)
 
 
 def csv_records(file: InputFile, lines: Iterable[Line], require: Require) -> Iterator[Fields | Rejected]:

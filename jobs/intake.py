@@ -1,4 +1,4 @@
-"""Records of a file -> validated payloads of any kind, each accepted or refused on its own."""
+"""Records of a file or in memory -> validated payloads of any kind, each accepted or refused on its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from jobs.dialect import AS_FOUND, FileOptions
 from jobs.errors import InputError
 from jobs.file_format import Format
-from jobs.file_records import opened_records, parsed
+from jobs.file_records import Fields, Items, item_records, opened_records, parsed
 from jobs.guards import (
     CONTROL_TOKENS,
     INJECTION_SUSPECTED,
@@ -34,7 +34,10 @@ from jobs.rows import Refusal, attempt
 MAX_ID_CHARACTERS = 200
 """An id becomes a file name at export; file systems allow 255 bytes."""
 
-__all__ = ["Accepted", "FileRejectedError", "Rejected", "read_lines"]
+ITEMS = Path("items")
+"""What stands for a file's name where records come from memory."""
+
+__all__ = ["ITEMS", "Accepted", "FileRejectedError", "Items", "Rejected", "read_lines"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,7 @@ class Accepted(Generic[PayloadT]):
 
 
 def read_lines(
-    path: Path,
+    source: Path | Items,
     kind: Kind[PayloadT],
     *,
     control_tokens: tuple[str, ...] = CONTROL_TOKENS,
@@ -59,6 +62,7 @@ def read_lines(
 ) -> Iterator[Accepted[PayloadT] | Rejected]:
     """Stream a CSV, JSONL or Parquet file, gzip or not; blank lines are skipped, order is kept.
 
+    Items in memory are streamed through the same checks as lines of JSONL; the number of an item is its line.
     `check` may refuse a payload by raising InputError, for what only the caller knows (the model's context).
     Memory: one record, and about 160 bytes an accepted line to name both lines of a duplicate id.
     Raises FileRejectedError, at any moment of the iteration, for what makes the whole file unusable: then
@@ -82,7 +86,7 @@ def read_lines(
         return Accepted(line=record.line, custom_id=custom_id, payload=payload, flags=flags)
 
     num_records = 0
-    for record in _records(path, columns, options):
+    for record in _records(source, columns, options):
         num_records += 1
         if isinstance(record, Rejected):
             yield record
@@ -90,26 +94,35 @@ def read_lines(
         made = attempt(accept, record)
         yield record.reject_unreadable(made) if isinstance(made, Refusal) else made
     if num_records == 0:
+        path = source if isinstance(source, Path) else ITEMS
         raise refuse_file(path, "file_empty", "holds no line to run", "write one line for each text")
 
 
-def _records(path: Path, columns: Columns, options: FileOptions) -> Iterator[Record | Rejected]:
+def _records(source: Path | Items, columns: Columns, options: FileOptions) -> Iterator[Record | Rejected]:
     """The records by the names of fields; cells of CSV become what JSON has in their place."""
     field_of = lru_cache(maxsize=1_000)(columns.field_of)
-    with open_file(path, options) as file:
+
+    def named(name: str, record: Fields | Rejected) -> Record | Rejected:
+        if isinstance(record, Rejected):
+            return record
+        line, values = record
+        fields = {field_of(column): value for column, value in values.items()}
+        if len(fields) < len(values):
+            advice = "remove one of them"
+            return Record(name, line, {}).reject("duplicate_column", "names a column twice", advice)
+        return Record(name, line, fields)
+
+    if not isinstance(source, Path):
+        yield from (named(str(ITEMS), record) for record in item_records(str(ITEMS), source))
+        return
+    path = str(source)
+    with open_file(source, options) as file:
         is_csv = file.format is Format.CSV
         for unparsed in opened_records(file, columns.require):
-            record = unparsed if isinstance(unparsed, Rejected) else parsed(str(path), unparsed)
-            if isinstance(record, Rejected):
-                yield record
-                continue
-            line, values = record
-            fields = {field_of(column): value for column, value in values.items()}
-            if len(fields) < len(values):
-                advice = "remove one of them"
-                yield Record(str(path), line, {}).reject("duplicate_column", "names a column twice", advice)
-            else:
-                yield Record(str(path), line, _from_cells(fields, columns) if is_csv else fields)
+            record = named(path, unparsed if isinstance(unparsed, Rejected) else parsed(path, unparsed))
+            if is_csv and isinstance(record, Record):
+                record = Record(path, record.line, _from_cells(record.fields, columns))
+            yield record
 
 
 def _from_cells(fields: dict[str, object], columns: Columns) -> dict[str, object]:

@@ -1,22 +1,85 @@
 """Pressroom: batch content production on your own machines.
 
-Applications `submit` a batch, query its `status` and stream its `results`.
+Applications use a `Client`. It submits batches, follows them, and streams their results.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pressroom.api import Output, results, status, submit
+    from db.batches import BatchNotFoundError, RunUnderWayError
+    from db.refusals import DatabaseAwayError, DatabaseRefusedError
+    from db.reports import JobNotFoundError
+    from db.stages import JobsRefusedError
+    from jobs.batch import BatchStatus, BatchStatusReport, JobCounts, ParkedJob
+    from jobs.dropped import Dropped
+    from jobs.errors import ConfigurationError, InputError, PermanentError, PressroomError, TransientError
+    from jobs.inference import Usage
+    from jobs.rejection import FileRejectedError, Rejected
+    from pressroom.client import BatchOptions, Client, Output, WaitTimeoutError
+    from pressroom.embedded.services import ServiceUrls
+    from pressroom.evidence import ArtifactAlteredError
+    from pressroom.schemas import FieldSchema, KindInfo
+    from storage.store import StoreError
+    from workers.producer import StrictIntakeError, Submission
 
-__all__ = ["Output", "results", "status", "submit"]
+_NAMES = {
+    "db.batches": ("BatchNotFoundError", "RunUnderWayError"),
+    "db.refusals": ("DatabaseAwayError", "DatabaseRefusedError"),
+    "db.reports": ("JobNotFoundError",),
+    "db.stages": ("JobsRefusedError",),
+    "jobs.batch": ("BatchStatus", "BatchStatusReport", "JobCounts", "ParkedJob"),
+    "jobs.dropped": ("Dropped",),
+    "jobs.errors": ("ConfigurationError", "InputError", "PermanentError", "PressroomError", "TransientError"),
+    "jobs.inference": ("Usage",),
+    "jobs.rejection": ("FileRejectedError", "Rejected"),
+    "pressroom.client": ("BatchOptions", "Client", "Output", "WaitTimeoutError"),
+    "pressroom.embedded.services": ("ServiceUrls",),
+    "pressroom.evidence": ("ArtifactAlteredError",),
+    "pressroom.schemas": ("FieldSchema", "KindInfo"),
+    "storage.store": ("StoreError",),
+    "workers.producer": ("StrictIntakeError", "Submission"),
+}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = [
+    "ArtifactAlteredError",
+    "BatchNotFoundError",
+    "BatchOptions",
+    "BatchStatus",
+    "BatchStatusReport",
+    "Client",
+    "ConfigurationError",
+    "DatabaseAwayError",
+    "DatabaseRefusedError",
+    "Dropped",
+    "FieldSchema",
+    "FileRejectedError",
+    "InputError",
+    "JobCounts",
+    "JobNotFoundError",
+    "JobsRefusedError",
+    "KindInfo",
+    "Output",
+    "ParkedJob",
+    "PermanentError",
+    "PressroomError",
+    "Rejected",
+    "RunUnderWayError",
+    "ServiceUrls",
+    "StoreError",
+    "StrictIntakeError",
+    "Submission",
+    "TransientError",
+    "Usage",
+    "WaitTimeoutError",
+]
 
 
 def __getattr__(name: str) -> object:
-    """Load the API when it is first used, so that the command line starts without it."""
-    if name not in __all__:
+    """Load a name where it is used, so that the command line starts without the client."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pressroom import api
-
-    return getattr(api, name)
+    return getattr(import_module(_MODULES[name]), name)

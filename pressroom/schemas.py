@@ -8,7 +8,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -61,13 +61,43 @@ class FieldSchema:
     """Default value; None if the field is required."""
     description: str
 
-    def as_json(self) -> dict[str, object]:
-        """Return the field as JSON, with the names of this class."""
-        return asdict(self)
-
     def __str__(self) -> str:
         state = "required" if self.required else f"default {json_text(self.default)}"
         return f"{self.name} ({self.type}, {state})" + (f": {self.description}" if self.description else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindInfo:
+    """An installed kind: what it reads and what a batch of it may set."""
+
+    name: str
+    version: str
+    summary: str
+    """The first paragraph of its docstring, in one line."""
+    rows_are_jobs: bool
+    """Whether items can be submitted; other kinds have commands of their own."""
+    default_model: str | None
+    columns: tuple[FieldSchema, ...]
+    settings: tuple[FieldSchema, ...]
+
+    @classmethod
+    def of(cls, kind: Kind[Any]) -> KindInfo:
+        """Describe a kind."""
+        return cls(
+            name=kind.name,
+            version=kind.version,
+            summary=summary_of(kind),
+            rows_are_jobs=kind.rows_are_jobs,
+            default_model=kind.default_model,
+            columns=tuple(field_schemas(kind.payload_type)),
+            settings=tuple(field_schemas(kind.settings_type)),
+        )
+
+
+def summary_of(kind: Kind[Any]) -> str:
+    """Return the first paragraph of the docstring of a kind's class as one line."""
+    paragraph, _, _ = (type(kind).__doc__ or "").strip().partition("\n\n")
+    return " ".join(paragraph.split())
 
 
 def field_schemas(model: type[BaseModel]) -> Iterator[FieldSchema]:

@@ -18,7 +18,7 @@ from jobs.dialect import AS_FOUND, FileOptions
 from jobs.dropped import Dropped, DroppedTally
 from jobs.errors import ConfigurationError, InputError
 from jobs.guards import CONTROL_TOKENS
-from jobs.intake import Accepted, read_lines
+from jobs.intake import ITEMS, Accepted, Items, read_lines
 from jobs.kind import Kind
 from jobs.ranges import (
     MAX_PRIORITY,
@@ -72,41 +72,42 @@ class Submission:
     """Counts of the records that were refused from the file."""
 
 
-def submit_file(
+def submit_rows(
     database: Engine,
-    path: Path,
+    rows: Path | Items,
     order: Order,
     settings: Settings,
     on_rejected: Callable[[Rejected], None],
 ) -> Submission:
-    """Accept the good lines of a CSV or JSONL file as one batch; each bad one is passed to `on_rejected`.
+    """Accept the good rows of a file, or items in memory, as one batch; pass each bad one to `on_rejected`.
 
     Raises FileRejectedError for a file that cannot be used, StrictIntakeError, InputError for settings that
     do not fit the kind, and ConfigurationError for an unknown kind or a model that no profile has. Nothing
     has been accepted in these cases.
     """
     with database.begin() as connection:
-        return submit_file_in(connection, path, order, settings, on_rejected)
+        return submit_rows_in(connection, rows, order, settings, on_rejected)
 
 
-def submit_file_in(
+def submit_rows_in(
     connection: Connection,
-    path: Path,
+    rows: Path | Items,
     order: Order,
     settings: Settings,
     on_rejected: Callable[[Rejected], None],
     *,
     schedule_id: UUID | None = None,
 ) -> Submission:
-    """Do the same as `submit_file` in the caller's transaction; the batch may be a run of a schedule.
+    """Do the same as `submit_rows` in the caller's transaction; the batch may be a run of a schedule.
 
     Also raises RunUnderWayError while another run of the schedule has not ended.
     """
     kind = load_kind(order.kind)
     check_rows(kind)
     kind_settings = kind_settings_of(kind, order.settings)
+    path = rows if isinstance(rows, Path) else ITEMS
     tally = DroppedTally(path, on_rejected)
-    intake = _Intake(path, kind, kind_settings, order, settings, tally)
+    intake = _Intake(rows, kind, kind_settings, order, settings, tally)
     batch = new_batch(order, settings, name=path.name, schedule_id=schedule_id)
     batch_id, created = batches.accept_in(connection, batch, intake.jobs(), lambda: intake.num_rejected)
     return Submission(batch_id, created, tally.dropped(intake.num_accepted))
@@ -122,7 +123,7 @@ def new_batch(
 ) -> NewBatch:
     """Return the batch for an order: `stages`, or all of its kind, each in the queue that has its models.
 
-    Raises InputError and ConfigurationError as `submit_file` does.
+    Raises InputError and ConfigurationError as `submit_rows` does.
     """
     _check_order(order)
     kind = load_kind(order.kind)
@@ -191,11 +192,11 @@ def kind_settings_of(kind: Kind[Any], given: Mapping[str, object]) -> BaseModel:
 
 
 class _Intake:
-    """Turns the lines of one file into jobs; counts the refused lines and passes them to a callback."""
+    """Turns the rows of one batch into jobs; counts the refused rows and passes them to a callback."""
 
     def __init__(
         self,
-        path: Path,
+        rows: Path | Items,
         kind: Kind[Any],
         kind_settings: BaseModel,
         order: Order,
@@ -205,7 +206,7 @@ class _Intake:
         check = prompt_check(kind, kind_settings, order.model, settings)
         control_tokens = CONTROL_TOKENS if check is None else check.control_tokens
         self._lines: Iterator[Accepted[Any] | Rejected] = read_lines(
-            path, kind, control_tokens=control_tokens, check=check, options=order.file
+            rows, kind, control_tokens=control_tokens, check=check, options=order.file
         )
         self._kind = kind
         self._strict = order.strict

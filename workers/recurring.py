@@ -17,7 +17,7 @@ from jobs.errors import ConfigurationError
 from jobs.input_file import check_input
 from jobs.registry import load_kind, load_target
 from jobs.rejection import Rejected
-from workers.producer import Order, check_rows, submit_file_in
+from workers.producer import Order, check_rows, submit_rows_in
 from workers.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def start_from_table(
 ) -> UUID:
     """Read the schedule's table as it is now: good lines become the batch, the others are counted in it.
 
-    Raises FileRejectedError if the file is missing or unusable, and raises as `submit_file` does.
+    Raises FileRejectedError if the file is missing or unusable, and raises as `submit_rows` does.
     """
     if schedule.input is None:
         raise UnknownStartError(
@@ -79,7 +79,7 @@ def start_from_table(
         tenant=schedule.tenant,
         file=FileOptions(delimiter=table.delimiter, encoding=table.encoding, decimal=table.decimal),
     )
-    submission = submit_file_in(connection, path, order, settings, _ignore, schedule_id=schedule.id)
+    submission = submit_rows_in(connection, path, order, settings, _ignore, schedule_id=schedule.id)
     if submission.dropped is not None and submission.dropped.num_dropped:
         logger.warning(
             "Lines of a scheduled table were refused.",

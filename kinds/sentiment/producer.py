@@ -121,7 +121,7 @@ def submit_documents(
 ) -> tuple[Submission, Intake]:
     """Accept the documents of a file that are not known yet as one batch of blocks.
 
-    Raises what `workers.producer.submit_file` raises; nothing is accepted in that case.
+    Raises what `workers.producer.submit_rows` raises; nothing is accepted in that case.
     """
     monitor = order.monitor
     with database.connect() as connection:

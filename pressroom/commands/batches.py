@@ -8,9 +8,8 @@ from uuid import UUID
 
 import typer
 
-from jobs.errors import InputError
 from pressroom.commands.options import BatchArgument, Json, Out
-from pressroom.commands.session import connected
+from pressroom.commands.session import client_of_command, connected
 from pressroom.console import EXIT_FAILURE, print_json, print_line, say
 
 if TYPE_CHECKING:
@@ -23,11 +22,10 @@ if TYPE_CHECKING:
 
 def status(batch: BatchArgument, json: Json = False) -> None:
     """Print a batch's jobs by state, tokens and errors."""
-    from db import reports
     from pressroom.show import print_status, report_json
 
-    with connected() as (database, _, _):
-        report = reports.batch_status(database, batch)
+    with client_of_command() as client:
+        report = client.status(batch)
     if json:
         print_json(report_json(report))
     else:
@@ -66,10 +64,8 @@ def results(batch: BatchArgument, out: Out = Path("out"), json: Json = False) ->
 
 def cancel(batch: BatchArgument) -> None:
     """Cancel a batch; finished results stay."""
-    from db import batches
-
-    with connected() as (database, _, _):
-        number = batches.cancel(database, batch)
+    with client_of_command() as client:
+        number = client.cancel(batch)
     print_line(f"{number} jobs cancelled")
 
 
@@ -82,32 +78,12 @@ def retry(
     json: Json = False,
 ) -> None:
     """Queue what failed, expired or was cancelled again, and release parked jobs."""
-    from db.batches import retry_unfinished
-
-    with connected() as (database, _, _):
-        job_id = None if job is None else _job_of_batch(database, batch, job)
-        number = retry_unfinished(database, batch, job_id=job_id)
-        if job_id is not None and not number:
-            raise InputError(
-                f"job {job} of batch {batch} has not failed and is not parked: see `pressroom show {job_id}`",
-                code="nothing_to_retry",
-            )
+    with client_of_command() as client:
+        number = client.retry(batch, job)
     if json:
         print_json({"batch_id": str(batch), "num_queued": number})
     else:
         print_line(f"{number} {'job is' if number == 1 else 'jobs are'} queued again")
-
-
-def _job_of_batch(database: Engine, batch: UUID, job: str) -> UUID:
-    from db import reports
-
-    try:
-        job_id = UUID(job)
-    except ValueError:
-        return reports.find_job(database, batch, job)
-    if reports.job_detail(database, job_id).batch_id != batch:
-        raise reports.JobNotFoundError(f"batch {batch} has no job with the id {job}")
-    return job_id
 
 
 def show(

@@ -218,7 +218,7 @@ def _run_order(order: Order, run: _Run, settings: list[str]) -> RunResult[Export
     """Submit the file, or continue the batch, and run it on this machine."""
     from pressroom.exporters import exporter_of
     from pressroom.run import RunRequest, run_batch
-    from workers.producer import new_batch, submit_file
+    from workers.producer import new_batch, submit_rows
 
     configured = settings_of_command()
     file = run.file
@@ -226,7 +226,7 @@ def _run_order(order: Order, run: _Run, settings: list[str]) -> RunResult[Export
         profiles=new_batch(order, configured, name=order.kind).profiles,
         submit=None
         if file is None
-        else lambda machine, on_rejected: submit_file(machine.database, file, order, configured, on_rejected),
+        else lambda machine, on_rejected: submit_rows(machine.database, file, order, configured, on_rejected),
         batch_id=run.batch_id,
         retry_failed=run.retry_failed,
         out=run.out,
@@ -260,12 +260,12 @@ def _submit_order(order: Order, file: Path, rejected: Path, max_dropped: float |
     from db import migrate, reports
     from pressroom.run import rejected_lines
     from pressroom.show import report_json
-    from workers.producer import submit_file
+    from workers.producer import submit_rows
 
     with connected() as (database, _, configured):
         migrate.upgrade(database)
         with rejected_lines(rejected) as on_rejected:
-            submission = submit_file(database, file, order, configured, on_rejected)
+            submission = submit_rows(database, file, order, configured, on_rejected)
             on_rejected.are_new = submission.created
         report = reports.batch_status(database, submission.batch_id)
     if json:

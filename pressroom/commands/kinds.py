@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -78,6 +79,7 @@ def _listed(name: str) -> dict[str, object]:
     """Return an entry of the list; for a kind that cannot be loaded or run, it has the reason."""
     from jobs.errors import ConfigurationError
     from jobs.registry import load_kind
+    from pressroom.schemas import summary_of
 
     try:
         kind = load_kind(name)
@@ -95,7 +97,7 @@ def _listed(name: str) -> dict[str, object]:
         "name": name,
         "version": kind.version,
         "command": paths[0] if paths else None,
-        "summary": _summary(kind),
+        "summary": summary_of(kind),
         "error": None if paths else reason,
     }
 
@@ -103,17 +105,11 @@ def _listed(name: str) -> dict[str, object]:
 def _shown(kind: Kind[Any]) -> dict[str, object]:
     """Return what `--json` prints for a kind."""
     from pressroom.exporters import DEFAULT_EXPORTER
-    from pressroom.schemas import field_schemas
+    from pressroom.schemas import KindInfo
 
     tables = kind.tables
     return {
-        "name": kind.name,
-        "version": kind.version,
-        "summary": _summary(kind),
-        "rows_are_jobs": kind.rows_are_jobs,
-        "columns": [field.as_json() for field in field_schemas(kind.payload_type)],
-        "settings": [field.as_json() for field in field_schemas(kind.settings_type)],
-        "default_model": kind.default_model,
+        **asdict(KindInfo.of(kind)),
         "stages": [
             {"name": stage.name, "output": stage.output_type.__name__ if stage.output_type else None}
             for stage in kind.stages
@@ -159,9 +155,3 @@ def _commands(kind: str) -> list[tuple[str, str]]:
     from pressroom.cli import commands
 
     return [(command.path, command.help) for command in commands().of_kind(kind)]
-
-
-def _summary(kind: Kind[Any]) -> str:
-    """Return the first paragraph of the class's docstring as one line."""
-    paragraph, _, _ = (type(kind).__doc__ or "").strip().partition("\n\n")
-    return " ".join(paragraph.split())

@@ -17,6 +17,7 @@ from workers.settings import ENVIRONMENT_PREFIX, Settings, read_settings, unknow
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from pressroom.client import Client
     from pressroom.embedded.services import ServiceUrls
     from pressroom.evidence import OnAltered
     from pressroom.summary import Altered
@@ -41,6 +42,15 @@ def connected(*, any_schema: bool = False) -> Iterator[tuple[Engine, ServiceUrls
             if not any_schema:
                 refuse_unknown_schema(database)
             yield database, urls, settings
+
+
+@contextmanager
+def client_of_command() -> Iterator[Client]:
+    """A client of the services of one command; errors end it as they should."""
+    from pressroom.client import Client
+
+    with connected() as (_, urls, _), Client(urls) as client:
+        yield client
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -14,13 +14,21 @@ import pytest
 from redis import Redis
 from sqlalchemy.engine import make_url
 
-import pressroom as application
-from jobs.batch import BatchStatus
-from jobs.rejection import Rejected
-from pressroom.embedded.services import ServiceUrls
+from pressroom import (
+    BatchNotFoundError,
+    BatchStatus,
+    BatchStatusReport,
+    Client,
+    DatabaseAwayError,
+    InputError,
+    JobNotFoundError,
+    Rejected,
+    ServiceUrls,
+    StrictIntakeError,
+    WaitTimeoutError,
+)
 from tests.acceptance.running import PATIENCE_SECONDS, PressroomRun, pressroom, write_briefs, write_script
-from tests.factories import wait_until
-from workers.producer import StrictIntakeError
+from tests.items import MAX_HELD, CountedItems
 
 READY = "SELECT count(*) FROM workers WHERE ready_at IS NOT NULL"
 RUNNING = "SELECT count(*) FROM jobs WHERE status = 'running'"
@@ -147,47 +155,108 @@ def test_cancelled_batch_ends_at_once_and_the_workers_go_on(pieces: Pieces, tmp_
     assert json.loads(status)["counts"]["cancelled"] == 6
 
 
-def test_application_submits_follows_and_reads_a_batch(
-    pieces: Pieces, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def client(pieces: Pieces, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    """A client in this process, configured as the pieces are."""
     for name, value in pieces.environment.items():
         monkeypatch.setenv(f"PRESSROOM_{name.upper()}", value)
     monkeypatch.setenv("PRESSROOM_HOME", str(pieces.home))
+    with Client() as opened:
+        yield opened
+
+
+def test_client_submits_follows_and_reads_a_batch(client: Client) -> None:
     items = [
         {"id": "a1", "title": "Night trains", "length": 40},
         {"id": "a2", "title": "Night trains", "length": 7},
         {"id": "a3", "topic": "night buses", "length": 40},
     ]
     refused: list[Rejected] = []
-    first = application.submit("article", items, idempotency_key="night", on_rejected=refused.append)
-    second = application.submit("article", items, idempotency_key="night")
-    wait_until(
-        lambda: application.status(first.batch_id).status is BatchStatus.FINISHED,
-        "the end of the batch",
-        seconds=PATIENCE_SECONDS,
-    )
-    counts = application.status(first.batch_id).counts
-    outputs = list(application.results(first.batch_id))
+    seen: list[BatchStatusReport] = []
+    first = client.submit("article", items, idempotency_key="night", on_rejected=refused.append)
+    second = client.submit("article", items, idempotency_key="night")
+    report = client.wait(first.batch_id, timeout_seconds=PATIENCE_SECONDS, on_progress=seen.append)
+    outputs = list(client.results(first.batch_id))
 
     assert [(line.line, line.column, line.code) for line in refused] == [(2, "length", "field_invalid")]
     assert (first.created, second.created) == (True, False)
     assert first.batch_id == second.batch_id
-    assert (counts.succeeded, counts.total, counts.rejected) == (2, 2, 1)
+    assert report == seen[-1] == client.status(first.batch_id)
+    assert report.status is BatchStatus.FINISHED
+    assert (report.counts.succeeded, report.counts.total, report.counts.rejected) == (2, 2, 1)
     assert [output.custom_id for output in outputs] == ["a1", "a3"]
     assert b"# Night trains\n" in outputs[0].body
     assert json.loads(outputs[0].statement)["predicate"]["job"]["customId"] == "a1"
 
 
-def test_application_that_is_strict_gets_nothing_accepted(
-    pieces: Pieces, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in pieces.environment.items():
-        monkeypatch.setenv(f"PRESSROOM_{name.upper()}", value)
+def test_client_streams_cancels_retries_and_reads_a_thousand_items(pieces: Pieces, client: Client) -> None:
+    items, seen = CountedItems(1_000), list[BatchStatusReport]()
+    pieces.hold.touch()
+    batch_id = client.submit("article", items).batch_id
+    with pytest.raises(WaitTimeoutError, match="0 of 1000 jobs are done"):
+        client.wait(batch_id, timeout_seconds=0)
+    num_cancelled, cancelled = client.cancel(batch_id), client.wait(batch_id)
+    one_again, others_again = client.retry(batch_id, "item-7"), client.retry(batch_id)
+    pieces.hold.unlink()
+    report = client.wait(batch_id, timeout_seconds=PATIENCE_SECONDS, on_progress=seen.append)
+    ids = [output.custom_id for output in client.results(batch_id)]
+
+    assert items.most_held <= MAX_HELD
+    assert (num_cancelled, cancelled.status) == (1_000, BatchStatus.CANCELLED)
+    assert (one_again, others_again) == (1, 999)
+    assert (report.status, report.counts.succeeded) == (BatchStatus.FINISHED, 1_000)
+    assert ids == [f"item-{number}" for number in range(1, 1_001)]
+    assert len(seen) > 1
+    with pytest.raises(InputError, match="has not failed") as nothing:
+        client.retry(batch_id, "item-7")
+    assert nothing.value.code == "nothing_to_retry"
+    with pytest.raises(JobNotFoundError):
+        client.retry(batch_id, "item-1001")
+
+
+def test_client_that_is_strict_gets_nothing_accepted(pieces: Pieces, client: Client) -> None:
     before = pieces.worker.count("SELECT count(*) FROM batches")
 
     with pytest.raises(StrictIntakeError, match="1 lines were refused"):
-        application.submit("article", [{"title": "A"}, {"title": ""}], strict=True)
+        client.submit("article", [{"title": "A"}, {"title": ""}], strict=True)
     assert pieces.worker.count("SELECT count(*) FROM batches") == before
+
+
+def test_items_that_raise_leave_nothing_accepted(pieces: Pieces, client: Client) -> None:
+    def broken() -> Iterator[dict[str, object]]:
+        yield {"title": "Night trains"}
+        raise LookupError("the application's own")
+
+    before = pieces.worker.count("SELECT count(*) FROM batches")
+    with pytest.raises(LookupError, match="the application's own"):
+        client.submit("article", broken())
+    assert pieces.worker.count("SELECT count(*) FROM batches") == before
+
+
+def test_client_names_what_is_not_there(urls: ServiceUrls, client: Client) -> None:
+    unknown = uuid4()
+    for call in (
+        client.status,
+        client.wait,
+        client.cancel,
+        client.retry,
+        lambda id_: next(client.results(id_)),
+    ):
+        with pytest.raises(BatchNotFoundError, match=str(unknown)):
+            call(unknown)
+    nowhere = make_url(urls.db_url).set(port=1).render_as_string(hide_password=False)
+    with Client(replace(urls, db_url=nowhere)) as cut_off:
+        with pytest.raises(DatabaseAwayError, match="Postgres cannot be reached"):
+            cut_off.status(unknown)
+        with pytest.raises(WaitTimeoutError, match="Postgres did not answer"):
+            cut_off.wait(unknown, timeout_seconds=0)
+
+
+def test_client_describes_the_kinds(client: Client) -> None:
+    article = {kind.name: kind for kind in client.kinds()}["article"]
+
+    assert article.rows_are_jobs
+    assert "title" in [column.name for column in article.columns]
 
 
 def test_pieces_find_standing_services_through_the_home_and_drain_on_sigterm(

@@ -36,6 +36,7 @@ def loaded_by(*modules: str) -> set[str]:
     [
         "pressroom",
         "pressroom.cli",
+        "pressroom.client",
         "workers.celery",
         "workers.tasks",
         "workers.dispatcher",

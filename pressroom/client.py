@@ -1,0 +1,269 @@
+"""The Python client: submit batches, follow them, and read their results.
+
+A client uses the services that PRESSROOM_DB_URL, PRESSROOM_REDIS_URL and PRESSROOM_S3_URL name, or those that
+`pressroom services` runs on this machine. Dispatcher and workers run elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, TypedDict, Unpack
+from uuid import UUID
+
+from db import batches, reports
+from db.refusals import DatabaseAwayError, errors_named
+from db.session import open_database
+from jobs.batch import BatchStatusReport
+from jobs.errors import ConfigurationError, InputError, TransientError
+from pressroom.embedded.services import ServiceUrls, find_running
+from workers.outage import Outage
+from workers.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from jobs.rejection import Rejected
+    from pressroom.schemas import KindInfo
+    from pressroom.summary import Altered
+    from storage.store import Store
+    from workers.producer import Submission
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.25
+"""Time between two looks at a batch that is waited for."""
+
+MAX_ALTERED_NAMED = 10
+"""Altered results that an error names: enough to begin a search, and still one message."""
+
+
+class WaitTimeoutError(TransientError):
+    """A batch did not end in the time that the caller was ready to wait. It goes on."""
+
+    code = "wait_timed_out"
+
+
+class BatchOptions(TypedDict, total=False):
+    """What a batch may be given besides its kind, its items, its model and its settings."""
+
+    seed: int
+    """Seed of the sampling: the same seed gives the same texts. Defaults to 0."""
+    name: str | None
+    """Name for people; defaults to that of the file."""
+    tenant: str
+    """Label of the owner. Tenants share the workers evenly."""
+    priority: int
+    """Batches with a higher priority go first; -100 to 100."""
+    idempotency_key: str | None
+    """The same key of the same tenant returns the first batch instead of a second one."""
+    deadline_seconds: float | None
+    """Time from now after which unfinished jobs expire."""
+    strict: bool
+    """Whether a single bad item causes the whole batch to be refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """The result of one job that succeeded."""
+
+    custom_id: str
+    job_id: UUID
+    body: bytes
+    """The artifact, checked against the digest that was committed."""
+    media_type: str
+    metrics: Mapping[str, object]
+    statement: bytes
+    """How it was made: an in-toto statement in canonical JSON."""
+
+
+class Client:
+    """A connection pool to the services. Use it in a `with` block; any thread may call it.
+
+    Its methods raise DatabaseAwayError (try again later) or DatabaseRefusedError if Postgres cannot be used.
+    """
+
+    def __init__(self, urls: ServiceUrls | None = None) -> None:
+        """Use the services at these URLs; without them, those that are configured or run on this machine.
+
+        Raises ConfigurationError (`services_not_found`, `database_url_invalid`) if there are none.
+        """
+        self._settings = read_settings()
+        self._urls = urls or _running_services(self._settings)
+        self._database = open_database(self._urls.db_url)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; the client cannot be used afterwards."""
+        self._database.dispose()
+
+    @errors_named()
+    def submit(
+        self,
+        kind: str,
+        items: Path | str | Iterable[Mapping[str, object]],
+        *,
+        model: str | None = None,
+        settings: Mapping[str, object] | None = None,
+        on_rejected: Callable[[Rejected], None] | None = None,
+        **options: Unpack[BatchOptions],
+    ) -> Submission:
+        """Accept a file, or items in memory, as one batch. Once this returns, no job of it can be lost.
+
+        Each item is a mapping whose keys are the columns of a file. Items are streamed: a generator of any
+        length needs little memory. A refused item is passed to `on_rejected` with its number as the line,
+        and the others run. Without a `model` the kind's default is used; `settings` are those of the kind.
+
+        Raises InputError (FileRejectedError, StrictIntakeError, JobsRefusedError), ConfigurationError for an
+        unknown kind or model, and whatever the items raise: then nothing was accepted.
+        """
+        from workers.producer import Order, model_of, submit_rows  # loads intake and tokenizers
+
+        order = Order(kind=kind, model=model_of(kind, model), settings=settings or {}, **options)
+        rows = Path(items) if isinstance(items, str) else items
+        return submit_rows(self._database, rows, order, self._settings, on_rejected or _ignore)
+
+    @errors_named()
+    def status(self, batch_id: UUID) -> BatchStatusReport:
+        """Return counts by state, tokens, times and errors of a batch. Raises BatchNotFoundError."""
+        return reports.batch_status(self._database, batch_id)
+
+    def wait(
+        self,
+        batch_id: UUID,
+        *,
+        timeout_seconds: float | None = None,
+        on_progress: Callable[[BatchStatusReport], None] | None = None,
+    ) -> BatchStatusReport:
+        """Wait until nothing of the batch goes on by itself, and return its status.
+
+        The batch has then ended, or all of its open jobs are parked until `retry` releases them.
+        `on_progress` gets each status that differs from the one before. An outage of Postgres is waited out.
+        Raises WaitTimeoutError, and BatchNotFoundError.
+        """
+        begun_at = time.monotonic()
+        outage = Outage(logger, "Postgres", meanwhile="waiting for it")
+        report: BatchStatusReport | None = None
+        while True:
+            try:
+                latest = self.status(batch_id)
+            except DatabaseAwayError as error:
+                outage.note(error)
+            else:
+                outage.end()
+                if on_progress is not None and latest != report:
+                    on_progress(latest)
+                report = latest
+                if not report.goes_on:
+                    return report
+            if timeout_seconds is not None and time.monotonic() - begun_at >= timeout_seconds:
+                raise WaitTimeoutError(_unfinished(batch_id, report, timeout_seconds))
+            time.sleep(POLL_SECONDS)
+
+    def results(self, batch_id: UUID) -> Iterator[Output]:
+        """Stream the results of the jobs that have succeeded so far, in the order of the items.
+
+        Raises BatchNotFoundError or StoreError. If results were altered, they are left out, and after all
+        others an ArtifactAlteredError names them: object, rows and statement do not agree.
+        """
+        from pressroom.evidence import ArtifactAlteredError
+        from pressroom.export import fetch_results
+
+        altered: list[Altered] = []
+        self.status(batch_id)
+        with errors_named():
+            for exported in fetch_results(self._database, self._store, batch_id, altered.append):
+                result = exported.result
+                yield Output(
+                    custom_id=result.custom_id,
+                    job_id=result.job_id,
+                    body=exported.body,
+                    media_type=result.media_type or "application/octet-stream",
+                    metrics=result.metrics,
+                    statement=result.statement or b"",
+                )
+        if altered:
+            named = "; ".join(map(str, altered[:MAX_ALTERED_NAMED]))
+            raise ArtifactAlteredError(f"{len(altered)} results of batch {batch_id} are left out: {named}")
+
+    @errors_named()
+    def cancel(self, batch_id: UUID) -> int:
+        """End a batch and return how many jobs were cancelled; finished results stay.
+
+        Raises BatchNotFoundError.
+        """
+        return batches.cancel(self._database, batch_id)
+
+    @errors_named()
+    def retry(self, batch_id: UUID, job: UUID | str | None = None) -> int:
+        """Queue what failed, expired or was cancelled again, release parked jobs, and return how many.
+
+        All of the batch, or one `job`, by its id or that of its item. Raises BatchNotFoundError,
+        JobNotFoundError, InputError (`nothing_to_retry`) for one job that has not failed, and
+        RunUnderWayError if the schedule of the batch has another run that has not ended.
+        """
+        job_id = None if job is None else self._job_id(batch_id, job)
+        num_queued = batches.retry_unfinished(self._database, batch_id, job_id=job_id)
+        if job_id is not None and not num_queued:
+            raise InputError(
+                f"job {job} of batch {batch_id} has not failed and is not parked: see `pressroom show "
+                f"{job_id}`",
+                code="nothing_to_retry",
+            )
+        return num_queued
+
+    def kinds(self) -> tuple[KindInfo, ...]:
+        """Return the installed kinds by name; one that cannot be loaded is logged and left out."""
+        from jobs.registry import load_kinds
+        from pressroom.schemas import KindInfo
+
+        return tuple(KindInfo.of(kind) for _, kind in sorted(load_kinds().items()))
+
+    @cached_property
+    def _store(self) -> Store:
+        from storage import open_store
+
+        return open_store(self._urls.s3_url)
+
+    def _job_id(self, batch_id: UUID, job: UUID | str) -> UUID:
+        try:
+            job_id = UUID(str(job))
+        except ValueError:
+            return reports.find_job(self._database, batch_id, str(job))
+        if reports.job_detail(self._database, job_id).batch_id != batch_id:
+            raise reports.JobNotFoundError(f"batch {batch_id} has no job with the id {job}")
+        return job_id
+
+
+def _ignore(_rejected: Rejected) -> None:
+    """The batch counts the refused items all the same."""
+
+
+def _unfinished(batch_id: UUID, report: BatchStatusReport | None, seconds: float) -> str:
+    """Say how far a batch has come that did not end in time."""
+    if report is None:
+        return f"batch {batch_id}: Postgres did not answer for {seconds:g} seconds; wait again once it does"
+    counts = report.counts
+    waiting = f" ({report.waiting_reason})" if report.waiting_reason else ""
+    return (
+        f"batch {batch_id} has not ended after {seconds:g} seconds: {counts.total - counts.open} of "
+        f"{counts.total} jobs are done{waiting}. It goes on: wait again, or cancel it"
+    )
+
+
+def _running_services(settings: Settings) -> ServiceUrls:
+    urls = find_running(settings)
+    if urls is None:
+        raise ConfigurationError(
+            "no services are configured and none run on this machine: set PRESSROOM_DB_URL, "
+            "PRESSROOM_REDIS_URL and PRESSROOM_S3_URL, or run `pressroom services`",
+            code="services_not_found",
+        )
+    return urls
