@@ -113,12 +113,13 @@ def run_batch(
     ):
         submission = _batch(request, machine)
         batch_id = submission.batch_id
-        say(f"Batch {batch_id}; results will be in {request.out}")
         go_on = f"Go on with: {shlex.join([*request.go_on, '--batch', str(batch_id)])}"
         try:
-            kind = load_kind(batch_status(machine.database, batch_id).kind)
-            machine.run_beside(services_of(kind, RUN))
-            first_claim_at = _work(machine, batch_id, interruption)
+            with interruption.counted():
+                say(f"Batch {batch_id}; results will be in {request.out}")
+                kind = load_kind(batch_status(machine.database, batch_id).kind)
+                machine.run_beside(services_of(kind, RUN))
+                first_claim_at = _work(machine, batch_id, interruption)
             summary = Summary(
                 report=batch_status(machine.database, batch_id),
                 elapsed_seconds=time.monotonic() - begun_at,
@@ -139,11 +140,10 @@ def _work(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> fl
 
     Return the monotonic time at which the first claim was seen.
     """
-    with interruption.counted():
-        first_claim_at = _watch(machine, batch_id, interruption)
-        if interruption.count:
-            say("Draining: what has begun is finished, the rest stays queued. Ctrl-C again ends at once.")
-            machine.drain()
+    first_claim_at = _watch(machine, batch_id, interruption)
+    if interruption.count:
+        say("Draining: what has begun is finished, the rest stays queued. Ctrl-C again ends at once.")
+        machine.drain()
     return first_claim_at
 
 

@@ -7,7 +7,7 @@ import sys
 
 from jobs.shown import shown, shown_fields, shown_lines
 
-OWN_LOGGERS = ("pressroom", "workers", "db", "storage", "jobs")
+OWN_LOGGERS = ("kinds", "pressroom", "workers", "db", "storage", "jobs")
 """First components of the names of this project's loggers."""
 
 MAX_TRACE_LINES = 500

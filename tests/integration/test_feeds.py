@@ -19,7 +19,7 @@ from tests.hostile_server import FEED, HostileServer, hostile_server
 from workers.connectors import feed
 from workers.connectors.addresses import find_destination
 from workers.connectors.feed import fetch_feed, read_feed_source
-from workers.logs import set_up_logging
+from workers.logs import OWN_LOGGERS, set_up_logging
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
 
@@ -263,14 +263,14 @@ def test_variable_that_holds_no_url_that_works_is_named_and_its_value_not_repeat
 def test_no_library_writes_a_url_to_the_log(
     server: HostileServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    root_level, httpx_level = logging.getLogger().level, logging.getLogger("httpx").level
+    levels = {name: logging.getLogger(name).level for name in ("", "httpx", "psycopg", *OWN_LOGGERS)}
     try:
         set_up_logging("INFO", others="INFO")
         logging.getLogger().setLevel(logging.INFO)  # pytest has set its handlers up before
         fetch_feed(source(server.url("/feed?key=SECRET")))
     finally:
-        logging.getLogger().setLevel(root_level)
-        logging.getLogger("httpx").setLevel(httpx_level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
     assert "SECRET" not in caplog.text
 
 

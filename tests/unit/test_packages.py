@@ -12,6 +12,7 @@ import pytest
 from benchmarks.code_facts import PACKAGES as COUNTED
 from tests.unit.hostile_texts import PACKAGES as WITH_PATTERNS
 from tests.unit.test_layers import LAYERS
+from workers.logs import OWN_LOGGERS
 
 ROOT = Path(__file__).parents[2]
 NOT_SHIPPED = {"tests", "benchmarks", "examples"}
@@ -46,6 +47,7 @@ LISTS = {
     "test of layers": {*LAYERS, "kinds"},
     "hostile texts": set(WITH_PATTERNS),
     "facts of size": set(COUNTED),
+    "loggers": set(OWN_LOGGERS),
 }
 
 

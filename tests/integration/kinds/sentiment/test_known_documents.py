@@ -21,8 +21,9 @@ from jobs.documents.document import Document
 from jobs.documents.records import DocumentMaker
 from jobs.kind import Context
 from jobs.rejection import Rejected
-from jobs.sources import FileSource, PrefixSource
+from jobs.sources import FileSource, PrefixSource, Sources
 from kinds.sentiment.collect import collect
+from kinds.sentiment.history import History
 from kinds.sentiment.known import KnownFilter
 from kinds.sentiment.monitor import Monitor
 from kinds.sentiment.payload import CollectPayload, DocumentsPayload, SentimentSettings
@@ -339,11 +340,11 @@ def test_a_worker_that_collects_leaves_what_its_source_is_known_by(desk: Desk, t
     (tmp_path / "a.csv").write_text("id,text,published_at\n" + ",".join(version(1).values()) + "\n")
     own = kind_settings(desk.monitor, {}, desk._settings)
     store = MemoryStore()
-    context = SimpleNamespace(
-        history=DatabaseHistory(desk.database),
-        sources=ConnectedSources(store),
-        resources=StoredResources(store),
-    )
+    ports: dict[type[object], object] = {
+        History: DatabaseHistory(desk.database),
+        Sources: ConnectedSources(store),
+    }
+    context = SimpleNamespace(port=ports.__getitem__, resources=StoredResources(store))
     payload = CollectPayload(source=FileSource(path=str(tmp_path / "a.csv")))
     for num_records in (1, 0):
         result = collect(payload, SentimentSettings.model_validate(own), cast(Context, context))
