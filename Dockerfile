@@ -15,13 +15,13 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/pressroom
 ENV PATH=/opt/pressroom/bin:$PATH
 WORKDIR /src
-COPY requirements.lock .
-# torch first: by far the largest layer, and the one that changes least. Its CPU build is on an index of its own,
-# and pinned by its version alone; everything else is installed by the hash of its file.
+COPY requirements.lock torch-cpu.lock ./
+# torch first: by far the largest layer, and the one that changes least. Its CPU build is on an index of its own, and has a
+# lock file of its own. Everything is installed by the hash of its file.
 RUN awk '/^[^ #]/ { own = /^(torch|triton|nvidia-|cuda-)/ } { print > (own ? "torch.lock" : "rest.lock") }' requirements.lock \
  && case "$ACCELERATOR" in \
-      cpu) version=$(sed -n 's/^torch==\([^ ;]*\).*/\1/p' torch.lock) \
-        && pip install --no-deps --index-url https://download.pytorch.org/whl/cpu "torch==$version" ;; \
+      cpu) pip install --require-hashes --no-deps --index-url https://download.pytorch.org/whl/cpu \
+        --requirement torch-cpu.lock ;; \
       cuda) pip install --require-hashes --no-deps --requirement torch.lock ;; \
       *) echo "ACCELERATOR must be cpu or cuda, not '$ACCELERATOR'" >&2; exit 2 ;; \
     esac

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 NUM_BINS = 15
-"""Of the calibration error, as in Guo et al. 2017, section 4."""
+"""Number of confidence bins of the calibration error, as in Guo et al. 2017, section 4."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassFigures:
-    """Of one class."""
+    """How well a classifier finds one class."""
 
     precision: float
     recall: float
@@ -25,7 +25,7 @@ class ClassFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassificationFigures:
-    """Of a whole file."""
+    """How good a classifier is on all texts of a file."""
 
     num_examples: int
     accuracy: float
