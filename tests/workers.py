@@ -19,8 +19,10 @@ from workers.settings import Settings
 from workers.supervisor import Supervisor
 
 PROFILE = "cpu"
-START_SECONDS = 60.0
-"""A worker imports Celery and connects: two seconds, unless the machine is busy."""
+START_SECONDS = 180.0
+"""A deadline for a hang: a worker starts in about three seconds, or in thirty on a busy machine."""
+
+LOG_TAIL_CHARS = 4_000
 
 
 @contextmanager
@@ -52,12 +54,21 @@ def supervised(
 
 
 def wait_until_ready(database: Engine, supervisor: Supervisor) -> None:
-    """Until every worker of the supervisor consumes messages."""
-    wait_until(
-        lambda: set(supervisor.worker_ids) <= {row.id for row in worker_rows(database) if row.ready_at},
-        "every worker is ready",
-        seconds=START_SECONDS,
-    )
+    """Wait until every worker of the supervisor consumes messages; a failure shows the ends of their logs.
+
+    As in every owner's loop, the supervisor is asked to restart a worker that dies meanwhile.
+    """
+    deaths: list[str] = []
+
+    def are_ready() -> bool:
+        deaths.extend(supervisor.check())
+        return set(supervisor.worker_ids) <= {row.id for row in worker_rows(database) if row.ready_at}
+
+    try:
+        wait_until(are_ready, "every worker is ready", seconds=START_SECONDS)
+    except AssertionError as error:
+        logs = (f"{path}:\n{path.read_text()[-LOG_TAIL_CHARS:]}" for path in supervisor.log_paths)
+        raise AssertionError("\n".join([str(error), *deaths, *logs])) from None
 
 
 def worker_rows(database: Engine) -> list[WorkerRow]:

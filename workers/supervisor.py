@@ -169,6 +169,11 @@ class Supervisor:
         """Return the process ids in the order of the devices."""
         return [worker.process.pid for worker in self._workers]
 
+    @property
+    def log_paths(self) -> list[Path]:
+        """Return the log file of each device's worker, in the order of the devices."""
+        return [worker.log_path for worker in self._workers]
+
     def _spawn(self, device: Device) -> _Worker:
         worker_id = f"{socket.gethostname()}-{device.name.replace(':', '')}-{uuid4().hex[:8]}"
         log_path = self._logs / f"worker-{self._profile}-{device.name.replace(':', '')}.log"
