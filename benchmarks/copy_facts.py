@@ -30,8 +30,7 @@ from examples.recommendations.goods import make_goods
 from examples.recommendations.shop import LAST_DAY
 from jobs.inference import Completion, Inference, Prompt, Sampling, Usage
 from kinds.recommendation.catalogue.item import Item
-from kinds.recommendation.texts.key import copy_key, copy_seed
-from kinds.recommendation.texts.policy import Brief, CopyPolicy, CopyText, Featured
+from kinds.recommendation.texts.text import Brief, CopyPolicy, CopyText, Featured, copy_key, copy_seed
 from kinds.recommendation.texts.write import copy_template, write_copy
 from workers import residency
 from workers.engine import EngineOptions, Request

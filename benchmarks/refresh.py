@@ -26,7 +26,7 @@ from jobs.batch import BatchStatus
 from kinds.recommendation.refresh_file import RefreshFile, make_refresh_file, read_refresh_file
 from kinds.recommendation.refreshes import make_refresh, sources_of, take_in_run
 from kinds.recommendation.scheduled import profiles_of, start_run
-from kinds.recommendation.texts.policy import CopyScope
+from kinds.recommendation.texts.text import CopyScope
 from pressroom.one_machine import OneMachine
 from storage import open_store
 from workers.devices import parse_devices

@@ -18,11 +18,10 @@ from kinds.recommendation.catalogue.inputs import Inputs
 from kinds.recommendation.catalogue.options import IntakeOptions
 from kinds.recommendation.catalogue.take_in import ShareJudge, take_in
 from kinds.recommendation.materials import JSON, JSONL, load_catalogue, load_previous
-from kinds.recommendation.outputs import CollectOutput
+from kinds.recommendation.outputs import CollectOutput, WithdrawnItems
 from kinds.recommendation.payload import RecommendationSettings
-from kinds.recommendation.records import WithdrawnItems
 from kinds.recommendation.refresh import RefreshSources
-from kinds.recommendation.releases.release import ReleaseManifest
+from kinds.recommendation.release import ReleaseManifest
 
 MAX_REJECTED_LISTED = 10_000
 """Rejected rows that are listed individually; all are counted."""

@@ -8,7 +8,6 @@ from typing import ClassVar
 from pydantic import BaseModel
 
 from jobs.kind import Background, Context, Kind, PlanContext, Port, Result, Stage, Tables
-from kinds.recommendation.brief import brief_texts
 from kinds.recommendation.collect import collect
 from kinds.recommendation.embed import embed_items
 from kinds.recommendation.fit import fit_model
@@ -43,7 +42,8 @@ from kinds.recommendation.plan import (
 )
 from kinds.recommendation.publish import publish
 from kinds.recommendation.rank import rank_users
-from kinds.recommendation.texts.text import write_text
+from kinds.recommendation.texts.plan import brief_texts
+from kinds.recommendation.texts.write import write_text
 
 ENGINE_STAGES = frozenset({"embed", "copy"})
 """Stages that need an engine; the other stages run without one, so that they never block it."""
@@ -66,19 +66,19 @@ class RecommendationKind(Kind[RecommendationPayload]):
     )
     """All stages. A batch made from files starts with `embed` or `fit`; a plan ends with `brief`."""
     ports: ClassVar[tuple[Port, ...]] = (
-        Port(RefreshHistory, "kinds.recommendation.store.history:open_history"),
+        Port(RefreshHistory, "kinds.recommendation.store.texts:open_history"),
     )
     payload_type: type[RecommendationPayload] = RecommendationPayload
     settings_type: type[BaseModel] = RecommendationSettings
     tables: ClassVar[Tables | None] = Tables(
         module="kinds.recommendation.tables",
         migrations="kinds.recommendation.migrations",
-        writer="kinds.recommendation.store.writer:write_records",
+        writer="kinds.recommendation.store.releases:write_records",
     )
     starter: ClassVar[str | None] = "kinds.recommendation.scheduled:start_scheduled"
     exporter = "kinds.recommendation.export.outcome:export_outcome"
     background = (
-        Background("serving", "kinds.recommendation.serving.thread:serve_in_background", frozenset({"up"})),
+        Background("serving", "kinds.recommendation.serving.follower:serve_in_background", frozenset({"up"})),
     )
 
     def prompt_prefix(self, payload: RecommendationPayload) -> str:

@@ -9,7 +9,7 @@ from kinds.recommendation.catalogue.catalogue_file import read_catalogue_bytes
 from kinds.recommendation.catalogue.inputs import Inputs
 from kinds.recommendation.catalogue.item import Item
 from kinds.recommendation.payload import Materials, RecommendationSettings
-from kinds.recommendation.releases.release import ReleaseManifest, read_manifest
+from kinds.recommendation.release import ReleaseManifest, read_manifest
 
 JSON = "application/json"
 JSONL = "application/jsonl"

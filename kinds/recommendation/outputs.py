@@ -1,13 +1,36 @@
-"""Outputs of the jobs of each stage, which later stages and the export read."""
+"""Outputs and records of jobs: later stages and the export read the outputs, the store writes the records."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from kinds.recommendation.changes import Change
 from kinds.recommendation.payload import Materials, Sha256
+
+
+class Why(StrEnum):
+    """Reason why a text is rewritten; the first that applies is used."""
+
+    NEW = "new audience"
+    ITEMS = "other items"
+    ROW = "an item's row"
+    BECAUSE = "other reason"
+    POLICY = "template, model or policy"
+    MISSING = "not written before"
+    """The inputs are the same, but the text's job failed or its text is gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A text that has to be written, and why."""
+
+    audience: str
+    why: Why
+    details: Mapping[str, object] = field(default_factory=dict)
 
 
 class _Output(BaseModel):
@@ -75,3 +98,33 @@ class CopyOutput(_Output):
 
     is_known: bool
     """Whether the text was written for another block's users in the meantime."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenCopy:
+    """A text, by the digest of everything it was written from."""
+
+    key: str
+    audience: str
+    text: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawnItems:
+    """Items that are withdrawn from the published lists at once, before new lists are made."""
+
+    refresh_id: UUID
+    reasons: Mapping[str, str]
+    """Reasons by item."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeRelease:
+    """A release of a refresh, which is numbered and published when the job that made it succeeds."""
+
+    refresh_id: UUID
+    manifest_sha256: str
+    figures: Mapping[str, object]
+
+
+Record = WrittenCopy | WithdrawnItems | MadeRelease

@@ -11,8 +11,8 @@ from kinds.recommendation.catalogue.options import IntakeOptions
 from kinds.recommendation.ranking.rules import Rules
 from kinds.recommendation.ranking.settings import RankingSettings
 from kinds.recommendation.refresh import RefreshSources
-from kinds.recommendation.releases.release import ReleaseCounts, ReleasedBlock
-from kinds.recommendation.texts.policy import CopyPolicy
+from kinds.recommendation.release import ReleaseCounts, ReleasedBlock
+from kinds.recommendation.texts.text import CopyPolicy
 
 Sha256 = str
 

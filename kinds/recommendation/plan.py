@@ -23,8 +23,8 @@ from kinds.recommendation.payload import (
     RecommendationPayload,
     RecommendationSettings,
 )
-from kinds.recommendation.releases.release import ReleaseCounts, ReleasedBlock
-from kinds.recommendation.texts.policy import CopyScope
+from kinds.recommendation.release import ReleaseCounts, ReleasedBlock
+from kinds.recommendation.texts.text import CopyScope
 
 ITEMS_PER_JOB = 2000
 """Items per `embed` job, which take an encoder a few seconds on two cores."""

@@ -6,9 +6,9 @@ from jobs.kind import Artifact, Context, Result
 from jobs.provenance import sha256_hex
 from kinds.recommendation.history import RefreshHistory
 from kinds.recommendation.materials import JSON, load_inputs, parents_of
+from kinds.recommendation.outputs import MadeRelease
 from kinds.recommendation.payload import PublishPayload, RecommendationSettings
-from kinds.recommendation.records import MadeRelease
-from kinds.recommendation.releases.release import ReleaseManifest, manifest_bytes
+from kinds.recommendation.release import ReleaseManifest, manifest_bytes
 from kinds.recommendation.versions import FIT_VERSION, code_digest
 
 MANIFEST = "release.json"

@@ -21,7 +21,7 @@ from kinds.recommendation.ranking.ranker import Ranker, rank_block
 from kinds.recommendation.ranking.rules import Rules
 from kinds.recommendation.ranking.settings import RankingSettings
 from kinds.recommendation.ranking.vectors import read_vectors_bytes
-from kinds.recommendation.releases.release import ReleaseManifest
+from kinds.recommendation.release import ReleaseManifest
 from kinds.recommendation.versions import RANKING_VERSION
 
 LISTS = "lists.parquet"

@@ -15,7 +15,7 @@ from kinds.recommendation.payload import RefreshSettings
 from kinds.recommendation.ranking.rules import Rules
 from kinds.recommendation.ranking.settings import RankingSettings
 from kinds.recommendation.refresh import Refresh, ServingPlace
-from kinds.recommendation.texts.policy import CopyPolicy, CopyScope
+from kinds.recommendation.texts.text import CopyPolicy, CopyScope
 from workers.settings import DEFAULT_EMBEDDER, DEFAULT_MODEL
 
 NONE = "none"

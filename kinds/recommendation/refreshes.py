@@ -21,14 +21,13 @@ from kinds.recommendation.materials import load_catalogue
 from kinds.recommendation.payload import RefreshSettings
 from kinds.recommendation.refresh import Refresh, RefreshSources, Release
 from kinds.recommendation.refresh_file import RefreshFile
-from kinds.recommendation.releases.reader import StoredRelease
-from kinds.recommendation.releases.release import ReleaseManifest, read_manifest
+from kinds.recommendation.release import ReleaseManifest, StoredRelease, read_manifest
 from kinds.recommendation.scheduled import Run, batch_of
 from kinds.recommendation.store import refreshes, releases
 from kinds.recommendation.store.refreshes import RefreshNotFoundError
 from kinds.recommendation.store.texts import KeptCopy, find_copies
-from kinds.recommendation.texts.policy import CopyText
-from kinds.recommendation.texts.text import text_bytes
+from kinds.recommendation.texts.text import CopyText
+from kinds.recommendation.texts.write import text_bytes
 from kinds.recommendation.versions import code_digest
 from pressroom.evidence import CheckedSource, OnAltered
 from storage.store import Store

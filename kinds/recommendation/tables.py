@@ -45,7 +45,7 @@ class ReleaseRow(Base):
     submitted_at: Mapped[datetime]
     """Time at which its batch was accepted. The release of a later batch prevails, whichever ends first."""
     manifest_sha256: Mapped[str]
-    """Digest of the manifest's resource, see kinds/recommendation/releases/release.py."""
+    """Digest of the manifest's resource, see kinds/recommendation/release.py."""
     figures: Mapped[Json]
     made_at: Mapped[datetime] = mapped_column(server_default=func.now())
     published_at: Mapped[datetime | None]
@@ -60,7 +60,7 @@ class CopyRow(Base):
     key: Mapped[str] = mapped_column(primary_key=True)
     audience: Mapped[str]
     text: Mapped[Json]
-    """kinds.recommendation.texts.policy.CopyText."""
+    """kinds.recommendation.texts.text.CopyText."""
     num_new_tokens: Mapped[int]
     """Tokens that were generated for it, from which the next plan is estimated."""
     job_id: Mapped[UUID]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from jobs.provenance import payload_digest
-from kinds.recommendation.texts.key import RULES_VERSION
-from kinds.recommendation.texts.policy import CopyPolicy
+from kinds.recommendation.texts.text import RULES_VERSION, CopyPolicy
 from kinds.recommendation.texts.write import copy_template
 
 FIT_VERSION = 1

@@ -9,8 +9,7 @@ import pytest
 
 from jobs.errors import PressroomError
 from jobs.sources import PrefixSource, QuerySource, SourceRefusedError
-from kinds.recommendation.serving.checks import ServingError
-from kinds.recommendation.serving.serving import ServingTarget, serve_release
+from kinds.recommendation.serving.serving import ServingError, ServingTarget, serve_release
 from storage import open_store
 from storage.memory import MemoryStore
 from storage.store import StoreError, StoreRefusedError

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from kinds.recommendation.serving.thread import serve_in_background
+from kinds.recommendation.serving.follower import serve_in_background
 from tests.conftest import PLUGINS
 from tests.factories import wait_until
 from tests.integration.kinds.sentiment.test_delivery import alert, monitor_of

@@ -21,8 +21,8 @@ from jobs.text.normalise import normalise
 from jobs.text.sentences import is_complete, split_sentences, words
 from jobs.text.thoughts import DEFAULT_MARKS
 from kinds.recommendation.catalogue.event_batches import _quoted_cell
-from kinds.recommendation.texts.answer import _loose
 from kinds.recommendation.texts.facts import has_word
+from kinds.recommendation.texts.prompt import _loose
 from kinds.sentiment.report.claims import Point, _ratio_fault, _without_names
 from tests.unit.hostile_texts import built_patterns, growth, hostile_texts, patterns
 
@@ -62,7 +62,7 @@ BUILT: Mapping[str, Callable[[str], object] | None] = {
     "kinds.recommendation.catalogue.event_batches._quoted_cell": lambda text: _quoted_cell(",").sub(
         b"", text.encode()
     ),
-    "kinds.recommendation.texts.answer._loose": lambda text: _loose(text, ("headline", "text")),
+    "kinds.recommendation.texts.prompt._loose": lambda text: _loose(text, ("headline", "text")),
     "kinds.recommendation.texts.facts.has_word": lambda text: has_word(text, ("a", "a b", "...")),
     "kinds.sentiment.report.claims._ratio_fault": lambda text: _ratio_fault(
         text, Point(name="", variables={})

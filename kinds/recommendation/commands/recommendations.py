@@ -13,7 +13,7 @@ import typer
 from jobs.rejection import Rejected
 from kinds.recommendation.catalogue.options import MatchIds
 from kinds.recommendation.refresh import Refresh, RefreshSources
-from kinds.recommendation.texts.policy import CopyScope
+from kinds.recommendation.texts.text import CopyScope
 from pressroom.commands.options import (
     DateFormat,
     Decimal,

@@ -115,7 +115,7 @@ def show(name: Name, json: Json = False) -> None:
 @app.command()
 def plan(name: Name, device: DeviceOption = "auto", json: Json = False) -> None:
     """Say what a run would write and why, before anything is spent on it."""
-    from kinds.recommendation.export.show import lines_of_stages, lines_of_texts
+    from kinds.recommendation.export.outcome import lines_of_stages, lines_of_texts
     from kinds.recommendation.runs import run_elsewhere, run_here
 
     with errors_reported():
@@ -257,8 +257,8 @@ def serve(
 ) -> None:
     """Write the release that stands to Redis as rec:USER, and switch to it at once."""
     from kinds.recommendation.refreshes import open_release, standing_release
+    from kinds.recommendation.serving.follower import target_of
     from kinds.recommendation.serving.serving import serve_release
-    from kinds.recommendation.serving.thread import target_of
     from kinds.recommendation.store import refreshes
     from storage import open_store
 

@@ -12,7 +12,7 @@ from typing import Self
 
 from kinds.recommendation.export.rows import Row
 from kinds.recommendation.ranking.lists import ReasonKind
-from kinds.recommendation.texts.policy import CopyScope
+from kinds.recommendation.texts.text import CopyScope
 
 USERS_OF_SEGMENT = 3
 """Number of users that the page shows of each segment."""

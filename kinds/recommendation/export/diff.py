@@ -10,14 +10,21 @@ from pathlib import Path
 from typing import TypeVar
 
 from jobs.shown import json_text
-from kinds.recommendation.export.diff_causes import CatalogueChange, Causes, general_causes
+from kinds.recommendation.export.comparison import (
+    CatalogueChange,
+    Causes,
+    DiffSummary,
+    TextComparer,
+    TextDiff,
+    UserDiff,
+    block_pairs,
+    diff_pair,
+    general_causes,
+)
 from kinds.recommendation.export.diff_page import DiffSample, render_diff_page
-from kinds.recommendation.export.diff_summary import DiffSummary
-from kinds.recommendation.export.diff_texts import TextComparer, TextDiff
-from kinds.recommendation.export.diff_users import UserDiff, block_pairs, diff_pair
-from kinds.recommendation.export.jsonl import LinesFile
+from kinds.recommendation.export.files import LinesFile
 from kinds.recommendation.export.rows import copy_json
-from kinds.recommendation.releases.release import ReleaseReader
+from kinds.recommendation.release import ReleaseReader
 from pressroom.output import replace_text
 
 DIFF_SUMMARY, DIFF_LINES, DIFF_PAGE = "diff.json", "diff.jsonl", "diff.html"

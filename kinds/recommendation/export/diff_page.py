@@ -7,12 +7,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from kinds.recommendation.export.diff_causes import Cause, title_of
-from kinds.recommendation.export.diff_summary import DiffSummary
-from kinds.recommendation.export.diff_texts import TextDiff
-from kinds.recommendation.export.diff_users import Place, UserDiff
+from kinds.recommendation.export.comparison import Cause, DiffSummary, Place, TextDiff, UserDiff, title_of
 from kinds.recommendation.export.page import page_environment, segment_label
-from kinds.recommendation.releases.release import ReleaseReader
+from kinds.recommendation.release import ReleaseReader
 from pressroom.pages import page_part, page_policy
 
 

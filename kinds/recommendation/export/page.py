@@ -20,9 +20,8 @@ from kinds.recommendation.catalogue.item import Item
 from kinds.recommendation.export.census import Census, ReleaseFigures, SegmentFigures
 from kinds.recommendation.export.rows import Row, RowMaker
 from kinds.recommendation.ranking.segments import NEW, OTHER
-from kinds.recommendation.releases.reader import recent_items
-from kinds.recommendation.releases.release import ReleaseReader
-from kinds.recommendation.texts.policy import CopyScope, CopyText
+from kinds.recommendation.release import ReleaseReader, recent_items
+from kinds.recommendation.texts.text import CopyScope, CopyText
 from pressroom.pages import page_part, page_policy
 
 PAGE = "index.html"

@@ -7,16 +7,163 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kinds.recommendation.catalogue.item import Item
-from kinds.recommendation.export.reasons import reason_words
-from kinds.recommendation.export.texts import TextFinder, Texts
-from kinds.recommendation.ranking.lists import RankedItem, UserList
-from kinds.recommendation.releases.release import (
+from kinds.recommendation.ranking.lists import RankedItem, Reason, ReasonKind, UserList
+from kinds.recommendation.release import (
     BlockLists,
+    CopyEntry,
+    CopyIndex,
     ReleaseReader,
     audience_of,
     shown_items,
 )
-from kinds.recommendation.texts.policy import CopyScope, CopyText
+from kinds.recommendation.texts.checks import CopyCheck
+from kinds.recommendation.texts.facts import read_facts
+from kinds.recommendation.texts.text import Brief, CopyPolicy, CopyScope, CopyText, Featured
+from kinds.recommendation.texts.write import plain_copy
+
+CATEGORY = "category"
+
+
+def reason_words(reason: Reason, item_id: str, catalogue: Mapping[str, Item]) -> str:
+    """Return one sentence with facts from the catalogue, which claims nothing that the score did not use.
+
+    >>> from kinds.recommendation.ranking.lists import Reason, ReasonKind
+    >>> items = {"1": Item(id="1", title="Alpine tent", category="Tents"), "2": Item(id="2", title="Lantern")}
+    >>> reason_words(Reason(kind=ReasonKind.BEHAVIOUR, because="1"), "2", items)
+    'People interested in “Alpine tent” were interested in this too.'
+    >>> reason_words(Reason(kind=ReasonKind.POPULAR, attribute="category"), "1", items)
+    'Popular in Tents.'
+    """
+    because = catalogue.get(reason.because) if reason.because is not None else None
+    title = f"“{because.title}”" if because is not None else None
+    match reason.kind:
+        case ReasonKind.BEHAVIOUR:
+            if title is None:
+                return "People with interests like yours were interested in this."
+            return f"People interested in {title} were interested in this too."
+        case ReasonKind.CONTENT:
+            shared = _shared(reason.attribute, catalogue.get(item_id), because)
+            if title is None:
+                return f"It fits what you were interested in{shared}."
+            if not shared:  # chosen by its description as a whole, which does not make the two similar
+                return f"By its description it goes with {title}, which you were interested in."
+            return f"Similar to {title}, which you were interested in{shared}."
+        case ReasonKind.POPULAR:
+            value = _value(reason.attribute, catalogue.get(item_id))
+            if reason.attribute is None or value is None:
+                return "Popular with others."
+            if reason.attribute == CATEGORY:
+                return f"Popular in {value}."
+            return f"Popular with others who look for {_words(reason.attribute)} {value}."
+
+
+def _shared(attribute: str | None, item: Item | None, because: Item | None) -> str:
+    """Return ": the same brand, Northpeak" if both rows have the value."""
+    value = _value(attribute, item)
+    if attribute is None or value is None:
+        return ""
+    if because is not None and _value(attribute, because) != value:
+        return f": {_words(attribute)} {value}"
+    return f": the same {_words(attribute)}, {value}"
+
+
+def _value(attribute: str | None, item: Item | None) -> str | None:
+    """Return the value of an attribute in words, or None if it cannot be put briefly."""
+    if item is None or attribute is None:
+        return None
+    value = item.category if attribute == CATEGORY else item.attributes.get(attribute)
+    if isinstance(value, bool) or value is None or value == "" or value == ():
+        return None
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return f"{value:g}" if isinstance(value, float) else value
+
+
+def _words(attribute: str) -> str:
+    return attribute.replace("_", " ")
+
+
+TEMPLATE = "template"
+"""Origin of a text that no model wrote."""
+
+
+def plain_text(audience: str, items: Sequence[Item], because: str | None, policy: CopyPolicy) -> CopyText:
+    """Return the text that the stage `copy` uses if it accepts no answer; `items` has at least one item."""
+    featured = sorted(items, key=lambda item: item.id)
+    brief = Brief(
+        audience=audience,
+        items=tuple(Featured(item_id=item.id, row=item.part(policy.fields)) for item in featured),
+        because=because,
+    )
+    facts = read_facts(brief, policy)
+    parts = plain_copy(facts, CopyCheck(facts, policy.forbidden))
+    return CopyText(**parts, origin=TEMPLATE, template_parts=tuple(parts))
+
+
+MAX_KEPT_TEXTS = 20_000
+"""Texts of segments and items that are cached for all blocks, which take about 10 MB."""
+
+_AT_A_TIME = 1000
+"""Keys per query."""
+
+Texts = Mapping[str, CopyText | None]
+"""Texts by audience; None if no item is left to write about."""
+
+
+@dataclass(slots=True)
+class TextFinder:
+    """Finds the texts of one block at a time. It is not thread-safe."""
+
+    reader: ReleaseReader
+    _kept: dict[str, CopyText | None] = field(default_factory=dict, init=False)
+
+    def find_shared(self, audiences: Collection[str]) -> Texts:
+        """Return texts of segments or items, which are looked up once as long as the cache has room.
+
+        The result may hold the texts of other audiences, too.
+        """
+        missing = set(audiences) - self._kept.keys()
+        if len(self._kept) + len(missing) > MAX_KEPT_TEXTS:
+            self._kept.clear()
+            missing = set(audiences)
+        self._kept.update(self.find(sorted(missing), self.reader.copy_index()))
+        return self._kept
+
+    def find(self, audiences: Sequence[str], index: CopyIndex) -> dict[str, CopyText | None]:
+        """Return the texts of these audiences; the index has those for which a text was planned."""
+        entries = {audience: index[audience] for audience in audiences if audience in index}
+        found = self.reader.find_copies({entry.key for entry in entries.values()})
+        return {
+            audience: self._of_entry(audience, entries[audience], found)
+            if audience in entries
+            else self._without_entry(audience)
+            for audience in audiences
+        }
+
+    def all_of(self, index: CopyIndex) -> Iterator[tuple[str, CopyEntry, CopyText | None]]:
+        """Yield every audience of an index in its order, with up to _AT_A_TIME texts in memory."""
+        audiences = iter(index)
+        while some := list(itertools.islice(audiences, _AT_A_TIME)):
+            for audience, text in self.find(some, index).items():
+                yield audience, index[audience], text
+
+    def plain(self, audience: str, item_ids: Sequence[str], because: str | None = None) -> CopyText | None:
+        """Return a plain text about the first of these items that exist, or None if none does."""
+        catalogue, policy = self.reader.catalogue(), self.reader.manifest.copy_policy
+        items = [catalogue[item_id] for item_id in item_ids if item_id in catalogue][: policy.featured]
+        return plain_text(audience, items, because, policy) if items else None
+
+    def _of_entry(self, audience: str, entry: CopyEntry, found: Mapping[str, CopyText]) -> CopyText | None:
+        """Return the written text, or a plain one if it is missing or is about a withdrawn item."""
+        here = [item_id for item_id in entry.items if item_id not in self.reader.withdrawn]
+        if len(here) == len(entry.items) and entry.key in found:
+            return found[entry.key]
+        return self.plain(audience, here, entry.because)
+
+    def _without_entry(self, audience: str) -> CopyText | None:
+        """Return a plain text for an item; for a user or segment the caller needs the list to write one."""
+        scope, _, name = audience.partition(":")
+        return self.plain(audience, [name]) if scope == CopyScope.ITEM else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

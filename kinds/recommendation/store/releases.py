@@ -21,8 +21,9 @@ from sqlalchemy.dialects import postgresql
 
 from db.tables import BatchRow, JobRow
 from jobs.errors import PermanentError
-from kinds.recommendation.records import MadeRelease
+from kinds.recommendation.outputs import MadeRelease, WithdrawnItems, WrittenCopy
 from kinds.recommendation.refresh import Release
+from kinds.recommendation.store.texts import write_copies
 from kinds.recommendation.tables import RefreshRow, ReleaseRow, WithdrawnItemRow
 
 
@@ -190,3 +191,16 @@ def _release(row: RowMapping) -> Release:
         made_at=row["made_at"],
         published_at=row["published_at"],
     )
+
+
+def write_records(connection: Connection, records: Sequence[tuple[UUID, object]]) -> None:
+    """Write the records of these jobs; each record comes with the id of its job.
+
+    Texts are written in the order of their keys, then items and releases in that of their refreshes, so that
+    transactions do not deadlock. Implements db.records.RecordWriter.
+    """
+    write_copies(connection, [(j, r) for j, r in records if isinstance(r, WrittenCopy)])
+    withdrawn = [r for _, r in records if isinstance(r, WithdrawnItems)]
+    for one in sorted(withdrawn, key=lambda one: one.refresh_id):
+        withdraw_in(connection, one.refresh_id, one.reasons)
+    write_releases(connection, [(j, r) for j, r in records if isinstance(r, MadeRelease)])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, DateTime, Engine, func, select
 from sqlalchemy.dialects import postgresql
 
 from db.tables import JobRow
-from kinds.recommendation.records import WrittenCopy
+from kinds.recommendation.history import RefreshHistory
+from kinds.recommendation.outputs import WrittenCopy
 from kinds.recommendation.tables import CopyRow
+from workers.ports import RunningJob, WorkerServices
 
 RECENT = 500
 """Number of the latest texts from which the cost of the next ones is estimated."""
@@ -92,3 +95,29 @@ def cost_of_a_copy(database: Engine) -> CopyCost | None:
         return None
     rate = float(latest[0]) / float(latest[1]) if latest is not None and latest[0] and latest[1] else None
     return CopyCost(float(mean), rate)
+
+
+class DatabaseRefreshHistory:
+    """Implements kinds.recommendation.history.RefreshHistory. Each call uses its own connection."""
+
+    def __init__(self, database: Engine) -> None:
+        self._database = database
+
+    def now(self) -> datetime:
+        """Return the time of the database's clock."""
+        with self._database.connect() as connection:
+            return connection.execute(
+                select(func.clock_timestamp(type_=DateTime(timezone=True)))
+            ).scalar_one()
+
+    def known_copies(self, keys: Sequence[str]) -> frozenset[str]:
+        """Return those of the keys whose text is written already."""
+        statement = select(CopyRow.key).where(CopyRow.key == func.any(list(keys)))
+        with self._database.connect() as connection:
+            return frozenset(connection.scalars(statement))
+
+
+def open_history(services: WorkerServices) -> Callable[[RunningJob], RefreshHistory]:
+    """Open the port, which all jobs share; implements `workers.ports.PortOpener`."""
+    history = DatabaseRefreshHistory(services.database)
+    return lambda _: history

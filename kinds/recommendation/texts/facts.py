@@ -12,8 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from jobs.guards import find_control_token, find_secret, is_injection_suspected
-from kinds.recommendation.texts.policy import Brief, CopyPolicy
-from kinds.recommendation.texts.words import COLOURS, HUES, MAKERS
+from kinds.recommendation.texts.text import Brief, CopyPolicy
 
 MAX_VALUE_CHARACTERS = 100
 """Maximum length of a value that a text may use, so that two fit into a blurb."""
@@ -28,6 +27,20 @@ SYMBOLS = {"EUR": "€", "USD": "$", "GBP": "£", "JPY": "¥", "INR": "₹"}
 
 MARKUP = re.compile(r"[<>{}\[\]|\\`\"“”„]|\*\*|__|https?:|www\.|\N{REPLACEMENT CHARACTER}", re.IGNORECASE)
 """Characters and marks that no text or value may contain; double quotation marks would end the JSON."""
+
+
+TITLE, BECAUSE = "title", "because"
+MAKERS = frozenset(
+    {"brand", "maker", "manufacturer", "author", "authors", "artist", "director", "publisher", "designer"}
+)
+COLOURS = frozenset({"colour", "color"})
+HUES = frozenset(
+    {"red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey", "gray"}
+)
+"""Words that may stand for a colour that ends in them: "deep red" may be called red."""
+MATERIALS = frozenset({"material", "materials", "fabric"})
+PRICES = frozenset({"price"})
+GROUPS = frozenset({"category", "collection", "series", "genre", "genres"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,57 +1,135 @@
-"""The stage `copy`: writes one text, which is stored under the key of everything it was written from."""
+"""A text: who shares it, what it is about, and the key under which it is stored."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from enum import StrEnum
 
-from jobs.kind import Artifact, Context, Parent, Result
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
 from jobs.provenance import payload_digest
-from kinds.recommendation.history import RefreshHistory
-from kinds.recommendation.materials import JSON
-from kinds.recommendation.outputs import CopyOutput
-from kinds.recommendation.payload import CopyPayload, RecommendationSettings
-from kinds.recommendation.records import WrittenCopy
-from kinds.recommendation.texts.key import copy_seed
-from kinds.recommendation.texts.policy import Brief
-from kinds.recommendation.texts.write import copy_template, write_copy
 
-TEXT = "copy.json"
+MAX_HEADLINE_CHARACTERS = 80
+MAX_BLURB_CHARACTERS = 300
+MAX_REASON_CHARACTERS = 160
 
 
-def read_briefs(body: bytes) -> tuple[tuple[str, Brief], ...]:
-    """Return key and brief of each line of a resource."""
-    rows = [json.loads(line) for line in body.decode().splitlines()]
-    return tuple((row["key"], Brief.model_validate(row["brief"])) for row in rows)
+NEEDED = frozenset({"here"})
+"""Words that the plain template uses when nothing else is left, so that a policy cannot forbid them."""
 
 
-def text_bytes(key: str, audience: str, text: Mapping[str, object]) -> bytes:
-    """Return the artifact of a text, whose fields are in the order of CopyText."""
-    return json.dumps({"key": key, "audience": audience, **text}, ensure_ascii=False, indent=2).encode()
+class CopyScope(StrEnum):
+    """Who shares a text, so that a million users need not mean a million texts."""
+
+    USER = "user"
+    """One text per user, about the first items of the user's list."""
+    SEGMENT = "segment"
+    """One text per segment, about the items that are at the top of its users' lists."""
+    ITEM = "item"
+    """One text for each item that is on any list."""
+    NONE = "none"
 
 
-def write_text(payload: CopyPayload, settings: RecommendationSettings, context: Context) -> Result:
-    """Write the text. Raises TemplateError and what generate() raises."""
-    key, brief = context.resources.load(payload.briefs_sha256, read_briefs)[payload.number]
-    known_copies = context.port(RefreshHistory).known_copies((key,))
-    if known_copies:  # written for another block's users in the meantime
-        note = json.dumps({"key": key, "audience": brief.audience, "known": True})
-        known = Artifact(name=TEXT, media_type=JSON, body=note.encode())
-        return Result(artifacts=(known,), output=CopyOutput(is_known=True), metrics={"is_known": True})
-    text = write_copy(brief, settings.copy_policy, context.inference, copy_seed(key))
-    said = text.model_dump(mode="json")
-    body = text_bytes(key, brief.audience, said)
-    parents = tuple(Parent("item", item.item_id, payload_digest(item.row)) for item in brief.items)
-    return Result(
-        artifacts=(Artifact(name=TEXT, media_type=JSON, body=body),),
-        template=copy_template(settings.copy_policy).identity,
-        output=CopyOutput(is_known=False),
-        metrics={
-            "is_known": False,
-            "origin": text.origin,
-            "num_tries": text.num_tries,
-            "problems": list(text.problems),
-        },
-        records=(WrittenCopy(key=key, audience=brief.audience, text=said),),
-        parents=parents,
+class CopyPolicy(BaseModel):
+    """The part of a refresh's settings that texts depend on."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+    scope: CopyScope = CopyScope.SEGMENT
+    featured: int = Field(default=3, ge=1, le=5)
+    """Items that a text for a user or a segment is about."""
+    fields: tuple[str, ...] = ("title", "category", "brand", "material", "colour", "price", "currency")
+    """Fields and attributes of an item's row that the text may use; no other change of the row matters."""
+    template: str = "recommendation-1"
+    """Name of the prompt template, with its version."""
+    tone: str = Field(default="friendly", max_length=100)
+    forbidden: tuple[str, ...] = ()
+    """Words that no text may contain."""
+
+    @field_validator("forbidden")
+    @classmethod
+    def _sentences_stay_possible(cls, forbidden: tuple[str, ...]) -> tuple[str, ...]:
+        for phrase in forbidden:
+            if not phrase.strip() or all(word in NEEDED for word in phrase.lower().split()):
+                raise ValueError(f"{phrase!r} is what the plainest text is made of: forbid others")
+        return forbidden
+
+    max_tries: int = Field(default=3, ge=1, le=10)
+    """Attempts of the model before the plain template is used."""
+    max_new_tokens: int = Field(default=120, ge=16, le=1000)
+    temperature: float = Field(default=0, ge=0, le=2)
+    """Temperature of the first attempt; each retry raises it by write.RETRY_TEMPERATURE."""
+
+
+class Featured(BaseModel):
+    """An item as a text sees it."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+    item_id: str
+    row: dict[str, object]
+    """Item.part(policy.fields), which is everything that a text may state about the item."""
+
+
+class Brief(BaseModel):
+    """Subject of one text; its digest together with template, model and policy is the text's key."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+    audience: str
+    """Name of the audience, such as "user:ann", "segment:tents" or "item:17"."""
+    items: tuple[Featured, ...] = Field(min_length=1)
+    """Items ordered by id, so that the same items in another order do not make another text."""
+    because: str | None = None
+    """Basis of the reason: the title of an item the user has interacted with, or the segment's category."""
+
+
+class CopyText(BaseModel):
+    """A finished text."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+    headline: str
+    blurb: str
+    reason: str
+    origin: str
+    """"model" if the model wrote the blurb, and "template" otherwise."""
+    template_parts: tuple[str, ...] = ()
+    """Parts (headline, blurb, reason) that the plain template wrote, whatever the origin."""
+    num_tries: int = 0
+    problems: tuple[str, ...] = ()
+    """Reasons why answers of the model were refused, one for each."""
+
+
+RULES_VERSION = 2
+"""Version of reading, checks and plain template; raised when the same answers would give another text."""
+
+_NOT_IN_TEXTS = {"scope", "featured", "fields", "template"}
+"""Settings whose effect is already in the brief; the template is in the key by its digest."""
+
+
+def copy_key(brief: Brief, policy: CopyPolicy, template_sha256: str, model: str) -> str:
+    """Return the SHA-256 of exactly what the text depends on; `model` is the model's digest or its name.
+
+    The audience is not part of the key: two segments with the same items and the same reason share a text.
+    The ids of the items are, so that a text is always made from its own items.
+    """
+    return payload_digest(
+        {
+            "rules": RULES_VERSION,
+            "items": [{"id": item.item_id, "row": item.row} for item in brief.items],
+            "fields": [name for name in policy.fields if any(name in item.row for item in brief.items)],
+            "because": brief.because,
+            "policy": policy.model_dump(mode="json", exclude=_NOT_IN_TEXTS),
+            "template": template_sha256,
+            "model": model,
+        }
     )
+
+
+def copy_seed(key: str) -> int:
+    """Return the seed of a text from its key, so that writing it again gives the same text.
+
+    >>> copy_seed("00000001" + 56 * "0")
+    1
+    """
+    return int(key[:8], 16)

@@ -2,20 +2,114 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from jobs.inference import FinishReason, Inference, Sampling
+from jobs.kind import Artifact, Context, Parent, Result
 from jobs.prompt_template import PromptTemplate, load_template
+from jobs.provenance import payload_digest
 from jobs.text.sentences import split_sentences
-from kinds.recommendation.texts.answer import read_answer
+from kinds.recommendation.history import RefreshHistory
+from kinds.recommendation.materials import JSON
+from kinds.recommendation.outputs import CopyOutput, WrittenCopy
+from kinds.recommendation.payload import CopyPayload, RecommendationSettings
 from kinds.recommendation.texts.checks import CopyCheck
-from kinds.recommendation.texts.facts import CopyFacts, read_facts
-from kinds.recommendation.texts.policy import MAX_BLURB_CHARACTERS, Brief, CopyPolicy, CopyText
-from kinds.recommendation.texts.prompt import Question, make_prompt, questions
-from kinds.recommendation.texts.template import plain_copy
+from kinds.recommendation.texts.facts import (
+    COLOURS,
+    GROUPS,
+    MAKERS,
+    MATERIALS,
+    PRICES,
+    CopyFacts,
+    Fact,
+    ItemFacts,
+    read_facts,
+)
+from kinds.recommendation.texts.prompt import Question, make_prompt, questions, read_answer
+from kinds.recommendation.texts.text import MAX_BLURB_CHARACTERS, Brief, CopyPolicy, CopyText, copy_seed
+
+_COUNTS = ("No", "One", "Two", "Three", "Four", "Five")
+
+
+def plain_copy(facts: CopyFacts, check: CopyCheck) -> dict[str, str]:
+    """Return headline, blurb and reason by fixed rules: the same facts give the same text.
+
+    Each part is the first candidate that passes the checks; the last candidate says nothing about any item.
+    """
+    candidates = {"headline": _headlines(facts), "blurb": _blurbs(facts), "reason": _reasons(facts)}
+    return {part: _first_that_stands(part, texts, check) for part, texts in candidates.items()}
+
+
+def _first_that_stands(part: str, texts: Iterator[str], check: CopyCheck) -> str:
+    text = ""
+    for text in texts:
+        if check.find_fault(part, text) is None:
+            break
+    return text
+
+
+def _headlines(facts: CopyFacts) -> Iterator[str]:
+    count = len(facts.items)
+    if count == 1:
+        yield from filter(None, (facts.items[0].name, facts.items[0].title))
+    picks = "A pick" if count == 1 else f"{_COUNTS[count] if count < len(_COUNTS) else count} picks"
+    category = _shared_category(facts)
+    if category is not None:
+        yield f"{picks} in {category}"
+    yield f"{picks} for you"
+    yield "For you"
+    yield "Here"
+
+
+def _blurbs(facts: CopyFacts) -> Iterator[str]:
+    """Yield candidates for a blurb, which leave out items whose title no text may carry."""
+    titled = [item for item in facts.items if item.title is not None]
+    for num_facts in range(max((len(item.unsaid()) for item in titled), default=0), -1, -1):
+        yield " ".join(dict.fromkeys(_sentence(item, num_facts) for item in titled))
+    for num_items in range(len(titled), 0, -1):
+        yield " ".join(dict.fromkeys(f"{item.title}." for item in titled[:num_items]))
+    for item in titled:
+        yield _sentence(item, 0)
+    yield "Have a look: this is one of our picks."
+    yield "Here it is."
+    yield "Here."
+
+
+def _reasons(facts: CopyFacts) -> Iterator[str]:
+    if facts.because is not None:
+        yield f"Picked because of {facts.because}."
+    category = _shared_category(facts)
+    if category is not None:
+        yield f"Our pick in {category}."
+    yield "Our pick for you."
+    yield "For you."
+    yield "Here."
+
+
+def _shared_category(facts: CopyFacts) -> str | None:
+    categories = {item.first(GROUPS) for item in facts.items}
+    return categories.pop() if len(categories) == 1 else None
+
+
+def _sentence(item: ItemFacts, num_facts: int) -> str:
+    said = [_said(fact) for fact in item.unsaid()[:num_facts]]
+    return f"{item.name}: {', '.join(said)}." if said else f"Have a look at {item.name}."
+
+
+def _said(fact: Fact) -> str:
+    """Return a fact in few words, with its field if the value is unclear on its own."""
+    if fact.field in MAKERS:
+        return f"by {fact.value}"
+    if fact.field in GROUPS:
+        return f"in {fact.value}"
+    if fact.field in MATERIALS:
+        return f"made of {fact.value}"
+    return fact.value if fact.field in COLOURS | PRICES else fact.alone
+
 
 PARTS = ("headline", "blurb", "reason")
 
@@ -166,3 +260,44 @@ def _joined(lines: list[str]) -> str:
             break
         lines[longest] = first
     return " ".join(lines)
+
+
+TEXT = "copy.json"
+
+
+def read_briefs(body: bytes) -> tuple[tuple[str, Brief], ...]:
+    """Return key and brief of each line of a resource."""
+    rows = [json.loads(line) for line in body.decode().splitlines()]
+    return tuple((row["key"], Brief.model_validate(row["brief"])) for row in rows)
+
+
+def text_bytes(key: str, audience: str, text: Mapping[str, object]) -> bytes:
+    """Return the artifact of a text, whose fields are in the order of CopyText."""
+    return json.dumps({"key": key, "audience": audience, **text}, ensure_ascii=False, indent=2).encode()
+
+
+def write_text(payload: CopyPayload, settings: RecommendationSettings, context: Context) -> Result:
+    """Write the text. Raises TemplateError and what generate() raises."""
+    key, brief = context.resources.load(payload.briefs_sha256, read_briefs)[payload.number]
+    known_copies = context.port(RefreshHistory).known_copies((key,))
+    if known_copies:  # written for another block's users in the meantime
+        note = json.dumps({"key": key, "audience": brief.audience, "known": True})
+        known = Artifact(name=TEXT, media_type=JSON, body=note.encode())
+        return Result(artifacts=(known,), output=CopyOutput(is_known=True), metrics={"is_known": True})
+    text = write_copy(brief, settings.copy_policy, context.inference, copy_seed(key))
+    said = text.model_dump(mode="json")
+    body = text_bytes(key, brief.audience, said)
+    parents = tuple(Parent("item", item.item_id, payload_digest(item.row)) for item in brief.items)
+    return Result(
+        artifacts=(Artifact(name=TEXT, media_type=JSON, body=body),),
+        template=copy_template(settings.copy_policy).identity,
+        output=CopyOutput(is_known=False),
+        metrics={
+            "is_known": False,
+            "origin": text.origin,
+            "num_tries": text.num_tries,
+            "problems": list(text.problems),
+        },
+        records=(WrittenCopy(key=key, audience=brief.audience, text=said),),
+        parents=parents,
+    )

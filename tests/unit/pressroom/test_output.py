@@ -12,8 +12,7 @@ from uuid import uuid4
 import pytest
 
 from jobs.rejection import Rejected
-from kinds.recommendation.export.jsonl import LinesFile
-from kinds.recommendation.export.parquet import ParquetSink
+from kinds.recommendation.export.files import LinesFile, ParquetSink
 from pressroom.one_machine import OneMachine
 from pressroom.output import OutputUnsafeError, new_folder, replace_bytes, replace_text, unpublished_file
 from pressroom.run import RunRequest, _batch, rejected_lines

@@ -24,10 +24,8 @@ from jobs.batch import BatchStatus
 from jobs.job import JobStatus
 from jobs.provenance import CodeFacts, StatementAlteredError
 from jobs.rejection import Rejected
-from kinds.recommendation.changes import Change, Why
-from kinds.recommendation.export.outcome import export_outcome
-from kinds.recommendation.export.text_plan import text_plan
-from kinds.recommendation.outputs import BriefOutput, CollectOutput
+from kinds.recommendation.export.outcome import export_outcome, text_plan
+from kinds.recommendation.outputs import BriefOutput, Change, CollectOutput, Why
 from kinds.recommendation.payload import RefreshSettings
 from kinds.recommendation.ranking.rules import PriceBand, Rules
 from kinds.recommendation.refresh import Refresh, RefreshSources, Release, ServingPlace
@@ -40,13 +38,12 @@ from kinds.recommendation.refreshes import (
     sources_of,
     take_in_run,
 )
-from kinds.recommendation.releases.reader import StoredRelease
-from kinds.recommendation.releases.release import shown_items
+from kinds.recommendation.release import StoredRelease, shown_items
 from kinds.recommendation.scheduled import STAGES, Run, start_run, start_scheduled
-from kinds.recommendation.serving.thread import Follower
+from kinds.recommendation.serving.follower import Follower
 from kinds.recommendation.store import refreshes, releases
 from kinds.recommendation.tables import CopyRow, ReleaseRow
-from kinds.recommendation.texts.policy import CopyPolicy, CopyScope
+from kinds.recommendation.texts.text import CopyPolicy, CopyScope
 from pressroom.summary import Summary
 from storage.memory import MemoryStore
 from tests.factories import job_ids, wait_until

@@ -13,11 +13,17 @@ from redis import Redis
 from redis.client import Pipeline
 
 from kinds.recommendation.export.rows import rows
-from kinds.recommendation.releases.reader import StoredRelease
-from kinds.recommendation.releases.release import BlockLists
+from kinds.recommendation.release import BlockLists, StoredRelease
 from kinds.recommendation.serving import serving
-from kinds.recommendation.serving.checks import LOCK, RELEASE, STAGING, ServingError
-from kinds.recommendation.serving.serving import ServingTarget, key_of, serve_release
+from kinds.recommendation.serving.serving import (
+    LOCK,
+    RELEASE,
+    STAGING,
+    ServingError,
+    ServingTarget,
+    key_of,
+    serve_release,
+)
 from pressroom.embedded.services import ServiceUrls
 from tests.unit.kinds.recommendation.export.samples import Shelf, item, make_release, text, user_list
 

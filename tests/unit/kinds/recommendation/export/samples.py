@@ -17,17 +17,17 @@ from kinds.recommendation.ranking.lists import RankedItem, Reason, ReasonKind, U
 from kinds.recommendation.ranking.lists_file import lists_bytes
 from kinds.recommendation.ranking.rules import Rules
 from kinds.recommendation.ranking.settings import RankingSettings
-from kinds.recommendation.releases.reader import StoredRelease
-from kinds.recommendation.releases.release import (
+from kinds.recommendation.release import (
     CopyEntry,
     CopyIndex,
     ReleaseCounts,
     ReleasedBlock,
     ReleaseManifest,
+    StoredRelease,
     audience_of,
     copy_index_bytes,
 )
-from kinds.recommendation.texts.policy import CopyPolicy, CopyScope, CopyText
+from kinds.recommendation.texts.text import CopyPolicy, CopyScope, CopyText
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

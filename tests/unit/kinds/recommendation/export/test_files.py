@@ -10,11 +10,17 @@ import pyarrow.dataset as ds
 import pytest
 
 from kinds.recommendation.export.census import Census
-from kinds.recommendation.export.export import export_release, figures_of, pass_over
-from kinds.recommendation.export.jsonl import JsonlSink, write_copies
-from kinds.recommendation.export.parquet import ParquetSink, partition
+from kinds.recommendation.export.files import (
+    JsonlSink,
+    ParquetSink,
+    export_release,
+    figures_of,
+    partition,
+    pass_over,
+    write_copies,
+)
 from kinds.recommendation.export.rows import rows
-from kinds.recommendation.texts.policy import CopyPolicy, CopyScope
+from kinds.recommendation.texts.text import CopyPolicy, CopyScope
 from tests.unit.kinds.recommendation.export.samples import Shelf, item, make_release, text, user_list
 
 ITEMS = [item(name) for name in "abcdef"]
@@ -127,7 +133,7 @@ def test_segments_that_differ_by_case_accent_or_digest_alone_get_folders_that_di
 
 
 def test_many_segments_are_written_within_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kinds.recommendation.export.parquet.MAX_BUFFERED_ROWS", 10)
+    monkeypatch.setattr("kinds.recommendation.export.files.MAX_BUFFERED_ROWS", 10)
     lists = [user_list(f"u{n}", "a", segment=f"s{n % 7}") for n in range(300)]
     sink = ParquetSink(tmp_path / "r")
     most = 0

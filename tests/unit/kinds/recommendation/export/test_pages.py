@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from kinds.recommendation.export.diff import compare_releases
-from kinds.recommendation.export.export import export_release
+from kinds.recommendation.export.files import export_release
 from kinds.recommendation.ranking.lists import Reason, ReasonKind
-from kinds.recommendation.releases.reader import StoredRelease
-from kinds.recommendation.texts.policy import CopyPolicy, CopyScope
+from kinds.recommendation.release import StoredRelease
+from kinds.recommendation.texts.text import CopyPolicy, CopyScope
 from tests.unit.kinds.recommendation.export.samples import Shelf, item, make_release, text, user_list
 
 HOSTILE = (

@@ -12,7 +12,7 @@ import pytest
 from kinds.recommendation.ranking.lists import RankedItem, Reason, ReasonKind, UserList
 from kinds.recommendation.ranking.rules import Rules
 from kinds.recommendation.ranking.settings import RankingSettings
-from kinds.recommendation.releases.release import (
+from kinds.recommendation.release import (
     CopyEntry,
     ReleasedBlock,
     ReleaseMalformedError,
@@ -23,7 +23,7 @@ from kinds.recommendation.releases.release import (
     read_manifest,
     shown_items,
 )
-from kinds.recommendation.texts.policy import CopyPolicy
+from kinds.recommendation.texts.text import CopyPolicy
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 

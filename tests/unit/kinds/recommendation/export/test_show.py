@@ -7,8 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from kinds.recommendation.export.census import ReleaseFigures
-from kinds.recommendation.export.show import lines_of_figures, lines_of_stages, lines_of_texts
-from kinds.recommendation.export.text_plan import TextPlan
+from kinds.recommendation.export.outcome import TextPlan, lines_of_figures, lines_of_stages, lines_of_texts
 
 
 def plan(num_to_write: int, why: Mapping[str, int], *changes: Mapping[str, object]) -> TextPlan:

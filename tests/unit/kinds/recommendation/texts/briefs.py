@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from jobs.inference import Completion, FinishReason, LabelProbabilities, Prompt, Sampling, TextPair, Usage
 from kinds.recommendation.texts.checks import CopyCheck
 from kinds.recommendation.texts.facts import read_facts
-from kinds.recommendation.texts.policy import Brief, CopyPolicy, Featured
+from kinds.recommendation.texts.text import Brief, CopyPolicy, Featured
 
 POLICY = CopyPolicy()
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kinds.recommendation.texts.answer import read_answer
+from kinds.recommendation.texts.prompt import read_answer
 
 PARTS = ("headline", "blurb", "reason")
 WANTED = {"headline": "Trail Tent", "blurb": "It's green.", "reason": "For you."}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kinds.recommendation.texts.policy import CopyPolicy
+from kinds.recommendation.texts.text import CopyPolicy
 from tests.unit.kinds.recommendation.texts.briefs import MUG, TENT, check_of
 
 

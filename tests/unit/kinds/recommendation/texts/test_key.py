@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kinds.recommendation.catalogue.item import Item
-from kinds.recommendation.texts.key import copy_key, copy_seed
-from kinds.recommendation.texts.policy import Brief, CopyPolicy, CopyScope, Featured
+from kinds.recommendation.texts.text import Brief, CopyPolicy, CopyScope, Featured, copy_key, copy_seed
 
 POLICY = CopyPolicy()
 ITEM = Item(

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from kinds.recommendation.texts.checks import CopyCheck
 from kinds.recommendation.texts.facts import read_facts
-from kinds.recommendation.texts.policy import CopyPolicy
-from kinds.recommendation.texts.template import plain_copy
+from kinds.recommendation.texts.text import CopyPolicy
+from kinds.recommendation.texts.write import plain_copy
 from tests.unit.kinds.recommendation.texts.briefs import MUG, TENT, brief_of
 
 _TEXTS = st.one_of(

@@ -6,7 +6,7 @@ import pytest
 
 from jobs.inference import FinishReason
 from jobs.prompt_template import TemplateError
-from kinds.recommendation.texts.policy import CopyPolicy
+from kinds.recommendation.texts.text import CopyPolicy
 from kinds.recommendation.texts.write import write_copy
 from tests.unit.kinds.recommendation.texts.briefs import MUG, TENT, Telling, brief_of
 

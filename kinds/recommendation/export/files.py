@@ -1,23 +1,113 @@
-"""Writes the rows of a release as a folder of Parquet files, partitioned by segment in Hive's style."""
+"""Exports a release as files in a folder, in one pass over its lists."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self, TextIO
 from urllib.parse import quote
 
 import pyarrow as pa
 from pyarrow import parquet
 
-from kinds.recommendation.export.rows import Row
+from jobs.shown import json_text
+from kinds.recommendation.export.census import Census, ReleaseFigures
+from kinds.recommendation.export.page import PAGE, render_recommendations_page
+from kinds.recommendation.export.rows import Row, RowMaker, TextFinder, copy_json
+from kinds.recommendation.release import ReleaseReader
 from pressroom.export import DIGEST_DIGITS
-from pressroom.output import new_folder
+from pressroom.output import new_file, new_folder, replace_text
+
+
+class RowSink(Protocol):
+    """Receives rows block by block. Its result is complete when its context ends without an error."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Receive the rows of one block."""
+        ...
+
+
+RECOMMENDATIONS = "recommendations.jsonl"
+COPIES = "copies.jsonl"
+
+
+class LinesFile:
+    """A file of JSON lines that replaces an earlier one when it is complete."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._exits = ExitStack()
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> Self:
+        self._file = self._exits.enter_context(new_file(self._path))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self._exits.__exit__(kind, error, trace)
+
+    def write_line(self, row: Mapping[str, object]) -> None:
+        """Write one object."""
+        if self._file is None:
+            raise ValueError(f"{self._path} is not open")
+        self._file.write(json_line(row))
+
+
+class JsonlSink(LinesFile):
+    """Writes recommendations.jsonl; implements sinks.RowSink."""
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Write the rows of a block."""
+        for row in rows:
+            self.write_line(row.as_json())
+
+
+def json_line(row: Mapping[str, object]) -> str:
+    r"""Return an object as exactly one line, whatever its strings contain.
+
+    >>> json_line({"user": "a\u2028b\nc"})
+    '{"user":"a\\u2028b\\nc"}\n'
+    """
+    return json_text(row, is_compact=True) + "\n"
+
+
+def write_copies(reader: ReleaseReader, path: Path) -> None:
+    """Write copies.jsonl: for each audience with a planned text, a line with the text that readers get."""
+    finder = TextFinder(reader)
+    with LinesFile(path) as lines:
+        indexes = (
+            (block.copies for block in reader.blocks()) if _is_per_user(reader) else [reader.copy_index()]
+        )
+        for index in indexes:
+            for audience, entry, text in finder.all_of(index):
+                lines.write_line(
+                    {
+                        "audience": audience,
+                        "key": entry.key,
+                        "items": entry.items,
+                        **copy_json(text),
+                        "num_tries": 0 if text is None else text.num_tries,
+                        "problems": () if text is None else text.problems,
+                    }
+                )
+
+
+def _is_per_user(reader: ReleaseReader) -> bool:
+    return any(block.copy_index_sha256 is not None for block in reader.manifest.blocks)
+
 
 FOLDER = "recommendations"
 
@@ -137,3 +227,38 @@ def partition(segment: str) -> str:
 
 def _escape(ambiguous: re.Match[str]) -> str:
     return ambiguous[1] or f"%{ord(ambiguous[0]):02X}"
+
+
+def export_release(reader: ReleaseReader, folder: Path, *, title: str = "Recommendations") -> ReleaseFigures:
+    """Write recommendations.jsonl, recommendations/, copies.jsonl and index.html, and return the figures.
+
+    Each file replaces an earlier one when it is complete. Memory: the catalogue, one block, and
+    parquet.MAX_BUFFERED_ROWS rows. Raises OSError and the reader's errors.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    census = Census(reader.manifest.copy_policy.scope)
+    pass_over(reader, [JsonlSink(folder / RECOMMENDATIONS), ParquetSink(folder / FOLDER), census])
+    write_copies(reader, folder / COPIES)
+    figures = figures_of(reader, census)
+    replace_text(folder / PAGE, render_recommendations_page(reader, census, figures, title=title))
+    return figures
+
+
+def pass_over(reader: ReleaseReader, sinks: Sequence[RowSink]) -> None:
+    """Pass every row to every sink, block by block; the sinks' results are complete afterwards."""
+    maker = RowMaker(reader)
+    with ExitStack() as stack:
+        opened = [stack.enter_context(sink) for sink in sinks]
+        for block in reader.blocks():
+            rows = maker.rows_of(block)
+            for sink in opened:
+                sink.write(rows)
+
+
+def figures_of(reader: ReleaseReader, census: Census) -> ReleaseFigures:
+    """Return the figures of the counted rows, together with those of the release itself."""
+    catalogue, as_of = reader.catalogue(), reader.manifest.as_of
+    left = [
+        item_id for item_id in reader.withdrawn & catalogue.keys() if catalogue[item_id].is_available(as_of)
+    ]
+    return census.figures(number=reader.number, num_items=len(catalogue), num_withdrawn=len(left))

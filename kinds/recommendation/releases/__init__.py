@@ -1,1 +1,0 @@
-"""Releases: published lists, which are numbered and immutable."""

@@ -1,0 +1,267 @@
+"""The stage `plan_texts`: finds the texts that the lists need, and those of them that are not written yet."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+from jobs.kind import Artifact, Context, Parent, Resources, Result
+from jobs.provenance import sha256_hex
+from kinds.recommendation.catalogue.item import Item
+from kinds.recommendation.history import RefreshHistory
+from kinds.recommendation.materials import JSON, JSONL, Catalogue, load_catalogue, load_previous
+from kinds.recommendation.outputs import BriefOutput, Change, Why
+from kinds.recommendation.payload import BriefPayload, RecommendationSettings
+from kinds.recommendation.ranking.lists import RankedItem, UserList
+from kinds.recommendation.ranking.lists_file import read_lists_bytes
+from kinds.recommendation.ranking.rules import Rules
+from kinds.recommendation.ranking.segments import NEW, OTHER
+from kinds.recommendation.release import (
+    CopyEntry,
+    CopyIndex,
+    ReleaseManifest,
+    audience_of,
+    copy_index_bytes,
+    read_copy_index,
+    shown_items,
+)
+from kinds.recommendation.texts.text import Brief, CopyPolicy, CopyScope, Featured, copy_key
+from kinds.recommendation.texts.write import copy_template
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audience:
+    """A user, segment or item that has a text."""
+
+    name: str
+    item_ids: tuple[str, ...]
+    """Sorted ids of the items that the text is about."""
+    because: str | None
+    """Basis of the reason, in words."""
+
+
+def audiences(
+    lists: Iterable[Sequence[UserList]], items: Mapping[str, Item], policy: CopyPolicy, rules: Rules
+) -> Iterator[Audience]:
+    """Yield the audiences of these blocks of lists, each name once; blocks are read one after the other."""
+    match policy.scope:
+        case CopyScope.USER:
+            for block in lists:
+                yield from (_of_user(one, items, policy, rules) for one in block if one.items)
+        case CopyScope.SEGMENT:
+            yield from _of_segments(lists, policy, rules)
+        case CopyScope.ITEM:
+            shown = {ranked.item_id for block in lists for one in block for ranked in shown_items(one, rules)}
+            for item_id in sorted(shown):
+                name = audience_of(CopyScope.ITEM, item_id)
+                yield Audience(name=name, item_ids=(item_id,), because=None)
+        case CopyScope.NONE:
+            return
+
+
+def brief_of(audience: Audience, items: Mapping[str, Item], policy: CopyPolicy) -> Brief:
+    """Return the brief with everything that the text may be made from."""
+    featured = tuple(
+        Featured(item_id=item_id, row=items[item_id].part(policy.fields)) for item_id in audience.item_ids
+    )
+    return Brief(audience=audience.name, items=featured, because=audience.because)
+
+
+def _of_user(one: UserList, items: Mapping[str, Item], policy: CopyPolicy, rules: Rules) -> Audience:
+    featured = shown_items(one, rules)[: policy.featured]
+    return Audience(
+        name=audience_of(CopyScope.USER, one.user_id),
+        item_ids=tuple(sorted(ranked.item_id for ranked in featured)),
+        because=_because(featured, items),
+    )
+
+
+def _because(featured: Sequence[RankedItem], items: Mapping[str, Item]) -> str | None:
+    """Return the title of the history item that explains the first featured item with such a reason."""
+    for ranked in featured:
+        because = items.get(ranked.reason.because or "")
+        if because is not None:
+            return because.title
+    return None
+
+
+def _of_segments(lists: Iterable[Sequence[UserList]], policy: CopyPolicy, rules: Rules) -> Iterator[Audience]:
+    """Yield segments with the items at the top of their users' lists, by discounted rank.
+
+    The discount is that of DCG (Järvelin 2002).
+    """
+    gains: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for block in lists:
+        for one in block:
+            gain = gains[one.segment]
+            for rank, ranked in enumerate(shown_items(one, rules)):
+                gain[ranked.item_id] += 1 / math.log2(rank + 2)
+    for segment in sorted(gains):
+        best = sorted((-round(gain, 6), item_id) for item_id, gain in gains[segment].items())
+        if best:
+            yield Audience(
+                name=audience_of(CopyScope.SEGMENT, segment),
+                item_ids=tuple(sorted(item_id for _, item_id in best[: policy.featured])),
+                because=None if segment in (NEW, OTHER) else segment,
+            )
+
+
+def change_of(
+    audience: str,
+    entry: CopyEntry,
+    before: CopyEntry | None,
+    items: Mapping[str, Item],
+    items_before: Mapping[str, Item],
+    policy: CopyPolicy,
+) -> Change:
+    """Return what has changed since the audience's previous text."""
+    if before is None:
+        return Change(audience=audience, why=Why.NEW)
+    if before.key == entry.key:
+        return Change(audience=audience, why=Why.MISSING)
+    if before.items != entry.items:
+        gone, come = set(before.items) - set(entry.items), set(entry.items) - set(before.items)
+        return Change(
+            audience=audience, why=Why.ITEMS, details={"removed": sorted(gone), "added": sorted(come)}
+        )
+    rows = {
+        item_id: fields
+        for item_id in entry.items
+        if (fields := _fields(items_before.get(item_id), items[item_id], policy))
+    }
+    if rows:
+        return Change(audience=audience, why=Why.ROW, details=rows)
+    if before.because != entry.because:
+        return Change(
+            audience=audience, why=Why.BECAUSE, details={"before": before.because, "now": entry.because}
+        )
+    return Change(audience=audience, why=Why.POLICY)
+
+
+def _fields(before: Item | None, now: Item, policy: CopyPolicy) -> dict[str, list[object]]:
+    """Return [before, now] for each changed field that texts may use."""
+    was = {} if before is None else before.part(policy.fields)
+    is_now = now.part(policy.fields)
+    names = [name for name in policy.fields if was.get(name) != is_now.get(name)]
+    return {name: [was.get(name), is_now.get(name)] for name in names}
+
+
+INDEX = "copy-index.json"
+CHANGES = "changes.jsonl"
+
+MAX_TOLD = 20
+"""Changes that the job's metrics hold as examples; all of them are in its artifact."""
+
+
+@dataclass(slots=True)
+class Wanted:
+    """The texts that some lists need."""
+
+    index: dict[str, CopyEntry] = field(default_factory=dict)
+    briefs: dict[str, Brief] = field(default_factory=dict)
+    """Briefs by key, each of the first audience that needs it."""
+
+    def missing(self, known: Iterable[str]) -> dict[str, Brief]:
+        """Return the briefs of the texts that have to be written, in a fixed order."""
+        rest = set(self.briefs) - set(known)
+        return {key: self.briefs[key] for key in sorted(rest)}
+
+
+def brief_texts(payload: BriefPayload, settings: RecommendationSettings, context: Context) -> Result:
+    """Find the texts that have to be written. Raises what the ports raise, and TemplateError."""
+    catalogue = load_catalogue(context.resources, payload.materials.inputs_sha256)
+    wanted = _wanted(payload, settings, context, catalogue)
+    known = context.port(RefreshHistory).known_copies(tuple(wanted.briefs))
+    missing = wanted.missing(known)
+    changes = _changes(payload, settings, context, catalogue, wanted.index, frozenset(missing))
+    lines = [
+        json.dumps({"key": key, "brief": brief.model_dump()}, ensure_ascii=False)
+        for key, brief in missing.items()
+    ]
+    briefs_sha256 = context.resources.write("\n".join(lines).encode(), media_type=JSONL) if lines else None
+    body = copy_index_bytes(wanted.index)
+    output = BriefOutput(
+        first_block=payload.first_block,
+        copy_index_sha256=sha256_hex(body),
+        briefs_sha256=briefs_sha256,
+        num_audiences=len(wanted.index),
+        num_texts=len(wanted.briefs),
+        num_to_write=len(missing),
+        why=dict(Counter(str(change.why) for change in changes)),
+        changes=tuple(changes[:MAX_TOLD]),
+    )
+    told = "".join(json.dumps(asdict(change), ensure_ascii=False) + "\n" for change in changes)
+    return Result(
+        artifacts=(
+            Artifact(name=INDEX, media_type=JSON, body=body),
+            Artifact(name=CHANGES, media_type=JSONL, body=told.encode()),
+        ),
+        output=output,
+        metrics={
+            "num_audiences": output.num_audiences,
+            "num_texts": output.num_texts,
+            "num_to_write": output.num_to_write,
+            "why": dict(output.why),
+            "changes": [asdict(change) for change in output.changes],
+        },
+        parents=tuple(
+            Parent("lists", f"block-{number}", sha256)
+            for number, sha256 in enumerate(payload.lists, start=payload.first_block)
+        ),
+    )
+
+
+def _wanted(
+    payload: BriefPayload, settings: RecommendationSettings, context: Context, catalogue: Catalogue
+) -> Wanted:
+    policy = settings.copy_policy
+    template_sha256 = copy_template(policy).identity.sha256
+    wanted = Wanted()
+    lists = _lists(context.resources, payload.lists)
+    for audience in audiences(lists, catalogue.by_id, policy, settings.rules):
+        brief = brief_of(audience, catalogue.by_id, policy)
+        key = copy_key(brief, policy, template_sha256, settings.language_model_digest)
+        wanted.briefs.setdefault(key, brief)
+        wanted.index[audience.name] = CopyEntry(key=key, items=audience.item_ids, because=audience.because)
+    return wanted
+
+
+def _lists(resources: Resources, sha256s: Sequence[str]) -> Iterator[list[UserList]]:
+    return (read_lists_bytes(resources.read(sha256)) for sha256 in sha256s)
+
+
+def _changes(
+    payload: BriefPayload,
+    settings: RecommendationSettings,
+    context: Context,
+    catalogue: Catalogue,
+    index: CopyIndex,
+    missing: frozenset[str],
+) -> list[Change]:
+    """Return a change for each audience whose text has to be written."""
+    previous = load_previous(context.resources, settings)
+    before: CopyIndex = {}
+    items_before = catalogue.by_id
+    if previous is not None:
+        items_before = load_catalogue(context.resources, previous.inputs_sha256).by_id
+        before = _index_before(context.resources, previous, settings.copy_policy.scope, payload.first_block)
+    return [
+        change_of(audience, entry, before.get(audience), catalogue.by_id, items_before, settings.copy_policy)
+        for audience, entry in sorted(index.items())
+        if entry.key in missing
+    ]
+
+
+def _index_before(
+    resources: Resources, previous: ReleaseManifest, scope: CopyScope, first_block: int
+) -> CopyIndex:
+    sha256 = previous.copy_index_sha256
+    if scope is CopyScope.USER:
+        # After the number of blocks has changed, users may be reported as new; their texts are found anyway.
+        sha256 = None
+        if first_block < len(previous.blocks):
+            sha256 = previous.blocks[first_block].copy_index_sha256
+    return {} if sha256 is None else read_copy_index(resources.read(sha256))
