@@ -14,9 +14,9 @@ from jobs.errors import ConfigurationError
 from jobs.kind import Artifact, Context, Parent, Resources, Result
 from jobs.rejection import Rejected
 from jobs.shown import json_text
-from kinds.recommendation.catalogue.inputs import Inputs
-from kinds.recommendation.catalogue.options import IntakeOptions
-from kinds.recommendation.catalogue.take_in import ShareJudge, take_in
+from kinds.recommendation.catalogue.ingest import take_in
+from kinds.recommendation.catalogue.inputs import Inputs, IntakeOptions
+from kinds.recommendation.catalogue.tally import ShareJudge
 from kinds.recommendation.materials import JSON, JSONL, load_catalogue, load_previous
 from kinds.recommendation.outputs import CollectOutput, WithdrawnItems
 from kinds.recommendation.payload import RecommendationSettings

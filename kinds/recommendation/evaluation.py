@@ -14,15 +14,14 @@ import pyarrow.compute as pc
 
 from jobs.documents.reading import OnNote
 from jobs.rejection import Rejected
-from kinds.recommendation.catalogue.catalogue_file import read_catalogue_bytes
+from kinds.recommendation.catalogue.columns import as_dictionary
 from kinds.recommendation.catalogue.event_batches import event_batches
-from kinds.recommendation.catalogue.events import as_dictionary
-from kinds.recommendation.catalogue.interactions_file import read_block_bytes
-from kinds.recommendation.catalogue.item import Item
-from kinds.recommendation.catalogue.item_maker import MAX_ID_CHARACTERS
-from kinds.recommendation.catalogue.options import IntakeOptions
-from kinds.recommendation.catalogue.take_in import ShareJudge, take_in
-from kinds.recommendation.catalogue.tally import Tally
+from kinds.recommendation.catalogue.ingest import take_in
+from kinds.recommendation.catalogue.inputs import IntakeOptions
+from kinds.recommendation.catalogue.interactions import read_block_bytes
+from kinds.recommendation.catalogue.item import Item, read_catalogue_bytes
+from kinds.recommendation.catalogue.item_reader import MAX_ID_CHARACTERS
+from kinds.recommendation.catalogue.tally import ShareJudge, Tally
 from kinds.recommendation.ranking.evaluation import Evaluation, evaluate
 from kinds.recommendation.ranking.settings import RankingSettings
 from kinds.recommendation.ranking.splits import Log, Split, log_of

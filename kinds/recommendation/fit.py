@@ -11,8 +11,7 @@ import numpy as np
 from jobs.kind import Artifact, Context, Parent, Resources, Result
 from jobs.provenance import sha256_hex
 from kinds.recommendation.catalogue.inputs import Inputs
-from kinds.recommendation.catalogue.interactions import UserBlock, histories_of
-from kinds.recommendation.catalogue.interactions_file import read_block_bytes
+from kinds.recommendation.catalogue.interactions import UserBlock, histories_of, read_block_bytes
 from kinds.recommendation.materials import BINARY, JSON, load_catalogue, load_inputs, load_previous
 from kinds.recommendation.outputs import FitOutput
 from kinds.recommendation.payload import FitPayload, Materials, RecommendationSettings

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jobs.kind import Parent, Resources
-from kinds.recommendation.catalogue.catalogue_file import read_catalogue_bytes
 from kinds.recommendation.catalogue.inputs import Inputs
-from kinds.recommendation.catalogue.item import Item
+from kinds.recommendation.catalogue.item import Item, read_catalogue_bytes
 from kinds.recommendation.payload import Materials, RecommendationSettings
 from kinds.recommendation.release import ReleaseManifest, read_manifest
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
 
-from kinds.recommendation.catalogue.options import IntakeOptions
+from kinds.recommendation.catalogue.inputs import IntakeOptions
 from kinds.recommendation.ranking.rules import Rules
 from kinds.recommendation.ranking.settings import RankingSettings
 from kinds.recommendation.refresh import RefreshSources

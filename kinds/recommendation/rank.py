@@ -7,10 +7,9 @@ from datetime import datetime
 
 from jobs.kind import Artifact, Context, Parent, Resources, Result
 from jobs.provenance import payload_digest, sha256_hex
-from kinds.recommendation.catalogue.catalogue_file import read_catalogue_bytes
 from kinds.recommendation.catalogue.inputs import Inputs
-from kinds.recommendation.catalogue.interactions import UserBlock, histories_of, only_users
-from kinds.recommendation.catalogue.interactions_file import read_block_bytes
+from kinds.recommendation.catalogue.interactions import UserBlock, histories_of, only_users, read_block_bytes
+from kinds.recommendation.catalogue.item import read_catalogue_bytes
 from kinds.recommendation.materials import PARQUET, load_inputs, load_previous, parents_of
 from kinds.recommendation.outputs import RankOutput
 from kinds.recommendation.payload import Materials, RankPayload, RecommendationSettings

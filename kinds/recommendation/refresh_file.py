@@ -10,7 +10,7 @@ from jobs.cron import Cron
 from jobs.errors import InputError
 from jobs.input_file import TOML_ERRORS, read_toml
 from jobs.schedule import CatchUp
-from kinds.recommendation.catalogue.options import IntakeOptions
+from kinds.recommendation.catalogue.inputs import IntakeOptions
 from kinds.recommendation.payload import RefreshSettings
 from kinds.recommendation.ranking.rules import Rules
 from kinds.recommendation.ranking.settings import RankingSettings

@@ -13,10 +13,8 @@ import rfc8785
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from jobs.errors import PermanentError
-from kinds.recommendation.catalogue.catalogue_file import read_catalogue_bytes
-from kinds.recommendation.catalogue.interactions import UserBlock
-from kinds.recommendation.catalogue.interactions_file import read_block_bytes
-from kinds.recommendation.catalogue.item import Item
+from kinds.recommendation.catalogue.interactions import UserBlock, read_block_bytes
+from kinds.recommendation.catalogue.item import Item, read_catalogue_bytes
 from kinds.recommendation.ranking.lists import RankedItem, UserList
 from kinds.recommendation.ranking.lists_file import read_lists_bytes
 from kinds.recommendation.ranking.rules import Rules

@@ -33,7 +33,7 @@ from jobs.intake_records import Record
 from jobs.parquet_records import parquet_batches
 from jobs.record_fields import ColumnMappingError, assign
 from jobs.rejection import Rejected
-from kinds.recommendation.catalogue.fields import (
+from kinds.recommendation.catalogue.inputs import (
     INTERACTION_FIELDS,
     assign_interaction,
     check_interaction_mapping,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -13,24 +13,25 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.cells import as_text
 from jobs.guards import find_secret
 from jobs.instants import MAX_AHEAD, order_of_column
 from jobs.intake_records import Record
-from kinds.recommendation.catalogue.event_batches import EventBatch, event_batches
-from kinds.recommendation.catalogue.ids import NearMisses
-from kinds.recommendation.catalogue.item_maker import MAX_ID_CHARACTERS
-from kinds.recommendation.catalogue.kinds import Kinds
-from kinds.recommendation.catalogue.options import IntakeOptions, MatchIds
-from kinds.recommendation.catalogue.tally import Tally
-from kinds.recommendation.catalogue.times import (
+from kinds.recommendation.catalogue.columns import (
     AMBIGUOUS,
     EARLIEST_SECONDS,
     INVALID,
     MISSING,
+    Codes,
+    EventKinds,
     Seconds,
+    as_dictionary,
     seconds_of,
+    weights_of,
 )
+from kinds.recommendation.catalogue.event_batches import EventBatch, event_batches
+from kinds.recommendation.catalogue.inputs import IntakeOptions, MatchIds
+from kinds.recommendation.catalogue.item_reader import MAX_ID_CHARACTERS
+from kinds.recommendation.catalogue.tally import Tally
 
 MAX_WEIGHT = 1e6
 """Maximum weight of one event, so that sums stay exact enough in 32 bits."""
@@ -73,9 +74,16 @@ _MAX_SHOWN = 1_000
 """Characters of an id that are checked for secrets before its beginning is reported."""
 _UNPRINTABLE = r"[\x00-\x1f\x7f]"
 _DECIMAL_ID = r"^([0-9]+)\.0+$"
-_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
 
-Codes = npt.NDArray[np.int32]
+_DECIMALS = re.compile(r"(?<=[0-9])\.0+$")
+_SPACES = re.compile(r"\s+")
+
+_DIFFERENCES: Mapping[str, Callable[[str], str]] = {
+    "leading zeros": lambda text: text.lstrip("0") or "0",
+    'a ".0" at the end': lambda text: _DECIMALS.sub("", text),
+    "case": lambda text: text.casefold(),
+    "spaces": lambda text: _SPACES.sub("", text),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +109,7 @@ class EventReader:
         self,
         path: Path,
         item_ids: Sequence[str],
-        kinds: Kinds,
+        kinds: EventKinds,
         options: IntakeOptions,
         now: datetime,
         tally: Tally,
@@ -133,8 +141,8 @@ class EventReader:
         items, item = as_dictionary(batch.columns["item"])
         known = self._known(items, item)[item]
         kind, kind_weight = self._kinds.read(batch.columns.get("kind"), num_rows)
-        weight = _weights(batch.columns.get("weight"), num_rows)
-        quantity = _weights(batch.columns.get("quantity"), num_rows)
+        weight = weights_of(batch.columns.get("weight"), num_rows)
+        quantity = weights_of(batch.columns.get("quantity"), num_rows)
         time = self._seconds(batch.columns.get("time"), num_rows)
 
         verdict = _user_verdicts(users)[user]
@@ -246,21 +254,6 @@ class EventReader:
                 self._tally.list(record.reject(code, reason, advice, field, text))
 
 
-def as_dictionary(column: pa.Array) -> tuple[pa.StringArray, Codes]:
-    """Return a column's values as stripped texts, mostly distinct, and each row's position in them."""
-    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    values, indices = encoded.dictionary, encoded.indices
-    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-        texts = pc.utf8_trim_whitespace(values.cast(pa.string()))
-    elif pa.types.is_integer(values.type):
-        texts = values.cast(pa.string())
-    else:
-        texts = pa.array([as_text(value) or "" for value in values.to_pylist()], pa.string())
-    texts = pa.concat_arrays([pc.fill_null(texts, ""), pa.array([""], pa.string())])
-    codes = pc.fill_null(indices.cast(pa.int32()), len(texts) - 1)
-    return texts, codes.to_numpy(zero_copy_only=False)
-
-
 def _is_empty(texts: pa.StringArray) -> npt.NDArray[np.bool_]:
     empty: npt.NDArray[np.bool_] = pc.equal(texts, "").to_numpy(zero_copy_only=False)
     return empty
@@ -283,29 +276,47 @@ def _user_verdicts(users: pa.StringArray) -> npt.NDArray[np.uint8]:
     return verdict
 
 
-def _weights(column: pa.Array | None, num_rows: int) -> npt.NDArray[np.float64]:
-    """Return a weight per row: 1 where there is none, NaN where the value is not a number."""
-    if column is None:
-        return np.ones(num_rows)
-    if (
-        pa.types.is_floating(column.type)
-        or pa.types.is_integer(column.type)
-        or pa.types.is_decimal(column.type)
-    ):
-        numbers: npt.NDArray[np.float64] = pc.fill_null(column.cast(pa.float64()), 1.0).to_numpy(
-            zero_copy_only=False
+def loose_id(text: str) -> str:
+    """Return an id without the differences that spreadsheets and exports cause.
+
+    >>> loose_id("00123"), loose_id("123.0"), loose_id(" ab 1"), loose_id("AB1")
+    ('123', '123', 'ab1', 'ab1')
+    """
+    for plain in _DIFFERENCES.values():
+        text = plain(text)
+    return text
+
+
+@dataclass(slots=True)
+class NearMisses:
+    """Ids of a log that would be in the catalogue if they were spelled as they are there."""
+
+    catalogue_ids: Iterable[str]
+    num_events: int = 0
+    _examples: dict[str, tuple[str, str]] = field(default_factory=dict)
+    _by_loose_id: dict[str, str | None] | None = None
+
+    def find(self, text: str) -> str | None:
+        """Return the only catalogue id that is almost this one, or None."""
+        if self._by_loose_id is None:
+            self._by_loose_id = {}
+            for catalogue_id in self.catalogue_ids:
+                key = loose_id(catalogue_id)
+                self._by_loose_id[key] = None if key in self._by_loose_id else catalogue_id
+        return self._by_loose_id.get(loose_id(text))
+
+    def note(self, text: str, catalogue_id: str, num_events: int) -> None:
+        """Count events, and keep an example of each difference."""
+        self.num_events += num_events
+        named = (name for name, plain in _DIFFERENCES.items() if plain(text) == plain(catalogue_id))
+        self._examples.setdefault(next(named, "several of these"), (text, catalogue_id))
+
+    def __str__(self) -> str:
+        """Return a description with examples; it is empty if there are none."""
+        if not self._examples:
+            return ""
+        differences = ", ".join(
+            f"{name} ({text!r} in the log, {catalogue_id!r} in the catalogue)"
+            for name, (text, catalogue_id) in self._examples.items()
         )
-        return numbers
-    texts, codes = as_dictionary(column)
-    try:
-        values = pc.if_else(pc.equal(texts, ""), "1", texts).cast(pa.float64()).to_numpy(zero_copy_only=False)
-    except pa.ArrowInvalid:
-        values = np.array([_number(text) for text in texts.to_pylist()])
-    by_row: npt.NDArray[np.float64] = values[codes]
-    return by_row
-
-
-def _number(text: str) -> float:
-    if not text:
-        return 1.0
-    return float(text) if _NUMBER.fullmatch(text) else float("nan")
+        return f"{self.num_events:,} events name an item that is in the catalogue but for {differences}"

@@ -1,17 +1,167 @@
-"""Turns events of users into histories, with one entry per user and item, and histories into blocks."""
+"""Turns events into blocks of users with their histories, with one part of the users in memory at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from kinds.recommendation.catalogue.events import Events
+from kinds.recommendation.catalogue.inputs import MAX_BLOCKS
 from kinds.recommendation.catalogue.interactions import UserBlock
-from kinds.recommendation.catalogue.partitions import leading_bits, ordered
-from kinds.recommendation.catalogue.robots import Robots, is_new
+
+NUM_PARTS = 256
+"""Number of parts, a power of two. 100 million events give parts of 12 MB; each part is an open file."""
+
+_EVENT_SCHEMA = pa.schema(
+    [
+        ("user", pa.string()),
+        ("item", pa.int32()),
+        ("kind", pa.int16()),
+        ("weight", pa.float32()),
+        ("time", pa.int64()),
+    ]
+)
+
+
+class Robots:
+    """Cuts events chunk by chunk, with the same result as if each user were cut at the end."""
+
+    def __init__(self, max_events: int) -> None:
+        self._max_events = max_events
+        self._num_dropped: Counter[str] = Counter()
+
+    def cut(self, events: Events) -> Events:
+        """Return the events without the earlier ones of users who have too many distinct events."""
+        counts = np.bincount(events.user, minlength=1)
+        if counts.max() <= self._max_events:
+            return events
+        keeps = np.ones(len(events.user), dtype=np.bool_)
+        for user in np.flatnonzero(counts > self._max_events):
+            rows = np.flatnonzero(events.user == user)
+            latest = self._latest(events, rows)
+            if latest is not None:
+                keeps[rows] = False
+                keeps[latest] = True
+                self._num_dropped[events.users[int(user)].as_py()] += len(rows) - len(latest)
+        return Events(
+            users=events.users,
+            user=events.user[keeps],
+            item=events.item[keeps],
+            kind=events.kind[keeps],
+            weight=events.weight[keeps],
+            time=events.time[keeps],
+        )
+
+    def num_dropped(self, users: pa.StringArray) -> npt.NDArray[np.int64]:
+        """Return the number of events of each user that have been cut so far."""
+        dropped = np.zeros(len(users), dtype=np.int64)
+        if self._num_dropped:
+            positions = pc.index_in(pa.array(self._num_dropped, pa.string()), users)
+            for position, number in zip(positions.to_pylist(), self._num_dropped.values(), strict=True):
+                if position is not None:
+                    dropped[position] = number
+        return dropped
+
+    def _latest(self, events: Events, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
+        """Return the rows of the latest distinct events, or None if all of them are kept."""
+        columns = [values[rows] for values in (events.time, events.item, events.weight, events.kind)]
+        order = np.lexsort(columns[::-1])
+        different = order[is_new(*(values[order] for values in columns))]
+        return rows[different[-self._max_events :]] if len(different) > self._max_events else None
+
+
+def is_new(*columns: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
+    """Return which of the ordered rows differ from the row before."""
+    is_new = np.zeros(len(columns[0]), dtype=np.bool_)
+    is_new[:1] = True
+    for values in columns:
+        is_new[1:] |= values[1:] != values[:-1]
+    return is_new
+
+
+class Partitions:
+    """Stores events on disk and returns those of a part. It takes 30 bytes per event until it is closed."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="pressroom-intake-")
+        self._writers: dict[int, pa.ipc.RecordBatchStreamWriter] = {}
+
+    def __enter__(self) -> Partitions:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close_writers()
+        self._folder.cleanup()
+
+    def add(self, events: Events) -> None:
+        """Store events in parts by the leading bits of their users' hashes, as block_of uses them."""
+        if not len(events.user):
+            return
+        parts = leading_bits(events.users)[events.user] // (MAX_BLOCKS // NUM_PARTS)
+        order = np.argsort(parts.astype(np.uint8), kind="stable")
+        columns = [
+            events.users.take(pa.array(events.user[order])),
+            *(pa.array(values[order]) for values in (events.item, events.kind, events.weight, events.time)),
+        ]
+        batch = pa.record_batch(columns, schema=_EVENT_SCHEMA)
+        present, begins = np.unique(parts[order], return_index=True)
+        for part, begin, end in zip(present, begins, [*begins[1:], len(order)], strict=True):
+            self._writer(int(part)).write_batch(batch.slice(begin, end - begin))
+
+    def num_users(self) -> int:
+        """Count the users of all parts. Nothing may be added afterwards."""
+        parts = (self.read(range(part, part + 1)) for part in range(NUM_PARTS) if self._path(part).exists())
+        return sum(pc.count_distinct(part["user"]).as_py() for part in parts)
+
+    def read(self, parts: range) -> pa.Table:
+        """Return the events of these parts: user, item, kind, weight, time. Add nothing afterwards."""
+        self._close_writers()
+        tables = [_EVENT_SCHEMA.empty_table()]
+        for path in map(self._path, parts):
+            if path.exists():
+                with path.open("rb") as file, pa.ipc.open_stream(file) as stream:
+                    tables.append(stream.read_all())
+        return pa.concat_tables(tables)
+
+    def _writer(self, part: int) -> pa.ipc.RecordBatchStreamWriter:
+        if part not in self._writers:
+            self._writers[part] = pa.ipc.new_stream(pa.OSFile(str(self._path(part)), "wb"), _EVENT_SCHEMA)
+        return self._writers[part]
+
+    def _close_writers(self) -> None:
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+
+    def _path(self, part: int) -> Path:
+        return Path(self._folder.name) / f"{part:03}.arrow"
+
+
+def leading_bits(users: pa.StringArray) -> npt.NDArray[np.int64]:
+    """Return the 16 bits of each user's hash that determine the block (interactions.block_of)."""
+    digests = b"".join(hashlib.sha256(user.encode()).digest()[:2] for user in users.to_pylist())
+    return np.frombuffer(digests, dtype=">u2").astype(np.int64)
+
+
+def ordered(users: pa.StringArray) -> tuple[pa.StringArray, npt.NDArray[np.int32]]:
+    """Return the distinct users in the order of their code points, and each row's position in them."""
+    encoded = users.dictionary_encode()
+    order = pc.sort_indices(encoded.dictionary).to_numpy(zero_copy_only=False)
+    rank = np.empty(len(order), dtype=np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    return encoded.dictionary.take(pa.array(order)), rank[encoded.indices.to_numpy(zero_copy_only=False)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,3 +291,61 @@ def _any(flags: npt.NDArray[np.bool_], begins: npt.NDArray[np.int64]) -> npt.NDA
         return np.zeros(0, dtype=np.bool_)
     found: npt.NDArray[np.bool_] = np.logical_or.reduceat(flags, begins)
     return found
+
+
+class Blocks:
+    """Makes the blocks of an ingest once, and counts their contents."""
+
+    def __init__(
+        self,
+        partitions: Partitions,
+        catalogue_ids: Sequence[str],
+        *,
+        is_purchase: npt.NDArray[np.bool_],
+        max_events: int,
+        robots: Robots,
+    ) -> None:
+        """`catalogue_ids` are sorted; `is_purchase` is indexed by the number of the kind."""
+        self._partitions = partitions
+        self._catalogue_ids = catalogue_ids
+        self._is_purchase = is_purchase
+        self._max_events = max_events
+        self._robots = robots
+        self._has_interactions = np.zeros(len(catalogue_ids), dtype=bool)
+        self.num_entries = 0
+        self.num_users = 0
+        """Users with at least one entry."""
+        self.num_duplicates = 0
+        self.num_users_cut = 0
+        self.num_events_cut = 0
+
+    @property
+    def num_items(self) -> int:
+        """Items that any user has interacted with so far."""
+        return int(np.count_nonzero(self._has_interactions))
+
+    def make(self, num_blocks: int) -> Iterator[UserBlock]:
+        """Yield the blocks in order; `num_blocks` is a power of two."""
+        parts_at_once = max(1, NUM_PARTS // num_blocks)
+        blocks_at_once = max(1, num_blocks // NUM_PARTS)
+        for number, begin in enumerate(range(0, NUM_PARTS, parts_at_once)):
+            together = self._finish(range(begin, begin + parts_at_once))
+            block = together.bits * num_blocks // MAX_BLOCKS
+            for each in range(number * blocks_at_once, (number + 1) * blocks_at_once):
+                chosen = selected(together, np.flatnonzero(block == each))
+                yield as_block(chosen, self._catalogue_ids)
+
+    def _finish(self, parts: range) -> Histories:
+        made = histories(
+            self._partitions.read(parts),
+            is_purchase=self._is_purchase,
+            max_events=self._max_events,
+            robots=self._robots,
+        )
+        self._has_interactions[made.items] = True
+        self.num_entries += len(made.items)
+        self.num_users += len(made.user_ids)
+        self.num_duplicates += made.num_duplicates
+        self.num_users_cut += made.num_users_cut
+        self.num_events_cut += made.num_events_cut
+        return made

@@ -1,12 +1,189 @@
-"""Inputs of a refresh: catalogue and interactions as resources, and what was noticed during ingest."""
+"""The input files of a recommender: the columns that are read, the options, and what was stored of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from jobs.dialect import AS_FOUND, FileOptions, parse_decimal, parse_delimiter
+from jobs.dropped import MAX_DROPPED_SHARE
+from jobs.encodings import check_encoding
+from jobs.instants import DateOrder
+from jobs.record_fields import ColumnMappingError, assign, check_mapping
+from jobs.rejection import snippet
+
+MAX_BLOCKS = 65_536
+"""Maximum blocks of users, as two bytes of a hash determine the block."""
+
+EVENT_WEIGHTS: Mapping[str, float] = {
+    "view": 1, "click": 1, "pageview": 1,
+    "cart": 3, "add_to_cart": 3, "addtocart": 3, "basket": 3,
+    "purchase": 5, "buy": 5, "order": 5, "transaction": 5,
+}  # fmt: skip
+
+PURCHASE_KINDS = frozenset({"purchase", "buy", "order", "transaction"})
+
+RETURN_KINDS = frozenset(
+    {"return", "returned", "refund", "refunded", "cancel", "canceled", "cancelled", "cancellation"}
+)
+"""Kinds of events that undo a purchase, as a quantity below zero does."""
+
+ITEM_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "id": ("id", "item_id", "item", "product_id", "productid", "product", "sku", "article_id", "asin", "isbn",
+           "movie_id", "book_id", "itemid", "variant_id", "parent_asin", "stock_code", "stockcode",
+           "item_code", "product_code"),
+    "title": ("title", "name", "product_name", "item_name", "product_title", "original_title", "label"),
+    "text": ("text", "description", "body", "body_html", "summary", "overview", "details", "about", "blurb"),
+    "category": ("category", "product_type", "product_category", "main_category", "categories", "genre",
+                 "genres", "department", "type"),
+    "price": ("price", "sale_price", "list_price", "unit_price"),
+    "currency": ("currency", "price_currency", "currency_code"),
+    "available": ("available", "is_available", "availability", "in_stock", "instock", "stock", "quantity",
+                  "inventory"),
+    "available_from": ("available_from", "from_date", "start_date", "launch_date", "availability_date"),
+    "available_until": ("available_until", "until_date", "end_date", "expires_at", "expiration_date",
+                        "expires"),
+}  # fmt: skip
+"""Usual column names of each field, best first; every other column becomes an attribute of that name."""
+
+DATE_FIELDS = ("available_from", "available_until")
+
+INTERACTION_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "user": ("user", "user_id", "userid", "customer", "customer_id", "customerid", "visitor_id", "visitorid",
+             "member_id", "account_id", "session_id", "u", "uid"),
+    "item": ("item", "item_id", "itemid", "product_id", "productid", "product", "sku", "article_id", "asin",
+             "stock_code", "stockcode", "item_code", "product_code", "parent_asin", "movie_id", "movieid",
+             "book_id", "isbn", "content_id", "i", "iid"),
+    "kind": ("kind", "event", "event_type", "eventtype", "event_name", "action", "type", "interaction",
+             "interaction_type", "behavior", "behaviour"),
+    "weight": ("weight", "rating", "score", "stars", "count", "plays", "value"),
+    "quantity": ("quantity", "qty", "units", "order_quantity", "quantity_ordered", "item_quantity"),
+    "time": ("time", "timestamp", "ts", "at", "created_at", "event_time", "occurred_at", "datetime", "date",
+             "published_at", "unix_timestamp", "invoice_date", "invoicedate", "order_date", "orderdate",
+             "purchase_date", "transaction_date"),
+}  # fmt: skip
+
+_QUANTITY = {"quantity": INTERACTION_FIELDS["quantity"]}
+_MAX_SHOWN = 30
 
 Sha256 = str
+
+
+class MatchIds(StrEnum):
+    """How ids of the log are matched with those of the catalogue."""
+
+    EXACT = "exact"
+    LOOSE = "loose"
+    """Ignores case, spaces, leading zeros and a ".0" at the end."""
+
+
+class IntakeOptions(BaseModel):
+    """Columns, weights and limits that are stored with a refresh."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+    catalogue_columns: Mapping[str, str] = Field(default_factory=dict)
+    """Columns by field of an item, for columns that the usual names (fields.py) do not find."""
+    interaction_columns: Mapping[str, str] = Field(default_factory=dict)
+    delimiter: Annotated[str, AfterValidator(parse_delimiter)] | None = None
+    """Delimiter of CSV files; like encoding and decimal sign, None detects it in each file."""
+    encoding: Annotated[str, AfterValidator(check_encoding)] | None = None
+    decimal: Annotated[str, AfterValidator(parse_decimal)] | None = None
+    event_weights: Mapping[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(
+        default_factory=lambda: dict(EVENT_WEIGHTS)
+    )
+    """Weight by lower-case kind of event, times that of the row. Other kinds weigh 1; 0 ignores a kind."""
+    purchase_kinds: frozenset[str] = PURCHASE_KINDS
+    """Kinds of events after which the user owns the item."""
+    date_order: DateOrder | None = None
+    """Order of day and month in dates such as 12/1/2010; None detects it from the whole column."""
+    match_ids: MatchIds = MatchIds.EXACT
+    max_dropped_share: float = Field(default=MAX_DROPPED_SHARE, ge=0, le=1)
+    """Maximum share of a file's rows that may be dropped; beyond it, the file is rejected."""
+    users_per_block: int = Field(default=1_000, ge=1, le=1_000_000)
+    num_blocks: int | None = Field(default=None, ge=1, le=MAX_BLOCKS)
+    """Previous number of blocks of the refresh, a power of two; it is kept until the users have doubled."""
+    max_events: int = Field(default=1_000, ge=1, le=1_000_000)
+    """Events per user, of which the latest are kept; a user with more is a robot or a till."""
+
+    def file_options(self, tell: Callable[[str], None] = AS_FOUND.tell) -> FileOptions:
+        """Return the options for opening both files."""
+        return FileOptions(delimiter=self.delimiter, encoding=self.encoding, decimal=self.decimal, tell=tell)
+
+    def blocks_for(self, num_users: int) -> int:
+        """Return the number of blocks for these users: a power of two, and never fewer than before.
+
+        >>> IntakeOptions().blocks_for(5_000), IntakeOptions(num_blocks=8).blocks_for(15_000)
+        (4, 8)
+        """
+        before = self.num_blocks or 0
+        if before and num_users <= 2 * before * self.users_per_block:
+            return before
+        blocks = 1
+        while blocks < MAX_BLOCKS and num_users > 1.5 * blocks * self.users_per_block:
+            blocks *= 2
+        return max(blocks, before)
+
+
+def check_item_mapping(columns: Mapping[str, str]) -> None:
+    """Raise ColumnMappingError if a name on the left is not a field of an item."""
+    check_mapping(columns, fields=ITEM_FIELDS, record="an item")
+
+
+def check_interaction_mapping(columns: Mapping[str, str]) -> None:
+    """Raise ColumnMappingError if a name on the left is not a field of an interaction."""
+    check_mapping(columns, fields=INTERACTION_FIELDS, record="an interaction")
+
+
+def item_columns(names: list[str], columns: Mapping[str, str]) -> dict[str, str]:
+    """Return the column of each field of an item. Raises ColumnMappingError if a needed one is missing."""
+    swapped = "" if "user" not in assign(names, {}, INTERACTION_FIELDS) else "a log of interactions"
+    return _columns_of(names, columns, ITEM_FIELDS, needed=("id", "title"), looks_like=swapped)
+
+
+def interaction_columns(names: list[str], columns: Mapping[str, str]) -> dict[str, str]:
+    """Return the column of each field of an interaction.
+
+    Raises ColumnMappingError if a needed one is missing.
+    """
+    swapped = "" if "title" not in assign(names, {}, ITEM_FIELDS) else "a catalogue"
+    _columns_of(names, columns, INTERACTION_FIELDS, needed=("user", "item"), looks_like=swapped)
+    return assign_interaction(names, columns)
+
+
+def assign_interaction(names: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:
+    """Return the column of each field among these names; a quantity mapped as a weight stays a quantity."""
+    found = assign(names, columns, INTERACTION_FIELDS)
+    weight = found.get("weight")
+    if weight is not None and assign([weight], {}, _QUANTITY):
+        found["quantity"] = found.pop("weight")  # a quantity below zero is a return
+    return found
+
+
+def _columns_of(
+    names: list[str],
+    columns: Mapping[str, str],
+    fields: Mapping[str, tuple[str, ...]],
+    *,
+    needed: tuple[str, ...],
+    looks_like: str,
+) -> dict[str, str]:
+    given = ", ".join(repr(snippet(name) or "") for name in names[:_MAX_SHOWN])
+    for field, column in columns.items():
+        if column not in names:
+            raise ColumnMappingError(f"there is no column {column!r} for {field}: the file has {given}")
+    found = assign(names, columns, fields)
+    missing = [field for field in needed if field not in found]
+    if missing:
+        hint = f"; it looks like {looks_like}: were the files swapped?" if looks_like else ""
+        raise ColumnMappingError(
+            f"has no column for {' and '.join(missing)}: rename one of {given}, or map it{hint}",
+            code="missing_column",
+        )
+    return found
 
 
 class DroppedRows(BaseModel):

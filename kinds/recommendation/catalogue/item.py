@@ -1,14 +1,18 @@
-"""An item of a catalogue, which is recommended and written about."""
+"""An item of a catalogue, which is recommended and written about, and the catalogue as a resource."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
 from jobs.provenance import payload_digest
+
+CATALOGUE_TYPE = "application/json"
+
 
 AttributeValue = str | float | bool | tuple[str, ...]
 
@@ -54,3 +58,31 @@ class Item(BaseModel):
         """Return the named fields and attributes that are set, which a text may be about."""
         row = self.model_dump(mode="json", exclude={"attributes"}) | dict(self.attributes)
         return {name: row[name] for name in fields if row.get(name) not in (None, "", (), [])}
+
+
+_ITEMS = TypeAdapter(tuple[Item, ...])
+
+
+def catalogue_bytes(items: Iterable[Item]) -> bytes:
+    """Return the resource of these items, whose ids are unique.
+
+    Raises ValueError for a number that is not finite, and for an id that occurs twice.
+    """
+    by_id: dict[str, Item] = {}
+    for item in items:
+        if by_id.setdefault(item.id, item) is not item:
+            raise ValueError(f"two items have the id {item.id!r}")
+    lines = (_line(by_id[item_id]) for item_id in sorted(by_id))
+    return b"[\n" + b",\n".join(lines) + b"\n]\n"
+
+
+def read_catalogue_bytes(body: bytes) -> tuple[Item, ...]:
+    """Return the items by id. Raises pydantic.ValidationError if catalogue_bytes did not write the bytes."""
+    return _ITEMS.validate_json(body)
+
+
+def _line(item: Item) -> bytes:
+    row = item.model_dump(mode="json", exclude_defaults=True)
+    return json.dumps(
+        row, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+    ).encode()

@@ -11,7 +11,7 @@ from uuid import UUID
 import typer
 
 from jobs.rejection import Rejected
-from kinds.recommendation.catalogue.options import MatchIds
+from kinds.recommendation.catalogue.inputs import MatchIds
 from kinds.recommendation.refresh import Refresh, RefreshSources
 from kinds.recommendation.texts.text import CopyScope
 from pressroom.commands.options import (

@@ -13,7 +13,7 @@ from jobs.documents.feed import read_feed
 from jobs.documents.read import read_documents
 from jobs.instants import DateOrder, parse_instant, possible_orders, unreadable
 from jobs.rejection import Rejected
-from kinds.recommendation.catalogue.times import AMBIGUOUS, INVALID, seconds_of
+from kinds.recommendation.catalogue.columns import AMBIGUOUS, INVALID, seconds_of
 from tests.unit.jobs.documents.files import write
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)

@@ -14,13 +14,10 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from jobs.rejection import Rejected
-from kinds.recommendation.catalogue.catalogue_file import read_catalogue_bytes
-from kinds.recommendation.catalogue.inputs import Inputs
-from kinds.recommendation.catalogue.interactions import UserBlock
-from kinds.recommendation.catalogue.interactions_file import read_block_bytes
-from kinds.recommendation.catalogue.item import Item
-from kinds.recommendation.catalogue.options import IntakeOptions
-from kinds.recommendation.catalogue.take_in import take_in
+from kinds.recommendation.catalogue.ingest import take_in
+from kinds.recommendation.catalogue.inputs import Inputs, IntakeOptions
+from kinds.recommendation.catalogue.interactions import UserBlock, read_block_bytes
+from kinds.recommendation.catalogue.item import Item, read_catalogue_bytes
 
 NOW = datetime(2025, 7, 1, 12, tzinfo=UTC)
 Row = Mapping[str, object]

@@ -11,7 +11,7 @@ import pytest
 
 from jobs.errors import PressroomError
 from jobs.intake_file import MAX_LINE_BYTES
-from kinds.recommendation.catalogue.item_maker import MAX_TEXT_CHARACTERS
+from kinds.recommendation.catalogue.item_reader import MAX_TEXT_CHARACTERS
 from kinds.recommendation.catalogue.tally import MAX_LISTED
 from tests.unit.kinds.recommendation.catalogue.files import GOODS, LOG, take, take_texts, write, write_rows
 

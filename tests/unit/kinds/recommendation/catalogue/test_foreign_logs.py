@@ -9,9 +9,9 @@ import pytest
 
 from jobs.dropped import InputDroppedError
 from jobs.rejection import FileRejectedError, Rejected
-from kinds.recommendation.catalogue.inputs import Inputs
-from kinds.recommendation.catalogue.options import IntakeOptions
-from kinds.recommendation.catalogue.take_in import ShareJudge, take_in
+from kinds.recommendation.catalogue.ingest import take_in
+from kinds.recommendation.catalogue.inputs import Inputs, IntakeOptions
+from kinds.recommendation.catalogue.tally import ShareJudge
 from tests.unit.kinds.recommendation.catalogue.files import NOW, take, take_texts, write
 
 INVOICES = Path(__file__).parents[4] / "data" / "logs" / "invoices.csv"

@@ -10,11 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kinds.recommendation.catalogue.catalogue_file import catalogue_bytes, read_catalogue_bytes
-from kinds.recommendation.catalogue.interactions import UserBlock, block_of
-from kinds.recommendation.catalogue.interactions_file import block_bytes, read_block_bytes
-from kinds.recommendation.catalogue.item import Item
-from kinds.recommendation.catalogue.options import MAX_BLOCKS
+from kinds.recommendation.catalogue.inputs import MAX_BLOCKS
+from kinds.recommendation.catalogue.interactions import UserBlock, block_bytes, block_of, read_block_bytes
+from kinds.recommendation.catalogue.item import Item, catalogue_bytes, read_catalogue_bytes
 from tests.unit.kinds.recommendation.catalogue.files import entries_of
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)

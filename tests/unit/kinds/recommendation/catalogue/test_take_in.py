@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from jobs.intake_file import read_chunks
 from kinds.recommendation.catalogue import event_batches
+from kinds.recommendation.catalogue.inputs import IntakeOptions
 from kinds.recommendation.catalogue.interactions import block_of
-from kinds.recommendation.catalogue.options import IntakeOptions
 from tests.unit.kinds.recommendation.catalogue.files import GOODS, NOW, take, take_texts, write, write_rows
 
 FORMATS = [".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet"]

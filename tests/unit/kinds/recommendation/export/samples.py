@@ -9,10 +9,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from kinds.recommendation.catalogue.catalogue_file import catalogue_bytes
-from kinds.recommendation.catalogue.interactions import UserBlock, block_of
-from kinds.recommendation.catalogue.interactions_file import block_bytes
-from kinds.recommendation.catalogue.item import Item
+from kinds.recommendation.catalogue.interactions import UserBlock, block_bytes, block_of
+from kinds.recommendation.catalogue.item import Item, catalogue_bytes
 from kinds.recommendation.ranking.lists import RankedItem, Reason, ReasonKind, UserList
 from kinds.recommendation.ranking.lists_file import lists_bytes
 from kinds.recommendation.ranking.rules import Rules

@@ -1,12 +1,17 @@
-"""Turns the named fields of a catalogue row into an item; each row is accepted or rejected on its own."""
+"""Reads the items of a catalogue file; each row is accepted or rejected on its own."""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
 
 from jobs.cells import as_text
+from jobs.dialect import AS_FOUND, FileOptions
+from jobs.file_records import file_records
 from jobs.guards import (
     INJECTION_SUSPECTED,
     find_control_token,
@@ -14,16 +19,26 @@ from jobs.guards import (
     invalid_unicode_at,
     is_injection_suspected,
 )
+from jobs.input_file import refuse_file
 from jobs.instants import DateOrder, Instants, unreadable
+from jobs.intake_json import MAX_INTEGER
 from jobs.intake_records import Record
-from jobs.record_fields import ColumnMappingError
-from jobs.rejection import Rejected
+from jobs.record_fields import ColumnMappingError, assign
+from jobs.rejection import FileRejectedError, Rejected
 from jobs.rows import Refusal, attempt
 from jobs.text.clean import HTML_REMOVED, clean_text
-from kinds.recommendation.catalogue.fields import item_columns
+from kinds.recommendation.catalogue.inputs import (
+    DATE_FIELDS,
+    ITEM_FIELDS,
+    IntakeOptions,
+    check_item_mapping,
+    item_columns,
+)
 from kinds.recommendation.catalogue.item import AttributeValue, Item
 from kinds.recommendation.catalogue.tally import Tally
-from kinds.recommendation.catalogue.values import parse_attribute, parse_available, parse_price
+
+MAX_ITEMS = 2_000_000
+"""Maximum items of a catalogue; all are in memory at once and take about 2 KB each."""
 
 MAX_ID_CHARACTERS = 200
 MAX_TITLE_CHARACTERS = 500
@@ -44,6 +59,84 @@ _MAX_RAW_CHARACTERS = 1_000_000
 _MAX_SHAPES = 1_000
 _MAY_BE_FORMULA = re.compile(r"=|[@+-]\w+\s*[(|!]")
 _NAME_SEPARATORS = re.compile(r"[\s.\-]+")
+
+MAX_PRICE = 1e9
+_PRICE = re.compile(
+    r"(?:(?P<before>[$€£¥]|[A-Za-z]{3})\s?)?(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,12}(?:\.\d+)?)"
+    r"(?:\s?(?P<after>[$€£¥]|[A-Za-z]{3}))?"
+)
+_SIGNS = {"$": "USD", "€": "EUR", "£": "GBP", "¥": "JPY"}
+
+_AVAILABLE = frozenset({"true", "t", "yes", "y", "available", "in stock", "instock", "in_stock", "active",
+                        "on sale", "limited availability", "limitedavailability"})  # fmt: skip
+_UNAVAILABLE = frozenset({"false", "f", "no", "n", "unavailable", "out of stock", "outofstock",
+                          "out_of_stock", "sold out", "soldout", "discontinued", "inactive"})  # fmt: skip
+
+
+def read_items(
+    path: Path, options: IntakeOptions, tally: Tally, file_options: FileOptions = AS_FOUND
+) -> dict[str, Item]:
+    """Return the items by id; if two rows share an id, the later one counts.
+
+    The earlier row is reported if it differs. Raises ColumnMappingError for a mapping and FileRejectedError
+    for a file that cannot be used at all.
+    """
+    columns = options.catalogue_columns
+    check_item_mapping(columns)
+
+    def dates() -> Iterator[object]:
+        return _dates_of(path, columns, file_options.quietly())
+
+    maker = ItemMaker(str(path), columns, tally, date_order=options.date_order, dates=dates)
+    items: dict[str, Item] = {}
+    lines: dict[str, int] = {}
+    first: Rejected | None = None
+    for record in file_records(path, lambda names: _wanted(names, columns), file_options):
+        line = record.line if isinstance(record, Rejected) else record[0]
+        made = record if isinstance(record, Rejected) else maker.make(*record)
+        if isinstance(made, Rejected):
+            first = first or made
+            tally.reject(made)
+            continue
+        if (before := items.get(made.id)) is not None:
+            _note_duplicate(Record(str(path), lines[made.id], {}), before, made, line, tally)
+        items[made.id], lines[made.id] = made, line
+        if len(items) > MAX_ITEMS:
+            raise refuse_file(path, "too_many_items", f"has more than {MAX_ITEMS:,} items", "split it")
+    if not items:
+        raise _empty(path, first)
+    return items
+
+
+def _dates_of(path: Path, columns: Mapping[str, str], options: FileOptions) -> Iterator[object]:
+    """Yield the values of the date columns, from the beginning of the file."""
+    for record in file_records(path, lambda names: _wanted(names, columns), options):
+        if isinstance(record, Rejected):
+            continue
+        fields = record[1]
+        found = assign(fields, columns, ITEM_FIELDS)
+        yield from (fields[found[field]] for field in DATE_FIELDS if field in found)
+
+
+def _wanted(names: list[str], columns: Mapping[str, str]) -> list[str]:
+    item_columns(names, columns)
+    return names
+
+
+def _note_duplicate(record: Record, before: Item, item: Item, line: int, tally: Tally) -> None:
+    if before == item:
+        tally.counts["duplicate_item"] += 1
+        return
+    reason = f"has the id {item.id!r} of line {line}, which is taken instead"
+    tally.reject(record.reject("item_superseded", reason, "remove one of the two"))
+
+
+def _empty(path: Path, first: Rejected | None) -> FileRejectedError:
+    if first is None:
+        return refuse_file(path, "file_empty", "holds no item", "write one row for each item")
+    column = f"column {first.column!r}: " if first.column is not None else ""
+    reason = f"no row of it is an item; line {first.line}: {column}{first.reason}"
+    return refuse_file(path, "catalogue_empty", reason, first.advice)
 
 
 class _RefusedError(Exception):
@@ -149,7 +242,7 @@ class _Row:
             available_from=self._instant("available_from"),
             available_until=self._instant("available_until"),
         )
-        if is_injection_suspected("\n".join((title, text, category or "", *_texts(attributes.values())))):
+        if is_injection_suspected("\n".join((title, text, category or "", *_strings(attributes.values())))):
             self._flags.add(INJECTION_SUSPECTED)
         tally.flag(item_id, self._flags)
         return item
@@ -271,9 +364,80 @@ class _Row:
         return value
 
 
-def _texts(values: Iterable[AttributeValue]) -> Iterable[str]:
+def _strings(values: Iterable[AttributeValue]) -> Iterable[str]:
     for value in values:
         if isinstance(value, str):
             yield value
         elif isinstance(value, tuple):
             yield from value
+
+
+def parse_price(value: object) -> tuple[float, str | None] | None:
+    """Return the amount and its currency, or None if the value is not a price.
+
+    "12,99" is not accepted, because it may mean 12.99 or 1299.
+
+    >>> parse_price("€1,299.00"), parse_price("12,99"), parse_price("-1")
+    ((1299.0, 'EUR'), None, None)
+    """
+    if isinstance(value, str):
+        match = _PRICE.fullmatch(value.strip())
+        if match is None:
+            return None
+        number, sign = float(match["number"].replace(",", "")), match["before"] or match["after"]
+        return (number, _SIGNS.get(sign, sign.upper()) if sign else None) if number <= MAX_PRICE else None
+    if isinstance(value, bool):
+        return None
+    try:
+        number = float(value)  # type: ignore[arg-type]  # numbers of JSON or Parquet, Decimals included
+    except (TypeError, ValueError):
+        return None
+    return (number + 0.0, None) if 0 <= number <= MAX_PRICE else None
+
+
+def parse_available(value: object) -> bool | None:
+    """Return whether an item is available, from words or from the number in stock; None if it is unclear.
+
+    >>> parse_available("In Stock"), parse_available("0"), parse_available(12), parse_available("maybe")
+    (True, False, True, None)
+    """
+    if isinstance(value, str):
+        word = value.strip().lower().removeprefix("https://schema.org/").removeprefix("http://schema.org/")
+        if word in _AVAILABLE or word in _UNAVAILABLE:
+            return word in _AVAILABLE
+        try:
+            value = float(word)
+        except ValueError:
+            return None
+    if isinstance(value, int | float) and math.isfinite(value):
+        return value > 0
+    return None
+
+
+def parse_attribute(value: object) -> AttributeValue | None:
+    """Return an attribute from a value of JSON, Parquet or CSV, or None if it is empty.
+
+    A text with vertical bars is a list, and "true" or "false" is a Boolean. Digits remain text, since they
+    may be codes or sizes with leading zeros. Raises ValueError for a nested table.
+
+    >>> parse_attribute("red|blue"), parse_attribute("TRUE"), parse_attribute("07"), parse_attribute(3)
+    (('red', 'blue'), True, '07', 3.0)
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        text = value.strip()
+        if "|" in text:
+            parts = tuple(part.strip() for part in text.split("|") if part.strip())
+            return parts if len(parts) > 1 else "".join(parts) or None
+        return text.lower() == "true" if text.lower() in ("true", "false") else text or None
+    if isinstance(value, int | float | Decimal):
+        if isinstance(value, int) and abs(value) > MAX_INTEGER:
+            return str(value)
+        return float(value) + 0.0 if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return tuple(part for each in value if (part := as_text(each))) or None
+    single = as_text(value)
+    if single is not None:
+        return single or None
+    raise ValueError(f"{type(value).__name__} is no attribute")

@@ -12,22 +12,17 @@ from pathlib import Path
 
 from jobs.dialect import AS_FOUND
 from jobs.documents.reading import OnNote
-from jobs.dropped import Dropped, check_dropped
 from jobs.input_file import refuse_file
 from jobs.record_fields import unread_columns
 from jobs.rejection import FileRejectedError, Rejected, snippet
-from kinds.recommendation.catalogue import catalogue_file, interactions_file
-from kinds.recommendation.catalogue.blocks import Blocks
+from kinds.recommendation.catalogue.columns import EventKinds
 from kinds.recommendation.catalogue.event_batches import event_batches
 from kinds.recommendation.catalogue.events import EventReader
-from kinds.recommendation.catalogue.fields import INTERACTION_FIELDS
-from kinds.recommendation.catalogue.inputs import DroppedRows, Inputs
-from kinds.recommendation.catalogue.item import Item
-from kinds.recommendation.catalogue.kinds import Kinds
-from kinds.recommendation.catalogue.options import IntakeOptions
-from kinds.recommendation.catalogue.partitions import Partitions
-from kinds.recommendation.catalogue.read_items import read_items
-from kinds.recommendation.catalogue.robots import Robots
+from kinds.recommendation.catalogue.histories import Blocks, Partitions, Robots
+from kinds.recommendation.catalogue.inputs import INTERACTION_FIELDS, DroppedRows, Inputs, IntakeOptions
+from kinds.recommendation.catalogue.interactions import BLOCK_TYPE, block_bytes
+from kinds.recommendation.catalogue.item import CATALOGUE_TYPE, Item, catalogue_bytes
+from kinds.recommendation.catalogue.item_reader import read_items
 from kinds.recommendation.catalogue.tally import MAX_FLAGGED, Tally
 
 _SHOWN_IDS = 3
@@ -58,7 +53,7 @@ def take_in(
     items = read_items(catalogue, options, tally, file_options)
     dropped = [_dropped(tally, len(items) + tally.counts["duplicate_item"] + tally.num_rejected)]
     item_ids = sorted(items)
-    kinds, robots = Kinds(options), Robots(options.max_events)
+    kinds, robots = EventKinds(options), Robots(options.max_events)
     reader = EventReader(interactions, item_ids, kinds, options, now, tally)
     num_rejected = tally.num_rejected
     with Partitions() as partitions:
@@ -77,15 +72,14 @@ def take_in(
             robots=robots,
         )
         stored = tuple(
-            write(interactions_file.block_bytes(block), interactions_file.MEDIA_TYPE)
-            for block in blocks.make(options.blocks_for(num_users))
+            write(block_bytes(block), BLOCK_TYPE) for block in blocks.make(options.blocks_for(num_users))
         )
     if on_note is not None:
         for note in _notes(interactions, reader, tally, options):
             on_note(note)
     _count(tally, items.values(), blocks, reader, now)
     return Inputs(
-        catalogue_sha256=write(catalogue_file.catalogue_bytes(items.values()), catalogue_file.MEDIA_TYPE),
+        catalogue_sha256=write(catalogue_bytes(items.values()), CATALOGUE_TYPE),
         num_items=len(items),
         blocks=stored,
         num_users=blocks.num_users,
@@ -121,40 +115,6 @@ def _dropped(tally: Tally, num_rows: int, before: Mapping[str, int] | None = Non
     counts = Counter(tally.counts) - Counter(before or {})
     by_code = {code: count for code, count in sorted(counts.items()) if code not in _NOT_DROPPED}
     return DroppedRows(num_rows=num_rows, by_code=by_code)
-
-
-class ShareJudge:
-    """Collects details during ingest, for a useful error if too much of a file is dropped."""
-
-    def __init__(
-        self, files: tuple[Path, Path], on_rejected: Callable[[Rejected], None], on_note: OnNote | None
-    ) -> None:
-        """`files` are the catalogue and the log; rejected rows and notes are also passed on."""
-        self._files = files
-        self._reject = on_rejected
-        self._note = on_note
-        self._firsts: dict[tuple[str, str], Rejected] = {}
-        self._notes: list[str] = []
-
-    def on_rejected(self, rejected: Rejected) -> None:
-        """Remember the first rejected row of each code, and pass the row on."""
-        self._firsts.setdefault((rejected.file, rejected.code), rejected)
-        self._reject(rejected)
-
-    def on_note(self, note: str) -> None:
-        """Remember the note, and pass it on."""
-        self._notes.append(note)
-        if self._note is not None:
-            self._note(note)
-
-    def check(self, inputs: Inputs, max_share: float) -> None:
-        """Raise InputDroppedError if a larger share of a file was dropped than is allowed."""
-        for path, rows in zip(self._files, inputs.dropped, strict=True):
-            most = max(rows.by_code, key=lambda code: rows.by_code[code], default="")
-            first = self._firsts.get((str(path), most))
-            hints = [note for note in self._notes if note.startswith(f"{path}: ") and "--match-ids" in note]
-            example = ". ".join([str(first)] * (first is not None) + hints)
-            check_dropped(Dropped(str(path), rows.num_rows, rows.by_code, example), max_share)
 
 
 def _notes(path: Path, reader: EventReader, tally: Tally, options: IntakeOptions) -> Iterator[str]:
