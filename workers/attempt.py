@@ -18,9 +18,8 @@ from jobs.kind import Result
 from jobs.outputs import check_result, dump_output
 from jobs.provenance import JobFacts
 from jobs.registry import load_kind
-from workers.context import JobContext
 from workers.inference import JobInference
-from workers.ports import Ports
+from workers.ports import JobContext, Ports
 from workers.settings import Settings
 
 logger = logging.getLogger(__name__)

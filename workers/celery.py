@@ -14,7 +14,7 @@ from celery.signals import setup_logging, worker_init, worker_ready, worker_shut
 
 import workers.process as process
 from workers.broker import transport_options
-from workers.messages import SERVER
+from workers.consumer import SERVER
 from workers.redis_server import RedisServer
 from workers.settings import read_settings
 
@@ -35,7 +35,7 @@ def make_app(redis_url: Callable[[], str]) -> Celery:
         include=["workers.tasks"],
         set_as_current=False,
         amqp=_DirectQueues,
-        task_cls="workers.messages:CheckedTask",
+        task_cls="workers.consumer:CheckedTask",
     )
     made.add_defaults(lambda: _configuration(RedisServer.from_url(redis_url())))
     made.on_after_finalize.connect(_forget_built_in_tasks)
@@ -55,7 +55,7 @@ def _forget_built_in_tasks(sender: Celery, **_: object) -> None:
 def _configuration(server: RedisServer) -> dict[str, object]:
     return {
         "broker_url": server.broker_url(),
-        "broker_transport": "workers.messages:Transport",
+        "broker_transport": "workers.consumer:Transport",
         "accept_content": ["json"],
         "task_serializer": "json",
         "task_ignore_result": True,

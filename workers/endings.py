@@ -1,13 +1,82 @@
-"""Interprets the exit status of a worker process: who or what ended it."""
+"""How a worker process ended: its exit status, and the kills that the kernel counted for lack of memory."""
 
 from __future__ import annotations
 
+import re
 import signal
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
 
 from jobs.losses import FAULT_SIGNALS, Cause, Ending
 from workers.engines.watchdog import KILLED_EXIT_CODE
-from workers.memory_kills import MemoryKills
 from workers.process import EXIT_CUT_OFF, EXIT_NOT_STARTED
+
+CLAIM_SECONDS = 30.0
+"""Time for which a counted kill may explain the end of a process. A process with many gigabytes is seen to
+end some time after its kill was counted, but not later than this."""
+
+_COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
+
+
+class MemoryKills:
+    """Tells processes that the kernel killed from those that somebody killed.
+
+    Call `look` often. Not thread-safe.
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        """Find the kernel's counter; `root` is the folder that contains /proc and /sys."""
+        self._file = next((file for file in _files(root) if _count(file) is not None), None)
+        """The counter, or None if the kernel offers none; then no kill is attributed to memory."""
+        self._last = self._now() or 0
+        self._unclaimed: deque[float] = deque()
+
+    def look(self, now: float) -> None:
+        """Record the kills since the last call; `now` is on time.monotonic()."""
+        count = self._now()
+        if count is not None:
+            self._unclaimed.extend([now] * (count - self._last))
+            self._last = count
+        while self._unclaimed and self._unclaimed[0] < now - CLAIM_SECONDS:
+            self._unclaimed.popleft()
+
+    def claim(self) -> bool:
+        """Return whether a recent kill explains the end of one more process, and count it as used."""
+        if self._unclaimed:
+            self._unclaimed.popleft()
+            return True
+        return False
+
+    def _now(self) -> int | None:
+        return None if self._file is None else _count(self._file)
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Yield the files with the kernel's counters, most specific first: cgroup v2, v1, the whole machine."""
+    groups = root / "sys/fs/cgroup"
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        is_unified = not controllers
+        if is_unified or "memory" in controllers.split(","):
+            folder = groups if is_unified else groups / "memory"
+            name = "memory.events" if is_unified else "memory.oom_control"
+            # A container may not see its own path: then the root of the mount is its group.
+            yield from (folder / path.lstrip("/") / name, folder / name)
+    yield root / "proc/vmstat"
+
+
+def _count(file: Path) -> int | None:
+    try:
+        match = _COUNT.search(file.read_text())
+    except OSError:
+        return None
+    return None if match is None else int(match[1])
+
 
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 """Signals with which a person, an init system or a cluster scheduler ends a process."""

@@ -1,4 +1,4 @@
-"""Signs of life of a worker process: what it writes into a pipe, and what its supervisor reads from it.
+"""What a worker process tells its supervisor: signs of life in a pipe, and in a file why it did not start.
 
 The beat comes from a Python thread: when something holds the interpreter's lock, such as a regular expression
 that backtracks, the beat stops together with the thread that renews the leases.
@@ -7,11 +7,16 @@ that backtracks, the beat stops together with the thread that renews the leases.
 from __future__ import annotations
 
 import faulthandler
+import logging
 import os
 import signal
 import threading
 from contextlib import suppress
 from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from jobs.errors import PressroomError
 
 BEAT_SECONDS = 1.0
 
@@ -121,3 +126,38 @@ class PulseWatch:
         except OSError:
             return not Path("/proc/self/stat").exists()
         return status.rpartition(")")[2].split()[0] == "S"
+
+
+logger = logging.getLogger(__name__)
+
+
+class StartReport(BaseModel):
+    """The error that ended the start of a worker."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    code: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.reason} [{self.code}]"
+
+
+def report_failure(path: Path | None, error: PressroomError) -> None:
+    """Write why the start failed. Without a path, there is no supervisor to read it."""
+    if path is None:
+        return
+    try:
+        path.write_text(StartReport(code=error.code, reason=str(error)).model_dump_json(), encoding="utf-8")
+    except OSError:
+        logger.warning("The supervisor is not told why the start failed.", exc_info=True)
+
+
+def take_report(path: Path) -> StartReport | None:
+    """Return and delete the report of a process that has ended; None if there is none."""
+    try:
+        return StartReport.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+    finally:
+        path.unlink(missing_ok=True)

@@ -31,20 +31,18 @@ from storage.store import check_access
 from workers import logs, residency
 from workers.attempt import WorkerIdentity
 from workers.broker import consumer_outage
-from workers.code_version import code_facts
 from workers.devices import Device
 from workers.engine import EngineOptions
-from workers.heartbeat import Pulse
+from workers.heartbeat import Pulse, report_failure
 from workers.models.files import ModelUnloadableError
 from workers.outage import Outage
 from workers.parent import drain_when_parent_dies
 from workers.ports import open_ports
 from workers.preflight import check_broker
-from workers.publisher import Publisher
+from workers.publisher import Publisher, code_facts
 from workers.residency import Residency
 from workers.runner import Runner
 from workers.settings import Settings, read_settings
-from workers.start_report import report_failure
 from workers.thinking import Thinking
 
 logger = logging.getLogger(__name__)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
 from threading import Event
 
 from tenacity import (
@@ -30,6 +33,7 @@ from jobs.provenance import (
 from storage.resources import artifact_key
 from storage.store import Store, StoreError, StoreRefusedError
 from workers.inference import Asked, JobAbandonedError
+from workers.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -132,3 +136,31 @@ def _warn(state: RetryCallState) -> None:
     reason = state.outcome.exception() if state.outcome is not None else None
     extra = {"num_tries": state.attempt_number, "reason": str(reason)}
     logger.warning("The store is away; storing is tried again.", extra=extra)
+
+
+GIT_TIMEOUT_SECONDS = 5
+
+
+def code_facts(settings: Settings) -> CodeFacts:
+    """Return the package's version and commit.
+
+    The commit comes from the settings, or else from git if the code is a checkout.
+    """
+    return CodeFacts(version=version("pressroom"), commit=settings.commit or _git_commit() or "unknown")
+
+
+def _git_commit() -> str | None:
+    checkout = Path(__file__).resolve().parent.parent
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            timeout=GIT_TIMEOUT_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip()

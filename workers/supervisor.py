@@ -22,12 +22,10 @@ from db.workers import mark_ended
 from jobs.errors import ConfigurationError
 from jobs.losses import Ending
 from workers.devices import Device, threads_for
-from workers.endings import ending_of
-from workers.heartbeat import DUMP_SIGNAL, PulseWatch
-from workers.memory_kills import MemoryKills
+from workers.endings import MemoryKills, ending_of
+from workers.heartbeat import DUMP_SIGNAL, PulseWatch, StartReport, take_report
 from workers.process import EXIT_NOT_STARTED, EXIT_START_FAILED
 from workers.settings import Profile, Settings
-from workers.start_report import StartReport, take_report
 
 logger = logging.getLogger(__name__)
 

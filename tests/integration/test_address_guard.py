@@ -15,9 +15,8 @@ from storage.memory import MemoryStore
 from storage.store import StoreError, StoreRefusedError
 from tests.integration.kinds.recommendation.test_serving import release
 from workers.connectors.addresses import AddressRefusedError, guard, is_never_called
-from workers.connectors.postgres import guarded_parameters
-from workers.connectors.prefix import read_prefix_source
-from workers.connectors.query import read_query_source
+from workers.connectors.files import read_prefix_source
+from workers.connectors.query import guarded_parameters, read_query_source
 
 METADATA = (
     *("169.254.169.254", "169.254.170.23", "100.100.100.200", "168.63.129.16", "192.0.0.192", "0.0.0.0"),

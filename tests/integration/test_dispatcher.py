@@ -27,8 +27,7 @@ from pressroom.embedded.valkey import ValkeyServer
 from tests.factories import accept, claim, job_ids, job_row, new_batch, set_job, statuses, wait_until
 from tests.workers import PROFILE, START_SECONDS, supervised, wait_until_ready
 from workers.celery import RUN_ALONE, RUN_SHARD, make_app
-from workers.dispatcher import Dispatcher
-from workers.fairness import MIN_WINDOW_JOBS
+from workers.dispatcher import MIN_WINDOW_JOBS, Dispatcher
 from workers.reconciler import reconcile
 from workers.settings import Settings
 

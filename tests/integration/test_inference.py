@@ -21,7 +21,6 @@ from tests.factories import wait_until
 from tests.fakes import MODEL, FakeEngine, fake_residency
 from tests.tiny_encoder import write_manifest, write_scripted_encoder, write_tiny_bert
 from workers import residency
-from workers.context import JobContext
 from workers.encoder import Encoder, EncoderRequest, EncoderRow, EncoderTask
 from workers.encoder_tokenizer import load_row_tokenizer
 from workers.engine import EngineOptions
@@ -35,7 +34,7 @@ from workers.models.calibration import (
 )
 from workers.models.classifier import CLASSIFIER
 from workers.models.files import CALIBRATION
-from workers.ports import Ports
+from workers.ports import JobContext, Ports
 from workers.process import _places
 from workers.residency import ModelNotWarmError, Residency, ResidentEncoder
 

@@ -18,8 +18,8 @@ from workers.encoder_tokenizer import load_row_tokenizer
 from workers.engine import EngineOptions
 from workers.models.files import MalformedFileError
 from workers.models.install import Installed, add_model
+from workers.models.preparation import TOKENIZER, VOCABULARY
 from workers.models.sources import HubSource
-from workers.models.wordpiece import TOKENIZER, VOCABULARY
 
 REPOSITORY, REVISION = "analysts/finbert", "b" * 40
 TEXTS = ("Acme's Profit rises, 12%", "naïve 公司 shares fall", "x" * 90, "")

@@ -35,7 +35,7 @@ AT_ONE_PLACE = {
     "kinds.sentiment.report.claims._COUNTS",
     "kinds.sentiment.report.claims._COUNTS_PAST",
     "workers.models.catalogue._PACKAGE",
-    "workers.models.selection._GGUF_PART",
+    "workers.models.preparation._GGUF_PART",
     "pressroom.export._LISTED",
 }
 """Patterns that are only matched where another pattern ended, or against a whole name."""

@@ -7,6 +7,7 @@ differently the second time (DNS rebinding) gains nothing.
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from ipaddress import IPv4Address, IPv6Address
 import httpx
 
 from jobs.errors import PermanentError, TransientError
-from jobs.sources import WebPlace
+from jobs.sources import SourceRefusedError, WebPlace
 
 Address = IPv4Address | IPv6Address
 
@@ -244,3 +245,18 @@ def _invalid(what: str, name: str, reason: str) -> AddressRefusedError:
         f"{name}: the {what}'s URL cannot be used: {reason}; write https://host/path",
         code=f"{what}_url_invalid",
     )
+
+
+def required_variable(name: str) -> str:
+    """Return an environment variable of this worker.
+
+    Raises SourceRefusedError that names the variable, never its value.
+    """
+    value = os.environ.get(name)
+    if not value:
+        raise SourceRefusedError(
+            f"the environment variable {name} of the worker is not set: set it to the source's URL and start "
+            "the workers again",
+            code="source_variable_missing",
+        )
+    return value

@@ -13,9 +13,8 @@ from jobs.documents.feed import MAX_FEED_BYTES, read_feed
 from jobs.documents.reading import OnNote
 from jobs.rejection import Rejected
 from jobs.sources import FeedSource, SourceDownError, SourceRefusedError
-from workers.connectors.addresses import Resolve, name_of, resolve
+from workers.connectors.addresses import Resolve, name_of, required_variable, resolve
 from workers.connectors.http import exchange, read_body
-from workers.connectors.variables import required_variable
 
 MAX_REDIRECTS = 5
 """Maximum redirects. Two or three are usual, for feeds that moved, from http to https, and by a content

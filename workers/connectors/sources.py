@@ -11,8 +11,7 @@ from jobs.rejection import Rejected
 from jobs.sources import FeedSource, FileSource, PrefixSource, QuerySource, Source, Sources
 from storage.store import Store
 from workers.connectors.feed import read_feed_source
-from workers.connectors.file import read_file_source
-from workers.connectors.prefix import read_prefix_source
+from workers.connectors.files import read_file_source, read_prefix_source
 from workers.connectors.query import read_query_source
 from workers.ports import RunningJob, WorkerServices
 

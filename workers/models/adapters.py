@@ -13,8 +13,8 @@ from workers.models.child import EXIT_INCOMPLETE, run_child
 from workers.models.classifier import CLASSIFIER, read_classifier_settings
 from workers.models.files import WEIGHT_SUFFIX, MalformedFileError, ModelIncompleteError, read_json_object
 from workers.models.manifest import WeightsDigestError, file_entry, weights_digest
+from workers.models.preparation import settle_files
 from workers.models.reading import read_digested
-from workers.models.selection import settle_files
 from workers.models.sources import Download, Progress, Source
 
 BUNDLED = Path(__file__).parent / "bundled"

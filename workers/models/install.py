@@ -48,7 +48,7 @@ from workers.models.manifest import (
     read_untried_manifest,
     weights_digest,
 )
-from workers.models.selection import is_recipe, left_behind, settle_files
+from workers.models.preparation import check_vectors, is_recipe, left_behind, settle_files, settle_tokenizer
 from workers.models.sources import (
     Download,
     ModelSourceError,
@@ -57,8 +57,6 @@ from workers.models.sources import (
     sized,
 )
 from workers.models.trial import Trial, try_model
-from workers.models.vectors import check_vectors
-from workers.models.wordpiece import settle_tokenizer
 from workers.tokenizer import load_tokenizer
 
 _PARTIAL_SUFFIX = ".partial"

@@ -17,8 +17,8 @@ from kinds.classifier.training.data import Example
 from kinds.classifier.training.dropout import use_byte_dropout
 from workers.engines.adapter import linear_parts
 from workers.engines.loading import private_copy
+from workers.models.preparation import SETTINGS
 from workers.models.reading import ModelFiles
-from workers.models.selection import SETTINGS
 
 EVALUATION_BATCH = 64
 

@@ -15,10 +15,10 @@ from jobs.errors import EngineError, PressroomError
 from tests.factories import wait_until
 from workers import process, residency
 from workers.devices import Device
+from workers.heartbeat import StartReport, report_failure, take_report
 from workers.models.files import ModelUnloadableError
 from workers.process import EXIT_NOT_STARTED, EXIT_START_FAILED
 from workers.settings import Settings
-from workers.start_report import StartReport, report_failure, take_report
 from workers.supervisor import Supervisor, WorkerStartError
 
 REPORT = "import os; report = open(os.environ['PRESSROOM_START_REPORT'], 'w')\n"

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from jobs.losses import Cause
-from workers.endings import ending_of
+from workers.endings import MemoryKills, ending_of
 from workers.engines.watchdog import HUNG_EXIT_CODE, KILLED_EXIT_CODE
-from workers.memory_kills import MemoryKills
 from workers.process import EXIT_CUT_OFF, EXIT_STALLED
 
 

@@ -19,9 +19,8 @@ from jobs.registry import kind_names, load_kind
 from storage.memory import MemoryStore
 from tests.fakes import FakeEngine, fake_residency
 from tests.plugins.kinds import TrialKind
-from workers.context import JobContext
 from workers.inference import JobAbandonedError, JobInference
-from workers.ports import Ports, RunningJob, WorkerServices, open_ports
+from workers.ports import JobContext, Ports, RunningJob, WorkerServices, open_ports
 from workers.resources import StoredResources
 from workers.settings import Settings
 

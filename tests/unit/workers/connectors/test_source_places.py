@@ -15,7 +15,7 @@ from jobs.intake import Rejected, read_lines
 from jobs.rejection import FileRejectedError
 from jobs.sources import FileSource, SourceRefusedError
 from kinds.article.kind import ArticleKind
-from workers.connectors.file import read_file_source
+from workers.connectors.files import read_file_source
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
 

@@ -31,7 +31,7 @@ from workers.models.manifest import (
     read_manifest,
     verify_model,
 )
-from workers.models.selection import choose_files
+from workers.models.preparation import choose_files
 
 LABELS = ("negative", "neutral", "positive")
 

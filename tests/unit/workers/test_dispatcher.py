@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.dispatch import Capacity, Demand
-from workers.fairness import MIN_WINDOW_JOBS, WINDOW_FACTOR, allocate, shard_size, window
+from workers.dispatcher import MIN_WINDOW_JOBS, WINDOW_FACTOR, allocate, shard_size, window
 
 
 def demand(number: int, *, unsent: int, sent: int = 0, tenant: str = "a", priority: int = 0) -> Demand:

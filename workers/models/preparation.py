@@ -1,4 +1,4 @@
-"""Selects the files of a folder that belong to its model: those that a worker loads, and notes about them.
+"""Makes a fetched folder one that a worker can load: its own files, its tokenizer, and a supported recipe.
 
 Published folders contain more: the same weights in other formats, adapters that are already merged, a
 trainer's state. A loader that found these could use them, or apply an adapter a second time.
@@ -11,14 +11,18 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
+from jobs.errors import PermanentError
 from workers.models.classifier import CLASSIFIER
 from workers.models.files import (
     GGUF_SUFFIX,
     WEIGHT_SUFFIX,
     WEIGHTS,
     WEIGHTS_INDEX,
+    MalformedFileError,
     ModelFormatError,
     ModelIncompleteError,
+    parse_json,
+    read_json_object,
     weight_names,
 )
 from workers.models.reading import ModelFiles
@@ -46,7 +50,7 @@ NOTES = frozenset(
 )
 """Files for people, which no loader reads."""
 MODULES = "modules.json"
-"""File that defines how sentence-transformers computes a vector; vectors.py checks it, and nothing loads it.
+"""File that defines how sentence-transformers computes a vector. It is checked here, and nothing loads it.
 """
 PROMPTS = "config_sentence_transformers.json"
 POOLING = re.compile(r"[0-9]+_Pooling/config\.json")
@@ -160,3 +164,99 @@ def _nearly(names: Collection[str]) -> str:
     else:
         advice = f"and none of the names {WEIGHTS}, or model-*.safetensors with an index"
     return f", but {in_words(others)}, {advice}"
+
+
+_MEAN = "pooling_mode_mean_tokens"
+
+
+class VectorRecipeError(PermanentError):
+    """An embedding model requires its vectors to be computed in a way that no engine here supports."""
+
+    code = "model_unsupported"
+
+
+def check_vectors(folder: Path) -> None:
+    """Raise VectorRecipeError unless a vector is the mean of the tokens, which is what the engine computes.
+
+    A folder without MODULES does not specify it and is accepted. Also raises MalformedFileError.
+    """
+    files = ModelFiles(folder)
+    if not files.has(MODULES):
+        return
+    modules = parse_json(files, MODULES)
+    if not isinstance(modules, list) or not all(isinstance(each, dict) for each in modules):
+        raise MalformedFileError(f"{folder / MODULES} is no list of modules: fetch the model again")
+    for module in modules:
+        module_type = str(module.get("type", "")).rpartition(".")[2][:40]
+        if module_type == "Pooling":
+            _check_pooling(folder, str(module.get("path", "")))
+        elif module_type not in {"Transformer", "Normalize"}:
+            raise VectorRecipeError(
+                f"{folder / MODULES}: the model's vectors go through a module {module_type!r}, the engine "
+                "computes the mean of the tokens alone; use a model without it"
+            )
+    if files.has(PROMPTS) and read_json_object(folder / PROMPTS).get("default_prompt_name") is not None:
+        raise VectorRecipeError(
+            f"{folder / PROMPTS}: the model wants a prompt before each text (default_prompt_name), which the "
+            "engine does not write; use a model without one"
+        )
+
+
+def _check_pooling(folder: Path, place: str) -> None:
+    path = f"{place}/config.json"
+    if not POOLING.fullmatch(path) or not (folder / path).exists():
+        raise VectorRecipeError(
+            f"{folder / MODULES} refers to {place[:40]!r}, which is not there: how the model makes its "
+            "vectors is not known; add the whole folder as it was published"
+        )
+    settings = read_json_object(folder / path)
+    modes = {name for name, value in settings.items() if name.startswith("pooling_mode_") and value is True}
+    if isinstance(mode := settings.get("pooling_mode"), str):  # the form of newer versions
+        modes = {f"pooling_mode_{mode}_tokens"}
+    if modes != {_MEAN}:
+        names = ", ".join(sorted(name.removeprefix("pooling_mode_")[:40] for name in modes)) or "nothing"
+        raise VectorRecipeError(
+            f"{folder / path}: the model's vector is made of {names}, the engine computes the mean of the "
+            "tokens; use a model with mean pooling"
+        )
+
+
+TOKENIZER = "tokenizer.json"
+VOCABULARY = "vocab.txt"
+
+_WORDPIECE_MODELS = frozenset({"bert", "distilbert", "electra", "mobilebert"})
+"""Values of `model_type` in config.json whose vocab.txt is read like BERT's."""
+
+_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def settle_tokenizer(folder: Path) -> None:
+    """Write the tokenizer.json that a model's vocab.txt and tokenizer_config.json imply, if it has none.
+
+    The defaults are those of transformers' BertTokenizer. Raises MalformedFileError.
+    """
+    vocabulary, config = folder / VOCABULARY, read_json_object(folder / "config.json")
+    if (folder / TOKENIZER).is_file() or not vocabulary.is_file():
+        return
+    if config.get("model_type") not in _WORDPIECE_MODELS:
+        return
+    from tokenizers import BertWordPieceTokenizer  # a library to load only where a tokenizer is written
+
+    words = set(vocabulary.read_text(encoding="utf-8", errors="replace").split())
+    if missing := [token for token in _SPECIAL if token not in words]:
+        raise MalformedFileError(
+            f"{vocabulary} has no {', '.join(missing)}: put the model's own tokenizer.json beside it"
+        )
+    path = folder / "tokenizer_config.json"
+    settings = read_json_object(path) if path.is_file() else {}
+    strips = settings.get("strip_accents")
+    try:
+        tokenizer = BertWordPieceTokenizer(
+            str(vocabulary),
+            lowercase=settings.get("do_lower_case") is not False,
+            handle_chinese_chars=settings.get("tokenize_chinese_chars") is not False,
+            strip_accents=strips if isinstance(strips, bool) else None,
+        )
+    except Exception as error:  # the library raises Exception itself
+        raise MalformedFileError(f"{vocabulary}: {error}; fetch the model again") from error
+    tokenizer.save(str(folder / TOKENIZER))

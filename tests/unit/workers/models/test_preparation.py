@@ -12,9 +12,8 @@ from tests.tiny_model import TENSORS, gguf_bytes, safetensors_bytes, write_tiny_
 from workers.models.files import ModelFormatError, ModelIncompleteError
 from workers.models.install import Installed, add_model
 from workers.models.manifest import WeightsDigestError, verify_model
-from workers.models.selection import AmbiguousModelError
+from workers.models.preparation import AmbiguousModelError, VectorRecipeError
 from workers.models.sources import FolderSource
-from workers.models.vectors import VectorRecipeError
 
 pytestmark = pytest.mark.usefixtures("untried")
 
