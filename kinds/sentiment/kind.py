@@ -57,7 +57,7 @@ class SentimentReportKind(Kind[SentimentPayload]):
     starter: ClassVar[str | None] = "kinds.sentiment.scheduled:start_scheduled"
     exporter = "kinds.sentiment.export:export_sentiment"
     background = (
-        Background("courier", "kinds.sentiment.alerts.courier:deliver_in_background", frozenset({"beat"})),
+        Background("notifier", "kinds.sentiment.alerts.notifier:notify_in_background", frozenset({"beat"})),
     )
 
     def prompt_prefix(self, payload: SentimentPayload) -> str:
@@ -118,24 +118,26 @@ def _plan_windows(
         for position, instant in analysed.since.items():
             since[position] = min(instant, since.get(position, instant))
     as_of = settings.as_of
-    heard_until, heard_before = None, settings.heard_until
-    if as_of is None:  # a file says nothing of what the sources hold
-        heard_until, heard_before = heard_before, None
+    observed_until, observed_before = None, settings.observed_until
+    if as_of is None:  # a file does not show what the sources hold
+        observed_until, observed_before = observed_before, None
     elif context.num_failed:
         # A source that could not be read is no evidence of silence: windows are judged up to the last
         # document that was read, and silence up to the time when all sources had been read.
         if last is None:
             return
         as_of = min(as_of, last)
-        heard_until, heard_before = heard_before, None
+        observed_until, observed_before = observed_before, None
     for start in range(0, settings.num_entities, ENTITIES_PER_JOB):
         stop = min(start + ENTITIES_PER_JOB, settings.num_entities)
         own = {
             position: min(changes)
             for position in range(start, stop)
-            if (changes := [at for at in (since.get(position), heard_before) if at is not None])
+            if (changes := [at for at in (since.get(position), observed_before) if at is not None])
         }
-        payload = WindowsPayload(start=start, stop=stop, since=own, as_of=as_of, heard_until=heard_until)
+        payload = WindowsPayload(
+            start=start, stop=stop, since=own, as_of=as_of, observed_until=observed_until
+        )
         yield f"entities-{start}-{stop - 1}", SentimentPayload(payload)
 
 

@@ -24,7 +24,7 @@ class AlertStatus(StrEnum):
     """Documents that arrived later no longer support the alert."""
 
 
-class Told(StrEnum):
+class Notification(StrEnum):
     """State of an alert that a target was last notified of."""
 
     RAISED = "raised"

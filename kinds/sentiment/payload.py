@@ -59,7 +59,7 @@ class WindowsPayload(BaseModel):
     as_of: AwareDatetime | None
     """Windows are judged up to this instant, or as far as they were judged before. None for a file: up to the
     end of the known documents."""
-    heard_until: AwareDatetime | None = None
+    observed_until: AwareDatetime | None = None
     """Windows that end later than this, and than the due time of any run that read all sources, raise no
     silence alert; None if this run has read all sources."""
 
@@ -100,7 +100,7 @@ class SentimentSettings(BaseModel):
     as_of: AwareDatetime | None = None
     """When a monitor's run was due; windows are judged up to this instant. None for a file: up to the end of
     the last document's window or, if the monitor has sources, as far as their runs have reached."""
-    heard_until: AwareDatetime | None = None
+    observed_until: AwareDatetime | None = None
     """When the latest run that read all sources was due; None if the monitor has no sources."""
     analysis: str = ""
     """Digest of what an analysis depends on besides the document; equal ones are not analysed again."""

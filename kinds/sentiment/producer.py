@@ -26,7 +26,7 @@ from kinds.sentiment.known import KnownFilter
 from kinds.sentiment.monitor import KIND, Monitor
 from kinds.sentiment.payload import ANALYSIS_VERSION, MOODS
 from kinds.sentiment.store.history import DatabaseHistory
-from kinds.sentiment.store.source_reports import NEVER, heard_until
+from kinds.sentiment.store.source_reports import NEVER, observed_until
 from kinds.sentiment.store.writer import write_records
 from storage.resources import put_resource, read_resource
 from storage.store import Store
@@ -105,11 +105,11 @@ def kind_settings(monitor: Monitor, own: Mapping[str, object], settings: Setting
     return merged
 
 
-def heard_setting(connection: Connection, monitor: Monitor) -> dict[str, object]:
+def observed_setting(connection: Connection, monitor: Monitor) -> dict[str, object]:
     """Return the setting that tells until when all the monitor's sources were read; empty if it has none."""
     if not monitor.sources:
         return {}
-    return {"heard_until": (heard_until(connection, monitor.id) or NEVER).isoformat()}
+    return {"observed_until": (observed_until(connection, monitor.id) or NEVER).isoformat()}
 
 
 def submit_documents(
@@ -125,8 +125,8 @@ def submit_documents(
     """
     monitor = order.monitor
     with database.connect() as connection:
-        heard = heard_setting(connection, monitor)
-    own = kind_settings(monitor, {**order.settings, **heard}, settings)
+        observed = observed_setting(connection, monitor)
+    own = kind_settings(monitor, {**order.settings, **observed}, settings)
     batch = new_batch(
         Order(
             kind=KIND,

@@ -14,7 +14,7 @@ from db.stages import NewJob
 from jobs.batch import NewBatch
 from jobs.errors import ConfigurationError
 from kinds.sentiment.monitor import KIND, Monitor
-from kinds.sentiment.producer import heard_setting, kind_settings
+from kinds.sentiment.producer import kind_settings, observed_setting
 from kinds.sentiment.store.monitors import get_monitor
 from workers.producer import Order, new_batch
 from workers.settings import Settings
@@ -58,7 +58,7 @@ def start_monitor(connection: Connection, monitor: Monitor, due_at: datetime, se
         for number, source in enumerate(monitor.sources)
     ]
     batch = batch_of(monitor, due_at, settings)
-    batch = replace(batch, settings={**batch.settings, **heard_setting(connection, monitor)})
+    batch = replace(batch, settings={**batch.settings, **observed_setting(connection, monitor)})
     return accept_in(connection, batch, jobs, lambda: 0)[0]
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from db.schedules import ScheduleRun, Timing
 from jobs.sources import Source, WebPlace
-from kinds.sentiment.monitor import Monitor, Told
+from kinds.sentiment.monitor import Monitor, Notification
 from kinds.sentiment.store.alerts import DeliveryState, Mute, StoredAlert
 from kinds.sentiment.store.deliveries import Waiting
 from kinds.sentiment.store.source_reports import UnreadSource
@@ -27,7 +27,7 @@ class MonitorState:
     """Latest runs, the newest first."""
     unread: Sequence[UnreadSource] = ()
     """Sources that the latest run could not read."""
-    not_heard_since: datetime | None = None
+    unobserved_since: datetime | None = None
     """Silence alerts are suppressed since this instant; None if all sources were read."""
     waiting: Sequence[Waiting] = ()
     """Pending deliveries."""
@@ -53,7 +53,7 @@ class MonitorState:
                 }
                 for one in self.unread
             ],
-            "not_heard_since": _instant(self.not_heard_since),
+            "unobserved_since": _instant(self.unobserved_since),
             "waiting_deliveries": [asdict(one) | {"due_at": _instant(one.due_at)} for one in self.waiting],
             "settings": monitor.settings,
             "schedule": None
@@ -76,7 +76,7 @@ def print_monitor_line(state: MonitorState) -> None:
     """Print a line of `pressroom monitor list`."""
     timing = state.timing
     if timing is None:
-        when = "when told to"
+        when = "on demand"
     elif timing.paused_at is not None:
         when = f"{timing.cron.expression} ({timing.cron.time_zone}), paused"
     else:
@@ -106,10 +106,10 @@ def print_monitor(state: MonitorState) -> None:
     for unread in state.unread:
         print_line(f"  not read  {unread.error_code}: {unread.error_message} (batch {unread.batch_id})")
     if state.unread:
-        print_line("            until it is, or is taken out of the monitor, nothing is said of silence")
-    elif state.not_heard_since is not None:
+        print_line("            silence alerts are suppressed until it is read or removed from the monitor")
+    elif state.unobserved_since is not None:
         print_line(
-            "  not read  the latest run has not analysed all: until one has, nothing is said of silence"
+            "  not read  silence alerts are suppressed until a run has analysed everything"
         )
     for run in state.runs:
         error = f"  {run.error_code}: {run.error_message}" if run.error_code else ""
@@ -173,8 +173,9 @@ def _delivery_text(delivery: DeliveryState) -> str:
     if delivery.ended_at is None:
         tries = f" after {delivery.num_attempts} attempts" if delivery.num_attempts else ""
         return f"due {_short(delivery.due_at)}{tries}"
-    said = "delivered, and that it is withdrawn," if delivery.told is Told.WITHDRAWN else "delivered"
-    how = said if delivery.error_code is None else f"not delivered ({delivery.error_code})"
+    is_withdrawn = delivery.notified is Notification.WITHDRAWN
+    success = "withdrawal delivered" if is_withdrawn else "delivered"
+    how = success if delivery.error_code is None else f"not delivered ({delivery.error_code})"
     return f"{how} {_short(delivery.ended_at)}"
 
 

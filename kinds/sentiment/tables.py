@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
 
 from db.tables import Base, Json, text_enum
-from kinds.sentiment.monitor import AlertStatus, Told
+from kinds.sentiment.monitor import AlertStatus, Notification
 from kinds.sentiment.series.window import AlertRule, WindowSize
 
 
@@ -195,7 +195,7 @@ class DeliveryRow(Base):
     """When the alert was delivered, or its delivery was muted or given up."""
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
-    told: Mapped[Told | None] = mapped_column(text_enum(Told, "told"))
+    notified: Mapped[Notification | None] = mapped_column(text_enum(Notification, "notified"))
     """State that the target was last notified of; None if there was no notification as far as is known."""
     turn: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     """Increases when the alert is withdrawn or raised again; then no message of an earlier turn is begun."""

@@ -208,18 +208,18 @@ def _history(
         unsettled=None if unsettled is None else unsettled.number,
         novelties=analysis.novelties,
         windows=analysis.windows,
-        alerts=heard(analysis.alerts, _heard_until(payload, settings, state, until), due.policy),
+        alerts=heard(analysis.alerts, _observed_until(payload, settings, state, until), due.policy),
     )
 
 
-def _heard_until(
+def _observed_until(
     payload: WindowsPayload, settings: SentimentSettings, state: _State, as_of: datetime
 ) -> datetime:
     """Return until when all sources were observed; windows that end later raise no silence alerts.
 
     Beyond this instant some source had not been read or, where only files are read, there is no document.
     """
-    own = payload.heard_until or settings.as_of
+    own = payload.observed_until or settings.as_of
     return (state.last_at or as_of) if own is None else max(own, state.read_until or own)
 
 
@@ -231,9 +231,9 @@ def _as_of(
     It is not earlier than the last document or than any run has judged, so that a window once judged as ended
     stays ended. Where only files are read, the window of the last document counts as ended, too, because
     nothing else tells how late it is. Documents missing from it may still arrive, so it raises no silence
-    alert, see `_heard_until`.
+    alert, see `_observed_until`.
     """
-    if last is None or known_until is None or settings.as_of or settings.heard_until:
+    if last is None or known_until is None or settings.as_of or settings.observed_until:
         return known_until
     return max(known_until, _end_of_window(last, settings.policy))
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from db.batches import batch_settings
 from jobs.batch import BatchStatus
-from kinds.sentiment.alerts.courier import Courier
+from kinds.sentiment.alerts.notifier import Notifier
 from kinds.sentiment.export import SentimentFigures, export_sentiment
 from kinds.sentiment.payload import SentimentSettings
 from kinds.sentiment.store.deliveries import num_waiting
@@ -51,8 +51,8 @@ def deliver_alerts(
     try:
         targets = get_monitor(database, monitor_id).targets
         left = [one.name for one in targets if not _is_deliverable(one, json=json)]
-        courier = Courier(database, monitor_id=monitor_id, without=left)
-        courier.run_until_none_is_due(max_seconds)
+        notifier = Notifier(database, monitor_id=monitor_id, without=left)
+        notifier.run_until_none_is_due(max_seconds)
         waiting = num_waiting(database, monitor_id)
     except SQLAlchemyError:
         say("Postgres is away; alerts wait in it for `pressroom up` or `pressroom beat`.")
@@ -60,9 +60,9 @@ def deliver_alerts(
     except KeyboardInterrupt:
         say("Interrupted; what is not delivered waits for `pressroom up` or `pressroom beat`.")
         return
-    if courier.num_delivered or waiting:
+    if notifier.num_delivered or waiting:
         rest = f", {waiting} waiting for `pressroom up` or `pressroom beat`" if waiting else ""
-        say(f"Deliveries of alerts: {courier.num_delivered} made{rest}")
+        say(f"Deliveries of alerts: {notifier.num_delivered} made{rest}")
 
 
 def _is_deliverable(target: Target, *, json: bool) -> bool:

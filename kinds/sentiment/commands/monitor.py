@@ -256,9 +256,9 @@ def _state(database: Engine, monitor: Monitor, *, num_runs: int) -> MonitorState
     runs = schedules.list_runs(database, monitor.id, limit=num_runs) if num_runs else []
     tried = source_reports.unread_sources(database, monitor.id) if num_runs else []
     unread = [one for one in tried if one.source in monitor.sources]
-    not_heard_since = source_reports.not_heard_since(database, monitor.id) if num_runs else None
+    unobserved_since = source_reports.unobserved_since(database, monitor.id) if num_runs else None
     waiting = deliveries.waiting(database, monitor.id) if num_runs else []
-    return MonitorState(monitor, timing, runs, unread, not_heard_since, waiting)
+    return MonitorState(monitor, timing, runs, unread, unobserved_since, waiting)
 
 
 def _print(database: Engine, monitor: Monitor, *, json: bool) -> None:

@@ -226,12 +226,12 @@ def upgrade() -> None:
         sa.Column("error_code", sa.Text(), nullable=True),
         sa.Column("error_message", sa.Text(), nullable=True),
         sa.Column(
-            "told",
+            "notified",
             sa.Enum(
                 "raised",
                 "withdrawn",
                 "unsure",
-                name="told",
+                name="notified",
                 native_enum=False,
                 create_constraint=True,
                 length=16,

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, case, delete, func, insert, select, update
 
 from db.tables import ScheduleRow
 from jobs.errors import PermanentError
-from kinds.sentiment.monitor import AlertStatus, Told
+from kinds.sentiment.monitor import AlertStatus, Notification
 from kinds.sentiment.series.window import AlertRule, WindowSize
 from kinds.sentiment.store.deliveries import is_muted
 from kinds.sentiment.tables import AlertRow, DeliveryRow, MuteRow
@@ -63,7 +63,7 @@ class DeliveryState:
     error_code: str | None
     """Error of the last attempt; with `ended_at` the reason for giving up, or None if delivered."""
     error_message: str | None
-    told: Told | None
+    notified: Notification | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +114,7 @@ def get_alert(database: Engine, alert_id: UUID) -> tuple[StoredAlert, list[Deliv
                 DeliveryRow.ended_at,
                 DeliveryRow.error_code,
                 DeliveryRow.error_message,
-                DeliveryRow.told,
+                DeliveryRow.notified,
             )
             .where(DeliveryRow.alert_id == alert_id)
             .order_by(DeliveryRow.target)

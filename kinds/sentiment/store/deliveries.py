@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, case, func, or_, select, update
 
 from db.tables import ScheduleRow
-from kinds.sentiment.monitor import AlertStatus, Told
+from kinds.sentiment.monitor import AlertStatus, Notification
 from kinds.sentiment.series.window import AlertRule, WindowSize
 from kinds.sentiment.tables import AlertRow, DeliveryRow, MentionRow, MonitorRow, MuteRow
 from workers.delivery.targets import Target
@@ -35,7 +35,7 @@ class Delivery:
     monitor_id: UUID
     monitor: str
     entity_id: str
-    told: Told | None
+    notified: Notification | None
     turn: int
     turned_at: datetime | None
     is_withdrawn: bool
@@ -51,9 +51,9 @@ class Delivery:
     raised_at: datetime
 
     @property
-    def to_tell(self) -> Told:
+    def notification(self) -> Notification:
         """State of the alert that the target should be notified of."""
-        return Told.WITHDRAWN if self.is_withdrawn else Told.RAISED
+        return Notification.WITHDRAWN if self.is_withdrawn else Notification.RAISED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +105,7 @@ def due_deliveries(
         select(DeliveryRow.alert_id, DeliveryRow.target, place.label("place"))
         .join(AlertRow, AlertRow.id == DeliveryRow.alert_id)
         .where(
-            *_is_to_tell(),
+            *_is_pending(),
             *of_monitor,
             DeliveryRow.due_at <= func.now(),
             DeliveryRow.target.not_in(without),
@@ -116,7 +116,7 @@ def due_deliveries(
         select(
             DeliveryRow.target,
             DeliveryRow.num_attempts,
-            DeliveryRow.told,
+            DeliveryRow.notified,
             DeliveryRow.turn,
             DeliveryRow.turned_at,
             AlertRow.__table__,
@@ -142,7 +142,7 @@ def num_waiting(database: Engine, monitor_id: UUID) -> int:
         select(func.count())
         .select_from(DeliveryRow)
         .join(AlertRow, AlertRow.id == DeliveryRow.alert_id)
-        .where(*_is_to_tell(), AlertRow.monitor_id == monitor_id)
+        .where(*_is_pending(), AlertRow.monitor_id == monitor_id)
     )
     with database.connect() as connection:
         return connection.scalar(statement) or 0
@@ -167,7 +167,7 @@ def waiting(database: Engine, monitor_id: UUID) -> list[Waiting]:
     statement = (
         select(*why, func.count(), func.min(DeliveryRow.due_at))
         .join(AlertRow, AlertRow.id == DeliveryRow.alert_id)
-        .where(*_is_to_tell(), AlertRow.monitor_id == monitor_id)
+        .where(*_is_pending(), AlertRow.monitor_id == monitor_id)
         .group_by(*why)
         .order_by(DeliveryRow.target, func.min(DeliveryRow.due_at))
     )
@@ -233,7 +233,7 @@ def end(
         )
 
 
-def note_told(database: Engine, delivery: Delivery) -> None:
+def record_notification(database: Engine, delivery: Delivery) -> None:
     """Record that the target was notified, even if the alert has changed in the meantime.
 
     If another notifier has begun to send that change, it is unknown which message arrived last.
@@ -245,7 +245,7 @@ def note_told(database: Engine, delivery: Delivery) -> None:
             update(DeliveryRow)
             .where(DeliveryRow.alert_id == delivery.alert_id, DeliveryRow.target == delivery.target_name)
             .values(
-                told=case((is_alone, delivery.to_tell.value), else_=Told.UNSURE.value),
+                notified=case((is_alone, delivery.notification.value), else_=Notification.UNSURE.value),
                 ended_at=case((is_latest, func.clock_timestamp()), else_=DeliveryRow.ended_at),
                 error_code=None,
                 error_message=None,
@@ -253,7 +253,7 @@ def note_told(database: Engine, delivery: Delivery) -> None:
         )
 
 
-def tell_change(connection: Connection, alert_ids: Sequence[UUID], *, old_ids: Sequence[UUID]) -> None:
+def notify_change(connection: Connection, alert_ids: Sequence[UUID], *, old_ids: Sequence[UUID]) -> None:
     """Schedule notifications of alerts that were withdrawn or raised again in this transaction.
 
     Targets that were notified of an alert are notified of its change, and so are those that may have been, by
@@ -262,21 +262,21 @@ def tell_change(connection: Connection, alert_ids: Sequence[UUID], *, old_ids: S
     former state. For alerts in `old_ids` no new notification is scheduled; only those that were begun are
     corrected.
     """
-    is_told = DeliveryRow.told.is_not(None)
+    is_notified = DeliveryRow.notified.is_not(None)
     is_tried = DeliveryRow.num_attempts > 0
     is_pending = DeliveryRow.ended_at.is_(None)
     is_old = DeliveryRow.alert_id.in_(old_ids)
-    is_unsure = is_tried & (is_pending | (is_told & DeliveryRow.error_code.is_not(None)))
+    is_unsure = is_tried & (is_pending | (is_notified & DeliveryRow.error_code.is_not(None)))
     connection.execute(
         update(DeliveryRow)
-        .where(is_old, is_pending, ~is_told, ~is_tried)
+        .where(is_old, is_pending, ~is_notified, ~is_tried)
         .values(ended_at=func.clock_timestamp(), error_code="too_old", error_message="the alert is too old")
     )
     connection.execute(
         update(DeliveryRow)
-        .where(DeliveryRow.alert_id.in_(alert_ids), is_pending | (is_told & ~is_old))
+        .where(DeliveryRow.alert_id.in_(alert_ids), is_pending | (is_notified & ~is_old))
         .values(
-            told=case((is_unsure, Told.UNSURE.value), else_=DeliveryRow.told),
+            notified=case((is_unsure, Notification.UNSURE.value), else_=DeliveryRow.notified),
             turn=DeliveryRow.turn + 1,
             turned_at=func.clock_timestamp(),
             due_at=func.clock_timestamp(),
@@ -309,10 +309,10 @@ def postpone(database: Engine, deliveries: Sequence[Delivery], *, seconds: float
             )
 
 
-def _is_to_tell() -> tuple[ColumnElement[bool], ...]:
+def _is_pending() -> tuple[ColumnElement[bool], ...]:
     return (
         DeliveryRow.ended_at.is_(None),
-        or_(AlertRow.status != AlertStatus.WITHDRAWN, DeliveryRow.told.is_not(None)),
+        or_(AlertRow.status != AlertStatus.WITHDRAWN, DeliveryRow.notified.is_not(None)),
     )
 
 
@@ -339,7 +339,7 @@ def _delivery(row: RowMapping) -> Delivery:
         monitor_id=row["monitor_id"],
         monitor=row["monitor"],
         entity_id=row["entity_id"],
-        told=row["told"],
+        notified=row["notified"],
         turn=row["turn"],
         turned_at=row["turned_at"],
         is_withdrawn=row["status"] is AlertStatus.WITHDRAWN,

@@ -16,7 +16,7 @@ from kinds.sentiment.monitor import AlertStatus
 from kinds.sentiment.records import EntityHistory
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.window import WindowSize
-from kinds.sentiment.store.deliveries import tell_change
+from kinds.sentiment.store.deliveries import notify_change
 from kinds.sentiment.tables import (
     AlertRow,
     DeliveryRow,
@@ -274,7 +274,7 @@ def _reopen_and_withdraw(connection: Connection, series: _Series, standing: Sequ
     ).all()
     if changed := [*reopened, *withdrawn]:
         old_ids = [id_ for id_, *window in changed if not _is_news(*window)]
-        tell_change(connection, [row[0] for row in changed], old_ids=old_ids)
+        notify_change(connection, [row[0] for row in changed], old_ids=old_ids)
 
 
 def _is_news(size: WindowSize, starts_at: datetime, read_at: datetime) -> bool:

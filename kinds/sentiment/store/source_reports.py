@@ -70,7 +70,7 @@ def unread_sources(database: Engine, monitor_id: UUID) -> list[UnreadSource]:
         ]
 
 
-def not_heard_since(database: Engine, monitor_id: UUID) -> datetime | None:
+def unobserved_since(database: Engine, monitor_id: UUID) -> datetime | None:
     """Return since when silence alerts are suppressed, because the latest run has not read and analysed
     everything.
 
@@ -89,11 +89,11 @@ def not_heard_since(database: Engine, monitor_id: UUID) -> datetime | None:
         .limit(1)
     )
     with database.connect() as connection:
-        due_at, heard = connection.scalar(latest), read_until(connection, monitor_id) or NEVER
-    return heard if due_at is not None and heard < due_at else None
+        due_at, observed_at = connection.scalar(latest), read_until(connection, monitor_id) or NEVER
+    return observed_at if due_at is not None and observed_at < due_at else None
 
 
-def heard_until(connection: Connection, monitor_id: UUID) -> datetime | None:
+def observed_until(connection: Connection, monitor_id: UUID) -> datetime | None:
     """Return the same as `read_until`, for finished runs only: silence was judged up to then."""
     return _read_until(connection, monitor_id, BatchRow.status == BatchStatus.FINISHED)
 

@@ -170,7 +170,7 @@ def test_a_thread_runs_until_its_block_ends() -> None:
 
 
 def test_alerts_are_delivered_beside_beat_and_releases_served_under_up() -> None:
-    assert [(kind, each.name) for kind, each in services_under("beat")] == [("sentiment_report", "courier")]
+    assert [(kind, each.name) for kind, each in services_under("beat")] == [("sentiment_report", "notifier")]
     assert [(kind, each.name) for kind, each in services_under("up")] == [("recommendation", "serving")]
 
 

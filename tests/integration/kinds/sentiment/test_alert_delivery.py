@@ -15,8 +15,8 @@ from sqlalchemy import Engine, update
 
 from db.session import opened_database
 from db.tables import ScheduleRow
-from kinds.sentiment.alerts.courier import COURIER
 from kinds.sentiment.alerts.delivery import deliver_alerts
+from kinds.sentiment.alerts.notifier import NOTIFIER
 from tests.factories import wait_until
 from tests.hostile_server import HostileServer
 from tests.integration.kinds.sentiment.test_delivery import (
@@ -40,14 +40,14 @@ def lines(tmp_path: Path) -> FileTarget:
 @pytest.fixture
 def other_lead(database: Engine) -> Iterator[Lead]:
     """Of a beat, or of another command."""
-    lead = Lead(database, COURIER)
+    lead = Lead(database, NOTIFIER)
     assert lead.is_held()
     yield lead
     lead.give_up()
 
 
 def check_lead_is_free(database: Engine) -> None:
-    lead = Lead(database, COURIER)
+    lead = Lead(database, NOTIFIER)
     assert lead.is_held()
     lead.give_up()
 
@@ -115,7 +115,7 @@ def rename(database: Engine, monitor_id: UUID) -> None:
         connection.execute(update(ScheduleRow).where(ScheduleRow.id == monitor_id).values(name=str(uuid4())))
 
 
-def test_command_delivers_nothing_while_another_courier_leads(
+def test_command_delivers_nothing_while_another_notifier_leads(
     database: Engine, lines: FileTarget, other_lead: Lead, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monitor_id = monitor_of(database, lines)

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, insert, select, text, update
 from standardwebhooks import Webhook
 
 from jobs.errors import PressroomError
-from kinds.sentiment.alerts.courier import RETRY_SECONDS, Courier
+from kinds.sentiment.alerts.notifier import RETRY_SECONDS, Notifier
 from kinds.sentiment.monitor import AlertStatus, Monitor
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.window import AlertRule, WindowSize
@@ -99,14 +99,14 @@ def webhook(server: HostileServer, path: str = "/alerts", *, name: str = "ops") 
 
 
 def deliver(database: Engine, *, rounds: int = 1, wait: bool = False) -> None:
-    """Rounds of the courier; `wait` lets the backoff of what failed pass before each."""
-    courier = Courier(database)
+    """Rounds of the notifier; `wait` lets the backoff of what failed pass before each."""
+    notifier = Notifier(database)
     with ThreadPoolExecutor(4) as pool:
         for _ in range(rounds):
             if wait:
                 with database.begin() as connection:
                     connection.execute(text("UPDATE deliveries SET due_at = now() - interval '1 second'"))
-            courier.deliver_due(pool)
+            notifier.deliver_due(pool)
 
 
 def states(database: Engine, alert_id: UUID) -> dict[str, alerts.DeliveryState]:
@@ -305,7 +305,7 @@ def test_line_that_was_written_before_a_crash_is_not_written_again(database: Eng
     alert_id = alert(database, monitor_of(database, FileTarget(name="lines", path=str(path))), ["lines"])
     deliver(database)
     with database.begin() as connection:  # as if it had died before it could say so
-        connection.execute(update(DeliveryRow).values(ended_at=None, told=None))
+        connection.execute(update(DeliveryRow).values(ended_at=None, notified=None))
     deliver(database, wait=True)
 
     assert len(path.read_text().splitlines()) == 1
@@ -322,7 +322,7 @@ def test_line_that_was_torn_by_a_crash_is_written_whole_on_a_line_of_its_own(
     whole = path.read_text()
     path.write_text(whole[:100])
     with database.begin() as connection:
-        connection.execute(update(DeliveryRow).values(ended_at=None, told=None))
+        connection.execute(update(DeliveryRow).values(ended_at=None, notified=None))
     deliver(database, wait=True)
 
     assert path.read_text() == f"{whole[:100]}\n{whole}"
@@ -332,11 +332,11 @@ def test_muted_alert_is_kept_and_not_delivered(database: Engine, server: Hostile
     monitor_id = monitor_of(database, webhook(server))
     mute_id = alerts.mute(database, monitor_id, entity_id="acme-steel", rule=None, until=None)
     muted = alert(database, monitor_id, ["ops"])
-    heard = alert(database, monitor_id, ["ops"], entity="other-steel")
+    unmuted = alert(database, monitor_id, ["ops"], entity="other-steel")
     deliver(database)
 
     assert states(database, muted)["ops"].error_code == "muted"
-    assert states(database, heard)["ops"].error_code is None
+    assert states(database, unmuted)["ops"].error_code is None
     assert len(server.seen) == 1
     assert [one.is_muted for one in alerts.list_alerts(database)] == [True, False]
     alerts.unmute(database, mute_id)
@@ -380,7 +380,7 @@ def test_target_that_was_removed_ends_its_deliveries(database: Engine) -> None:
     assert states(database, alert_id)["ops"].error_code == "target_removed"
 
 
-def test_delivery_that_another_courier_has_begun_is_left_to_it(
+def test_delivery_that_another_notifier_has_begun_is_left_to_it(
     database: Engine, server: HostileServer
 ) -> None:
     alert(database, monitor_of(database, webhook(server)), ["ops"])

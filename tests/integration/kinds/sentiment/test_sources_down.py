@@ -26,7 +26,7 @@ from kinds.sentiment.series.window import AlertRule
 from kinds.sentiment.show_monitors import MonitorState, print_monitor
 from kinds.sentiment.store.monitor_reports import stream_stage
 from kinds.sentiment.store.monitors import get_monitor, put_monitor
-from kinds.sentiment.store.source_reports import not_heard_since, unread_sources
+from kinds.sentiment.store.source_reports import unobserved_since, unread_sources
 from kinds.sentiment.tables import AlertRow, DocumentRow
 from tests.hostile_server import HostileServer, hostile_server
 from tests.integration.kinds.sentiment.test_sentiment_report import BAD, BEGIN, GOOD, Press, pressing
@@ -306,16 +306,16 @@ def test_file_tells_of_no_silence_while_a_source_is_down(
 def test_run_that_did_not_analyse_all_it_read_is_said_to_tell_of_no_silence(
     surged: Press, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert not_heard_since(surged.database, surged.monitor_id) is None
+    assert unobserved_since(surged.database, surged.monitor_id) is None
     write_files(tmp_path, range(61))
     batch_id = run_due(surged, day_of(61))
     with surged.database.begin() as connection:
         of_documents = (JobRow.batch_id == batch_id) & (JobRow.stage == 1)
         connection.execute(update(JobRow).where(of_documents).values(status=JobStatus.FAILED))
         connection.execute(update(BatchRow).where(BatchRow.id == batch_id).values(num_failed=1))
-    since = not_heard_since(surged.database, surged.monitor_id)
+    since = unobserved_since(surged.database, surged.monitor_id)
     assert since == day_of(60) + timedelta(minutes=5)
     assert unread_sources(surged.database, surged.monitor_id) == []
     monitor = get_monitor(surged.database, surged.monitor_id)
     print_monitor(MonitorState(monitor, None, (), (), since))
-    assert "nothing is said of silence" in capsys.readouterr().out
+    assert "silence alerts are suppressed" in capsys.readouterr().out

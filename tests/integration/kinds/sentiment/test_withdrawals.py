@@ -11,7 +11,7 @@ from uuid import UUID, uuid4, uuid5
 import pytest
 from sqlalchemy import Engine
 
-from kinds.sentiment.monitor import AlertStatus, Told
+from kinds.sentiment.monitor import AlertStatus, Notification
 from kinds.sentiment.records import EntityHistory
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.window import Alert, AlertRule, WindowSize
@@ -77,7 +77,7 @@ class Readings:
             write_histories(connection, [(uuid4(), history)])
 
 
-def told(seen: Seen) -> str:
+def event(seen: Seen) -> str:
     return str(json.loads(seen.body)["type"])
 
 
@@ -92,12 +92,12 @@ def test_withdrawal_is_told_once_to_a_webhook_that_was_told_of_the_alert(
     readings.find(stands=False)
     deliver(database)
 
-    assert [told(seen) for seen in server.seen] == ["alert.raised", "alert.withdrawn"]
+    assert [event(seen) for seen in server.seen] == ["alert.raised", "alert.withdrawn"]
     raised, withdrawn = (json.loads(seen.body) for seen in server.seen)
     assert withdrawn["data"] == raised["data"]
     assert withdrawn["id"] == server.seen[1].headers["webhook-id"] != raised["id"]
     assert withdrawn["timestamp"] > raised["timestamp"]
-    assert states(database, readings.alert_id)["ops"].told is Told.WITHDRAWN
+    assert states(database, readings.alert_id)["ops"].notified is Notification.WITHDRAWN
 
 
 def test_alert_that_comes_back_is_told_again_with_an_id_of_its_own(
@@ -108,7 +108,7 @@ def test_alert_that_comes_back_is_told_again_with_an_id_of_its_own(
         readings.find(stands=stands)
         deliver(database, rounds=2)
 
-    assert [told(seen) for seen in server.seen] == ["alert.raised", "alert.withdrawn"] * 2
+    assert [event(seen) for seen in server.seen] == ["alert.raised", "alert.withdrawn"] * 2
     assert len({seen.headers["webhook-id"] for seen in server.seen}) == 4
 
 
@@ -126,7 +126,7 @@ def test_nobody_is_told_of_what_came_and_went_before_it_was_delivered(
     readings.find(stands=False)
     readings.find(stands=True)
     deliver(database, rounds=2)
-    assert [told(seen) for seen in server.seen] == ["alert.raised"]
+    assert [event(seen) for seen in server.seen] == ["alert.raised"]
     assert states(database, readings.alert_id)["ops"].ended_at is not None
 
 
@@ -147,7 +147,7 @@ def test_only_targets_that_had_the_alert_are_told_of_its_withdrawal(
         "alert.withdrawn",
     ]
     assert len(server.seen) == 1
-    assert states(database, readings.alert_id)["gone"].told is None
+    assert states(database, readings.alert_id)["gone"].notified is None
 
 
 def test_withdrawal_that_may_have_arrived_is_followed_by_the_alert_when_it_comes_back(
@@ -162,7 +162,7 @@ def test_withdrawal_that_may_have_arrived_is_followed_by_the_alert_when_it_comes
     readings.find(stands=True)
     deliver(database)
 
-    assert [told(seen) for seen in server.seen] == ["alert.raised", "alert.withdrawn", "alert.raised"]
+    assert [event(seen) for seen in server.seen] == ["alert.raised", "alert.withdrawn", "alert.raised"]
 
 
 def test_alert_that_is_withdrawn_while_it_is_being_told_is_told_as_withdrawn_too(
@@ -173,13 +173,13 @@ def test_alert_that_is_withdrawn_while_it_is_being_told_is_told_as_withdrawn_too
     (delivery,) = deliveries.due_deliveries(database, limit=10)
     assert deliveries.begin_attempt(database, delivery, retry_seconds=60)
     readings.find(stands=False)
-    deliveries.note_told(database, delivery)
-    assert states(database, readings.alert_id)["ops"].told is Told.RAISED
+    deliveries.record_notification(database, delivery)
+    assert states(database, readings.alert_id)["ops"].notified is Notification.RAISED
     deliver(database, rounds=2)
-    assert [told(seen) for seen in server.seen] == ["alert.withdrawn"]
+    assert [event(seen) for seen in server.seen] == ["alert.withdrawn"]
 
 
-def test_alert_that_is_told_late_by_another_courier_is_told_again_when_it_comes_back(
+def test_alert_that_is_told_late_by_another_notifier_is_told_again_when_it_comes_back(
     database: Engine, server: HostileServer
 ) -> None:
     readings = Readings(database, monitor_of(database, webhook(server)))
@@ -188,14 +188,14 @@ def test_alert_that_is_told_late_by_another_courier_is_told_again_when_it_comes_
     assert deliveries.begin_attempt(database, delivery, retry_seconds=60)
     readings.find(stands=False)
     deliver(database)  # the first message may be there by now, or still come, or never
-    assert [told(seen) for seen in server.seen] == ["alert.withdrawn"]
+    assert [event(seen) for seen in server.seen] == ["alert.withdrawn"]
 
-    deliveries.note_told(database, delivery)
+    deliveries.record_notification(database, delivery)
     deliver(database, rounds=2)
     assert len(server.seen) == 1
     readings.find(stands=True)
     deliver(database)
-    assert [told(seen) for seen in server.seen] == ["alert.withdrawn", "alert.raised"]
+    assert [event(seen) for seen in server.seen] == ["alert.withdrawn", "alert.raised"]
 
 
 def test_alert_that_may_have_arrived_is_told_as_withdrawn_too(
@@ -207,16 +207,16 @@ def test_alert_that_may_have_arrived_is_told_as_withdrawn_too(
     deliver(database)  # received, and answered with an error
     readings.find(stands=False)
     deliver(database, rounds=3, wait=True)
-    assert [told(seen) for seen in server.seen] == ["alert.raised", "alert.withdrawn"]
-    assert states(database, readings.alert_id)["ops"].told is Told.WITHDRAWN
+    assert [event(seen) for seen in server.seen] == ["alert.raised", "alert.withdrawn"]
+    assert states(database, readings.alert_id)["ops"].notified is Notification.WITHDRAWN
 
     readings.find(stands=True)
     deliver(database)
-    assert [told(seen) for seen in server.seen[2:]] == ["alert.raised"]
+    assert [event(seen) for seen in server.seen[2:]] == ["alert.raised"]
     assert len({seen.headers["webhook-id"] for seen in server.seen}) == 3
 
 
-def test_alert_that_is_withdrawn_after_a_courier_saw_it_is_not_told(
+def test_alert_that_is_withdrawn_after_a_notifier_saw_it_is_not_told(
     database: Engine, server: HostileServer
 ) -> None:
     readings = Readings(database, monitor_of(database, webhook(server)))
@@ -229,7 +229,7 @@ def test_alert_that_is_withdrawn_after_a_courier_saw_it_is_not_told(
 
     readings.find(stands=True)
     deliver(database, rounds=2)
-    assert [told(seen) for seen in server.seen] == ["alert.raised"]
+    assert [event(seen) for seen in server.seen] == ["alert.raised"]
 
 
 def test_nobody_is_told_that_an_old_alert_is_withdrawn_or_comes_back(
@@ -243,9 +243,9 @@ def test_nobody_is_told_that_an_old_alert_is_withdrawn_or_comes_back(
         readings.find(stands=stands)
         deliver(database, rounds=2)
 
-    assert [told(seen) for seen in server.seen] == ["alert.raised"]
+    assert [event(seen) for seen in server.seen] == ["alert.raised"]
     assert alerts.get_alert(database, readings.alert_id)[0].status is AlertStatus.WITHDRAWN
-    assert states(database, readings.alert_id)["ops"].told is Told.RAISED
+    assert states(database, readings.alert_id)["ops"].notified is Notification.RAISED
 
 
 def test_old_alert_that_nobody_was_told_of_is_not_told_when_it_comes_back(
@@ -275,7 +275,7 @@ def test_old_alert_whose_withdrawal_may_have_arrived_is_set_right(
     readings.find(stands=True)
     deliver(database, rounds=2)
 
-    assert [told(seen) for seen in server.seen] == ["alert.raised", "alert.withdrawn", "alert.raised"]
+    assert [event(seen) for seen in server.seen] == ["alert.raised", "alert.withdrawn", "alert.raised"]
 
 
 def test_mute_keeps_withdrawals_quiet_too(database: Engine, server: HostileServer) -> None:
@@ -287,5 +287,5 @@ def test_mute_keeps_withdrawals_quiet_too(database: Engine, server: HostileServe
     readings.find(stands=False)
     deliver(database)
 
-    assert [told(seen) for seen in server.seen] == ["alert.raised"]
+    assert [event(seen) for seen in server.seen] == ["alert.raised"]
     assert states(database, readings.alert_id)["ops"].error_code == "muted"

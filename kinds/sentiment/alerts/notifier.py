@@ -1,4 +1,4 @@
-"""Delivers due alerts; one courier is active by a lease, and others stand by."""
+"""Delivers due alerts as messages; one notifier is active by a lease, and others wait on standby."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from itertools import groupby
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,9 +18,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from db.faults import fault_of
 from db.session import opened_database
 from jobs.errors import PermanentError, PressroomError
-from kinds.sentiment.alerts.message import message_body, message_id
+from jobs.shown import json_text
+from kinds.sentiment.monitor import Notification
 from kinds.sentiment.store import deliveries
-from kinds.sentiment.store.deliveries import Delivery
+from kinds.sentiment.store.deliveries import Delivery, Driver
 from workers.background import BackgroundPlace, BackgroundThread, background_thread
 from workers.connectors.addresses import Resolve, resolve
 from workers.delivery.daemon_threads import DaemonThreads
@@ -31,10 +33,13 @@ from workers.outage import Outage
 
 logger = logging.getLogger(__name__)
 
-SESSION_NAME = "pressroom-courier"
+SESSION_NAME = "pressroom-notifier"
 
-COURIER = "courier"
+NOTIFIER = "notifier"
 """Role in which one process at a time has the lead."""
+
+EVENTS = {Notification.RAISED: "alert.raised", Notification.WITHDRAWN: "alert.withdrawn"}
+"""Event types, in the notation of Standard Webhooks."""
 
 RETRY_SECONDS = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 """Delays after the first, second and further attempts: 5 s to a day, three days in all, as the specification
@@ -53,13 +58,13 @@ MAX_DUE_PER_TARGET = 5
 few of its responses."""
 
 JOIN_SECONDS = 5.0
-"""Seconds to wait for the thread to end; the next courier repeats a delivery that hangs, with the same id."""
+"""Seconds to wait for the thread to end; the next notifier repeats a hanging delivery, with the same id."""
 
 NUM_THREADS = 8
 """Targets served at a time, so that a target that hangs delays only itself."""
 
 
-class Courier:
+class Notifier:
     """Delivers alerts; runs in one thread and sends messages in several more."""
 
     def __init__(
@@ -75,7 +80,7 @@ class Courier:
         self._resolver = resolver
         self._monitor_id = monitor_id
         self._without = without
-        self._lead = Lead(database, COURIER)
+        self._lead = Lead(database, NOTIFIER)
         self._postgres = Outage(logger, "Postgres", meanwhile="alerts wait in it")
         self._counting = threading.Lock()
         self.num_delivered = 0
@@ -102,7 +107,7 @@ class Courier:
         self._lead.give_up()
 
     def run_until_none_is_due(self, timeout_seconds: float) -> None:
-        """Deliver for at most `timeout_seconds`; while another courier leads, wait for it to deliver.
+        """Deliver for at most `timeout_seconds`; while another notifier leads, wait for it to deliver.
 
         A target that still hangs then does so in a thread that ends with the process, and its message is due
         again. Raises SQLAlchemyError.
@@ -146,7 +151,7 @@ class Courier:
 
     def _deliver(self, delivery: Delivery) -> bool:
         """Make one delivery; return False if its target should be left alone for a while."""
-        if delivery.told is delivery.to_tell:  # it was withdrawn and came back, or the other way, meanwhile
+        if delivery.notified is delivery.notification:  # the alert changed and changed back in the meantime
             deliveries.end(self._database, delivery)
             return True
         if delivery.is_muted:
@@ -172,7 +177,7 @@ class Courier:
             logger.exception("A delivery failed.", extra={"alert_id": str(delivery.alert_id)})
             self._note(delivery, "unexpected", f"{type(error).__name__}: {error}")
             return False
-        deliveries.note_told(self._database, delivery)
+        deliveries.record_notification(self._database, delivery)
         with self._counting:
             self.num_delivered += 1
         return True
@@ -194,11 +199,11 @@ class Courier:
 
 
 @contextmanager
-def deliver_in_background(place: BackgroundPlace) -> Iterator[BackgroundThread]:
-    """Run a courier in a thread for as long as the block lasts: a `workers.background.BackgroundOpener`."""
+def notify_in_background(place: BackgroundPlace) -> Iterator[BackgroundThread]:
+    """Run a notifier in a thread for as long as the block lasts: a `workers.background.BackgroundOpener`."""
     with (
         opened_database(place.db_url, application_name=SESSION_NAME) as database,
-        background_thread("courier", Courier(database).run, join_seconds=JOIN_SECONDS) as thread,
+        background_thread("notifier", Notifier(database).run, join_seconds=JOIN_SECONDS) as thread,
     ):
         yield thread
 
@@ -210,3 +215,48 @@ def _retry_seconds(delivery: Delivery) -> float:
 
 def _target_of(delivery: Delivery) -> tuple[str, str]:
     return str(delivery.monitor_id), delivery.target_name
+
+
+def message_id(delivery: Delivery) -> str:
+    """Return an id by which receivers detect repeats: the same at every attempt, different in each turn."""
+    turn = f"/{delivery.turn}" if delivery.turn else ""
+    return f"msg_{uuid5(delivery.alert_id, delivery.target_name + turn).hex}"
+
+
+def message_body(delivery: Delivery, drivers: Sequence[Driver]) -> str:
+    """Return one JSON object on one line; equal at every attempt as long as its documents are unchanged."""
+    return json_text(
+        {
+            "type": EVENTS[delivery.notification],
+            "timestamp": _instant(delivery.turned_at or delivery.raised_at),
+            "id": message_id(delivery),
+            "data": {
+                "alert_id": str(delivery.alert_id),
+                "monitor": delivery.monitor,
+                "entity_id": delivery.entity_id,
+                "rule": delivery.rule,
+                "window": {"size": delivery.size, "starts_at": _instant(delivery.starts_at)},
+                "observed": delivery.observed,
+                "expected": delivery.expected,
+                "statistic": delivery.statistic,
+                "p_value": delivery.p_value,
+                "threshold": delivery.threshold,
+                "document_ids": list(delivery.document_ids),
+                "documents": [
+                    {
+                        "id": driver.id,
+                        "title": driver.title,
+                        "source": driver.source,
+                        "published_at": _instant(driver.published_at),
+                        "sentence": driver.sentence,
+                        "score": round(driver.score, 4),
+                    }
+                    for driver in drivers
+                ],
+            },
+        }
+    )
+
+
+def _instant(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
