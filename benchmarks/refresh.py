@@ -23,8 +23,12 @@ from db.reports import batch_status
 from db.tables import JobRow, StageRow
 from examples.recommendations.shop import CATALOGUE, INTERACTIONS, write_shop
 from jobs.batch import BatchStatus
-from kinds.recommendation.refresh_file import RefreshFile, make_refresh_file, read_refresh_file
-from kinds.recommendation.refreshes import make_refresh, sources_of, take_in_run
+from kinds.recommendation.recommender_file import (
+    RecommenderFile,
+    make_recommender_file,
+    read_recommender_file,
+)
+from kinds.recommendation.recommenders import make_recommender, sources_of, take_in_run
 from kinds.recommendation.scheduled import profiles_of, start_run
 from kinds.recommendation.texts.text import CopyScope
 from pressroom.one_machine import OneMachine
@@ -74,9 +78,9 @@ def measure(folder: Path, num_users: int, num_items: int, scope: CopyScope) -> d
     """Measure the three runs one after the other."""
     installed = read_settings()
     settings = Settings(home=folder / "home", models_dir=installed.models_folder)
-    given = read_refresh_file(SETTINGS)
+    given = read_recommender_file(SETTINGS)
     copy = given.copy_policy.model_dump() | {"scope": scope}
-    given = make_refresh_file(
+    given = make_recommender_file(
         {**given.model_dump(by_alias=True), "copy": copy}, folder=folder, where="benchmark"
     )
     profiles = profiles_of(given.language_model, given.settings, settings)
@@ -88,13 +92,13 @@ def measure(folder: Path, num_users: int, num_items: int, scope: CopyScope) -> d
     return rounds
 
 
-def run_once(machine: OneMachine, folder: Path, given: RefreshFile, settings: Settings) -> Round:
+def run_once(machine: OneMachine, folder: Path, given: RecommenderFile, settings: Settings) -> Round:
     """Ingest the files and run what has changed."""
     begun_at = time.monotonic()
     store = open_store(machine.urls.s3_url)
-    refresh = make_refresh(machine.database, given, "shop", settings, standing=False).refresh
+    recommender = make_recommender(machine.database, given, "shop", settings, standing=False).recommender
     sources = sources_of(folder / CATALOGUE, folder / INTERACTIONS)
-    taken = take_in_run(machine.database, store, refresh, sources, settings, lambda _: None)
+    taken = take_in_run(machine.database, store, recommender, sources, settings, lambda _: None)
     take_in_seconds = round(time.monotonic() - begun_at, 2)
     if taken.unchanged is not None:
         return Round(num_texts=0, new_tokens=0, take_in_seconds=take_in_seconds, seconds=0, stage_seconds={})

@@ -1,4 +1,4 @@
-"""The stage `collect`: ingests the files of a refresh as resources and withdraws items that are gone."""
+"""The stage `collect`: ingests the files of a recommender as resources and withdraws items that are gone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kinds.recommendation.catalogue.tally import ShareJudge
 from kinds.recommendation.materials import JSON, JSONL, load_catalogue, load_previous
 from kinds.recommendation.outputs import CollectOutput, WithdrawnItems
 from kinds.recommendation.payload import RecommendationSettings
-from kinds.recommendation.refresh import RefreshSources
+from kinds.recommendation.recommender import RecommenderSources
 from kinds.recommendation.release import ReleaseManifest
 
 MAX_REJECTED_LISTED = 10_000
@@ -52,7 +52,7 @@ def collect(settings: RecommendationSettings, context: Context) -> Result:
         on_note=notes.append,
     )
     gone = gone_items(context.resources, previous, inputs_sha256, settings.as_of)
-    withdrawn = WithdrawnItems(refresh_id=settings.refresh_id, reasons=gone)
+    withdrawn = WithdrawnItems(recommender_id=settings.recommender_id, reasons=gone)
     lines = "".join(json_text(one.as_json()) + "\n" for one in rejected)
     return Result(
         artifacts=(Artifact(name="rejected.jsonl", media_type=JSONL, body=lines.encode()),),
@@ -77,7 +77,7 @@ def collect(settings: RecommendationSettings, context: Context) -> Result:
 
 
 def take_in_files(
-    sources: RefreshSources,
+    sources: RecommenderSources,
     options: IntakeOptions,
     previous: ReleaseManifest | None,
     resources: Resources,

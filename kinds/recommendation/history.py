@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 
-class RefreshHistory(Protocol):
+class RecommenderHistory(Protocol):
     """Reads committed rows. Each method uses its own connection, and any thread may call it."""
 
     def now(self) -> datetime:

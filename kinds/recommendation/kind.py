@@ -11,7 +11,7 @@ from jobs.kind import Background, Context, Kind, PlanContext, Port, Result, Stag
 from kinds.recommendation.collect import collect
 from kinds.recommendation.embed import embed_items
 from kinds.recommendation.fit import fit_model
-from kinds.recommendation.history import RefreshHistory
+from kinds.recommendation.history import RecommenderHistory
 from kinds.recommendation.outputs import (
     BriefOutput,
     CollectOutput,
@@ -30,7 +30,7 @@ from kinds.recommendation.payload import (
     RankPayload,
     RecommendationPayload,
     RecommendationSettings,
-    RefreshSettings,
+    RecommenderSettings,
 )
 from kinds.recommendation.plan import (
     plan_brief,
@@ -66,7 +66,7 @@ class RecommendationKind(Kind[RecommendationPayload]):
     )
     """All stages. A batch made from files starts with `embed` or `fit`; a plan ends with `brief`."""
     ports: ClassVar[tuple[Port, ...]] = (
-        Port(RefreshHistory, "kinds.recommendation.store.texts:open_history"),
+        Port(RecommenderHistory, "kinds.recommendation.store.texts:open_history"),
     )
     payload_type: type[RecommendationPayload] = RecommendationPayload
     settings_type: type[BaseModel] = RecommendationSettings
@@ -87,7 +87,7 @@ class RecommendationKind(Kind[RecommendationPayload]):
 
     def models(self, model: str, settings: BaseModel, stage: str) -> tuple[str, ...]:
         """Return both models, so that one worker loads them and divides the device's memory once."""
-        own = RefreshSettings.model_validate(settings, from_attributes=True)
+        own = RecommenderSettings.model_validate(settings, from_attributes=True)
         return tuple(name for name in (model, own.embedder) if name) if stage in ENGINE_STAGES else ()
 
     def run(self, payload: RecommendationPayload, context: Context) -> Result:

@@ -113,16 +113,16 @@ class WrittenCopy:
 class WithdrawnItems:
     """Items that are withdrawn from the published lists at once, before new lists are made."""
 
-    refresh_id: UUID
+    recommender_id: UUID
     reasons: Mapping[str, str]
     """Reasons by item."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MadeRelease:
-    """A release of a refresh, which is numbered and published when the job that made it succeeds."""
+    """A release of a recommender, which is numbered and published when the job that made it succeeds."""
 
-    refresh_id: UUID
+    recommender_id: UUID
     manifest_sha256: str
     figures: Mapping[str, object]
 

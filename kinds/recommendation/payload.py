@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
 from kinds.recommendation.catalogue.inputs import IntakeOptions
 from kinds.recommendation.ranking.rules import Rules
 from kinds.recommendation.ranking.settings import RankingSettings
-from kinds.recommendation.refresh import RefreshSources
+from kinds.recommendation.recommender import RecommenderSources
 from kinds.recommendation.release import ReleaseCounts, ReleasedBlock
 from kinds.recommendation.texts.text import CopyPolicy
 
@@ -112,8 +112,8 @@ class RecommendationPayload(
     """The payload of a job, by its stage."""
 
 
-class RefreshSettings(BaseModel):
-    """Settings of a refresh that apply to all its runs."""
+class RecommenderSettings(BaseModel):
+    """Settings of a recommender that apply to all its runs."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
@@ -128,11 +128,11 @@ class RefreshSettings(BaseModel):
     intake: IntakeOptions = IntakeOptions()
 
 
-class RecommendationSettings(RefreshSettings):
+class RecommendationSettings(RecommenderSettings):
     """Settings that a batch fixes for all its jobs."""
 
-    refresh: str
-    refresh_id: UUID
+    recommender: str
+    recommender_id: UUID
     as_of: AwareDatetime
     """Instant by which availability is judged."""
     language_model: str | None = None
@@ -141,7 +141,7 @@ class RecommendationSettings(RefreshSettings):
     """Digest of the model's files, which is part of a text's key."""
     inputs_sha256: Sha256 | None = None
     """Digest of the inputs; None if the batch collects them from `sources`."""
-    sources: RefreshSources | None = None
+    sources: RecommenderSources | None = None
     plan_only: bool = False
     """Whether the batch only plans and leaves everything published as it is."""
     previous_sha256: Sha256 | None = None

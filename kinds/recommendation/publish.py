@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jobs.kind import Artifact, Context, Result
 from jobs.provenance import sha256_hex
-from kinds.recommendation.history import RefreshHistory
+from kinds.recommendation.history import RecommenderHistory
 from kinds.recommendation.materials import JSON, load_inputs, parents_of
 from kinds.recommendation.outputs import MadeRelease
 from kinds.recommendation.payload import PublishPayload, RecommendationSettings
@@ -21,9 +21,9 @@ def publish(payload: PublishPayload, settings: RecommendationSettings, context: 
     sizes = {"num_items": inputs.num_items, "num_interactions": inputs.num_interactions}
     counts = payload.counts.model_copy(update=sizes)
     manifest = ReleaseManifest(
-        refresh=settings.refresh,
-        refresh_id=str(settings.refresh_id),
-        created_at=context.port(RefreshHistory).now(),
+        recommender=settings.recommender,
+        recommender_id=str(settings.recommender_id),
+        created_at=context.port(RecommenderHistory).now(),
         as_of=settings.as_of,
         inputs_sha256=materials.inputs_sha256,
         catalogue_sha256=inputs.catalogue_sha256,
@@ -44,7 +44,9 @@ def publish(payload: PublishPayload, settings: RecommendationSettings, context: 
     )
     body = manifest_bytes(manifest)
     figures = counts.model_dump()
-    release = MadeRelease(refresh_id=settings.refresh_id, manifest_sha256=sha256_hex(body), figures=figures)
+    release = MadeRelease(
+        recommender_id=settings.recommender_id, manifest_sha256=sha256_hex(body), figures=figures
+    )
     return Result(
         artifacts=(Artifact(name=MANIFEST, media_type=JSON, body=body),),
         metrics=figures,

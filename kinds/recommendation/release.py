@@ -1,4 +1,4 @@
-"""A release: the lists and texts that a refresh publishes, by digest, and how to read them again."""
+"""A release: the lists and texts that a recommender publishes, by digest, and how to read them again."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ class ReleaseManifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    refresh: str | None = None
-    """Name of the refresh that made it; None for a single run."""
-    refresh_id: str | None = None
+    recommender: str | None = None
+    """Name of the recommender that made it; None for a single run."""
+    recommender_id: str | None = None
     created_at: AwareDatetime
     as_of: AwareDatetime
     """Instant by which availability and age are judged."""
@@ -175,7 +175,7 @@ class ReleaseReader(Protocol):
 
     @property
     def number(self) -> int:
-        """Number of the release within its refresh, from 1; Postgres assigns it when the release is made."""
+        """Number of the release within its recommender, from 1; assigned when the release is made."""
         ...
 
     @property

@@ -1,4 +1,4 @@
-"""Runs a refresh on demand, with running workers or with workers that the command starts."""
+"""Runs a recommender on demand, with running workers or with workers that the command starts."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from db.migrate import upgrade
 from db.session import opened_database
 from jobs.rejection import Rejected
 from kinds.recommendation.export.outcome import Outcome, export_outcome
-from kinds.recommendation.payload import RefreshSettings
-from kinds.recommendation.refresh import Refresh
+from kinds.recommendation.payload import RecommenderSettings
+from kinds.recommendation.recommender import Recommender
 from kinds.recommendation.scheduled import Run, profiles_of, start_run
-from kinds.recommendation.store import refreshes
+from kinds.recommendation.store import recommenders
 from pressroom.console import say
 from pressroom.embedded.services import embedded_services, find_running
 from pressroom.export import check_output
@@ -42,11 +42,11 @@ def run_elsewhere(
     if urls is None:
         return None
     with opened_database(urls.db_url) as database:
-        refresh = refreshes.find_refresh(database, name)
-        if not all(capacity(database, profile).num_workers for profile in _profiles(refresh, settings)):
+        recommender = recommenders.find_recommender(database, name)
+        if not all(capacity(database, profile).num_workers for profile in _profiles(recommender, settings)):
             return None
         with _folder(out, plan_only=plan_only) as folder:
-            batch_id = _start_now(database, refresh, settings, plan_only=plan_only)
+            batch_id = _start_now(database, recommender, settings, plan_only=plan_only)
             say(f"Batch {batch_id}, by the workers that run. Ctrl-C leaves it to them.")
             report = watch_elsewhere(database, batch_id)
             elapsed_seconds = time.monotonic() - begun_at
@@ -64,20 +64,20 @@ def run_here(
     *,
     plan_only: bool = False,
 ) -> RunResult[Outcome]:
-    """Run the refresh once, with workers that this command starts."""
+    """Run the recommender once, with workers that this command starts."""
     with embedded_services(settings, say) as urls, opened_database(urls.db_url) as database:
         upgrade(database)
-        refresh = refreshes.find_refresh(database, name)
+        recommender = recommenders.find_recommender(database, name)
         go_on = ("pressroom", "run", "recommendations", "--device", device, "--out", str(out))
         if not plan_only:
-            check_no_run_under_way(database, refresh.id, go_on)
+            check_no_run_under_way(database, recommender.id, go_on)
 
     def submit(machine: OneMachine, _: Callable[[Rejected], None]) -> Submission:
-        return Submission(_start_now(machine.database, refresh, settings, plan_only=plan_only), True)
+        return Submission(_start_now(machine.database, recommender, settings, plan_only=plan_only), True)
 
     with _folder(out, plan_only=plan_only) as folder:
         request = RunRequest(
-            profiles=_profiles(refresh, settings),
+            profiles=_profiles(recommender, settings),
             submit=submit,
             batch_id=None,
             retry_failed=False,
@@ -99,12 +99,12 @@ def _folder(out: Path, *, plan_only: bool) -> Iterator[Path]:
         yield Path(name)
 
 
-def _profiles(refresh: Refresh, settings: Settings) -> tuple[str, ...]:
-    return profiles_of(refresh.model, RefreshSettings.model_validate(refresh.settings), settings)
+def _profiles(recommender: Recommender, settings: Settings) -> tuple[str, ...]:
+    return profiles_of(recommender.model, RecommenderSettings.model_validate(recommender.settings), settings)
 
 
-def _start_now(database: Engine, refresh: Refresh, settings: Settings, *, plan_only: bool) -> UUID:
+def _start_now(database: Engine, recommender: Recommender, settings: Settings, *, plan_only: bool) -> UUID:
     """Queue a run now, regardless of the schedule."""
     with database.begin() as connection:
-        run = Run(refresh=refresh, as_of=datetime.now(UTC), plan_only=plan_only)
+        run = Run(recommender=recommender, as_of=datetime.now(UTC), plan_only=plan_only)
         return start_run(connection, run, settings).batch_id

@@ -1,4 +1,4 @@
-"""Turns a run of a refresh into a batch, whose files are ingested before or by its first job."""
+"""Turns a run of a recommender into a batch, whose files are ingested before or by its first job."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from kinds.recommendation.payload import (
     CollectPayload,
     RecommendationPayload,
     RecommendationSettings,
-    RefreshSettings,
+    RecommenderSettings,
 )
 from kinds.recommendation.plan import Planned, embed_jobs, fit_job
-from kinds.recommendation.refresh import KIND, Refresh
-from kinds.recommendation.store.refreshes import get_refresh
+from kinds.recommendation.recommender import KIND, Recommender
+from kinds.recommendation.store.recommenders import get_recommender
 from kinds.recommendation.store.releases import get_release
 from workers.models.manifest import model_digest
 from workers.producer import Order, Submission, new_batch
@@ -36,13 +36,13 @@ PLAN_STAGES = STAGES[: STAGES.index("copy")]
 results are reused."""
 
 
-class RefreshWithoutSourcesError(ConfigurationError):
-    """The refresh names no files of its own; it only gets those of `run recommendations`."""
+class RecommenderWithoutSourcesError(ConfigurationError):
+    """The recommender names no files of its own; it only gets those of `run recommendations`."""
 
     code = "refresh_without_sources"
 
 
-def profiles_of(model: str, own: RefreshSettings, settings: Settings) -> tuple[str, ...]:
+def profiles_of(model: str, own: RecommenderSettings, settings: Settings) -> tuple[str, ...]:
     """Return the profiles whose workers a run needs.
 
     Raises ConfigurationError if no profile loads the models of a stage.
@@ -53,48 +53,54 @@ def profiles_of(model: str, own: RefreshSettings, settings: Settings) -> tuple[s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run of a refresh."""
+    """One run of a recommender."""
 
-    refresh: Refresh
+    recommender: Recommender
     as_of: datetime
     plan_only: bool = False
     inputs_sha256: str | None = None
-    """Digest of inputs that are ingested already; None if the batch's first job reads the refresh's files."""
+    """Digest of inputs that are ingested already; None if the batch's first job reads the files."""
     inputs: Inputs | None = None
 
 
 def batch_of(database: Engine, run: Run, settings: Settings) -> NewBatch:
-    """Return the batch of a run. Raises RefreshWithoutSourcesError and what `new_batch` raises."""
-    refresh = run.refresh
-    if run.inputs is None and refresh.sources is None:
-        raise RefreshWithoutSourcesError(
-            f"the refresh {refresh.name!r} names no files: name some with `pressroom refresh create`, or "
-            f"give them to `pressroom run recommendations --refresh {refresh.name}`"
+    """Return the batch of a run. Raises RecommenderWithoutSourcesError and what `new_batch` raises."""
+    recommender = run.recommender
+    if run.inputs is None and recommender.sources is None:
+        raise RecommenderWithoutSourcesError(
+            f"the recommender {recommender.name!r} names no files: add them with `pressroom refresh "
+            f"create`, or give them to `pressroom run recommendations --refresh {recommender.name}`"
         )
     own = RecommendationSettings.model_validate(_settings(database, run, settings))
-    order = Order(kind=KIND, model=refresh.model, settings=own.model_dump(mode="json"), tenant=refresh.tenant)
+    order = Order(
+        kind=KIND, model=recommender.model, settings=own.model_dump(mode="json"), tenant=recommender.tenant
+    )
     stages = PLAN_STAGES if run.plan_only else STAGES
     if run.inputs is not None:
         stages = stages[1 if own.embedder else 2 :]
-    name = f"{'plan of ' if run.plan_only else ''}{refresh.name} {run.as_of.astimezone(UTC):%Y-%m-%d %H:%M}Z"
-    # Runs of given files, and plans, which publish nothing, may overlap the refresh's own runs.
-    schedule_id = refresh.id if run.inputs is None and not run.plan_only else None
+    name = (
+        f"{'plan of ' if run.plan_only else ''}{recommender.name} {run.as_of.astimezone(UTC):%Y-%m-%d %H:%M}Z"
+    )
+    # Runs of given files, and plans, which publish nothing, may overlap the recommender's own runs.
+    schedule_id = recommender.id if run.inputs is None and not run.plan_only else None
     return new_batch(order, settings, name=name, stages=stages, schedule_id=schedule_id)
 
 
 def _settings(database: Engine, run: Run, settings: Settings) -> Mapping[str, object]:
-    refresh = run.refresh
+    recommender = run.recommender
     previous = None
-    if refresh.published_release_id is not None:
-        previous = get_release(database, refresh.published_release_id).manifest_sha256
+    if recommender.published_release_id is not None:
+        previous = get_release(database, recommender.published_release_id).manifest_sha256
     return {
-        **refresh.settings,
-        "refresh": refresh.name,
-        "refresh_id": refresh.id,
+        **recommender.settings,
+        "recommender": recommender.name,
+        "recommender_id": recommender.id,
         "as_of": run.as_of.astimezone(UTC),
-        "language_model": refresh.model or None,
-        "language_model_digest": model_digest(settings.models_folder, refresh.model) if refresh.model else "",
-        "sources": refresh.sources if run.inputs is None else None,
+        "language_model": recommender.model or None,
+        "language_model_digest": model_digest(settings.models_folder, recommender.model)
+        if recommender.model
+        else "",
+        "sources": recommender.sources if run.inputs is None else None,
         "inputs_sha256": run.inputs_sha256,
         "previous_sha256": previous,
         "plan_only": run.plan_only,
@@ -122,11 +128,11 @@ def _first_jobs(run: Run, batch: NewBatch) -> Planned:
 
 
 def start_scheduled(connection: Connection, schedule: Schedule, due_at: datetime, settings: Settings) -> UUID:
-    """Start the run of a due time for the refresh of a schedule.
+    """Start the run of a due time for the recommender of a schedule.
 
-    Raises RefreshNotFoundError and what `start_run` raises.
+    Raises RecommenderNotFoundError and what `start_run` raises.
     """
-    refresh = get_refresh(connection.engine, schedule.id)
+    recommender = get_recommender(connection.engine, schedule.id)
     # Availability is judged by the present time, as a due time that is caught up on may be days ago.
-    run = Run(refresh=refresh, as_of=max(due_at, datetime.now(UTC)))
+    run = Run(recommender=recommender, as_of=max(due_at, datetime.now(UTC)))
     return start_run(connection, run, settings).batch_id

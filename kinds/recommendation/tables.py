@@ -1,4 +1,4 @@
-"""Tables of refreshes, of the releases that they make, and of the texts that releases share."""
+"""Tables of recommenders, of the releases that they make, and of the texts that releases share."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from sqlalchemy.orm import Mapped, mapped_column
 from db.tables import Base, Json
 
 
-class RefreshRow(Base):
+class RecommenderRow(Base):
     """A catalogue and a log whose recommendations are recomputed regularly."""
 
-    __tablename__ = "refreshes"
+    __tablename__ = "recommenders"
 
     id: Mapped[UUID] = mapped_column(ForeignKey("schedules.id", ondelete="CASCADE"), primary_key=True)
     """Id shared with its schedule, which holds tenant, name, settings and language model."""
     sources: Mapped[Json | None]
-    """kinds.recommendation.refresh.RefreshSources; None if it only gets the files of `run`."""
+    """kinds.recommendation.recommender.RecommenderSources; None if it only gets the files of `run`."""
     serving: Mapped[Json | None]
-    """kinds.recommendation.refresh.ServingPlace; None if releases are not served automatically."""
+    """kinds.recommendation.recommender.ServingPlace; None if releases are not served automatically."""
     published_release_id: Mapped[UUID | None]
     """Id of the published release. It is not a foreign key, because releases refer to this table."""
     rolled_back_at: Mapped[datetime | None]
@@ -30,16 +30,16 @@ class RefreshRow(Base):
 
 
 class ReleaseRow(Base):
-    """Release that one run of a refresh made. It is immutable except for the time it was last published."""
+    """Release that one run of a recommender made. Only the time at which it was last published changes."""
 
     __tablename__ = "releases"
-    __table_args__ = (UniqueConstraint("refresh_id", "number"),)
+    __table_args__ = (UniqueConstraint("recommender_id", "number"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     """Id of the job that made it."""
-    refresh_id: Mapped[UUID] = mapped_column(ForeignKey("refreshes.id", ondelete="CASCADE"))
+    recommender_id: Mapped[UUID] = mapped_column(ForeignKey("recommenders.id", ondelete="CASCADE"))
     number: Mapped[int]
-    """Number of the release within its refresh, from 1."""
+    """Number of the release within its recommender, from 1."""
     batch_id: Mapped[UUID]
     """Batch of the job. It is not a foreign key, so that a release survives the deletion of its batch."""
     submitted_at: Mapped[datetime]
@@ -73,7 +73,9 @@ class WithdrawnItemRow(Base):
 
     __tablename__ = "withdrawn_items"
 
-    refresh_id: Mapped[UUID] = mapped_column(ForeignKey("refreshes.id", ondelete="CASCADE"), primary_key=True)
+    recommender_id: Mapped[UUID] = mapped_column(
+        ForeignKey("recommenders.id", ondelete="CASCADE"), primary_key=True
+    )
     item_id: Mapped[str] = mapped_column(primary_key=True)
     reason: Mapped[str]
     since: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -84,7 +84,7 @@ def test_files_of_two_shops_are_refused_with_ids_of_both(tmp_path: Path) -> None
     assert "X10" in run.stderr
 
 
-def test_a_refresh_is_planned_run_compared_and_rolled_back(tmp_path: Path) -> None:
+def test_a_recommender_is_planned_run_compared_and_rolled_back(tmp_path: Path) -> None:
     shop(tmp_path / "shop")
     settings = tmp_path / "shop" / "refresh.toml"
     settings.write_text('model = "none"\nembedder = "none"\n' + settings.read_text())

@@ -20,7 +20,7 @@ from jobs.documents.document import Document
 from jobs.errors import PermanentError, PressroomError, TransientError
 from jobs.rejection import Rejected
 from jobs.sources import FileSource, PrefixSource, QuerySource, Source
-from kinds.recommendation.refresh import ServingPlace
+from kinds.recommendation.recommender import ServingPlace
 from storage import open_store
 from storage.store import Store
 from workers.connectors.sources import ConnectedSources

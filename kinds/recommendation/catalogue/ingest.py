@@ -1,4 +1,4 @@
-"""Ingests a catalogue and a log of interactions as resources, which is the first step of a refresh.
+"""Ingests a catalogue and a log of interactions as resources, which is the first step of a recommender.
 
 The calls block. Paths are on the machine that runs this code: that of the command or that of a worker.
 """

@@ -81,7 +81,7 @@ class MatchIds(StrEnum):
 
 
 class IntakeOptions(BaseModel):
-    """Columns, weights and limits that are stored with a refresh."""
+    """Columns, weights and limits that are stored with a recommender."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
@@ -105,7 +105,7 @@ class IntakeOptions(BaseModel):
     """Maximum share of a file's rows that may be dropped; beyond it, the file is rejected."""
     users_per_block: int = Field(default=1_000, ge=1, le=1_000_000)
     num_blocks: int | None = Field(default=None, ge=1, le=MAX_BLOCKS)
-    """Previous number of blocks of the refresh, a power of two; it is kept until the users have doubled."""
+    """Previous number of blocks, a power of two; it is kept until the users have doubled."""
     max_events: int = Field(default=1_000, ge=1, le=1_000_000)
     """Events per user, of which the latest are kept; a user with more is a robot or a till."""
 
@@ -196,7 +196,7 @@ class DroppedRows(BaseModel):
 
 
 class Inputs(BaseModel):
-    """Ingested files of a refresh, which are themselves stored as a resource of canonical JSON."""
+    """Ingested files of a recommender, which are themselves stored as a resource of canonical JSON."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -75,7 +75,7 @@ def evaluate_recommendations(
     # Imported here because SciPy loads slowly, and every command would have to wait for it.
     from kinds.recommendation.evaluation import evaluate_files
     from kinds.recommendation.ranking.splits import SplitInvalidError, parse_split
-    from kinds.recommendation.refresh_file import RefreshFile, read_refresh_file
+    from kinds.recommendation.recommender_file import RecommenderFile, read_recommender_file
 
     try:
         how = parse_split(split)
@@ -91,7 +91,7 @@ def evaluate_recommendations(
     dialect = file_options(delimiter, encoding, decimal)
     refused: list[str] = []
     with errors_reported():
-        given = RefreshFile() if settings is None else read_refresh_file(settings)
+        given = RecommenderFile() if settings is None else read_recommender_file(settings)
         intake = given.intake.model_copy(
             update={name: one for name, one in (columns | dialect.given()).items() if one not in (None, {})}
         )

@@ -12,7 +12,7 @@ import typer
 
 from jobs.rejection import Rejected
 from kinds.recommendation.catalogue.inputs import MatchIds
-from kinds.recommendation.refresh import Refresh, RefreshSources
+from kinds.recommendation.recommender import Recommender, RecommenderSources
 from kinds.recommendation.texts.text import CopyScope
 from pressroom.commands.options import (
     DateFormat,
@@ -33,8 +33,8 @@ from pressroom.console import errors_reported, print_json, say
 from workers.settings import Settings
 
 if TYPE_CHECKING:
-    from kinds.recommendation.refresh_file import RefreshFile
-    from kinds.recommendation.refreshes import Taken
+    from kinds.recommendation.recommender_file import RecommenderFile
+    from kinds.recommendation.recommenders import Taken
     from pressroom.one_machine import OneMachine
     from workers.producer import Submission
 
@@ -95,10 +95,11 @@ def run_recommendations(
     catalogue: Catalogue = None,
     interactions: Interactions = None,
     out: Out = Path("out"),
-    refresh: Annotated[
+    recommender: Annotated[
         str | None,
         typer.Option(
-            help="Name of the refresh whose releases are continued; defaults to the catalogue's name."
+            "--refresh",
+            help="Name of the recommender whose releases are continued; defaults to the catalogue's name.",
         ),
     ] = None,
     settings: SettingsFile = None,
@@ -120,8 +121,8 @@ def run_recommendations(
 ) -> None:
     """Rank items for each user and write texts, where something changed since the last run."""
     from kinds.recommendation.export.outcome import export_outcome
-    from kinds.recommendation.refresh_file import file_of
-    from kinds.recommendation.refreshes import sources_of
+    from kinds.recommendation.recommender_file import file_of
+    from kinds.recommendation.recommenders import sources_of
     from kinds.recommendation.scheduled import profiles_of
     from pressroom.run import RunRequest, run_batch
 
@@ -139,12 +140,12 @@ def run_recommendations(
         devices = devices_of_command(device)
         submit, given = None, options.over(None)
         if catalogue is not None and interactions is not None:
-            name = refresh or given.name or catalogue.name.partition(".")[0]
+            name = recommender or given.name or catalogue.name.partition(".")[0]
             sources = sources_of(catalogue, interactions)
             taken = _take_in(options, name, sources, out, configured, json=json)
             if taken is None:
                 return
-            submit, given = _submitter(taken, configured), file_of(taken.run.refresh)
+            submit, given = _submitter(taken, configured), file_of(taken.run.recommender)
         request = RunRequest(
             profiles=profiles_of(given.language_model, given.settings, configured),
             submit=submit,
@@ -161,7 +162,7 @@ def run_recommendations(
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    """Command-line options for the refresh; None keeps its current value, or the default."""
+    """Command-line options for the recommender; None keeps its current value, or the default."""
 
     file: Path | None
     copy: CopyScope | None
@@ -172,17 +173,17 @@ class _Options:
     model: str | None
     embedder: str | None
 
-    def over(self, earlier: Refresh | None) -> RefreshFile:
-        """Return the settings file, the earlier refresh or the defaults, with the options applied on top."""
-        from kinds.recommendation.refresh_file import (
-            RefreshFile,
+    def over(self, earlier: Recommender | None) -> RecommenderFile:
+        """Return the settings file, the earlier recommender or the defaults, overridden by the options."""
+        from kinds.recommendation.recommender_file import (
+            RecommenderFile,
             file_of,
-            make_refresh_file,
-            read_refresh_file,
+            make_recommender_file,
+            read_recommender_file,
         )
 
-        base = RefreshFile() if earlier is None else file_of(earlier)
-        given = base if self.file is None else read_refresh_file(self.file)
+        base = RecommenderFile() if earlier is None else file_of(earlier)
+        given = base if self.file is None else read_recommender_file(self.file)
         intake = given.intake.model_dump() | {
             name: dict(columns)
             for name, columns in (
@@ -198,11 +199,11 @@ class _Options:
         models = {"model": self.model, "embedder": self.embedder}
         changed |= {name: value for name, value in models.items() if value is not None}
         unchanged = given.model_dump(by_alias=True)
-        return make_refresh_file({**unchanged, **changed}, folder=Path.cwd(), where="the options")
+        return make_recommender_file({**unchanged, **changed}, folder=Path.cwd(), where="the options")
 
 
 def _take_in(
-    options: _Options, name: str, sources: RefreshSources, out: Path, settings: Settings, *, json: bool
+    options: _Options, name: str, sources: RecommenderSources, out: Path, settings: Settings, *, json: bool
 ) -> Taken | None:
     """Read the files.
 
@@ -211,7 +212,7 @@ def _take_in(
     from db.migrate import upgrade
     from db.session import opened_database
     from kinds.recommendation.export.outcome import export_standing
-    from kinds.recommendation.refreshes import earlier_refresh, make_refresh, take_in_run
+    from kinds.recommendation.recommenders import earlier_recommender, make_recommender, take_in_run
     from pressroom.embedded.services import embedded_services
     from pressroom.export import check_output
     from pressroom.run import REJECTED, rejected_lines
@@ -221,11 +222,17 @@ def _take_in(
     with embedded_services(settings, say) as urls, opened_database(urls.db_url) as database:
         upgrade(database)
         store = open_store(urls.s3_url)
-        given = options.over(earlier_refresh(database, name))
-        refresh = make_refresh(database, given, name, settings, standing=False).refresh
+        given = options.over(earlier_recommender(database, name))
+        recommender = make_recommender(database, given, name, settings, standing=False).recommender
         with rejected_lines(out / REJECTED) as on_rejected:
             taken = take_in_run(
-                database, store, refresh, sources, settings, on_rejected, lambda note: say(f"note: {note}")
+                database,
+                store,
+                recommender,
+                sources,
+                settings,
+                on_rejected,
+                lambda note: say(f"note: {note}"),
             )
         _say_taken(taken)
         if taken.unchanged is None:

@@ -9,7 +9,7 @@ import typer
 
 from jobs.errors import ConfigurationError
 from jobs.ranges import MAX_SECONDS
-from kinds.recommendation.refresh import Refresh, ServingPlace
+from kinds.recommendation.recommender import Recommender, ServingPlace
 from pressroom.commands.options import DeviceOption, Json, Out, standing_path
 from pressroom.commands.session import (
     altered_named,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from db import schedules
-    from kinds.recommendation.show_refreshes import RefreshState
+    from kinds.recommendation.show_recommenders import RecommenderState
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -59,57 +59,60 @@ def create(
     time_zone: Annotated[str, typer.Option(help="Time zone of the schedule, such as Europe/Berlin.")] = "UTC",
     json: Json = False,
 ) -> None:
-    """Make a refresh, or change the one of this name."""
+    """Make a recommender, or change the one of this name."""
     from db import migrate
-    from kinds.recommendation.refresh_file import make_refresh_file, read_refresh_file
-    from kinds.recommendation.refreshes import make_refresh
+    from kinds.recommendation.recommender_file import make_recommender_file, read_recommender_file
+    from kinds.recommendation.recommenders import make_recommender
 
     with errors_reported():
         if what.endswith(".toml"):
             if catalogue or interactions or cron:
                 raise typer.BadParameter("give a file or options, not both", param_hint="FILE.toml")
-            given = read_refresh_file(Path(what))
+            given = read_recommender_file(Path(what))
         else:
             options = {"name": what, "cron": cron, "time_zone": time_zone}
             files = {"catalogue": catalogue, "interactions": interactions}
-            given = make_refresh_file({**options, **files}, folder=Path.cwd(), where="the options")
+            given = make_recommender_file({**options, **files}, folder=Path.cwd(), where="the options")
         name = given.name or Path(what).stem
         if given.catalogue is None or given.interactions is None:
             raise ConfigurationError(
-                f"the refresh {name!r} names no files: give catalogue and interactions",
+                f"the recommender {name!r} names no files: give catalogue and interactions",
                 code="refresh_without_sources",
             )
     with connected() as (database, _, settings):
         migrate.upgrade(database)
-        made = make_refresh(database, given, name, settings, standing=True)
-        say(f"{'Made' if made.is_new else 'Changed'} the refresh {name}.")
-        _print(database, made.refresh, json=json)
+        made = make_recommender(database, given, name, settings, standing=True)
+        say(f"{'Made' if made.is_new else 'Changed'} the recommender {name}.")
+        _print(database, made.recommender, json=json)
     if given.cron is not None:
         say("It runs while `pressroom up`, or `pressroom beat` with dispatcher and workers, does.")
 
 
 @app.command("list")
-def list_refreshes(json: Json = False) -> None:
-    """List the refreshes: when each runs, and which release stands."""
-    from kinds.recommendation.show_refreshes import print_refresh_line
-    from kinds.recommendation.store import refreshes
+def list_recommenders(json: Json = False) -> None:
+    """List the recommenders: when each runs, and which release stands."""
+    from kinds.recommendation.show_recommenders import print_recommender_line
+    from kinds.recommendation.store import recommenders
 
     with connected() as (database, _, _):
-        states = [_state(database, refresh, num_runs=1) for refresh in refreshes.list_refreshes(database)]
+        states = [
+            _state(database, recommender, num_runs=1)
+            for recommender in recommenders.list_recommenders(database)
+        ]
     if json:
-        print_json({"refreshes": [state.as_json() for state in states]})
+        print_json({"recommenders": [state.as_json() for state in states]})
         return
     for state in states:
-        print_refresh_line(state)
+        print_recommender_line(state)
 
 
 @app.command()
 def show(name: Name, json: Json = False) -> None:
-    """Show a refresh: its files, its due times, its releases."""
-    from kinds.recommendation.store import refreshes
+    """Show a recommender: its files, its due times, its releases."""
+    from kinds.recommendation.store import recommenders
 
     with connected() as (database, _, _):
-        _print(database, refreshes.find_refresh(database, name), json=json)
+        _print(database, recommenders.find_recommender(database, name), json=json)
 
 
 @app.command()
@@ -135,7 +138,7 @@ def plan(name: Name, device: DeviceOption = "auto", json: Json = False) -> None:
 
 @app.command()
 def run(name: Name, out: Out = Path("out"), device: DeviceOption = "auto", json: Json = False) -> None:
-    """Run a refresh once, now: by the workers that run, else by workers of this command's own."""
+    """Run a recommender once, now: by the workers that run, else by workers of this command's own."""
     from kinds.recommendation.runs import run_elsewhere, run_here
 
     with errors_reported():
@@ -149,13 +152,13 @@ def run(name: Name, out: Out = Path("out"), device: DeviceOption = "auto", json:
 @app.command("rollback")
 def roll_back(name: Name, to: Number = None) -> None:
     """Publish an earlier release again; what is sold out by now stays off the lists."""
-    from kinds.recommendation.refreshes import rollback
-    from kinds.recommendation.store import refreshes
+    from kinds.recommendation.recommenders import rollback
+    from kinds.recommendation.store import recommenders
     from storage import open_store
 
     with connected() as (database, urls, _):
-        refresh = refreshes.find_refresh(database, name)
-        release = rollback(database, open_store(urls.s3_url), refresh, to)
+        recommender = recommenders.find_recommender(database, name)
+        release = rollback(database, open_store(urls.s3_url), recommender, to)
     print_line(f"release {release.number} of {name} stands again")
 
 
@@ -168,11 +171,11 @@ def withdraw(
     ] = "withdrawn by hand",
 ) -> None:
     """Take items off the standing lists at once; the next run decides anew by the catalogue."""
-    from kinds.recommendation.store import refreshes, releases
+    from kinds.recommendation.store import recommenders, releases
 
     with connected() as (database, _, _):
-        refresh = refreshes.find_refresh(database, name)
-        number = releases.withdraw(database, refresh.id, dict.fromkeys(items, reason))
+        recommender = recommenders.find_recommender(database, name)
+        number = releases.withdraw(database, recommender.id, dict.fromkeys(items, reason))
     print_line(f"{number} items withdrawn; `pressroom refresh serve {name}` takes them out of Redis")
 
 
@@ -180,20 +183,20 @@ def withdraw(
 def export(name: Name, out: Out = Path("out"), release: Number = None, json: Json = False) -> None:
     """Write a release, unset the one that stands, into a folder: JSONL, Parquet, texts, a page."""
     from kinds.recommendation.export.outcome import export_standing
-    from kinds.recommendation.refreshes import standing_release
-    from kinds.recommendation.store import refreshes, releases
+    from kinds.recommendation.recommenders import standing_release
+    from kinds.recommendation.store import recommenders, releases
     from storage import open_store
 
     with altered_named() as on_altered, connected() as (database, urls, _):
-        refresh = refreshes.find_refresh(database, name)
+        recommender = recommenders.find_recommender(database, name)
         chosen = (
-            standing_release(database, refresh)
+            standing_release(database, recommender)
             if release is None
-            else releases.find_release(database, refresh.id, release)
+            else releases.find_release(database, recommender.id, release)
         )
         if chosen is None:
             raise ConfigurationError(
-                f"the refresh {name!r} has no release yet: run it", code="release_not_found"
+                f"the recommender {name!r} has no release yet: run it", code="release_not_found"
             )
         out.mkdir(parents=True, exist_ok=True)
         figures = export_standing(database, open_store(urls.s3_url), chosen, out, on_altered)
@@ -213,16 +216,16 @@ def diff(
 ) -> None:
     """Compare two releases: diff.html to read, diff.jsonl to process."""
     from kinds.recommendation.export.diff import compare_releases
-    from kinds.recommendation.refreshes import open_release
-    from kinds.recommendation.store import refreshes, releases
+    from kinds.recommendation.recommenders import open_release
+    from kinds.recommendation.store import recommenders, releases
     from storage import open_store
 
     with altered_named() as on_altered, connected() as (database, urls, _):
-        refresh = refreshes.find_refresh(database, name)
+        recommender = recommenders.find_recommender(database, name)
         store = open_store(urls.s3_url)
         out.mkdir(parents=True, exist_ok=True)
         pair = [
-            open_release(database, store, releases.find_release(database, refresh.id, number), on_altered)
+            open_release(database, store, releases.find_release(database, recommender.id, number), on_altered)
             for number in (before, after)
         ]
         summary = compare_releases(pair[0], pair[1], out)
@@ -256,22 +259,22 @@ def serve(
     json: Json = False,
 ) -> None:
     """Write the release that stands to Redis as rec:USER, and switch to it at once."""
-    from kinds.recommendation.refreshes import open_release, standing_release
+    from kinds.recommendation.recommenders import open_release, standing_release
     from kinds.recommendation.serving.follower import target_of
     from kinds.recommendation.serving.serving import serve_release
-    from kinds.recommendation.store import refreshes
+    from kinds.recommendation.store import recommenders
     from storage import open_store
 
     with altered_named() as on_altered, connected() as (database, urls, _):
-        refresh = refreshes.find_refresh(database, name)
+        recommender = recommenders.find_recommender(database, name)
         options = {"url_variable": url_variable, "staging": staging, "expire_seconds": expire_seconds}
-        own = refresh.serving or ServingPlace(url_variable="SERVING_REDIS_URL")
+        own = recommender.serving or ServingPlace(url_variable="SERVING_REDIS_URL")
         given = {name: value for name, value in options.items() if value is not None}
         target = target_of(own.model_copy(update=given))
-        release = standing_release(database, refresh)
+        release = standing_release(database, recommender)
         if release is None:
             raise ConfigurationError(
-                f"the refresh {name!r} has no release yet: run it", code="release_not_found"
+                f"the recommender {name!r} has no release yet: run it", code="release_not_found"
             )
         reader = open_release(database, open_store(urls.s3_url), release, on_altered)
         served = serve_release(reader, target)
@@ -287,7 +290,7 @@ def serve(
 
 @app.command()
 def pause(name: Name) -> None:
-    """Start a refresh by itself no more; a run under way goes on."""
+    """Start a recommender by itself no more; a run under way goes on."""
     from db import schedules
 
     with connected() as (database, _, _):
@@ -297,44 +300,44 @@ def pause(name: Name) -> None:
 
 @app.command()
 def resume(name: Name) -> None:
-    """Start a paused refresh by itself again, from its next due time on."""
+    """Start a paused recommender by itself again, from its next due time on."""
     from db import schedules
-    from kinds.recommendation.show_refreshes import print_refresh_line
-    from kinds.recommendation.store import refreshes
+    from kinds.recommendation.show_recommenders import print_recommender_line
+    from kinds.recommendation.store import recommenders
 
     with connected() as (database, _, _):
         schedules.resume(database, _scheduled(database, name).id)
-        print_refresh_line(_state(database, refreshes.find_refresh(database, name), num_runs=0))
+        print_recommender_line(_state(database, recommenders.find_recommender(database, name), num_runs=0))
 
 
 def _scheduled(database: Engine, name: str) -> schedules.Schedule:
     from db import schedules
-    from kinds.recommendation.store import refreshes
+    from kinds.recommendation.store import recommenders
 
-    schedule = schedules.get_schedule(database, refreshes.find_refresh(database, name).id)
+    schedule = schedules.get_schedule(database, recommenders.find_recommender(database, name).id)
     if schedule.timing is None:
         raise ConfigurationError(
-            f"the refresh {name!r} has no schedule: give it one with `pressroom refresh create --cron`",
+            f"the recommender {name!r} has no schedule: give it one with `pressroom refresh create --cron`",
             code="refresh_without_schedule",
         )
     return schedule
 
 
-def _state(database: Engine, refresh: Refresh, *, num_runs: int) -> RefreshState:
+def _state(database: Engine, recommender: Recommender, *, num_runs: int) -> RecommenderState:
     from db import schedules
-    from kinds.recommendation.show_refreshes import RefreshState
+    from kinds.recommendation.show_recommenders import RecommenderState
     from kinds.recommendation.store import releases
 
-    timing = schedules.get_schedule(database, refresh.id).timing
-    runs = schedules.list_runs(database, refresh.id, limit=num_runs) if num_runs else []
-    return RefreshState(refresh, timing, runs, releases.list_releases(database, refresh.id))
+    timing = schedules.get_schedule(database, recommender.id).timing
+    runs = schedules.list_runs(database, recommender.id, limit=num_runs) if num_runs else []
+    return RecommenderState(recommender, timing, runs, releases.list_releases(database, recommender.id))
 
 
-def _print(database: Engine, refresh: Refresh, *, json: bool) -> None:
-    from kinds.recommendation.show_refreshes import print_refresh
+def _print(database: Engine, recommender: Recommender, *, json: bool) -> None:
+    from kinds.recommendation.show_recommenders import print_recommender
 
-    state = _state(database, refresh, num_runs=NUM_RUNS_SHOWN)
+    state = _state(database, recommender, num_runs=NUM_RUNS_SHOWN)
     if json:
         print_json(state.as_json())
     else:
-        print_refresh(state)
+        print_recommender(state)

@@ -466,7 +466,7 @@ class TextComparer:
             )
 
     def _why(self, audience: str, before: CopyIndex, after: CopyIndex) -> str:
-        """Return the reason for a change, by the same rule that the refresh itself uses."""
+        """Return the reason for a change, by the same rule that the recommender itself uses."""
         change = change_of(
             audience,
             after[audience],

@@ -65,7 +65,7 @@ def render_diff_page(
         page_environment()
         .get_template("recommendations_diff.html.jinja")
         .render(
-            title=after.manifest.refresh or "Recommendations",
+            title=after.manifest.recommender or "Recommendations",
             before=before.manifest,
             after=after.manifest,
             summary=summary,

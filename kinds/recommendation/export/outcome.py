@@ -19,9 +19,9 @@ from kinds.recommendation.export.census import MODEL, ReleaseFigures
 from kinds.recommendation.export.files import export_release
 from kinds.recommendation.export.page import cut, percent
 from kinds.recommendation.outputs import BriefOutput, CollectOutput, EmbedOutput, FitOutput, RankOutput, Why
-from kinds.recommendation.refresh import Release
-from kinds.recommendation.refreshes import open_release
-from kinds.recommendation.store import refreshes, releases
+from kinds.recommendation.recommender import Release
+from kinds.recommendation.recommenders import open_release
+from kinds.recommendation.store import recommenders, releases
 from kinds.recommendation.store.texts import cost_of_a_copy
 from pressroom.console import EXIT_FAILURE, print_json, print_line, say
 from pressroom.evidence import ArtifactAlteredError, OnAltered
@@ -214,7 +214,7 @@ SUMMARY = "summary.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Result of a batch of a refresh."""
+    """Result of a batch of a recommender."""
 
     release: Release | None
     """Release that the batch made; None for a plan or if a stage failed."""
@@ -291,7 +291,7 @@ def export_standing(
 ) -> ReleaseFigures:
     """Write a release into the folder. Raises what `open_release` and `export_errors` raise."""
     with export_errors(out, release.batch_id):
-        name = refreshes.get_refresh(database, release.refresh_id).name
+        name = recommenders.get_recommender(database, release.recommender_id).name
         return export_release(open_release(database, store, release, on_altered), out, title=name)
 
 

@@ -1,1 +1,1 @@
-"""Revisions of the tables of refreshes: the branch `recommendation`."""
+"""Revisions of the tables of recommenders: the branch `recommendation`."""

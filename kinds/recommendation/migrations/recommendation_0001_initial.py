@@ -1,4 +1,4 @@
-"""Refreshes, the releases that came of them, and the texts they share."""
+"""Recommenders, the releases that came of them, and the texts they share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_copies_made_at", "copies", ["made_at"], unique=False)
     op.create_table(
-        "refreshes",
+        "recommenders",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("sources", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("serving", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
@@ -33,14 +33,14 @@ def upgrade() -> None:
         sa.Column("rolled_back_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(
-            ["id"], ["schedules.id"], name=op.f("fk_refreshes_id_schedules"), ondelete="CASCADE"
+            ["id"], ["schedules.id"], name=op.f("fk_recommenders_id_schedules"), ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_refreshes")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_recommenders")),
     )
     op.create_table(
         "releases",
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("refresh_id", sa.Uuid(), nullable=False),
+        sa.Column("recommender_id", sa.Uuid(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("batch_id", sa.Uuid(), nullable=False),
         sa.Column("submitted_at", sa.DateTime(timezone=True), nullable=False),
@@ -49,33 +49,33 @@ def upgrade() -> None:
         sa.Column("made_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("published_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
-            ["refresh_id"],
-            ["refreshes.id"],
-            name=op.f("fk_releases_refresh_id_refreshes"),
+            ["recommender_id"],
+            ["recommenders.id"],
+            name=op.f("fk_releases_recommender_id_recommenders"),
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_releases")),
-        sa.UniqueConstraint("refresh_id", "number", name=op.f("uq_releases_refresh_id_number")),
+        sa.UniqueConstraint("recommender_id", "number", name=op.f("uq_releases_recommender_id_number")),
     )
     op.create_table(
         "withdrawn_items",
-        sa.Column("refresh_id", sa.Uuid(), nullable=False),
+        sa.Column("recommender_id", sa.Uuid(), nullable=False),
         sa.Column("item_id", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("since", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(
-            ["refresh_id"],
-            ["refreshes.id"],
-            name=op.f("fk_withdrawn_items_refresh_id_refreshes"),
+            ["recommender_id"],
+            ["recommenders.id"],
+            name=op.f("fk_withdrawn_items_recommender_id_recommenders"),
             ondelete="CASCADE",
         ),
-        sa.PrimaryKeyConstraint("refresh_id", "item_id", name=op.f("pk_withdrawn_items")),
+        sa.PrimaryKeyConstraint("recommender_id", "item_id", name=op.f("pk_withdrawn_items")),
     )
 
 
 def downgrade() -> None:
     op.drop_table("withdrawn_items")
     op.drop_table("releases")
-    op.drop_table("refreshes")
+    op.drop_table("recommenders")
     op.drop_index("ix_copies_made_at", table_name="copies")
     op.drop_table("copies")

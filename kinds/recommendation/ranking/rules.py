@@ -21,7 +21,7 @@ class PriceBand(BaseModel):
 
 
 class Rules(BaseModel):
-    """The rules of a refresh."""
+    """The rules of a recommender."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 

@@ -18,10 +18,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from db.session import opened_database
 from jobs.errors import ConfigurationError, PressroomError
-from kinds.recommendation.refresh import Refresh, ServingPlace
-from kinds.recommendation.refreshes import open_release, standing_release
+from kinds.recommendation.recommender import Recommender, ServingPlace
+from kinds.recommendation.recommenders import open_release, standing_release
 from kinds.recommendation.serving.serving import Served, ServingTarget, serve_release
-from kinds.recommendation.store.refreshes import list_refreshes
+from kinds.recommendation.store.recommenders import list_recommenders
 from kinds.recommendation.store.releases import withdrawn_items
 from pressroom.summary import Altered
 from storage import open_store
@@ -41,12 +41,12 @@ JOIN_SECONDS = 10.0
 """Time to wait for a running export when stopping; an interrupted one is resumed by the next export."""
 
 RETRY_SECONDS = 30.0
-"""Delay before a refresh whose export failed is tried again."""
+"""Delay before a recommender whose export failed is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """The state of the last export of a refresh."""
+    """The state of the last export of a recommender."""
 
     release_id: UUID
     withdrawn: frozenset[str]
@@ -60,7 +60,7 @@ class _Seen:
 
 
 class Follower:
-    """Serves each refresh's published release again when it changes. It is not thread-safe."""
+    """Serves each recommender's published release again when it changes. It is not thread-safe."""
 
     def __init__(self, database: Engine, store: Store) -> None:
         self._database = database
@@ -69,46 +69,46 @@ class Follower:
         self._retry_at: dict[UUID, float] = {}
 
     def look(self) -> list[Served]:
-        """Serve what has changed since the last call; an error in one refresh does not affect the others."""
+        """Serve what has changed since the last call; an error of one recommender affects no other."""
         served = []
-        for refresh in list_refreshes(self._database):
-            if time.monotonic() < self._retry_at.get(refresh.id, 0.0):
+        for recommender in list_recommenders(self._database):
+            if time.monotonic() < self._retry_at.get(recommender.id, 0.0):
                 continue
             try:
-                done = self._follow(refresh)
+                done = self._follow(recommender)
             except PressroomError as error:
-                told = {"refresh": refresh.name, "reason": str(error)}
+                told = {"recommender": recommender.name, "reason": str(error)}
                 logger.warning("A release is not served.", extra=told)
-                self._retry_at[refresh.id] = time.monotonic() + RETRY_SECONDS
+                self._retry_at[recommender.id] = time.monotonic() + RETRY_SECONDS
                 continue
             except SQLAlchemyError:
                 raise
             except Exception:
-                logger.exception("A release is not served.", extra={"refresh": refresh.name})
-                self._retry_at[refresh.id] = time.monotonic() + RETRY_SECONDS
+                logger.exception("A release is not served.", extra={"recommender": recommender.name})
+                self._retry_at[recommender.id] = time.monotonic() + RETRY_SECONDS
                 continue
             if done is not None:
                 served.append(done)
         return served
 
-    def _follow(self, refresh: Refresh) -> Served | None:
-        release = standing_release(self._database, refresh)
-        if refresh.serving is None or release is None:
+    def _follow(self, recommender: Recommender) -> Served | None:
+        release = standing_release(self._database, recommender)
+        if recommender.serving is None or release is None:
             return None
-        withdrawn = frozenset(withdrawn_items(self._database, refresh.id))
-        seen = self._seen.get(refresh.id)
+        withdrawn = frozenset(withdrawn_items(self._database, recommender.id))
+        seen = self._seen.get(recommender.id)
         is_same = seen is not None and (seen.release_id, seen.withdrawn) == (release.id, withdrawn)
         if seen is not None and is_same and time.monotonic() - seen.at < EXPIRY_SECONDS:
             return None
         begun_at = time.monotonic()
         reader = open_release(self._database, self._store, release, _log_altered)
-        lasts = (refresh.serving.expire_seconds or math.inf) / 2
+        lasts = (recommender.serving.expire_seconds or math.inf) / 2
         still = seen is not None and is_same and seen.left == reader.withdrawn
         if seen is not None and still and begun_at - seen.served_at < lasts:
-            self._seen[refresh.id] = replace(seen, at=begun_at)
+            self._seen[recommender.id] = replace(seen, at=begun_at)
             return None
-        served = serve_release(reader, target_of(refresh.serving))
-        self._seen[refresh.id] = _Seen(release.id, withdrawn, reader.withdrawn, begun_at, begun_at)
+        served = serve_release(reader, target_of(recommender.serving))
+        self._seen[recommender.id] = _Seen(release.id, withdrawn, reader.withdrawn, begun_at, begun_at)
         return served
 
 

@@ -27,7 +27,7 @@ from workers.redis_server import RedisServer
 
 PREFIX = "rec:"
 RELEASE = "rec:@release"
-"""Key of the marker: refresh, number and digest of the served release."""
+"""Key of the marker: recommender, number and digest of the served release."""
 STAGING = "rec:@staging"
 """Key of the progress of an export."""
 LOCK = "rec:@lock"
@@ -361,7 +361,7 @@ class _Export:
         return {
             "identity": self._identity,
             "manifest": self._release,
-            "refresh": manifest.refresh,
+            "recommender": manifest.recommender,
             "release": self._reader.number,
             "created_at": manifest.created_at.isoformat(),
             "num_rows": num_rows,

@@ -22,13 +22,13 @@ from sqlalchemy.dialects import postgresql
 from db.tables import BatchRow, JobRow
 from jobs.errors import PermanentError
 from kinds.recommendation.outputs import MadeRelease, WithdrawnItems, WrittenCopy
-from kinds.recommendation.refresh import Release
+from kinds.recommendation.recommender import Release
 from kinds.recommendation.store.texts import write_copies
-from kinds.recommendation.tables import RefreshRow, ReleaseRow, WithdrawnItemRow
+from kinds.recommendation.tables import RecommenderRow, ReleaseRow, WithdrawnItemRow
 
 
 class ReleaseNotFoundError(PermanentError):
-    """The refresh has no such release."""
+    """The recommender has no such release."""
 
     code = "release_not_found"
 
@@ -38,23 +38,23 @@ def write_releases(connection: Connection, made: Sequence[tuple[UUID, MadeReleas
 
     A release is not published if that of a later batch is published already, or if a rollback happened since.
     """
-    for job_id, release in sorted(made, key=lambda pair: (pair[1].refresh_id, pair[0])):
-        refresh = connection.execute(
-            select(RefreshRow.published_release_id, RefreshRow.rolled_back_at)
-            .where(RefreshRow.id == release.refresh_id)
-            .with_for_update()  # serialises the numbering and publishing of a refresh's releases
+    for job_id, release in sorted(made, key=lambda pair: (pair[1].recommender_id, pair[0])):
+        recommender = connection.execute(
+            select(RecommenderRow.published_release_id, RecommenderRow.rolled_back_at)
+            .where(RecommenderRow.id == release.recommender_id)
+            .with_for_update()  # serialises the numbering and publishing of a recommender's releases
         ).one()
         batch = connection.execute(
             select(BatchRow.id, BatchRow.created_at)
             .join(JobRow, JobRow.batch_id == BatchRow.id)
             .where(JobRow.id == job_id)
         ).one()
-        of_refresh = ReleaseRow.refresh_id == release.refresh_id
-        last = connection.scalar(select(func.max(ReleaseRow.number)).where(of_refresh)) or 0
+        of_recommender = ReleaseRow.recommender_id == release.recommender_id
+        last = connection.scalar(select(func.max(ReleaseRow.number)).where(of_recommender)) or 0
         connection.execute(
             insert(ReleaseRow).values(
                 id=job_id,
-                refresh_id=release.refresh_id,
+                recommender_id=release.recommender_id,
                 number=last + 1,
                 batch_id=batch.id,
                 submitted_at=batch.created_at,
@@ -63,69 +63,75 @@ def write_releases(connection: Connection, made: Sequence[tuple[UUID, MadeReleas
             )
         )
         standing_at = connection.scalar(
-            select(ReleaseRow.submitted_at).where(ReleaseRow.id == refresh.published_release_id)
+            select(ReleaseRow.submitted_at).where(ReleaseRow.id == recommender.published_release_id)
         )
-        if all(at is None or at <= batch.created_at for at in (standing_at, refresh.rolled_back_at)):
-            _publish(connection, release.refresh_id, job_id)
+        if all(at is None or at <= batch.created_at for at in (standing_at, recommender.rolled_back_at)):
+            _publish(connection, release.recommender_id, job_id)
             # Items withdrawn after the batch was accepted are missing from newer inputs than the release's.
             connection.execute(
                 delete(WithdrawnItemRow).where(
-                    WithdrawnItemRow.refresh_id == release.refresh_id,
+                    WithdrawnItemRow.recommender_id == release.recommender_id,
                     WithdrawnItemRow.since < batch.created_at,
                 )
             )
 
 
-def publish(database: Engine, refresh_id: UUID, number: int) -> Release:
+def publish(database: Engine, recommender_id: UUID, number: int) -> Release:
     """Make this release the published one. Raises ReleaseNotFoundError.
 
     Items that were withdrawn since stay withdrawn.
     """
     with database.begin() as connection:
-        connection.execute(select(RefreshRow.id).where(RefreshRow.id == refresh_id).with_for_update())
+        connection.execute(
+            select(RecommenderRow.id).where(RecommenderRow.id == recommender_id).with_for_update()
+        )
         row = connection.scalar(
-            select(ReleaseRow.id).where(ReleaseRow.refresh_id == refresh_id, ReleaseRow.number == number)
+            select(ReleaseRow.id).where(
+                ReleaseRow.recommender_id == recommender_id, ReleaseRow.number == number
+            )
         )
         if row is None:
             raise ReleaseNotFoundError(
-                f"the refresh has no release {number}: see `pressroom refresh show NAME`"
+                f"the recommender has no release {number}: see `pressroom refresh show NAME`"
             )
-        _publish(connection, refresh_id, row)
+        _publish(connection, recommender_id, row)
         connection.execute(
-            update(RefreshRow)
-            .where(RefreshRow.id == refresh_id)
+            update(RecommenderRow)
+            .where(RecommenderRow.id == recommender_id)
             .values(rolled_back_at=func.clock_timestamp())
         )
     return get_release(database, row)
 
 
-def _publish(connection: Connection, refresh_id: UUID, release_id: UUID) -> None:
+def _publish(connection: Connection, recommender_id: UUID, release_id: UUID) -> None:
     connection.execute(
-        update(RefreshRow).where(RefreshRow.id == refresh_id).values(published_release_id=release_id)
+        update(RecommenderRow)
+        .where(RecommenderRow.id == recommender_id)
+        .values(published_release_id=release_id)
     )
     connection.execute(
         update(ReleaseRow).where(ReleaseRow.id == release_id).values(published_at=func.clock_timestamp())
     )
 
 
-def withdraw(database: Engine, refresh_id: UUID, reasons: Mapping[str, str]) -> int:
+def withdraw(database: Engine, recommender_id: UUID, reasons: Mapping[str, str]) -> int:
     """Withdraw items from the published lists, each with its reason; return how many are newly withdrawn."""
     with database.begin() as connection:
-        return withdraw_in(connection, refresh_id, reasons)
+        return withdraw_in(connection, recommender_id, reasons)
 
 
-def withdraw_in(connection: Connection, refresh_id: UUID, reasons: Mapping[str, str]) -> int:
+def withdraw_in(connection: Connection, recommender_id: UUID, reasons: Mapping[str, str]) -> int:
     """Do the same as `withdraw` in the caller's transaction."""
     if not reasons:
         return 0
     rows = [
-        {"refresh_id": refresh_id, "item_id": item_id, "reason": reason}
+        {"recommender_id": recommender_id, "item_id": item_id, "reason": reason}
         for item_id, reason in sorted(reasons.items())
     ]
     statement = postgresql.insert(WithdrawnItemRow)
     again = {"since": func.clock_timestamp(), "reason": statement.excluded.reason}
     new: ScalarResult[bool] = connection.scalars(
-        statement.on_conflict_do_update(index_elements=["refresh_id", "item_id"], set_=again).returning(
+        statement.on_conflict_do_update(index_elements=["recommender_id", "item_id"], set_=again).returning(
             literal_column("xmax = 0")
         ),
         rows,
@@ -133,10 +139,10 @@ def withdraw_in(connection: Connection, refresh_id: UUID, reasons: Mapping[str, 
     return sum(new)
 
 
-def withdrawn_items(database: Engine, refresh_id: UUID) -> dict[str, str]:
+def withdrawn_items(database: Engine, recommender_id: UUID) -> dict[str, str]:
     """Return the items that are withdrawn from the published lists, with the reasons."""
     statement = select(WithdrawnItemRow.item_id, WithdrawnItemRow.reason).where(
-        WithdrawnItemRow.refresh_id == refresh_id
+        WithdrawnItemRow.recommender_id == recommender_id
     )
     with database.connect() as connection:
         return {row[0]: row[1] for row in connection.execute(statement)}
@@ -152,11 +158,13 @@ def get_release(database: Engine, release_id: UUID) -> Release:
     return _release(row)
 
 
-def find_release(database: Engine, refresh_id: UUID, number: int) -> Release:
+def find_release(database: Engine, recommender_id: UUID, number: int) -> Release:
     """Return the release with this number. Raises ReleaseNotFoundError."""
-    found = [release for release in list_releases(database, refresh_id) if release.number == number]
+    found = [release for release in list_releases(database, recommender_id) if release.number == number]
     if not found:
-        raise ReleaseNotFoundError(f"the refresh has no release {number}: see `pressroom refresh show NAME`")
+        raise ReleaseNotFoundError(
+            f"the recommender has no release {number}: see `pressroom refresh show NAME`"
+        )
     return found[0]
 
 
@@ -168,11 +176,11 @@ def release_of_batch(database: Engine, batch_id: UUID) -> Release | None:
     return None if row is None else _release(row)
 
 
-def list_releases(database: Engine, refresh_id: UUID) -> list[Release]:
-    """Return all releases of a refresh, newest first."""
+def list_releases(database: Engine, recommender_id: UUID) -> list[Release]:
+    """Return all releases of a recommender, newest first."""
     statement = (
         select(ReleaseRow.__table__)
-        .where(ReleaseRow.refresh_id == refresh_id)
+        .where(ReleaseRow.recommender_id == recommender_id)
         .order_by(ReleaseRow.number.desc())
     )
     with database.connect() as connection:
@@ -182,7 +190,7 @@ def list_releases(database: Engine, refresh_id: UUID) -> list[Release]:
 def _release(row: RowMapping) -> Release:
     return Release(
         id=row["id"],
-        refresh_id=row["refresh_id"],
+        recommender_id=row["recommender_id"],
         number=row["number"],
         batch_id=row["batch_id"],
         manifest_sha256=row["manifest_sha256"],
@@ -196,11 +204,11 @@ def _release(row: RowMapping) -> Release:
 def write_records(connection: Connection, records: Sequence[tuple[UUID, object]]) -> None:
     """Write the records of these jobs; each record comes with the id of its job.
 
-    Texts are written in the order of their keys, then items and releases in that of their refreshes, so that
-    transactions do not deadlock. Implements db.records.RecordWriter.
+    Texts are written in the order of their keys, then items and releases in that of their recommenders, so
+    that transactions do not deadlock. Implements db.records.RecordWriter.
     """
     write_copies(connection, [(j, r) for j, r in records if isinstance(r, WrittenCopy)])
     withdrawn = [r for _, r in records if isinstance(r, WithdrawnItems)]
-    for one in sorted(withdrawn, key=lambda one: one.refresh_id):
-        withdraw_in(connection, one.refresh_id, one.reasons)
+    for one in sorted(withdrawn, key=lambda one: one.recommender_id):
+        withdraw_in(connection, one.recommender_id, one.reasons)
     write_releases(connection, [(j, r) for j, r in records if isinstance(r, MadeRelease)])

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, DateTime, Engine, func, select
 from sqlalchemy.dialects import postgresql
 
 from db.tables import JobRow
-from kinds.recommendation.history import RefreshHistory
+from kinds.recommendation.history import RecommenderHistory
 from kinds.recommendation.outputs import WrittenCopy
 from kinds.recommendation.tables import CopyRow
 from workers.ports import RunningJob, WorkerServices
@@ -97,8 +97,8 @@ def cost_of_a_copy(database: Engine) -> CopyCost | None:
     return CopyCost(float(mean), rate)
 
 
-class DatabaseRefreshHistory:
-    """Implements kinds.recommendation.history.RefreshHistory. Each call uses its own connection."""
+class DatabaseRecommenderHistory:
+    """Implements kinds.recommendation.history.RecommenderHistory. Each call uses its own connection."""
 
     def __init__(self, database: Engine) -> None:
         self._database = database
@@ -117,7 +117,7 @@ class DatabaseRefreshHistory:
             return frozenset(connection.scalars(statement))
 
 
-def open_history(services: WorkerServices) -> Callable[[RunningJob], RefreshHistory]:
+def open_history(services: WorkerServices) -> Callable[[RunningJob], RecommenderHistory]:
     """Open the port, which all jobs share; implements `workers.ports.PortOpener`."""
-    history = DatabaseRefreshHistory(services.database)
+    history = DatabaseRecommenderHistory(services.database)
     return lambda _: history

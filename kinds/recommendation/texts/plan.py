@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from jobs.kind import Artifact, Context, Parent, Resources, Result
 from jobs.provenance import sha256_hex
 from kinds.recommendation.catalogue.item import Item
-from kinds.recommendation.history import RefreshHistory
+from kinds.recommendation.history import RecommenderHistory
 from kinds.recommendation.materials import JSON, JSONL, Catalogue, load_catalogue, load_previous
 from kinds.recommendation.outputs import BriefOutput, Change, Why
 from kinds.recommendation.payload import BriefPayload, RecommendationSettings
@@ -174,7 +174,7 @@ def brief_texts(payload: BriefPayload, settings: RecommendationSettings, context
     """Find the texts that have to be written. Raises what the ports raise, and TemplateError."""
     catalogue = load_catalogue(context.resources, payload.materials.inputs_sha256)
     wanted = _wanted(payload, settings, context, catalogue)
-    known = context.port(RefreshHistory).known_copies(tuple(wanted.briefs))
+    known = context.port(RecommenderHistory).known_copies(tuple(wanted.briefs))
     missing = wanted.missing(known)
     changes = _changes(payload, settings, context, catalogue, wanted.index, frozenset(missing))
     lines = [

@@ -30,7 +30,7 @@ class CopyScope(StrEnum):
 
 
 class CopyPolicy(BaseModel):
-    """The part of a refresh's settings that texts depend on."""
+    """The part of a recommender's settings that texts depend on."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 

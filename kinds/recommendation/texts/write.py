@@ -13,7 +13,7 @@ from jobs.kind import Artifact, Context, Parent, Result
 from jobs.prompt_template import PromptTemplate, load_template
 from jobs.provenance import payload_digest
 from jobs.text.sentences import split_sentences
-from kinds.recommendation.history import RefreshHistory
+from kinds.recommendation.history import RecommenderHistory
 from kinds.recommendation.materials import JSON
 from kinds.recommendation.outputs import CopyOutput, WrittenCopy
 from kinds.recommendation.payload import CopyPayload, RecommendationSettings
@@ -279,7 +279,7 @@ def text_bytes(key: str, audience: str, text: Mapping[str, object]) -> bytes:
 def write_text(payload: CopyPayload, settings: RecommendationSettings, context: Context) -> Result:
     """Write the text. Raises TemplateError and what generate() raises."""
     key, brief = context.resources.load(payload.briefs_sha256, read_briefs)[payload.number]
-    known_copies = context.port(RefreshHistory).known_copies((key,))
+    known_copies = context.port(RecommenderHistory).known_copies((key,))
     if known_copies:  # written for another block's users in the meantime
         note = json.dumps({"key": key, "audience": brief.audience, "known": True})
         known = Artifact(name=TEXT, media_type=JSON, body=note.encode())

@@ -23,7 +23,7 @@ from jobs.errors import ConfigurationError, InputError, PressroomError
 from jobs.ranges import MAX_SEED
 from kinds.classifier.train_plan import read_plan
 from kinds.recommendation.ranking.splits import parse_split
-from kinds.recommendation.refresh_file import read_refresh_file
+from kinds.recommendation.recommender_file import read_recommender_file
 from kinds.sentiment.monitor_file import read_monitor_file
 from pressroom.cli import app
 from pressroom.console import EXIT_USAGE
@@ -174,7 +174,7 @@ def test_file_of_an_odd_name_gives_a_batch_a_name_that_can_be_stored() -> None:
 @pytest.mark.parametrize(
     "value", ["nan", "inf", "-1", str(2**63), "1" + "0" * 400, HUGE, "1e400", "[" * 1500]
 )
-@pytest.mark.parametrize("reader", [read_monitor_file, read_refresh_file, read_plan])
+@pytest.mark.parametrize("reader", [read_monitor_file, read_recommender_file, read_plan])
 def test_number_of_a_toml_file_is_refused_with_the_file(tmp_path: Path, value: str, reader: Any) -> None:
     path = tmp_path / "settings.toml"
     for name in ("name", "seed", "refit_share", "max_reports"):

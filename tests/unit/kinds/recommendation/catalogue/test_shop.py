@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from examples.recommendations.shop import CATALOGUE, INTERACTIONS, REFRESH, write_shop
-from kinds.recommendation.refresh_file import read_refresh_file
+from kinds.recommendation.recommender_file import read_recommender_file
 from tests.unit.kinds.recommendation.catalogue.files import take
 
 write_small = partial(write_shop, num_users=300, num_items=400)
@@ -92,7 +92,7 @@ def test_changed_price_changes_one_cell(shop: Path, tmp_path: Path, change: str)
     assert (tmp_path / INTERACTIONS).read_bytes() == (shop / INTERACTIONS).read_bytes()
 
 
-def test_refresh_of_the_shop_names_its_files_and_rules(shop: Path) -> None:
-    refresh = read_refresh_file(shop / REFRESH)
-    assert (refresh.catalogue, refresh.interactions) == (shop / CATALOGUE, shop / INTERACTIONS)
-    assert refresh.rules.max_per_attribute == {"brand": 3, "line": 3}
+def test_recommender_of_the_shop_names_its_files_and_rules(shop: Path) -> None:
+    recommender = read_recommender_file(shop / REFRESH)
+    assert (recommender.catalogue, recommender.interactions) == (shop / CATALOGUE, shop / INTERACTIONS)
+    assert recommender.rules.max_per_attribute == {"brand": 3, "line": 3}

@@ -142,7 +142,7 @@ def make_release(
         )
     is_shared = policy.scope in (CopyScope.SEGMENT, CopyScope.ITEM)
     manifest = ReleaseManifest(
-        refresh="nightly",
+        recommender="nightly",
         created_at=AT,
         as_of=AT,
         inputs_sha256="0" * 64,

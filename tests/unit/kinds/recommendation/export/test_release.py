@@ -77,7 +77,7 @@ def test_index_has_the_same_bytes_in_any_order_and_comes_back() -> None:
     assert read_copy_index(copy_index_bytes({})) == {}
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b'{"refresh": 1}', b"\xff"])
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"recommender": 1}', b"\xff"])
 def test_other_bytes_are_refused_by_name(body: bytes) -> None:
     with pytest.raises(ReleaseMalformedError):
         read_manifest(body)

@@ -26,13 +26,13 @@ from jobs.provenance import CodeFacts, StatementAlteredError
 from jobs.rejection import Rejected
 from kinds.recommendation.export.outcome import export_outcome, text_plan
 from kinds.recommendation.outputs import BriefOutput, Change, CollectOutput, Why
-from kinds.recommendation.payload import RefreshSettings
+from kinds.recommendation.payload import RecommenderSettings
 from kinds.recommendation.ranking.rules import PriceBand, Rules
-from kinds.recommendation.refresh import Refresh, RefreshSources, Release, ServingPlace
-from kinds.recommendation.refresh_file import RefreshFile, file_of
-from kinds.recommendation.refreshes import (
+from kinds.recommendation.recommender import Recommender, RecommenderSources, Release, ServingPlace
+from kinds.recommendation.recommender_file import RecommenderFile, file_of
+from kinds.recommendation.recommenders import (
     Taken,
-    make_refresh,
+    make_recommender,
     open_release,
     rollback,
     sources_of,
@@ -41,7 +41,7 @@ from kinds.recommendation.refreshes import (
 from kinds.recommendation.release import StoredRelease, shown_items
 from kinds.recommendation.scheduled import STAGES, Run, start_run, start_scheduled
 from kinds.recommendation.serving.follower import Follower
-from kinds.recommendation.store import refreshes, releases
+from kinds.recommendation.store import recommenders, releases
 from kinds.recommendation.tables import CopyRow, ReleaseRow
 from kinds.recommendation.texts.text import CopyPolicy, CopyScope
 from pressroom.summary import Summary
@@ -99,7 +99,7 @@ def events() -> Rows:
 
 
 class Shop:
-    """A refresh, and a worker that runs what is submitted to it."""
+    """A recommender, and a worker that runs what is submitted to it."""
 
     def __init__(self, database: Engine, folder: Path, config: Settings) -> None:
         self.database = database
@@ -119,12 +119,14 @@ class Shop:
             num_places=4,
             on_broken=lambda: None,
         )
-        self.put(RefreshSettings(rules=Rules(list_length=5, reserve=5), copy_policy=CopyPolicy(max_tries=1)))
+        self.put(
+            RecommenderSettings(rules=Rules(list_length=5, reserve=5), copy_policy=CopyPolicy(max_tries=1))
+        )
 
-    def put(self, own: RefreshSettings, sources: RefreshSources | None = None) -> None:
-        """Make the refresh, or change it."""
-        refresh = Refresh(
-            id=refreshes.new_id(),
+    def put(self, own: RecommenderSettings, sources: RecommenderSources | None = None) -> None:
+        """Make the recommender, or change it."""
+        recommender = Recommender(
+            id=recommenders.new_id(),
             tenant="default",
             name="shop",
             model=MODEL,
@@ -132,17 +134,17 @@ class Shop:
             sources=sources,
         )
         with self.database.begin() as connection:
-            refreshes.put_refresh(connection, refresh)
+            recommenders.put_recommender(connection, recommender)
 
     def close(self) -> None:
         self.runner.close(30.0)
         self._warm.close()
 
     @property
-    def refresh(self) -> Refresh:
-        return refreshes.find_refresh(self.database, "shop")
+    def recommender(self) -> Recommender:
+        return recommenders.find_recommender(self.database, "shop")
 
-    def write(self) -> RefreshSources:
+    def write(self) -> RecommenderSources:
         """The files as they are now."""
         for name, rows in (("catalogue", self.items), ("interactions", self.events)):
             with (self._folder / f"{name}.csv").open("w", newline="") as file:
@@ -153,7 +155,7 @@ class Shop:
 
     def take_in(self) -> Taken:
         return take_in_run(
-            self.database, self.store, self.refresh, self.write(), self.config, self.rejected.append
+            self.database, self.store, self.recommender, self.write(), self.config, self.rejected.append
         )
 
     def submit(self, run: Run) -> UUID:
@@ -178,7 +180,7 @@ class Shop:
         return batch_status(self.database, batch_id).status is not BatchStatus.RUNNING
 
     def standing(self) -> Release:
-        release_id = self.refresh.published_release_id
+        release_id = self.recommender.published_release_id
         assert release_id is not None
         return releases.get_release(self.database, release_id)
 
@@ -280,7 +282,7 @@ def test_a_plan_tells_what_a_run_writes_and_writes_nothing(shop: Shop) -> None:
     planned = text_plan(shop.database, shop.run(plan_only=True))
     assert planned is not None
     assert (planned.num_texts, planned.num_to_write, planned.why) == (4, 4, {"new audience": 4})
-    assert (shop.num_copies(), shop.refresh.published_release_id, shop.engine.requests) == (0, None, [])
+    assert (shop.num_copies(), shop.recommender.published_release_id, shop.engine.requests) == (0, None, [])
     shop.run()
     assert shop.num_copies() == 4
 
@@ -302,7 +304,7 @@ def test_a_price_writes_exactly_the_texts_anew_that_name_it(shop: Shop) -> None:
 
 def test_a_price_beyond_the_band_takes_the_item_off_exactly_the_lists_that_had_it(shop: Shop) -> None:
     rules = Rules(list_length=5, reserve=5, price=PriceBand(max=100))
-    shop.put(RefreshSettings(rules=rules, copy_policy=CopyPolicy(scope=CopyScope.NONE)))
+    shop.put(RecommenderSettings(rules=rules, copy_policy=CopyPolicy(scope=CopyScope.NONE)))
     shop.run()
     before = shop.shown()
     dear = before["u0"][0]
@@ -331,12 +333,12 @@ def test_an_item_that_is_sold_out_leaves_the_standing_lists_before_new_ones_are_
     next(row for row in shop.items if row["id"] == gone)["available"] = "false"
     taken = shop.take_in()
     assert taken.num_withdrawn == 1
-    assert releases.withdrawn_items(shop.database, shop.refresh.id) == {gone: "not available"}
+    assert releases.withdrawn_items(shop.database, shop.recommender.id) == {gone: "not available"}
     shown = shop.shown()
     assert all(gone not in row and len(row) == 5 for row in shown.values())  # the reserve moved up
     shop.finish(shop.submit(taken.run))
     assert all(gone not in row for row in shop.shown().values())
-    assert releases.withdrawn_items(shop.database, shop.refresh.id) == {}
+    assert releases.withdrawn_items(shop.database, shop.recommender.id) == {}
 
 
 def test_a_few_changed_users_leave_the_model_and_the_lists_of_all_others(shop: Shop) -> None:
@@ -365,7 +367,7 @@ def test_a_rollback_publishes_the_release_before_without_what_is_gone_by_now(sho
     gone = first["u0"][0]
     next(row for row in shop.items if row["id"] == gone)["available"] = "false"
     shop.run()
-    assert rollback(shop.database, shop.store, shop.refresh, None).number == 1
+    assert rollback(shop.database, shop.store, shop.recommender, None).number == 1
     again = shop.shown()
     assert again["u0"][:4] == first["u0"][1:]
     assert all(gone not in row for row in again.values())
@@ -380,14 +382,14 @@ def test_a_run_that_began_earlier_and_ends_later_does_not_replace_the_newer_rele
     newer = shop.run()
     shop.finish(slow)
     assert shop.standing().batch_id == newer
-    assert len(releases.list_releases(shop.database, shop.refresh.id)) == 2
+    assert len(releases.list_releases(shop.database, shop.recommender.id)) == 2
 
 
 def test_what_leaves_while_a_run_is_under_way_stays_off_the_release_that_it_makes(shop: Shop) -> None:
     shop.run()
     slow = shop.submit(replace(shop.take_in().run))
     gone = shop.shown()["u0"][0]
-    releases.withdraw(shop.database, shop.refresh.id, {gone: "by hand"})
+    releases.withdraw(shop.database, shop.recommender.id, {gone: "by hand"})
     shop.finish(slow)
     assert shop.standing().batch_id == slow
     assert all(gone not in row for row in shop.shown().values())
@@ -402,7 +404,7 @@ def test_a_run_that_began_before_a_rollback_does_not_undo_it(shop: Shop) -> None
     shop.run()
     shop.events.append(event(8, 0, 1760000001))
     under_way = shop.submit(shop.take_in().run)
-    rollback(shop.database, shop.store, shop.refresh, None)
+    rollback(shop.database, shop.store, shop.recommender, None)
     shop.finish(under_way)
     assert shop.standing().number == 1
 
@@ -414,18 +416,18 @@ def test_a_release_that_never_stood_is_not_gone_back_to(shop: Shop) -> None:
     shop.finish(slow)
     shop.events.append(event(8, 0, 1760000001))
     shop.run()
-    assert rollback(shop.database, shop.store, shop.refresh, None).number == 1
+    assert rollback(shop.database, shop.store, shop.recommender, None).number == 1
 
 
-def test_a_run_of_files_leaves_the_rules_of_the_refresh_as_they_are(shop: Shop) -> None:
+def test_a_run_of_files_leaves_the_rules_of_the_recommender_as_they_are(shop: Shop) -> None:
     sources = shop.write()
     rules = Rules(blocked_items=frozenset({"i0"}))
-    shop.put(RefreshSettings(rules=rules), sources)
-    given = file_of(shop.refresh)
-    made = make_refresh(shop.database, given, "shop", shop.config, standing=False)
-    assert RefreshSettings.model_validate(made.refresh.settings).rules == rules
-    make_refresh(shop.database, RefreshFile(), "shop", shop.config, standing=False)
-    assert RefreshSettings.model_validate(shop.refresh.settings).rules == rules
+    shop.put(RecommenderSettings(rules=rules), sources)
+    given = file_of(shop.recommender)
+    made = make_recommender(shop.database, given, "shop", shop.config, standing=False)
+    assert RecommenderSettings.model_validate(made.recommender.settings).rules == rules
+    make_recommender(shop.database, RecommenderFile(), "shop", shop.config, standing=False)
+    assert RecommenderSettings.model_validate(shop.recommender.settings).rules == rules
 
 
 def test_a_text_that_failed_is_told_and_written_by_the_next_run(shop: Shop) -> None:
@@ -449,11 +451,11 @@ def test_a_text_that_failed_is_told_and_written_by_the_next_run(shop: Shop) -> N
 
 def test_a_schedule_reads_the_files_itself_and_tells_what_it_refused(shop: Shop) -> None:
     shop.items.append({**shop.items[0], "id": "i99", "price": "a lot"})
-    shop.put(RefreshSettings(copy_policy=CopyPolicy(scope=CopyScope.NONE)), shop.write())
+    shop.put(RecommenderSettings(copy_policy=CopyPolicy(scope=CopyScope.NONE)), shop.write())
     schedule = Schedule(
-        id=shop.refresh.id,
+        id=shop.recommender.id,
         kind="recommendation",
-        name=shop.refresh.name,
+        name=shop.recommender.name,
         timing=None,
     )
     with shop.database.begin() as connection:
@@ -465,10 +467,10 @@ def test_a_schedule_reads_the_files_itself_and_tells_what_it_refused(shop: Shop)
     assert len(shop.shown()) == NUM_USERS
 
 
-def test_a_refresh_has_one_run_of_its_own_beside_plans_and_files(shop: Shop) -> None:
+def test_a_recommender_has_one_run_of_its_own_beside_plans_and_files(shop: Shop) -> None:
     taken = shop.take_in()
-    shop.put(RefreshSettings(copy_policy=CopyPolicy(scope=CopyScope.NONE)), shop.write())
-    own = Run(refresh=shop.refresh, as_of=datetime.now(UTC))
+    shop.put(RecommenderSettings(copy_policy=CopyPolicy(scope=CopyScope.NONE)), shop.write())
+    own = Run(recommender=shop.recommender, as_of=datetime.now(UTC))
     under_way = shop.submit(own)
     with pytest.raises(RunUnderWayError, match=str(under_way)):
         shop.submit(own)
@@ -521,7 +523,7 @@ def summary_of(shop: Shop, batch_id: UUID) -> Summary:
 @pytest.mark.parametrize("scope", [CopyScope.USER, CopyScope.ITEM])
 def test_texts_for_each_user_or_item_are_found_again(shop: Shop, scope: CopyScope) -> None:
     rules = Rules(list_length=5, reserve=5)
-    shop.put(RefreshSettings(rules=rules, copy_policy=CopyPolicy(scope=scope, max_tries=1)))
+    shop.put(RecommenderSettings(rules=rules, copy_policy=CopyPolicy(scope=scope, max_tries=1)))
     shop.run()
     reader = shop.open()
     index = dict(reader.copy_index())
@@ -545,7 +547,7 @@ def test_what_stands_is_served_by_itself_and_what_leaves_is_gone_there_too(
     monkeypatch.setenv("SERVING", redis_url)
     with shop.database.begin() as connection:
         place = ServingPlace(url_variable="SERVING", staging=number)
-        refreshes.put_refresh(connection, replace(shop.refresh, serving=place))
+        recommenders.put_recommender(connection, replace(shop.recommender, serving=place))
     follower = Follower(shop.database, shop.store)
     with (
         Redis.from_url(redis_url, decode_responses=True) as served,
@@ -558,7 +560,7 @@ def test_what_stands_is_served_by_itself_and_what_leaves_is_gone_there_too(
             assert [one.num_rows for one in follower.look()] == [NUM_USERS]
             assert follower.look() == []
             shown = json.loads(str(served.get("rec:u0")))["items"]
-            releases.withdraw(shop.database, shop.refresh.id, {shown[0]["item"]: "by hand"})
+            releases.withdraw(shop.database, shop.recommender.id, {shown[0]["item"]: "by hand"})
             follower.look()
             again = json.loads(str(served.get("rec:u0")))["items"]
             assert [one["item"] for one in again][:4] == [one["item"] for one in shown][1:]

@@ -1,4 +1,4 @@
-"""Prints refreshes for the commands."""
+"""Prints recommenders for the commands."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from db.schedules import ScheduleRun, Timing
-from kinds.recommendation.refresh import Refresh, Release
+from kinds.recommendation.recommender import Recommender, Release
 from pressroom.console import print_line
 
 
 @dataclass(frozen=True, slots=True)
-class RefreshState:
-    """A refresh with its schedule, its runs and its releases."""
+class RecommenderState:
+    """A recommender with its schedule, its runs and its releases."""
 
-    refresh: Refresh
+    recommender: Recommender
     timing: Timing | None
     runs: Sequence[ScheduleRun]
     releases: Sequence[Release]
 
     def as_json(self) -> dict[str, object]:
         """Return the state under stable names; see docs/recommendations.md."""
-        refresh, timing = self.refresh, self.timing
+        recommender, timing = self.recommender, self.timing
         return {
-            "name": refresh.name,
-            "model": refresh.model,
-            "sources": None if refresh.sources is None else refresh.sources.model_dump(),
-            "settings": refresh.settings,
+            "name": recommender.name,
+            "model": recommender.model,
+            "sources": None if recommender.sources is None else recommender.sources.model_dump(),
+            "settings": recommender.settings,
             "schedule": None
             if timing is None
             else {
@@ -43,7 +43,7 @@ class RefreshState:
                     "number": release.number,
                     "made_at": release.made_at.isoformat(),
                     "published_at": release.published_at.isoformat() if release.published_at else None,
-                    "stands": release.id == refresh.published_release_id,
+                    "stands": release.id == recommender.published_release_id,
                     "batch_id": str(release.batch_id),
                     "manifest_sha256": release.manifest_sha256,
                     "figures": dict(release.figures),
@@ -53,17 +53,17 @@ class RefreshState:
         }
 
 
-def print_refresh(state: RefreshState) -> None:
-    """Print everything about a refresh."""
-    print_refresh_line(state)
-    if state.refresh.sources is not None:
-        print_line(f"  catalogue     {state.refresh.sources.catalogue}")
-        print_line(f"  interactions  {state.refresh.sources.interactions}")
+def print_recommender(state: RecommenderState) -> None:
+    """Print everything about a recommender."""
+    print_recommender_line(state)
+    if state.recommender.sources is not None:
+        print_line(f"  catalogue     {state.recommender.sources.catalogue}")
+        print_line(f"  interactions  {state.recommender.sources.interactions}")
     for run in state.runs:
         said = f": {run.error_message}" if run.error_message else ""
         print_line(f"  due {run.due_at:%Y-%m-%d %H:%M}Z  {run.outcome.value}{said}")
     for release in state.releases:
-        mark = "*" if release.id == state.refresh.published_release_id else " "
+        mark = "*" if release.id == state.recommender.published_release_id else " "
         figures = release.figures
         print_line(
             f"{mark} release {release.number}  {release.made_at:%Y-%m-%d %H:%M}Z  {figures.get('num_users')} "
@@ -72,12 +72,12 @@ def print_refresh(state: RefreshState) -> None:
         )
 
 
-def print_refresh_line(state: RefreshState) -> None:
-    """Print a refresh as one line of a list."""
+def print_recommender_line(state: RecommenderState) -> None:
+    """Print a recommender as one line of a list."""
     timing = state.timing
     when = "when told to"
     if timing is not None:
         when = f"{timing.cron.expression} {timing.cron.time_zone}{' (paused)' if timing.paused_at else ''}"
-    standing = [one for one in state.releases if one.id == state.refresh.published_release_id]
+    standing = [one for one in state.releases if one.id == state.recommender.published_release_id]
     stands = f"release {standing[0].number}" if standing else "no release"
-    print_line(f"{state.refresh.name:<24}  {when:<24}  {stands}  {state.refresh.model or 'no texts'}")
+    print_line(f"{state.recommender.name:<24}  {when:<24}  {stands}  {state.recommender.model or 'no texts'}")

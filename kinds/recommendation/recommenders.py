@@ -1,4 +1,4 @@
-"""Operations on refreshes for the command line: create one, read its files, roll back, open a release."""
+"""Operations on recommenders for the command line: create one, read its files, roll back, open a release."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from jobs.rejection import Rejected
 from kinds.recommendation.catalogue.inputs import Inputs
 from kinds.recommendation.collect import gone_items, take_in_files
 from kinds.recommendation.materials import load_catalogue
-from kinds.recommendation.payload import RefreshSettings
-from kinds.recommendation.refresh import Refresh, RefreshSources, Release
-from kinds.recommendation.refresh_file import RefreshFile
+from kinds.recommendation.payload import RecommenderSettings
+from kinds.recommendation.recommender import Recommender, RecommenderSources, Release
+from kinds.recommendation.recommender_file import RecommenderFile
 from kinds.recommendation.release import ReleaseManifest, StoredRelease, read_manifest
 from kinds.recommendation.scheduled import Run, batch_of
-from kinds.recommendation.store import refreshes, releases
-from kinds.recommendation.store.refreshes import RefreshNotFoundError
+from kinds.recommendation.store import recommenders, releases
+from kinds.recommendation.store.recommenders import RecommenderNotFoundError
 from kinds.recommendation.store.texts import KeptCopy, find_copies
 from kinds.recommendation.texts.text import CopyText
 from kinds.recommendation.texts.write import text_bytes
@@ -43,24 +43,24 @@ MAX_CHECKED_TEXTS = 100_000
 class Made:
     """Result of `refresh create`."""
 
-    refresh: Refresh
+    recommender: Recommender
     is_new: bool
 
 
-def make_refresh(
-    database: Engine, given: RefreshFile, name: str, settings: Settings, *, standing: bool
+def make_recommender(
+    database: Engine, given: RecommenderFile, name: str, settings: Settings, *, standing: bool
 ) -> Made:
-    """Create the refresh, or change the one of this name; a `standing` refresh reads its files itself.
+    """Create the recommender, or change the one of this name; `standing` ones read their files themselves.
 
-    Only `refresh create` changes a standing refresh; a run of given files uses its own settings without
+    Only `refresh create` changes a standing recommender; a run of given files uses its own settings without
     storing them. Raises ConfigurationError for models that no profile has, and CronError.
     """
-    earlier = earlier_refresh(database, name)
+    earlier = earlier_recommender(database, name)
     sources = None if earlier is None else earlier.sources
     if standing:
-        sources = RefreshSources(catalogue=str(given.catalogue), interactions=str(given.interactions))
-    refresh = Refresh(
-        id=earlier.id if earlier else refreshes.new_id(),
+        sources = RecommenderSources(catalogue=str(given.catalogue), interactions=str(given.interactions))
+    recommender = Recommender(
+        id=earlier.id if earlier else recommenders.new_id(),
         tenant="default",
         name=name,
         model=given.language_model,
@@ -69,24 +69,24 @@ def make_refresh(
         serving=given.serving if standing or earlier is None else earlier.serving,
     )
     if standing:
-        run = Run(refresh=refresh, as_of=datetime.now(UTC))
-        batch_of(database, run, settings)  # so that a refresh which cannot run fails now and not at night
+        run = Run(recommender=recommender, as_of=datetime.now(UTC))
+        batch_of(database, run, settings)  # so that a recommender which cannot run fails now and not at night
     if earlier is not None and earlier.sources is not None and not standing:
-        return Made(replace(earlier, model=refresh.model, settings=refresh.settings), False)
+        return Made(replace(earlier, model=recommender.model, settings=recommender.settings), False)
     with database.begin() as connection:
-        refresh_id = refreshes.put_refresh(connection, refresh)
+        recommender_id = recommenders.put_recommender(connection, recommender)
         if given.schedule is not None:
-            schedules.set_times(connection, refresh_id, given.schedule, given.catch_up)
+            schedules.set_times(connection, recommender_id, given.schedule, given.catch_up)
         elif standing:
-            schedules.clear_times(connection, refresh_id)
-    return Made(refreshes.get_refresh(database, refresh_id), earlier is None)
+            schedules.clear_times(connection, recommender_id)
+    return Made(recommenders.get_recommender(database, recommender_id), earlier is None)
 
 
-def earlier_refresh(database: Engine, name: str) -> Refresh | None:
-    """Return the refresh of this name, or None."""
+def earlier_recommender(database: Engine, name: str) -> Recommender | None:
+    """Return the recommender of this name, or None."""
     try:
-        return refreshes.find_refresh(database, name)
-    except RefreshNotFoundError:
+        return recommenders.find_recommender(database, name)
+    except RecommenderNotFoundError:
         return None
 
 
@@ -104,8 +104,8 @@ class Taken:
 def take_in_run(
     database: Engine,
     store: Store,
-    refresh: Refresh,
-    sources: RefreshSources,
+    recommender: Recommender,
+    sources: RecommenderSources,
     settings: Settings,
     on_rejected: Callable[[Rejected], None],
     on_note: OnNote | None = None,
@@ -116,18 +116,18 @@ def take_in_run(
     """
     now = datetime.now(UTC)
     resources = StoredResources(store)
-    standing = standing_release(database, refresh)
+    standing = standing_release(database, recommender)
     previous = None if standing is None else read_manifest(resources.read(standing.manifest_sha256))
-    own = RefreshSettings.model_validate(refresh.settings)
+    own = RecommenderSettings.model_validate(recommender.settings)
     inputs_sha256, inputs = take_in_files(
         sources, own.intake, previous, resources, on_rejected, now=now, on_note=on_note
     )
     gone = gone_items(resources, previous, inputs_sha256, now)
-    releases.withdraw(database, refresh.id, gone)
-    run = Run(refresh=refresh, as_of=now, inputs_sha256=inputs_sha256, inputs=inputs)
+    releases.withdraw(database, recommender.id, gone)
+    run = Run(recommender=recommender, as_of=now, inputs_sha256=inputs_sha256, inputs=inputs)
     is_same = previous is not None and _is_same(previous, run, own, inputs, resources, settings)
     items = load_catalogue(resources, inputs_sha256).by_id
-    withdrawn = releases.withdrawn_items(database, refresh.id)
+    withdrawn = releases.withdrawn_items(database, recommender.id)
     if any(name in items and items[name].is_available(now) for name in withdrawn):
         is_same = False  # withdrawn by hand or temporarily unavailable, so this run has to decide again
     return Taken(run=run, num_withdrawn=len(gone), unchanged=standing if is_same else None)
@@ -136,13 +136,13 @@ def take_in_run(
 def _is_same(
     previous: ReleaseManifest,
     run: Run,
-    own: RefreshSettings,
+    own: RecommenderSettings,
     inputs: Inputs,
     resources: StoredResources,
     settings: Settings,
 ) -> bool:
     """Return whether the run would only reproduce the published release."""
-    model = run.refresh.model
+    model = run.recommender.model
     is_same = (
         previous.catalogue_sha256 == inputs.catalogue_sha256
         and tuple(block.interactions_sha256 for block in previous.blocks) == inputs.blocks
@@ -161,11 +161,11 @@ def _is_same(
     return all(item.is_available(previous.as_of) == item.is_available(run.as_of) for item in items)
 
 
-def standing_release(database: Engine, refresh: Refresh) -> Release | None:
+def standing_release(database: Engine, recommender: Recommender) -> Release | None:
     """Return the published release, or None."""
-    if refresh.published_release_id is None:
+    if recommender.published_release_id is None:
         return None
-    return releases.get_release(database, refresh.published_release_id)
+    return releases.get_release(database, recommender.published_release_id)
 
 
 def open_release(
@@ -184,7 +184,7 @@ def open_release(
     now = datetime.now(UTC)
     items = load_catalogue(resources, manifest.inputs_sha256).items
     expired = {item.id for item in items if not item.is_available(now)}
-    withdrawn = releases.withdrawn_items(database, release.refresh_id)
+    withdrawn = releases.withdrawn_items(database, release.recommender_id)
     return StoredRelease(
         manifest=manifest,
         number=release.number,
@@ -222,31 +222,31 @@ def _text_digest(copy: KeptCopy, text: CopyText) -> str:
     return sha256_hex(text_bytes(copy.key, copy.audience, text.model_dump(exclude_unset=True)))
 
 
-def rollback(database: Engine, store: Store, refresh: Refresh, number: int | None) -> Release:
+def rollback(database: Engine, store: Store, recommender: Recommender, number: int | None) -> Release:
     """Publish an earlier release again; without a number, the newest one published before the current one.
 
     Items that are unavailable by now stay off the lists. Raises ReleaseNotFoundError or ConfigurationError.
     """
-    standing = standing_release(database, refresh)
-    every = releases.list_releases(database, refresh.id)
+    standing = standing_release(database, recommender)
+    every = releases.list_releases(database, recommender.id)
     if number is None:
         before = [one for one in every if standing and one.number < standing.number and one.published_at]
         if not before:
             raise ConfigurationError(
-                f"the refresh {refresh.name!r} has no release before the one that stands",
+                f"the recommender {recommender.name!r} has no release before the one that stands",
                 code="release_not_found",
             )
         number = before[0].number
-    wanted = releases.find_release(database, refresh.id, number)
+    wanted = releases.find_release(database, recommender.id, number)
     resources = StoredResources(store)
     newest_inputs = max(every, key=lambda one: one.submitted_at)
     newest = read_manifest(resources.read(newest_inputs.manifest_sha256))
     manifest = read_manifest(resources.read(wanted.manifest_sha256))
     gone = gone_items(resources, manifest, newest.inputs_sha256, datetime.now(UTC))
-    releases.withdraw(database, refresh.id, gone)
-    return releases.publish(database, refresh.id, wanted.number)
+    releases.withdraw(database, recommender.id, gone)
+    return releases.publish(database, recommender.id, wanted.number)
 
 
-def sources_of(catalogue: Path, interactions: Path) -> RefreshSources:
+def sources_of(catalogue: Path, interactions: Path) -> RecommenderSources:
     """Return the files that a command names as sources."""
-    return RefreshSources(catalogue=str(catalogue), interactions=str(interactions))
+    return RecommenderSources(catalogue=str(catalogue), interactions=str(interactions))

@@ -1,4 +1,4 @@
-"""Reads a refresh as its owner writes it, from a TOML file or the options of a command."""
+"""Reads a recommender as its owner writes it, from a TOML file or the options of a command."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from jobs.errors import InputError
 from jobs.input_file import TOML_ERRORS, read_toml
 from jobs.schedule import CatchUp
 from kinds.recommendation.catalogue.inputs import IntakeOptions
-from kinds.recommendation.payload import RefreshSettings
+from kinds.recommendation.payload import RecommenderSettings
 from kinds.recommendation.ranking.rules import Rules
 from kinds.recommendation.ranking.settings import RankingSettings
-from kinds.recommendation.refresh import Refresh, ServingPlace
+from kinds.recommendation.recommender import Recommender, ServingPlace
 from kinds.recommendation.texts.text import CopyPolicy, CopyScope
 from workers.settings import DEFAULT_EMBEDDER, DEFAULT_MODEL
 
@@ -22,13 +22,13 @@ NONE = "none"
 """Value in place of a model's name that means no model."""
 
 
-class RefreshFileError(InputError):
-    """The file is not TOML, or does not describe a refresh."""
+class RecommenderFileError(InputError):
+    """The file is not TOML, or does not describe a recommender."""
 
     code = "refresh_file_invalid"
 
 
-class RefreshFile(BaseModel):
+class RecommenderFile(BaseModel):
     """Contents of the file; every section may be left out."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
@@ -53,10 +53,10 @@ class RefreshFile(BaseModel):
     copy_policy: CopyPolicy = Field(default=CopyPolicy(), alias="copy")
 
     @property
-    def settings(self) -> RefreshSettings:
+    def settings(self) -> RecommenderSettings:
         """Return the settings of the kind."""
         scope = self.copy_policy.scope if self.language_model else CopyScope.NONE
-        return RefreshSettings(
+        return RecommenderSettings(
             rules=self.rules,
             ranking=self.ranking,
             copy_policy=self.copy_policy.model_copy(update={"scope": scope}),
@@ -67,21 +67,21 @@ class RefreshFile(BaseModel):
 
     @property
     def language_model(self) -> str:
-        """Name of the language model as in kinds.recommendation.refresh.Refresh; empty for none."""
+        """Name of the language model as in kinds.recommendation.recommender.Recommender; empty for none."""
         return "" if NONE in (self.model, self.copy_policy.scope.value) else self.model
 
     @property
     def schedule(self) -> Cron | None:
-        """Schedule of the refresh, if it has one. Raises CronError."""
+        """Schedule of the recommender, if it has one. Raises CronError."""
         return None if self.cron is None else Cron(self.cron, self.time_zone)
 
 
-def file_of(refresh: Refresh) -> RefreshFile:
-    """Return an existing refresh as a file would describe it."""
-    own = RefreshSettings.model_validate(refresh.settings)
-    return RefreshFile(
-        name=refresh.name,
-        model=refresh.model or NONE,
+def file_of(recommender: Recommender) -> RecommenderFile:
+    """Return an existing recommender as a file would describe it."""
+    own = RecommenderSettings.model_validate(recommender.settings)
+    return RecommenderFile(
+        name=recommender.name,
+        model=recommender.model or NONE,
         embedder=own.embedder or NONE,
         refit_share=own.refit_share,
         intake=own.intake,
@@ -91,26 +91,26 @@ def file_of(refresh: Refresh) -> RefreshFile:
     )
 
 
-def read_refresh_file(path: Path) -> RefreshFile:
-    """Return the contents of the file. Raises RefreshFileError."""
+def read_recommender_file(path: Path) -> RecommenderFile:
+    """Return the contents of the file. Raises RecommenderFileError."""
     try:
         given = read_toml(path)
     except TOML_ERRORS as error:
-        raise RefreshFileError(f"{path} is no TOML: {error}") from error
-    return make_refresh_file(given, folder=path.parent, where=str(path))
+        raise RecommenderFileError(f"{path} is no TOML: {error}") from error
+    return make_recommender_file(given, folder=path.parent, where=str(path))
 
 
-def make_refresh_file(given: dict[str, object], *, folder: Path, where: str) -> RefreshFile:
-    """Return a refresh from the values of a file or a command. Raises RefreshFileError.
+def make_recommender_file(given: dict[str, object], *, folder: Path, where: str) -> RecommenderFile:
+    """Return a recommender from the values of a file or a command. Raises RecommenderFileError.
 
     Relative paths start at the folder.
     """
     try:
-        made = RefreshFile.model_validate(given)
+        made = RecommenderFile.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise RefreshFileError(f"{where}, {place}: {first['msg']}") from error
+        raise RecommenderFileError(f"{where}, {place}: {first['msg']}") from error
     found = {
         name: (folder / path).absolute()
         for name, path in (("catalogue", made.catalogue), ("interactions", made.interactions))

@@ -1,4 +1,4 @@
-"""A refresh: a catalogue and a log whose recommendations are recomputed regularly."""
+"""A recommender: a catalogue and a log whose recommendations are recomputed regularly."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from jobs.ranges import MAX_SECONDS
 from jobs.sources import Variable
 
 KIND = "recommendation"
-"""The kind whose batches are runs of refreshes."""
+"""The kind whose batches are runs of recommenders."""
 
 
-class RefreshSources(BaseModel):
-    """Files that a scheduled refresh reads, as paths on the worker's machine."""
+class RecommenderSources(BaseModel):
+    """Files that a scheduled recommender reads, as paths on the worker's machine."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,7 +26,7 @@ class RefreshSources(BaseModel):
 
 
 class ServingPlace(BaseModel):
-    """Redis database from which the published release of a refresh is served automatically."""
+    """Redis database from which the published release of a recommender is served automatically."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -38,8 +38,8 @@ class ServingPlace(BaseModel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refresh:
-    """A refresh as it is stored in Postgres."""
+class Recommender:
+    """A recommender as it is stored in Postgres."""
 
     id: UUID
     tenant: str
@@ -48,17 +48,17 @@ class Refresh:
     """Name of the language model that writes the texts; empty for lists without texts."""
     settings: dict[str, object]
     """Settings of the kind, without those that each run adds."""
-    sources: RefreshSources | None
+    sources: RecommenderSources | None
     serving: ServingPlace | None = None
     published_release_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """Release that one run of a refresh made, as it is stored in Postgres."""
+    """Release that one run of a recommender made, as it is stored in Postgres."""
 
     id: UUID
-    refresh_id: UUID
+    recommender_id: UUID
     number: int
     batch_id: UUID
     manifest_sha256: str
