@@ -10,18 +10,17 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypedDict, Unpack
 from uuid import UUID
 
 from db import batches, reports
-from db.refusals import DatabaseAwayError, errors_named
+from db.refusals import errors_named
 from db.session import open_database
 from jobs.batch import BatchStatusReport
 from jobs.errors import ConfigurationError, InputError, TransientError
 from pressroom.embedded.services import ServiceUrls, find_running
-from workers.outage import Outage
 from workers.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
     from workers.producer import Submission
 
 logger = logging.getLogger(__name__)
-
-POLL_SECONDS = 0.25
-"""Time between two looks at a batch that is waited for."""
 
 MAX_ALTERED_NAMED = 10
 """Altered results that an error names: enough to begin a search, and still one message."""
@@ -148,16 +144,12 @@ class Client:
         `on_progress` gets each status that differs from the one before. An outage of Postgres is waited out.
         Raises WaitTimeoutError, and BatchNotFoundError.
         """
+        from pressroom.watch import poll
+
         begun_at = time.monotonic()
-        outage = Outage(logger, "Postgres", meanwhile="waiting for it")
         report: BatchStatusReport | None = None
-        while True:
-            try:
-                latest = self.status(batch_id)
-            except DatabaseAwayError as error:
-                outage.note(error)
-            else:
-                outage.end()
+        for latest in poll(partial(self.status, batch_id)):
+            if latest is not None:
                 if on_progress is not None and latest != report:
                     on_progress(latest)
                 report = latest
@@ -165,7 +157,7 @@ class Client:
                     return report
             if timeout_seconds is not None and time.monotonic() - begun_at >= timeout_seconds:
                 raise WaitTimeoutError(_unfinished(batch_id, report, timeout_seconds))
-            time.sleep(POLL_SECONDS)
+        raise AssertionError("unreachable: polling does not end")
 
     def results(self, batch_id: UUID) -> Iterator[Output]:
         """Stream the results of the jobs that have succeeded so far, in the order of the items.

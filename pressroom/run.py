@@ -1,27 +1,27 @@
-"""`pressroom run`: submits a batch, starts everything, shows progress, exports the results and stops.
+"""Runs a batch: submits it, starts what it needs or uses the workers that run, shows progress, and exports.
 
 This is the main way to run a batch on one machine.
 """
 
 from __future__ import annotations
 
-import logging
 import shlex
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Generic, TextIO, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from db.batches import RunUnderWayError, retry_unfinished, run_under_way
-from db.faults import DatabaseFault, fault_of
+from db.dispatch import capacity
+from db.migrate import upgrade
 from db.reports import batch_status
+from db.session import opened_database
 from jobs.batch import BatchStatus, BatchStatusReport
 from jobs.dropped import Dropped
 from jobs.errors import ConfigurationError
@@ -29,24 +29,19 @@ from jobs.registry import load_kind
 from jobs.rejection import Rejected
 from jobs.shown import json_text
 from pressroom.console import Interruption, say
+from pressroom.embedded.services import embedded_services, find_running
 from pressroom.export import check_output
 from pressroom.one_machine import OneMachine
 from pressroom.output import unpublished_file
-from pressroom.progress import BatchProgress
 from pressroom.summary import Summary
+from pressroom.watch import say_parked, watch_batch
 from storage import open_store
 from storage.store import Store
 from workers.background import RUN, services_of
 from workers.devices import Device
 from workers.models.manifest import model_folder, read_manifest
-from workers.outage import Outage
 from workers.producer import Submission
 from workers.settings import Settings
-
-logger = logging.getLogger(__name__)
-
-POLL_SECONDS = 0.25
-"""Seconds between two queries for the state of the batch."""
 
 REJECTED = "rejected.jsonl"
 """File in the output folder that has one JSON object for each refused line."""
@@ -54,12 +49,13 @@ REJECTED = "rejected.jsonl"
 MAX_REJECTED_SHOWN = 10
 """Maximum number of refused lines printed on the terminal; the file has all of them."""
 
+DRAINING = "Draining: running jobs are finished, the others stay queued. Press Ctrl-C again to end at once."
+
 ExportedT = TypeVar("ExportedT")
 """Type of a kind's report about the results that it exported."""
 
-MAX_PARKED_SHOWN = 5
-
-ReadT = TypeVar("ReadT")
+Export = Callable[[Engine, Store, Summary, Path], ExportedT]
+"""Writes the results of a batch so far into a folder."""
 
 Submit = Callable[[OneMachine, Callable[[Rejected], None]], Submission]
 """Function that submits a batch to the machine's database and store.
@@ -76,15 +72,16 @@ class RunRequest:
     """Worker profiles to start; their queues hold the batch's stages."""
     submit: Submit | None
     """Function that makes the batch; None to continue the batch `batch_id`."""
-    batch_id: UUID | None
-    retry_failed: bool
-    out: Path
+    batch_id: UUID | None = None
+    retry_failed: bool = False
+    out: Path | None
+    """Folder for the results; None if they are not kept."""
     devices: tuple[Device, ...]
-    go_on: tuple[str, ...]
+    resume_command: tuple[str, ...]
     """Command that continues the batch, without the batch id."""
     kind: str | None = None
     """Kind of the batches that the command runs; None if the caller checks the kind itself."""
-    is_taken_in: bool = False
+    is_ingested: bool = False
     """Whether the input was read earlier, so that its refused lines are already in the output folder."""
 
 
@@ -98,25 +95,23 @@ class RunResult(Generic[ExportedT]):
     """Records that were refused from the file; None for a batch that was submitted earlier."""
 
 
-def run_batch(
-    request: RunRequest, settings: Settings, export: Callable[[Engine, Store, Summary, Path], ExportedT]
-) -> RunResult[ExportedT]:
+def run_batch(request: RunRequest, settings: Settings, export: Export[ExportedT]) -> RunResult[ExportedT]:
     """Run one batch until it ends or Ctrl-C; `export` writes the results so far into the output folder."""
     begun_at = time.monotonic()
     for profile in request.profiles:
         for model in settings.profile(profile).models:
             read_manifest(model_folder(settings.models_folder, model))  # fail before anything is started
-    check_output(request.out)
     with (
+        _output(request.out) as out,
         Interruption(counting=False) as interruption,
         OneMachine(settings, request.devices, profiles=request.profiles, say=say) as machine,
     ):
-        submission = _batch(request, machine)
+        submission = _batch(request, machine, out)
         batch_id = submission.batch_id
-        go_on = f"Go on with: {shlex.join([*request.go_on, '--batch', str(batch_id)])}"
+        resume = f"Continue it with: {shlex.join([*request.resume_command, '--batch', str(batch_id)])}"
         try:
             with interruption.counted():
-                say(f"Batch {batch_id}; results will be in {request.out}")
+                say(f"Batch {batch_id}{_place(request.out)}")
                 kind = load_kind(batch_status(machine.database, batch_id).kind)
                 machine.run_beside(services_of(kind, RUN))
                 first_claim_at = _work(machine, batch_id, interruption)
@@ -125,14 +120,29 @@ def run_batch(
                 elapsed_seconds=time.monotonic() - begun_at,
                 startup_seconds=first_claim_at - begun_at,
             )
-            exported = export(machine.database, open_store(machine.urls.s3_url), summary, request.out)
+            exported = export(machine.database, open_store(machine.urls.s3_url), summary, out)
         except BaseException:  # after a second Ctrl-C or a failed worker start, finished work is safe
-            say(go_on)
+            say(resume)
             raise
         say_parked(summary.report)
         if summary.report.status is BatchStatus.RUNNING:
-            say(go_on)
+            say(resume)
     return RunResult(summary, exported, submission.dropped)
+
+
+@contextmanager
+def _output(out: Path | None) -> Iterator[Path]:
+    """Yield the folder for the results, after writing to it once; a temporary one if they are not kept."""
+    if out is not None:
+        check_output(out)
+        yield out
+        return
+    with tempfile.TemporaryDirectory(prefix="pressroom-") as folder:
+        yield Path(folder)
+
+
+def _place(out: Path | None) -> str:
+    return "" if out is None else f"; results will be in {out}"
 
 
 def _work(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> float:
@@ -140,50 +150,137 @@ def _work(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> fl
 
     Return the monotonic time at which the first claim was seen.
     """
-    first_claim_at = _watch(machine, batch_id, interruption)
+    claims_seen_at: list[float] = []
+
+    def note_claims(report: BatchStatusReport) -> None:
+        if not claims_seen_at and report.counts.queued < report.counts.total:
+            claims_seen_at.append(time.monotonic())
+
+    watch_batch(machine.database, batch_id, interruption, note_claims, check=machine.check)
+    first_claim_at = claims_seen_at[0] if claims_seen_at else time.monotonic()
     if interruption.count:
-        say("Draining: what has begun is finished, the rest stays queued. Ctrl-C again ends at once.")
+        say(DRAINING)
         machine.drain()
     return first_claim_at
 
 
-def _batch(request: RunRequest, machine: OneMachine) -> Submission:
-    """Return the batch to run: either the given one or a newly submitted one."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOnDemand:
+    """A run of a schedule that starts now, whatever its due times are."""
+
+    schedule_id: UUID | None
+    """Schedule that has at most one run at a time; None if this run may overlap others."""
+    profiles: tuple[str, ...]
+    """Worker profiles that the run needs."""
+    resume_command: tuple[str, ...]
+    """Command that continues the run on this machine, without the batch id."""
+    start: Callable[[Engine], UUID]
+    """Queues the run and returns the id of its batch. Raises RunUnderWayError."""
+
+
+def run_on_demand(
+    find: Callable[[Engine], RunOnDemand],
+    out: Path | None,
+    settings: Settings,
+    devices: Callable[[], tuple[Device, ...]],
+    export: Export[ExportedT],
+) -> RunResult[ExportedT]:
+    """Run on the workers that are running if they can do the work; otherwise start workers on `devices`.
+
+    `find` reads the run from the database. Without `out` the results are not kept.
+    """
+    result = _run_elsewhere(find, out, settings, export)
+    return result or _run_here(find, out, settings, devices(), export)
+
+
+def _run_elsewhere(
+    find: Callable[[Engine], RunOnDemand], out: Path | None, settings: Settings, export: Export[ExportedT]
+) -> RunResult[ExportedT] | None:
+    """Queue a run and watch it; return None if no long-running services have workers for it."""
+    begun_at = time.monotonic()
+    urls = find_running(settings, standing=True)
+    if urls is None:
+        return None
+    with opened_database(urls.db_url) as database:
+        run = find(database)
+        if not all(capacity(database, profile).num_workers for profile in run.profiles):
+            return None
+        with _output(out) as folder:
+            batch_id = run.start(database)
+            say(
+                f"Batch {batch_id} is queued for the workers that are running{_place(out)}. "
+                "Ctrl-C stops watching it, and they continue."
+            )
+            with Interruption() as interruption:
+                report = watch_batch(database, batch_id, interruption)
+            if report is None:
+                raise KeyboardInterrupt
+            say_parked(report)
+            elapsed_seconds = time.monotonic() - begun_at
+            summary = Summary(report=report, elapsed_seconds=elapsed_seconds, startup_seconds=0)
+            return RunResult(summary, export(database, open_store(urls.s3_url), summary, folder))
+
+
+def _run_here(
+    find: Callable[[Engine], RunOnDemand],
+    out: Path | None,
+    settings: Settings,
+    devices: tuple[Device, ...],
+    export: Export[ExportedT],
+) -> RunResult[ExportedT]:
+    """Run with workers that this command starts; refuse before that if a run is under way."""
+    with embedded_services(settings, say) as urls, opened_database(urls.db_url) as database:
+        upgrade(database)
+        run = find(database)
+        if run.schedule_id is not None:
+            _check_no_run_under_way(database, run.schedule_id, run.resume_command)
+    request = RunRequest(
+        profiles=run.profiles,
+        submit=lambda machine, _: Submission(run.start(machine.database), created=True),
+        out=out,
+        devices=devices,
+        resume_command=run.resume_command,
+    )
+    return run_batch(request, settings, export)
+
+
+def _check_no_run_under_way(database: Engine, schedule_id: UUID, resume_command: Sequence[str]) -> None:
+    """Raise RunUnderWayError, before any worker is started, if a run of the schedule is still under way.
+
+    The error names the command that continues the run, because possibly nobody works on it.
+    """
+    with database.connect() as connection:
+        batch_id = run_under_way(connection, schedule_id)
+    if batch_id is not None:
+        raise RunUnderWayError(batch_id, shlex.join([*resume_command, "--batch", str(batch_id)]))
+
+
+def _batch(request: RunRequest, machine: OneMachine, out: Path) -> Submission:
+    """Return the batch to run: the one to continue or a newly submitted one."""
     if request.batch_id is not None:
         report = batch_status(machine.database, request.batch_id)
         if request.kind is not None:
             check_kind(report, request.kind)
         check_profile(report, request.profiles)
         if request.retry_failed:
-            say(f"{retry_unfinished(machine.database, request.batch_id)} jobs are queued again")
+            say(f"{retry_unfinished(machine.database, request.batch_id)} jobs are queued again.")
             if num_failed := batch_status(machine.database, request.batch_id).counts.failed:
                 say(
-                    f"{num_failed} failed jobs of earlier stages stay so: what followed was planned without "
-                    "them. Submit the input again; what is done is not done twice"
+                    f"{num_failed} failed jobs of earlier stages are not run again, because later stages "
+                    "were planned without them. Submit the input again to run them; finished work is not "
+                    "repeated."
                 )
         return Submission(request.batch_id, created=False)
     if request.submit is None:
-        raise ValueError("neither a batch nor how to make one was given")
-    if request.is_taken_in:
+        raise ValueError("a run needs a batch, or a function that submits one")
+    if request.is_ingested:
         return request.submit(machine, lambda _: None)
-    with rejected_lines(request.out / REJECTED) as on_rejected:
+    with rejected_lines(out / REJECTED) as on_rejected:
         submission = request.submit(machine, on_rejected)
         on_rejected.are_new = submission.created
     if not submission.created:
-        say("This idempotency key has a batch already; going on with it.")
+        say("A batch with this idempotency key exists already; continuing it.")
     return submission
-
-
-def say_parked(report: BatchStatusReport) -> None:
-    """Print which jobs are parked until a user releases them, if there are any."""
-    if report.num_parked:
-        names = ", ".join(repr(job.custom_id) for job in report.parked[:MAX_PARKED_SHOWN])
-        more = ", ..." if report.num_parked > MAX_PARKED_SHOWN else ""
-        say(
-            f"{report.num_parked} jobs are parked ({names}{more}): their workers were lost again and again, "
-            f"and nothing says why. `pressroom status {report.batch_id}` lists the evidence, "
-            f"`pressroom retry {report.batch_id}` releases them"
-        )
 
 
 def check_kind(report: BatchStatusReport, kind: str) -> None:
@@ -207,17 +304,6 @@ def check_profile(report: BatchStatusReport, profiles: Collection[str]) -> None:
             f"asks no model, and its jobs wait for workers of profile {report.profile!r}: give no --model"
         )
     raise ConfigurationError(f"batch {report.batch_id} {advice}", code="batch_of_another_model")
-
-
-def check_no_run_under_way(database: Engine, schedule_id: UUID, go_on: Sequence[str]) -> None:
-    """Raise RunUnderWayError, before any worker is started, if a run of the schedule is still under way.
-
-    The error names the command that continues the run, because possibly nobody works on it.
-    """
-    with database.connect() as connection:
-        batch_id = run_under_way(connection, schedule_id)
-    if batch_id is not None:
-        raise RunUnderWayError(batch_id, shlex.join([*go_on, "--batch", str(batch_id)]))
 
 
 @contextmanager
@@ -252,63 +338,3 @@ class RefusedLines:
         self._file.write(json_text(rejected.as_json()) + "\n")
         if self.number <= MAX_REJECTED_SHOWN:
             say(f"refused: {rejected}")
-
-
-def _watch(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> float:
-    """Show progress until the batch is final or the user interrupts.
-
-    Return the monotonic time at which the first claim was seen.
-    """
-    first_claim_at: float | None = None
-    outage = postgres_outage()
-    with BatchProgress() as progress:
-        while not interruption.count:
-            machine.check()
-            report = if_possible(partial(batch_status, machine.database, batch_id), outage)
-            if report is not None:
-                progress.show(report)
-                if first_claim_at is None and report.counts.queued < report.counts.total:
-                    first_claim_at = time.monotonic()
-                if not report.goes_on:
-                    break
-            time.sleep(POLL_SECONDS)
-    return first_claim_at or time.monotonic()
-
-
-def postgres_outage() -> Outage:
-    """Return an outage for `if_possible` that prints when Postgres is away and when it is back, once each."""
-    return Outage(logger, "Postgres", meanwhile="waiting for it", say=say)
-
-
-def if_possible(read: Callable[[], ReadT], outage: Outage) -> ReadT | None:
-    """Return what `read` reads from the database, or None while the database is away.
-
-    Raises SQLAlchemyError if the database refuses the query.
-    """
-    try:
-        value = read()
-    except SQLAlchemyError as error:
-        fault = fault_of(error)
-        if fault is DatabaseFault.MISUSE:
-            raise
-        outage.note(error, fault)
-        return None
-    outage.end()
-    return value
-
-
-def watch_elsewhere(database: Engine, batch_id: UUID) -> BatchStatusReport:
-    """Show the progress of a batch that other processes work on, until it is final or the user interrupts."""
-    outage = postgres_outage()
-    with Interruption() as interruption, BatchProgress() as progress:
-        while True:
-            report = if_possible(partial(batch_status, database, batch_id), outage)
-            if report is not None:
-                progress.show(report)
-                if not report.goes_on or interruption.count:
-                    break
-            elif interruption.count:
-                raise KeyboardInterrupt
-            time.sleep(POLL_SECONDS)
-    say_parked(report)
-    return report

@@ -31,16 +31,15 @@ from kinds.sentiment.store.monitors import find_monitor
 from pressroom.console import Interruption, errors_reported, say
 from pressroom.export import check_output
 from pressroom.one_machine import OneMachine
-from pressroom.progress import BatchProgress
 from pressroom.run import REJECTED, rejected_lines
 from pressroom.summary import Summary
+from pressroom.watch import watch_batch
 from storage import open_store
 from workers.devices import parse_devices
 from workers.settings import DEFAULT_CLASSIFIER, DEFAULT_EMBEDDER, DEFAULT_MODEL, Settings, read_settings
 
 FEEDS = "feeds"
 SCORES = "backtests.json"
-POLL_SECONDS = 0.25
 
 
 class DemoFailedError(PressroomError):
@@ -127,16 +126,10 @@ class _Demo:
             export_sentiment(machine.database, store, summary, out)
 
     def _watch(self, batch_id: UUID) -> None:
-        with BatchProgress() as progress:
-            while True:
-                if self._interruption.count:
-                    raise KeyboardInterrupt
-                self._machine.check()
-                report = batch_status(self._machine.database, batch_id)
-                progress.show(report)
-                if report.status is not BatchStatus.RUNNING:
-                    break
-                time.sleep(POLL_SECONDS)
+        machine = self._machine
+        report = watch_batch(machine.database, batch_id, self._interruption, check=machine.check)
+        if report is None or self._interruption.count:
+            raise KeyboardInterrupt
         if report.counts.failed or report.status is not BatchStatus.FINISHED:
             raise DemoFailedError(
                 f"batch {batch_id}: {report.counts.failed} jobs failed: {report.top_errors}"

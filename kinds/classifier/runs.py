@@ -28,7 +28,7 @@ from pressroom.console import Interruption, say
 from pressroom.evidence import CheckedSource
 from pressroom.one_machine import OneMachine
 from pressroom.output import replace_bytes
-from pressroom.run import if_possible, postgres_outage, say_parked
+from pressroom.watch import poll, say_parked
 from storage import open_store
 from storage.resources import put_resource
 from storage.store import Store
@@ -42,7 +42,6 @@ from workers.producer import Order, new_batch
 from workers.settings import Settings
 
 KIND = "classifier"
-POLL_SECONDS = 0.25
 LINE_SECONDS = 10.0
 """Minimum seconds between two lines of progress."""
 
@@ -117,24 +116,23 @@ def _order(prepared: Prepared) -> Order:
 
 def _watch(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> None:
     """Print the progress until the batch is final or the user interrupts."""
-    said, said_at = "", 0.0
-    outage = postgres_outage()
-    while not interruption.count:
-        machine.check()
-        standing = if_possible(partial(_standing, machine.database, batch_id), outage)
-        if standing is not None:
-            report, told = standing
+    last_sentence, printed_at = "", 0.0
+    for state in poll(partial(_state, machine.database, batch_id), say=say):
+        if state is not None:
+            report, progress = state
             if not report.goes_on:
                 say_parked(report)
                 return
-            sentence = _sentence(told[0]) if told else "reading and splitting the data"
-            if sentence != said and time.monotonic() - said_at >= LINE_SECONDS:
-                said, said_at = sentence, time.monotonic()
+            sentence = _sentence(progress[0]) if progress else "reading and splitting the data"
+            if sentence != last_sentence and time.monotonic() - printed_at >= LINE_SECONDS:
+                last_sentence, printed_at = sentence, time.monotonic()
                 say(sentence)
-        time.sleep(POLL_SECONDS)
+        if interruption.count:
+            return
+        machine.check()
 
 
-def _standing(database: Engine, batch_id: UUID) -> tuple[BatchStatusReport, list[Mapping[str, object]]]:
+def _state(database: Engine, batch_id: UUID) -> tuple[BatchStatusReport, list[Mapping[str, object]]]:
     return batch_status(database, batch_id), running_progress(database, batch_id)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -13,13 +11,7 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from db import schedules
-from db.dispatch import capacity
-from db.migrate import upgrade
-from db.session import opened_database
-from jobs.rejection import Rejected
-from kinds.sentiment.alerts.delivery import export_and_deliver
 from kinds.sentiment.documents.watchlist_file import read_watchlist
-from kinds.sentiment.export import SentimentFigures
 from kinds.sentiment.monitor import Monitor
 from kinds.sentiment.monitor_file import NONE, MonitorFile
 from kinds.sentiment.producer import put_watchlist
@@ -28,15 +20,8 @@ from kinds.sentiment.series.trading_days import with_calendar
 from kinds.sentiment.store import monitors
 from kinds.sentiment.store.monitors import MonitorNotFoundError
 from pressroom.console import say
-from pressroom.embedded.services import embedded_services, find_running
-from pressroom.export import check_output
-from pressroom.one_machine import OneMachine
-from pressroom.run import RunRequest, RunResult, check_no_run_under_way, run_batch, watch_elsewhere
-from pressroom.summary import Summary
-from storage import open_store
+from pressroom.run import RunOnDemand
 from storage.store import Store
-from workers.devices import Device
-from workers.producer import Submission
 from workers.settings import Settings
 
 
@@ -85,65 +70,23 @@ def make_monitor(database: Engine, store: Store, given: MonitorFile, settings: S
     return Made(monitors.get_monitor(database, monitor_id), earlier is None)
 
 
-def run_elsewhere(
-    name: str, out: Path, settings: Settings, *, json: bool = False
-) -> RunResult[SentimentFigures] | None:
-    """Queue a run and watch it if long-running services have workers for it; return None if they have none.
-
-    Alerts are delivered at the end if no beat does so. Raises RunUnderWayError, as `run_here` does, because a
-    monitor has at most one run at a time.
-    """
-    begun_at = time.monotonic()
-    urls = find_running(settings, standing=True)
-    if urls is None:
-        return None
-    with opened_database(urls.db_url) as database:
-        monitor = monitors.find_monitor(database, name)
-        profiles = batch_of(monitor, datetime.now(UTC), settings).profiles
-        if not all(capacity(database, profile).num_workers for profile in profiles):
-            return None
-        check_output(out)
-        batch_id = _start_now(database, monitor, settings)
-        say(f"Batch {batch_id}, by the workers that run; results will be in {out}. Ctrl-C leaves it to them.")
-        report = watch_elsewhere(database, batch_id)
-        elapsed_seconds = time.monotonic() - begun_at
-        summary = Summary(report=report, elapsed_seconds=elapsed_seconds, startup_seconds=0)
-        figures = export_and_deliver(database, open_store(urls.s3_url), summary, out, json=json)
-        return RunResult(summary, figures)
-
-
-def run_here(
-    name: str, out: Path, settings: Settings, devices: Sequence[Device], device: str, *, json: bool = False
-) -> RunResult[SentimentFigures]:
-    """Run the monitor once with workers of this command, and deliver its alerts if no beat does so."""
-    with embedded_services(settings, say) as urls, opened_database(urls.db_url) as database:
-        upgrade(database)
-        monitor = monitors.find_monitor(database, name)
-        go_on = (
+def monitor_run(name: str, settings: Settings, device: str, out: Path, database: Engine) -> RunOnDemand:
+    """Return a run of the monitor that starts now. Raises MonitorNotFoundError."""
+    monitor = monitors.find_monitor(database, name)
+    return RunOnDemand(
+        schedule_id=monitor.id,
+        profiles=batch_of(monitor, datetime.now(UTC), settings).profiles,
+        resume_command=(
             *("pressroom", "run", "sentiment", "--monitor", name, "--model", monitor.model),
             *("--embedder", str(monitor.settings.get("embedder") or NONE)),
             *("--summarizer", str(monitor.settings.get("summarizer") or NONE)),
             *("--device", device, "--out", str(out)),
-        )
-        check_no_run_under_way(database, monitor.id, go_on)
-    profiles = batch_of(monitor, datetime.now(UTC), settings).profiles
-
-    def submit(machine: OneMachine, _: Callable[[Rejected], None]) -> Submission:
-        return Submission(_start_now(machine.database, monitor, settings), True)
-
-    request = RunRequest(
-        profiles=profiles,
-        submit=submit,
-        batch_id=None,
-        retry_failed=False,
-        out=out,
-        devices=tuple(devices),
-        go_on=go_on,
+        ),
+        start=partial(_start_now, monitor, settings),
     )
-    return run_batch(request, settings, partial(export_and_deliver, json=json))
 
 
-def _start_now(database: Engine, monitor: Monitor, settings: Settings) -> UUID:
+def _start_now(monitor: Monitor, settings: Settings, database: Engine) -> UUID:
     """Queue a run of the monitor now, whatever its schedule says."""
     with database.begin() as connection:
         return start_monitor(connection, monitor, datetime.now(UTC), settings)

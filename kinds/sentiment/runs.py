@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -97,7 +96,7 @@ class FileRun:
             next(documents, None)
 
     def request(
-        self, settings: Settings, out: Path, stages: tuple[str, ...], go_on: tuple[str, ...]
+        self, settings: Settings, out: Path | None, stages: tuple[str, ...], resume: tuple[str, ...]
     ) -> RunRequest:
         """Return the request for the batch to run. Raises ConfigurationError if no worker has its models."""
         models = [name for name in (self.monitor.model, self.embedder, self.summarizer) if name]
@@ -108,7 +107,7 @@ class FileRun:
             retry_failed=self.retry_failed,
             out=out,
             devices=self.devices,
-            go_on=("pressroom", *go_on),
+            resume_command=("pressroom", *resume),
         )
 
     @property
@@ -147,12 +146,12 @@ def run_file(
     run: FileRun, out: Path, settings: Settings, *, json: bool = False
 ) -> RunResult[SentimentFigures]:
     """Analyse the new documents of the file and produce the windows, alerts and reports that result."""
-    go_on = (
+    resume = (
         *("run", "sentiment", "--model", run.monitor.model, "--embedder", run.embedder or NONE),
         *("--summarizer", run.summarizer or NONE, "--device", run.device, "--out", str(out)),
     )
     run.check_file()
-    request = run.request(settings, out, FILE_STAGES, go_on)
+    request = run.request(settings, out, FILE_STAGES, resume)
     return run_batch(request, settings, partial(export_and_deliver, json=json))
 
 
@@ -170,9 +169,8 @@ def replay_file(
         return backtest(database, monitors.find_monitor(database, run.monitor.name or ""), events)
 
     run.check_file()
-    go_on = ("monitor", "backtest", str(run.file), "--watch", str(run.monitor.watch))
-    with tempfile.TemporaryDirectory(prefix="pressroom-backtest-") as folder:
-        return run_batch(run.request(settings, Path(folder), REPLAY_STAGES, go_on), settings, replayed)
+    resume = ("monitor", "backtest", str(run.file), "--watch", str(run.monitor.watch))
+    return run_batch(run.request(settings, None, REPLAY_STAGES, resume), settings, replayed)
 
 
 def backtest_name(*parts: object) -> str:

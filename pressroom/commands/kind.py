@@ -204,7 +204,7 @@ class _Run:
     device: str
     out: Path
 
-    def go_on(self, model: str, settings: list[str]) -> tuple[str, ...]:
+    def resume_command(self, model: str, settings: list[str]) -> tuple[str, ...]:
         """Return the command that continues the batch, without the batch id."""
         return (
             *("pressroom", "run", self.name),
@@ -231,7 +231,7 @@ def _run_order(order: Order, run: _Run, settings: list[str]) -> RunResult[Export
         retry_failed=run.retry_failed,
         out=run.out,
         devices=devices_of_command(run.device),
-        go_on=run.go_on(order.model, settings),
+        resume_command=run.resume_command(order.model, settings),
         kind=order.kind,
     )
     return run_batch(request, configured, exporter_of(order.kind))

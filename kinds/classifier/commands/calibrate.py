@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
@@ -154,19 +153,18 @@ class _Asked:
         def keep(database: Engine, store: Store, summary: Summary, _: Path) -> Calibrated:
             return model.calibrate(database, store, summary, labelled, with_offsets=self.offsets)
 
-        with TemporaryDirectory(prefix="pressroom-") as folder:
-            request = RunRequest(
-                profiles=(PROFILE,),
-                submit=submit,
-                batch_id=self.batch,
-                retry_failed=self.batch is not None,
-                out=Path(folder),
-                devices=devices,
-                go_on=self._go_on(),
-            )
-            return run_batch(request, settings, keep)
+        request = RunRequest(
+            profiles=(PROFILE,),
+            submit=submit,
+            batch_id=self.batch,
+            retry_failed=self.batch is not None,
+            out=None,
+            devices=devices,
+            resume_command=self._resume_command(),
+        )
+        return run_batch(request, settings, keep)
 
-    def _go_on(self) -> tuple[str, ...]:
+    def _resume_command(self) -> tuple[str, ...]:
         options = [*label_options(self.columns, self.label_map), "--device", self.device]
         offsets = ["--offsets"] if self.offsets else []
         return ("pressroom", "models", "calibrate", self.name, str(self.file), *options, *offsets)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
@@ -107,20 +105,18 @@ class _Asked:
         from kinds.classifier.evaluate import PROFILE, check_texts, with_profile
         from pressroom.run import RunRequest, run_batch
 
-        with ExitStack() as stack:
-            settings = with_profile(settings_of_command(), self.model)
-            check_texts(self.file, self.columns)
-            folder = self.out or Path(stack.enter_context(TemporaryDirectory(prefix="pressroom-")))
-            request = RunRequest(
-                profiles=(PROFILE,),
-                submit=self._submitter(settings),
-                batch_id=self.batch,
-                retry_failed=self.batch is not None,
-                out=folder,
-                devices=devices_of_command(self.device),
-                go_on=self._go_on(),
-            )
-            return run_batch(request, settings, self._export)
+        settings = with_profile(settings_of_command(), self.model)
+        check_texts(self.file, self.columns)
+        request = RunRequest(
+            profiles=(PROFILE,),
+            submit=self._submitter(settings),
+            batch_id=self.batch,
+            retry_failed=self.batch is not None,
+            out=self.out,
+            devices=devices_of_command(self.device),
+            resume_command=self._resume_command(),
+        )
+        return run_batch(request, settings, self._export)
 
     def _submitter(self, settings: Settings) -> Submit:
         from kinds.classifier.evaluate import submit_texts
@@ -135,7 +131,7 @@ class _Asked:
 
         return export_evaluation(database, store, summary, self.out, file=self.file, columns=self.columns)
 
-    def _go_on(self) -> tuple[str, ...]:
+    def _resume_command(self) -> tuple[str, ...]:
         options = {
             "--model": self.model,
             "--device": self.device,

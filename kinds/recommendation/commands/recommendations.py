@@ -153,8 +153,8 @@ def run_recommendations(
             retry_failed=retry_failed,
             out=out,
             devices=devices,
-            go_on=("pressroom", "run", "recommendations", "--device", device, "--out", str(out)),
-            is_taken_in=True,
+            resume_command=("pressroom", "run", "recommendations", "--device", device, "--out", str(out)),
+            is_ingested=True,
         )
         result = run_batch(request, configured, export_outcome)
     result.exported.print(result.summary, out, json=json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -117,15 +118,16 @@ def show(name: Name, json: Json = False) -> None:
 
 @app.command()
 def plan(name: Name, device: DeviceOption = "auto", json: Json = False) -> None:
-    """Say what a run would write and why, before anything is spent on it."""
-    from kinds.recommendation.export.outcome import lines_of_stages, lines_of_texts
-    from kinds.recommendation.runs import run_elsewhere, run_here
+    """Print what a run would write and why, before any text is paid for."""
+    from kinds.recommendation.export.outcome import export_outcome, lines_of_stages, lines_of_texts
+    from kinds.recommendation.runs import recommender_run
+    from pressroom.run import run_on_demand
 
     with errors_reported():
         settings = settings_of_command()
-        result = run_elsewhere(name, Path(), settings, plan_only=True) or run_here(
-            name, Path(), settings, devices_of_command(device), device, plan_only=True
-        )
+        find = partial(recommender_run, name, settings, device, None)
+        devices = partial(devices_of_command, device)
+        result = run_on_demand(find, None, settings, devices, export_outcome)
     texts = result.exported.texts
     if json:
         print_json({**result.summary.as_json(), **result.exported.as_json()})
@@ -138,14 +140,16 @@ def plan(name: Name, device: DeviceOption = "auto", json: Json = False) -> None:
 
 @app.command()
 def run(name: Name, out: Out = Path("out"), device: DeviceOption = "auto", json: Json = False) -> None:
-    """Run a recommender once, now: by the workers that run, else by workers of this command's own."""
-    from kinds.recommendation.runs import run_elsewhere, run_here
+    """Run a recommender once, now. Uses running workers if there are any; otherwise starts its own."""
+    from kinds.recommendation.export.outcome import export_outcome
+    from kinds.recommendation.runs import recommender_run
+    from pressroom.run import run_on_demand
 
     with errors_reported():
         settings = settings_of_command()
-        result = run_elsewhere(name, out, settings) or run_here(
-            name, out, settings, devices_of_command(device), device
-        )
+        find = partial(recommender_run, name, settings, device, out)
+        devices = partial(devices_of_command, device)
+        result = run_on_demand(find, out, settings, devices, export_outcome)
     result.exported.print(result.summary, out, json=json)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -193,14 +194,16 @@ def run(
     device: DeviceOption = "auto",
     json: Json = False,
 ) -> None:
-    """Run a monitor once, now: by the workers that run, else by workers of this command's own."""
-    from kinds.sentiment.monitors import run_elsewhere, run_here
+    """Run a monitor once, now. Uses running workers if there are any; otherwise starts its own."""
+    from kinds.sentiment.alerts.delivery import export_and_deliver
+    from kinds.sentiment.monitors import monitor_run
+    from pressroom.run import run_on_demand
 
     with errors_reported():
         settings = settings_of_command()
-        result = run_elsewhere(name, out, settings, json=json) or run_here(
-            name, out, settings, devices_of_command(device), device, json=json
-        )
+        find = partial(monitor_run, name, settings, device, out)
+        devices = partial(devices_of_command, device)
+        result = run_on_demand(find, out, settings, devices, partial(export_and_deliver, json=json))
     result.exported.print(result.summary, out, json=json)
     figures, counts = result.exported, result.summary.report.counts
     num_read = figures.documents.num_documents + figures.documents.num_known + figures.num_rejected

@@ -167,7 +167,7 @@ def test_refused_lines_are_kept_when_the_input_as_a_whole_is_refused(tmp_path: P
 
 
 @pytest.mark.attack("refusals emptied by a later writer")
-def test_a_run_whose_input_was_taken_in_before_keeps_what_was_refused(tmp_path: Path) -> None:
+def test_a_run_whose_input_was_ingested_before_keeps_what_was_refused(tmp_path: Path) -> None:
     write_rejected(tmp_path / "rejected.jsonl")
     submission = Submission(uuid4(), created=True)
     request = RunRequest(
@@ -177,11 +177,11 @@ def test_a_run_whose_input_was_taken_in_before_keeps_what_was_refused(tmp_path: 
         retry_failed=False,
         out=tmp_path,
         devices=(),
-        go_on=("pressroom",),
-        is_taken_in=True,
+        resume_command=("pressroom",),
+        is_ingested=True,
     )
     machine = OneMachine(Settings(), (), profiles=("cpu",), say=print)
-    assert _batch(request, machine) is submission
+    assert _batch(request, machine, tmp_path) is submission
     assert NEW in (tmp_path / "rejected.jsonl").read_text()
 
 

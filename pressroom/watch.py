@@ -1,0 +1,157 @@
+"""Watches a batch: reads its state until it ends, through outages of Postgres, and shows its progress."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import TracebackType
+from typing import Self, TypeVar
+from uuid import UUID
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from db.faults import DatabaseFault, fault_of
+from db.refusals import DatabaseAwayError
+from db.reports import batch_status
+from jobs.batch import BatchStatusReport
+from pressroom.console import Interruption, console, say
+from workers.outage import Outage
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.25
+"""Seconds between two reads of the state of a batch."""
+
+LINE_SECONDS = 10.0
+"""Seconds between two lines if there is no terminal, so that a log file stays readable."""
+
+MAX_PARKED_SHOWN = 5
+
+StateT = TypeVar("StateT")
+
+
+def poll(read: Callable[[], StateT], *, say: Callable[[str], None] | None = None) -> Iterator[StateT | None]:
+    """Yield what `read` reads from Postgres, again and again; None while Postgres is away.
+
+    The caller ends the loop. The beginning and the end of an outage are printed by `say`, or logged. Raises
+    SQLAlchemyError if Postgres refuses the query.
+    """
+    outage = Outage(logger, "Postgres", meanwhile="waiting for it", say=say)
+    while True:
+        state: StateT | None = None
+        try:
+            state = read()
+        except DatabaseAwayError as error:
+            outage.note(error)
+        except SQLAlchemyError as error:
+            fault = fault_of(error)
+            if fault is DatabaseFault.MISUSE:
+                raise
+            outage.note(error, fault)
+        else:
+            outage.end()
+        yield state
+        time.sleep(POLL_SECONDS)
+
+
+def watch_batch(
+    database: Engine,
+    batch_id: UUID,
+    interruption: Interruption,
+    on_report: Callable[[BatchStatusReport], None] | None = None,
+    *,
+    check: Callable[[], object] = lambda: None,
+) -> BatchStatusReport | None:
+    """Show the progress of a batch until nothing of it goes on without help, or the user interrupts.
+
+    `on_report` gets each state; `check` is called after each read and restarts what the batch runs on. Return
+    the last state; None if Postgres was away when the user interrupted.
+    """
+    report = None
+    with BatchProgress() as progress:
+        for report in poll(partial(batch_status, database, batch_id), say=say):
+            if report is not None:
+                progress.show(report)
+                if on_report is not None:
+                    on_report(report)
+                if not report.goes_on:
+                    break
+            if interruption.count:
+                break
+            check()
+    return report
+
+
+class BatchProgress:
+    """Shows the state of one batch; enter it as a context, and call `show` as often as you like."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task = self._bar.add_task("starting", total=None, figures="")
+        self._line_at = 0.0
+
+    def __enter__(self) -> Self:
+        if console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if console.is_terminal:
+            self._bar.stop()
+
+    def show(self, report: BatchStatusReport) -> None:
+        """Update the display."""
+        counts = report.counts
+        done = counts.total - counts.open
+        figures = _figures(report)
+        doing = "working" if done or counts.running else "starting the workers"
+        if console.is_terminal:
+            self._bar.update(
+                self._task, description=doing, total=counts.total, completed=done, figures=figures
+            )
+        elif time.monotonic() - self._line_at >= LINE_SECONDS:
+            self._line_at = time.monotonic()
+            say(", ".join(filter(None, [f"{done} of {counts.total} jobs done", figures, doing])))
+
+
+def _figures(report: BatchStatusReport) -> str:
+    figures = []
+    if report.counts.failed:
+        figures.append(f"{report.counts.failed} failed")
+    if report.usage.new_tokens and report.working_seconds:
+        figures.append(f"{report.usage.new_tokens / report.working_seconds:.0f} tokens/s")
+    return ", ".join(figures)
+
+
+def say_parked(report: BatchStatusReport) -> None:
+    """Print which jobs are parked until a user releases them, if there are any."""
+    if report.num_parked:
+        names = ", ".join(repr(job.custom_id) for job in report.parked[:MAX_PARKED_SHOWN])
+        more = ", ..." if report.num_parked > MAX_PARKED_SHOWN else ""
+        say(
+            f"{report.num_parked} jobs are parked ({names}{more}) because their workers were lost repeatedly "
+            f"for an unknown reason. `pressroom status {report.batch_id}` shows the evidence; "
+            f"`pressroom retry {report.batch_id}` releases them."
+        )
