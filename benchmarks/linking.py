@@ -28,10 +28,9 @@ import numpy as np
 from benchmarks.machine import machine_facts, write_result
 from jobs.documents.document import Document
 from jobs.documents.read import read_documents
-from kinds.sentiment.documents.common_words import is_common
+from kinds.sentiment.documents.language import is_common
 from kinds.sentiment.documents.linking import Link, Linker, settle
-from kinds.sentiment.documents.prepare import prepare
-from kinds.sentiment.documents.signature import signature, unpack
+from kinds.sentiment.documents.prepare import prepare, signature, unpack
 from kinds.sentiment.documents.watchlist import Entity, EntityKind, Watchlist
 from kinds.sentiment.documents.watchlist_file import slug
 from kinds.sentiment.series.novelty import MIN_MATCHES

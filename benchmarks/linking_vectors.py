@@ -1,6 +1,6 @@
 """Measures what embeddings add to linking, for topics that a headline does not name and for shared names.
 
-The thresholds in kinds/sentiment/documents/vectors.py were chosen by these figures, which are therefore not
+The thresholds in kinds/sentiment/documents/linking.py were chosen by these figures, which are therefore not
 those of held-out data.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.inference import TextPair
-from kinds.sentiment.documents.vectors import MIN_ENTITY_SIMILARITY, MIN_MARGIN, MIN_TOPIC_SIMILARITY
+from kinds.sentiment.documents.linking import MIN_ENTITY_SIMILARITY, MIN_MARGIN, MIN_TOPIC_SIMILARITY
 from workers.encoder_tokenizer import load_row_tokenizer
 from workers.engine import EngineOptions
 from workers.engines.encoder_model import TransformersEncoder

@@ -10,15 +10,17 @@ import numpy as np
 from jobs.documents.document import Document
 from jobs.inference import Inference, embedded
 from jobs.rows import Refusal, attempt
-from kinds.sentiment.documents.linking import Link, Passage, settle
-from kinds.sentiment.documents.prepare import Prepared, prepare
-from kinds.sentiment.documents.vectors import (
+from kinds.sentiment.documents.linking import (
     MIN_ENTITY_SIMILARITY,
     MIN_MARGIN,
+    Link,
+    Passage,
     Vector,
+    settle,
     similarities,
     topic_links,
 )
+from kinds.sentiment.documents.prepare import Prepared, prepare
 from kinds.sentiment.documents.watchlist import EntityKind
 from kinds.sentiment.series.mention import Mention
 from kinds.sentiment.watched import Watched

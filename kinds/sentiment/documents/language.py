@@ -1,11 +1,39 @@
-"""Detects the language of a document; lingua is used only where function words do not decide."""
+"""Word lists, and the language of a document: lingua is used only where function words do not decide."""
 
 from __future__ import annotations
 
 import re
+from functools import cache
+from importlib.resources import files
 
 from jobs.text.language import detect_language, language_confidence
-from kinds.sentiment.documents.common_words import word_list
+
+
+@cache
+def word_list(name: str) -> frozenset[str]:
+    """Return the words of words/NAME.txt.
+
+    - `common`: English words that headlines use, in lower case, some of which are names of companies.
+    - `abbreviations`: words in capitals that are tickers, too.
+    - `english` and `other_languages`: function words that distinguish English from the other languages in
+      Latin script.
+    - `headlines`: further English words: those that occur 6 times in lower case in half of SEntFiN and of
+      financial tweets (docs/experiments.md), without those that other languages spell alike.
+    - `shared`: words of the English lists that German, Dutch or a Romance language has, too, so that they
+      are no evidence in a text of few words.
+    """
+    text = files("kinds.sentiment.documents").joinpath("words", f"{name}.txt").read_text(encoding="utf-8")
+    return frozenset(text.split())
+
+
+def is_common(word: str) -> bool:
+    """Return whether a single word alone is no evidence of a company.
+
+    >>> is_common("Target"), is_common("CEO"), is_common("Infosys")
+    (True, True, False)
+    """
+    return word.lower() in word_list("common") or word in word_list("abbreviations")
+
 
 SUPPORTED = "en"
 """Language of the data that the classifier is trained on; another model may support others."""
@@ -38,7 +66,7 @@ _MASKED = re.compile(r"(?:https?://|www\.)\S+|[$#@]\s?\w+|\b(?:URL|AT_USER)\b")
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 
 
-def document_language(given: str | None, text: str) -> str | None:
+def document_language(stated: str | None, text: str) -> str | None:
     """Return the ISO 639-1 code that the source states, or else the detected one; None for a text without
     words.
 
@@ -47,8 +75,8 @@ def document_language(given: str | None, text: str) -> str | None:
     >>> document_language(None, "Aktie von Acme steigt nach den Zahlen auf ein neues Hoch")
     'de'
     """
-    if given is not None:
-        return given
+    if stated is not None:
+        return stated
     spelled = _WORD.findall(_MASKED.sub(" ", text[:_MAX_CHARACTERS]))
     words = [word.lower() for word in spelled]
     if not words:

@@ -1,15 +1,30 @@
-"""Prepares a document for analysis: cleans and splits it, detects its language, signs and flags it."""
+"""Prepares a document for analysis: cleans and splits it, detects its language, signs and flags it.
+
+The signature is a MinHash (Broder 1997, "On the resemblance and containment of documents"): the share of
+equal minima of two signatures estimates the Jaccard similarity of their sets of shingles without their texts.
+It consists of NUM_PERMUTATIONS little-endian unsigned 32-bit integers.
+"""
 
 from __future__ import annotations
 
+import re
+import threading
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import islice, pairwise
+
+import numpy as np
+from datasketch import MinHash
+from numpy.typing import NDArray
 
 from jobs.documents.document import Document
 from jobs.guards import INJECTION_SUSPECTED, find_control_token, is_injection_suspected
 from jobs.text.clean import HTML_REMOVED, clean_text
 from jobs.text.sentences import sentence_spans
 from kinds.sentiment.documents.language import LANGUAGE_UNSUPPORTED, SUPPORTED, document_language
-from kinds.sentiment.documents.signature import signature
+from kinds.sentiment.series.mention import NUM_PERMUTATIONS
 
 CONTROL_TOKEN = "control_token"  # noqa: S105 (no password: a turn mark of chat formats)
 """Flag for a text with a turn mark of a chat format: it is classified and shown, but put into no prompt."""
@@ -75,3 +90,87 @@ def _sentences(text: str, title_end: int) -> tuple[Span, ...]:
         spans += [(begin + first, begin + last) for first, last in sentence_spans(paragraph)]
         begin += len(paragraph) + 2
     return tuple(spans)
+
+
+_SEED = 20_260_101
+_SCHEME = "affine32"
+"""The default of datasketch: bijections of 32 bits, so that minima are equal only if shingles are."""
+_CHUNK = 4_096
+"""Shingles permuted at once, which take one megabyte."""
+
+_REPOST = re.compile(
+    r"^(?:\W*\b(?:rt|via|mt)\b[\s:]*(?:@\w+|at_user)[\s:]*)+|\b(?:rt|via)[\s:]+(?:@\w+|at_user)\b"
+)
+_NOISE = re.compile(r"(?:https?://|www\.)\S+|\burl\b|\bat_user\b|@\w+|&\w{2,8};")
+_WORD = re.compile(r"[^\W_]+(?:[.,'][^\W_]+)*")
+_NUMBER = re.compile(
+    r"\d|\b(?:january|february|march|april|june|july|august|september|october|november|december)\b"
+)
+_ALL_BITS = 0xFFFF_FFFF
+_WORD_COPIES = (1, 0x9E37_79B1)
+_NUMBER_COPIES = (0x85EB_CA6B, 0xC2B2_AE35, 0x27D4_EB2F)
+_FIRST, _SECOND = 0x85EB_CA77, 0xC2B2_AE3D
+"""Odd multipliers of known hash functions, which derive several unrelated hashes from one word's hash."""
+
+
+def signature(text: str) -> bytes:
+    """Return the signature of a text, which ignores case, links, mentions of users and marks of reposts.
+
+    >>> similarity(signature("RT @x: Acme beats, raises. https://t.co/1"), signature("Acme beats; raises"))
+    1.0
+    """
+    shingles = iter(_shingles(text))
+    sketch = _empty_sketch()
+    while chunk := list(islice(shingles, _CHUNK)):
+        sketch.update_batch(chunk)
+    return bytes(sketch.hashvalues.astype("<u4").tobytes())
+
+
+def similarity(first: bytes, second: bytes) -> float:
+    """Return the estimated Jaccard similarity of two signatures, 0 to 1."""
+    return float(np.mean(unpack([first])[0] == unpack([second])[0]))
+
+
+def unpack(signatures: Sequence[bytes]) -> NDArray[np.uint32]:
+    """Return the signatures as rows, shape (signatures, NUM_PERMUTATIONS)."""
+    return np.frombuffer(b"".join(signatures), dtype="<u4").reshape(-1, NUM_PERMUTATIONS)
+
+
+def _shingles(text: str) -> set[int]:
+    """Return hashes of words (two each), of pairs of words, and of numbers and months (three more each).
+
+    A headline has too few pairs alone, words alone carry no order, and a headline that differs in its number
+    belongs to another day. The weights are the best of six that were measured (benchmarks/linking.py).
+    """
+    lowered = text.lower()
+    words = _WORD.findall(_NOISE.sub(" ", _REPOST.sub(" ", lowered))) or lowered.split()
+    hashes = [zlib.crc32(word.encode("utf-8", "replace")) for word in words]
+    shingles = {value * copy & _ALL_BITS for value in hashes for copy in _WORD_COPIES}
+    shingles.update((first * _FIRST ^ second * _SECOND) & _ALL_BITS for first, second in pairwise(hashes))
+    if _NUMBER.search(lowered):
+        for word, value in zip(words, hashes, strict=True):
+            if _NUMBER.search(word):
+                shingles.update(value * copy & _ALL_BITS for copy in _NUMBER_COPIES)
+    return shingles
+
+
+def _empty_sketch() -> MinHash:
+    """Return this thread's empty sketch; creating one takes as long as computing the minima of a headline."""
+    sketch: MinHash | None = getattr(_of_thread, "sketch", None)
+    if sketch is None:
+        sketch = _of_thread.sketch = MinHash(
+            num_perm=NUM_PERMUTATIONS, hashfunc=int, permutations=_permutations(), scheme=_SCHEME
+        )
+    sketch.clear()
+    return sketch
+
+
+_of_thread = threading.local()
+
+
+@cache
+def _permutations() -> NDArray[np.uint32]:
+    permutations: NDArray[np.uint32] = np.asarray(
+        MinHash(num_perm=NUM_PERMUTATIONS, seed=_SEED, scheme=_SCHEME).permutations
+    )
+    return permutations

@@ -33,8 +33,7 @@ from jobs.guards import find_secret, invalid_unicode_at
 from jobs.input_file import TOML_ERRORS, read_input
 from jobs.intake_json import JsonRefusedError, parse
 from jobs.rejection import FileRejectedError
-from kinds.sentiment.documents.aliases import spellings
-from kinds.sentiment.documents.mentions import Finder
+from kinds.sentiment.documents.names import Finder, spellings
 from kinds.sentiment.documents.watchlist import Entity, EntityKind, Watchlist
 from kinds.sentiment.series.trading_days import CalendarError, trading_days
 
@@ -116,8 +115,8 @@ def slug(name: str) -> str:
     'nestle-sohne-ag'
     """
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    made = _NOT_OF_ID.sub("-", plain).strip("-")[:_MAX_ID_CHARACTERS].strip("-")
-    return made or f"entity-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
+    identifier = _NOT_OF_ID.sub("-", plain).strip("-")[:_MAX_ID_CHARACTERS].strip("-")
+    return identifier or f"entity-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
 def _parse(path: Path, body: bytes) -> Mapping[str, object]:
@@ -238,8 +237,8 @@ def _warnings(watchlist: Watchlist) -> Iterator[str]:
         names = " and ".join(repr(watchlist.entities[index].name) for index in owners)
         yield f"{text!r} is a name of {names} ({advice})"
     for index, entity in enumerate(watchlist.entities):
-        made = spellings(index, entity)
-        if made and all(spelling.is_common for spelling in made) and not entity.description:
+        own = spellings(index, entity)
+        if own and all(spelling.is_common for spelling in own) and not entity.description:
             yield (
                 f"{entity.name!r} is a common word, and has no description (write one, or longer aliases:"
                 " else sentences that begin with the word count)"

@@ -7,9 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from kinds.sentiment.documents.linking import Link, Linker, settle
+from kinds.sentiment.documents.linking import Link, Linker, nearest, settle, similarities, topic_links
 from kinds.sentiment.documents.prepare import prepare
-from kinds.sentiment.documents.vectors import resolve_ambiguous, topic_links
 from kinds.sentiment.documents.watchlist import Entity, EntityKind, Watchlist
 from tests.unit.jobs.documents.files import document
 
@@ -270,6 +269,6 @@ def test_vectors_choose_topics_and_entities() -> None:
     near, far = np.array([0.8, 0.6], np.float32), np.array([0.0, 1.0], np.float32)
     assert list(topic_links(document_vector, {"far": far, "near": near})) == ["near"]
     assert topic_links(document_vector, {}) == {}
-    assert resolve_ambiguous(document_vector, {"far": far, "near": near}) == "near"
-    assert resolve_ambiguous(document_vector, {"far": far}) is None
-    assert resolve_ambiguous(document_vector, {}) is None
+    assert nearest(similarities(document_vector, {"far": far, "near": near})) == "near"
+    assert nearest(similarities(document_vector, {"far": far})) is None
+    assert nearest(similarities(document_vector, {})) is None

@@ -1,4 +1,4 @@
-"""Documents made ready: markup gone, paragraphs kept, language told, orders flagged."""
+"""Prepared documents: no markup, paragraphs kept, language detected, injections flagged, reposts recognized."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import pytest
 
 from jobs.text.clean import clean_text
 from kinds.sentiment.documents.language import document_language
-from kinds.sentiment.documents.prepare import prepare
+from kinds.sentiment.documents.prepare import prepare, signature, similarity
+from kinds.sentiment.series.mention import NUM_PERMUTATIONS
+from kinds.sentiment.series.novelty import MIN_MATCHES
 from tests.unit.jobs.documents.files import document
 
 FOREIGN = {
@@ -154,3 +156,62 @@ def test_title_comes_first_and_is_not_said_twice() -> None:
 def test_headline_alone_is_its_text() -> None:
     prepared = prepare(document("", title="Acme beats"))
     assert (prepared.text, prepared.sentences) == ("Acme beats", ((0, 10),))
+
+
+HEADLINE = "Acme Steel to cut 400 jobs at its plant in Ohio after weak demand from car makers"
+
+
+def is_near(first: str, second: str) -> bool:
+    """Whether the series would take the second for a follow-up."""
+    return similarity(signature(first), signature(second)) >= MIN_MATCHES / NUM_PERMUTATIONS
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        HEADLINE.upper(),
+        f"RT @wire: {HEADLINE}",
+        f"rt AT_USER rt AT_USER {HEADLINE} URL",
+        f"{HEADLINE} https://t.co/a1B2 via @wire",
+        f"{HEADLINE}!!!",
+        HEADLINE.replace(" to ", "  to\n"),
+    ],
+)
+def test_repost_equals_the_original(other: str) -> None:
+    assert signature(other) == signature(HEADLINE)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        f"{HEADLINE} - Reuters",
+        HEADLINE.replace("weak", "soft"),
+        HEADLINE.removesuffix(" car makers"),
+        f"UPDATE: {HEADLINE}",
+    ],
+)
+def test_reworded_headline_is_near(other: str) -> None:
+    assert is_near(HEADLINE, other)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("Acme Q2 net profit up 20% at Rs 110 crore", "Acme Q2 net profit up 35% at Rs 140 crore"),
+        ("July 10, 2014: Report on the rupee", "June 25, 2014: Report on the rupee"),
+        (HEADLINE, "Bolt Motors raises its forecast as orders for vans grow"),
+        ("Acme", "Bolt"),
+    ],
+)
+def test_other_news_is_not_near(first: str, second: str) -> None:
+    assert not is_near(first, second)
+
+
+def test_signature_has_the_size_that_the_series_reads() -> None:
+    for text in ("", "🚀", "a", HEADLINE * 1000):
+        assert len(signature(text)) == 4 * NUM_PERMUTATIONS
+
+
+def test_signature_stays_the_same_from_release_to_release() -> None:
+    # Signatures are kept in Postgres and compared with new ones.
+    assert signature("Acme beats estimates")[:16].hex() == "9b252c12f604fe0143166502b5acad08"
