@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinds.sentiment.series.counts import Counts
-from kinds.sentiment.series.window import SCORE_UNIT, AlertRule, WindowSize
+from kinds.sentiment.series.policy import AlertRule
+from kinds.sentiment.series.time_windows import SCORE_UNIT, WindowSize
 
 MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
 

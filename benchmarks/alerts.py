@@ -26,13 +26,12 @@ import numpy as np
 
 from benchmarks.alert_feeds import LENGTH, QUIET, TURNS, Character, Turn, feed
 from benchmarks.machine import RESULTS, machine_facts, write_result
-from kinds.sentiment.series.alerts import fired
-from kinds.sentiment.series.budget import thresholds
 from kinds.sentiment.series.counts import Counts
-from kinds.sentiment.series.policy import Policy
-from kinds.sentiment.series.rules.scale import SCALES
-from kinds.sentiment.series.scoring import GRACE
-from kinds.sentiment.series.window import AlertRule, WindowSize
+from kinds.sentiment.series.detection import firings, thresholds
+from kinds.sentiment.series.policy import AlertRule, Policy
+from kinds.sentiment.series.replay import GRACE
+from kinds.sentiment.series.time_windows import WindowSize
+from kinds.sentiment.series.verdicts import SCALES
 
 NUM_ENTITIES = 36
 TURNS_PART = "turns"
@@ -143,7 +142,7 @@ def _alert_days(counts: Counts, policy: Policy) -> Iterator[tuple[AlertRule, flo
     first = max(padding, counts.known_from)
     for begin in range(first, len(counts), STRETCH):
         at = np.arange(max(begin - overlap, first), min(begin + STRETCH, len(counts)))
-        for rule, _, _, places in fired(counts, at, policy, NUM_ENTITIES):
+        for rule, _, _, places in firings(counts, at, policy, NUM_ENTITIES):
             for place in places:
                 if at[place] >= begin:
                     yield rule, (int(at[place]) - padding) * length

@@ -26,7 +26,7 @@ from kinds.sentiment.documents.watchlist_file import read_watchlist
 from kinds.sentiment.export import INDEX, export_sentiment
 from kinds.sentiment.producer import FILE_STAGES, DocumentsOrder, submit_documents
 from kinds.sentiment.runs import MonitorOptions, put_monitor_of
-from kinds.sentiment.series.window import AlertRule
+from kinds.sentiment.series.policy import AlertRule
 from kinds.sentiment.store.monitors import find_monitor
 from pressroom.console import Interruption, errors_reported, say
 from pressroom.export import check_output

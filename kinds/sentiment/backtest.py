@@ -18,13 +18,11 @@ from jobs.intake_file import open_file, read_physical_lines
 from jobs.intake_json import JsonRefusedError, parse
 from kinds.sentiment.documents.watchlist import EntityNotWatchedError, Watchlist
 from kinds.sentiment.monitor import Monitor
-from kinds.sentiment.series.alerts import heard
-from kinds.sentiment.series.backtest import ReplayedAlert, replay
-from kinds.sentiment.series.calendar import shifted, window_of
+from kinds.sentiment.series.detection import observed_alerts
 from kinds.sentiment.series.mention import Mention
-from kinds.sentiment.series.policy import Policy
-from kinds.sentiment.series.scoring import Event, Score, score, watched_weeks
-from kinds.sentiment.series.window import AlertRule, WindowSize
+from kinds.sentiment.series.policy import AlertRule, Policy
+from kinds.sentiment.series.replay import Event, ReplayedAlert, Score, replay, score, watched_weeks
+from kinds.sentiment.series.time_windows import WindowSize, shifted, window_of
 from kinds.sentiment.store.history import DatabaseHistory
 
 BEGINNING = datetime.fromisoformat("1990-01-01T00:00:00+00:00")
@@ -134,7 +132,7 @@ def backtest(database: Engine, monitor: Monitor, events: Sequence[Event] | None)
     replayed = tuple(
         entry
         for entry in replay(mentions, policy=policy, num_entities=monitor.num_entities, until=until)
-        if last is not None and heard([entry.alert], last, policy)  # of the last day more may come
+        if last is not None and observed_alerts([entry.alert], last, policy)  # of the last day more may come
     )
     weeks = 0.0 if first is None or last is None else watched_weeks(first, last)
     return Backtest(

@@ -27,7 +27,7 @@ from kinds.sentiment.linked import AMBIGUOUS
 from kinds.sentiment.outputs import DocumentsOutput
 from kinds.sentiment.report.counted import DOCUMENTS as COUNTED
 from kinds.sentiment.series.policy import Policy
-from kinds.sentiment.series.window import EntityWindow, WindowSize
+from kinds.sentiment.series.time_windows import EntityWindow, WindowSize
 from kinds.sentiment.store.history import DatabaseHistory
 from kinds.sentiment.store.monitor_reports import (
     AlertRecord,

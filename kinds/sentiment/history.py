@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from kinds.sentiment.series.counted import CountedDocument
-from kinds.sentiment.series.mention import Mention, Novelty
-from kinds.sentiment.series.window import Alert, EntityWindow, WindowSize, WindowSums
+from kinds.sentiment.series.mention import CountedDocument, Mention, Novelty
+from kinds.sentiment.series.policy import Alert
+from kinds.sentiment.series.time_windows import EntityWindow, WindowSize, WindowSums
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from jobs.rows import Refusal
-from kinds.sentiment.series.window import WindowSize
+from kinds.sentiment.series.time_windows import WindowSize
 
 
 class _Output(BaseModel):

@@ -22,8 +22,7 @@ from kinds.sentiment.export_files import DocumentCounts, MentionCounts, ReportEn
 from kinds.sentiment.monitor import Monitor
 from kinds.sentiment.payload import SentimentSettings
 from kinds.sentiment.report import prose
-from kinds.sentiment.series.calendar import shifted
-from kinds.sentiment.series.window import EntityWindow, WindowSize
+from kinds.sentiment.series.time_windows import EntityWindow, WindowSize, shifted
 from kinds.sentiment.store.monitor_reports import AlertRecord, MentionRecord, find_mentions
 from pressroom.pages import page_part, page_policy
 from pressroom.summary import Summary

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
 from jobs.documents.document import Document
 from jobs.sources import Source
 from kinds.sentiment.series.policy import Policy
-from kinds.sentiment.series.window import WindowSize
+from kinds.sentiment.series.time_windows import WindowSize
 
 ANALYSIS_VERSION = "4"
 """Version of the analysis. Raise it when documents lead to different mentions, windows or alerts, so that all

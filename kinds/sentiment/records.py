@@ -8,8 +8,8 @@ from datetime import datetime
 from uuid import UUID
 
 from kinds.sentiment.series.mention import Mention, Novelty
-from kinds.sentiment.series.policy import Policy
-from kinds.sentiment.series.window import Alert, EntityWindow
+from kinds.sentiment.series.policy import Alert, Policy
+from kinds.sentiment.series.time_windows import EntityWindow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,10 +25,10 @@ from kinds.sentiment.export import SentimentFigures
 from kinds.sentiment.monitor import Monitor
 from kinds.sentiment.monitor_file import NONE
 from kinds.sentiment.producer import FILE_STAGES, DocumentsOrder, put_watchlist, submit_documents
-from kinds.sentiment.series.policy import Policy
-from kinds.sentiment.series.scoring import Event
+from kinds.sentiment.series.policy import AlertRule, Policy
+from kinds.sentiment.series.replay import Event
+from kinds.sentiment.series.time_windows import WindowSize
 from kinds.sentiment.series.trading_days import with_calendar
-from kinds.sentiment.series.window import AlertRule, WindowSize
 from kinds.sentiment.store import monitors
 from kinds.sentiment.store.monitors import MonitorNotFoundError
 from pressroom.console import say

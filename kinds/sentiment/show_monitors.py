@@ -108,9 +108,7 @@ def print_monitor(state: MonitorState) -> None:
     if state.unread:
         print_line("            silence alerts are suppressed until it is read or removed from the monitor")
     elif state.unobserved_since is not None:
-        print_line(
-            "  not read  silence alerts are suppressed until a run has analysed everything"
-        )
+        print_line("  not read  silence alerts are suppressed until a run has analysed everything")
     for run in state.runs:
         error = f"  {run.error_code}: {run.error_message}" if run.error_code else ""
         print_line(f"  run       {_short(run.due_at)}  {run.outcome:<10}  {run.batch_id or ''}{error}")

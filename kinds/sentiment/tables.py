@@ -12,7 +12,8 @@ from sqlalchemy.types import Text
 
 from db.tables import Base, Json, text_enum
 from kinds.sentiment.monitor import AlertStatus, Notification
-from kinds.sentiment.series.window import AlertRule, WindowSize
+from kinds.sentiment.series.policy import AlertRule
+from kinds.sentiment.series.time_windows import WindowSize
 
 
 class MonitorRow(Base):
@@ -91,7 +92,7 @@ class MentionRow(Base):
 
 
 class EntityWindowRow(Base):
-    """A kinds.sentiment.series.window.EntityWindow."""
+    """A kinds.sentiment.series.time_windows.EntityWindow."""
 
     __tablename__ = "entity_windows"
 
@@ -137,7 +138,7 @@ class UnsettledRow(Base):
 
 
 class AlertRow(Base):
-    """A kinds.sentiment.series.window.Alert, with its status and note."""
+    """A kinds.sentiment.series.policy.Alert, with its status and note."""
 
     __tablename__ = "alerts"
     __table_args__ = (

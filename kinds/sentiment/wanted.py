@@ -13,7 +13,7 @@ from kinds.sentiment.outputs import WantedReport, WindowsOutput
 from kinds.sentiment.payload import SentimentSettings
 from kinds.sentiment.records import EntityHistory
 from kinds.sentiment.series.policy import Policy
-from kinds.sentiment.series.window import EntityWindow, WindowSize
+from kinds.sentiment.series.time_windows import EntityWindow, WindowSize
 
 FAR = timedelta(days=7)
 """Time after now within which all windows begin: documents more than a day ahead are refused."""

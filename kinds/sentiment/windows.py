@@ -14,13 +14,12 @@ from kinds.sentiment.history import History, Unsettled
 from kinds.sentiment.outputs import WantedReport, WindowsOutput
 from kinds.sentiment.payload import SentimentSettings, WindowsPayload
 from kinds.sentiment.records import EntityHistory
-from kinds.sentiment.series.alerts import heard
-from kinds.sentiment.series.analysis import Kept, analyse, begin_of, windows_needed
-from kinds.sentiment.series.calendar import shifted, window_of
+from kinds.sentiment.series.detection import observed_alerts
+from kinds.sentiment.series.entity_series import StoredSums, begin_of, compute_series, windows_needed
 from kinds.sentiment.series.mention import Mention
 from kinds.sentiment.series.novelty import HISTORY
-from kinds.sentiment.series.policy import Policy
-from kinds.sentiment.series.window import Alert, EntityWindow, WindowSize
+from kinds.sentiment.series.policy import Alert, Policy
+from kinds.sentiment.series.time_windows import EntityWindow, WindowSize, shifted, window_of
 from kinds.sentiment.wanted import first, wanted_reports
 from kinds.sentiment.watched import Watched, load_watched
 
@@ -113,7 +112,7 @@ class _Due:
 class _Past:
     """Sums of the windows kept for each entity, and its mentions after them together with their HISTORY."""
 
-    sums: Mapping[str, Kept]
+    sums: Mapping[str, StoredSums]
     mentions: Mapping[str, Sequence[Mention]]
 
 
@@ -180,15 +179,15 @@ def _history(
     context: Context,
 ) -> EntityHistory:
     monitor_id, until = settings.monitor_id, state.as_of or due.since
-    kept = past.sums.get(entity_id)
+    stored = past.sums.get(entity_id)
 
     def read(since: datetime) -> Sequence[Mention]:
-        if kept is not None and since >= due.begin - HISTORY:
+        if stored is not None and since >= due.begin - HISTORY:
             return past.mentions.get(entity_id, ())
         found = context.port(History).mentions(monitor_id, {entity_id: since}, until=until + MICROSECOND)
         return found.get(entity_id, ())
 
-    analysis = analyse(
+    series = compute_series(
         entity_id,
         read,
         since=due.since,
@@ -196,19 +195,19 @@ def _history(
         first_at=due.first_at,
         policy=due.policy,
         num_entities=settings.num_entities,
-        kept=kept,
+        stored=stored,
     )
     unsettled = state.unsettled.get(entity_id)
     return EntityHistory(
         monitor_id=monitor_id,
         entity_id=entity_id,
         read_at=state.read_at,
-        since=min(due.since, analysis.since),
+        since=min(due.since, series.since),
         policy=due.policy,
         unsettled=None if unsettled is None else unsettled.number,
-        novelties=analysis.novelties,
-        windows=analysis.windows,
-        alerts=heard(analysis.alerts, _observed_until(payload, settings, state, until), due.policy),
+        novelties=series.novelties,
+        windows=series.windows,
+        alerts=observed_alerts(series.alerts, _observed_until(payload, settings, state, until), due.policy),
     )
 
 

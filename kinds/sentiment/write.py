@@ -18,9 +18,9 @@ from kinds.sentiment.report.facts import (
     make_facts,
 )
 from kinds.sentiment.report.make import make_report
-from kinds.sentiment.series.calendar import shifted
-from kinds.sentiment.series.counted import CountedDocument, sums_of
-from kinds.sentiment.series.window import EntityWindow, WindowSums
+from kinds.sentiment.series.counts import sums_of
+from kinds.sentiment.series.mention import CountedDocument
+from kinds.sentiment.series.time_windows import EntityWindow, WindowSums, shifted
 from kinds.sentiment.watched import Watched, load_watched
 
 CITED_PAST = timedelta(weeks=8)

@@ -9,7 +9,7 @@ from uuid import UUID
 import typer
 
 from kinds.sentiment.monitor import AlertStatus
-from kinds.sentiment.series.window import AlertRule
+from kinds.sentiment.series.policy import AlertRule
 from pressroom.commands.options import Json
 from pressroom.commands.session import connected
 from pressroom.console import print_json, say

@@ -15,7 +15,8 @@ from jobs.schedule import CatchUp
 from kinds.sentiment.commands.options import MaxReports, Reports
 from kinds.sentiment.commands.sentiment import backtest_file
 from kinds.sentiment.monitor import Monitor
-from kinds.sentiment.series.window import AlertRule, WindowSize
+from kinds.sentiment.series.policy import AlertRule
+from kinds.sentiment.series.time_windows import WindowSize
 from pressroom.commands.options import (
     DeviceOption,
     Json,

@@ -9,7 +9,8 @@ import typer
 
 from jobs.dropped import MAX_DROPPED_SHARE
 from kinds.sentiment.commands.options import MaxReports, Reports
-from kinds.sentiment.series.window import AlertRule, WindowSize
+from kinds.sentiment.series.policy import AlertRule
+from kinds.sentiment.series.time_windows import WindowSize
 from pressroom.commands.options import (
     BatchOption,
     DateFormat,

@@ -23,7 +23,8 @@ from matplotlib.ticker import MaxNLocator
 
 from kinds.sentiment.report.facts import ReportFacts
 from kinds.sentiment.report.prose import RULE_NAMES
-from kinds.sentiment.series.window import AlertRule, EntityWindow, WindowSize
+from kinds.sentiment.series.policy import AlertRule
+from kinds.sentiment.series.time_windows import EntityWindow, WindowSize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -26,8 +26,8 @@ import json
 from collections.abc import Iterable
 
 from jobs.kind import Parent
-from kinds.sentiment.series.counted import CountedDocument
-from kinds.sentiment.series.window import EntityWindow
+from kinds.sentiment.series.mention import CountedDocument
+from kinds.sentiment.series.time_windows import EntityWindow
 
 DOCUMENTS = "documents.jsonl"
 

@@ -10,10 +10,9 @@ from zoneinfo import ZoneInfo
 
 from jobs.guards import INJECTION_SUSPECTED, is_injection_suspected
 from kinds.sentiment.documents.watchlist import Entity
-from kinds.sentiment.series.calendar import shifted
-from kinds.sentiment.series.counted import CountedDocument
-from kinds.sentiment.series.mention import Mention, Novelty
-from kinds.sentiment.series.window import Alert, AlertRule, EntityWindow, WindowSize
+from kinds.sentiment.series.mention import CountedDocument, Mention, Novelty
+from kinds.sentiment.series.policy import Alert, AlertRule
+from kinds.sentiment.series.time_windows import EntityWindow, WindowSize, shifted
 
 MAX_DRIVERS = 6
 """Maximum quoted documents: as many as a person reads in a minute; documents.jsonl has all."""

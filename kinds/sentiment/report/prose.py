@@ -7,7 +7,8 @@ from zoneinfo import ZoneInfo
 
 from jobs.guards import INJECTION_SUSPECTED
 from kinds.sentiment.report.facts import ReportFacts
-from kinds.sentiment.series.window import Alert, AlertRule, EntityWindow, WindowSize
+from kinds.sentiment.series.policy import Alert, AlertRule
+from kinds.sentiment.series.time_windows import EntityWindow, WindowSize
 
 MOOD_BAND = 0.15
 """Distance from 0 below which a mean score is called neutral; a third of the documents on one side exceeds

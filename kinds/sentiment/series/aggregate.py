@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from kinds.sentiment.series.counts import Counts
-from kinds.sentiment.series.window import SCORE_UNIT, EntityWindow, WindowSize
+from kinds.sentiment.series.time_windows import SCORE_UNIT, EntityWindow, WindowSize
 
 Floats = NDArray[np.float64]
 Int64s = NDArray[np.int64]

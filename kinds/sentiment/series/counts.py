@@ -1,4 +1,4 @@
-"""Counts an entity's mentions into consecutive windows without gaps.
+"""An entity's mentions as arrays, read only as far back as needed, and their sums over windows without gaps.
 
 All sums are integers, so that a sum over windows does not depend on the order in which they were read, and a
 result computed from a part of the past equals, to the last bit, the one computed from the whole.
@@ -6,7 +6,7 @@ result computed from a part of the past equals, to the last bit, the one compute
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -14,12 +14,84 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from kinds.sentiment.series.calendar import shifted, window_starts
-from kinds.sentiment.series.readings import Columns, epoch_us_of
-from kinds.sentiment.series.window import WindowSize, WindowSums
+from kinds.sentiment.series.mention import CountedDocument, Mention
+from kinds.sentiment.series.novelty import HISTORY, link, order
+from kinds.sentiment.series.time_windows import SCORE_UNIT, WindowSize, WindowSums, shifted, window_starts
 
 Int64s = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+Read = Callable[[datetime], Sequence[Mention]]
+"""Returns one entity's mentions that were published at the instant or later, in any order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """One entity's mentions in order of (published_at, document_id), as arrays of length N."""
+
+    mentions: Sequence[Mention]
+    epoch_us: Int64s
+    number: Int64s
+    """Position in the chain of mentions that report the same, from 1."""
+    first_place: Int64s
+    """Index of the chain's first mention."""
+    first: Bools
+    """Whether the mention counts as a document: a first report of sufficient relevance."""
+    followup: Bools
+    label: Int64s
+    """Most likely class: 0 negative, 1 neutral, 2 positive."""
+    weight: Int64s
+    """Relevance, at least 1."""
+    score: Int64s
+    """Score in units of SCORE_UNIT."""
+
+
+class Readings:
+    """One entity's columns, read as far back as they have been needed so far."""
+
+    def __init__(self, read: Read, *, min_relevance: int) -> None:
+        self._read = read
+        self._min_relevance = min_relevance
+        self._since: datetime | None = None
+        self._columns: Columns | None = None
+
+    def since(self, instant: datetime) -> Columns:
+        """Return columns that are exact for mentions at `instant` or later; earlier ones must not be used."""
+        if self._columns is None or self._since is None or instant < self._since:
+            self._since, self._columns = instant, self._columns_of(self._read(instant - HISTORY))
+        return self._columns
+
+    def _columns_of(self, mentions: Sequence[Mention]) -> Columns:
+        ordered = order(mentions)
+        epoch_us = np.array([epoch_us_of(mention.published_at) for mention in ordered], np.int64)
+        rows = np.array(
+            [(m.p_negative, m.p_neutral, m.p_positive, m.relevance) for m in ordered], np.float64
+        ).reshape(-1, 4)
+        label = np.argmax(rows[:, :3], axis=1)
+        number, first_place = link(epoch_us, [mention.signature for mention in ordered], label)
+        relevant = rows[:, 3] >= self._min_relevance
+        return Columns(
+            mentions=ordered,
+            epoch_us=epoch_us,
+            number=number,
+            first_place=first_place,
+            first=relevant & (number == 1),
+            followup=relevant & (number > 1),
+            label=label,
+            weight=np.maximum(rows[:, 3], 1).astype(np.int64),
+            score=np.rint((rows[:, 2] - rows[:, 0]) / SCORE_UNIT).astype(np.int64),
+        )
+
+
+def memory_reader(mentions: Iterable[Mention]) -> Read:
+    """Return a Read over mentions that are all in memory."""
+    in_memory = list(mentions)
+    return lambda since: [mention for mention in in_memory if mention.published_at >= since]
+
+
+def epoch_us_of(instant: datetime) -> int:
+    """Return microseconds since 1970, exactly: the precision of a float suffices until the year 2255."""
+    return round(instant.timestamp() * 1e6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +127,12 @@ def count(
     until: datetime,
     first_at: datetime,
     counted_from: datetime,
-    kept: Sequence[WindowSums],
+    stored: Sequence[WindowSums],
 ) -> Counts:
     """Return the windows from that of `begin` to the last one that begins before `until`.
 
     Mentions are counted from `counted_from`, the start of a window, on; the windows before it come from
-    `kept`.
+    `stored`.
     """
     starts = window_starts(size, zone, begin, until)
     ends_at = shifted(size, zone, starts[-1], 1)
@@ -69,12 +141,12 @@ def count(
     inside = (window >= 0) & (window < len(starts)) & (columns.epoch_us >= epoch_us_of(counted_from))
     first, weight = columns.first & inside, columns.weight
     place_of = {start: place for place, start in enumerate(starts) if start < counted_from}
-    standing = [(place_of[sums.starts_at], sums) for sums in kept if sums.starts_at in place_of]
+    stored_at = [(place_of[each.starts_at], each) for each in stored if each.starts_at in place_of]
 
     def total(name: str, chosen: Bools, amount: Int64s | None = None) -> Int64s:
         sums = np.zeros(len(starts), np.int64)
         np.add.at(sums, window[chosen], 1 if amount is None else amount[chosen])
-        for place, each in standing:
+        for place, each in stored_at:
             sums[place] = getattr(each, name)
         return sums
 
@@ -91,4 +163,25 @@ def count(
         weight=total("weight", first, weight),
         weight_squared=total("weight_squared", first, weight * weight),
         score=total("weighted_score", first, weight * columns.score),
+    )
+
+
+def sums_of(documents: Sequence[CountedDocument], starts_at: datetime) -> WindowSums:
+    """Return the sums of the window at `starts_at` with these documents; `count` gives the same."""
+    first = [document for document in documents if document.novelty == 1]
+    weights = [max(document.relevance, 1) for document in first]
+    labels = [document.label for document in first]
+    return WindowSums(
+        starts_at=starts_at,
+        num_documents=len(first),
+        num_followups=len(documents) - len(first),
+        num_positive=labels.count(2),
+        num_neutral=labels.count(1),
+        num_negative=labels.count(0),
+        weight=sum(weights),
+        weight_squared=sum(weight * weight for weight in weights),
+        weighted_score=sum(
+            weight * round(document.score / SCORE_UNIT)
+            for weight, document in zip(weights, first, strict=True)
+        ),
     )

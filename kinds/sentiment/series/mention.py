@@ -1,4 +1,4 @@
-"""A mention: what one document says about one entity."""
+"""What one document says about one entity, its novelty, and how it is counted."""
 
 from __future__ import annotations
 
@@ -48,3 +48,32 @@ class Novelty:
     """1 for the first report, 2 for the first follow-up, and so on."""
     first_id: str
     """Id of the chain's first document, which may be the document itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountedDocument:
+    """A document as counted in the windows of an entity."""
+
+    document_id: str
+    sha256: str
+    """Digest of its content, see jobs.documents.digest.document_digest."""
+    published_at: datetime
+    """UTC."""
+    relevance: int
+    p_negative: float
+    p_neutral: float
+    p_positive: float
+    novelty: int
+    """1 for a first report, higher for a follow-up; see kinds.sentiment.series.mention.Novelty."""
+    first_id: str
+
+    @property
+    def score(self) -> float:
+        """In [-1, 1]: P(positive) - P(negative)."""
+        return self.p_positive - self.p_negative
+
+    @property
+    def label(self) -> int:
+        """Most likely class: 0 negative, 1 neutral, 2 positive; the first of equals."""
+        probabilities = (self.p_negative, self.p_neutral, self.p_positive)
+        return probabilities.index(max(probabilities))

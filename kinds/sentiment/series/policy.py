@@ -1,12 +1,28 @@
-"""The policy of a monitor: windows, rules, and the number of false alarms that it may raise."""
+"""The policy of a monitor: windows, rules, the number of false alarms that it may raise, and the alerts."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from kinds.sentiment.series.window import AlertRule, WindowSize
+from kinds.sentiment.series.time_windows import WindowSize
+
+
+class AlertRule(StrEnum):
+    """The kind of change that an alert reports."""
+
+    SURGE = "surge"
+    """More negative documents than the entity's past explains."""
+    SLIDE = "slide"
+    """The mood has been getting worse, slowly."""
+    SILENCE = "silence"
+    """Far fewer documents than usual."""
+    REVERSAL = "reversal"
+    """The mood has turned to the other side of its past."""
 
 
 class Policy(BaseModel):
@@ -47,3 +63,28 @@ class Policy(BaseModel):
                 f"alert_window {self.alert_window.value!r} is not one of the windows: add it there"
             )
         return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """One rule that fired for one entity at the end of one window."""
+
+    entity_id: str
+    rule: AlertRule
+    size: WindowSize
+    starts_at: datetime
+    """Start of the window at whose end the rule fired; UTC."""
+    statistic: float
+    p_value: float
+    threshold: float
+    """The test's share of the budget; the alert was raised because p_value fell below it."""
+    observed: float
+    expected: float
+    """What the test compared: scores or numbers of documents, depending on the rule."""
+    document_ids: tuple[str, ...]
+    """Documents that contribute most, the strongest first; for a silence, the last ones before it."""
+
+    @property
+    def key(self) -> str:
+        """Key of the alert, unique in a monitor: "acme-steel/surge/day/2026-03-02T00:00:00Z"."""
+        return f"{self.entity_id}/{self.rule}/{self.size}/{self.starts_at:%Y-%m-%dT%H:%M:%SZ}"

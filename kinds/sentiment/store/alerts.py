@@ -12,7 +12,8 @@ from sqlalchemy import Engine, case, delete, func, insert, select, update
 from db.tables import ScheduleRow
 from jobs.errors import PermanentError
 from kinds.sentiment.monitor import AlertStatus, Notification
-from kinds.sentiment.series.window import AlertRule, WindowSize
+from kinds.sentiment.series.policy import AlertRule
+from kinds.sentiment.series.time_windows import WindowSize
 from kinds.sentiment.store.deliveries import is_muted
 from kinds.sentiment.tables import AlertRow, DeliveryRow, MuteRow
 
@@ -31,7 +32,7 @@ class MuteNotFoundError(PermanentError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredAlert:
-    """An alert (kinds.sentiment.series.window.Alert) as stored in Postgres, with its status."""
+    """An alert (kinds.sentiment.series.policy.Alert) as stored in Postgres, with its status."""
 
     id: UUID
     monitor: str

@@ -12,7 +12,8 @@ from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, case, func
 
 from db.tables import ScheduleRow
 from kinds.sentiment.monitor import AlertStatus, Notification
-from kinds.sentiment.series.window import AlertRule, WindowSize
+from kinds.sentiment.series.policy import AlertRule
+from kinds.sentiment.series.time_windows import WindowSize
 from kinds.sentiment.tables import AlertRow, DeliveryRow, MentionRow, MonitorRow, MuteRow
 from workers.delivery.targets import Target
 

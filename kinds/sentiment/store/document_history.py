@@ -13,8 +13,7 @@ from db.bulk import values_table
 from jobs.documents.document import RECORD_BYTES
 from jobs.documents.identity import SHARED_PREFIX_CHARACTERS, shared_prefix
 from kinds.sentiment.history import KnownDocument, Standing
-from kinds.sentiment.series.counted import CountedDocument
-from kinds.sentiment.series.mention import Mention, Novelty
+from kinds.sentiment.series.mention import CountedDocument, Mention, Novelty
 from kinds.sentiment.tables import ClassificationRow, DocumentRow, MentionRow
 
 _MENTION_FIELDS = tuple(Mention.__dataclass_fields__)

@@ -13,7 +13,7 @@ from db.tables import ArtifactRow, JobRow, StageRow, StatementRow
 from jobs.job import JobStatus
 from jobs.outputs import OutputT, parse_output
 from kinds.sentiment.monitor import AlertStatus
-from kinds.sentiment.series.window import Alert
+from kinds.sentiment.series.policy import Alert
 from kinds.sentiment.tables import AlertRow, MentionRow
 
 PAGE_ROWS = 1_000

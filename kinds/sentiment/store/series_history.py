@@ -12,7 +12,8 @@ from sqlalchemy import Engine, func, select
 from db.bulk import values_table
 from kinds.sentiment.history import Unsettled
 from kinds.sentiment.monitor import AlertStatus
-from kinds.sentiment.series.window import Alert, EntityWindow, WindowSize, WindowSums
+from kinds.sentiment.series.policy import Alert
+from kinds.sentiment.series.time_windows import EntityWindow, WindowSize, WindowSums
 from kinds.sentiment.store.source_reports import read_until
 from kinds.sentiment.tables import AlertRow, EntityWindowRow, UnsettledRow
 

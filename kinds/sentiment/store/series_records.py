@@ -15,7 +15,7 @@ from db.bulk import fields_of, upsert_rows, values_table
 from kinds.sentiment.monitor import AlertStatus
 from kinds.sentiment.records import EntityHistory
 from kinds.sentiment.series.policy import Policy
-from kinds.sentiment.series.window import WindowSize
+from kinds.sentiment.series.time_windows import WindowSize
 from kinds.sentiment.store.deliveries import notify_change
 from kinds.sentiment.tables import (
     AlertRow,

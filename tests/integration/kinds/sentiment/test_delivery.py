@@ -17,8 +17,8 @@ from standardwebhooks import Webhook
 from jobs.errors import PressroomError
 from kinds.sentiment.alerts.notifier import RETRY_SECONDS, Notifier
 from kinds.sentiment.monitor import AlertStatus, Monitor
-from kinds.sentiment.series.policy import Policy
-from kinds.sentiment.series.window import AlertRule, WindowSize
+from kinds.sentiment.series.policy import AlertRule, Policy
+from kinds.sentiment.series.time_windows import WindowSize
 from kinds.sentiment.store import alerts, deliveries, monitors
 from kinds.sentiment.tables import AlertRow, DeliveryRow, MentionRow
 from tests.hostile_server import HostileServer, hostile_server

@@ -15,8 +15,7 @@ from typer.testing import CliRunner
 
 from kinds.sentiment.runs import MonitorOptions, put_monitor_of
 from kinds.sentiment.scheduled import start_monitor
-from kinds.sentiment.series.policy import Policy
-from kinds.sentiment.series.window import AlertRule
+from kinds.sentiment.series.policy import AlertRule, Policy
 from kinds.sentiment.store import alerts, monitors
 from kinds.sentiment.tables import MonitorRow
 from pressroom.cli import app

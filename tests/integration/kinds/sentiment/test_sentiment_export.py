@@ -24,8 +24,8 @@ from kinds.sentiment.monitor import Monitor
 from kinds.sentiment.outputs import DocumentsOutput
 from kinds.sentiment.records import AnalysedDocuments, DocumentFacts, EntityHistory, Record
 from kinds.sentiment.series.mention import Mention, Novelty
-from kinds.sentiment.series.policy import Policy
-from kinds.sentiment.series.window import Alert, AlertRule, EntityWindow, WindowSize
+from kinds.sentiment.series.policy import Alert, AlertRule, Policy
+from kinds.sentiment.series.time_windows import EntityWindow, WindowSize
 from kinds.sentiment.store.monitors import new_id, put_monitor
 from pressroom.summary import Summary
 from storage.memory import MemoryStore

@@ -24,8 +24,8 @@ from kinds.sentiment.documents.watchlist_file import read_watchlist
 from kinds.sentiment.monitor import AlertStatus, Monitor
 from kinds.sentiment.producer import DocumentsOrder, Intake, put_watchlist, submit_documents
 from kinds.sentiment.records import EntityHistory
-from kinds.sentiment.series.policy import Policy
-from kinds.sentiment.series.window import Alert, AlertRule, WindowSize
+from kinds.sentiment.series.policy import Alert, AlertRule, Policy
+from kinds.sentiment.series.time_windows import WindowSize
 from kinds.sentiment.store.monitors import get_monitor, new_id, put_monitor
 from kinds.sentiment.store.writer import write_records
 from kinds.sentiment.tables import (

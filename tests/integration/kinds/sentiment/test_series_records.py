@@ -11,8 +11,8 @@ from sqlalchemy import Engine
 
 from kinds.sentiment.monitor import Monitor
 from kinds.sentiment.records import EntityHistory
-from kinds.sentiment.series.policy import Policy
-from kinds.sentiment.series.window import Alert, AlertRule, EntityWindow, WindowSize
+from kinds.sentiment.series.policy import Alert, AlertRule, Policy
+from kinds.sentiment.series.time_windows import EntityWindow, WindowSize
 from kinds.sentiment.store.history import DatabaseHistory
 from kinds.sentiment.store.monitors import get_monitor, new_id, put_monitor
 from kinds.sentiment.store.writer import write_records

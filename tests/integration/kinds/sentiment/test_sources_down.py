@@ -22,7 +22,7 @@ from kinds.sentiment.export_files import write_failures
 from kinds.sentiment.monitor import AlertStatus
 from kinds.sentiment.outputs import WindowsOutput
 from kinds.sentiment.scheduled import start_monitor
-from kinds.sentiment.series.window import AlertRule
+from kinds.sentiment.series.policy import AlertRule
 from kinds.sentiment.show_monitors import MonitorState, print_monitor
 from kinds.sentiment.store.monitor_reports import stream_stage
 from kinds.sentiment.store.monitors import get_monitor, put_monitor

@@ -13,8 +13,8 @@ from sqlalchemy import Engine
 
 from kinds.sentiment.monitor import AlertStatus, Notification
 from kinds.sentiment.records import EntityHistory
-from kinds.sentiment.series.policy import Policy
-from kinds.sentiment.series.window import Alert, AlertRule, WindowSize
+from kinds.sentiment.series.policy import Alert, AlertRule, Policy
+from kinds.sentiment.series.time_windows import WindowSize
 from kinds.sentiment.store import alerts, deliveries
 from kinds.sentiment.store.series_records import DELIVERED_AGE, write_histories
 from tests.hostile_server import HostileServer, Seen, hostile_server

@@ -10,7 +10,7 @@ import pytest
 
 from kinds.sentiment.backtest import EventsInvalidError, read_events
 from kinds.sentiment.documents.watchlist import Entity, EntityKind, Watchlist
-from kinds.sentiment.series.window import AlertRule
+from kinds.sentiment.series.policy import AlertRule
 
 GOOD = {
     "entity_id": "acme-steel",

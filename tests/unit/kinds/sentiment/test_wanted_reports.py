@@ -7,7 +7,7 @@ from uuid import UUID
 
 from kinds.sentiment.outputs import WantedReport, WindowsOutput
 from kinds.sentiment.payload import SentimentSettings
-from kinds.sentiment.series.window import WindowSize
+from kinds.sentiment.series.time_windows import WindowSize
 from kinds.sentiment.wanted import first, num_left_out
 
 

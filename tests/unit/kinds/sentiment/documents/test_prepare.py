@@ -1,4 +1,4 @@
-"""Prepared documents: no markup, paragraphs kept, language detected, injections flagged, reposts recognized."""
+"""Prepared documents: no markup, paragraphs kept, language detected, injections flagged, reposts found."""
 
 from __future__ import annotations
 

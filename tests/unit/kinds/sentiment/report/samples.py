@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 from kinds.sentiment.documents.watchlist import Entity, EntityKind
 from kinds.sentiment.report.facts import Neighbour, ReportFacts, make_facts
-from kinds.sentiment.series.counted import CountedDocument
-from kinds.sentiment.series.mention import Mention, Novelty
-from kinds.sentiment.series.window import Alert, AlertRule, EntityWindow, WindowSize
+from kinds.sentiment.series.mention import CountedDocument, Mention, Novelty
+from kinds.sentiment.series.policy import Alert, AlertRule
+from kinds.sentiment.series.time_windows import EntityWindow, WindowSize
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 NUM_WINDOWS = 60

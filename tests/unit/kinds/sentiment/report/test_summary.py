@@ -28,7 +28,7 @@ from kinds.sentiment.report.summary import (
     plain_sentences,
     write_summary,
 )
-from kinds.sentiment.series.window import WindowSize
+from kinds.sentiment.series.time_windows import WindowSize
 from tests.unit.kinds.sentiment.report.samples import LAST, facts, window
 
 

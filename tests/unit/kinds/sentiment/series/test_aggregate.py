@@ -8,12 +8,11 @@ import pytest
 from scipy.stats import binomtest
 
 from kinds.sentiment.series.aggregate import COMPARISONS, wilson
-from kinds.sentiment.series.analysis import analyse
-from kinds.sentiment.series.calendar import window_of
+from kinds.sentiment.series.counts import memory_reader
+from kinds.sentiment.series.entity_series import compute_series
 from kinds.sentiment.series.mention import Mention
 from kinds.sentiment.series.policy import Policy
-from kinds.sentiment.series.readings import among
-from kinds.sentiment.series.window import EntityWindow, WindowSize
+from kinds.sentiment.series.time_windows import EntityWindow, WindowSize, window_of
 from tests.unit.kinds.sentiment.series.feed import MONDAY, mention, quiet
 
 POLICY = Policy(windows=tuple(WindowSize))
@@ -21,9 +20,9 @@ POLICY = Policy(windows=tuple(WindowSize))
 
 def windows(mentions: list[Mention], days: float, policy: Policy = POLICY) -> list[EntityWindow]:
     return list(
-        analyse(
+        compute_series(
             "acme-steel",
-            among(mentions),
+            memory_reader(mentions),
             since=min(each.published_at for each in mentions),
             as_of=MONDAY + timedelta(days=days),
             first_at=min(each.published_at for each in mentions),

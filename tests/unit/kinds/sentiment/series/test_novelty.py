@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kinds.sentiment.series.counts import epoch_us_of
 from kinds.sentiment.series.mention import NUM_PERMUTATIONS, Mention
 from kinds.sentiment.series.novelty import HISTORY, HORIZON, MIN_MATCHES, link, order
-from kinds.sentiment.series.readings import epoch_us_of
 from tests.unit.kinds.sentiment.series.feed import mention, signature
 
 MAX_CHANGED = NUM_PERMUTATIONS - MIN_MATCHES

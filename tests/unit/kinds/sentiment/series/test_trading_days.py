@@ -12,12 +12,12 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from kinds.sentiment.documents.watchlist_file import WatchlistError, read_watchlist
-from kinds.sentiment.series.analysis import analyse
+from kinds.sentiment.series.counts import memory_reader
+from kinds.sentiment.series.entity_series import compute_series
 from kinds.sentiment.series.mention import Mention
-from kinds.sentiment.series.policy import Policy
-from kinds.sentiment.series.readings import among
+from kinds.sentiment.series.policy import AlertRule, Policy
+from kinds.sentiment.series.time_windows import WindowSize
 from kinds.sentiment.series.trading_days import CalendarError, trading_days, with_calendar
-from kinds.sentiment.series.window import AlertRule, WindowSize
 from tests.unit.kinds.sentiment.series.feed import MONDAY, mention
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -43,9 +43,9 @@ def news(is_quiet: Callable[[date], bool], *, num_documents: int = 9) -> list[Me
 
 def silences(mentions: list[Mention], policy: Policy, until: date = LAST) -> list[date]:
     first_at = min(each.published_at for each in mentions)
-    found = analyse(
+    found = compute_series(
         "acme-steel",
-        among(mentions),
+        memory_reader(mentions),
         since=first_at,
         as_of=datetime.combine(until, datetime.min.time(), NEW_YORK),
         first_at=first_at,

@@ -7,13 +7,12 @@ from zoneinfo import ZoneInfo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kinds.sentiment.series.analysis import analyse
-from kinds.sentiment.series.backtest import ReplayedAlert, replay
+from kinds.sentiment.series.counts import memory_reader
+from kinds.sentiment.series.entity_series import compute_series
 from kinds.sentiment.series.mention import Mention
-from kinds.sentiment.series.policy import Policy
-from kinds.sentiment.series.readings import among
-from kinds.sentiment.series.scoring import Event, score, watched_weeks
-from kinds.sentiment.series.window import Alert, AlertRule, WindowSize
+from kinds.sentiment.series.policy import Alert, AlertRule, Policy
+from kinds.sentiment.series.replay import Event, ReplayedAlert, replay, score, watched_weeks
+from kinds.sentiment.series.time_windows import WindowSize
 from tests.unit.kinds.sentiment.series.feed import MONDAY, mention, quiet
 
 POLICY = Policy(windows=(WindowSize.DAY,))
@@ -31,9 +30,9 @@ def day(number: float) -> datetime:
 
 def analysed(mentions: list[Mention], as_of: datetime, policy: Policy = POLICY) -> list[Alert]:
     first_at = min(each.published_at for each in mentions)
-    series = analyse(
+    series = compute_series(
         "acme-steel",
-        among(mentions),
+        memory_reader(mentions),
         since=first_at,
         as_of=as_of,
         first_at=first_at,
@@ -177,9 +176,9 @@ def test_shares_of_nothing_are_none() -> None:
 def test_a_late_copy_changes_who_was_first() -> None:
     pair = [mention(1, 1, text=4), mention(2, 2, text=4)]
     first = mention(3, 0.5, text=4)
-    series = analyse(
+    series = compute_series(
         "acme-steel",
-        among([*pair, first]),
+        memory_reader([*pair, first]),
         since=first.published_at,
         as_of=day(3),
         first_at=first.published_at,

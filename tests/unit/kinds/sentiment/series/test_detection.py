@@ -6,12 +6,12 @@ from datetime import timedelta
 
 import pytest
 
-from kinds.sentiment.series.analysis import analyse
-from kinds.sentiment.series.budget import TESTS_PER_WINDOW, thresholds
+from kinds.sentiment.series.counts import memory_reader
+from kinds.sentiment.series.detection import TESTS_PER_WINDOW, thresholds
+from kinds.sentiment.series.entity_series import compute_series
 from kinds.sentiment.series.mention import Mention
-from kinds.sentiment.series.policy import Policy
-from kinds.sentiment.series.readings import among
-from kinds.sentiment.series.window import Alert, AlertRule, WindowSize
+from kinds.sentiment.series.policy import Alert, AlertRule, Policy
+from kinds.sentiment.series.time_windows import WindowSize
 from tests.unit.kinds.sentiment.series.feed import MONDAY, mention, quiet
 
 POLICY = Policy()
@@ -22,9 +22,9 @@ CALM = quiet(range(TURN), 4, seed=1)
 def alerts(mentions: list[Mention], days: int, policy: Policy = POLICY) -> list[Alert]:
     first_at = min(each.published_at for each in mentions)
     return list(
-        analyse(
+        compute_series(
             "acme-steel",
-            among(mentions),
+            memory_reader(mentions),
             since=first_at,
             as_of=MONDAY + timedelta(days=days),
             first_at=first_at,
@@ -132,9 +132,9 @@ def test_a_day_is_judged_when_it_has_ended() -> None:
     first_at = CALM[0].published_at
     for hours, expected in ((23.9, set()), (24.0, {AlertRule.SURGE})):
         as_of = MONDAY + timedelta(days=TURN, hours=hours)
-        found = analyse(
+        found = compute_series(
             "acme-steel",
-            among(CALM + surge),
+            memory_reader(CALM + surge),
             since=first_at,
             as_of=as_of,
             first_at=first_at,
@@ -195,9 +195,9 @@ def test_an_hour_that_an_alert_speaks_of_has_a_window_though_nothing_was_said_in
     busy = quiet(range(40), 60, seed=1)
     policy = Policy(windows=(WindowSize.HOUR,), alert_window=WindowSize.HOUR)
     first_at = min(each.published_at for each in busy)
-    analysis = analyse(
+    analysis = compute_series(
         "acme-steel",
-        among(busy),
+        memory_reader(busy),
         since=first_at,
         as_of=MONDAY + timedelta(days=42),
         first_at=first_at,

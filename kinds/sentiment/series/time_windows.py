@@ -1,15 +1,28 @@
-"""Starts of windows in a time zone; all instants passed in or returned are UTC.
+"""Windows of time: where they begin in a time zone, and what they aggregate of an entity's documents.
 
-Days begin at local midnight and have 23 or 25 hours when clocks change; weeks begin on Monday. Hours are
-always 60 minutes long and begin on the minute on which the zone's own hours do (India: :30).
+All instants are UTC. Days begin at local midnight and have 23 or 25 hours when clocks change; weeks begin
+on Monday. Hours are always 60 minutes long and begin on the minute on which the zone's own hours do (India:
+:30).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from enum import StrEnum
 from zoneinfo import ZoneInfo
 
-from kinds.sentiment.series.window import WindowSize
+SCORE_UNIT = 1e-9
+"""Unit to which scores are rounded: a thousandth of the last digit that is printed of a probability."""
+
+
+class WindowSize(StrEnum):
+    """Length of a window. Days and weeks (from Monday) are those of the monitor's time zone."""
+
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+
 
 _HOUR = timedelta(hours=1)
 _REFERENCE = datetime(2026, 1, 1, tzinfo=UTC)
@@ -57,3 +70,45 @@ def _first_day(size: WindowSize, day: date) -> date:
 def _midnight(day: date, zone: ZoneInfo) -> datetime:
     """Return the first instant of the day: where clocks skip midnight, that of the change (PEP 495)."""
     return datetime.combine(day, time(), zone).astimezone(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowSums:
+    """Sums over the first reports in a window, as exact integers: the basis of later windows and alerts."""
+
+    starts_at: datetime
+    """UTC."""
+    num_documents: int
+    num_followups: int
+    """Documents that repeat an earlier one, which are counted here and nowhere else."""
+    num_positive: int
+    num_neutral: int
+    num_negative: int
+    """Documents by their most likely class."""
+    weight: int
+    """Sum of the documents' relevance, at least 1 for each."""
+    weight_squared: int
+    weighted_score: int
+    """Sum of weight times score, in units of SCORE_UNIT."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntityWindow(WindowSums):
+    """One entity in one window."""
+
+    entity_id: str
+    size: WindowSize
+    mean_score: float | None
+    """Mean score weighted by relevance; None in a window without documents."""
+    negative_share: float | None
+    negative_low: float | None
+    negative_high: float | None
+    """Bounds of the 95% Wilson interval of negative_share."""
+    trend: float | None
+    """Slope of the score per window over the last windows, including this one; see aggregate.py."""
+    baseline_score: float | None
+    """Weighted mean score of the windows before: the entity's own past."""
+    baseline_volume: float | None
+    """Documents per window in that past."""
+    change: float | None
+    """mean_score - baseline_score."""

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kinds.sentiment.series.analysis import analyse, begin_of, past_needed, windows_needed
+from kinds.sentiment.series.counts import memory_reader
+from kinds.sentiment.series.entity_series import begin_of, compute_series, past_needed, windows_needed
 from kinds.sentiment.series.mention import Mention, Novelty
-from kinds.sentiment.series.policy import Policy
-from kinds.sentiment.series.readings import among
-from kinds.sentiment.series.window import Alert, AlertRule, EntityWindow, WindowSize
+from kinds.sentiment.series.policy import Alert, AlertRule, Policy
+from kinds.sentiment.series.time_windows import EntityWindow, WindowSize
 from tests.unit.kinds.sentiment.series.feed import MONDAY, mention, quiet
 
 NUM_ENTITIES = 1
@@ -47,7 +47,7 @@ class Kept:
         first_at = min(m.published_at for m in self.mentions.values())
         since = min([*changed_at, *([max(last)] if last else [first_at])])
         kept = {size: self._kept(size, since, first_at) for size in WindowSize}
-        analysis = analyse(
+        analysis = compute_series(
             "acme-steel",
             self._read,
             since=since,
@@ -55,7 +55,7 @@ class Kept:
             first_at=first_at,
             policy=self.policy,
             num_entities=NUM_ENTITIES,
-            kept=kept,
+            stored=kept,
         )
         since = analysis.since
         self.novelties = {i: (at, n) for i, (at, n) in self.novelties.items() if at < since}
@@ -182,9 +182,9 @@ def test_what_was_published_before_the_past_needed_makes_no_difference(day: int,
     since = MONDAY + timedelta(days=day)
     read_from = since - past_needed(policy)
     series = [
-        analyse(
+        compute_series(
             "acme-steel",
-            among(mentions),
+            memory_reader(mentions),
             since=since,
             as_of=END,
             first_at=MONDAY - timedelta(days=200),

@@ -10,13 +10,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from kinds.sentiment.series.analysis import Analysis, analyse
-from kinds.sentiment.series.calendar import shifted
-from kinds.sentiment.series.counted import CountedDocument, sums_of
-from kinds.sentiment.series.mention import Mention
+from kinds.sentiment.series.counts import memory_reader, sums_of
+from kinds.sentiment.series.entity_series import EntitySeries, compute_series
+from kinds.sentiment.series.mention import CountedDocument, Mention
 from kinds.sentiment.series.policy import Policy
-from kinds.sentiment.series.readings import among
-from kinds.sentiment.series.window import EntityWindow, WindowSize, WindowSums
+from kinds.sentiment.series.time_windows import EntityWindow, WindowSize, WindowSums, shifted
 from tests.unit.kinds.sentiment.series.feed import MONDAY, mention
 
 POLICY = Policy(windows=tuple(WindowSize), time_zone="Europe/Berlin", min_relevance=20)
@@ -45,7 +43,9 @@ def feed(seed: int) -> list[Mention]:
     return made
 
 
-def counted(mentions: Sequence[Mention], analysis: Analysis, window: EntityWindow) -> list[CountedDocument]:
+def counted(
+    mentions: Sequence[Mention], analysis: EntitySeries, window: EntityWindow
+) -> list[CountedDocument]:
     """As the history gives them: of the window and relevant enough, with their novelty."""
     novelties = {novelty.document_id: novelty for novelty in analysis.novelties}
     end: datetime = shifted(window.size, ZoneInfo(POLICY.time_zone), window.starts_at, 1)
@@ -70,9 +70,9 @@ def counted(mentions: Sequence[Mention], analysis: Analysis, window: EntityWindo
 def test_sums_of_the_counted_documents_are_those_of_every_window(seed: int) -> None:
     mentions = feed(seed)
     first_at = min(one.published_at for one in mentions)
-    analysis = analyse(
+    analysis = compute_series(
         "acme-steel",
-        among(mentions),
+        memory_reader(mentions),
         since=first_at,
         as_of=MONDAY + timedelta(days=21),
         first_at=first_at,

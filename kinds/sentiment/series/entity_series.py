@@ -1,13 +1,13 @@
 """An entity's series: the windows, novelties and alerts of its mentions from an instant on.
 
 Three properties ensure that a set of documents gives the same series, to the last bit, however it is cut into
-batches, provided that everything stored from `Analysis.since` on is replaced each time:
+batches, provided that everything stored from `EntitySeries.since` on is replaced each time:
 
 - causal: no window, number in a chain or alert depends on a mention published after its window;
 - bounded: none depends on a mention published more than `past_needed` before `since`;
 - extending: windows reach to `as_of`, so that a batch without documents of an entity can find it silent.
 
-The past is needed only as sums, which are integers and part of the windows that are kept. A series that grows
+The past is needed only as sums, which are integers and part of the stored windows. A series that grows
 at its end therefore reads only the mentions of HISTORY and those that an alert cites.
 """
 
@@ -21,21 +21,19 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from kinds.sentiment.series.aggregate import COMPARISONS, entity_windows
-from kinds.sentiment.series.alerts import alerts, first_window
-from kinds.sentiment.series.calendar import shifted, window_of
-from kinds.sentiment.series.counts import Counts, count
+from kinds.sentiment.series.counts import Columns, Counts, Read, Readings, count, epoch_us_of
+from kinds.sentiment.series.detection import detect_alerts, first_window
 from kinds.sentiment.series.mention import Novelty
 from kinds.sentiment.series.novelty import HISTORY
-from kinds.sentiment.series.policy import Policy
-from kinds.sentiment.series.readings import Columns, Read, Readings, epoch_us_of
-from kinds.sentiment.series.window import Alert, EntityWindow, WindowSize, WindowSums
+from kinds.sentiment.series.policy import Alert, Policy
+from kinds.sentiment.series.time_windows import EntityWindow, WindowSize, WindowSums, shifted, window_of
 
-Kept = Mapping[WindowSize, Sequence[WindowSums]]
-"""Windows that are kept of an entity, by size."""
+StoredSums = Mapping[WindowSize, Sequence[WindowSums]]
+"""Sums of an entity's stored windows, by size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Analysis:
+class EntitySeries:
     """A part of an entity's series, which replaces everything stored from `since` on."""
 
     since: datetime
@@ -56,7 +54,7 @@ def windows_needed(policy: Policy, begin: datetime) -> datetime:
 
 
 def past_needed(policy: Policy) -> timedelta:
-    """Return how long before `since` mentions must be read where no windows are kept.
+    """Return how long before `since` mentions must be read where no windows are stored.
 
     Eight days are added: windows of a week may begin up to seven days earlier, and clocks may change.
     """
@@ -64,7 +62,7 @@ def past_needed(policy: Policy) -> timedelta:
     return instant - (windows_needed(policy, begin_of(policy, instant)) - HISTORY) + timedelta(days=8)
 
 
-def analyse(
+def compute_series(
     entity_id: str,
     read: Read,
     *,
@@ -73,25 +71,24 @@ def analyse(
     first_at: datetime,
     policy: Policy,
     num_entities: int,
-    kept: Kept | None = None,
-) -> Analysis:
+    stored: StoredSums | None = None,
+) -> EntitySeries:
     """Return the series of one entity from the windows that contain `since` on.
 
     `read` must reach back at least `past_needed(policy)` before `since`; earlier mentions make no difference.
     `first_at` is when the entity's first mention ever was published. `since` is the earlier of two instants:
-    the first at which a mention was added, changed or removed, and the start of the last window kept of the
-    entity; from `first_at` on, everything is computed. `kept` holds all windows kept from `windows_needed` to
-    `begin_of` of `since`; further ones make no difference. If it is None, these windows are counted from
-    mentions.
+    the first at which a mention was added, changed or removed, and the start of the entity's last stored
+    window; from `first_at` on, everything is computed. `stored` holds all windows stored from
+    `windows_needed` to `begin_of` of `since`; further ones make no difference. If it is None, these windows
+    are counted from mentions.
     """
-    begin, stands_until = begin_of(policy, max(since, first_at)), begin_of(policy, since)
+    begin, replaced_from = begin_of(policy, max(since, first_at)), begin_of(policy, since)
     zone = ZoneInfo(policy.time_zone)
-    counted_from = windows_needed(policy, begin) if kept is None else begin
+    counted_from = windows_needed(policy, begin) if stored is None else begin
     readings = Readings(read, min_relevance=policy.min_relevance)
     columns = readings.since(counted_from)
 
     def counts(size: WindowSize, read_from: datetime) -> Counts:
-        standing = [sums for sums in (kept or {}).get(size, ()) if sums.starts_at < stands_until]
         return count(
             columns,
             size,
@@ -100,26 +97,26 @@ def analyse(
             until=as_of,
             first_at=first_at,
             counted_from=counted_from,
-            kept=standing,
+            stored=[sums for sums in (stored or {}).get(size, ()) if sums.starts_at < replaced_from],
         )
 
     windows: list[EntityWindow] = []
-    found: list[Alert] = []
+    raised: list[Alert] = []
     if begin < as_of:
         judged = counts(policy.alert_window, first_window(policy, begin))
-        found = alerts(
+        raised = detect_alerts(
             entity_id, readings, judged, since=begin, as_of=as_of, policy=policy, num_entities=num_entities
         )
-        named = {alert.starts_at for alert in found}
+        named = {alert.starts_at for alert in raised}
         for size in policy.windows:
             compared = counts(size, _compared_from(size, policy, begin))
             windows += entity_windows(entity_id, compared, begin=COMPARISONS[size].past, named=named)
     # Before `first_at` there are no mentions, so whatever was stored there is removed.
-    return Analysis(
-        since=stands_until,
+    return EntitySeries(
+        since=replaced_from,
         novelties=_novelties(entity_id, columns, begin),
         windows=windows,
-        alerts=found,
+        alerts=raised,
     )
 
 

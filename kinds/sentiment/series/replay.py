@@ -1,4 +1,9 @@
-"""Scores the alerts of a backtest against events that are known to have happened.
+"""Replays a dated set of documents day by day, as if live, and scores the alerts against known events.
+
+At the end of each day in the policy's time zone, the series is the one that the documents received by then
+give. Since a series is causal (entity_series.py), it need not be computed every day: only documents that
+arrive after their own day change earlier results, so one computation serves all days between two days with
+late documents.
 
 An alert belongs to an event of its entity if it was raised after the event began and no later than GRACE
 after it ended. It is false if it belongs to no event. It catches those of its events whose kind is its rule,
@@ -7,15 +12,116 @@ or that have no kind.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from statistics import median
+from zoneinfo import ZoneInfo
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from kinds.sentiment.series.backtest import ReplayedAlert
-from kinds.sentiment.series.window import AlertRule
+from kinds.sentiment.series.counts import memory_reader
+from kinds.sentiment.series.entity_series import compute_series
+from kinds.sentiment.series.mention import Mention
+from kinds.sentiment.series.policy import Alert, AlertRule, Policy
+from kinds.sentiment.series.time_windows import WindowSize, shifted, window_starts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayedAlert:
+    """An alert as its reader would have received it."""
+
+    alert: Alert
+    raised_at: datetime
+    """End of the day on which the alert was first found."""
+    withdrawn_at: datetime | None = None
+    """End of the day on which late documents no longer supported the alert."""
+
+
+def replay(
+    mentions: Mapping[str, Sequence[Mention]],
+    *,
+    policy: Policy,
+    num_entities: int,
+    until: datetime | None = None,
+    received_at: Mapping[str, datetime] | None = None,
+) -> list[ReplayedAlert]:
+    """Return alerts in the order in which they would have been raised, then by entity and rule.
+
+    `mentions` holds those of each entity, in any order. The replay ends with the last day that has ended by
+    `until` or, without it, with the day of the last document. `received_at` holds, by document id, when
+    documents arrived that came later than their publication.
+    """
+    published = [mention.published_at for each in mentions.values() for mention in each]
+    if not published:
+        return []
+    received_at = received_at or {}
+    last = max([*published, *received_at.values()])
+    steps = _ends_of_days(policy, min(published), until, last)
+    replayed = []
+    for entity_id, each in mentions.items():
+        arrivals = [_Arrival.of(mention, received_at.get(mention.document_id), steps) for mention in each]
+        replayed += _replay_entity(entity_id, arrivals, policy, num_entities, steps)
+    return sorted(replayed, key=lambda entry: (entry.raised_at, entry.alert.key))
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """A mention and the first step at which it is visible; late if that is not the end of its own day."""
+
+    mention: Mention
+    step: int
+    late: bool
+
+    @classmethod
+    def of(cls, mention: Mention, received_at: datetime | None, steps: Sequence[datetime]) -> _Arrival:
+        own = bisect_right(steps, mention.published_at)
+        step = own if received_at is None else max(own, bisect_right(steps, received_at))
+        return cls(mention, step, step > own)
+
+
+def _ends_of_days(policy: Policy, first: datetime, until: datetime | None, last: datetime) -> list[datetime]:
+    zone = ZoneInfo(policy.time_zone)
+    days = window_starts(WindowSize.DAY, zone, first, until or last + timedelta(microseconds=1))
+    ends = [shifted(WindowSize.DAY, zone, day, 1) for day in days]
+    return [end for end in ends if until is None or end <= until]
+
+
+def _replay_entity(
+    entity_id: str, arrivals: Sequence[_Arrival], policy: Policy, num_entities: int, steps: Sequence[datetime]
+) -> list[ReplayedAlert]:
+    zone = ZoneInfo(policy.time_zone)
+    current: dict[str, ReplayedAlert] = {}
+    withdrawn: list[ReplayedAlert] = []
+    turns = sorted({each.step for each in arrivals if each.late and each.step < len(steps)} | {0})
+    for begin, end in zip(turns, [*turns[1:], len(steps)], strict=True):
+        visible = [each.mention for each in arrivals if each.step < end]
+        if not visible or begin == end:
+            continue
+        new = [each.mention.published_at for each in arrivals if begin <= each.step < end]
+        since = min([*new, *steps[max(begin - 1, 0) : begin]])
+        series = compute_series(
+            entity_id,
+            memory_reader(visible),
+            since=since,
+            as_of=steps[end - 1],
+            first_at=min(mention.published_at for mention in visible),
+            policy=policy,
+            num_entities=num_entities,
+        )
+        valid = {key: each for key, each in current.items() if each.alert.starts_at < series.since}
+        for alert in series.alerts:
+            ended = bisect_left(steps, shifted(alert.size, zone, alert.starts_at, 1))
+            before = current.get(alert.key)
+            raised_at = before.raised_at if before else steps[max(begin, ended)]
+            valid[alert.key] = ReplayedAlert(alert=alert, raised_at=raised_at)
+        withdrawn += [
+            replace(each, withdrawn_at=steps[begin]) for key, each in current.items() if key not in valid
+        ]
+        current = valid
+    return withdrawn + list(current.values())
+
 
 GRACE = timedelta(days=7)
 """Time after an event in which its alerts may still be raised: a window is judged when it has ended, and its

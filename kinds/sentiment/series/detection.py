@@ -4,27 +4,67 @@ A rule fires at every window whose p-value lies below its threshold. An alert is
 after the rule has not fired for the cool-down: while a silence or a bad mood goes on, it is not reported
 again. This depends only on the windows of the cool-down, not on earlier alerts, so late documents change
 alerts in a bounded stretch only.
+
+The thresholds divide a monitor's budget of false alarms per week, which the rules share equally. A rule
+judges every entity at the end of every window; were the tests independent, the expected number of false
+alarms per week would be entities x windows x threshold (Bonferroni's count, which also holds for dependent
+tests, because expectations add). Neighbouring tests of long runs share most of their documents and are
+covered by a single alert, so a rule needs to account for fewer tests: TESTS_PER_WINDOW, set from the
+simulations of benchmarks/alerts.py so that the measured rate stays below the budget.
+
+To add a rule, add a member of AlertRule, a function in volume_rules.py, mood_rules.py or a module of its own,
+its line in JUDGES, its tests, and its quiet and planted feeds in benchmarks/alerts.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kinds.sentiment.series.budget import thresholds
-from kinds.sentiment.series.calendar import shifted, window_of
-from kinds.sentiment.series.counts import Counts
-from kinds.sentiment.series.policy import Policy
-from kinds.sentiment.series.readings import Columns, Readings, epoch_us_of
-from kinds.sentiment.series.rules.scale import SCALES
-from kinds.sentiment.series.rules.table import JUDGES
-from kinds.sentiment.series.rules.verdict import Verdicts
+from kinds.sentiment.series.counts import Columns, Counts, Readings, epoch_us_of
+from kinds.sentiment.series.mood_rules import judge_reversal, judge_slide
+from kinds.sentiment.series.policy import Alert, AlertRule, Policy
+from kinds.sentiment.series.time_windows import WindowSize, shifted, window_of
 from kinds.sentiment.series.trading_days import trading_days
-from kinds.sentiment.series.window import Alert, AlertRule, WindowSize
+from kinds.sentiment.series.verdicts import SCALES, Int64s, Scale, Verdicts
+from kinds.sentiment.series.volume_rules import judge_silence, judge_surge
+
+Judge = Callable[[Counts, Int64s, Int64s, Scale], Verdicts]
+"""A function that judges by a rule.
+
+It takes the counts, each window's cell of the week, the indices to judge, and the lengths. `Scale.past`
+windows must lie before each index. A verdict does not depend on anything later."""
+
+JUDGES: dict[AlertRule, Judge] = {
+    AlertRule.SURGE: judge_surge,
+    AlertRule.SLIDE: judge_slide,
+    AlertRule.SILENCE: judge_silence,
+    AlertRule.REVERSAL: judge_reversal,
+}
+
+TESTS_PER_WINDOW: dict[AlertRule, float] = {
+    AlertRule.SURGE: 0.75,
+    AlertRule.SLIDE: 0.2,
+    AlertRule.SILENCE: 0.25,
+    AlertRule.REVERSAL: 0.08,
+}
+
+
+def thresholds(policy: Policy, num_entities: int) -> dict[AlertRule, float]:
+    """Return for each rule of the policy the p-value below which a window raises an alert.
+
+    Raises ValueError for fewer than one entity.
+    """
+    if num_entities < 1:
+        raise ValueError("a monitor has at least one entity")
+    share = policy.false_alarms_per_week / max(len(policy.rules), 1) / num_entities
+    windows = SCALES[policy.alert_window].windows_per_week
+    return {rule: share / (windows * TESTS_PER_WINDOW[rule]) for rule in policy.rules}
+
 
 MAX_DOCUMENTS = 8
 """Maximum documents that an alert cites: as many as a person reads."""
@@ -41,7 +81,7 @@ def first_window(policy: Policy, since: datetime) -> datetime:
     return shifted(size, zone, window_of(size, zone, quiet_since), -SCALES[size].past - 1)
 
 
-def alerts(
+def detect_alerts(
     entity_id: str,
     readings: Readings,
     counts: Counts,
@@ -51,34 +91,46 @@ def alerts(
     policy: Policy,
     num_entities: int,
 ) -> list[Alert]:
-    """Return the alerts of windows that begin at `since` or later and have ended by `as_of`, by time and
-    rule.
+    """Return the alerts of windows from `since` on that have ended by `as_of`, by time and rule.
 
     `counts` are windows of `policy.alert_window` that begin at `first_window(policy, since)` or earlier.
     """
     num_judged = len(counts) if counts.ends_at <= as_of else len(counts) - 1
     at = np.arange(max(SCALES[counts.size].past, counts.known_from), num_judged)
-    found = []
-    for rule, threshold, verdicts, places in fired(counts, at, policy, num_entities):
+    alerts = []
+    for rule, threshold, verdicts, places in firings(counts, at, policy, num_entities):
         for place in places:
             index = int(at[place])
             if counts.starts[index] >= since:
                 documents = _drivers(rule, readings, counts, index, int(verdicts.run[place]))
-                found.append(_alert(entity_id, rule, counts, index, verdicts, place, threshold, documents))
-    return sorted(found, key=lambda alert: (alert.starts_at, alert.rule))
+                alerts.append(
+                    Alert(
+                        entity_id=entity_id,
+                        rule=rule,
+                        size=counts.size,
+                        starts_at=counts.starts[index],
+                        statistic=float(verdicts.statistic[place]),
+                        p_value=float(verdicts.p_value[place]),
+                        threshold=threshold,
+                        observed=float(verdicts.observed[place]),
+                        expected=float(verdicts.expected[place]),
+                        document_ids=documents,
+                    )
+                )
+    return sorted(alerts, key=lambda alert: (alert.starts_at, alert.rule))
 
 
-def heard(found: Iterable[Alert], until: datetime, policy: Policy) -> tuple[Alert, ...]:
+def observed_alerts(alerts: Iterable[Alert], until: datetime, policy: Policy) -> tuple[Alert, ...]:
     """Return the alerts without silences of windows that end after `until`, the end of observation."""
     zone = ZoneInfo(policy.time_zone)
     return tuple(
         alert
-        for alert in found
+        for alert in alerts
         if alert.rule is not AlertRule.SILENCE or shifted(alert.size, zone, alert.starts_at, 1) <= until
     )
 
 
-def fired(
+def firings(
     counts: Counts, at: NDArray[np.int64], policy: Policy, num_entities: int
 ) -> Iterator[tuple[AlertRule, float, Verdicts, list[int]]]:
     """Yield each rule of the policy with its threshold, verdicts on the windows `at` and places of alerts."""
@@ -186,27 +238,3 @@ def _counted(columns: Columns, begin: datetime, end: datetime) -> NDArray[np.int
     low, high = np.searchsorted(columns.epoch_us, [epoch_us_of(begin), epoch_us_of(end)])
     places: NDArray[np.int64] = low + np.flatnonzero(columns.first[low:high])
     return places
-
-
-def _alert(
-    entity_id: str,
-    rule: AlertRule,
-    counts: Counts,
-    index: int,
-    verdicts: Verdicts,
-    place: int,
-    threshold: float,
-    documents: tuple[str, ...],
-) -> Alert:
-    return Alert(
-        entity_id=entity_id,
-        rule=rule,
-        size=counts.size,
-        starts_at=counts.starts[index],
-        statistic=float(verdicts.statistic[place]),
-        p_value=float(verdicts.p_value[place]),
-        threshold=threshold,
-        observed=float(verdicts.observed[place]),
-        expected=float(verdicts.expected[place]),
-        document_ids=documents,
-    )

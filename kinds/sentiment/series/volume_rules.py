@@ -1,9 +1,11 @@
-"""Forecasts how many documents a run of windows will have, from the entity's own past: mean and variance.
+"""The rules of volume, surge and silence: documents of a run of windows against a forecast from its past.
 
-The past gives a rate for each cell of the week (weekdays for days; hours of working days and of weekends for
-hours). Each rate is shrunk towards the overall rate by the weight of two documents, so that a few quiet
-Saturdays do not become a certainty. Documents come in bursts: the variance is the mean times a dispersion,
-measured on blocks as long as the run, so that correlation between windows is included.
+The forecast has a mean and a variance. The past gives a rate for each cell of the week (weekdays for days;
+hours of working days and of weekends for hours). Each rate is shrunk towards the overall rate by the weight
+of two documents, so that a few quiet Saturdays do not become a certainty. Documents come in bursts: the
+variance is the mean times a dispersion, measured on blocks as long as the run, so that correlation between
+windows is included. The forecast with measured dispersion is that of outbreak detection (Farrington et
+al. 1996, JRSS A 159, 547; Noufaily et al. 2013, Stat. Med. 32, 1206).
 """
 
 from __future__ import annotations
@@ -13,8 +15,17 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from kinds.sentiment.series.rules.scale import Scale
-from kinds.sentiment.series.rules.verdict import Bools, Floats, Int64s, trailing
+from kinds.sentiment.series.counts import Counts
+from kinds.sentiment.series.verdicts import (
+    Bools,
+    Floats,
+    Int64s,
+    Scale,
+    Verdicts,
+    masked,
+    most_significant,
+    trailing,
+)
 
 _CELL_DOCUMENTS = 2.0
 """Weight, in documents, of the overall rate that a cell's rate is shrunk towards."""
@@ -112,3 +123,71 @@ def _dispersion(past: Int64s, expected: Floats, block: int) -> Floats:
     ratio = squares / np.maximum(mean.sum(1), 1e-9) * (degrees + 1) / degrees
     widened: Floats = np.maximum(ratio, 1.0) * (1 + _WIDENING * np.sqrt(2 / degrees))
     return widened
+
+
+SURGE_MIN_NEGATIVE = 3
+"""Minimum negative documents: one or two are no surge, however quiet the past."""
+SURGE_MIN_PAST_DOCUMENTS = 10
+_MAX_SHARE_P = 0.05
+"""Level at which the share of negatives must exceed that of the past (binomial, upper tail), because a busy
+day with the usual mixture is no surge. The condition only removes alerts, so the budget holds without it."""
+
+
+def judge_surge(counts: Counts, cells: Int64s, at: Int64s, scale: Scale) -> Verdicts:
+    """Surge: more negative documents than the past explains, beyond a rise in the number of all documents.
+
+    Test: the number of negative first reports of a run against the negative binomial forecast (upper tail).
+    Runs of one window and of three are tested, to find both a day's burst and a bad stretch; the smaller
+    p-value is doubled. Observed and expected are numbers of negative documents in the run.
+    """
+    return most_significant([_judge_surge_run(counts, cells, at, scale, run) for run in scale.surge_runs])
+
+
+def _judge_surge_run(counts: Counts, cells: Int64s, at: Int64s, scale: Scale, run: int) -> Verdicts:
+    negative = trailing(counts.negative, at, run).sum(1)
+    documents = trailing(counts.documents, at, run).sum(1)
+    past = forecast(counts.documents, cells, counts.known_from, at, run, scale, SURGE_MIN_PAST_DOCUMENTS)
+    expected = forecast(counts.negative, cells, counts.known_from, at, run, scale, 0)
+    past_negative = trailing(counts.negative, at, scale.baseline, run).sum(1)
+    share = (past_negative + 0.5) / (past.past_documents + 1.0)
+    share_p = special.betainc(np.maximum(negative, 1), documents - np.maximum(negative, 1) + 1.0, share)
+    holds = past.enough & (negative >= SURGE_MIN_NEGATIVE) & (share_p < _MAX_SHARE_P)
+    return Verdicts(
+        p_value=masked(expected.upper_tail(negative), holds),
+        statistic=(negative - expected.mean) / np.sqrt(expected.variance),
+        observed=negative.astype(float),
+        expected=expected.mean,
+        run=np.full(len(at), run),
+    )
+
+
+SILENCE_MIN_PAST_DOCUMENTS = 8
+SILENCE_MAX_SHARE = 0.25
+"""Maximum share of the expected documents in a silence; a merely slow month has more."""
+
+
+def judge_silence(counts: Counts, cells: Int64s, at: Int64s, scale: Scale) -> Verdicts:
+    """Silence: far fewer documents than usual, for so long that the entity's past does not explain it.
+
+    Test: the number of first reports of a run against the negative binomial forecast (lower tail), which
+    takes the day of the week into account: a company that nobody writes about on Sundays is not silent on a
+    Sunday. Runs from one window to four weeks are tested, because how long a silence must be depends on how
+    often the entity is written about; the smallest p-value is multiplied by their number. The past ends where
+    the run begins. Observed and expected are numbers of documents in the run.
+    """
+    return most_significant([_judge_silence_run(counts, cells, at, scale, run) for run in scale.silence_runs])
+
+
+def _judge_silence_run(counts: Counts, cells: Int64s, at: Int64s, scale: Scale, run: int) -> Verdicts:
+    documents = trailing(counts.documents, at, run).sum(1)
+    expected = forecast(
+        counts.documents, cells, counts.known_from, at, run, scale, SILENCE_MIN_PAST_DOCUMENTS
+    )
+    holds = expected.enough & (documents <= SILENCE_MAX_SHARE * expected.mean)
+    return Verdicts(
+        p_value=masked(expected.lower_tail(documents), holds),
+        statistic=(documents - expected.mean) / np.sqrt(expected.variance),
+        observed=documents.astype(float),
+        expected=expected.mean,
+        run=np.full(len(at), run),
+    )

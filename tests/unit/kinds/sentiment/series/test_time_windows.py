@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kinds.sentiment.series.calendar import shifted, window_of, window_starts
-from kinds.sentiment.series.window import WindowSize
+from kinds.sentiment.series.time_windows import WindowSize, shifted, window_of, window_starts
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
