@@ -24,18 +24,21 @@ from benchmarks.ranking_cold import measure_cold
 from benchmarks.ranking_speed import measure_speed
 from kinds.recommendation.catalogue.interactions import UserBlock
 from kinds.recommendation.catalogue.item import Item
-from kinds.recommendation.ranking.evaluation import BLEND, Evaluation, evaluate, evaluate_one
-from kinds.recommendation.ranking.settings import RankingSettings
-from kinds.recommendation.ranking.splits import (
+from kinds.recommendation.ranking.content import ItemVectors, text_digest, text_of
+from kinds.recommendation.ranking.evaluation import (
+    BLEND,
+    Evaluation,
     Log,
     Split,
     SplitKind,
     blocks_of,
+    evaluate,
+    evaluate_one,
     held_out,
     log_of,
     parse_split,
 )
-from kinds.recommendation.ranking.vectors import ItemVectors, text_digest, text_of
+from kinds.recommendation.ranking.settings import RankingSettings
 
 FOLDER = "recbole/dataset_example/ml-100k"
 RANDOM = Split(SplitKind.RANDOM, 0.2)

@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from kinds.recommendation.catalogue.item import Item
+from kinds.recommendation.ranking.content import ItemVectors
+from kinds.recommendation.ranking.evaluation import Log, blocks_of
 from kinds.recommendation.ranking.fit import fit
 from kinds.recommendation.ranking.ranker import Ranker, rank_block
-from kinds.recommendation.ranking.rules import Rules
-from kinds.recommendation.ranking.settings import RankingSettings
-from kinds.recommendation.ranking.splits import Log, blocks_of
-from kinds.recommendation.ranking.vectors import ItemVectors
+from kinds.recommendation.ranking.settings import RankingSettings, Rules
 
 SHARE = 0.1
 SEEDS = (0, 1, 2, 3, 4)

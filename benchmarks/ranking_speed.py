@@ -17,16 +17,11 @@ import scipy.sparse as sp
 
 from kinds.recommendation.catalogue.interactions import UserBlock
 from kinds.recommendation.catalogue.item import Item
-from kinds.recommendation.ranking.constraints import own_entries
-from kinds.recommendation.ranking.fit import FittedModel, fit
-from kinds.recommendation.ranking.histories import history_matrix, places_of
-from kinds.recommendation.ranking.mixing import mix
-from kinds.recommendation.ranking.ranker import Ranker, forbid, rank_block
-from kinds.recommendation.ranking.reasons import largest_parts, parts_of, reasons_of, sources
-from kinds.recommendation.ranking.rules import PriceBand, Rules
-from kinds.recommendation.ranking.scores import score, top
-from kinds.recommendation.ranking.segments import segments_of
-from kinds.recommendation.ranking.settings import RankingSettings
+from kinds.recommendation.ranking.fit import FittedModel, fit, history_matrix, places_of
+from kinds.recommendation.ranking.ranker import Ranker, forbid, rank_block, segments_of
+from kinds.recommendation.ranking.scores import largest_parts, parts_of, reasons_of, score, sources, top
+from kinds.recommendation.ranking.selection import mix, own_entries
+from kinds.recommendation.ranking.settings import PriceBand, RankingSettings, Rules
 
 NUM_ITEMS = 10_000
 NUM_TASTES = 20

@@ -14,9 +14,8 @@ from jobs.errors import ConfigurationError
 from jobs.kind import Artifact, Context, Parent, Resources, Result
 from jobs.rejection import Rejected
 from jobs.shown import json_text
-from kinds.recommendation.catalogue.ingest import take_in
+from kinds.recommendation.catalogue.ingest import ingest
 from kinds.recommendation.catalogue.inputs import Inputs, IntakeOptions
-from kinds.recommendation.catalogue.tally import ShareJudge
 from kinds.recommendation.materials import JSON, JSONL, load_catalogue, load_previous
 from kinds.recommendation.outputs import CollectOutput, WithdrawnItems
 from kinds.recommendation.payload import RecommendationSettings
@@ -42,7 +41,7 @@ def collect(settings: RecommendationSettings, context: Context) -> Result:
 
     notes: list[str] = []
     previous = load_previous(context.resources, settings)
-    inputs_sha256, inputs = take_in_files(
+    inputs_sha256, inputs = ingest_files(
         sources,
         settings.intake,
         previous,
@@ -76,7 +75,7 @@ def collect(settings: RecommendationSettings, context: Context) -> Result:
     )
 
 
-def take_in_files(
+def ingest_files(
     sources: RecommenderSources,
     options: IntakeOptions,
     previous: ReleaseManifest | None,
@@ -93,17 +92,15 @@ def take_in_files(
     """
     if previous is not None and options.num_blocks is None:
         options = options.model_copy(update={"num_blocks": len(previous.blocks)})
-    files = Path(sources.catalogue), Path(sources.interactions)
-    judge = ShareJudge(files, on_rejected, on_note)
-    inputs = take_in(
-        *files,
+    inputs = ingest(
+        Path(sources.catalogue),
+        Path(sources.interactions),
         options=options,
         write=lambda body, media_type: resources.write(body, media_type=media_type),
-        on_rejected=judge.on_rejected,
+        on_rejected=on_rejected,
         now=now,
-        on_note=judge.on_note,
+        on_note=on_note,
     )
-    judge.check(inputs, options.max_dropped_share)
     body = rfc8785.dumps(inputs.model_dump(mode="json"))
     return resources.write(body, media_type=JSON), inputs
 

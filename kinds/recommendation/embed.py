@@ -16,7 +16,7 @@ from kinds.recommendation.catalogue.item import Item
 from kinds.recommendation.materials import BINARY, load_catalogue, load_inputs, load_previous
 from kinds.recommendation.outputs import EmbedOutput
 from kinds.recommendation.payload import EmbedPayload, RecommendationSettings
-from kinds.recommendation.ranking.vectors import ItemVectors, read_vectors_bytes, text_digest, text_of
+from kinds.recommendation.ranking.content import ItemVectors, read_vectors_bytes, text_digest, text_of
 
 VECTORS = "vectors.bin"
 

@@ -16,15 +16,14 @@ from jobs.documents.reading import OnNote
 from jobs.rejection import Rejected
 from kinds.recommendation.catalogue.columns import as_dictionary
 from kinds.recommendation.catalogue.event_batches import event_batches
-from kinds.recommendation.catalogue.ingest import take_in
+from kinds.recommendation.catalogue.ingest import ingest
 from kinds.recommendation.catalogue.inputs import IntakeOptions
 from kinds.recommendation.catalogue.interactions import read_block_bytes
 from kinds.recommendation.catalogue.item import Item, read_catalogue_bytes
 from kinds.recommendation.catalogue.item_reader import MAX_ID_CHARACTERS
-from kinds.recommendation.catalogue.tally import ShareJudge, Tally
-from kinds.recommendation.ranking.evaluation import Evaluation, evaluate
+from kinds.recommendation.catalogue.tally import Tally
+from kinds.recommendation.ranking.evaluation import Evaluation, Log, Split, evaluate, log_of
 from kinds.recommendation.ranking.settings import RankingSettings
-from kinds.recommendation.ranking.splits import Log, Split, log_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +85,15 @@ def _read(
         kept[sha256] = body
         return sha256
 
-    now = datetime.now(UTC)
-    judge = ShareJudge((catalogue, interactions), on_rejected, on_note)
-    inputs = take_in(
+    inputs = ingest(
         catalogue,
         interactions,
         options=intake,
         write=write,
-        on_rejected=judge.on_rejected,
-        now=now,
-        on_note=judge.on_note,
+        on_rejected=on_rejected,
+        now=datetime.now(UTC),
+        on_note=on_note,
     )
-    judge.check(inputs, intake.max_dropped_share)
     blocks = [read_block_bytes(kept[sha256]) for sha256 in inputs.blocks]
     return _Read(log_of(blocks), read_catalogue_bytes(kept[inputs.catalogue_sha256]), inputs.counts)
 
@@ -105,8 +101,7 @@ def _read(
 def _ids_as_catalogue(interactions: Path, intake: IntakeOptions, folder: Path) -> Path:
     """Write a catalogue of the log's item ids only; faults in the log's lines are reported later."""
     found: set[str] = set()
-    unheard = Tally(lambda _: None)
-    for batch in event_batches(interactions, intake.interaction_columns, unheard, intake.file_options()):
+    for batch in event_batches(interactions, intake.interaction_columns, Tally(), intake.file_options()):
         texts, _ = as_dictionary(batch.columns["item"])
         found.update(pc.unique(texts).to_pylist())
     path = folder / "ids.jsonl"

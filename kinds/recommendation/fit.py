@@ -15,8 +15,8 @@ from kinds.recommendation.catalogue.interactions import UserBlock, histories_of,
 from kinds.recommendation.materials import BINARY, JSON, load_catalogue, load_inputs, load_previous
 from kinds.recommendation.outputs import FitOutput
 from kinds.recommendation.payload import FitPayload, Materials, RecommendationSettings
+from kinds.recommendation.ranking.content import ItemVectors, read_vectors_bytes
 from kinds.recommendation.ranking.fit import fit
-from kinds.recommendation.ranking.vectors import ItemVectors, read_vectors_bytes
 from kinds.recommendation.versions import FIT_VERSION
 
 FACTS = "fit.json"

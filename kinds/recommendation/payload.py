@@ -8,8 +8,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
 
 from kinds.recommendation.catalogue.inputs import IntakeOptions
-from kinds.recommendation.ranking.rules import Rules
-from kinds.recommendation.ranking.settings import RankingSettings
+from kinds.recommendation.ranking.settings import RankingSettings, Rules
 from kinds.recommendation.recommender import RecommenderSources
 from kinds.recommendation.release import ReleaseCounts, ReleasedBlock
 from kinds.recommendation.texts.text import CopyPolicy

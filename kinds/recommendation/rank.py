@@ -13,13 +13,11 @@ from kinds.recommendation.catalogue.item import read_catalogue_bytes
 from kinds.recommendation.materials import PARQUET, load_inputs, load_previous, parents_of
 from kinds.recommendation.outputs import RankOutput
 from kinds.recommendation.payload import Materials, RankPayload, RecommendationSettings
+from kinds.recommendation.ranking.content import read_vectors_bytes
 from kinds.recommendation.ranking.fit import read_model_bytes
-from kinds.recommendation.ranking.lists import UserList
-from kinds.recommendation.ranking.lists_file import lists_bytes, read_lists_bytes
+from kinds.recommendation.ranking.lists import UserList, lists_bytes, read_lists_bytes
 from kinds.recommendation.ranking.ranker import Ranker, rank_block
-from kinds.recommendation.ranking.rules import Rules
-from kinds.recommendation.ranking.settings import RankingSettings
-from kinds.recommendation.ranking.vectors import read_vectors_bytes
+from kinds.recommendation.ranking.settings import RankingSettings, Rules
 from kinds.recommendation.release import ReleaseManifest
 from kinds.recommendation.versions import RANKING_VERSION
 

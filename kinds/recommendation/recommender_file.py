@@ -12,8 +12,7 @@ from jobs.input_file import TOML_ERRORS, read_toml
 from jobs.schedule import CatchUp
 from kinds.recommendation.catalogue.inputs import IntakeOptions
 from kinds.recommendation.payload import RecommenderSettings
-from kinds.recommendation.ranking.rules import Rules
-from kinds.recommendation.ranking.settings import RankingSettings
+from kinds.recommendation.ranking.settings import RankingSettings, Rules
 from kinds.recommendation.recommender import Recommender, ServingPlace
 from kinds.recommendation.texts.text import CopyPolicy, CopyScope
 from workers.settings import DEFAULT_EMBEDDER, DEFAULT_MODEL

@@ -16,7 +16,7 @@ from jobs.errors import ConfigurationError
 from jobs.provenance import sha256_hex
 from jobs.rejection import Rejected
 from kinds.recommendation.catalogue.inputs import Inputs
-from kinds.recommendation.collect import gone_items, take_in_files
+from kinds.recommendation.collect import gone_items, ingest_files
 from kinds.recommendation.materials import load_catalogue
 from kinds.recommendation.payload import RecommenderSettings
 from kinds.recommendation.recommender import Recommender, RecommenderSources, Release
@@ -112,14 +112,14 @@ def take_in_run(
 ) -> Taken:
     """Read the files in this process and withdraw items that are gone from the published lists.
 
-    Raises what take_in_files raises.
+    Raises what ingest_files raises.
     """
     now = datetime.now(UTC)
     resources = StoredResources(store)
     standing = standing_release(database, recommender)
     previous = None if standing is None else read_manifest(resources.read(standing.manifest_sha256))
     own = RecommenderSettings.model_validate(recommender.settings)
-    inputs_sha256, inputs = take_in_files(
+    inputs_sha256, inputs = ingest_files(
         sources, own.intake, previous, resources, on_rejected, now=now, on_note=on_note
     )
     gone = gone_items(resources, previous, inputs_sha256, now)

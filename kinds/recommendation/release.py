@@ -15,10 +15,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, V
 from jobs.errors import PermanentError
 from kinds.recommendation.catalogue.interactions import UserBlock, read_block_bytes
 from kinds.recommendation.catalogue.item import Item, read_catalogue_bytes
-from kinds.recommendation.ranking.lists import RankedItem, UserList
-from kinds.recommendation.ranking.lists_file import read_lists_bytes
-from kinds.recommendation.ranking.rules import Rules
-from kinds.recommendation.ranking.settings import RankingSettings
+from kinds.recommendation.ranking.lists import RankedItem, UserList, read_lists_bytes
+from kinds.recommendation.ranking.settings import RankingSettings, Rules
 from kinds.recommendation.texts.text import CopyPolicy, CopyScope, CopyText
 
 Sha256 = str
@@ -39,7 +37,7 @@ class ReleasedBlock(BaseModel):
     basis: Sha256
     """Digest of all that the lists depend on besides the interactions."""
     lists_sha256: Sha256
-    """Digest of the file that kinds.recommendation.ranking.lists_file.read_lists_bytes reads."""
+    """Digest of the file that kinds.recommendation.ranking.lists.read_lists_bytes reads."""
     num_users: int = Field(ge=0)
     copy_index_sha256: Sha256 | None = None
     """Digest of the copy index of this block's users; None unless texts are per user."""

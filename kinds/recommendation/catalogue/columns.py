@@ -175,9 +175,9 @@ def _of_numbers(column: pa.Array) -> Seconds:
         instant = parse_instant(float(date))
         seconds[numbers == date] = np.nan if instant is None else instant.timestamp()
     usable = np.isfinite(seconds)
-    found = np.where(usable, np.where(usable, seconds, 0), INVALID).astype(np.int64)
+    whole = np.where(usable, np.where(usable, seconds, 0), INVALID).astype(np.int64)
     # Data frames write a missing number as NaN.
-    return _with_missing(column, np.where(np.isnan(numbers), MISSING, found))
+    return _with_missing(column, np.where(np.isnan(numbers), MISSING, whole))
 
 
 def _of_texts(column: pa.Array, order: DateOrder | None) -> Seconds:

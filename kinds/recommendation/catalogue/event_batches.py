@@ -101,12 +101,12 @@ def _parquet(file: InputFile, columns: Mapping[str, str], tally: Tally) -> Itera
         keep_dictionaries=True,
     ):
         names = batch.schema.names
-        found = interaction_columns(names, columns)
-        arrays = {field: batch.column(names.index(column)) for field, column in found.items()}
+        assigned = interaction_columns(names, columns)
+        arrays = {field: batch.column(names.index(column)) for field, column in assigned.items()}
         for field, array in arrays.items():
             if not _is_read(array.type):
-                reason = f"column {found[field]!r} holds {array.type}, no texts, numbers or dates"
-                raise refuse_file(file.path, "field_invalid", reason, "write it as one of these")
+                reason = f"column {assigned[field]!r} holds {array.type} instead of text, numbers or dates"
+                raise refuse_file(file.path, "field_invalid", reason, "convert the column")
         yield EventBatch(arrays, np.arange(row, row + batch.num_rows))
         row += batch.num_rows
 
@@ -120,7 +120,7 @@ def _is_read(kind: pa.DataType) -> bool:
 def _csv(file: InputFile, columns: Mapping[str, str], tally: Tally) -> Iterator[EventBatch]:
     header: Line | None = None
     names: list[str] = []
-    found: dict[str, str] = {}
+    assigned: dict[str, str] = {}
     num_chunks = 0
     path = file.path
     for chunk in read_chunks(file):
@@ -129,31 +129,36 @@ def _csv(file: InputFile, columns: Mapping[str, str], tally: Tally) -> Iterator[
             if header is None:
                 continue
             row = next(iter(read_csv_records([header], file.dialect)))
-            names = check_header(file, row, lambda given: interaction_columns(given, columns))
-            found = interaction_columns(names, columns)
+            names = check_header(file, row, lambda header_names: interaction_columns(header_names, columns))
+            assigned = interaction_columns(names, columns)
             tally.columns = tuple(names)
         if chunk.is_too_large:
             tally.reject(too_large(Record(str(path), chunk.first_line, {})))
         if not chunk.body.strip():
             continue
         num_chunks += 1
-        batch = _fast_csv(chunk, names, found, file.dialect)
+        batch = _fast_csv(chunk, names, assigned, file.dialect)
         if batch is None:
-            records = csv_records(file, chain([header], _lines(chunk)), lambda given: given)
+            records = csv_records(file, chain([header], _lines(chunk)), lambda header_names: header_names)
             batch = _slow(path, records, columns, tally)
         yield batch
     if header is None:
-        raise refuse_file(path, "file_empty", "holds nothing", "write one line for each interaction")
+        raise refuse_file(path, "file_empty", "is empty", "write one line per interaction")
     if num_chunks == 0:
         raise refuse_file(
-            path, "file_header_only", "has a header and no line", "write one line for each interaction"
+            path, "file_header_only", "has a header but no other lines", "write one line per interaction"
         )
 
 
 def _first_line(path: Path, chunk: Chunk) -> tuple[Line | None, Chunk]:
     """Return the first line that is not blank, and the rest of the chunk after it."""
     if chunk.is_too_large:
-        raise refuse_file(path, "body_too_large", "the header is too long", "write a line of column names")
+        raise refuse_file(
+            path,
+            "body_too_large",
+            "has a header that is too long",
+            "write the names of the columns into the first line",
+        )
     number, body = chunk.first_line, chunk.body
     while body:
         line, end, body = body.partition(b"\n")
@@ -169,7 +174,7 @@ def _lines(chunk: Chunk) -> Iterator[Line]:
 
 
 def _fast_csv(
-    chunk: Chunk, names: list[str], found: Mapping[str, str], dialect: Dialect
+    chunk: Chunk, names: list[str], assigned: Mapping[str, str], dialect: Dialect
 ) -> EventBatch | None:
     """Return the rows of a chunk that has no fault, and None for any other chunk."""
     if not dialect.is_plain:
@@ -178,7 +183,7 @@ def _fast_csv(
     is_plain = b"\0" not in body and body.count(b"\r") == body.count(b"\r\n")
     if not is_plain or (b'"' in body and b'"' in _quoted_cell(dialect.delimiter).sub(b"", body)):
         return None
-    positions = {field: str(names.index(column)) for field, column in found.items()}
+    positions = {field: str(names.index(column)) for field, column in assigned.items()}
     try:
         table = arrow_csv.read_csv(
             pa.BufferReader(body),
@@ -229,7 +234,7 @@ def _jsonl(file: InputFile, columns: Mapping[str, str], tally: Tally) -> Iterato
         batch = _fast_jsonl(chunk, columns)
         yield batch or _slow(path, jsonl_records(path, _lines(chunk)), columns, tally)
     if num_chunks == 0:
-        raise refuse_file(path, "file_empty", "holds nothing", "write one line for each interaction")
+        raise refuse_file(path, "file_empty", "is empty", "write one line per interaction")
 
 
 def _fast_jsonl(chunk: Chunk, columns: Mapping[str, str]) -> EventBatch | None:
@@ -242,27 +247,27 @@ def _fast_jsonl(chunk: Chunk, columns: Mapping[str, str]) -> EventBatch | None:
         first = parse(body.partition(b"\n")[0].decode())
         if not isinstance(first, dict):
             return None
-        found = interaction_columns(list(first), columns)
-        types = {found[field]: _arrow_type(field, first[found[field]]) for field in found}
+        assigned = interaction_columns(list(first), columns)
+        types = {assigned[field]: _arrow_type(field, first[assigned[field]]) for field in assigned}
         table = arrow_json.read_json(
             pa.BufferReader(body),
             read_options=arrow_json.ReadOptions(use_threads=False, block_size=len(body) + 1),
             parse_options=arrow_json.ParseOptions(explicit_schema=pa.schema(types.items())),
         )
-        if interaction_columns(table.column_names, columns) != found:
+        if interaction_columns(table.column_names, columns) != assigned:
             return None
     except (pa.ArrowException, UnicodeDecodeError, JsonRefusedError, ColumnMappingError):
         return None
-    if table[found["user"]].null_count and table[found["item"]].null_count:
+    if table[assigned["user"]].null_count and table[assigned["item"]].null_count:
         return None
-    for field, column in found.items():
+    for field, column in assigned.items():
         values = table[column]
         if pa.types.is_int64(values.type) and pc.any(pc.greater(pc.abs_checked(values), MAX_INTEGER)).as_py():
             return None
         others = set(table.column_names) - {column}
         if values.null_count and field in assign(others, {}, {field: INTERACTION_FIELDS[field]}):
             return None
-    return _checked(table, found, chunk.first_line, num_lines)
+    return _checked(table, assigned, chunk.first_line, num_lines)
 
 
 def _arrow_type(field: str, value: object) -> pa.DataType:
@@ -290,12 +295,12 @@ def _slow(
     for record in records:
         line = record.line if isinstance(record, Rejected) else record[0]
         blank = Record(str(path), line, {})
-        made = record if isinstance(record, Rejected) else _texts(blank, record[1], columns)
-        if isinstance(made, Rejected):
-            tally.reject(made)
+        row = record if isinstance(record, Rejected) else _texts(blank, record[1], columns)
+        if isinstance(row, Rejected):
+            tally.reject(row)
             continue
         for field, texts in values.items():
-            texts.append(made.get(field, ""))
+            texts.append(row.get(field, ""))
         lines.append(line)
     arrays = {field: pa.array(texts, pa.string()) for field, texts in values.items()}
     return EventBatch(arrays, np.array(lines, dtype=np.int64))
@@ -304,17 +309,17 @@ def _slow(
 def _texts(
     record: Record, fields: Mapping[str, object], columns: Mapping[str, str]
 ) -> dict[str, str] | Rejected:
-    found = _found(tuple(fields), tuple(columns.items()))
-    if not any(field in ("user", "item") for field, _ in found):
+    assigned = _assigned(tuple(fields), tuple(columns.items()))
+    if not any(field in ("user", "item") for field, _ in assigned):
         try:
             interaction_columns(list(fields), columns)
         except ColumnMappingError as error:
             return record.reject(error.code, str(error)[:300], "write a user and an item into every line")
     texts = {}
-    for field, column in found:
+    for field, column in assigned:
         text = as_text(fields[column])
         if text is None:
-            return record.reject("field_invalid", "is no text", "write it as a string", column)
+            return record.reject("field_invalid", "is not a text", "write it as a string", column)
         if (at := invalid_unicode_at(text)) is not None:
             return record.reject_unicode(text, at, column)
         texts[field] = text
@@ -322,5 +327,5 @@ def _texts(
 
 
 @lru_cache(maxsize=1_000)  # a file usually has one shape, but a hostile one may have another on each line
-def _found(names: tuple[str, ...], columns: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+def _assigned(names: tuple[str, ...], columns: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
     return tuple(assign_interaction(names, dict(columns)).items())

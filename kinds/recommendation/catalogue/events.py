@@ -38,28 +38,43 @@ MAX_WEIGHT = 1e6
 
 _REASONS: tuple[tuple[str, str, str, str], ...] = (
     ("", "", "", ""),
-    ("user_missing", "user", "names no user", "write the user's id, or leave the line out"),
-    ("item_missing", "item", "names no item", "write the item's id, or leave the line out"),
-    ("secret_in_input", "user", "seems to hold a secret", "remove it, and replace it where it is used"),
-    ("field_invalid", "user", f"is no printable id of at most {MAX_ID_CHARACTERS} characters", "shorten it"),
+    ("user_missing", "user", "names no user", "write the user's id, or remove the line"),
+    ("item_missing", "item", "names no item", "write the item's id, or remove the line"),
+    (
+        "secret_in_input",
+        "user",
+        "seems to contain a secret",
+        "remove it here, and replace the secret wherever it is used",
+    ),
+    (
+        "field_invalid",
+        "user",
+        f"is not a printable id of at most {MAX_ID_CHARACTERS} characters",
+        "shorten it",
+    ),
     (
         "weight_invalid",
         "weight",
-        f"is no positive number up to {MAX_WEIGHT:,.0f}",
-        "correct it, or map the column as quantity, where a number below zero is a return",
+        f"is not a positive number up to {MAX_WEIGHT:,.0f}",
+        "correct it, or map the column as quantity, in which a number below zero is a return",
     ),
-    ("quantity_invalid", "quantity", f"is 0, or no number up to {MAX_WEIGHT:,.0f}", "correct it"),
-    ("time_invalid", "time", "is no date that can be read", "write it as 2026-01-31T09:30:00Z"),
+    ("quantity_invalid", "quantity", f"is 0, or not a number up to {MAX_WEIGHT:,.0f}", "correct it"),
+    ("time_invalid", "time", "is not a date that can be read", "write it as 2026-01-31T09:30:00Z"),
     (
         "date_ambiguous",
         "time",
-        "does not say which number is the month, nor does the column",
+        "does not say which number is the month, and neither does the rest of the column",
         "give --date-format day-first or month-first",
     ),
-    ("time_implausible", "time", "lies before 1990", "correct the date, and check its unit"),
-    ("in_future", "time", "lies in the future", "correct the date, and check its unit and time zone"),
-    ("kind_ignored", "kind", "is of a kind with weight 0", "leave it so"),
-    ("unknown_item", "item", "names an item that is not in the catalogue", "add the item, or leave it so"),
+    ("time_implausible", "time", "is before 1990", "correct the date, and check its unit"),
+    ("in_future", "time", "is in the future", "correct the date, and check its unit and time zone"),
+    ("kind_ignored", "kind", "is of a kind with weight 0", "nothing needs to be done"),
+    (
+        "unknown_item",
+        "item",
+        "names an item that is not in the catalogue",
+        "add the item to the catalogue, or ignore this",
+    ),
 )
 """Code, field, reason and advice for each way to reject an event; the first that applies is counted."""
 _NUMBER_OF = {reason[0]: number for number, reason in enumerate(_REASONS)}
@@ -117,7 +132,7 @@ class EventReader:
         self._path = path
         self._options = options
         self._order = options.date_order
-        self._is_order_asked = options.date_order is not None
+        self._is_order_detected = options.date_order is not None
         self._item_ids = pa.array(item_ids, pa.string())
         self._positions: dict[str, int] | None = None
         self._kinds = kinds
@@ -155,7 +170,7 @@ class EventReader:
         _mark(verdict, "in_future", time > self._latest)
         _mark(verdict, "kind_ignored", kind_weight == 0)
         _mark(verdict, "unknown_item", known < 0)
-        self._tell(batch, verdict, {"user": (users, user), "item": (items, item)})
+        self._report(batch, verdict, {"user": (users, user), "item": (items, item)})
 
         good = verdict == 0
         self._kinds.count(kind[good], self._tally)
@@ -216,8 +231,8 @@ class EventReader:
     def _seconds(self, column: pa.Array | None, num_rows: int) -> Seconds:
         """Return the times; if a date is ambiguous, the whole column decides the order of day and month."""
         seconds = seconds_of(column, num_rows, self._order)
-        if not self._is_order_asked and np.any(seconds == AMBIGUOUS):
-            self._is_order_asked = True
+        if not self._is_order_detected and np.any(seconds == AMBIGUOUS):
+            self._is_order_detected = True
             self._order = order_of_column(self._dates())
             seconds = seconds_of(column, num_rows, self._order)
         return seconds
@@ -225,12 +240,12 @@ class EventReader:
     def _dates(self) -> Iterator[object]:
         """Yield the values of the time column, from the beginning of the file."""
         for batch in event_batches(
-            self._path, self._options.interaction_columns, Tally(lambda _: None), self._options.file_options()
+            self._path, self._options.interaction_columns, Tally(), self._options.file_options()
         ):
             if "time" in batch.columns:
                 yield from pc.unique(batch.columns["time"]).to_pylist()
 
-    def _tell(
+    def _report(
         self,
         batch: EventBatch,
         verdict: npt.NDArray[np.uint8],
@@ -308,8 +323,8 @@ class NearMisses:
     def note(self, text: str, catalogue_id: str, num_events: int) -> None:
         """Count events, and keep an example of each difference."""
         self.num_events += num_events
-        named = (name for name, plain in _DIFFERENCES.items() if plain(text) == plain(catalogue_id))
-        self._examples.setdefault(next(named, "several of these"), (text, catalogue_id))
+        differences = (name for name, plain in _DIFFERENCES.items() if plain(text) == plain(catalogue_id))
+        self._examples.setdefault(next(differences, "several of these"), (text, catalogue_id))
 
     def __str__(self) -> str:
         """Return a description with examples; it is empty if there are none."""
@@ -319,4 +334,4 @@ class NearMisses:
             f"{name} ({text!r} in the log, {catalogue_id!r} in the catalogue)"
             for name, (text, catalogue_id) in self._examples.items()
         )
-        return f"{self.num_events:,} events name an item that is in the catalogue but for {differences}"
+        return f"{self.num_events:,} events name items that differ from the catalogue's only in {differences}"

@@ -207,7 +207,7 @@ def histories(
     num_entries = np.bincount(user[begins[stays]], minlength=len(users))
     indptr = np.zeros(len(users) + 1, dtype=np.int64)
     np.cumsum(num_entries, out=indptr[1:])
-    made = Histories(
+    whole = Histories(
         user_ids=users,
         bits=leading_bits(users),
         indptr=indptr,
@@ -219,7 +219,7 @@ def histories(
         num_users_cut=int(np.count_nonzero(is_cut)),
         num_events_cut=int((num_read - num_kept)[is_cut].sum()),
     )
-    return made if num_entries.all() else _with_users(made, np.flatnonzero(num_entries))
+    return whole if num_entries.all() else _with_users(whole, np.flatnonzero(num_entries))
 
 
 def _with_users(of: Histories, users: npt.NDArray[np.int64]) -> Histories:
@@ -289,8 +289,8 @@ def _sums(weight: npt.NDArray[np.generic], begins: npt.NDArray[np.int64]) -> npt
 def _any(flags: npt.NDArray[np.bool_], begins: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     if not len(begins):
         return np.zeros(0, dtype=np.bool_)
-    found: npt.NDArray[np.bool_] = np.logical_or.reduceat(flags, begins)
-    return found
+    any_flag: npt.NDArray[np.bool_] = np.logical_or.reduceat(flags, begins)
+    return any_flag
 
 
 class Blocks:
@@ -336,16 +336,16 @@ class Blocks:
                 yield as_block(chosen, self._catalogue_ids)
 
     def _finish(self, parts: range) -> Histories:
-        made = histories(
+        part = histories(
             self._partitions.read(parts),
             is_purchase=self._is_purchase,
             max_events=self._max_events,
             robots=self._robots,
         )
-        self._has_interactions[made.items] = True
-        self.num_entries += len(made.items)
-        self.num_users += len(made.user_ids)
-        self.num_duplicates += made.num_duplicates
-        self.num_users_cut += made.num_users_cut
-        self.num_events_cut += made.num_events_cut
-        return made
+        self._has_interactions[part.items] = True
+        self.num_entries += len(part.items)
+        self.num_users += len(part.user_ids)
+        self.num_duplicates += part.num_duplicates
+        self.num_users_cut += part.num_users_cut
+        self.num_events_cut += part.num_events_cut
+        return part

@@ -1,4 +1,4 @@
-"""Ingests a catalogue and a log of interactions as resources, which is the first step of a recommender.
+"""Ingests a catalogue and a log of interactions as resources, which is the first step of a refresh.
 
 The calls block. Paths are on the machine that runs this code: that of the command or that of a worker.
 """
@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
-from jobs.dialect import AS_FOUND
 from jobs.documents.reading import OnNote
+from jobs.dropped import Dropped, check_dropped
 from jobs.input_file import refuse_file
 from jobs.record_fields import unread_columns
 from jobs.rejection import FileRejectedError, Rejected, snippet
@@ -27,11 +27,14 @@ from kinds.recommendation.catalogue.tally import MAX_FLAGGED, Tally
 
 _SHOWN_IDS = 3
 
+_NOT_DROPPED = frozenset({"duplicate_item", "kind_ignored", "unknown_kind", "returned"})
+"""Codes that are counted but do not mean that a row was dropped."""
+
 Write = Callable[[bytes, str], str]
 """Stores bytes of a media type as a resource and returns its digest."""
 
 
-def take_in(
+def ingest(
     catalogue: Path,
     interactions: Path,
     *,
@@ -46,39 +49,34 @@ def take_in(
     The same rows give the same resources in any order; if items share an id, the last row counts.
     `on_rejected` gets the first rejected rows of each code; all are counted. Memory: the items and 1/256 of
     the users. Disk: 30 bytes per event in the folder for temporary files.
-    Raises FileRejectedError or ColumnMappingError for a file that cannot be used at all.
+    Raises FileRejectedError or ColumnMappingError for a file that cannot be used at all, and
+    InputDroppedError if a larger share of a file was dropped than the options allow.
     """
-    tally = Tally(on_rejected)
-    file_options = options.file_options(on_note or AS_FOUND.tell)
+    tally = Tally(on_rejected, on_note)
+    file_options = options.file_options(tally.note)
     items = read_items(catalogue, options, tally, file_options)
-    dropped = [_dropped(tally, len(items) + tally.counts["duplicate_item"] + tally.num_rejected)]
+    num_rejected = tally.num_rejected
+    dropped = [_dropped(tally, len(items) + tally.counts["duplicate_item"] + num_rejected)]
     item_ids = sorted(items)
     kinds, robots = EventKinds(options), Robots(options.max_events)
     reader = EventReader(interactions, item_ids, kinds, options, now, tally)
-    num_rejected = tally.num_rejected
     with Partitions() as partitions:
         for batch in event_batches(interactions, options.interaction_columns, tally, file_options):
             partitions.add(robots.cut(reader.read(batch)))
         if reader.num_timed + reader.num_untimed == 0:
             raise _nothing_kept(interactions, item_ids, reader, tally)
-        num_rows = reader.num_rows + tally.num_rejected - num_rejected
-        dropped.append(_dropped(tally, num_rows, dropped[0].by_code))
-        num_users = partitions.num_users()
+        dropped.append(
+            _dropped(tally, reader.num_rows + tally.num_rejected - num_rejected, dropped[0].by_code)
+        )
         blocks = Blocks(
-            partitions,
-            item_ids,
-            is_purchase=kinds.is_purchase,
-            max_events=options.max_events,
-            robots=robots,
+            partitions, item_ids, is_purchase=kinds.is_purchase, max_events=options.max_events, robots=robots
         )
-        stored = tuple(
-            write(block_bytes(block), BLOCK_TYPE) for block in blocks.make(options.blocks_for(num_users))
-        )
-    if on_note is not None:
-        for note in _notes(interactions, reader, tally, options):
-            on_note(note)
+        num_blocks = options.blocks_for(partitions.num_users())
+        stored = tuple(write(block_bytes(block), BLOCK_TYPE) for block in blocks.make(num_blocks))
+    for note in _notes(interactions, reader, tally, options):
+        tally.note(note)
     _count(tally, items.values(), blocks, reader, now)
-    return Inputs(
+    inputs = Inputs(
         catalogue_sha256=write(catalogue_bytes(items.values()), CATALOGUE_TYPE),
         num_items=len(items),
         blocks=stored,
@@ -90,6 +88,9 @@ def take_in(
             code: tuple(sorted(ids)[:MAX_FLAGGED]) for code, ids in sorted(tally.flagged.items()) if ids
         },
     )
+    for path, rows in zip((catalogue, interactions), dropped, strict=True):
+        _check_share(path, rows, tally, options.max_dropped_share)
+    return inputs
 
 
 def _count(tally: Tally, items: Iterable[Item], blocks: Blocks, reader: EventReader, now: datetime) -> None:
@@ -106,15 +107,20 @@ def _count(tally: Tally, items: Iterable[Item], blocks: Blocks, reader: EventRea
         counts[code] = len(ids)
 
 
-_NOT_DROPPED = frozenset({"duplicate_item", "kind_ignored", "unknown_kind", "returned"})
-"""Codes that are counted but do not mean that a row was dropped."""
-
-
 def _dropped(tally: Tally, num_rows: int, before: Mapping[str, int] | None = None) -> DroppedRows:
     """Return the rows dropped from the last file; `before` has the counts of the file read before it."""
     counts = Counter(tally.counts) - Counter(before or {})
     by_code = {code: count for code, count in sorted(counts.items()) if code not in _NOT_DROPPED}
     return DroppedRows(num_rows=num_rows, by_code=by_code)
+
+
+def _check_share(path: Path, rows: DroppedRows, tally: Tally, max_share: float) -> None:
+    """Raise InputDroppedError, with an example and hints, if too large a share of the rows was dropped."""
+    most_frequent = max(rows.by_code, key=lambda code: rows.by_code[code], default="")
+    example = tally.firsts.get((str(path), most_frequent))
+    hints = [note for note in tally.notes if note.startswith(f"{path}: ") and "--match-ids" in note]
+    sentences = ". ".join([*([] if example is None else [str(example)]), *hints])
+    check_dropped(Dropped(str(path), rows.num_rows, rows.by_code, sentences), max_share)
 
 
 def _notes(path: Path, reader: EventReader, tally: Tally, options: IntakeOptions) -> Iterator[str]:
@@ -125,23 +131,28 @@ def _notes(path: Path, reader: EventReader, tally: Tally, options: IntakeOptions
     if unread is not None:
         yield f"{path}: {unread}"
     if reader.near_misses.num_events:
-        yield f"{path}: {reader.near_misses}: --match-ids loose takes them for the same"
+        yield f"{path}: {reader.near_misses}; --match-ids loose treats them as equal"
     if reader.user_example is not None:
-        shown = snippet(reader.user_example)
-        yield f"{path}: users such as {shown!r} are read as whole numbers, without their decimals"
+        example = snippet(reader.user_example)
+        yield f"{path}: user ids such as {example!r} are read as whole numbers, without their decimals"
 
 
 def _nothing_kept(path: Path, item_ids: list[str], reader: EventReader, tally: Tally) -> FileRejectedError:
     if reader.unknown_items and tally.counts["unknown_item"] == reader.num_rows:
-        theirs = ", ".join(repr(snippet(each)) for each in reader.unknown_items)
-        ours = ", ".join(repr(snippet(each)) for each in item_ids[:_SHOWN_IDS])
-        reason = f"no item of it is in the catalogue: it has {theirs}, the catalogue {ours}"
-        advice = "take the column with the catalogue's ids, or check that the files belong together"
+        log_ids = ", ".join(repr(snippet(each)) for each in reader.unknown_items)
+        catalogue_ids = ", ".join(repr(snippet(each)) for each in item_ids[:_SHOWN_IDS])
+        reason = (
+            f"none of its items is in the catalogue: the log has {log_ids}; the catalogue has {catalogue_ids}"
+        )
+        advice = "name the column with the catalogue's ids, or check that the two files belong together"
         if reader.near_misses.num_events:
-            advice = f"{reader.near_misses}: --match-ids loose takes them for the same"
+            advice = f"{reader.near_misses}; --match-ids loose treats them as equal"
         return refuse_file(path, "no_common_ids", reason, advice)
-    first = max(tally.firsts.values(), key=lambda one: tally.counts[one.code], default=None)
+    rejected = [each for (file, _), each in tally.firsts.items() if file == str(path)]
+    first = max(rejected, key=lambda each: tally.counts[each.code], default=None)
     if first is None:
-        return refuse_file(path, "interactions_empty", "holds no interaction", "write one line for each")
-    reason = f"no line of it can be used; line {first.line} {first.reason}"
+        return refuse_file(
+            path, "interactions_empty", "contains no interactions", "write one line per interaction"
+        )
+    reason = f"none of its lines can be used; line {first.line} {first.reason}"
     return refuse_file(path, "interactions_empty", reason, first.advice)

@@ -86,7 +86,7 @@ class IntakeOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     catalogue_columns: Mapping[str, str] = Field(default_factory=dict)
-    """Columns by field of an item, for columns that the usual names (fields.py) do not find."""
+    """Columns by field of an item, for columns whose names are not in ITEM_FIELDS."""
     interaction_columns: Mapping[str, str] = Field(default_factory=dict)
     delimiter: Annotated[str, AfterValidator(parse_delimiter)] | None = None
     """Delimiter of CSV files; like encoding and decimal sign, None detects it in each file."""
@@ -107,7 +107,7 @@ class IntakeOptions(BaseModel):
     num_blocks: int | None = Field(default=None, ge=1, le=MAX_BLOCKS)
     """Previous number of blocks, a power of two; it is kept until the users have doubled."""
     max_events: int = Field(default=1_000, ge=1, le=1_000_000)
-    """Events per user, of which the latest are kept; a user with more is a robot or a till."""
+    """Events per user, of which the latest are kept; a user with more is a robot or a cash register."""
 
     def file_options(self, tell: Callable[[str], None] = AS_FOUND.tell) -> FileOptions:
         """Return the options for opening both files."""
@@ -156,11 +156,11 @@ def interaction_columns(names: list[str], columns: Mapping[str, str]) -> dict[st
 
 def assign_interaction(names: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:
     """Return the column of each field among these names; a quantity mapped as a weight stays a quantity."""
-    found = assign(names, columns, INTERACTION_FIELDS)
-    weight = found.get("weight")
+    assigned = assign(names, columns, INTERACTION_FIELDS)
+    weight = assigned.get("weight")
     if weight is not None and assign([weight], {}, _QUANTITY):
-        found["quantity"] = found.pop("weight")  # a quantity below zero is a return
-    return found
+        assigned["quantity"] = assigned.pop("weight")  # a quantity below zero is a return
+    return assigned
 
 
 def _columns_of(
@@ -171,19 +171,19 @@ def _columns_of(
     needed: tuple[str, ...],
     looks_like: str,
 ) -> dict[str, str]:
-    given = ", ".join(repr(snippet(name) or "") for name in names[:_MAX_SHOWN])
+    names_shown = ", ".join(repr(snippet(name) or "") for name in names[:_MAX_SHOWN])
     for field, column in columns.items():
         if column not in names:
-            raise ColumnMappingError(f"there is no column {column!r} for {field}: the file has {given}")
-    found = assign(names, columns, fields)
-    missing = [field for field in needed if field not in found]
+            raise ColumnMappingError(f"there is no column {column!r} for {field}: the file has {names_shown}")
+    assigned = assign(names, columns, fields)
+    missing = [field for field in needed if field not in assigned]
     if missing:
         hint = f"; it looks like {looks_like}: were the files swapped?" if looks_like else ""
         raise ColumnMappingError(
-            f"has no column for {' and '.join(missing)}: rename one of {given}, or map it{hint}",
+            f"has no column for {' and '.join(missing)}: rename one of {names_shown}, or map it{hint}",
             code="missing_column",
         )
-    return found
+    return assigned
 
 
 class DroppedRows(BaseModel):
@@ -201,10 +201,10 @@ class Inputs(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     catalogue_sha256: Sha256
-    """Digest of the resource that catalogue_file.read_catalogue_bytes reads."""
+    """Digest of the resource that item.read_catalogue_bytes reads."""
     num_items: int
     blocks: tuple[Sha256, ...]
-    """Digests of the blocks that interactions_file.read_block_bytes reads, by number; a power of two."""
+    """Digests of the blocks that interactions.read_block_bytes reads, by number; a power of two."""
     num_users: int
     num_interactions: int
     """Entries of all blocks."""

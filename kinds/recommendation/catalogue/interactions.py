@@ -42,18 +42,18 @@ class UserBlock:
 def histories_of(block: UserBlock) -> dict[str, bytes]:
     """Return each user's history as bytes, which are equal exactly if the histories are."""
     ids = np.asarray(block.item_ids, dtype=object)
-    found = {}
+    histories = {}
     for user_id, start, stop in zip(block.user_ids, block.indptr[:-1], block.indptr[1:], strict=True):
         arrays = (block.weights, block.times, block.is_purchase)
         names = "\n".join(ids[block.items[start:stop]]).encode()
-        found[user_id] = b"\n\n".join((names, *(values[start:stop].tobytes() for values in arrays)))
-    return found
+        histories[user_id] = b"\n\n".join((names, *(values[start:stop].tobytes() for values in arrays)))
+    return histories
 
 
 def only_users(block: UserBlock, user_ids: Collection[str]) -> UserBlock:
     """Return the block with only these of its users."""
-    wanted = set(user_ids)
-    places = np.array([n for n, user_id in enumerate(block.user_ids) if user_id in wanted], np.int64)
+    chosen = set(user_ids)
+    places = np.array([n for n, user_id in enumerate(block.user_ids) if user_id in chosen], np.int64)
     lengths = np.diff(block.indptr)[places]
     kept = np.repeat(block.indptr[places] - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
     used, items = np.unique(block.items[kept], return_inverse=True)

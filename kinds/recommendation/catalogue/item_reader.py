@@ -43,8 +43,8 @@ MAX_ITEMS = 2_000_000
 MAX_ID_CHARACTERS = 200
 MAX_TITLE_CHARACTERS = 500
 MAX_TEXT_CHARACTERS = 20_000
-"""Maximum length of a description. A longer one is cut rather than refused: an embedding reads only the first
-page, and the item is for sale all the same."""
+"""Maximum length of a description. A longer one is cut rather than refused, because an embedding reads only
+the first page anyway, and the item is still for sale."""
 MAX_ATTRIBUTE_CHARACTERS = 1_000
 MAX_ATTRIBUTES = 100
 """Maximum attributes of one item; catalogues have about ten, and each becomes a feature."""
@@ -91,16 +91,16 @@ def read_items(
     items: dict[str, Item] = {}
     lines: dict[str, int] = {}
     first: Rejected | None = None
-    for record in file_records(path, lambda names: _wanted(names, columns), file_options):
+    for record in file_records(path, lambda names: _checked(names, columns), file_options):
         line = record.line if isinstance(record, Rejected) else record[0]
-        made = record if isinstance(record, Rejected) else maker.make(*record)
-        if isinstance(made, Rejected):
-            first = first or made
-            tally.reject(made)
+        item = record if isinstance(record, Rejected) else maker.make(*record)
+        if isinstance(item, Rejected):
+            first = first or item
+            tally.reject(item)
             continue
-        if (before := items.get(made.id)) is not None:
-            _note_duplicate(Record(str(path), lines[made.id], {}), before, made, line, tally)
-        items[made.id], lines[made.id] = made, line
+        if (before := items.get(item.id)) is not None:
+            _note_duplicate(Record(str(path), lines[item.id], {}), before, item, line, tally)
+        items[item.id], lines[item.id] = item, line
         if len(items) > MAX_ITEMS:
             raise refuse_file(path, "too_many_items", f"has more than {MAX_ITEMS:,} items", "split it")
     if not items:
@@ -110,15 +110,15 @@ def read_items(
 
 def _dates_of(path: Path, columns: Mapping[str, str], options: FileOptions) -> Iterator[object]:
     """Yield the values of the date columns, from the beginning of the file."""
-    for record in file_records(path, lambda names: _wanted(names, columns), options):
+    for record in file_records(path, lambda names: _checked(names, columns), options):
         if isinstance(record, Rejected):
             continue
         fields = record[1]
-        found = assign(fields, columns, ITEM_FIELDS)
-        yield from (fields[found[field]] for field in DATE_FIELDS if field in found)
+        assigned = assign(fields, columns, ITEM_FIELDS)
+        yield from (fields[assigned[field]] for field in DATE_FIELDS if field in assigned)
 
 
-def _wanted(names: list[str], columns: Mapping[str, str]) -> list[str]:
+def _checked(names: list[str], columns: Mapping[str, str]) -> list[str]:
     item_columns(names, columns)
     return names
 
@@ -127,15 +127,15 @@ def _note_duplicate(record: Record, before: Item, item: Item, line: int, tally: 
     if before == item:
         tally.counts["duplicate_item"] += 1
         return
-    reason = f"has the id {item.id!r} of line {line}, which is taken instead"
-    tally.reject(record.reject("item_superseded", reason, "remove one of the two"))
+    reason = f"has the same id {item.id!r} as line {line}, which is used instead"
+    tally.reject(record.reject("item_superseded", reason, "remove one of the two rows"))
 
 
 def _empty(path: Path, first: Rejected | None) -> FileRejectedError:
     if first is None:
-        return refuse_file(path, "file_empty", "holds no item", "write one row for each item")
+        return refuse_file(path, "file_empty", "contains no items", "write one row per item")
     column = f"column {first.column!r}: " if first.column is not None else ""
-    reason = f"no row of it is an item; line {first.line}: {column}{first.reason}"
+    reason = f"none of its rows is an item; line {first.line}: {column}{first.reason}"
     return refuse_file(path, "catalogue_empty", reason, first.advice)
 
 
@@ -168,12 +168,12 @@ class ItemMaker:
         """Return an item, or why the row is rejected; oddities of an accepted item are flagged."""
         try:
             record = Record(self._name, line, dict(fields))
-            made = attempt(
+            item = attempt(
                 lambda row: row.item(self._tally), _Row(record, *self._assigned(line, fields), self._instants)
             )
         except _RefusedError as refused:
             return refused.rejected
-        return record.reject_unreadable(made) if isinstance(made, Refusal) else made
+        return record.reject_unreadable(item) if isinstance(item, Refusal) else item
 
     def _assigned(self, line: int, fields: Mapping[str, object]) -> tuple[dict[str, str], dict[str, str]]:
         shape = tuple(fields)
@@ -193,11 +193,11 @@ class ItemMaker:
 
 def _attribute_names(names: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:
     """Map attribute names to columns, for all columns that are not a field of an item."""
-    taken = set(columns.values())
+    assigned = set(columns.values())
     attributes: dict[str, str] = {}
     for name in names:
         attribute = _NAME_SEPARATORS.sub("_", name.strip().lower())
-        if name in taken or not attribute:
+        if name in assigned or not attribute:
             continue
         # Item.part has one namespace for fields and attributes.
         attributes.setdefault(f"other_{attribute}" if attribute in Item.model_fields else attribute, name)
@@ -225,7 +225,7 @@ class _Row:
         item_id = self._id()
         title = self._text("title", MAX_TITLE_CHARACTERS)
         if not title:
-            raise self._refused("title_missing", "has no title", "write one, or leave the row out", "title")
+            raise self._refused("title_missing", "has no title", "write one, or remove the row", "title")
         text = self._text("text", MAX_TEXT_CHARACTERS)
         price, currency = self._price()
         category, categories = self._category()
@@ -248,7 +248,7 @@ class _Row:
         return item
 
     def _guard(self) -> None:
-        """Refuse a record that holds something which must not get into a prompt or a log."""
+        """Refuse a record with content that must not get into a prompt or a log."""
         strings = list(self._record.strings())
         together = "\n".join(text for _, text in strings)
         if invalid_unicode_at(together) is not None:
@@ -259,7 +259,10 @@ class _Row:
         if (secret := find_secret(together)) is not None:
             raise _RefusedError(self._record.reject_secret(secret))
         if (token := find_control_token(together)) is not None:
-            reason, advice = f"holds the control token {token!r}", "remove it: models would obey it"
+            reason, advice = (
+                f"contains the control token {token!r}",
+                "remove it, because a model would obey it",
+            )
             raise _RefusedError(self._record.reject("input_control_token", reason, advice))
 
     def _refused(
@@ -275,7 +278,7 @@ class _Row:
     def _id(self) -> str:
         item_id = as_text(self._value("id"))
         if not item_id:
-            raise self._refused("item_missing", "has no id", "write one, or leave the row out", "id")
+            raise self._refused("item_missing", "has no id", "write one, or remove the row", "id")
         if len(item_id) > MAX_ID_CHARACTERS or not item_id.isprintable():
             reason = f"is not a printable text of at most {MAX_ID_CHARACTERS} characters"
             raise self._refused("field_invalid", reason, "shorten the id", "id", item_id)
@@ -284,7 +287,7 @@ class _Row:
     def _text(self, field: str, max_characters: int) -> str:
         text = as_text(self._value(field))
         if text is None:
-            raise self._refused("field_invalid", "is no text", "write it as a string", field)
+            raise self._refused("field_invalid", "is not a text", "write it as a string", field)
         return self._clean(text, max_characters)
 
     def _clean(self, text: str, max_characters: int) -> str:
@@ -306,7 +309,7 @@ class _Row:
         price = parse_price(value)
         if price is None:
             advice = "write it as 12.99, or leave the cell empty"
-            raise self._refused("price_invalid", "is no price", advice, "price", as_text(value))
+            raise self._refused("price_invalid", "is not a price", advice, "price", as_text(value))
         return price[0], currency or price[1]
 
     def _category(self) -> tuple[str | None, dict[str, AttributeValue]]:
@@ -322,7 +325,7 @@ class _Row:
         if available is None:
             advice = "write true or false, or the number in stock"
             raise self._refused(
-                "available_invalid", "says neither yes nor no", advice, "available", as_text(value)
+                "available_invalid", "means neither yes nor no", advice, "available", as_text(value)
             )
         return available
 
@@ -440,4 +443,4 @@ def parse_attribute(value: object) -> AttributeValue | None:
     single = as_text(value)
     if single is not None:
         return single or None
-    raise ValueError(f"{type(value).__name__} is no attribute")
+    raise ValueError(f"{type(value).__name__} is not a type of attribute")

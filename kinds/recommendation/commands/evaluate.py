@@ -74,7 +74,7 @@ def evaluate_recommendations(
     """
     # Imported here because SciPy loads slowly, and every command would have to wait for it.
     from kinds.recommendation.evaluation import evaluate_files
-    from kinds.recommendation.ranking.splits import SplitInvalidError, parse_split
+    from kinds.recommendation.ranking.evaluation import SplitInvalidError, parse_split
     from kinds.recommendation.recommender_file import RecommenderFile, read_recommender_file
 
     try:

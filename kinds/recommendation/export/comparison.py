@@ -12,7 +12,7 @@ from kinds.recommendation.catalogue.interactions import UserBlock
 from kinds.recommendation.catalogue.item import Item
 from kinds.recommendation.export.rows import TextFinder
 from kinds.recommendation.ranking.lists import UserList
-from kinds.recommendation.ranking.rules import Rules
+from kinds.recommendation.ranking.settings import Rules
 from kinds.recommendation.release import BlockLists, CopyIndex, ReleaseManifest, ReleaseReader, shown_items
 from kinds.recommendation.texts.plan import change_of
 from kinds.recommendation.texts.text import CopyText

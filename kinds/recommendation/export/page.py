@@ -19,7 +19,7 @@ from kinds.recommendation.catalogue.interactions import block_of
 from kinds.recommendation.catalogue.item import Item
 from kinds.recommendation.export.census import Census, ReleaseFigures, SegmentFigures
 from kinds.recommendation.export.rows import Row, RowMaker
-from kinds.recommendation.ranking.segments import NEW, OTHER
+from kinds.recommendation.ranking.lists import NEW, OTHER
 from kinds.recommendation.release import ReleaseReader, recent_items
 from kinds.recommendation.texts.text import CopyScope, CopyText
 from pressroom.pages import page_part, page_policy

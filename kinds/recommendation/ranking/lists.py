@@ -1,10 +1,39 @@
-"""The results of ranking: a list of items for each user, with a reason for each item."""
+"""The results of ranking: a list of items for each user, with a reason for each item, and their file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import accumulate
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from jobs.errors import PermanentError
+
+_FORMAT = {b"pressroom": b"lists-1"}
+"""Version of the format in the file's metadata, which is raised when columns change."""
+
+_ITEM = pa.struct(
+    [
+        pa.field("item", pa.string(), nullable=False),
+        pa.field("score", pa.float64(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("because", pa.string()),
+        pa.field("attribute", pa.string()),
+        pa.field("share", pa.float64(), nullable=False),
+    ]
+)
+
+_SCHEMA = pa.schema(
+    [
+        pa.field("user", pa.string(), nullable=False),
+        pa.field("segment", pa.string(), nullable=False),
+        pa.field("items", pa.list_(pa.field("element", _ITEM, nullable=False)), nullable=False),
+    ],
+    metadata=_FORMAT,
+)
 
 
 class ReasonKind(StrEnum):
@@ -46,5 +75,93 @@ class UserList:
 
     user_id: str
     segment: str
-    """Group of users that may share a text, see kinds/recommendation/ranking/segments.py."""
+    """Group of users that may share a text, see `segment_of`."""
     items: Sequence[RankedItem]
+
+
+NEW = "new"
+"""Segment of users without a history."""
+OTHER = "other"
+"""Segment of users whose items have no category."""
+
+
+def segment_of(weights: Mapping[str | None, float]) -> str:
+    """Return the category with most weight, given the weight of each; of equal ones the first by name.
+
+    >>> segment_of({"tents": 2.0, "boots": 2.0, None: 9.0}), segment_of({None: 1.0}), segment_of({})
+    ('boots', 'other', 'new')
+    """
+    if not weights:
+        return NEW
+    named = [(-weight, category) for category, weight in weights.items() if category]
+    return min(named)[1] if named else OTHER
+
+
+class ListsMalformedError(PermanentError):
+    """The bytes are not the lists of a block."""
+
+    code = "lists_malformed"
+
+
+def lists_bytes(lists: Sequence[UserList]) -> bytes:
+    """Return a Parquet file with a row for each user, in the given order."""
+    ranked = [item for one in lists for item in one.items]
+    columns = [
+        [item.item_id for item in ranked],
+        [item.score for item in ranked],
+        [item.reason.kind.value for item in ranked],
+        [item.reason.because for item in ranked],
+        [item.reason.attribute for item in ranked],
+        [item.reason.share for item in ranked],
+    ]
+    fields = list(_ITEM)
+    structs = pa.StructArray.from_arrays(
+        [pa.array(column, field.type) for column, field in zip(columns, fields, strict=True)], fields=fields
+    )
+    offsets = pa.array(list(accumulate((len(one.items) for one in lists), initial=0)), pa.int32())
+    table = pa.Table.from_arrays(
+        [
+            pa.array([one.user_id for one in lists], pa.string()),
+            pa.array([one.segment for one in lists], pa.string()),
+            pa.ListArray.from_arrays(offsets, structs, type=_SCHEMA.field("items").type),
+        ],
+        schema=_SCHEMA,
+    )
+    sink = pa.BufferOutputStream()
+    parquet.write_table(table, sink, compression="zstd", row_group_size=max(len(lists), 1))
+    return bytes(sink.getvalue())
+
+
+def read_lists_bytes(body: bytes) -> list[UserList]:
+    """Return the lists in the order in which they were written. Raises ListsMalformedError."""
+    try:
+        table = parquet.read_table(pa.BufferReader(body), use_threads=False)
+        if (table.schema.metadata or {}).get(b"pressroom") != _FORMAT[b"pressroom"]:
+            raise ListsMalformedError("the lists of a block are of another version: rank the batch again")
+        return _lists(table.combine_chunks())
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise ListsMalformedError(f"the lists of a block cannot be read: {str(error)[:200]}") from error
+
+
+def _lists(table: pa.Table) -> list[UserList]:
+    if not table.num_rows:
+        return []
+    items = table.column("items").chunk(0)
+    structs = items.flatten()
+    columns = [structs.field(name).to_pylist() for name in ("item", "score", "kind")]
+    reasons = [structs.field(name).to_pylist() for name in ("because", "attribute", "share")]
+    kinds = {kind.value: kind for kind in ReasonKind}
+    ranked = [
+        RankedItem(
+            item_id=item_id,
+            score=score,
+            reason=Reason(kind=kinds[kind], because=because, attribute=attribute, share=share),
+        )
+        for item_id, score, kind, because, attribute, share in zip(*columns, *reasons, strict=True)
+    ]
+    ends = list(accumulate(items.value_lengths().to_pylist(), initial=0))
+    users, segments = table.column("user").to_pylist(), table.column("segment").to_pylist()
+    return [
+        UserList(user_id=user_id, segment=segment, items=tuple(ranked[ends[place] : ends[place + 1]]))
+        for place, (user_id, segment) in enumerate(zip(users, segments, strict=True))
+    ]

@@ -11,18 +11,27 @@ import scipy.sparse as sp
 
 from kinds.recommendation.catalogue.interactions import UserBlock
 from kinds.recommendation.catalogue.item import Item
-from kinds.recommendation.ranking.constraints import allowed_items, own_entries, price_limits
-from kinds.recommendation.ranking.content import content_of, diversity_features, factors_by_content
-from kinds.recommendation.ranking.fit import FittedModel
-from kinds.recommendation.ranking.histories import history_matrix, places_of
-from kinds.recommendation.ranking.lists import RankedItem, UserList
-from kinds.recommendation.ranking.mixing import caps_of, mix
-from kinds.recommendation.ranking.reasons import largest_parts, parts_of, reasons_of, sources
-from kinds.recommendation.ranking.rules import Rules
-from kinds.recommendation.ranking.scores import Neighbours, Scores, Terms, score, top
-from kinds.recommendation.ranking.segments import NEW, segments_of
-from kinds.recommendation.ranking.settings import RankingSettings
-from kinds.recommendation.ranking.vectors import ItemVectors
+from kinds.recommendation.ranking.content import (
+    ItemVectors,
+    content_of,
+    diversity_features,
+    factors_by_content,
+)
+from kinds.recommendation.ranking.fit import FittedModel, history_matrix, places_of
+from kinds.recommendation.ranking.lists import NEW, RankedItem, UserList, segment_of
+from kinds.recommendation.ranking.scores import (
+    Neighbours,
+    Scores,
+    Terms,
+    largest_parts,
+    parts_of,
+    reasons_of,
+    score,
+    sources,
+    top,
+)
+from kinds.recommendation.ranking.selection import allowed_items, caps_of, mix, own_entries, price_limits
+from kinds.recommendation.ranking.settings import RankingSettings, Rules
 
 _MAX_CELLS = 4_000_000
 """Cells of a dense array of scores; several such arrays of 16 MB each are in memory at once."""
@@ -207,3 +216,17 @@ def _choose(ranker: Ranker, scores: Scores) -> tuple[npt.NDArray[np.int64], Scor
 def _mixed(ranker: Ranker, scores: Scores, num_candidates: int, num: int) -> npt.NDArray[np.int64]:
     places, best = top(scores, num_candidates)
     return mix(places, best, ranker.features, ranker.caps, num=num, diversity=ranker.rules.diversity)
+
+
+def segments_of(histories: sp.csr_matrix, categories: Sequence[str | None]) -> list[str]:
+    """Return the segment of each row of histories (users, items), given the category of each item."""
+    names = sorted({category for category in categories if category})
+    code = {name: column for column, name in enumerate(names)}
+    codes = np.array([code.get(category or "", len(names)) for category in categories], np.int64)
+    named = [*names, None]
+    segments = []
+    for begin, end in zip(histories.indptr[:-1], histories.indptr[1:], strict=True):
+        sums = np.bincount(codes[histories.indices[begin:end]], histories.data[begin:end])
+        present = np.flatnonzero(sums)
+        segments.append(segment_of({named[place]: float(sums[place]) for place in present.tolist()}))
+    return segments

@@ -15,10 +15,8 @@ from kinds.recommendation.history import RecommenderHistory
 from kinds.recommendation.materials import JSON, JSONL, Catalogue, load_catalogue, load_previous
 from kinds.recommendation.outputs import BriefOutput, Change, Why
 from kinds.recommendation.payload import BriefPayload, RecommendationSettings
-from kinds.recommendation.ranking.lists import RankedItem, UserList
-from kinds.recommendation.ranking.lists_file import read_lists_bytes
-from kinds.recommendation.ranking.rules import Rules
-from kinds.recommendation.ranking.segments import NEW, OTHER
+from kinds.recommendation.ranking.lists import NEW, OTHER, RankedItem, UserList, read_lists_bytes
+from kinds.recommendation.ranking.settings import Rules
 from kinds.recommendation.release import (
     CopyEntry,
     CopyIndex,

@@ -22,7 +22,7 @@ from jobs.cron import Cron
 from jobs.errors import ConfigurationError, InputError, PressroomError
 from jobs.ranges import MAX_SEED
 from kinds.classifier.train_plan import read_plan
-from kinds.recommendation.ranking.splits import parse_split
+from kinds.recommendation.ranking.evaluation import parse_split
 from kinds.recommendation.recommender_file import read_recommender_file
 from kinds.sentiment.monitor_file import read_monitor_file
 from pressroom.cli import app

@@ -27,7 +27,7 @@ from jobs.rejection import Rejected
 from kinds.recommendation.export.outcome import export_outcome, text_plan
 from kinds.recommendation.outputs import BriefOutput, Change, CollectOutput, Why
 from kinds.recommendation.payload import RecommenderSettings
-from kinds.recommendation.ranking.rules import PriceBand, Rules
+from kinds.recommendation.ranking.settings import PriceBand, Rules
 from kinds.recommendation.recommender import Recommender, RecommenderSources, Release, ServingPlace
 from kinds.recommendation.recommender_file import RecommenderFile, file_of
 from kinds.recommendation.recommenders import (

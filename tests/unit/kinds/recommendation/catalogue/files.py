@@ -1,4 +1,4 @@
-"""Catalogues and logs for tests, and what became of them."""
+"""Catalogues and logs for tests, and the results of ingesting them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from jobs.rejection import Rejected
-from kinds.recommendation.catalogue.ingest import take_in
+from kinds.recommendation.catalogue.ingest import ingest
 from kinds.recommendation.catalogue.inputs import Inputs, IntakeOptions
 from kinds.recommendation.catalogue.interactions import UserBlock, read_block_bytes
 from kinds.recommendation.catalogue.item import Item, read_catalogue_bytes
@@ -30,8 +30,8 @@ Entry = tuple[str, str, float, int, bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """What taking two files in gave."""
+class IngestResult:
+    """Result of ingesting two files."""
 
     inputs: Inputs
     resources: Mapping[str, bytes]
@@ -76,8 +76,8 @@ def entries_of(block: UserBlock) -> list[Entry]:
     ]
 
 
-def take(catalogue: Path, interactions: Path, **options: object) -> Taken:
-    """Take both files in, at NOW."""
+def ingest_files(catalogue: Path, interactions: Path, **options: object) -> IngestResult:
+    """Ingest both files at NOW, however many of their rows are dropped."""
     resources: dict[str, bytes] = {}
     rejected: list[Rejected] = []
 
@@ -86,22 +86,22 @@ def take(catalogue: Path, interactions: Path, **options: object) -> Taken:
         resources[sha256] = body
         return sha256
 
-    inputs = take_in(
+    inputs = ingest(
         catalogue,
         interactions,
-        options=IntakeOptions.model_validate(options),
+        options=IntakeOptions.model_validate({"max_dropped_share": 1} | options),
         write=write,
         on_rejected=rejected.append,
         now=NOW,
     )
-    return Taken(inputs, resources, rejected)
+    return IngestResult(inputs, resources, rejected)
 
 
-def take_texts(
+def ingest_texts(
     folder: Path, *, goods: str | bytes = GOODS, log: str | bytes = LOG, **options: object
-) -> Taken:
-    """Take in two files with exactly these contents; JSONL where they look like it."""
-    return take(write(folder, "goods", goods), write(folder, "log", log), **options)
+) -> IngestResult:
+    """Ingest two files with exactly these contents, which are JSONL if they look like it."""
+    return ingest_files(write(folder, "goods", goods), write(folder, "log", log), **options)
 
 
 def write(folder: Path, name: str, content: str | bytes) -> Path:

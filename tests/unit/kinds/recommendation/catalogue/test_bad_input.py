@@ -13,7 +13,14 @@ from jobs.errors import PressroomError
 from jobs.intake_file import MAX_LINE_BYTES
 from kinds.recommendation.catalogue.item_reader import MAX_TEXT_CHARACTERS
 from kinds.recommendation.catalogue.tally import MAX_LISTED
-from tests.unit.kinds.recommendation.catalogue.files import GOODS, LOG, take, take_texts, write, write_rows
+from tests.unit.kinds.recommendation.catalogue.files import (
+    GOODS,
+    LOG,
+    ingest_files,
+    ingest_texts,
+    write,
+    write_rows,
+)
 
 GOOD = "ann,tent,view,1,2025-06-01\n"
 SECRET = "ghp_" + "a1B2" * 9
@@ -54,11 +61,11 @@ def test_bad_line_of_a_log_is_named_alone(tmp_path: Path, row: str, code: str) -
     body = f"user,item,event,weight,time\n{GOOD}{row}\n\n{GOOD}".replace("ann", "cy", 1) + GOOD.replace(
         "ann", "dee"
     )
-    taken = take_texts(tmp_path, log=body.encode("utf-8", "surrogateescape"))
-    assert taken.codes == [(3, code)]
-    assert taken.counts == {code: 1}
-    assert [entry[0] for entry in taken.entries] == ["ann", "cy", "dee"]
-    assert SECRET not in str(taken.rejected[0])
+    result = ingest_texts(tmp_path, log=body.encode("utf-8", "surrogateescape"))
+    assert result.codes == [(3, code)]
+    assert result.counts == {code: 1}
+    assert [entry[0] for entry in result.entries] == ["ann", "cy", "dee"]
+    assert SECRET not in str(result.rejected[0])
 
 
 @pytest.mark.parametrize(
@@ -80,9 +87,9 @@ def test_bad_line_of_a_log_is_named_alone(tmp_path: Path, row: str, code: str) -
 )
 def test_bad_line_of_jsonl_is_named_alone(tmp_path: Path, line: str, code: str) -> None:
     good = '{"user": "ann", "item": "tent"}\n'
-    taken = take_texts(tmp_path, log=good + line + "\n" + good.replace("tent", "mug"))
-    assert taken.codes == [(2, code)]
-    assert [entry[:2] for entry in taken.entries] == [("ann", "mug"), ("ann", "tent")]
+    result = ingest_texts(tmp_path, log=good + line + "\n" + good.replace("tent", "mug"))
+    assert result.codes == [(2, code)]
+    assert [entry[:2] for entry in result.entries] == [("ann", "mug"), ("ann", "tent")]
 
 
 def test_ids_are_texts_whether_written_as_numbers_or_not(tmp_path: Path) -> None:
@@ -93,15 +100,15 @@ def test_ids_are_texts_whether_written_as_numbers_or_not(tmp_path: Path) -> None
         {"user": 1.0, "item": 7, "weight": 4},
     ]
     log = write_rows(tmp_path, "log.jsonl", rows)
-    assert take(write(tmp_path, "goods", goods), log).entries == [("1", "7", 7.0, 0, False)]
+    assert ingest_files(write(tmp_path, "goods", goods), log).entries == [("1", "7", 7.0, 0, False)]
 
 
 def test_equal_lines_count_once(tmp_path: Path) -> None:
-    taken = take_texts(
+    result = ingest_texts(
         tmp_path, log="user,item,time\n" + "ann,tent,2025-06-01\n" * 3 + "ann,tent,2025-06-02\n"
     )
-    assert taken.entries[0][2] == 2.0
-    assert taken.counts == {"duplicate": 2}
+    assert result.entries[0][2] == 2.0
+    assert result.counts == {"duplicate": 2}
 
 
 def test_user_with_100_000_events_keeps_the_latest(tmp_path: Path) -> None:
@@ -109,9 +116,9 @@ def test_user_with_100_000_events_keeps_the_latest(tmp_path: Path) -> None:
         {"user": "robot", "item": ("tent", "mug")[n % 2], "time": 1_700_000_000 + n} for n in range(100_000)
     ]
     log = write_rows(tmp_path, "log.csv", [*robot, {"user": "ann", "item": "rope", "time": 1_600_000_000}])
-    taken = take(write(tmp_path, "goods.csv", GOODS), log)
-    assert taken.counts == {"user_cut": 1, "event_cut": 99_000}
-    assert taken.entries == [
+    result = ingest_files(write(tmp_path, "goods.csv", GOODS), log)
+    assert result.counts == {"user_cut": 1, "event_cut": 99_000}
+    assert result.entries == [
         ("ann", "rope", 1.0, 1_600_000_000, False),
         ("robot", "mug", 500.0, 1_700_099_999, False),
         ("robot", "tent", 500.0, 1_700_099_998, False),
@@ -120,9 +127,9 @@ def test_user_with_100_000_events_keeps_the_latest(tmp_path: Path) -> None:
 
 def test_flood_of_one_fault_hides_no_other(tmp_path: Path) -> None:
     log = "user,item\n" + "".join(f"u{n},gone{n}\n" for n in range(2 * MAX_LISTED)) + ",mug\nann,tent\n"
-    taken = take_texts(tmp_path, log=log)
-    assert taken.counts == {"unknown_item": 2 * MAX_LISTED, "user_missing": 1}
-    assert [code for _, code in taken.codes] == ["user_missing"] + ["unknown_item"] * MAX_LISTED
+    result = ingest_texts(tmp_path, log=log)
+    assert result.counts == {"unknown_item": 2 * MAX_LISTED, "user_missing": 1}
+    assert [code for _, code in result.codes] == ["user_missing"] + ["unknown_item"] * MAX_LISTED
 
 
 @pytest.mark.parametrize(
@@ -148,27 +155,27 @@ def test_flood_of_one_fault_hides_no_other(tmp_path: Path) -> None:
 def test_bad_item_is_named_alone(tmp_path: Path, item: Mapping[str, object], code: str) -> None:
     rows = [{"id": "tent", "title": "Tent"}, item, {"id": "mug", "title": "Mug"}]
     goods = "".join(json.dumps(row) + "\n" for row in rows)
-    taken = take_texts(tmp_path, goods=goods)
-    assert taken.codes == [(2, code)]
-    assert sorted(taken.items) == ["mug", "tent"]
-    assert SECRET not in str(taken.rejected[0])
+    result = ingest_texts(tmp_path, goods=goods)
+    assert result.codes == [(2, code)]
+    assert sorted(result.items) == ["mug", "tent"]
+    assert SECRET not in str(result.rejected[0])
 
 
 def test_later_row_of_an_item_counts(tmp_path: Path) -> None:
     goods = "id,title,price\ntent,Tent,9\nmug,Mug,1\nmug,Mug,1\ntent,Tent,8\n"
-    taken = take_texts(tmp_path, goods=goods)
-    assert taken.items["tent"].price == 8
-    assert taken.codes == [(2, "item_superseded")]
-    assert taken.counts == {"duplicate_item": 1, "item_superseded": 1}
+    result = ingest_texts(tmp_path, goods=goods)
+    assert result.items["tent"].price == 8
+    assert result.codes == [(2, "item_superseded")]
+    assert result.counts == {"duplicate_item": 1, "item_superseded": 1}
 
 
 def test_text_of_a_megabyte_is_cut_and_the_item_kept(tmp_path: Path) -> None:
     rows = [{"id": "tent", "title": "Tent", "text": "long words " * 95_000}, {"id": "mug", "title": "Mug"}]
-    taken = take(write_rows(tmp_path, "goods.jsonl", rows), write(tmp_path, "log.csv", LOG))
-    text = taken.items["tent"].text
+    result = ingest_files(write_rows(tmp_path, "goods.jsonl", rows), write(tmp_path, "log.csv", LOG))
+    text = result.items["tent"].text
     assert MAX_TEXT_CHARACTERS - 10 < len(text) <= MAX_TEXT_CHARACTERS
     assert text.endswith(("long", "words"))
-    assert taken.inputs.flagged == {"text_cut": ("tent",)}
+    assert result.inputs.flagged == {"text_cut": ("tent",)}
 
 
 @pytest.mark.attack("formula in a CSV export")
@@ -189,15 +196,15 @@ def test_odd_text_is_kept_as_data_and_flagged(
         {"id": "tent", "title": "Tent", field: text},
         {"id": "mug", "title": "Mug", field: "+ light, - big"},
     ]
-    taken = take(write_rows(tmp_path, "goods.jsonl", rows), write(tmp_path, "log.csv", LOG))
-    item = taken.items["tent"]
+    result = ingest_files(write_rows(tmp_path, "goods.jsonl", rows), write(tmp_path, "log.csv", LOG))
+    item = result.items["tent"]
     expected = kept or text
     if "|" in text and field == "slogan":
         expected = "=cmd"
     shown = item.text if field == "description" else item.attributes["slogan"]
     assert (shown[0] if isinstance(shown, tuple) else shown) == expected
-    assert taken.inputs.flagged == {flag: ("tent",)}
-    assert taken.counts == {flag: 1}
+    assert result.inputs.flagged == {flag: ("tent",)}
+    assert result.counts == {flag: 1}
 
 
 @pytest.mark.parametrize(
@@ -221,7 +228,7 @@ def test_odd_text_is_kept_as_data_and_flagged(
             GOODS,
             "user,item\nann,1\nbob,2\ncy,3\ndee,4\n",
             "no_common_ids",
-            "'1', '2', '3', the catalogue 'mug', 'rope', 'tent'",
+            "'1', '2', '3'; the catalogue has 'mug', 'rope', 'tent'",
         ),
         (GOODS, bytes(range(256)) * 40, "text_invalid_unicode", ""),
         (bytes(range(256)) * 40, LOG, "text_invalid_unicode", ""),
@@ -243,18 +250,18 @@ def test_file_that_is_no_use_is_refused_whole(
     tmp_path: Path, goods: str | bytes, log: str | bytes, code: str, said: str
 ) -> None:
     with pytest.raises(PressroomError) as refused:
-        take_texts(tmp_path, goods=goods, log=log)
+        ingest_texts(tmp_path, goods=goods, log=log)
     assert refused.value.code == code
     assert said in str(refused.value)
 
 
 def test_mapping_to_an_unknown_field_or_column_says_which_there_are(tmp_path: Path) -> None:
     with pytest.raises(PressroomError, match="did you mean 'weight'"):
-        take_texts(tmp_path, interaction_columns={"wieght": "x"})
+        ingest_texts(tmp_path, interaction_columns={"wieght": "x"})
     with pytest.raises(PressroomError, match="no column 'x' for user: the file has 'user', 'item'"):
-        take_texts(tmp_path, interaction_columns={"user": "x"})
+        ingest_texts(tmp_path, interaction_columns={"user": "x"})
 
 
 @pytest.mark.parametrize("body", ["\ufeff" + LOG, LOG.replace("\n", "\r\n"), LOG.rstrip("\n"), "\n\n" + LOG])
 def test_bom_and_line_ends_change_nothing(tmp_path: Path, body: str) -> None:
-    assert take_texts(tmp_path, log=body).inputs == take_texts(tmp_path).inputs
+    assert ingest_texts(tmp_path, log=body).inputs == ingest_texts(tmp_path).inputs

@@ -1,4 +1,4 @@
-"""Blocks of users: taken apart and compared."""
+"""Blocks of users: split and compared."""
 
 from __future__ import annotations
 

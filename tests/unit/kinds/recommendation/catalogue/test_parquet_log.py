@@ -10,7 +10,7 @@ import pytest
 from pyarrow import parquet
 
 from jobs.errors import PressroomError
-from tests.unit.kinds.recommendation.catalogue.files import GOODS, take, write
+from tests.unit.kinds.recommendation.catalogue.files import GOODS, ingest_files, write
 
 
 def test_parquet_of_a_data_frame_with_gaps_is_read(tmp_path: Path) -> None:
@@ -24,9 +24,9 @@ def test_parquet_of_a_data_frame_with_gaps_is_read(tmp_path: Path) -> None:
         }
     )
     parquet.write_table(table, tmp_path / "log.parquet")
-    taken = take(write(tmp_path, "goods.csv", "id,title\n7,Mug\n"), tmp_path / "log.parquet")
-    assert taken.entries == [("1", "7", 5.0, 1_700_000_000, False)]
-    assert taken.counts == {"weight_invalid": 1, "user_missing": 1, "item_missing": 1}
+    result = ingest_files(write(tmp_path, "goods.csv", "id,title\n7,Mug\n"), tmp_path / "log.parquet")
+    assert result.entries == [("1", "7", 5.0, 1_700_000_000, False)]
+    assert result.counts == {"weight_invalid": 1, "user_missing": 1, "item_missing": 1}
 
 
 def test_huge_text_repeated_in_parquet_stays_small_in_memory(tmp_path: Path) -> None:
@@ -34,9 +34,9 @@ def test_huge_text_repeated_in_parquet_stays_small_in_memory(tmp_path: Path) -> 
     users = pa.DictionaryArray.from_arrays(pa.array([0] * 100_000 + [1], pa.int32()), names)
     parquet.write_table(pa.table({"user": users, "item": ["tent"] * 100_001}), tmp_path / "log.parquet")
     before = pa.total_allocated_bytes()
-    taken = take(write(tmp_path, "goods.csv", GOODS), tmp_path / "log.parquet")
-    assert taken.counts["field_invalid"] == 100_000
-    assert taken.inputs.num_users == 1
+    result = ingest_files(write(tmp_path, "goods.csv", GOODS), tmp_path / "log.parquet")
+    assert result.counts["field_invalid"] == 100_000
+    assert result.inputs.num_users == 1
     assert pa.default_memory_pool().max_memory() - before < 2**28
 
 
@@ -57,7 +57,7 @@ def test_parquet_column_of_another_type_is_refused(tmp_path: Path, column: str, 
     table = pa.table({"user": ["ann", "bob"], "item": ["tent", "mug"]} | {column: values})
     parquet.write_table(table, tmp_path / "log.parquet")
     with pytest.raises(PressroomError, match=f"column '{column}' holds") as refused:
-        take(write(tmp_path, "goods.csv", GOODS), tmp_path / "log.parquet")
+        ingest_files(write(tmp_path, "goods.csv", GOODS), tmp_path / "log.parquet")
     assert refused.value.code == "field_invalid"
 
 
@@ -76,8 +76,8 @@ def test_parquet_column_of_another_type_is_refused(tmp_path: Path, column: str, 
 def test_parquet_column_of_any_number_or_text_is_read(tmp_path: Path, column: str, values: pa.Array) -> None:
     table = pa.table({"user": ["1", "2"], "item": ["1", "2"]} | {column: values})
     parquet.write_table(table, tmp_path / "log.parquet")
-    taken = take(write(tmp_path, "goods.csv", "id,title\n1,A\n2,B\n"), tmp_path / "log.parquet")
-    assert taken.entries[0][:3] == ("1", "1", 1.0)
+    result = ingest_files(write(tmp_path, "goods.csv", "id,title\n1,A\n2,B\n"), tmp_path / "log.parquet")
+    assert result.entries[0][:3] == ("1", "1", 1.0)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +94,6 @@ def test_parquet_column_of_any_number_or_text_is_read(tmp_path: Path, column: st
 def test_parquet_column_of_moments_is_read(tmp_path: Path, values: pa.Array) -> None:
     table = pa.table({"user": ["ann", "bob"], "item": ["tent", "mug"], "time": values})
     parquet.write_table(table, tmp_path / "log.parquet")
-    taken = take(write(tmp_path, "goods.csv", GOODS), tmp_path / "log.parquet")
-    assert [entry[3] for entry in taken.entries] == [1_700_000_000, 0]
-    assert taken.counts == {"time_missing": 1}
+    result = ingest_files(write(tmp_path, "goods.csv", GOODS), tmp_path / "log.parquet")
+    assert [entry[3] for entry in result.entries] == [1_700_000_000, 0]
+    assert result.counts == {"time_missing": 1}

@@ -11,7 +11,7 @@ import pytest
 
 from examples.recommendations.shop import CATALOGUE, INTERACTIONS, REFRESH, write_shop
 from kinds.recommendation.recommender_file import read_recommender_file
-from tests.unit.kinds.recommendation.catalogue.files import take
+from tests.unit.kinds.recommendation.catalogue.files import ingest_files
 
 write_small = partial(write_shop, num_users=300, num_items=400)
 
@@ -35,13 +35,13 @@ def test_same_seed_gives_the_same_files(shop: Path, tmp_path: Path) -> None:
 
 
 def test_shop_is_taken_in_without_a_fault(shop: Path) -> None:
-    taken = take(shop / CATALOGUE, shop / INTERACTIONS)
-    assert taken.counts == {}
-    assert taken.inputs.num_items == 400
-    assert taken.inputs.num_users == 300
-    assert any(bought for *_, bought in taken.entries)
+    result = ingest_files(shop / CATALOGUE, shop / INTERACTIONS)
+    assert result.counts == {}
+    assert result.inputs.num_items == 400
+    assert result.inputs.num_users == 300
+    assert any(bought for *_, bought in result.entries)
     for code in ("item_unavailable", "item_without_interactions"):
-        assert 0 < taken.inputs.counts[code] < 200
+        assert 0 < result.inputs.counts[code] < 200
 
 
 def test_goods_read_like_goods(shop: Path) -> None:

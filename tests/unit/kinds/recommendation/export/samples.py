@@ -11,10 +11,8 @@ import numpy as np
 
 from kinds.recommendation.catalogue.interactions import UserBlock, block_bytes, block_of
 from kinds.recommendation.catalogue.item import Item, catalogue_bytes
-from kinds.recommendation.ranking.lists import RankedItem, Reason, ReasonKind, UserList
-from kinds.recommendation.ranking.lists_file import lists_bytes
-from kinds.recommendation.ranking.rules import Rules
-from kinds.recommendation.ranking.settings import RankingSettings
+from kinds.recommendation.ranking.lists import RankedItem, Reason, ReasonKind, UserList, lists_bytes
+from kinds.recommendation.ranking.settings import RankingSettings, Rules
 from kinds.recommendation.release import (
     CopyEntry,
     CopyIndex,

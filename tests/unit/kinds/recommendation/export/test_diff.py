@@ -13,7 +13,7 @@ import pytest
 from kinds.recommendation.catalogue.item import Item
 from kinds.recommendation.export.comparison import block_pairs
 from kinds.recommendation.export.diff import compare_releases
-from kinds.recommendation.ranking.rules import PriceBand, Rules
+from kinds.recommendation.ranking.settings import PriceBand, Rules
 from kinds.recommendation.release import StoredRelease
 from kinds.recommendation.texts.text import CopyPolicy, CopyScope
 from tests.unit.kinds.recommendation.export.samples import AT, Shelf, item, make_release, text, user_list

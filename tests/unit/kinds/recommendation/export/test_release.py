@@ -10,8 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from kinds.recommendation.ranking.lists import RankedItem, Reason, ReasonKind, UserList
-from kinds.recommendation.ranking.rules import Rules
-from kinds.recommendation.ranking.settings import RankingSettings
+from kinds.recommendation.ranking.settings import RankingSettings, Rules
 from kinds.recommendation.release import (
     CopyEntry,
     ReleasedBlock,
@@ -52,7 +51,7 @@ def test_manifest_is_read_back_as_it_was_written() -> None:
 @pytest.mark.parametrize("seed", ["1", "2"])
 def test_digest_of_rules_is_the_same_in_every_process(seed: str) -> None:
     code = (
-        "from kinds.recommendation.ranking.rules import Rules\n"
+        "from kinds.recommendation.ranking.settings import Rules\n"
         "print(Rules(blocked_items=frozenset(map(str, range(20)))).model_dump_json())"
     )
     printed = subprocess.run(

@@ -9,19 +9,22 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from kinds.recommendation.ranking.evaluation import BASELINES, BLEND, NothingHeldOutError, evaluate
-from kinds.recommendation.ranking.measures import recall
-from kinds.recommendation.ranking.splits import (
+from kinds.recommendation.ranking.evaluation import (
+    BASELINES,
+    BLEND,
+    NothingHeldOutError,
     Split,
     SplitInvalidError,
     SplitKind,
     blocks_of,
+    evaluate,
     held_out,
     log_of,
     parse_split,
 )
+from kinds.recommendation.ranking.measures import recall
 from pressroom.cli import app
-from tests.unit.kinds.recommendation.ranking.made import SETTINGS, block_of, catalogue, histories
+from tests.unit.kinds.recommendation.ranking.samples import SETTINGS, block_of, catalogue, histories
 
 MADE = histories(num_users=40)
 TIMES = {

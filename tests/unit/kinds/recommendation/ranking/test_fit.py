@@ -8,7 +8,7 @@ import pytest
 from kinds.recommendation.ranking.arrays import ArraysUnreadableError
 from kinds.recommendation.ranking.fit import fit, read_model_bytes
 from kinds.recommendation.ranking.settings import RankingSettings
-from tests.unit.kinds.recommendation.ranking.made import SETTINGS, block_of, catalogue, histories
+from tests.unit.kinds.recommendation.ranking.samples import SETTINGS, block_of, catalogue, histories
 
 IDS = [item.id for item in catalogue()]
 PLAIN = RankingSettings(

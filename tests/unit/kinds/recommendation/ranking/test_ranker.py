@@ -12,12 +12,17 @@ from hypothesis import strategies as st
 
 from kinds.recommendation.catalogue.item import Item
 from kinds.recommendation.ranking.fit import fit
-from kinds.recommendation.ranking.lists import ReasonKind, UserList
-from kinds.recommendation.ranking.lists_file import lists_bytes
+from kinds.recommendation.ranking.lists import NEW, ReasonKind, UserList, lists_bytes
 from kinds.recommendation.ranking.ranker import Ranker, rank_block
-from kinds.recommendation.ranking.rules import PriceBand, Rules
-from kinds.recommendation.ranking.segments import NEW
-from tests.unit.kinds.recommendation.ranking.made import NOW, SETTINGS, block_of, catalogue, histories, ranker
+from kinds.recommendation.ranking.settings import PriceBand, Rules
+from tests.unit.kinds.recommendation.ranking.samples import (
+    NOW,
+    SETTINGS,
+    block_of,
+    catalogue,
+    histories,
+    ranker,
+)
 
 BY_ID = {item.id: item for item in catalogue()}
 MADE = histories()

@@ -11,8 +11,7 @@ from kinds.recommendation.catalogue.interactions import UserBlock
 from kinds.recommendation.catalogue.item import Item
 from kinds.recommendation.ranking.fit import fit
 from kinds.recommendation.ranking.ranker import Ranker
-from kinds.recommendation.ranking.rules import Rules
-from kinds.recommendation.ranking.settings import RankingSettings
+from kinds.recommendation.ranking.settings import RankingSettings, Rules
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NUM_ITEMS = 60

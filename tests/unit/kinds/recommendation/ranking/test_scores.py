@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from kinds.recommendation.catalogue.item import Item
-from kinds.recommendation.ranking.histories import history_matrix
+from kinds.recommendation.ranking.fit import history_matrix
 from kinds.recommendation.ranking.lists import RankedItem, ReasonKind
 from kinds.recommendation.ranking.ranker import Ranker, rank_block
-from kinds.recommendation.ranking.reasons import shared_attribute
-from kinds.recommendation.ranking.rules import Rules
-from tests.unit.kinds.recommendation.ranking.made import block_of, histories, ranker
+from kinds.recommendation.ranking.scores import shared_attribute
+from kinds.recommendation.ranking.settings import Rules
+from tests.unit.kinds.recommendation.ranking.samples import block_of, histories, ranker
 
 MADE = histories()
 

@@ -10,8 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from kinds.recommendation.ranking.lists import RankedItem, Reason, ReasonKind, UserList
-from kinds.recommendation.ranking.lists_file import ListsMalformedError, lists_bytes, read_lists_bytes
+from kinds.recommendation.ranking.lists import (
+    ListsMalformedError,
+    RankedItem,
+    Reason,
+    ReasonKind,
+    UserList,
+    lists_bytes,
+    read_lists_bytes,
+)
 
 _texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 _reasons = st.builds(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kinds.recommendation.catalogue.item import Item
-from kinds.recommendation.ranking.vectors import (
+from kinds.recommendation.ranking.content import (
     MAX_TEXT_CHARACTERS,
     ItemVectors,
     read_vectors_bytes,
