@@ -25,7 +25,7 @@ from typing import Any, cast
 
 from benchmarks.machine import machine_facts, write_result
 from jobs.inference import Completion, Prompt, Sampling
-from jobs.intake import Accepted, read_lines
+from jobs.intake.payloads import Accepted, read_lines
 from jobs.job import job_seed
 from jobs.kind import Context
 from jobs.registry import load_kind

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Literal, Protocol
 
 from jobs.errors import PermanentError
-from jobs.rows import Refusal, apart
+from jobs.rejection import Refusal, apart
 
 Role = Literal["system", "user", "assistant"]
 

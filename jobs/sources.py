@@ -16,13 +16,13 @@ from pydantic import (
     model_validator,
 )
 
-from jobs.dialect import FileOptions, parse_delimiter
 from jobs.documents.document import Document, KnownRecords
 from jobs.documents.reading import OnNote
-from jobs.encodings import check_encoding
 from jobs.errors import PermanentError, TransientError
 from jobs.instants import DateOrder
-from jobs.record_fields import ColumnMappingError, check_mapping
+from jobs.intake.columns import ColumnMappingError, check_mapping
+from jobs.intake.dialect import FileOptions, parse_delimiter
+from jobs.intake.formats import check_encoding
 from jobs.rejection import Rejected
 
 

@@ -14,10 +14,9 @@ if TYPE_CHECKING:
     from db.reports import JobNotFoundError
     from db.stages import JobsRefusedError
     from jobs.batch import BatchStatus, BatchStatusReport, JobCounts, ParkedJob
-    from jobs.dropped import Dropped
     from jobs.errors import ConfigurationError, InputError, PermanentError, PressroomError, TransientError
     from jobs.inference import Usage
-    from jobs.rejection import FileRejectedError, Rejected
+    from jobs.rejection import Dropped, FileRejectedError, Rejected
     from pressroom.client import BatchOptions, Client, Output, WaitTimeoutError
     from pressroom.embedded.services import ServiceUrls
     from pressroom.evidence import ArtifactAlteredError
@@ -31,10 +30,9 @@ _NAMES = {
     "db.reports": ("JobNotFoundError",),
     "db.stages": ("JobsRefusedError",),
     "jobs.batch": ("BatchStatus", "BatchStatusReport", "JobCounts", "ParkedJob"),
-    "jobs.dropped": ("Dropped",),
     "jobs.errors": ("ConfigurationError", "InputError", "PermanentError", "PressroomError", "TransientError"),
     "jobs.inference": ("Usage",),
-    "jobs.rejection": ("FileRejectedError", "Rejected"),
+    "jobs.rejection": ("Dropped", "FileRejectedError", "Rejected"),
     "pressroom.client": ("BatchOptions", "Client", "Output", "WaitTimeoutError"),
     "pressroom.embedded.services": ("ServiceUrls",),
     "pressroom.evidence": ("ArtifactAlteredError",),

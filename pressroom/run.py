@@ -23,10 +23,9 @@ from db.migrate import upgrade
 from db.reports import batch_status
 from db.session import opened_database
 from jobs.batch import BatchStatus, BatchStatusReport
-from jobs.dropped import Dropped
 from jobs.errors import ConfigurationError
 from jobs.registry import load_kind
-from jobs.rejection import Rejected
+from jobs.rejection import Dropped, Rejected
 from jobs.shown import json_text
 from pressroom.console import Interruption, say
 from pressroom.embedded.services import embedded_services, find_running

@@ -16,8 +16,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from jobs.errors import ConfigurationError
-from jobs.intake import read_lines
-from jobs.intake_columns import ID_COLUMN, Columns
+from jobs.intake.columns import ID_COLUMN, Columns
+from jobs.intake.payloads import read_lines
 from jobs.kind import Kind
 from jobs.rejection import FileRejectedError, Rejected
 from jobs.shown import json_text

@@ -14,11 +14,10 @@ from sqlalchemy import Connection, Engine
 from db import batches
 from db.stages import NewJob
 from jobs.batch import NewBatch, NewStage
-from jobs.dialect import AS_FOUND, FileOptions
-from jobs.dropped import Dropped, DroppedTally
 from jobs.errors import ConfigurationError, InputError
 from jobs.guards import CONTROL_TOKENS
-from jobs.intake import ITEMS, Accepted, Items, read_lines
+from jobs.intake.dialect import AS_FOUND, FileOptions
+from jobs.intake.payloads import ITEMS, Accepted, Items, read_lines
 from jobs.kind import Kind
 from jobs.ranges import (
     MAX_PRIORITY,
@@ -30,7 +29,7 @@ from jobs.ranges import (
     printable_name,
 )
 from jobs.registry import load_kind
-from jobs.rejection import Rejected
+from jobs.rejection import Dropped, DroppedTally, Rejected
 from workers.prompt_check import prompt_check
 from workers.settings import Settings
 

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Connection
 
 from db.schedules import Schedule
-from jobs.dialect import FileOptions
 from jobs.errors import ConfigurationError
-from jobs.input_file import check_input
+from jobs.intake.dialect import FileOptions
+from jobs.intake.files import check_input
 from jobs.registry import load_kind, load_target
 from jobs.rejection import Rejected
 from workers.producer import Order, check_rows, submit_rows_in

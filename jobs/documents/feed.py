@@ -15,10 +15,8 @@ from jobs.documents.document import KnownRecords
 from jobs.documents.identity import is_placeholder
 from jobs.documents.reading import OnNote, Reading
 from jobs.documents.records import DocumentMaker
-from jobs.input_file import refuse_file
-from jobs.intake_records import Record
-from jobs.rejection import FileRejectedError, Rejected
-from jobs.rows import Refusal, attempt
+from jobs.intake.records import Record
+from jobs.rejection import FileRejectedError, Refusal, Rejected, attempt, refuse_file
 
 MAX_FEED_BYTES = 16 * 2**20
 """Maximum size of a feed. feedparser keeps all of it in memory, at about ten times its size; feeds of news

@@ -6,18 +6,17 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
-from jobs.dialect import AS_FOUND, FileOptions
 from jobs.documents.document import KnownRecords
 from jobs.documents.feed import MAX_FEED_BYTES, feed_records
 from jobs.documents.reading import OnNote, Reading
 from jobs.documents.records import DocumentMaker, require_columns
-from jobs.file_format import Format
-from jobs.file_records import Unparsed, opened_records, parsed
-from jobs.input_file import refuse_file
 from jobs.instants import DateOrder
-from jobs.intake_file import InputFile, file_format, open_file
-from jobs.record_fields import assign
-from jobs.rejection import FileRejectedError, Rejected
+from jobs.intake.columns import assign
+from jobs.intake.dialect import AS_FOUND, FileOptions
+from jobs.intake.files import InputFile, file_format, open_file
+from jobs.intake.formats import Format
+from jobs.intake.records import Unparsed, opened_records, parsed
+from jobs.rejection import FileRejectedError, Rejected, refuse_file
 
 _READ_BYTES = 2**16
 

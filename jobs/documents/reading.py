@@ -9,7 +9,7 @@ from itertools import islice
 from jobs.documents.document import Document, KnownRecords
 from jobs.documents.identity import Identities
 from jobs.documents.records import DocumentMaker
-from jobs.file_records import Unparsed, parsed
+from jobs.intake.records import Unparsed, parsed
 from jobs.rejection import Rejected
 
 MAX_ASKED = 2_000

@@ -15,10 +15,9 @@ from jobs.documents.identity import is_link, is_placeholder
 from jobs.documents.symbols import parse_symbols
 from jobs.guards import find_secret, invalid_unicode_at, may_be_shown
 from jobs.instants import DateOrder, Instants, implausible, unreadable
-from jobs.intake_records import Record
-from jobs.record_fields import LINK_NAMES, ColumnMappingError, assign, check_mapping, unread_columns
-from jobs.rejection import Rejected
-from jobs.rows import Refusal, attempt
+from jobs.intake.columns import LINK_NAMES, ColumnMappingError, assign, check_mapping, unread_columns
+from jobs.intake.records import Record
+from jobs.rejection import Refusal, Rejected, attempt
 
 READER_VERSION = 2
 """Version of the reader. Increase it when reading changes what a document contains, or what is refused: every

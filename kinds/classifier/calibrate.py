@@ -9,11 +9,10 @@ import numpy as np
 from sqlalchemy import Engine
 
 from db.batches import batch_settings
-from jobs.dropped import DroppedTally, InputDroppedError, check_dropped
 from jobs.errors import InputError, TransientError
-from jobs.input_file import digest_of
+from jobs.intake.files import digest_of
 from jobs.metrics.classification import ClassificationFigures
-from jobs.rejection import Rejected
+from jobs.rejection import DroppedTally, InputDroppedError, Rejected, check_dropped
 from jobs.text.normalise import normalise
 from kinds.classifier.evaluate import OtherQuestionError, answered
 from kinds.classifier.labelled import LabelColumns, read_labelled_texts

@@ -8,15 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.cells import as_text
-from jobs.dialect import AS_FOUND, FileOptions
 from jobs.errors import InputError
-from jobs.file_records import file_records
 from jobs.guards import invalid_unicode_at
-from jobs.input_file import refuse_file
-from jobs.intake_columns import require_named, with_names
-from jobs.intake_records import Record
-from jobs.rejection import FileRejectedError, Rejected, snippet
+from jobs.intake.columns import require_named, with_names
+from jobs.intake.dialect import AS_FOUND, FileOptions
+from jobs.intake.records import Record, file_records
+from jobs.intake.values import as_text
+from jobs.rejection import FileRejectedError, Rejected, refuse_file, snippet
 from kinds.classifier.order import LABELS, Label
 
 MAX_TARGETS = 200

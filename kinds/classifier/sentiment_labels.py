@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.inference import LabelProbabilities, TextPair, classified
 from jobs.kind import Artifact, Context, Kind, Result, Stage
 from jobs.provenance import sha256_hex
-from jobs.rows import REFUSED, Refusal
+from jobs.rejection import REFUSED, Refusal
 from jobs.text.normalise import normalise
 from kinds.classifier.order import LABELS
 

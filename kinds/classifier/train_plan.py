@@ -11,8 +11,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobs.errors import ConfigurationError, InputError
-from jobs.input_file import TOML_ERRORS, check_input, open_input, read_toml
-from jobs.input_file import digest_of as digest_of  # for the files of a plan
+from jobs.intake.files import TOML_ERRORS, check_input, open_input, read_toml
+from jobs.intake.files import digest_of as digest_of  # for the files of a plan
 from jobs.rejection import FileRejectedError
 from kinds.classifier.order import LABELS, Label, LabelledFile, Recipe, TrainingOrder
 from kinds.classifier.training.data import LabelledData, read_labelled

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from jobs.inference import embedded
 from jobs.kind import Artifact, Context, Parent, Result
 from jobs.provenance import sha256_hex
-from jobs.rows import REFUSED, Refusal
+from jobs.rejection import REFUSED, Refusal
 from kinds.recommendation.catalogue.item import Item
 from kinds.recommendation.materials import BINARY, load_catalogue, load_inputs, load_previous
 from kinds.recommendation.outputs import EmbedOutput

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobs.cron import Cron
 from jobs.errors import InputError
-from jobs.input_file import TOML_ERRORS, read_toml
+from jobs.intake.files import TOML_ERRORS, read_toml
 from jobs.schedule import CatchUp
 from kinds.recommendation.catalogue.inputs import IntakeOptions
 from kinds.recommendation.payload import RecommenderSettings

@@ -12,7 +12,7 @@ from jobs.documents.digest import document_digest, version_number
 from jobs.documents.document import Document
 from jobs.inference import LabelProbabilities, TextPair, classified
 from jobs.kind import Artifact, Context, Parent, Result
-from jobs.rows import REFUSED, Refusal
+from jobs.rejection import REFUSED, Refusal
 from jobs.text.normalise import normalise
 from kinds.sentiment.documents.blocks import analysed_line, parse_block
 from kinds.sentiment.documents.language import LANGUAGE_UNSUPPORTED

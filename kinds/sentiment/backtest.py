@@ -13,9 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Engine
 
 from jobs.errors import InputError
-from jobs.file_format import Format
-from jobs.intake_file import open_file, read_physical_lines
-from jobs.intake_json import JsonRefusedError, parse
+from jobs.intake.files import open_file, read_physical_lines
+from jobs.intake.formats import Format
+from jobs.intake.values import JsonRefusedError, parse
 from kinds.sentiment.documents.watchlist import EntityNotWatchedError, Watchlist
 from kinds.sentiment.monitor import Monitor
 from kinds.sentiment.series.detection import observed_alerts

@@ -9,7 +9,7 @@ import numpy as np
 
 from jobs.documents.document import Document
 from jobs.inference import Inference, embedded
-from jobs.rows import Refusal, attempt
+from jobs.rejection import Refusal, attempt
 from kinds.sentiment.documents.linking import (
     MIN_ENTITY_SIMILARITY,
     MIN_MARGIN,

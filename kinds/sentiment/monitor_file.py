@@ -48,7 +48,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from jobs.cron import Cron
 from jobs.errors import InputError
-from jobs.input_file import TOML_ERRORS, read_toml
+from jobs.intake.files import TOML_ERRORS, read_toml
 from jobs.schedule import CatchUp
 from jobs.sources import FeedSource, FileSource, PrefixSource, Source
 from kinds.sentiment.series.policy import Policy

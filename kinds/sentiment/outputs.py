@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from jobs.rows import Refusal
+from jobs.rejection import Refusal
 from kinds.sentiment.series.time_windows import WindowSize
 
 

@@ -12,13 +12,12 @@ from sqlalchemy import Connection, Engine
 
 from db import batches
 from db.stages import NewJob
-from jobs.dialect import AS_FOUND, FileOptions
 from jobs.documents.document import Document
 from jobs.documents.read import read_documents
-from jobs.dropped import DroppedTally
 from jobs.instants import DateOrder
+from jobs.intake.dialect import AS_FOUND, FileOptions
 from jobs.provenance import payload_digest
-from jobs.rejection import Rejected
+from jobs.rejection import DroppedTally, Rejected
 from kinds.sentiment.documents.blocks import blocks
 from kinds.sentiment.documents.watchlist import Watchlist
 from kinds.sentiment.documents.watchlist_file import WatchlistFile

@@ -12,11 +12,11 @@ from uuid import UUID
 
 from sqlalchemy import Engine
 
-from jobs.dialect import AS_FOUND, FileOptions
 from jobs.documents.read import read_documents
 from jobs.errors import ConfigurationError
-from jobs.input_file import digest_of
 from jobs.instants import DateOrder
+from jobs.intake.dialect import AS_FOUND, FileOptions
+from jobs.intake.files import digest_of
 from jobs.rejection import Rejected
 from kinds.sentiment.alerts.delivery import export_and_deliver
 from kinds.sentiment.backtest import MONITOR_PREFIX, Backtest, backtest, is_of_backtest

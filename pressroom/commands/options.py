@@ -8,13 +8,12 @@ from uuid import UUID
 
 import typer
 
-from jobs.dialect import DialectError, FileOptions, parse_decimal, parse_delimiter
-from jobs.dropped import Dropped, InputDroppedError, check_dropped, parse_share
-from jobs.encodings import UnknownEncodingError, check_encoding
-from jobs.input_file import STDIN, check_input
 from jobs.instants import DateFormatError, DateOrder, parse_date_order
+from jobs.intake.dialect import DialectError, FileOptions, parse_decimal, parse_delimiter
+from jobs.intake.files import STDIN, check_input
+from jobs.intake.formats import UnknownEncodingError, check_encoding
 from jobs.ranges import label_problem
-from jobs.rejection import FileRejectedError
+from jobs.rejection import Dropped, FileRejectedError, InputDroppedError, check_dropped, parse_share
 from pressroom.console import say
 
 

@@ -9,12 +9,11 @@ from typing import Any
 import feedparser
 import pytest
 
-from jobs.dialect import Dialect, _with_comma_numbers
 from jobs.documents.feed import feed_records
 from jobs.guards import find_secret, is_injection_suspected
 from jobs.instants import parse_date_order, parse_instant
-from jobs.rejection import snippet
-from jobs.rows import attempt
+from jobs.intake.dialect import Dialect, _with_comma_numbers
+from jobs.rejection import attempt, snippet
 from jobs.text.clean import clean_text
 from jobs.text.cleanup import strip_html
 from jobs.text.normalise import normalise
@@ -54,7 +53,7 @@ FUNCTIONS: tuple[Callable[[str], object], ...] = (
 
 
 BUILT: Mapping[str, Callable[[str], object] | None] = {
-    "jobs.dialect._with_comma_numbers": lambda text: _with_comma_numbers(
+    "jobs.intake.dialect._with_comma_numbers": lambda text: _with_comma_numbers(
         Dialect("\t"), text.replace("\n", " ") * 2, is_given=False
     ),
     "jobs.instants.parse_date_order": lambda text: attempt(parse_date_order, text),
@@ -68,7 +67,7 @@ BUILT: Mapping[str, Callable[[str], object] | None] = {
         text, Point(name="", variables={})
     ),
     "kinds.sentiment.report.claims._without_names": lambda text: _without_names(text, ("a", "a b", "...")),
-    "jobs.dialect.sniff_dialect": None,
+    "jobs.intake.dialect.sniff_dialect": None,
     "jobs.instants._form": None,
     "kinds.recommendation.texts.checks.__init__": None,
     "workers.models.install._named_by": None,

@@ -23,7 +23,7 @@ WORDS = {
 
 ALLOWED = {
     # Which columns of a table hold a document: a file of news calls its text "article".
-    "jobs/record_fields.py": {"article", "headline"},
+    "jobs/intake/columns.py": {"article", "headline"},
     # What models say around a text that they were asked for, and what documents say around theirs.
     "jobs/text/cleanup.py": {"article", "mention"},
     # A tag of HTML.

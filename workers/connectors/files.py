@@ -12,7 +12,7 @@ from jobs.documents.document import Document, KnownRecords
 from jobs.documents.read import read_documents
 from jobs.documents.reading import OnNote
 from jobs.errors import ConfigurationError
-from jobs.file_format import CSV_SUFFIXES, FEED_SUFFIXES, JSON_SUFFIXES
+from jobs.intake.formats import CSV_SUFFIXES, FEED_SUFFIXES, JSON_SUFFIXES
 from jobs.rejection import FileRejectedError, Rejected
 from jobs.sources import FileSource, FilesPlace, PrefixSource, SourceDownError, SourceRefusedError
 from storage import open_store

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.dialect import AS_FOUND, FileOptions
+from jobs.intake.dialect import AS_FOUND, FileOptions
 from kinds.classifier.labelled import LabelColumns, LabelMapError, parse_label_map
 from pressroom.commands.options import file_argument, file_option_words
 

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.cells import as_text
-from jobs.dialect import FileOptions
 from jobs.errors import InputError
-from jobs.file_records import opened_records, parsed
 from jobs.guards import invalid_unicode_at
-from jobs.intake_columns import require_named, with_names
-from jobs.intake_file import open_file
+from jobs.intake.columns import require_named, with_names
+from jobs.intake.dialect import FileOptions
+from jobs.intake.files import open_file
+from jobs.intake.records import opened_records, parsed
+from jobs.intake.values import as_text
 from jobs.rejection import FileRejectedError, Rejected
 from jobs.text.normalise import normalise
 from kinds.classifier.order import LABELS, Label, LabelledFile

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.cells import as_text
 from jobs.instants import EARLIEST, DateOrder, parse_instant, possible_orders
+from jobs.intake.values import as_text
 from kinds.recommendation.catalogue.inputs import RETURN_KINDS, IntakeOptions
 from kinds.recommendation.catalogue.tally import Tally
 

@@ -20,19 +20,23 @@ import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 import pyarrow.json as arrow_json
 
-from jobs.cells import as_text
-from jobs.dialect import AS_FOUND, Dialect, FileOptions
-from jobs.file_format import Format
-from jobs.file_records import Fields, check_header, csv_records, jsonl_records, too_large
 from jobs.guards import invalid_unicode_at
-from jobs.input_file import refuse_file
-from jobs.intake_csv import read_csv_records
-from jobs.intake_file import Chunk, InputFile, Line, open_file, read_chunks
-from jobs.intake_json import MAX_INTEGER, JsonRefusedError, parse
-from jobs.intake_records import Record
-from jobs.parquet_records import parquet_batches
-from jobs.record_fields import ColumnMappingError, assign
-from jobs.rejection import Rejected
+from jobs.intake.columns import ColumnMappingError, assign
+from jobs.intake.dialect import AS_FOUND, Dialect, FileOptions
+from jobs.intake.files import Chunk, InputFile, Line, open_file, read_chunks
+from jobs.intake.formats import Format
+from jobs.intake.parquet import parquet_batches
+from jobs.intake.records import (
+    Fields,
+    Record,
+    check_header,
+    csv_records,
+    jsonl_records,
+    read_csv_records,
+    too_large,
+)
+from jobs.intake.values import MAX_INTEGER, JsonRefusedError, as_text, parse
+from jobs.rejection import Rejected, refuse_file
 from kinds.recommendation.catalogue.inputs import (
     INTERACTION_FIELDS,
     assign_interaction,

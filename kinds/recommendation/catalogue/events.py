@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from jobs.guards import find_secret
 from jobs.instants import MAX_AHEAD, order_of_column
-from jobs.intake_records import Record
+from jobs.intake.records import Record
 from kinds.recommendation.catalogue.columns import (
     AMBIGUOUS,
     EARLIEST_SECONDS,

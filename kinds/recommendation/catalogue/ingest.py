@@ -11,10 +11,8 @@ from datetime import datetime
 from pathlib import Path
 
 from jobs.documents.reading import OnNote
-from jobs.dropped import Dropped, check_dropped
-from jobs.input_file import refuse_file
-from jobs.record_fields import unread_columns
-from jobs.rejection import FileRejectedError, Rejected, snippet
+from jobs.intake.columns import unread_columns
+from jobs.rejection import Dropped, FileRejectedError, Rejected, check_dropped, refuse_file, snippet
 from kinds.recommendation.catalogue.columns import EventKinds
 from kinds.recommendation.catalogue.event_batches import event_batches
 from kinds.recommendation.catalogue.events import EventReader

@@ -8,12 +8,11 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from jobs.dialect import AS_FOUND, FileOptions, parse_decimal, parse_delimiter
-from jobs.dropped import MAX_DROPPED_SHARE
-from jobs.encodings import check_encoding
 from jobs.instants import DateOrder
-from jobs.record_fields import ColumnMappingError, assign, check_mapping
-from jobs.rejection import snippet
+from jobs.intake.columns import ColumnMappingError, assign, check_mapping
+from jobs.intake.dialect import AS_FOUND, FileOptions, parse_decimal, parse_delimiter
+from jobs.intake.formats import check_encoding
+from jobs.rejection import MAX_DROPPED_SHARE, snippet
 
 MAX_BLOCKS = 65_536
 """Maximum blocks of users, as two bytes of a hash determine the block."""

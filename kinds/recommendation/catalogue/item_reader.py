@@ -9,9 +9,6 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
-from jobs.cells import as_text
-from jobs.dialect import AS_FOUND, FileOptions
-from jobs.file_records import file_records
 from jobs.guards import (
     INJECTION_SUSPECTED,
     find_control_token,
@@ -19,13 +16,12 @@ from jobs.guards import (
     invalid_unicode_at,
     is_injection_suspected,
 )
-from jobs.input_file import refuse_file
 from jobs.instants import DateOrder, Instants, unreadable
-from jobs.intake_json import MAX_INTEGER
-from jobs.intake_records import Record
-from jobs.record_fields import ColumnMappingError, assign
-from jobs.rejection import FileRejectedError, Rejected
-from jobs.rows import Refusal, attempt
+from jobs.intake.columns import ColumnMappingError, assign
+from jobs.intake.dialect import AS_FOUND, FileOptions
+from jobs.intake.records import Record, file_records
+from jobs.intake.values import MAX_INTEGER, as_text
+from jobs.rejection import FileRejectedError, Refusal, Rejected, attempt, refuse_file
 from jobs.text.clean import HTML_REMOVED, clean_text
 from kinds.recommendation.catalogue.inputs import (
     DATE_FIELDS,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.dropped import MAX_DROPPED_SHARE, Dropped
 from jobs.errors import ConfigurationError
+from jobs.rejection import MAX_DROPPED_SHARE, Dropped
 from jobs.schedule import CatchUp
 from kinds.sentiment.commands.options import MaxReports, Reports
 from kinds.sentiment.commands.sentiment import backtest_file

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.dropped import MAX_DROPPED_SHARE
+from jobs.rejection import MAX_DROPPED_SHARE
 from kinds.sentiment.commands.options import MaxReports, Reports
 from kinds.sentiment.series.policy import AlertRule
 from kinds.sentiment.series.time_windows import WindowSize

@@ -30,8 +30,8 @@ from pydantic import ValidationError
 from jobs.documents.symbols import normal_ticker
 from jobs.errors import InputError
 from jobs.guards import find_secret, invalid_unicode_at
-from jobs.input_file import TOML_ERRORS, read_input
-from jobs.intake_json import JsonRefusedError, parse
+from jobs.intake.files import TOML_ERRORS, read_input
+from jobs.intake.values import JsonRefusedError, parse
 from jobs.rejection import FileRejectedError
 from kinds.sentiment.documents.names import Finder, spellings
 from kinds.sentiment.documents.watchlist import Entity, EntityKind, Watchlist

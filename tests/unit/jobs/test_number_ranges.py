@@ -27,7 +27,7 @@ from kinds.recommendation.recommender_file import read_recommender_file
 from kinds.sentiment.monitor_file import read_monitor_file
 from pressroom.cli import app
 from pressroom.console import EXIT_USAGE
-from tests.unit.jobs.lines import csv_text, jsonl, read, write
+from tests.unit.jobs.intake.lines import csv_text, jsonl, read, write
 from workers.producer import Order, new_batch
 from workers.settings import Settings, read_settings
 

@@ -16,7 +16,7 @@ from jobs.errors import ConfigurationError, PermanentError
 from jobs.kind import Artifact, Result, Stage
 from jobs.outputs import OutputUnfitError, ResultUnstorableError, check_result, dump_output, parse_output
 from jobs.registry import kind_names, load_kind
-from jobs.rows import Refusal
+from jobs.rejection import Refusal
 from tests.plugins.kinds import TrialKind, TrialOutput
 
 

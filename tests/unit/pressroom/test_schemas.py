@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.intake import Accepted, read_lines
+from jobs.intake.payloads import Accepted, read_lines
 from jobs.kind import Artifact, Context, Kind, Result
 from jobs.registry import kind_names, load_kind
 from pressroom.schemas import ExampleFormat, NoExampleError, example_file, field_schemas

@@ -12,7 +12,7 @@ from pyarrow import parquet
 from jobs.documents.document import Document
 from jobs.documents.read import read_documents
 from jobs.documents.symbols import parse_symbols
-from jobs.record_fields import assign
+from jobs.intake.columns import assign
 from jobs.rejection import Rejected
 from kinds.sentiment.documents.linking import Linker
 from kinds.sentiment.documents.prepare import prepare

@@ -17,7 +17,7 @@ from jobs.documents.read import read_documents
 from jobs.documents.reading import read_rows
 from jobs.documents.records import _BEGINS_WITH_A_WORD, _LETTER, _NO_WORDS
 from jobs.instants import parse_instant
-from jobs.record_fields import ColumnMappingError
+from jobs.intake.columns import ColumnMappingError
 from jobs.rejection import Rejected
 from tests.unit.jobs.documents.files import GOOD, NOW, jsonl, read, refusal_of, write
 

@@ -14,7 +14,7 @@ from pyarrow import parquet
 
 from jobs.documents.feed import MAX_FEED_BYTES, feed_records, read_feed
 from jobs.documents.read import read_documents
-from jobs.intake_file import MAX_LINE_BYTES
+from jobs.intake.files import MAX_LINE_BYTES
 from jobs.rejection import FileRejectedError, Rejected
 from tests.unit.jobs.documents.files import GOOD, NOW, Outcome, jsonl, read, refusal_of, write
 

@@ -18,7 +18,7 @@ from jobs.documents.feed import read_feed
 from jobs.documents.read import read_documents
 from jobs.documents.reading import Reading, read_rows
 from jobs.documents.records import DocumentMaker
-from jobs.file_records import unparsed_records
+from jobs.intake.records import unparsed_records
 from jobs.rejection import FileRejectedError, Rejected
 from tests.unit.jobs.documents.files import GOOD, NOW, jsonl, write
 
@@ -116,8 +116,8 @@ def test_refused_records_are_told_each_time_with_their_lines(
 def test_lines_keep_their_numbers_behind_blank_long_and_known_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.file_records._CHUNK_BYTES", 50)
-    monkeypatch.setattr("jobs.file_records.MAX_LINE_BYTES", 1_000)
+    monkeypatch.setattr("jobs.intake.records._CHUNK_BYTES", 50)
+    monkeypatch.setattr("jobs.intake.records.MAX_LINE_BYTES", 1_000)
     monkeypatch.setattr(reading, "MAX_ASKED", 2)
     lines = [json.dumps(ROWS[0]), "", "x" * 2_000, json.dumps(ROWS[1]), "  \r", "{}", "[]"]
     path = write(tmp_path, "a.jsonl", "\n".join(lines))
@@ -193,7 +193,7 @@ def test_long_records_wait_for_an_answer_in_bounded_memory(tmp_path: Path) -> No
 
 
 def test_what_stands_before_a_broken_place_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.file_records._CHUNK_BYTES", 1_000)
+    monkeypatch.setattr("jobs.intake.records._CHUNK_BYTES", 1_000)
     rows = [{**GOOD, "id": f"d{n}", "text": f"Acme {n * 7919 % 10_007} rises"} for n in range(5_000)]
     path = write(tmp_path, "a.jsonl.gz", gzip.compress(jsonl(*rows).encode())[:-2_000])
     found: list[Document | Rejected] = []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.intake import Rejected, read_lines
+from jobs.intake.payloads import Rejected, read_lines
 from jobs.rejection import FileRejectedError
 from jobs.sources import FileSource, SourceRefusedError
 from kinds.article.kind import ArticleKind
@@ -87,7 +87,7 @@ def test_a_refused_row_shows_no_secret_however_it_is_escaped(tmp_path: Path, lin
 
 def test_what_is_piped_in_may_be_read_twice() -> None:
     program = (
-        "from pathlib import Path; from jobs.file_records import file_records; path = Path('/dev/stdin')\n"
+        "from pathlib import Path; from jobs.intake.records import file_records; path = Path('/dev/stdin')\n"
         "read = [list(file_records(path, lambda names: names)) for _ in range(2)]\n"
         "assert read[0] == read[1]; print(read[0])"
     )

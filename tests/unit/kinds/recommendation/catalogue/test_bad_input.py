@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import PressroomError
-from jobs.intake_file import MAX_LINE_BYTES
+from jobs.intake.files import MAX_LINE_BYTES
 from kinds.recommendation.catalogue.item_reader import MAX_TEXT_CHARACTERS
 from kinds.recommendation.catalogue.tally import MAX_LISTED
 from tests.unit.kinds.recommendation.catalogue.files import (

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.dropped import InputDroppedError
-from jobs.rejection import FileRejectedError
+from jobs.rejection import FileRejectedError, InputDroppedError
 from kinds.recommendation.catalogue.ingest import ingest
 from kinds.recommendation.catalogue.inputs import Inputs, IntakeOptions
 from tests.unit.kinds.recommendation.catalogue.files import NOW, ingest_files, ingest_texts, write

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.intake_file import read_chunks
+from jobs.intake.files import read_chunks
 from kinds.recommendation.catalogue import event_batches
 from kinds.recommendation.catalogue.inputs import IntakeOptions
 from kinds.recommendation.catalogue.interactions import block_of

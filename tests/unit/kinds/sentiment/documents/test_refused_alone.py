@@ -20,8 +20,7 @@ from jobs.documents.feed import read_feed
 from jobs.documents.read import read_documents
 from jobs.errors import TransientError
 from jobs.inference import Inference, TextPair, classified, embedded
-from jobs.rejection import Rejected
-from jobs.rows import Refusal
+from jobs.rejection import Refusal, Rejected
 from jobs.text.clean import clean_text
 from jobs.text.entities import unescape
 from jobs.text.normalise import normalise

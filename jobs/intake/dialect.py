@@ -32,7 +32,7 @@ class FileOptions:
 
     delimiter: str | None = None
     encoding: str | None = None
-    """Name of the encoding as jobs.encodings.check_encoding returns it."""
+    """Name of the encoding as jobs.intake.formats.check_encoding returns it."""
     decimal: str | None = None
     """The decimal sign: a point or a comma."""
     tell: Callable[[str], None] = field(default=_ignore, compare=False)

@@ -10,13 +10,13 @@ import pytest
 from pydantic import BaseModel
 
 from jobs.errors import PromptTooLongError
-from jobs.intake import Rejected, read_lines
+from jobs.intake.payloads import Rejected, read_lines
 from jobs.kind import Context, Kind, Result
 from kinds.article.brief import ArticleBrief
 from kinds.article.kind import ArticleKind
-from tests.unit.jobs.lines import HEADER, csv_text, jsonl, read, write
+from tests.unit.jobs.intake.lines import HEADER, csv_text, jsonl, read, write
 
-EXAMPLES = Path(__file__).parents[3] / "examples" / "articles" / "briefs.csv"
+EXAMPLES = Path(__file__).parents[4] / "examples" / "articles" / "briefs.csv"
 
 
 def test_csv_row_becomes_a_payload_with_every_column(tmp_path: Path) -> None:

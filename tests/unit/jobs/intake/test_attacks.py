@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs.dialect import Dialect
 from jobs.guards import may_be_shown
-from jobs.intake_csv import read_csv_records
-from jobs.intake_file import MAX_LINE_BYTES, Line
-from tests.unit.jobs.lines import Outcome, csv_text, jsonl, read, write
+from jobs.intake.dialect import Dialect
+from jobs.intake.files import MAX_LINE_BYTES, Line
+from jobs.intake.records import read_csv_records
+from tests.unit.jobs.intake.lines import Outcome, csv_text, jsonl, read, write
 
 GOOD = '{"id": "good", "title": "b"}'
 MAX_MEMORY_BYTES = 8 * MAX_LINE_BYTES

@@ -11,15 +11,15 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from jobs.dialect import FileOptions, parse_delimiter, sniff_dialect
-from jobs.encodings import check_encoding
-from jobs.file_records import file_records
-from jobs.intake import Accepted, read_lines
+from jobs.intake.dialect import FileOptions, parse_delimiter, sniff_dialect
+from jobs.intake.formats import check_encoding
+from jobs.intake.payloads import Accepted, read_lines
+from jobs.intake.records import file_records
 from jobs.rejection import FileRejectedError, Rejected
 from kinds.article.brief import ArticleBrief
 from kinds.article.kind import ArticleKind
 
-TABLES = Path(__file__).parents[2] / "data" / "tables"
+TABLES = Path(__file__).parents[3] / "data" / "tables"
 PLAIN = "id,title,topic,length\na1,Night trains,rail,200\na2,Bread,,100\n"
 
 

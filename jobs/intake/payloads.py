@@ -1,4 +1,6 @@
-"""Records of a file or in memory -> validated payloads of any kind, each accepted or refused on its own."""
+"""Turns records of a file or in memory into validated payloads of any kind.
+
+Each record is accepted or refused individually."""
 
 from __future__ import annotations
 
@@ -11,10 +13,7 @@ from typing import Generic
 
 from pydantic import ValidationError
 
-from jobs.dialect import AS_FOUND, FileOptions
 from jobs.errors import InputError
-from jobs.file_format import Format
-from jobs.file_records import Fields, Items, item_records, opened_records, parsed
 from jobs.guards import (
     CONTROL_TOKENS,
     INJECTION_SUSPECTED,
@@ -23,13 +22,13 @@ from jobs.guards import (
     invalid_unicode_at,
     is_injection_suspected,
 )
-from jobs.input_file import refuse_file
-from jobs.intake_columns import ID_COLUMN, Columns
-from jobs.intake_file import open_file
-from jobs.intake_records import Record
+from jobs.intake.columns import ID_COLUMN, Columns
+from jobs.intake.dialect import AS_FOUND, FileOptions
+from jobs.intake.files import open_file
+from jobs.intake.formats import Format
+from jobs.intake.records import Fields, Items, Record, item_records, opened_records, parsed
 from jobs.kind import Kind, PayloadT
-from jobs.rejection import FileRejectedError, Rejected, snippet
-from jobs.rows import Refusal, attempt
+from jobs.rejection import FileRejectedError, Refusal, Rejected, attempt, refuse_file, snippet
 
 MAX_ID_CHARACTERS = 200
 """An id becomes a file name at export; file systems allow 255 bytes."""

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.guards import find_control_token, find_secret
-from jobs.intake_json import MAX_INTEGER, JsonRefusedError, parse
-from tests.unit.jobs.lines import read
+from jobs.intake.values import MAX_INTEGER, JsonRefusedError, parse
+from tests.unit.jobs.intake.lines import read
 
 # Any text that Unicode and the guards allow; ASCII with CSV's own characters is drawn often.
 TEXT = st.one_of(

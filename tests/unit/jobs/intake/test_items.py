@@ -12,7 +12,7 @@ from types import MappingProxyType
 import pytest
 from pydantic import BaseModel
 
-from jobs.intake import Accepted, FileRejectedError, Rejected, read_lines
+from jobs.intake.payloads import Accepted, FileRejectedError, Rejected, read_lines
 from jobs.kind import Context, Kind, Result
 from kinds.article.kind import ArticleKind
 from tests.items import MAX_HELD, CountedItems

@@ -1,4 +1,4 @@
-"""Rows of a Parquet file, a few at a time."""
+"""Reads the rows of a Parquet file in small batches."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from typing import BinaryIO
 import pyarrow as pa
 from pyarrow import parquet
 
-from jobs.input_file import refuse_file
-from jobs.intake_columns import Require, check_columns
-from jobs.intake_file import MAX_GZIP_RATIO, MIN_BYTES_FOR_RATIO, InputFile
-from jobs.intake_records import Record
-from jobs.rejection import Rejected
-from jobs.rows import Refusal, apart
+from jobs.intake.columns import Require, check_columns
+from jobs.intake.files import MAX_GZIP_RATIO, MIN_BYTES_FOR_RATIO, InputFile
+from jobs.intake.records import Record
+from jobs.rejection import Refusal, Rejected, apart, refuse_file
 
 _BATCH_ROWS = 64
 """A dictionary-encoded column may hold one text of 1 MB a million times: so many stand in memory at once."""

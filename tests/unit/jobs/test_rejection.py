@@ -1,4 +1,4 @@
-"""One row never fails its neighbours: it is refused by name, and the others are made."""
+"""A record never fails its neighbours, and too many refused records fail the input."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.errors import ConfigurationError, InputError, PromptTooLongError, TransientError
-from jobs.rows import Refusal, apart, attempt, refusal_of
+from jobs.rejection import (
+    Dropped,
+    DroppedTally,
+    InputDroppedError,
+    Refusal,
+    Rejected,
+    apart,
+    attempt,
+    check_dropped,
+    parse_share,
+    refusal_of,
+)
 
 pytestmark = pytest.mark.attack("poisonous document among good ones")
 
@@ -88,3 +99,42 @@ def test_one_bad_row_of_301_costs_a_few_calls() -> None:
     made = apart(["1"] * 200 + ["&#" + "9" * 5000] + ["1"] * 100, make)
     assert [number for number, one in enumerate(made) if isinstance(one, Refusal)] == [200]
     assert len(calls) <= 2 * 9 + 1
+
+
+def refusal(line: int, code: str) -> Rejected:
+    return Rejected(file="a.csv", line=line, code=code, reason="is wrong", advice="correct it")
+
+
+@pytest.mark.parametrize(
+    ("num_dropped", "bound", "fails"),
+    [(5, None, False), (6, None, True), (6, 0.06, False), (0, 0.0, False), (1, 0.0, True), (99, 1.0, False)],
+)
+def test_share_above_the_bound_is_a_failure_unless_allowed(
+    num_dropped: int, bound: float | None, fails: bool
+) -> None:
+    dropped = Dropped("a.csv", 100, {"unknown_item": num_dropped})
+    if not fails:
+        check_dropped(dropped, bound)
+        return
+    with pytest.raises(
+        InputDroppedError, match=f"{num_dropped} of 100 records .*unknown_item: {num_dropped}"
+    ) as error:
+        check_dropped(dropped, bound)
+    allowed = str(error.value).rpartition("--max-dropped ")[2]
+    check_dropped(dropped, float(allowed))
+
+
+def test_error_tells_the_most_frequent_reason_first_and_an_example_of_it() -> None:
+    heard: list[Rejected] = []
+    tally = DroppedTally("a.csv", heard.append)
+    for line, code in enumerate(("user_missing", "time_invalid", "time_invalid"), start=2):
+        tally(refusal(line, code))
+    with pytest.raises(InputDroppedError, match=r"\(time_invalid: 2, user_missing: 1\).*a.csv:3: is wrong"):
+        check_dropped(tally.dropped(1), None)
+    assert len(heard) == 3
+
+
+@pytest.mark.parametrize("text", ["-1", "1.5", "200%", "nan", "many", ""])
+def test_share_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - float() has its own words
+        parse_share(text)

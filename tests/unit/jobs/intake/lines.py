@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs.intake import Accepted, FileRejectedError, Rejected, read_lines
+from jobs.intake.payloads import Accepted, FileRejectedError, Rejected, read_lines
 from kinds.article.brief import ArticleBrief
 from kinds.article.kind import ArticleKind
 

@@ -1,9 +1,14 @@
-"""JSON that every reader understands alike: one meaning for each key and number, bounded depth."""
+"""Values of records: JSON that every reader understands alike, and single values as text.
+
+Each key and number has one meaning, and the depth is bounded."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
+from datetime import date
+from decimal import Decimal
 
 from jobs.errors import InputError
 from jobs.rejection import snippet
@@ -139,3 +144,26 @@ def _first_duplicate(text: str) -> tuple[str, int]:
                 return name, token.start() + 1
             seen[-1].add(name)
     return "", 1
+
+
+def as_text(value: object) -> str | None:
+    """A single value as text, stripped; empty where there is nothing, None for what is no single value.
+
+    >>> as_text(17), as_text(17.0), as_text(" a "), as_text([1])
+    ('17', '17', 'a', None)
+    """
+    if isinstance(value, str):
+        return value.strip()
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return ""
+        return str(int(value)) if value.is_integer() and abs(value) <= MAX_INTEGER else repr(value)
+    if isinstance(value, int | Decimal):
+        return str(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    return None

@@ -1,0 +1,1 @@
+"""Intake: reads tables and turns their records into payloads."""

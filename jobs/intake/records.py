@@ -1,0 +1,402 @@
+"""The one reader of records: CSV in any dialect, JSONL and Parquet, gzipped or not, and items in memory."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+from jobs.guards import find_hidden_secret, invalid_unicode_at
+from jobs.intake.columns import Require, check_columns
+from jobs.intake.dialect import AS_FOUND, Dialect, FileOptions
+from jobs.intake.files import (
+    MAX_LINE_BYTES,
+    InputFile,
+    Line,
+    open_file,
+    read_chunks,
+    read_physical_lines,
+)
+from jobs.intake.formats import Format
+from jobs.intake.values import MAX_DEPTH, JsonRefusedError, parse
+from jobs.rejection import Refusal, Rejected, refuse_file, snippet
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as the file has it; nothing is validated yet."""
+
+    file: str
+    line: int
+    fields: dict[str, object]
+
+    def strings(self) -> Iterator[tuple[str, str]]:
+        """Column and text of every string in the record, keys and nested values included."""
+        for name, value in self.fields.items():
+            yield name, name
+            for text in _strings_in(value):
+                yield name, text
+
+    def reject(
+        self, code: str, reason: str, advice: str, column: str | None = None, text: str | None = None
+    ) -> Rejected:
+        """Refuse this record; the text's beginning is shown."""
+        shown = snippet(text) if text is not None else None
+        name = snippet(column) if column is not None else None
+        return Rejected(
+            file=self.file,
+            line=self.line,
+            code=code,
+            reason=reason,
+            advice=advice,
+            column=name,
+            snippet=shown,
+        )
+
+    def reject_secret(self, secret: str, column: str | None = None) -> Rejected:
+        """Refuse this record without showing any of it."""
+        reason, advice = f"seems to hold {secret}", "remove it, and replace the secret where it is used"
+        return self.reject("secret_in_input", reason, advice, column)
+
+    def reject_unreadable(self, refusal: Refusal) -> Rejected:
+        """Refuse this record for what it made a parser raise."""
+        return self.reject(refusal.code, refusal.reason, "correct the record, or leave it out")
+
+    def reject_unicode(self, text: str, at: int, column: str | None = None) -> Rejected:
+        """Refuse this record for the character at an index of the text."""
+        ordinal = ord(text[at])
+        if ordinal == 0:
+            name = "a NUL"
+        elif 0xDC80 <= ordinal <= 0xDCFF:  # PEP 383: how a byte that is not UTF-8 was read
+            name = f"the byte 0x{ordinal - 0xDC00:02x}, which is not UTF-8"
+        else:
+            name = f"the lone surrogate U+{ordinal:04X}"
+        reason = f"holds {name} at character {at + 1}"
+        return self.reject("text_invalid_unicode", reason, "save the file as UTF-8 without it", column, text)
+
+
+def json_object(record: Record, text: str, *, example: str) -> dict[str, object] | Rejected:
+    """The object of a line of JSONL; `example` shows people what one looks like."""
+    try:
+        value = parse(text)
+    except JsonRefusedError as error:
+        if (secret := find_hidden_secret(text)) is not None:
+            return record.reject_secret(secret)
+        return Rejected(
+            file=record.file,
+            line=record.line,
+            character=error.character,
+            code=error.code,
+            reason=error.reason,
+            advice="write one JSON object in one line",
+            snippet=snippet(text),
+        )
+    if not isinstance(value, dict):
+        advice = f"write one JSON object a line, such as {example}"
+        return record.reject("json_invalid", "is not a JSON object", advice, text=text)
+    return value
+
+
+def _strings_in(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _strings_in(key)
+            yield from _strings_in(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _strings_in(inner)
+
+
+_MAX_CHARACTERS_AGAIN = 64 * MAX_LINE_BYTES
+"""Read again after quotes that are never closed, besides four times the file: some seconds of work."""
+_CHARACTERS_OF_LINE = 64
+"""To hand over a line takes as long as to read so many characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class CsvRecord:
+    """The cells of one record, or what is wrong with it."""
+
+    line: int
+    cells: list[str] = field(default_factory=list)
+    code: str = ""
+    """Empty, or `csv_malformed` or `body_too_large`."""
+    reason: str = ""
+
+
+class _RecordTooLargeError(Exception):
+    """The record under way has passed MAX_LINE_BYTES."""
+
+
+class _Feed:
+    """Hands lines to csv.reader and keeps those of the record under way, so that they can be read again."""
+
+    def __init__(self, lines: Iterable[Line]) -> None:
+        self._lines = iter(lines)
+        self._again: deque[Line] = deque()
+        self.taken: list[Line] = []
+        self._num_characters = 0
+        self._left = _MAX_CHARACTERS_AGAIN
+        self.is_hopeless = False
+        """So many quotes are never closed that the rest of the file is not read as records."""
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if self._again:
+            line = self._again.popleft()
+            self._left -= len(line.text) + _CHARACTERS_OF_LINE
+            self.is_hopeless = self._left < 0
+        else:
+            line = next(self._lines)
+            self._left += 4 * (len(line.text) + _CHARACTERS_OF_LINE)
+        if self.is_hopeless:
+            self.taken.append(line)
+            raise _RecordTooLargeError
+        self.taken.append(line)
+        self._num_characters += len(line.text)
+        if line.is_too_large or self._num_characters > MAX_LINE_BYTES:
+            raise _RecordTooLargeError
+        return line.text
+
+    def accept(self) -> None:
+        """The record is complete: forget its lines."""
+        self.taken.clear()
+        self._num_characters = 0
+
+    def give_up(self) -> Line:
+        """The record is broken: return its first line, and read the following ones again on their own."""
+        first, *rest = self.taken
+        self._again.extendleft(reversed(rest))
+        self.accept()
+        return first
+
+    def refuse_rest(self) -> Iterator[CsvRecord]:
+        """Every line that is left, as one that is not read."""
+        reason = "follows too many lines that open a quote which is never closed"
+        for line in chain(self._again, self._lines):
+            yield CsvRecord(line.number, code="csv_malformed", reason=reason)
+
+
+def read_csv_records(lines: Iterable[Line], dialect: Dialect) -> Iterator[CsvRecord]:
+    """Stream the records of a CSV file (RFC 4180, in this dialect), blank lines included as empty records.
+
+    A quote that is never closed would swallow the rest of the file: only the line that opens it is refused,
+    and the lines after it are read again. Where that would take more than a few passes over the file, because
+    each line opens such a quote, the lines that are left are refused, one by one, without being read.
+    Memory: one record, at most MAX_LINE_BYTES.
+    """
+    # The csv module keeps its limit per process, at 131,072 characters; a record is bounded by the feed.
+    csv.field_size_limit(MAX_LINE_BYTES + 1)
+    feed = _Feed(lines)
+    reader = dialect.reader(feed)
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except (csv.Error, _RecordTooLargeError) as error:
+            first = feed.give_up()
+            yield _broken(first, error)
+            if feed.is_hopeless:
+                yield from feed.refuse_rest()
+                return
+            reader = dialect.reader(feed)
+            continue
+        first = feed.taken[0]
+        feed.accept()
+        yield CsvRecord(first.number, cells)
+
+
+def _broken(first: Line, error: Exception) -> CsvRecord:
+    if first.is_too_large or len(first.text) > MAX_LINE_BYTES:
+        return CsvRecord(
+            first.number, code="body_too_large", reason=f"has more than {MAX_LINE_BYTES:,} bytes"
+        )
+    if isinstance(error, _RecordTooLargeError) or "unexpected end of data" in str(error):
+        return CsvRecord(first.number, code="csv_malformed", reason="opens a quote that is never closed")
+    return CsvRecord(first.number, code="csv_malformed", reason=f"is not CSV: {error}")
+
+
+Fields = tuple[int, Mapping[str, object]]
+"""Line, row or entry, from 1, and its named fields."""
+
+Unparsed = tuple[int, bytes | Mapping[str, object]]
+"""As Fields, where a line of JSONL is still its bytes, without white space around it."""
+
+Items = Iterable[Mapping[str, object]]
+"""Records in memory, each with the columns of a file as its keys; a generator is streamed."""
+
+_EXAMPLE = '{"id": "..."}'
+
+_CHUNK_BYTES = 2**18
+"""Of lines that are in memory together."""
+
+
+def file_records(
+    path: Path, require: Require, options: FileOptions = AS_FOUND
+) -> Iterator[Fields | Rejected]:
+    """Stream the records, one in memory at a time.
+
+    JSONL has no header: `require` is not asked. Raises FileRejectedError, at any moment of the iteration,
+    for what makes the whole file unusable.
+    """
+    name = str(path)
+    for record in unparsed_records(path, require, options):
+        yield record if isinstance(record, Rejected) else parsed(name, record)
+
+
+def unparsed_records(
+    path: Path, require: Require, options: FileOptions = AS_FOUND
+) -> Iterator[Unparsed | Rejected]:
+    """Read as file_records does, for a reader that need not parse each line of JSONL."""
+    with open_file(path, options) as file:
+        yield from opened_records(file, require)
+
+
+def opened_records(file: InputFile, require: Require) -> Iterator[Unparsed | Rejected]:
+    """Read as unparsed_records does, from an opened file."""
+    if file.format is Format.PARQUET:
+        from jobs.intake.parquet import parquet_records  # loads Arrow
+
+        yield from parquet_records(file, require)
+    elif file.format is Format.JSONL:
+        yield from _unparsed_lines(file)
+    elif file.format is Format.CSV:
+        yield from csv_records(file, read_physical_lines(file), require)
+    else:
+        raise refuse_file(file.path, "format_unknown", "is XML", "write it as CSV, JSONL or Parquet")
+
+
+def parsed(name: str, record: Unparsed) -> Fields | Rejected:
+    """The record's fields; `name` is that of the file."""
+    number, value = record
+    if isinstance(value, bytes):
+        return _parse_line(name, number, value.decode("utf-8", "surrogateescape"))
+    return number, value
+
+
+def _unparsed_lines(file: InputFile) -> Iterator[Unparsed | Rejected]:
+    name = str(file.path)
+    for chunk in read_chunks(file, chunk_bytes=_CHUNK_BYTES):
+        if chunk.is_too_large:
+            yield too_large(Record(name, chunk.first_line, {}))
+        for number, line in enumerate(chunk.body.split(b"\n"), start=chunk.first_line):
+            if len(line) > MAX_LINE_BYTES:
+                yield too_large(Record(name, number, {}))
+            elif text := line.strip(b" \t\r\n"):
+                yield number, text
+
+
+def jsonl_records(path: Path, lines: Iterator[Line]) -> Iterator[Fields | Rejected]:
+    """The records of these lines."""
+    name = str(path)
+    for line in lines:
+        text = line.text.strip(" \t\r\n")
+        if text:
+            yield _parse_line(name, line.number, text)
+        elif line.is_too_large:
+            yield too_large(Record(name, line.number, {}))
+
+
+def _parse_line(name: str, number: int, text: str) -> Fields | Rejected:
+    record = Record(name, number, {})
+    if (at := invalid_unicode_at(text)) is not None:
+        return record.reject_unicode(text, at)
+    return _parse_object(record, text)
+
+
+def _parse_object(record: Record, text: str) -> Fields | Rejected:
+    value = json_object(record, text, example=_EXAMPLE)
+    return value if isinstance(value, Rejected) else (record.line, value)
+
+
+def item_records(name: str, items: Items) -> Iterator[Fields | Rejected]:
+    """Stream the records of items in memory, numbered from 1; `name` stands where a file's would.
+
+    Each item is written as a line of JSONL and read again, so that what a file could not hold is refused
+    here as it is there: numbers, depth, size and doubled keys.
+    """
+    for number, item in enumerate(items, start=1):
+        yield _item_record(Record(name, number, {}), item)
+
+
+def _item_record(record: Record, item: object) -> Fields | Rejected:
+    try:
+        text = json.dumps(dict(item) if isinstance(item, Mapping) else item, ensure_ascii=False)
+    except RecursionError:
+        return record.reject("json_too_deep", f"nested deeper than {MAX_DEPTH} levels", "flatten the item")
+    except (TypeError, ValueError) as error:  # a type that JSON does not have, or an item within itself
+        reason = f"cannot be written as JSON: {snippet(str(error)) or type(error).__name__}"
+        return record.reject("json_invalid", reason, "give texts, numbers, true, false, null, lists of them")
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_LINE_BYTES:
+        return too_large(record)
+    return _parse_object(record, text)
+
+
+def csv_records(file: InputFile, lines: Iterable[Line], require: Require) -> Iterator[Fields | Rejected]:
+    """The records of these lines, the first of which that is not blank names the columns."""
+    header: list[str] | None = None
+    num_records = 0
+    name, dialect, has_numbers = str(file.path), file.dialect, bool(file.dialect.comma_numbers)
+    for row in read_csv_records(lines, dialect):
+        if not row.code and not any(cell.strip() for cell in row.cells):
+            continue
+        if header is None:
+            header = check_header(file, row, require)
+            continue
+        num_records += 1
+        cells, width = row.cells, len(header)
+        if len(cells) > width and not any(cell.strip() for cell in cells[width:]):
+            del cells[width:]  # spreadsheets end rows with the empty cells of columns that were deleted
+        if row.code or len(cells) != width:
+            yield _reject_row(Record(name, row.line, {}), row, header)
+        else:
+            cells = dialect.plain_cells(cells) if has_numbers else cells
+            yield row.line, dict(zip(header, cells, strict=True))
+    if header is not None and num_records == 0:
+        raise refuse_file(
+            file.path, "file_header_only", "has a header and no line", "write one line for each record"
+        )
+
+
+def _reject_row(record: Record, row: CsvRecord, header: list[str]) -> Rejected:
+    if row.code == "body_too_large":
+        return too_large(record)
+    if row.code:
+        return record.reject(row.code, row.reason, 'double each quote inside a quoted cell: ""')
+    num_cells, width = len(row.cells), len(header)
+    reason = f"has {num_cells} cells, the header names {width}"
+    if num_cells > width:
+        advice = "quote cells that hold the delimiter"
+        return record.reject("csv_extra_cell", reason, advice, text=row.cells[0])
+    reason += f": there is none for {snippet(header[num_cells]) or 'the rest'}"
+    return record.reject("csv_missing_cell", reason, "leave absent cells empty", text=row.cells[0])
+
+
+def check_header(file: InputFile, row: CsvRecord, require: Require) -> list[str]:
+    """The names of the columns, but for empty cells at the end. Raises FileRejectedError."""
+    path, line = file.path, row.line
+    if row.code:
+        raise refuse_file(path, row.code, f"the header {row.reason}", "write a line of column names", line)
+    header = [cell.strip() for cell in row.cells]
+    while header and not header[-1]:
+        header.pop()
+    if any(invalid_unicode_at(cell) is not None for cell in header):
+        advice = "save the file as UTF-8, or give its --encoding"
+        raise refuse_file(path, "text_invalid_unicode", "the header is not UTF-8", advice, line)
+    check_columns(path, header, require, line)
+    return header
+
+
+def too_large(record: Record) -> Rejected:
+    """Refuse a record that passed MAX_LINE_BYTES."""
+    reason = f"has more than {MAX_LINE_BYTES:,} bytes"
+    return record.reject("body_too_large", reason, "shorten the text, or split it over lines")
