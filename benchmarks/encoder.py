@@ -30,7 +30,7 @@ from benchmarks.machine import machine_facts, write_result
 from jobs.inference import TextPair
 from jobs.job import ClaimedJob
 from jobs.rejection import Rejected
-from jobs.text.normalise import normalise
+from jobs.text.plain import normalise
 from kinds.classifier.labelled import LabelColumns, read_labelled_texts
 from workers.encoder import Vector
 from workers.encoder_tokenizer import RowTokenizer, load_row_tokenizer

@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks.machine import machine_facts, write_result
 from jobs.documents.document import Document
-from jobs.documents.read import read_documents
+from jobs.documents.reading import read_documents
 from kinds.sentiment.documents.language import is_common
 from kinds.sentiment.documents.linking import Link, Linker, settle
 from kinds.sentiment.documents.prepare import prepare, signature, unpack

@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.machine import machine_facts, write_result
+from jobs.classification import classification_figures
 from jobs.documents.document import Document
 from jobs.errors import PressroomError
-from jobs.metrics.classification import classification_figures
 from kinds.classifier.order import LABELS
 from kinds.classifier.train_plan import Prepared, prepare, read_plan
 from kinds.classifier.training.data import Example

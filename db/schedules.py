@@ -25,9 +25,8 @@ from sqlalchemy.exc import OperationalError
 
 from db.tables import BatchRow, ScheduleRow, ScheduleRunRow
 from jobs.batch import BatchStatus
-from jobs.cron import Cron, CronError
 from jobs.errors import PermanentError, PressroomError, TransientError
-from jobs.schedule import CatchUp, RunOutcome, settle
+from jobs.schedule import CatchUp, Cron, CronError, RunOutcome, settle
 
 logger = logging.getLogger(__name__)
 

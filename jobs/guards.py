@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable
 from urllib.parse import unquote
 
-from jobs.text.entities import unescape
+from jobs.text.plain import unescape
 
 CONTROL_TOKENS: tuple[str, ...] = (
     "<|im_start|>",

@@ -1,8 +1,7 @@
 """The statement of how an artifact was made: an in-toto Statement v1 in canonical JSON (RFC 8785).
 
 Integers stay below 2^53, decimals are strings, and times are in UTC. The bytes are stored as they are and
-never serialised again, so that anyone can add and check a signature over them.
-"""
+never serialised again, so that anyone can add and check a signature over them."""
 
 from __future__ import annotations
 
@@ -134,9 +133,9 @@ class Encoding:
     num_calls: int
     num_inputs: int
     inputs_sha256: str
-    """Digest of the token ids and segments of every input, in order; see `jobs.digests`."""
+    """Digest of the token ids and segments of every input, in order; see `row_bytes`."""
     outputs_sha256: str
-    """Digest of the answers to six decimals, in order, after any calibration."""
+    """Digest of the answers to six decimals, in order, after any calibration; see `vector_bytes`."""
     calibration: CalibrationFacts | None = None
     """The calibration that was applied; None if the probabilities are those of the model itself."""
 
@@ -406,3 +405,26 @@ def timestamp(instant: datetime) -> str:
     '2026-01-02T00:00:00.000000Z'
     """
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def row_bytes(token_ids: Sequence[int], type_ids: Sequence[int]) -> bytes:
+    """Return an encoder's input: number of tokens, ids, segments, as 32-bit little-endian integers.
+
+    >>> row_bytes([258], [1]).hex(" ", 4)
+    '01000000 02010000 01000000'
+    """
+    import numpy as np  # not at the top: commands that read statements do not need it
+
+    return np.asarray((len(token_ids), *token_ids, *type_ids), "<u4").tobytes()
+
+
+def vector_bytes(vector: Sequence[float]) -> bytes:
+    """Return an encoder's answer: number of values, each in millionths, as 64-bit little-endian integers.
+
+    >>> vector_bytes([0.25, 0.75]) == vector_bytes([0.2500001, 0.7499999])
+    True
+    """
+    import numpy as np
+
+    millionths = np.rint(np.asarray(vector, dtype=float) * 1e6).astype("<i8")
+    return len(vector).to_bytes(8, "little") + bytes(millionths.tobytes())

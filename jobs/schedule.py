@@ -1,10 +1,78 @@
-"""Schedules: what becomes of a due time."""
+"""When a schedule is due, in its time zone, and what happens at each due time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from itertools import islice
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cronsim import CronSim, CronSimError
+
+from jobs.errors import InputError
+
+
+class CronError(InputError):
+    """A cron expression or its time zone cannot be used."""
+
+    code = "cron_invalid"
+
+
+class TimeZoneUnknownError(CronError):
+    """The time zone is none that the system knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """Five fields (minute, hour, day, month, weekday), or six with the second first.
+
+    Where the clock jumps, five fields do as Debian's cron does: what names an hour runs once a day, an hour
+    that the jump leaves out at the jump's end, an hour that comes twice the first time; what begins with a
+    star (`*/30 * * * *`) goes on by elapsed time.
+
+    >>> ticks = Cron("30 2 * * *", "Europe/Berlin").due(after=datetime(2026, 3, 28, 12, tzinfo=UTC))
+    >>> [f"{next(ticks):%d %H:%M}" for _ in range(2)]
+    ['29 01:00', '30 00:30']
+    """
+
+    expression: str
+    time_zone: str
+
+    def __post_init__(self) -> None:
+        try:
+            ZoneInfo(self.time_zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise TimeZoneUnknownError(
+                f"{self.time_zone!r} is no time zone: write an IANA name such as Europe/Berlin"
+            ) from error
+        try:
+            CronSim(self.expression, datetime.now(UTC))
+        except (CronSimError, ValueError) as error:
+            raise CronError(
+                f"{self.expression!r} is no cron expression ({error}): write minute, hour, day of the month, "
+                'month and weekday, for example "0 * * * *" for every hour'
+            ) from error
+
+    def due(self, *, after: datetime) -> Iterator[datetime]:
+        """Due times later than the instant, in order, in UTC; ends where none follows within 50 years."""
+        latest = after
+        for local in CronSim(self.expression, after.astimezone(ZoneInfo(self.time_zone))):
+            due_at = local.astimezone(UTC)
+            if due_at > latest:  # the library takes a local time that comes twice for its first one
+                latest = due_at
+                yield due_at
+
+    def due_between(self, after: datetime, until: datetime, *, at_most: int) -> list[datetime]:
+        """The first due times later than `after` and not later than `until`."""
+        found = []
+        for due_at in islice(self.due(after=after), at_most):
+            if due_at > until:
+                break
+            found.append(due_at)
+        return found
+
 
 ON_TIME = timedelta(seconds=60)
 """A due time that is found this late or sooner has not been missed: whoever looks may have been restarted."""

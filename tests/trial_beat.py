@@ -11,8 +11,7 @@ from db.batches import accept_in
 from db.schedules import Recurring, Schedule, put_schedule, set_times
 from db.tables import BatchRow, ScheduleRow
 from jobs.batch import BatchStatus
-from jobs.cron import Cron
-from jobs.schedule import CatchUp
+from jobs.schedule import CatchUp, Cron
 from tests.factories import new_batch, new_jobs
 from workers.settings import Settings
 

@@ -11,7 +11,6 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from jobs.digests import row_bytes, vector_bytes
 from jobs.errors import DeadlineError, TransientError
 from jobs.inference import Completion, FinishReason, LabelProbabilities, Prompt, Sampling, TextPair
 from jobs.job import ClaimedJob
@@ -21,7 +20,9 @@ from jobs.provenance import (
     Generation,
     ModelFacts,
     ThinkingFacts,
+    row_bytes,
     token_digest,
+    vector_bytes,
 )
 from jobs.text.thoughts import DEFAULT_MARKS
 from workers.encoder import EncoderRequest, EncoderTask, Vector

@@ -5,16 +5,12 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import feedparser
 
-from jobs.documents.document import KnownRecords
 from jobs.documents.identity import is_placeholder
-from jobs.documents.reading import OnNote, Reading
-from jobs.documents.records import DocumentMaker
 from jobs.intake.records import Record
 from jobs.rejection import FileRejectedError, Refusal, Rejected, attempt, refuse_file
 
@@ -54,19 +50,6 @@ all others."""
 
 
 _TOO_DEEP = Refusal("feed_malformed", f"nests more than {MAX_DEPTH} elements")
-
-
-def read_feed(
-    name: str,
-    body: bytes,
-    *,
-    now: datetime,
-    known: KnownRecords | None = None,
-    on_note: OnNote | None = None,
-) -> Reading:
-    """Read the documents of a feed in memory; `line` of a refused one is the entry's number, from 1."""
-    maker = DocumentMaker(name, now=now, columns={})
-    return Reading(feed_records(name, body), maker, known, is_snapshot=True, on_note=on_note)
 
 
 def feed_records(name: str, body: bytes) -> Iterator[tuple[int, Mapping[str, object]] | Rejected]:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from jobs.documents.digest import derived_id, version_number
-from jobs.documents.document import Document
+from jobs.documents.document import Document, derived_id, version_number
 
 _PREFIX = "shared-"
 _DIGITS_OF_ID = 16

@@ -13,9 +13,8 @@ from itertools import pairwise
 
 from jobs.inference import Completion, FinishReason, Message, Prompt, Sampling
 from jobs.prompt_template import PromptTemplate
-from jobs.text.cleanup import Piece, as_markdown, clean, without_repeats
-from jobs.text.sentences import words
-from jobs.text.topic import names_any
+from jobs.text.prose import names_any, words
+from jobs.text.repair import Piece, as_markdown, clean, without_repeats
 from kinds.article.brief import ArticleBrief, ArticleSettings, template_variables
 
 PARAGRAPH_WORDS = 80

@@ -11,11 +11,9 @@ from jobs.errors import PermanentError
 from jobs.guards import INJECTION_SUSPECTED, is_injection_suspected
 from jobs.inference import Prompt, Sampling
 from jobs.kind import Artifact, Context, Kind, Result, Stage
-from jobs.metrics.length import is_within_length, relative_length_error
-from jobs.metrics.repetition import MAX_REPETITION, seq_rep_n
 from jobs.shown import inline_markdown, json_text
 from jobs.text.language import detect_language
-from jobs.text.sentences import words
+from jobs.text.prose import MAX_REPETITION, is_within_length, relative_length_error, seq_rep_n, words
 from kinds.article.brief import ArticleBrief, ArticleSettings
 from kinds.article.draft import Draft
 from workers.settings import DEFAULT_MODEL

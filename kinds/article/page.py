@@ -16,11 +16,10 @@ import nh3
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from jobs.metrics.length import LENGTH_TOLERANCE
-from jobs.metrics.repetition import MAX_REPETITION
 from jobs.provenance import PREDICATE_TYPE
 from jobs.shown import page_text, printable_lines
 from jobs.text.language import language_name
+from jobs.text.prose import LENGTH_TOLERANCE, MAX_REPETITION
 from kinds.article.quality import ArticleMetrics, Quality
 from pressroom.pages import page_part, page_policy
 from pressroom.summary import Summary

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from jobs.metrics.length import LENGTH_TOLERANCE
-from jobs.metrics.repetition import MAX_REPETITION
+from jobs.text.prose import LENGTH_TOLERANCE, MAX_REPETITION
 from pressroom.console import print_json, print_line
 from pressroom.export import INDEX
 from pressroom.show import print_labelled, print_status, say_altered

@@ -9,11 +9,11 @@ import numpy as np
 from sqlalchemy import Engine
 
 from db.batches import batch_settings
+from jobs.classification import ClassificationFigures
 from jobs.errors import InputError, TransientError
 from jobs.intake.files import digest_of
-from jobs.metrics.classification import ClassificationFigures
 from jobs.rejection import DroppedTally, InputDroppedError, Rejected, check_dropped
-from jobs.text.normalise import normalise
+from jobs.text.plain import normalise
 from kinds.classifier.evaluate import OtherQuestionError, answered
 from kinds.classifier.labelled import LabelColumns, read_labelled_texts
 from kinds.classifier.labelled import LabelledText as RightAnswer

@@ -16,8 +16,8 @@ from sqlalchemy import Engine
 from db import batches
 from db.batches import batch_settings
 from db.stages import NewJob
+from jobs.classification import ClassificationFigures, classification_figures
 from jobs.errors import InputError
-from jobs.metrics.classification import ClassificationFigures, classification_figures
 from jobs.rejection import DroppedTally, Rejected
 from jobs.shown import json_text
 from kinds.classifier.labelled import LabelColumns, read_labelled_texts

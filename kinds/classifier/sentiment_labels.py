@@ -16,7 +16,7 @@ from jobs.inference import LabelProbabilities, TextPair, classified
 from jobs.kind import Artifact, Context, Kind, Result, Stage
 from jobs.provenance import sha256_hex
 from jobs.rejection import REFUSED, Refusal
-from jobs.text.normalise import normalise
+from jobs.text.plain import normalise
 from kinds.classifier.order import LABELS
 
 BLOCK_TEXTS = 250

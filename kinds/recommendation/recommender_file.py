@@ -6,10 +6,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from jobs.cron import Cron
 from jobs.errors import InputError
 from jobs.intake.files import TOML_ERRORS, read_toml
-from jobs.schedule import CatchUp
+from jobs.schedule import CatchUp, Cron
 from kinds.recommendation.catalogue.inputs import IntakeOptions
 from kinds.recommendation.payload import RecommenderSettings
 from kinds.recommendation.ranking.settings import RankingSettings, Rules

@@ -8,12 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 
-from jobs.documents.digest import document_digest, version_number
-from jobs.documents.document import Document
+from jobs.documents.document import Document, document_digest, version_number
 from jobs.inference import LabelProbabilities, TextPair, classified
 from jobs.kind import Artifact, Context, Parent, Result
 from jobs.rejection import REFUSED, Refusal
-from jobs.text.normalise import normalise
+from jobs.text.plain import normalise
 from kinds.sentiment.documents.blocks import analysed_line, parse_block
 from kinds.sentiment.documents.language import LANGUAGE_UNSUPPORTED
 from kinds.sentiment.documents.linking import Link, Passage

@@ -19,7 +19,7 @@ from db.evidence import JobEvidence
 from jobs.guards import INJECTION_SUSPECTED
 from jobs.job import JobStatus
 from jobs.shown import csv_cell, json_text
-from jobs.text.clean import HTML_REMOVED
+from jobs.text.plain import HTML_REMOVED
 from kinds.sentiment.documents.language import LANGUAGE_UNSUPPORTED
 from kinds.sentiment.documents.prepare import CONTROL_TOKEN
 from kinds.sentiment.documents.watchlist import Watchlist

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from uuid import UUID
 
-from jobs.documents.digest import document_digest, order_of, version_number
-from jobs.documents.document import Document
+from jobs.documents.document import Document, document_digest, order_of, version_number
 from jobs.documents.identity import apart, is_link
 from jobs.rejection import Rejected
 from kinds.sentiment.history import History, Standing

@@ -46,10 +46,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from jobs.cron import Cron
 from jobs.errors import InputError
 from jobs.intake.files import TOML_ERRORS, read_toml
-from jobs.schedule import CatchUp
+from jobs.schedule import CatchUp, Cron
 from jobs.sources import FeedSource, FileSource, PrefixSource, Source
 from kinds.sentiment.series.policy import Policy
 from workers.delivery.targets import FileTarget, Target, WebhookTarget

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 from db import batches
 from db.stages import NewJob
 from jobs.documents.document import Document
-from jobs.documents.read import read_documents
+from jobs.documents.reading import read_documents
 from jobs.instants import DateOrder
 from jobs.intake.dialect import AS_FOUND, FileOptions
 from jobs.provenance import payload_digest

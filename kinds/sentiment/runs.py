@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine
 
-from jobs.documents.read import read_documents
+from jobs.documents.reading import read_documents
 from jobs.errors import ConfigurationError
 from jobs.instants import DateOrder
 from jobs.intake.dialect import AS_FOUND, FileOptions

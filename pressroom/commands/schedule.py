@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.cron import Cron, CronError, TimeZoneUnknownError
 from jobs.errors import ConfigurationError
-from jobs.schedule import CatchUp
+from jobs.schedule import CatchUp, Cron, CronError, TimeZoneUnknownError
 from pressroom.commands.kind import Model, Set, Tenant, parse_settings
 from pressroom.commands.options import (
     Decimal,

@@ -28,9 +28,8 @@ from db.schedules import (
     settle_due,
 )
 from db.tables import BatchRow, ScheduleRow
-from jobs.cron import Cron
 from jobs.errors import ConfigurationError, TransientError
-from jobs.schedule import CatchUp, RunOutcome
+from jobs.schedule import CatchUp, Cron, RunOutcome
 from tests.factories import new_batch, new_jobs
 from tests.trial_beat import database_now, start_trial, trial_schedule
 from workers.settings import Settings

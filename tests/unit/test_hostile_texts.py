@@ -14,10 +14,9 @@ from jobs.guards import find_secret, is_injection_suspected
 from jobs.instants import parse_date_order, parse_instant
 from jobs.intake.dialect import Dialect, _with_comma_numbers
 from jobs.rejection import attempt, snippet
-from jobs.text.clean import clean_text
-from jobs.text.cleanup import strip_html
-from jobs.text.normalise import normalise
-from jobs.text.sentences import is_complete, split_sentences, words
+from jobs.text.plain import clean_text, normalise
+from jobs.text.prose import is_complete, split_sentences, words
+from jobs.text.repair import strip_html
 from jobs.text.thoughts import DEFAULT_MARKS
 from kinds.recommendation.catalogue.event_batches import _quoted_cell
 from kinds.recommendation.texts.facts import has_word

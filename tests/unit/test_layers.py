@@ -25,12 +25,12 @@ ALLOWED = {
     # Which columns of a table hold a document: a file of news calls its text "article".
     "jobs/intake/columns.py": {"article", "headline"},
     # What models say around a text that they were asked for, and what documents say around theirs.
-    "jobs/text/cleanup.py": {"article", "mention"},
+    "jobs/text/repair.py": {"article", "mention"},
     # A tag of HTML.
-    "jobs/text/clean.py": {"article"},
+    "jobs/text/plain.py": {"article"},
     "pressroom/default_export/pages/results.html.jinja": {"article"},
     # The part of speech.
-    "jobs/text/topic.py": {"article"},
+    "jobs/text/prose.py": {"article"},
     # Names of settings of other programs.
     "storage/s3_faults.py": {"refresh"},
     # Profiles that are there without settings, and a model, have such names.

@@ -9,8 +9,8 @@ from datetime import datetime
 import httpx
 
 from jobs.documents.document import Document, KnownRecords
-from jobs.documents.feed import MAX_FEED_BYTES, read_feed
-from jobs.documents.reading import OnNote
+from jobs.documents.feed import MAX_FEED_BYTES
+from jobs.documents.reading import OnNote, read_feed
 from jobs.rejection import Rejected
 from jobs.sources import FeedSource, SourceDownError, SourceRefusedError
 from workers.connectors.addresses import Resolve, name_of, required_variable, resolve

@@ -9,8 +9,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from jobs.documents.document import Document, KnownRecords
-from jobs.documents.read import read_documents
-from jobs.documents.reading import OnNote
+from jobs.documents.reading import OnNote, read_documents
 from jobs.errors import ConfigurationError
 from jobs.intake.formats import CSV_SUFFIXES, FEED_SUFFIXES, JSON_SUFFIXES
 from jobs.rejection import FileRejectedError, Rejected

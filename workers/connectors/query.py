@@ -21,8 +21,8 @@ from psycopg.types.json import JsonbLoader, JsonLoader
 from db.reader import READER, reader_password
 from db.session import connection_parameters
 from jobs.documents.document import Document, KnownRecords
+from jobs.documents.maker import require_columns
 from jobs.documents.reading import OnNote, read_rows
-from jobs.documents.records import require_columns
 from jobs.rejection import Rejected
 from jobs.sources import QuerySource, SourceDownError, SourceRefusedError
 from workers.connectors.addresses import Resolve, checked_addresses, required_variable, resolve

@@ -18,7 +18,7 @@ from jobs.intake.files import open_file
 from jobs.intake.records import opened_records, parsed
 from jobs.intake.values import as_text
 from jobs.rejection import FileRejectedError, Rejected
-from jobs.text.normalise import normalise
+from jobs.text.plain import normalise
 from kinds.classifier.order import LABELS, Label, LabelledFile
 
 MAX_MAPPING_CHARACTERS = 100_000
@@ -43,7 +43,7 @@ class Example:
     line: int
     """Number of the record's first line; examples of one record share it."""
     text: str
-    """Text, normalised by jobs.text.normalise."""
+    """Text, normalised by jobs.text.plain."""
     target: str
     """What the label is about; empty: the text as a whole."""
     label: int

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.metrics.classification import classification_figures
+from jobs.classification import classification_figures
 from kinds.classifier.order import LABELS
 from kinds.classifier.training.calibrate import Floats, probabilities
 from kinds.classifier.training.data import Example

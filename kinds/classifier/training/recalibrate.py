@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.classification import ClassificationFigures, classification_figures
 from jobs.errors import InputError
-from jobs.metrics.classification import ClassificationFigures, classification_figures
 from kinds.classifier.order import LABELS
 from kinds.classifier.training.calibrate import (
     Calibration,

@@ -22,7 +22,7 @@ from jobs.intake.dialect import AS_FOUND, FileOptions
 from jobs.intake.records import Record, file_records
 from jobs.intake.values import MAX_INTEGER, as_text
 from jobs.rejection import FileRejectedError, Refusal, Rejected, attempt, refuse_file
-from jobs.text.clean import HTML_REMOVED, clean_text
+from jobs.text.plain import HTML_REMOVED, clean_text
 from kinds.recommendation.catalogue.inputs import (
     DATE_FIELDS,
     ITEM_FIELDS,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.guards import find_control_token
-from jobs.text.sentences import is_complete, split_sentences
+from jobs.text.prose import is_complete, split_sentences
 from kinds.recommendation.texts.facts import (
     BECAUSE,
     GROUPS,

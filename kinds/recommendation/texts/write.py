@@ -12,7 +12,7 @@ from jobs.inference import FinishReason, Inference, Sampling
 from jobs.kind import Artifact, Context, Parent, Result
 from jobs.prompt_template import PromptTemplate, load_template
 from jobs.provenance import payload_digest
-from jobs.text.sentences import split_sentences
+from jobs.text.prose import split_sentences
 from kinds.recommendation.history import RecommenderHistory
 from kinds.recommendation.materials import JSON
 from kinds.recommendation.outputs import CopyOutput, WrittenCopy

@@ -14,7 +14,7 @@ from functools import cache
 
 import ahocorasick
 
-from jobs.documents.symbols import normal_ticker
+from jobs.documents.document import normal_ticker
 from kinds.sentiment.documents.language import is_common
 from kinds.sentiment.documents.watchlist import Entity, EntityKind, Watchlist
 

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from jobs.documents.document import Document
 from jobs.guards import INJECTION_SUSPECTED, find_control_token, is_injection_suspected
-from jobs.text.clean import HTML_REMOVED, clean_text
-from jobs.text.sentences import sentence_spans
+from jobs.text.plain import HTML_REMOVED, clean_text
+from jobs.text.prose import sentence_spans
 from kinds.sentiment.documents.language import LANGUAGE_UNSUPPORTED, SUPPORTED, document_language
 from kinds.sentiment.series.mention import NUM_PERMUTATIONS
 

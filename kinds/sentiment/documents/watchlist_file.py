@@ -27,7 +27,7 @@ from pathlib import Path
 import rfc8785
 from pydantic import ValidationError
 
-from jobs.documents.symbols import normal_ticker
+from jobs.documents.document import normal_ticker
 from jobs.errors import InputError
 from jobs.guards import find_secret, invalid_unicode_at
 from jobs.intake.files import TOML_ERRORS, read_input

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from jobs.text.sentences import is_complete
+from jobs.text.prose import is_complete
 from kinds.sentiment.report.vocabulary import (
     FEWER,
     HEDGES,

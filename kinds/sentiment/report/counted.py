@@ -13,7 +13,7 @@ id is printable, so it contains no newline. The digest is computed from the file
 
     jq -r '.sha256 + " " + .document_id' documents.jsonl | sha256sum
 
-With the documents at hand, `jobs.documents.digest.document_digest` computes each one's own digest: the
+With the documents at hand, `jobs.documents.document.document_digest` computes each one's own digest: the
 SHA-256 over title, text, language, source and `published_at` in UTC (2026-03-02T09:00:00+00:00), as they were
 read, joined by NUL. `first_id` names the document that a follow-up repeats; it may lie before the window, and
 then has no line.

@@ -9,7 +9,7 @@ from jobs.guards import CONTROL_TOKENS
 from jobs.inference import Inference, Message, Prompt, Sampling
 from jobs.kind import Template
 from jobs.prompt_template import PromptTemplate, load_template
-from jobs.text.sentences import split_sentences
+from jobs.text.prose import split_sentences
 from kinds.sentiment.report.claims import Point, find_fault
 from kinds.sentiment.report.facts import ReportFacts
 from kinds.sentiment.report.points import make_points

@@ -56,7 +56,7 @@ class CountedDocument:
 
     document_id: str
     sha256: str
-    """Digest of its content, see jobs.documents.digest.document_digest."""
+    """Digest of its content, see jobs.documents.document.document_digest."""
     published_at: datetime
     """UTC."""
     relevance: int

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.metrics.classification import calibration_error, classification_figures
+from jobs.classification import calibration_error, classification_figures
 
 rows = st.lists(
     st.tuples(st.integers(0, 2), st.lists(st.floats(0.01, 1), min_size=3, max_size=3)),

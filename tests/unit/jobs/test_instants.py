@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.documents.document import Document
-from jobs.documents.feed import read_feed
-from jobs.documents.read import read_documents
+from jobs.documents.reading import read_documents, read_feed
 from jobs.instants import DateOrder, parse_instant, possible_orders, unreadable
 from jobs.rejection import Rejected
 from kinds.recommendation.catalogue.columns import AMBIGUOUS, INVALID, seconds_of

@@ -18,9 +18,9 @@ import jobs
 import kinds
 import pressroom
 import workers
-from jobs.cron import Cron
 from jobs.errors import ConfigurationError, InputError, PressroomError
 from jobs.ranges import MAX_SEED
+from jobs.schedule import Cron
 from kinds.classifier.train_plan import read_plan
 from kinds.recommendation.ranking.evaluation import parse_split
 from kinds.recommendation.recommender_file import read_recommender_file

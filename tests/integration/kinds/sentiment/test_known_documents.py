@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, event, select, update
 
 from db.tables import JobRow
-from jobs.documents.digest import document_digest
-from jobs.documents.document import Document
-from jobs.documents.records import DocumentMaker
+from jobs.documents.document import Document, document_digest
+from jobs.documents.maker import DocumentMaker
 from jobs.kind import Context
 from jobs.rejection import Rejected
 from jobs.sources import FileSource, PrefixSource, Sources

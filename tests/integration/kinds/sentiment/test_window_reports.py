@@ -18,8 +18,7 @@ import pytest
 from sqlalchemy import Engine, select
 
 from db.reports import batch_status
-from jobs.documents.digest import document_digest
-from jobs.documents.document import Document
+from jobs.documents.document import Document, document_digest
 from jobs.job import JobStatus
 from kinds.sentiment.export import SentimentFigures, export_sentiment
 from kinds.sentiment.series.policy import Policy

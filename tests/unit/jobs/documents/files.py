@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from jobs.documents.document import Document
-from jobs.documents.read import read_documents
-from jobs.documents.reading import Reading
+from jobs.documents.reading import Reading, read_documents
 from jobs.rejection import FileRejectedError, Rejected
 
 NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)

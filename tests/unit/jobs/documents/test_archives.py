@@ -9,9 +9,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from jobs.documents.document import Document
-from jobs.documents.read import read_documents
-from jobs.documents.symbols import parse_symbols
+from jobs.documents.document import Document, parse_symbols
+from jobs.documents.reading import read_documents
 from jobs.intake.columns import assign
 from jobs.rejection import Rejected
 from kinds.sentiment.documents.linking import Linker

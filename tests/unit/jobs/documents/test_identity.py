@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobs.documents.document import Document
-from jobs.documents.feed import read_feed
-from jobs.documents.read import read_documents
+from jobs.documents.reading import read_documents, read_feed
 from tests.unit.jobs.documents.files import jsonl, write
 
 NOW = datetime(2026, 4, 1, tzinfo=UTC)

@@ -11,13 +11,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from jobs.documents import reading, records
-from jobs.documents.digest import document_digest
-from jobs.documents.document import Document
-from jobs.documents.feed import read_feed
-from jobs.documents.read import read_documents
-from jobs.documents.reading import Reading, read_rows
-from jobs.documents.records import DocumentMaker
+from jobs.documents import maker, reading
+from jobs.documents.document import Document, document_digest
+from jobs.documents.maker import DocumentMaker
+from jobs.documents.reading import Reading, read_documents, read_feed, read_rows
 from jobs.intake.records import unparsed_records
 from jobs.rejection import FileRejectedError, Rejected
 from tests.unit.jobs.documents.files import GOOD, NOW, jsonl, write
@@ -88,9 +85,9 @@ def test_no_document_is_made_of_a_known_record(tmp_path: Path) -> None:
     path = as_csv(tmp_path, ROWS)
     everything = list(unparsed_records(path, lambda given: given))
     known = records_of(list(Reading(everything, CountingMaker())))
-    maker = CountingMaker()
-    list(Reading(everything[:2] + everything, maker, lambda _: known - records_of(read(path)[3:4])))
-    assert maker.lines == [5]
+    counting = CountingMaker()
+    list(Reading(everything[:2] + everything, counting, lambda _: known - records_of(read(path)[3:4])))
+    assert counting.lines == [5]
 
 
 def test_a_known_line_of_json_is_not_even_parsed(tmp_path: Path) -> None:
@@ -151,7 +148,7 @@ def test_another_mapping_of_columns_reads_anew(tmp_path: Path) -> None:
 def test_another_version_of_the_reader_reads_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = as_jsonl(tmp_path, ROWS)
     known = records_of(read(path))
-    monkeypatch.setattr(records, "READER_VERSION", records.READER_VERSION + 1)
+    monkeypatch.setattr(maker, "READER_VERSION", maker.READER_VERSION + 1)
     assert len(read(path, known)) == len(ROWS)
 
 

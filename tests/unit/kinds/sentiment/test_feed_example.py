@@ -12,7 +12,7 @@ import pytest
 from examples.sentiment.feed import EVENTS, FEED, WATCHLIST, event_row, make_feed, write_feed
 from examples.sentiment.moods import Turn
 from jobs.documents.document import Document
-from jobs.documents.read import read_documents
+from jobs.documents.reading import read_documents
 from kinds.sentiment.documents.watchlist_file import read_watchlist
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

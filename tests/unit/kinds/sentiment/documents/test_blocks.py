@@ -8,8 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs.documents.digest import document_digest, version_number
-from jobs.documents.document import Document
+from jobs.documents.document import Document, document_digest, version_number
 from kinds.sentiment.documents.blocks import analysed_line, blocks, dump_block, parse_block
 from kinds.sentiment.documents.prepare import prepare
 from kinds.sentiment.series.mention import Mention

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from jobs.text.clean import clean_text
+from jobs.text.plain import clean_text
 from kinds.sentiment.documents.language import document_language
 from kinds.sentiment.documents.prepare import prepare, signature, similarity
 from kinds.sentiment.series.mention import NUM_PERMUTATIONS

@@ -16,14 +16,11 @@ from pyarrow import parquet
 
 import kinds.sentiment.linked as linked_module
 from jobs.documents.document import Document
-from jobs.documents.feed import read_feed
-from jobs.documents.read import read_documents
+from jobs.documents.reading import read_documents, read_feed
 from jobs.errors import TransientError
 from jobs.inference import Inference, TextPair, classified, embedded
 from jobs.rejection import Refusal, Rejected
-from jobs.text.clean import clean_text
-from jobs.text.entities import unescape
-from jobs.text.normalise import normalise
+from jobs.text.plain import clean_text, normalise, unescape
 from kinds.sentiment.documents.prepare import Prepared, prepare
 from kinds.sentiment.documents.watchlist import Entity, EntityKind, Watchlist
 from kinds.sentiment.documents.watchlist_file import canonical_watchlist
@@ -88,16 +85,16 @@ def test_row_of_parquet_that_python_cannot_hold_fails_no_other(tmp_path: Path) -
 def test_record_that_makes_the_reader_fail_is_refused_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    from jobs.documents import records
+    from jobs.documents import maker
 
-    own = records.normal_language
+    own = maker.normal_language
 
     def language(tag: str) -> str | None:
         if tag == "bomb":
             raise error
         return own(tag)
 
-    monkeypatch.setattr(records, "normal_language", language)
+    monkeypatch.setattr(maker, "normal_language", language)
     rows = "".join(f"{n},Acme rises,2024-05-01,{'bomb' if n == 150 else 'en'}\n" for n in range(301))
     made = list(read_documents(write(tmp_path, "a.csv", f"id,text,date,language\n{rows}"), now=NOW))
     assert len([one for one in made if isinstance(one, Document)]) == 300

@@ -1,8 +1,9 @@
-"""Where sentences and words end, by rules; enough for repair and measurement of prose."""
+"""Prose: its sentences and words, found by rules, and how long, repetitive and relevant it is."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 
 _ABBREVIATIONS = frozenset(
     [
@@ -122,3 +123,71 @@ def _ends_sentence(text: str, start: int, end: re.Match[str]) -> bool:
     is_initial = len(last) == 1 and last.isalpha() and last not in "i"
     is_number_of_list = last.isdigit() and len(before) == 1 and near == start
     return not (last in _ABBREVIATIONS or is_initial or is_number_of_list)
+
+
+_STEM_CHARACTERS = 5
+"""Crude stemming that needs no language: "tomatoes" and "tomato" begin alike."""
+_MIN_CHARACTERS = 4
+"""Shorter words are mostly articles and prepositions, in every language written with spaces."""
+
+
+def names_any(text: str, references: Iterable[str]) -> bool:
+    """Whether the text has a content word in common with the references; True if those have none.
+
+    >>> names_any("Tomatoes love sun.", ["a ripe tomato"]), names_any("People do tasks.", ["bread"])
+    (True, False)
+    """
+    wanted = _stems(" ".join(references))
+    return not wanted or not wanted.isdisjoint(_stems(text))
+
+
+def _stems(text: str) -> set[str]:
+    return {word[:_STEM_CHARACTERS] for word in words(text) if len(word) >= _MIN_CHARACTERS}
+
+
+LENGTH_TOLERANCE = 0.4
+"""A text within 40% of the asked words counts as of the asked length: the bound the project promises."""
+
+
+def relative_length_error(num_words: int, asked_words: int) -> float:
+    """Signed relative error, (actual - asked) / asked, as in any text on measurement.
+
+    >>> relative_length_error(80, 100)
+    -0.2
+    """
+    if asked_words < 1:
+        raise ValueError(f"asked_words is {asked_words}, it must be at least 1")
+    return (num_words - asked_words) / asked_words
+
+
+def is_within_length(num_words: int, asked_words: int) -> bool:
+    """Whether the length is within LENGTH_TOLERANCE of the asked one.
+
+    >>> is_within_length(140, 100), is_within_length(59, 100)
+    (True, False)
+    """
+    return abs(relative_length_error(num_words, asked_words)) <= LENGTH_TOLERANCE
+
+
+MAX_REPETITION = 0.1
+"""Bound of seq_rep_n with n = 4 for a text to count as not repetitive. Read off the example texts:
+under it no loop was noticed, above it a sentence or a list stood twice (docs/experiments.md)."""
+
+
+def seq_rep_n(tokens: Sequence[str], n: int = 4) -> float:
+    """Share of n-grams that occurred before in the same text; 0 for a text shorter than n.
+
+    seq-rep-n of Welleck et al. 2020, "Neural Text Generation with Unlikelihood Training",
+    arXiv:1908.04319, section 6.1: 1 - |unique n-grams| / |n-grams|. Over words here, so that it does not
+    depend on a tokenizer.
+
+    >>> seq_rep_n("a b c d e".split())
+    0.0
+    >>> seq_rep_n("a b a b a b".split(), n=2)
+    0.6
+    """
+    num_ngrams = len(tokens) - n + 1
+    if num_ngrams < 1:
+        return 0.0
+    unique = {tuple(tokens[start : start + n]) for start in range(num_ngrams)}
+    return 1.0 - len(unique) / num_ngrams

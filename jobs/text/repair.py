@@ -1,7 +1,6 @@
 """Repairs the output of a model: chat noise, markup, repeated sentences, a cut-off ending.
 
-These are pure functions. Each reports what it changed, because readers of the text should know.
-"""
+These are pure functions. Each reports what it changed, because readers of the text should know."""
 
 from __future__ import annotations
 
@@ -11,9 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
-from jobs.text.entities import unescape
-from jobs.text.markup import without_markup
-from jobs.text.sentences import is_complete, split_sentences, words
+from jobs.text.plain import unescape, without_markup
+from jobs.text.prose import is_complete, split_sentences, words
 from jobs.text.thoughts import DEFAULT_MARKS
 
 MAX_RESEMBLANCE = 0.7

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from jobs.documents.feed import MAX_FEED_BYTES, feed_records, read_feed
-from jobs.documents.read import read_documents
+from jobs.documents.feed import MAX_FEED_BYTES, feed_records
+from jobs.documents.reading import read_documents, read_feed
 from jobs.intake.files import MAX_LINE_BYTES
 from jobs.rejection import FileRejectedError, Rejected
 from tests.unit.jobs.documents.files import GOOD, NOW, Outcome, jsonl, read, refusal_of, write

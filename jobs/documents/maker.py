@@ -9,10 +9,8 @@ from dataclasses import replace
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from jobs.documents.digest import derived_id
-from jobs.documents.document import MAX_TEXT_BYTES, RECORD_BYTES, Document
+from jobs.documents.document import MAX_TEXT_BYTES, RECORD_BYTES, Document, derived_id, parse_symbols
 from jobs.documents.identity import is_link, is_placeholder
-from jobs.documents.symbols import parse_symbols
 from jobs.guards import find_secret, invalid_unicode_at, may_be_shown
 from jobs.instants import DateOrder, Instants, implausible, unreadable
 from jobs.intake.columns import LINK_NAMES, ColumnMappingError, assign, check_mapping, unread_columns

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.cron import Cron, CronError
-from jobs.schedule import ON_TIME, CatchUp, RunOutcome, settle
+from jobs.schedule import ON_TIME, CatchUp, Cron, CronError, RunOutcome, settle
 
 BERLIN = "Europe/Berlin"
 """Spring forward on 2026-03-29 at 02:00, back on 2026-10-25 at 03:00."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.text.cleanup import clean
+from jobs.text.repair import clean
 from jobs.text.thoughts import CHANNEL_MARKS, DEFAULT_MARKS, find_marks
 
 HARMONY = (

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from jobs.documents.document import MAX_TEXT_BYTES
-from jobs.documents.read import read_documents
-from jobs.documents.reading import read_rows
-from jobs.documents.records import _BEGINS_WITH_A_WORD, _LETTER, _NO_WORDS
+from jobs.documents.maker import _BEGINS_WITH_A_WORD, _LETTER, _NO_WORDS
+from jobs.documents.reading import read_documents, read_rows
 from jobs.instants import parse_instant
 from jobs.intake.columns import ColumnMappingError
 from jobs.rejection import Rejected

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.text.normalise import MAX_CHARACTERS, normalise
+from jobs.text.plain import MAX_POST_CHARACTERS, normalise
 
 
 @pytest.mark.parametrize(
@@ -33,4 +33,4 @@ def test_what_is_left_is_one_line_without_links(text: str) -> None:
 
 
 def test_a_text_of_any_length_is_cut_before_it_is_read() -> None:
-    assert len(normalise("word " * 100_000)) <= MAX_CHARACTERS
+    assert len(normalise("word " * 100_000)) <= MAX_POST_CHARACTERS
