@@ -71,7 +71,7 @@ bench-sentiment: sentiment-models ## the classifier against one document at a ti
 bench-recommendations: recommendation-models ## ranking on public data and at scale, facts of 500 texts, what a refresh costs
 	$(BIN)/python -m pip download --quiet --no-deps --dest build/recbole recbole==1.2.1
 	$(BIN)/python -m benchmarks.ranking --recbole build/recbole/recbole-1.2.1-py3-none-any.whl
-	$(BIN)/python -m benchmarks.copy_facts
+	$(BIN)/python -m benchmarks.text_facts
 	$(BIN)/python -m benchmarks.refresh
 
 clean: ## remove the virtual environment and build leftovers; models and data stay

@@ -30,7 +30,7 @@ from kinds.recommendation.recommender_file import (
 )
 from kinds.recommendation.recommenders import make_recommender, sources_of, take_in_run
 from kinds.recommendation.scheduled import profiles_of, start_run
-from kinds.recommendation.texts.text import CopyScope
+from kinds.recommendation.texts.text import TextScope
 from pressroom.one_machine import OneMachine
 from storage import open_store
 from workers.devices import parse_devices
@@ -58,8 +58,8 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=300)
     given = parser.parse_args()
     shapes = {
-        "a text for each user": (given.users, given.items, CopyScope.USER),
-        "the demo's shop": (5_000, 2_000, CopyScope.SEGMENT),
+        "a text for each user": (given.users, given.items, TextScope.USER),
+        "the demo's shop": (5_000, 2_000, TextScope.SEGMENT),
     }
     result: dict[str, object] = {"machine": machine_facts()}
     with tempfile.TemporaryDirectory(prefix="pressroom-bench-") as name:
@@ -74,12 +74,12 @@ def main() -> None:
     print(f"kept in {write_result('refresh', result)}")
 
 
-def measure(folder: Path, num_users: int, num_items: int, scope: CopyScope) -> dict[str, Round]:
+def measure(folder: Path, num_users: int, num_items: int, scope: TextScope) -> dict[str, Round]:
     """Measure the three runs one after the other."""
     installed = read_settings()
     settings = Settings(home=folder / "home", models_dir=installed.models_folder)
     given = read_recommender_file(SETTINGS)
-    copy = given.copy_policy.model_dump() | {"scope": scope}
+    copy = given.text_policy.model_dump() | {"scope": scope}
     given = make_recommender_file(
         {**given.model_dump(by_alias=True), "copy": copy}, folder=folder, where="benchmark"
     )
@@ -125,7 +125,7 @@ def num_texts(machine: OneMachine, batch_id: UUID) -> int:
         select(func.count())
         .select_from(JobRow)
         .join(StageRow, (StageRow.batch_id == JobRow.batch_id) & (StageRow.number == JobRow.stage))
-        .where(JobRow.batch_id == batch_id, StageRow.name == "copy")
+        .where(JobRow.batch_id == batch_id, StageRow.name == "texts")
     )
     with machine.database.connect() as connection:
         return connection.scalar(statement) or 0

@@ -17,7 +17,7 @@ from jobs.shown import json_text
 from kinds.recommendation.catalogue.ingest import ingest
 from kinds.recommendation.catalogue.inputs import Inputs, IntakeOptions
 from kinds.recommendation.materials import JSON, JSONL, load_catalogue, load_previous
-from kinds.recommendation.outputs import CollectOutput, WithdrawnItems
+from kinds.recommendation.outputs import CollectOutput, Withdrawal
 from kinds.recommendation.payload import RecommendationSettings
 from kinds.recommendation.recommender import RecommenderSources
 from kinds.recommendation.release import ReleaseManifest
@@ -51,7 +51,7 @@ def collect(settings: RecommendationSettings, context: Context) -> Result:
         on_note=notes.append,
     )
     gone = gone_items(context.resources, previous, inputs_sha256, settings.as_of)
-    withdrawn = WithdrawnItems(recommender_id=settings.recommender_id, reasons=gone)
+    withdrawn = Withdrawal(recommender_id=settings.recommender_id, reasons=gone)
     lines = "".join(json_text(one.as_json()) + "\n" for one in rejected)
     return Result(
         artifacts=(Artifact(name="rejected.jsonl", media_type=JSONL, body=lines.encode()),),

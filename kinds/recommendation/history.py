@@ -14,6 +14,6 @@ class RecommenderHistory(Protocol):
         """Return the time of the database's clock."""
         ...
 
-    def known_copies(self, keys: Sequence[str]) -> frozenset[str]:
+    def known_texts(self, keys: Sequence[str]) -> frozenset[str]:
         """Return those of the keys whose text is written already."""
         ...

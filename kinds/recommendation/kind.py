@@ -13,17 +13,15 @@ from kinds.recommendation.embed import embed_items
 from kinds.recommendation.fit import fit_model
 from kinds.recommendation.history import RecommenderHistory
 from kinds.recommendation.outputs import (
-    BriefOutput,
     CollectOutput,
-    CopyOutput,
     EmbedOutput,
     FitOutput,
     RankOutput,
+    TextOutput,
+    TextPlanOutput,
 )
 from kinds.recommendation.payload import (
-    BriefPayload,
     CollectPayload,
-    CopyPayload,
     EmbedPayload,
     FitPayload,
     PublishPayload,
@@ -31,21 +29,23 @@ from kinds.recommendation.payload import (
     RecommendationPayload,
     RecommendationSettings,
     RecommenderSettings,
+    TextPayload,
+    TextPlanPayload,
 )
 from kinds.recommendation.plan import (
-    plan_brief,
-    plan_copy,
     plan_embed,
     plan_fit,
     plan_publish,
     plan_rank,
+    plan_text_jobs,
+    plan_text_plans,
 )
 from kinds.recommendation.publish import publish
 from kinds.recommendation.rank import rank_users
-from kinds.recommendation.texts.plan import brief_texts
+from kinds.recommendation.texts.plan import plan_texts
 from kinds.recommendation.texts.write import write_text
 
-ENGINE_STAGES = frozenset({"embed", "copy"})
+ENGINE_STAGES = frozenset({"embed", "texts"})
 """Stages that need an engine; the other stages run without one, so that they never block it."""
 
 
@@ -53,18 +53,18 @@ class RecommendationKind(Kind[RecommendationPayload]):
     """Ranks items of a catalogue for each user and writes texts about them."""
 
     name: ClassVar[str] = "recommendation"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     rows_are_jobs: ClassVar[bool] = False
     stages: ClassVar[tuple[Stage, ...]] = (
         Stage("collect", CollectOutput),
         Stage("embed", EmbedOutput),
         Stage("fit", FitOutput),
         Stage("rank", RankOutput),
-        Stage("brief", BriefOutput),
-        Stage("copy", CopyOutput),
+        Stage("plan_texts", TextPlanOutput),
+        Stage("texts", TextOutput),
         Stage("publish"),
     )
-    """All stages. A batch made from files starts with `embed` or `fit`; a plan ends with `brief`."""
+    """All stages. A batch made from files starts with `embed` or `fit`; a plan ends with `plan_texts`."""
     ports: ClassVar[tuple[Port, ...]] = (
         Port(RecommenderHistory, "kinds.recommendation.store.texts:open_history"),
     )
@@ -102,9 +102,9 @@ class RecommendationKind(Kind[RecommendationPayload]):
                 return fit_model(given, settings, context)
             case RankPayload() as given:
                 return rank_users(given, settings, context)
-            case BriefPayload() as given:
-                return brief_texts(given, settings, context)
-            case CopyPayload() as given:
+            case TextPlanPayload() as given:
+                return plan_texts(given, settings, context)
+            case TextPayload() as given:
                 return write_text(given, settings, context)
             case PublishPayload() as given:
                 return publish(given, settings, context)
@@ -116,8 +116,8 @@ class RecommendationKind(Kind[RecommendationPayload]):
             "embed": plan_embed,
             "fit": plan_fit,
             "rank": plan_rank,
-            "brief": plan_brief,
-            "copy": plan_copy,
+            "plan_texts": plan_text_plans,
+            "texts": plan_text_jobs,
             "publish": plan_publish,
         }
         return plans[stage](context, settings)

@@ -77,13 +77,13 @@ class RankOutput(_Output):
     """Users who were ranked; the lists of the others are carried over."""
 
 
-class BriefOutput(_Output):
+class TextPlanOutput(_Output):
     """The texts that some lists need."""
 
     first_block: int
-    copy_index_sha256: Sha256
-    briefs_sha256: Sha256 | None
-    """Digest of the file of briefs; None if there is nothing to write."""
+    text_index_sha256: Sha256
+    requests_sha256: Sha256 | None
+    """Digest of the file of requests; None if there is nothing to write."""
     num_audiences: int
     num_texts: int
     num_to_write: int
@@ -93,7 +93,7 @@ class BriefOutput(_Output):
     """The first of these changes, as examples."""
 
 
-class CopyOutput(_Output):
+class TextOutput(_Output):
     """A written text."""
 
     is_known: bool
@@ -101,7 +101,7 @@ class CopyOutput(_Output):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WrittenCopy:
+class NewText:
     """A text, by the digest of everything it was written from."""
 
     key: str
@@ -110,7 +110,7 @@ class WrittenCopy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WithdrawnItems:
+class Withdrawal:
     """Items that are withdrawn from the published lists at once, before new lists are made."""
 
     recommender_id: UUID
@@ -119,7 +119,7 @@ class WithdrawnItems:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MadeRelease:
+class NewRelease:
     """A release of a recommender, which is numbered and published when the job that made it succeeds."""
 
     recommender_id: UUID
@@ -127,4 +127,4 @@ class MadeRelease:
     figures: Mapping[str, object]
 
 
-Record = WrittenCopy | WithdrawnItems | MadeRelease
+Record = NewText | Withdrawal | NewRelease

@@ -11,7 +11,7 @@ from kinds.recommendation.catalogue.inputs import IntakeOptions
 from kinds.recommendation.ranking.settings import RankingSettings, Rules
 from kinds.recommendation.recommender import RecommenderSources
 from kinds.recommendation.release import ReleaseCounts, ReleasedBlock
-from kinds.recommendation.texts.text import CopyPolicy
+from kinds.recommendation.texts.text import TextPolicy
 
 Sha256 = str
 
@@ -65,23 +65,23 @@ class RankPayload(Given):
     block: int = Field(ge=0, le=2**31)
 
 
-class BriefPayload(Given):
+class TextPlanPayload(Given):
     """Find out which texts these lists need, and which of them are not written yet."""
 
-    stage: Literal["brief"] = "brief"
+    stage: Literal["plan_texts"] = "plan_texts"
     materials: Materials
     first_block: int = Field(ge=0, le=2**31)
     lists: tuple[Sha256, ...]
     """Lists of the first block and the blocks after it."""
 
 
-class CopyPayload(Given):
+class TextPayload(Given):
     """Write one text."""
 
-    stage: Literal["copy"] = "copy"
-    briefs_sha256: Sha256
+    stage: Literal["texts"] = "texts"
+    requests_sha256: Sha256
     number: int = Field(ge=0, le=2**31)
-    """Position of the text in the file of briefs."""
+    """Position of the text in the file of requests."""
 
 
 class PublishPayload(Given):
@@ -90,7 +90,7 @@ class PublishPayload(Given):
     stage: Literal["publish"] = "publish"
     materials: Materials
     blocks: tuple[ReleasedBlock, ...]
-    copy_index_sha256: Sha256 | None
+    text_index_sha256: Sha256 | None
     counts: ReleaseCounts
 
 
@@ -101,8 +101,8 @@ class RecommendationPayload(
             | EmbedPayload
             | FitPayload
             | RankPayload
-            | BriefPayload
-            | CopyPayload
+            | TextPlanPayload
+            | TextPayload
             | PublishPayload,
             Field(discriminator="stage"),
         ]
@@ -118,7 +118,7 @@ class RecommenderSettings(BaseModel):
 
     rules: Rules = Rules()
     ranking: RankingSettings = RankingSettings()
-    copy_policy: CopyPolicy = CopyPolicy()
+    text_policy: TextPolicy = TextPolicy()
     embedder: str | None = None
     """Embedding model for the items' texts; None ranks by behaviour and attributes alone."""
     refit_share: float = Field(default=0.05, ge=0, le=1)

@@ -6,25 +6,25 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from jobs.kind import PlanContext
 from kinds.recommendation.outputs import (
-    BriefOutput,
     CollectOutput,
-    CopyOutput,
     EmbedOutput,
     FitOutput,
     RankOutput,
+    TextOutput,
+    TextPlanOutput,
 )
 from kinds.recommendation.payload import (
-    BriefPayload,
-    CopyPayload,
     EmbedPayload,
     FitPayload,
     PublishPayload,
     RankPayload,
     RecommendationPayload,
     RecommendationSettings,
+    TextPayload,
+    TextPlanPayload,
 )
 from kinds.recommendation.release import ReleaseCounts, ReleasedBlock
-from kinds.recommendation.texts.text import CopyScope
+from kinds.recommendation.texts.text import TextScope
 
 ITEMS_PER_JOB = 2000
 """Items per `embed` job, which take an encoder a few seconds on two cores."""
@@ -71,8 +71,8 @@ def plan_rank(context: PlanContext, settings: RecommendationSettings) -> Planned
             yield f"block-{block}", RecommendationPayload(payload)
 
 
-def plan_brief(context: PlanContext, settings: RecommendationSettings) -> Planned:
-    """Yield a `brief` job for each block if texts are per user, and otherwise one for all blocks.
+def plan_text_plans(context: PlanContext, settings: RecommendationSettings) -> Planned:
+    """Yield a `plan_texts` job for each block if texts are per user, and otherwise one for all blocks.
 
     There is none if a list is missing.
     """
@@ -81,64 +81,70 @@ def plan_brief(context: PlanContext, settings: RecommendationSettings) -> Planne
     ranked = [block.lists_sha256 for _, block in context.outputs(RankOutput, "rank")]
     for _, fitted in context.outputs(FitOutput, "fit"):
         groups = [ranked]
-        if settings.copy_policy.scope is CopyScope.USER:
+        if settings.text_policy.scope is TextScope.USER:
             groups = [[sha256] for sha256 in ranked]
         for number, lists in enumerate(groups):
-            payload = BriefPayload(materials=fitted.materials, first_block=number, lists=tuple(lists))
+            payload = TextPlanPayload(materials=fitted.materials, first_block=number, lists=tuple(lists))
             yield f"lists-{number}", RecommendationPayload(payload)
 
 
-def plan_copy(context: PlanContext, settings: RecommendationSettings) -> Planned:  # noqa: ARG001
-    """Yield a `copy` job for each text that is not written yet."""
-    for custom_id, brief in context.outputs(BriefOutput, "brief"):
-        if brief.briefs_sha256 is None:  # there is nothing to write
+def plan_text_jobs(context: PlanContext, settings: RecommendationSettings) -> Planned:  # noqa: ARG001
+    """Yield a `texts` job for each text that is not written yet."""
+    for custom_id, text_plan in context.outputs(TextPlanOutput, "plan_texts"):
+        if text_plan.requests_sha256 is None:  # there is nothing to write
             continue
-        for number in range(brief.num_to_write):
-            payload = CopyPayload(briefs_sha256=brief.briefs_sha256, number=number)
+        for number in range(text_plan.num_to_write):
+            payload = TextPayload(requests_sha256=text_plan.requests_sha256, number=number)
             yield f"{custom_id}-{number}", RecommendationPayload(payload)
 
 
 def plan_publish(context: PlanContext, settings: RecommendationSettings) -> Planned:
-    """Yield the `publish` job, or none if a list or a brief is missing.
+    """Yield the `publish` job, or none if a list or a text plan is missing.
 
     Texts that failed are counted, and the plain template takes their place.
     """
-    briefs = {brief.first_block: brief for _, brief in context.outputs(BriefOutput, "brief")}
+    text_plans = {
+        text_plan.first_block: text_plan for _, text_plan in context.outputs(TextPlanOutput, "plan_texts")
+    }
     ranked = [block for _, block in context.outputs(RankOutput, "rank")]
-    per_user = settings.copy_policy.scope is CopyScope.USER
+    per_user = settings.text_policy.scope is TextScope.USER
     fitted = next((fitted for _, fitted in context.outputs(FitOutput, "fit")), None)
-    if fitted is None or len(ranked) != fitted.num_blocks or len(briefs) != (len(ranked) if per_user else 1):
+    if (
+        fitted is None
+        or len(ranked) != fitted.num_blocks
+        or len(text_plans) != (len(ranked) if per_user else 1)
+    ):
         return
-    copies = [copy for _, copy in context.outputs(CopyOutput, "copy")]
-    counts = _counts(ranked, list(briefs.values()), copies)
+    texts = [text for _, text in context.outputs(TextOutput, "texts")]
+    counts = _counts(ranked, list(text_plans.values()), texts)
     payload = PublishPayload(
         materials=fitted.materials,
-        blocks=tuple(_block(block, briefs if per_user else {}) for block in ranked),
-        copy_index_sha256=None if per_user else briefs[0].copy_index_sha256,
+        blocks=tuple(_block(block, text_plans if per_user else {}) for block in ranked),
+        text_index_sha256=None if per_user else text_plans[0].text_index_sha256,
         counts=counts,
     )
     yield "release", RecommendationPayload(payload)
 
 
-def _block(ranked: RankOutput, briefs: Mapping[int, BriefOutput]) -> ReleasedBlock:
-    own = briefs.get(ranked.block)
+def _block(ranked: RankOutput, text_plans: Mapping[int, TextPlanOutput]) -> ReleasedBlock:
+    own = text_plans.get(ranked.block)
     return ReleasedBlock(
         interactions_sha256=ranked.interactions_sha256,
         basis=ranked.basis,
         lists_sha256=ranked.lists_sha256,
         num_users=ranked.num_users,
-        copy_index_sha256=None if own is None else own.copy_index_sha256,
+        text_index_sha256=None if own is None else own.text_index_sha256,
     )
 
 
 def _counts(
-    ranked: Sequence[RankOutput], briefs: Sequence[BriefOutput], copies: Sequence[CopyOutput]
+    ranked: Sequence[RankOutput], text_plans: Sequence[TextPlanOutput], texts: Sequence[TextOutput]
 ) -> ReleaseCounts:
-    num_to_write = sum(brief.num_to_write for brief in briefs)
+    num_to_write = sum(text_plan.num_to_write for text_plan in text_plans)
     return ReleaseCounts(
         num_users=sum(block.num_users for block in ranked),
         num_users_ranked=sum(block.num_ranked for block in ranked),
-        num_texts_written=sum(not copy.is_known for copy in copies),
-        num_texts_carried=sum(brief.num_texts for brief in briefs) - num_to_write,
-        num_texts_failed=num_to_write - len(copies),
+        num_texts_written=sum(not text.is_known for text in texts),
+        num_texts_carried=sum(text_plan.num_texts for text_plan in text_plans) - num_to_write,
+        num_texts_failed=num_to_write - len(texts),
     )

@@ -6,7 +6,7 @@ from jobs.kind import Artifact, Context, Result
 from jobs.provenance import sha256_hex
 from kinds.recommendation.history import RecommenderHistory
 from kinds.recommendation.materials import JSON, load_inputs, parents_of
-from kinds.recommendation.outputs import MadeRelease
+from kinds.recommendation.outputs import NewRelease
 from kinds.recommendation.payload import PublishPayload, RecommendationSettings
 from kinds.recommendation.release import ReleaseManifest, manifest_bytes
 from kinds.recommendation.versions import FIT_VERSION, code_digest
@@ -31,20 +31,20 @@ def publish(payload: PublishPayload, settings: RecommendationSettings, context: 
         fitted_inputs_sha256=materials.fitted_inputs_sha256,
         vectors_sha256=materials.vectors_sha256,
         embedder=settings.embedder,
-        code=code_digest(settings.copy_policy),
+        code=code_digest(settings.text_policy),
         fit_version=FIT_VERSION,
         rules=settings.rules,
         ranking=settings.ranking,
-        copy_policy=settings.copy_policy,
+        text_policy=settings.text_policy,
         language_model=settings.language_model,
         language_model_digest=settings.language_model_digest,
         blocks=payload.blocks,
-        copy_index_sha256=payload.copy_index_sha256,
+        text_index_sha256=payload.text_index_sha256,
         counts=counts,
     )
     body = manifest_bytes(manifest)
     figures = counts.model_dump()
-    release = MadeRelease(
+    release = NewRelease(
         recommender_id=settings.recommender_id, manifest_sha256=sha256_hex(body), figures=figures
     )
     return Result(

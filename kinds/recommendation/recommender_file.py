@@ -13,7 +13,7 @@ from kinds.recommendation.catalogue.inputs import IntakeOptions
 from kinds.recommendation.payload import RecommenderSettings
 from kinds.recommendation.ranking.settings import RankingSettings, Rules
 from kinds.recommendation.recommender import Recommender, ServingPlace
-from kinds.recommendation.texts.text import CopyPolicy, CopyScope
+from kinds.recommendation.texts.text import TextPolicy, TextScope
 from workers.settings import DEFAULT_EMBEDDER, DEFAULT_MODEL
 
 NONE = "none"
@@ -48,16 +48,16 @@ class RecommenderFile(BaseModel):
     intake: IntakeOptions = IntakeOptions()
     rules: Rules = Rules()
     ranking: RankingSettings = RankingSettings()
-    copy_policy: CopyPolicy = Field(default=CopyPolicy(), alias="copy")
+    text_policy: TextPolicy = Field(default=TextPolicy(), alias="copy")
 
     @property
     def settings(self) -> RecommenderSettings:
         """Return the settings of the kind."""
-        scope = self.copy_policy.scope if self.language_model else CopyScope.NONE
+        scope = self.text_policy.scope if self.language_model else TextScope.NONE
         return RecommenderSettings(
             rules=self.rules,
             ranking=self.ranking,
-            copy_policy=self.copy_policy.model_copy(update={"scope": scope}),
+            text_policy=self.text_policy.model_copy(update={"scope": scope}),
             embedder=None if self.embedder == NONE else self.embedder,
             refit_share=self.refit_share,
             intake=self.intake,
@@ -66,7 +66,7 @@ class RecommenderFile(BaseModel):
     @property
     def language_model(self) -> str:
         """Name of the language model as in kinds.recommendation.recommender.Recommender; empty for none."""
-        return "" if NONE in (self.model, self.copy_policy.scope.value) else self.model
+        return "" if NONE in (self.model, self.text_policy.scope.value) else self.model
 
     @property
     def schedule(self) -> Cron | None:
@@ -85,7 +85,7 @@ def file_of(recommender: Recommender) -> RecommenderFile:
         intake=own.intake,
         rules=own.rules,
         ranking=own.ranking,
-        copy=own.copy_policy,
+        copy=own.text_policy,
     )
 
 

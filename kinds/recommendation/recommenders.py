@@ -25,8 +25,8 @@ from kinds.recommendation.release import ReleaseManifest, StoredRelease, read_ma
 from kinds.recommendation.scheduled import Run, batch_of
 from kinds.recommendation.store import recommenders, releases
 from kinds.recommendation.store.recommenders import RecommenderNotFoundError
-from kinds.recommendation.store.texts import KeptCopy, find_copies
-from kinds.recommendation.texts.text import CopyText
+from kinds.recommendation.store.texts import StoredText, find_texts
+from kinds.recommendation.texts.text import Text
 from kinds.recommendation.texts.write import text_bytes
 from kinds.recommendation.versions import code_digest
 from pressroom.evidence import CheckedSource, OnAltered
@@ -148,11 +148,11 @@ def _is_same(
         and tuple(block.interactions_sha256 for block in previous.blocks) == inputs.blocks
         and previous.rules == own.rules
         and previous.ranking == own.ranking
-        and previous.copy_policy == own.copy_policy
+        and previous.text_policy == own.text_policy
         and previous.embedder == own.embedder
         and previous.language_model == (model or None)
         and previous.language_model_digest == (model_digest(settings.models_folder, model) if model else "")
-        and previous.code == code_digest(own.copy_policy)
+        and previous.code == code_digest(own.text_policy)
         and previous.counts.num_texts_failed == 0
     )
     if not is_same:
@@ -189,7 +189,7 @@ def open_release(
         manifest=manifest,
         number=release.number,
         read=resources.read,
-        copies=CheckedTexts(checker).find,
+        texts=CheckedTexts(checker).find,
         withdrawn=frozenset(withdrawn) | expired,
     )
 
@@ -202,13 +202,13 @@ class CheckedTexts:
         self._checked: set[tuple[UUID, str]] = set()
         """Pairs of job and digest that have been checked, because a release is read more than once."""
 
-    def find(self, keys: Collection[str]) -> Mapping[str, CopyText]:
+    def find(self, keys: Collection[str]) -> Mapping[str, Text]:
         """Return the stored texts of these keys, without those that differ from what was committed."""
         if len(self._checked) > MAX_CHECKED_TEXTS:
             self._checked.clear()
-        kept = find_copies(self._source.database, keys)
-        texts = {copy.key: CopyText.model_validate(copy.text) for copy in kept}
-        named = {copy.key: (copy.job_id, _text_digest(copy, texts[copy.key])) for copy in kept}
+        kept = find_texts(self._source.database, keys)
+        texts = {row.key: Text.model_validate(row.text) for row in kept}
+        named = {row.key: (row.job_id, _text_digest(row, texts[row.key])) for row in kept}
         self._check([pair for pair in named.values() if pair not in self._checked])
         return {key: text for key, text in texts.items() if named[key] in self._checked}
 
@@ -217,9 +217,9 @@ class CheckedTexts:
         self._checked.update(pair for pair, is_named in zip(pairs, are_named, strict=True) if is_named)
 
 
-def _text_digest(copy: KeptCopy, text: CopyText) -> str:
+def _text_digest(row: StoredText, text: Text) -> str:
     # Fields that were introduced after the text was written are not in its artifact
-    return sha256_hex(text_bytes(copy.key, copy.audience, text.model_dump(exclude_unset=True)))
+    return sha256_hex(text_bytes(row.key, row.audience, text.model_dump(exclude_unset=True)))
 
 
 def rollback(database: Engine, store: Store, recommender: Recommender, number: int | None) -> Release:

@@ -17,13 +17,13 @@ from kinds.recommendation.catalogue.interactions import UserBlock, read_block_by
 from kinds.recommendation.catalogue.item import Item, read_catalogue_bytes
 from kinds.recommendation.ranking.lists import RankedItem, UserList, read_lists_bytes
 from kinds.recommendation.ranking.settings import RankingSettings, Rules
-from kinds.recommendation.texts.text import CopyPolicy, CopyScope, CopyText
+from kinds.recommendation.texts.text import Text, TextPolicy, TextScope
 
 Sha256 = str
 
 
 class ReleaseMalformedError(PermanentError):
-    """A manifest or a copy index is not what this version of Pressroom writes."""
+    """A manifest or a text index is not what this version of Pressroom writes."""
 
     code = "release_malformed"
 
@@ -39,8 +39,8 @@ class ReleasedBlock(BaseModel):
     lists_sha256: Sha256
     """Digest of the file that kinds.recommendation.ranking.lists.read_lists_bytes reads."""
     num_users: int = Field(ge=0)
-    copy_index_sha256: Sha256 | None = None
-    """Digest of the copy index of this block's users; None unless texts are per user."""
+    text_index_sha256: Sha256 | None = None
+    """Digest of the text index of this block's users; None unless texts are per user."""
 
 
 class ReleaseCounts(BaseModel):
@@ -84,41 +84,41 @@ class ReleaseManifest(BaseModel):
     fit_version: int = 0
     rules: Rules
     ranking: RankingSettings
-    copy_policy: CopyPolicy
+    text_policy: TextPolicy
     language_model: str | None = None
     """Name of the language model; None if no texts were requested."""
     language_model_digest: str = ""
     """Digest of the language model's files."""
     blocks: tuple[ReleasedBlock, ...]
     """Blocks by number; they are a power of two, see kinds.recommendation.catalogue.interactions.block_of."""
-    copy_index_sha256: Sha256 | None = None
-    """Digest of the copy index of segments or items; None if texts are per user or were not requested."""
+    text_index_sha256: Sha256 | None = None
+    """Digest of the text index of segments or items; None if texts are per user or were not requested."""
     counts: ReleaseCounts = ReleaseCounts()
 
 
-class CopyEntry(BaseModel):
+class TextEntry(BaseModel):
     """The text of an audience; the index has an entry whether or not the text could be written."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     key: Sha256
-    """Key of the text in the table `copies`."""
+    """Key of the text in the table `texts`."""
     items: tuple[str, ...]
     """Ids of the items the text is about; once one of them is withdrawn, the text is no longer shown."""
     because: str | None = None
-    """Basis of the reason, as in Brief."""
+    """Basis of the reason, as in TextRequest."""
 
 
-CopyIndex = Mapping[str, CopyEntry]
+TextIndex = Mapping[str, TextEntry]
 """Entries by audience: "user:ann", "segment:tents", "item:17"."""
 
-_INDEX = TypeAdapter(dict[str, CopyEntry])
+_INDEX = TypeAdapter(dict[str, TextEntry])
 
 
-def audience_of(scope: CopyScope, name: str) -> str:
-    """Return the name of an audience in a copy index.
+def audience_of(scope: TextScope, name: str) -> str:
+    """Return the name of an audience in a text index.
 
-    >>> audience_of(CopyScope.SEGMENT, "tents")
+    >>> audience_of(TextScope.SEGMENT, "tents")
     'segment:tents'
     """
     return f"{scope.value}:{name}"
@@ -137,7 +137,7 @@ def read_manifest(body: bytes) -> ReleaseManifest:
         raise ReleaseMalformedError(f"the manifest of a release cannot be read: {error}") from error
 
 
-def copy_index_bytes(index: CopyIndex) -> bytes:
+def text_index_bytes(index: TextIndex) -> bytes:
     """Return the index as JSON with one line per audience, in order: equal entries give equal bytes."""
     lines = (
         f"{json.dumps(audience, ensure_ascii=False)}:{index[audience].model_dump_json()}"
@@ -146,12 +146,12 @@ def copy_index_bytes(index: CopyIndex) -> bytes:
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
-def read_copy_index(body: bytes) -> CopyIndex:
-    """Return the copy index. Raises ReleaseMalformedError."""
+def read_text_index(body: bytes) -> TextIndex:
+    """Return the text index. Raises ReleaseMalformedError."""
     try:
         return _INDEX.validate_json(body)
     except ValidationError as error:
-        raise ReleaseMalformedError(f"the copy index of a release cannot be read: {error}") from error
+        raise ReleaseMalformedError(f"the text index of a release cannot be read: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,8 +161,8 @@ class BlockLists:
     number: int
     block: ReleasedBlock
     lists: list[UserList]
-    copies: CopyIndex
-    """Copy index of this block's users; empty unless texts are per user."""
+    text_index: TextIndex
+    """Text index of this block's users; empty unless texts are per user."""
 
 
 class ReleaseReader(Protocol):
@@ -193,15 +193,15 @@ class ReleaseReader(Protocol):
         """Return the items by id, as they were when the release was made."""
         ...
 
-    def copy_index(self) -> CopyIndex:
-        """Return the copy index of segments or items; it is empty if texts are per user."""
+    def text_index(self) -> TextIndex:
+        """Return the text index of segments or items; it is empty if texts are per user."""
         ...
 
     def interactions(self, number: int) -> UserBlock:
         """Return the interactions of the users of a block."""
         ...
 
-    def find_copies(self, keys: Collection[Sha256]) -> Mapping[Sha256, CopyText]:
+    def find_texts(self, keys: Collection[Sha256]) -> Mapping[Sha256, Text]:
         """Return the texts of these keys; a key without a text is left out."""
         ...
 
@@ -233,21 +233,21 @@ class StoredRelease:
     number: int
     read: Callable[[Sha256], bytes]
     """Returns the bytes of a resource or artifact that the manifest names, checked against the digest."""
-    copies: Callable[[Collection[Sha256]], Mapping[Sha256, CopyText]]
-    """Returns the stored texts of keys, as store.texts.find_copies does with a database."""
+    texts: Callable[[Collection[Sha256]], Mapping[Sha256, Text]]
+    """Returns the stored texts of keys, as store.texts.find_texts does with a database."""
     withdrawn: frozenset[str] = frozenset()
     _items: Mapping[str, Item] | None = field(default=None, init=False)
-    _index: CopyIndex | None = field(default=None, init=False)
+    _index: TextIndex | None = field(default=None, init=False)
 
     def block(self, number: int) -> BlockLists:
         """Return one block."""
         block = self.manifest.blocks[number]
-        index = block.copy_index_sha256
+        index = block.text_index_sha256
         return BlockLists(
             number=number,
             block=block,
             lists=read_lists_bytes(self.read(block.lists_sha256)),
-            copies={} if index is None else read_copy_index(self.read(index)),
+            text_index={} if index is None else read_text_index(self.read(index)),
         )
 
     def blocks(self) -> Iterator[BlockLists]:
@@ -261,20 +261,20 @@ class StoredRelease:
             self._items = {item.id: item for item in read_catalogue_bytes(body)}
         return self._items
 
-    def copy_index(self) -> CopyIndex:
-        """Return the copy index of segments or items; it is cached."""
+    def text_index(self) -> TextIndex:
+        """Return the text index of segments or items; it is cached."""
         if self._index is None:
-            index = self.manifest.copy_index_sha256
-            self._index = {} if index is None else read_copy_index(self.read(index))
+            index = self.manifest.text_index_sha256
+            self._index = {} if index is None else read_text_index(self.read(index))
         return self._index
 
     def interactions(self, number: int) -> UserBlock:
         """Return the interactions of the users of a block."""
         return read_block_bytes(self.read(self.manifest.blocks[number].interactions_sha256))
 
-    def find_copies(self, keys: Collection[Sha256]) -> Mapping[Sha256, CopyText]:
+    def find_texts(self, keys: Collection[Sha256]) -> Mapping[Sha256, Text]:
         """Return the stored texts of these keys."""
-        return self.copies(keys) if keys else {}
+        return self.texts(keys) if keys else {}
 
 
 def recent_items(block: UserBlock, user_id: str, limit: int = MAX_HISTORY) -> tuple[str, ...]:

@@ -30,8 +30,8 @@ from workers.models.manifest import model_digest
 from workers.producer import Order, Submission, new_batch
 from workers.settings import Settings
 
-STAGES = ("collect", "embed", "fit", "rank", "brief", "copy", "publish")
-PLAN_STAGES = STAGES[: STAGES.index("copy")]
+STAGES = ("collect", "embed", "fit", "rank", "plan_texts", "texts", "publish")
+PLAN_STAGES = STAGES[: STAGES.index("texts")]
 """Stages of a plan, which writes and publishes nothing. It only reports what a run would write; computed
 results are reused."""
 

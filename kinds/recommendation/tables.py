@@ -51,16 +51,16 @@ class ReleaseRow(Base):
     published_at: Mapped[datetime | None]
 
 
-class CopyRow(Base):
+class TextRow(Base):
     """A text, by the digest of everything it was written from, so that it is written only once."""
 
-    __tablename__ = "copies"
-    __table_args__ = (Index("ix_copies_made_at", "made_at"),)
+    __tablename__ = "texts"
+    __table_args__ = (Index("ix_texts_made_at", "made_at"),)
 
     key: Mapped[str] = mapped_column(primary_key=True)
     audience: Mapped[str]
     text: Mapped[Json]
-    """kinds.recommendation.texts.text.CopyText."""
+    """kinds.recommendation.texts.text.Text."""
     num_new_tokens: Mapped[int]
     """Tokens that were generated for it, from which the next plan is estimated."""
     job_id: Mapped[UUID]

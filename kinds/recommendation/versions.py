@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from jobs.provenance import payload_digest
-from kinds.recommendation.texts.text import RULES_VERSION, CopyPolicy
-from kinds.recommendation.texts.write import copy_template
+from kinds.recommendation.texts.text import RULES_VERSION, TextPolicy
+from kinds.recommendation.texts.write import text_template
 
 FIT_VERSION = 1
 """Version of fitting, which is raised when the same interactions give another model."""
@@ -13,13 +13,13 @@ RANKING_VERSION = 1
 """Version of ranking, which is raised when the same inputs give other lists."""
 
 
-def code_digest(policy: CopyPolicy) -> str:
+def code_digest(policy: TextPolicy) -> str:
     """Return a digest that stays equal while the same inputs give the same release. Raises TemplateError."""
     return payload_digest(
         {
             "fit": FIT_VERSION,
             "ranking": RANKING_VERSION,
-            "copy": RULES_VERSION,
-            "template": copy_template(policy).identity.sha256,
+            "texts": RULES_VERSION,
+            "template": text_template(policy).identity.sha256,
         }
     )

@@ -13,7 +13,7 @@ import typer
 from jobs.rejection import Rejected
 from kinds.recommendation.catalogue.inputs import MatchIds
 from kinds.recommendation.recommender import Recommender, RecommenderSources
-from kinds.recommendation.texts.text import CopyScope
+from kinds.recommendation.texts.text import TextScope
 from pressroom.commands.options import (
     DateFormat,
     Decimal,
@@ -81,7 +81,7 @@ MatchIdsOption = Annotated[
     ),
 ]
 Copy = Annotated[
-    CopyScope | None,
+    TextScope | None,
     typer.Option("--copy", help="Who shares a text: user, segment or item; none writes lists without texts."),
 ]
 Model = Annotated[str | None, typer.Option(help="Language model that writes the texts.")]
@@ -165,7 +165,7 @@ class _Options:
     """Command-line options for the recommender; None keeps its current value, or the default."""
 
     file: Path | None
-    copy: CopyScope | None
+    copy: TextScope | None
     catalogue_column: list[str] | None
     interaction_column: list[str] | None
     intake: Mapping[str, object]
@@ -195,7 +195,7 @@ class _Options:
         intake |= {name: value for name, value in self.intake.items() if value is not None}
         changed: dict[str, object] = {"intake": intake}
         if self.copy is not None:
-            changed["copy"] = given.copy_policy.model_dump() | {"scope": self.copy}
+            changed["copy"] = given.text_policy.model_dump() | {"scope": self.copy}
         models = {"model": self.model, "embedder": self.embedder}
         changed |= {name: value for name, value in models.items() if value is not None}
         unchanged = given.model_dump(by_alias=True)

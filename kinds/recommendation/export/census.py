@@ -12,7 +12,7 @@ from typing import Self
 
 from kinds.recommendation.export.rows import Row
 from kinds.recommendation.ranking.lists import ReasonKind
-from kinds.recommendation.texts.text import CopyScope
+from kinds.recommendation.texts.text import TextScope
 
 USERS_OF_SEGMENT = 3
 """Number of users that the page shows of each segment."""
@@ -83,7 +83,7 @@ class ReleaseFigures:
 class Census:
     """Counts rows and picks some of them. Implements sinks.RowSink; memory: the shown items and segments."""
 
-    scope: CopyScope
+    scope: TextScope
     _num_users: int = 0
     _num_empty: int = 0
     _items: Counter[str] = field(default_factory=Counter)
@@ -112,13 +112,13 @@ class Census:
             for item in row.items:
                 self._items[item.item_id] += 1
                 self._reasons[item.ranked.reason.kind] += 1
-                if item.copy is not None:
-                    self._readings[item.copy.origin] += 1
-                    self._shared[item.item_id] = item.copy.origin
-            if row.copy is not None:
-                self._readings[row.copy.origin] += 1
-                if self.scope is CopyScope.SEGMENT:
-                    self._shared[row.segment] = row.copy.origin
+                if item.text is not None:
+                    self._readings[item.text.origin] += 1
+                    self._shared[item.item_id] = item.text.origin
+            if row.text is not None:
+                self._readings[row.text.origin] += 1
+                if self.scope is TextScope.SEGMENT:
+                    self._shared[row.segment] = row.text.origin
 
     def _pick(self, row: Row) -> None:
         """Keep the users of a segment with the lowest hashes, so that the same ones are picked every time."""
@@ -130,7 +130,7 @@ class Census:
             heapq.heappop(self._picked[row.segment])
 
     def _num_texts(self) -> Counter[str]:
-        return self._readings if self.scope is CopyScope.USER else Counter(self._shared.values())
+        return self._readings if self.scope is TextScope.USER else Counter(self._shared.values())
 
     def segments(self) -> list[SegmentFigures]:
         """Return the segments, largest first."""

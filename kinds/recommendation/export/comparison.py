@@ -13,9 +13,9 @@ from kinds.recommendation.catalogue.item import Item
 from kinds.recommendation.export.rows import TextFinder
 from kinds.recommendation.ranking.lists import UserList
 from kinds.recommendation.ranking.settings import Rules
-from kinds.recommendation.release import BlockLists, CopyIndex, ReleaseManifest, ReleaseReader, shown_items
+from kinds.recommendation.release import BlockLists, ReleaseManifest, ReleaseReader, TextIndex, shown_items
 from kinds.recommendation.texts.plan import change_of
-from kinds.recommendation.texts.text import CopyText
+from kinds.recommendation.texts.text import Text
 
 
 class Cause(StrEnum):
@@ -223,9 +223,9 @@ class PairDiff:
     num_after: int
     users: list[UserDiff]
     num_texts_same: int
-    """Texts of users in blocks that are identical; the copy indexes below have all other texts."""
-    copies_before: CopyIndex
-    copies_after: CopyIndex
+    """Texts of users in blocks that are identical; the text indexes below have all other texts."""
+    texts_before: TextIndex
+    texts_after: TextIndex
 
 
 def block_pairs(num_before: int, num_after: int) -> Iterator[BlockPair]:
@@ -267,8 +267,8 @@ def diff_pair(pair: BlockPair, before: ReleaseReader, after: ReleaseReader, caus
         num_after=len(new_lists),
         users=users,
         num_texts_same=0,
-        copies_before=_copies(olds),
-        copies_after=_copies(news),
+        texts_before=_text_entries(olds),
+        texts_after=_text_entries(news),
     )
 
 
@@ -302,21 +302,21 @@ def _is_same(pair: BlockPair, before: ReleaseReader, after: ReleaseReader) -> bo
     old, new = before.manifest.blocks[pair.before[0]], after.manifest.blocks[pair.after[0]]
     return (
         old.lists_sha256 == new.lists_sha256
-        and old.copy_index_sha256 == new.copy_index_sha256
+        and old.text_index_sha256 == new.text_index_sha256
         and before.manifest.rules.list_length == after.manifest.rules.list_length
     )
 
 
 def _unchanged(before: ReleaseReader, number: int) -> PairDiff:
     block = before.manifest.blocks[number]
-    num_texts = 0 if block.copy_index_sha256 is None else len(before.block(number).copies)
+    num_texts = 0 if block.text_index_sha256 is None else len(before.block(number).text_index)
     return PairDiff(
         num_before=block.num_users,
         num_after=block.num_users,
         users=[],
         num_texts_same=num_texts,
-        copies_before={},
-        copies_after={},
+        texts_before={},
+        texts_after={},
     )
 
 
@@ -366,8 +366,8 @@ def _by_user(blocks: Sequence[BlockLists]) -> Mapping[str, UserList]:
     return {one.user_id: one for block in blocks for one in block.lists}
 
 
-def _copies(blocks: Sequence[BlockLists]) -> CopyIndex:
-    return {audience: entry for block in blocks for audience, entry in block.copies.items()}
+def _text_entries(blocks: Sequence[BlockLists]) -> TextIndex:
+    return {audience: entry for block in blocks for audience, entry in block.text_index.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -427,19 +427,19 @@ class TextDiff:
     audience: str
     change: Literal["new", "gone", "changed"]
     why: str
-    before: CopyText | None
-    after: CopyText | None
+    before: Text | None
+    after: Text | None
 
 
 class TextComparer:
-    """Compares copy indexes of two releases."""
+    """Compares text indexes of two releases."""
 
     def __init__(self, before: ReleaseReader, after: ReleaseReader) -> None:
         self._before, self._after = before, after
         self._old, self._new = TextFinder(before), TextFinder(after)
         self.num_carried = 0
 
-    def compare(self, before: CopyIndex, after: CopyIndex) -> Iterator[TextDiff]:
+    def compare(self, before: TextIndex, after: TextIndex) -> Iterator[TextDiff]:
         """Yield the texts that are not carried over, ordered by audience; the others are counted."""
         changed = []
         for audience in sorted(before.keys() | after.keys()):
@@ -452,7 +452,7 @@ class TextComparer:
         while some := list(itertools.islice(audiences, _AT_A_TIME)):
             yield from self._compared(some, before, after)
 
-    def _compared(self, some: list[str], before: CopyIndex, after: CopyIndex) -> Iterator[TextDiff]:
+    def _compared(self, some: list[str], before: TextIndex, after: TextIndex) -> Iterator[TextDiff]:
         olds = self._old.find([one for one in some if one in before], before)
         news = self._new.find([one for one in some if one in after], after)
         for audience in some:
@@ -465,7 +465,7 @@ class TextComparer:
                 after=news.get(audience),
             )
 
-    def _why(self, audience: str, before: CopyIndex, after: CopyIndex) -> str:
+    def _why(self, audience: str, before: TextIndex, after: TextIndex) -> str:
         """Return the reason for a change, by the same rule that the recommender itself uses."""
         change = change_of(
             audience,
@@ -473,6 +473,6 @@ class TextComparer:
             before.get(audience),
             self._after.catalogue(),
             self._before.catalogue(),
-            self._after.manifest.copy_policy,
+            self._after.manifest.text_policy,
         )
         return change.why.value

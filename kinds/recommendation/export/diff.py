@@ -23,7 +23,7 @@ from kinds.recommendation.export.comparison import (
 )
 from kinds.recommendation.export.diff_page import DiffSample, render_diff_page
 from kinds.recommendation.export.files import LinesFile
-from kinds.recommendation.export.rows import copy_json
+from kinds.recommendation.export.rows import text_json
 from kinds.recommendation.release import ReleaseReader
 from pressroom.output import replace_text
 
@@ -39,7 +39,7 @@ def compare_releases(before: ReleaseReader, after: ReleaseReader, folder: Path) 
     """Write diff.jsonl (a line for each user and text that differs), diff.json and diff.html.
 
     Lists are compared as they were made: items withdrawn since make no difference. Memory: both catalogues,
-    the blocks of the same users, and the copy indexes if texts are not per user. Raises OSError and the
+    the blocks of the same users, and the text indexes if texts are not per user. Raises OSError and the
     readers' errors.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,14 +52,14 @@ def compare_releases(before: ReleaseReader, after: ReleaseReader, folder: Path) 
             tally.num_after += found.num_after
             tally.num_carried += found.num_texts_same
             for user in found.users:
-                lines.write_line(user_json(user))
+                lines.write_line(user_diff_json(user))
                 tally.add_user(user)
-            for text in texts.compare(found.copies_before, found.copies_after):
-                lines.write_line(text_json(text))
+            for text in texts.compare(found.texts_before, found.texts_after):
+                lines.write_line(text_diff_json(text))
                 tally.add_text(text)
-        if before.manifest.copy_index_sha256 or after.manifest.copy_index_sha256:
-            for text in texts.compare(before.copy_index(), after.copy_index()):
-                lines.write_line(text_json(text))
+        if before.manifest.text_index_sha256 or after.manifest.text_index_sha256:
+            for text in texts.compare(before.text_index(), after.text_index()):
+                lines.write_line(text_diff_json(text))
                 tally.add_text(text)
     tally.num_carried += texts.num_carried
     summary = tally.summary(before, after)
@@ -69,7 +69,7 @@ def compare_releases(before: ReleaseReader, after: ReleaseReader, folder: Path) 
     return summary
 
 
-def user_json(user: UserDiff) -> dict[str, object]:
+def user_diff_json(user: UserDiff) -> dict[str, object]:
     """Return a user's line of diff.jsonl, under stable names."""
     return {
         "type": "user",
@@ -90,15 +90,15 @@ def user_json(user: UserDiff) -> dict[str, object]:
     }
 
 
-def text_json(text: TextDiff) -> dict[str, object]:
+def text_diff_json(text: TextDiff) -> dict[str, object]:
     """Return a text's line of diff.jsonl, under stable names."""
     return {
         "type": "text",
         "audience": text.audience,
         "change": text.change,
         "why": text.why,
-        "before": copy_json(text.before),
-        "after": copy_json(text.after),
+        "before": text_json(text.before),
+        "after": text_json(text.after),
     }
 
 

@@ -18,7 +18,7 @@ from pyarrow import parquet
 from jobs.shown import json_text
 from kinds.recommendation.export.census import Census, ReleaseFigures
 from kinds.recommendation.export.page import PAGE, render_recommendations_page
-from kinds.recommendation.export.rows import Row, RowMaker, TextFinder, copy_json
+from kinds.recommendation.export.rows import Row, RowMaker, TextFinder, text_json
 from kinds.recommendation.release import ReleaseReader
 from pressroom.export import DIGEST_DIGITS
 from pressroom.output import new_file, new_folder, replace_text
@@ -39,7 +39,7 @@ class RowSink(Protocol):
 
 
 RECOMMENDATIONS = "recommendations.jsonl"
-COPIES = "copies.jsonl"
+TEXTS = "texts.jsonl"
 
 
 class LinesFile:
@@ -84,12 +84,12 @@ def json_line(row: Mapping[str, object]) -> str:
     return json_text(row, is_compact=True) + "\n"
 
 
-def write_copies(reader: ReleaseReader, path: Path) -> None:
-    """Write copies.jsonl: for each audience with a planned text, a line with the text that readers get."""
+def write_texts(reader: ReleaseReader, path: Path) -> None:
+    """Write texts.jsonl: for each audience with a planned text, a line with the text that readers get."""
     finder = TextFinder(reader)
     with LinesFile(path) as lines:
         indexes = (
-            (block.copies for block in reader.blocks()) if _is_per_user(reader) else [reader.copy_index()]
+            (block.text_index for block in reader.blocks()) if _is_per_user(reader) else [reader.text_index()]
         )
         for index in indexes:
             for audience, entry, text in finder.all_of(index):
@@ -98,7 +98,7 @@ def write_copies(reader: ReleaseReader, path: Path) -> None:
                         "audience": audience,
                         "key": entry.key,
                         "items": entry.items,
-                        **copy_json(text),
+                        **text_json(text),
                         "num_tries": 0 if text is None else text.num_tries,
                         "problems": () if text is None else text.problems,
                     }
@@ -106,7 +106,7 @@ def write_copies(reader: ReleaseReader, path: Path) -> None:
 
 
 def _is_per_user(reader: ReleaseReader) -> bool:
-    return any(block.copy_index_sha256 is not None for block in reader.manifest.blocks)
+    return any(block.text_index_sha256 is not None for block in reader.manifest.blocks)
 
 
 FOLDER = "recommendations"
@@ -126,7 +126,7 @@ _AMBIGUOUS = re.compile(
 """Matches an existing escape, which is kept, and what must be escaped: capitals, a dot at the end, which
 Windows drops, and what looks like the digest of a long segment or like the partition without a value."""
 
-_TEXT = [(name, pa.string()) for name in ("headline", "blurb", "reason", "copy_origin")]
+_TEXT = [(name, pa.string()) for name in ("headline", "blurb", "reason", "text_origin")]
 
 _SCHEMA = pa.schema(
     [
@@ -148,7 +148,7 @@ _SCHEMA = pa.schema(
                         ("because", pa.string()),
                         ("attribute", pa.string()),
                         ("share", pa.float64()),
-                        ("copy", pa.struct(_TEXT)),
+                        ("text", pa.struct(_TEXT)),
                     ]
                 )
             ),
@@ -230,15 +230,15 @@ def _escape(ambiguous: re.Match[str]) -> str:
 
 
 def export_release(reader: ReleaseReader, folder: Path, *, title: str = "Recommendations") -> ReleaseFigures:
-    """Write recommendations.jsonl, recommendations/, copies.jsonl and index.html, and return the figures.
+    """Write recommendations.jsonl, recommendations/, texts.jsonl and index.html, and return the figures.
 
     Each file replaces an earlier one when it is complete. Memory: the catalogue, one block, and
     parquet.MAX_BUFFERED_ROWS rows. Raises OSError and the reader's errors.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    census = Census(reader.manifest.copy_policy.scope)
+    census = Census(reader.manifest.text_policy.scope)
     pass_over(reader, [JsonlSink(folder / RECOMMENDATIONS), ParquetSink(folder / FOLDER), census])
-    write_copies(reader, folder / COPIES)
+    write_texts(reader, folder / TEXTS)
     figures = figures_of(reader, census)
     replace_text(folder / PAGE, render_recommendations_page(reader, census, figures, title=title))
     return figures

@@ -18,11 +18,18 @@ from jobs.shown import json_text, printable
 from kinds.recommendation.export.census import MODEL, ReleaseFigures
 from kinds.recommendation.export.files import export_release
 from kinds.recommendation.export.page import cut, percent
-from kinds.recommendation.outputs import BriefOutput, CollectOutput, EmbedOutput, FitOutput, RankOutput, Why
+from kinds.recommendation.outputs import (
+    CollectOutput,
+    EmbedOutput,
+    FitOutput,
+    RankOutput,
+    TextPlanOutput,
+    Why,
+)
 from kinds.recommendation.recommender import Release
 from kinds.recommendation.recommenders import open_release
 from kinds.recommendation.store import recommenders, releases
-from kinds.recommendation.store.texts import cost_of_a_copy
+from kinds.recommendation.store.texts import cost_of_text
 from pressroom.console import EXIT_FAILURE, print_json, print_line, say
 from pressroom.evidence import ArtifactAlteredError, OnAltered
 from pressroom.export import export_errors
@@ -31,8 +38,8 @@ from pressroom.show import say_altered
 from pressroom.summary import Altered, Summary
 from storage.store import Store
 
-TOKENS_OF_A_COPY = 140.0
-"""Tokens per text, used before any text was written; benchmarks/copy_facts.py measured it with the bundled
+TOKENS_PER_TEXT = 140.0
+"""Tokens per text, used before any text was written; benchmarks/text_facts.py measured it with the bundled
 model."""
 TOKENS_PER_SECOND = 100.0
 """Rate that is used before any text was written, measured in the same way on two cores."""
@@ -69,30 +76,30 @@ class TextPlan:
 
 
 def text_plan(database: Engine, batch_id: UUID) -> TextPlan | None:
-    """Return the plan from the stage `brief` of a batch; None if it has no output yet."""
-    briefs = [output for _, output in stage_outputs(database, batch_id, "brief", BriefOutput)]
-    if not briefs:
+    """Return the plan from the stage `plan_texts` of a batch; None if it has no output yet."""
+    plans = [output for _, output in stage_outputs(database, batch_id, "plan_texts", TextPlanOutput)]
+    if not plans:
         return None
     why: Counter[str] = Counter()
-    for brief in briefs:
-        why.update(brief.why)
-    num_to_write = sum(brief.num_to_write for brief in briefs)
-    cost = cost_of_a_copy(database)
-    num_tokens = num_to_write * (cost.num_new_tokens if cost else TOKENS_OF_A_COPY)
+    for plan in plans:
+        why.update(plan.why)
+    num_to_write = sum(plan.num_to_write for plan in plans)
+    cost = cost_of_text(database)
+    num_tokens = num_to_write * (cost.num_new_tokens if cost else TOKENS_PER_TEXT)
     rate = cost.tokens_per_second if cost and cost.tokens_per_second else TOKENS_PER_SECOND
     return TextPlan(
-        num_audiences=sum(brief.num_audiences for brief in briefs),
-        num_texts=sum(brief.num_texts for brief in briefs),
+        num_audiences=sum(plan.num_audiences for plan in plans),
+        num_texts=sum(plan.num_texts for plan in plans),
         num_to_write=num_to_write,
         why=dict(why),
-        changes=tuple(asdict(change) for brief in briefs for change in brief.changes),
+        changes=tuple(asdict(change) for plan in plans for change in plan.changes),
         num_tokens=round(num_tokens),
         seconds=num_tokens / rate,
     )
 
 
 MAX_CHANGES = 10
-"""Changes that are listed individually; `--json` and the artifact of the stage `brief` have more."""
+"""Changes that are listed individually; `--json` and the artifact of the stage `plan_texts` have more."""
 
 NOTHING_CHANGED = "nothing changed"
 

@@ -21,7 +21,7 @@ from kinds.recommendation.export.census import Census, ReleaseFigures, SegmentFi
 from kinds.recommendation.export.rows import Row, RowMaker
 from kinds.recommendation.ranking.lists import NEW, OTHER
 from kinds.recommendation.release import ReleaseReader, recent_items
-from kinds.recommendation.texts.text import CopyScope, CopyText
+from kinds.recommendation.texts.text import Text, TextScope
 from pressroom.pages import page_part, page_policy
 
 PAGE = "index.html"
@@ -54,7 +54,7 @@ class PageSegment:
 
     figures: SegmentFigures
     label: str
-    copy: CopyText | None
+    text: Text | None
     """Text of the segment; None unless texts are written per segment."""
     users: tuple[PageUser, ...]
 
@@ -87,7 +87,7 @@ def render_recommendations_page(
             num_segments=len(segments),
             most_shown=_most_shown(reader, census, figures),
             rules=rules_words(reader),
-            scope=reader.manifest.copy_policy.scope.value,
+            scope=reader.manifest.text_policy.scope.value,
             style=Markup(style),  # noqa: S704 - a file of this package
             policy=page_policy(style),
         )
@@ -200,12 +200,12 @@ def _segments(reader: ReleaseReader, census: Census, segments: Sequence[SegmentF
     chosen += [one for one in segments[MAX_SEGMENTS:] if one.name == NEW]
     picked = {one.name: census.picked(one.name) for one in chosen}
     users = users_of(reader, {user_id for ids in picked.values() for user_id in ids})
-    is_shared = reader.manifest.copy_policy.scope is CopyScope.SEGMENT
+    is_shared = reader.manifest.text_policy.scope is TextScope.SEGMENT
     return [
         PageSegment(
             figures=one,
             label=segment_label(one.name),
-            copy=users[picked[one.name][0]].row.copy if is_shared and picked[one.name] else None,
+            text=users[picked[one.name][0]].row.text if is_shared and picked[one.name] else None,
             users=tuple(users[user_id] for user_id in picked[one.name]),
         )
         for one in chosen

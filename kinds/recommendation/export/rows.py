@@ -10,16 +10,16 @@ from kinds.recommendation.catalogue.item import Item
 from kinds.recommendation.ranking.lists import RankedItem, Reason, ReasonKind, UserList
 from kinds.recommendation.release import (
     BlockLists,
-    CopyEntry,
-    CopyIndex,
     ReleaseReader,
+    TextEntry,
+    TextIndex,
     audience_of,
     shown_items,
 )
-from kinds.recommendation.texts.checks import CopyCheck
+from kinds.recommendation.texts.checks import TextCheck
 from kinds.recommendation.texts.facts import read_facts
-from kinds.recommendation.texts.text import Brief, CopyPolicy, CopyScope, CopyText, Featured
-from kinds.recommendation.texts.write import plain_copy
+from kinds.recommendation.texts.text import FeaturedItem, Text, TextPolicy, TextRequest, TextScope
+from kinds.recommendation.texts.write import plain_parts
 
 CATEGORY = "category"
 
@@ -87,17 +87,17 @@ TEMPLATE = "template"
 """Origin of a text that no model wrote."""
 
 
-def plain_text(audience: str, items: Sequence[Item], because: str | None, policy: CopyPolicy) -> CopyText:
-    """Return the text that the stage `copy` uses if it accepts no answer; `items` has at least one item."""
+def plain_text(audience: str, items: Sequence[Item], because: str | None, policy: TextPolicy) -> Text:
+    """Return the text that the stage `texts` uses if it accepts no answer; `items` has at least one item."""
     featured = sorted(items, key=lambda item: item.id)
-    brief = Brief(
+    request = TextRequest(
         audience=audience,
-        items=tuple(Featured(item_id=item.id, row=item.part(policy.fields)) for item in featured),
+        items=tuple(FeaturedItem(item_id=item.id, row=item.part(policy.fields)) for item in featured),
         because=because,
     )
-    facts = read_facts(brief, policy)
-    parts = plain_copy(facts, CopyCheck(facts, policy.forbidden))
-    return CopyText(**parts, origin=TEMPLATE, template_parts=tuple(parts))
+    facts = read_facts(request, policy)
+    parts = plain_parts(facts, TextCheck(facts, policy.forbidden))
+    return Text(**parts, origin=TEMPLATE, template_parts=tuple(parts))
 
 
 MAX_KEPT_TEXTS = 20_000
@@ -106,7 +106,7 @@ MAX_KEPT_TEXTS = 20_000
 _AT_A_TIME = 1000
 """Keys per query."""
 
-Texts = Mapping[str, CopyText | None]
+Texts = Mapping[str, Text | None]
 """Texts by audience; None if no item is left to write about."""
 
 
@@ -115,7 +115,7 @@ class TextFinder:
     """Finds the texts of one block at a time. It is not thread-safe."""
 
     reader: ReleaseReader
-    _kept: dict[str, CopyText | None] = field(default_factory=dict, init=False)
+    _kept: dict[str, Text | None] = field(default_factory=dict, init=False)
 
     def find_shared(self, audiences: Collection[str]) -> Texts:
         """Return texts of segments or items, which are looked up once as long as the cache has room.
@@ -126,13 +126,13 @@ class TextFinder:
         if len(self._kept) + len(missing) > MAX_KEPT_TEXTS:
             self._kept.clear()
             missing = set(audiences)
-        self._kept.update(self.find(sorted(missing), self.reader.copy_index()))
+        self._kept.update(self.find(sorted(missing), self.reader.text_index()))
         return self._kept
 
-    def find(self, audiences: Sequence[str], index: CopyIndex) -> dict[str, CopyText | None]:
+    def find(self, audiences: Sequence[str], index: TextIndex) -> dict[str, Text | None]:
         """Return the texts of these audiences; the index has those for which a text was planned."""
         entries = {audience: index[audience] for audience in audiences if audience in index}
-        found = self.reader.find_copies({entry.key for entry in entries.values()})
+        found = self.reader.find_texts({entry.key for entry in entries.values()})
         return {
             audience: self._of_entry(audience, entries[audience], found)
             if audience in entries
@@ -140,30 +140,30 @@ class TextFinder:
             for audience in audiences
         }
 
-    def all_of(self, index: CopyIndex) -> Iterator[tuple[str, CopyEntry, CopyText | None]]:
+    def all_of(self, index: TextIndex) -> Iterator[tuple[str, TextEntry, Text | None]]:
         """Yield every audience of an index in its order, with up to _AT_A_TIME texts in memory."""
         audiences = iter(index)
         while some := list(itertools.islice(audiences, _AT_A_TIME)):
             for audience, text in self.find(some, index).items():
                 yield audience, index[audience], text
 
-    def plain(self, audience: str, item_ids: Sequence[str], because: str | None = None) -> CopyText | None:
+    def plain(self, audience: str, item_ids: Sequence[str], because: str | None = None) -> Text | None:
         """Return a plain text about the first of these items that exist, or None if none does."""
-        catalogue, policy = self.reader.catalogue(), self.reader.manifest.copy_policy
+        catalogue, policy = self.reader.catalogue(), self.reader.manifest.text_policy
         items = [catalogue[item_id] for item_id in item_ids if item_id in catalogue][: policy.featured]
         return plain_text(audience, items, because, policy) if items else None
 
-    def _of_entry(self, audience: str, entry: CopyEntry, found: Mapping[str, CopyText]) -> CopyText | None:
+    def _of_entry(self, audience: str, entry: TextEntry, found: Mapping[str, Text]) -> Text | None:
         """Return the written text, or a plain one if it is missing or is about a withdrawn item."""
         here = [item_id for item_id in entry.items if item_id not in self.reader.withdrawn]
         if len(here) == len(entry.items) and entry.key in found:
             return found[entry.key]
         return self.plain(audience, here, entry.because)
 
-    def _without_entry(self, audience: str) -> CopyText | None:
+    def _without_entry(self, audience: str) -> Text | None:
         """Return a plain text for an item; for a user or segment the caller needs the list to write one."""
         scope, _, name = audience.partition(":")
-        return self.plain(audience, [name]) if scope == CopyScope.ITEM else None
+        return self.plain(audience, [name]) if scope == TextScope.ITEM else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +180,7 @@ class RowItem:
     ranked: RankedItem
     reason: str
     """Reason in words."""
-    copy: CopyText | None
+    text: Text | None
     """Text of the item; None unless texts are per item."""
 
 
@@ -192,7 +192,7 @@ class Row:
     segment: str
     release: int
     items: tuple[RowItem, ...]
-    copy: CopyText | None
+    text: Text | None
     """Text of the user or segment; None if texts are not per user or segment, or if no items are left."""
 
     def as_json(self) -> dict[str, object]:
@@ -202,17 +202,17 @@ class Row:
             "segment": self.segment,
             "release": self.release,
             "items": [_item_json(item) for item in self.items],
-            **copy_json(self.copy),
+            **text_json(self.text),
         }
 
 
-def copy_json(text: CopyText | None) -> dict[str, str | None]:
+def text_json(text: Text | None) -> dict[str, str | None]:
     """Return the parts of a text; without a text, every part is None."""
     return {
         "headline": None if text is None else text.headline,
         "blurb": None if text is None else text.blurb,
         "reason": None if text is None else text.reason,
-        "copy_origin": None if text is None else text.origin,
+        "text_origin": None if text is None else text.origin,
     }
 
 
@@ -247,18 +247,18 @@ class RowMaker:
                 items=tuple(
                     self._item(rank, ranked, catalogue, texts) for rank, ranked in enumerate(items, start=1)
                 ),
-                copy=self._copy(one, items, texts),
+                text=self._text(one, items, texts),
             )
             for one, items in zip(lists, shown, strict=True)
         ]
 
     def touched(self, block: BlockLists, item_ids: Collection[str]) -> set[str]:
         """Return the users whose rows may change when these items are withdrawn or come back."""
-        index = block.copies if self._scope is CopyScope.USER else self.reader.copy_index()
+        index = block.text_index if self._scope is TextScope.USER else self.reader.text_index()
         wanted = frozenset(item_ids)
         touched = set()
         for one in block.lists:
-            name = one.user_id if self._scope is CopyScope.USER else one.segment
+            name = one.user_id if self._scope is TextScope.USER else one.segment
             entry = index.get(audience_of(self._scope, name))
             in_text = entry is not None and not wanted.isdisjoint(entry.items)
             if in_text or not wanted.isdisjoint(item.item_id for item in one.items):
@@ -282,19 +282,19 @@ class RowMaker:
             score=ranked.score,
             ranked=ranked,
             reason=reason_words(ranked.reason, ranked.item_id, catalogue),
-            copy=texts.get(audience_of(CopyScope.ITEM, ranked.item_id))
-            if self._scope is CopyScope.ITEM
+            text=texts.get(audience_of(TextScope.ITEM, ranked.item_id))
+            if self._scope is TextScope.ITEM
             else None,
         )
 
     @property
-    def _scope(self) -> CopyScope:
-        return self.reader.manifest.copy_policy.scope
+    def _scope(self) -> TextScope:
+        return self.reader.manifest.text_policy.scope
 
-    def _copy(self, one: UserList, items: Sequence[RankedItem], texts: Texts) -> CopyText | None:
-        if self._scope in (CopyScope.ITEM, CopyScope.NONE):
+    def _text(self, one: UserList, items: Sequence[RankedItem], texts: Texts) -> Text | None:
+        if self._scope in (TextScope.ITEM, TextScope.NONE):
             return None
-        name = one.user_id if self._scope is CopyScope.USER else one.segment
+        name = one.user_id if self._scope is TextScope.USER else one.segment
         found = texts.get(audience_of(self._scope, name))
         return found or self._finder.plain(audience_of(self._scope, name), [item.item_id for item in items])
 
@@ -303,18 +303,18 @@ class RowMaker:
     ) -> Texts:
         """Return the texts of all audiences that these rows need."""
         match self._scope:
-            case CopyScope.NONE:
+            case TextScope.NONE:
                 return {}
-            case CopyScope.USER:
-                users = [audience_of(CopyScope.USER, one.user_id) for one in lists]
-                return self._finder.find(users, block.copies)
-            case CopyScope.SEGMENT:
+            case TextScope.USER:
+                users = [audience_of(TextScope.USER, one.user_id) for one in lists]
+                return self._finder.find(users, block.text_index)
+            case TextScope.SEGMENT:
                 return self._finder.find_shared(
-                    {audience_of(CopyScope.SEGMENT, one.segment) for one in lists}
+                    {audience_of(TextScope.SEGMENT, one.segment) for one in lists}
                 )
-            case CopyScope.ITEM:
+            case TextScope.ITEM:
                 return self._finder.find_shared(
-                    {audience_of(CopyScope.ITEM, item.item_id) for items in shown for item in items}
+                    {audience_of(TextScope.ITEM, item.item_id) for items in shown for item in items}
                 )
 
 
@@ -333,4 +333,4 @@ def _item_json(item: RowItem) -> dict[str, object]:
         "attribute": reason.attribute,
         "share": reason.share,
     }
-    return row if item.copy is None else row | {"copy": copy_json(item.copy)}
+    return row if item.text is None else row | {"text": text_json(item.text)}

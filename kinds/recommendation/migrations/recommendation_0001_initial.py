@@ -14,16 +14,16 @@ depends_on: str = "core_0001"
 
 def upgrade() -> None:
     op.create_table(
-        "copies",
+        "texts",
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("audience", sa.Text(), nullable=False),
         sa.Column("text", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("num_new_tokens", sa.Integer(), nullable=False),
         sa.Column("job_id", sa.Uuid(), nullable=False),
         sa.Column("made_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.PrimaryKeyConstraint("key", name=op.f("pk_copies")),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_texts")),
     )
-    op.create_index("ix_copies_made_at", "copies", ["made_at"], unique=False)
+    op.create_index("ix_texts_made_at", "texts", ["made_at"], unique=False)
     op.create_table(
         "recommenders",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -77,5 +77,5 @@ def downgrade() -> None:
     op.drop_table("withdrawn_items")
     op.drop_table("releases")
     op.drop_table("recommenders")
-    op.drop_index("ix_copies_made_at", table_name="copies")
-    op.drop_table("copies")
+    op.drop_index("ix_texts_made_at", table_name="texts")
+    op.drop_table("texts")

@@ -190,7 +190,7 @@ def serve_release(reader: ReleaseReader, target: ServingTarget) -> Served:
         check_server(served, staging, target.staging)
         check_dedicated(served, what="served")
         check_dedicated(staging, what="staging")
-        reader.catalogue(), reader.copy_index()  # before the lock is taken, as both may be slow
+        reader.catalogue(), reader.text_index()  # before the lock is taken, as both may be slow
         return _Export(reader, target, served, staging).run()
 
 

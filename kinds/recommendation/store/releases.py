@@ -21,9 +21,9 @@ from sqlalchemy.dialects import postgresql
 
 from db.tables import BatchRow, JobRow
 from jobs.errors import PermanentError
-from kinds.recommendation.outputs import MadeRelease, WithdrawnItems, WrittenCopy
+from kinds.recommendation.outputs import NewRelease, NewText, Withdrawal
 from kinds.recommendation.recommender import Release
-from kinds.recommendation.store.texts import write_copies
+from kinds.recommendation.store.texts import write_texts
 from kinds.recommendation.tables import RecommenderRow, ReleaseRow, WithdrawnItemRow
 
 
@@ -33,7 +33,7 @@ class ReleaseNotFoundError(PermanentError):
     code = "release_not_found"
 
 
-def write_releases(connection: Connection, made: Sequence[tuple[UUID, MadeRelease]]) -> None:
+def write_releases(connection: Connection, made: Sequence[tuple[UUID, NewRelease]]) -> None:
     """Number the releases of these jobs and publish each.
 
     A release is not published if that of a later batch is published already, or if a rollback happened since.
@@ -207,8 +207,8 @@ def write_records(connection: Connection, records: Sequence[tuple[UUID, object]]
     Texts are written in the order of their keys, then items and releases in that of their recommenders, so
     that transactions do not deadlock. Implements db.records.RecordWriter.
     """
-    write_copies(connection, [(j, r) for j, r in records if isinstance(r, WrittenCopy)])
-    withdrawn = [r for _, r in records if isinstance(r, WithdrawnItems)]
+    write_texts(connection, [(j, r) for j, r in records if isinstance(r, NewText)])
+    withdrawn = [r for _, r in records if isinstance(r, Withdrawal)]
     for one in sorted(withdrawn, key=lambda one: one.recommender_id):
         withdraw_in(connection, one.recommender_id, one.reasons)
-    write_releases(connection, [(j, r) for j, r in records if isinstance(r, MadeRelease)])
+    write_releases(connection, [(j, r) for j, r in records if isinstance(r, NewRelease)])

@@ -12,31 +12,31 @@ from sqlalchemy.dialects import postgresql
 
 from db.tables import JobRow
 from kinds.recommendation.history import RecommenderHistory
-from kinds.recommendation.outputs import WrittenCopy
-from kinds.recommendation.tables import CopyRow
+from kinds.recommendation.outputs import NewText
+from kinds.recommendation.tables import TextRow
 from workers.ports import RunningJob, WorkerServices
 
 RECENT = 500
 """Number of the latest texts from which the cost of the next ones is estimated."""
 
 
-def write_copies(connection: Connection, written: Sequence[tuple[UUID, WrittenCopy]]) -> None:
+def write_texts(connection: Connection, written: Sequence[tuple[UUID, NewText]]) -> None:
     """Store the texts of these jobs; a key keeps its first text, because releases may show it already."""
     if not written:
         return
     tokens = _new_tokens(connection, [job_id for job_id, _ in written])
     rows = {
-        copy.key: {
-            "key": copy.key,
-            "audience": copy.audience,
-            "text": dict(copy.text),
+        text.key: {
+            "key": text.key,
+            "audience": text.audience,
+            "text": dict(text.text),
             "num_new_tokens": tokens[job_id],
             "job_id": job_id,
         }
-        for job_id, copy in written
+        for job_id, text in written
     }
     ordered = [rows[key] for key in sorted(rows)]
-    connection.execute(postgresql.insert(CopyRow).on_conflict_do_nothing(), ordered)
+    connection.execute(postgresql.insert(TextRow).on_conflict_do_nothing(), ordered)
 
 
 def _new_tokens(connection: Connection, job_ids: Sequence[UUID]) -> dict[UUID, int]:
@@ -46,7 +46,7 @@ def _new_tokens(connection: Connection, job_ids: Sequence[UUID]) -> dict[UUID, i
 
 
 @dataclass(frozen=True, slots=True)
-class KeptCopy:
+class StoredText:
     """A stored text, and the job whose statement is its provenance."""
 
     key: str
@@ -55,17 +55,17 @@ class KeptCopy:
     job_id: UUID
 
 
-def find_copies(database: Engine, keys: Collection[str]) -> list[KeptCopy]:
+def find_texts(database: Engine, keys: Collection[str]) -> list[StoredText]:
     """Return the stored texts of these keys, without those that were never written."""
-    statement = select(CopyRow.key, CopyRow.audience, CopyRow.text, CopyRow.job_id).where(
-        CopyRow.key == func.any(list(keys))
+    statement = select(TextRow.key, TextRow.audience, TextRow.text, TextRow.job_id).where(
+        TextRow.key == func.any(list(keys))
     )
     with database.connect() as connection:
-        return [KeptCopy(*row) for row in connection.execute(statement)]
+        return [StoredText(*row) for row in connection.execute(statement)]
 
 
 @dataclass(frozen=True, slots=True)
-class CopyCost:
+class TextCost:
     """Cost of the latest texts."""
 
     num_new_tokens: float
@@ -74,10 +74,10 @@ class CopyCost:
     """Total rate of the jobs of the latest batch; None if they were deleted or took no time."""
 
 
-def cost_of_a_copy(database: Engine) -> CopyCost | None:
+def cost_of_text(database: Engine) -> TextCost | None:
     """Return the cost of the latest texts; None if there are none."""
     recent = (
-        select(CopyRow.num_new_tokens, CopyRow.job_id).order_by(CopyRow.made_at.desc()).limit(RECENT)
+        select(TextRow.num_new_tokens, TextRow.job_id).order_by(TextRow.made_at.desc()).limit(RECENT)
     ).subquery()
     began = func.min(JobRow.started_at)
     seconds = func.extract("epoch", func.max(JobRow.finished_at) - began)
@@ -94,7 +94,7 @@ def cost_of_a_copy(database: Engine) -> CopyCost | None:
     if mean is None:
         return None
     rate = float(latest[0]) / float(latest[1]) if latest is not None and latest[0] and latest[1] else None
-    return CopyCost(float(mean), rate)
+    return TextCost(float(mean), rate)
 
 
 class DatabaseRecommenderHistory:
@@ -110,9 +110,9 @@ class DatabaseRecommenderHistory:
                 select(func.clock_timestamp(type_=DateTime(timezone=True)))
             ).scalar_one()
 
-    def known_copies(self, keys: Sequence[str]) -> frozenset[str]:
+    def known_texts(self, keys: Sequence[str]) -> frozenset[str]:
         """Return those of the keys whose text is written already."""
-        statement = select(CopyRow.key).where(CopyRow.key == func.any(list(keys)))
+        statement = select(TextRow.key).where(TextRow.key == func.any(list(keys)))
         with self._database.connect() as connection:
             return frozenset(connection.scalars(statement))
 

@@ -21,7 +21,7 @@ from kinds.recommendation.texts.facts import (
     MATERIALS,
     PRICES,
     TITLE,
-    CopyFacts,
+    TextFacts,
     has_word,
     short_name,
 )
@@ -161,10 +161,10 @@ class _Sentence:
         return [mention.titled for mention in self.mentions if mention.titled]
 
 
-class CopyCheck:
+class TextCheck:
     """Checks texts against the facts of their items."""
 
-    def __init__(self, facts: CopyFacts, forbidden: tuple[str, ...] = ()) -> None:
+    def __init__(self, facts: TextFacts, forbidden: tuple[str, ...] = ()) -> None:
         self._facts = facts
         self._forbidden = forbidden
         self._owners: dict[str, list[_Owner]] = {}

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from jobs.guards import find_control_token, find_secret, is_injection_suspected
-from kinds.recommendation.texts.text import Brief, CopyPolicy
+from kinds.recommendation.texts.text import TextPolicy, TextRequest
 
 MAX_VALUE_CHARACTERS = 100
 """Maximum length of a value that a text may use, so that two fit into a blurb."""
@@ -81,17 +81,17 @@ class ItemFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class CopyFacts:
+class TextFacts:
     """Facts that one text may state."""
 
     items: tuple[ItemFacts, ...]
     because: str | None
 
 
-def read_facts(brief: Brief, policy: CopyPolicy) -> CopyFacts:
-    """Return the facts of a brief."""
-    because = None if brief.because is None else sayable(brief.because, policy.forbidden)
-    return CopyFacts(tuple(_item_facts(item.row, policy) for item in brief.items), because)
+def read_facts(request: TextRequest, policy: TextPolicy) -> TextFacts:
+    """Return the facts of a request."""
+    because = None if request.because is None else sayable(request.because, policy.forbidden)
+    return TextFacts(tuple(_item_facts(item.row, policy) for item in request.items), because)
 
 
 def sayable(value: str, forbidden: tuple[str, ...] = ()) -> str | None:
@@ -125,7 +125,7 @@ def has_word(text: str, words: tuple[str, ...]) -> bool:
     )
 
 
-def _item_facts(row: Mapping[str, object], policy: CopyPolicy) -> ItemFacts:
+def _item_facts(row: Mapping[str, object], policy: TextPolicy) -> ItemFacts:
     title = row.get("title")
     facts: list[Fact] = []
     for field in (*(name for name in policy.fields if name in row), *sorted(row.keys() - set(policy.fields))):

@@ -13,21 +13,21 @@ from jobs.provenance import sha256_hex
 from kinds.recommendation.catalogue.item import Item
 from kinds.recommendation.history import RecommenderHistory
 from kinds.recommendation.materials import JSON, JSONL, Catalogue, load_catalogue, load_previous
-from kinds.recommendation.outputs import BriefOutput, Change, Why
-from kinds.recommendation.payload import BriefPayload, RecommendationSettings
+from kinds.recommendation.outputs import Change, TextPlanOutput, Why
+from kinds.recommendation.payload import RecommendationSettings, TextPlanPayload
 from kinds.recommendation.ranking.lists import NEW, OTHER, RankedItem, UserList, read_lists_bytes
 from kinds.recommendation.ranking.settings import Rules
 from kinds.recommendation.release import (
-    CopyEntry,
-    CopyIndex,
     ReleaseManifest,
+    TextEntry,
+    TextIndex,
     audience_of,
-    copy_index_bytes,
-    read_copy_index,
+    read_text_index,
     shown_items,
+    text_index_bytes,
 )
-from kinds.recommendation.texts.text import Brief, CopyPolicy, CopyScope, Featured, copy_key
-from kinds.recommendation.texts.write import copy_template
+from kinds.recommendation.texts.text import FeaturedItem, TextPolicy, TextRequest, TextScope, text_key
+from kinds.recommendation.texts.write import text_template
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,36 +42,36 @@ class Audience:
 
 
 def audiences(
-    lists: Iterable[Sequence[UserList]], items: Mapping[str, Item], policy: CopyPolicy, rules: Rules
+    lists: Iterable[Sequence[UserList]], items: Mapping[str, Item], policy: TextPolicy, rules: Rules
 ) -> Iterator[Audience]:
     """Yield the audiences of these blocks of lists, each name once; blocks are read one after the other."""
     match policy.scope:
-        case CopyScope.USER:
+        case TextScope.USER:
             for block in lists:
                 yield from (_of_user(one, items, policy, rules) for one in block if one.items)
-        case CopyScope.SEGMENT:
+        case TextScope.SEGMENT:
             yield from _of_segments(lists, policy, rules)
-        case CopyScope.ITEM:
+        case TextScope.ITEM:
             shown = {ranked.item_id for block in lists for one in block for ranked in shown_items(one, rules)}
             for item_id in sorted(shown):
-                name = audience_of(CopyScope.ITEM, item_id)
+                name = audience_of(TextScope.ITEM, item_id)
                 yield Audience(name=name, item_ids=(item_id,), because=None)
-        case CopyScope.NONE:
+        case TextScope.NONE:
             return
 
 
-def brief_of(audience: Audience, items: Mapping[str, Item], policy: CopyPolicy) -> Brief:
-    """Return the brief with everything that the text may be made from."""
+def request_of(audience: Audience, items: Mapping[str, Item], policy: TextPolicy) -> TextRequest:
+    """Return the request with everything that the text may be made from."""
     featured = tuple(
-        Featured(item_id=item_id, row=items[item_id].part(policy.fields)) for item_id in audience.item_ids
+        FeaturedItem(item_id=item_id, row=items[item_id].part(policy.fields)) for item_id in audience.item_ids
     )
-    return Brief(audience=audience.name, items=featured, because=audience.because)
+    return TextRequest(audience=audience.name, items=featured, because=audience.because)
 
 
-def _of_user(one: UserList, items: Mapping[str, Item], policy: CopyPolicy, rules: Rules) -> Audience:
+def _of_user(one: UserList, items: Mapping[str, Item], policy: TextPolicy, rules: Rules) -> Audience:
     featured = shown_items(one, rules)[: policy.featured]
     return Audience(
-        name=audience_of(CopyScope.USER, one.user_id),
+        name=audience_of(TextScope.USER, one.user_id),
         item_ids=tuple(sorted(ranked.item_id for ranked in featured)),
         because=_because(featured, items),
     )
@@ -86,7 +86,7 @@ def _because(featured: Sequence[RankedItem], items: Mapping[str, Item]) -> str |
     return None
 
 
-def _of_segments(lists: Iterable[Sequence[UserList]], policy: CopyPolicy, rules: Rules) -> Iterator[Audience]:
+def _of_segments(lists: Iterable[Sequence[UserList]], policy: TextPolicy, rules: Rules) -> Iterator[Audience]:
     """Yield segments with the items at the top of their users' lists, by discounted rank.
 
     The discount is that of DCG (Järvelin 2002).
@@ -101,7 +101,7 @@ def _of_segments(lists: Iterable[Sequence[UserList]], policy: CopyPolicy, rules:
         best = sorted((-round(gain, 6), item_id) for item_id, gain in gains[segment].items())
         if best:
             yield Audience(
-                name=audience_of(CopyScope.SEGMENT, segment),
+                name=audience_of(TextScope.SEGMENT, segment),
                 item_ids=tuple(sorted(item_id for _, item_id in best[: policy.featured])),
                 because=None if segment in (NEW, OTHER) else segment,
             )
@@ -109,11 +109,11 @@ def _of_segments(lists: Iterable[Sequence[UserList]], policy: CopyPolicy, rules:
 
 def change_of(
     audience: str,
-    entry: CopyEntry,
-    before: CopyEntry | None,
+    entry: TextEntry,
+    before: TextEntry | None,
     items: Mapping[str, Item],
     items_before: Mapping[str, Item],
-    policy: CopyPolicy,
+    policy: TextPolicy,
 ) -> Change:
     """Return what has changed since the audience's previous text."""
     if before is None:
@@ -139,7 +139,7 @@ def change_of(
     return Change(audience=audience, why=Why.POLICY)
 
 
-def _fields(before: Item | None, now: Item, policy: CopyPolicy) -> dict[str, list[object]]:
+def _fields(before: Item | None, now: Item, policy: TextPolicy) -> dict[str, list[object]]:
     """Return [before, now] for each changed field that texts may use."""
     was = {} if before is None else before.part(policy.fields)
     is_now = now.part(policy.fields)
@@ -147,7 +147,7 @@ def _fields(before: Item | None, now: Item, policy: CopyPolicy) -> dict[str, lis
     return {name: [was.get(name), is_now.get(name)] for name in names}
 
 
-INDEX = "copy-index.json"
+INDEX = "text-index.json"
 CHANGES = "changes.jsonl"
 
 MAX_TOLD = 20
@@ -155,38 +155,38 @@ MAX_TOLD = 20
 
 
 @dataclass(slots=True)
-class Wanted:
+class TextRequests:
     """The texts that some lists need."""
 
-    index: dict[str, CopyEntry] = field(default_factory=dict)
-    briefs: dict[str, Brief] = field(default_factory=dict)
-    """Briefs by key, each of the first audience that needs it."""
+    index: dict[str, TextEntry] = field(default_factory=dict)
+    requests: dict[str, TextRequest] = field(default_factory=dict)
+    """Requests by key, each of the first audience that needs it."""
 
-    def missing(self, known: Iterable[str]) -> dict[str, Brief]:
-        """Return the briefs of the texts that have to be written, in a fixed order."""
-        rest = set(self.briefs) - set(known)
-        return {key: self.briefs[key] for key in sorted(rest)}
+    def missing(self, known: Iterable[str]) -> dict[str, TextRequest]:
+        """Return the requests of the texts that have to be written, in a fixed order."""
+        rest = set(self.requests) - set(known)
+        return {key: self.requests[key] for key in sorted(rest)}
 
 
-def brief_texts(payload: BriefPayload, settings: RecommendationSettings, context: Context) -> Result:
+def plan_texts(payload: TextPlanPayload, settings: RecommendationSettings, context: Context) -> Result:
     """Find the texts that have to be written. Raises what the ports raise, and TemplateError."""
     catalogue = load_catalogue(context.resources, payload.materials.inputs_sha256)
     wanted = _wanted(payload, settings, context, catalogue)
-    known = context.port(RecommenderHistory).known_copies(tuple(wanted.briefs))
+    known = context.port(RecommenderHistory).known_texts(tuple(wanted.requests))
     missing = wanted.missing(known)
     changes = _changes(payload, settings, context, catalogue, wanted.index, frozenset(missing))
     lines = [
-        json.dumps({"key": key, "brief": brief.model_dump()}, ensure_ascii=False)
-        for key, brief in missing.items()
+        json.dumps({"key": key, "request": request.model_dump()}, ensure_ascii=False)
+        for key, request in missing.items()
     ]
-    briefs_sha256 = context.resources.write("\n".join(lines).encode(), media_type=JSONL) if lines else None
-    body = copy_index_bytes(wanted.index)
-    output = BriefOutput(
+    requests_sha256 = context.resources.write("\n".join(lines).encode(), media_type=JSONL) if lines else None
+    body = text_index_bytes(wanted.index)
+    output = TextPlanOutput(
         first_block=payload.first_block,
-        copy_index_sha256=sha256_hex(body),
-        briefs_sha256=briefs_sha256,
+        text_index_sha256=sha256_hex(body),
+        requests_sha256=requests_sha256,
         num_audiences=len(wanted.index),
-        num_texts=len(wanted.briefs),
+        num_texts=len(wanted.requests),
         num_to_write=len(missing),
         why=dict(Counter(str(change.why) for change in changes)),
         changes=tuple(changes[:MAX_TOLD]),
@@ -213,17 +213,17 @@ def brief_texts(payload: BriefPayload, settings: RecommendationSettings, context
 
 
 def _wanted(
-    payload: BriefPayload, settings: RecommendationSettings, context: Context, catalogue: Catalogue
-) -> Wanted:
-    policy = settings.copy_policy
-    template_sha256 = copy_template(policy).identity.sha256
-    wanted = Wanted()
+    payload: TextPlanPayload, settings: RecommendationSettings, context: Context, catalogue: Catalogue
+) -> TextRequests:
+    policy = settings.text_policy
+    template_sha256 = text_template(policy).identity.sha256
+    wanted = TextRequests()
     lists = _lists(context.resources, payload.lists)
     for audience in audiences(lists, catalogue.by_id, policy, settings.rules):
-        brief = brief_of(audience, catalogue.by_id, policy)
-        key = copy_key(brief, policy, template_sha256, settings.language_model_digest)
-        wanted.briefs.setdefault(key, brief)
-        wanted.index[audience.name] = CopyEntry(key=key, items=audience.item_ids, because=audience.because)
+        request = request_of(audience, catalogue.by_id, policy)
+        key = text_key(request, policy, template_sha256, settings.language_model_digest)
+        wanted.requests.setdefault(key, request)
+        wanted.index[audience.name] = TextEntry(key=key, items=audience.item_ids, because=audience.because)
     return wanted
 
 
@@ -232,34 +232,34 @@ def _lists(resources: Resources, sha256s: Sequence[str]) -> Iterator[list[UserLi
 
 
 def _changes(
-    payload: BriefPayload,
+    payload: TextPlanPayload,
     settings: RecommendationSettings,
     context: Context,
     catalogue: Catalogue,
-    index: CopyIndex,
+    index: TextIndex,
     missing: frozenset[str],
 ) -> list[Change]:
     """Return a change for each audience whose text has to be written."""
     previous = load_previous(context.resources, settings)
-    before: CopyIndex = {}
+    before: TextIndex = {}
     items_before = catalogue.by_id
     if previous is not None:
         items_before = load_catalogue(context.resources, previous.inputs_sha256).by_id
-        before = _index_before(context.resources, previous, settings.copy_policy.scope, payload.first_block)
+        before = _index_before(context.resources, previous, settings.text_policy.scope, payload.first_block)
     return [
-        change_of(audience, entry, before.get(audience), catalogue.by_id, items_before, settings.copy_policy)
+        change_of(audience, entry, before.get(audience), catalogue.by_id, items_before, settings.text_policy)
         for audience, entry in sorted(index.items())
         if entry.key in missing
     ]
 
 
 def _index_before(
-    resources: Resources, previous: ReleaseManifest, scope: CopyScope, first_block: int
-) -> CopyIndex:
-    sha256 = previous.copy_index_sha256
-    if scope is CopyScope.USER:
+    resources: Resources, previous: ReleaseManifest, scope: TextScope, first_block: int
+) -> TextIndex:
+    sha256 = previous.text_index_sha256
+    if scope is TextScope.USER:
         # After the number of blocks has changed, users may be reported as new; their texts are found anyway.
         sha256 = None
         if first_block < len(previous.blocks):
-            sha256 = previous.blocks[first_block].copy_index_sha256
-    return {} if sha256 is None else read_copy_index(resources.read(sha256))
+            sha256 = previous.blocks[first_block].text_index_sha256
+    return {} if sha256 is None else read_text_index(resources.read(sha256))

@@ -18,8 +18,8 @@ from kinds.recommendation.texts.facts import (
     MAKERS,
     MATERIALS,
     PRICES,
-    CopyFacts,
     ItemFacts,
+    TextFacts,
     short_name,
 )
 
@@ -56,7 +56,7 @@ class Question:
         return replace(self, variables=variables)
 
 
-def questions(facts: CopyFacts) -> tuple[Question, ...]:
+def questions(facts: TextFacts) -> tuple[Question, ...]:
     """Return one question for a text about one item, or one for headline and reason and one for each item.
 
     There is no question about an item whose title no text may carry.
@@ -105,7 +105,7 @@ def _variables(item: ItemFacts) -> dict[str, str | None]:
     return {**slots, "title": item.name, "category": _common(slots["category"]), "detail": detail}
 
 
-def _because(facts: CopyFacts) -> str | None:
+def _because(facts: TextFacts) -> str | None:
     """Return the basis of the reason, as a common noun if it is the category of the items."""
     categories = {str(item.first(GROUPS)).casefold() for item in facts.items}
     is_category = facts.because is not None and facts.because.casefold() in categories

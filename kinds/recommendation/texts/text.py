@@ -17,7 +17,7 @@ NEEDED = frozenset({"here"})
 """Words that the plain template uses when nothing else is left, so that a policy cannot forbid them."""
 
 
-class CopyScope(StrEnum):
+class TextScope(StrEnum):
     """Who shares a text, so that a million users need not mean a million texts."""
 
     USER = "user"
@@ -29,12 +29,12 @@ class CopyScope(StrEnum):
     NONE = "none"
 
 
-class CopyPolicy(BaseModel):
+class TextPolicy(BaseModel):
     """The part of a recommender's settings that texts depend on."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
-    scope: CopyScope = CopyScope.SEGMENT
+    scope: TextScope = TextScope.SEGMENT
     featured: int = Field(default=3, ge=1, le=5)
     """Items that a text for a user or a segment is about."""
     fields: tuple[str, ...] = ("title", "category", "brand", "material", "colour", "price", "currency")
@@ -60,7 +60,7 @@ class CopyPolicy(BaseModel):
     """Temperature of the first attempt; each retry raises it by write.RETRY_TEMPERATURE."""
 
 
-class Featured(BaseModel):
+class FeaturedItem(BaseModel):
     """An item as a text sees it."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
@@ -70,20 +70,20 @@ class Featured(BaseModel):
     """Item.part(policy.fields), which is everything that a text may state about the item."""
 
 
-class Brief(BaseModel):
+class TextRequest(BaseModel):
     """Subject of one text; its digest together with template, model and policy is the text's key."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     audience: str
     """Name of the audience, such as "user:ann", "segment:tents" or "item:17"."""
-    items: tuple[Featured, ...] = Field(min_length=1)
+    items: tuple[FeaturedItem, ...] = Field(min_length=1)
     """Items ordered by id, so that the same items in another order do not make another text."""
     because: str | None = None
     """Basis of the reason: the title of an item the user has interacted with, or the segment's category."""
 
 
-class CopyText(BaseModel):
+class Text(BaseModel):
     """A finished text."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
@@ -104,10 +104,10 @@ RULES_VERSION = 2
 """Version of reading, checks and plain template; raised when the same answers would give another text."""
 
 _NOT_IN_TEXTS = {"scope", "featured", "fields", "template"}
-"""Settings whose effect is already in the brief; the template is in the key by its digest."""
+"""Settings whose effect is already in the request; the template is in the key by its digest."""
 
 
-def copy_key(brief: Brief, policy: CopyPolicy, template_sha256: str, model: str) -> str:
+def text_key(request: TextRequest, policy: TextPolicy, template_sha256: str, model: str) -> str:
     """Return the SHA-256 of exactly what the text depends on; `model` is the model's digest or its name.
 
     The audience is not part of the key: two segments with the same items and the same reason share a text.
@@ -116,9 +116,9 @@ def copy_key(brief: Brief, policy: CopyPolicy, template_sha256: str, model: str)
     return payload_digest(
         {
             "rules": RULES_VERSION,
-            "items": [{"id": item.item_id, "row": item.row} for item in brief.items],
-            "fields": [name for name in policy.fields if any(name in item.row for item in brief.items)],
-            "because": brief.because,
+            "items": [{"id": item.item_id, "row": item.row} for item in request.items],
+            "fields": [name for name in policy.fields if any(name in item.row for item in request.items)],
+            "because": request.because,
             "policy": policy.model_dump(mode="json", exclude=_NOT_IN_TEXTS),
             "template": template_sha256,
             "model": model,
@@ -126,10 +126,10 @@ def copy_key(brief: Brief, policy: CopyPolicy, template_sha256: str, model: str)
     )
 
 
-def copy_seed(key: str) -> int:
+def text_seed(key: str) -> int:
     """Return the seed of a text from its key, so that writing it again gives the same text.
 
-    >>> copy_seed("00000001" + 56 * "0")
+    >>> text_seed("00000001" + 56 * "0")
     1
     """
     return int(key[:8], 16)

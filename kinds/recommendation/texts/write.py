@@ -15,27 +15,27 @@ from jobs.provenance import payload_digest
 from jobs.text.prose import split_sentences
 from kinds.recommendation.history import RecommenderHistory
 from kinds.recommendation.materials import JSON
-from kinds.recommendation.outputs import CopyOutput, WrittenCopy
-from kinds.recommendation.payload import CopyPayload, RecommendationSettings
-from kinds.recommendation.texts.checks import CopyCheck
+from kinds.recommendation.outputs import NewText, TextOutput
+from kinds.recommendation.payload import RecommendationSettings, TextPayload
+from kinds.recommendation.texts.checks import TextCheck
 from kinds.recommendation.texts.facts import (
     COLOURS,
     GROUPS,
     MAKERS,
     MATERIALS,
     PRICES,
-    CopyFacts,
     Fact,
     ItemFacts,
+    TextFacts,
     read_facts,
 )
 from kinds.recommendation.texts.prompt import Question, make_prompt, questions, read_answer
-from kinds.recommendation.texts.text import MAX_BLURB_CHARACTERS, Brief, CopyPolicy, CopyText, copy_seed
+from kinds.recommendation.texts.text import MAX_BLURB_CHARACTERS, Text, TextPolicy, TextRequest, text_seed
 
 _COUNTS = ("No", "One", "Two", "Three", "Four", "Five")
 
 
-def plain_copy(facts: CopyFacts, check: CopyCheck) -> dict[str, str]:
+def plain_parts(facts: TextFacts, check: TextCheck) -> dict[str, str]:
     """Return headline, blurb and reason by fixed rules: the same facts give the same text.
 
     Each part is the first candidate that passes the checks; the last candidate says nothing about any item.
@@ -44,7 +44,7 @@ def plain_copy(facts: CopyFacts, check: CopyCheck) -> dict[str, str]:
     return {part: _first_that_stands(part, texts, check) for part, texts in candidates.items()}
 
 
-def _first_that_stands(part: str, texts: Iterator[str], check: CopyCheck) -> str:
+def _first_that_stands(part: str, texts: Iterator[str], check: TextCheck) -> str:
     text = ""
     for text in texts:
         if check.find_fault(part, text) is None:
@@ -52,7 +52,7 @@ def _first_that_stands(part: str, texts: Iterator[str], check: CopyCheck) -> str
     return text
 
 
-def _headlines(facts: CopyFacts) -> Iterator[str]:
+def _headlines(facts: TextFacts) -> Iterator[str]:
     count = len(facts.items)
     if count == 1:
         yield from filter(None, (facts.items[0].name, facts.items[0].title))
@@ -65,7 +65,7 @@ def _headlines(facts: CopyFacts) -> Iterator[str]:
     yield "Here"
 
 
-def _blurbs(facts: CopyFacts) -> Iterator[str]:
+def _blurbs(facts: TextFacts) -> Iterator[str]:
     """Yield candidates for a blurb, which leave out items whose title no text may carry."""
     titled = [item for item in facts.items if item.title is not None]
     for num_facts in range(max((len(item.unsaid()) for item in titled), default=0), -1, -1):
@@ -79,7 +79,7 @@ def _blurbs(facts: CopyFacts) -> Iterator[str]:
     yield "Here."
 
 
-def _reasons(facts: CopyFacts) -> Iterator[str]:
+def _reasons(facts: TextFacts) -> Iterator[str]:
     if facts.because is not None:
         yield f"Picked because of {facts.because}."
     category = _shared_category(facts)
@@ -90,7 +90,7 @@ def _reasons(facts: CopyFacts) -> Iterator[str]:
     yield "Here."
 
 
-def _shared_category(facts: CopyFacts) -> str | None:
+def _shared_category(facts: TextFacts) -> str | None:
     categories = {item.first(GROUPS) for item in facts.items}
     return categories.pop() if len(categories) == 1 else None
 
@@ -125,19 +125,19 @@ MIN_LINES = 2 / 3
 """Share of the items that a text about several items must cover."""
 
 
-def copy_template(policy: CopyPolicy) -> PromptTemplate:
+def text_template(policy: TextPolicy) -> PromptTemplate:
     """Return the prompt template that a policy names: "recommendation-1". Raises TemplateError."""
     name, _, version = policy.template.rpartition("-")
     return load_template(__package__, name, version)
 
 
-def write_copy(brief: Brief, policy: CopyPolicy, inference: Inference, seed: int) -> CopyText:
+def generate_text(request: TextRequest, policy: TextPolicy, inference: Inference, seed: int) -> Text:
     """Return headline, blurb and reason. Raises TemplateError and what generate() raises."""
-    facts = read_facts(brief, policy)
-    writer = _Writer(policy, inference, seed, copy_template(policy), CopyCheck(facts, policy.forbidden))
+    facts = read_facts(request, policy)
+    writer = _Writer(policy, inference, seed, text_template(policy), TextCheck(facts, policy.forbidden))
     written = writer.write(facts)
-    parts = plain_copy(facts, writer.check) | written
-    return CopyText(
+    parts = plain_parts(facts, writer.check) | written
+    return Text(
         **parts,
         origin="model" if "blurb" in written else "template",
         template_parts=tuple(part for part in PARTS if part not in written),
@@ -148,15 +148,15 @@ def write_copy(brief: Brief, policy: CopyPolicy, inference: Inference, seed: int
 
 @dataclass(slots=True)
 class _Writer:
-    policy: CopyPolicy
+    policy: TextPolicy
     inference: Inference
     seed: int
     template: PromptTemplate
-    check: CopyCheck
+    check: TextCheck
     num_tries: int = 0
     problems: list[str] = field(default_factory=list)
 
-    def write(self, facts: CopyFacts) -> dict[str, str]:
+    def write(self, facts: TextFacts) -> dict[str, str]:
         """Return the parts of the model's answers that pass the checks."""
         written: dict[str, str] = {}
         lines: list[str] = []
@@ -262,42 +262,42 @@ def _joined(lines: list[str]) -> str:
     return " ".join(lines)
 
 
-TEXT = "copy.json"
+TEXT = "text.json"
 
 
-def read_briefs(body: bytes) -> tuple[tuple[str, Brief], ...]:
-    """Return key and brief of each line of a resource."""
+def read_requests(body: bytes) -> tuple[tuple[str, TextRequest], ...]:
+    """Return key and request of each line of a resource."""
     rows = [json.loads(line) for line in body.decode().splitlines()]
-    return tuple((row["key"], Brief.model_validate(row["brief"])) for row in rows)
+    return tuple((row["key"], TextRequest.model_validate(row["request"])) for row in rows)
 
 
 def text_bytes(key: str, audience: str, text: Mapping[str, object]) -> bytes:
-    """Return the artifact of a text, whose fields are in the order of CopyText."""
+    """Return the artifact of a text, whose fields are in the order of Text."""
     return json.dumps({"key": key, "audience": audience, **text}, ensure_ascii=False, indent=2).encode()
 
 
-def write_text(payload: CopyPayload, settings: RecommendationSettings, context: Context) -> Result:
+def write_text(payload: TextPayload, settings: RecommendationSettings, context: Context) -> Result:
     """Write the text. Raises TemplateError and what generate() raises."""
-    key, brief = context.resources.load(payload.briefs_sha256, read_briefs)[payload.number]
-    known_copies = context.port(RecommenderHistory).known_copies((key,))
-    if known_copies:  # written for another block's users in the meantime
-        note = json.dumps({"key": key, "audience": brief.audience, "known": True})
+    key, request = context.resources.load(payload.requests_sha256, read_requests)[payload.number]
+    known_texts = context.port(RecommenderHistory).known_texts((key,))
+    if known_texts:  # written for another block's users in the meantime
+        note = json.dumps({"key": key, "audience": request.audience, "known": True})
         known = Artifact(name=TEXT, media_type=JSON, body=note.encode())
-        return Result(artifacts=(known,), output=CopyOutput(is_known=True), metrics={"is_known": True})
-    text = write_copy(brief, settings.copy_policy, context.inference, copy_seed(key))
+        return Result(artifacts=(known,), output=TextOutput(is_known=True), metrics={"is_known": True})
+    text = generate_text(request, settings.text_policy, context.inference, text_seed(key))
     said = text.model_dump(mode="json")
-    body = text_bytes(key, brief.audience, said)
-    parents = tuple(Parent("item", item.item_id, payload_digest(item.row)) for item in brief.items)
+    body = text_bytes(key, request.audience, said)
+    parents = tuple(Parent("item", item.item_id, payload_digest(item.row)) for item in request.items)
     return Result(
         artifacts=(Artifact(name=TEXT, media_type=JSON, body=body),),
-        template=copy_template(settings.copy_policy).identity,
-        output=CopyOutput(is_known=False),
+        template=text_template(settings.text_policy).identity,
+        output=TextOutput(is_known=False),
         metrics={
             "is_known": False,
             "origin": text.origin,
             "num_tries": text.num_tries,
             "problems": list(text.problems),
         },
-        records=(WrittenCopy(key=key, audience=brief.audience, text=said),),
+        records=(NewText(key=key, audience=request.audience, text=said),),
         parents=parents,
     )

@@ -33,7 +33,7 @@ from workers.settings import Settings, read_settings
 
 WRITTEN_HERE = frozenset(
     {"ArticleMetrics", "HeldOutFigures", "LabelledText", "ModelCalibration", "CalibrationFile"}
-    | {"Inputs", "DroppedRows", "ReleaseManifest", "ReleaseCounts", "ReleasedBlock", "CopyText"}
+    | {"Inputs", "DroppedRows", "ReleaseManifest", "ReleaseCounts", "ReleasedBlock", "Text"}
     | {"ModelFile", "InstalledModel", "Ending", "Evidence", "WindowsPayload"}
 )
 """What the program counted itself, and reads only from its own database, store or digested files. Outputs of

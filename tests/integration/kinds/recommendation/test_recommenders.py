@@ -25,7 +25,7 @@ from jobs.job import JobStatus
 from jobs.provenance import CodeFacts, StatementAlteredError
 from jobs.rejection import Rejected
 from kinds.recommendation.export.outcome import export_outcome, text_plan
-from kinds.recommendation.outputs import BriefOutput, Change, CollectOutput, Why
+from kinds.recommendation.outputs import Change, CollectOutput, TextPlanOutput, Why
 from kinds.recommendation.payload import RecommenderSettings
 from kinds.recommendation.ranking.settings import PriceBand, Rules
 from kinds.recommendation.recommender import Recommender, RecommenderSources, Release, ServingPlace
@@ -42,8 +42,8 @@ from kinds.recommendation.release import StoredRelease, shown_items
 from kinds.recommendation.scheduled import STAGES, Run, start_run, start_scheduled
 from kinds.recommendation.serving.follower import Follower
 from kinds.recommendation.store import recommenders, releases
-from kinds.recommendation.tables import CopyRow, ReleaseRow
-from kinds.recommendation.texts.text import CopyPolicy, CopyScope
+from kinds.recommendation.tables import ReleaseRow, TextRow
+from kinds.recommendation.texts.text import TextPolicy, TextScope
 from pressroom.summary import Summary
 from storage.memory import MemoryStore
 from tests.factories import job_ids, wait_until
@@ -57,7 +57,7 @@ from workers.stages import close_stages
 
 CATEGORIES = ("boots", "lamps", "mugs", "tents")
 NUM_ITEMS, NUM_USERS = 60, 120
-COPY = 3
+TEXTS = 3
 """Number of the stage, in a batch that is made from files without an embedder."""
 
 Rows = list[dict[str, str]]
@@ -120,7 +120,7 @@ class Shop:
             on_broken=lambda: None,
         )
         self.put(
-            RecommenderSettings(rules=Rules(list_length=5, reserve=5), copy_policy=CopyPolicy(max_tries=1))
+            RecommenderSettings(rules=Rules(list_length=5, reserve=5), text_policy=TextPolicy(max_tries=1))
         )
 
     def put(self, own: RecommenderSettings, sources: RecommenderSources | None = None) -> None:
@@ -198,9 +198,9 @@ class Shop:
             for one in block.lists
         }
 
-    def num_copies(self) -> int:
+    def num_texts(self) -> int:
         with self.database.connect() as connection:
-            return connection.scalar(select(func.count()).select_from(CopyRow)) or 0
+            return connection.scalar(select(func.count()).select_from(TextRow)) or 0
 
     def written(self, batch_id: UUID) -> set[str]:
         """Audiences that the batch wrote a text for."""
@@ -208,8 +208,8 @@ class Shop:
 
     def changes(self, batch_id: UUID) -> list[Change]:
         """Why the batch wrote its texts."""
-        briefs = stage_outputs(self.database, batch_id, "brief", BriefOutput)
-        return [change for _, brief in briefs for change in brief.changes]
+        plans = stage_outputs(self.database, batch_id, "plan_texts", TextPlanOutput)
+        return [change for _, plan in plans for change in plan.changes]
 
 
 @pytest.fixture
@@ -234,8 +234,8 @@ def test_files_become_a_release_with_a_list_for_each_user_and_a_text_for_each_se
     assert shown.keys() == {f"u{number}" for number in range(NUM_USERS)}
     assert all(len(set(row)) == 5 for row in shown.values())
     assert not any((user, item) in seen for user, row in shown.items() for item in row)
-    assert set(shop.open().copy_index()) == {f"segment:{name}" for name in CATEGORIES}
-    assert shop.num_copies() == 4
+    assert set(shop.open().text_index()) == {f"segment:{name}" for name in CATEGORIES}
+    assert shop.num_texts() == 4
 
 
 def test_texts_have_their_items_and_lists_their_model_as_parents(shop: Shop) -> None:
@@ -247,12 +247,12 @@ def test_texts_have_their_items_and_lists_their_model_as_parents(shop: Shop) -> 
             for job_id in job_ids(shop.database, batch_id, number)
             for parent in json.loads(statement_of(shop, job_id))["predicate"]["lineage"]["parents"]
         }
-        for stage, number in (("rank", COPY - 2), ("copy", COPY))
+        for stage, number in (("rank", TEXTS - 2), ("texts", TEXTS))
     }
     assert ("model", "ranking model", manifest.model_sha256) in parents["rank"]
     assert ("catalogue", "catalogue", manifest.catalogue_sha256) in parents["rank"]
-    featured = {item for entry in shop.open().copy_index().values() for item in entry.items}
-    assert {name for role, name, _ in parents["copy"] if role == "item"} == featured
+    featured = {item for entry in shop.open().text_index().values() for item in entry.items}
+    assert {name for role, name, _ in parents["texts"] if role == "item"} == featured
 
 
 def statement_of(shop: Shop, job_id: UUID) -> bytes:
@@ -282,21 +282,21 @@ def test_a_plan_tells_what_a_run_writes_and_writes_nothing(shop: Shop) -> None:
     planned = text_plan(shop.database, shop.run(plan_only=True))
     assert planned is not None
     assert (planned.num_texts, planned.num_to_write, planned.why) == (4, 4, {"new audience": 4})
-    assert (shop.num_copies(), shop.recommender.published_release_id, shop.engine.requests) == (0, None, [])
+    assert (shop.num_texts(), shop.recommender.published_release_id, shop.engine.requests) == (0, None, [])
     shop.run()
-    assert shop.num_copies() == 4
+    assert shop.num_texts() == 4
 
 
 def test_a_price_writes_exactly_the_texts_anew_that_name_it(shop: Shop) -> None:
     shop.run()
     before = shop.shown()
-    index = shop.open().copy_index()
+    index = shop.open().text_index()
     item_id = index["segment:boots"].items[0]
     row = next(row for row in shop.items if row["id"] == item_id)
     row["price"] = "123"
     batch_id = shop.run()
     assert shop.written(batch_id) == {name for name, entry in index.items() if item_id in entry.items}
-    assert shop.num_copies() == 4 + len(shop.written(batch_id))
+    assert shop.num_texts() == 4 + len(shop.written(batch_id))
     assert shop.shown() == before
     changes = shop.changes(batch_id)
     assert all(change.why is Why.ROW and item_id in change.details for change in changes)
@@ -304,7 +304,7 @@ def test_a_price_writes_exactly_the_texts_anew_that_name_it(shop: Shop) -> None:
 
 def test_a_price_beyond_the_band_takes_the_item_off_exactly_the_lists_that_had_it(shop: Shop) -> None:
     rules = Rules(list_length=5, reserve=5, price=PriceBand(max=100))
-    shop.put(RecommenderSettings(rules=rules, copy_policy=CopyPolicy(scope=CopyScope.NONE)))
+    shop.put(RecommenderSettings(rules=rules, text_policy=TextPolicy(scope=TextScope.NONE)))
     shop.run()
     before = shop.shown()
     dear = before["u0"][0]
@@ -319,7 +319,7 @@ def test_a_price_beyond_the_band_takes_the_item_off_exactly_the_lists_that_had_i
 
 def test_a_price_that_no_text_names_writes_nothing(shop: Shop) -> None:
     shop.run()
-    named = {item for entry in shop.open().copy_index().values() for item in entry.items}
+    named = {item for entry in shop.open().text_index().values() for item in entry.items}
     row = next(row for row in shop.items if row["id"] not in named)
     row["price"] = "123"
     batch_id = shop.run()
@@ -433,25 +433,25 @@ def test_a_run_of_files_leaves_the_rules_of_the_recommender_as_they_are(shop: Sh
 def test_a_text_that_failed_is_told_and_written_by_the_next_run(shop: Shop) -> None:
     batch_id = shop.submit(shop.take_in().run)
 
-    def copies_are_planned() -> bool:
-        shop.work(batch_id, stages=COPY)
-        return bool(job_ids(shop.database, batch_id, COPY))
+    def texts_are_planned() -> bool:
+        shop.work(batch_id, stages=TEXTS)
+        return bool(job_ids(shop.database, batch_id, TEXTS))
 
-    wait_until(copies_are_planned, "the texts are planned")
-    lost = job_ids(shop.database, batch_id, COPY)[0]
+    wait_until(texts_are_planned, "the texts are planned")
+    lost = job_ids(shop.database, batch_id, TEXTS)[0]
     with shop.database.begin() as connection:
         connection.execute(update(JobRow).where(JobRow.id == lost).values(status=JobStatus.FAILED))
     shop.finish(batch_id)
     assert shop.open().manifest.counts.num_texts_failed == 1
-    assert shop.num_copies() == 3
+    assert shop.num_texts() == 3
     assert shop.take_in().unchanged is None
     again = shop.run()
-    assert (shop.num_copies(), len(shop.written(again))) == (4, 1)
+    assert (shop.num_texts(), len(shop.written(again))) == (4, 1)
 
 
 def test_a_schedule_reads_the_files_itself_and_tells_what_it_refused(shop: Shop) -> None:
     shop.items.append({**shop.items[0], "id": "i99", "price": "a lot"})
-    shop.put(RecommenderSettings(copy_policy=CopyPolicy(scope=CopyScope.NONE)), shop.write())
+    shop.put(RecommenderSettings(text_policy=TextPolicy(scope=TextScope.NONE)), shop.write())
     schedule = Schedule(
         id=shop.recommender.id,
         kind="recommendation",
@@ -469,7 +469,7 @@ def test_a_schedule_reads_the_files_itself_and_tells_what_it_refused(shop: Shop)
 
 def test_a_recommender_has_one_run_of_its_own_beside_plans_and_files(shop: Shop) -> None:
     taken = shop.take_in()
-    shop.put(RecommenderSettings(copy_policy=CopyPolicy(scope=CopyScope.NONE)), shop.write())
+    shop.put(RecommenderSettings(text_policy=TextPolicy(scope=TextScope.NONE)), shop.write())
     own = Run(recommender=shop.recommender, as_of=datetime.now(UTC))
     under_way = shop.submit(own)
     with pytest.raises(RunUnderWayError, match=str(under_way)):
@@ -487,17 +487,17 @@ def test_text_that_was_altered_is_named_and_plain_words_stand_in_its_place(
 ) -> None:
     batch_id = shop.run()
     with shop.database.begin() as connection:
-        one = connection.execute(select(CopyRow.key, CopyRow.text).order_by(CopyRow.key).limit(1)).one()
+        one = connection.execute(select(TextRow.key, TextRow.text).order_by(TextRow.key).limit(1)).one()
         forged = {**one.text, "headline": "Forged"}
-        connection.execute(update(CopyRow).where(CopyRow.key == one.key).values(text=forged))
+        connection.execute(update(TextRow).where(TextRow.key == one.key).values(text=forged))
     summary = summary_of(shop, batch_id)
     outcome = export_outcome(shop.database, shop.store, summary, tmp_path)
     assert [altered.code for altered in summary.altered] == ["statement_altered"]
     assert outcome.figures is not None
-    for name in ("copies.jsonl", "recommendations.jsonl", "index.html"):
+    for name in ("texts.jsonl", "recommendations.jsonl", "index.html"):
         assert "Forged" not in (tmp_path / name).read_text()
     with pytest.raises(StatementAlteredError, match="text in Postgres"):
-        shop.open().find_copies([one.key])
+        shop.open().find_texts([one.key])
 
 
 def test_release_whose_row_names_another_manifest_is_named_and_left_out(shop: Shop, tmp_path: Path) -> None:
@@ -520,24 +520,24 @@ def summary_of(shop: Shop, batch_id: UUID) -> Summary:
     return Summary(report=batch_status(shop.database, batch_id), elapsed_seconds=1, startup_seconds=0)
 
 
-@pytest.mark.parametrize("scope", [CopyScope.USER, CopyScope.ITEM])
-def test_texts_for_each_user_or_item_are_found_again(shop: Shop, scope: CopyScope) -> None:
+@pytest.mark.parametrize("scope", [TextScope.USER, TextScope.ITEM])
+def test_texts_for_each_user_or_item_are_found_again(shop: Shop, scope: TextScope) -> None:
     rules = Rules(list_length=5, reserve=5)
-    shop.put(RecommenderSettings(rules=rules, copy_policy=CopyPolicy(scope=scope, max_tries=1)))
+    shop.put(RecommenderSettings(rules=rules, text_policy=TextPolicy(scope=scope, max_tries=1)))
     shop.run()
     reader = shop.open()
-    index = dict(reader.copy_index())
+    index = dict(reader.text_index())
     for block in reader.blocks():
-        index |= block.copies
+        index |= block.text_index
     expected = {f"user:u{n}" for n in range(NUM_USERS)}
-    if scope is CopyScope.ITEM:
+    if scope is TextScope.ITEM:
         expected = {f"item:{item}" for row in shop.shown().values() for item in row}
     assert set(index) == expected
-    assert set(reader.find_copies([entry.key for entry in index.values()])) == {e.key for e in index.values()}
-    num_copies = shop.num_copies()
+    assert set(reader.find_texts([entry.key for entry in index.values()])) == {e.key for e in index.values()}
+    num_texts = shop.num_texts()
     shop.events.append(event(7, 0, 1760000001))
-    assert len(shop.written(shop.run())) <= 1 + 5 * (scope is CopyScope.ITEM)
-    assert shop.num_copies() - num_copies <= 1 + 5 * (scope is CopyScope.ITEM)
+    assert len(shop.written(shop.run())) <= 1 + 5 * (scope is TextScope.ITEM)
+    assert shop.num_texts() - num_texts <= 1 + 5 * (scope is TextScope.ITEM)
 
 
 def test_what_stands_is_served_by_itself_and_what_leaves_is_gone_there_too(

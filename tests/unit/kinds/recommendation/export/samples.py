@@ -14,16 +14,16 @@ from kinds.recommendation.catalogue.item import Item, catalogue_bytes
 from kinds.recommendation.ranking.lists import RankedItem, Reason, ReasonKind, UserList, lists_bytes
 from kinds.recommendation.ranking.settings import RankingSettings, Rules
 from kinds.recommendation.release import (
-    CopyEntry,
-    CopyIndex,
     ReleaseCounts,
     ReleasedBlock,
     ReleaseManifest,
     StoredRelease,
+    TextEntry,
+    TextIndex,
     audience_of,
-    copy_index_bytes,
+    text_index_bytes,
 )
-from kinds.recommendation.texts.text import CopyPolicy, CopyScope, CopyText
+from kinds.recommendation.texts.text import Text, TextPolicy, TextScope
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -45,9 +45,9 @@ def user_list(user_id: str, *item_ids: str, segment: str = "tents", reason: Reas
     return UserList(user_id=user_id, segment=segment, items=tuple(items))
 
 
-def text(headline: str, origin: str = "model") -> CopyText:
+def text(headline: str, origin: str = "model") -> Text:
     """A finished text."""
-    return CopyText(headline=headline, blurb=f"{headline}, in full.", reason="Picked for you.", origin=origin)
+    return Text(headline=headline, blurb=f"{headline}, in full.", reason="Picked for you.", origin=origin)
 
 
 def user_block(history: Mapping[str, Sequence[str]]) -> UserBlock:
@@ -73,10 +73,10 @@ def user_block(history: Mapping[str, Sequence[str]]) -> UserBlock:
 
 @dataclass(slots=True)
 class Shelf:
-    """What a store and the table `copies` would hold."""
+    """What a store and the table `texts` would hold."""
 
     resources: dict[str, bytes] = field(default_factory=dict)
-    texts: dict[str, CopyText] = field(default_factory=dict)
+    texts: dict[str, Text] = field(default_factory=dict)
     num_read: int = 0
     asked: list[int] = field(default_factory=list)
     """How many texts, each time."""
@@ -90,16 +90,16 @@ class Shelf:
         self.num_read += 1
         return self.resources[sha256]
 
-    def find(self, keys: Collection[str]) -> Mapping[str, CopyText]:
+    def find(self, keys: Collection[str]) -> Mapping[str, Text]:
         self.asked.append(len(keys))
         return {key: self.texts[key] for key in keys if key in self.texts}
 
-    def entry(self, key: str, items: Sequence[str], written: CopyText | None) -> CopyEntry:
-        """An entry of a copy index; its text is on the shelf unless its job failed."""
+    def entry(self, key: str, items: Sequence[str], written: Text | None) -> TextEntry:
+        """An entry of a text index; its text is on the shelf unless its job failed."""
         sha256 = hashlib.sha256(key.encode()).hexdigest()
         if written is not None:
             self.texts[sha256] = written
-        return CopyEntry(key=sha256, items=tuple(items))
+        return TextEntry(key=sha256, items=tuple(items))
 
 
 def make_release(
@@ -110,21 +110,21 @@ def make_release(
     number: int = 1,
     num_blocks: int = 1,
     rules: Rules | None = None,
-    policy: CopyPolicy | None = None,
-    index: CopyIndex | None = None,
+    policy: TextPolicy | None = None,
+    index: TextIndex | None = None,
     history: Mapping[str, Sequence[str]] | None = None,
     model: str = "model",
     withdrawn: frozenset[str] = frozenset(),
 ) -> StoredRelease:
     """A release of these lists; `index` is of all audiences, whatever the scope."""
-    policy = policy or CopyPolicy(scope=CopyScope.SEGMENT, fields=("title", "category", "price", "currency"))
+    policy = policy or TextPolicy(scope=TextScope.SEGMENT, fields=("title", "category", "price", "currency"))
     index, history = index or {}, history or {}
     blocks = []
     for block in range(num_blocks):
         own = [one for one in lists if block_of(one.user_id, num_blocks) == block]
         own.sort(key=lambda one: one.user_id)
         body = lists_bytes(own)
-        audiences = [audience_of(CopyScope.USER, one.user_id) for one in own]
+        audiences = [audience_of(TextScope.USER, one.user_id) for one in own]
         entries = {audience: index[audience] for audience in audiences if audience in index}
         past = user_block({one.user_id: history.get(one.user_id, ()) for one in own})
         blocks.append(
@@ -133,12 +133,12 @@ def make_release(
                 basis=hashlib.sha256(body).hexdigest(),
                 lists_sha256=shelf.put(body),
                 num_users=len(own),
-                copy_index_sha256=shelf.put(copy_index_bytes(entries))
-                if policy.scope is CopyScope.USER
+                text_index_sha256=shelf.put(text_index_bytes(entries))
+                if policy.scope is TextScope.USER
                 else None,
             )
         )
-    is_shared = policy.scope in (CopyScope.SEGMENT, CopyScope.ITEM)
+    is_shared = policy.scope in (TextScope.SEGMENT, TextScope.ITEM)
     manifest = ReleaseManifest(
         recommender="nightly",
         created_at=AT,
@@ -149,12 +149,12 @@ def make_release(
         fitted_inputs_sha256="0" * 64,
         ranking=RankingSettings(),
         rules=rules or Rules(list_length=3, reserve=2),
-        copy_policy=policy,
+        text_policy=policy,
         language_model="smollm2-135m-instruct",
         blocks=tuple(blocks),
-        copy_index_sha256=shelf.put(copy_index_bytes(index)) if is_shared else None,
+        text_index_sha256=shelf.put(text_index_bytes(index)) if is_shared else None,
         counts=ReleaseCounts(num_users=len(lists), num_items=len(items)),
     )
     return StoredRelease(
-        manifest=manifest, number=number, read=shelf.read, copies=shelf.find, withdrawn=withdrawn
+        manifest=manifest, number=number, read=shelf.read, texts=shelf.find, withdrawn=withdrawn
     )

@@ -15,7 +15,7 @@ from kinds.recommendation.export.comparison import block_pairs
 from kinds.recommendation.export.diff import compare_releases
 from kinds.recommendation.ranking.settings import PriceBand, Rules
 from kinds.recommendation.release import StoredRelease
-from kinds.recommendation.texts.text import CopyPolicy, CopyScope
+from kinds.recommendation.texts.text import TextPolicy, TextScope
 from tests.unit.kinds.recommendation.export.samples import AT, Shelf, item, make_release, text, user_list
 
 ITEMS = {name: item(name) for name in "abcdefgh"}
@@ -37,7 +37,7 @@ def places(line: Mapping[str, Any]) -> dict[str, tuple[str, list[str]]]:
 def release(*lists: str, items: Mapping[str, Item] = ITEMS, **fields: Any) -> StoredRelease:
     """Each list is "user:items"."""
     parsed = [user_list(one.partition(":")[0], *one.partition(":")[2]) for one in lists]
-    fields = {"rules": RULES, "policy": CopyPolicy(scope=CopyScope.NONE)} | fields
+    fields = {"rules": RULES, "policy": TextPolicy(scope=TextScope.NONE)} | fields
     return make_release(fields.pop("shelf", None) or Shelf(), parsed, list(items.values()), **fields)
 
 
@@ -168,7 +168,7 @@ def test_texts_are_new_changed_carried_or_gone_with_the_reason(tmp_path: Path) -
         "segment:new": shelf.entry("6", ["a"], None),
         "segment:tents": shelf.entry("7", ["e"], text("Other tents")),
     }
-    policy = CopyPolicy(scope=CopyScope.SEGMENT)
+    policy = TextPolicy(scope=TextScope.SEGMENT)
     before = release("ann:abc", shelf=shelf, index=old, policy=policy)
     cheaper = ITEMS | {"b": item("b", price=1)}
     after = release("ann:abc", shelf=shelf, index=new, policy=policy, items=cheaper)
@@ -182,14 +182,14 @@ def test_texts_are_new_changed_carried_or_gone_with_the_reason(tmp_path: Path) -
     }
     assert found["segment:lamps"]["before"]["headline"] == "Lamps"
     assert found["segment:lamps"]["after"]["headline"] == "Lamps, cheaper"
-    assert found["segment:new"]["after"]["copy_origin"] == "template"
+    assert found["segment:new"]["after"]["text_origin"] == "template"
     assert summary["num_texts_carried"] == 1
     assert summary["catalogue"]["num_price_changed"] == 1
 
 
 def test_texts_of_users_are_compared_across_blocks(tmp_path: Path) -> None:
     shelf = Shelf()
-    policy = CopyPolicy(scope=CopyScope.USER)
+    policy = TextPolicy(scope=TextScope.USER)
     old = {f"user:u{n}": shelf.entry(f"{n}", ["a"], text(f"{n}")) for n in range(20)}
     new = old | {"user:u7": shelf.entry("other", ["b"], text("other"))}
     lists = [f"u{n}:abc" for n in range(20)]

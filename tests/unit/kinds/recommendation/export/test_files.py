@@ -17,10 +17,10 @@ from kinds.recommendation.export.files import (
     figures_of,
     partition,
     pass_over,
-    write_copies,
+    write_texts,
 )
 from kinds.recommendation.export.rows import rows
-from kinds.recommendation.texts.text import CopyPolicy, CopyScope
+from kinds.recommendation.texts.text import TextPolicy, TextScope
 from tests.unit.kinds.recommendation.export.samples import Shelf, item, make_release, text, user_list
 
 ITEMS = [item(name) for name in "abcdef"]
@@ -56,16 +56,16 @@ def test_jsonl_parquet_and_rows_say_the_same(tmp_path: Path) -> None:
     loaded = ds.dataset(tmp_path / "r", partitioning="hive").to_table().to_pylist()
     for row in loaded:
         for place in row["items"]:
-            assert place.pop("copy") is None
+            assert place.pop("text") is None
     assert sorted(loaded, key=lambda row: row["user"]) == sorted(
         ({name: row[name] for name in loaded[0]} for row in expected), key=lambda row: str(row["user"])
     )
 
 
-def test_copy_of_items_is_in_both_files(tmp_path: Path) -> None:
+def test_texts_of_items_are_in_both_files(tmp_path: Path) -> None:
     shelf = Shelf()
     index = {"item:a": shelf.entry("k", ["a"], text("About A"))}
-    policy = CopyPolicy(scope=CopyScope.ITEM)
+    policy = TextPolicy(scope=TextScope.ITEM)
     release = make_release(shelf, [user_list("ann", "a")], ITEMS, index=index, policy=policy)
     pass_over(release, [JsonlSink(tmp_path / "r.jsonl"), ParquetSink(tmp_path / "r")])
     (row,) = ds.dataset(tmp_path / "r", partitioning="hive").to_table().to_pylist()
@@ -73,10 +73,10 @@ def test_copy_of_items_is_in_both_files(tmp_path: Path) -> None:
         "headline": "About A",
         "blurb": "About A, in full.",
         "reason": "Picked for you.",
-        "copy_origin": "model",
+        "text_origin": "model",
     }
-    assert row["items"][0]["copy"] == expected
-    assert _lines(tmp_path / "r.jsonl")[0]["items"][0]["copy"] == expected  # type: ignore[index]
+    assert row["items"][0]["text"] == expected
+    assert _lines(tmp_path / "r.jsonl")[0]["items"][0]["text"] == expected  # type: ignore[index]
 
 
 @pytest.mark.parametrize("segment", HOSTILE)
@@ -164,10 +164,10 @@ def test_export_replaces_an_earlier_one_whole(tmp_path: Path) -> None:
     export_release(make_release(Shelf(), [user_list("bob", "a", segment="new")], ITEMS), tmp_path)
     assert [path.name for path in (tmp_path / "recommendations").iterdir()] == ["segment=new"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "copies.jsonl",
         "index.html",
         "recommendations",
         "recommendations.jsonl",
+        "texts.jsonl",
     ]
 
 
@@ -181,20 +181,20 @@ def test_each_line_is_one_object_whatever_ids_and_titles_hold(tmp_path: Path) ->
     assert json.loads(body)["user"] == nasty * 500
 
 
-@pytest.mark.parametrize("scope", [CopyScope.USER, CopyScope.SEGMENT])
-def test_copies_file_has_every_audience_with_what_readers_get(scope: CopyScope, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scope", [TextScope.USER, TextScope.SEGMENT])
+def test_texts_file_has_every_audience_with_what_readers_get(scope: TextScope, tmp_path: Path) -> None:
     shelf = Shelf()
-    names = ["ann", "bob"] if scope is CopyScope.USER else ["boots", "tents"]
+    names = ["ann", "bob"] if scope is TextScope.USER else ["boots", "tents"]
     index = {
         f"{scope.value}:{names[0]}": shelf.entry("k", ["a"], text("Written")),
         f"{scope.value}:{names[1]}": shelf.entry("l", ["b"], None),
     }
     lists = [user_list("ann", "a", segment="boots"), user_list("bob", "b", segment="tents")]
-    policy = CopyPolicy(scope=scope)
+    policy = TextPolicy(scope=scope)
     release = make_release(shelf, lists, ITEMS, num_blocks=2, index=index, policy=policy)
-    write_copies(release, tmp_path / "copies.jsonl")
-    lines = _lines(tmp_path / "copies.jsonl")
-    assert {line["audience"]: line["copy_origin"] for line in lines} == {
+    write_texts(release, tmp_path / "texts.jsonl")
+    lines = _lines(tmp_path / "texts.jsonl")
+    assert {line["audience"]: line["text_origin"] for line in lines} == {
         f"{scope.value}:{names[0]}": "model",
         f"{scope.value}:{names[1]}": "template",
     }
@@ -212,7 +212,7 @@ def test_figures_count_what_is_shown(tmp_path: Path) -> None:
         user_list("cy", "f", segment="boots"),
     ]
     release = make_release(shelf, lists, ITEMS, index=index, withdrawn=frozenset("f"))
-    census = Census(CopyScope.SEGMENT)
+    census = Census(TextScope.SEGMENT)
     pass_over(release, [census])
     figures = figures_of(release, census)
     assert (figures.num_users, figures.num_users_without_items, figures.num_withdrawn) == (3, 1, 1)

@@ -12,7 +12,7 @@ from kinds.recommendation.export.diff import compare_releases
 from kinds.recommendation.export.files import export_release
 from kinds.recommendation.ranking.lists import Reason, ReasonKind
 from kinds.recommendation.release import StoredRelease
-from kinds.recommendation.texts.text import CopyPolicy, CopyScope
+from kinds.recommendation.texts.text import TextPolicy, TextScope
 from tests.unit.kinds.recommendation.export.samples import Shelf, item, make_release, text, user_list
 
 HOSTILE = (
@@ -45,7 +45,7 @@ class Elements(HTMLParser):
         self.words.append(data)
 
 
-def hostile_release(number: int, scope: CopyScope) -> StoredRelease:
+def hostile_release(number: int, scope: TextScope) -> StoredRelease:
     """Every string that somebody gives is one of an attack."""
     shelf = Shelf()
     items = [
@@ -57,7 +57,7 @@ def hostile_release(number: int, scope: CopyScope) -> StoredRelease:
     index = {
         f"{scope.value}:{key}": shelf.entry(f"{key}{number}", [HOSTILE[number]], text(name))
         for name in HOSTILE
-        for key in ([name] if scope is not CopyScope.USER else [name * 1000])
+        for key in ([name] if scope is not TextScope.USER else [name * 1000])
     }
     return make_release(
         shelf,
@@ -65,7 +65,7 @@ def hostile_release(number: int, scope: CopyScope) -> StoredRelease:
         items,
         number=number,
         num_blocks=2,
-        policy=CopyPolicy(scope=scope),
+        policy=TextPolicy(scope=scope),
         index=index,
         history={name * 1000: list(HOSTILE) for name in HOSTILE},
     )
@@ -90,8 +90,8 @@ def check(path: Path) -> Elements:
     return page
 
 
-@pytest.mark.parametrize("scope", CopyScope)
-def test_no_string_of_catalogue_log_or_model_becomes_markup(scope: CopyScope, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scope", TextScope)
+def test_no_string_of_catalogue_log_or_model_becomes_markup(scope: TextScope, tmp_path: Path) -> None:
     export_release(hostile_release(1, scope), tmp_path, title=HOSTILE[0])
     page = check(tmp_path / "index.html")
     assert any(HOSTILE[2] in words for words in page.words)
@@ -122,7 +122,7 @@ def test_each_text_is_marked_with_its_origin(tmp_path: Path) -> None:
     lists = [user_list("ann", "a", segment="boots"), user_list("bob", "a", segment="tents")]
     export_release(make_release(shelf, lists, [item("a")], index=index), tmp_path)
     html = (tmp_path / "index.html").read_text()
-    boots, tents = html.index("Boots, written"), html.rindex('<div class="copy template">')
+    boots, tents = html.index("Boots, written"), html.rindex('<div class="text template">')
     assert "written by a model" in html[boots:tents]
     assert "plain template" in html[tents:]
     assert "50%" in html

@@ -1,4 +1,4 @@
-"""Manifest and copy index: one serialisation, read back whole, refused when another."""
+"""Manifest and text index: one serialisation, read back whole, refused when another."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import pytest
 from kinds.recommendation.ranking.lists import RankedItem, Reason, ReasonKind, UserList
 from kinds.recommendation.ranking.settings import RankingSettings, Rules
 from kinds.recommendation.release import (
-    CopyEntry,
     ReleasedBlock,
     ReleaseMalformedError,
     ReleaseManifest,
-    copy_index_bytes,
+    TextEntry,
     manifest_bytes,
-    read_copy_index,
     read_manifest,
+    read_text_index,
     shown_items,
+    text_index_bytes,
 )
-from kinds.recommendation.texts.text import CopyPolicy
+from kinds.recommendation.texts.text import TextPolicy
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -37,7 +37,7 @@ def _manifest() -> ReleaseManifest:
         fitted_inputs_sha256="0" * 64,
         ranking=RankingSettings(),
         rules=Rules(blocked_items=frozenset(map(str, range(20)))),
-        copy_policy=CopyPolicy(),
+        text_policy=TextPolicy(),
         blocks=(
             ReleasedBlock(interactions_sha256="d" * 64, basis="e" * 64, lists_sha256="f" * 64, num_users=2),
         ),
@@ -67,13 +67,13 @@ def test_digest_of_rules_is_the_same_in_every_process(seed: str) -> None:
 def test_index_has_the_same_bytes_in_any_order_and_comes_back() -> None:
     hostile = 'item:"}\n../<script>' + "x" * 10_240
     index = {
-        hostile: CopyEntry(key="1" * 64, items=("17", "\u2028"), because='say "hi"'),
-        "segment:tents": CopyEntry(key="2" * 64, items=()),
+        hostile: TextEntry(key="1" * 64, items=("17", "\u2028"), because='say "hi"'),
+        "segment:tents": TextEntry(key="2" * 64, items=()),
     }
-    body = copy_index_bytes(index)
-    assert body == copy_index_bytes(dict(reversed(index.items())))
-    assert read_copy_index(body) == index
-    assert read_copy_index(copy_index_bytes({})) == {}
+    body = text_index_bytes(index)
+    assert body == text_index_bytes(dict(reversed(index.items())))
+    assert read_text_index(body) == index
+    assert read_text_index(text_index_bytes({})) == {}
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"recommender": 1}', b"\xff"])
@@ -81,7 +81,7 @@ def test_other_bytes_are_refused_by_name(body: bytes) -> None:
     with pytest.raises(ReleaseMalformedError):
         read_manifest(body)
     with pytest.raises(ReleaseMalformedError):
-        read_copy_index(body)
+        read_text_index(body)
 
 
 def test_reserve_moves_up_when_an_item_leaves() -> None:

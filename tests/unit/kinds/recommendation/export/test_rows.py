@@ -7,7 +7,7 @@ import pytest
 from kinds.recommendation.export.rows import Row, reason_words, rows
 from kinds.recommendation.ranking.lists import Reason, ReasonKind
 from kinds.recommendation.release import recent_items
-from kinds.recommendation.texts.text import CopyPolicy, CopyScope
+from kinds.recommendation.texts.text import TextPolicy, TextScope
 from tests.unit.kinds.recommendation.export.samples import (
     Shelf,
     item,
@@ -46,25 +46,25 @@ def test_text_that_names_a_withdrawn_item_is_replaced_by_plain_words_without_it(
     shelf = Shelf()
     index = {"segment:tents": shelf.entry("k", ["a", "b"], text("Item a and Item b"))}
     lists = [user_list("ann", "a", "b", "c")]
-    assert _only(list(rows(make_release(shelf, lists, ITEMS, index=index)))).copy == text("Item a and Item b")
-    copy = _only(list(rows(make_release(shelf, lists, ITEMS, index=index, withdrawn=frozenset("a"))))).copy
-    assert copy is not None
-    assert copy.origin == "template"
-    assert "Item a" not in copy.model_dump_json()
-    assert "Item b" in copy.headline + copy.blurb
+    assert _only(list(rows(make_release(shelf, lists, ITEMS, index=index)))).text == text("Item a and Item b")
+    words = _only(list(rows(make_release(shelf, lists, ITEMS, index=index, withdrawn=frozenset("a"))))).text
+    assert words is not None
+    assert words.origin == "template"
+    assert "Item a" not in words.model_dump_json()
+    assert "Item b" in words.headline + words.blurb
 
 
-@pytest.mark.parametrize("scope", [CopyScope.USER, CopyScope.SEGMENT, CopyScope.ITEM])
-def test_audience_whose_job_failed_gets_the_plain_template(scope: CopyScope) -> None:
+@pytest.mark.parametrize("scope", [TextScope.USER, TextScope.SEGMENT, TextScope.ITEM])
+def test_audience_whose_job_failed_gets_the_plain_template(scope: TextScope) -> None:
     shelf = Shelf()
-    name = {CopyScope.USER: "ann", CopyScope.SEGMENT: "tents", CopyScope.ITEM: "a"}[scope]
+    name = {TextScope.USER: "ann", TextScope.SEGMENT: "tents", TextScope.ITEM: "a"}[scope]
     index = {f"{scope.value}:{name}": shelf.entry("k", ["a"], None)}
-    policy = CopyPolicy(scope=scope)
+    policy = TextPolicy(scope=scope)
     row = _only(list(rows(make_release(shelf, [user_list("ann", "a")], ITEMS, policy=policy, index=index))))
-    copy = row.items[0].copy if scope is CopyScope.ITEM else row.copy
-    assert copy is not None
-    assert copy.origin == "template"
-    assert "Item a" in copy.headline + copy.blurb
+    words = row.items[0].text if scope is TextScope.ITEM else row.text
+    assert words is not None
+    assert words.origin == "template"
+    assert "Item a" in words.headline + words.blurb
 
 
 def test_each_scope_puts_its_text_where_it_belongs() -> None:
@@ -75,27 +75,27 @@ def test_each_scope_puts_its_text_where_it_belongs() -> None:
         "item:a": shelf.entry("i", ["a"], text("About A")),
     }
 
-    def made(scope: CopyScope) -> tuple[object, object]:
-        policy = CopyPolicy(scope=scope)
+    def made(scope: TextScope) -> tuple[object, object]:
+        policy = TextPolicy(scope=scope)
         row = _only(
             list(rows(make_release(shelf, [user_list("ann", "a")], ITEMS, policy=policy, index=index)))
         )
-        return row.as_json()["headline"], row.items[0].copy
+        return row.as_json()["headline"], row.items[0].text
 
-    assert made(CopyScope.USER) == ("For Ann", None)
-    assert made(CopyScope.SEGMENT) == ("For campers", None)
-    assert made(CopyScope.ITEM) == (None, text("About A"))
-    assert made(CopyScope.NONE) == (None, None)
+    assert made(TextScope.USER) == ("For Ann", None)
+    assert made(TextScope.SEGMENT) == ("For campers", None)
+    assert made(TextScope.ITEM) == (None, text("About A"))
+    assert made(TextScope.NONE) == (None, None)
 
 
 def test_user_without_any_item_left_has_a_row_without_words() -> None:
     shelf = Shelf()
     index = {"user:ann": shelf.entry("u", ["a"], text("For Ann"))}
-    policy = CopyPolicy(scope=CopyScope.USER)
+    policy = TextPolicy(scope=TextScope.USER)
     lists = [user_list("ann", "a")]
     release = make_release(shelf, lists, ITEMS, policy=policy, index=index, withdrawn=frozenset("a"))
     row = _only(list(rows(release)))
-    assert (row.items, row.copy) == ((), None)
+    assert (row.items, row.text) == ((), None)
 
 
 def test_texts_are_looked_up_once_and_not_once_a_user() -> None:
@@ -104,7 +104,7 @@ def test_texts_are_looked_up_once_and_not_once_a_user() -> None:
     release = make_release(
         shelf, [user_list(f"u{n}", "a") for n in range(50)], ITEMS, num_blocks=8, index=index
     )
-    assert {row.copy.headline for row in rows(release) if row.copy} == {"Tents"}
+    assert {row.text.headline for row in rows(release) if row.text} == {"Tents"}
     assert shelf.asked == [1]
 
 
@@ -113,11 +113,11 @@ def test_more_texts_than_are_kept_are_all_right(monkeypatch: pytest.MonkeyPatch)
     shelf = Shelf()
     index = {f"item:{name}": shelf.entry(name, [name], text(name.upper())) for name in "abcdef"}
     lists = [user_list(f"u{n}", *"abcdef"[n % 4 : n % 4 + 3]) for n in range(20)]
-    policy = CopyPolicy(scope=CopyScope.ITEM)
+    policy = TextPolicy(scope=TextScope.ITEM)
     release = make_release(shelf, lists, ITEMS, num_blocks=8, index=index, policy=policy)
     made = list(rows(release))
     assert len(made) == 20
-    assert all(one.copy and one.copy.headline == one.item_id.upper() for row in made for one in row.items)
+    assert all(one.text and one.text.headline == one.item_id.upper() for row in made for one in row.items)
 
 
 def test_item_that_the_catalogue_does_not_know_is_shown_by_its_id() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kinds.recommendation.texts.text import CopyPolicy
-from tests.unit.kinds.recommendation.texts.briefs import MUG, TENT, check_of
+from kinds.recommendation.texts.text import TextPolicy
+from tests.unit.kinds.recommendation.texts.samples import MUG, TENT, check_of
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_headline_of_81_characters_is_too_long() -> None:
 
 
 def test_forbidden_word_is_refused_wherever_it_stands() -> None:
-    policy = CopyPolicy(forbidden=("look",))
+    policy = TextPolicy(forbidden=("look",))
     assert check_of(TENT, policy=policy).find_fault("headline", "LOOK: Trail Tent") == "forbidden word"
     assert check_of(TENT, policy=policy).find_fault("headline", "It looks: Trail Tent") is None
 
@@ -176,4 +176,4 @@ def test_a_group_of_one_is_no_material() -> None:
 
 def test_the_plainest_word_cannot_be_forbidden() -> None:
     with pytest.raises(ValueError, match="forbid others"):
-        CopyPolicy(forbidden=("Here",))
+        TextPolicy(forbidden=("Here",))

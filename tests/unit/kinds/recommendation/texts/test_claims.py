@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from benchmarks.copy_claims import ShopVocabulary
+from benchmarks.text_claims import ShopVocabulary
 from examples.recommendations.goods import make_goods
 from examples.recommendations.shop import LAST_DAY
 

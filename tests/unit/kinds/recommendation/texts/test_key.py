@@ -5,9 +5,16 @@ from __future__ import annotations
 import pytest
 
 from kinds.recommendation.catalogue.item import Item
-from kinds.recommendation.texts.text import Brief, CopyPolicy, CopyScope, Featured, copy_key, copy_seed
+from kinds.recommendation.texts.text import (
+    FeaturedItem,
+    TextPolicy,
+    TextRequest,
+    TextScope,
+    text_key,
+    text_seed,
+)
 
-POLICY = CopyPolicy()
+POLICY = TextPolicy()
 ITEM = Item(
     id="1", title="Trail Tent", text="For two.", category="Tents", attributes={"brand": "Alder", "sku": "x"}
 )
@@ -18,16 +25,16 @@ def key_of(
     *,
     audience: str = "segment:a",
     because: str | None = "Tents",
-    policy: CopyPolicy = POLICY,
+    policy: TextPolicy = POLICY,
     template: str = "t",
     model: str = "m",
 ) -> str:
-    brief = Brief(
+    request = TextRequest(
         audience=audience,
-        items=(Featured(item_id=item.id, row=item.part(policy.fields)),),
+        items=(FeaturedItem(item_id=item.id, row=item.part(policy.fields)),),
         because=because,
     )
-    return copy_key(brief, policy, template, model)
+    return text_key(request, policy, template, model)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +65,7 @@ def test_key_changes_with_what_the_text_used(other: str) -> None:
         key_of(ITEM.model_copy(update={"text": "For three."})),
         key_of(ITEM.model_copy(update={"available": False})),
         key_of(ITEM.model_copy(update={"attributes": {"brand": "Alder", "sku": "y"}})),
-        key_of(policy=POLICY.model_copy(update={"scope": CopyScope.ITEM})),
+        key_of(policy=POLICY.model_copy(update={"scope": TextScope.ITEM})),
         key_of(policy=POLICY.model_copy(update={"featured": 5})),
         key_of(policy=POLICY.model_copy(update={"fields": (*POLICY.fields, "pages")})),
     ],
@@ -68,5 +75,5 @@ def test_key_stays_where_the_text_did_not_use_it(other: str) -> None:
 
 
 def test_seed_goes_by_the_key() -> None:
-    assert copy_seed(key_of()) == copy_seed(key_of(audience="user:x"))
-    assert 0 <= copy_seed("f" * 64) < 2**32
+    assert text_seed(key_of()) == text_seed(key_of(audience="user:x"))
+    assert 0 <= text_seed("f" * 64) < 2**32

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kinds.recommendation.texts.checks import CopyCheck
+from kinds.recommendation.texts.checks import TextCheck
 from kinds.recommendation.texts.facts import read_facts
-from kinds.recommendation.texts.text import CopyPolicy
-from kinds.recommendation.texts.write import plain_copy
-from tests.unit.kinds.recommendation.texts.briefs import MUG, TENT, brief_of
+from kinds.recommendation.texts.text import TextPolicy
+from kinds.recommendation.texts.write import plain_parts
+from tests.unit.kinds.recommendation.texts.samples import MUG, TENT, request_of
 
 _TEXTS = st.one_of(
     st.text(max_size=40),
@@ -48,8 +48,8 @@ _ROWS = st.fixed_dictionaries(
 
 
 def plain_of(*rows: dict[str, object]) -> dict[str, str]:
-    facts = read_facts(brief_of(*rows), CopyPolicy())
-    return plain_copy(facts, CopyCheck(facts))
+    facts = read_facts(request_of(*rows), TextPolicy())
+    return plain_parts(facts, TextCheck(facts))
 
 
 @settings(deadline=None)  # the first example compiles
@@ -61,10 +61,10 @@ def plain_of(*rows: dict[str, object]) -> dict[str, str]:
 def test_plain_text_passes_its_own_checks_for_any_rows(
     rows: list[dict[str, object]], because: str | None, forbidden: tuple[str, ...]
 ) -> None:
-    policy = CopyPolicy(forbidden=forbidden)
-    facts = read_facts(brief_of(*rows, because=because), policy)
-    check = CopyCheck(facts, forbidden)
-    for part, text in plain_copy(facts, check).items():
+    policy = TextPolicy(forbidden=forbidden)
+    facts = read_facts(request_of(*rows, because=because), policy)
+    check = TextCheck(facts, forbidden)
+    for part, text in plain_parts(facts, check).items():
         assert check.find_fault(part, text) is None, (part, text)
 
 

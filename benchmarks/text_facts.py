@@ -1,9 +1,9 @@
-"""Copy by the language model over the demo shop: how much of it stands, what it costs, whether it is true.
+"""Texts by the language model over the demo shop: how much of it stands, what it costs, whether it is true.
 
-`python -m benchmarks.copy_facts [--texts 500] [--show 10]`: half of the texts about one item, half about
+`python -m benchmarks.text_facts [--texts 500] [--show 10]`: half of the texts about one item, half about
 three that head a segment, by the engine as a worker runs it. What is published is then checked against the
-rows by benchmarks/copy_claims.py, which shares no code with the product's own checks, and lies are planted to
-see that it finds them. Keeps benchmarks/results/copy_facts.json; exit 1 if a published text states
+rows by benchmarks/text_claims.py, which shares no code with the product's own checks, and lies are planted to
+see that it finds them. Keeps benchmarks/results/text_facts.json; exit 1 if a published text states
 what a row lacks.
 """
 
@@ -24,14 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from benchmarks.copy_claims import Row, ShopVocabulary, unlisted_words, words_of
 from benchmarks.machine import machine_facts, write_result
+from benchmarks.text_claims import Row, ShopVocabulary, unlisted_words, words_of
 from examples.recommendations.goods import make_goods
 from examples.recommendations.shop import LAST_DAY
 from jobs.inference import Completion, Inference, Prompt, Sampling, Usage
 from kinds.recommendation.catalogue.item import Item
-from kinds.recommendation.texts.text import Brief, CopyPolicy, CopyText, Featured, copy_key, copy_seed
-from kinds.recommendation.texts.write import copy_template, write_copy
+from kinds.recommendation.texts.text import FeaturedItem, Text, TextPolicy, TextRequest, text_key, text_seed
+from kinds.recommendation.texts.write import generate_text, text_template
 from workers import residency
 from workers.engine import EngineOptions, Request
 from workers.process import JOBS_PER_SLOT
@@ -47,11 +47,11 @@ SHARED_CATEGORY = 0.6
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A text with its brief and the shop's rows of its items."""
+    """A text with its request and the shop's rows of its items."""
 
-    brief: Brief
+    request: TextRequest
     rows: tuple[Row, ...]
-    text: CopyText
+    text: Text
 
     @property
     def parts(self) -> tuple[str, str, str]:
@@ -80,11 +80,13 @@ class BareInference:
         return completion
 
 
-def make_briefs(rows: Sequence[Row], number: int, policy: CopyPolicy) -> list[tuple[Brief, tuple[Row, ...]]]:
-    """Return briefs of items and segments in turn, from a seed; half of the items have another as reason."""
+def make_requests(
+    rows: Sequence[Row], number: int, policy: TextPolicy
+) -> list[tuple[TextRequest, tuple[Row, ...]]]:
+    """Return requests of items and segments in turn, from a seed; half of the items have a reason."""
     draw = random.Random(SEED)
     categories = sorted({row["category"] for row in rows})
-    briefs = []
+    requests = []
     for index in range(number):
         because: str | None
         if index % 2:
@@ -97,9 +99,11 @@ def make_briefs(rows: Sequence[Row], number: int, policy: CopyPolicy) -> list[tu
             chosen = (draw.choice(rows),)
             other = draw.choice(rows)["title"]
             audience, because = f"item:{chosen[0]['id']}", draw.choice([None, other])
-        featured = tuple(Featured(item_id=row["id"], row=item_of(row).part(policy.fields)) for row in chosen)
-        briefs.append((Brief(audience=audience, items=featured, because=because), chosen))
-    return briefs
+        featured = tuple(
+            FeaturedItem(item_id=row["id"], row=item_of(row).part(policy.fields)) for row in chosen
+        )
+        requests.append((TextRequest(audience=audience, items=featured, because=because), chosen))
+    return requests
 
 
 def item_of(row: Row) -> Item:
@@ -117,18 +121,21 @@ def item_of(row: Row) -> Item:
 
 
 def write_all(
-    briefs: Sequence[tuple[Brief, tuple[Row, ...]]], policy: CopyPolicy, inference: BareInference, places: int
+    requests: Sequence[tuple[TextRequest, tuple[Row, ...]]],
+    policy: TextPolicy,
+    inference: BareInference,
+    places: int,
 ) -> list[Written]:
     """Write all texts, as many at a time as a worker holds jobs."""
-    template_sha256 = copy_template(policy).identity.sha256
+    template_sha256 = text_template(policy).identity.sha256
 
-    def write(job: tuple[Brief, tuple[Row, ...]]) -> Written:
-        brief, rows = job
-        seed = copy_seed(copy_key(brief, policy, template_sha256, DEFAULT_MODEL))
-        return Written(brief, rows, write_copy(brief, policy, cast("Inference", inference), seed))
+    def write(job: tuple[TextRequest, tuple[Row, ...]]) -> Written:
+        request, rows = job
+        seed = text_seed(text_key(request, policy, template_sha256, DEFAULT_MODEL))
+        return Written(request, rows, generate_text(request, policy, cast("Inference", inference), seed))
 
     with ThreadPoolExecutor(places) as pool:
-        return list(pool.map(write, briefs))
+        return list(pool.map(write, requests))
 
 
 def num_false(written: Sequence[Written], vocabulary: ShopVocabulary) -> int:
@@ -136,7 +143,9 @@ def num_false(written: Sequence[Written], vocabulary: ShopVocabulary) -> int:
     false = 0
     for each in written:
         lies = [
-            lie for part in each.parts for lie in vocabulary.lies(part, each.rows, because=each.brief.because)
+            lie
+            for part in each.parts
+            for lie in vocabulary.lies(part, each.rows, because=each.request.because)
         ]
         false += bool(lies)
         for lie in lies:
@@ -166,7 +175,7 @@ def plant(written: Sequence[Written], vocabulary: ShopVocabulary, rows: Sequence
         for kind, text in lies.items():
             if text != blurb:
                 planted[kind] += 1
-                found[kind] += any(vocabulary.lies(text, each.rows, because=each.brief.because))
+                found[kind] += any(vocabulary.lies(text, each.rows, because=each.request.because))
     return {kind: {"planted": number, "found": found[kind]} for kind, number in planted.items()}
 
 
@@ -214,7 +223,7 @@ def _kind_of(problem: str) -> str:
 def show(written: Sequence[Written]) -> None:
     """Print texts for a reader."""
     for each in written:
-        print(" / ".join(", ".join(map(str, item.row.values())) for item in each.brief.items))
+        print(" / ".join(", ".join(map(str, item.row.values())) for item in each.request.items))
         print(f"  [{each.text.origin}] {each.text.headline}\n  {each.text.blurb}\n  {each.text.reason}\n")
 
 
@@ -222,7 +231,7 @@ def keep(written: Sequence[Written], path: Path) -> None:
     """Write all texts to a file, for later inspection."""
     with path.open("w", encoding="utf-8") as file:
         for each in written:
-            row = {"because": each.brief.because, "rows": each.rows, **each.text.model_dump(mode="json")}
+            row = {"because": each.request.because, "rows": each.rows, **each.text.model_dump(mode="json")}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
@@ -241,13 +250,13 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, metavar="FILE", help="write all texts with their rows, JSONL")
     parser.add_argument("--dry", action="store_true", help="keep no result")
     given = parser.parse_args()
-    policy = CopyPolicy()
+    policy = TextPolicy()
     rows: list[Row] = [good.row for good in make_goods(NUM_ITEMS, random.Random(1), last_day=LAST_DAY)]
     resident = open_engine(Settings().models_folder)
     inference = BareInference(resident)
     begun_at = time.perf_counter()
-    briefs = make_briefs(rows, given.texts, policy)
-    written = write_all(briefs, policy, inference, int(resident.engine.info.num_slots * JOBS_PER_SLOT))
+    requests = make_requests(rows, given.texts, policy)
+    written = write_all(requests, policy, inference, int(resident.engine.info.num_slots * JOBS_PER_SLOT))
     figures = report(written, inference, time.perf_counter() - begun_at)
     resident.engine.close()
     show(written[: given.show])
@@ -266,7 +275,7 @@ def main() -> int:
     for name, value in result.items():
         print(f"{name:20} {value}")
     if not given.dry:
-        write_result("copy_facts", result)
+        write_result("text_facts", result)
     return 1 if false else 0
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jobs.inference import Completion, FinishReason, LabelProbabilities, Prompt, Sampling, TextPair, Usage
-from kinds.recommendation.texts.checks import CopyCheck
+from kinds.recommendation.texts.checks import TextCheck
 from kinds.recommendation.texts.facts import read_facts
-from kinds.recommendation.texts.text import Brief, CopyPolicy, Featured
+from kinds.recommendation.texts.text import FeaturedItem, TextPolicy, TextRequest
 
-POLICY = CopyPolicy()
+POLICY = TextPolicy()
 
 TENT: dict[str, object] = {
     "title": "Trail Tent",
@@ -30,13 +30,13 @@ MUG: dict[str, object] = {
 }
 
 
-def brief_of(*rows: dict[str, object], because: str | None = None) -> Brief:
-    items = tuple(Featured(item_id=f"i{number}", row=row) for number, row in enumerate(rows))
-    return Brief(audience="segment:all", items=items, because=because)
+def request_of(*rows: dict[str, object], because: str | None = None) -> TextRequest:
+    items = tuple(FeaturedItem(item_id=f"i{number}", row=row) for number, row in enumerate(rows))
+    return TextRequest(audience="segment:all", items=items, because=because)
 
 
-def check_of(*rows: dict[str, object], because: str | None = None, policy: CopyPolicy = POLICY) -> CopyCheck:
-    return CopyCheck(read_facts(brief_of(*rows, because=because), policy), policy.forbidden)
+def check_of(*rows: dict[str, object], because: str | None = None, policy: TextPolicy = POLICY) -> TextCheck:
+    return TextCheck(read_facts(request_of(*rows, because=because), policy), policy.forbidden)
 
 
 class Telling:
