@@ -1,6 +1,7 @@
 """The statement of how an artifact was made: an in-toto Statement v1 in canonical JSON (RFC 8785).
 
-Integers stay below 2^53, decimals are strings, and times are in UTC. The bytes are stored as they are and
+Keys are in lowerCamelCase, as in in-toto and SLSA. Integers stay below 2^53, decimals are strings, and times
+are in UTC. The bytes are stored as they are and
 never serialised again, so that anyone can add and check a signature over them."""
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import cast
+from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 import rfc8785
@@ -19,8 +20,11 @@ from jobs.errors import PermanentError
 from jobs.inference import FinishReason, Sampling, Usage
 from jobs.kind import Parent, Template
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE = "urn:pressroom:provenance:1"
+PREDICATE_TYPE = "urn:pressroom:provenance:2"
 
 MAX_PARENTS = 1000
 """Maximum number of parents that a statement lists, at 150 bytes each."""
@@ -144,7 +148,7 @@ class Encoding:
 class ThinkingFacts:
     """Settings of a model that can think. Its thoughts appear in no text, but are part of `output_sha256`."""
 
-    is_asked: bool
+    is_requested: bool
     template_settings: tuple[tuple[str, bool | int | str], ...]
     """Variables of the model's chat template; empty if the template has no switch for thinking."""
     max_tokens: int
@@ -214,13 +218,13 @@ class Provenance:
             "inputs": [{"role": "payload", "sha256": self.input_sha256}],
             "lineage": _lineage(self.parents),
             "prompt": None if self.template is None else _template(self.template),
-            "model": None if self.model is None else asdict(self.model),
+            "model": None if self.model is None else _fields(self.model),
             "engine": None if self.engine is None else _engine(self.engine),
-            "models": [asdict(model) for model in self.models],
+            "models": [_fields(model) for model in self.models],
             "generations": [_generation(generation, self.model) for generation in self.generations],
             "encodings": [_encoding(encoding) for encoding in self.encodings],
-            "usage": asdict(usage),
-            "code": asdict(self.code),
+            "usage": _fields(usage),
+            "code": _fields(self.code),
             "worker": {
                 "id": self.job.worker_id,
                 "device": self.job.worker_device,
@@ -260,7 +264,7 @@ def check_statement(
     """
     if sha256_hex(body) != sha256:
         raise StatementAlteredError(
-            "its statement has not the digest that was committed: altered in Postgres"
+            "the statement does not have the digest that was committed: it was altered in Postgres"
         )
     rows = {
         "subject": [{"name": name, "digest": {"sha256": digest}} for name, digest in subjects],
@@ -269,12 +273,12 @@ def check_statement(
         "line": custom_id,
         "kind": kind,
         "attempt": attempt,
-        "usage": asdict(usage),
+        "usage": _fields(usage),
     }
     try:
         statement = json.loads(body)
         job = statement["predicate"]["job"]
-        told = {
+        stated = {
             "subject": statement["subject"],
             "job id": job["id"],
             "batch": job["batch"],
@@ -284,12 +288,27 @@ def check_statement(
             "usage": statement["predicate"]["usage"],
         }
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise StatementAlteredError("its statement cannot be read: altered in Postgres") from error
-    differing = [name for name, value in rows.items() if told[name] != value]
+        raise StatementAlteredError("the statement cannot be read: it was altered in Postgres") from error
+    differing = [name for name, value in rows.items() if stated[name] != value]
     if differing:
         raise StatementAlteredError(
-            f"its statement says another {' and '.join(differing)} than the rows in Postgres: one was altered"
+            f"the statement and the rows in Postgres differ in {' and '.join(differing)}: one of them was "
+            "altered"
         )
+
+
+def _fields(facts: DataclassInstance) -> dict[str, Json]:
+    """Return the fields of a dataclass under the names that they have in a statement: lowerCamelCase.
+
+    >>> _fields(Usage(prompt_tokens=3))
+    {'promptTokens': 3, 'cachedTokens': 0, 'newTokens': 0}
+    """
+    return {_camel_case(name): value for name, value in asdict(facts).items()}
+
+
+def _camel_case(name: str) -> str:
+    first, *words = name.split("_")
+    return first + "".join(word.title() for word in words)
 
 
 def _template(template: Template) -> Mapping[str, Json]:
@@ -297,14 +316,14 @@ def _template(template: Template) -> Mapping[str, Json]:
 
 
 def _engine(engine: EngineFacts | EncoderFacts) -> Mapping[str, Json]:
-    return {**asdict(engine), "versions": dict(engine.versions)}
+    return {**_fields(engine), "versions": dict(engine.versions)}
 
 
 def _lineage(parents: Sequence[Parent]) -> Mapping[str, Json]:
     """Return the first MAX_PARENTS parents, the number of all, and one digest over all."""
     lines = "".join(f"{parent.role} {parent.sha256} {parent.name}\n" for parent in parents)
     return {
-        "parents": [asdict(parent) for parent in parents[:MAX_PARENTS]],
+        "parents": [_fields(parent) for parent in parents[:MAX_PARENTS]],
         "numParents": len(parents),
         "parentsSha256": sha256_hex(lines.encode()),
     }
@@ -356,7 +375,7 @@ def _generation(generation: Generation, model: ModelFacts | None) -> Mapping[str
             "seed": sampling.seed,
             "stop": list(sampling.stop),
         },
-        "usage": asdict(generation.usage),
+        "usage": _fields(generation.usage),
         "finishReason": generation.finish_reason.value,
         "numNearTies": generation.num_near_ties,
         **({} if generation.thinking is None else {"thinking": _thinking(generation.thinking)}),
@@ -365,7 +384,7 @@ def _generation(generation: Generation, model: ModelFacts | None) -> Mapping[str
 
 def _thinking(thinking: ThinkingFacts) -> Mapping[str, Json]:
     return {
-        "isAsked": thinking.is_asked,
+        "isRequested": thinking.is_requested,
         "templateSettings": dict(thinking.template_settings),
         "maxTokens": thinking.max_tokens,
     }

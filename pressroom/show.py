@@ -148,9 +148,9 @@ def _provenance(predicate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         )
     if (model := predicate["model"]) is not None:
         yield "model", f"{model['name']}, revision {model['revision']}, {model['source'].partition('#')[0]}"
-        yield "", f"weights sha256 {model['weights_sha256'][:SHORT_DIGEST]}"
-        yield "", f"tokenizer sha256 {model['tokenizer_sha256'][:SHORT_DIGEST]}"
-        yield "", f"chat template sha256 {model['chat_template_sha256'][:SHORT_DIGEST]}"
+        yield "", f"weights sha256 {model['weightsSha256'][:SHORT_DIGEST]}"
+        yield "", f"tokenizer sha256 {model['tokenizerSha256'][:SHORT_DIGEST]}"
+        yield "", f"chat template sha256 {model['chatTemplateSha256'][:SHORT_DIGEST]}"
     if (engine := predicate["engine"]) is not None:
         versions = ", ".join(f"{name} {version}" for name, version in engine["versions"].items())
         yield "engine", f"{engine['name']} ({versions}), {engine['dtype']} on {worker_device}"
@@ -169,7 +169,7 @@ def _provenance(predicate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 f"calibrated by {found['file']['name']}, temperature {found['temperature']}, sha256 "
                 f"{found['sha256'][:SHORT_DIGEST]}",
             )
-    yield "tokens", f"{usage['new_tokens']} new, {usage['prompt_tokens']} in prompts"
+    yield "tokens", f"{usage['newTokens']} new, {usage['promptTokens']} in prompts"
     yield "code", f"pressroom {code['version']}, commit {code['commit']}"
     yield "times", f"queued {timings['queuedAt']}, started {timings['startedAt']}"
     yield "", f"finished {timings['finishedAt']}"
@@ -189,7 +189,7 @@ def _generation(generation: Mapping[str, Any]) -> str:
     sampling, usage = generation["sampling"], generation["usage"]
     drawn = f"temperature {sampling['temperature']}, top_p {sampling['topP']}, top_k {sampling['topK']}"
     return (
-        f"{usage['prompt_tokens']} + {usage['new_tokens']} tokens, {generation['finishReason']}; {drawn}, "
+        f"{usage['promptTokens']} + {usage['newTokens']} tokens, {generation['finishReason']}; {drawn}, "
         f"repetition penalty {sampling['repetitionPenalty']}, seed {sampling['seed']}"
     )
 

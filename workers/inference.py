@@ -86,7 +86,7 @@ def _thought_tokens(resident: Resident, prompt_ids: tuple[int, ...], sampling: S
 
 def _thinking_facts(resident: Resident, thoughts: ThoughtPlan) -> ThinkingFacts:
     return ThinkingFacts(
-        is_asked=resident.thinking.is_asked,
+        is_requested=resident.thinking.is_asked,
         template_settings=resident.template_settings,
         max_tokens=thoughts.max_tokens,
     )

@@ -25,7 +25,8 @@ from workers.models.install import Installed
 
 README = Path(__file__).parents[2] / "README.md"
 STATES = ("queued", "running", "succeeded", "failed", "cancelled", "expired")
-USAGE = ("prompt_tokens", "cached_tokens", "new_tokens")
+USAGE = {"prompt_tokens": "promptTokens", "cached_tokens": "cachedTokens", "new_tokens": "newTokens"}
+"""Token counts in records, and in statements."""
 
 
 def provenance(run: ExampleRun, record: dict[str, Any]) -> dict[str, Any]:
@@ -92,12 +93,12 @@ def test_tokens_of_the_articles_add_up_to_the_summary(example_run: ExampleRun) -
     totals = dict.fromkeys(USAGE, 0)
     for record in example_run.records():
         predicate = provenance(example_run, record)["predicate"]
-        for name in USAGE:
-            calls = sum(generation["usage"][name] for generation in predicate["generations"])
-            assert record["usage"][name] == predicate["usage"][name] == calls
+        for name, key in USAGE.items():
+            calls = sum(generation["usage"][key] for generation in predicate["generations"])
+            assert record["usage"][name] == predicate["usage"][key] == calls
             totals[name] += calls
-        assert predicate["usage"]["new_tokens"] >= record["metrics"]["num_words"]
-        assert predicate["usage"]["prompt_tokens"] > predicate["usage"]["cached_tokens"]
+        assert predicate["usage"]["newTokens"] >= record["metrics"]["num_words"]
+        assert predicate["usage"]["promptTokens"] > predicate["usage"]["cachedTokens"]
 
     assert totals == example_run.printed["usage"]
 
@@ -155,7 +156,7 @@ def test_show_tells_how_an_article_was_made(example_run: ExampleRun, installed_m
     assert installed_model.manifest.name in text
     assert installed_model.manifest.weights_sha256[:16] in text
     assert f"seed {statement['predicate']['generations'][0]['sampling']['seed']}" in text
-    assert f"{statement['predicate']['usage']['new_tokens']} new" in text
+    assert f"{statement['predicate']['usage']['newTokens']} new" in text
 
 
 @pytest.mark.usefixtures("example_services")

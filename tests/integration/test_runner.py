@@ -117,12 +117,12 @@ def test_a_job_goes_from_queued_to_stored_with_its_provenance(database: Engine, 
     assert predicate["job"]["batch"] == str(batch_id)
     assert predicate["job"]["kind"] == "trial@1"
     assert predicate["job"]["attempt"] == 1
-    assert predicate["model"]["weights_sha256"] == "a" * 64
+    assert predicate["model"]["weightsSha256"] == "a" * 64
     assert predicate["engine"]["name"] == "fake"
     assert predicate["worker"]["celeryTaskId"] == "task-1"
     assert predicate["worker"]["id"] == "worker-a"
     assert predicate["generations"][0]["finishReason"] == "stop"
-    assert predicate["usage"]["new_tokens"] == result.usage.new_tokens == 3
+    assert predicate["usage"]["newTokens"] == result.usage.new_tokens == 3
 
 
 def test_the_statement_beside_the_artifact_is_the_one_in_postgres(database: Engine, store: Store) -> None:

@@ -82,7 +82,7 @@ def test_kind_gets_the_answer_without_the_thought(bench: Bench) -> None:
     assert done.usage.new_tokens == 7
     assert bench.inference is not None
     assert bench.inference.asked().generations[0].thinking == ThinkingFacts(
-        is_asked=True, template_settings=(("enable_thinking", True),), max_tokens=56
+        is_requested=True, template_settings=(("enable_thinking", True),), max_tokens=56
     )
 
 

@@ -166,7 +166,7 @@ def test_it_is_an_in_toto_statement() -> None:
 
 def test_usage_is_the_sum_of_all_calls() -> None:
     parsed = json.loads(provenance(generations=(generation(), generation())).canonical_bytes())
-    assert parsed["predicate"]["usage"] == {"prompt_tokens": 20, "cached_tokens": 8, "new_tokens": 10}
+    assert parsed["predicate"]["usage"] == {"promptTokens": 20, "cachedTokens": 8, "newTokens": 10}
 
 
 def test_a_job_without_a_model_says_so() -> None:
