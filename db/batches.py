@@ -1,4 +1,8 @@
-"""Batches and their stages: accepted as a whole, closed once, and counted in SQL."""
+"""Batches and their stages: accepted as a whole, closed once, and counted in SQL.
+
+The open jobs of a cancelled or overdue batch end in transactions of limited size. Ending a million
+jobs in one statement would exceed the statement timeout and hold locks for as long.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 
-from db.endings import cancel_some
+from db.leases import end_open_jobs
 from db.stages import NewJob, open_stage
 from db.tables import BatchRow, JobRow, StageRow, job_is
 from db.totals import add_final
@@ -240,3 +244,53 @@ def batch_settings(database: Engine, batch_id: UUID) -> Mapping[str, object]:
     if found is None:
         raise BatchNotFoundError(f"no batch has the id {batch_id}: see `pressroom batches`")
     return found
+
+
+END_LIMIT = 2_000
+"""Maximum number of jobs that one transaction ends, so that it holds locks for about a tenth of a second."""
+
+
+def cancel_some(database: Engine, batch_id: UUID) -> int:
+    """Cancel some open jobs of a cancelled batch; return how many.
+
+    With 0, none are left, and the batch is finished.
+    """
+    cancelled = (BatchRow.id == batch_id) & (BatchRow.status == BatchStatus.CANCELLED)
+    with database.begin() as connection:
+        number = end_open_jobs(
+            connection,
+            _jobs(batch_id, cancelled),
+            status=JobStatus.CANCELLED,
+            error_code=None,
+            error_message=None,
+            limit=END_LIMIT,
+        )
+        add_final(connection, {(batch_id, JobStatus.CANCELLED): number})
+        if not number:
+            connection.execute(
+                update(BatchRow)
+                .where(cancelled, BatchRow.finished_at.is_(None))
+                .values(finished_at=func.clock_timestamp())
+            )
+    return number
+
+
+def expire_some(database: Engine, batch_id: UUID) -> int:
+    """Expire some open jobs of an overdue batch; return how many, which is 0 when none are left."""
+    running = (BatchRow.id == batch_id) & (BatchRow.status == BatchStatus.RUNNING)
+    with database.begin() as connection:
+        number = end_open_jobs(
+            connection,
+            _jobs(batch_id, running),
+            status=JobStatus.EXPIRED,
+            error_code="deadline_exceeded",
+            error_message="the batch's deadline passed before this job was finished",
+            limit=END_LIMIT,
+        )
+        add_final(connection, {(batch_id, JobStatus.EXPIRED): number})
+    return number
+
+
+def _jobs(batch_id: UUID, still: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Return the condition for the batch's jobs, which none meets if the batch was reopened meanwhile."""
+    return (JobRow.batch_id == batch_id) & select(BatchRow.id).where(still).correlate(None).exists()

@@ -1,4 +1,4 @@
-"""Leases: how a worker claims, renews and releases jobs.
+"""Leases: how a worker claims, renews and gives back jobs.
 
 A claim is a lease by database time, with the attempt number as its fence. A worker's later writes take effect
 only while the row is still running under that attempt, so a late writer changes nothing.
@@ -274,3 +274,13 @@ def end_attempts(
         .values(ended_at=func.clock_timestamp(), outcome=outcome),
         [{"job": job_id, "number": attempt} for job_id, attempt in attempts],
     )
+
+
+def report_progress(database: Engine, job_id: UUID, attempt: int, progress: Mapping[str, object]) -> None:
+    """Store the latest progress of a running attempt; an attempt that was lost changes nothing."""
+    with database.begin() as connection:
+        connection.execute(
+            update(JobRow)
+            .where(JobRow.id == job_id, JobRow.attempt == attempt, job_is(JobStatus.RUNNING))
+            .values(progress=dict(progress))
+        )

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Boolean, Connection, Engine, Row, bindparam, case, func, select, update
 
-from db.endings import cancel_some, expire_some
+from db.batches import cancel_some, expire_some
 from db.tables import AttemptRow, BatchRow, JobRow, WorkerRow, job_is
 from db.totals import add_final
 from jobs.batch import BatchStatus

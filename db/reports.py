@@ -387,3 +387,14 @@ def find_job(database: Engine, batch_id: UUID, custom_id: str) -> UUID:
     if found is None:
         raise JobNotFoundError(f"batch {batch_id} has no job named {custom_id!r}")
     return found
+
+
+def running_progress(database: Engine, batch_id: UUID) -> list[Mapping[str, object]]:
+    """Return the latest progress of a batch's running jobs, in the order of the jobs."""
+    with database.connect() as connection:
+        rows = connection.execute(
+            select(JobRow.progress)
+            .where(JobRow.batch_id == batch_id, job_is(JobStatus.RUNNING), JobRow.progress.is_not(None))
+            .order_by(JobRow.position)
+        )
+        return [dict(progress) for (progress,) in rows if progress is not None]

@@ -1,7 +1,9 @@
-"""Connections to Postgres."""
+"""Connections to Postgres, and the role of its reader."""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -201,3 +203,18 @@ def opened_database(url: str, *, application_name: str = "pressroom") -> Iterato
         yield database
     finally:
         database.dispose()
+
+
+READER = "reader"
+"""Name of the role. It may read all tables, but can neither write nor end a session of Pressroom."""
+
+
+def reader_password(own_password: str) -> str:
+    """Return the reader's password, derived from the password of Pressroom's own role.
+
+    Whoever knows that one, such as a worker, can derive this one.
+
+    >>> len(reader_password("secret"))
+    64
+    """
+    return hmac.digest(own_password.encode(), READER.encode(), hashlib.sha256).hex()

@@ -1,7 +1,8 @@
 """Parses dates and times, in the forms that files and feeds use, into instants in UTC.
 
 This is the only parser of dates in foreign data. It parses a text as a whole or not at all: the result is
-never a different hour from the one that was written, and never the present."""
+never a different hour from the one that was written, and never the present.
+"""
 
 from __future__ import annotations
 

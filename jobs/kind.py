@@ -183,7 +183,7 @@ class Tables:
     without loading the kind. Revisions are named after the kind, such as NAME_0001; the first one has the
     kind's name as its branch label."""
     writer: str | None = None
-    """MODULE:FUNCTION, a `db.records.RecordWriter`. It writes `Result.records` in the transaction in which
+    """MODULE:FUNCTION, a `db.outcomes.RecordWriter`. It writes `Result.records` in the transaction in which
     their jobs succeed."""
 
 

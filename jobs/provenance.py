@@ -2,7 +2,8 @@
 
 Keys are in lowerCamelCase, as in in-toto and SLSA. Integers stay below 2^53, decimals are strings, and times
 are in UTC. The bytes are stored as they are and
-never serialised again, so that anyone can add and check a signature over them."""
+never serialised again, so that anyone can add and check a signature over them.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 A record must not fail its neighbours. Every stage that maps over foreign rows calls `attempt` for one row, or
 `apart` for many that are passed to a library together: they are halved until the row is found that the
-library cannot process."""
+library cannot process.
+"""
 
 from __future__ import annotations
 

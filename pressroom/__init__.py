@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from db.batches import BatchNotFoundError, RunUnderWayError
-    from db.refusals import DatabaseAwayError, DatabaseRefusedError
+    from db.faults import DatabaseAwayError, DatabaseRefusedError
     from db.reports import JobNotFoundError
     from db.stages import JobsRefusedError
     from jobs.batch import BatchStatus, BatchStatusReport, JobCounts, ParkedJob
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "db.batches": ("BatchNotFoundError", "RunUnderWayError"),
-    "db.refusals": ("DatabaseAwayError", "DatabaseRefusedError"),
+    "db.faults": ("DatabaseAwayError", "DatabaseRefusedError"),
     "db.reports": ("JobNotFoundError",),
     "db.stages": ("JobsRefusedError",),
     "jobs.batch": ("BatchStatus", "BatchStatusReport", "JobCounts", "ParkedJob"),

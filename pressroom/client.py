@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self, TypedDict, Unpack
 from uuid import UUID
 
 from db import batches, reports
-from db.refusals import errors_named
+from db.faults import errors_named
 from db.session import open_database
 from jobs.batch import BatchStatusReport
 from jobs.errors import ConfigurationError, InputError, TransientError

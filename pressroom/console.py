@@ -78,8 +78,7 @@ def _database_failure(error: Exception) -> str | None:
         return None
     from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-    from db.faults import DatabaseFault, fault_of
-    from db.refusals import named
+    from db.faults import DatabaseFault, fault_of, named
 
     if not isinstance(error, SQLAlchemyError):
         return None

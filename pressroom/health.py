@@ -14,10 +14,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from db import leads
 from db.dispatch import ALIVE_SECONDS
-from db.health import num_ready_workers
+from db.faults import named
 from db.migrate import revisions
-from db.refusals import named
 from db.session import open_database
+from db.workers import num_ready_workers
 from jobs.errors import PressroomError
 from storage import open_store
 from workers.broker import require_writable

@@ -21,8 +21,7 @@ from rich.progress import (
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from db.faults import DatabaseFault, fault_of
-from db.refusals import DatabaseAwayError
+from db.faults import DatabaseAwayError, DatabaseFault, fault_of
 from db.reports import batch_status
 from jobs.batch import BatchStatusReport
 from pressroom.console import Interruption, console, say

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 from sqlalchemy import text
 
+from db.faults import DatabaseRefusedError, errors_named
 from db.migrate import revisions
-from db.refusals import DatabaseRefusedError, errors_named
 from db.schema import refuse_unknown_schema
 from db.session import connection_parameters, opened_database, weakness
 from jobs.errors import ConfigurationError, PressroomError, TransientError

@@ -20,8 +20,7 @@ from sqlalchemy import Engine as Database
 from sqlalchemy.exc import SQLAlchemyError
 
 from db import workers as worker_rows
-from db.faults import fault_of
-from db.refusals import errors_named
+from db.faults import errors_named, fault_of
 from db.session import open_database
 from jobs.errors import ConfigurationError, PermanentError, PressroomError, TransientError
 from jobs.provenance import payload_digest

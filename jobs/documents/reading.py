@@ -1,6 +1,7 @@
 """Reads documents from files, feeds and rows of any usual format, a few in memory at a time.
 
-A record whose document is known already is left out before it is parsed."""
+A record whose document is known already is left out before it is parsed.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The columns of a file: those that a payload type needs, and those that are read as fields of a record.
 
 A payload type's columns come from its JSON Schema. Fields of documents and other records are found by names
-that are common elsewhere, or by a mapping."""
+that are common elsewhere, or by a mapping.
+"""
 
 from __future__ import annotations
 

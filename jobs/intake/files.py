@@ -1,7 +1,8 @@
 """Opens input files, and reads their text as bounded physical lines of UTF-8.
 
 A file is opened without blocking, and only if it can be read to its end. Encodings, line ends and gzip are
-converted while it is read."""
+converted while it is read.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Turns records of a file or in memory into validated payloads of any kind.
 
-Each record is accepted or refused individually."""
+Each record is accepted or refused individually.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Values of records: JSON that every reader understands alike, and single values as text.
 
-Each key and number has one meaning, and the depth is bounded."""
+Each key and number has one meaning, and the depth is bounded.
+"""
 
 from __future__ import annotations
 

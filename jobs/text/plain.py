@@ -1,6 +1,7 @@
 """Foreign text as plain text: without markup, character references and invisible characters.
 
-The running time grows with the length of a text, whatever it contains."""
+The running time grows with the length of a text, whatever it contains.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Repairs the output of a model: chat noise, markup, repeated sentences, a cut-off ending.
 
-These are pure functions. Each reports what it changed, because readers of the text should know."""
+These are pure functions. Each reports what it changed, because readers of the text should know.
+"""
 
 from __future__ import annotations
 

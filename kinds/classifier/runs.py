@@ -16,8 +16,7 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from db.batches import accept, retry_unfinished
-from db.job_progress import running_progress
-from db.reports import JobResult, batch_status, stream_results
+from db.reports import JobResult, batch_status, running_progress, stream_results
 from db.stages import NewJob
 from jobs.batch import BatchStatusReport
 from jobs.errors import PermanentError

@@ -10,7 +10,7 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
-from db.reader import READER, reader_password
+from db.session import READER, reader_password
 from pressroom.embedded.home import Passwords
 
 OWNER = "postgres"

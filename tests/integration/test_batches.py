@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Engine, func, null, select, text, update
 from sqlalchemy.exc import OperationalError
 
-from db import batches, endings, leases
+from db import batches, leases
 from db.batches import BatchNotFoundError, cancel, retry_unfinished
 from db.dispatch import running_profiles
 from db.outcomes import commit
@@ -368,11 +368,11 @@ def test_cancel_ends_open_jobs_and_fences_their_workers_off(database: Engine) ->
 def test_a_large_batch_is_cancelled_in_several_transactions(
     database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endings, "END_LIMIT", 3)
+    monkeypatch.setattr(batches, "END_LIMIT", 3)
     batch_id = accept(database, 8)
     running = claim_batch(database, batch_id)[:5]
     leases.release(database, {job.id: 1 for job in running[:2]})
-    assert endings.cancel_some(database, batch_id) == 0  # it was not cancelled
+    assert batches.cancel_some(database, batch_id) == 0  # it was not cancelled
     assert cancel(database, batch_id) == 8
     counts = batch_status(database, batch_id).counts
     assert (counts.cancelled, counts.open) == (8, 0)

@@ -155,7 +155,7 @@ def test_writer_that_raises_ends_its_own_job_by_name_and_no_other(
         if odd.id in {job_id for job_id, _ in records}:
             raise error
 
-    monkeypatch.setattr("db.records.writer_of", lambda _: write)
+    monkeypatch.setattr("db.outcomes.writer_of", lambda _: write)
     committer = new_committer(0.3)
     for job in (first, odd, last):
         committer.add(replace(success(job), records=("a row",)))

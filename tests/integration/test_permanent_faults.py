@@ -12,8 +12,8 @@ from redis import Redis
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
 
+from db.faults import DatabaseAwayError, DatabaseRefusedError, errors_named
 from db.migrate import upgrade
-from db.refusals import DatabaseAwayError, DatabaseRefusedError, errors_named
 from db.schema import SchemaUnknownError
 from db.session import open_database
 from jobs.errors import PressroomError

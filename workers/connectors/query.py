@@ -18,8 +18,7 @@ from psycopg.rows import dict_row
 from psycopg.types.datetime import DateLoader, TimestampLoader, TimestamptzLoader
 from psycopg.types.json import JsonbLoader, JsonLoader
 
-from db.reader import READER, reader_password
-from db.session import connection_parameters
+from db.session import READER, connection_parameters, reader_password
 from jobs.documents.document import Document, KnownRecords
 from jobs.documents.maker import require_columns
 from jobs.documents.reading import OnNote, read_rows

@@ -21,7 +21,7 @@ from uuid import UUID
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from db.job_progress import report_progress
+from db.leases import report_progress
 from jobs.errors import ConfigurationError, DeadlineError, PermanentError, TransientError
 from jobs.job import ClaimedJob
 from kinds.classifier.order import TrainedClassifier, TrainingOrder

@@ -205,7 +205,7 @@ def write_records(connection: Connection, records: Sequence[tuple[UUID, object]]
     """Write the records of these jobs; each record comes with the id of its job.
 
     Texts are written in the order of their keys, then items and releases in that of their recommenders, so
-    that transactions do not deadlock. Implements db.records.RecordWriter.
+    that transactions do not deadlock. Implements db.outcomes.RecordWriter.
     """
     write_texts(connection, [(j, r) for j, r in records if isinstance(r, NewText)])
     withdrawn = [r for _, r in records if isinstance(r, Withdrawal)]

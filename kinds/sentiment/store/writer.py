@@ -43,7 +43,7 @@ from kinds.sentiment.tables import (
 def write_records(connection: Connection, records: Sequence[tuple[UUID, object]]) -> None:
     """Write the records of these jobs; each comes with the id of its job.
 
-    Implements db.records.RecordWriter.
+    Implements db.outcomes.RecordWriter.
     """
     of_monitors = AnalysedDocuments | ReadAgain | EntityHistory
     monitors = {r.monitor_id for _, r in records if isinstance(r, of_monitors)}

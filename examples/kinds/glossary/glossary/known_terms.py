@@ -39,7 +39,7 @@ def write_terms(connection: Connection, records: Sequence[tuple[UUID, object]]) 
     """Add the terms that jobs have recorded, in the transaction that completes the jobs.
 
     Terms are written in order, so that transactions that write the same ones do not deadlock. Implements
-    db.records.RecordWriter.
+    db.outcomes.RecordWriter.
     """
     from sqlalchemy.dialects import postgresql
 

@@ -17,8 +17,7 @@ from sqlalchemy import Engine
 from transformers import AutoModelForSequenceClassification
 
 from db import recovery
-from db.job_progress import running_progress
-from db.reports import job_artifacts, job_detail
+from db.reports import job_artifacts, job_detail, running_progress
 from db.stages import NewJob
 from jobs.errors import InputError, PermanentError
 from jobs.job import JobStatus

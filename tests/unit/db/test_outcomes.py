@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Connection
 
 from db import records
-from db.records import RecordsWithoutWriterError, write_records, writer_of
+from db.outcomes import RecordsWithoutWriterError, write_records, writer_of
 from jobs.kind import Tables
 from kinds.sentiment.store import writer as sentiment_writer
 
