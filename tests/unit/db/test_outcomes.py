@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Connection
 
-from db import records
+from db import outcomes
 from db.outcomes import RecordsWithoutWriterError, write_records, writer_of
 from jobs.kind import Tables
 from kinds.sentiment.store import writer as sentiment_writer
@@ -36,7 +36,7 @@ def kind_with_writer(name: str) -> Any:
 def test_each_kind_writes_its_own_records_and_the_kinds_come_in_the_order_of_their_names(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(records, "load_kind", kind_with_writer)
+    monkeypatch.setattr(outcomes, "load_kind", kind_with_writer)
     written.clear()
     connection = create_autospec(Connection)
     first, second, third = uuid4(), uuid4(), uuid4()
