@@ -30,7 +30,7 @@ from examples.recommendations.goods import make_goods
 from examples.recommendations.shop import LAST_DAY
 from jobs.inference import Completion, Inference, Prompt, Sampling, Usage
 from kinds.recommendation.catalogue.item import Item
-from kinds.recommendation.texts.text import FeaturedItem, Text, TextPolicy, TextRequest, text_key, text_seed
+from kinds.recommendation.texts.text import Text, TextPolicy, TextRequest, text_key, text_seed
 from kinds.recommendation.texts.write import generate_text, text_template
 from workers import residency
 from workers.engine import EngineOptions, Request
@@ -99,10 +99,8 @@ def make_requests(
             chosen = (draw.choice(rows),)
             other = draw.choice(rows)["title"]
             audience, because = f"item:{chosen[0]['id']}", draw.choice([None, other])
-        featured = tuple(
-            FeaturedItem(item_id=row["id"], row=item_of(row).part(policy.fields)) for row in chosen
-        )
-        requests.append((TextRequest(audience=audience, items=featured, because=because), chosen))
+        items = [item_of(row) for row in chosen]
+        requests.append((TextRequest.about(audience, items, because, policy), chosen))
     return requests
 
 

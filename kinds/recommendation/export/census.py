@@ -12,13 +12,10 @@ from typing import Self
 
 from kinds.recommendation.export.rows import Row
 from kinds.recommendation.ranking.lists import ReasonKind
-from kinds.recommendation.texts.text import TextScope
+from kinds.recommendation.texts.text import MODEL, TextScope
 
 USERS_OF_SEGMENT = 3
 """Number of users that the page shows of each segment."""
-
-MODEL = "model"
-"""Origin of a text that a language model wrote."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

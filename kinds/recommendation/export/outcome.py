@@ -15,7 +15,7 @@ from db.stages import stage_outputs
 from jobs.outputs import OutputT
 from jobs.provenance import StatementAlteredError
 from jobs.shown import json_text, printable
-from kinds.recommendation.export.census import MODEL, ReleaseFigures
+from kinds.recommendation.export.census import ReleaseFigures
 from kinds.recommendation.export.files import export_release
 from kinds.recommendation.export.page import cut, percent
 from kinds.recommendation.outputs import (
@@ -30,6 +30,7 @@ from kinds.recommendation.recommender import Release
 from kinds.recommendation.recommenders import open_release
 from kinds.recommendation.store import recommenders, releases
 from kinds.recommendation.store.texts import cost_of_text
+from kinds.recommendation.texts.text import MODEL
 from pressroom.console import EXIT_FAILURE, print_json, print_line, say
 from pressroom.evidence import ArtifactAlteredError, OnAltered
 from pressroom.export import export_errors

@@ -16,10 +16,8 @@ from kinds.recommendation.release import (
     audience_of,
     shown_items,
 )
-from kinds.recommendation.texts.checks import TextCheck
-from kinds.recommendation.texts.facts import read_facts
-from kinds.recommendation.texts.text import FeaturedItem, Text, TextPolicy, TextRequest, TextScope
-from kinds.recommendation.texts.write import plain_parts
+from kinds.recommendation.texts.text import Text, TextRequest, TextScope
+from kinds.recommendation.texts.write import plain_text
 
 CATEGORY = "category"
 
@@ -83,23 +81,6 @@ def _words(attribute: str) -> str:
     return attribute.replace("_", " ")
 
 
-TEMPLATE = "template"
-"""Origin of a text that no model wrote."""
-
-
-def plain_text(audience: str, items: Sequence[Item], because: str | None, policy: TextPolicy) -> Text:
-    """Return the text that the stage `texts` uses if it accepts no answer; `items` has at least one item."""
-    featured = sorted(items, key=lambda item: item.id)
-    request = TextRequest(
-        audience=audience,
-        items=tuple(FeaturedItem(item_id=item.id, row=item.part(policy.fields)) for item in featured),
-        because=because,
-    )
-    facts = read_facts(request, policy)
-    parts = plain_parts(facts, TextCheck(facts, policy.forbidden))
-    return Text(**parts, origin=TEMPLATE, template_parts=tuple(parts))
-
-
 MAX_KEPT_TEXTS = 20_000
 """Texts of segments and items that are cached for all blocks, which take about 10 MB."""
 
@@ -151,7 +132,7 @@ class TextFinder:
         """Return a plain text about the first of these items that exist, or None if none does."""
         catalogue, policy = self.reader.catalogue(), self.reader.manifest.text_policy
         items = [catalogue[item_id] for item_id in item_ids if item_id in catalogue][: policy.featured]
-        return plain_text(audience, items, because, policy) if items else None
+        return plain_text(TextRequest.about(audience, items, because, policy), policy) if items else None
 
     def _of_entry(self, audience: str, entry: TextEntry, found: Mapping[str, Text]) -> Text | None:
         """Return the written text, or a plain one if it is missing or is about a withdrawn item."""

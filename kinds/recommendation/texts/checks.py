@@ -168,7 +168,7 @@ class TextCheck:
         self._facts = facts
         self._forbidden = forbidden
         self._owners: dict[str, list[_Owner]] = {}
-        self._said: set[str] = set()
+        self._spellings: set[str] = set()
         for number, item in enumerate(facts.items):
             if item.title is not None:
                 for title in {item.title, item.name or item.title}:
@@ -179,12 +179,12 @@ class TextCheck:
         if facts.because is not None:
             for spelling in {facts.because, short_name(facts.because)}:
                 self._own(spelling, _Owner(None, BECAUSE, facts.because))
-        longest_first = sorted(self._said, key=len, reverse=True)
+        longest_first = sorted(self._spellings, key=len, reverse=True)
         phrases = "|".join(map(re.escape, longest_first)) or r"(?!)"
         self._phrases = re.compile(rf"(?<![\w-])(?<!\d[.,])(?:{phrases})(?![\w-])(?![.,]\d)", re.IGNORECASE)
 
     def _own(self, phrase: str, owner: _Owner) -> None:
-        self._said.add(phrase)
+        self._spellings.add(phrase)
         self._owners.setdefault(phrase.casefold(), []).append(owner)
 
     def find_fault(self, part: str, text: str) -> str | None:

@@ -26,131 +26,13 @@ from kinds.recommendation.release import (
     shown_items,
     text_index_bytes,
 )
-from kinds.recommendation.texts.text import FeaturedItem, TextPolicy, TextRequest, TextScope, text_key
+from kinds.recommendation.texts.text import TextPolicy, TextRequest, TextScope, text_key
 from kinds.recommendation.texts.write import text_template
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Audience:
-    """A user, segment or item that has a text."""
-
-    name: str
-    item_ids: tuple[str, ...]
-    """Sorted ids of the items that the text is about."""
-    because: str | None
-    """Basis of the reason, in words."""
-
-
-def audiences(
-    lists: Iterable[Sequence[UserList]], items: Mapping[str, Item], policy: TextPolicy, rules: Rules
-) -> Iterator[Audience]:
-    """Yield the audiences of these blocks of lists, each name once; blocks are read one after the other."""
-    match policy.scope:
-        case TextScope.USER:
-            for block in lists:
-                yield from (_of_user(one, items, policy, rules) for one in block if one.items)
-        case TextScope.SEGMENT:
-            yield from _of_segments(lists, policy, rules)
-        case TextScope.ITEM:
-            shown = {ranked.item_id for block in lists for one in block for ranked in shown_items(one, rules)}
-            for item_id in sorted(shown):
-                name = audience_of(TextScope.ITEM, item_id)
-                yield Audience(name=name, item_ids=(item_id,), because=None)
-        case TextScope.NONE:
-            return
-
-
-def request_of(audience: Audience, items: Mapping[str, Item], policy: TextPolicy) -> TextRequest:
-    """Return the request with everything that the text may be made from."""
-    featured = tuple(
-        FeaturedItem(item_id=item_id, row=items[item_id].part(policy.fields)) for item_id in audience.item_ids
-    )
-    return TextRequest(audience=audience.name, items=featured, because=audience.because)
-
-
-def _of_user(one: UserList, items: Mapping[str, Item], policy: TextPolicy, rules: Rules) -> Audience:
-    featured = shown_items(one, rules)[: policy.featured]
-    return Audience(
-        name=audience_of(TextScope.USER, one.user_id),
-        item_ids=tuple(sorted(ranked.item_id for ranked in featured)),
-        because=_because(featured, items),
-    )
-
-
-def _because(featured: Sequence[RankedItem], items: Mapping[str, Item]) -> str | None:
-    """Return the title of the history item that explains the first featured item with such a reason."""
-    for ranked in featured:
-        because = items.get(ranked.reason.because or "")
-        if because is not None:
-            return because.title
-    return None
-
-
-def _of_segments(lists: Iterable[Sequence[UserList]], policy: TextPolicy, rules: Rules) -> Iterator[Audience]:
-    """Yield segments with the items at the top of their users' lists, by discounted rank.
-
-    The discount is that of DCG (Järvelin 2002).
-    """
-    gains: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
-    for block in lists:
-        for one in block:
-            gain = gains[one.segment]
-            for rank, ranked in enumerate(shown_items(one, rules)):
-                gain[ranked.item_id] += 1 / math.log2(rank + 2)
-    for segment in sorted(gains):
-        best = sorted((-round(gain, 6), item_id) for item_id, gain in gains[segment].items())
-        if best:
-            yield Audience(
-                name=audience_of(TextScope.SEGMENT, segment),
-                item_ids=tuple(sorted(item_id for _, item_id in best[: policy.featured])),
-                because=None if segment in (NEW, OTHER) else segment,
-            )
-
-
-def change_of(
-    audience: str,
-    entry: TextEntry,
-    before: TextEntry | None,
-    items: Mapping[str, Item],
-    items_before: Mapping[str, Item],
-    policy: TextPolicy,
-) -> Change:
-    """Return what has changed since the audience's previous text."""
-    if before is None:
-        return Change(audience=audience, why=Why.NEW)
-    if before.key == entry.key:
-        return Change(audience=audience, why=Why.MISSING)
-    if before.items != entry.items:
-        gone, come = set(before.items) - set(entry.items), set(entry.items) - set(before.items)
-        return Change(
-            audience=audience, why=Why.ITEMS, details={"removed": sorted(gone), "added": sorted(come)}
-        )
-    rows = {
-        item_id: fields
-        for item_id in entry.items
-        if (fields := _fields(items_before.get(item_id), items[item_id], policy))
-    }
-    if rows:
-        return Change(audience=audience, why=Why.ROW, details=rows)
-    if before.because != entry.because:
-        return Change(
-            audience=audience, why=Why.BECAUSE, details={"before": before.because, "now": entry.because}
-        )
-    return Change(audience=audience, why=Why.POLICY)
-
-
-def _fields(before: Item | None, now: Item, policy: TextPolicy) -> dict[str, list[object]]:
-    """Return [before, now] for each changed field that texts may use."""
-    was = {} if before is None else before.part(policy.fields)
-    is_now = now.part(policy.fields)
-    names = [name for name in policy.fields if was.get(name) != is_now.get(name)]
-    return {name: [was.get(name), is_now.get(name)] for name in names}
-
 
 INDEX = "text-index.json"
 CHANGES = "changes.jsonl"
 
-MAX_TOLD = 20
+MAX_LISTED = 20
 """Changes that the job's metrics hold as examples; all of them are in its artifact."""
 
 
@@ -159,43 +41,43 @@ class TextRequests:
     """The texts that some lists need."""
 
     index: dict[str, TextEntry] = field(default_factory=dict)
+    """Text of each audience."""
     requests: dict[str, TextRequest] = field(default_factory=dict)
     """Requests by key, each of the first audience that needs it."""
 
     def missing(self, known: Iterable[str]) -> dict[str, TextRequest]:
         """Return the requests of the texts that have to be written, in a fixed order."""
-        rest = set(self.requests) - set(known)
-        return {key: self.requests[key] for key in sorted(rest)}
+        return {key: self.requests[key] for key in sorted(set(self.requests) - set(known))}
 
 
 def plan_texts(payload: TextPlanPayload, settings: RecommendationSettings, context: Context) -> Result:
     """Find the texts that have to be written. Raises what the ports raise, and TemplateError."""
     catalogue = load_catalogue(context.resources, payload.materials.inputs_sha256)
-    wanted = _wanted(payload, settings, context, catalogue)
-    known = context.port(RecommenderHistory).known_texts(tuple(wanted.requests))
-    missing = wanted.missing(known)
-    changes = _changes(payload, settings, context, catalogue, wanted.index, frozenset(missing))
+    needed = _needed_texts(payload, settings, context, catalogue)
+    known = context.port(RecommenderHistory).known_texts(tuple(needed.requests))
+    missing = needed.missing(known)
+    changes = _changes(payload, settings, context, catalogue, needed.index, frozenset(missing))
     lines = [
         json.dumps({"key": key, "request": request.model_dump()}, ensure_ascii=False)
         for key, request in missing.items()
     ]
     requests_sha256 = context.resources.write("\n".join(lines).encode(), media_type=JSONL) if lines else None
-    body = text_index_bytes(wanted.index)
+    body = text_index_bytes(needed.index)
     output = TextPlanOutput(
         first_block=payload.first_block,
         text_index_sha256=sha256_hex(body),
         requests_sha256=requests_sha256,
-        num_audiences=len(wanted.index),
-        num_texts=len(wanted.requests),
+        num_audiences=len(needed.index),
+        num_texts=len(needed.requests),
         num_to_write=len(missing),
         why=dict(Counter(str(change.why) for change in changes)),
-        changes=tuple(changes[:MAX_TOLD]),
+        changes=tuple(changes[:MAX_LISTED]),
     )
-    told = "".join(json.dumps(asdict(change), ensure_ascii=False) + "\n" for change in changes)
+    lines_of_changes = "".join(json.dumps(asdict(change), ensure_ascii=False) + "\n" for change in changes)
     return Result(
         artifacts=(
             Artifact(name=INDEX, media_type=JSON, body=body),
-            Artifact(name=CHANGES, media_type=JSONL, body=told.encode()),
+            Artifact(name=CHANGES, media_type=JSONL, body=lines_of_changes.encode()),
         ),
         output=output,
         metrics={
@@ -212,23 +94,20 @@ def plan_texts(payload: TextPlanPayload, settings: RecommendationSettings, conte
     )
 
 
-def _wanted(
+def _needed_texts(
     payload: TextPlanPayload, settings: RecommendationSettings, context: Context, catalogue: Catalogue
 ) -> TextRequests:
     policy = settings.text_policy
     template_sha256 = text_template(policy).identity.sha256
-    wanted = TextRequests()
-    lists = _lists(context.resources, payload.lists)
+    needed = TextRequests()
+    lists = (read_lists_bytes(context.resources.read(sha256)) for sha256 in payload.lists)
     for audience in audiences(lists, catalogue.by_id, policy, settings.rules):
-        request = request_of(audience, catalogue.by_id, policy)
+        items = [catalogue.by_id[item_id] for item_id in audience.item_ids]
+        request = TextRequest.about(audience.name, items, audience.because, policy)
         key = text_key(request, policy, template_sha256, settings.language_model_digest)
-        wanted.requests.setdefault(key, request)
-        wanted.index[audience.name] = TextEntry(key=key, items=audience.item_ids, because=audience.because)
-    return wanted
-
-
-def _lists(resources: Resources, sha256s: Sequence[str]) -> Iterator[list[UserList]]:
-    return (read_lists_bytes(resources.read(sha256)) for sha256 in sha256s)
+        needed.requests.setdefault(key, request)
+        needed.index[audience.name] = TextEntry(key=key, items=audience.item_ids, because=audience.because)
+    return needed
 
 
 def _changes(
@@ -263,3 +142,113 @@ def _index_before(
         if first_block < len(previous.blocks):
             sha256 = previous.blocks[first_block].text_index_sha256
     return {} if sha256 is None else read_text_index(resources.read(sha256))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audience:
+    """A user, segment or item that has a text."""
+
+    name: str
+    item_ids: tuple[str, ...]
+    """Sorted ids of the items that the text is about."""
+    because: str | None
+    """Basis of the reason, in words."""
+
+
+def audiences(
+    lists: Iterable[Sequence[UserList]], items: Mapping[str, Item], policy: TextPolicy, rules: Rules
+) -> Iterator[Audience]:
+    """Yield the audiences of these blocks of lists, each name once; blocks are read one after the other."""
+    match policy.scope:
+        case TextScope.USER:
+            for block in lists:
+                yield from (_of_user(user, items, policy, rules) for user in block if user.items)
+        case TextScope.SEGMENT:
+            yield from _of_segments(lists, policy, rules)
+        case TextScope.ITEM:
+            item_ids = {
+                item.item_id for block in lists for user in block for item in shown_items(user, rules)
+            }
+            for item_id in sorted(item_ids):
+                name = audience_of(TextScope.ITEM, item_id)
+                yield Audience(name=name, item_ids=(item_id,), because=None)
+        case TextScope.NONE:
+            return
+
+
+def _of_user(user: UserList, items: Mapping[str, Item], policy: TextPolicy, rules: Rules) -> Audience:
+    featured = shown_items(user, rules)[: policy.featured]
+    return Audience(
+        name=audience_of(TextScope.USER, user.user_id),
+        item_ids=tuple(sorted(ranked.item_id for ranked in featured)),
+        because=_because(featured, items),
+    )
+
+
+def _because(featured: Sequence[RankedItem], items: Mapping[str, Item]) -> str | None:
+    """Return the title of the history item that explains the first featured item with such a reason."""
+    for ranked in featured:
+        because = items.get(ranked.reason.because or "")
+        if because is not None:
+            return because.title
+    return None
+
+
+def _of_segments(lists: Iterable[Sequence[UserList]], policy: TextPolicy, rules: Rules) -> Iterator[Audience]:
+    """Yield segments with the items at the top of their users' lists, by discounted rank.
+
+    The discount is that of DCG (Järvelin 2002).
+    """
+    gains: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for block in lists:
+        for user in block:
+            gain = gains[user.segment]
+            for rank, ranked in enumerate(shown_items(user, rules)):
+                gain[ranked.item_id] += 1 / math.log2(rank + 2)
+    for segment in sorted(gains):
+        best = sorted((-round(gain, 6), item_id) for item_id, gain in gains[segment].items())
+        if best:
+            yield Audience(
+                name=audience_of(TextScope.SEGMENT, segment),
+                item_ids=tuple(sorted(item_id for _, item_id in best[: policy.featured])),
+                because=None if segment in (NEW, OTHER) else segment,
+            )
+
+
+def change_of(
+    audience: str,
+    entry: TextEntry,
+    before: TextEntry | None,
+    items: Mapping[str, Item],
+    items_before: Mapping[str, Item],
+    policy: TextPolicy,
+) -> Change:
+    """Return what has changed since the audience's previous text."""
+    if before is None:
+        return Change(audience=audience, why=Why.NEW)
+    if before.key == entry.key:
+        return Change(audience=audience, why=Why.MISSING)
+    if before.items != entry.items:
+        removed, added = set(before.items) - set(entry.items), set(entry.items) - set(before.items)
+        details = {"removed": sorted(removed), "added": sorted(added)}
+        return Change(audience=audience, why=Why.ITEMS, details=details)
+    rows = {
+        item_id: fields
+        for item_id in entry.items
+        if (fields := _fields(items_before.get(item_id), items[item_id], policy))
+    }
+    if rows:
+        return Change(audience=audience, why=Why.ROW, details=rows)
+    if before.because != entry.because:
+        return Change(
+            audience=audience, why=Why.BECAUSE, details={"before": before.because, "now": entry.because}
+        )
+    return Change(audience=audience, why=Why.POLICY)
+
+
+def _fields(before: Item | None, now: Item, policy: TextPolicy) -> dict[str, list[object]]:
+    """Return [before, now] for each changed field that texts may use."""
+    was = {} if before is None else before.part(policy.fields)
+    is_now = now.part(policy.fields)
+    names = [name for name in policy.fields if was.get(name) != is_now.get(name)]
+    return {name: [was.get(name), is_now.get(name)] for name in names}

@@ -78,15 +78,15 @@ def make_prompt(question: Question, template: PromptTemplate, tone: str) -> Prom
     """Return the prompt: instructions, examples and the question. Raises TemplateError."""
     turns = [Message("system", template.render("system", {"tone": tone}))]
     for number, example in enumerate(json.loads(template.render("examples", {})), start=1):
-        shown = {name: _shown(name, value, example) for name, value in question.variables.items()}
-        answered = template.render(f"{question.block}_answered", {**shown, "pattern": number})
-        turns.append(Message("user", template.render(question.block, shown)))
-        turns.append(Message("assistant", answered))
+        variables = {name: _of_example(name, value, example) for name, value in question.variables.items()}
+        answer = template.render(f"{question.block}_answered", {**variables, "pattern": number})
+        turns.append(Message("user", template.render(question.block, variables)))
+        turns.append(Message("assistant", answer))
     turns.append(Message("user", _neutral(template.render(question.block, question.variables))))
     return Prompt(tuple(turns))
 
 
-def _shown(name: str, value: str | None, example: Mapping[str, str]) -> str | None:
+def _of_example(name: str, value: str | None, example: Mapping[str, str]) -> str | None:
     """Return the example's value for a variable, so that it has the same count and kinds of facts."""
     if value is None or name == "count":
         return value
@@ -94,7 +94,7 @@ def _shown(name: str, value: str | None, example: Mapping[str, str]) -> str | No
 
 
 def _variables(item: ItemFacts) -> dict[str, str | None]:
-    facts = item.unsaid()
+    facts = item.other_facts()
     slots = {
         name: next((fact.value for fact in facts if fact.field in fields), None)
         for name, fields in _SLOTS.items()
@@ -152,11 +152,11 @@ def read_answer(answer: str, parts: Sequence[str]) -> dict[str, str]:
     """
     text = _FENCE.sub(" ", answer[:MAX_ANSWER_CHARACTERS]).strip()
     begin = text.find("{")
-    found: Mapping[str, object] = _strict(text[begin:]) or _repaired(text[begin:]) if begin >= 0 else {}
-    if not any(part in found for part in parts):
-        found = _loose(text, parts)
-    said = {part: _line(value) for part in parts if isinstance(value := found.get(part), str)}
-    return {part: line for part, line in said.items() if line}
+    fields: Mapping[str, object] = _strict(text[begin:]) or _repaired(text[begin:]) if begin >= 0 else {}
+    if not any(part in fields for part in parts):
+        fields = _loose(text, parts)
+    lines = {part: _line(value) for part in parts if isinstance(value := fields.get(part), str)}
+    return {part: line for part, line in lines.items() if line}
 
 
 def _strict(text: str) -> Mapping[str, object]:
@@ -184,15 +184,15 @@ def _first_object(value: object) -> Mapping[str, object]:
 def _loose(text: str, parts: Sequence[str]) -> Mapping[str, object]:
     """Read lines such as "Headline: ...", or the whole answer if only one part was requested."""
     names = "|".join(map(re.escape, parts))
-    found = {
+    fields = {
         match[1].lower(): match[2]
         for match in re.finditer(
             rf"^[ \t{{*_{_QUOTES}-]*({names})[ \t*_{_QUOTES}]*+[:=](.+)$", text, re.IGNORECASE | re.MULTILINE
         )
     }
-    if not found and len(parts) == 1 and "{" not in text:
-        found = {parts[0]: _PREFACE.sub("", text.strip()).partition("\n\n")[0]}
-    return found
+    if not fields and len(parts) == 1 and "{" not in text:
+        fields = {parts[0]: _PREFACE.sub("", text.strip()).partition("\n\n")[0]}
+    return fields
 
 
 def _line(value: object) -> str:

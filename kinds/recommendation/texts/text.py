@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from jobs.provenance import payload_digest
+from kinds.recommendation.catalogue.item import Item
 
 MAX_HEADLINE_CHARACTERS = 80
 MAX_BLURB_CHARACTERS = 300
 MAX_REASON_CHARACTERS = 160
 
+MODEL, TEMPLATE = "model", "template"
+"""Origins of a text: the language model or the plain template."""
 
 NEEDED = frozenset({"here"})
 """Words that the plain template uses when nothing else is left, so that a policy cannot forbid them."""
@@ -81,6 +85,17 @@ class TextRequest(BaseModel):
     """Items ordered by id, so that the same items in another order do not make another text."""
     because: str | None = None
     """Basis of the reason: the title of an item the user has interacted with, or the segment's category."""
+
+    @classmethod
+    def about(
+        cls, audience: str, items: Sequence[Item], because: str | None, policy: TextPolicy
+    ) -> TextRequest:
+        """Return the request for a text about these items, with all that the policy lets it state."""
+        featured = (
+            FeaturedItem(item_id=item.id, row=item.part(policy.fields))
+            for item in sorted(items, key=lambda item: item.id)
+        )
+        return cls(audience=audience, items=tuple(featured), because=because)
 
 
 class Text(BaseModel):

@@ -1,4 +1,7 @@
-"""Writes one text: the language model drafts it, and only statements that the rows support are kept."""
+"""The stage `texts`: writes one text, of which only statements that the rows of its items support are kept.
+
+The language model drafts it. A part without any acceptable draft is written by fixed rules, as a plain text.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +33,215 @@ from kinds.recommendation.texts.facts import (
     read_facts,
 )
 from kinds.recommendation.texts.prompt import Question, make_prompt, questions, read_answer
-from kinds.recommendation.texts.text import MAX_BLURB_CHARACTERS, Text, TextPolicy, TextRequest, text_seed
+from kinds.recommendation.texts.text import (
+    MAX_BLURB_CHARACTERS,
+    MODEL,
+    TEMPLATE,
+    Text,
+    TextPolicy,
+    TextRequest,
+    text_seed,
+)
+
+TEXT = "text.json"
+
+PARTS = ("headline", "blurb", "reason")
+
+RETRY_TEMPERATURE = 0.3
+"""Temperature added for each retry; at the first attempt's temperature, another seed repeats the text."""
+
+TOP_P = 0.9
+
+_BREAK = re.compile(r"(?:,| and) (?=\S)")
+_DANGLING = re.compile(r"\b(?:a|an|the|our|by|in|of|for|at|with|is|are|comes?|costs?|made)$")
+
+MIN_LINES = 2 / 3
+"""Share of the items that a text about several items must cover."""
 
 _COUNTS = ("No", "One", "Two", "Three", "Four", "Five")
+
+
+def write_text(payload: TextPayload, settings: RecommendationSettings, context: Context) -> Result:
+    """Write the text of a request, unless it exists. Raises TemplateError and what generate() raises."""
+    key, request = context.resources.load(payload.requests_sha256, read_requests)[payload.number]
+    if context.port(RecommenderHistory).known_texts((key,)):  # written in the meantime for another block
+        note = json.dumps({"key": key, "audience": request.audience, "known": True})
+        known = Artifact(name=TEXT, media_type=JSON, body=note.encode())
+        return Result(artifacts=(known,), output=TextOutput(is_known=True), metrics={"is_known": True})
+    text = generate_text(request, settings.text_policy, context.inference, text_seed(key))
+    fields = text.model_dump(mode="json")
+    body = text_bytes(key, request.audience, fields)
+    parents = tuple(Parent("item", item.item_id, payload_digest(item.row)) for item in request.items)
+    return Result(
+        artifacts=(Artifact(name=TEXT, media_type=JSON, body=body),),
+        template=text_template(settings.text_policy).identity,
+        output=TextOutput(is_known=False),
+        metrics={
+            "is_known": False,
+            "origin": text.origin,
+            "num_tries": text.num_tries,
+            "problems": list(text.problems),
+        },
+        records=(NewText(key=key, audience=request.audience, text=fields),),
+        parents=parents,
+    )
+
+
+def read_requests(body: bytes) -> tuple[tuple[str, TextRequest], ...]:
+    """Return key and request of each line of a resource."""
+    rows = [json.loads(line) for line in body.decode().splitlines()]
+    return tuple((row["key"], TextRequest.model_validate(row["request"])) for row in rows)
+
+
+def text_bytes(key: str, audience: str, text: Mapping[str, object]) -> bytes:
+    """Return the artifact of a text, whose fields are in the order of Text."""
+    return json.dumps({"key": key, "audience": audience, **text}, ensure_ascii=False, indent=2).encode()
+
+
+def text_template(policy: TextPolicy) -> PromptTemplate:
+    """Return the prompt template that a policy names: "recommendation-1". Raises TemplateError."""
+    name, _, version = policy.template.rpartition("-")
+    return load_template(__package__, name, version)
+
+
+def generate_text(request: TextRequest, policy: TextPolicy, inference: Inference, seed: int) -> Text:
+    """Return the text of a request. Raises TemplateError and what generate() raises."""
+    facts = read_facts(request, policy)
+    writer = _Writer(policy, inference, seed, text_template(policy), TextCheck(facts, policy.forbidden))
+    written = writer.write(facts)
+    parts = plain_parts(facts, writer.check) | written
+    return Text(
+        **parts,
+        origin=MODEL if "blurb" in written else TEMPLATE,
+        template_parts=tuple(part for part in PARTS if part not in written),
+        num_tries=writer.num_tries,
+        problems=tuple(writer.problems),
+    )
+
+
+@dataclass(slots=True)
+class _Writer:
+    """Asks the model for the parts of one text, and counts the attempts and the reasons for refusing them."""
+
+    policy: TextPolicy
+    inference: Inference
+    seed: int
+    template: PromptTemplate
+    check: TextCheck
+    num_tries: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def write(self, facts: TextFacts) -> dict[str, str]:
+        """Return the parts of the model's answers that pass the checks."""
+        written: dict[str, str] = {}
+        lines: list[str] = []
+        all_questions = questions(facts)
+        if not all_questions:
+            self.problems.append("no usable title")
+        for number, question in enumerate(all_questions):
+            answer = self._answer(question, self.seed + number * self.policy.max_tries)
+            if question.block == "line":
+                lines += filter(None, [answer.get("blurb")])
+            else:
+                written |= answer
+        if len(facts.items) > 1 and len(lines) >= math.ceil(MIN_LINES * len(facts.items)):
+            blurb = _join_lines(lines)
+            fault = self.check.find_fault("blurb", blurb)
+            if fault is None:
+                written["blurb"] = blurb
+            else:
+                self.problems.append(f"blurb: {fault}")
+        return written
+
+    def _answer(self, question: Question, seed: int) -> dict[str, str]:
+        """Return the parts of the answers that pass the checks; parts that do not are requested again."""
+        kept: dict[str, str] = {}
+        for attempt in range(self.policy.max_tries):
+            missing = [part for part in question.parts if part not in kept]
+            if not missing:
+                break
+            self.num_tries = max(self.num_tries, attempt + 1)
+            simpler = question.of_try(attempt, missing)
+            completion = self.inference.generate(
+                make_prompt(simpler, self.template, self.policy.tone), self._sampling(seed, attempt)
+            )
+            is_whole = completion.finish_reason is FinishReason.STOP
+            answer = read_answer(completion.text + "}" * is_whole, simpler.parts)
+            for part in missing:
+                kept |= self._valid_part(part, answer.get(part, ""), is_whole=is_whole)
+        return kept
+
+    def _sampling(self, seed: int, attempt: int) -> Sampling:
+        return Sampling(
+            max_new_tokens=self.policy.max_new_tokens,
+            temperature=self.policy.temperature + attempt * RETRY_TEMPERATURE,
+            top_p=TOP_P,
+            seed=seed + attempt,
+            stop=("}",),
+        )
+
+    def _valid_part(self, part: str, text: str, *, is_whole: bool) -> dict[str, str]:
+        """Return the part, or as much of it as passes the checks: whole sentences or the start of one.
+
+        The result is empty if nothing passes.
+        """
+        text = _corrected(part, text, is_whole=is_whole)
+        fault = self.check.find_fault(part, text)
+        if fault is None:
+            return {part: text}
+        self.problems.append(f"{part}: {fault}")
+        kept = ""
+        for sentence in split_sentences(text) if part == "blurb" else [text]:
+            longer = (f"{kept} {version}".strip() for version in _versions(part, sentence))
+            kept = next((text for text in longer if self.check.find_fault(part, text) is None), kept)
+        return {part: kept} if kept else {}
+
+
+def _versions(part: str, sentence: str) -> Iterator[str]:
+    """Yield the sentence, followed by versions with more and more of its end removed.
+
+    >>> list(_versions("blurb", "A tent, made of nylon and in blue."))
+    ['A tent, made of nylon and in blue.', 'A tent, made of nylon.', 'A tent.']
+    """
+    yield sentence
+    end = "" if part == "headline" else "."
+    while breaks := list(_BREAK.finditer(sentence)):
+        sentence = sentence[: breaks[-1].start()]
+        if not _DANGLING.search(sentence):
+            yield sentence + end
+
+
+def _corrected(part: str, text: str, *, is_whole: bool) -> str:
+    """Return the text with typical mistakes of small models corrected, as far as they concern only its form.
+
+    >>> _corrected("headline", "Meet the The Good Earth.", is_whole=True)
+    'Meet The Good Earth'
+    """
+    text = re.sub(r"\b[Tt]he (?=The )", "", text)
+    text = re.sub(r"(\b(?:are|come) [^.]*\. )It costs\b", r"\1They cost", text)
+    if part == "headline":
+        first = split_sentences(text)[:1]
+        return first[0].removesuffix(".") if first else ""
+    return f"{text}." if is_whole and text[-1:].isalnum() else text
+
+
+def _join_lines(lines: list[str]) -> str:
+    """Join the lines; if the result is too long, only the first sentence of the longest lines is kept."""
+    lines = list(lines)
+    while len(" ".join(lines)) > MAX_BLURB_CHARACTERS:
+        longest = max(range(len(lines)), key=lambda number: len(lines[number]))
+        first = split_sentences(lines[longest])[0]
+        if first == lines[longest]:
+            break
+        lines[longest] = first
+    return " ".join(lines)
+
+
+def plain_text(request: TextRequest, policy: TextPolicy) -> Text:
+    """Return the text that is published if the model writes none, or none that passes the checks."""
+    facts = read_facts(request, policy)
+    parts = plain_parts(facts, TextCheck(facts, policy.forbidden))
+    return Text(**parts, origin=TEMPLATE, template_parts=tuple(parts))
 
 
 def plain_parts(facts: TextFacts, check: TextCheck) -> dict[str, str]:
@@ -41,10 +250,10 @@ def plain_parts(facts: TextFacts, check: TextCheck) -> dict[str, str]:
     Each part is the first candidate that passes the checks; the last candidate says nothing about any item.
     """
     candidates = {"headline": _headlines(facts), "blurb": _blurbs(facts), "reason": _reasons(facts)}
-    return {part: _first_that_stands(part, texts, check) for part, texts in candidates.items()}
+    return {part: _first_valid(part, texts, check) for part, texts in candidates.items()}
 
 
-def _first_that_stands(part: str, texts: Iterator[str], check: TextCheck) -> str:
+def _first_valid(part: str, texts: Iterator[str], check: TextCheck) -> str:
     text = ""
     for text in texts:
         if check.find_fault(part, text) is None:
@@ -68,7 +277,7 @@ def _headlines(facts: TextFacts) -> Iterator[str]:
 def _blurbs(facts: TextFacts) -> Iterator[str]:
     """Yield candidates for a blurb, which leave out items whose title no text may carry."""
     titled = [item for item in facts.items if item.title is not None]
-    for num_facts in range(max((len(item.unsaid()) for item in titled), default=0), -1, -1):
+    for num_facts in range(max((len(item.other_facts()) for item in titled), default=0), -1, -1):
         yield " ".join(dict.fromkeys(_sentence(item, num_facts) for item in titled))
     for num_items in range(len(titled), 0, -1):
         yield " ".join(dict.fromkeys(f"{item.title}." for item in titled[:num_items]))
@@ -96,11 +305,11 @@ def _shared_category(facts: TextFacts) -> str | None:
 
 
 def _sentence(item: ItemFacts, num_facts: int) -> str:
-    said = [_said(fact) for fact in item.unsaid()[:num_facts]]
-    return f"{item.name}: {', '.join(said)}." if said else f"Have a look at {item.name}."
+    phrases = [_phrase(fact) for fact in item.other_facts()[:num_facts]]
+    return f"{item.name}: {', '.join(phrases)}." if phrases else f"Have a look at {item.name}."
 
 
-def _said(fact: Fact) -> str:
+def _phrase(fact: Fact) -> str:
     """Return a fact in few words, with its field if the value is unclear on its own."""
     if fact.field in MAKERS:
         return f"by {fact.value}"
@@ -109,195 +318,3 @@ def _said(fact: Fact) -> str:
     if fact.field in MATERIALS:
         return f"made of {fact.value}"
     return fact.value if fact.field in COLOURS | PRICES else fact.alone
-
-
-PARTS = ("headline", "blurb", "reason")
-
-RETRY_TEMPERATURE = 0.3
-"""Temperature added for each retry; at the first attempt's temperature, another seed repeats the text."""
-
-TOP_P = 0.9
-
-_BREAK = re.compile(r"(?:,| and) (?=\S)")
-_DANGLING = re.compile(r"\b(?:a|an|the|our|by|in|of|for|at|with|is|are|comes?|costs?|made)$")
-
-MIN_LINES = 2 / 3
-"""Share of the items that a text about several items must cover."""
-
-
-def text_template(policy: TextPolicy) -> PromptTemplate:
-    """Return the prompt template that a policy names: "recommendation-1". Raises TemplateError."""
-    name, _, version = policy.template.rpartition("-")
-    return load_template(__package__, name, version)
-
-
-def generate_text(request: TextRequest, policy: TextPolicy, inference: Inference, seed: int) -> Text:
-    """Return headline, blurb and reason. Raises TemplateError and what generate() raises."""
-    facts = read_facts(request, policy)
-    writer = _Writer(policy, inference, seed, text_template(policy), TextCheck(facts, policy.forbidden))
-    written = writer.write(facts)
-    parts = plain_parts(facts, writer.check) | written
-    return Text(
-        **parts,
-        origin="model" if "blurb" in written else "template",
-        template_parts=tuple(part for part in PARTS if part not in written),
-        num_tries=writer.num_tries,
-        problems=tuple(writer.problems),
-    )
-
-
-@dataclass(slots=True)
-class _Writer:
-    policy: TextPolicy
-    inference: Inference
-    seed: int
-    template: PromptTemplate
-    check: TextCheck
-    num_tries: int = 0
-    problems: list[str] = field(default_factory=list)
-
-    def write(self, facts: TextFacts) -> dict[str, str]:
-        """Return the parts of the model's answers that pass the checks."""
-        written: dict[str, str] = {}
-        lines: list[str] = []
-        asked = questions(facts)
-        if not asked:
-            self.problems.append("no title that can be said")
-        for number, question in enumerate(asked):
-            said = self._ask(question, self.seed + number * self.policy.max_tries)
-            if question.block == "line":
-                lines += filter(None, [said.get("blurb")])
-            else:
-                written |= said
-        if len(facts.items) > 1 and len(lines) >= math.ceil(MIN_LINES * len(facts.items)):
-            blurb = _joined(lines)
-            fault = self.check.find_fault("blurb", blurb)
-            if fault is None:
-                written["blurb"] = blurb
-            else:
-                self.problems.append(f"blurb: {fault}")
-        return written
-
-    def _ask(self, question: Question, seed: int) -> dict[str, str]:
-        """Return the parts of the answers that pass the checks; missing ones are requested again."""
-        kept: dict[str, str] = {}
-        for attempt in range(self.policy.max_tries):
-            missing = [part for part in question.parts if part not in kept]
-            if not missing:
-                break
-            self.num_tries = max(self.num_tries, attempt + 1)
-            asked = question.of_try(attempt, missing)
-            completion = self.inference.generate(
-                make_prompt(asked, self.template, self.policy.tone), self._sampling(seed, attempt)
-            )
-            is_whole = completion.finish_reason is FinishReason.STOP
-            answer = read_answer(completion.text + "}" * is_whole, asked.parts)
-            for part in missing:
-                kept |= self._standing(part, answer.get(part, ""), is_whole=is_whole)
-        return kept
-
-    def _sampling(self, seed: int, attempt: int) -> Sampling:
-        return Sampling(
-            max_new_tokens=self.policy.max_new_tokens,
-            temperature=self.policy.temperature + attempt * RETRY_TEMPERATURE,
-            top_p=TOP_P,
-            seed=seed + attempt,
-            stop=("}",),
-        )
-
-    def _standing(self, part: str, text: str, *, is_whole: bool) -> dict[str, str]:
-        """Return the part, or as much of it as passes the checks: whole sentences or the start of one.
-
-        The result is empty if nothing passes.
-        """
-        text = _mended(part, text, is_whole=is_whole)
-        fault = self.check.find_fault(part, text)
-        if fault is None:
-            return {part: text}
-        self.problems.append(f"{part}: {fault}")
-        kept = ""
-        for sentence in split_sentences(text) if part == "blurb" else [text]:
-            longer = (f"{kept} {version}".strip() for version in _versions(part, sentence))
-            kept = next((one for one in longer if self.check.find_fault(part, one) is None), kept)
-        return {part: kept} if kept else {}
-
-
-def _versions(part: str, sentence: str) -> Iterator[str]:
-    """Yield the sentence, followed by versions with more and more of its end removed.
-
-    >>> list(_versions("blurb", "A tent, made of nylon and in blue."))
-    ['A tent, made of nylon and in blue.', 'A tent, made of nylon.', 'A tent.']
-    """
-    yield sentence
-    end = "" if part == "headline" else "."
-    while breaks := list(_BREAK.finditer(sentence)):
-        sentence = sentence[: breaks[-1].start()]
-        if not _DANGLING.search(sentence):
-            yield sentence + end
-
-
-def _mended(part: str, text: str, *, is_whole: bool) -> str:
-    """Return the text with typical mistakes of small models corrected, as far as they concern only its form.
-
-    >>> _mended("headline", "Meet the The Good Earth.", is_whole=True)
-    'Meet The Good Earth'
-    """
-    text = re.sub(r"\b[Tt]he (?=The )", "", text)
-    text = re.sub(r"(\b(?:are|come) [^.]*\. )It costs\b", r"\1They cost", text)
-    if part == "headline":
-        first = split_sentences(text)[:1]
-        return first[0].removesuffix(".") if first else ""
-    return f"{text}." if is_whole and text[-1:].isalnum() else text
-
-
-def _joined(lines: list[str]) -> str:
-    """Join the lines; if the result is too long, only the first sentence of the longest lines is kept."""
-    lines = list(lines)
-    while len(" ".join(lines)) > MAX_BLURB_CHARACTERS:
-        longest = max(range(len(lines)), key=lambda number: len(lines[number]))
-        first = split_sentences(lines[longest])[0]
-        if first == lines[longest]:
-            break
-        lines[longest] = first
-    return " ".join(lines)
-
-
-TEXT = "text.json"
-
-
-def read_requests(body: bytes) -> tuple[tuple[str, TextRequest], ...]:
-    """Return key and request of each line of a resource."""
-    rows = [json.loads(line) for line in body.decode().splitlines()]
-    return tuple((row["key"], TextRequest.model_validate(row["request"])) for row in rows)
-
-
-def text_bytes(key: str, audience: str, text: Mapping[str, object]) -> bytes:
-    """Return the artifact of a text, whose fields are in the order of Text."""
-    return json.dumps({"key": key, "audience": audience, **text}, ensure_ascii=False, indent=2).encode()
-
-
-def write_text(payload: TextPayload, settings: RecommendationSettings, context: Context) -> Result:
-    """Write the text. Raises TemplateError and what generate() raises."""
-    key, request = context.resources.load(payload.requests_sha256, read_requests)[payload.number]
-    known_texts = context.port(RecommenderHistory).known_texts((key,))
-    if known_texts:  # written for another block's users in the meantime
-        note = json.dumps({"key": key, "audience": request.audience, "known": True})
-        known = Artifact(name=TEXT, media_type=JSON, body=note.encode())
-        return Result(artifacts=(known,), output=TextOutput(is_known=True), metrics={"is_known": True})
-    text = generate_text(request, settings.text_policy, context.inference, text_seed(key))
-    said = text.model_dump(mode="json")
-    body = text_bytes(key, request.audience, said)
-    parents = tuple(Parent("item", item.item_id, payload_digest(item.row)) for item in request.items)
-    return Result(
-        artifacts=(Artifact(name=TEXT, media_type=JSON, body=body),),
-        template=text_template(settings.text_policy).identity,
-        output=TextOutput(is_known=False),
-        metrics={
-            "is_known": False,
-            "origin": text.origin,
-            "num_tries": text.num_tries,
-            "problems": list(text.problems),
-        },
-        records=(NewText(key=key, audience=request.audience, text=said),),
-        parents=parents,
-    )

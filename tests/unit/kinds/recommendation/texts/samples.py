@@ -1,4 +1,4 @@
-"""Rows, briefs and a model that answers what it is told to."""
+"""Rows, text requests, and a model that gives prepared answers."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ def check_of(*rows: dict[str, object], because: str | None = None, policy: TextP
     return TextCheck(read_facts(request_of(*rows, because=because), policy), policy.forbidden)
 
 
-class Telling:
-    """Answers its texts in order, the last for ever, and keeps what it was asked; implements Inference."""
+class PreparedModel:
+    """Gives its answers in order, the last one repeatedly, and records the calls; implements Inference."""
 
     def __init__(self, *answers: str, finish_reason: FinishReason = FinishReason.STOP) -> None:
         self._answers = answers
         self._finish_reason = finish_reason
-        self.asked: list[tuple[Prompt, Sampling]] = []
+        self.calls: list[tuple[Prompt, Sampling]] = []
 
     def generate(self, prompt: Prompt, sampling: Sampling, *, model: str | None = None) -> Completion:
-        text = self._answers[min(len(self.asked), len(self._answers) - 1)]
-        self.asked.append((prompt, sampling))
+        text = self._answers[min(len(self.calls), len(self._answers) - 1)]
+        self.calls.append((prompt, sampling))
         cut = next((text.index(stop) for stop in sampling.stop if stop in text), len(text))
         return Completion(
             text=text[:cut], token_ids=(1,), finish_reason=self._finish_reason, usage=Usage(1, 0, 1)
