@@ -1,19 +1,120 @@
-"""Functions that all HTML pages share: reading a part from a package, and the content security policy."""
+"""The pages that people read: HTML files that load nothing, made from one frame.
+
+A page is a template that extends `page.html.jinja` in pressroom/templates, with a style of its own that is
+added to that of the frame. Models, users and authors of documents wrote what a page shows, so everything
+is escaped, and the content security policy allows only the page's own style and script, by their digests.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from importlib.resources import files
 
+import jinja2
+from markupsafe import Markup
 
-def page_part(package: str, name: str) -> str:
-    """Return the text of a file in a package's folder of pages."""
-    return (files(package) / "pages" / name).read_text(encoding="utf-8")
+from jobs.shown import page_text
+from pressroom.summary import Summary
+
+MAX_PAGE_FAILURES = 200
+"""Maximum number of listed jobs without a result; failed.jsonl has all of them."""
 
 
-def page_policy(style: str, script: str = "") -> str:
-    """Return a Content-Security-Policy that allows only the page's style and script, by their digests."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A template of a package, with its style and script, in the package's folder `pages`."""
+
+    package: str
+    template: str
+    style: str
+    script: str | None = None
+    filters: Mapping[str, Callable[..., object]] = field(default_factory=dict)
+    """Filters of this template, beside `number`, `plural` and `moment`."""
+
+    def render(self, at: datetime, **values: object) -> str:
+        """Return the page as HTML; `at` is the instant that its header names."""
+        environment = jinja2.Environment(
+            loader=jinja2.ChoiceLoader(
+                [jinja2.PackageLoader(self.package, "pages"), jinja2.PackageLoader("pressroom", "templates")]
+            ),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            finalize=page_text,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters.update({"number": number, "plural": plural, "moment": moment, **self.filters})
+        frame = (files("pressroom") / "templates" / "page.css").read_text(encoding="utf-8")
+        style = frame + self._read(self.style)
+        script = "" if self.script is None else self._read(self.script)
+        return environment.get_template(self.template).render(
+            at=at,
+            style=Markup(style),  # noqa: S704 - files of these packages
+            script=Markup(script),  # noqa: S704
+            policy=_policy(style, script),
+            **values,
+        )
+
+    def _read(self, name: str) -> str:
+        return (files(self.package) / "pages" / name).read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageFailure:
+    """One job without a result, as a page lists it."""
+
+    custom_id: str
+    status: str
+    error_code: str | None
+    error_message: str | None
+
+
+def page_failures(summary: Summary, failures: Iterable[PageFailure]) -> tuple[PageFailure, ...]:
+    """Return the results that are left out, and then the first of the failures."""
+    altered = (
+        PageFailure(
+            custom_id=each.custom_id, status="left out", error_code=each.code, error_message=each.reason
+        )
+        for each in summary.altered
+    )
+    return tuple(itertools.islice(itertools.chain(altered, failures), MAX_PAGE_FAILURES))
+
+
+def number(value: float) -> str:
+    """Return a whole number with separators of thousands.
+
+    >>> number(1234567)
+    '1,234,567'
+    """
+    return f"{value:,.0f}"
+
+
+def plural(count: int, singular: str, plural_form: str) -> str:
+    """Return a count with the form of the noun that fits it.
+
+    >>> plural(1, "job is", "jobs are"), plural(2000, "job is", "jobs are")
+    ('1 job is', '2,000 jobs are')
+    """
+    return f"{number(count)} {singular if count == 1 else plural_form}"
+
+
+def moment(at: datetime) -> str:
+    """Return an instant in UTC, as people write it.
+
+    >>> moment(datetime(2026, 3, 1, 12, tzinfo=UTC))
+    '1 March 2026, 12:00 UTC'
+    """
+    utc = at.astimezone(UTC)
+    return f"{utc.day} {utc:%B %Y, %H:%M} UTC"
+
+
+def _policy(style: str, script: str) -> str:
+    """Return a Content-Security-Policy that allows only this style and script, by their digests."""
     scripts = f"script-src {_source(script)}; " if script else ""
     return (
         f"default-src 'none'; style-src {_source(style)}; {scripts}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,9 +12,7 @@ from sqlalchemy import Engine
 from jobs.shown import json_text
 from kinds.article.page import (
     MAX_PAGE_ARTICLES,
-    MAX_PAGE_FAILURES,
     PageArticle,
-    PageFailure,
     PageSummary,
     read_provenance,
     render_articles_page,
@@ -32,6 +29,7 @@ from pressroom.export import (
     holds_another_batch,
 )
 from pressroom.output import replace_text
+from pressroom.pages import PageFailure, page_failures
 from pressroom.run import REJECTED
 from pressroom.summary import Summary
 from storage.store import Store
@@ -66,11 +64,7 @@ def export_articles(database: Engine, store: Store, summary: Summary, out: Path)
         page_summary = PageSummary(
             run=summary,
             quality=quality,
-            failures=tuple(
-                itertools.islice(
-                    itertools.chain(_altered(summary), _failures(out / FAILED)), MAX_PAGE_FAILURES
-                )
-            ),
+            failures=page_failures(summary, _failures(out / FAILED)),
             rejected_file=REJECTED if (out / REJECTED).exists() else None,
         )
         replace_text(out / INDEX, render_articles_page(page_summary, shown))
@@ -91,17 +85,6 @@ def _page_article(exported: Exported, metrics: ArticleMetrics) -> PageArticle:
         file=str(file),
         json_file=str(file.with_suffix(".json")),
     )
-
-
-def _altered(summary: Summary) -> Iterator[PageFailure]:
-    """Yield the articles that are left out because they are not what was committed."""
-    for altered in summary.altered:
-        yield PageFailure(
-            custom_id=altered.custom_id,
-            status="left out",
-            error_code=altered.code,
-            error_message=altered.reason,
-        )
 
 
 def _failures(path: Path) -> Iterator[PageFailure]:

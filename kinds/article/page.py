@@ -11,28 +11,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import jinja2
 import nh3
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from jobs.provenance import PREDICATE_TYPE
-from jobs.shown import page_text, printable_lines
+from jobs.shown import printable_lines
 from jobs.text.language import language_name
 from jobs.text.prose import LENGTH_TOLERANCE, MAX_REPETITION
 from kinds.article.quality import ArticleMetrics, Quality
-from pressroom.pages import page_part, page_policy
+from pressroom.pages import Page, PageFailure
 from pressroom.summary import Summary
 
 MAX_PAGE_ARTICLES = 500
 """Maximum number of articles on the page: 500 of the longest, 1,500 words, are 6 MB, which a browser still
 opens easily."""
 
-MAX_PAGE_FAILURES = 200
-"""Maximum number of listed jobs without an article; failed.jsonl has all of them."""
-
 SHORT_DIGEST = 16
 """Hexadecimal digits shown of a digest, enough to tell two apart at a glance; the JSON file has all."""
+
+PAGE = Page(
+    package="kinds.article",
+    template="articles.html.jinja",
+    style="articles.css",
+    script="articles.js",
+    filters={"language": language_name},
+)
 
 _TAGS = {
     *("p", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "hr", "br", "em", "strong", "code", "pre"),
@@ -46,7 +50,7 @@ _HEADINGS = {"h1": "h3", "h2": "h3", "h3": "h4", "h4": "h5", "h5": "h6", "h6": "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """The part of an article's statement that is most relevant for a reader."""
+    """The part of an article's statement that is most relevant to a reader."""
 
     model: str
     revision: str
@@ -103,16 +107,6 @@ class PageArticle:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PageFailure:
-    """One job without an article."""
-
-    custom_id: str
-    status: str
-    error_code: str | None
-    error_message: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PageSummary:
     """The page's data about the whole batch."""
 
@@ -126,17 +120,8 @@ class PageSummary:
 
 def render_articles_page(summary: PageSummary, articles: Sequence[PageArticle]) -> str:
     """Return the page as HTML, with at most MAX_PAGE_ARTICLES articles and a note if there are more."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("kinds.article", "pages"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=page_text,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=_number, instant=_instant, language=language_name)
-    style, script = page_part("kinds.article", "articles.css"), page_part("kinds.article", "articles.js")
-    return environment.get_template("articles.html.jinja").render(
+    return PAGE.render(
+        summary.run.report.created_at,
         summary=summary,
         report=summary.run.report,
         articles=articles[:MAX_PAGE_ARTICLES],
@@ -144,9 +129,6 @@ def render_articles_page(summary: PageSummary, articles: Sequence[PageArticle]) 
         tolerance=LENGTH_TOLERANCE,
         bound=MAX_REPETITION,
         short_digest=SHORT_DIGEST,
-        style=Markup(style),  # noqa: S704 - files of this package
-        script=Markup(script),  # noqa: S704
-        policy=page_policy(style, script),
     )
 
 
@@ -222,11 +204,3 @@ def _num_remarks(articles: Sequence[PageArticle]) -> dict[str, int]:
     return {
         name: names.count(name) for name in ("length", "repetition", "language", "flagged") if name in names
     }
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}"
-
-
-def _instant(at: datetime) -> str:
-    return f"{at.day} {at:%B %Y, %H:%M} UTC"

@@ -12,11 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-import jinja2
-from markupsafe import Markup
 from sqlalchemy import Engine
 
-from jobs.shown import page_text
 from kinds.sentiment.documents.watchlist import Entity, Watchlist
 from kinds.sentiment.export_files import DocumentCounts, MentionCounts, ReportEntry, Windows
 from kinds.sentiment.monitor import Monitor
@@ -24,7 +21,7 @@ from kinds.sentiment.payload import SentimentSettings
 from kinds.sentiment.report import prose
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize, shifted
 from kinds.sentiment.store.monitor_reports import AlertRecord, MentionRecord, find_mentions
-from pressroom.pages import page_part, page_policy
+from pressroom.pages import Page
 from pressroom.summary import Summary
 
 MAX_PAGE_ALERTS = 60
@@ -38,6 +35,13 @@ RECENT = timedelta(days=14)
 
 SPARK_WINDOWS = 26
 """Windows in the small line of the score: half a year of weeks."""
+
+PAGE = Page(
+    package="kinds.sentiment",
+    template="sentiment.html.jinja",
+    style="sentiment.css",
+    filters={"score": prose.score, "percent": prose.percent, "amount": prose.amount},
+)
 
 _GRACE = timedelta(days=1)
 """Time by which the last document may precede the end of a window that counts as over."""
@@ -104,22 +108,11 @@ class PageEntity:
 
 def render_sentiment_page(database: Engine, source: PageSource) -> str:
     """Render the page as HTML; documents that alerts cite are read from the database."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("kinds.sentiment", "pages"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=page_text,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        score=prose.score, percent=prose.percent, amount=prose.amount, number=lambda value: f"{value:,}"
-    )
-    style = page_part("kinds.sentiment", "sentiment.css")
     alerts = _alerts(database, source)
     size = table_size(source)
     starts_at = _shown_start(source, size)
-    return environment.get_template("sentiment.html.jinja").render(
+    return PAGE.render(
+        source.as_of,
         source=source,
         report=source.summary.report,
         when=prose.moment(source.as_of, _zone(source)),
@@ -130,8 +123,6 @@ def render_sentiment_page(database: Engine, source: PageSource) -> str:
         max_alerts=MAX_PAGE_ALERTS,
         recent_days=RECENT.days,
         entities=_entities(source, size, starts_at),
-        style=Markup(style),  # noqa: S704 - a file of this package
-        policy=page_policy(style),
     )
 
 

@@ -18,7 +18,7 @@ from db.reports import JobResult, stream_results
 from jobs.job import JobStatus
 from jobs.shown import json_text
 from pressroom.console import print_json, print_line, say
-from pressroom.default_export.page import MAX_PAGE_FAILURES, MAX_PAGE_RESULTS, PageResult, render_results_page
+from pressroom.default_export.page import MAX_PAGE_RESULTS, PageResult, render_results_page
 from pressroom.default_export.table import TableWriter, convert_table
 from pressroom.evidence import CheckedSource
 from pressroom.export import (
@@ -33,6 +33,7 @@ from pressroom.export import (
     holds_another_batch,
 )
 from pressroom.output import NewFolder, earlier_lines, new_folder
+from pressroom.pages import MAX_PAGE_FAILURES, PageFailure, page_failures
 from pressroom.run import REJECTED
 from pressroom.show import print_status, say_altered
 from pressroom.summary import Summary
@@ -91,7 +92,11 @@ def export_results(database: Engine, store: Store, summary: Summary, out: Path) 
         has_rejected = (out / REJECTED).exists()
         (new.path / INDEX).write_text(
             render_results_page(
-                summary, export.shown, export.num_results, export.failures, has_rejected=has_rejected
+                summary,
+                export.shown,
+                export.num_results,
+                page_failures(summary, export.failures),
+                has_rejected=has_rejected,
             ),
             encoding="utf-8",
         )
@@ -114,7 +119,7 @@ class _Export:
         self._batch_id = summary.batch_id
         self.num_results = 0
         self.shown: list[PageResult] = []
-        self.failures: list[dict[str, object]] = []
+        self.failures: list[PageFailure] = []
         """First failures of failed.jsonl, for the page."""
 
     def write(self, source: CheckedSource) -> None:
@@ -152,7 +157,14 @@ class _Export:
             failed.write(json_text(failure) + "\n")
             table.write({name: value for name, value in failure.items() if name != "input"})
             if len(self.failures) < MAX_PAGE_FAILURES:
-                self.failures.append(failure)
+                self.failures.append(
+                    PageFailure(
+                        custom_id=result.custom_id,
+                        status=result.status.value,
+                        error_code=result.error_code,
+                        error_message=result.error_message,
+                    )
+                )
 
 
 def _row(result: JobResult, evidence: JobEvidence, files: list[str], body: bytes) -> dict[str, object]:

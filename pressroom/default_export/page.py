@@ -9,19 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import jinja2
-from markupsafe import Markup
-
-from jobs.shown import json_text, page_text
+from jobs.shown import json_text
 from pressroom.default_export.table import flattened
-from pressroom.pages import page_part, page_policy
+from pressroom.pages import Page, PageFailure
 from pressroom.summary import Summary
 
 MAX_PAGE_RESULTS = 200
 """Maximum number of results on the page; the tables have all of them."""
-
-MAX_PAGE_FAILURES = 200
-"""Maximum number of listed jobs without a result; failed.jsonl has all of them."""
 
 MAX_PAGE_CHARACTERS = 6_000
 """Maximum length of one text on the page, in characters; its file has the rest."""
@@ -29,7 +23,7 @@ MAX_PAGE_CHARACTERS = 6_000
 MAX_PAGE_FIGURES = 24
 """Maximum number of metrics shown for one result."""
 
-_PACKAGE = "pressroom.default_export"
+PAGE = Page(package="pressroom.default_export", template="results.html.jinja", style="results.css")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,33 +59,19 @@ def render_results_page(
     summary: Summary,
     results: Sequence[PageResult],
     num_results: int,
-    failures: Sequence[Mapping[str, object]],
+    failures: Sequence[PageFailure],
     *,
     has_rejected: bool,
 ) -> str:
     """Return the page as HTML; it states how many results and failures are only in the tables."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(_PACKAGE, "pages"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=page_text,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = lambda value: f"{value:,.0f}"
-    style = page_part(_PACKAGE, "results.css")
-    counts = summary.report.counts
-    return environment.get_template("results.html.jinja").render(
-        report=summary.report,
-        counts=counts,
-        altered=summary.altered,
+    report = summary.report
+    return PAGE.render(
+        report.created_at,
+        report=report,
         results=results,
         num_results=num_results,
         failures=failures,
-        num_unfinished=counts.failed + counts.cancelled + counts.expired,
         has_rejected=has_rejected,
-        style=Markup(style),  # noqa: S704 - a file of this package
-        policy=page_policy(style),
     )
 
 

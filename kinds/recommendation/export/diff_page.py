@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
 from kinds.recommendation.export.comparison import Cause, DiffSummary, Place, TextDiff, UserDiff, title_of
-from kinds.recommendation.export.page import page_environment, segment_label
+from kinds.recommendation.export.page import page, segment_label
 from kinds.recommendation.release import ReleaseReader
-from pressroom.pages import page_part, page_policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,21 +57,15 @@ def render_diff_page(
     before: ReleaseReader, after: ReleaseReader, summary: DiffSummary, sample: DiffSample
 ) -> str:
     """Return the page as HTML; it loads nothing and runs no script."""
-    style = page_part("kinds.recommendation.export", "recommendations.css")
-    return (
-        page_environment()
-        .get_template("recommendations_diff.html.jinja")
-        .render(
-            title=after.manifest.recommender or "Recommendations",
-            before=before.manifest,
-            after=after.manifest,
-            summary=summary,
-            pairs=[_pair(user, before, after) for user in sample.users],
-            texts=sample.texts,
-            items=[_move(item_id, lost, gained, before, after) for item_id, lost, gained in sample.items],
-            style=Markup(style),  # noqa: S704 - a file of this package
-            policy=page_policy(style),
-        )
+    return page("recommendations_diff.html.jinja").render(
+        after.manifest.created_at,
+        title=after.manifest.recommender or "Recommendations",
+        before=before.manifest,
+        after=after.manifest,
+        summary=summary,
+        pairs=[_pair(user, before, after) for user in sample.users],
+        texts=sample.texts,
+        items=[_move(item_id, lost, gained, before, after) for item_id, lost, gained in sample.items],
     )
 
 

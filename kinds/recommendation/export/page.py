@@ -9,12 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-import jinja2
-from markupsafe import Markup
-
-from jobs.shown import page_text
 from kinds.recommendation.catalogue.interactions import block_of
 from kinds.recommendation.catalogue.item import Item
 from kinds.recommendation.export.census import Census, ReleaseFigures, SegmentFigures
@@ -22,7 +17,7 @@ from kinds.recommendation.export.rows import Row, RowMaker
 from kinds.recommendation.ranking.lists import NEW, OTHER
 from kinds.recommendation.release import ReleaseReader, recent_items
 from kinds.recommendation.texts.text import Text, TextScope
-from pressroom.pages import page_part, page_policy
+from pressroom.pages import Page
 
 PAGE = "index.html"
 
@@ -74,40 +69,28 @@ def render_recommendations_page(
     reader: ReleaseReader, census: Census, figures: ReleaseFigures, *, title: str
 ) -> str:
     """Return the page as HTML; the blocks of the users on it are read again."""
-    style = page_part("kinds.recommendation.export", "recommendations.css")
     segments = census.segments()
-    return (
-        page_environment()
-        .get_template("recommendations.html.jinja")
-        .render(
-            title=title,
-            manifest=reader.manifest,
-            figures=figures,
-            segments=_segments(reader, census, segments),
-            num_segments=len(segments),
-            most_shown=_most_shown(reader, census, figures),
-            rules=rules_words(reader),
-            scope=reader.manifest.text_policy.scope.value,
-            style=Markup(style),  # noqa: S704 - a file of this package
-            policy=page_policy(style),
-        )
+    return page("recommendations.html.jinja").render(
+        reader.manifest.created_at,
+        title=title,
+        manifest=reader.manifest,
+        figures=figures,
+        segments=_segments(reader, census, segments),
+        num_segments=len(segments),
+        most_shown=_most_shown(reader, census, figures),
+        rules=rules_words(reader),
+        scope=reader.manifest.text_policy.scope.value,
     )
 
 
-def page_environment() -> jinja2.Environment:
-    """Return a Jinja environment that escapes everything and has filters for the values of catalogues."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("kinds.recommendation.export", "pages"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=page_text,
-        trim_blocks=True,
-        lstrip_blocks=True,
+def page(template: str) -> Page:
+    """Return a page about releases, with filters for the values of catalogues."""
+    return Page(
+        package="kinds.recommendation.export",
+        template=template,
+        style="recommendations.css",
+        filters={"percent": percent, "money": money, "cut": cut},
     )
-    environment.filters.update(
-        number=lambda value: f"{value:,}", percent=percent, money=money, cut=cut, moment=moment
-    )
-    return environment
 
 
 def percent(share: float | None) -> str:
@@ -139,16 +122,6 @@ def cut(text: str, limit: int = MAX_CHARACTERS) -> str:
     'aaaa…'
     """
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
-
-
-def moment(at: datetime) -> str:
-    """Return an instant in UTC, as people write it.
-
-    >>> moment(datetime(2026, 3, 1, 12, tzinfo=UTC))
-    '1 March 2026, 12:00 UTC'
-    """
-    utc = at.astimezone(UTC)
-    return f"{utc.day} {utc:%B %Y, %H:%M} UTC"
 
 
 def segment_label(name: str) -> str:

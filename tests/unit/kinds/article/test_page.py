@@ -21,9 +21,10 @@ from jobs.kind import Template
 from jobs.provenance import CodeFacts, EngineFacts, Generation, JobFacts, ModelFacts, Subject
 from jobs.provenance import Provenance as Statement
 from kinds.article import page
-from kinds.article.page import PageArticle, PageFailure, PageSummary, article_html, read_provenance
+from kinds.article.page import PageArticle, PageSummary, article_html, read_provenance
 from kinds.article.page import render_articles_page as render
 from kinds.article.quality import ArticleMetrics, Quality
+from pressroom.pages import PageFailure
 from pressroom.summary import Summary
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -270,10 +271,10 @@ def test_an_article_names_its_files_and_how_it_was_made() -> None:
 @pytest.mark.parametrize("body", [None, b"{}", json.dumps({"predicateType": "urn:other:2"}).encode()])
 def test_a_statement_that_is_absent_or_of_another_version_is_said(body: bytes | None) -> None:
     without = replace(article(), provenance=read_provenance(body))
-    assert "There is no statement of its making" in render(summary(), [without])
+    assert "This page cannot read a statement of how it was made" in render(summary(), [without])
 
 
-def test_what_is_not_as_asked_is_marked() -> None:
+def test_what_differs_from_the_request_is_marked() -> None:
     text = text_of(
         render(
             summary(succeeded=2),
@@ -291,7 +292,7 @@ def test_what_is_not_as_asked_is_marked() -> None:
             ],
         )
     )
-    for badge in ("30 words of 100", "50% repeated", "French, asked for English", "HTML removed"):
+    for badge in ("30 words of 100", "50% repeated", "French instead of English", "HTML removed"):
         assert badge in text
     for name in ("Length off", "Repetitive", "Other language", "Flagged"):
         assert f"{name} 1" in text
@@ -330,7 +331,7 @@ def test_jobs_without_an_article_are_listed_with_their_errors() -> None:
 def test_a_page_without_any_article_says_so() -> None:
     given = replace(summary(succeeded=0, failed=1), quality=Quality())
     text = text_of(render(given, []))
-    assert "No article is written yet." in text
+    assert "No article has been written yet." in text
     assert "0 of 1" in text
 
 

@@ -48,7 +48,7 @@ def test_same_release_has_no_difference_and_reads_no_list(tmp_path: Path) -> Non
     assert list(found) == [""]
     assert (found[""]["num_users_same"], found[""]["num_users_changed"]) == (2, 0)
     assert shelf.num_read == 1  # the catalogue
-    assert "Nothing is different" in (tmp_path / "diff.html").read_text()
+    assert "There is no difference" in (tmp_path / "diff.html").read_text()
 
 
 CERTAIN: dict[str, tuple[Callable[[], StoredRelease], str]] = {
