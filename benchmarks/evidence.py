@@ -35,7 +35,7 @@ from kinds.article.export import export_articles
 from pressroom import evidence
 from pressroom.console import say
 from pressroom.embedded.services import Services
-from pressroom.evidence import FETCH_THREADS, CheckedSource
+from pressroom.results import FETCH_THREADS, ResultReader
 from pressroom.summary import Summary
 from storage import open_store
 from storage.store import Store
@@ -103,7 +103,7 @@ def _measure(
     database: Engine, store: Store, batch_id: UUID, rounds: int, out: Path
 ) -> dict[str, dict[str, float]]:
     ways: dict[str, Callable[[], object]] = {
-        "download": lambda: sum(1 for _ in CheckedSource(database, store).fetch(_jobs(database, batch_id))),
+        "download": lambda: sum(1 for _ in ResultReader(database, store).read(_jobs(database, batch_id))),
         "export": lambda: _export(database, store, batch_id, out),
     }
     seconds: dict[str, list[float]] = {}

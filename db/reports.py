@@ -57,7 +57,7 @@ class JobResult:
     sha256: str | None
     media_type: str | None
     statement: bytes | None = None
-    """Provenance statement, unchecked and set by `job_detail` only; pressroom.evidence checks what is
+    """Provenance statement, unchecked and set by `job_detail` only; pressroom.results checks what is
     exported."""
     parked_at: datetime | None = None
     """When the job was parked. A parked job is queued but not sent."""

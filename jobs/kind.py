@@ -225,7 +225,7 @@ class Kind(ABC, Generic[PayloadT]):
     ports: ClassVar[tuple[Port, ...]] = ()
     tables: ClassVar[Tables | None] = None
     exporter: ClassVar[str | None] = None
-    """MODULE:FUNCTION, a `pressroom.exporters.Exporter`. With None, artifacts, a table and an index page are
+    """MODULE:FUNCTION, a `pressroom.export.Exporter`. With None, artifacts, a table and an index page are
     written."""
     starter: ClassVar[str | None] = None
     """MODULE:FUNCTION, a `workers.recurring.Starter`, which creates the batch for a due time of a schedule.

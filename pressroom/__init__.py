@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jobs.rejection import Dropped, FileRejectedError, Rejected
     from pressroom.client import BatchOptions, Client, Output, WaitTimeoutError
     from pressroom.embedded.services import ServiceUrls
-    from pressroom.evidence import ArtifactAlteredError
+    from pressroom.results import ArtifactAlteredError
     from pressroom.schemas import FieldSchema, KindInfo
     from storage.store import StoreError
     from workers.producer import StrictIntakeError, Submission
@@ -35,7 +35,7 @@ _NAMES = {
     "jobs.rejection": ("Dropped", "FileRejectedError", "Rejected"),
     "pressroom.client": ("BatchOptions", "Client", "Output", "WaitTimeoutError"),
     "pressroom.embedded.services": ("ServiceUrls",),
-    "pressroom.evidence": ("ArtifactAlteredError",),
+    "pressroom.results": ("ArtifactAlteredError",),
     "pressroom.schemas": ("FieldSchema", "KindInfo"),
     "storage.store": ("StoreError",),
     "workers.producer": ("StrictIntakeError", "Submission"),

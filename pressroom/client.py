@@ -165,21 +165,20 @@ class Client:
         Raises BatchNotFoundError or StoreError. If results were altered, they are left out, and after all
         others an ArtifactAlteredError names them: object, rows and statement do not agree.
         """
-        from pressroom.evidence import ArtifactAlteredError
-        from pressroom.export import fetch_results
+        from pressroom.results import ArtifactAlteredError, ResultReader
 
         altered: list[Altered] = []
         self.status(batch_id)
         with errors_named():
-            for exported in fetch_results(self._database, self._store, batch_id, altered.append):
-                result = exported.result
+            reader = ResultReader(self._database, self._store, altered.append)
+            for result in reader.read_batch(batch_id):
                 yield Output(
-                    custom_id=result.custom_id,
-                    job_id=result.job_id,
-                    body=exported.body,
-                    media_type=result.media_type or "application/octet-stream",
-                    metrics=result.metrics,
-                    statement=result.statement or b"",
+                    custom_id=result.job.custom_id,
+                    job_id=result.job.job_id,
+                    body=result.bodies[0],
+                    media_type=result.evidence.artifacts[0].media_type,
+                    metrics=result.job.metrics,
+                    statement=result.statement,
                 )
         if altered:
             named = "; ".join(map(str, altered[:MAX_ALTERED_NAMED]))

@@ -1,4 +1,4 @@
-"""Export of a batch's finished jobs to files: streamed, with each artifact checked against its digest."""
+"""The export of a batch's results: written to a new folder inside of the output folder, then put in place."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import errno
 import hashlib
 import json
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Protocol
 from uuid import UUID
 
 from sqlalchemy import Engine
@@ -17,10 +17,11 @@ from sqlalchemy import Engine
 from db.reports import JobResult, stream_results
 from jobs.errors import ConfigurationError, DiskFullError
 from jobs.job import JobStatus
+from jobs.registry import kind_names, load_kind, load_target
 from jobs.shown import json_text
-from pressroom.evidence import ArtifactAlteredError as ArtifactAlteredError
-from pressroom.evidence import CheckedSource, OnAltered
+from pressroom.console import say
 from pressroom.output import earlier_lines, new_folder
+from pressroom.summary import Summary
 from storage.store import Store
 
 MAX_NAME_CHARACTERS = 80
@@ -35,46 +36,120 @@ _LIKE_A_DIGEST = re.compile(rf"(?:^|-)[0-9a-f]{{{DIGEST_DIGITS}}}$")
 _DEVICE = re.compile(r"con|prn|aux|nul|(?:com|lpt)[0-9]")
 """Names that Windows treats as devices, whatever their suffix."""
 
-_LISTED = re.compile(r"(?P<files>[a-z]+)/(?P<name>[A-Za-z0-9_-]+\.[a-z0-9]+)")
-"""Path of an artifact in results.jsonl; file_stem() produces no other characters."""
-
 RESULTS = "results.jsonl"
 FAILED = "failed.jsonl"
 INDEX = "index.html"
 SUMMARY = "summary.json"
 
+DEFAULT_EXPORTER = "pressroom.default_export.export:export_results"
+
 UNFINISHED = (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)
 """Jobs that ended without a result."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
-    """A finished job and its artifact's bytes."""
+class ExportReport(Protocol):
+    """Outcome of an export: the figures that a kind reports about its results."""
 
-    result: JobResult
-    body: bytes
-    file_name: str
-    """Name of the artifact's file in the folder of files."""
+    def print(self, summary: Summary, out: Path, *, json: bool) -> None:
+        """Print the summary and the figures on stdout, as lines for people or as one JSON object.
+
+        If the batch has no usable result, a kind raises typer.Exit, which ends the command as failed.
+        """
+        ...
 
 
-def fetch_results(
-    database: Engine, store: Store, batch_id: UUID, on_altered: OnAltered | None = None
-) -> Iterator[Exported]:
-    """Yield the succeeded jobs in input order with their artifacts, checked by CheckedSource."""
-    results = stream_results(database, batch_id, statuses=(JobStatus.SUCCEEDED,))
-    for result, evidence, bodies in CheckedSource(database, store, on_altered).fetch(results):
-        first = evidence.artifacts[0]
-        checked = replace(
-            result,
-            artifact_name=first.name,
-            object_key=first.object_key,
-            sha256=first.sha256,
-            media_type=first.media_type,
-            usage=evidence.usage,
-            statement=None if evidence.statement is None else evidence.statement.body,
-        )
-        name = file_stem(result.custom_id) + Path(first.name).suffix
-        yield Exported(result=checked, body=bodies[0], file_name=name)
+class Exporter(Protocol):
+    """Writes the results of a batch so far into a folder."""
+
+    def __call__(self, database: Engine, store: Store, summary: Summary, out: Path, /) -> ExportReport:
+        """Write the results; leave out altered ones and list them in `summary.altered`.
+
+        Raises StoreError, DiskFullError or ConfigurationError (`output_unwritable`).
+        """
+        ...
+
+
+def exporter_of(kind: str) -> Exporter:
+    """Return the exporter that a kind names, or else the default one, which suits every kind.
+
+    Results outlive their kind: the default exporter also serves a kind that is no longer installed.
+    """
+    named = load_kind(kind).exporter if kind in kind_names() else None
+    exporter: Exporter = load_target(named or DEFAULT_EXPORTER)
+    return exporter
+
+
+@contextmanager
+def staged_export(out: Path, batch_id: UUID, *, earlier: Iterable[str] = ()) -> Iterator[Path]:
+    """Yield a new folder whose files replace those of an earlier export if the block ends without an error.
+
+    It is inside of `out`, and its folders are merged with those of `out`. `earlier` names files of an earlier
+    export relative to `out`, and is read at the end: those that were not written again are removed.
+
+    Raises DiskFullError or ConfigurationError (`output_unwritable`).
+    """
+    with export_errors(out, batch_id), new_folder(out) as new:
+        yield new.path
+        new.publish([name for name in earlier if not (new.path / name).exists()])
+
+
+def listed_files(lines: Path, pattern: re.Pattern[str]) -> Iterator[str]:
+    """Yield the files that an earlier export lists in a file of JSON lines, under `file` or `files`.
+
+    Lines that are torn or not written by an export are skipped, and so are names that the pattern does not
+    match completely, because anyone may have written them.
+    """
+    for line in earlier_lines(lines):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        names = record.get("files", [record.get("file")]) if isinstance(record, dict) else None
+        if isinstance(names, list):
+            yield from (str(name) for name in names if pattern.fullmatch(str(name)))
+
+
+def keeps_results(summary: Summary, out: Path, noun: str) -> bool:
+    """Return whether a folder keeps the results of another batch because this one has none; say so."""
+    if summary.report.counts.succeeded or not _holds_another_batch(out, summary.batch_id):
+        return False
+    say(
+        f"Batch {summary.batch_id} has no {noun} yet, and {out} holds another batch, whose results are kept. "
+        f"To write the failures of this batch: pressroom results {summary.batch_id} --out DIR"
+    )
+    return True
+
+
+def _holds_another_batch(folder: Path, batch_id: UUID) -> bool:
+    """Return whether the folder has results that, by its summary, belong to another batch."""
+    results = folder / RESULTS
+    if not results.exists() or not results.stat().st_size:
+        return False
+    try:
+        record = json.loads((folder / SUMMARY).read_bytes())
+    except (OSError, ValueError):
+        return True  # an export that ended before it wrote its summary could be of any batch
+    return not isinstance(record, dict) or record.get("batch_id") != str(batch_id)
+
+
+def write_failures(database: Engine, batch_id: UUID, folder: Path) -> Iterator[JobResult]:
+    """Write failed.jsonl with the jobs of all stages that ended without a result; yield each one."""
+    with (folder / FAILED).open("w", encoding="utf-8") as lines:
+        for result in stream_results(database, batch_id, statuses=UNFINISHED, every_stage=True):
+            record = {**failure_record(result), "input": dict(result.payload)}
+            lines.write(json_text(record) + "\n")
+            yield result
+
+
+def failure_record(result: JobResult) -> dict[str, object]:
+    """Return a line of failed.jsonl as an object, without the job's input."""
+    return {
+        "id": result.custom_id,
+        "job_id": str(result.job_id),
+        "status": result.status.value,
+        "attempt": result.attempt,
+        "error": {"code": result.error_code, "message": result.error_message},
+    }
 
 
 def file_stem(custom_id: str) -> str:
@@ -105,124 +180,20 @@ def check_output(folder: Path) -> None:
         (probe.path / "probe").write_bytes(b"x")
 
 
-def holds_another_batch(folder: Path, batch_id: UUID) -> bool:
-    """Return whether the folder has results that, by its summary, belong to another batch."""
-    results = folder / RESULTS
-    if not results.exists() or not results.stat().st_size:
-        return False
-    try:
-        record = json.loads((folder / SUMMARY).read_bytes())
-    except (OSError, ValueError):
-        return True  # an export that ended before it wrote its summary could be of any batch
-    return not isinstance(record, dict) or record.get("batch_id") != str(batch_id)
-
-
 @contextmanager
 def export_errors(folder: Path, batch_id: UUID) -> Iterator[None]:
     """Turn an OSError in the block into DiskFullError or ConfigurationError (`output_unwritable`)."""
-    again = f"what is finished is safe in the store; write it with `pressroom results {batch_id} --out DIR`"
+    again = f"the finished results are safe: write them with `pressroom results {batch_id} --out DIR`"
     with _output_errors(folder, again):
         yield
 
 
 @contextmanager
-def _output_errors(folder: Path, what_to_do: str) -> Iterator[None]:
+def _output_errors(folder: Path, advice: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        message = f"{folder} cannot be written: {error}: {what_to_do}"
+        message = f"{folder} cannot be written: {error}: {advice}"
         if error.errno == errno.ENOSPC:
             raise DiskFullError(message) from error
         raise ConfigurationError(message, code="output_unwritable") from error
-
-
-def export_batch(
-    database: Engine,
-    store: Store,
-    batch_id: UUID,
-    folder: Path,
-    *,
-    files: str,
-    on_altered: OnAltered,
-) -> Generator[Exported, None, None]:
-    """Write artifacts to the folder `files`, results.jsonl and failed.jsonl; yield each result once written.
-
-    Consume the generator to the end, or close it: everything is written to a temporary folder, which replaces
-    an earlier export only when it is complete. A result whose evidence does not match is passed to
-    `on_altered` and left out. Raises StoreError, DiskFullError or ConfigurationError (`output_unwritable`).
-    """
-    with export_errors(folder, batch_id), new_folder(folder) as new:
-        (new.path / files).mkdir()
-        results = fetch_results(database, store, batch_id, on_altered)
-        yield from _write_results(results, new.path, files)
-        with (new.path / FAILED).open("w", encoding="utf-8") as lines:
-            for result in stream_results(database, batch_id, statuses=UNFINISHED):
-                lines.write(json_text(failure_record(result)) + "\n")
-        stale = [
-            f"{files}/{name}"
-            for name in _listed_files(folder / RESULTS, files)
-            if not (new.path / files / name).exists()
-        ]
-        new.publish(stale)
-
-
-def _write_results(results: Iterator[Exported], new: Path, files: str) -> Iterator[Exported]:
-    with (new / RESULTS).open("w", encoding="utf-8") as lines:
-        for exported in results:
-            path = new / files / exported.file_name
-            path.write_bytes(exported.body)
-            record = _record(exported.result, f"{files}/{exported.file_name}")
-            beside = json_text(record | _body(exported), indent=2) + "\n"
-            path.with_suffix(".json").write_text(beside, encoding="utf-8")
-            lines.write(json_text(record) + "\n")
-            yield exported
-
-
-def _listed_files(results: Path, files: str) -> Iterator[str]:
-    """Yield the names of the artifacts that a results.jsonl lists, and of the JSON file beside each."""
-    for line in earlier_lines(results):
-        if name := _listed_name(line, files):
-            yield name
-            yield str(Path(name).with_suffix(".json"))
-
-
-def _listed_name(line: bytes, files: str) -> str | None:
-    """Return the artifact's name in a line of results.jsonl; None if the line is torn or not an export's."""
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    match = _LISTED.fullmatch(str(record.get("file"))) if isinstance(record, dict) else None
-    return match["name"] if match and match["files"] == files else None
-
-
-def _record(result: JobResult, file: str) -> dict[str, object]:
-    return {
-        "id": result.custom_id,
-        "job_id": str(result.job_id),
-        "file": file,
-        "sha256": result.sha256,
-        "attempt": result.attempt,
-        "metrics": dict(result.metrics),
-        "usage": asdict(result.usage),
-    }
-
-
-def _body(exported: Exported) -> dict[str, object]:
-    statement = exported.result.statement
-    return {
-        "text": exported.body.decode(),
-        "provenance": None if statement is None else json.loads(statement),
-    }
-
-
-def failure_record(result: JobResult) -> dict[str, object]:
-    """Return a line of failed.jsonl as an object."""
-    return {
-        "id": result.custom_id,
-        "job_id": str(result.job_id),
-        "status": result.status.value,
-        "attempt": result.attempt,
-        "error": {"code": result.error_code, "message": result.error_message},
-        "input": dict(result.payload),
-    }

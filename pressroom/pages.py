@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -18,6 +18,7 @@ from importlib.resources import files
 import jinja2
 from markupsafe import Markup
 
+from db.reports import JobResult
 from jobs.shown import page_text
 from pressroom.summary import Summary
 
@@ -73,16 +74,29 @@ class PageFailure:
     error_code: str | None
     error_message: str | None
 
+    @classmethod
+    def of(cls, job: JobResult) -> PageFailure:
+        """Return the failure of a job that ended without a result."""
+        return cls(
+            custom_id=job.custom_id,
+            status=job.status.value,
+            error_code=job.error_code,
+            error_message=job.error_message,
+        )
 
-def page_failures(summary: Summary, failures: Iterable[PageFailure]) -> tuple[PageFailure, ...]:
-    """Return the results that are left out, and then the first of the failures."""
+
+def page_failures(summary: Summary, failures: Iterator[PageFailure]) -> tuple[PageFailure, ...]:
+    """Return the results that are left out, and then the first of the failures, all of which are read."""
     altered = (
         PageFailure(
             custom_id=each.custom_id, status="left out", error_code=each.code, error_message=each.reason
         )
         for each in summary.altered
     )
-    return tuple(itertools.islice(itertools.chain(altered, failures), MAX_PAGE_FAILURES))
+    shown = list(itertools.islice(failures, MAX_PAGE_FAILURES))
+    for _ in failures:  # the others are only written
+        pass
+    return tuple(itertools.islice(itertools.chain(altered, shown), MAX_PAGE_FAILURES))
 
 
 def number(value: float) -> str:

@@ -23,13 +23,13 @@ from jobs.batch import BatchStatus
 from jobs.errors import PressroomError
 from kinds.sentiment.backtest import Backtest, backtest, read_events
 from kinds.sentiment.documents.watchlist_file import read_watchlist
-from kinds.sentiment.export import INDEX, export_sentiment
+from kinds.sentiment.export import export_sentiment
 from kinds.sentiment.producer import FILE_STAGES, DocumentsOrder, submit_documents
 from kinds.sentiment.runs import MonitorOptions, put_monitor_of
 from kinds.sentiment.series.policy import AlertRule
 from kinds.sentiment.store.monitors import find_monitor
 from pressroom.console import Interruption, errors_reported, say
-from pressroom.export import check_output
+from pressroom.export import INDEX, check_output
 from pressroom.one_machine import OneMachine
 from pressroom.run import REJECTED, rejected_lines
 from pressroom.summary import Summary

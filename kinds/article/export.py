@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
-from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
+from typing import TextIO
 
 from sqlalchemy import Engine
 
+from db.reports import JobResult
 from jobs.shown import json_text
 from kinds.article.page import (
     MAX_PAGE_ARTICLES,
@@ -18,23 +21,26 @@ from kinds.article.page import (
     render_articles_page,
 )
 from kinds.article.quality import ArticleMetrics, Quality
-from pressroom.console import say
 from pressroom.export import (
-    FAILED,
     INDEX,
+    RESULTS,
     SUMMARY,
-    Exported,
-    export_batch,
-    export_errors,
-    holds_another_batch,
+    file_stem,
+    keeps_results,
+    listed_files,
+    staged_export,
+    write_failures,
 )
-from pressroom.output import replace_text
 from pressroom.pages import PageFailure, page_failures
+from pressroom.results import Result, ResultReader
 from pressroom.run import REJECTED
 from pressroom.summary import Summary
 from storage.store import Store
 
 FILES = "articles"
+
+_LISTED = re.compile(rf"{FILES}/[A-Za-z0-9_-]+\.[a-z0-9]+")
+"""Path of an article in results.jsonl; file_stem() produces no other characters."""
 
 
 def export_articles(database: Engine, store: Store, summary: Summary, out: Path) -> Quality:
@@ -45,56 +51,74 @@ def export_articles(database: Engine, store: Store, summary: Summary, out: Path)
     Raises StoreError, DiskFullError or ConfigurationError.
     """
     quality = Quality()
-    if not summary.report.counts.succeeded and holds_another_batch(out, summary.batch_id):
-        say(
-            f"Batch {summary.batch_id} has no article yet, and {out} holds another batch: its results "
-            f"are left as they are. For the failures: pressroom results {summary.batch_id} --out DIR"
-        )
+    if keeps_results(summary, out, "article"):
         return quality
     shown: list[PageArticle] = []
-    with closing(
-        export_batch(database, store, summary.batch_id, out, files=FILES, on_altered=summary.leave_out)
-    ) as results:
-        for exported in results:
-            metrics = ArticleMetrics.model_validate(exported.result.metrics)
+    reader = ResultReader(database, store, summary.leave_out)
+    with staged_export(out, summary.batch_id, earlier=_earlier_files(out)) as folder:
+        for result, file in _write_articles(reader, summary, folder):
+            metrics = ArticleMetrics.model_validate(result.job.metrics)
             quality = quality.with_article(metrics)
             if len(shown) < MAX_PAGE_ARTICLES:
-                shown.append(_page_article(exported, metrics))
-    with export_errors(out, summary.batch_id):
+                shown.append(_page_article(result, metrics, file))
+        failures = map(PageFailure.of, write_failures(database, summary.batch_id, folder))
         page_summary = PageSummary(
             run=summary,
             quality=quality,
-            failures=page_failures(summary, _failures(out / FAILED)),
+            failures=page_failures(summary, failures),
             rejected_file=REJECTED if (out / REJECTED).exists() else None,
         )
-        replace_text(out / INDEX, render_articles_page(page_summary, shown))
+        (folder / INDEX).write_text(render_articles_page(page_summary, shown), encoding="utf-8")
         record = {**summary.as_json(), "quality": quality.as_json()}
-        replace_text(out / SUMMARY, json_text(record, indent=2) + "\n")
+        (folder / SUMMARY).write_text(json_text(record, indent=2) + "\n", encoding="utf-8")
     return quality
 
 
-def _page_article(exported: Exported, metrics: ArticleMetrics) -> PageArticle:
-    file = Path(FILES) / exported.file_name
+def _earlier_files(out: Path) -> Iterator[str]:
+    """Yield the articles that an earlier results.jsonl lists, and the JSON file beside each."""
+    for name in listed_files(out / RESULTS, _LISTED):
+        yield name
+        yield str(Path(name).with_suffix(".json"))
+
+
+def _write_articles(
+    reader: ResultReader, summary: Summary, folder: Path
+) -> Iterator[tuple[Result[JobResult], Path]]:
+    """Write results.jsonl and the files of each article; yield each article with the path of its Markdown."""
+    (folder / FILES).mkdir()
+    with (folder / RESULTS).open("w", encoding="utf-8") as lines:
+        for result in reader.read_batch(summary.batch_id):
+            name = file_stem(result.job.custom_id) + Path(result.evidence.artifacts[0].name).suffix
+            file = Path(FILES) / name
+            _write_article(result, folder, file, lines)
+            yield result, file
+
+
+def _write_article(result: Result[JobResult], folder: Path, file: Path, lines: TextIO) -> None:
+    job, body = result.job, result.bodies[0]
+    record = {
+        "id": job.custom_id,
+        "job_id": str(job.job_id),
+        "file": str(file),
+        "sha256": result.evidence.artifacts[0].sha256,
+        "attempt": job.attempt,
+        "metrics": dict(job.metrics),
+        "usage": asdict(result.evidence.usage),
+    }
+    whole = {**record, "text": body.decode(), "provenance": json.loads(result.statement)}
+    (folder / file).write_bytes(body)
+    (folder / file.with_suffix(".json")).write_text(json_text(whole, indent=2) + "\n", encoding="utf-8")
+    lines.write(json_text(record) + "\n")
+
+
+def _page_article(result: Result[JobResult], metrics: ArticleMetrics, file: Path) -> PageArticle:
     return PageArticle(
-        custom_id=exported.result.custom_id,
-        job_id=str(exported.result.job_id),
+        custom_id=result.job.custom_id,
+        job_id=str(result.job.job_id),
         anchor=file.stem,
-        markdown=exported.body.decode(),
+        markdown=result.bodies[0].decode(),
         metrics=metrics,
-        provenance=read_provenance(exported.result.statement),
+        provenance=read_provenance(result.statement),
         file=str(file),
         json_file=str(file.with_suffix(".json")),
     )
-
-
-def _failures(path: Path) -> Iterator[PageFailure]:
-    """Yield the failures that export_batch has just written to failed.jsonl."""
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            failure = json.loads(line)
-            yield PageFailure(
-                custom_id=failure["id"],
-                status=failure["status"],
-                error_code=failure["error"]["code"],
-                error_message=failure["error"]["message"],
-            )

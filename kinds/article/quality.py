@@ -63,7 +63,7 @@ class Quality:
         }
 
     def print(self, summary: Summary, out: Path, *, json: bool) -> None:
-        """Print the outcome of a run or an export: see `pressroom.exporters.ExportReport`."""
+        """Print the outcome of a run or an export: see `pressroom.export.ExportReport`."""
         say_altered(summary.altered)
         if json:
             print_json({**summary.as_json(), "quality": self.as_json(), "out": str(out)})

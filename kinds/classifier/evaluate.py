@@ -24,8 +24,9 @@ from kinds.classifier.labelled import LabelColumns, read_labelled_texts
 from kinds.classifier.labelled import LabelledText as RightAnswer
 from kinds.classifier.order import LABELS
 from kinds.classifier.sentiment_labels import BLOCK_TEXTS, LabelledText, text_digest
-from pressroom.export import export_errors, fetch_results
+from pressroom.export import export_errors
 from pressroom.output import new_file, replace_text
+from pressroom.results import ResultReader
 from pressroom.summary import Summary
 from storage.store import Store
 from workers.models.manifest import require_labels
@@ -225,8 +226,8 @@ def answered(
 
 
 def _said(database: Engine, store: Store, batch_id: UUID) -> Iterator[LabelledText]:
-    for exported in fetch_results(database, store, batch_id):
-        for line in exported.body.splitlines():
+    for result in ResultReader(database, store).read_batch(batch_id):
+        for line in result.bodies[0].splitlines():
             yield LabelledText.model_validate_json(line)
 
 

@@ -24,9 +24,9 @@ from jobs.job import JobStatus
 from kinds.classifier.train_plan import Prepared
 from kinds.classifier.training.port import forget_checkpoints
 from pressroom.console import Interruption, say
-from pressroom.evidence import CheckedSource
 from pressroom.one_machine import OneMachine
 from pressroom.output import replace_bytes
+from pressroom.results import ResultReader
 from pressroom.watch import poll, say_parked
 from storage import open_store
 from storage.resources import put_resource
@@ -167,7 +167,7 @@ def _files(machine: OneMachine, store: Store, job: JobResult, keep: Path | None)
     """Yield a folder with the job's artifacts as files: `keep`, or a temporary one."""
     with TemporaryDirectory(prefix="pressroom-adapter-") as temporary:
         folder = keep or Path(temporary)
-        for _, evidence, bodies in CheckedSource(machine.database, store).fetch(iter([job])):
-            for artifact, body in zip(evidence.artifacts, bodies, strict=True):
+        for result in ResultReader(machine.database, store).read(iter([job])):
+            for artifact, body in zip(result.evidence.artifacts, result.bodies, strict=True):
                 replace_bytes(folder / artifact.name, body)
         yield folder

@@ -29,7 +29,7 @@ from kinds.recommendation.store.texts import StoredText, find_texts
 from kinds.recommendation.texts.text import Text
 from kinds.recommendation.texts.write import text_bytes
 from kinds.recommendation.versions import code_digest
-from pressroom.evidence import CheckedSource, OnAltered
+from pressroom.results import OnAltered, ResultReader
 from storage.store import Store
 from workers.models.manifest import model_digest
 from workers.resources import StoredResources
@@ -177,7 +177,7 @@ def open_release(
     by digest. A text that differs from its job's statement is passed to `on_altered` and left out; without
     `on_altered` it is an error. Raises ArtifactAlteredError, StatementAlteredError or ResourceMissingError.
     """
-    checker = CheckedSource(database, store, on_altered)
+    checker = ResultReader(database, store, on_altered)
     checker.check_digest(release.id, release.manifest_sha256, f"release {release.number}")
     resources = StoredResources(store)
     manifest = read_manifest(resources.read(release.manifest_sha256))
@@ -197,7 +197,7 @@ def open_release(
 class CheckedTexts:
     """The texts in Postgres, each checked against the statement of its job. It is not thread-safe."""
 
-    def __init__(self, source: CheckedSource) -> None:
+    def __init__(self, source: ResultReader) -> None:
         self._source = source
         self._checked: set[tuple[UUID, str]] = set()
         """Pairs of job and digest that have been checked, because a release is read more than once."""

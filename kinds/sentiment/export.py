@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -39,16 +38,12 @@ from kinds.sentiment.store.history import DatabaseHistory
 from kinds.sentiment.store.monitors import get_monitor
 from kinds.sentiment.wanted import num_left_out
 from pressroom.console import print_json, print_line
-from pressroom.evidence import CheckedSource
-from pressroom.export import FAILED, export_errors
-from pressroom.output import earlier_lines, new_folder
+from pressroom.export import FAILED, INDEX, SUMMARY, listed_files, staged_export
+from pressroom.results import ResultReader
 from pressroom.show import print_labelled, print_status, say_altered
 from pressroom.summary import Summary
 from storage.resources import read_resource
 from storage.store import Store
-
-INDEX = "index.html"
-SUMMARY = "summary.json"
 
 EXPORT_PAST = timedelta(days=366)
 """How far back rows are exported: older ones stay in Postgres, unless the batch added documents as old."""
@@ -91,7 +86,7 @@ class SentimentFigures:
         return plain
 
     def print(self, summary: Summary, out: Path, *, json: bool) -> None:
-        """Print the outcome of a run over documents; see `pressroom.exporters.ExportReport`."""
+        """Print the outcome of a run over documents; see `pressroom.export.ExportReport`."""
         say_altered(summary.altered)
         if json:
             print_json({**summary.as_json(), "figures": dict(self.as_json()), "out": str(out)})
@@ -148,10 +143,9 @@ def export_sentiment(database: Engine, store: Store, summary: Summary, out: Path
     settings = SentimentSettings.model_validate(batch_settings(database, summary.batch_id))
     monitor = get_monitor(database, settings.monitor_id)
     watchlist = Watchlist.model_validate_json(read_resource(store, settings.watchlist_sha256))
-    with export_errors(out, summary.batch_id), new_folder(out) as new:
-        figures = _write_all(database, store, summary, settings, monitor, watchlist, new.path)
-        new.publish([name for name in _listed(out / REPORT_LIST) if not (new.path / name).exists()])
-    return figures
+    earlier = listed_files(out / REPORT_LIST, REPORT_FILE)
+    with staged_export(out, summary.batch_id, earlier=earlier) as folder:
+        return _write_all(database, store, summary, settings, monitor, watchlist, folder)
 
 
 def _write_all(
@@ -164,7 +158,7 @@ def _write_all(
     new: Path,
 ) -> SentimentFigures:
     batch_id = summary.batch_id
-    source = CheckedSource(database, store, summary.leave_out)
+    source = ResultReader(database, store, summary.leave_out)
     documents = write_documents(source, batch_id, new)
     as_of = DatabaseHistory(database).last_published_at(monitor.id) or datetime.now(UTC)
     since = min(filter(None, (as_of - EXPORT_PAST, documents.first_published_at)))
@@ -226,20 +220,3 @@ def _num_left_out(database: Engine, batch_id: UUID, settings: SentimentSettings)
 
 def _total(reports: list[ReportEntry], name: str) -> int:
     return sum(value for report in reports if isinstance(value := report.metrics.get(name), int))
-
-
-def _listed(report_list: Path) -> list[str]:
-    """Return the files listed by an earlier export, skipping lines that are torn or not written by one."""
-    names = []
-    for line in earlier_lines(report_list):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        files = record.get("files") if isinstance(record, dict) else None
-        names += (
-            [str(name) for name in files if REPORT_FILE.fullmatch(str(name))]
-            if isinstance(files, list)
-            else []
-        )
-    return names

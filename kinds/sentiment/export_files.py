@@ -15,7 +15,6 @@ from uuid import UUID
 
 from sqlalchemy import Engine
 
-from db.evidence import JobEvidence
 from jobs.guards import INJECTION_SUSPECTED
 from jobs.job import JobStatus
 from jobs.shown import csv_cell, json_text
@@ -36,8 +35,8 @@ from kinds.sentiment.store.monitor_reports import (
     stream_mentions,
     stream_stage,
 )
-from pressroom.evidence import FETCH_THREADS, CheckedSource
 from pressroom.export import FAILED, file_stem
+from pressroom.results import FETCH_THREADS, Result, ResultReader
 from pressroom.run import REJECTED
 
 REPORTS = "reports"
@@ -106,14 +105,15 @@ class ReportEntry:
         return f"{REPORTS}/{self.stem}.{suffix}"
 
 
-def write_documents(source: CheckedSource, batch_id: UUID, folder: Path) -> DocumentCounts:
+def write_documents(source: ResultReader, batch_id: UUID, folder: Path) -> DocumentCounts:
     """Write documents.jsonl, the blocks of the batch one after the other, and return the counts."""
     counts = {"num_documents": 0, "num_unlinked": 0, "num_known": 0, "num_refused": 0}
     flagged: dict[str, int] = {}
     first: datetime | None = None
     with (folder / DOCUMENTS).open("wb") as lines:
-        for job, _, bodies in _fetch(source, batch_id, "documents"):
-            for body in bodies:
+        for result in _read(source, batch_id, "documents"):
+            job = result.job
+            for body in result.bodies:
                 lines.write(body)
                 first = min(filter(None, (first, _first_published(body))), default=None)
             for name in counts:
@@ -183,26 +183,26 @@ def write_alerts(database: Engine, monitor_id: UUID, since: datetime, folder: Pa
     return records
 
 
-def write_reports(source: CheckedSource, batch_id: UUID, folder: Path) -> list[ReportEntry]:
+def write_reports(source: ResultReader, batch_id: UUID, folder: Path) -> list[ReportEntry]:
     """Write reports/, with each report in its formats and its provenance statement, and reports.jsonl."""
     (folder / REPORTS).mkdir()
     entries = []
     with (folder / REPORT_LIST).open("w", encoding="utf-8") as lines:
-        for job, evidence, bodies in _fetch(source, batch_id, "reports"):
+        for result in _read(source, batch_id, "reports"):
+            job = result.job
             stem = file_stem(job.custom_id)
             entry = ReportEntry(
                 stem=stem, entity_id=str(job.metrics.get("entity_id", "")), metrics=job.metrics
             )
             files = []
-            for artifact, body in zip(evidence.artifacts, bodies, strict=True):
+            for artifact, body in zip(result.evidence.artifacts, result.bodies, strict=True):
                 # The report's Markdown refers to the chart by the name of the job's artifact.
                 text = body.replace(b"](chart.svg)", f"]({stem}.svg)".encode())
                 body = text if artifact.name.endswith(".md") else body
                 files.append(entry.link(_suffix(artifact.name)))
                 (folder / files[-1]).write_bytes(body)
-            if evidence.statement is not None:
-                files.append(entry.link("statement.json"))
-                (folder / files[-1]).write_bytes(evidence.statement.body)
+            files.append(entry.link("statement.json"))
+            (folder / files[-1]).write_bytes(result.statement)
             record = {"id": job.custom_id, "job_id": str(job.job_id), "files": files}
             lines.write(_line(record | {"metrics": dict(job.metrics)}))
             entries.append(entry)
@@ -242,17 +242,17 @@ def write_failures(database: Engine, batch_id: UUID, folder: Path) -> tuple[str,
     return tuple(unread)
 
 
-def write_rejected(source: CheckedSource, batch_id: UUID, folder: Path) -> int:
+def write_rejected(source: ResultReader, batch_id: UUID, folder: Path) -> int:
     """Write rejected.jsonl of a batch that collected its documents itself, and return the number of
     rejections.
 
     A batch made from a file has none, because the intake has written the file's rejections.
     """
     number = 0
-    for job, _, bodies in _fetch(source, batch_id, "collect"):
+    for result in _read(source, batch_id, "collect"):
         with (folder / REJECTED).open("ab") as lines:
-            lines.writelines(bodies)
-        number += _number(job, "num_rejected")
+            lines.writelines(result.bodies)
+        number += _number(result.job, "num_rejected")
     return number
 
 
@@ -263,12 +263,10 @@ def collected_notes(database: Engine, batch_id: UUID) -> tuple[str, ...]:
     return tuple(str(note) for own in notes if isinstance(own, list) for note in own)
 
 
-def _fetch(
-    source: CheckedSource, batch_id: UUID, stage: str
-) -> Iterator[tuple[StageJob, JobEvidence, list[bytes]]]:
-    """Yield the succeeded jobs of a stage with their evidence and the bytes of their artifacts."""
+def _read(source: ResultReader, batch_id: UUID, stage: str) -> Iterator[Result[StageJob]]:
+    """Yield the results of a stage."""
     jobs = stream_stage(source.database, batch_id, stage, statuses=(JobStatus.SUCCEEDED,))
-    return source.fetch(jobs, page_jobs=FETCH_THREADS // 2)  # hundreds of documents each
+    return source.read(jobs, page_jobs=FETCH_THREADS // 2)  # hundreds of documents each
 
 
 def _first_published(body: bytes) -> datetime | None:

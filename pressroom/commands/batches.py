@@ -49,7 +49,7 @@ def list_batches(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20, json
 def results(batch: BatchArgument, out: Out = Path("out"), json: Json = False) -> None:
     """Write the results of a batch, as far as it has come, into a folder."""
     from db import reports
-    from pressroom.exporters import exporter_of
+    from pressroom.export import exporter_of
     from pressroom.summary import Summary
     from storage import open_store
 
@@ -112,7 +112,7 @@ def show(
 def _checked(database: Engine, store: Store, detail: JobDetail) -> tuple[bytes | None, Altered | None]:
     """Return the checked statement of a succeeded job, or why it must not be shown."""
     from jobs.provenance import StatementAlteredError
-    from pressroom.evidence import ArtifactAlteredError, check_job
+    from pressroom.results import ArtifactAlteredError, check_job
     from pressroom.summary import Altered
 
     result = detail.result

@@ -31,7 +31,7 @@ from pressroom.commands.session import connected, devices_of_command, settings_o
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
 
 if TYPE_CHECKING:
-    from pressroom.exporters import ExportReport
+    from pressroom.export import ExportReport
     from pressroom.run import RunResult
     from workers.producer import Order
 
@@ -216,7 +216,7 @@ class _Run:
 
 def _run_order(order: Order, run: _Run, settings: list[str]) -> RunResult[ExportReport]:
     """Submit the file, or continue the batch, and run it on this machine."""
-    from pressroom.exporters import exporter_of
+    from pressroom.export import exporter_of
     from pressroom.run import RunRequest, run_batch
     from workers.producer import new_batch, submit_rows
 

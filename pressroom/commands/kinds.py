@@ -104,7 +104,7 @@ def _listed(name: str) -> dict[str, object]:
 
 def _shown(kind: Kind[Any]) -> dict[str, object]:
     """Return what `--json` prints for a kind."""
-    from pressroom.exporters import DEFAULT_EXPORTER
+    from pressroom.export import DEFAULT_EXPORTER
     from pressroom.schemas import KindInfo
 
     tables = kind.tables

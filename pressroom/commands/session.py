@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pressroom.client import Client
     from pressroom.embedded.services import ServiceUrls
-    from pressroom.evidence import OnAltered
+    from pressroom.results import OnAltered
     from pressroom.summary import Altered
 
 

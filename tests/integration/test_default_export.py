@@ -16,7 +16,7 @@ from db.stages import NewJob
 from db.tables import JobRow
 from jobs.kind import Artifact
 from pressroom.default_export.export import MAX_TEXT_BYTES, ResultsReport, export_results
-from pressroom.exporters import exporter_of
+from pressroom.export import exporter_of
 from pressroom.summary import Summary
 from storage.memory import MemoryStore
 from storage.resources import artifact_key

@@ -19,7 +19,7 @@ from db.tables import ArtifactRow, JobRow, StatementRow
 from jobs.kind import Artifact
 from jobs.provenance import StatementAlteredError, sha256_hex
 from kinds.article.export import export_articles
-from pressroom.evidence import ArtifactAlteredError, CheckedSource, check_job
+from pressroom.results import ArtifactAlteredError, ResultReader, check_job
 from pressroom.summary import Summary
 from storage.memory import MemoryStore
 from tests.factories import accept, claim_batch, job_ids, new_batch, published
@@ -263,15 +263,15 @@ def test_swapped_statements_of_two_jobs_leave_both_out(scene: Scene) -> None:
         scene.update(StatementRow, which, body=bodies[other], sha256=digest, object_key=keys[other])
     altered: list[object] = []
     jobs = iter(job_evidence(scene.database, scene.ids).values())
-    source = CheckedSource(scene.database, scene.store, altered.append)
-    assert [job.custom_id for job, _, _ in source.fetch(jobs)] == ["third"]
+    source = ResultReader(scene.database, scene.store, altered.append)
+    assert [result.job.custom_id for result in source.read(jobs)] == ["third"]
     assert len(altered) == 2
 
 
 def test_evidence_that_matches_is_told_as_it_was_committed(scene: Scene) -> None:
     jobs = iter(job_evidence(scene.database, scene.ids).values())
-    fetched = list(CheckedSource(scene.database, scene.store).fetch(jobs))
-    assert sorted(bodies[0] for _, _, bodies in fetched) == [b"# first\n", b"# second\n", b"# third\n"]
+    fetched = list(ResultReader(scene.database, scene.store).read(jobs))
+    assert sorted(result.bodies[0] for result in fetched) == [b"# first\n", b"# second\n", b"# third\n"]
     payload = {"text": "second", "act": "write"}
     assert check_job(scene.database, scene.store, scene.ids[1], payload) == scene.statement(1)
 

@@ -23,10 +23,10 @@ from jobs.provenance import sha256_hex
 from kinds.article import export as articles
 from kinds.article.export import export_articles
 from kinds.article.quality import Quality
+from pressroom import pages
 from pressroom.export import (
     MAX_NAME_CHARACTERS,
     check_output,
-    export_batch,
     file_stem,
 )
 from pressroom.summary import Summary
@@ -149,7 +149,7 @@ def test_the_page_stops_at_its_limit_and_the_figures_do_not(
     database: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(articles, "MAX_PAGE_ARTICLES", 2)
-    monkeypatch.setattr(articles, "MAX_PAGE_FAILURES", 1)
+    monkeypatch.setattr(pages, "MAX_PAGE_FAILURES", 1)
     store = MemoryStore()
     lines = [Line(f"line-{number}", f"# T\n\nText {number}.\n") for number in range(5)]
     batch_id = finished_batch(database, store, lines, failing=["x", "y"])
@@ -239,14 +239,20 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_an_interrupted_export_leaves_the_earlier_one_whole(database: Engine, tmp_path: Path) -> None:
+def test_an_interrupted_export_leaves_the_earlier_one_whole(
+    database: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = MemoryStore()
     export(database, store, finished_batch(database, store, [Line("a", "# T\n\nOld.\n")]), tmp_path)
     before = contents(tmp_path)
     second = finished_batch(database, store, [Line(name, f"# T\n\nNew {name}.\n") for name in "ab"])
-    exporting = export_batch(database, store, second, tmp_path, files="articles", on_altered=print)
-    assert next(exporting).result.custom_id == "a"
-    exporting.close()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(articles, "render_articles_page", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        export(database, store, second, tmp_path)
     assert contents(tmp_path) == before
 
 

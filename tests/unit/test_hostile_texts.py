@@ -34,7 +34,7 @@ AT_ONE_PLACE = {
     "kinds.sentiment.report.claims._COUNTS_PAST",
     "workers.models.catalogue._PACKAGE",
     "workers.models.preparation._GGUF_PART",
-    "pressroom.export._LISTED",
+    "kinds.article.export._LISTED",
 }
 """Patterns that are only matched where another pattern ended, or against a whole name."""
 

@@ -32,9 +32,9 @@ from kinds.recommendation.store import recommenders, releases
 from kinds.recommendation.store.texts import cost_of_text
 from kinds.recommendation.texts.text import MODEL
 from pressroom.console import EXIT_FAILURE, print_json, print_line, say
-from pressroom.evidence import ArtifactAlteredError, OnAltered
 from pressroom.export import export_errors
 from pressroom.output import replace_text
+from pressroom.results import ArtifactAlteredError, OnAltered
 from pressroom.show import say_altered
 from pressroom.summary import Altered, Summary
 from storage.store import Store

@@ -1,4 +1,4 @@
-"""Checks of the evidence of results before they are exported.
+"""Reads the results of a batch, in order and in constant memory, and checks their evidence.
 
 An object is checked against its row, the row against the statement, and the statement against its own digest
 and its copy in the store. Postgres and the store each hold a part. So a change to one of them, or an exchange
@@ -13,14 +13,16 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Engine
 
 from db.evidence import JobEvidence, job_evidence
 from db.outcomes import StoredArtifact
+from db.reports import JobResult, stream_results
 from jobs.errors import PermanentError
+from jobs.job import JobStatus
 from jobs.provenance import StatementAlteredError, check_statement, payload_digest, sha256_hex
 from pressroom.summary import Altered
 from storage.resources import artifact_key
@@ -60,6 +62,21 @@ JobT = TypeVar("JobT", bound=Job)
 OnAltered = Callable[[Altered], None]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result(Generic[JobT]):
+    """A job that succeeded, with its checked evidence and the bytes of its artifacts."""
+
+    job: JobT
+    evidence: JobEvidence
+    bodies: Sequence[bytes]
+    """Content of the artifacts, in their order."""
+
+    @property
+    def statement(self) -> bytes:
+        """Return the provenance statement, which every checked result has."""
+        return b"" if self.evidence.statement is None else self.evidence.statement.body
+
+
 @dataclass(frozen=True, slots=True)
 class _GoneJob:
     """A job whose batch was deleted."""
@@ -69,7 +86,7 @@ class _GoneJob:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckedSource:
+class ResultReader:
     """Reads results from Postgres and the store, and checks their evidence."""
 
     database: Engine
@@ -77,10 +94,12 @@ class CheckedSource:
     on_altered: OnAltered | None = None
     """Called with each result that is left out because its evidence does not match; None: raise an error."""
 
-    def fetch(
-        self, jobs: Iterator[JobT], *, page_jobs: int = PAGE_JOBS
-    ) -> Iterator[tuple[JobT, JobEvidence, list[bytes]]]:
-        """Yield the jobs in order, with their checked evidence and the bytes of their artifacts.
+    def read_batch(self, batch_id: UUID) -> Iterator[Result[JobResult]]:
+        """Yield the results of the stage that was started last, in input order, as `read` does."""
+        return self.read(stream_results(self.database, batch_id, statuses=(JobStatus.SUCCEEDED,)))
+
+    def read(self, jobs: Iterator[JobT], *, page_jobs: int = PAGE_JOBS) -> Iterator[Result[JobT]]:
+        """Yield the results of succeeded jobs in order.
 
         A page is fetched while the caller works on the one before. Raises StoreError, and without
         `on_altered` also ArtifactAlteredError or StatementAlteredError.
@@ -95,7 +114,7 @@ class CheckedSource:
                     if isinstance(bodies, PermanentError):
                         self._leave_out(job, bodies)
                     elif evidence is not None:
-                        yield job, evidence, bodies
+                        yield Result(job=job, evidence=evidence, bodies=bodies)
         finally:
             pool.shutdown(cancel_futures=True)
 
