@@ -22,10 +22,10 @@ from kinds.recommendation.export.comparison import (
     general_causes,
 )
 from kinds.recommendation.export.diff_page import DiffSample, render_diff_page
-from kinds.recommendation.export.files import LinesFile
+from kinds.recommendation.export.files import json_line
 from kinds.recommendation.export.rows import text_json
 from kinds.recommendation.release import ReleaseReader
-from pressroom.output import replace_text
+from pressroom.output import new_folder
 
 DIFF_SUMMARY, DIFF_LINES, DIFF_PAGE = "diff.json", "diff.jsonl", "diff.html"
 
@@ -42,30 +42,31 @@ def compare_releases(before: ReleaseReader, after: ReleaseReader, folder: Path) 
     the blocks of the same users, and the text indexes if texts are not per user. Raises OSError and the
     readers' errors.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     tally = _Tally()
     causes, texts = Causes(before, after), TextComparer(before, after)
-    with LinesFile(folder / DIFF_LINES) as lines:
-        for pair in block_pairs(len(before.manifest.blocks), len(after.manifest.blocks)):
-            found = diff_pair(pair, before, after, causes)
-            tally.num_before += found.num_before
-            tally.num_after += found.num_after
-            tally.num_carried += found.num_texts_same
-            for user in found.users:
-                lines.write_line(user_diff_json(user))
-                tally.add_user(user)
-            for text in texts.compare(found.texts_before, found.texts_after):
-                lines.write_line(text_diff_json(text))
-                tally.add_text(text)
-        if before.manifest.text_index_sha256 or after.manifest.text_index_sha256:
-            for text in texts.compare(before.text_index(), after.text_index()):
-                lines.write_line(text_diff_json(text))
-                tally.add_text(text)
-    tally.num_carried += texts.num_carried
-    summary = tally.summary(before, after)
-    replace_text(folder / DIFF_SUMMARY, json_text(summary.as_json(), indent=2) + "\n")
-    page = render_diff_page(before, after, summary, tally.sample())
-    replace_text(folder / DIFF_PAGE, page)
+    with new_folder(folder) as new:
+        with (new.path / DIFF_LINES).open("w", encoding="utf-8", newline="\n") as lines:
+            for pair in block_pairs(len(before.manifest.blocks), len(after.manifest.blocks)):
+                found = diff_pair(pair, before, after, causes)
+                tally.num_before += found.num_before
+                tally.num_after += found.num_after
+                tally.num_carried += found.num_texts_same
+                for user in found.users:
+                    lines.write(json_line(user_diff_json(user)))
+                    tally.add_user(user)
+                for text in texts.compare(found.texts_before, found.texts_after):
+                    lines.write(json_line(text_diff_json(text)))
+                    tally.add_text(text)
+            if before.manifest.text_index_sha256 or after.manifest.text_index_sha256:
+                for text in texts.compare(before.text_index(), after.text_index()):
+                    lines.write(json_line(text_diff_json(text)))
+                    tally.add_text(text)
+        tally.num_carried += texts.num_carried
+        summary = tally.summary(before, after)
+        (new.path / DIFF_SUMMARY).write_text(json_text(summary.as_json(), indent=2) + "\n", encoding="utf-8")
+        page = render_diff_page(before, after, summary, tally.sample())
+        (new.path / DIFF_PAGE).write_text(page, encoding="utf-8")
+        new.publish()
     return summary
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, TextIO
+from typing import Protocol, Self
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -17,11 +17,11 @@ from pyarrow import parquet
 
 from jobs.shown import json_text
 from kinds.recommendation.export.census import Census, ReleaseFigures
-from kinds.recommendation.export.page import PAGE, render_recommendations_page
+from kinds.recommendation.export.page import render_recommendations_page
 from kinds.recommendation.export.rows import Row, RowMaker, TextFinder, text_json
 from kinds.recommendation.release import ReleaseReader
-from pressroom.export import DIGEST_DIGITS
-from pressroom.output import new_file, new_folder, replace_text
+from pressroom.export import DIGEST_DIGITS, INDEX
+from pressroom.output import new_folder
 
 
 class RowSink(Protocol):
@@ -42,37 +42,24 @@ RECOMMENDATIONS = "recommendations.jsonl"
 TEXTS = "texts.jsonl"
 
 
-class LinesFile:
-    """A file of JSON lines that replaces an earlier one when it is complete."""
+class JsonlSink:
+    """Writes recommendations.jsonl; implements RowSink."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._exits = ExitStack()
-        self._file: TextIO | None = None
 
     def __enter__(self) -> Self:
-        self._file = self._exits.enter_context(new_file(self._path))
+        self._lines = self._path.open("w", encoding="utf-8", newline="\n")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        self._exits.__exit__(kind, error, trace)
-
-    def write_line(self, row: Mapping[str, object]) -> None:
-        """Write one object."""
-        if self._file is None:
-            raise ValueError(f"{self._path} is not open")
-        self._file.write(json_line(row))
-
-
-class JsonlSink(LinesFile):
-    """Writes recommendations.jsonl; implements sinks.RowSink."""
+        self._lines.close()
 
     def write(self, rows: Sequence[Row]) -> None:
         """Write the rows of a block."""
-        for row in rows:
-            self.write_line(row.as_json())
+        self._lines.writelines(json_line(row.as_json()) for row in rows)
 
 
 def json_line(row: Mapping[str, object]) -> str:
@@ -87,22 +74,21 @@ def json_line(row: Mapping[str, object]) -> str:
 def write_texts(reader: ReleaseReader, path: Path) -> None:
     """Write texts.jsonl: for each audience with a planned text, a line with the text that readers get."""
     finder = TextFinder(reader)
-    with LinesFile(path) as lines:
+    with path.open("w", encoding="utf-8", newline="\n") as lines:
         indexes = (
             (block.text_index for block in reader.blocks()) if _is_per_user(reader) else [reader.text_index()]
         )
         for index in indexes:
             for audience, entry, text in finder.all_of(index):
-                lines.write_line(
-                    {
-                        "audience": audience,
-                        "key": entry.key,
-                        "items": entry.items,
-                        **text_json(text),
-                        "num_tries": 0 if text is None else text.num_tries,
-                        "problems": () if text is None else text.problems,
-                    }
-                )
+                row = {
+                    "audience": audience,
+                    "key": entry.key,
+                    "items": entry.items,
+                    **text_json(text),
+                    "num_tries": 0 if text is None else text.num_tries,
+                    "problems": () if text is None else text.problems,
+                }
+                lines.write(json_line(row))
 
 
 def _is_per_user(reader: ReleaseReader) -> bool:
@@ -159,28 +145,23 @@ _SCHEMA = pa.schema(
 
 
 class ParquetSink:
-    """Writes recommendations/segment=.../part-*.parquet; implements sinks.RowSink."""
+    """Writes recommendations/segment=.../part-*.parquet; implements RowSink."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._exits = ExitStack()
         self._waiting: defaultdict[str, list[Row]] = defaultdict(list)
         self._num_waiting = 0
         self._num_files = 0
 
     def __enter__(self) -> Self:
-        self._new = self._exits.enter_context(new_folder(self._folder.parent))
-        self._partial = self._new.path / self._folder.name
-        self._partial.mkdir()
+        self._folder.mkdir()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        with self._exits:
-            if kind is None:
-                self._write_down_to(0)
-                self._new.replace_folder(self._folder.name)
+        if kind is None:
+            self._write_down_to(0)
 
     def write(self, rows: Sequence[Row]) -> None:
         """Buffer the rows of a block, and write the largest segments when there are too many."""
@@ -197,7 +178,7 @@ class ParquetSink:
                 return
             rows = self._waiting.pop(segment)
             self._num_waiting -= len(rows)
-            folder = self._partial / partition(segment)
+            folder = self._folder / partition(segment)
             folder.mkdir(exist_ok=True)
             table = pa.Table.from_pylist([row.as_json() for row in rows], schema=_SCHEMA)
             parquet.write_table(table, folder / f"part-{self._num_files:05}.parquet", compression="zstd")
@@ -232,15 +213,18 @@ def _escape(ambiguous: re.Match[str]) -> str:
 def export_release(reader: ReleaseReader, folder: Path, *, title: str = "Recommendations") -> ReleaseFigures:
     """Write recommendations.jsonl, recommendations/, texts.jsonl and index.html, and return the figures.
 
-    Each file replaces an earlier one when it is complete. Memory: the catalogue, one block, and
-    parquet.MAX_BUFFERED_ROWS rows. Raises OSError and the reader's errors.
+    An earlier export is replaced only when all files are written. Memory: the catalogue, one block, and
+    MAX_BUFFERED_ROWS rows. Raises OSError and the reader's errors.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     census = Census(reader.manifest.text_policy.scope)
-    pass_over(reader, [JsonlSink(folder / RECOMMENDATIONS), ParquetSink(folder / FOLDER), census])
-    write_texts(reader, folder / TEXTS)
-    figures = figures_of(reader, census)
-    replace_text(folder / PAGE, render_recommendations_page(reader, census, figures, title=title))
+    with new_folder(folder) as new:
+        pass_over(reader, [JsonlSink(new.path / RECOMMENDATIONS), ParquetSink(new.path / FOLDER), census])
+        write_texts(reader, new.path / TEXTS)
+        figures = figures_of(reader, census)
+        page = render_recommendations_page(reader, census, figures, title=title)
+        (new.path / INDEX).write_text(page, encoding="utf-8")
+        new.replace_folder(FOLDER)
+        new.publish()
     return figures
 
 

@@ -19,8 +19,6 @@ from kinds.recommendation.release import ReleaseReader, recent_items
 from kinds.recommendation.texts.text import Text, TextScope
 from pressroom.pages import Page
 
-PAGE = "index.html"
-
 MAX_SEGMENTS = 16
 """Number of segments on the page, largest first; recommendations.jsonl has all of them."""
 

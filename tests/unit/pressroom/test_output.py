@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from jobs.rejection import Rejected
-from kinds.recommendation.export.files import LinesFile, ParquetSink
+from kinds.recommendation.export.files import JsonlSink, ParquetSink, json_line
 from pressroom.one_machine import OneMachine
 from pressroom.output import OutputUnsafeError, new_folder, replace_bytes, replace_text, unpublished_file
 from pressroom.run import RunRequest, _batch, rejected_lines
@@ -28,8 +28,11 @@ VICTIM = "somebody else's text"
 
 
 def write_lines(path: Path) -> None:
-    with LinesFile(path) as lines:
-        lines.write_line({"text": NEW})
+    """As a release is exported, with a row of its own."""
+    with new_folder(path.parent) as new:
+        with JsonlSink(new.path / path.name) as sink:
+            sink._lines.write(json_line({"text": NEW}))
+        new.publish()
 
 
 def write_rejected(path: Path) -> None:
@@ -126,8 +129,10 @@ def test_a_linked_folder_of_parquet_files_is_replaced_and_its_target_stays(tmp_p
     (tmp_path / "elsewhere" / "part-00000.parquet").write_text(VICTIM)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "recommendations").symlink_to(tmp_path / "elsewhere")
-    with ParquetSink(tmp_path / "out" / "recommendations"):
-        pass
+    with new_folder(tmp_path / "out") as new:
+        with ParquetSink(new.path / "recommendations"):
+            pass
+        new.replace_folder("recommendations")
     assert (tmp_path / "elsewhere" / "part-00000.parquet").read_text() == VICTIM
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["recommendations"]
     assert not (tmp_path / "out" / "recommendations").is_symlink()

@@ -159,6 +159,18 @@ def test_export_that_fails_leaves_the_earlier_files(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+def test_export_replaces_links_and_what_they_point_to_stays(tmp_path: Path) -> None:
+    victim, out = tmp_path / "victim", tmp_path / "out"
+    victim.write_text("not from an export")
+    out.mkdir()
+    names = ("recommendations.jsonl", "texts.jsonl", "index.html", "recommendations")
+    for name in names:
+        (out / name).symlink_to(victim)
+    export_release(make_release(Shelf(), [user_list("ann", "a")], ITEMS), out)
+    assert victim.read_text() == "not from an export"
+    assert not [name for name in names if (out / name).is_symlink()]
+
+
 def test_export_replaces_an_earlier_one_whole(tmp_path: Path) -> None:
     export_release(make_release(Shelf(), [user_list("ann", "a", segment="old")], ITEMS), tmp_path)
     export_release(make_release(Shelf(), [user_list("bob", "a", segment="new")], ITEMS), tmp_path)
