@@ -58,12 +58,12 @@ OWN = (
     ),
     Command(
         "up",
-        "pressroom.commands.standing:up",
+        "pressroom.commands.machine:up",
         "Run services, dispatcher, beat and workers until Ctrl-C drains them; schedules are kept.",
     ),
     Command(
         "beat",
-        "pressroom.commands.standing:beat",
+        "pressroom.commands.machine:beat",
         "Start what is due by its schedule and run the services of kinds, such as deliveries, until Ctrl-C; "
         "one is active, others stand by.",
     ),

@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 from db.migrate import upgrade
 from db.session import open_database
 from pressroom.embedded.home import Home
-from pressroom.embedded.roles import OWNER
+from pressroom.embedded.postgres import OWNER
 from pressroom.embedded.services import Services, ServiceUrls
 from storage.s3 import S3Settings, S3Store
 from storage.store import Store

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
+from pydantic import SecretStr
 
 from pressroom.commands.options import DeviceOption, Json
 from pressroom.commands.session import connected, devices_of_command, settings_of_command
-from pressroom.console import errors_reported, say
+from pressroom.console import errors_reported, print_json, print_line, say
+from workers.settings import ENVIRONMENT_PREFIX, Settings
 
 db_app = typer.Typer(no_args_is_help=True, help="Manage the schema of the database.")
 
@@ -69,7 +72,42 @@ def db_reset(
 
 def config(json: Json = False) -> None:
     """Print every setting with its value and source; secrets are masked."""
-    from pressroom.config import print_configuration
+    with errors_reported():
+        settings = settings_of_command()
+    rows = []
+    for name in Settings.model_fields:
+        variable = f"{ENVIRONMENT_PREFIX}{name.upper()}"
+        value = getattr(settings, name)
+        shown = str(value) if isinstance(value, SecretStr) else settings.model_dump(mode="json")[name]
+        rows.append((variable, shown, "environment" if variable in os.environ else "default"))
+    if json:
+        print_json({variable: {"value": value, "source": source} for variable, value, source in rows})
+        return
+    for variable, value, source in rows:
+        print_line(f"{variable}={'' if value is None else value}  ({source})")
+
+
+def up(
+    device: DeviceOption = "auto",
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(help="Worker profile; repeat. Defaults to all profiles whose models are installed."),
+    ] = None,
+) -> None:
+    """Run services, dispatcher, beat and workers until Ctrl-C drains them; schedules are kept."""
+    from pressroom.serve import installed_profiles, run_up
 
     with errors_reported():
-        print_configuration(settings_of_command(), json=json)
+        settings = settings_of_command()
+        profiles = tuple(dict.fromkeys(profile)) if profile else installed_profiles(settings)
+        run_up(settings, devices_of_command(device), profiles)
+
+
+def beat() -> None:
+    """Start what is due by its schedule and run the services of kinds, such as deliveries, until Ctrl-C; one
+    is active, others stand by.
+    """
+    from pressroom.serve import run_beat
+
+    with errors_reported():
+        run_beat(settings_of_command())

@@ -17,7 +17,6 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobs.errors import ConfigurationError, DiskFullError
-from pressroom.embedded.errors import HomeLockedError, HomeUnsafeError
 
 MIN_FREE_MB = 300
 """Free disk space needed to start, in MB.
@@ -36,6 +35,18 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 def _new_password() -> str:
     return secrets.token_hex(24)  # hexadecimal needs no escaping in a URL, a configuration file or CSV
+
+
+class HomeLockedError(ConfigurationError):
+    """Another process runs the services of this home folder."""
+
+    code = "home_locked"
+
+
+class HomeUnsafeError(ConfigurationError):
+    """The home folder belongs to another user, or another user may write to it."""
+
+    code = "home_unsafe"
 
 
 class Passwords(BaseModel):

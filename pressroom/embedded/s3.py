@@ -8,8 +8,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from jobs.errors import ConfigurationError
-from pressroom.embedded.errors import NotReadyError
-from pressroom.embedded.process import Command, end_leftovers
+from pressroom.embedded.process import Command, NotReadyError, end_leftovers
 
 PROGRAM = "rclone"
 BUCKET = "pressroom"

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from jobs.errors import DiskFullError
-from pressroom.embedded.errors import NotReadyError, ServiceStartError
-from pressroom.embedded.process import Command, ServerProcess
+from pressroom.embedded.process import Command, NotReadyError, ServerProcess, ServiceStartError
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.errors import ConfigurationError
-from pressroom.embedded.errors import NotReadyError, ServiceStartError
-from pressroom.embedded.process import Command, end_leftovers
+from pressroom.embedded.process import Command, NotReadyError, ServiceStartError, end_leftovers
 
 PROGRAM = "valkey-server"
 

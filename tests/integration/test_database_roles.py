@@ -19,8 +19,7 @@ from db.migrate import check, upgrade
 from db.session import opened_database
 from pressroom.embedded import postgres
 from pressroom.embedded.home import Home, Passwords
-from pressroom.embedded.postgres import PostgresServer
-from pressroom.embedded.roles import DATABASE, OWNER, USER
+from pressroom.embedded.postgres import DATABASE, OWNER, USER, PostgresServer
 from pressroom.embedded.server import ServerRunner
 
 

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from redis import Redis
 
-from pressroom.embedded.errors import HomeLockedError
+from pressroom.embedded.home import HomeLockedError
 from pressroom.embedded.services import Services, ServiceUrls, embedded_services, find_running
 from storage import open_store
 from tests.service_owner import Owner, Refusal, owner_of

@@ -24,9 +24,8 @@ from redis.exceptions import AuthenticationError
 
 from jobs.errors import ConfigurationError, DiskFullError
 from pressroom.embedded import server as server_module
-from pressroom.embedded.errors import NotReadyError, ServiceStartError
 from pressroom.embedded.home import MIN_FREE_MB
-from pressroom.embedded.process import Command, ServerProcess
+from pressroom.embedded.process import Command, NotReadyError, ServerProcess, ServiceStartError
 from pressroom.embedded.server import ServerRunner
 from pressroom.embedded.services import Services, ServiceUrls, find_running
 from storage import open_store

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pressroom.embedded.errors import HomeUnsafeError
-from pressroom.embedded.home import Home
+from pressroom.embedded.home import Home, HomeUnsafeError
 
 pytestmark = pytest.mark.attack("home folder of somebody else")
 
