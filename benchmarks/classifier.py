@@ -31,6 +31,7 @@ from kinds.classifier.training.data import Example
 from kinds.classifier.training.figures import evaluate
 from kinds.classifier.training.split import near_duplicate_groups, split_examples
 from kinds.classifier.training.work import CHECKPOINTS, DATA, ORDER, RESULT
+from workers.child_process import start_child
 from workers.models.adapters import BUNDLED
 from workers.models.manifest import model_folder
 from workers.settings import DEFAULT_CLASSIFIER, read_settings
@@ -135,7 +136,7 @@ def _train(prepared: Prepared, number: int, base: Path, work: Path, *, reuse: bo
     with (folder / "events.jsonl").open("w") as events:
         _run("kinds.classifier.training.child", str(folder), str(base), "1", out=events.fileno())
     paths = (str(base), str(folder / RESULT), str(merged))
-    _run("workers.models.merge", *paths, *LABELS, out=subprocess.DEVNULL)
+    _run("workers.engines.adapter", *paths, *LABELS, out=subprocess.DEVNULL)
     return merged
 
 
@@ -145,9 +146,7 @@ def _order_of(folder: Path) -> TrainingOrder | None:
 
 
 def _run(module: str, *arguments: str, out: int) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], stdin=subprocess.PIPE, stdout=out
-    ) as process:
+    with start_child(module, *arguments, stdout=out) as process:
         if process.wait() != 0:
             raise RuntimeError(f"{module} ended with {process.returncode}")
 

@@ -32,15 +32,14 @@ from jobs.job import ClaimedJob
 from jobs.rejection import Rejected
 from jobs.text.plain import normalise
 from kinds.classifier.labelled import LabelColumns, read_labelled_texts
-from workers.encoder import Vector
 from workers.encoder_tokenizer import RowTokenizer, load_row_tokenizer
-from workers.engine import EngineOptions
+from workers.engine import EngineOptions, Vector
 from workers.engines.encoder_model import TransformersEncoder
 from workers.engines.length_batches import LengthBatches
 from workers.inference import JobInference
+from workers.model_pool import ModelPool, load_models
 from workers.models.classifier import ClassifierSettings, read_classifier_settings
 from workers.models.manifest import model_folder, read_manifest
-from workers.residency import Residency, load
 from workers.settings import DEFAULT_CLASSIFIER, read_settings
 
 NUM_TEXTS = 4000
@@ -178,13 +177,13 @@ def engine_core(
     return answers
 
 
-def through_jobs(warm: Residency, model: str, pairs: Sequence[TextPair]) -> list[Vector]:
+def through_jobs(warm: ModelPool, model: str, pairs: Sequence[TextPair]) -> list[Vector]:
     """Classify blocks of 250 with four jobs at a time, each of which records digests for its provenance."""
 
     def classify(begin: int) -> list[Vector]:
         inference = JobInference(_job(model, begin), warm, deadline_at=time.monotonic() + 3600)
         answers = inference.classify(pairs[begin : begin + BLOCK_TEXTS])
-        inference.asked()
+        inference.model_use()
         return [one.values for one in answers]
 
     with ThreadPoolExecutor(NUM_JOBS) as pool:
@@ -221,7 +220,7 @@ def run(folder: Path, data: Path | None, divisor: int) -> dict[str, object]:
     pipe, tokenizer = _pipeline(folder, settings), load_row_tokenizer(folder)
     executor = TransformersEncoder(folder, tokenizer.max_tokens, EngineOptions(), "classify")
     options = EngineOptions(num_threads=torch.get_num_threads())
-    warm = load(folder.parent, [folder.name], engine="transformers", options=options)
+    warm = load_models(folder.parent, [folder.name], engine="transformers", options=options)
     ways: list[Way] = [
         ("pipeline, one document at a time", few, lambda given: one_at_a_time(pipe, settings, given)),
         ("pipeline, sorted batches of 64", pairs, lambda given: sorted_batches(pipe, settings, given)),

@@ -29,10 +29,9 @@ from jobs.intake.payloads import Accepted, read_lines
 from jobs.job import job_seed
 from jobs.kind import Context
 from jobs.registry import load_kind
-from workers import residency
 from workers.engine import EngineOptions, Request
+from workers.model_pool import LanguageModel, load_models
 from workers.process import JOBS_PER_SLOT
-from workers.residency import Resident
 from workers.settings import DEFAULT_MODEL, Settings
 
 SEED = 20_260_101
@@ -67,8 +66,8 @@ def write_briefs(path: Path, number: int) -> None:
 class _Recorder:
     """The part of `jobs.kind.Context` that an article uses, directly over an engine; keeps all requests."""
 
-    def __init__(self, resident: Resident, custom_id: str, settings: Mapping[str, object]) -> None:
-        self._resident = resident
+    def __init__(self, language_model: LanguageModel, custom_id: str, settings: Mapping[str, object]) -> None:
+        self._language_model = language_model
         self.custom_id = custom_id
         self.settings = settings
         self.seed = job_seed(0, custom_id)
@@ -76,25 +75,25 @@ class _Recorder:
         self.steps: list[Step] = []
 
     def generate(self, prompt: Prompt, sampling: Sampling) -> Completion:
-        ids = self._resident.tokenizer.encode_chat(
+        ids = self._language_model.tokenizer.encode_chat(
             tuple((message.role, message.content) for message in prompt.messages)
         )
         step = Step(ids, sampling)
         self.steps.append(step)
         request_id = f"{self.custom_id}/{len(self.steps)}"
-        return self._resident.engine.submit(
+        return self._language_model.engine.submit(
             Request(request_id=request_id, prompt_ids=ids, sampling=sampling)
         ).result()
 
 
-def record(resident: Resident, briefs: Path, places: int) -> list[list[Step]]:
+def record(language_model: LanguageModel, briefs: Path, places: int) -> list[list[Step]]:
     """Return every job's requests, which are recorded by running the kind with the engine."""
     kind = load_kind("article")
     settings = kind.settings_type().model_dump(mode="json")
     lines = [line for line in read_lines(briefs, kind) if isinstance(line, Accepted)]
 
     def run(line: Accepted[Any]) -> list[Step]:
-        recorder = _Recorder(resident, line.custom_id, settings)
+        recorder = _Recorder(language_model, line.custom_id, settings)
         kind.run(line.payload, cast("Context", recorder))
         return recorder.steps
 
@@ -102,7 +101,7 @@ def record(resident: Resident, briefs: Path, places: int) -> list[list[Step]]:
         return list(pool.map(run, lines))
 
 
-def replay(resident: Resident, jobs: Sequence[Sequence[Step]], places: int) -> tuple[float, int]:
+def replay(language_model: LanguageModel, jobs: Sequence[Sequence[Step]], places: int) -> tuple[float, int]:
     """Return seconds and new tokens of the requests alone, without any work between them."""
     waiting: Iterator[tuple[int, Sequence[Step]]] = iter(enumerate(jobs))
     lock, done = threading.Lock(), threading.Semaphore(0)
@@ -116,7 +115,7 @@ def replay(resident: Resident, jobs: Sequence[Sequence[Step]], places: int) -> t
 
     def submit(index: int, steps: Sequence[Step], number: int) -> None:
         step = steps[number]
-        future = resident.engine.submit(
+        future = language_model.engine.submit(
             Request(request_id=f"{index}/{number}", prompt_ids=step.prompt_ids, sampling=step.sampling)
         )
         future.add_done_callback(lambda answered: answer(answered, index, steps, number))
@@ -161,10 +160,10 @@ def run_pressroom(briefs: Path, folder: Path, models: Path) -> dict[str, object]
     return summary
 
 
-def open_bare_engine(models: Path) -> Resident:
+def open_bare_engine(models: Path) -> LanguageModel:
     """Open the engine as a worker does."""
     options = EngineOptions(num_threads=len(os.sched_getaffinity(0)))
-    return residency.load(models, [DEFAULT_MODEL], engine="transformers", options=options).generator(
+    return load_models(models, [DEFAULT_MODEL], engine="transformers", options=options).generator(
         DEFAULT_MODEL
     )
 
@@ -178,16 +177,16 @@ def main() -> None:
         folder = Path(name)
         briefs = folder / "briefs.csv"
         write_briefs(briefs, arguments.jobs)
-        resident = open_bare_engine(models)
-        places = int(resident.engine.info.num_slots * JOBS_PER_SLOT)
-        jobs = record(resident, briefs, places)
-        bare = [replay(resident, jobs, places)]
-        resident.engine.close()
+        language_model = open_bare_engine(models)
+        places = int(language_model.engine.info.num_slots * JOBS_PER_SLOT)
+        jobs = record(language_model, briefs, places)
+        bare = [replay(language_model, jobs, places)]
+        language_model.engine.close()
         summary = run_pressroom(briefs, folder, models)
-        resident = open_bare_engine(models)
-        bare.append(replay(resident, jobs, places))
-        num_slots = resident.engine.info.num_slots
-        resident.engine.close()
+        language_model = open_bare_engine(models)
+        bare.append(replay(language_model, jobs, places))
+        num_slots = language_model.engine.info.num_slots
+        language_model.engine.close()
     report(arguments.jobs, num_slots, jobs, bare, summary)
 
 

@@ -40,11 +40,9 @@ from kinds.sentiment.producer import DocumentsOrder, Intake, submit_documents
 from kinds.sentiment.runs import MonitorOptions, put_monitor_of
 from pressroom.one_machine import OneMachine
 from storage import open_store
-from workers import residency
 from workers.devices import Device
-from workers.encoder import EncoderRequest
-from workers.engine import EngineOptions
-from workers.residency import ResidentEncoder
+from workers.engine import EncoderRequest, EngineOptions
+from workers.model_pool import EncoderModel, load_models
 from workers.settings import DEFAULT_CLASSIFIER, Settings
 
 PROFILE = "classifier"
@@ -84,22 +82,22 @@ class Round:
     memory: Memory
 
 
-def bare_seconds(resident: ResidentEncoder, pairs: Sequence[TextPair]) -> float:
+def bare_seconds(encoder: EncoderModel, pairs: Sequence[TextPair]) -> float:
     """Tokenise and classify everything, with one request per block and all requests in flight at once."""
     begun_at = time.perf_counter()
     futures = []
     for number, start in enumerate(range(0, len(pairs), BLOCK)):
-        rows = resident.tokenizer.encode(pairs[start : start + BLOCK])
-        futures.append(resident.engine.submit(EncoderRequest(request_id=f"bare-{number}", rows=rows)))
+        rows = encoder.tokenizer.encode(pairs[start : start + BLOCK])
+        futures.append(encoder.engine.submit(EncoderRequest(request_id=f"bare-{number}", rows=rows)))
     for future in futures:
         future.result()
     return time.perf_counter() - begun_at
 
 
-def open_bare(models: Path) -> ResidentEncoder:
+def open_bare(models: Path) -> EncoderModel:
     """Open the classifier as a worker does."""
     options = EngineOptions(num_threads=len(os.sched_getaffinity(0)))
-    warm = residency.load(models, [DEFAULT_CLASSIFIER], engine="transformers", options=options)
+    warm = load_models(models, [DEFAULT_CLASSIFIER], engine="transformers", options=options)
     return warm.encoder(DEFAULT_CLASSIFIER, "classify")
 
 
@@ -180,11 +178,11 @@ def _shared(processes: Iterable[psutil.Process]) -> int:
 
 def run_bare(models: Path, pairs: Sequence[TextPair]) -> float:
     """Open the bare classifier and return the seconds that it takes."""
-    resident = open_bare(models)
+    encoder = open_bare(models)
     try:
-        return bare_seconds(resident, pairs)
+        return bare_seconds(encoder, pairs)
     finally:
-        resident.engine.close()
+        encoder.engine.close()
 
 
 Rounds = Mapping[str, Round]

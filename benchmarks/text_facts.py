@@ -32,10 +32,9 @@ from jobs.inference import Completion, Inference, Prompt, Sampling, Usage
 from kinds.recommendation.catalogue.item import Item
 from kinds.recommendation.texts.text import Text, TextPolicy, TextRequest, text_key, text_seed
 from kinds.recommendation.texts.write import generate_text, text_template
-from workers import residency
 from workers.engine import EngineOptions, Request
+from workers.model_pool import LanguageModel, load_models
 from workers.process import JOBS_PER_SLOT
-from workers.residency import Resident
 from workers.settings import DEFAULT_MODEL, Settings
 
 SEED = 20_260_101
@@ -61,19 +60,19 @@ class Written:
 class BareInference:
     """Calls the engine directly and counts; it has the part of Inference that texts use. Thread-safe."""
 
-    def __init__(self, resident: Resident) -> None:
-        self._resident = resident
+    def __init__(self, model: LanguageModel) -> None:
+        self._model = model
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self.usage = Usage()
         self.num_calls = 0
 
     def generate(self, prompt: Prompt, sampling: Sampling, *, model: str | None = None) -> Completion:  # noqa: ARG002
-        ids = self._resident.tokenizer.encode_chat(
+        ids = self._model.tokenizer.encode_chat(
             tuple((message.role, message.content) for message in prompt.messages)
         )
         request = Request(request_id=str(next(self._numbers)), prompt_ids=ids, sampling=sampling)
-        completion = self._resident.engine.submit(request).result()
+        completion = self._model.engine.submit(request).result()
         with self._lock:
             self.usage += completion.usage
             self.num_calls += 1
@@ -233,10 +232,10 @@ def keep(written: Sequence[Written], path: Path) -> None:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def open_engine(models: Path) -> Resident:
+def open_engine(models: Path) -> LanguageModel:
     """Open the engine as a worker does."""
     options = EngineOptions(num_threads=len(os.sched_getaffinity(0)))
-    return residency.load(models, [DEFAULT_MODEL], engine="transformers", options=options).generator(
+    return load_models(models, [DEFAULT_MODEL], engine="transformers", options=options).generator(
         DEFAULT_MODEL
     )
 
@@ -250,13 +249,13 @@ def main() -> int:
     given = parser.parse_args()
     policy = TextPolicy()
     rows: list[Row] = [good.row for good in make_goods(NUM_ITEMS, random.Random(1), last_day=LAST_DAY)]
-    resident = open_engine(Settings().models_folder)
-    inference = BareInference(resident)
+    model = open_engine(Settings().models_folder)
+    inference = BareInference(model)
     begun_at = time.perf_counter()
     requests = make_requests(rows, given.texts, policy)
-    written = write_all(requests, policy, inference, int(resident.engine.info.num_slots * JOBS_PER_SLOT))
+    written = write_all(requests, policy, inference, int(model.engine.info.num_slots * JOBS_PER_SLOT))
     figures = report(written, inference, time.perf_counter() - begun_at)
-    resident.engine.close()
+    model.engine.close()
     show(written[: given.show])
     if given.keep is not None:
         keep(written, given.keep)

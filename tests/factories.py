@@ -25,7 +25,7 @@ from jobs.losses import Cause, Ending, Evidence
 from jobs.provenance import CodeFacts, EngineFacts, Generation, JobFacts, ModelFacts, sha256_hex
 from storage.store import Store
 from tests.plugins.kinds import TrialOutput
-from workers.inference import Asked
+from workers.inference import ModelUse
 from workers.publisher import Publisher
 
 LEASE_SECONDS = 30.0
@@ -170,12 +170,12 @@ def published(
         chat_template_sha256=digest,
     )
     engine = EngineFacts(name="fake", versions=(), dtype="none", device="cpu", attention="none", num_slots=1)
-    asked = Asked(model=model, engine=engine, models=(model,), generations=(generation,), encodings=())
+    use = ModelUse(model=model, engine=engine, models=(model,), generations=(generation,), encodings=())
     template = Template("trial", "1", digest)
     result = Result(artifacts=tuple(artifacts), template=template, metrics=metrics or {}, records=records)
     kept = None if output is None else output.model_dump_json()
     publisher = Publisher(store, CodeFacts("1.0", "test"))
-    return publisher.publish(job, result, output=kept, facts=facts, asked=asked, abandoned=threading.Event())
+    return publisher.publish(job, result, output=kept, facts=facts, use=use, abandoned=threading.Event())
 
 
 def failure(

@@ -13,9 +13,8 @@ from jobs.provenance import token_digest
 from storage.memory import MemoryStore
 from storage.store import StoreError
 from workers.engine import EngineInfo, EngineProgress, Request
-from workers.models.manifest import Manifest
-from workers.models.trial import Trial
-from workers.residency import Residency, Resident
+from workers.model_pool import LanguageModel, ModelPool
+from workers.models.manifest import Manifest, Trial
 
 MODEL = "fake"
 
@@ -129,7 +128,7 @@ class FailingStore(MemoryStore):
         super().put(key, body, media_type=media_type)
 
 
-def fake_residency(engine: FakeEngine) -> Residency:
+def fake_models(engine: FakeEngine) -> ModelPool:
     """One warm model, on this engine."""
     manifest = Manifest(
         name=MODEL,
@@ -145,4 +144,4 @@ def fake_residency(engine: FakeEngine) -> Residency:
         max_context_tokens=2048,
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
-    return Residency([Resident(manifest, FakeTokenizer(), engine)])
+    return ModelPool([LanguageModel(manifest, FakeTokenizer(), engine)])

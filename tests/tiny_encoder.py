@@ -13,11 +13,10 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.processors import TemplateProcessing
 
 from tests.tiny_model import safetensors_bytes
-from workers.encoder import EncoderTask
+from workers.engine import EncoderTask
 from workers.models.classifier import CLASSIFIER
 from workers.models.files import MANIFEST
-from workers.models.manifest import Manifest, file_entry, weights_digest
-from workers.models.trial import Trial
+from workers.models.manifest import Manifest, Trial, file_entry, weights_digest
 
 NUM_TOKENS = 260
 MAX_TOKENS = 96

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 
 from workers.engine import EngineInfo
-from workers.engines.executor import Executor, NextToken
+from workers.engines.batching import Executor, NextToken
 from workers.scheduler import Generation, PrefillRow, PrefixSave, SlotMove
 
 BAD_TOKEN = 77

@@ -28,9 +28,9 @@ from jobs.errors import PressroomError, TransientError
 from workers.background import BEAT as BESIDE_BEAT
 from workers.background import BackgroundPlace, BackgroundServices, services_under
 from workers.celery import make_app
+from workers.child_process import drain_when_parent_dies
 from workers.lead import Lead
 from workers.outage import Outage
-from workers.parent import drain_when_parent_dies
 from workers.recurring import starter_of
 from workers.settings import Settings, read_settings
 

@@ -9,7 +9,7 @@ from tokenizers import Encoding, Tokenizer
 
 from jobs.errors import InputError
 from jobs.inference import TextPair
-from workers.encoder import EncoderRow
+from workers.engine import EncoderRow
 from workers.models.classifier import CLASSIFIER, read_classifier_settings
 from workers.models.files import parse_json_object
 from workers.models.reading import ModelFiles

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jobs.losses import FAULT_SIGNALS, Cause, Ending
-from workers.engines.watchdog import KILLED_EXIT_CODE
+from workers.engines.request_engine import KILLED_EXIT_CODE
 from workers.process import EXIT_CUT_OFF, EXIT_NOT_STARTED
 
 CLAIM_SECONDS = 30.0

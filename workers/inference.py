@@ -25,10 +25,9 @@ from jobs.provenance import (
     vector_bytes,
 )
 from jobs.text.thoughts import DEFAULT_MARKS
-from workers.encoder import EncoderRequest, EncoderTask, Vector
-from workers.engine import Request
+from workers.engine import EncoderRequest, EncoderTask, Request, Vector
+from workers.model_pool import EncoderModel, LanguageModel, ModelPool
 from workers.models.calibration import Calibration
-from workers.residency import Residency, Resident, ResidentEncoder
 from workers.thinking import ThoughtPlan, ThoughtUnfinishedError
 
 ENGINE_GRACE_SECONDS = 30.0
@@ -45,7 +44,7 @@ class JobAbandonedError(TransientError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class ModelUse:
     """The models that a job used and the calls that it made to them."""
 
     model: ModelFacts | None
@@ -58,7 +57,7 @@ class Asked:
 
 @dataclass(slots=True)
 class _EncodingLog:
-    resident: ResidentEncoder
+    encoder: EncoderModel
     calibration: Calibration | None
     num_calls: int = 0
     num_inputs: int = 0
@@ -67,9 +66,9 @@ class _EncodingLog:
 
     def facts(self) -> Encoding:
         return Encoding(
-            task=self.resident.engine.info.task,
-            model=self.resident.model_facts(),
-            engine=self.resident.engine_facts(),
+            task=self.encoder.engine.info.task,
+            model=self.encoder.model_facts(),
+            engine=self.encoder.engine_facts(),
             num_calls=self.num_calls,
             num_inputs=self.num_inputs,
             inputs_sha256=self.inputs.hexdigest(),
@@ -78,16 +77,16 @@ class _EncodingLog:
         )
 
 
-def _thought_tokens(resident: Resident, prompt_ids: tuple[int, ...], sampling: Sampling) -> int:
+def _thought_tokens(model: LanguageModel, prompt_ids: tuple[int, ...], sampling: Sampling) -> int:
     """Return the maximum length of a thought, from the settings and the room beside the answer."""
-    room = resident.engine.info.max_context_tokens - len(prompt_ids) - sampling.max_new_tokens
-    return max(0, min(resident.thinking.max_tokens, room))
+    room = model.engine.info.max_context_tokens - len(prompt_ids) - sampling.max_new_tokens
+    return max(0, min(model.thinking.max_tokens, room))
 
 
-def _thinking_facts(resident: Resident, thoughts: ThoughtPlan) -> ThinkingFacts:
+def _thinking_facts(model: LanguageModel, thoughts: ThoughtPlan) -> ThinkingFacts:
     return ThinkingFacts(
-        is_requested=resident.thinking.is_asked,
-        template_settings=resident.template_settings,
+        is_requested=model.thinking.is_requested,
+        template_settings=model.template_settings,
         max_tokens=thoughts.max_tokens,
     )
 
@@ -113,17 +112,17 @@ def _without_thoughts(completion: Completion, thoughts: ThoughtPlan | None, mode
 class JobInference:
     """`jobs.inference.Inference` for one job. One thread may make calls while another calls `abandon`."""
 
-    def __init__(self, job: ClaimedJob, residency: Residency, *, deadline_at: float) -> None:
+    def __init__(self, job: ClaimedJob, models: ModelPool, *, deadline_at: float) -> None:
         """Create it for one attempt. `deadline_at` is on time.monotonic()."""
         self._request_prefix = f"{job.id}/{job.attempt}"
         self._model = job.model
-        self._residency = residency
+        self._models = models
         self._deadline_at = deadline_at
         self._lock = threading.Lock()
         self._num_calls = 0
         self._cancel_current: Callable[[], None] | None = None
         self._generations: list[Generation] = []
-        self._residents: dict[str, Resident] = {}
+        self._language_models: dict[str, LanguageModel] = {}
         self._encodings: dict[tuple[str, bool], _EncodingLog] = {}
         self._calibrations: dict[str, Calibration | None] = {}
         self.abandoned = threading.Event()
@@ -141,10 +140,12 @@ class JobInference:
         """
         messages = tuple((message.role, message.content) for message in prompt.messages)
         name = self._model if model is None else model
-        self._residents[name] = resident = self._residency.generator(name)
-        prompt_ids = resident.tokenizer.encode_chat(messages)
+        self._language_models[name] = language_model = self._models.generator(name)
+        prompt_ids = language_model.tokenizer.encode_chat(messages)
         request_id = self._next_id()
-        thoughts = resident.plan_thoughts(prompt_ids, _thought_tokens(resident, prompt_ids, sampling))
+        thoughts = language_model.plan_thoughts(
+            prompt_ids, _thought_tokens(language_model, prompt_ids, sampling)
+        )
         request = Request(
             request_id=request_id,
             prompt_ids=prompt_ids,
@@ -153,7 +154,7 @@ class JobInference:
             thoughts=thoughts,
         )
         completion = self._wait(
-            lambda: resident.engine.submit(request), lambda: resident.engine.cancel(request_id)
+            lambda: language_model.engine.submit(request), lambda: language_model.engine.cancel(request_id)
         )
         self._generations.append(
             Generation(
@@ -164,7 +165,7 @@ class JobInference:
                 finish_reason=completion.finish_reason,
                 num_near_ties=completion.num_near_ties,
                 model_name=name,
-                thinking=None if thoughts is None else _thinking_facts(resident, thoughts),
+                thinking=None if thoughts is None else _thinking_facts(language_model, thoughts),
             )
         )
         return _without_thoughts(completion, thoughts, name)
@@ -179,13 +180,13 @@ class JobInference:
 
     def model_sha256(self, *, model: str | None = None) -> str:
         """Return the digest of a classifier with its calibration. Raises as `classify` does."""
-        resident = self._encoder(model, "classify")
-        manifest = resident.manifest
-        calibration = self._calibration(resident)
+        encoder = self._encoder(model, "classify")
+        manifest = encoder.manifest
+        calibration = self._calibration(encoder)
         parts = (
             manifest.weights_sha256,
             manifest.tokenizer_sha256,
-            resident.classifier_sha256 or "",
+            encoder.classifier_sha256 or "",
             *([] if calibration is None else [calibration.sha256]),
         )
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
@@ -194,34 +195,34 @@ class JobInference:
         """Block until every text has its vector. Raises as `generate` does."""
         return self._encode([TextPair(text) for text in texts], model, "embed")
 
-    def _calibration(self, resident: ResidentEncoder) -> Calibration | None:
+    def _calibration(self, encoder: EncoderModel) -> Calibration | None:
         """Return the calibration as it was when this job first used it.
 
         The answers of a job are identified by the calibration that was applied to them.
         """
-        name = resident.manifest.name
+        name = encoder.manifest.name
         if name not in self._calibrations:
-            self._calibrations[name] = resident.read_calibration()
+            self._calibrations[name] = encoder.read_calibration()
         return self._calibrations[name]
 
-    def _encoder(self, model: str | None, task: EncoderTask) -> ResidentEncoder:
-        return self._residency.encoder(self._model if model is None else model, task)
+    def _encoder(self, model: str | None, task: EncoderTask) -> EncoderModel:
+        return self._models.encoder(self._model if model is None else model, task)
 
     def _encode(
         self, pairs: Sequence[TextPair], model: str | None, task: EncoderTask, *, calibrated: bool = False
     ) -> tuple[Vector, ...]:
-        resident = self._encoder(model, task)
-        calibration = self._calibration(resident) if calibrated else None
-        rows = resident.tokenizer.encode(pairs)  # in the job's thread: it overlaps with the engine's steps
+        encoder = self._encoder(model, task)
+        calibration = self._calibration(encoder) if calibrated else None
+        rows = encoder.tokenizer.encode(pairs)  # in the job's thread: it overlaps with the engine's steps
         request_id = self._next_id()
         request = EncoderRequest(request_id=request_id, rows=rows, deadline_at=self._deadline_at)
         answers = self._wait(
-            lambda: resident.engine.submit(request), lambda: resident.engine.cancel(request_id)
+            lambda: encoder.engine.submit(request), lambda: encoder.engine.cancel(request_id)
         )
         if calibration is not None:
-            answers = tuple(calibration.apply(answers, resident.engine.info.labels))
-        key = (resident.manifest.name, calibration is not None)
-        log = self._encodings.setdefault(key, _EncodingLog(resident, calibration))
+            answers = tuple(calibration.apply(answers, encoder.engine.info.labels))
+        key = (encoder.manifest.name, calibration is not None)
+        log = self._encodings.setdefault(key, _EncodingLog(encoder, calibration))
         log.num_calls += 1
         log.num_inputs += len(rows)
         for row, answer in zip(rows, answers, strict=True):
@@ -259,12 +260,12 @@ class JobInference:
         if cancel is not None:
             cancel()
 
-    def asked(self) -> Asked:
-        """Return what has been requested so far. Call it once the kind has returned."""
-        first = next(iter(self._residents.values()), None)
+    def model_use(self) -> ModelUse:
+        """Return what the job has used so far. Call it once the kind has returned."""
+        first = next(iter(self._language_models.values()), None)
         encodings = tuple(log.facts() for log in self._encodings.values())
-        generators = (resident.model_facts() for resident in self._residents.values())
-        return Asked(
+        generators = (model.model_facts() for model in self._language_models.values())
+        return ModelUse(
             model=None if first is None else first.model_facts(),
             engine=None if first is None else first.engine_facts(),
             models=tuple(dict.fromkeys((*generators, *(encoding.model for encoding in encodings)))),

@@ -27,19 +27,19 @@ from jobs.provenance import payload_digest
 from jobs.registry import warm_kinds
 from storage import open_store
 from storage.store import check_access
-from workers import logs, residency
+from workers import logs
 from workers.attempt import WorkerIdentity
 from workers.broker import consumer_outage
+from workers.child_process import drain_when_parent_dies
 from workers.devices import Device
 from workers.engine import EngineOptions
 from workers.heartbeat import Pulse, report_failure
+from workers.model_pool import ModelPool, load_models
 from workers.models.files import ModelUnloadableError
 from workers.outage import Outage
-from workers.parent import drain_when_parent_dies
 from workers.ports import open_ports
 from workers.preflight import check_broker
 from workers.publisher import Publisher, code_facts
-from workers.residency import Residency
 from workers.runner import Runner
 from workers.settings import Settings, read_settings
 from workers.thinking import Thinking
@@ -88,7 +88,7 @@ class _Process:
     settings: Settings
     worker_id: str
     database: Database
-    residency: Residency
+    models: ModelPool
     runner: Runner
     stopped: threading.Event
     pulse: Pulse
@@ -148,21 +148,21 @@ def _start(settings: Settings) -> _Process:
     check_broker(settings.require_redis_url())
     store = open_store(settings.require_s3_url())
     check_access(store)
-    warm = _load_models(settings)
+    models = _load_models(settings)
     ports = open_ports(database, store, settings)
     warm_kinds()
-    num_places = settings.max_jobs_in_flight or _places(warm)
-    for resident in warm.all():
-        manifest = resident.manifest.model_dump(mode="json")
-        worker_rows.record_model(database, payload_digest(manifest), resident.manifest.name, manifest)
+    num_places = settings.max_jobs_in_flight or _places(models)
+    for model in models.all():
+        manifest = model.manifest.model_dump(mode="json")
+        worker_rows.record_model(database, payload_digest(manifest), model.manifest.name, manifest)
     return _Process(
         settings=settings,
         worker_id=worker_id,
         database=database,
-        residency=warm,
+        models=models,
         runner=Runner(
             database=database,
-            residency=warm,
+            models=models,
             ports=ports,
             publisher=Publisher(store, code_facts(settings)),
             settings=settings,
@@ -176,7 +176,7 @@ def _start(settings: Settings) -> _Process:
     )
 
 
-def _load_models(settings: Settings) -> Residency:
+def _load_models(settings: Settings) -> ModelPool:
     """Return the profile's models, loaded and warmed up.
 
     Raises PressroomError: a model that cannot be loaded now cannot be loaded later either.
@@ -184,7 +184,7 @@ def _load_models(settings: Settings) -> Residency:
     models = settings.profile(settings.worker_profile).models
     options = _engine_options(settings)
     try:
-        return residency.load(settings.models_folder, models, engine=settings.engine, options=options)
+        return load_models(settings.models_folder, models, engine=settings.engine, options=options)
     except (ConfigurationError, PermanentError):
         raise
     except Exception as error:
@@ -203,13 +203,13 @@ def _engine_options(settings: Settings) -> EngineOptions:
         max_context_tokens=settings.max_context_tokens,
         num_threads=settings.num_threads,
         step_timeout_seconds=settings.step_timeout_seconds,
-        thinking=Thinking(is_asked=settings.thinking, max_tokens=settings.max_thought_tokens),
+        thinking=Thinking(is_requested=settings.thinking, max_tokens=settings.max_thought_tokens),
     )
 
 
-def _places(warm: Residency) -> int:
-    least = PLACES_OF_ENCODERS if warm.has_encoders else PLACES_WITHOUT_SLOTS
-    return max(int(warm.num_slots * JOBS_PER_SLOT), least)
+def _places(models: ModelPool) -> int:
+    least = PLACES_OF_ENCODERS if models.has_encoders else PLACES_WITHOUT_SLOTS
+    return max(int(models.num_slots * JOBS_PER_SLOT), least)
 
 
 def _end(exit_code: int) -> None:
@@ -270,7 +270,7 @@ def stop() -> None:
         return
     _process.runner.close(_process.settings.drain_seconds)
     _process.stopped.set()
-    _process.residency.close()
+    _process.models.close()
     try:
         worker_rows.mark_stopped(_process.database, _process.worker_id)
     except SQLAlchemyError:

@@ -28,7 +28,7 @@ class PromptCheck:
         self._kind = kind
         self._kind_settings = kind_settings
         self._max_context_tokens = min(settings.max_context_tokens, manifest.max_context_tokens)
-        self._tokenizer = load_tokenizer(folder, is_thinking_asked=settings.thinking)
+        self._tokenizer = load_tokenizer(folder, is_thinking_requested=settings.thinking)
         self._frame_tokens = cache(self._count_frame_tokens)
         self.control_tokens = self._tokenizer.control_tokens
         """Tokens with which a line could end its turn and begin another."""

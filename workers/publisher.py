@@ -32,7 +32,7 @@ from jobs.provenance import (
 )
 from storage.resources import artifact_key
 from storage.store import Store, StoreError, StoreRefusedError
-from workers.inference import Asked, JobAbandonedError
+from workers.inference import JobAbandonedError, ModelUse
 from workers.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Publisher:
         *,
         output: str | None,
         facts: JobFacts,
-        asked: Asked,
+        use: ModelUse,
         abandoned: Event,
     ) -> Success:
         """Store the artifacts and the statement; return the outcome for the committer.
@@ -80,11 +80,11 @@ class Publisher:
             job=facts,
             input_sha256=payload_digest(job.payload),
             template=result.template,
-            model=asked.model,
-            engine=asked.engine,
-            models=asked.models,
-            generations=asked.generations,
-            encodings=asked.encodings,
+            model=use.model,
+            engine=use.engine,
+            models=use.models,
+            generations=use.generations,
+            encodings=use.encodings,
             parents=result.parents,
             code=self._code,
         )
@@ -99,7 +99,7 @@ class Publisher:
             metrics=result.metrics,
             output=output,
             records=result.records,
-            usage=sum((generation.usage for generation in asked.generations), Usage()),
+            usage=sum((generation.usage for generation in use.generations), Usage()),
         )
 
     def _put_artifact(self, artifact: Artifact, abandoned: Event) -> StoredArtifact:

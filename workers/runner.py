@@ -22,9 +22,9 @@ from workers.attempt import WorkerIdentity, failure_of, run_attempt
 from workers.capacity import Capacity
 from workers.committer import Committer
 from workers.inference import JobAbandonedError, JobInference
+from workers.model_pool import ModelPool
 from workers.ports import Ports
 from workers.publisher import Publisher
-from workers.residency import Residency
 from workers.settings import Settings
 from workers.stages import close_stages
 
@@ -63,7 +63,7 @@ class Runner:
         self,
         *,
         database: Engine,
-        residency: Residency,
+        models: ModelPool,
         ports: Ports,
         publisher: Publisher,
         settings: Settings,
@@ -79,7 +79,7 @@ class Runner:
         the same as `on_broken`) when results cannot be committed.
         """
         self._database = database
-        self._residency = residency
+        self._models = models
         self._ports = ports
         self._publisher = publisher
         self._settings = settings
@@ -156,7 +156,7 @@ class Runner:
         if job.seconds_to_deadline is not None:
             seconds = min(seconds, job.seconds_to_deadline)
         deadline_at = time.monotonic() + seconds
-        inference = JobInference(job, self._residency, deadline_at=deadline_at)
+        inference = JobInference(job, self._models, deadline_at=deadline_at)
         held = _Held(job, inference, deadline_at + HANDOVER_SECONDS)
         with self._lock:
             self._held[job.id, job.attempt] = held
@@ -175,7 +175,7 @@ class Runner:
                 attempt.result,
                 output=attempt.output,
                 facts=attempt.facts,
-                asked=held.inference.asked(),
+                use=held.inference.model_use(),
                 abandoned=held.inference.abandoned,
             )
         except (JobAbandonedError, EngineLostError):

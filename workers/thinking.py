@@ -33,7 +33,7 @@ class ThoughtUnfinishedError(PermanentError):
 class Thinking:
     """The settings for models that can think."""
 
-    is_asked: bool = False
+    is_requested: bool = False
     """Whether models may think; otherwise thinking is turned off where the chat template allows it."""
     max_tokens: int = 1024
     """Maximum tokens of a thought, in addition to those of the answer, if the context has room for them."""
@@ -59,18 +59,18 @@ TemplateSettings = tuple[tuple[str, bool | int | str], ...]
 """Variables for a chat template and their values."""
 
 
-def template_settings(names: Collection[str], template: str, *, is_asked: bool) -> TemplateSettings:
+def template_settings(names: Collection[str], template: str, *, is_requested: bool) -> TemplateSettings:
     """Return the variables that tell a chat template whether the model should think.
 
     `names` are the variables that the template reads.
 
-    >>> template_settings({"messages", "enable_thinking"}, "", is_asked=False)
+    >>> template_settings({"messages", "enable_thinking"}, "", is_requested=False)
     (('enable_thinking', False),)
     """
-    settings: dict[str, bool | int | str] = {name: is_asked for name in _SWITCHES if name in names}
-    if (mode := _quoted(template, _MODE_NAMES[is_asked])) is not None:
+    settings: dict[str, bool | int | str] = {name: is_requested for name in _SWITCHES if name in names}
+    if (mode := _quoted(template, _MODE_NAMES[is_requested])) is not None:
         settings |= {name: mode for name in _MODES if name in names}
-    if not is_asked:
+    if not is_requested:
         settings |= {name: 0 for name in _BUDGETS if name in names}
         effort = _quoted(template, _LEAST_EFFORTS) or "low"
         settings |= {name: effort for name in _EFFORTS if name in names}

@@ -75,7 +75,7 @@ class ChatTokenizer:
         special_tokens: dict[str, str],
         end_of_text_ids: frozenset[int],
         tokenizer_sha256: str,
-        is_thinking_asked: bool = False,
+        is_thinking_requested: bool = False,
     ) -> None:
         # tokenizer.json may include the truncation and padding settings of a training run
         tokenizer.no_truncation()
@@ -91,7 +91,7 @@ class ChatTokenizer:
         self.thought_marks = find_marks(chat_template, added)
         self._mark_ids = _mark_ids(tokenizer, self.thought_marks)
         names = _variables(chat_template)
-        self.template_settings = template_settings(names, chat_template, is_asked=is_thinking_asked)
+        self.template_settings = template_settings(names, chat_template, is_requested=is_thinking_requested)
         digest = hashlib.sha256(chat_template.encode()).hexdigest()
         self.chat_template_sha256 = digest if chat_template else ""
 
@@ -166,7 +166,7 @@ class ChatTokenizer:
 
 
 def load_tokenizer(
-    folder: Path, digests: Mapping[str, str] | None = None, *, is_thinking_asked: bool = False
+    folder: Path, digests: Mapping[str, str] | None = None, *, is_thinking_requested: bool = False
 ) -> ChatTokenizer:
     """Read the tokenizer of an installed model; `digests` are those of its manifest.
 
@@ -185,7 +185,7 @@ def load_tokenizer(
         special_tokens=special_tokens,
         end_of_text_ids=frozenset() if is_encoder else _end_of_text_ids(files, tokenizer, end_token),
         tokenizer_sha256=files.read_digests[TOKENIZER],
-        is_thinking_asked=is_thinking_asked,
+        is_thinking_requested=is_thinking_requested,
     )
 
 

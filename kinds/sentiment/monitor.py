@@ -8,7 +8,7 @@ from uuid import UUID
 
 from jobs.sources import Source
 from kinds.sentiment.series.policy import Policy
-from workers.delivery.targets import Target
+from workers.delivery import Target
 
 KIND = "sentiment_report"
 """Name of the kind whose batches are runs of monitors."""

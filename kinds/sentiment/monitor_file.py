@@ -51,7 +51,7 @@ from jobs.intake.files import TOML_ERRORS, read_toml
 from jobs.schedule import CatchUp, Cron
 from jobs.sources import FeedSource, FileSource, PrefixSource, Source
 from kinds.sentiment.series.policy import Policy
-from workers.delivery.targets import FileTarget, Target, WebhookTarget
+from workers.delivery import FileTarget, Target, WebhookTarget
 from workers.settings import DEFAULT_CLASSIFIER, DEFAULT_EMBEDDER, DEFAULT_MODEL
 
 STDOUT = "-"

@@ -18,7 +18,7 @@ from tests.factories import wait_until
 from tests.integration.kinds.sentiment.test_delivery import alert, monitor_of
 from workers.background import UP, BackgroundPlace, BackgroundServices, services_under
 from workers.beat import BeatThread
-from workers.delivery.targets import FileTarget
+from workers.delivery import FileTarget
 from workers.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -20,16 +20,14 @@ from jobs.errors import ConfigurationError, EngineLostError
 from jobs.inference import TextPair
 from tests.factories import wait_until
 from tests.tiny_encoder import MAX_TOKENS, NUM_TOKENS, write_manifest, write_tiny_bert
-from workers.encoder import EncoderRequest, EncoderRow, EncoderTask
 from workers.encoder_tokenizer import load_row_tokenizer
-from workers.engine import EngineOptions
-from workers.engines.encoder_messages import EncoderOrder
+from workers.engine import EncoderRequest, EncoderRow, EncoderTask, EngineOptions
 from workers.engines.encoder_model import TransformersEncoder
-from workers.engines.encoder_process import EncoderProcess
+from workers.engines.encoder_process import EncoderOrder, EncoderProcess
 from workers.engines.transformers_encoder import open_encoder
+from workers.model_pool import load_models
 from workers.models.classifier import CLASSIFIER
 from workers.models.files import MalformedFileError, ModelIncompleteError
-from workers.residency import load
 
 SECONDS = 60.0
 NUM_CONNECTIONS = 2
@@ -158,7 +156,7 @@ def test_closing_ends_the_process(folder: Path) -> None:
 WORKER = """
 import sys
 from pathlib import Path
-from workers.encoder import EncoderRow
+from workers.engine import EncoderRow
 from workers.encoder_tokenizer import load_row_tokenizer
 from workers.engine import EngineOptions
 from workers.engines.transformers_encoder import open_encoder
@@ -204,5 +202,5 @@ def test_a_misspelt_engine_is_refused_for_an_encoder(tmp_path: Path) -> None:
     folder = write_tiny_bert(tmp_path / "mood")
     write_manifest(folder, "mood", "classify")
     with pytest.raises(ConfigurationError, match="transfromers") as refusal:
-        load(tmp_path, ["mood"], engine="transfromers", options=OPTIONS)
+        load_models(tmp_path, ["mood"], engine="transfromers", options=OPTIONS)
     assert refusal.value.code == "engine_not_installed"

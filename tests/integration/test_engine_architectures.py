@@ -14,10 +14,10 @@ from transformers import PreTrainedModel
 from jobs.inference import Sampling
 from tests.tiny_architectures import REFUSED, SUPPORTED, THRESHOLD, build
 from tests.tiny_llama import write_tiny_llama
-from workers import residency
 from workers.engine import EngineOptions, ModelUnsupportedError, Request
 from workers.engines import trial
 from workers.engines.transformers import open_engine
+from workers.model_pool import load_models
 from workers.models.install import add_model
 from workers.models.manifest import Manifest, check_engine
 from workers.models.sources import FolderSource
@@ -102,7 +102,7 @@ def test_add_records_which_engine_cannot_run_the_model(tmp_path: Path) -> None:
         check_engine(manifest, "transformers")
     assert raised.value.code == "model_unsupported"
     with pytest.raises(ModelUnsupportedError, match="FalconForCausalLM"):
-        residency.load(tmp_path / "models", ["tiny"], engine="transformers", options=OPTIONS)
+        load_models(tmp_path / "models", ["tiny"], engine="transformers", options=OPTIONS)
 
 
 def test_model_without_max_position_embeddings_is_not_malformed(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_trial_passes_the_lengths_at_which_a_model_computes_otherwise(
     manifest = add(tmp_path, "phi3, longrope")
     assert manifest.trial is not None
     assert manifest.trial.engines == {"transformers": ""}
-    monkeypatch.setattr("workers.engines.rotary._RECOMPUTING", frozenset())
+    monkeypatch.setattr("workers.engines.decoder_model._RECOMPUTING", frozenset())
     wrong = trial._answer(tmp_path / "models" / "tiny").trial
     assert wrong is not None
     assert "other tokens than generate()" in wrong.engines["transformers"]

@@ -17,10 +17,8 @@ from jobs.inference import Completion, FinishReason, Sampling
 from tests.tiny_llama import NUM_TOKENS, write_tiny_llama
 from tests.turnstile import BAD_TOKEN, Turnstile
 from workers.engine import EngineOptions, Request
-from workers.engines.batching import BatchingEngine
-from workers.engines.executor import Executor
-from workers.engines.script import Script
-from workers.engines.scripted import ScriptedExecutor
+from workers.engines.batching import BatchingEngine, Executor
+from workers.engines.scripted import Script, ScriptedExecutor
 from workers.engines.transformers import TransformersExecutor
 from workers.tokenizer import ChatTokenizer, load_tokenizer
 

@@ -18,15 +18,14 @@ from jobs.job import ClaimedJob
 from jobs.provenance import sha256_hex
 from tests.calibrations import model_calibration
 from tests.factories import wait_until
-from tests.fakes import MODEL, FakeEngine, fake_residency
+from tests.fakes import MODEL, FakeEngine, fake_models
 from tests.tiny_encoder import write_manifest, write_scripted_encoder, write_tiny_bert
-from workers import residency
-from workers.encoder import Encoder, EncoderRequest, EncoderRow, EncoderTask
 from workers.encoder_tokenizer import load_row_tokenizer
-from workers.engine import EngineOptions
-from workers.engines.script import Script
+from workers.engine import Encoder, EncoderRequest, EncoderRow, EncoderTask, EngineOptions
+from workers.engines.scripted import Script
 from workers.engines.scripted_encoder import scripted_encoder
 from workers.inference import JobAbandonedError, JobInference
+from workers.model_pool import EncoderModel, ModelNotWarmError, ModelPool, load_models
 from workers.models.calibration import (
     CalibrationOfOtherWeightsError,
     remove_calibration,
@@ -36,7 +35,6 @@ from workers.models.classifier import CLASSIFIER
 from workers.models.files import CALIBRATION
 from workers.ports import JobContext, Ports
 from workers.process import _places
-from workers.residency import ModelNotWarmError, Residency, ResidentEncoder
 
 SECONDS = 60.0
 PROMPT = Prompt((Message("user", "hello"),))
@@ -74,16 +72,16 @@ class Worker:
         self.gate.set()
         self.reached = threading.Event()
         self.fake = FakeEngine()
-        generator = fake_residency(self.fake).generator(MODEL)
+        generator = fake_models(self.fake).generator(MODEL)
         encoders = [self._encoder(folder / "moods", "classify"), self._encoder(folder / "vectors", "embed")]
-        self.residency = Residency([generator, *encoders])
+        self.models = ModelPool([generator, *encoders])
 
-    def _encoder(self, folder: Path, task: EncoderTask) -> ResidentEncoder:
+    def _encoder(self, folder: Path, task: EncoderTask) -> EncoderModel:
         write_scripted_encoder(folder, task)
         manifest = write_manifest(folder, folder.name, task)
         tokenizer = load_row_tokenizer(folder)
         engine = scripted_encoder(tokenizer, EngineOptions(), task, Script(), self._pass)
-        return ResidentEncoder(manifest, folder, tokenizer, engine, manifest.classifier_sha256)
+        return EncoderModel(manifest, folder, tokenizer, engine, manifest.classifier_sha256)
 
     def _pass(self) -> None:
         self.reached.set()
@@ -91,7 +89,7 @@ class Worker:
 
     def inference(self, model: str = "moods", *, seconds: float = SECONDS, attempt: int = 1) -> JobInference:
         deadline_at = time.monotonic() + seconds
-        return JobInference(job(model, attempt=attempt), self.residency, deadline_at=deadline_at)
+        return JobInference(job(model, attempt=attempt), self.models, deadline_at=deadline_at)
 
 
 @pytest.fixture
@@ -99,7 +97,7 @@ def worker(tmp_path: Path) -> Iterator[Worker]:
     one = Worker(tmp_path)
     yield one
     one.gate.set()
-    one.residency.close()
+    one.models.close()
 
 
 def test_one_job_asks_models_of_all_three_tasks(worker: Worker) -> None:
@@ -110,15 +108,15 @@ def test_one_job_asks_models_of_all_three_tasks(worker: Worker) -> None:
     one, same, other = inference.embed(["a rise", "a rise", "a fall"], model="vectors")
     assert one == same != other
     inference.generate(PROMPT, Sampling(max_new_tokens=3), model=MODEL)
-    asked = inference.asked()
-    assert asked.model is not None
-    assert asked.model.name == MODEL
-    assert [model.name for model in asked.models] == [MODEL, "moods", "vectors"]
-    assert [(e.model.name, e.task, e.num_calls, e.num_inputs) for e in asked.encodings] == [
+    use = inference.model_use()
+    assert use.model is not None
+    assert use.model.name == MODEL
+    assert [model.name for model in use.models] == [MODEL, "moods", "vectors"]
+    assert [(e.model.name, e.task, e.num_calls, e.num_inputs) for e in use.encodings] == [
         ("moods", "classify", 1, 2),
         ("vectors", "embed", 1, 3),
     ]
-    assert len(asked.generations) == 1
+    assert len(use.generations) == 1
 
 
 def test_the_record_depends_on_inputs_and_model_and_not_on_how_calls_are_cut(worker: Worker) -> None:
@@ -127,7 +125,7 @@ def test_the_record_depends_on_inputs_and_model_and_not_on_how_calls_are_cut(wor
     for pair in PAIRS:
         cut.classify([pair])
     other.classify([PAIRS[1], PAIRS[0]])
-    (a,), (b,), (c,) = (one.asked().encodings for one in (whole, cut, other))
+    (a,), (b,), (c,) = (one.model_use().encodings for one in (whole, cut, other))
     assert (a.inputs_sha256, a.outputs_sha256) == (b.inputs_sha256, b.outputs_sha256)
     assert a.inputs_sha256 != c.inputs_sha256
     assert a.outputs_sha256 != c.outputs_sha256
@@ -137,8 +135,8 @@ def test_the_record_depends_on_inputs_and_model_and_not_on_how_calls_are_cut(wor
 def test_nothing_asked_is_nothing_recorded(worker: Worker) -> None:
     inference = worker.inference()
     assert inference.classify([]) == ()
-    asked = worker.inference().asked()
-    assert (asked.model, asked.models, asked.generations, asked.encodings) == (None, (), (), ())
+    use = worker.inference().model_use()
+    assert (use.model, use.models, use.generations, use.encodings) == (None, (), (), ())
 
 
 @pytest.mark.parametrize(
@@ -203,9 +201,9 @@ def test_a_closing_worker_tells_who_waits_that_its_engine_is_lost(worker: Worker
     running.start()
     worker.reached.wait(SECONDS)
     waiting.start()
-    encoder = worker.residency.encoder("moods", "classify").engine
+    encoder = worker.models.encoder("moods", "classify").engine
     wait_until(lambda: encoder.progress().num_waiting > 0, "the second job waits")
-    closing = threading.Thread(target=worker.residency.close)
+    closing = threading.Thread(target=worker.models.close)
     closing.start()
     wait_until(lambda: is_closed(encoder), "the encoder takes nothing more")
     worker.gate.set()
@@ -231,7 +229,7 @@ def test_classifier_digest_covers_weights_tokenizer_and_calibration(tmp_path: Pa
             body = (folder / change).read_bytes()
             (folder / change).write_bytes(body[:-1] + b"\x01")
         write_manifest(folder, "moods", "classify")
-        warm = residency.load(
+        warm = load_models(
             tmp_path / str(number) / "..", [str(number)], engine="scripted", options=EngineOptions()
         )
         digests.add(JobInference(job(), warm, deadline_at=time.monotonic() + 60).model_sha256(model="moods"))
@@ -240,24 +238,24 @@ def test_classifier_digest_covers_weights_tokenizer_and_calibration(tmp_path: Pa
 
 
 def calibrate(worker: Worker, *, temperature: float) -> str:
-    resident = worker.residency.encoder("moods", "classify")
-    content = model_calibration(resident.manifest, temperature=temperature)
-    return write_calibration(resident.folder, content).sha256
+    encoder = worker.models.encoder("moods", "classify")
+    content = model_calibration(encoder.manifest, temperature=temperature)
+    return write_calibration(encoder.folder, content).sha256
 
 
 def test_a_warm_worker_takes_a_calibration_with_its_next_job(worker: Worker) -> None:
-    asked = {}
+    answers = {}
     for name in ("without", "first", "second", "removed"):
         if name == "removed":
-            remove_calibration(worker.residency.encoder("moods", "classify").folder)
+            remove_calibration(worker.models.encoder("moods", "classify").folder)
         elif name != "without":
             calibrate(worker, temperature=2.0 if name == "first" else 4.0)
         inference = worker.inference()
-        asked[name] = (inference.model_sha256(), inference.classify(PAIRS))
-    assert asked["removed"] == asked["without"]
+        answers[name] = (inference.model_sha256(), inference.classify(PAIRS))
+    assert answers["removed"] == answers["without"]
     for part in (0, 1):
-        assert len({asked[name][part] for name in ("without", "first", "second")}) == 3
-    confidence = [asked[name][1][0]["positive"] for name in ("without", "first", "second")]
+        assert len({answers[name][part] for name in ("without", "first", "second")}) == 3
+    confidence = [answers[name][1][0]["positive"] for name in ("without", "first", "second")]
     assert sorted(confidence, reverse=True) == confidence
 
 
@@ -271,10 +269,10 @@ def test_a_jobs_answers_are_of_the_calibration_that_it_names_whatever_happens_me
     calibrate(worker, temperature=4.0)
     assert inference.classify(PAIRS) == expected
     assert inference.model_sha256() == model_sha256 == reference.model_sha256()
-    (encoding,) = inference.asked().encodings
+    (encoding,) = inference.model_use().encodings
     assert encoding.calibration is not None
     assert (encoding.calibration.sha256, encoding.calibration.temperature) == (sha256, "2.0")
-    assert encoding.outputs_sha256 == reference.asked().encodings[0].outputs_sha256
+    assert encoding.outputs_sha256 == reference.model_use().encodings[0].outputs_sha256
 
 
 def test_what_the_model_says_by_itself_can_be_asked_beside_what_is_calibrated(worker: Worker) -> None:
@@ -282,13 +280,13 @@ def test_what_the_model_says_by_itself_can_be_asked_beside_what_is_calibrated(wo
     calibrate(worker, temperature=2.0)
     inference = worker.inference()
     assert inference.classify(PAIRS, calibrated=False) == plain != inference.classify(PAIRS)
-    asked = inference.asked()
-    assert [one.calibration is None for one in asked.encodings] == [True, False]
-    assert [model.name for model in asked.models] == ["moods"]
+    use = inference.model_use()
+    assert [one.calibration is None for one in use.encodings] == [True, False]
+    assert [model.name for model in use.models] == ["moods"]
 
 
 def test_a_calibration_of_other_weights_fails_the_job_and_not_the_figures(worker: Worker) -> None:
-    folder = worker.residency.encoder("moods", "classify").folder
+    folder = worker.models.encoder("moods", "classify").folder
     (folder / CALIBRATION).write_text(model_calibration().model_dump_json())
     with pytest.raises(CalibrationOfOtherWeightsError):
         worker.inference().classify(PAIRS)
@@ -301,13 +299,13 @@ def test_a_profile_of_encoders_is_loaded_and_verified_by_task(tmp_path: Path, en
         write = write_scripted_encoder if engine == "scripted" else write_tiny_bert
         write(tmp_path / name, task)
         write_manifest(tmp_path / name, name, task)
-    warm = residency.load(tmp_path, tasks, engine=engine, options=EngineOptions())
+    warm = load_models(tmp_path, tasks, engine=engine, options=EngineOptions())
     try:
         inference = JobInference(job(), warm, deadline_at=time.monotonic() + 60)
         assert len(inference.classify(PAIRS)) == 2
         assert len(inference.embed(["x", "y"], model="vectors")) == 2
         assert _places(warm) > 1
         classifier = sha256_hex((tmp_path / "moods" / CLASSIFIER).read_bytes())
-        assert inference.asked().encodings[0].engine.classifier_sha256 == classifier
+        assert inference.model_use().encodings[0].engine.classifier_sha256 == classifier
     finally:
         warm.close()

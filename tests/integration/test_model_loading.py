@@ -13,12 +13,12 @@ from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM
 from tests.fakes import load_nothing
 from tests.tiny_bert import write_tiny_bert
 from tests.tiny_llama import write_tiny_llama
-from workers import residency
-from workers.encoder import EncoderTask
-from workers.engine import EngineOptions
+from workers import model_pool
+from workers.engine import EncoderTask, EngineOptions
 from workers.engines.encoder_model import TransformersEncoder
 from workers.engines.loading import load_config, load_model
 from workers.engines.transformers import TransformersExecutor
+from workers.model_pool import load_models
 from workers.models.files import ModelIncompleteError, ModelUnloadableError
 from workers.models.install import add_model
 from workers.models.manifest import check_installed
@@ -210,9 +210,9 @@ def test_model_swapped_between_check_and_load_is_not_loaded(
         (folder / name).write_bytes(body)
         return manifest
 
-    monkeypatch.setattr(residency, "check_installed", check_and_swap)
+    monkeypatch.setattr(model_pool, "check_installed", check_and_swap)
     with pytest.raises(WeightsDigestError, match=name):
-        residency.load(tmp_path / "models", ["tiny"], engine="transformers", options=OPTIONS)
+        load_models(tmp_path / "models", ["tiny"], engine="transformers", options=OPTIONS)
 
 
 @pytest.mark.attack("model swapped after its digest was taken")
@@ -228,6 +228,6 @@ def test_encoder_swapped_between_check_and_load_is_not_loaded(
         change_weights(folder, lambda tensors: tensors["pooler.dense.bias"].add_(1))
         return manifest
 
-    monkeypatch.setattr(residency, "check_installed", check_and_swap)
+    monkeypatch.setattr(model_pool, "check_installed", check_and_swap)
     with pytest.raises(WeightsDigestError, match=r"model\.safetensors"):
-        residency.load(tmp_path / "models", ["tiny"], engine="transformers", options=OPTIONS)
+        load_models(tmp_path / "models", ["tiny"], engine="transformers", options=OPTIONS)

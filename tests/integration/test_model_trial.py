@@ -18,14 +18,14 @@ from safetensors.torch import load_file, save_file
 from jobs.errors import ConfigurationError
 from tests.factories import wait_until
 from tests.tiny_llama import write_tiny_llama
+from workers import child_process
+from workers.child_process import LIBRARY_BYTES, run_child
 from workers.engines import trial
-from workers.models import child
-from workers.models.child import LIBRARY_BYTES, run_child
+from workers.engines.trial import try_model
 from workers.models.files import ModelIncompleteError
 from workers.models.install import add_model
-from workers.models.manifest import list_models, read_manifest
+from workers.models.manifest import Trial, list_models, read_manifest
 from workers.models.sources import FolderSource
-from workers.models.trial import Trial, try_model
 
 
 def install(folder: Path, models: Path) -> Trial | None:
@@ -100,16 +100,16 @@ def answer_here(folder: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_child_that_dies_without_an_answer_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.models.trial.CHILD", "tests.no_such_module")
+    monkeypatch.setattr("workers.engines.trial.CHILD", "tests.no_such_module")
 
-    with pytest.raises(ConfigurationError, match=r"ended with 1: .*No module named") as caught:
+    with pytest.raises(ConfigurationError, match=r"ended with exit code 1: .*No module named") as caught:
         try_model(tmp_path, num_parameters=1)
 
     assert caught.value.code == "model_unloadable"
 
 
 def test_child_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "SECONDS_TO_START", 3.0)
+    monkeypatch.setattr(child_process, "SECONDS_TO_START", 3.0)
 
     ended = run_child("tests.sleeping_child", str(tmp_path / "sign"), model_bytes=0)
 
@@ -128,7 +128,7 @@ def test_child_that_wants_more_memory_than_a_model_takes_gets_none() -> None:
 def test_child_ends_with_its_parent(tmp_path: Path) -> None:
     sign = tmp_path / "sign"
     code = (
-        "import sys; from workers.models.child import run_child;"
+        "import sys; from workers.child_process import run_child;"
         "run_child('tests.sleeping_child', sys.argv[1], model_bytes=0)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(sign)]) as parent:

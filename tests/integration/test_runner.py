@@ -32,7 +32,7 @@ from tests.factories import (
     statuses,
     wait_until,
 )
-from tests.fakes import MODEL, FailingStore, FakeEngine, fake_residency
+from tests.fakes import MODEL, FailingStore, FakeEngine, fake_models
 from workers.attempt import WorkerIdentity
 from workers.ports import open_ports
 from workers.publisher import Publisher
@@ -61,7 +61,7 @@ def running(
     kept = store or MemoryStore()
     runner = Runner(
         database=database,
-        residency=fake_residency(engine or FakeEngine()),
+        models=fake_models(engine or FakeEngine()),
         ports=open_ports(database, kept, config or settings()),
         publisher=Publisher(kept, CodeFacts("0", "test")),
         settings=config or settings(),

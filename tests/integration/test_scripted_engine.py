@@ -15,9 +15,8 @@ from jobs.errors import ConfigurationError, EngineError
 from jobs.inference import Sampling
 from tests.tiny_llama import write_tiny_llama
 from workers.engine import EngineOptions, Request
-from workers.engines.script import SCRIPT_VARIABLE, Script, load_script
-from workers.engines.scripted import scripted_engine
-from workers.engines.watchdog import HUNG_EXIT_CODE
+from workers.engines.request_engine import HUNG_EXIT_CODE
+from workers.engines.scripted import SCRIPT_VARIABLE, Script, load_script, scripted_engine
 from workers.tokenizer import ChatTokenizer, load_tokenizer
 
 PROGRAM = """
@@ -73,7 +72,7 @@ def test_process_is_killed_at_the_marked_prompt_once(tiny_folder: Path, tmp_path
 def test_hung_step_ends_the_process_with_the_stacks_on_stderr(tiny_folder: Path, tmp_path: Path) -> None:
     ran = run_program(tiny_folder, tmp_path / "script.json", hang_text="poisoned")
     assert ran.returncode == HUNG_EXIT_CODE
-    assert "engine step hung for more than 0.3 s" in ran.stderr
+    assert "engine step has hung for more than 0.3 s" in ran.stderr
     assert "scripted.py" in ran.stderr
 
 

@@ -24,7 +24,7 @@ from kinds.recommendation.recommender import ServingPlace
 from storage import open_store
 from storage.store import Store
 from workers.connectors.sources import ConnectedSources
-from workers.delivery.targets import WebhookTarget
+from workers.delivery import WebhookTarget
 
 VARIABLE = "NEWS_URL"
 

@@ -11,13 +11,13 @@ import pytest
 
 from jobs.inference import Completion, FinishReason, Message, Prompt, Sampling
 from jobs.provenance import ThinkingFacts
-from tests.fakes import MODEL, FakeEngine, fake_residency
+from tests.fakes import MODEL, FakeEngine, fake_models
 from tests.integration.test_inference import job
 from tests.tiny_bigram import TEMPLATE, write_bigram_model
 from workers.engine import Engine, EngineOptions
 from workers.engines.transformers import open_engine
 from workers.inference import JobInference
-from workers.residency import Residency
+from workers.model_pool import ModelPool
 from workers.thinking import Thinking, ThoughtUnfinishedError
 from workers.tokenizer import load_tokenizer
 
@@ -47,11 +47,11 @@ class Bench:
         """What a kind gets for a prompt."""
         thinking = thinking or Thinking()
         write_bigram_model(self._folder, words, template=template, special=special)
-        tokenizer = load_tokenizer(self._folder, is_thinking_asked=thinking.is_asked)
+        tokenizer = load_tokenizer(self._folder, is_thinking_requested=thinking.is_requested)
         engine = open_engine(self._folder, tokenizer, EngineOptions(num_slots=1, max_context_tokens=64))
         self._engines.append(engine)
-        resident = replace(
-            fake_residency(FakeEngine()).generator(MODEL),
+        language_model = replace(
+            fake_models(FakeEngine()).generator(MODEL),
             tokenizer=tokenizer,
             engine=engine,
             plan_thoughts=tokenizer.plan_thoughts,
@@ -59,7 +59,7 @@ class Bench:
             template_settings=tokenizer.template_settings,
         )
         self.inference = JobInference(
-            job(MODEL), Residency([resident]), deadline_at=time.monotonic() + SECONDS
+            job(MODEL), ModelPool([language_model]), deadline_at=time.monotonic() + SECONDS
         )
         return self.inference.generate(Prompt((Message("user", "a plan}"),)), sampling)
 
@@ -81,7 +81,7 @@ def test_kind_gets_the_answer_without_the_thought(bench: Bench) -> None:
     assert done.text == "Bread needs} time."
     assert done.usage.new_tokens == 7
     assert bench.inference is not None
-    assert bench.inference.asked().generations[0].thinking == ThinkingFacts(
+    assert bench.inference.model_use().generations[0].thinking == ThinkingFacts(
         is_requested=True, template_settings=(("enable_thinking", True),), max_tokens=56
     )
 

@@ -12,10 +12,9 @@ from jobs.inference import TextPair
 from tests.fakes import load_nothing
 from tests.integration.hub_server import serve_hub
 from tests.tiny_bert import DIGITS, SPECIAL, WORDS, write_tiny_bert
-from workers import residency
-from workers.encoder import EncoderRequest
 from workers.encoder_tokenizer import load_row_tokenizer
-from workers.engine import EngineOptions
+from workers.engine import EncoderRequest, EngineOptions
+from workers.model_pool import load_models
 from workers.models.files import MalformedFileError
 from workers.models.install import Installed, add_model
 from workers.models.preparation import TOKENIZER, VOCABULARY
@@ -57,11 +56,11 @@ def test_rows_are_those_of_the_tokenizer_it_was_trained_with(repository: Path, t
 def test_it_classifies_with_its_own_names_of_classes(repository: Path, tmp_path: Path) -> None:
     models = tmp_path / "models"
     install(repository, models)
-    warm = residency.load(models, ["finbert"], engine="transformers", options=EngineOptions(num_threads=1))
+    warm = load_models(models, ["finbert"], engine="transformers", options=EngineOptions(num_threads=1))
     try:
-        resident = warm.encoder("finbert", "classify")
-        rows = resident.tokenizer.encode([TextPair("Acme profit rises")])
-        (answer,) = resident.engine.submit(EncoderRequest(request_id="r", rows=rows)).result(60)
+        encoder = warm.encoder("finbert", "classify")
+        rows = encoder.tokenizer.encode([TextPair("Acme profit rises")])
+        (answer,) = encoder.engine.submit(EncoderRequest(request_id="r", rows=rows)).result(60)
         assert sum(answer) == pytest.approx(1.0, abs=1e-5)
     finally:
         warm.close()

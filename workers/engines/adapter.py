@@ -1,7 +1,12 @@
-"""A classifier with LoRA adapters: its base is loaded with a head, and the adapters are merged into it."""
+"""A classifier with LoRA adapters: its base is loaded with a head, and the adapters are merged into it.
+
+`python -m workers.engines.adapter BASE ADAPTER TARGET LABEL...` merges them in a child process, so that
+torch is never loaded in the process that installs a model.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +19,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from workers.child_process import end_incomplete
 from workers.engines.loading import load_config, load_model, outline
 from workers.models.adapters import ADAPTER
 from workers.models.files import ModelIncompleteError, keys_in_words, read_safetensors_header
@@ -87,3 +93,21 @@ def _check_adapter(net: torch.nn.Module, adapter: Path) -> None:
     }
     if any(problems.values()):
         raise ModelIncompleteError(f"the adapter {ADAPTER}: {keys_in_words(problems)}")
+
+
+def main() -> None:
+    """Merge the base and adapter in the first two arguments into the folder in the third.
+
+    The other arguments are the labels of the classifier, in the order of its outputs.
+    """
+    if len(sys.argv) < 5:
+        sys.exit("usage: python -m workers.engines.adapter BASE_FOLDER ADAPTER_FOLDER TARGET_FOLDER LABEL...")
+    try:
+        base, adapter, target = map(Path, sys.argv[1:4])
+        merge(base, adapter, target, sys.argv[4:])
+    except ModelIncompleteError as error:
+        end_incomplete(error)
+
+
+if __name__ == "__main__":
+    main()

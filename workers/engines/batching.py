@@ -7,58 +7,108 @@ prefills it into a slot, decodes it with all other running rows, one token per s
 from __future__ import annotations
 
 import logging
-import threading
+import math
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Protocol
 
-from jobs.errors import EngineError, EngineLostError, InputError
+from jobs.errors import EngineError, InputError, PressroomError, PromptTooLongError
 from jobs.inference import Completion, FinishReason, Sampling, Usage
 from workers.engine import EngineInfo, EngineOptions, EngineProgress, Request, Tokenizer
-from workers.engines.admission import deadline_error, find_error
-from workers.engines.containment import Containment
-from workers.engines.executor import Executor, NextToken
+from workers.engines.request_engine import Flight, RequestEngine, deadline_error
 from workers.engines.text import TextStream
-from workers.engines.watchdog import StepWatchdog, end_process
-from workers.scheduler import Generation, PrefillBatch, PrefillRow, Scheduler
-
-CLOSE_SECONDS = 10.0
-"""Time that close() waits for the current step; longer than any healthy step, shorter than a drain."""
+from workers.scheduler import Generation, PrefillBatch, PrefillRow, PrefixSave, Scheduler, SlotMove
 
 logger = logging.getLogger(__name__)
 
+_MIN_SEED, _MAX_SEED = -(2**63), 2**64 - 1
+"""The range that torch.Generator.manual_seed accepts."""
 
-@dataclass(slots=True)
-class _Flight:
-    """A request between submit() and the end of its future, in a table under the engine's lock."""
 
+@dataclass(frozen=True, slots=True)
+class NextToken:
+    """The token that follows a row."""
+
+    token_id: int
+    is_near_tie: bool = False
+    """Whether a greedy choice was made between logits that are closer than the precision of the arithmetic.
+    """
+    is_finite: bool = True
+    """False if the row's logits have no finite maximum, so that its token is meaningless."""
+
+
+class Executor(Protocol):
+    """Computes batches of slots. The slots of one call are adjacent and in order.
+
+    A call may be repeated with some of its rows after an error, so it must not depend on what the failed call
+    left in these slots. MemoryError means that fewer rows may fit; any other error is attributed to a row, or
+    to the device if every one of several rows raises it.
+    """
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    @property
+    def num_tokens(self) -> int:
+        """Upper bound of prompt ids, exclusive."""
+        ...
+
+    @property
+    def max_prefill_tokens(self) -> int:
+        """Maximum prompt tokens per step, including padding."""
+        ...
+
+    def prefill(self, rows: Sequence[PrefillRow]) -> list[NextToken]:
+        """Compute prompt tokens; the token of a row that is not the last chunk of its prompt is ignored."""
+        ...
+
+    def decode(self, rows: Sequence[Generation]) -> list[NextToken]:
+        """Compute each row's last token and choose the next one."""
+        ...
+
+    def move(self, move: SlotMove) -> None:
+        """Copy a slot's state to another slot."""
+        ...
+
+    def clear(self, slot: int) -> None:
+        """Clear a slot whose content is not finite, so that it cannot affect later rows."""
+        ...
+
+    def save_prefix(self, save: PrefixSave) -> None:
+        """Keep a copy of the beginning of a slot."""
+        ...
+
+    def drop_prefix(self, key: int) -> None:
+        """Release a kept beginning; does nothing if it is unknown."""
+        ...
+
+    def close(self) -> None:
+        """Release the device's memory."""
+        ...
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class _GenerationFlight(Flight[Completion]):
     generation: Generation
-    future: Future[Completion]
     text: TextStream | None
 
 
-class BatchingEngine:
-    """Implements workers.engine.Engine; any thread may call its public methods."""
+class BatchingEngine(RequestEngine[_GenerationFlight, PrefillBatch]):
+    """Implements workers.engine.Engine with one lane; any thread may call its public methods."""
 
     def __init__(self, executor: Executor, tokenizer: Tokenizer, options: EngineOptions) -> None:
+        self._info = executor.info
+        super().__init__("engine", options, num_lanes=1, max_rows=self._info.num_slots)
         self._executor = executor
         self._tokenizer = tokenizer
-        self._info = executor.info
         self._scheduler = Scheduler(
             num_slots=self._info.num_slots,
             max_prefill_tokens=executor.max_prefill_tokens,
             max_prefix_tokens=options.max_prefix_tokens,
         )
-        self._containment = Containment(self._info.num_slots)
-        self._changed = threading.Condition()
-        self._inbox: list[Generation] = []
-        self._flights: dict[str, _Flight] = {}
-        self._closed = False
-        self._num_steps = 0
-        self._on_broken = options.on_broken or end_process
-        self._watchdog = StepWatchdog(options.step_timeout_seconds, self._on_broken)
-        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
-        self._thread.start()
+        self._start()
 
     @property
     def info(self) -> EngineInfo:
@@ -66,33 +116,20 @@ class BatchingEngine:
 
     def submit(self, request: Request) -> Future[Completion]:
         """Queue the request; callbacks of the future run in the engine's thread and should be short."""
-        future: Future[Completion] = Future()
         error = find_error(
             request,
             num_tokens=self._executor.num_tokens,
             max_context_tokens=self._info.max_context_tokens,
         )
-        with self._changed:
-            if self._closed:
-                error = EngineLostError(f"request {request.request_id} came after the engine was closed")
-            elif request.request_id in self._flights:
-                error = InputError(f"request {request.request_id} is already in flight; ids must be unique")
-            if error is None:
-                stop, thoughts = request.sampling.stop, request.thoughts
-                text = TextStream(self._tokenizer, stop, thoughts) if stop or thoughts else None
-                flight = _Flight(Generation(request), future, text)
-                self._flights[request.request_id] = flight
-                self._inbox.append(flight.generation)
-                self._changed.notify()
-        if error is not None:
-            future.set_exception(error)
-        return future
-
-    def cancel(self, request_id: str) -> None:
-        with self._changed:
-            flight = self._flights.pop(request_id, None)
-        if flight is not None:
-            flight.future.cancel()
+        stop, thoughts = request.sampling.stop, request.thoughts
+        flight = _GenerationFlight(
+            request_id=request.request_id,
+            deadline_at=request.deadline_at,
+            generation=Generation(request),
+            text=TextStream(self._tokenizer, stop, thoughts) if stop or thoughts else None,
+        )
+        self._submit(flight, error)
+        return flight.future
 
     def progress(self) -> EngineProgress:
         with self._changed:
@@ -101,7 +138,7 @@ class BatchingEngine:
             num_running=self._scheduler.num_running,
             num_waiting=len(self._scheduler.waiting) + num_inbox,
             num_steps=self._num_steps,
-            seconds_in_step=self._watchdog.seconds_in_step,
+            seconds_in_step=self._seconds_in_step,
         )
 
     def warm(self) -> None:
@@ -114,64 +151,36 @@ class BatchingEngine:
         for future in futures:
             future.result()
 
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(CLOSE_SECONDS)
-        self._end("the engine was closed before the text was finished")
+    def _admit(self, flight: _GenerationFlight) -> None:
+        self._scheduler.add(flight.generation)
 
-    def _work(self) -> None:
-        while self._wait_for_work():
-            self._watchdog.begin()
-            try:
-                self._step()
-            except Exception as error:
-                logger.exception("the engine cannot go on", extra={"action": "engine_lost"})
-                self._on_broken()
-                self._end(f"the engine cannot go on: {error!r}")
-                return
-            finally:
-                self._watchdog.end()
-        self._executor.close()
+    def _drop_unwanted(self) -> None:
+        for generation in list(self._scheduler.generations()):
+            if self._flight_of(generation) is None:
+                self._leave_slot(generation)
 
-    def _wait_for_work(self) -> bool:
-        """Sleep until there is work, and pass it to the scheduler; return False when the engine is closed."""
-        with self._changed:
-            while not (self._closed or self._inbox or self._scheduler.has_work):
-                self._changed.wait()
-            inbox, self._inbox = self._inbox, []
-            for generation in inbox:
-                self._scheduler.add(generation)
-            return not self._closed
+    def _take(self) -> PrefillBatch | None:
+        """Return the prompts of the next step, which also decodes all running rows."""
+        if not self._scheduler.has_work:
+            return None
+        return self._scheduler.plan_prefill() or PrefillBatch()
 
-    def _step(self) -> None:
-        self._drop_cancelled_and_expired()
-        batch = self._scheduler.plan_prefill()
-        if batch is not None:
-            self._prefill(batch)
+    def _step(self, work: PrefillBatch) -> None:
+        if work.rows:
+            self._prefill(work)
         running = list(self._scheduler.running)
         for generation, outcome in self._containment.run(running, self._executor.decode):
             self._accept(generation, outcome)
         self._num_steps += 1
 
-    def _drop_cancelled_and_expired(self) -> None:
-        now = time.monotonic()
-        for generation in list(self._scheduler.generations()):
-            request = generation.request
-            flight = self._flights.get(request.request_id)
-            # After a cancel, another request may have the same id: the flight must belong to this generation.
-            if flight is None or flight.generation is not generation or flight.future.cancelled():
-                self._remove(generation)
-            elif request.deadline_at is not None and request.deadline_at <= now:
-                self._fail(generation, deadline_error(request))
+    def _close_executor(self) -> None:
+        self._executor.close()
 
     def _prefill(self, batch: PrefillBatch) -> None:
         rows = self._save_prefixes(batch)
         for row, outcome in self._containment.run(rows, self._executor.prefill):
             if isinstance(outcome, Exception):
-                self._fail(row.generation, _row_error(row.generation, outcome))
+                self._fail_row(row.generation, outcome)
                 continue
             move = self._scheduler.prefilled(row)
             if move is not None:
@@ -191,7 +200,7 @@ class BatchingEngine:
             try:
                 self._executor.save_prefix(save)
             except Exception as error:  # noqa: BLE001  a prefix only saves time
-                logger.warning("a prompt prefix was not kept", extra={"reason": repr(error)})
+                logger.warning("A prompt prefix could not be kept.", extra={"reason": repr(error)})
                 self._scheduler.forget_prefix(save.key)
                 lost.add(save.key)
         for index, row in enumerate(batch.rows):
@@ -203,20 +212,21 @@ class BatchingEngine:
     def _accept(self, generation: Generation, outcome: NextToken | Exception) -> None:
         """Add a token to its row, and complete the row if the token was the last."""
         if isinstance(outcome, Exception):
-            self._fail(generation, _row_error(generation, outcome))
+            self._fail_row(generation, outcome)
             return
         if not outcome.is_finite:
             self._executor.clear(generation.slot)
-            self._fail(generation, _row_error(generation, ArithmeticError("no finite logits")))
+            self._fail_row(generation, ArithmeticError("no finite logits"))
             return
         generation.output_ids.append(outcome.token_id)
         generation.num_near_ties += outcome.is_near_tie
-        flight = self._flights.get(generation.request.request_id)
-        if flight is None or flight.generation is not generation:
-            return  # cancelled meanwhile; the next step drops it
+        flight = self._flight_of(generation)
+        if flight is None:
+            return  # cancelled meanwhile; it is dropped before the next step
         reason = self._finish_reason(generation, flight.text)
         if reason is not None:
-            self._complete(generation, flight.text, reason)
+            self._leave_slot(generation)
+            self._complete(flight, self._completion(generation, flight.text, reason))
 
     def _finish_reason(self, generation: Generation, text: TextStream | None) -> FinishReason | None:
         sampling, token_id = generation.request.sampling, generation.output_ids[-1]
@@ -227,10 +237,12 @@ class BatchingEngine:
         max_new_tokens = sampling.max_new_tokens + (0 if text is None else text.num_thought_tokens)
         return FinishReason.LENGTH if len(generation.output_ids) >= max_new_tokens else None
 
-    def _complete(self, generation: Generation, text: TextStream | None, reason: FinishReason) -> None:
+    def _completion(
+        self, generation: Generation, text: TextStream | None, reason: FinishReason
+    ) -> Completion:
         token_ids = tuple(generation.output_ids)
         stop_string = None if text is None else text.finish()
-        completion = Completion(
+        return Completion(
             text=self._tokenizer.decode(token_ids) if text is None else text.text,
             token_ids=token_ids,
             finish_reason=reason if stop_string is None else FinishReason.STOP,
@@ -238,39 +250,68 @@ class BatchingEngine:
             num_near_ties=generation.num_near_ties,
             stop_string=stop_string,
         )
-        future = self._remove(generation)
-        if future is not None and future.set_running_or_notify_cancel():
-            future.set_result(completion)
 
-    def _fail(self, generation: Generation, error: Exception) -> None:
-        future = self._remove(generation)
-        if future is not None and future.set_running_or_notify_cancel():
-            future.set_exception(error)
+    def _fail_row(self, generation: Generation, cause: Exception) -> None:
+        flight = self._flight_of(generation)
+        self._leave_slot(generation)
+        if flight is not None:
+            error = EngineError(f"the engine step of request {flight.request_id} failed: {cause!r}")
+            error.__cause__ = cause
+            self._fail(flight, error)
 
-    def _remove(self, generation: Generation) -> Future[Completion] | None:
-        """Remove the generation from every table; return its future, if still there, for the caller."""
+    def _leave_slot(self, generation: Generation) -> None:
+        """Remove the generation from the scheduler; another row may move into its slot."""
         move = self._scheduler.remove(generation)
         if move is not None:
             self._executor.move(move)
-        with self._changed:
-            flight = self._flights.get(generation.request.request_id)
-            if flight is None or flight.generation is not generation:
-                return None
-            return self._flights.pop(generation.request.request_id).future
 
-    def _end(self, message: str) -> None:
-        """Accept no more requests, and fail those in flight."""
-        self._watchdog.stop()
-        with self._changed:
-            self._closed = True
-            flights, self._flights = list(self._flights.values()), {}
-            self._inbox.clear()
-        for flight in flights:
-            if flight.future.set_running_or_notify_cancel():
-                flight.future.set_exception(EngineLostError(message))
+    def _flight_of(self, generation: Generation) -> _GenerationFlight | None:
+        """Return the request of a generation, or None if nobody waits for it any more.
+
+        After a cancel, another request may have the same id: the flight must belong to this generation.
+        """
+        flight = self._flights.get(generation.request.request_id)
+        return flight if flight is not None and flight.generation is generation else None
 
 
-def _row_error(generation: Generation, cause: Exception) -> EngineError:
-    error = EngineError(f"the engine step of request {generation.request.request_id} failed: {cause!r}")
-    error.__cause__ = cause
-    return error
+def find_error(request: Request, *, num_tokens: int, max_context_tokens: int) -> PressroomError | None:
+    """Return why the request cannot run, or None. num_tokens is the model's number of token ids."""
+    prompt_ids, sampling = request.prompt_ids, request.sampling
+    if not prompt_ids:
+        return InputError(f"request {request.request_id}: the prompt is empty; it needs at least one token")
+    if min(prompt_ids) < 0 or max(prompt_ids) >= num_tokens:
+        bad = next(token for token in prompt_ids if not 0 <= token < num_tokens)
+        return InputError(
+            f"request {request.request_id}: token id {bad} is not below {num_tokens}; "
+            "was the prompt encoded with another model's tokenizer?"
+        )
+    problem = sampling_problem(sampling)
+    if problem is not None:
+        return InputError(f"request {request.request_id}: {problem}")
+    if len(prompt_ids) + request.max_new_tokens > max_context_tokens:
+        return PromptTooLongError(len(prompt_ids), request.max_new_tokens, max_context_tokens)
+    if request.deadline_at is not None and request.deadline_at <= time.monotonic():
+        return deadline_error(request.request_id)
+    return None
+
+
+def sampling_problem(sampling: Sampling) -> str | None:
+    """Return what is wrong with the sampling parameters, or None.
+
+    >>> sampling_problem(Sampling(max_new_tokens=0))
+    'max_new_tokens is 0; it must be at least 1'
+    """
+    checks = (
+        (sampling.max_new_tokens >= 1, "max_new_tokens", sampling.max_new_tokens, "at least 1"),
+        (sampling.temperature >= 0, "temperature", sampling.temperature, "0 or above"),
+        (math.isfinite(sampling.temperature), "temperature", sampling.temperature, "finite"),
+        (0 < sampling.top_p <= 1, "top_p", sampling.top_p, "above 0 and at most 1"),
+        (sampling.top_k >= 0, "top_k", sampling.top_k, "0 or above"),
+        (sampling.repetition_penalty > 0, "repetition_penalty", sampling.repetition_penalty, "above 0"),
+        (math.isfinite(sampling.repetition_penalty), "repetition_penalty", "infinite", "finite"),
+        (_MIN_SEED <= sampling.seed <= _MAX_SEED, "seed", sampling.seed, "a 64-bit integer"),
+        (all(sampling.stop), "stop", sampling.stop, "without empty strings"),
+    )
+    return next(
+        (f"{name} is {value}; it must be {wanted}" for ok, name, value, wanted in checks if not ok), None
+    )

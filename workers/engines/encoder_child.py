@@ -9,7 +9,6 @@ of a terminal or of a service manager to that worker.
 from __future__ import annotations
 
 import faulthandler
-import os
 import signal
 import sys
 import threading
@@ -18,9 +17,9 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from jobs.errors import ConfigurationError, PressroomError
-from workers.encoder import EncoderRow
-from workers.engines.encoder_messages import Answer, Answers, Batch, EncoderOrder, Failed, Loaded, Refused
-from workers.parent import exit_when_stdin_closes
+from workers.child_process import begin_child
+from workers.engine import EncoderRow
+from workers.engines.encoder_process import Answer, Answers, Batch, EncoderOrder, Failed, Loaded, Refused
 
 if TYPE_CHECKING:
     from workers.engines.encoder_model import TransformersEncoder
@@ -33,10 +32,9 @@ def main() -> None:
     """Load the model of the order, and serve each connection in its own thread."""
     if len(sys.argv) < 2:
         sys.exit("usage: python -m workers.engines.encoder_child DESCRIPTOR...")
-    os.environ["HF_HUB_OFFLINE"] = "1"  # everything is in the folder; no hub may be contacted
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    exit_when_stdin_closes(0, before=_dump_hung_step)
+    begin_child(0, before_exit=_dump_hung_step)
     connections = [Connection(int(descriptor)) for descriptor in sys.argv[1:]]
     order: EncoderOrder = connections[0].recv()
     try:

@@ -16,9 +16,17 @@ from transformers import (
 )
 
 from jobs.errors import ConfigurationError
-from workers.encoder import EncoderInfo, EncoderRow, EncoderTask, Vector
-from workers.engine import EngineOptions
-from workers.engines.loading import load_config, load_model, num_embeddings, outline
+from workers.engine import EncoderInfo, EncoderRow, EncoderTask, EngineOptions, Vector
+from workers.engines.loading import (
+    dtype_name,
+    load_config,
+    load_model,
+    memory_errors,
+    num_embeddings,
+    open_device,
+    outline,
+    release_memory,
+)
 from workers.engines.packed_linear import can_pack, pack_encoder
 from workers.models.classifier import read_classifier_settings
 from workers.models.files import ModelIncompleteError
@@ -43,17 +51,9 @@ class TransformersEncoder:
 
         Sets the process's thread count if the options specify one, and silences transformers' progress bars.
         """
-        if options.num_threads is not None:
-            torch.set_num_threads(options.num_threads)
-        self._device = torch.device(options.device)
-        if self._device.type == "cuda" and not torch.cuda.is_available():
-            raise ConfigurationError(
-                f"torch {torch.__version__} finds no CUDA device: install its CUDA build and the driver, "
-                "or give --device cpu",
-                code="device_missing",
-            )
+        self._device = open_device(options)
         is_cpu = self._device.type == "cpu"
-        name = options.dtype or ("float32" if is_cpu else "bfloat16")
+        name = dtype_name(options, self._device)
         files = ModelFiles(model_folder, options.digests)
         self._model = _load(files, getattr(torch, name), self._device, task)
         self._num_tokens = num_embeddings(self._model)
@@ -111,26 +111,18 @@ class TransformersEncoder:
 
     def encode(self, rows: Sequence[EncoderRow]) -> list[Vector]:
         longest = max(len(row.token_ids) for row in rows)
-        try:
-            with torch.inference_mode():
-                inputs = self._inputs(rows, longest)
-                output = self._model(**inputs)
-                if self._info.task == "classify":
-                    answers = self._probabilities(output.logits)
-                else:
-                    answers = _mean_of_tokens(output.last_hidden_state, inputs["attention_mask"])
-                return [tuple(answer) for answer in answers.tolist()]
-        except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-                if self._device.type == "cuda":
-                    torch.cuda.empty_cache()
-                raise MemoryError(str(error)) from error
-            raise
+        with memory_errors(self._device), torch.inference_mode():
+            inputs = self._inputs(rows, longest)
+            output = self._model(**inputs)
+            if self._info.task == "classify":
+                answers = self._probabilities(output.logits)
+            else:
+                answers = _mean_of_tokens(output.last_hidden_state, inputs["attention_mask"])
+            return [tuple(answer) for answer in answers.tolist()]
 
     def close(self) -> None:
         del self._model
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        release_memory(self._device)
 
     def _inputs(self, rows: Sequence[EncoderRow], longest: int) -> dict[str, torch.Tensor]:
         """Return padded tensors of shape (rows, longest), int64."""

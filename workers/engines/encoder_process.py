@@ -1,4 +1,7 @@
-"""An encoder's arithmetic in a separate process, seen from the engine: batches out, answers in."""
+"""An encoder's arithmetic in a separate process, seen from the engine: batches out, answers in.
+
+The messages between the two are pickled.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,68 @@ import logging
 import queue
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
 from typing import cast
 
-from jobs.errors import EngineLostError
+from jobs.errors import EngineLostError, PressroomError
 from jobs.losses import FAULT_SIGNALS
-from workers.encoder import EncoderInfo, EncoderRow, Vector
-from workers.engines.encoder_messages import Answer, Batch, EncoderOrder, Failed, Loaded, Refused
+from workers.child_process import start_child
+from workers.engine import EncoderInfo, EncoderRow, EncoderTask, EngineOptions, Vector
+
+RowIds = tuple[tuple[int, ...], tuple[int, ...]]
+"""Token ids and type ids of a row; tuples of integers are pickled without calls into Python."""
+
+Batch = list[RowIds]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderOrder:
+    """The first message to the process: the model to load."""
+
+    model_folder: Path
+    task: EncoderTask
+    max_tokens: int
+    options: EngineOptions
+    """Options without `on_broken`, which is for the process that has the engine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """The model is loaded; from now on each connection accepts batches."""
+
+    info: EncoderInfo
+    num_tokens: int
+    step_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The model cannot be loaded, and the process ends."""
+
+    error: PressroomError
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The answers of a batch, in its order."""
+
+    vectors: Sequence[Vector]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The error with which a batch ended."""
+
+    error: str
+    is_memory: bool
+
+
+Answer = Answers | Failed
+
 
 logger = logging.getLogger(__name__)
 
@@ -41,11 +96,7 @@ class EncoderProcess:
         """
         pairs: list[tuple[Connection, Connection]] = [Pipe() for _ in range(num_connections)]
         theirs = [their.fileno() for _, their in pairs]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "workers.engines.encoder_child", *map(str, theirs)],
-            stdin=subprocess.PIPE,  # closed when this process ends in any way, which ends the child
-            pass_fds=theirs,
-        )
+        self._process = start_child("workers.engines.encoder_child", *map(str, theirs), pass_fds=theirs)
         for _, their in pairs:
             their.close()
         self._connections = [own for own, _ in pairs]

@@ -18,7 +18,8 @@ import torch
 import transformers
 from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig, PreTrainedModel
 
-from jobs.errors import PressroomError
+from jobs.errors import ConfigurationError, PressroomError
+from workers.engine import EngineOptions
 from workers.models.files import (
     ModelIncompleteError,
     ModelUnloadableError,
@@ -43,6 +44,47 @@ _DTYPES = {
     "F32": torch.float32,
     "F64": torch.float64,
 }
+
+
+def open_device(options: EngineOptions) -> torch.device:
+    """Return the device, after setting the process's thread count if the options specify one.
+
+    Raises ConfigurationError if it is a GPU that torch does not find.
+    """
+    if options.num_threads is not None:
+        torch.set_num_threads(options.num_threads)
+    device = torch.device(options.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigurationError(
+            f"torch {torch.__version__} finds no CUDA device: install its CUDA build and the driver, "
+            "or use --device cpu",
+            code="device_missing",
+        )
+    return device
+
+
+def dtype_name(options: EngineOptions, device: torch.device) -> str:
+    """Return the dtype that the options name, or the default of the device."""
+    return options.dtype or ("float32" if device.type == "cpu" else "bfloat16")
+
+
+@contextmanager
+def memory_errors(device: torch.device) -> Iterator[None]:
+    """Raise MemoryError if the device runs out of memory in the block."""
+    try:
+        yield
+    except RuntimeError as error:
+        # CUDA has its own exception for it, the CPU allocator only a message.
+        if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
+            raise
+        release_memory(device)
+        raise MemoryError(str(error)) from error
+
+
+def release_memory(device: torch.device) -> None:
+    """Give cached memory back to the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def load_config(files: ModelFiles) -> PretrainedConfig:

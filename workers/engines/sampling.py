@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from workers.engines.executor import NextToken
+from workers.engines.batching import NextToken
 from workers.scheduler import Generation
 
 NEAR_TIE_GAP = 1e-4

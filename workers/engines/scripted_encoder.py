@@ -12,11 +12,10 @@ import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from workers.encoder import Encoder, EncoderInfo, EncoderRow, EncoderTask, Vector
 from workers.encoder_tokenizer import RowTokenizer
-from workers.engine import EngineOptions
+from workers.engine import Encoder, EncoderInfo, EncoderRow, EncoderTask, EngineOptions, Vector
 from workers.engines.encoding import EncodingEngine
-from workers.engines.script import Script, play, script_of_environment
+from workers.engines.scripted import Script, play, script_of_environment
 from workers.models.classifier import read_classifier_settings
 
 LABELS = ("negative", "neutral", "positive")

@@ -6,8 +6,7 @@ calls, the layout of its weights on a CPU, and everything that decides what a ba
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +14,18 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from jobs.errors import ConfigurationError
 from workers.engine import Engine, EngineInfo, EngineOptions, Tokenizer
-from workers.engines.batching import BatchingEngine
+from workers.engines.batching import BatchingEngine, NextToken
 from workers.engines.decoder_model import ENGINE_NAME, check_settings, prepare
-from workers.engines.executor import NextToken
-from workers.engines.loading import load_config, load_model, num_embeddings
+from workers.engines.loading import (
+    dtype_name,
+    load_config,
+    load_model,
+    memory_errors,
+    num_embeddings,
+    open_device,
+    release_memory,
+)
 from workers.engines.packed_linear import can_pack
 from workers.engines.sampling import Sampler
 from workers.engines.slot_cache import SlotCache
@@ -53,20 +58,12 @@ def open_engine(model_folder: Path, tokenizer: Tokenizer, options: EngineOptions
 
 
 class TransformersExecutor:
-    """Implements workers.engines.executor.Executor with a transformers model."""
+    """Implements workers.engines.batching.Executor with a transformers model."""
 
     def __init__(self, model_folder: Path, options: EngineOptions) -> None:
-        if options.num_threads is not None:
-            torch.set_num_threads(options.num_threads)
-        self._device = torch.device(options.device)
-        if self._device.type == "cuda" and not torch.cuda.is_available():
-            raise ConfigurationError(
-                f"torch {torch.__version__} finds no CUDA device: install its CUDA build and the driver, "
-                "or give --device cpu",
-                code="device_missing",
-            )
+        self._device = open_device(options)
         is_cpu = self._device.type == "cpu"
-        name = options.dtype or ("float32" if is_cpu else "bfloat16")
+        name = dtype_name(options, self._device)
         dtype: torch.dtype = getattr(torch, name)
         files = ModelFiles(model_folder, options.digests)
         self._model = _load(files, dtype, self._device, options.max_context_tokens)
@@ -162,14 +159,13 @@ class TransformersExecutor:
 
     def close(self) -> None:
         del self._model, self._cache, self._sampler
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        release_memory(self._device)
 
     def _recompute(self, row: Generation) -> None:
         """Compute the keys of a row again, except the last token's: its text has just become a long one."""
         token_ids = [*row.prompt_ids, *row.output_ids[:-1]]
         self._rotaries.begin([row.num_tokens], self._device)
-        with self._memory_named():
+        with memory_errors(self._device), torch.no_grad():
             for start in range(0, len(token_ids), self._max_prefill_tokens):
                 part = token_ids[start : start + self._max_prefill_tokens]
                 self._forward([part], [list(range(start, start + len(part)))], row.slot, 0)
@@ -183,7 +179,8 @@ class TransformersExecutor:
         num_shared_tokens: int,
     ) -> list[NextToken]:
         """Run a forward pass over (R, S) tokens of adjacent slots, and return the next token of each row."""
-        with self._memory_named():
+        # Not inference_mode: a cache that grew inside it could not be written outside of it.
+        with memory_errors(self._device), torch.no_grad():
             logits = self._forward(token_ids, positions, first_slot, num_shared_tokens)
             return self._sampler.choose(logits, first_slot, generations)
 
@@ -204,20 +201,6 @@ class TransformersExecutor:
         ).logits
         return logits[:, -1]
 
-    @contextmanager
-    def _memory_named(self) -> Iterator[None]:
-        """Run the block without gradients, raising MemoryError if the device has no memory left."""
-        try:
-            # Not inference_mode: a cache that grew inside it could not be written outside of it.
-            with torch.no_grad():
-                yield
-        except RuntimeError as error:
-            if _is_out_of_memory(error):
-                if self._device.type == "cuda":
-                    torch.cuda.empty_cache()
-                raise MemoryError(str(error)) from error
-            raise
-
 
 def _load(
     files: ModelFiles, dtype: torch.dtype, device: torch.device, max_context_tokens: int
@@ -235,8 +218,3 @@ def _default_slots(device: torch.device, num_bytes: int) -> int:
         return _CPU_SLOTS
     free_bytes, _ = torch.cuda.mem_get_info(device)
     return max(1, min(_MAX_GPU_SLOTS, int(free_bytes * _GPU_CACHE_SHARE) // num_bytes - 1))
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Return whether memory is exhausted; CUDA has its own exception, the CPU allocator only a message."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -6,13 +6,11 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from workers.encoder import Encoder, EncoderTask
 from workers.encoder_tokenizer import RowTokenizer
-from workers.engine import EngineOptions
-from workers.engines.encoder_messages import EncoderOrder
-from workers.engines.encoder_process import EncoderProcess
+from workers.engine import Encoder, EncoderTask, EngineOptions
+from workers.engines.encoder_process import EncoderOrder, EncoderProcess
 from workers.engines.encoding import EncodingEngine
-from workers.engines.watchdog import HUNG_EXIT_CODE, KILLED_EXIT_CODE, end_process
+from workers.engines.request_engine import HUNG_EXIT_CODE, KILLED_EXIT_CODE, end_process
 
 
 def open_encoder(

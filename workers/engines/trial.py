@@ -1,6 +1,10 @@
-"""The child process of a trial: `python -m workers.engines.trial FOLDER`.
+"""A model is loaded once when it is added: in a child process, as a worker would load it, with a few tokens.
 
-It loads the model of the folder as a worker does and runs it; the last line of stdout is a TrialAnswer.
+A model that cannot be loaded, lacks a tensor or produces nonsense is refused by `models add`, instead of
+making a worker restart again and again. The results of the trial are stored in the manifest.
+
+`try_model` runs `python -m workers.engines.trial FOLDER`, whose last line of stdout is a TrialAnswer.
+Only the child loads torch.
 """
 
 from __future__ import annotations
@@ -12,13 +16,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from jobs.errors import ConfigurationError, PressroomError
+from workers.child_process import run_child
 from workers.engine import EngineOptions, ModelUnsupportedError, Tokenizer
-from workers.models.manifest import Manifest, read_untried_manifest
-from workers.models.trial import ENGINE_MISSING, Trial, TrialAnswer
+from workers.models.files import ModelIncompleteError, ModelUnloadableError
+from workers.models.manifest import Manifest, Trial, read_untried_manifest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+CHILD = "workers.engines.trial"
+"""This module, which `try_model` runs in a child process."""
+
+ENGINE_MISSING = "engine_not_installed"
 
 PROMPT_LENGTHS = (3, 29, 11)
 """Lengths of the trial's prompts in tokens; they differ so that rows are padded if an engine pads them."""
@@ -36,6 +48,37 @@ TEXTS = (
 )
 TRIAL_SECONDS = 300.0
 """Time limit for a few tokens; the parent limits the whole trial."""
+
+
+class TrialAnswer(BaseModel):
+    """The last line of the child's stdout."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trial: Trial | None = None
+    code: str = ""
+    message: str = ""
+
+
+def try_model(folder: Path, *, num_parameters: int) -> Trial:
+    """Load the model in the folder, whose manifest already exists, and run it.
+
+    Raises ModelIncompleteError, or ConfigurationError with the code of the fault (`model_unloadable`,
+    `model_labels_unknown`, `engine_not_installed` and whatever else loading raises).
+    """
+    ended = run_child(CHILD, str(folder), model_bytes=4 * num_parameters)
+    try:
+        answer = TrialAnswer.model_validate_json(ended.stdout.strip().rpartition("\n")[2])
+    except ValidationError as error:
+        raise ModelUnloadableError(
+            f"{folder.name} cannot be loaded, the process that tried it {ended.reason}; is there memory for "
+            "the model?"
+        ) from error
+    if answer.trial is not None:
+        return answer.trial
+    if answer.code == ModelIncompleteError.code:
+        raise ModelIncompleteError(answer.message)
+    raise ConfigurationError(answer.message, code=answer.code)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from jobs.errors import ConfigurationError
-from workers.models.child import EXIT_INCOMPLETE, run_child
+from workers.child_process import EXIT_INCOMPLETE, run_child
 from workers.models.classifier import CLASSIFIER, read_classifier_settings
 from workers.models.files import WEIGHT_SUFFIX, MalformedFileError, ModelIncompleteError, read_json_object
 from workers.models.manifest import WeightsDigestError, file_entry, weights_digest
@@ -106,7 +106,7 @@ class AdapterSource:
         num_bytes = sum(path.stat().st_size for path in base.glob(f"*{WEIGHT_SUFFIX}"))
         paths = (str(base), str(adapter), str(target))
         labels = read_classifier_settings(self.folder).names
-        ended = run_child("workers.models.merge", *paths, *labels, model_bytes=2 * num_bytes)
+        ended = run_child("workers.engines.adapter", *paths, *labels, model_bytes=2 * num_bytes)
         if ended.code == EXIT_INCOMPLETE:
             raise ModelIncompleteError(f"{self.folder}: {ended.last_line}")
         if ended.code != 0:

@@ -5,13 +5,12 @@ install.py runs it as a child process, so that torch is never loaded in the call
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workers.models.child import end_incomplete
+from workers.child_process import end_incomplete
 from workers.models.files import ModelIncompleteError, keys_in_words
 
 if TYPE_CHECKING:
@@ -81,7 +80,6 @@ def main() -> None:
     """Convert the file named by the first argument into the folder named by the second."""
     if len(sys.argv) != 3:
         sys.exit("usage: python -m workers.models.conversion SOURCE.gguf TARGET_FOLDER")
-    os.environ["HF_HUB_OFFLINE"] = "1"  # everything is in the file; no hub may be contacted
     try:
         convert(Path(sys.argv[1]), Path(sys.argv[2]))
     except ModelIncompleteError as error:

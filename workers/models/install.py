@@ -21,8 +21,9 @@ from typing import Protocol
 from filelock import FileLock, Timeout
 
 from jobs.errors import ConfigurationError, DiskFullError, PressroomError
+from workers.child_process import EXIT_INCOMPLETE, run_child
+from workers.engines.trial import try_model
 from workers.models.catalogue import CATALOGUE
-from workers.models.child import EXIT_INCOMPLETE, run_child
 from workers.models.classifier import LabelsUnknownError, settle_classifier
 from workers.models.files import (
     CALIBRATION,
@@ -41,6 +42,7 @@ from workers.models.files import (
 from workers.models.manifest import (
     UNLIMITED_TOKENS,
     Manifest,
+    Trial,
     check_file,
     check_name,
     file_entry,
@@ -56,7 +58,6 @@ from workers.models.sources import (
     Source,
     sized,
 )
-from workers.models.trial import Trial, try_model
 from workers.tokenizer import load_tokenizer
 
 _PARTIAL_SUFFIX = ".partial"

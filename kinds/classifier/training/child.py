@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 import time
 import warnings
@@ -21,8 +20,8 @@ from kinds.classifier.order import LABELS, TrainingOrder
 from kinds.classifier.training.data import LabelledData, read_labelled
 from kinds.classifier.training.split import split_examples
 from kinds.classifier.training.work import CHECKPOINTS, DATA, EXIT_REFUSED, ORDER, RESULT
+from workers.child_process import begin_child
 from workers.models.manifest import read_manifest
-from workers.parent import exit_when_stdin_closes
 
 if TYPE_CHECKING:
     from kinds.classifier.training.checkpoint import Progress
@@ -116,8 +115,7 @@ def main() -> None:
     """Run the training; a PressroomError becomes the last event."""
     if len(sys.argv) not in (3, 4):
         sys.exit("usage: python -m kinds.classifier.training.child WORK_FOLDER BASE_FOLDER [THREADS]")
-    os.environ["HF_HUB_OFFLINE"] = "1"  # all files are in the folders; no hub may be contacted
-    exit_when_stdin_closes(EXIT_REFUSED)
+    begin_child(EXIT_REFUSED)
     warnings.simplefilter("ignore")
     threads = int(sys.argv[3]) if len(sys.argv) == 4 else None
     try:

@@ -7,7 +7,6 @@ import logging
 import os
 import queue
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -28,9 +27,9 @@ from kinds.classifier.order import TrainedClassifier, TrainingOrder
 from kinds.classifier.training.work import CHECKPOINTS, DATA, EXIT_REFUSED, ORDER, RESULT, RESULT_FILES
 from storage.resources import read_resource
 from storage.store import Store, StoreError, StoreRefusedError
+from workers.child_process import last_lines, start_child
 from workers.inference import JobAbandonedError, JobInference
 from workers.models.manifest import WeightsDigestError, model_folder, verify_model
-from workers.models.sources import last_lines
 from workers.ports import RunningJob, WorkerServices
 
 logger = logging.getLogger(__name__)
@@ -127,12 +126,12 @@ class ChildTraining:
     def _child(
         self, work: Path, base: Path
     ) -> Iterator[tuple[subprocess.Popen[str], queue.SimpleQueue[Event | None]]]:
-        command = [sys.executable, "-m", "kinds.classifier.training.child", str(work), str(base)]
-        command += [str(self._place.num_threads)] if self._place.num_threads else []
+        arguments = [str(work), str(base)]
+        arguments += [str(self._place.num_threads)] if self._place.num_threads else []
         with (work / "stderr.log").open("w") as stderr:
-            child = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,  # it is closed when this process ends, which also ends the child
+            child = start_child(
+                "kinds.classifier.training.child",
+                *arguments,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,

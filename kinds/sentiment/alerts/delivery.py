@@ -19,8 +19,7 @@ from kinds.sentiment.store.monitors import get_monitor
 from pressroom.console import say
 from pressroom.summary import Summary
 from storage.store import Store
-from workers.delivery.file import STDOUT
-from workers.delivery.targets import FileTarget, Target, WebhookTarget
+from workers.delivery import STDOUT, FileTarget, Target, WebhookTarget
 
 MAX_SECONDS = 30.0
 """Maximum seconds for deliveries: a webhook that hangs fails after 20, which leaves time to record it."""

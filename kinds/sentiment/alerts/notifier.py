@@ -24,12 +24,10 @@ from kinds.sentiment.store import deliveries
 from kinds.sentiment.store.deliveries import Delivery, Driver
 from workers.background import BackgroundPlace, BackgroundThread, background_thread
 from workers.connectors.addresses import Resolve, resolve
-from workers.delivery.daemon_threads import DaemonThreads
-from workers.delivery.file import append_line
-from workers.delivery.targets import FileTarget, WebhookTarget
-from workers.delivery.webhook import send_webhook
+from workers.delivery import DaemonThreads, FileTarget, WebhookTarget, append_line
 from workers.lead import Lead
 from workers.outage import Outage
+from workers.webhooks import send_webhook
 
 logger = logging.getLogger(__name__)
 

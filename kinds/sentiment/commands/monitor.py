@@ -27,7 +27,7 @@ from pressroom.commands.options import (
 )
 from pressroom.commands.session import connected, devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
-from workers.delivery.targets import Target
+from workers.delivery import Target
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

@@ -15,7 +15,7 @@ from kinds.sentiment.monitor import AlertStatus, Notification
 from kinds.sentiment.series.policy import AlertRule
 from kinds.sentiment.series.time_windows import WindowSize
 from kinds.sentiment.tables import AlertRow, DeliveryRow, MentionRow, MonitorRow, MuteRow
-from workers.delivery.targets import Target
+from workers.delivery import Target
 
 MAX_DOCUMENTS = 5
 """Maximum documents described in a message, the strongest first; the message lists the ids of all."""

@@ -15,7 +15,7 @@ from jobs.sources import Source
 from kinds.sentiment.monitor import KIND, Monitor
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.tables import EntityWindowRow, MonitorRow
-from workers.delivery.targets import Target
+from workers.delivery import Target
 
 _SOURCES: TypeAdapter[tuple[Source, ...]] = TypeAdapter(tuple[Source, ...])
 _TARGETS: TypeAdapter[tuple[Target, ...]] = TypeAdapter(tuple[Target, ...])

@@ -16,8 +16,7 @@ from kinds.recommendation.export.files import JsonlSink, ParquetSink, json_line
 from pressroom.one_machine import OneMachine
 from pressroom.output import OutputUnsafeError, new_folder, replace_bytes, replace_text, unpublished_file
 from pressroom.run import RunRequest, _batch, rejected_lines
-from workers.delivery.file import FileTargetError, append_line
-from workers.delivery.targets import FileTarget
+from workers.delivery import FileTarget, FileTargetError, append_line
 from workers.producer import Submission
 from workers.settings import Settings
 
@@ -204,7 +203,7 @@ def test_alerts_are_appended_to_a_file_alone(make: Callable[[Path], None], tmp_p
 def test_somebody_who_reads_the_file_of_alerts_cannot_hold_up_the_delivery(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.delivery.file.LOCK_SECONDS", 0.0)
+    monkeypatch.setattr("workers.delivery.LOCK_SECONDS", 0.0)
     path = tmp_path / "alerts.jsonl"
     path.touch()
     with path.open("rb") as reader:

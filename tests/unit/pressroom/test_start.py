@@ -13,7 +13,7 @@ import pytest
 
 from jobs.errors import EngineError, PressroomError
 from tests.factories import wait_until
-from workers import process, residency
+from workers import process
 from workers.devices import Device
 from workers.heartbeat import StartReport, report_failure, take_report
 from workers.models.files import ModelUnloadableError
@@ -109,7 +109,7 @@ def test_model_that_cannot_be_loaded_is_permanent_whatever_its_error(
     def load(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(residency, "load", load)
+    monkeypatch.setattr(process, "load_models", load)
     with pytest.raises(ModelUnloadableError, match="smollm2"):
         process._load_models(Settings.model_validate({"home": tmp_path}))
 

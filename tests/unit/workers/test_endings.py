@@ -9,7 +9,7 @@ import pytest
 
 from jobs.losses import Cause
 from workers.endings import MemoryKills, ending_of
-from workers.engines.watchdog import HUNG_EXIT_CODE, KILLED_EXIT_CODE
+from workers.engines.request_engine import HUNG_EXIT_CODE, KILLED_EXIT_CODE
 from workers.process import EXIT_CUT_OFF, EXIT_STALLED
 
 

@@ -17,7 +17,7 @@ from jobs.job import ClaimedJob
 from jobs.kind import Port, Resources
 from jobs.registry import kind_names, load_kind
 from storage.memory import MemoryStore
-from tests.fakes import FakeEngine, fake_residency
+from tests.fakes import FakeEngine, fake_models
 from tests.plugins.kinds import TrialKind
 from workers.inference import JobAbandonedError, JobInference
 from workers.ports import JobContext, Ports, RunningJob, WorkerServices, open_ports
@@ -134,7 +134,7 @@ def context_of(ports: Ports, kind: str = "counting", custom_id: str = "line-1") 
         max_attempts=3,
         seconds_to_deadline=None,
     )
-    inference = JobInference(job, fake_residency(FakeEngine()), deadline_at=threading.TIMEOUT_MAX)
+    inference = JobInference(job, fake_models(FakeEngine()), deadline_at=threading.TIMEOUT_MAX)
     return JobContext(job, inference, ports)
 
 

@@ -20,9 +20,9 @@ QWEN = (
 )
 
 
-def tokenizer_of(folder: Path, template: str, *, is_asked: bool = False) -> ChatTokenizer:
+def tokenizer_of(folder: Path, template: str, *, is_requested: bool = False) -> ChatTokenizer:
     write_bigram_model(folder, ["assistant", "<think>", "plan", "</think>"], template=template)
-    return load_tokenizer(folder, is_thinking_asked=is_asked)
+    return load_tokenizer(folder, is_thinking_requested=is_requested)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_template_that_knows_the_switch_is_told(
     tmp_path: Path, template: str, off: dict[str, object], on: dict[str, object]
 ) -> None:
     assert dict(tokenizer_of(tmp_path, template).template_settings) == off
-    assert dict(tokenizer_of(tmp_path, template, is_asked=True).template_settings) == on
+    assert dict(tokenizer_of(tmp_path, template, is_requested=True).template_settings) == on
 
 
 def test_switch_reaches_the_prompt(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_switch_reaches_the_prompt(tmp_path: Path) -> None:
     assert plan is not None
     assert not plan.is_inside
     assert tokenizer.decode(tokenizer.encode_chat(messages)).endswith("<think> </think>")
-    asked = tokenizer_of(tmp_path, TEMPLATE + " " + QWEN, is_asked=True)
+    asked = tokenizer_of(tmp_path, TEMPLATE + " " + QWEN, is_requested=True)
     assert asked.decode(asked.encode_chat(messages)).endswith("assistant")
 
 

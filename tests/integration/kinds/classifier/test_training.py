@@ -34,7 +34,7 @@ from storage.memory import MemoryStore
 from storage.resources import put_resource
 from storage.store import Store
 from tests.factories import accept, claim, job_ids, job_row, new_batch, run_out_leases
-from tests.fakes import FakeEngine, fake_residency, load_nothing
+from tests.fakes import FakeEngine, fake_models, load_nothing
 from tests.integration.test_runner import run_to_the_end, running
 from tests.tiny_bert import labelled_csv, write_tiny_bert
 from workers.inference import JobAbandonedError, JobInference
@@ -106,7 +106,7 @@ def port_for(
 ) -> tuple[ChildTraining, JobInference]:
     """The port as a worker makes it that claims the job now."""
     (job,) = claim(database, [job_id])
-    inference = JobInference(job, fake_residency(FakeEngine()), deadline_at=time.monotonic() + 300)
+    inference = JobInference(job, fake_models(FakeEngine()), deadline_at=time.monotonic() + 300)
     services = WorkerServices(
         database=database,
         store=store,

@@ -47,7 +47,7 @@ from kinds.recommendation.texts.text import TextPolicy, TextScope
 from pressroom.summary import Summary
 from storage.memory import MemoryStore
 from tests.factories import job_ids, wait_until
-from tests.fakes import MODEL, FakeEngine, fake_residency
+from tests.fakes import MODEL, FakeEngine, fake_models
 from workers.attempt import WorkerIdentity
 from workers.ports import open_ports
 from workers.publisher import Publisher
@@ -108,10 +108,10 @@ class Shop:
         self.rejected: list[Rejected] = []
         self.items, self.events = items(), events()
         self._folder, self.config = folder, config
-        self._warm = fake_residency(self.engine)
+        self._warm = fake_models(self.engine)
         self.runner = Runner(
             database=database,
-            residency=self._warm,
+            models=self._warm,
             ports=open_ports(database, self.store, config),
             publisher=Publisher(self.store, CodeFacts("0", "test")),
             settings=config,

@@ -28,7 +28,7 @@ from tests.integration.kinds.sentiment.test_delivery import (
     webhook,
 )
 from tests.integration.kinds.sentiment.test_delivery import server as server
-from workers.delivery.targets import FileTarget, WebhookTarget
+from workers.delivery import FileTarget, WebhookTarget
 from workers.lead import Lead
 
 

@@ -22,8 +22,8 @@ from kinds.sentiment.series.time_windows import WindowSize
 from kinds.sentiment.store import alerts, deliveries, monitors
 from kinds.sentiment.tables import AlertRow, DeliveryRow, MentionRow
 from tests.hostile_server import HostileServer, hostile_server
-from workers.delivery.targets import FileTarget, Target, WebhookTarget
-from workers.delivery.webhook import send_webhook
+from workers.delivery import FileTarget, Target, WebhookTarget
+from workers.webhooks import send_webhook
 
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef01234567").decode()
 VARIABLE = "ALERT_SECRET"

@@ -39,10 +39,10 @@ from kinds.sentiment.tables import (
 from storage.memory import MemoryStore
 from tests.factories import job_ids, statuses, wait_until
 from tests.tiny_encoder import write_manifest, write_scripted_encoder
-from workers import residency
 from workers.attempt import WorkerIdentity
-from workers.delivery.targets import FileTarget
+from workers.delivery import FileTarget
 from workers.engine import EngineOptions
+from workers.model_pool import load_models
 from workers.ports import open_ports
 from workers.publisher import Publisher
 from workers.runner import Runner
@@ -235,10 +235,10 @@ def pressing(database: Engine, models: Path, folder: Path, *, watchlist: str = W
         backoff_seconds=0,
     )
     store = MemoryStore()
-    warm = residency.load(models, [CLASSIFIER], engine="scripted", options=EngineOptions())
+    warm = load_models(models, [CLASSIFIER], engine="scripted", options=EngineOptions())
     runner = Runner(
         database=database,
-        residency=warm,
+        models=warm,
         ports=open_ports(database, store, config),
         publisher=Publisher(store, CodeFacts("0", "test")),
         settings=config,

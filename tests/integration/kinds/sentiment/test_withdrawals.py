@@ -26,7 +26,7 @@ from tests.integration.kinds.sentiment.test_delivery import (
     states,
     webhook,
 )
-from workers.delivery.targets import FileTarget
+from workers.delivery import FileTarget
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 SURGE = Alert(

@@ -9,7 +9,7 @@ import pytest
 from jobs.errors import PressroomError
 from jobs.sources import FileSource
 from kinds.sentiment.monitor_file import read_monitor_file, targets_of
-from workers.delivery.targets import FileTarget, WebhookTarget
+from workers.delivery import FileTarget, WebhookTarget
 
 WHOLE = """
 name = "steel"

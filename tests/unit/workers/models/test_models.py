@@ -345,7 +345,7 @@ def test_installing_and_verifying_needs_no_torch(source: FolderSource, models: P
         "from workers.models.sources import FolderSource;"
         "from workers.models.manifest import verify_model;"
         "source, models = map(pathlib.Path, sys.argv[1:]);"
-        "from workers.models.trial import Trial;"
+        "from workers.models.manifest import Trial;"
         "nothing = lambda folder, num_parameters: Trial(engines={}, versions={});"
         "verify_model(add_model('tiny', models, FolderSource(source), trial=nothing).folder);"
         "print(sorted({'torch', 'transformers', 'huggingface_hub'} & sys.modules.keys()))"

@@ -1,15 +1,48 @@
-"""Messages as lines of JSON in a file or on stdout."""
+"""Where messages of kinds are delivered: targets, lines in a file, and threads for slow receivers.
+
+A message is delivered at least once, with the same id each time. Webhooks are in workers.webhooks, since
+sending them needs an HTTP client.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Annotated, Literal, ParamSpec, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.errors import TransientError
-from workers.delivery.targets import FileTarget
+from jobs.sources import Variable, WebPlace
+
+
+class WebhookTarget(WebPlace):
+    """Messages as Standard Webhooks has them, to a URL; variables are those of the process that sends."""
+
+    type: Literal["webhook"] = "webhook"
+    name: str = Field(min_length=1, max_length=64)
+    secret_variable: Variable
+    """Name of the environment variable with the signing secret ("whsec_..."), never the secret itself."""
+
+
+class FileTarget(BaseModel):
+    """Messages as lines of JSON, appended to a file; "-" is stdout."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: Literal["file"] = "file"
+    name: str = Field(min_length=1, max_length=64)
+    path: str
+
+
+Target = Annotated[WebhookTarget | FileTarget, Field(discriminator="type")]
+
 
 STDOUT = "-"
 
@@ -75,3 +108,30 @@ def _lock(descriptor: int) -> None:
             if monotonic() >= give_up_at:
                 raise OSError(error.errno, "another process keeps its lock") from error
             sleep(0.05)
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class DaemonThreads(Executor):
+    """Runs each call in its own thread, up to a maximum at a time."""
+
+    def __init__(self, max_running: int) -> None:
+        self._room = threading.BoundedSemaphore(max_running)
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Return the future of the call; a call that still waits for room can be cancelled."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            with self._room:
+                if not future.set_running_or_notify_cancel():
+                    return
+                try:
+                    future.set_result(fn(*args, **kwargs))
+                except BaseException as error:  # noqa: BLE001 - raised again by the future's result()
+                    future.set_exception(error)
+
+        threading.Thread(target=run, name="delivery", daemon=True).start()
+        return future

@@ -7,7 +7,7 @@ import sys
 
 CHILD = """
 import os, signal, sys, time
-from workers.parent import drain_when_parent_dies
+from workers.child_process import drain_when_parent_dies
 got = []
 signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
 drain_when_parent_dies(int(sys.argv[1]))

@@ -13,7 +13,7 @@ from standardwebhooks.webhooks import EmptyWebhookSecretError
 from jobs.errors import PermanentError, TransientError
 from workers.connectors.addresses import Resolve, name_of, resolve
 from workers.connectors.http import exchange
-from workers.delivery.targets import WebhookTarget
+from workers.delivery import WebhookTarget
 
 TOTAL_SECONDS = 20.0
 """Time limit for a receiver to answer; the specification recommends 15 to 30 seconds."""

@@ -14,9 +14,8 @@ from typing import Protocol
 from jobs.errors import ConfigurationError, PermanentError
 from jobs.inference import ModelTaskError
 from jobs.provenance import EncoderFacts, EngineFacts, ModelFacts
-from workers.encoder import Encoder, EncoderTask
 from workers.encoder_tokenizer import RowTokenizer, load_row_tokenizer
-from workers.engine import Engine, EngineOptions, Tokenizer
+from workers.engine import Encoder, EncoderTask, Engine, EngineOptions, Tokenizer
 from workers.models.calibration import Calibration, read_calibration
 from workers.models.manifest import Manifest, WeightsDigestError, check_engine, check_installed, model_folder
 from workers.thinking import TemplateSettings, Thinking, ThoughtPlan
@@ -58,7 +57,7 @@ class ModelNotWarmError(PermanentError):
 
 
 @dataclass(frozen=True, slots=True)
-class Resident:
+class LanguageModel:
     """A language model that is loaded and warmed up."""
 
     manifest: Manifest
@@ -88,7 +87,7 @@ class Resident:
 
 
 @dataclass(frozen=True, slots=True)
-class ResidentEncoder:
+class EncoderModel:
     """A model for classes or embeddings that is loaded and warmed up."""
 
     manifest: Manifest
@@ -132,80 +131,82 @@ def _model_facts(manifest: Manifest) -> ModelFacts:
     )
 
 
-class Residency:
+class ModelPool:
     """The loaded models of a worker process. Any thread may look one up once they are loaded."""
 
-    def __init__(self, residents: Iterable[Resident | ResidentEncoder]) -> None:
-        self._residents = {resident.manifest.name: resident for resident in residents}
+    def __init__(self, models: Iterable[LanguageModel | EncoderModel]) -> None:
+        self._models = {model.manifest.name: model for model in models}
 
-    def generator(self, model: str) -> Resident:
+    def generator(self, name: str) -> LanguageModel:
         """Return the loaded language model of this name. Raises ModelNotWarmError or ModelTaskError."""
-        resident = self._get(model)
-        if not isinstance(resident, Resident):
-            raise _task_error(model, resident.engine.info.task, "generate")
-        return resident
+        model = self._get(name)
+        if not isinstance(model, LanguageModel):
+            raise _task_error(name, model.engine.info.task, "generate")
+        return model
 
-    def encoder(self, model: str, task: EncoderTask) -> ResidentEncoder:
+    def encoder(self, name: str, task: EncoderTask) -> EncoderModel:
         """Return the loaded model of this name and task. Raises ModelNotWarmError or ModelTaskError."""
-        resident = self._get(model)
-        if not isinstance(resident, ResidentEncoder):
-            raise _task_error(model, "generate", task)
-        if resident.engine.info.task != task:
-            raise _task_error(model, resident.engine.info.task, task)
-        return resident
+        model = self._get(name)
+        if not isinstance(model, EncoderModel):
+            raise _task_error(name, "generate", task)
+        if model.engine.info.task != task:
+            raise _task_error(name, model.engine.info.task, task)
+        return model
 
-    def _get(self, model: str) -> Resident | ResidentEncoder:
-        if model not in self._residents:
+    def _get(self, name: str) -> LanguageModel | EncoderModel:
+        if name not in self._models:
             raise ModelNotWarmError(
-                f"the job asks for {model!r}, warm here: {', '.join(self._residents) or 'no model'}; "
-                "start a worker of a profile that has it"
+                f"the job needs the model {name!r}, and this worker has loaded "
+                f"{', '.join(self._models) or 'no model'}: start a worker with a profile that includes it"
             )
-        return self._residents[model]
+        return self._models[name]
 
-    def all(self) -> list[Resident | ResidentEncoder]:
+    def all(self) -> list[LanguageModel | EncoderModel]:
         """Return every loaded model."""
-        return list(self._residents.values())
+        return list(self._models.values())
 
     @property
     def has_encoders(self) -> bool:
         """Whether any loaded model classifies or embeds."""
-        return any(isinstance(each, ResidentEncoder) for each in self.all())
+        return any(isinstance(each, EncoderModel) for each in self.all())
 
     @property
     def num_slots(self) -> int:
         """Number of requests that all language models together decode at a time."""
-        return sum(each.engine.info.num_slots for each in self.all() if isinstance(each, Resident))
+        return sum(each.engine.info.num_slots for each in self.all() if isinstance(each, LanguageModel))
 
     def close(self) -> None:
         """Stop the engines."""
-        for resident in self._residents.values():
-            resident.engine.close()
+        for model in self._models.values():
+            model.engine.close()
 
 
-def load(models_folder: Path, names: Iterable[str], *, engine: str, options: EngineOptions) -> Residency:
+def load_models(
+    models_folder: Path, names: Iterable[str], *, engine: str, options: EngineOptions
+) -> ModelPool:
     """Load and warm up the models one after the other, each file verified as it is read.
 
     Every file is compared with the manifest. Raises what check_installed and the engine raise.
     """
-    residents: list[Resident | ResidentEncoder] = []
+    models: list[LanguageModel | EncoderModel] = []
     try:
         for name in names:
             begun_at = time.monotonic()
             folder = model_folder(models_folder, name)
-            residents.append(_open(check_installed(folder), folder, engine, options))
-            residents[-1].engine.warm()
+            models.append(_open(check_installed(folder), folder, engine, options))
+            models[-1].engine.warm()
             logger.info(
                 "A model is warm.", extra={"model": name, "seconds": round(time.monotonic() - begun_at, 1)}
             )
     except BaseException:
-        Residency(residents).close()
+        ModelPool(models).close()
         raise
-    return Residency(residents)
+    return ModelPool(models)
 
 
 def _open(
     manifest: Manifest, folder: Path, engine: str, options: EngineOptions
-) -> Resident | ResidentEncoder:
+) -> LanguageModel | EncoderModel:
     try:
         return _open_with(engine, manifest, folder, options)
     except ModuleNotFoundError as error:
@@ -218,7 +219,7 @@ def _open(
 
 def _open_with(
     engine: str, manifest: Manifest, folder: Path, options: EngineOptions
-) -> Resident | ResidentEncoder:
+) -> LanguageModel | EncoderModel:
     """Open the model with the engine.
 
     The engine's module is imported here, in the process that runs it, and nowhere else.
@@ -226,14 +227,16 @@ def _open_with(
     options = replace(options, digests=manifest.digests)
     if manifest.task == "generate":
         check_engine(manifest, engine)
-        tokenizer = load_tokenizer(folder, manifest.digests, is_thinking_asked=options.thinking.is_asked)
+        tokenizer = load_tokenizer(
+            folder, manifest.digests, is_thinking_requested=options.thinking.is_requested
+        )
         if tokenizer.chat_template_sha256 != manifest.chat_template_sha256:
             raise WeightsDigestError(
                 f"{folder}: the chat template is not the one that the manifest names; delete the folder and "
                 f"run `pressroom models add {folder.name}`"
             )
         open_engine: OpenEngine = import_module(f"workers.engines.{engine}").open_engine
-        return Resident(
+        return LanguageModel(
             manifest,
             tokenizer,
             open_engine(folder, tokenizer, options),
@@ -245,7 +248,7 @@ def _open_with(
     open_encoder: OpenEncoder = import_module(_encoder_module(engine)).open_encoder
     read_calibration(folder, manifest)  # an unusable calibration is reported now, not by each job
     encoder = open_encoder(folder, rows, options, manifest.task)
-    return ResidentEncoder(manifest, folder, rows, encoder, manifest.classifier_sha256)
+    return EncoderModel(manifest, folder, rows, encoder, manifest.classifier_sha256)
 
 
 def _encoder_module(engine: str) -> str:
@@ -257,7 +260,7 @@ def _encoder_module(engine: str) -> str:
     return DEFAULT_ENCODER
 
 
-def _task_error(model: str, task: str, asked: str) -> ModelTaskError:
+def _task_error(model: str, task: str, required: str) -> ModelTaskError:
     return ModelTaskError(
-        f"the model {model!r} is one to {task}, the job asks it to {asked}: name another model"
+        f"the model {model!r} can {task}, but the job needs a model that can {required}: name another model"
     )

@@ -1,1 +1,0 @@
-"""Delivers messages to their targets: each at least once, and with the same id each time."""
