@@ -160,6 +160,9 @@ class Stage:
     output_type: type[BaseModel] | None = None
     """Type of each job's `Result.output`, which `Kind.plan` and the export read; None if the jobs have no
     output."""
+    max_running: int | None = None
+    """Maximum jobs of this stage that a worker process runs at the same time; None for no limit. Set it where
+    more jobs at once would not be faster, such as for jobs that compute in Python."""
 
 
 @dataclass(frozen=True, slots=True)

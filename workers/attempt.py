@@ -18,7 +18,9 @@ from jobs.outputs import check_result, dump_output
 from jobs.provenance import JobFacts
 from jobs.registry import load_kind
 from workers.inference import JobInference
+from workers.model_pool import ModelPool
 from workers.ports import JobContext, Ports
+from workers.publisher import Publisher
 from workers.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,17 @@ class WorkerIdentity:
     device: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobServices:
+    """What the jobs of a worker process use. Any thread may use it."""
+
+    models: ModelPool
+    ports: Ports
+    publisher: Publisher
+    worker: WorkerIdentity
+    settings: Settings
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """The result of an attempt and the facts about how it was produced."""
@@ -50,12 +63,7 @@ class Attempt:
 
 
 def run_attempt(
-    job: ClaimedJob,
-    inference: JobInference,
-    ports: Ports,
-    *,
-    worker: WorkerIdentity,
-    celery_task_id: str,
+    job: ClaimedJob, inference: JobInference, services: JobServices, *, celery_task_id: str
 ) -> Attempt:
     """Run the kind. Raises PressroomError, or whatever a faulty kind raises."""
     started_at = datetime.now(UTC)
@@ -68,7 +76,7 @@ def run_attempt(
             "Submit the file again",
             code="payload_outdated",
         ) from error
-    result = check_result(kind, kind.run(payload, JobContext(job, inference, ports)))
+    result = check_result(kind, kind.run(payload, JobContext(job, inference, services.ports)))
     output = dump_output(kind, job.stage, result.output)
     if result.records:
         writer_of(job.kind)  # without a writer, fail here, not in a group commit
@@ -80,8 +88,8 @@ def run_attempt(
         kind_version=kind.version,
         attempt=job.attempt,
         celery_task_id=celery_task_id,
-        worker_id=worker.id,
-        worker_device=worker.device,
+        worker_id=services.worker.id,
+        worker_device=services.worker.device,
         queued_at=job.queued_at,
         started_at=started_at,
         finished_at=datetime.now(UTC),

@@ -28,7 +28,7 @@ from jobs.registry import warm_kinds
 from storage import open_store
 from storage.store import check_access
 from workers import logs
-from workers.attempt import WorkerIdentity
+from workers.attempt import JobServices, WorkerIdentity
 from workers.broker import consumer_outage
 from workers.child_process import drain_when_parent_dies
 from workers.devices import Device
@@ -162,11 +162,13 @@ def _start(settings: Settings) -> _Process:
         models=models,
         runner=Runner(
             database=database,
-            models=models,
-            ports=ports,
-            publisher=Publisher(store, code_facts(settings)),
-            settings=settings,
-            worker=WorkerIdentity(worker_id, settings.worker_device),
+            services=JobServices(
+                models=models,
+                ports=ports,
+                publisher=Publisher(store, code_facts(settings)),
+                worker=WorkerIdentity(worker_id, settings.worker_device),
+                settings=settings,
+            ),
             num_places=num_places,
             on_broken=lambda: _end(EXIT_STALLED),
             on_cut_off=lambda: _end(EXIT_CUT_OFF),

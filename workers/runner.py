@@ -5,55 +5,140 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from enum import Enum, auto
+from contextlib import contextmanager
+from functools import partial
 from uuid import UUID
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine as Database
 from sqlalchemy.exc import SQLAlchemyError
 
 from db import leases
 from db.outcomes import Outcome
-from jobs.errors import EngineLostError
+from jobs.errors import EngineLostError, PressroomError
 from jobs.job import ClaimedJob
-from workers.attempt import WorkerIdentity, failure_of, run_attempt
-from workers.capacity import Capacity
+from jobs.registry import load_kind
+from workers.attempt import JobServices, failure_of, run_attempt
 from workers.committer import Committer
-from workers.inference import JobAbandonedError, JobInference
-from workers.model_pool import ModelPool
-from workers.ports import Ports
-from workers.publisher import Publisher
-from workers.settings import Settings
+from workers.held_jobs import HeldJob, HeldJobs, Phase
+from workers.inference import JobAbandonedError
 from workers.stages import close_stages
 
 logger = logging.getLogger(__name__)
 
-RENEWALS_PER_LEASE = 3
-"""Lease renewals per lease period, so that two may fail before a lease is lost."""
 
-HANDOVER_SECONDS = 60.0
-"""Time that a job has after its deadline to post-process, upload and commit before its lease is no longer
-renewed."""
+class Capacity:
+    """Places for jobs in flight. Any thread may call it."""
+
+    def __init__(self, num_places: int) -> None:
+        self._free = num_places
+        self._num_places = num_places
+        self._exclusive = False
+        self._closed = False
+        self._changed = threading.Condition()
+
+    @property
+    def num_in_use(self) -> int:
+        """Number of places in use now."""
+        return self._num_places - self._free
+
+    def take(self, at_most: int) -> int:
+        """Wait until a place is free and take up to `at_most`; return 0 if the gate was closed meanwhile."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or (self._free > 0 and not self._exclusive))
+            if self._closed:
+                return 0
+            num_places = min(at_most, self._free)
+            self._free -= num_places
+            return num_places
+
+    def give_back(self, number: int) -> None:
+        """Free this number of places."""
+        with self._changed:
+            self._free += number
+            self._changed.notify_all()
+
+    @contextmanager
+    def alone(self, at_most: int = 1) -> Iterator[int]:
+        """Wait until every place is free, take up to `at_most`, and keep others out until all are given back.
+
+        Yields the number of places, or 0 if the gate was closed meanwhile; once it is closed, nobody waits
+        any more.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or not self._exclusive)
+            self._exclusive = True
+            self._changed.wait_for(lambda: self._closed or self._free == self._num_places)
+            num_places = 0 if self._closed else min(at_most, self._free)
+            self._free -= num_places
+        try:
+            yield num_places
+        finally:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._free == self._num_places)
+                self._exclusive = False
+                self._changed.notify_all()
+
+    def wait_until_free(self, timeout_seconds: float) -> bool:
+        """Wait until no place is taken; return False if that took longer than the timeout."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._free == self._num_places, timeout_seconds)
+
+    def close(self) -> None:
+        """Close the gate; places that are taken stay taken until they are given back."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
 
-class _Phase(Enum):
-    RUNNING = auto()
-    """The job's kind is running."""
-    STORING = auto()
-    """The job's artifacts are being stored, or wait for the store."""
-    COMMITTING = auto()
-    """The outcome has been handed to the committer."""
+class StageThreads:
+    """The threads in which jobs run. Of a stage with a limit, only that many jobs run at the same time."""
+
+    def __init__(self, num_threads: int) -> None:
+        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="job")
+        self._lock = threading.Lock()
+        self._num_running: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._waiting: defaultdict[tuple[str, str], deque[Callable[[], None]]] = defaultdict(deque)
+        """Calls by kind and stage that wait for others of their stage to end."""
+
+    def submit(self, job: ClaimedJob, run: Callable[[], None]) -> None:
+        """Call `run`, which must not raise, in a thread as soon as the job's stage allows it."""
+        limit = _max_running(job)
+        if limit is None:
+            self._pool.submit(run)
+            return
+        stage = (job.kind, job.stage)
+        with self._lock:
+            if self._num_running[stage] >= limit:
+                self._waiting[stage].append(run)
+                return
+            self._num_running[stage] += 1
+        self._pool.submit(self._run_limited, stage, run)
+
+    def _run_limited(self, stage: tuple[str, str], run: Callable[[], None]) -> None:
+        while True:
+            run()
+            with self._lock:
+                if not self._waiting[stage]:
+                    self._num_running[stage] -= 1
+                    return
+                run = self._waiting[stage].popleft()
+
+    def close(self) -> None:
+        """Start no more calls; those that run are not waited for."""
+        with self._lock:
+            self._waiting.clear()
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-@dataclass(slots=True)
-class _Held:
-    job: ClaimedJob
-    inference: JobInference
-    give_up_at: float
-    """Instant, on time.monotonic(), from which the lease is no longer renewed."""
-    phase: _Phase = _Phase.RUNNING
+def _max_running(job: ClaimedJob) -> int | None:
+    try:
+        stages = load_kind(job.kind).stages
+    except PressroomError:
+        return None  # the attempt raises the same error, which becomes the job's outcome
+    return next((stage.max_running for stage in stages if stage.name == job.stage), None)
 
 
 class Runner:
@@ -62,36 +147,25 @@ class Runner:
     def __init__(
         self,
         *,
-        database: Engine,
-        models: ModelPool,
-        ports: Ports,
-        publisher: Publisher,
-        settings: Settings,
-        worker: WorkerIdentity,
+        database: Database,
+        services: JobServices,
         num_places: int,
         on_broken: Callable[[], None],
         on_cut_off: Callable[[], None] | None = None,
     ) -> None:
-        """Start the committer and the heartbeat thread.
+        """Start the committer and the renewal of leases.
 
         The last two arguments are called, from a thread of the runner's own, when only a new process can
         continue: `on_broken` when a kind does not return long after its deadline, `on_cut_off` (by default
         the same as `on_broken`) when results cannot be committed.
         """
+        settings = services.settings
         self._database = database
-        self._models = models
-        self._ports = ports
-        self._publisher = publisher
-        self._settings = settings
-        self._worker = worker
-        self._on_broken = on_broken
+        self._services = services
         self.num_places = num_places
         self._capacity = Capacity(num_places)
-        self._pool = ThreadPoolExecutor(num_places, thread_name_prefix="job")
-        self._held: dict[tuple[UUID, int], _Held] = {}
-        """Keyed by job and attempt: a job whose lease was lost may be claimed again while the lost attempt
-        still runs."""
-        self._lock = threading.Lock()
+        self._threads = StageThreads(num_places)
+        self._held = HeldJobs(database, lease_seconds=settings.lease_seconds, on_broken=on_broken)
         self._committer = Committer(
             database,
             interval_seconds=settings.commit_interval_seconds,
@@ -100,146 +174,93 @@ class Runner:
             on_committed=self._committed,
             on_broken=on_cut_off or on_broken,
         )
-        self._stopped = threading.Event()
-        self._heartbeat = threading.Thread(target=self._renew_leases, name="heartbeat", daemon=True)
-        self._heartbeat.start()
         self.last_claim_at = time.monotonic()
         """When this worker last tried to claim jobs from Postgres, on time.monotonic()."""
 
     @property
     def num_in_flight(self) -> int:
         """Number of jobs held now."""
-        return self._capacity.num_taken
+        return self._capacity.num_in_use
 
     def run_shard(self, job_ids: Sequence[UUID], *, celery_task_id: str) -> None:
         """Claim the jobs as places become free and start them; return when all have been started."""
         remaining = list(job_ids)
         while remaining:
-            taken = self._capacity.take(len(remaining))
-            if not taken:
+            places = self._capacity.take(len(remaining))
+            if not places:
                 return  # draining: the dispatcher sends the rest again
-            chunk, remaining = remaining[:taken], remaining[taken:]
-            self._start(chunk, celery_task_id, places=taken, alone=False)
+            chunk, remaining = remaining[:places], remaining[places:]
+            self._start(chunk, celery_task_id, alone=False)
 
     def run_alone(self, job_ids: Sequence[UUID], *, celery_task_id: str) -> None:
         """Run the jobs while nothing else is in flight; return when they are committed, or on draining."""
         remaining = list(job_ids)
         while remaining:
-            with self._capacity.alone(len(remaining)) as taken:
-                if not taken:
+            with self._capacity.alone(len(remaining)) as places:
+                if not places:
                     return
-                chunk, remaining = remaining[:taken], remaining[taken:]
-                self._start(chunk, celery_task_id, places=taken, alone=True)
+                chunk, remaining = remaining[:places], remaining[places:]
+                self._start(chunk, celery_task_id, alone=True)
 
-    def _start(self, job_ids: Sequence[UUID], celery_task_id: str, *, places: int, alone: bool) -> None:
+    def _start(self, job_ids: Sequence[UUID], celery_task_id: str, *, alone: bool) -> None:
+        """Claim the jobs, for each of which a place was taken, and run those that were claimed."""
+        services, settings = self._services, self._services.settings
         claimed: list[ClaimedJob] = []
         try:
             claimed = leases.claim(
                 self._database,
                 job_ids,
                 alone=alone,
-                worker_id=self._worker.id,
+                worker_id=services.worker.id,
                 celery_task_id=celery_task_id,
-                lease_seconds=self._settings.lease_seconds,
+                lease_seconds=settings.lease_seconds,
             )
         except SQLAlchemyError:
             logger.warning("Jobs could not be claimed; their message will be sent again.", exc_info=True)
         finally:
-            self._capacity.give_back(places - len(claimed))
+            self._capacity.give_back(len(job_ids) - len(claimed))
         self.last_claim_at = time.monotonic()
         for job in claimed:
-            held = self._hold(job)
-            self._pool.submit(self._run, held, celery_task_id)
+            held = self._held.add(job, services.models, timeout_seconds=settings.job_timeout_seconds)
+            self._threads.submit(job, partial(self._run, held, celery_task_id))
 
-    def _hold(self, job: ClaimedJob) -> _Held:
-        seconds = self._settings.job_timeout_seconds
-        if job.seconds_to_deadline is not None:
-            seconds = min(seconds, job.seconds_to_deadline)
-        deadline_at = time.monotonic() + seconds
-        inference = JobInference(job, self._models, deadline_at=deadline_at)
-        held = _Held(job, inference, deadline_at + HANDOVER_SECONDS)
-        with self._lock:
-            self._held[job.id, job.attempt] = held
-        return held
-
-    def _run(self, held: _Held, celery_task_id: str) -> None:
+    def _run(self, held: HeldJob, celery_task_id: str) -> None:
         """Run one attempt, from the claim to the handover to the committer; never raises."""
-        outcome: Outcome
         try:
-            attempt = run_attempt(
-                held.job, held.inference, self._ports, worker=self._worker, celery_task_id=celery_task_id
-            )
-            held.phase = _Phase.STORING
-            outcome = self._publisher.publish(
-                held.job,
-                attempt.result,
-                output=attempt.output,
-                facts=attempt.facts,
-                use=held.inference.model_use(),
-                abandoned=held.inference.abandoned,
-            )
+            outcome = self._outcome(held, celery_task_id)
         except (JobAbandonedError, EngineLostError):
-            self._release([held])
-            self._let_go([held.job])
+            self._held.give_back([held])
+            self._forget([held.job])
             return
         except BaseException as error:  # noqa: BLE001 - an attempt's error is its outcome, sys.exit() too
-            outcome = failure_of(held.job, error, self._settings)
-        held.phase = _Phase.COMMITTING
+            outcome = failure_of(held.job, error, self._services.settings)
+        held.phase = Phase.COMMITTING
         self._committer.add(outcome)
 
+    def _outcome(self, held: HeldJob, celery_task_id: str) -> Outcome:
+        held.inference.require_held()  # its lease may have been lost while it waited
+        held.phase = Phase.RUNNING
+        attempt = run_attempt(held.job, held.inference, self._services, celery_task_id=celery_task_id)
+        held.phase = Phase.STORING
+        return self._services.publisher.publish(
+            held.job,
+            attempt.result,
+            output=attempt.output,
+            facts=attempt.facts,
+            use=held.inference.model_use(),
+            abandoned=held.inference.abandoned,
+        )
+
     def _committed(self, outcomes: Sequence[Outcome]) -> None:
-        self._let_go(outcome.job for outcome in outcomes)
+        self._forget(outcome.job for outcome in outcomes)
         for batch_id in {outcome.job.batch_id for outcome in outcomes}:
             try:
                 close_stages(self._database, batch_id)
             except SQLAlchemyError:
-                logger.warning("A stage could not be closed; the reconciler will.", exc_info=True)
+                logger.warning("A stage could not be closed; the reconciler will close it.", exc_info=True)
 
-    def _let_go(self, jobs: Iterable[ClaimedJob]) -> None:
-        with self._lock:
-            freed = sum(self._held.pop((job.id, job.attempt), None) is not None for job in jobs)
-        self._capacity.give_back(freed)
-
-    def _renew_leases(self) -> None:
-        while not self._stopped.wait(self._settings.lease_seconds / RENEWALS_PER_LEASE):
-            now = time.monotonic()
-            newest = self._newest()
-            overdue = [held for held in newest.values() if held.give_up_at <= now]
-            if any(held.phase is _Phase.RUNNING for held in overdue):
-                logger.critical("A job has not returned long after its time.")
-                self._on_broken()
-            # A store that is unavailable is not the job's fault: the job is given back even while an upload
-            # hangs.
-            self._release([held for held in overdue if held.phase is _Phase.STORING])
-            renewable = {job_id: h.job.attempt for job_id, h in newest.items() if h.give_up_at > now}
-            try:
-                lost = leases.renew(self._database, renewable, lease_seconds=self._settings.lease_seconds)
-            except SQLAlchemyError:
-                logger.warning("Leases could not be renewed; it is tried again.", exc_info=True)
-                continue
-            for job_id in lost:
-                newest[job_id].inference.abandon()
-            self._note_survival({job_id: renewable[job_id] for job_id in lost})
-
-    def _note_survival(self, lost: Mapping[UUID, int]) -> None:
-        try:
-            leases.note_survival(self._database, lost)
-        except SQLAlchemyError:
-            logger.warning("Lost leases stay without the word that this worker lived.", exc_info=True)
-
-    def _newest(self) -> dict[UUID, _Held]:
-        """Return the newest attempt of each job held.
-
-        An older attempt of the same job is over, whichever worker lost it, and is abandoned here.
-        """
-        newest: dict[UUID, _Held] = {}
-        with self._lock:
-            held = sorted(self._held.items(), key=lambda item: item[0][1])
-        for (job_id, _), one in held:
-            if job_id in newest:
-                newest[job_id].inference.abandon()
-            newest[job_id] = one
-        return newest
+    def _forget(self, jobs: Iterable[ClaimedJob]) -> None:
+        self._capacity.give_back(self._held.forget(jobs))
 
     def drain(self) -> None:
         """Stop claiming jobs. Called from a signal handler, so it does no more than close the gate."""
@@ -249,20 +270,7 @@ class Runner:
         """Finish what is in flight within the timeout, give the rest back to the queue, and stop."""
         self._capacity.close()
         if not self._capacity.wait_until_free(timeout_seconds):
-            self._release(list(self._newest().values()))
-        self._stopped.set()
-        self._committer.close(timeout_seconds=self._settings.lease_seconds)
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _release(self, held: Sequence[_Held]) -> None:
-        """Abandon the jobs; give those still held back to the queue, without charging them a failure."""
-        if not held:
-            return
-        for one in held:
-            one.inference.abandon()
-        try:
-            released = leases.release(self._database, {one.job.id: one.job.attempt for one in held})
-        except SQLAlchemyError:
-            logger.warning("Unfinished jobs could not be given back; their leases will run out.")
-        else:
-            logger.info("Unfinished jobs were given back.", extra={"num_released": released})
+            self._held.give_back_all()
+        self._held.close()
+        self._committer.close(timeout_seconds=self._services.settings.lease_seconds)
+        self._threads.close()

@@ -39,7 +39,7 @@ class SentimentReportKind(Kind[SentimentPayload]):
     stages: ClassVar[tuple[Stage, ...]] = (
         Stage("collect", CollectOutput),
         Stage("documents", DocumentsOutput),
-        Stage("windows", WindowsOutput),
+        Stage("windows", WindowsOutput, max_running=2),  # one reads the history while another computes
         Stage("reports"),
     )
     """A batch that is created from a file begins with `documents`."""

@@ -21,9 +21,6 @@ class Watched:
     turn: threading.Lock = field(default_factory=threading.Lock)
     """Held while a block is prepared or windows are computed. Several at once are no faster under one
     interpreter lock, and slower where they release it often, as numpy does."""
-    series: threading.Semaphore = field(default_factory=lambda: threading.BoundedSemaphore(2))
-    """Held while a job reads what its series need and computes them; two jobs may, so that one can read while
-    another computes."""
 
 
 def load_watched(body: bytes) -> Watched:

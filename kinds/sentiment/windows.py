@@ -31,20 +31,19 @@ def bring_up_to_date(payload: WindowsPayload, settings: SentimentSettings, conte
     """Compute the windows and alerts of each entity from its first change on. Raises what the ports raise."""
     watched = context.resources.load(settings.watchlist_sha256, load_watched)
     entities = dict(enumerate(watched.watchlist.entities[payload.start : payload.stop], start=payload.start))
-    with watched.series:
-        state = _state([entity.id for entity in entities.values()], payload.as_of, settings, context)
-        due = {
-            position: _Due(since, state.first_at.get(entity.id) or until, settings.policy)
-            for position, entity in entities.items()
-            if (until := state.as_of) and (since := _since(entity.id, payload.since.get(position), state))
+    state = _state([entity.id for entity in entities.values()], payload.as_of, settings, context)
+    due = {
+        position: _Due(since, state.first_at.get(entity.id) or until, settings.policy)
+        for position, entity in entities.items()
+        if (until := state.as_of) and (since := _since(entity.id, payload.since.get(position), state))
+    }
+    stands = {entities[at].id: one for at, one in due.items() if entities[at].id in state.until}
+    past = _past(stands, state, settings, context)
+    with watched.turn:
+        histories = {
+            position: _history(entities[position].id, one, past, state, payload, settings, context)
+            for position, one in due.items()
         }
-        stands = {entities[at].id: one for at, one in due.items() if entities[at].id in state.until}
-        past = _past(stands, state, settings, context)
-        with watched.turn:
-            histories = {
-                position: _history(entities[position].id, one, past, state, payload, settings, context)
-                for position, one in due.items()
-            }
     wanted = [
         report
         for position, history in histories.items()

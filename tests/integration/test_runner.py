@@ -33,7 +33,7 @@ from tests.factories import (
     wait_until,
 )
 from tests.fakes import MODEL, FailingStore, FakeEngine, fake_models
-from workers.attempt import WorkerIdentity
+from workers.attempt import JobServices, WorkerIdentity
 from workers.ports import open_ports
 from workers.publisher import Publisher
 from workers.runner import Runner
@@ -61,11 +61,13 @@ def running(
     kept = store or MemoryStore()
     runner = Runner(
         database=database,
-        models=fake_models(engine or FakeEngine()),
-        ports=open_ports(database, kept, config or settings()),
-        publisher=Publisher(kept, CodeFacts("0", "test")),
-        settings=config or settings(),
-        worker=WorkerIdentity(name, "cpu"),
+        services=JobServices(
+            models=fake_models(engine or FakeEngine()),
+            ports=open_ports(database, kept, config or settings()),
+            publisher=Publisher(kept, CodeFacts("0", "test")),
+            settings=config or settings(),
+            worker=WorkerIdentity(name, "cpu"),
+        ),
         num_places=NUM_PLACES,
         on_broken=on_broken,
     )
@@ -262,7 +264,7 @@ def test_a_store_that_is_away_is_tried_again(database: Engine) -> None:
 def test_a_store_that_stays_away_costs_a_job_no_attempt(
     database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.runner.HANDOVER_SECONDS", 0.0)
+    monkeypatch.setattr("workers.held_jobs.HANDOVER_SECONDS", 0.0)
     hung = threading.Event()
     ids = job_ids(database, accept(database, NUM_PLACES + 1))
     config = settings(lease_seconds=0.3, job_timeout_seconds=1.0)
@@ -354,7 +356,7 @@ def test_heartbeats_keep_a_lease_that_is_shorter_than_the_job(database: Engine) 
 def test_a_job_that_does_not_return_is_reported_as_hung(
     database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.runner.HANDOVER_SECONDS", 0.0)
+    monkeypatch.setattr("workers.held_jobs.HANDOVER_SECONDS", 0.0)
     hung = threading.Event()
     engine = FakeEngine(held=True)
     ids = job_ids(database, accept(database, new_jobs(1, act="ask")))

@@ -48,7 +48,7 @@ from pressroom.summary import Summary
 from storage.memory import MemoryStore
 from tests.factories import job_ids, wait_until
 from tests.fakes import MODEL, FakeEngine, fake_models
-from workers.attempt import WorkerIdentity
+from workers.attempt import JobServices, WorkerIdentity
 from workers.ports import open_ports
 from workers.publisher import Publisher
 from workers.runner import Runner
@@ -111,11 +111,13 @@ class Shop:
         self._warm = fake_models(self.engine)
         self.runner = Runner(
             database=database,
-            models=self._warm,
-            ports=open_ports(database, self.store, config),
-            publisher=Publisher(self.store, CodeFacts("0", "test")),
-            settings=config,
-            worker=WorkerIdentity("worker-a", "cpu"),
+            services=JobServices(
+                models=self._warm,
+                ports=open_ports(database, self.store, config),
+                publisher=Publisher(self.store, CodeFacts("0", "test")),
+                settings=config,
+                worker=WorkerIdentity("worker-a", "cpu"),
+            ),
             num_places=4,
             on_broken=lambda: None,
         )

@@ -39,7 +39,7 @@ from kinds.sentiment.tables import (
 from storage.memory import MemoryStore
 from tests.factories import job_ids, statuses, wait_until
 from tests.tiny_encoder import write_manifest, write_scripted_encoder
-from workers.attempt import WorkerIdentity
+from workers.attempt import JobServices, WorkerIdentity
 from workers.delivery import FileTarget
 from workers.engine import EngineOptions
 from workers.model_pool import load_models
@@ -238,11 +238,13 @@ def pressing(database: Engine, models: Path, folder: Path, *, watchlist: str = W
     warm = load_models(models, [CLASSIFIER], engine="scripted", options=EngineOptions())
     runner = Runner(
         database=database,
-        models=warm,
-        ports=open_ports(database, store, config),
-        publisher=Publisher(store, CodeFacts("0", "test")),
-        settings=config,
-        worker=WorkerIdentity("worker-a", "cpu"),
+        services=JobServices(
+            models=warm,
+            ports=open_ports(database, store, config),
+            publisher=Publisher(store, CodeFacts("0", "test")),
+            settings=config,
+            worker=WorkerIdentity("worker-a", "cpu"),
+        ),
         num_places=4,
         on_broken=lambda: None,
     )

@@ -1,13 +1,18 @@
-"""The gate that claims wait at: never more inside than places, one alone when asked, nobody once closed."""
+"""What limits the jobs of a worker: the gate that claims wait at, and the threads of limited stages."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from workers.capacity import Capacity
+from jobs.job import ClaimedJob
+from jobs.kind import Stage
+from workers.runner import Capacity, StageThreads
 
 SECONDS = 10.0
 """Until a wait that ought to end is a hang."""
@@ -27,9 +32,9 @@ def held_back(future: Future[int] | Future[bool]) -> bool:
 def test_as_many_are_taken_as_are_free() -> None:
     capacity = Capacity(4)
     assert (capacity.take(3), capacity.take(3)) == (3, 1)
-    assert capacity.num_taken == 4
+    assert capacity.num_in_use == 4
     capacity.give_back(2)
-    assert capacity.num_taken == 2
+    assert capacity.num_in_use == 2
 
 
 def test_take_waits_for_a_place(pool: ThreadPoolExecutor) -> None:
@@ -48,7 +53,7 @@ def test_closing_lets_the_waiting_go_with_nothing(pool: ThreadPoolExecutor) -> N
     capacity.close()
     assert [future.result(SECONDS) for future in waiting] == [0, 0, 0]
     assert capacity.take(1) == 0
-    assert capacity.num_taken == 1  # what is inside stays until it is given back
+    assert capacity.num_in_use == 1  # what is inside stays until it is given back
     capacity.give_back(1)
     assert capacity.wait_until_free(SECONDS)
 
@@ -78,7 +83,7 @@ def test_alone_waits_for_the_others_and_keeps_newcomers_out(pool: ThreadPoolExec
     assert held_back(newcomer)  # else it would never be free
     capacity.give_back(2)
     assert inside.wait(SECONDS)
-    assert capacity.num_taken == 1
+    assert capacity.num_in_use == 1
     assert held_back(newcomer)
     leave.set()
     assert exclusive.result(SECONDS)
@@ -92,13 +97,13 @@ def test_two_who_want_to_be_alone_go_one_after_the_other(pool: ThreadPoolExecuto
     def alone() -> None:
         nonlocal most
         with capacity.alone() as admitted:
-            most = max(most, capacity.num_taken)
+            most = max(most, capacity.num_in_use)
             capacity.give_back(int(admitted))
 
     for future in [pool.submit(alone) for _ in range(20)]:
         future.result(SECONDS)
     assert most == 1
-    assert capacity.num_taken == 0
+    assert capacity.num_in_use == 0
 
 
 def test_closing_refuses_whoever_waits_to_be_alone(pool: ThreadPoolExecutor) -> None:
@@ -113,7 +118,7 @@ def test_closing_refuses_whoever_waits_to_be_alone(pool: ThreadPoolExecutor) -> 
     assert held_back(waiting)
     capacity.close()
     assert not waiting.result(SECONDS)
-    assert capacity.num_taken == 1
+    assert capacity.num_in_use == 1
 
 
 def test_many_threads_never_hold_more_than_the_places(pool: ThreadPoolExecutor) -> None:
@@ -135,4 +140,71 @@ def test_many_threads_never_hold_more_than_the_places(pool: ThreadPoolExecutor) 
     for future in [pool.submit(work) for _ in range(8)]:
         future.result(SECONDS)
     assert 0 < most <= 3
-    assert capacity.num_taken == 0
+    assert capacity.num_in_use == 0
+
+
+class LimitedKind:
+    """A kind whose stage `narrow` runs two jobs at a time."""
+
+    stages = (Stage("narrow", max_running=2), Stage("wide"))
+
+
+def job_of(stage: str) -> ClaimedJob:
+    return cast("ClaimedJob", SimpleNamespace(kind="limited", stage=stage))
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[StageThreads]:
+    monkeypatch.setattr("workers.runner.load_kind", lambda _: LimitedKind)
+    threads = StageThreads(8)
+    yield threads
+    threads.close()
+
+
+def test_of_a_stage_with_a_limit_no_more_jobs_run_at_the_same_time(threads: StageThreads) -> None:
+    num_running, most, lock, done = 0, 0, threading.Lock(), threading.Semaphore(0)
+
+    def run() -> None:
+        nonlocal num_running, most
+        with lock:
+            num_running += 1
+            most = max(most, num_running)
+        threading.Event().wait(0.01)
+        with lock:
+            num_running -= 1
+        done.release()
+
+    for _ in range(12):
+        threads.submit(job_of("narrow"), run)
+    for _ in range(12):
+        assert done.acquire(timeout=SECONDS)
+    assert most == 2
+
+
+def test_jobs_of_another_stage_do_not_wait_for_a_limited_one(threads: StageThreads) -> None:
+    opened, done = threading.Event(), threading.Semaphore(0)
+    for _ in range(4):
+        threads.submit(job_of("narrow"), lambda: (opened.wait(SECONDS), done.release())[1])
+    for _ in range(6):
+        threads.submit(job_of("wide"), done.release)
+    for _ in range(6):
+        assert done.acquire(timeout=SECONDS)
+    opened.set()
+    for _ in range(4):
+        assert done.acquire(timeout=SECONDS)
+
+
+def test_jobs_that_wait_for_their_stage_do_not_start_once_closed(threads: StageThreads) -> None:
+    opened, started = threading.Event(), threading.Semaphore(0)
+
+    def run() -> None:
+        started.release()
+        opened.wait(SECONDS)
+
+    for _ in range(4):
+        threads.submit(job_of("narrow"), run)
+    for _ in range(2):
+        assert started.acquire(timeout=SECONDS)
+    threads.close()
+    opened.set()
+    assert not started.acquire(timeout=0.1)

@@ -1,0 +1,145 @@
+"""The jobs that a worker holds. Each has a lease, which is renewed until its outcome is committed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from uuid import UUID
+
+from sqlalchemy import Engine as Database
+from sqlalchemy.exc import SQLAlchemyError
+
+from db import leases
+from jobs.job import ClaimedJob
+from workers.inference import JobInference
+from workers.model_pool import ModelPool
+
+logger = logging.getLogger(__name__)
+
+RENEWALS_PER_LEASE = 3
+"""Lease renewals per lease period, so that two may fail before a lease is lost."""
+
+HANDOVER_SECONDS = 60.0
+"""Time that a job has after its deadline to post-process, upload and commit before its lease is no longer
+renewed."""
+
+
+class Phase(Enum):
+    """What a held job is doing."""
+
+    WAITING = auto()
+    """The job waits for others of its stage."""
+    RUNNING = auto()
+    """The job's kind is running."""
+    STORING = auto()
+    """The job's artifacts are being stored, or wait for the store."""
+    COMMITTING = auto()
+    """The outcome has been handed to the committer."""
+
+
+@dataclass(slots=True)
+class HeldJob:
+    """A claimed job that is not committed yet."""
+
+    job: ClaimedJob
+    inference: JobInference
+    give_up_at: float
+    """Instant, on time.monotonic(), from which the lease is no longer renewed."""
+    phase: Phase = Phase.WAITING
+
+
+class HeldJobs:
+    """The held jobs, whose leases a thread renews. Any thread may call it."""
+
+    def __init__(self, database: Database, *, lease_seconds: float, on_broken: Callable[[], None]) -> None:
+        """Start the thread, which calls `on_broken` if a kind does not return long after its deadline."""
+        self._database = database
+        self._lease_seconds = lease_seconds
+        self._on_broken = on_broken
+        self._held: dict[tuple[UUID, int], HeldJob] = {}
+        """Held jobs by id and attempt: a job whose lease was lost may be claimed again while the lost attempt
+        still runs."""
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        threading.Thread(target=self._renew_leases, name="heartbeat", daemon=True).start()
+
+    def add(self, job: ClaimedJob, models: ModelPool, *, timeout_seconds: float) -> HeldJob:
+        """Hold a job that was just claimed, until its deadline and some time for the handover."""
+        if job.seconds_to_deadline is not None:
+            timeout_seconds = min(timeout_seconds, job.seconds_to_deadline)
+        deadline_at = time.monotonic() + timeout_seconds
+        inference = JobInference(job, models, deadline_at=deadline_at)
+        held = HeldJob(job, inference, deadline_at + HANDOVER_SECONDS)
+        with self._lock:
+            self._held[job.id, job.attempt] = held
+        return held
+
+    def forget(self, jobs: Iterable[ClaimedJob]) -> int:
+        """Stop renewing the leases of these jobs; return how many of them were held."""
+        with self._lock:
+            return sum(self._held.pop((job.id, job.attempt), None) is not None for job in jobs)
+
+    def give_back(self, held: Sequence[HeldJob]) -> None:
+        """Abandon the jobs; requeue those whose lease is still ours, without charging them a failure."""
+        if not held:
+            return
+        for each in held:
+            each.inference.abandon()
+        try:
+            num_jobs = leases.release(self._database, {each.job.id: each.job.attempt for each in held})
+        except SQLAlchemyError:
+            logger.warning("Unfinished jobs could not be given back; their leases will run out.")
+        else:
+            logger.info("Unfinished jobs were given back.", extra={"num_jobs": num_jobs})
+
+    def give_back_all(self) -> None:
+        """Give back every job that is still held."""
+        self.give_back(list(self._newest().values()))
+
+    def close(self) -> None:
+        """Stop renewing leases."""
+        self._stopped.set()
+
+    def _renew_leases(self) -> None:
+        while not self._stopped.wait(self._lease_seconds / RENEWALS_PER_LEASE):
+            now = time.monotonic()
+            newest = self._newest()
+            overdue = [held for held in newest.values() if held.give_up_at <= now]
+            if any(held.phase is Phase.RUNNING for held in overdue):
+                logger.critical("A job has not returned long after its deadline.")
+                self._on_broken()
+            # An unavailable store is not the job's fault: the job is given back even while an upload hangs.
+            self.give_back([held for held in overdue if held.phase in (Phase.WAITING, Phase.STORING)])
+            renewable = {job_id: h.job.attempt for job_id, h in newest.items() if h.give_up_at > now}
+            try:
+                lost = leases.renew(self._database, renewable, lease_seconds=self._lease_seconds)
+            except SQLAlchemyError:
+                logger.warning("Leases could not be renewed; renewal is retried.", exc_info=True)
+                continue
+            for job_id in lost:
+                newest[job_id].inference.abandon()
+            self._note_survival({job_id: renewable[job_id] for job_id in lost})
+
+    def _note_survival(self, lost: Mapping[UUID, int]) -> None:
+        try:
+            leases.note_survival(self._database, lost)
+        except SQLAlchemyError:
+            logger.warning("It could not be recorded that this worker survived lost leases.", exc_info=True)
+
+    def _newest(self) -> dict[UUID, HeldJob]:
+        """Return the newest attempt of each job held.
+
+        An older attempt of the same job is over, whichever worker lost it, and is abandoned here.
+        """
+        newest: dict[UUID, HeldJob] = {}
+        with self._lock:
+            items = sorted(self._held.items(), key=lambda item: item[0][1])
+        for (job_id, _), held in items:
+            if job_id in newest:
+                newest[job_id].inference.abandon()
+            newest[job_id] = held
+        return newest
