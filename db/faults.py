@@ -42,7 +42,7 @@ CONFLICT_STATES = ("55P03",)
 class DatabaseFault(StrEnum):
     """A class of database errors. The value completes a sentence that begins with "Postgres"."""
 
-    AWAY = "is away"
+    AWAY = "is unavailable"
     """It cannot be reached, or cannot work now. Wait and try again."""
     FULL = "has no space left on its disk"
     """It answers, but cannot write until somebody frees disk space. Wait and try again."""

@@ -72,8 +72,8 @@ def run_attempt(
         payload = kind.payload_type.model_validate(job.payload)
     except ValidationError as error:
         raise PermanentError(
-            f"the stored payload does not fit {job.kind}@{kind.version}: it was accepted by another version. "
-            "Submit the file again",
+            f"the stored payload is not valid for {job.kind}@{kind.version}, because another version "
+            "accepted it. Submit the file again",
             code="payload_outdated",
         ) from error
     result = check_result(kind, kind.run(payload, JobContext(job, inference, services.ports)))
@@ -108,7 +108,7 @@ def failure_of(job: ClaimedJob, error: BaseException, settings: Settings) -> Fai
     message = (
         str(error)
         if isinstance(error, PressroomError)
-        else f"{type(error).__name__} in kind {job.kind}{_place_of(error)}: its trace is in the worker's log"
+        else f"{type(error).__name__} in kind {job.kind}{_place_of(error)}: see the worker's log"
     )
     return Failure(
         job=job,

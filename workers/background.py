@@ -123,7 +123,7 @@ class BackgroundServices:
         try:
             entry.stack.close()
         except Exception as error:  # noqa: BLE001 - a kind must not end the command
-            self._note(entry, "A kind's background service did not stop as it should.", error)
+            self._note(entry, "A kind's background service did not stop cleanly.", error)
 
 
 def services_under(command: str) -> list[tuple[str, Background]]:
@@ -148,7 +148,7 @@ class BackgroundThread:
     def check(self) -> None:
         """Raise BackgroundEndedError if the thread has crashed."""
         if not self._thread.is_alive():
-            raise BackgroundEndedError(f"the thread {self._name!r} ended with the error above")
+            raise BackgroundEndedError(f"the thread {self._name!r} ended because of the error above")
 
     def stop(self, timeout_seconds: float) -> None:
         """Ask the thread to end and wait this long; a thread that hangs ends with the process."""

@@ -56,7 +56,7 @@ class Beat:
         self._database = database
         self._settings = settings
         self._lead = Lead(database, BEAT)
-        self._postgres = Outage(logger, "Postgres", meanwhile="what is due waits")
+        self._postgres = Outage(logger, "Postgres", meanwhile="due runs wait")
 
     def tick(self) -> float:
         """Settle what is due; return the seconds until the next tick.
@@ -78,11 +78,14 @@ class Beat:
             while settle_due(self._database, schedule.id, self._start):
                 pass
         except TransientError as error:
-            logger.warning("A due time waits.", extra={"schedule_id": str(schedule.id), "reason": str(error)})
+            logger.warning(
+                "A due run could not be started yet.",
+                extra={"schedule_id": str(schedule.id), "reason": str(error)},
+            )
 
     def _start(self, connection: Connection, schedule: Schedule, due_at: datetime) -> UUID:
         batch_id = starter_of(schedule.kind)(connection, schedule, due_at, self._settings)
-        logger.info("A scheduled batch is made.", extra={"batch_id": str(batch_id), "due_at": due_at})
+        logger.info("A scheduled batch was created.", extra={"batch_id": str(batch_id), "due_at": due_at})
         return batch_id
 
     def close(self) -> None:
@@ -124,7 +127,7 @@ class PostgresScheduler(Scheduler):
     def tick(self, *_: Any, **__: Any) -> float:
         """Run one round and return the seconds until the next. Raises SystemExit if it was the last."""
         if self._beat is None:
-            raise RuntimeError("the scheduler was made lazily")
+            raise RuntimeError("the scheduler was created lazily")
         self._is_ticking = True
         try:
             seconds = self._beat.tick()
@@ -183,7 +186,7 @@ class BeatThread:
     def check(self) -> None:
         """Raise BeatEndedError if the thread has crashed."""
         if not self._thread.is_alive():
-            raise BeatEndedError("beat ended with the error above: what is due waits in Postgres")
+            raise BeatEndedError("beat ended because of the error above: due runs wait in Postgres")
 
     def stop(self, timeout_seconds: float | None = None) -> None:
         """Stop the thread and wait this long; a thread that hangs in a network call ends with the process."""

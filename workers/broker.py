@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 BROKER_ERRORS = (KombuOperationalError, RedisError, OSError)
 """Errors that Celery, kombu and redis-py raise when a broker is unavailable or refuses to work."""
 
-consumer_outage = Outage(logger, "Valkey", meanwhile="the worker keeps its models and its jobs, and waits")
+consumer_outage = Outage(logger, "Valkey", meanwhile="the worker waits and keeps its models and its jobs")
 """The outage of the connection on which this process consumes messages."""
 
 _ABSENT = "no message has this content"
@@ -54,7 +54,7 @@ def _set_aside(client: Redis, queue: str) -> None:
     aside = f"{queue}.set-aside-{time.time_ns()}"
     client.renamenx(queue, aside)
     logger.error(
-        "A key of Valkey has the name of a queue and is no list: it was renamed.",
+        "A key in Valkey had the name of a queue but was not a list; it was renamed.",
         extra={"key": queue, "type": name, "renamed_to": aside},
     )
 

@@ -55,7 +55,7 @@ class Committer:
         self._failure_of = failure_of
         self._on_committed = on_committed
         self._on_broken = on_broken
-        self._postgres = Outage(logger, "Postgres", meanwhile="the commit is tried again")
+        self._postgres = Outage(logger, "Postgres", meanwhile="the commit is retried")
         self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         self._thread.start()

@@ -41,7 +41,7 @@ _UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueErr
 def fault_of_frame(frame: object) -> str | None:
     """Return why kombu or Celery could not accept this frame as a message, or None if they can."""
     if not isinstance(frame, dict):
-        return "it is no object"
+        return "it is not an object"
     properties, headers = frame.get("properties"), frame.get("headers")
     if not isinstance(properties, dict) or not isinstance(headers, dict):
         return "it lacks properties or headers"
@@ -51,13 +51,13 @@ def fault_of_frame(frame: object) -> str | None:
     if not _all_ascii(properties, "delivery_tag") or properties.get("body_encoding") != "base64":
         return "its properties are malformed"
     if not _all_ascii(headers, "task", "id"):
-        return "its headers name no task or no id"
+        return "its headers lack a task or an id"
     if not _all_ascii(frame, "body", "content-type", "content-encoding"):
-        return "its body or the type of it is no text"
+        return "its body or its content type is not text"
     try:
         Base64().decode(frame["body"])
     except ValueError:
-        return "its body is no base64"
+        return "its body is not base64"
     return None
 
 
@@ -74,7 +74,7 @@ def fault_of_task(headers: dict[str, Any], body: object) -> str | None:
     if not isinstance(body, list | tuple) or [type(part) for part in body] != [list, dict, dict]:
         return "the body is not [args, kwargs, embed]"
     if any(body[2].values()):
-        return "it asks for callbacks"
+        return "it requests callbacks"
     return None
 
 
@@ -121,7 +121,7 @@ class Channel(redis.Channel):
         except _UNREADABLE as error:
             if self.connection.frame_was_read:
                 raise  # an error of Celery, while it handled a message
-            logger.error("Dropped a frame that is no message.", extra={"reason": type(error).__name__})
+            logger.error("A frame that is not a message was dropped.", extra={"reason": type(error).__name__})
             return True
 
 
@@ -140,7 +140,7 @@ class Transport(redis.Transport):
         self.frame_was_read = True
         fault = fault_of_frame(message)
         if fault is not None:
-            logger.error("Dropped a frame that is no message.", extra={"reason": fault})
+            logger.error("A frame that is not a message was dropped.", extra={"reason": fault})
             return
         super()._deliver(message, queue)
 

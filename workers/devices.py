@@ -57,12 +57,12 @@ def parse_devices(given: str) -> list[Device]:
     for name in names:
         if name != "cpu" and not _CUDA.fullmatch(name):
             raise ConfigurationError(
-                f"{name!r} is no device: give auto, cpu, cuda:N, or several separated by commas",
+                f"{name!r} is not a device: use auto, cpu, cuda:N, or several of them separated by commas",
                 code="device_unknown",
             )
     if len(set(names)) < len(names) and set(names) != {"cpu"}:
         raise ConfigurationError(
-            f"{given!r} names a GPU twice: one worker process owns a GPU", code="device_twice"
+            f"{given!r} names a GPU twice, but only one worker process can use a GPU", code="device_twice"
         )
     return [Device(name) for name in names]
 
@@ -91,7 +91,7 @@ def _cuda_devices() -> list[Device]:
             check=True,
         )
     except (OSError, subprocess.SubprocessError):
-        logger.warning("nvidia-smi fails: its GPUs are not used. Repair the driver, or give --device.")
+        logger.warning("nvidia-smi fails, so no GPU is used. Repair the driver, or use --device.")
         return []
     return [Device(f"cuda:{index}") for index in listed.stdout.split() if index.isdigit()]
 

@@ -58,7 +58,7 @@ class Dispatcher:
         self._lead = Lead(database, DISPATCHER)
         self._listener = JobListener(database)
         self._postgres = Outage(logger, "Postgres", meanwhile="the dispatcher waits")
-        self._broker = Outage(logger, "Valkey", meanwhile="what is queued waits in Postgres")
+        self._broker = Outage(logger, "Valkey", meanwhile="queued jobs wait in Postgres")
         self._has_worked = False
         self._reconciled_at = 0.0
 

@@ -54,7 +54,8 @@ class RowTokenizer:
             (text + target).encode()
         except UnicodeEncodeError as error:
             raise InputError(
-                f"text {number}: character {error.start + 1} is half of a surrogate pair: save it as UTF-8",
+                f"text {number}: character {error.start + 1} is half of a surrogate pair: save the text as "
+                "UTF-8",
                 code="text_invalid_unicode",
             ) from error
         return (text, target) if target and self._takes_targets else text
@@ -86,6 +87,6 @@ def max_positions(files: ModelFiles) -> int:
     config = parse_json_object(files, "config.json")
     positions, padding = config.get("max_position_embeddings"), config.get("pad_token_id")
     if not isinstance(positions, int):
-        raise TokenizerError(f"{files.folder / 'config.json'} does not say max_position_embeddings")
+        raise TokenizerError(f"{files.folder / 'config.json'} does not contain max_position_embeddings")
     is_shifted = config.get("model_type") in {"roberta", "xlm-roberta", "camembert", "mpnet"}
     return positions - (padding if isinstance(padding, int) else 1) - 1 if is_shifted else positions

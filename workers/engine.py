@@ -20,7 +20,7 @@ class ModelUnsupportedError(ConfigurationError):
     def __init__(self, architecture: str, engine: str, reason: str) -> None:
         super().__init__(
             f"the engine {engine!r} cannot run {architecture}: {reason}; choose another engine, or a model "
-            "of a supported architecture"
+            "with a supported architecture"
         )
         self.reason = reason
 

@@ -150,7 +150,9 @@ def report_failure(path: Path | None, error: PressroomError) -> None:
     try:
         path.write_text(StartReport(code=error.code, reason=str(error)).model_dump_json(), encoding="utf-8")
     except OSError:
-        logger.warning("The supervisor is not told why the start failed.", exc_info=True)
+        logger.warning(
+            "The reason of the failed start could not be written for the supervisor.", exc_info=True
+        )
 
 
 def take_report(path: Path) -> StartReport | None:

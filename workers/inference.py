@@ -102,9 +102,9 @@ def _without_thoughts(completion: Completion, thoughts: ThoughtPlan | None, mode
     is_cut = completion.finish_reason is FinishReason.LENGTH
     if is_open or (is_cut and not text and completion.text):
         raise ThoughtUnfinishedError(
-            f"the model {model!r} was still thinking after {completion.usage.new_tokens} tokens, there is "
-            "no answer: raise PRESSROOM_MAX_THOUGHT_TOKENS or PRESSROOM_MAX_CONTEXT_TOKENS, or use a model "
-            "whose chat template can turn thinking off"
+            f"the model {model!r} was still thinking after {completion.usage.new_tokens} tokens, so there "
+            "is no answer: raise PRESSROOM_MAX_THOUGHT_TOKENS or PRESSROOM_MAX_CONTEXT_TOKENS, or use a "
+            "model whose chat template can turn thinking off"
         )
     return completion if text == completion.text else replace(completion, text=text)
 

@@ -59,7 +59,7 @@ class Lead:
         """Log what has changed: the lead was gained, lost, or lost and regained in between."""
         if self._fence is not None and fence != self._fence:
             logger.warning(
-                f"This {self._role} has lost the lead to another one.", extra={"fence": self._fence}
+                f"This {self._role} has lost the lead to another process.", extra={"fence": self._fence}
             )
         if fence is not None and fence != self._fence:
             logger.info(f"This {self._role} is active.", extra={"fence": fence})
@@ -72,4 +72,4 @@ class Lead:
         try:
             leads.resign(self._database, self._role, self._holder)
         except SQLAlchemyError:
-            logger.info("The lead could not be given up; its lease runs out.")
+            logger.info("The lead could not be given up; its lease will run out.")

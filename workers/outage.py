@@ -20,8 +20,8 @@ class Outage:
     ) -> None:
         """Track the service named `service`.
 
-        `meanwhile` completes the sentence "Valkey is away; ...": it names what waits until the service is
-        back. With `say`, messages go to a person instead of the log.
+        `meanwhile` completes the sentence "Valkey is unavailable; ...": it names what waits until the
+        service is back. With `say`, messages go to a person instead of the log.
         """
         self._logger = logger
         self._say = say
@@ -35,7 +35,7 @@ class Outage:
         """Whether the last call to the service failed."""
         return self._state is not None
 
-    def note(self, error: BaseException, state: str = "is away") -> None:
+    def note(self, error: BaseException, state: str = "is unavailable") -> None:
         """Record that a call failed; `state` says what the service does instead of answering.
 
         It is logged if the previous call succeeded, or failed in another state.

@@ -113,7 +113,7 @@ def _open(port: Port, kind: str, services: WorkerServices) -> PortOfJob:
         reason = str(error) if isinstance(error, PressroomError) else type(error).__name__
         return _refusal(
             f"{port.opener} could not open the port {port.type.__qualname__} when the worker started: "
-            f"{reason}; correct it, see the worker's log, and start the worker again"
+            f"{reason}; see the worker's log, correct the error, and restart the worker"
         )
 
 

@@ -77,7 +77,7 @@ def _wait(check: Callable[[], None], say: Callable[[str], None]) -> None:
             if time.monotonic() > deadline:
                 raise
             if not is_told:
-                say(f"Waiting {WAIT_SECONDS:.0f} s: {error}")
+                say(f"Waiting up to {WAIT_SECONDS:.0f} s: {error}")
                 is_told = True
             time.sleep(POLL_SECONDS)
         else:
@@ -95,7 +95,7 @@ def check_database(db_url: str, *, is_migrated: bool = False) -> None:
         schema = revisions(database)
     if not schema.is_current:
         raise DatabaseRefusedError(
-            f"the database is at revision {schema}, and not at {', '.join(schema.wanted)} as this version: "
+            f"the database is at revision {schema}, but this version needs {', '.join(schema.wanted)}: "
             "run `pressroom db upgrade`",
             code="database_not_migrated",
         )
@@ -125,12 +125,13 @@ def broker_error(server: RedisServer, error: BaseException) -> PressroomError:
     causes = list(_causes(error))
     if isinstance(error, AuthenticationError):
         return BrokerRefusedError(
-            f"{where} refuses user or password ({error}): correct them in PRESSROOM_REDIS_URL",
+            f"{where} refuses the user name or the password ({error}): correct them in PRESSROOM_REDIS_URL",
             code="broker_access_refused",
         )
     if isinstance(error, NoPermissionError):
         return BrokerRefusedError(
-            f"{where} does not let this user do what messages need ({error}): allow it by ACL SETUSER",
+            f"{where} does not allow this user to run the commands that messages need ({error}): allow them "
+            "with ACL SETUSER",
             code="broker_permission_missing",
         )
     if any(isinstance(cause, socket.gaierror) for cause in causes):
@@ -141,13 +142,13 @@ def broker_error(server: RedisServer, error: BaseException) -> PressroomError:
         isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError) for cause in causes
     ):
         return BrokerRefusedError(
-            f"{where}: TLS fails ({causes[-1]}): give the authority's certificate by ssl_ca_certs=FILE in "
-            "PRESSROOM_REDIS_URL, or correct its host or scheme",
+            f"{where}: TLS fails ({causes[-1]}): give the authority's certificate with ssl_ca_certs=FILE in "
+            "PRESSROOM_REDIS_URL, or correct the host or the scheme",
             code="broker_tls_refused",
         )
     if type(error) is ResponseError and "DB index" in str(error):
         return BrokerRefusedError(
-            f"{where} has no database of that number: correct PRESSROOM_REDIS_URL",
+            f"{where} has no database with that number: correct PRESSROOM_REDIS_URL",
             code="broker_database_unknown",
         )
     return BrokerAwayError(f"{where} cannot be used: {error}; start it, or correct PRESSROOM_REDIS_URL")

@@ -193,8 +193,9 @@ def _load_models(settings: Settings) -> ModelPool:
         logger.critical("The models cannot be loaded.", exc_info=True)
         reason = next(iter(str(error).splitlines()), "")[:MAX_REASON_CHARACTERS]
         raise ModelUnloadableError(
-            f"the models {', '.join(models)} cannot be loaded by the engine {settings.engine}: "
-            f"{type(error).__name__}: {reason}; look at `pressroom models verify`, the memory and the log"
+            f"the models {', '.join(models)} cannot be loaded with the engine {settings.engine}: "
+            f"{type(error).__name__}: {reason}; run `pressroom models verify`, and check the memory and the "
+            "log"
         ) from error
 
 
@@ -216,7 +217,7 @@ def _places(models: ModelPool) -> int:
 
 def _end(exit_code: int) -> None:
     """End the process, because a thread cannot be killed; the expired leases bring its jobs back."""
-    logger.critical("The worker cannot go on: it ends to be started again.")
+    logger.critical("The worker cannot continue; it exits, so that it is restarted.")
     faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
     os._exit(exit_code)
 
@@ -255,7 +256,9 @@ def _watch(process: _Process) -> None:
         if process.runner.num_in_flight or not waiting or consumer_outage.is_on:
             starved_since = time.monotonic()
         elif time.monotonic() - max(starved_since, process.runner.last_claim_at) > stalled_after:
-            logger.critical("Messages wait and none is consumed: the worker ends to be started again.")
+            logger.critical(
+                "Messages are waiting and none is consumed; the worker exits, so that it is restarted."
+            )
             os._exit(EXIT_CUT_OFF)
 
 
@@ -276,5 +279,5 @@ def stop() -> None:
     try:
         worker_rows.mark_stopped(_process.database, _process.worker_id)
     except SQLAlchemyError:
-        logger.warning("Postgres is away; the worker's row stays open.")
+        logger.warning("Postgres is unavailable, so the end of this worker was not recorded.")
     _process.database.dispose()

@@ -125,7 +125,7 @@ class Publisher:
         try:
             retrying(self._store.put, key, body, media_type=media_type)
         except RetryError as error:
-            raise JobAbandonedError("the store did not answer for as long as the job was held") from error
+            raise JobAbandonedError("the store did not answer while this worker held the job") from error
 
 
 def _may_pass(error: BaseException) -> bool:
@@ -135,7 +135,7 @@ def _may_pass(error: BaseException) -> bool:
 def _warn(state: RetryCallState) -> None:
     reason = state.outcome.exception() if state.outcome is not None else None
     extra = {"num_tries": state.attempt_number, "reason": str(reason)}
-    logger.warning("The store is away; storing is tried again.", extra=extra)
+    logger.warning("The store is unavailable; storing is retried.", extra=extra)
 
 
 GIT_TIMEOUT_SECONDS = 5

@@ -44,7 +44,7 @@ def _guarded(step: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, SQLAlchemyError) and fault_of(error).is_outage:
             raise
-        logger.exception("A step of repair failed.", extra={"step": step})
+        logger.exception("A repair step failed.", extra={"step": step})
 
 
 def _reap(database: Engine, settings: Settings) -> None:

@@ -87,17 +87,17 @@ class RedisServer:
             raise _error(variable, reason) from None
         transport = _SCHEMES.get(parts.scheme)
         if transport is None:
-            raise _error(variable, "its scheme is none of redis, rediss (with TLS), valkey, valkeys and unix")
+            raise _error(variable, "its scheme must be redis, rediss (with TLS), valkey, valkeys or unix")
         if parts.fragment:
             raise _error(variable, "a '#' must be written as %23")
         options = dict(pairs)
         if len(options) < len(pairs):
-            raise _error(variable, "it names an option twice")
+            raise _error(variable, "it contains an option twice")
         _check_options(variable, options, transport)
         path = unquote(parts.path)
         if transport == "socket" and (parts.hostname or not path.startswith("/")):
             raise _error(
-                variable, "a socket is named by three slashes and its path, as in unix:///run/valkey.sock"
+                variable, "a socket is written with three slashes and its path, as in unix:///run/valkey.sock"
             )
         if transport != "socket" and not parts.hostname:
             raise _error(variable, "it names no host")
@@ -203,7 +203,7 @@ class _GuardedSSLConnection(SSLConnection, _GuardedConnection):
 
 def _error(variable: str, reason: str) -> RedisUrlError:
     return RedisUrlError(
-        f"the URL in {variable} cannot be used: {reason}. It reads redis://:password@host:port/number, "
+        f"the URL in {variable} cannot be used: {reason}. Its form is redis://:password@host:port/number, "
         "with TLS rediss://:password@host:port/number"
     )
 
@@ -213,17 +213,17 @@ def _check_options(variable: str, options: Mapping[str, str], transport: str) ->
         if not value:
             raise _error(variable, f"its option {name[:40]!r} is empty")
         if name not in _OPTIONS:
-            raise _error(variable, f"its option {name[:40]!r} is unknown (there are {', '.join(_OPTIONS)})")
+            raise _error(variable, f"its option {name[:40]!r} is unknown (known are {', '.join(_OPTIONS)})")
         if name in _TLS_OPTIONS and transport != "tls":
             raise _error(
-                variable, f"{name} asks for TLS, and the scheme for a plain connection: write rediss://"
+                variable, f"{name} requires TLS, but the scheme is for a plain connection: write rediss://"
             )
 
 
 def _database(variable: str, option: str | None, path: str) -> int:
     number = path.strip("/")
     if option is not None and number not in ("", option):
-        raise _error(variable, "it names two databases: one behind the host, another one by db=")
+        raise _error(variable, "it names two databases: one after the host, and another one with db=")
     text = number if option is None else option
     if not text:
         return 0
@@ -236,14 +236,14 @@ def _database(variable: str, option: str | None, path: str) -> int:
 def _tls(variable: str, options: Mapping[str, str]) -> dict[str, Any]:
     requirement = options.get("ssl_cert_reqs", "required").lower().removeprefix("cert_")
     if requirement not in _CERTIFICATE_REQUIREMENTS:
-        raise _error(variable, f"ssl_cert_reqs is none of {', '.join(_CERTIFICATE_REQUIREMENTS)}")
+        raise _error(variable, f"ssl_cert_reqs must be one of {', '.join(_CERTIFICATE_REQUIREMENTS)}")
     check = options.get("ssl_check_hostname", "true").lower()
     if check not in _TRUE | _FALSE:
-        raise _error(variable, "ssl_check_hostname is neither true nor false")
+        raise _error(variable, "ssl_check_hostname must be true or false")
     files = {name: options[name] for name in _TLS_FILES if name in options}
     for name, path in files.items():
         if not Path(path).exists():
-            raise _error(variable, f"there is no file {path[:200]!r}, which {name} names")
+            raise _error(variable, f"the file {path[:200]!r}, which {name} names, does not exist")
     return {
         "ssl_cert_reqs": _CERTIFICATE_REQUIREMENTS[requirement],
         "ssl_check_hostname": check in _TRUE,

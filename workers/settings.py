@@ -169,7 +169,7 @@ class Settings(BaseSettings):
         """Return the profile of this name. Raises ConfigurationError if there is none."""
         if name not in self.profiles:
             raise ConfigurationError(
-                f"no worker profile is named {name!r}: there are {', '.join(self.profiles)}",
+                f"there is no worker profile {name!r}: choose one of {', '.join(self.profiles)}",
                 code="profile_unknown",
             )
         return self.profiles[name]
@@ -191,7 +191,7 @@ def read_settings() -> Settings:
         )
         raise ConfigurationError(f"{faults}: correct or unset it", code="setting_invalid") from error
     except SettingsError as error:  # a value that should be JSON
-        raise ConfigurationError(f"{error}: give JSON, or unset it", code="setting_invalid") from error
+        raise ConfigurationError(f"{error}: set it to JSON, or unset it", code="setting_invalid") from error
 
 
 def _inside(place: tuple[int | str, ...]) -> str:

@@ -119,7 +119,7 @@ class _EndingLedger:
                 del self._untold[worker_id]
         except SQLAlchemyError:
             self._retry_at = time.monotonic() + TELL_SECONDS
-            logger.warning("Postgres does not know yet how a worker ended; it is told later.")
+            logger.warning("The end of a worker could not be recorded in Postgres; it is recorded later.")
         return numbers
 
     def close(self) -> None:
@@ -234,8 +234,8 @@ class Supervisor:
             worker.dump_at = time.monotonic()
             with worker.log_path.open("a") as log:
                 log.write(
-                    f"no sign of life for {worker.pulse.silent_seconds:.0f} s, the worker is ended; "
-                    "stacks of all threads:\n"
+                    f"no sign of life for {worker.pulse.silent_seconds:.0f} s; the worker is killed. "
+                    "Stacks of all threads:\n"
                 )
             worker.process.send_signal(DUMP_SIGNAL)
         elif time.monotonic() - worker.dump_at >= DUMP_SECONDS and not worker.stood_still:
@@ -284,7 +284,7 @@ class Supervisor:
         worker.restart_at = time.monotonic() + wait
         reason = "" if report is None else f": {report}"
         return (
-            f"The worker on {worker.device.name} ended ({ending}{reason}); it is started again"
+            f"The worker on {worker.device.name} ended ({ending}{reason}); it is restarted"
             f"{f' in {wait:.0f} s' if wait else ''}. Its log: {worker.log_path}"
         )
 

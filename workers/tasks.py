@@ -28,8 +28,10 @@ def run_alone(self: Task[..., None], job_ids: list[str]) -> None:
 
 def _parse(job_ids: object) -> list[UUID]:
     if not isinstance(job_ids, list) or len(job_ids) > MAX_SHARD_JOBS:
-        raise InputError(f"a message must carry a list of at most {MAX_SHARD_JOBS} job ids: dropped")
+        raise InputError(
+            f"the message was dropped: it must contain a list of at most {MAX_SHARD_JOBS} job ids"
+        )
     try:
         return [UUID(job_id) for job_id in job_ids]
     except (ValueError, AttributeError, TypeError) as error:
-        raise InputError("a message names something that is no job id: dropped") from error
+        raise InputError("the message was dropped: it contains something that is not a job id") from error

@@ -37,7 +37,7 @@ _TAIL_TOKENS = 16
 
 _WIDE_DATE = re.compile(r"%[-_0^#+]*\d")
 
-NO_TEMPLATE = "{{ raise_exception('the model holds no conversation') }}"
+NO_TEMPLATE = "{{ raise_exception('the model cannot hold a conversation') }}"
 """Replaces the chat template of a model that classifies or embeds."""
 
 
@@ -114,13 +114,14 @@ class ChatTokenizer:
             text.encode()
         except UnicodeEncodeError as error:
             raise InputError(
-                f"character {error.start + 1} of the text is half of a surrogate pair: save it as UTF-8",
+                f"character {error.start + 1} of the text is half of a surrogate pair: save the text as "
+                "UTF-8",
                 code="text_invalid_unicode",
             ) from error
         for token in self.control_tokens:
             if (position := text.find(token)) >= 0:
                 raise ControlTokenError(
-                    f"the text holds the control token {token!r} at character {position + 1}: remove it"
+                    f"the text contains the control token {token!r} at character {position + 1}: remove it"
                 )
 
     def decode(self, token_ids: tuple[int, ...]) -> str:
@@ -193,13 +194,15 @@ def read_tokenizer(files: ModelFiles) -> Tokenizer:
     """Return the tokenizer itself. Raises TokenizerError, MalformedFileError or NotAFileError."""
     path = files.folder / TOKENIZER
     if not files.has(TOKENIZER):
-        raise TokenizerError(f"{path} is missing: only fast tokenizers are read; install the model again")
+        raise TokenizerError(
+            f"{path} is missing, and only fast tokenizers are supported; install the model again"
+        )
     try:
         return Tokenizer.from_buffer(bytes(files.read(TOKENIZER)))
     except PermanentError:
         raise
     except Exception as error:  # the library raises a bare Exception for any fault that its parser finds
-        raise MalformedFileError(f"{path}: not a tokenizer ({error}); install the model again") from error
+        raise MalformedFileError(f"{path} is not a tokenizer ({error}); install the model again") from error
 
 
 def optional_json(files: ModelFiles, name: str) -> dict[str, object]:
@@ -329,5 +332,5 @@ def _raise_exception(message: str) -> NoReturn:
 
 def _strftime_now(form: str) -> str:
     if _WIDE_DATE.search(form):
-        raise ValueError("strftime_now takes no width: %Y-%m-%d, and not %9Y")
+        raise ValueError("strftime_now does not accept a width: use %Y-%m-%d instead of %9Y")
     return datetime.now().astimezone().strftime(form)

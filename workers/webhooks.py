@@ -61,13 +61,15 @@ def send_webhook(target: WebhookTarget, *, message_id: str, body: str, resolver:
         return
     where = f"the webhook {target.name!r} at {name}"
     if status == httpx.codes.GONE:
-        raise WebhookRefusedError(f"{where} is gone: remove this target", code="webhook_gone")
+        raise WebhookRefusedError(f"{where} no longer exists: remove this target", code="webhook_gone")
     if 300 <= status < 400:
         raise WebhookRefusedError(
-            f"{where} redirects ({status}), which is not followed: give the URL that it leads to",
+            f"{where} redirects ({status}), which is not followed: use the URL to which it redirects",
             code="webhook_redirect",
         )
-    raise WebhookFailedError(f"{where} answers with status {status}: look at its log", code="webhook_status")
+    raise WebhookFailedError(
+        f"{where} answers with status {status}: check the log of the receiver", code="webhook_status"
+    )
 
 
 def _url(target: WebhookTarget) -> str:
@@ -82,8 +84,8 @@ def _variable(target: WebhookTarget, variable: str, what: str, *, code: str) -> 
     value = os.environ.get(variable)
     if not value:
         raise WebhookFailedError(
-            f"the environment variable {variable} is not set where it was tried: set it to the {what} of the "
-            f"webhook {target.name!r} for `pressroom beat` or `up`, and start that again",
+            f"the environment variable {variable} is not set in the process that sends: set it to the {what} "
+            f"of the webhook {target.name!r} for `pressroom beat` or `up`, and restart that command",
             code=code,
         )
     return value
@@ -95,7 +97,8 @@ def _signer(target: WebhookTarget) -> Webhook:
         return Webhook(secret)
     except (binascii.Error, ValueError, EmptyWebhookSecretError) as error:
         raise WebhookFailedError(
-            f"the environment variable {target.secret_variable} holds no signing secret: it reads "
+            f"the environment variable {target.secret_variable} does not contain a signing secret: its form "
+            "is "
             '"whsec_" and base64',
             code="webhook_secret_invalid",
         ) from error

@@ -98,5 +98,5 @@ def test_adapter_exchanged_after_its_digest_was_taken_is_not_merged(
     tensors = load_file(planted / ADAPTER)
     save_file({**tensors, HEAD: tensors[HEAD] + 1}, planted / ADAPTER, metadata={"format": "pt"})
 
-    with pytest.raises(WeightsDigestError, match="changed meanwhile"):
+    with pytest.raises(WeightsDigestError, match="was changed while it was read"):
         source._copy_adapter(target)

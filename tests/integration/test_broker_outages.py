@@ -23,7 +23,7 @@ from workers.settings import Settings
 
 PASSWORD = "secret"
 
-AWAY = "Valkey is away; the worker keeps its models"
+AWAY = "Valkey is unavailable; the worker waits and keeps its models"
 BACK = "Valkey answers again."
 
 
@@ -135,7 +135,7 @@ def test_the_dispatcher_names_an_error_state_once_and_sends_when_it_is_over(
             dispatcher.tick()
     wait_until(dispatcher.tick, "the jobs are sent")
     assert client.llen(PROFILE) > 0
-    assert caplog.messages.count("Valkey is away; what is queued waits in Postgres.") == 1
+    assert caplog.messages.count("Valkey is unavailable; queued jobs wait in Postgres.") == 1
     assert caplog.messages.count("Valkey answers again.") == 1
 
 

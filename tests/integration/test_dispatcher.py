@@ -324,7 +324,7 @@ def test_what_is_no_message_at_all_is_dropped_and_the_same_worker_goes_on(
     (log_path,) = (tmp_path / "logs").glob("worker-*.log")
     log = log_path.read_text()
     assert log.count("Received invalid task message: refused: ") == len(MALFORMED_BODIES)
-    assert log.count("Dropped a frame that is no message.") == len(frames)
+    assert log.count("A frame that is not a message was dropped.") == len(frames)
 
 
 @pytest.mark.attack("replayed message of a finished attempt")

@@ -212,5 +212,5 @@ def test_second_process_waits_for_the_first_and_fetches_nothing(tmp_path: Path) 
         second = add_model("tiny", models, FolderSource(source), progress=let_the_first_go_on)
         assert first.stdout.readline() == "False\n"
 
-    assert waiting == ["another process installs tiny; waiting for it"]
+    assert waiting == ["another process is installing tiny; waiting for it"]
     assert second.was_installed

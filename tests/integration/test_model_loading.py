@@ -144,7 +144,7 @@ def test_tensor_in_two_shards_is_incomplete(tmp_path: Path) -> None:
     places = ", ".join(f'"{name}": "{shards[place % 2]}"' for place, name in enumerate(tensors))
     (folder / "model.safetensors.index.json").write_text(f'{{"weight_map": {{{places}}}}}')
 
-    with pytest.raises(ModelIncompleteError, match="stands in two files"):
+    with pytest.raises(ModelIncompleteError, match="is in two files"):
         open_decoder(folder)
 
 

@@ -79,7 +79,7 @@ def test_tokenizer_of_a_larger_vocabulary_than_the_weights_is_refused(
     settings["added_tokens"].append({"id": 400, "content": "<extra>", "special": True, **plain})
     (folder / "tokenizer.json").write_text(json.dumps(settings))
 
-    assert "the tokenizer knows 259 tokens and the weights 258" in answer_here(
+    assert "the tokenizer has 259 tokens, but the weights have 258" in answer_here(
         folder, tmp_path / "models", monkeypatch
     )
 

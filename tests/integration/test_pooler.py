@@ -124,7 +124,7 @@ def test_a_lost_lead_is_noticed_and_told(
     assert not ours.is_held()
     assert caplog.messages == [
         "This dispatcher is active.",
-        "This dispatcher has lost the lead to another one.",
+        "This dispatcher has lost the lead to another process.",
     ]
 
 
@@ -138,7 +138,7 @@ def test_a_lead_that_was_lost_for_a_while_is_told_too(
         connection.execute(text("UPDATE leads SET holder = 'another', fence = 2, expires_at = now()"))
     assert ours.is_held()
     assert holder(database)[1] == 3
-    assert caplog.messages == ["This dispatcher has lost the lead to another one."]
+    assert caplog.messages == ["This dispatcher has lost the lead to another process."]
 
 
 def fault_of_statement(database: Engine, statement: str) -> DatabaseFault:

@@ -129,7 +129,7 @@ def test_a_worker_that_cannot_start_says_why_and_is_not_started_again(
     database: Engine, urls: ServiceUrls, tmp_path: Path
 ) -> None:
     with supervised(tmp_path, urls, profile="no-such-profile") as supervisor:
-        with pytest.raises(WorkerStartError, match="no worker profile is named 'no-such-profile'") as error:
+        with pytest.raises(WorkerStartError, match="there is no worker profile 'no-such-profile'") as error:
             wait_until(lambda: bool(supervisor.check()), "the worker ended", seconds=START_SECONDS)
         assert error.value.code == "worker_cannot_start"
 

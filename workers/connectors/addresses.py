@@ -98,9 +98,9 @@ def find_destination(
     except (httpx.InvalidURL, UnicodeError, TypeError) as error:
         raise _invalid(what, name, "it cannot be read") from error
     if url.scheme not in ("http", "https") or not host:
-        raise _invalid(what, name, "it needs a scheme http or https, and a host")
+        raise _invalid(what, name, "it must have the scheme http or https, and a host")
     if url.userinfo:
-        raise _invalid(what, name, "it holds a user or a password")
+        raise _invalid(what, name, "it contains a user name or a password")
     port = url.port or (443 if url.scheme == "https" else 80)
     addresses = checked_addresses(
         host, port, what=what, name=name, allow_private=allow_private, resolver=resolver
@@ -133,15 +133,15 @@ def checked_addresses(
         found = resolver(host, port)
     except (OSError, UnicodeError) as error:
         raise UnreachableError(
-            f"{name}: {host} has no address: check the name, and the network's DNS",
+            f"{name}: the host {host} has no address: check its name and the DNS of this network",
             code=f"{what}_unreachable",
         ) from error
     addresses = tuple(ipaddress.ip_address(one.partition("%")[0]) for one in found[:MAX_ADDRESSES])
     for address in addresses:
         if is_never_called(address) or not (allow_private or is_public(address)):
             raise AddressRefusedError(
-                f"{name}: {host} is {address}, which is no public address: correct the URL"
-                + ("" if is_never_called(address) else ", or set allow_private for it if it is yours"),
+                f"{name}: {host} has the address {address}, which is not public: correct the URL"
+                + ("" if is_never_called(address) else ", or set allow_private if the host is yours"),
                 code=f"{what}_private_address",
             )
     return addresses
@@ -255,8 +255,8 @@ def required_variable(name: str) -> str:
     value = os.environ.get(name)
     if not value:
         raise SourceRefusedError(
-            f"the environment variable {name} of the worker is not set: set it to the source's URL and start "
-            "the workers again",
+            f"the environment variable {name} is not set in the worker: set it to the source's URL and "
+            "restart the workers",
             code="source_variable_missing",
         )
     return value

@@ -82,7 +82,8 @@ def _fetch(source: FeedSource, first: str, resolver: Resolve) -> bytes:
             _check(name, response)
             return read_body(response, name=name, max_bytes=MAX_FEED_BYTES, is_whole=_has_end)
     raise SourceRefusedError(
-        f"{name_of(source, first)}: redirects more than {MAX_REDIRECTS} times: give the URL that it ends at",
+        f"{name_of(source, first)}: redirects more than {MAX_REDIRECTS} times: use the URL at which the "
+        "redirects end",
         code="feed_redirect",
     )
 
@@ -101,9 +102,9 @@ def _next_hop(name: str, url: str, response: httpx.Response) -> str:
     try:
         there = httpx.URL(url).join(location)
     except (httpx.InvalidURL, TypeError) as error:
-        raise _refused(name, "redirects to what is no URL", "feed_redirect") from error
+        raise _refused(name, "redirects to an invalid URL", "feed_redirect") from error
     if not location or there.scheme not in ("http", "https"):
-        raise _refused(name, "redirects to what is no web address", "feed_redirect")
+        raise _refused(name, "redirects to an address that is not http or https", "feed_redirect")
     if httpx.URL(url).scheme == "https" and there.scheme != "https":
         raise _refused(name, "redirects from https to http", "feed_redirect")
     return str(there)
@@ -112,14 +113,14 @@ def _next_hop(name: str, url: str, response: httpx.Response) -> str:
 def _check(name: str, response: httpx.Response) -> None:
     status = response.status_code
     if status != httpx.codes.OK:
-        message = f"{name}: answers with status {status}: look at it in a browser"
+        message = f"{name}: answers with status {status}: open it in a browser to see why"
         if status in _MAY_PASS:
             raise SourceDownError(message, code="feed_status")
         raise SourceRefusedError(message, code="feed_status")
     media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type.startswith(_NO_FEED):
-        raise _refused(name, f"is {media_type[:60]}, no feed", "feed_media_type")
+        raise _refused(name, f"has the type {media_type[:60]}, which is not a feed", "feed_media_type")
 
 
 def _refused(name: str, reason: str, code: str) -> SourceRefusedError:
-    return SourceRefusedError(f"{name}: {reason}: look at it in a browser, and correct it", code=code)
+    return SourceRefusedError(f"{name}: {reason}: open it in a browser, and correct the URL", code=code)

@@ -54,7 +54,7 @@ def read_file_source(
             yield from _read(path, source, now=now, known=known, on_note=on_note)
         else:
             raise SourceRefusedError(
-                f"{path} is not there: create it, or correct the source", code="source_missing"
+                f"{path} does not exist: create it, or correct the source", code="source_missing"
             )
     except OSError as error:
         raise SourceDownError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -67,7 +67,7 @@ def _check_place(path: Path) -> None:
     """
     if path.exists() and not path.is_dir() and not path.is_file():
         raise SourceRefusedError(
-            f"{path} is no file and no folder: write the documents to a file", code="file_not_regular"
+            f"{path} is neither a file nor a folder: write the documents to a file", code="file_not_regular"
         )
     home = read_settings().home
     if not home.exists():
@@ -75,7 +75,7 @@ def _check_place(path: Path) -> None:
     real = path.resolve()
     if any(place.exists() and place.samefile(home) for place in (real, *real.parents)):
         raise SourceRefusedError(
-            f"{path} lies in Pressroom's home folder, which sources may not read: put documents elsewhere",
+            f"{path} is in Pressroom's home folder, which sources may not read: put the documents elsewhere",
             code="source_in_home",
         )
 
@@ -142,7 +142,7 @@ def read_prefix_source(
             f"the prefix {source.prefix!r} cannot be read: {error}", code=error.code
         ) from error
     except (StoreError, UnreachableError) as error:
-        raise SourceDownError(f"the store of the prefix {source.prefix!r} is down: {error}") from error
+        raise SourceDownError(f"the store of the prefix {source.prefix!r} is unavailable: {error}") from error
 
 
 def _store_of(source: PrefixSource, variable: str) -> Store:

@@ -85,7 +85,8 @@ def exchange(
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
             raise UnreachableError(
-                f"{name}: no whole answer within {total_seconds:.0f} s ({reason}): try it with curl",
+                f"{name}: did not send a complete answer within {total_seconds:.0f} s ({reason}): try it "
+                "with curl",
                 code=f"{what}_unreachable",
             ) from error
 
@@ -202,7 +203,9 @@ def read_body(
     """
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "", "gzip", "x-gzip"):
-        raise BodyEncodingError(f"{name}: is sent as {encoding[:40]!r}: send it plain or as gzip")
+        raise BodyEncodingError(
+            f"{name}: is sent with the encoding {encoding[:40]!r}: have its server send it plain or as gzip"
+        )
     gunzip = _Gunzip() if encoding.endswith("gzip") else None
     body = bytearray()
     try:
@@ -211,13 +214,13 @@ def read_body(
             if len(body) > max_bytes:
                 raise BodyTooLargeError(f"{name}: has more than {max_bytes:,} bytes")
     except zlib.error as error:
-        raise BodyEncodingError(f"{name}: says that it is gzip, and is not: {error}") from error
+        raise BodyEncodingError(f"{name}: is declared as gzip but cannot be unpacked: {error}") from error
     if gunzip is not None and not gunzip.is_whole:
-        raise BodyTruncatedError(f"{name}: its gzip has no end after {len(body):,} bytes: it was cut off")
+        raise BodyTruncatedError(f"{name}: its gzip data ends too early, after {len(body):,} unpacked bytes")
     is_framed = "content-length" in response.headers or "transfer-encoding" in response.headers
     if not is_framed and gunzip is None and not (is_whole is not None and is_whole(bytes(body))):
         raise BodyTruncatedError(
-            f"{name}: came without a length, and nothing shows that its {len(body):,} bytes are the whole: "
-            "have its server send Content-Length"
+            f"{name}: was sent without a length, so that its {len(body):,} bytes may be incomplete: have its "
+            "server send Content-Length"
         )
     return bytes(body)

@@ -40,21 +40,23 @@ def guarded_parameters(
     try:
         parameters: dict[str, Any] = dict(conninfo_to_dict(url))
     except psycopg.Error:
-        raise _refused(name, "has no URL that libpq can read: percent-encode the password") from None
+        raise _refused(name, "has a URL that libpq cannot read: percent-encode the password") from None
     if "service" in parameters:
-        raise _refused(name, "names a service, whose host cannot be checked: write host and port")
+        raise _refused(
+            name, "names a service, whose host cannot be checked: give the host and the port instead"
+        )
     hosts = str(parameters.get("host") or os.environ.get("PGHOST", "")).split(",")
     numeric = str(parameters.get("hostaddr", "")).split(",") if parameters.get("hostaddr") else hosts
     ports = str(parameters.get("port") or DEFAULT_PORT).split(",")
     if len(ports) == 1:
         ports *= len(hosts)
     if not len(hosts) == len(numeric) == len(ports):
-        raise _refused(name, "names another number of hosts than of addresses or ports")
+        raise _refused(name, "names different numbers of hosts, addresses and ports")
     rows: list[tuple[str, str, str]] = []
     for host, target, port in zip(hosts, numeric, ports, strict=True):
         if not target or target.startswith(("/", "@")):  # a socket on this machine
             if not allow_private:
-                raise _refused(name, "is on this machine: set allow_private for it if it is yours")
+                raise _refused(name, "is on this machine: set allow_private if the database is yours")
             rows.append((host, "", port))
             continue
         number = int(port or DEFAULT_PORT) if (port or DEFAULT_PORT).isdecimal() else 0
@@ -120,7 +122,7 @@ def read_query_source(
             rows = _fetch(cursor, connection)
             yield from read_rows(name, rows, now=now, known=known, on_note=on_note)
     except psycopg.OperationalError as error:
-        raise SourceDownError(f"the {name} is down or too slow: {_said(error)}") from error
+        raise SourceDownError(f"the {name} is unavailable or too slow: {_said(error)}") from error
     except psycopg.Error as error:
         raise SourceRefusedError(
             f"the {name} fails: {_said(error)}; try it with psql", code="source_query_failed"
@@ -173,7 +175,7 @@ def _connect(source: QuerySource, url: str, name: str) -> psycopg.Connection[Any
         )
     except psycopg.OperationalError as error:
         if is_own and "password authentication failed" in str(error):
-            raise _role_error(name, "is that of Pressroom itself") from error
+            raise _role_error(name, "is the role of Pressroom itself") from error
         raise
     try:
         connection.read_only = True
@@ -201,8 +203,8 @@ def _is_own_role(parameters: Mapping[str, Any]) -> bool:
 
 def _role_error(name: str, what: str) -> SourceRefusedError:
     return SourceRefusedError(
-        f"the role of the {name} {what}: a source needs a role of its own that can only read. Make one with "
-        "CREATE ROLE news LOGIN PASSWORD '...' and GRANT SELECT ON a table TO news, and put it into the URL",
+        f"the role of the {name} {what}: a source needs a separate role that can only read. Create one with "
+        "CREATE ROLE news LOGIN PASSWORD '...' and GRANT SELECT ON table TO news, and use it in the URL",
         code="source_role_too_powerful",
     )
 
@@ -255,4 +257,4 @@ def _fetch(
 def _said(error: psycopg.Error) -> str:
     """Return the server's message; the driver's own may contain parts of the URL, and so a password."""
     said = error.diag.message_primary
-    return said.splitlines()[0] if said else f"{type(error).__name__}, look at the URL and at the server"
+    return said.splitlines()[0] if said else f"{type(error).__name__}, check the URL and the server"

@@ -45,7 +45,7 @@ def slot_attention(
     attention. Raises NotImplementedError for a layer that requires anything else of its attention.
     """
     if attention_mask is None or attention_mask.dim() != 4:
-        raise NotImplementedError("the model makes masks of its own")
+        raise NotImplementedError("the model creates its own masks")
     for name in _UNKNOWN_MEANINGS & others.keys():
         if others[name] is not None:
             raise NotImplementedError(f"its attention needs {name}")

@@ -53,8 +53,11 @@ def check_settings(config: PretrainedConfig, max_context_tokens: int) -> None:
                 type(config) not in AutoModelForCausalLM._model_mapping,
                 "transformers has no language model of text alone for it",
             ),
-            (config.is_encoder_decoder, "it is no decoder but an encoder with a decoder"),
-            (bool(strange), f"it has layers of the kind {', '.join(strange)} beside or instead of attention"),
+            (config.is_encoder_decoder, "it is an encoder with a decoder"),
+            (
+                bool(strange),
+                f"it has layers of the type {', '.join(strange)} in addition to or instead of attention",
+            ),
             (
                 "chunked_attention" in layer_types and chunk is not None and chunk < max_tokens,
                 f"it attends in chunks of {chunk} tokens",
@@ -87,9 +90,9 @@ def prepare(model: PreTrainedModel, max_context_tokens: int, dtype: torch.dtype,
     """
     config = model.config
     if model._is_stateful:
-        raise unsupported(config, "it keeps a recurrent state in place of keys and values")
+        raise unsupported(config, "it keeps a recurrent state instead of keys and values")
     if not model._can_set_attn_implementation():
-        raise unsupported(config, "it computes attention by code of its own, which cannot read the slots")
+        raise unsupported(config, "it computes attention with its own code, which cannot read the slots")
     max_tokens = context_tokens(config, max_context_tokens)
     probe = _Probe()
     ALL_ATTENTION_FUNCTIONS.register(_PROBE_NAME, probe.attend)
@@ -190,14 +193,14 @@ def _check_windows(config: PretrainedConfig, probe: _Probe, max_tokens: int) -> 
         is_windowed = [attention == "sliding_attention" for attention in kinds]
     if is_windowed != [seen is not None for _, seen in probe.attended]:
         raise unsupported(
-            config, f"its layers do not say which of them have the sliding window of {window} tokens"
+            config, f"its configuration does not say which layers have the sliding window of {window} tokens"
         )
 
 
 def _sizes(config: PretrainedConfig, probe: _Probe) -> tuple[int, int, int]:
     """Return the query heads, key-value heads and head size, which all layers must share."""
     if not probe.kept or len(probe.kept) != len(probe.attended) or max(probe.kept) >= len(probe.kept):
-        raise unsupported(config, "not every layer keeps keys of its own, or attends to them")
+        raise unsupported(config, "some layers do not keep their own keys, or do not attend to them")
     sizes = {
         (num_queries, *shape[1::2])
         for (num_queries, _), shapes in zip(probe.attended, probe.kept.values(), strict=True)

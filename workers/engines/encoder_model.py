@@ -86,7 +86,7 @@ class TransformersEncoder:
         labels = classifier.names
         if self._model.config.num_labels != len(labels):
             raise ConfigurationError(
-                f"the model in {folder} has {self._model.config.num_labels} outputs, its "
+                f"the model in {folder} has {self._model.config.num_labels} outputs, but its "
                 f"classifier.json names {len(labels)}: install it again, and name each output with --labels"
             )
         return labels
@@ -169,7 +169,8 @@ def _load_classifier(files: ModelFiles, config: PretrainedConfig, dtype: torch.d
         return load_model(files, AutoModelForSequenceClassification, config, dtype=dtype, attention="sdpa")
     except ModelIncompleteError as error:
         raise ModelIncompleteError(
-            f"{error}; if it is no classifier yet, make one of it with `pressroom train classifier`"
+            f"{error}; if the model is not a classifier yet, turn it into one with `pressroom train "
+            "classifier`"
         ) from error
 
 

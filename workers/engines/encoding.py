@@ -167,10 +167,11 @@ class EncodingEngine(RequestEngine[_EncoderFlight, list[PendingRow]]):
         for number, row in enumerate(request.rows):
             where = f"request {request.request_id}, row {number}"
             if not 0 < len(row.token_ids) <= max_tokens or len(row.type_ids) != len(row.token_ids):
-                return InputError(f"{where}: {len(row.token_ids)} tokens; it must have 1 to {max_tokens}")
+                return InputError(f"{where} has {len(row.token_ids)} tokens; it must have 1 to {max_tokens}")
             if min(row.token_ids) < 0 or max(row.token_ids) >= num_tokens:
                 return InputError(
-                    f"{where}: a token id is not below {num_tokens}: another model's tokenizer?"
+                    f"{where} has a token id that is not below {num_tokens}: was it encoded with another "
+                    "model's tokenizer?"
                 )
         if request.deadline_at is not None and request.deadline_at <= time.monotonic():
             return deadline_error(request.request_id)

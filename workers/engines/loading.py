@@ -195,7 +195,7 @@ def num_embeddings(model: PreTrainedModel) -> int:
     weight = model.get_input_embeddings().weight
     if not isinstance(weight, torch.Tensor):
         raise ModelUnloadableError(
-            f"the {model.config.model_type} model has no token embedding: it reads no text"
+            f"the {model.config.model_type} model has no token embedding, so it cannot read text"
         )
     return weight.shape[0]
 
@@ -207,7 +207,7 @@ def read_tensors(files: ModelFiles, dtype: torch.dtype) -> dict[str, torch.Tenso
         body = files.read(name, max_bytes=None)
         for entry in parse_safetensors_header(files.folder / name, body):
             if entry.name in tensors:
-                raise ModelIncompleteError(f"{files.folder}: tensor {entry.name!r} stands in two files")
+                raise ModelIncompleteError(f"{files.folder}: tensor {entry.name!r} is in two files")
             tensor = _tensor(files.folder / name, body, entry)
             # Widening is lossless, and releases the file's bytes before the next file is read
             is_narrower = tensor.is_floating_point() and tensor.itemsize < dtype.itemsize

@@ -114,7 +114,9 @@ class RequestEngine(ABC, Generic[FlightT, WorkT]):
         """Queue the request, or end it with the error that a check of it found."""
         with self._changed:
             if self._closed:
-                error = EngineLostError(f"request {flight.request_id} came after the {self._name} was closed")
+                error = EngineLostError(
+                    f"request {flight.request_id} was submitted after the {self._name} was closed"
+                )
             elif flight.request_id in self._flights:
                 error = InputError(f"request {flight.request_id} is already in flight; ids must be unique")
             if error is None:

@@ -71,8 +71,8 @@ def try_model(folder: Path, *, num_parameters: int) -> Trial:
         answer = TrialAnswer.model_validate_json(ended.stdout.strip().rpartition("\n")[2])
     except ValidationError as error:
         raise ModelUnloadableError(
-            f"{folder.name} cannot be loaded, the process that tried it {ended.reason}; is there memory for "
-            "the model?"
+            f"{folder.name} cannot be loaded, because the process that tried it {ended.reason}; check that "
+            "there is enough memory for the model"
         ) from error
     if answer.trial is not None:
         return answer.trial
@@ -96,9 +96,10 @@ def _answer(folder: Path) -> TrialAnswer:
         import transformers
     except ModuleNotFoundError as error:
         message = (
-            f"a model is loaded once when it is added, and nothing can load it ({error}): install the extra"
+            f"a model is loaded once when it is added, but no engine is installed ({error}): install the "
+            "extra `pressroom[engine]`"
         )
-        return TrialAnswer(code=ENGINE_MISSING, message=f"{message} `pressroom[engine]`")
+        return TrialAnswer(code=ENGINE_MISSING, message=message)
     versions = {"torch": str(torch.__version__), "transformers": transformers.__version__}
     try:
         manifest = read_untried_manifest(folder)
@@ -111,7 +112,7 @@ def _answer(folder: Path) -> TrialAnswer:
     except PressroomError as error:
         return TrialAnswer(code=error.code, message=str(error))
     except (MemoryError, torch.OutOfMemoryError) as error:
-        message = f"{folder.name} does not fit the memory of this machine: {error}"
+        message = f"{folder.name} does not fit into the memory of this machine: {error}"
         return TrialAnswer(code="model_unloadable", message=message)
 
 
@@ -123,7 +124,7 @@ def _try_encoder(folder: Path, manifest: Manifest) -> dict[str, str]:
     rows = load_row_tokenizer(folder, manifest.digests)
     options = EngineOptions(digests=manifest.digests)
     if manifest.task == "generate":
-        raise ValueError("a language model is no encoder")
+        raise ValueError("a language model is not an encoder")
     encoder = TransformersEncoder(folder, rows.max_tokens, options, manifest.task)
     _check_vocabulary(folder, rows.num_tokens, encoder.num_tokens)
     vectors = encoder.encode(rows.encode([TextPair(text) for text in TEXTS]))
@@ -232,8 +233,8 @@ def _compare(
     for prompt, completion, tokens in zip(prompts, completions, expected, strict=True):
         if completion.token_ids != tokens and not completion.num_near_ties:
             return (
-                f"the engine writes other tokens than generate() of transformers for {manifest.architecture} "
-                f"(after a prompt of {len(prompt)} tokens)"
+                "the engine generates other tokens than generate() of transformers for "
+                f"{manifest.architecture} (after a prompt of {len(prompt)} tokens)"
             )
     return ""
 
@@ -241,16 +242,15 @@ def _compare(
 def _check_vocabulary(folder: Path, tokenizer_tokens: int, model_tokens: int) -> None:
     if tokenizer_tokens > model_tokens:
         raise ConfigurationError(
-            f"{folder}: the tokenizer knows {tokenizer_tokens} tokens and the weights {model_tokens}: they "
-            "belong to two models; fetch tokenizer and weights from the same place",
+            f"{folder}: the tokenizer has {tokenizer_tokens} tokens, but the weights have {model_tokens}, so "
+            "they belong to different models: fetch tokenizer and weights from the same place",
             code="tokenizer_unusable",
         )
 
 
 def _nonsense(folder: Path) -> ConfigurationError:
     return ConfigurationError(
-        f"the model in {folder} computes numbers that are none (NaN or infinite): its weights are damaged; "
-        "fetch it again",
+        f"the model in {folder} computes NaN or infinite numbers, so its weights are damaged: fetch it again",
         code="model_unloadable",
     )
 

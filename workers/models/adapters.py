@@ -73,7 +73,7 @@ class AdapterSource:
         settle_files(base)
         self._check_base(base)
         adapter = self._copy_adapter(target)
-        progress("merging the adapter into its base; a few seconds")
+        progress("merging the adapter into its base, which takes a few seconds")
         self._merge(base, adapter, target)
         shutil.rmtree(base)
         shutil.rmtree(adapter)
@@ -85,8 +85,8 @@ class AdapterSource:
         expected = _base_digest(self.folder)
         if found != expected:
             raise WeightsDigestError(
-                f"{self.name} was trained on weights {expected[:12]}, {self.base} has {found[:12]}: an "
-                "adapter fits its own base only; install that one"
+                f"{self.name} was trained on weights {expected[:12]}, but {self.base} has {found[:12]}: an "
+                "adapter fits only its own base; install that base"
             )
 
     def _copy_adapter(self, target: Path) -> Path:
@@ -97,7 +97,8 @@ class AdapterSource:
             (adapter / name).write_bytes(read_digested(self.folder / name, max_bytes=None)[0])
         if (found := file_entry(adapter / ADAPTER).sha256) != self.revision:
             raise WeightsDigestError(
-                f"{self.folder} changed meanwhile: {found[:12]}, not {self.revision[:12]}"
+                f"{self.folder} was changed while it was read: its digest is {found[:12]}, not "
+                f"{self.revision[:12]}"
             )
         return adapter
 
@@ -110,7 +111,9 @@ class AdapterSource:
         if ended.code == EXIT_INCOMPLETE:
             raise ModelIncompleteError(f"{self.folder}: {ended.last_line}")
         if ended.code != 0:
-            raise MergeError(f"the merge of {self.name} {ended.reason}; is the extra `engine` installed?")
+            raise MergeError(
+                f"the merge of {self.name} {ended.reason}; check that the extra `engine` is installed"
+            )
 
 
 def _base_digest(folder: Path) -> str:

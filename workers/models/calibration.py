@@ -159,9 +159,9 @@ def read_calibration(folder: Path, manifest: Manifest) -> Calibration | None:
         ) from error
     if not _is_for(content, manifest):
         raise CalibrationOfOtherWeightsError(
-            f"{path} is for {_named(content.weights_sha256, content.classifier_sha256)}, loaded are "
-            f"{_named(manifest.weights_sha256, manifest.classifier_sha256)}: restart the workers of "
-            f"{folder.name} if it was installed anew, else run `pressroom models calibrate {folder.name} "
+            f"{path} is for {_named(content.weights_sha256, content.classifier_sha256)}, the loaded model "
+            f"has {_named(manifest.weights_sha256, manifest.classifier_sha256)}: restart the workers of "
+            f"{folder.name} if it was reinstalled, otherwise run `pressroom models calibrate {folder.name} "
             "--remove`, and calibrate again"
         )
     return Calibration(content, sha256)
@@ -176,9 +176,9 @@ def write_calibration(folder: Path, content: ModelCalibration) -> Calibration:
     found = read_manifest(folder)
     if not _is_for(content, found):
         raise CalibrationOfOtherWeightsError(
-            f"{folder.name} was installed anew while it was asked: "
-            f"{_named(found.weights_sha256, found.classifier_sha256)}, asked were "
-            f"{_named(content.weights_sha256, content.classifier_sha256)}; nothing was changed, calibrate it "
+            f"{folder.name} was reinstalled while it was being calibrated: it now has "
+            f"{_named(found.weights_sha256, found.classifier_sha256)}, before it had "
+            f"{_named(content.weights_sha256, content.classifier_sha256)}; nothing was changed; calibrate it "
             "again"
         )
     body = (content.model_dump_json(indent=2) + "\n").encode()
@@ -235,7 +235,7 @@ def _named(weights_sha256: str, classifier_sha256: str | None) -> str:
 
 def _unwritable(folder: Path) -> ConfigurationError:
     return ConfigurationError(
-        f"{folder} cannot be written, and the calibration is kept there: run this as the user that installed "
-        "the model",
+        f"{folder} cannot be written, but the calibration is stored there: run this as the user who "
+        "installed the model",
         code="models_unwritable",
     )

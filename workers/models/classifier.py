@@ -107,8 +107,8 @@ def _labels_of(config: Mapping[str, object]) -> dict[str, int]:
     has_names = not any(_NAMELESS.fullmatch(label) for label in labels)
     if len(labels) < 2 or len(labels) != len(names) or not has_names:
         raise LabelsUnknownError(
-            f"the model calls its outputs {', '.join(names.values()) or 'nothing'}: say which is which with "
-            "--labels negative=0,neutral=1,positive=2, as its author's page has them"
+            f"the model names its outputs {', '.join(names.values()) or 'nothing'}: name them with "
+            "--labels negative=0,neutral=1,positive=2, as documented on the model's page"
         )
     return labels
 

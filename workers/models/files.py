@@ -158,8 +158,8 @@ def check_formats(folder: Path) -> None:
             continue
         if _asks_for_code(_read_json(path)):  # some are lists: sentence-transformers' modules.json
             raise RemoteCodeError(
-                f"{path}: `auto_map` asks for Python code of the model's own, which is never run; use "
-                "a model whose architecture transformers knows"
+                f"{path}: `auto_map` requires Python code of the model, which is never run; use a "
+                "model whose architecture transformers knows"
             )
 
 
@@ -167,12 +167,14 @@ def check_no_code(folder: Path) -> None:
     """Raise ModelFormatError for a file below the folder that could run code, judged by its name."""
     paths = list(islice(folder.rglob("*"), MAX_FILES + 1))
     if len(paths) > MAX_FILES:
-        raise ModelFormatError(f"{folder} holds more than {MAX_FILES} files: give the folder of one model")
+        raise ModelFormatError(
+            f"{folder} contains more than {MAX_FILES} files: give the folder of a single model"
+        )
     for path in sorted(paths):
         if path.suffix.lower() in REFUSED_SUFFIXES:
             raise ModelFormatError(
-                f"{path}: models are read from safetensors and GGUF only, other formats can run code when "
-                "they are loaded; remove the file, or convert the model to safetensors"
+                f"{path}: models are read only from safetensors and GGUF, because other formats can run code "
+                "when they are loaded; remove the file, or convert the model to safetensors"
             )
 
 
@@ -185,7 +187,7 @@ def weight_names(files: ModelFiles) -> tuple[str, ...]:
         return (WEIGHTS,)
     if not files.has(WEIGHTS_INDEX):
         raise ModelFormatError(
-            f"{files.folder} holds no safetensors weights under the names {WEIGHTS} or {WEIGHTS_INDEX}: "
+            f"{files.folder} contains no safetensors weights under the names {WEIGHTS} or {WEIGHTS_INDEX}: "
             "use a model that is published with them"
         )
     return tuple(sorted(set(_weight_map(files).values())))
@@ -201,7 +203,7 @@ def check_weights(folder: Path) -> tuple[Tensor, ...]:
     if absent := [name for name in names if not files.has(name)]:
         raise ModelIncompleteError(
             f"{folder / WEIGHTS_INDEX} names {', '.join(absent[:_NAMED_KEYS])}, which the folder does not "
-            "hold: fetch the model again"
+            "contain: fetch the model again"
         )
     tensors = {name: read_safetensors_header(folder / name) for name in names}
     places = [(tensor.name, name) for name in names for tensor in tensors[name]]
@@ -226,7 +228,7 @@ def _weight_map(files: ModelFiles) -> dict[str, str]:
     for name in names.values():
         if not (isinstance(name, str) and re.fullmatch(FILE_NAME, name) and name.endswith(WEIGHT_SUFFIX)):
             raise MalformedFileError(
-                f"{path} names {str(name)[:100]!r}, which is not in the folder or no safetensors file: "
+                f"{path} names {str(name)[:100]!r}, which is not a safetensors file in the folder: "
                 "fetch the model again"
             )
     return names
@@ -265,7 +267,8 @@ def parse_safetensors_header(
         position = tensor.end
     if position != size - 8 - length:
         raise MalformedFileError(
-            f"{path}: its tensors have {position} bytes, the file holds {size - 8 - length}; fetch it again"
+            f"{path}: its tensors have {position} bytes, but the file contains {size - 8 - length}; fetch it "
+            "again"
         )
     return tuple(tensors)
 
@@ -273,7 +276,9 @@ def parse_safetensors_header(
 def _header_bytes(path: Path, body: bytes | bytearray, size: int) -> int:
     length: int = struct.unpack_from("<Q", body)[0] if len(body) >= 8 else -1
     if not 2 <= length <= min(size - 8, MAX_SAFETENSORS_HEADER_BYTES):
-        raise MalformedFileError(f"{path}: not safetensors, its header would have {length} bytes of {size}")
+        raise MalformedFileError(
+            f"{path}: this is not a safetensors file, because its header would have {length} of {size} bytes"
+        )
     return length
 
 
@@ -336,7 +341,7 @@ def _parse(text: bytes | bytearray, path: Path) -> object:
         raise MalformedFileError(f"{path}: not valid JSON ({error}); fetch the model again") from error
     if _is_deeper(value, MAX_JSON_DEPTH):
         raise MalformedFileError(
-            f"{path}: nested more than {MAX_JSON_DEPTH} levels deep, as no model's JSON is"
+            f"{path}: nested more than {MAX_JSON_DEPTH} levels deep, which no real model needs"
         )
     return value
 
@@ -356,7 +361,7 @@ def _is_deeper(value: object, depth: int) -> bool:
 
 def _as_object(value: object, path: Path) -> dict[str, object]:
     if not isinstance(value, dict):
-        raise MalformedFileError(f"{path}: a JSON {type(value).__name__} where an object belongs")
+        raise MalformedFileError(f"{path}: contains a JSON {type(value).__name__} instead of an object")
     return value
 
 
@@ -367,7 +372,7 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """
     value = dict(pairs)
     if len(value) != len(pairs):
-        raise ValueError("a key stands twice in one object")
+        raise ValueError("a key occurs twice in an object")
     return value
 
 
@@ -394,7 +399,7 @@ def _objects(value: object) -> Iterator[dict[str, object]]:
 
 def _tensor(path: Path, name: str, entry: object) -> Tensor:
     if not isinstance(entry, dict):
-        raise MalformedFileError(f"{path}: the header's entry {name!r} is no object")
+        raise MalformedFileError(f"{path}: the entry {name!r} of the header is not an object")
     item_bytes = _DTYPE_BYTES.get(str(entry.get("dtype")))
     shape, offsets = _counts(entry.get("shape")), _counts(entry.get("data_offsets"))
     if item_bytes is None or shape is None or offsets is None or len(offsets) != 2:

@@ -33,7 +33,7 @@ def check_gguf_header(path: Path) -> None:
     """Raise GgufHeaderError unless every length in the header stays within the file."""
     with path.open("rb") as file:
         if path.stat().st_size < 24 or file.read(4) != b"GGUF":
-            raise GgufHeaderError("not a GGUF file: it does not begin with GGUF and a header")
+            raise GgufHeaderError("this is not a GGUF file, because it does not begin with GGUF and a header")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             _Walk(data).header()
 
@@ -48,7 +48,7 @@ class _Walk:
 
     def header(self) -> None:
         if (version := self._number("<I")) not in (2, 3):
-            raise GgufHeaderError(f"GGUF version {version}, only 2 and 3 are read")
+            raise GgufHeaderError(f"GGUF version {version} is not supported, only 2 and 3")
         num_tensors = self._bounded(MAX_ENTRIES, "tensors")
         num_pairs = self._bounded(MAX_ENTRIES, "keys")
         for _ in range(num_pairs):
@@ -57,7 +57,9 @@ class _Walk:
         begin = math.ceil(self._position / self._alignment) * self._alignment
         for offset in offsets:
             if offset % self._alignment or begin + offset >= len(self._data):
-                raise GgufHeaderError(f"a tensor begins at {offset}, outside of the file or unaligned")
+                raise GgufHeaderError(
+                    f"a tensor begins at {offset}, which is outside of the file or unaligned"
+                )
 
     def _pair(self) -> None:
         key = self._string()
@@ -65,7 +67,7 @@ class _Walk:
         if key == b"general.alignment":
             self._alignment = self._number("<I") if kind == _UINT32 else 0
             if self._alignment == 0 or self._alignment % 8:
-                raise GgufHeaderError("general.alignment is no multiple of 8")
+                raise GgufHeaderError("general.alignment is not a multiple of 8")
         else:
             self._value(kind)
 
@@ -91,7 +93,7 @@ class _Walk:
         self._string()
         num_dimensions = self._number("<I")
         if num_dimensions > MAX_DIMENSIONS:
-            raise GgufHeaderError(f"a tensor of {num_dimensions} dimensions")
+            raise GgufHeaderError(f"a tensor has {num_dimensions} dimensions")
         self._skip(8 * num_dimensions + 4)
         return self._number("<Q")
 
@@ -104,7 +106,7 @@ class _Walk:
     def _bounded(self, limit: int, what: str) -> int:
         value = self._number("<Q")
         if value > limit:
-            raise GgufHeaderError(f"{value} {what} where at most {limit} are read")
+            raise GgufHeaderError(f"it has {value} {what}, but at most {limit} are read")
         return value
 
     def _number(self, form: str) -> int:
@@ -121,4 +123,4 @@ class _Walk:
     def _skip(self, num_bytes: int) -> None:
         self._position += num_bytes
         if self._position > len(self._data):
-            raise GgufHeaderError(f"its header ends at byte {self._position} of {len(self._data)}")
+            raise GgufHeaderError(f"its header would end at byte {self._position} of {len(self._data)}")

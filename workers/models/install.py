@@ -103,8 +103,8 @@ def resolve_source(name: str, source: Source | None) -> Source:
     """Return the given source, or the one known for the name; raises ModelSourceError if there is none."""
     if (found := source or CATALOGUE.get(name)) is None:
         raise ModelSourceError(
-            f"{name} is none of the models known by name ({', '.join(CATALOGUE)}): say where it comes from "
-            "with --from"
+            f"{name} is not one of the models that are known by name ({', '.join(CATALOGUE)}): give its "
+            "source with --from"
         )
     return found
 
@@ -147,7 +147,7 @@ def add_model(
             with _named_by(origin, partial):
                 made = _make(name, origin, partial, progress, labels, trial or try_model)
             if folder.exists():
-                raise ModelNameTakenError(f"{folder} is there without a {MANIFEST}: move it away first")
+                raise ModelNameTakenError(f"{folder} exists without a {MANIFEST}: move it away first")
             made.rename(folder)
     progress(f"installed {name} in {folder}")
     return Installed(read_manifest(folder), folder, was_installed=False)
@@ -186,7 +186,7 @@ def _is_installed(folder: Path) -> bool:
 
 def _renew(folder: Path, progress: Progress, trial: LoadOnce) -> Installed:
     """Load a model once that an older version installed without doing so; keep its files and calibration."""
-    progress(f"{folder.name} was installed by an older version: it is checked and loaded once")
+    progress(f"{folder.name} was installed by an older version, so it is checked and loaded once")
     manifest = read_untried_manifest(folder)
     with _partial_folder(folder.parent, folder.name) as partial:
         made = partial / "fetched"
@@ -209,7 +209,7 @@ def _renew(folder: Path, progress: Progress, trial: LoadOnce) -> Installed:
 def _try(folder: Path, manifest: Manifest, progress: Progress, trial: LoadOnce) -> Manifest:
     """Load the model once; write its manifest with the results and return it."""
     _write_manifest(folder, manifest)  # the trial compares what it loads with this, as a worker does
-    progress("loading the model once, to see that it is whole")
+    progress("loading the model once, to check that it is complete")
     found = trial(folder, num_parameters=manifest.num_parameters)
     tried = manifest.model_copy(update={"trial": found})
     _write_manifest(folder, tried)
@@ -234,7 +234,7 @@ def _make(
     gguf = sorted(fetched.glob(f"*{GGUF_SUFFIX}"))
     if gguf:
         check_gguf(gguf[0])
-        progress("converting the weights to safetensors, once; about half a minute for a small model")
+        progress("converting the weights to safetensors, which takes about half a minute for a small model")
         made = partial / "converted"
         _convert(gguf[0], made)
         check_formats(made)
@@ -244,7 +244,7 @@ def _make(
     if task_of(read_json_object(made / "config.json")) == "classify":
         settle_classifier(made, labels)
     elif labels is not None:
-        raise LabelsUnknownError(f"{name} is no classifier: leave --labels away")
+        raise LabelsUnknownError(f"{name} is not a classifier: omit --labels")
     settle_tokenizer(made)
     if others := [name for name in settle_files(made) if not is_recipe(name)]:
         progress(left_behind(others))
@@ -293,8 +293,8 @@ def _check_layers(folder: Path, config: Mapping[str, object], num_tensors: int) 
         num_layers = config.get(name)
         if isinstance(num_layers, int) and num_layers > _LAYERS_PER_TENSOR * num_tensors:
             raise ModelIncompleteError(
-                f"{folder / 'config.json'}: {name} is {num_layers}, the weights hold {num_tensors} tensors: "
-                "fetch the model again"
+                f"{folder / 'config.json'}: {name} is {num_layers}, but the weights have {num_tensors} "
+                "tensors: fetch the model again"
             )
 
 
@@ -308,8 +308,8 @@ def _convert(gguf: Path, target: Path) -> None:
         raise ModelIncompleteError(ended.last_line)
     if ended.code != 0:
         raise ConversionError(
-            f"the conversion of {gguf.name} {ended.reason}; is the extra `engine` installed, and is there "
-            "memory for the model?"
+            f"the conversion of {gguf.name} {ended.reason}; check that the extra `engine` is installed and "
+            "that there is enough memory for the model"
         )
 
 
@@ -319,8 +319,8 @@ def _check_room(partial: Path, download: Download) -> None:
     free = shutil.disk_usage(partial).free
     if free < needed:
         raise DiskFullError(
-            f"{partial.parent} has {free / 1e6:.0f} MB free, {sized(download)} takes {needed / 1e6:.0f} MB: "
-            "make room, or set PRESSROOM_MODELS_DIR to a larger disk"
+            f"{partial.parent} has {free / 1e6:.0f} MB free, but {sized(download)} needs {needed / 1e6:.0f} "
+            "MB: make room, or set PRESSROOM_MODELS_DIR to a larger disk"
         )
 
 
@@ -330,7 +330,7 @@ def _locked(models_folder: Path, name: str, progress: Progress) -> Iterator[None
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        progress(f"another process installs {name}; waiting for it")
+        progress(f"another process is installing {name}; waiting for it")
         lock.acquire()
     try:
         yield

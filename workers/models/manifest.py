@@ -141,8 +141,8 @@ def check_name(name: str) -> str:
     """
     if not _NAME.fullmatch(name):
         raise ModelNameError(
-            f"model name {name[:80]!r} is not usable: lower-case letters, digits, . - _, 64 at most, "
-            "beginning with a letter or digit"
+            f"the model name {name[:80]!r} cannot be used: use at most 64 lower-case letters, digits, . - "
+            "and _, beginning with a letter or digit"
         )
     return name
 
@@ -155,9 +155,9 @@ def read_manifest(folder: Path) -> Manifest:
     manifest = read_untried_manifest(folder)
     if manifest.trial is None:
         raise ModelOutdatedError(
-            f"{folder.name} in {folder.parent} was installed by an older version, which did not load it once "
-            f"to see that it is whole: run `pressroom models add {folder.name}`, which does so with the "
-            "files that are there"
+            f"{folder.name} in {folder.parent} was installed by an older version, which did not load it "
+            f"to check that it is complete: run `pressroom models add {folder.name}`, which loads the "
+            "existing files once"
         )
     return manifest
 
@@ -175,7 +175,7 @@ def read_untried_manifest(folder: Path) -> Manifest:
         repository, _, revision = manifest.source.removeprefix("hub:").rpartition("@")
         if HubSource(repository, revision).revision != manifest.revision:
             raise RevisionNotPinnedError(
-                f"{path}: revision {manifest.revision} is not that of {manifest.source}"
+                f"{path}: revision {manifest.revision} is not the one of {manifest.source}"
             )
     return manifest
 
@@ -187,7 +187,9 @@ def require_labels(models_folder: Path, model: str, labels: tuple[str, ...]) -> 
     """
     task = read_manifest(folder := model_folder(models_folder, model)).task
     if task != "classify":
-        raise ModelTaskError(f"the model {model!r} is one to {task}: name a classifier")
+        raise ModelTaskError(
+            f"the model {model!r} can {task}, but a classifier is needed: name another model"
+        )
     check_labels(read_classifier_settings(folder).names, labels, model=model)
 
 
@@ -236,12 +238,13 @@ def check_installed(folder: Path) -> Manifest:
     present = {path.name for path in folder.iterdir()} - {MANIFEST, CALIBRATION}
     if odd := sorted(present ^ manifest.digests.keys()):
         raise WeightsDigestError(
-            f"{folder}: files missing or not in the manifest: {', '.join(odd)}; {_reinstall(folder)}"
+            f"{folder}: these files are missing or not in the manifest: {', '.join(odd)}; "
+            f"{_reinstall(folder)}"
         )
     tokenizer = manifest.digests.get(TOKENIZER)
     if (weights_digest(manifest.files), tokenizer) != (manifest.weights_sha256, manifest.tokenizer_sha256):
         raise WeightsDigestError(
-            f"{folder / MANIFEST}: weights_sha256 or tokenizer_sha256 is not that of its files; "
+            f"{folder / MANIFEST}: weights_sha256 or tokenizer_sha256 does not match its files; "
             f"{_reinstall(folder)}"
         )
     return manifest
@@ -264,8 +267,8 @@ def check_file(path: Path, expected: ModelFile, folder: Path) -> None:
     found = file_entry(path)
     if found != expected:
         raise WeightsDigestError(
-            f"{folder / expected.path} has {found.bytes} bytes and sha256 {found.sha256}, installed were "
-            f"{expected.bytes} bytes and {expected.sha256}; {_reinstall(folder)}"
+            f"{folder / expected.path} has {found.bytes} bytes and sha256 {found.sha256}, but it had "
+            f"{expected.bytes} bytes and {expected.sha256} when it was installed; {_reinstall(folder)}"
         )
 
 
@@ -292,7 +295,8 @@ def check_engine(manifest: Manifest, engine: str) -> None:
 
 def _not_installed(folder: Path) -> ModelNotInstalledError:
     return ModelNotInstalledError(
-        f"model {folder.name} is not installed in {folder.parent}: run `pressroom models add {folder.name}`"
+        f"the model {folder.name} is not installed in {folder.parent}: run `pressroom models add "
+        f"{folder.name}`"
     )
 
 

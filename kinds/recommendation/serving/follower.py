@@ -150,4 +150,4 @@ def _follow(follower: Follower, stopping: threading.Event) -> None:
         try:
             follower.look()
         except SQLAlchemyError:
-            logger.warning("Postgres is away; what is served stays as it is.")
+            logger.warning("Postgres is unavailable; what is served stays as it is.")

@@ -54,7 +54,7 @@ def deliver_alerts(
         notifier.run_until_none_is_due(max_seconds)
         waiting = num_waiting(database, monitor_id)
     except SQLAlchemyError:
-        say("Postgres is away; alerts wait in it for `pressroom up` or `pressroom beat`.")
+        say("Postgres is unavailable; alerts wait in it for `pressroom up` or `pressroom beat`.")
         return
     except KeyboardInterrupt:
         say("Interrupted; what is not delivered waits for `pressroom up` or `pressroom beat`.")

@@ -21,7 +21,7 @@ def test_an_outage_is_named_once_and_its_end_is_told(caplog: pytest.LogCaptureFi
     outage.end()
     outage.end()
     assert not outage.is_on
-    assert caplog.messages == ["Valkey is away; what is queued waits.", "Valkey answers again."]
+    assert caplog.messages == ["Valkey is unavailable; what is queued waits.", "Valkey answers again."]
     assert caplog.records[0].__dict__["reason"] == "ConnectionError: refused"
 
 
@@ -31,7 +31,7 @@ def test_an_outage_that_changes_its_kind_is_named_again(caplog: pytest.LogCaptur
     outage.note(OSError("no such table"), "refuses a statement")
     outage.end()
     assert caplog.messages == [
-        "Postgres is away; it is tried again.",
+        "Postgres is unavailable; it is tried again.",
         "Postgres refuses a statement; it is tried again.",
         "Postgres answers again.",
     ]

@@ -145,7 +145,7 @@ def test_target_that_hangs_holds_the_command_for_a_while_alone(
 def test_outage_of_postgres_does_not_hide_what_the_run_came_to(capsys: pytest.CaptureFixture[str]) -> None:
     with opened_database("postgresql://nobody:nothing@127.0.0.1:1/none") as away:
         deliver_alerts(away, uuid4(), json=False)
-    assert "Postgres is away; alerts wait in it" in capsys.readouterr().err
+    assert "Postgres is unavailable; alerts wait in it" in capsys.readouterr().err
 
 
 def test_target_whose_secret_is_elsewhere_is_not_tried(

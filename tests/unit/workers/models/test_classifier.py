@@ -116,7 +116,7 @@ def test_model_with_other_labels_is_refused_by_name_where_some_are_needed(tmp_pa
         require_labels(tmp_path, "moods", ("spam", "ham"))
     assert refusal.value.code == "model_labels_mismatch"
     write_manifest(write_scripted_encoder(tmp_path / "vectors", "embed"), "vectors", "embed")
-    with pytest.raises(ModelTaskError, match="name a classifier"):
+    with pytest.raises(ModelTaskError, match="a classifier is needed"):
         require_labels(tmp_path, "vectors", LABELS)
 
 

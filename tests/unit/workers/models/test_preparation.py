@@ -167,7 +167,7 @@ def test_shards_that_are_not_those_of_their_index_are_incomplete(source: Path, c
         (["adapter_model.safetensors", "adapter_config.json"], "merge it into its base"),
         (["consolidated.safetensors"], "Mistral's own format"),
         (["model.fp16.safetensors"], "none of the names model.safetensors"),
-        (["a.Q4_0.gguf", "a.Q8_0.gguf"], "leave the one that is the model"),
+        (["a.Q4_0.gguf", "a.Q8_0.gguf"], "keep the one that is the model"),
         (["a-00001-of-00002.gguf"], "join all its parts"),
         ([], "published with them"),
     ],
