@@ -225,7 +225,7 @@ def test_a_database_that_is_read_only_after_a_failover_is_waited_for(
     services_admin(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
     committer = new_committer(0.0)
     committer.add(success(job))
-    wait_until(lambda: "tried again" in caplog.text, "the commit was refused")
+    wait_until(lambda: "retried" in caplog.text, "the commit was refused")
     services_admin(f'ALTER DATABASE "{name}" SET default_transaction_read_only = off')
     services_admin(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
     committer.close(SECONDS)

@@ -374,5 +374,5 @@ def test_bad_messages_are_refused_replays_run_nothing_and_the_worker_goes_on(
     log = log_path.read_text()
     assert log.count("ContentDisallowed") >= 2
     assert "Received unregistered task of type 'os.system'" in log
-    assert log.count("a message names something that is no job id") >= 3
-    assert "a message must carry a list" in log
+    assert log.count("it contains something that is not a job id") >= 3
+    assert "it must contain a list" in log

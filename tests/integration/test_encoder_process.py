@@ -189,7 +189,7 @@ def test_the_process_spares_its_worker_torch_and_does_not_outlive_it_in_a_step(f
 
 
 def test_a_model_that_cannot_be_loaded_says_why_and_leaves_no_process(tmp_path: Path) -> None:
-    with pytest.raises(ModelIncompleteError, match=r"classifier\.weight.*it is no classifier"):
+    with pytest.raises(ModelIncompleteError, match=r"classifier\.weight.*the model is not a classifier"):
         open_process(write_tiny_bert(tmp_path / "embedder", "embed"), "classify")
     folder = write_tiny_bert(tmp_path / "classifier")
     (folder / CLASSIFIER).write_text("[]")

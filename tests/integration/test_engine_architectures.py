@@ -96,7 +96,7 @@ def add(folder: Path, architecture: str, table: Mapping[str, tuple[Any, ...]] = 
 def test_add_records_which_engine_cannot_run_the_model(tmp_path: Path) -> None:
     manifest = add(tmp_path, "falcon", REFUSED)
     assert manifest.trial is not None
-    assert "attention by code of its own" in manifest.trial.engines["transformers"]
+    assert "attention with its own code" in manifest.trial.engines["transformers"]
     check_engine(manifest, "scripted")
     with pytest.raises(ModelUnsupportedError, match="FalconForCausalLM") as raised:
         check_engine(manifest, "transformers")

@@ -114,7 +114,7 @@ def left_behind(names: Collection[str]) -> str:
     """Describe the files that do not belong to the model, for a message."""
     adapter = any(name.startswith("adapter_") for name in names)
     applied = " (the adapter is not applied: the weights are used as they are)" if adapter else ""
-    return f"not copied, because they are not part of the model: {in_words(names)}{applied}"
+    return f"left out, because they are not part of the model: {in_words(names)}{applied}"
 
 
 def in_words(names: Collection[str]) -> str:

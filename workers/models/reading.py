@@ -124,8 +124,9 @@ class ModelFiles:
             raise MalformedFileError(f"{path} is missing: install the model again") from error
         if self._digests is not None and (expected := self._digests.get(name)) != found:
             raise WeightsDigestError(
-                f"{path} has the sha256 {found} now, and {expected or 'none'} when it was installed: it "
-                f"was changed since; delete {self.folder} and run `pressroom models add {self.folder.name}`"
+                f"{path} has the sha256 {found}, but the manifest lists {expected or 'no such file'}: it was "
+                f"changed after the installation; delete {self.folder} and run `pressroom models add "
+                f"{self.folder.name}`"
             )
         self.read_digests[name] = found
         return body

@@ -249,7 +249,7 @@ def test_a_published_classifier_is_installed_with_the_meaning_of_its_outputs(tmp
 
 def test_labels_of_a_language_model_make_no_sense(tmp_path: Path) -> None:
     encoder = write_tiny_bert(tmp_path / "encoder")
-    with pytest.raises(InputError, match="no classifier"):
+    with pytest.raises(InputError, match="is not a classifier"):
         add_model(
             "e",
             tmp_path / "models",

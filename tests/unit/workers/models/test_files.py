@@ -105,7 +105,7 @@ def test_index_that_names_a_file_elsewhere_is_refused(source: FolderSource, mode
         json.dumps({"weight_map": {"embed": "../other.safetensors"}})
     )
 
-    with pytest.raises(MalformedFileError, match="not in the folder"):
+    with pytest.raises(MalformedFileError, match="not a safetensors file in the folder"):
         add_model("tiny", models, source)
 
 

@@ -170,7 +170,7 @@ def test_file_of_other_bytes_than_the_manifest_names_is_not_read(tmp_path: Path)
     assert files.read("a") == b"installed"
     (tmp_path / "a").write_bytes(b"swapped")
 
-    with pytest.raises(WeightsDigestError, match="changed since"):
+    with pytest.raises(WeightsDigestError, match="changed after the installation"):
         files.read("a")
 
 
