@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Literal
 
 from jobs.errors import ConfigurationError, PermanentError
-from workers.models.gguf_header import GgufHeaderError, check_gguf_header
 from workers.models.reading import MalformedFileError as MalformedFileError
 from workers.models.reading import ModelFiles, open_regular, read_digested
 
@@ -301,14 +300,6 @@ def keys_in_words(problems: Mapping[str, Sequence[str]]) -> str:
 def _key_in_words(key: str) -> str:
     """Return a tensor's name in a printable form, since a file may use any name."""
     return key if key.isprintable() and len(key) <= _KEY_CHARACTERS else repr(key[:_KEY_CHARACTERS])
-
-
-def check_gguf(path: Path) -> None:
-    """Raise MalformedFileError if the header of a GGUF file is invalid."""
-    try:
-        check_gguf_header(path)
-    except GgufHeaderError as error:
-        raise MalformedFileError(f"{path}: {error}; fetch it again") from error
 
 
 def read_json_object(path: Path) -> dict[str, object]:

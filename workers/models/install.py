@@ -33,12 +33,12 @@ from workers.models.files import (
     MalformedFileError,
     ModelIncompleteError,
     check_formats,
-    check_gguf,
     check_weights,
     max_positions_of,
     read_json_object,
     task_of,
 )
+from workers.models.gguf import check_gguf
 from workers.models.manifest import (
     UNLIMITED_TOKENS,
     Manifest,
@@ -301,9 +301,7 @@ def _check_layers(folder: Path, config: Mapping[str, object], num_tensors: int) 
 def _convert(gguf: Path, target: Path) -> None:
     """Convert in a child process, so that torch and a whole model never occupy this one's memory."""
     num_bytes = gguf.stat().st_size
-    ended = run_child(
-        "workers.models.conversion", str(gguf), str(target), model_bytes=_GGUF_EXPANSION * num_bytes
-    )
+    ended = run_child("workers.models.gguf", str(gguf), str(target), model_bytes=_GGUF_EXPANSION * num_bytes)
     if ended.code == EXIT_INCOMPLETE:
         raise ModelIncompleteError(ended.last_line)
     if ended.code != 0:

@@ -183,8 +183,13 @@ def test_of_a_stage_with_a_limit_no_more_jobs_run_at_the_same_time(threads: Stag
 
 def test_jobs_of_another_stage_do_not_wait_for_a_limited_one(threads: StageThreads) -> None:
     opened, done = threading.Event(), threading.Semaphore(0)
+
+    def wait() -> None:
+        opened.wait(SECONDS)
+        done.release()
+
     for _ in range(4):
-        threads.submit(job_of("narrow"), lambda: (opened.wait(SECONDS), done.release())[1])
+        threads.submit(job_of("narrow"), wait)
     for _ in range(6):
         threads.submit(job_of("wide"), done.release)
     for _ in range(6):

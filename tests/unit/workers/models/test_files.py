@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tests.tiny_model import TENSORS, gguf_bytes, safetensors_bytes, write_tiny_model
 from workers.models.files import (
     MalformedFileError,
-    check_gguf,
     read_safetensors_header,
 )
+from workers.models.gguf import check_gguf
 from workers.models.install import add_model
 from workers.models.sources import (
     FolderSource,
