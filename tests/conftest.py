@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import load_nothing
-from workers.models.install import Installed, add_model
+from workers.models.install import Installation, add_model
 from workers.settings import DEFAULT_MODEL, Settings
 
 pytest_plugins = ("tests.services",)
@@ -35,12 +35,12 @@ def untried() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def installed_model() -> Installed:
+def installed_model() -> Installation:
     """The default model in the user's own models folder, downloaded and converted if it is not there yet."""
     return add_model(DEFAULT_MODEL, Settings().models_folder)
 
 
 @pytest.fixture(scope="session")
-def model_folder(installed_model: Installed) -> Path:
+def model_folder(installed_model: Installation) -> Path:
     """The folder of the default model."""
     return installed_model.folder

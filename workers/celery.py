@@ -30,16 +30,16 @@ class _DirectQueues(AMQP):
 
 def make_app(redis_url: Callable[[], str]) -> Celery:
     """Return an app on this broker; the URL is read on first use, not at import."""
-    made = Celery(
+    app = Celery(
         "pressroom",
         include=["workers.tasks"],
         set_as_current=False,
         amqp=_DirectQueues,
         task_cls="workers.consumer:CheckedTask",
     )
-    made.add_defaults(lambda: _configuration(RedisServer.from_url(redis_url())))
-    made.on_after_finalize.connect(_forget_built_in_tasks)
-    return made
+    app.add_defaults(lambda: _configuration(RedisServer.from_url(redis_url())))
+    app.on_after_finalize.connect(_forget_built_in_tasks)
+    return app
 
 
 def _forget_built_in_tasks(sender: Celery, **_: object) -> None:

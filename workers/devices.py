@@ -45,15 +45,15 @@ class Device:
         return "cuda:0" if _CUDA.fullmatch(self.name) else self.name
 
 
-def parse_devices(given: str) -> list[Device]:
+def parse_devices(names_text: str) -> list[Device]:
     """Read "auto", "cpu", "cuda:1" or a list such as "cuda:0,cuda:1". Raises ConfigurationError.
 
     >>> [device.name for device in parse_devices("cuda:0,cuda:1")]
     ['cuda:0', 'cuda:1']
     """
-    if given == "auto":
+    if names_text == "auto":
         return _cuda_devices() or [Device("cpu")]
-    names = [name.strip().lower() for name in given.split(",")]
+    names = [name.strip().lower() for name in names_text.split(",")]
     for name in names:
         if name != "cpu" and not _CUDA.fullmatch(name):
             raise ConfigurationError(
@@ -62,7 +62,8 @@ def parse_devices(given: str) -> list[Device]:
             )
     if len(set(names)) < len(names) and set(names) != {"cpu"}:
         raise ConfigurationError(
-            f"{given!r} names a GPU twice, but only one worker process can use a GPU", code="device_twice"
+            f"{names_text!r} names a GPU twice, but only one worker process can use a GPU",
+            code="device_twice",
         )
     return [Device(name) for name in names]
 
@@ -74,10 +75,10 @@ def _cuda_devices() -> list[Device]:
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        given = [entry.strip() for entry in visible.split(",") if entry.strip() not in ("", "-1")]
+        entries = [entry.strip() for entry in visible.split(",") if entry.strip() not in ("", "-1")]
         return [
             Device(f"cuda:{entry}") if entry.isdigit() else Device(f"cuda:{number}", visible_as=entry)
-            for number, entry in enumerate(given)
+            for number, entry in enumerate(entries)
         ]
     command = shutil.which("nvidia-smi")
     if command is None:

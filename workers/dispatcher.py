@@ -234,8 +234,8 @@ def _fill(wanted: Sequence[int], places: int) -> list[int]:
     while open_ and places:
         each, extra = divmod(places, len(open_))
         for rank, index in enumerate(open_):
-            given = min(wanted[index] - shares[index], each + (rank < extra))
-            shares[index] += given
-            places -= given
+            num_places = min(wanted[index] - shares[index], each + (rank < extra))
+            shares[index] += num_places
+            places -= num_places
         open_ = [index for index in open_ if shares[index] < wanted[index]]
     return shares

@@ -60,25 +60,25 @@ def check_services(
 
 def weaknesses(db_url: str | None, redis_url: str | None) -> list[str]:
     """Return what is weak about connections for which TLS was requested. Raises ConfigurationError."""
-    found = [
+    warnings = [
         None if db_url is None else weakness(connection_parameters(db_url)),
         None if redis_url is None else RedisServer.from_url(redis_url).warning,
     ]
-    return [warning for warning in found if warning is not None]
+    return [warning for warning in warnings if warning is not None]
 
 
 def _wait(check: Callable[[], None], say: Callable[[str], None]) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
-    is_told = False
+    is_announced = False
     while True:
         try:
             check()
         except TransientError as error:
             if time.monotonic() > deadline:
                 raise
-            if not is_told:
+            if not is_announced:
                 say(f"Waiting up to {WAIT_SECONDS:.0f} s: {error}")
-                is_told = True
+                is_announced = True
             time.sleep(POLL_SECONDS)
         else:
             return

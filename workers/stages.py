@@ -34,8 +34,8 @@ def close_stages(database: Engine, batch_id: UUID) -> bool:
 
 def _reason(error: Exception) -> str:
     """Return the reason; only Pressroom's own errors are quoted, as others may contain payload text."""
-    said = f"{error} ({error.code})" if isinstance(error, PressroomError) else type(error).__name__
-    return f"the next stage cannot be planned: {said}; see the worker's log"
+    cause = f"{error} ({error.code})" if isinstance(error, PressroomError) else type(error).__name__
+    return f"the next stage cannot be planned: {cause}; see the worker's log"
 
 
 class _PlanContext:

@@ -59,7 +59,7 @@ DUMP_SECONDS = 1.5
 """Time for a silent worker to write its stacks before it is killed; it is spared if it beats again.
 """
 
-TELL_SECONDS = 2.0
+RECORD_SECONDS = 2.0
 """Interval between two attempts to record in Postgres how a worker ended."""
 
 
@@ -95,30 +95,30 @@ class _EndingLedger:
     def __init__(self, db_url: str) -> None:
         self._db_url = db_url
         self._database: Database | None = None
-        self._untold: dict[str, Ending] = {}
+        self._pending: dict[str, Ending] = {}
         self._retry_at = 0.0
 
-    def tell(self, worker_id: str, ending: Ending) -> int:
+    def record(self, worker_id: str, ending: Ending) -> int:
         """Record the ending and return how many jobs the worker held, or 0 if Postgres is unavailable."""
-        self._untold[worker_id] = ending
+        self._pending[worker_id] = ending
         self._retry_at = 0.0
         return self.retry().get(worker_id, 0)
 
     def retry(self) -> dict[str, int]:
         """Record the endings that are still pending; return how many jobs each worker held."""
         numbers: dict[str, int] = {}
-        if not self._untold or time.monotonic() < self._retry_at:
+        if not self._pending or time.monotonic() < self._retry_at:
             return numbers
         try:
             if self._database is None:
                 self._database = open_database(
                     self._db_url, pool_size=1, application_name="pressroom-supervisor"
                 )
-            for worker_id, ending in list(self._untold.items()):
+            for worker_id, ending in list(self._pending.items()):
                 numbers[worker_id] = mark_ended(self._database, worker_id, ending)
-                del self._untold[worker_id]
+                del self._pending[worker_id]
         except SQLAlchemyError:
-            self._retry_at = time.monotonic() + TELL_SECONDS
+            self._retry_at = time.monotonic() + RECORD_SECONDS
             logger.warning("The end of a worker could not be recorded in Postgres; it is recorded later.")
         return numbers
 
@@ -248,7 +248,7 @@ class Supervisor:
         was_stopped = worker.pulse.is_draining or self._is_draining
         ending = ending_of(code, self._kills, was_stopped=was_stopped, stood_still=worker.stood_still)
         # A worker that was never ready held no jobs.
-        return ending, self._ledger.tell(worker.worker_id, ending) if worker.pulse.is_ready else 0
+        return ending, self._ledger.record(worker.worker_id, ending) if worker.pulse.is_ready else 0
 
     def _start_report(self, worker_id: str) -> Path:
         return self._logs / f"{worker_id}.start"

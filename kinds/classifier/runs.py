@@ -34,7 +34,7 @@ from storage.store import Store
 from workers.devices import Device
 from workers.models.adapters import AdapterSource
 from workers.models.files import MANIFEST
-from workers.models.install import Installed, ModelNameTakenError, add_model
+from workers.models.install import Installation, ModelNameTakenError, add_model
 from workers.models.manifest import model_folder, read_manifest
 from workers.models.sources import FolderSource
 from workers.producer import Order, new_batch
@@ -55,7 +55,7 @@ class TrainingFailedError(PermanentError):
 class Trained:
     """Result of a training."""
 
-    installed: Installed
+    installed: Installation
     evaluation: dict[str, Any]
     batch_id: UUID
     job_id: UUID
@@ -145,7 +145,7 @@ def _sentence(progress: Any) -> str:
 
 def _install(
     machine: OneMachine, store: Store, job: JobResult, settings: Settings, keep: Path | None
-) -> tuple[Installed, dict[str, Any]]:
+) -> tuple[Installation, dict[str, Any]]:
     if job.status is not JobStatus.SUCCEEDED:
         raise TrainingFailedError(
             f"the training {job.status.value}: {job.error_message or 'no message'} ({job.error_code}); the "

@@ -21,7 +21,7 @@ from jobs.provenance import sha256_hex
 from storage.store import Store
 from tests.acceptance.conftest import BRIEFS, ExampleRun
 from tests.acceptance.running import pressroom
-from workers.models.install import Installed
+from workers.models.install import Installation
 
 README = Path(__file__).parents[2] / "README.md"
 STATES = ("queued", "running", "succeeded", "failed", "cancelled", "expired")
@@ -73,7 +73,7 @@ def test_folder_holds_every_article_with_page_results_and_summary(example_run: E
 
 
 def test_every_article_names_the_installed_model_and_the_engine_that_ran_it(
-    example_run: ExampleRun, installed_model: Installed
+    example_run: ExampleRun, installed_model: Installation
 ) -> None:
     manifest = installed_model.manifest
     for record in example_run.records():
@@ -139,7 +139,7 @@ def test_task_of_every_article_is_the_celery_task_that_postgres_recorded(
 
 
 @pytest.mark.usefixtures("example_services")
-def test_show_tells_how_an_article_was_made(example_run: ExampleRun, installed_model: Installed) -> None:
+def test_show_tells_how_an_article_was_made(example_run: ExampleRun, installed_model: Installation) -> None:
     record = example_run.records()[0]
     statement = provenance(example_run, record)
     name = f"{example_run.batch_id}/{record['id']}"
@@ -161,7 +161,7 @@ def test_show_tells_how_an_article_was_made(example_run: ExampleRun, installed_m
 
 @pytest.mark.usefixtures("example_services")
 def test_second_run_installs_nothing_and_writes_the_same_texts_under_the_same_seed(
-    example_run: ExampleRun, installed_model: Installed, tmp_path: Path
+    example_run: ExampleRun, installed_model: Installation, tmp_path: Path
 ) -> None:
     shortest = sorted(example_run.briefs, key=lambda brief: int(brief["length"]))[:3]
     with BRIEFS.open(newline="") as all_briefs, (tmp_path / "some.csv").open("w", newline="") as some:

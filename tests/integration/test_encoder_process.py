@@ -23,7 +23,7 @@ from tests.tiny_encoder import MAX_TOKENS, NUM_TOKENS, write_manifest, write_tin
 from workers.encoder_tokenizer import load_row_tokenizer
 from workers.engine import EncoderRequest, EncoderRow, EncoderTask, EngineOptions
 from workers.engines.encoder_model import TransformersEncoder
-from workers.engines.encoder_process import EncoderOrder, EncoderProcess
+from workers.engines.encoder_process import EncoderProcess, LoadRequest
 from workers.engines.transformers_encoder import open_encoder
 from workers.model_pool import load_models
 from workers.models.classifier import CLASSIFIER
@@ -36,8 +36,8 @@ BAD = EncoderRow((NUM_TOKENS + 7,), (0,))
 """No engine lets it through: the model has no such token."""
 
 
-def order_of(folder: Path, task: EncoderTask = "classify") -> EncoderOrder:
-    return EncoderOrder(model_folder=folder, task=task, max_tokens=MAX_TOKENS, options=OPTIONS)
+def order_of(folder: Path, task: EncoderTask = "classify") -> LoadRequest:
+    return LoadRequest(model_folder=folder, task=task, max_tokens=MAX_TOKENS, options=OPTIONS)
 
 
 def rows_of(folder: Path, *texts: str) -> tuple[EncoderRow, ...]:

@@ -15,7 +15,7 @@ import pytest
 from tests.integration.hub_server import serve_hub
 from tests.tiny_model import gguf_bytes, write_tiny_model
 from workers.models.files import MalformedFileError, ModelFormatError
-from workers.models.install import Installed, add_model
+from workers.models.install import Installation, add_model
 from workers.models.manifest import list_models, model_folder, verify_model
 from workers.models.sources import (
     DownloadDigestError,
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("untried")
 REPOSITORY, REVISION = "organisation/tiny", "0123456789abcdef0123456789abcdef01234567"
 
 
-def test_default_model_is_installed_whole_and_verified(installed_model: Installed) -> None:
+def test_default_model_is_installed_whole_and_verified(installed_model: Installation) -> None:
     manifest = verify_model(installed_model.folder)
 
     assert manifest == installed_model.manifest

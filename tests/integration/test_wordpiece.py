@@ -16,7 +16,7 @@ from workers.encoder_tokenizer import load_row_tokenizer
 from workers.engine import EncoderRequest, EngineOptions
 from workers.model_pool import load_models
 from workers.models.files import MalformedFileError
-from workers.models.install import Installed, add_model
+from workers.models.install import Installation, add_model
 from workers.models.preparation import TOKENIZER, VOCABULARY
 from workers.models.sources import HubSource
 
@@ -36,7 +36,7 @@ def repository(tmp_path: Path) -> Path:
     return folder
 
 
-def install(repository: Path, models: Path) -> Installed:
+def install(repository: Path, models: Path) -> Installation:
     with serve_hub(repository, REPOSITORY, REVISION) as (endpoint, _):
         return add_model(
             "finbert", models, HubSource(REPOSITORY, REVISION, endpoint=endpoint), trial=load_nothing

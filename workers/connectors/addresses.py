@@ -130,13 +130,13 @@ def checked_addresses(
     Raises AddressRefusedError (`<what>_private_address`) and UnreachableError (`<what>_unreachable`).
     """
     try:
-        found = resolver(host, port)
+        texts = resolver(host, port)
     except (OSError, UnicodeError) as error:
         raise UnreachableError(
             f"{name}: the host {host} has no address: check its name and the DNS of this network",
             code=f"{what}_unreachable",
         ) from error
-    addresses = tuple(ipaddress.ip_address(one.partition("%")[0]) for one in found[:MAX_ADDRESSES])
+    addresses = tuple(ipaddress.ip_address(text.partition("%")[0]) for text in texts[:MAX_ADDRESSES])
     for address in addresses:
         if is_never_called(address) or not (allow_private or is_public(address)):
             raise AddressRefusedError(
@@ -153,14 +153,14 @@ def _is_site_local(address: Address) -> bool:
 
 
 def is_public(address: Address) -> bool:
-    """Return whether an address is public; an embedded IPv4 address counts in place of the IPv6 one.
+    """Return whether an address is public; an embedded IPv4 address counts in place of the IPv6 each.
 
     >>> is_public(ipaddress.ip_address("93.184.215.14")), is_public(ipaddress.ip_address("::ffff:10.0.0.1"))
     (True, False)
     """
     return address not in _LOCAL_TRANSLATION and all(
-        one.is_global and not one.is_multicast and not one.is_reserved and not _is_site_local(one)
-        for one in _embedded(address)
+        each.is_global and not each.is_multicast and not each.is_reserved and not _is_site_local(each)
+        for each in _embedded(address)
     )
 
 
@@ -174,11 +174,11 @@ def is_never_called(address: Address) -> bool:
         return True
     # Any network may have its own NAT64 prefix: no host has an address that ends in a metadata address.
     translated = _translated(address)
-    if any(one in METADATA for one in translated):
+    if any(each in METADATA for each in translated):
         return True
-    if address in _LOCAL_TRANSLATION and any(one.is_link_local for one in translated):
+    if address in _LOCAL_TRANSLATION and any(each.is_link_local for each in translated):
         return True
-    return any(one.is_link_local or one.is_multicast or one.is_unspecified for one in _embedded(address))
+    return any(each.is_link_local or each.is_multicast or each.is_unspecified for each in _embedded(address))
 
 
 def _translated(address: Address) -> list[IPv4Address]:

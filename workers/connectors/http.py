@@ -160,9 +160,9 @@ class _Deadline:
 
     def _cut(self) -> None:
         self.is_over = True
-        for one in list(self._sockets):
+        for connection in list(self._sockets):
             with suppress(OSError):  # already closed, or replaced by TLS
-                socket.socket.shutdown(one, socket.SHUT_RDWR)
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 class _Gunzip:

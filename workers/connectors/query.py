@@ -122,10 +122,10 @@ def read_query_source(
             rows = _fetch(cursor, connection)
             yield from read_rows(name, rows, now=now, known=known, on_note=on_note)
     except psycopg.OperationalError as error:
-        raise SourceDownError(f"the {name} is unavailable or too slow: {_said(error)}") from error
+        raise SourceDownError(f"the {name} is unavailable or too slow: {_server_message(error)}") from error
     except psycopg.Error as error:
         raise SourceRefusedError(
-            f"the {name} fails: {_said(error)}; try it with psql", code="source_query_failed"
+            f"the {name} fails: {_server_message(error)}; try it with psql", code="source_query_failed"
         ) from error
 
 
@@ -254,7 +254,7 @@ def _fetch(
         yield from rows
 
 
-def _said(error: psycopg.Error) -> str:
+def _server_message(error: psycopg.Error) -> str:
     """Return the server's message; the driver's own may contain parts of the URL, and so a password."""
-    said = error.diag.message_primary
-    return said.splitlines()[0] if said else f"{type(error).__name__}, check the URL and the server"
+    message = error.diag.message_primary
+    return message.splitlines()[0] if message else f"{type(error).__name__}, check the URL and the server"

@@ -83,12 +83,12 @@ def _check_adapter(net: torch.nn.Module, adapter: Path) -> None:
     """
     state = get_peft_model_state_dict(net, save_embedding_layers=False)
     expected = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    found = {tensor.name: tensor.shape for tensor in read_safetensors_header(adapter / ADAPTER)}
+    present = {tensor.name: tensor.shape for tensor in read_safetensors_header(adapter / ADAPTER)}
     problems = {
-        "missing": sorted(expected.keys() - found.keys()),
-        "unexpected": sorted(found.keys() - expected.keys()),
+        "missing": sorted(expected.keys() - present.keys()),
+        "unexpected": sorted(present.keys() - expected.keys()),
         "of another shape": sorted(
-            name for name in expected.keys() & found.keys() if expected[name] != found[name]
+            name for name in expected.keys() & present.keys() if expected[name] != present[name]
         ),
     }
     if any(problems.values()):

@@ -1,9 +1,9 @@
 """The arithmetic of an encoder on a CPU: `python -m workers.engines.encoder_child DESCRIPTOR...`.
 
-Each descriptor is one end of a connection. The first receives an EncoderOrder and returns Loaded or Refused;
-then each receives batches and returns answers, computed by one core. The process ends when its stdin is
-closed, even in the middle of a step: it does not outlive the worker that started it, and leaves the signals
-of a terminal or of a service manager to that worker.
+Each descriptor is one end of a connection. The first receives a LoadRequest and returns ModelReady or
+LoadFailure; then each receives batches and returns answers, computed by one core. The process ends when its
+stdin is closed, even in the middle of a step: it does not outlive the worker that started it, and leaves the
+signals of a terminal or of a service manager to that worker.
 """
 
 from __future__ import annotations
@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING
 from jobs.errors import ConfigurationError, PressroomError
 from workers.child_process import begin_child
 from workers.engine import EncoderRow
-from workers.engines.encoder_process import Answer, Answers, Batch, EncoderOrder, Failed, Loaded, Refused
+from workers.engines.encoder_process import (
+    Answer,
+    Batch,
+    BatchAnswers,
+    BatchFailure,
+    LoadFailure,
+    LoadRequest,
+    ModelReady,
+)
 
 if TYPE_CHECKING:
     from workers.engines.encoder_model import TransformersEncoder
@@ -29,21 +37,21 @@ _computing: set[int] = set()
 
 
 def main() -> None:
-    """Load the model of the order, and serve each connection in its own thread."""
+    """Load the model of the request, and serve each connection in its own thread."""
     if len(sys.argv) < 2:
         sys.exit("usage: python -m workers.engines.encoder_child DESCRIPTOR...")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     begin_child(0, before_exit=_dump_hung_step)
     connections = [Connection(int(descriptor)) for descriptor in sys.argv[1:]]
-    order: EncoderOrder = connections[0].recv()
+    request: LoadRequest = connections[0].recv()
     try:
-        encoder = _load(order)
+        encoder = _load(request)
     except PressroomError as error:
-        connections[0].send(Refused(error))
+        connections[0].send(LoadFailure(error))
         return
     connections[0].send(
-        Loaded(info=encoder.info, num_tokens=encoder.num_tokens, step_tokens=encoder.step_tokens)
+        ModelReady(info=encoder.info, num_tokens=encoder.num_tokens, step_tokens=encoder.step_tokens)
     )
     lanes = [threading.Thread(target=_serve, args=(connection, encoder)) for connection in connections]
     for lane in lanes:
@@ -57,7 +65,7 @@ def _dump_hung_step() -> None:
         faulthandler.dump_traceback(file=2, all_threads=True)
 
 
-def _load(order: EncoderOrder) -> TransformersEncoder:
+def _load(request: LoadRequest) -> TransformersEncoder:
     try:
         from workers.engines.encoder_model import TransformersEncoder
     except ModuleNotFoundError as error:
@@ -65,7 +73,7 @@ def _load(order: EncoderOrder) -> TransformersEncoder:
             f"the encoder cannot be loaded ({error}): install the extra `pressroom[engine]`",
             code="engine_not_installed",
         ) from error
-    return TransformersEncoder(order.model_folder, order.max_tokens, order.options, order.task)
+    return TransformersEncoder(request.model_folder, request.max_tokens, request.options, request.task)
 
 
 def _serve(connection: Connection, encoder: TransformersEncoder) -> None:
@@ -86,10 +94,10 @@ def _serve(connection: Connection, encoder: TransformersEncoder) -> None:
 def _answer(encoder: TransformersEncoder, batch: Batch) -> Answer:
     _computing.add(threading.get_ident())
     try:
-        return Answers(encoder.encode([EncoderRow(*ids) for ids in batch]))
+        return BatchAnswers(encoder.encode([EncoderRow(*ids) for ids in batch]))
     except Exception as error:  # noqa: BLE001 - the engine decides what any error belongs to
         traceback.print_exc()
-        return Failed(str(error), is_memory=isinstance(error, MemoryError))
+        return BatchFailure(str(error), is_memory=isinstance(error, MemoryError))
     finally:
         _computing.discard(threading.get_ident())
 

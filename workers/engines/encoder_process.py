@@ -28,7 +28,7 @@ Batch = list[RowIds]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EncoderOrder:
+class LoadRequest:
     """The first message to the process: the model to load."""
 
     model_folder: Path
@@ -39,7 +39,7 @@ class EncoderOrder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
+class ModelReady:
     """The model is loaded; from now on each connection accepts batches."""
 
     info: EncoderInfo
@@ -48,28 +48,28 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class LoadFailure:
     """The model cannot be loaded, and the process ends."""
 
     error: PressroomError
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class BatchAnswers:
     """The answers of a batch, in its order."""
 
     vectors: Sequence[Vector]
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class BatchFailure:
     """The error with which a batch ended."""
 
     error: str
     is_memory: bool
 
 
-Answer = Answers | Failed
+Answer = BatchAnswers | BatchFailure
 
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class EncoderProcess:
     connections. When the process has ended, every call raises EngineLostError.
     """
 
-    def __init__(self, order: EncoderOrder, num_connections: int, on_lost: Callable[[], None]) -> None:
+    def __init__(self, request: LoadRequest, num_connections: int, on_lost: Callable[[], None]) -> None:
         """Start the process and return once the model is loaded.
 
         Raises what loading it raises, or EngineLostError. From then on `on_lost` is called, once, in a
@@ -106,15 +106,15 @@ class EncoderProcess:
         self._is_closing = False
         self._on_lost = on_lost
         try:
-            self._loaded = self._load(order)
+            self._loaded = self._load(request)
         except BaseException:
             self.close()
             raise
         threading.Thread(target=self._watch, name="encoder-process", daemon=True).start()
 
-    def _load(self, order: EncoderOrder) -> Loaded:
-        answer = cast("Loaded | Refused", self._ask(order))
-        if isinstance(answer, Refused):
+    def _load(self, request: LoadRequest) -> ModelReady:
+        answer = cast("ModelReady | LoadFailure", self._send(request))
+        if isinstance(answer, LoadFailure):
             raise answer.error
         return answer
 
@@ -138,12 +138,12 @@ class EncoderProcess:
 
     def encode(self, rows: Sequence[EncoderRow]) -> list[Vector]:
         batch: Batch = [(row.token_ids, row.type_ids) for row in rows]
-        answer = cast(Answer, self._ask(batch))
-        if isinstance(answer, Failed):
+        answer = cast(Answer, self._send(batch))
+        if isinstance(answer, BatchFailure):
             raise MemoryError(answer.error) if answer.is_memory else RuntimeError(answer.error)
         return list(answer.vectors)
 
-    def _ask(self, message: object) -> object:
+    def _send(self, message: object) -> object:
         connection = self._idle.get()
         try:
             connection.send(message)

@@ -73,9 +73,9 @@ class PendingRows:
 
     def take(self) -> list[PendingRow]:
         """Return the next batch of rows that some request waits for; empty if there is none."""
-        while taken := self._batches.take():
-            self.forget([pending for pending in taken if pending.is_dead])
-            if batch := [pending for pending in taken if not pending.is_dead]:
+        while candidates := self._batches.take():
+            self.forget([pending for pending in candidates if pending.is_dead])
+            if batch := [pending for pending in candidates if not pending.is_dead]:
                 return batch
         return []
 

@@ -238,8 +238,8 @@ def _check(files: ModelFiles, loading: dict[str, Any], allowed: set[str]) -> Non
         "missing": sorted(loading["missing_keys"] - allowed),
         "unexpected": sorted(loading["unexpected_keys"] - allowed),
         "of another shape": [
-            f"{name} ({_shape(found)}, expected {_shape(expected)})"
-            for name, found, expected in sorted(loading["mismatched_keys"])
+            f"{name} ({_shape(actual)}, expected {_shape(expected)})"
+            for name, actual, expected in sorted(loading["mismatched_keys"])
         ],
         "not loaded": list(loading["error_msgs"]),
     }

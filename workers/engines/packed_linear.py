@@ -48,15 +48,15 @@ def can_pack() -> bool:
 
 def pack_linears(model: torch.nn.Module) -> int:
     """Replace every linear layer of the model; return how many there were."""
-    found = [
+    linears = [
         (parent, name, child)
         for parent in model.modules()
         for name, child in parent.named_children()
         if type(child) is torch.nn.Linear
     ]
-    for parent, name, child in found:
+    for parent, name, child in linears:
         setattr(parent, name, PackedLinear(child))
-    return len(found)
+    return len(linears)
 
 
 def pack_encoder(model: torch.nn.Module) -> int:

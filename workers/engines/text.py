@@ -65,10 +65,10 @@ class TextStream:
             if answer_begin is None:
                 return None
             begin = max(begin, answer_begin)
-        found = [(at, stop) for stop in self._stop if (at := self.text.find(stop, begin)) >= 0]
-        if found:
+        hits = [(at, stop) for stop in self._stop if (at := self.text.find(stop, begin)) >= 0]
+        if hits:
             # If several stop strings begin at the same place, the longest is reported; the text is the same.
-            at, self.stop_string = min(found, key=lambda hit: (hit[0], -len(hit[1])))
+            at, self.stop_string = min(hits, key=lambda hit: (hit[0], -len(hit[1])))
             self.text = self.text[:at]
         return self.stop_string
 

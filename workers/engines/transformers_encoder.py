@@ -8,7 +8,7 @@ from pathlib import Path
 
 from workers.encoder_tokenizer import RowTokenizer
 from workers.engine import Encoder, EncoderTask, EngineOptions
-from workers.engines.encoder_process import EncoderOrder, EncoderProcess
+from workers.engines.encoder_process import EncoderProcess, LoadRequest
 from workers.engines.encoding import EncodingEngine
 from workers.engines.request_engine import HUNG_EXIT_CODE, KILLED_EXIT_CODE, end_process
 
@@ -27,7 +27,7 @@ def open_encoder(
         executor = TransformersEncoder(model_folder, tokenizer.max_tokens, options, task)
         return EncodingEngine(executor, options)
     num_cores = options.num_threads or len(os.sched_getaffinity(0))
-    order = EncoderOrder(
+    request = LoadRequest(
         model_folder=model_folder,
         task=task,
         max_tokens=tokenizer.max_tokens,
@@ -36,5 +36,5 @@ def open_encoder(
     on_broken = options.on_broken or (
         lambda: end_process(KILLED_EXIT_CODE if process.was_killed else HUNG_EXIT_CODE)
     )
-    process = EncoderProcess(order, num_cores, on_lost=on_broken)
+    process = EncoderProcess(request, num_cores, on_lost=on_broken)
     return EncodingEngine(process, replace(options, on_broken=on_broken), num_lanes=num_cores)

@@ -81,11 +81,11 @@ class AdapterSource:
             shutil.copyfile(self.folder / name, target / name)
 
     def _check_base(self, base: Path) -> None:
-        found = weights_digest(tuple(file_entry(path) for path in base.iterdir() if path.is_file()))
+        actual = weights_digest(tuple(file_entry(path) for path in base.iterdir() if path.is_file()))
         expected = _base_digest(self.folder)
-        if found != expected:
+        if actual != expected:
             raise WeightsDigestError(
-                f"{self.name} was trained on weights {expected[:12]}, but {self.base} has {found[:12]}: an "
+                f"{self.name} was trained on weights {expected[:12]}, but {self.base} has {actual[:12]}: an "
                 "adapter fits only its own base; install that base"
             )
 
@@ -95,9 +95,9 @@ class AdapterSource:
         adapter.mkdir()
         for name in ADAPTER_FILES:
             (adapter / name).write_bytes(read_digested(self.folder / name, max_bytes=None)[0])
-        if (found := file_entry(adapter / ADAPTER).sha256) != self.revision:
+        if (actual := file_entry(adapter / ADAPTER).sha256) != self.revision:
             raise WeightsDigestError(
-                f"{self.folder} was changed while it was read: its digest is {found[:12]}, not "
+                f"{self.folder} was changed while it was read: its digest is {actual[:12]}, not "
                 f"{self.revision[:12]}"
             )
         return adapter

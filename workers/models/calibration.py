@@ -173,11 +173,11 @@ def write_calibration(folder: Path, content: ModelCalibration) -> Calibration:
     Raises CalibrationOfOtherWeightsError if the model was reinstalled meanwhile, ModelNotInstalledError if it
     is gone, and ConfigurationError (`models_unwritable`).
     """
-    found = read_manifest(folder)
-    if not _is_for(content, found):
+    manifest = read_manifest(folder)
+    if not _is_for(content, manifest):
         raise CalibrationOfOtherWeightsError(
             f"{folder.name} was reinstalled while it was being calibrated: it now has "
-            f"{_named(found.weights_sha256, found.classifier_sha256)}, before it had "
+            f"{_named(manifest.weights_sha256, manifest.classifier_sha256)}, before it had "
             f"{_named(content.weights_sha256, content.classifier_sha256)}; nothing was changed; calibrate it "
             "again"
         )

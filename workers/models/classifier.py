@@ -101,8 +101,8 @@ def settle_classifier(folder: Path, labels: Mapping[str, int] | None = None) -> 
 
 def _labels_of(config: Mapping[str, object]) -> dict[str, int]:
     """Read the labels from id2label, in lower case, since authors write them differently."""
-    given = config.get("id2label")
-    names = {str(key): str(value) for key, value in given.items()} if isinstance(given, dict) else {}
+    id2label = config.get("id2label")
+    names = {str(key): str(value) for key, value in id2label.items()} if isinstance(id2label, dict) else {}
     labels = {_label(name): int(place) for place, name in names.items() if place.isdecimal()}
     has_names = not any(_NAMELESS.fullmatch(label) for label in labels)
     if len(labels) < 2 or len(labels) != len(names) or not has_names:

@@ -90,7 +90,7 @@ class ConversionError(ConfigurationError):
 
 
 @dataclass(frozen=True, slots=True)
-class Installed:
+class Installation:
     """The result of add_model."""
 
     manifest: Manifest
@@ -101,12 +101,12 @@ class Installed:
 
 def resolve_source(name: str, source: Source | None) -> Source:
     """Return the given source, or the one known for the name; raises ModelSourceError if there is none."""
-    if (found := source or CATALOGUE.get(name)) is None:
+    if (known := source or CATALOGUE.get(name)) is None:
         raise ModelSourceError(
             f"{name} is not one of the models that are known by name ({', '.join(CATALOGUE)}): give its "
             "source with --from"
         )
-    return found
+    return known
 
 
 def describe(name: str, source: Source | None = None) -> Download:
@@ -125,7 +125,7 @@ def add_model(
     labels: Mapping[str, int] | None = None,
     progress: Progress = lambda _: None,
     trial: LoadOnce | None = None,
-) -> Installed:
+) -> Installation:
     """Install a model, or find it installed; safe to call from several processes at once.
 
     `labels` names a classifier's outputs if its own configuration does not; `trial` is `try_model` by
@@ -133,24 +133,24 @@ def add_model(
     DownloadDigestError, ConversionError, LabelsUnknownError, and what `verify_model` and `try_model` raise.
     """
     folder = models_folder / check_name(name)
-    if (found := _find(folder, source)) is not None:
-        return found
+    if (installed := _find(folder, source)) is not None:
+        return installed
     origin = None if _is_installed(folder) else resolve_source(name, source)
     models_folder.mkdir(parents=True, exist_ok=True)
     _sweep(models_folder)
     with _locked(models_folder, name, progress):
-        if (found := _find(folder, source)) is not None:  # another process was faster
-            return found
+        if (installed := _find(folder, source)) is not None:  # another process was faster
+            return installed
         if origin is None:
             return _renew(folder, progress, trial or try_model)
         with _partial_folder(models_folder, name) as partial:
             with _named_by(origin, partial):
-                made = _make(name, origin, partial, progress, labels, trial or try_model)
+                finished = _make(name, origin, partial, progress, labels, trial or try_model)
             if folder.exists():
                 raise ModelNameTakenError(f"{folder} exists without a {MANIFEST}: move it away first")
-            made.rename(folder)
+            finished.rename(folder)
     progress(f"installed {name} in {folder}")
-    return Installed(read_manifest(folder), folder, was_installed=False)
+    return Installation(read_manifest(folder), folder, was_installed=False)
 
 
 @contextmanager
@@ -164,7 +164,7 @@ def _named_by(source: Source, partial: Path) -> Iterator[None]:
         raise
 
 
-def _find(folder: Path, source: Source | None) -> Installed | None:
+def _find(folder: Path, source: Source | None) -> Installation | None:
     """Return the model if it is installed already, or None if it is missing or outdated.
 
     Raises ModelNameTakenError if it was installed from another source than the given one.
@@ -177,41 +177,41 @@ def _find(folder: Path, source: Source | None) -> Installed | None:
             f"{folder.name} is installed from {manifest.source}, not from {source}: choose another name, or "
             f"delete {folder} first"
         )
-    return None if manifest.trial is None else Installed(manifest, folder, was_installed=True)
+    return None if manifest.trial is None else Installation(manifest, folder, was_installed=True)
 
 
 def _is_installed(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
 
 
-def _renew(folder: Path, progress: Progress, trial: LoadOnce) -> Installed:
+def _renew(folder: Path, progress: Progress, trial: LoadOnce) -> Installation:
     """Load a model once that an older version installed without doing so; keep its files and calibration."""
     progress(f"{folder.name} was installed by an older version, so it is checked and loaded once")
     manifest = read_untried_manifest(folder)
     with _partial_folder(folder.parent, folder.name) as partial:
-        made = partial / "fetched"
-        made.mkdir()
+        renewed_folder = partial / "fetched"
+        renewed_folder.mkdir()
         for file in manifest.files:
-            os.link(folder / file.path, made / file.path, follow_symlinks=False)
-            check_file(made / file.path, file, folder)
-        check_formats(made)
-        settle_files(made)
-        files = tuple(file_entry(path) for path in sorted(made.iterdir()))
+            os.link(folder / file.path, renewed_folder / file.path, follow_symlinks=False)
+            check_file(renewed_folder / file.path, file, folder)
+        check_formats(renewed_folder)
+        settle_files(renewed_folder)
+        files = tuple(file_entry(path) for path in sorted(renewed_folder.iterdir()))
         renewed = manifest.model_copy(update={"files": files, "weights_sha256": weights_digest(files)})
-        tried = _try(made, renewed, progress, trial)
+        tried = _try(renewed_folder, renewed, progress, trial)
         if (folder / CALIBRATION).is_file():
-            os.link(folder / CALIBRATION, made / CALIBRATION, follow_symlinks=False)
+            os.link(folder / CALIBRATION, renewed_folder / CALIBRATION, follow_symlinks=False)
         folder.rename(partial / "outdated")
-        made.rename(folder)
-    return Installed(tried, folder, was_installed=False)
+        renewed_folder.rename(folder)
+    return Installation(tried, folder, was_installed=False)
 
 
 def _try(folder: Path, manifest: Manifest, progress: Progress, trial: LoadOnce) -> Manifest:
     """Load the model once; write its manifest with the results and return it."""
     _write_manifest(folder, manifest)  # the trial compares what it loads with this, as a worker does
     progress("loading the model once, to check that it is complete")
-    found = trial(folder, num_parameters=manifest.num_parameters)
-    tried = manifest.model_copy(update={"trial": found})
+    result = trial(folder, num_parameters=manifest.num_parameters)
+    tried = manifest.model_copy(update={"trial": result})
     _write_manifest(folder, tried)
     return tried
 
@@ -235,23 +235,23 @@ def _make(
     if gguf:
         check_gguf(gguf[0])
         progress("converting the weights to safetensors, which takes about half a minute for a small model")
-        made = partial / "converted"
-        _convert(gguf[0], made)
-        check_formats(made)
+        model = partial / "converted"
+        _convert(gguf[0], model)
+        check_formats(model)
     else:
-        made = fetched
-        check_vectors(made)
-    if task_of(read_json_object(made / "config.json")) == "classify":
-        settle_classifier(made, labels)
+        model = fetched
+        check_vectors(model)
+    if task_of(read_json_object(model / "config.json")) == "classify":
+        settle_classifier(model, labels)
     elif labels is not None:
         raise LabelsUnknownError(f"{name} is not a classifier: omit --labels")
-    settle_tokenizer(made)
-    if others := [name for name in settle_files(made) if not is_recipe(name)]:
+    settle_tokenizer(model)
+    if others := [name for name in settle_files(model) if not is_recipe(name)]:
         progress(left_behind(others))
     progress("computing digests")
-    manifest = _describe_files(name, source, made)
-    _try(made, manifest, progress, trial)
-    return made
+    manifest = _describe_files(name, source, model)
+    _try(model, manifest, progress, trial)
+    return model
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:

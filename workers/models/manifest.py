@@ -255,8 +255,8 @@ def list_models(models_folder: Path) -> tuple[Manifest, ...]:
 
     Leftovers of interrupted installations are not included.
     """
-    found = sorted(models_folder.glob(f"*/{MANIFEST}")) if models_folder.is_dir() else []
-    return tuple(read_untried_manifest(path.parent) for path in found if not path.parent.name.startswith("."))
+    paths = sorted(models_folder.glob(f"*/{MANIFEST}")) if models_folder.is_dir() else []
+    return tuple(read_untried_manifest(path.parent) for path in paths if not path.parent.name.startswith("."))
 
 
 def check_file(path: Path, expected: ModelFile, folder: Path) -> None:
@@ -264,10 +264,10 @@ def check_file(path: Path, expected: ModelFile, folder: Path) -> None:
 
     Raises WeightsDigestError unless it is unchanged since the installation.
     """
-    found = file_entry(path)
-    if found != expected:
+    actual = file_entry(path)
+    if actual != expected:
         raise WeightsDigestError(
-            f"{folder / expected.path} has {found.bytes} bytes and sha256 {found.sha256}, but it had "
+            f"{folder / expected.path} has {actual.bytes} bytes and sha256 {actual.sha256}, but it had "
             f"{expected.bytes} bytes and {expected.sha256} when it was installed; {_reinstall(folder)}"
         )
 

@@ -119,16 +119,16 @@ class ModelFiles:
         """Return the whole file. Raises WeightsDigestError, NotAFileError, MalformedFileError or OSError."""
         path = self.folder / name
         try:
-            body, found = read_digested(path, max_bytes=max_bytes)
+            body, digest = read_digested(path, max_bytes=max_bytes)
         except FileNotFoundError as error:
             raise MalformedFileError(f"{path} is missing: install the model again") from error
-        if self._digests is not None and (expected := self._digests.get(name)) != found:
+        if self._digests is not None and (expected := self._digests.get(name)) != digest:
             raise WeightsDigestError(
-                f"{path} has the sha256 {found}, but the manifest lists {expected or 'no such file'}: it was "
-                f"changed after the installation; delete {self.folder} and run `pressroom models add "
+                f"{path} has the sha256 {digest}, but the manifest lists {expected or 'no such file'}: it "
+                f"was changed after the installation; delete {self.folder} and run `pressroom models add "
                 f"{self.folder.name}`"
             )
-        self.read_digests[name] = found
+        self.read_digests[name] = digest
         return body
 
 

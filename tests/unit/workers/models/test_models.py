@@ -22,7 +22,7 @@ from workers.models.files import (
     ModelFormatError,
     RemoteCodeError,
 )
-from workers.models.install import Installed, ModelNameTakenError, add_model
+from workers.models.install import Installation, ModelNameTakenError, add_model
 from workers.models.manifest import (
     Manifest,
     ModelNameError,
@@ -57,7 +57,7 @@ def models(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def installed(source: FolderSource, models: Path) -> Installed:
+def installed(source: FolderSource, models: Path) -> Installation:
     return add_model("tiny", models, source)
 
 
@@ -66,7 +66,7 @@ def hidden(models: Path) -> list[str]:
 
 
 def test_manifest_says_what_the_model_is_and_where_it_came_from(
-    installed: Installed, source: FolderSource
+    installed: Installation, source: FolderSource
 ) -> None:
     manifest = installed.manifest
 
@@ -80,12 +80,12 @@ def test_manifest_says_what_the_model_is_and_where_it_came_from(
 
 
 @pytest.mark.attack("home folder of somebody else")
-def test_lock_of_a_model_is_its_owners_alone(installed: Installed, models: Path) -> None:
+def test_lock_of_a_model_is_its_owners_alone(installed: Installation, models: Path) -> None:
     (lock,) = models.glob(".*.lock")
     assert stat.S_IMODE(lock.stat().st_mode) == 0o600
 
 
-def test_second_install_finds_the_first_and_reads_no_weights(installed: Installed, models: Path) -> None:
+def test_second_install_finds_the_first_and_reads_no_weights(installed: Installation, models: Path) -> None:
     (installed.folder / "model.safetensors").unlink()
 
     again = add_model("tiny", models)
@@ -95,7 +95,7 @@ def test_second_install_finds_the_first_and_reads_no_weights(installed: Installe
 
 
 def test_same_files_have_the_same_weights_digest_under_another_name(
-    installed: Installed, models: Path, source: FolderSource
+    installed: Installation, models: Path, source: FolderSource
 ) -> None:
     other = add_model("other", models, source)
 
@@ -112,7 +112,7 @@ def make_outdated(folder: Path) -> None:
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
-def test_outdated_model_is_refused_with_the_command_that_mends_it(installed: Installed) -> None:
+def test_outdated_model_is_refused_with_the_command_that_mends_it(installed: Installation) -> None:
     make_outdated(installed.folder)
 
     for read in (read_manifest, check_installed, verify_model):
@@ -123,7 +123,7 @@ def test_outdated_model_is_refused_with_the_command_that_mends_it(installed: Ins
 
 
 def test_adding_an_outdated_model_loads_its_own_files_and_keeps_its_calibration(
-    installed: Installed, models: Path
+    installed: Installation, models: Path
 ) -> None:
     make_outdated(installed.folder)
     (installed.folder / CALIBRATION).write_text("{}")
@@ -139,7 +139,7 @@ def test_adding_an_outdated_model_loads_its_own_files_and_keeps_its_calibration(
     assert add_model("tiny", models).was_installed
 
 
-def test_outdated_model_that_was_changed_is_not_renewed(installed: Installed, models: Path) -> None:
+def test_outdated_model_that_was_changed_is_not_renewed(installed: Installation, models: Path) -> None:
     make_outdated(installed.folder)
     (installed.folder / "tokenizer.json").write_text("{}")
 
@@ -150,7 +150,7 @@ def test_outdated_model_that_was_changed_is_not_renewed(installed: Installed, mo
         read_manifest(installed.folder)
 
 
-def test_name_is_not_given_to_a_second_source(installed: Installed, models: Path, tmp_path: Path) -> None:
+def test_name_is_not_given_to_a_second_source(installed: Installation, models: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelNameTakenError, match="another name"):
         add_model("tiny", models, FolderSource(write_tiny_model(tmp_path / "second")))
 
@@ -253,7 +253,7 @@ def forge_the_digest(folder: Path) -> None:
 
 @pytest.mark.parametrize("change", [drop_a_file, add_a_file, truncate_the_tokenizer, forge_the_digest])
 def test_folder_that_is_not_its_manifest_is_refused(
-    installed: Installed, change: Callable[[Path], None]
+    installed: Installation, change: Callable[[Path], None]
 ) -> None:
     change(installed.folder)
 
@@ -262,7 +262,7 @@ def test_folder_that_is_not_its_manifest_is_refused(
 
 
 @pytest.mark.attack("model of a moving revision")
-def test_manifest_that_names_a_moving_revision_is_refused(installed: Installed) -> None:
+def test_manifest_that_names_a_moving_revision_is_refused(installed: Installation) -> None:
     manifest = json.loads((installed.folder / MANIFEST).read_text())
     manifest.update(source="hub:organisation/name@main", revision="main")
     (installed.folder / MANIFEST).write_text(json.dumps(manifest))
@@ -324,7 +324,7 @@ def test_full_disk_is_told_before_the_download(models: Path) -> None:
         add_model("tiny", models, HugeSource())
 
 
-def test_manifest_with_an_unknown_field_or_a_path_is_refused(installed: Installed) -> None:
+def test_manifest_with_an_unknown_field_or_a_path_is_refused(installed: Installation) -> None:
     text = (installed.folder / MANIFEST).read_text()
     for changed in (text.replace('"name"', '"nom"'), text.replace("config.json", "../config.json")):
         (installed.folder / MANIFEST).write_text(changed)
@@ -333,7 +333,7 @@ def test_manifest_with_an_unknown_field_or_a_path_is_refused(installed: Installe
         assert caught.value.code == "model_file_malformed"
 
 
-def test_manifest_survives_its_own_json(installed: Installed) -> None:
+def test_manifest_survives_its_own_json(installed: Installation) -> None:
     assert Manifest.model_validate_json(installed.manifest.model_dump_json()) == installed.manifest
 
 

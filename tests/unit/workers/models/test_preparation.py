@@ -10,7 +10,7 @@ import pytest
 
 from tests.tiny_model import TENSORS, gguf_bytes, safetensors_bytes, write_tiny_model
 from workers.models.files import ModelFormatError, ModelIncompleteError
-from workers.models.install import Installed, add_model
+from workers.models.install import Installation, add_model
 from workers.models.manifest import WeightsDigestError, verify_model
 from workers.models.preparation import AmbiguousModelError, VectorRecipeError
 from workers.models.sources import FolderSource
@@ -33,12 +33,12 @@ def source(tmp_path: Path) -> Path:
     return write_tiny_model(tmp_path / "source")
 
 
-def install(source: Path, progress: list[str] | None = None) -> Installed:
+def install(source: Path, progress: list[str] | None = None) -> Installation:
     told = progress if progress is not None else []
     return add_model("tiny", source.parent / "models", FolderSource(source), progress=told.append)
 
 
-def names(installed: Installed) -> set[str]:
+def names(installed: Installation) -> set[str]:
     return set(installed.manifest.digests)
 
 
