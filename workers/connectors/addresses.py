@@ -153,7 +153,7 @@ def _is_site_local(address: Address) -> bool:
 
 
 def is_public(address: Address) -> bool:
-    """Return whether an address is public; an embedded IPv4 address counts in place of the IPv6 each.
+    """Return whether an address is public; an embedded IPv4 address counts in place of the IPv6 address.
 
     >>> is_public(ipaddress.ip_address("93.184.215.14")), is_public(ipaddress.ip_address("::ffff:10.0.0.1"))
     (True, False)
