@@ -183,18 +183,20 @@ def amend_evidence(connection: Connection, which: ColumnElement[bool], ending: M
     return amended.rowcount
 
 
-def release(database: Engine, held: Mapping[UUID, int]) -> int:
+def give_back(database: Engine, held: Mapping[UUID, int]) -> int:
     """Return unfinished jobs to the queue without counting a failure; return how many were still held."""
     with database.begin() as connection:
         ours = lock_held(connection, held)
-        released = (
+        given_back = (
             update(JobRow)
             .where(JobRow.id.in_(ours))
             .values(status=JobStatus.QUEUED, sent_at=None, worker_id=None, lease_expires_at=None)
             .returning(JobRow.id, JobRow.attempt)
-            .cte("released")
+            .cte("given_back")
         )
-        connection.execute(select(released.c.id).add_cte(ending_attempts(released, AttemptOutcome.RELEASED)))
+        connection.execute(
+            select(given_back.c.id).add_cte(ending_attempts(given_back, AttemptOutcome.GIVEN_BACK))
+        )
     return len(ours)
 
 

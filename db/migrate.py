@@ -22,7 +22,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, delete, insert, inspect, text
 from sqlalchemy.exc import ProgrammingError
 
-from db.schema import CORE, VERSIONS, schema_unknown
+from db.schema import CORE, VERSIONS, refuse_edited_migrations, schema_unknown
 from db.tables import Base
 from jobs.registry import kind_names, load_kind, migration_folders
 
@@ -171,7 +171,7 @@ def _exclusive(database: Engine) -> Iterator[Connection]:
 def _others_set_aside(connection: Connection, config: Config) -> Iterator[None]:
     """Hide the revisions of kinds that are not installed here from Alembic, which does not know them.
 
-    Raises SchemaUnknownError for an unknown revision that should be known.
+    Raises SchemaUnknownError for an unknown revision that should be known, and for an edited migration.
     """
     script = ScriptDirectory.from_config(config)
     known = {revision.revision for revision in script.walk_revisions()}
@@ -181,6 +181,7 @@ def _others_set_aside(connection: Connection, config: Config) -> Iterator[None]:
     ours = {revision for revision in unknown if revision.rpartition("_")[0] in branches}
     if ours or (unknown and unknown == current):
         raise schema_unknown(f"its revision {', '.join(sorted(ours or unknown))} is unknown")
+    refuse_edited_migrations(connection, current - unknown)
     if not unknown:
         yield
         return

@@ -1,16 +1,31 @@
-"""Tells a database that another version has made, by one query and without alembic."""
+"""Detects a database that another version created, by one query and without alembic.
+
+The digests of the migrations that made a database are stored with it, as the comment of alembic's own table.
+A database whose migration has been edited since is refused like one with an unknown revision.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import Engine, column, select, table
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, column, func, select, table, text
 from sqlalchemy.exc import ProgrammingError
 
 from jobs.errors import ConfigurationError
+from jobs.registry import migration_folders
 
 CORE = "core"
 """Branch of the core's own revisions; each is named after its branch, such as `core_0001`."""
 
 VERSIONS = table("alembic_version", column("version_num"))
+
+_REVISION_FILE = re.compile(r"(?P<revision>[\w-]{1,80}_\d{1,8})_")
+"""Name of a migration's file: its revision, such as `core_0001`, and a few words."""
 
 _UNDEFINED_TABLE = "42P01"
 """SQLSTATE of a table that does not exist."""
@@ -32,20 +47,76 @@ def schema_unknown(reason: str) -> SchemaUnknownError:
 
 
 def refuse_unknown_schema(database: Engine) -> None:
-    """Raise SchemaUnknownError if the database has revisions, and none of the core's branch.
+    """Raise SchemaUnknownError if the database has revisions that this version does not know or has edited.
 
-    A database without any schema passes: what needs one says so itself.
+    A database without any schema passes: what needs one reports that itself.
     """
     with database.connect() as connection:
         try:
-            revisions = list(connection.scalars(select(VERSIONS.c.version_num)))
+            revisions = set(connection.scalars(select(VERSIONS.c.version_num)))
         except ProgrammingError as error:
             if getattr(error.orig, "sqlstate", None) != _UNDEFINED_TABLE:
                 raise
             return
-    # A branch that depends on the core's may stand for it: then its own name has a number, too.
-    if revisions and not any(_is_of_a_branch(str(revision)) for revision in revisions):
-        raise schema_unknown(f"its revision {', '.join(sorted(map(str, revisions)))} is unknown")
+        # A branch that depends on the core's may stand for it: then its own name has a number, too.
+        if revisions and not any(_is_of_a_branch(revision) for revision in revisions):
+            raise schema_unknown(f"its revision {', '.join(sorted(revisions))} is unknown")
+        refuse_edited_migrations(connection, revisions)
+
+
+def refuse_edited_migrations(connection: Connection, revisions: Iterable[str]) -> None:
+    """Raise SchemaUnknownError if a migration of this version is not the one that made the database.
+
+    `revisions` are the current ones of the database. Migrations that this version does not have are ignored.
+    """
+    stored, own = _stored_digests(connection), migration_digests()
+    edited = {name for name in {*revisions, *stored} & own.keys() if stored.get(name) != own[name]}
+    if edited:
+        raise schema_unknown(f"another form of the migration {', '.join(sorted(edited))} made it")
+
+
+def store_migration_digests(connection: Connection, revisions: Iterable[str]) -> None:
+    """Store the digests of the migrations that have run; keep those of kinds that are not installed here."""
+    stored, own = _stored_digests(connection), migration_digests()
+    digests = {name: digest for name, digest in stored.items() if name not in own}
+    digests |= {name: own[name] for name in revisions if name in own}
+    if digests != stored:
+        comment = connection.scalar(select(func.quote_literal(json.dumps(digests, sort_keys=True))))
+        connection.exec_driver_sql(f"COMMENT ON TABLE {VERSIONS.name} IS {comment}")
+
+
+def migration_digests() -> dict[str, str]:
+    """Return a digest of each migration of the core and of the installed kinds, by revision.
+
+    Comments, docstrings and layout do not matter.
+    """
+    folders = [Path(str(files("db") / "migrations" / "versions")), *migration_folders().values()]
+    return {
+        match["revision"]: _digest(path.read_text(encoding="utf-8"))
+        for folder in folders
+        for path in sorted(folder.glob("*.py"))
+        if (match := _REVISION_FILE.match(path.name)) is not None
+    }
+
+
+def _digest(source: str) -> str:
+    """Return a digest of a migration's code.
+
+    >>> _digest("x = f(1)  # one\\n") == _digest("x = f(\\n    1,\\n)\\n") != _digest("x = f(2)\\n")
+    True
+    """
+    code = source.split('"""', 2)[-1]  # without the docstring
+    lines = (line.partition("  #")[0].strip() for line in code.splitlines())
+    joined = "".join(line for line in lines if not line.startswith("#")).replace(" ", "")
+    for bracket in ")]}":
+        joined = joined.replace(f",{bracket}", bracket)
+    return hashlib.sha256(joined.encode()).hexdigest()
+
+
+def _stored_digests(connection: Connection) -> Mapping[str, str]:
+    comment = connection.scalar(text(f"SELECT obj_description(to_regclass('{VERSIONS.name}'), 'pg_class')"))
+    digests: Mapping[str, str] = json.loads(comment) if comment else {}
+    return digests
 
 
 def _is_of_a_branch(revision: str) -> bool:

@@ -40,7 +40,7 @@ class AttemptOutcome(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     """The job itself raised an error; `num_failures` counts these."""
-    RELEASED = "released"
+    GIVEN_BACK = "given_back"
     """The job was given back unfinished, because the worker was stopping, or its engine or the store was
     unavailable."""
     LOST = "lost"
@@ -54,7 +54,7 @@ LEGAL_TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = MappingProxyType(
         JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED, JobStatus.EXPIRED}),
         JobStatus.RUNNING: frozenset(
             {
-                JobStatus.QUEUED,  # released, retried, or its lease was lost
+                JobStatus.QUEUED,  # given back, retried, or its lease was lost
                 JobStatus.SUCCEEDED,
                 JobStatus.FAILED,
                 JobStatus.CANCELLED,

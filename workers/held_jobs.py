@@ -90,7 +90,7 @@ class HeldJobs:
         for each in held:
             each.inference.abandon()
         try:
-            num_jobs = leases.release(self._database, {each.job.id: each.job.attempt for each in held})
+            num_jobs = leases.give_back(self._database, {each.job.id: each.job.attempt for each in held})
         except SQLAlchemyError:
             logger.warning("Unfinished jobs could not be given back; their leases will run out.")
         else:

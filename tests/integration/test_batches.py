@@ -371,7 +371,7 @@ def test_a_large_batch_is_cancelled_in_several_transactions(
     monkeypatch.setattr(batches, "END_LIMIT", 3)
     batch_id = accept(database, 8)
     running = claim_batch(database, batch_id)[:5]
-    leases.release(database, {job.id: 1 for job in running[:2]})
+    leases.give_back(database, {job.id: 1 for job in running[:2]})
     assert batches.cancel_some(database, batch_id) == 0  # it was not cancelled
     assert cancel(database, batch_id) == 8
     counts = batch_status(database, batch_id).counts

@@ -167,7 +167,7 @@ def test_a_drained_suspect_stays_a_suspect(database: Engine) -> None:
     ids = job_ids(database, accept(database, 1))
     lose(database, ids, Cause.EXIT_CODE)
     (job,) = claim(database, ids, alone=True)
-    leases.release(database, {job.id: job.attempt})
+    leases.give_back(database, {job.id: job.attempt})
     assert dispatch.take_suspects(database, "cpu") == ids
 
 

@@ -105,7 +105,7 @@ def test_a_group_that_its_fence_refuses_is_done_with_too(
     database: Engine, committed: Committed, new_committer: Callable[[float], Committer]
 ) -> None:
     (job,) = claimed(database, 1)
-    leases.release(database, {job.id: job.attempt})
+    leases.give_back(database, {job.id: job.attempt})
     new_committer(0.0).add(success(job))
     assert committed.next_jobs() == [job.id]
     assert statuses(database, [job.id]) == ["queued"]

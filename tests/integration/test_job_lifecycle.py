@@ -104,8 +104,8 @@ class JobLifecycle(RuleBasedStateMachine):
         assert set(written) == ours
 
     @rule(worker=workers, which=numbers)
-    def release(self, worker: str, which: set[int]) -> None:
-        leases.release(self.database, {job.id: job.attempt for job in self.some_held(worker, which)})
+    def give_back(self, worker: str, which: set[int]) -> None:
+        leases.give_back(self.database, {job.id: job.attempt for job in self.some_held(worker, which)})
 
     @rule(which=numbers, max_crashes=st.integers(2, 4))
     def crash(self, which: set[int], max_crashes: int) -> None:

@@ -1,4 +1,4 @@
-"""Claim, renew, release: a job is held by one worker at a time, and only the fence says who."""
+"""Claim, renew, give back: a job is held by one worker at a time, and only the fence says who."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_renewal_prolongs_the_lease(database: Engine) -> None:
 def test_renewal_reports_what_was_lost_and_leaves_the_new_holder_alone(database: Engine) -> None:
     batch_id = accept(database, 3)
     first, second, third = claim_batch(database, batch_id)
-    leases.release(database, {first.id: 1, second.id: 1})
+    leases.give_back(database, {first.id: 1, second.id: 1})
     (again,) = claim(database, [first.id], worker="worker-b", lease_seconds=1000)
     before = job_row(database, first.id).lease_expires_at
     lost = leases.renew(database, {first.id: 1, second.id: 1, third.id: 1, uuid4(): 1}, lease_seconds=5)
@@ -126,24 +126,24 @@ def test_renewal_does_not_wait_for_a_row_that_is_being_committed(database: Engin
     assert lease_expires_at > datetime.now(UTC)
 
 
-def test_release_gives_back_uncharged(database: Engine) -> None:
+def test_giving_back_a_job_charges_nothing(database: Engine) -> None:
     (job,) = claim_batch(database, accept(database, 1))
-    assert leases.release(database, {job.id: job.attempt}) == 1
+    assert leases.give_back(database, {job.id: job.attempt}) == 1
     row = job_row(database, job.id)
     assert (row.status, row.num_failures, row.suspect_group) == (JobStatus.QUEUED, 0, None)
     assert (row.worker_id, row.lease_expires_at, row.sent_at) == (None, None, None)
-    assert attempt_outcomes(database, job.id) == [AttemptOutcome.RELEASED]
+    assert attempt_outcomes(database, job.id) == [AttemptOutcome.GIVEN_BACK]
     (again,) = claim(database, [job.id])
     assert again.attempt == 2
 
 
-def test_release_under_a_stale_fence_changes_nothing(database: Engine) -> None:
+def test_giving_back_under_a_stale_fence_changes_nothing(database: Engine) -> None:
     (job,) = claim_batch(database, accept(database, 1))
-    leases.release(database, {job.id: 1})
+    leases.give_back(database, {job.id: 1})
     claim(database, [job.id], worker="worker-b")
-    assert leases.release(database, {job.id: 1}) == 0
+    assert leases.give_back(database, {job.id: 1}) == 0
     assert statuses(database, [job.id]) == [JobStatus.RUNNING]
-    assert attempt_outcomes(database, job.id) == [AttemptOutcome.RELEASED, AttemptOutcome.RUNNING]
+    assert attempt_outcomes(database, job.id) == [AttemptOutcome.GIVEN_BACK, AttemptOutcome.RUNNING]
 
 
 def test_a_claim_that_is_committed_while_its_job_is_ended_leaves_no_attempt_running(

@@ -15,7 +15,7 @@ from alembic.util import CommandError
 from sqlalchemy import Engine, inspect, text
 
 from db import migrate
-from db.schema import SchemaUnknownError, refuse_unknown_schema
+from db.schema import SchemaUnknownError, migration_digests, refuse_unknown_schema
 from db.session import open_database
 from db.tables import Base
 from jobs.registry import kind_names, load_kind, migration_folders
@@ -223,6 +223,29 @@ def test_every_command_refuses_an_older_schema_before_it_reads(
         refuse_unknown_schema(database)
 
 
+@pytest.mark.parametrize("branch", ["core", "sentiment_report"])
+def test_schema_of_a_migration_that_was_edited_is_refused_until_it_is_reset(
+    database: Engine, monkeypatch: pytest.MonkeyPatch, branch: str
+) -> None:
+    revision = f"{branch}_0001"
+    digests = migration_digests()
+    monkeypatch.setattr("db.schema.migration_digests", lambda: {**digests, revision: "0" * 64})
+    for refuse in (refuse_unknown_schema, migrate.upgrade):
+        with pytest.raises(SchemaUnknownError, match=rf"{revision}.*pressroom db reset"):
+            refuse(database)
+    migrate.reset(database)
+    refuse_unknown_schema(database)
+    migrate.upgrade(database)
+
+
+def test_schema_without_digests_of_its_migrations_is_refused(database: Engine) -> None:
+    with database.begin() as connection:
+        connection.execute(text("COMMENT ON TABLE alembic_version IS NULL"))
+    for refuse in (refuse_unknown_schema, migrate.upgrade):
+        with pytest.raises(SchemaUnknownError, match="pressroom db reset"):
+            refuse(database)
+
+
 def test_reset_makes_an_older_schema_anew_and_leaves_foreign_tables(
     empty_database: Engine, package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,18 +274,28 @@ def test_unknown_branch_is_an_error(database: Engine) -> None:
         migrate.downgrade(database, "shelf@base")
 
 
-def test_alembic_of_a_developer_sees_all_branches(empty_database_url: str) -> None:
-    def alembic(*arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "alembic", *arguments],
-            cwd=ROOT,
-            env={**os.environ, "PRESSROOM_DB_URL": empty_database_url, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return done.stdout
+def alembic(url: str, *arguments: str, path: Path = ROOT) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "alembic", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PRESSROOM_DB_URL": url, "PYTHONPATH": f"{ROOT}{os.pathsep}{path}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
 
-    alembic("upgrade", "heads")
-    assert "No new upgrade operations detected" in alembic("check")
-    assert {line.split()[0] for line in alembic("heads").splitlines()} == set(BRANCHES)
+
+def test_alembic_of_a_developer_sees_all_branches(empty_database_url: str) -> None:
+    alembic(empty_database_url, "upgrade", "heads")
+    assert "No new upgrade operations detected" in alembic(empty_database_url, "check")
+    assert {line.split()[0] for line in alembic(empty_database_url, "heads").splitlines()} == set(BRANCHES)
+
+
+def test_alembic_of_a_developer_knows_the_branches_of_other_packages(
+    empty_database: Engine, empty_database_url: str, package: Path
+) -> None:
+    migrate.upgrade(empty_database)
+    assert "shelf_0001" in alembic(empty_database_url, "current", path=package)
+    alembic(empty_database_url, "upgrade", "heads", path=package)
+    migrate.upgrade(empty_database)

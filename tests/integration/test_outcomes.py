@@ -77,7 +77,7 @@ def test_a_commit_before_the_reaper_comes_is_in_time_although_the_lease_ran_out(
 
 def test_a_group_commit_writes_only_what_is_still_ours(database: Engine) -> None:
     first, second = claim_batch(database, accept(database, 2))
-    leases.release(database, {first.id: 1})
+    leases.give_back(database, {first.id: 1})
     assert commit(database, [success(first), success(second)]) == [second.id]
     assert statuses(database, [first.id, second.id]) == ["queued", "succeeded"]
     assert num_rows(database, ArtifactRow) == 1

@@ -275,7 +275,7 @@ def test_a_store_that_stays_away_costs_a_job_no_attempt(
     assert statuses(database, ids) == [JobStatus.QUEUED] * len(ids)
     row = job_row(database, ids[0])
     assert (row.num_failures, row.suspect_group) == (0, None)
-    assert attempt_outcomes(database, ids[0]) == [AttemptOutcome.RELEASED]
+    assert attempt_outcomes(database, ids[0]) == [AttemptOutcome.GIVEN_BACK]
     assert not hung.is_set()
 
 
@@ -289,7 +289,7 @@ def test_an_engine_that_ends_costs_its_jobs_no_attempt(database: Engine) -> None
         wait_until(lambda: runner.num_in_flight == 0, "the jobs were given back")
     assert statuses(database, ids) == [JobStatus.QUEUED] * 2
     assert job_row(database, ids[0]).num_failures == 0
-    assert attempt_outcomes(database, ids[0]) == [AttemptOutcome.RELEASED]
+    assert attempt_outcomes(database, ids[0]) == [AttemptOutcome.GIVEN_BACK]
 
 
 def test_a_model_that_is_not_warm_fails_the_job_with_what_to_do(database: Engine) -> None:
@@ -416,7 +416,7 @@ def test_closing_gives_back_what_is_unfinished_and_claims_no_more(database: Engi
         runner.close(0.0)
         runner.run_shard(ids, celery_task_id="task-2")
     assert statuses(database, ids) == [JobStatus.QUEUED] * 3
-    assert attempt_outcomes(database, ids[0]) == [AttemptOutcome.RELEASED]
+    assert attempt_outcomes(database, ids[0]) == [AttemptOutcome.GIVEN_BACK]
     assert job_row(database, ids[0]).num_failures == 0
 
 
@@ -461,7 +461,7 @@ def test_a_job_that_runs_alone_is_given_back_when_the_worker_stops(database: Eng
         assert not alone.is_alive()  # Celery waits for it before it says that the worker shuts down
         runner.close(0.0)
     assert statuses(database, ids) == [JobStatus.QUEUED]
-    assert attempt_outcomes(database, ids[0]) == [AttemptOutcome.RELEASED]
+    assert attempt_outcomes(database, ids[0]) == [AttemptOutcome.GIVEN_BACK]
 
 
 def test_the_second_stage_of_a_batch_follows_the_last_commit_of_the_first(database: Engine) -> None:

@@ -329,7 +329,7 @@ def upgrade() -> None:
                 "running",
                 "succeeded",
                 "failed",
-                "released",
+                "given_back",
                 "lost",
                 "ended",
                 name="outcome",
