@@ -33,7 +33,7 @@ from kinds.recommendation.ranking.evaluation import (
     SplitKind,
     blocks_of,
     evaluate,
-    evaluate_one,
+    evaluate_method,
     held_out,
     log_of,
     parse_split,
@@ -176,7 +176,8 @@ def choose(items: tuple[Item, ...], log: Log, seed: int) -> RankingSettings:
     known = log_of(blocks_of(log, ~held_out(log, RANDOM, seed)))
     tried = [RankingSettings().model_copy(update=one) for one in GRID]
     found = [
-        evaluate_one(known, items, INNER, seed=seed + 1000, k=K, settings=one)["ndcg"].mean() for one in tried
+        evaluate_method(known, items, INNER, seed=seed + 1000, k=K, settings=one)["ndcg"].mean()
+        for one in tried
     ]
     return tried[int(np.argmax(found))]
 

@@ -34,10 +34,10 @@ def collect(settings: RecommendationSettings, context: Context) -> Result:
     rejected: list[Rejected] = []
     codes: Counter[str] = Counter()
 
-    def on_rejected(one: Rejected) -> None:
-        codes[one.code] += 1
+    def on_rejected(row: Rejected) -> None:
+        codes[row.code] += 1
         if len(rejected) < MAX_REJECTED_LISTED:
-            rejected.append(one)
+            rejected.append(row)
 
     notes: list[str] = []
     previous = load_previous(context.resources, settings)
@@ -52,7 +52,7 @@ def collect(settings: RecommendationSettings, context: Context) -> Result:
     )
     gone = gone_items(context.resources, previous, inputs_sha256, settings.as_of)
     withdrawn = Withdrawal(recommender_id=settings.recommender_id, reasons=gone)
-    lines = "".join(json_text(one.as_json()) + "\n" for one in rejected)
+    lines = "".join(json_text(row.as_json()) + "\n" for row in rejected)
     return Result(
         artifacts=(Artifact(name="rejected.jsonl", media_type=JSONL, body=lines.encode()),),
         output=CollectOutput(

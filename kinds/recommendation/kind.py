@@ -9,9 +9,7 @@ from pydantic import BaseModel
 
 from jobs.kind import Background, Context, Kind, PlanContext, Port, Result, Stage, Tables
 from kinds.recommendation.collect import collect
-from kinds.recommendation.embed import embed_items
-from kinds.recommendation.fit import fit_model
-from kinds.recommendation.history import RecommenderHistory
+from kinds.recommendation.materials import RecommenderHistory
 from kinds.recommendation.outputs import (
     CollectOutput,
     EmbedOutput,
@@ -41,7 +39,7 @@ from kinds.recommendation.plan import (
     plan_text_plans,
 )
 from kinds.recommendation.publish import publish
-from kinds.recommendation.rank import rank_users
+from kinds.recommendation.rank import embed_items, fit_model, rank_users
 from kinds.recommendation.texts.plan import plan_texts
 from kinds.recommendation.texts.write import write_text
 

@@ -1,8 +1,11 @@
-"""Resources that several stages read; each is parsed once per worker and cached while there is room."""
+"""What jobs of several stages read: resources, parsed once per worker, and the history of earlier runs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
 
 from jobs.kind import Parent, Resources
 from kinds.recommendation.catalogue.inputs import Inputs
@@ -14,6 +17,18 @@ JSON = "application/json"
 JSONL = "application/jsonl"
 BINARY = "application/octet-stream"
 PARQUET = "application/vnd.apache.parquet"
+
+
+class RecommenderHistory(Protocol):
+    """Reads committed rows. Each method uses its own connection, and any thread may call it."""
+
+    def now(self) -> datetime:
+        """Return the time of the database's clock."""
+        ...
+
+    def known_texts(self, keys: Sequence[str]) -> frozenset[str]:
+        """Return those of the keys whose text is written already."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from jobs.kind import Artifact, Context, Result
 from jobs.provenance import sha256_hex
-from kinds.recommendation.history import RecommenderHistory
-from kinds.recommendation.materials import JSON, load_inputs, parents_of
+from kinds.recommendation.materials import JSON, RecommenderHistory, load_inputs, parents_of
 from kinds.recommendation.outputs import NewRelease
 from kinds.recommendation.payload import PublishPayload, RecommendationSettings
 from kinds.recommendation.release import ReleaseManifest, manifest_bytes

@@ -29,8 +29,7 @@ from pressroom.commands.options import (
 from pressroom.console import errors_reported, print_json, say
 
 if TYPE_CHECKING:
-    from kinds.recommendation.evaluation import RankingEvaluation
-    from kinds.recommendation.ranking.evaluation import Evaluation
+    from kinds.recommendation.ranking.evaluation import Evaluation, RankingEvaluation
     from kinds.recommendation.ranking.measures import Interval
 
 _COLUMNS = ("ndcg", "recall", "map", "hit_rate", "novelty", "diversity")
@@ -73,8 +72,7 @@ def evaluate_recommendations(
     bootstrap intervals. Needs no service and no model.
     """
     # Imported here because SciPy loads slowly, and every command would have to wait for it.
-    from kinds.recommendation.evaluation import evaluate_files
-    from kinds.recommendation.ranking.evaluation import SplitInvalidError, parse_split
+    from kinds.recommendation.ranking.evaluation import SplitInvalidError, evaluate_files, parse_split
     from kinds.recommendation.recommender_file import RecommenderFile, read_recommender_file
 
     try:

@@ -37,7 +37,7 @@ def unpack_arrays(kind: str, body: bytes) -> tuple[dict[str, Any], Arrays]:
             arrays = {name: file[name] for name in file.files}
         header = json.loads(arrays.pop("header").tobytes())
     except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
-        raise ArraysUnreadableError(f"bytes that should be {kind} cannot be read: {error}") from error
+        raise ArraysUnreadableError(f"a resource that should be {kind} cannot be read: {error}") from error
     if header.pop("kind", None) != kind:
-        raise ArraysUnreadableError(f"bytes that should be {kind} are something else")
+        raise ArraysUnreadableError(f"a resource that should be {kind} is something else")
     return header, arrays

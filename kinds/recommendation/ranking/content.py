@@ -37,19 +37,20 @@ VALUES_WIDTH = 16
 
 
 def text_of(item: Item) -> str:
-    """Return the words of an item for embedding, without prices and dates, which say nothing of similarity.
+    """Return the words of an item for embedding, without prices and dates, which show no similarity.
 
     >>> text_of(Item(id="1", title="Fly 2", category="Tents", attributes={"brand": "Alp", "weight": 2.0}))
     'Fly 2. Tents. brand: Alp'
     """
     words = [item.title, item.category or ""]
-    words += [f"{name}: {said}" for name, value in sorted(item.attributes.items()) if (said := _said(value))]
+    attributes = ((name, _words_of(value)) for name, value in sorted(item.attributes.items()))
+    words += [f"{name}: {value}" for name, value in attributes if value]
     words.append(item.text)
     text = ". ".join(" ".join(part[:MAX_TEXT_CHARACTERS].split()) for part in words if part.strip())
     return text[:MAX_TEXT_CHARACTERS]
 
 
-def _said(value: AttributeValue) -> str:
+def _words_of(value: AttributeValue) -> str:
     if isinstance(value, bool | float | int):
         return ""
     return value if isinstance(value, str) else ", ".join(value)
@@ -86,9 +87,9 @@ class ItemVectors:
     def of_items(self, items: Sequence[Item]) -> npt.NDArray[np.float32]:
         """Return the rows of items, shape (items, width); an item whose text has no vector gets zeros."""
         place = {digest: number for number, digest in enumerate(self.digests)}
-        found = np.array([place.get(text_digest(text_of(item)), -1) for item in items], np.int64)
+        places = np.array([place.get(text_digest(text_of(item)), -1) for item in items], np.int64)
         rows = np.zeros((len(items), self.rows.shape[1]), np.float32)
-        rows[found >= 0] = self.rows[found[found >= 0]]
+        rows[places >= 0] = self.rows[places[places >= 0]]
         return rows
 
     def to_bytes(self) -> bytes:
@@ -183,12 +184,14 @@ def _values(items: Sequence[Item]) -> tuple[sp.csr_matrix, tuple[str, ...]]:
         for name, value in item.attributes.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
                 numbers.setdefault(name, []).append(float(value))
-    edges = {name: np.quantile(said, np.arange(1, NUM_BINS) / NUM_BINS) for name, said in numbers.items()}
+    edges = {name: np.quantile(column, np.arange(1, NUM_BINS) / NUM_BINS) for name, column in numbers.items()}
     for place, item in enumerate(items):
         for name, value in item.attributes.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
                 tokens[place].append((name, str(np.searchsorted(edges[name], value, side="right"))))
-    columns = {token: column for column, token in enumerate(sorted({one for row in tokens for one in row}))}
+    columns = {
+        token: column for column, token in enumerate(sorted({token for row in tokens for token in row}))
+    }
     lengths = np.array([len(row) for row in tokens], np.int64)
     indices = np.array([columns[token] for row in tokens for token in row], np.int64)
     indptr = np.concatenate([[0], np.cumsum(lengths)])
@@ -200,15 +203,15 @@ def _values(items: Sequence[Item]) -> tuple[sp.csr_matrix, tuple[str, ...]]:
 
 def _tokens(item: Item) -> list[tuple[str, str]]:
     """Return the distinct pairs of attribute and value."""
-    found = {(CATEGORY, item.category)} if item.category else set()
+    tokens = {(CATEGORY, item.category)} if item.category else set()
     for name, value in item.attributes.items():
         if isinstance(value, bool):
-            found.add((name, str(value)))
+            tokens.add((name, str(value)))
         elif isinstance(value, str):
-            found.add((name, value))
+            tokens.add((name, value))
         elif isinstance(value, tuple):
-            found.update((name, one) for one in value)
-    return sorted(found)
+            tokens.update((name, part) for part in value)
+    return sorted(tokens)
 
 
 def _words(items: Sequence[Item]) -> sp.csr_matrix:
@@ -217,9 +220,11 @@ def _words(items: Sequence[Item]) -> sp.csr_matrix:
 
     if not items:
         return sp.csr_matrix((0, 0), dtype=np.float32)
-    made = TfidfVectorizer(sublinear_tf=True, max_features=MAX_TOKENS, token_pattern=_WORD, dtype=np.float32)
+    vectorizer = TfidfVectorizer(
+        sublinear_tf=True, max_features=MAX_TOKENS, token_pattern=_WORD, dtype=np.float32
+    )
     try:
-        return sp.csr_matrix(made.fit_transform([text_of(item) for item in items]))
+        return sp.csr_matrix(vectorizer.fit_transform([text_of(item) for item in items]))
     except ValueError:  # no text has a word
         return sp.csr_matrix((len(items), 1), dtype=np.float32)
 

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 
+from jobs.documents.reading import OnNote
 from jobs.errors import InputError
-from kinds.recommendation.catalogue.interactions import UserBlock
-from kinds.recommendation.catalogue.item import Item
+from jobs.rejection import Rejected
+from kinds.recommendation.catalogue.columns import as_dictionary
+from kinds.recommendation.catalogue.event_batches import event_batches
+from kinds.recommendation.catalogue.ingest import ingest
+from kinds.recommendation.catalogue.inputs import IntakeOptions
+from kinds.recommendation.catalogue.interactions import UserBlock, read_block_bytes
+from kinds.recommendation.catalogue.item import Item, read_catalogue_bytes
+from kinds.recommendation.catalogue.item_reader import MAX_ID_CHARACTERS
+from kinds.recommendation.catalogue.tally import Tally
 from kinds.recommendation.ranking import measures
 from kinds.recommendation.ranking.content import (
     ItemVectors,
@@ -36,7 +49,7 @@ AS_LISTED = "blend, mixed"
 _ONLY_FOR_NEW = 1e-6
 """Weight of popularity for methods that cannot rank items for users without a history."""
 
-_NOTHING = {
+_NO_TERMS = {
     "regression_weight": 0.0,
     "knn_weight": 0.0,
     "low_rank_weight": 0.0,
@@ -48,14 +61,14 @@ _MOST_NEIGHBOURS = 2000
 
 BASELINES: Mapping[str, RankingSettings] = {
     "ease": RankingSettings.model_validate(
-        _NOTHING
+        _NO_TERMS
         | {"regression_weight": 1.0, "ease_lambda": 200.0, "ease_dropout": 0.0, "user_exponent": 0.0}
         | {"num_neighbours": _MOST_NEIGHBOURS}
     ),
     "item-knn": RankingSettings.model_validate(
-        _NOTHING | {"knn_weight": 1.0, "user_exponent": 0.0, "num_neighbours": 100}
+        _NO_TERMS | {"knn_weight": 1.0, "user_exponent": 0.0, "num_neighbours": 100}
     ),
-    "popularity": RankingSettings.model_validate(_NOTHING | {"popularity_weight": 1.0}),
+    "popularity": RankingSettings.model_validate(_NO_TERMS | {"popularity_weight": 1.0}),
 }
 """Methods as published: Steck 2019 with its lambda for data sets of this size, Sarwar et al. 2001, and plain
 counts."""
@@ -111,7 +124,7 @@ def parse_split(text: str) -> Split:
 
 
 def _advice(text: str) -> str:
-    return f"{text!r} is no way to split: say random:0.2, temporal:0.2 or leave-last-one-out"
+    return f"{text!r} is not a way to split a log: use random:0.2, temporal:0.2 or leave-last-one-out"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,7 +148,9 @@ def log_of(blocks: Iterable[UserBlock]) -> Log:
     item_ids = tuple(sorted({item_id for block in every for item_id in block.item_ids}))
     place = {item_id: number for number, item_id in enumerate(item_ids)}
     user_ids = tuple(user_id for block in every for user_id in block.user_ids)
-    items = [np.array([place[one] for one in block.item_ids], np.int64)[block.items] for block in every]
+    items = [
+        np.array([place[item_id] for item_id in block.item_ids], np.int64)[block.items] for block in every
+    ]
     lengths = [np.diff(block.indptr) for block in every]
     return Log(
         user_ids,
@@ -156,7 +171,9 @@ def held_out(log: Log, split: Split, seed: int) -> Mask:
         is_held_out[np.random.default_rng(seed).permutation(num)[: int(num * split.share)]] = True
         return is_held_out
     if not log.times.any():
-        raise SplitInvalidError(f"the log has no times, which {split.kind} goes by: name their column")
+        raise SplitInvalidError(
+            f"the split {split.kind} needs times, and the log has none: name their column"
+        )
     if split.kind is SplitKind.TEMPORAL:
         order = np.lexsort((log.items, log.users, log.times))
         return np.isin(np.arange(num), order[num - int(num * split.share) :])
@@ -221,20 +238,20 @@ class Evaluation:
     def as_json(self) -> dict[str, object]:
         """Return the figures rounded to five decimals, without the lists."""
 
-        def rounded(one: Mapping[str, Interval]) -> dict[str, dict[str, float]]:
+        def rounded(intervals: Mapping[str, Interval]) -> dict[str, dict[str, float]]:
             return {
                 name: {key: round(number, 5) for key, number in asdict(value).items()}
-                for name, value in one.items()
+                for name, value in intervals.items()
             }
 
         names = ("split", "seed", "k", "num_users", "num_new_users", "num_items", "num_known", "num_held_out")
         return {
             **{name: getattr(self, name) for name in names},
             "methods": {
-                name: {**rounded(one.per_user), "coverage": round(one.coverage, 5)}
-                for name, one in self.methods.items()
+                name: {**rounded(figures.per_user), "coverage": round(figures.coverage, 5)}
+                for name, figures in self.methods.items()
             },
-            "blend_minus": {name: rounded(one) for name, one in self.differences.items()},
+            "blend_minus": {name: rounded(intervals) for name, intervals in self.differences.items()},
         }
 
 
@@ -254,14 +271,14 @@ def evaluate(
     """
     is_held_out = held_out(log, split, seed)
     _check(is_held_out, split)
-    known = _Known(log, ~is_held_out, _as_sold(items, log))
+    known = _KnownPart(log, ~is_held_out, _as_sold(items, log))
     truth = _Truth.of(log, is_held_out, known.place)
     lists = {
-        name: known.lists(one, diversity, k, vectors)[truth.users]
-        for name, (one, diversity) in _ways(settings, with_content=bool(items)).items()
+        name: known.lists(of_method, diversity, k, vectors)[truth.users]
+        for name, (of_method, diversity) in _methods(settings, with_content=bool(items)).items()
     }
     features = known.features(vectors if items else None, with_content=bool(items))
-    numbers = {name: _numbers(one, truth, known, features) for name, one in lists.items()}
+    numbers = {name: _numbers(of_method, truth, known, features) for name, of_method in lists.items()}
     return Evaluation(
         split=str(split),
         seed=seed,
@@ -273,10 +290,10 @@ def evaluate(
         num_held_out=int(np.count_nonzero(is_held_out)),
         methods={
             name: MethodFigures(
-                {measure: interval(values) for measure, values in one.items()},
+                {measure: interval(values) for measure, values in of_method.items()},
                 measures.coverage(lists[name], len(known.items)),
             )
-            for name, one in numbers.items()
+            for name, of_method in numbers.items()
         },
         differences=_differences(numbers),
         lists=lists,
@@ -288,8 +305,8 @@ def _differences(
 ) -> dict[str, dict[str, Interval]]:
     blend = numbers[BLEND]
     return {
-        name: {measure: interval(blend[measure] - one[measure]) for measure in COMPARED}
-        for name, one in numbers.items()
+        name: {measure: interval(blend[measure] - of_method[measure]) for measure in COMPARED}
+        for name, of_method in numbers.items()
         if name != BLEND
     }
 
@@ -297,33 +314,33 @@ def _differences(
 def _check(is_held_out: Mask, split: Split) -> None:
     if not is_held_out.any() or is_held_out.all():
         raise NothingHeldOutError(
-            f"{split} of {len(is_held_out)} entries leaves nothing to fit on or measure by"
+            f"the split {split} of {len(is_held_out)} entries leaves nothing to fit to or nothing to measure"
         )
 
 
 def _as_sold(items: Sequence[Item] | None, log: Log) -> tuple[Item, ...]:
-    """Return the catalogue with every item available: what is sold out today was for sale during the log."""
+    """Return the catalogue with every item available, because what is sold out today was sold earlier."""
     if not items:
         return tuple(Item(id=item_id, title=item_id) for item_id in log.item_ids)
     always = {"available": True, "available_from": None, "available_until": None}
     return tuple(sorted((item.model_copy(update=always) for item in items), key=lambda item: item.id))
 
 
-def _ways(settings: RankingSettings, *, with_content: bool) -> dict[str, tuple[RankingSettings, float]]:
+def _methods(settings: RankingSettings, *, with_content: bool) -> dict[str, tuple[RankingSettings, float]]:
     """Return the settings and the diversity of each method."""
-    ways = {BLEND: (settings, 0.0), AS_LISTED: (settings, Rules().diversity)}
+    methods = {BLEND: (settings, 0.0), AS_LISTED: (settings, Rules().diversity)}
     if not with_content:
         # An id says nothing about an item or what it resembles.
-        ways = {BLEND: (settings.model_copy(update={"cold_content_weight": 0.0}), 0.0)}
-    return ways | {name: (one, 0.0) for name, one in BASELINES.items()}
+        methods = {BLEND: (settings.model_copy(update={"cold_content_weight": 0.0}), 0.0)}
+    return methods | {name: (baseline, 0.0) for name, baseline in BASELINES.items()}
 
 
-def evaluate_one(
+def evaluate_method(
     log: Log, items: Sequence[Item], split: Split, *, seed: int, k: int, settings: RankingSettings
 ) -> dict[str, measures.Numbers]:
     """Return one method's measures for each user with something held out; weights are chosen by them."""
     is_held_out = held_out(log, split, seed)
-    known = _Known(log, ~is_held_out, _as_sold(items, log))
+    known = _KnownPart(log, ~is_held_out, _as_sold(items, log))
     truth = _Truth.of(log, is_held_out, known.place)
     bare = settings.model_copy(update={"cold_content_weight": 0.0})
     lists = known.lists(bare, 0.0, k, None)[truth.users]
@@ -348,7 +365,7 @@ class _Truth:
         return cls(users, np.sort(pairs), counts)
 
 
-class _Known:
+class _KnownPart:
     """The known part of a log, from which methods compute lists."""
 
     def __init__(self, log: Log, kept: Mask, items: Sequence[Item]) -> None:
@@ -370,7 +387,7 @@ class _Known:
         model = fit(self.blocks, settings, self.place.keys())
         rules = Rules(list_length=k, reserve=0, diversity=diversity)
         ranker = Ranker(model, self.items, vectors, rules, settings, self._as_of)
-        rows = [one.items for block in self.blocks for one in rank_block(ranker, block)]
+        rows = [ranked.items for block in self.blocks for ranked in rank_block(ranker, block)]
         lists = np.full((len(rows), k), -1, np.int64)
         for user, row in enumerate(rows):
             lists[user, : len(row)] = [self.place[each.item_id] for each in row]
@@ -384,7 +401,7 @@ class _Known:
 
 
 def _numbers(
-    lists: npt.NDArray[np.int64], truth: _Truth, known: _Known, features: npt.NDArray[np.float32]
+    lists: npt.NDArray[np.int64], truth: _Truth, known: _KnownPart, features: npt.NDArray[np.float32]
 ) -> dict[str, measures.Numbers]:
     pairs = truth.users[:, None] * len(known.items) + lists
     hits = np.isin(pairs, truth.pairs) & (lists >= 0)
@@ -396,3 +413,82 @@ def _numbers(
         "novelty": measures.novelty(lists, known.num_users_of_item, int((known.num_of_user > 0).sum())),
         "diversity": measures.intra_list_diversity(lists, features),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class RankingEvaluation:
+    """Result of an evaluation."""
+
+    figures: Evaluation
+    counts: Mapping[str, int]
+    """Counts of what was noticed during ingest, by code."""
+
+    def as_json(self) -> dict[str, object]:
+        """Return the figures rounded to five decimals."""
+        return {**self.figures.as_json(), "noticed": dict(self.counts)}
+
+
+def evaluate_files(
+    interactions: Path,
+    catalogue: Path | None,
+    split: Split,
+    *,
+    seed: int,
+    k: int,
+    settings: RankingSettings,
+    intake: IntakeOptions,
+    on_rejected: Callable[[Rejected], None],
+    on_note: OnNote | None = None,
+) -> RankingEvaluation:
+    """Read the files, split the log, fit and measure, all in this process and in memory.
+
+    Raises FileRejectedError, ColumnMappingError, SplitInvalidError or NothingHeldOutError.
+    """
+    with TemporaryDirectory(prefix="pressroom-") as folder:
+        ids = _ids_as_catalogue(interactions, intake, Path(folder)) if catalogue is None else catalogue
+        log, items, counts = _read_files(interactions, ids, intake, on_rejected, on_note)
+    items_with_content = None if catalogue is None else items
+    figures = evaluate(log, items_with_content, split, seed=seed, k=k, settings=settings)
+    return RankingEvaluation(figures, counts)
+
+
+def _read_files(
+    interactions: Path,
+    catalogue: Path,
+    intake: IntakeOptions,
+    on_rejected: Callable[[Rejected], None],
+    on_note: OnNote | None,
+) -> tuple[Log, tuple[Item, ...], Mapping[str, int]]:
+    """Ingest the files as a refresh does, but keep the resources in memory."""
+    kept: dict[str, bytes] = {}
+
+    def write(body: bytes, _media_type: str) -> str:
+        sha256 = hashlib.sha256(body).hexdigest()
+        kept[sha256] = body
+        return sha256
+
+    inputs = ingest(
+        catalogue,
+        interactions,
+        options=intake,
+        write=write,
+        on_rejected=on_rejected,
+        now=datetime.now(UTC),
+        on_note=on_note,
+    )
+    blocks = [read_block_bytes(kept[sha256]) for sha256 in inputs.blocks]
+    return log_of(blocks), read_catalogue_bytes(kept[inputs.catalogue_sha256]), inputs.counts
+
+
+def _ids_as_catalogue(interactions: Path, intake: IntakeOptions, folder: Path) -> Path:
+    """Write a catalogue of the log's item ids only; faults in the log's lines are reported later."""
+    item_ids: set[str] = set()
+    for batch in event_batches(interactions, intake.interaction_columns, Tally(), intake.file_options()):
+        texts, _ = as_dictionary(batch.columns["item"])
+        item_ids.update(pc.unique(texts).to_pylist())
+    path = folder / "ids.jsonl"
+    with path.open("w", encoding=intake.encoding or "utf-8") as lines:
+        for item_id in sorted(item_ids):
+            if 0 < len(item_id) <= MAX_ID_CHARACTERS:
+                lines.write(json.dumps({"id": item_id, "title": item_id}) + "\n")
+    return path

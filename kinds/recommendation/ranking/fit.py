@@ -180,13 +180,13 @@ def _invert(matrix: npt.NDArray[np.floating]) -> None:
         (lapack.dpotrf, lapack.dpotri) if matrix.dtype == np.float64 else (lapack.spotrf, lapack.spotri)
     )
     # The transpose of a symmetric matrix is the same matrix in Fortran order, on which LAPACK works in place.
-    found, info = factor(matrix.T, lower=1, overwrite_a=1, clean=0)
+    inverse, info = factor(matrix.T, lower=1, overwrite_a=1, clean=0)
     if info == 0:
-        found, info = invert(found, lower=1, overwrite_c=1)
+        inverse, info = invert(inverse, lower=1, overwrite_c=1)
     if info != 0:
-        raise SingularError("the regression of items on items has no solution: raise ease_lambda")
+        raise SingularError("the regression of items on items has no solution; use a larger ease_lambda")
     # The lower half of the transpose is the upper half of the matrix.
-    result = found.T
+    result = inverse.T
     for begin in range(0, len(matrix), _CHUNK_ROWS):
         end = min(begin + _CHUNK_ROWS, len(matrix))
         square = np.triu(result[begin:end, begin:end])
@@ -235,7 +235,7 @@ def _leading(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FittedModel:
-    """What ranking knows about behaviour. It is stored as a resource and is a parent of every list."""
+    """The relations between items by behaviour. It is stored as a resource and is a parent of every list."""
 
     item_ids: tuple[str, ...]
     """Sorted ids of the items in the catalogue that have a user."""
@@ -289,7 +289,7 @@ def read_model_bytes(body: bytes) -> FittedModel:
 
 
 @dataclass(slots=True)
-class _Counted:
+class _Counts:
     users: npt.NDArray[np.int64]
     """Number of users of each item, in the order of the catalogue."""
     num_users: int = 0
@@ -307,42 +307,42 @@ def fit(
     Raises SingularError, and TypeError for an iterator, which ends after one pass.
     """
     if isinstance(blocks, Iterator):
-        raise TypeError("blocks are read twice: give a collection, not an iterator")
+        raise TypeError("blocks are read twice: pass a collection, not an iterator")
     ids = tuple(sorted(catalogue_ids))
-    counted = _count(blocks, settings, ids)
-    seen = np.flatnonzero(counted.users)
+    counts = _count(blocks, settings, ids)
+    seen = np.flatnonzero(counts.users)
     # The most popular items; equally popular ones are ordered by id.
-    head = seen[np.argsort(-counted.users[seen], kind="stable")][: settings.max_fitted_items]
+    head = seen[np.argsort(-counts.users[seen], kind="stable")][: settings.max_fitted_items]
     fitted = {ids[number]: place for place, number in enumerate(np.sort(head).tolist())}
     together = CoOccurrence(len(fitted), settings.user_exponent)
     for block in blocks:
         together.add(history_matrix(block, fitted, max_user_items=settings.max_user_items))
     # This comes before the coefficients, whose computation overwrites the sums.
-    factors = low_rank_factors(together.sums, counted.users[np.sort(head)].astype(np.float64), settings)
+    factors = low_rank_factors(together.sums, counts.users[np.sort(head)].astype(np.float64), settings)
     is_fitted = np.isin(seen, head)
     return FittedModel(
         item_ids=tuple(ids[number] for number in seen.tolist()),
-        num_users_of_item=counted.users[seen],
+        num_users_of_item=counts.users[seen],
         coefficients=_spread(coefficients(together, settings), is_fitted),
         history_factors=_spread_rows(factors[0], is_fitted),
         item_factors=_spread_rows(factors[1], is_fitted),
-        num_users=counted.num_users,
-        num_entries=counted.num_entries,
-        last_event_at=counted.last_event_at,
+        num_users=counts.num_users,
+        num_entries=counts.num_entries,
+        last_event_at=counts.last_event_at,
     )
 
 
-def _count(blocks: Iterable[UserBlock], settings: RankingSettings, ids: tuple[str, ...]) -> _Counted:
+def _count(blocks: Iterable[UserBlock], settings: RankingSettings, ids: tuple[str, ...]) -> _Counts:
     place = {item_id: number for number, item_id in enumerate(ids)}
-    counted = _Counted(np.zeros(len(ids), np.int64))
+    counts = _Counts(np.zeros(len(ids), np.int64))
     for block in blocks:
         columns = places_of(block, place)
         kept = latest_entries(block, columns, settings.max_user_items)
-        counted.users += np.bincount(columns[block.items[kept]], minlength=len(ids))
-        counted.num_users += int(np.count_nonzero(np.diff(np.searchsorted(kept, block.indptr))))
-        counted.num_entries += len(kept)
-        counted.last_event_at = max(counted.last_event_at, int(block.times[kept].max(initial=0)))
-    return counted
+        counts.users += np.bincount(columns[block.items[kept]], minlength=len(ids))
+        counts.num_users += int(np.count_nonzero(np.diff(np.searchsorted(kept, block.indptr))))
+        counts.num_entries += len(kept)
+        counts.last_event_at = max(counts.last_event_at, int(block.times[kept].max(initial=0)))
+    return counts
 
 
 def _spread(matrix: sp.csr_matrix, is_fitted: npt.NDArray[np.bool_]) -> sp.csr_matrix:

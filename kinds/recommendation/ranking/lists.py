@@ -105,7 +105,7 @@ class ListsMalformedError(PermanentError):
 
 def lists_bytes(lists: Sequence[UserList]) -> bytes:
     """Return a Parquet file with a row for each user, in the given order."""
-    ranked = [item for one in lists for item in one.items]
+    ranked = [item for user_list in lists for item in user_list.items]
     columns = [
         [item.item_id for item in ranked],
         [item.score for item in ranked],
@@ -118,11 +118,11 @@ def lists_bytes(lists: Sequence[UserList]) -> bytes:
     structs = pa.StructArray.from_arrays(
         [pa.array(column, field.type) for column, field in zip(columns, fields, strict=True)], fields=fields
     )
-    offsets = pa.array(list(accumulate((len(one.items) for one in lists), initial=0)), pa.int32())
+    offsets = pa.array(list(accumulate((len(user_list.items) for user_list in lists), initial=0)), pa.int32())
     table = pa.Table.from_arrays(
         [
-            pa.array([one.user_id for one in lists], pa.string()),
-            pa.array([one.segment for one in lists], pa.string()),
+            pa.array([user_list.user_id for user_list in lists], pa.string()),
+            pa.array([user_list.segment for user_list in lists], pa.string()),
             pa.ListArray.from_arrays(offsets, structs, type=_SCHEMA.field("items").type),
         ],
         schema=_SCHEMA,
@@ -137,7 +137,9 @@ def read_lists_bytes(body: bytes) -> list[UserList]:
     try:
         table = parquet.read_table(pa.BufferReader(body), use_threads=False)
         if (table.schema.metadata or {}).get(b"pressroom") != _FORMAT[b"pressroom"]:
-            raise ListsMalformedError("the lists of a block are of another version: rank the batch again")
+            raise ListsMalformedError(
+                "the lists of a block have another format version; run the recommender again"
+            )
         return _lists(table.combine_chunks())
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise ListsMalformedError(f"the lists of a block cannot be read: {str(error)[:200]}") from error

@@ -152,10 +152,10 @@ def _rank(
     own: sp.csr_matrix,
     limits: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None,
 ) -> list[UserList]:
-    scored = score(ranker.terms, histories)
-    forbid(scored.total, ranker, own, limits)
-    chosen, scores = _choose(ranker, scored.total)
-    parts = parts_of(scored, ranker.terms.popularity, chosen)
+    user_scores = score(ranker.terms, histories)
+    forbid(user_scores.total, ranker, own, limits)
+    chosen, scores = _choose(ranker, user_scores.total)
+    parts = parts_of(user_scores, ranker.terms.popularity, chosen)
     because = sources(ranker.terms, histories, largest_parts(parts), chosen)
     reasons = reasons_of(parts, because, chosen, ranker.items)
     segments = segments_of(histories, ranker.categories)

@@ -65,22 +65,22 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Scored:
-    """The parts of the scores of some users, each (users, items)."""
+class UserScores:
+    """The scores of some users and their parts, each (users, items)."""
 
     behaviour: Scores
     content: Scores
     total: Scores
 
 
-def score(terms: Terms, histories: sp.csr_matrix) -> Scored:
+def score(terms: Terms, histories: sp.csr_matrix) -> UserScores:
     """Return the scores of users, shape (users, items). An item without any evidence scores exactly 0.
 
     Users are scored one by one, as rounding in a product for many users depends on the others in the block.
     """
     num_users, num_items = histories.shape
     places, values = terms.neighbours.places, terms.neighbours.values
-    directions, promised = histories @ terms.history_factors, histories @ terms.history_content
+    directions, predicted = histories @ terms.history_factors, histories @ terms.history_content
     cold = np.flatnonzero(terms.item_content.any(axis=1))
     cold_content = terms.item_content[cold]
     behaviour, content = np.zeros((2, num_users, num_items), np.float32)
@@ -91,12 +91,12 @@ def score(terms: Terms, histories: sp.csr_matrix) -> Scored:
         # A sparse product takes ten times as long, because it counts and sorts its result.
         behaviour[user] = np.bincount(places[rows].ravel(), added.ravel(), num_items + 1)[:num_items]
         behaviour[user] += terms.item_factors @ directions[user]
-        content[user, cold] = cold_content @ (directions[user] + promised[user])
-        if promised[user].any():
-            content[user] += terms.item_factors @ promised[user]
+        content[user, cold] = cold_content @ (directions[user] + predicted[user])
+        if predicted[user].any():
+            content[user] += terms.item_factors @ predicted[user]
     total = behaviour + content
     total += terms.popularity
-    return Scored(behaviour, content, total)
+    return UserScores(behaviour, content, total)
 
 
 def top(scores: Scores, num: int) -> tuple[Places, Scores]:
@@ -127,13 +127,15 @@ def _bound(scores: Scores, num: int) -> Scores:
     return np.asarray(np.partition(highest, width - num, axis=1)[:, width - num], np.float32)
 
 
-def parts_of(scored: Scored, popularity: Scores, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+def parts_of(
+    scores: UserScores, popularity: Scores, chosen: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
     """Return the parts of the chosen items' scores, shape (users, chosen, kinds)."""
     places = np.maximum(chosen, 0)
     return np.stack(
         [
-            np.take_along_axis(scored.behaviour, places, 1),
-            np.take_along_axis(scored.content, places, 1),
+            np.take_along_axis(scores.behaviour, places, 1),
+            np.take_along_axis(scores.content, places, 1),
             popularity[places],
         ],
         axis=2,
@@ -159,12 +161,12 @@ def sources(terms: Terms, histories: sp.csr_matrix, winners: Places, chosen: Pla
         slots = np.flatnonzero((winners[user] == _BEHAVIOUR) & (chosen[user] >= 0))
         if len(slots):
             places = chosen[user, slots]
-            found = behaviour_terms(terms, history, weights, places, slot_of)
-            because[user, slots] = history[found.argmax(axis=0)]
+            of_history = behaviour_terms(terms, history, weights, places, slot_of)
+            because[user, slots] = history[of_history.argmax(axis=0)]
         slots = np.flatnonzero((winners[user] == _CONTENT) & (chosen[user] >= 0))
         if len(slots):
-            found = content_terms(terms, history, weights, chosen[user, slots])
-            because[user, slots] = history[found.argmax(axis=0)]
+            of_history = content_terms(terms, history, weights, chosen[user, slots])
+            because[user, slots] = history[of_history.argmax(axis=0)]
     return because
 
 
@@ -179,34 +181,34 @@ def behaviour_terms(
 
     `slot_of` (items + 1,) is scratch space that is -1 everywhere before and after the call.
     """
-    found = terms.history_factors[history] @ terms.item_factors[places].T
+    added = terms.history_factors[history] @ terms.item_factors[places].T
     slot_of[places] = np.arange(len(places))
     slots = slot_of[terms.neighbours.places[history]]
     slot_of[places] = -1
     rows, columns = np.nonzero(slots >= 0)
-    found[rows, slots[rows, columns]] += terms.neighbours.values[history[rows], columns]
-    return np.asarray(found * weights[:, None], np.float32)
+    added[rows, slots[rows, columns]] += terms.neighbours.values[history[rows], columns]
+    return np.asarray(added * weights[:, None], np.float32)
 
 
 def content_terms(terms: Terms, history: npt.NDArray[np.int32], weights: Scores, places: Places) -> Scores:
     """Return what each item of a history adds to the content part of some items, shape (history, places)."""
-    promised = terms.history_content[history]
-    found = (terms.history_factors[history] + promised) @ terms.item_content[places].T
-    found += promised @ terms.item_factors[places].T
-    return np.asarray(found * weights[:, None], np.float32)
+    predicted = terms.history_content[history]
+    added = (terms.history_factors[history] + predicted) @ terms.item_content[places].T
+    added += predicted @ terms.item_factors[places].T
+    return np.asarray(added * weights[:, None], np.float32)
 
 
-def shared_attribute(one: Item, other: Item) -> str | None:
+def shared_attribute(item: Item, other: Item) -> str | None:
     """Return "category" or else the first attribute, by name, that two items have in common.
 
     >>> tent, tarp = (Item(id=x, title=x, attributes={"brand": "Alp", "use": ("hike", x)}) for x in "ab")
     >>> shared_attribute(tent, tarp)
     'brand'
     """
-    if one.category and one.category == other.category:
+    if item.category and item.category == other.category:
         return CATEGORY
-    for name in sorted(one.attributes.keys() & other.attributes.keys()):
-        left, right = one.attributes[name], other.attributes[name]
+    for name in sorted(item.attributes.keys() & other.attributes.keys()):
+        left, right = item.attributes[name], other.attributes[name]
         if isinstance(left, tuple) and isinstance(right, tuple):
             if set(left) & set(right):
                 return name

@@ -47,7 +47,7 @@ def own_entries(
 ) -> sp.csr_matrix:
     """Return a matrix (users, items) with an entry for each item of the user's history that is excluded.
 
-    The whole history counts, since items that are cut off for the score were bought nevertheless.
+    The whole history counts, since items that are too old to count in the score were bought too.
     """
     shape = (len(block.user_ids), num_items)
     if rules.exclude == "nothing":
@@ -94,10 +94,10 @@ class Cap:
 
 def caps_of(items: Sequence[Item], rules: Rules) -> tuple[Cap, ...]:
     """Return the caps of the rules for a catalogue; items without a value are not capped."""
-    wanted = dict(rules.max_per_attribute)
+    limits = dict(rules.max_per_attribute)
     if rules.max_per_category is not None:
-        wanted[CATEGORY] = min(rules.max_per_category, wanted.get(CATEGORY, rules.max_per_category))
-    return tuple(Cap(most, _codes([_values(item, name) for item in items])) for name, most in wanted.items())
+        limits[CATEGORY] = min(rules.max_per_category, limits.get(CATEGORY, rules.max_per_category))
+    return tuple(Cap(most, _codes([_values(item, name) for item in items])) for name, most in limits.items())
 
 
 def _values(item: Item, name: str) -> tuple[str, ...]:
@@ -111,11 +111,11 @@ def _values(item: Item, name: str) -> tuple[str, ...]:
 
 def _codes(values: Sequence[tuple[str, ...]]) -> Codes:
     code: Mapping[str, int] = {
-        said: n for n, said in enumerate(sorted({one for row in values for one in row}))
+        value: number for number, value in enumerate(sorted({value for row in values for value in row}))
     }
     codes = np.full((len(values), max(map(len, values), default=0)), -1, np.int32)
     for place, row in enumerate(values):
-        codes[place, : len(row)] = [code[one] for one in row]
+        codes[place, : len(row)] = [code[value] for value in row]
     return codes
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, DateTime, Engine, func, select
 from sqlalchemy.dialects import postgresql
 
 from db.tables import JobRow
-from kinds.recommendation.history import RecommenderHistory
+from kinds.recommendation.materials import RecommenderHistory
 from kinds.recommendation.outputs import NewText
 from kinds.recommendation.tables import TextRow
 from workers.ports import RunningJob, WorkerServices
@@ -98,7 +98,7 @@ def cost_of_text(database: Engine) -> TextCost | None:
 
 
 class DatabaseRecommenderHistory:
-    """Implements kinds.recommendation.history.RecommenderHistory. Each call uses its own connection."""
+    """Implements kinds.recommendation.materials.RecommenderHistory. Each call uses its own connection."""
 
     def __init__(self, database: Engine) -> None:
         self._database = database

@@ -11,8 +11,14 @@ from dataclasses import asdict, dataclass, field
 from jobs.kind import Artifact, Context, Parent, Resources, Result
 from jobs.provenance import sha256_hex
 from kinds.recommendation.catalogue.item import Item
-from kinds.recommendation.history import RecommenderHistory
-from kinds.recommendation.materials import JSON, JSONL, Catalogue, load_catalogue, load_previous
+from kinds.recommendation.materials import (
+    JSON,
+    JSONL,
+    Catalogue,
+    RecommenderHistory,
+    load_catalogue,
+    load_previous,
+)
 from kinds.recommendation.outputs import Change, TextPlanOutput, Why
 from kinds.recommendation.payload import RecommendationSettings, TextPlanPayload
 from kinds.recommendation.ranking.lists import NEW, OTHER, RankedItem, UserList, read_lists_bytes

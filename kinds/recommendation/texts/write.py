@@ -16,8 +16,7 @@ from jobs.kind import Artifact, Context, Parent, Result
 from jobs.prompt_template import PromptTemplate, load_template
 from jobs.provenance import payload_digest
 from jobs.text.prose import split_sentences
-from kinds.recommendation.history import RecommenderHistory
-from kinds.recommendation.materials import JSON
+from kinds.recommendation.materials import JSON, RecommenderHistory
 from kinds.recommendation.outputs import NewText, TextOutput
 from kinds.recommendation.payload import RecommendationSettings, TextPayload
 from kinds.recommendation.texts.checks import TextCheck

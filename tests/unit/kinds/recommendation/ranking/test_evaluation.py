@@ -68,7 +68,7 @@ def test_what_is_no_split_is_refused(text: str) -> None:
 
 
 def test_a_split_by_time_needs_times() -> None:
-    with pytest.raises(SplitInvalidError, match="no times"):
+    with pytest.raises(SplitInvalidError, match="needs times"):
         held_out(log_of([block_of(MADE)]), Split(SplitKind.TEMPORAL, 0.2), 0)
 
 
