@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol, Self
 
 from pydantic import (
     AfterValidator,
@@ -17,13 +17,15 @@ from pydantic import (
 )
 
 from jobs.documents.document import Document, KnownRecords
-from jobs.documents.reading import OnNote
 from jobs.errors import PermanentError, TransientError
 from jobs.instants import DateOrder
 from jobs.intake.columns import ColumnMappingError, check_mapping
 from jobs.intake.dialect import FileOptions, parse_delimiter
 from jobs.intake.formats import check_encoding
 from jobs.rejection import Rejected
+
+if TYPE_CHECKING:
+    from jobs.documents.reading import OnNote  # reading loads feedparser, and commands load this module
 
 
 class SourceDownError(TransientError):
