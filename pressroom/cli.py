@@ -14,73 +14,75 @@ from pressroom.command_table import Command, CommandTable, read_commands
 from pressroom.lazy import lazy_group, report_left_out
 
 OWN = (
-    Command("run", None, "Run a batch on this machine, from file to results."),
-    Command("submit", None, "Queue a batch for workers that run elsewhere."),
+    Command("run", None, "Run a batch on this machine, from the input file to the results."),
+    Command("submit", None, "Queue a batch for workers that are running elsewhere."),
     Command(
-        "status", "pressroom.commands.batches:status", "Print a batch's jobs by state, tokens and errors."
+        "status",
+        ("pressroom.commands.batches:status"),
+        "Show the progress of a batch: jobs by state, tokens and errors.",
     ),
     Command("batches", "pressroom.commands.batches:list_batches", "List the newest batches."),
     Command(
         "results",
         "pressroom.commands.batches:results",
-        "Write the results of a batch, as far as it has come, into a folder.",
+        "Write the results that a batch has so far into a folder.",
     ),
-    Command("cancel", "pressroom.commands.batches:cancel", "Cancel a batch; finished results stay."),
+    Command("cancel", "pressroom.commands.batches:cancel", "Cancel a batch; its finished results are kept."),
     Command(
         "retry",
         "pressroom.commands.batches:retry",
-        "Queue what failed, expired or was cancelled again, and release parked jobs.",
+        "Queue failed, expired and cancelled jobs again, and release parked jobs.",
     ),
     Command(
         "show",
         "pressroom.commands.batches:show",
-        "Show how one job's artifact was made: attempts, model, engine, sampling, tokens, digests.",
+        "Show how a job's artifact was made: attempts, model, engine, sampling, tokens and digests.",
     ),
     Command(
         "services",
         "pressroom.commands.machine:services",
-        "Run Valkey, Postgres and S3 for this machine until Ctrl-C; print their URLs.",
+        "Run Valkey, Postgres and S3 for this machine until Ctrl-C, and print their URLs.",
     ),
     Command(
         "dispatcher",
         "pressroom.commands.machine:dispatcher",
-        "Send queued jobs to the workers and repair what crashes leave, until Ctrl-C.",
+        "Send queued jobs to the workers and requeue the jobs of crashed workers, until Ctrl-C.",
     ),
     Command(
         "worker",
         "pressroom.commands.machine:worker",
-        "Run one worker process for each device, its models warm, until Ctrl-C drains it.",
+        "Run one worker process per device, with its models loaded, until Ctrl-C drains it.",
     ),
     Command(
         "config",
         "pressroom.commands.machine:config",
-        "Print every setting with its value and source; secrets are masked.",
+        "Print every setting with its value and its source; secrets are masked.",
     ),
     Command(
         "up",
         "pressroom.commands.machine:up",
-        "Run services, dispatcher, beat and workers until Ctrl-C drains them; schedules are kept.",
+        "Run services, dispatcher, beat and workers until Ctrl-C drains them; due schedules are started.",
     ),
     Command(
         "beat",
         "pressroom.commands.machine:beat",
-        "Start what is due by its schedule and run the services of kinds, such as deliveries, until Ctrl-C; "
-        "one is active, others stand by.",
+        "Start due schedules and run the services of kinds, such as deliveries, until Ctrl-C; one beat is "
+        "active, and others stand by.",
     ),
     Command(
         "kinds",
         "pressroom.commands.kinds:app",
-        "Show the installed kinds: what they read, which models they ask, and what they leave.",
+        "Show the installed kinds: their input, models and results.",
     ),
     Command(
         "schedule",
         "pressroom.commands.schedule:app",
-        "Manage schedules: batches that run again and again.",
+        "Manage schedules, which run a batch repeatedly.",
     ),
     Command("db", "pressroom.commands.machine:db_app", "Manage the schema of the database."),
     Command("models", "pressroom.commands.models:app", "Install, calibrate, list and verify models."),
     Command("train", None, "Train models on your own data."),
-    Command("evaluate", None, "Measure a model on labelled data, or rankings on a log."),
+    Command("evaluate", None, "Evaluate a model on labelled data, or rankings on a log."),
 )
 """The commands that belong to no kind, and the groups to which kinds add their commands."""
 
@@ -95,7 +97,10 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Batch content production on your own machines: nothing lost, nothing twice, with provenance.",
+    help=(
+        "Batch content production on your own machines: no job is lost or done "
+        "twice, and every result has its provenance."
+    ),
 )
 
 

@@ -33,17 +33,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_ALTERED_NAMED = 10
-"""Altered results that an error names: enough to begin a search, and still one message."""
+"""Maximum number of altered results that an error message names."""
 
 
 class WaitTimeoutError(TransientError):
-    """A batch did not end in the time that the caller was ready to wait. It goes on."""
+    """A batch did not end within the timeout. It continues."""
 
     code = "wait_timed_out"
 
 
 class BatchOptions(TypedDict, total=False):
-    """What a batch may be given besides its kind, its items, its model and its settings."""
+    """Options of a batch besides its kind, items, model and settings."""
 
     seed: int
     """Seed of the sampling: the same seed gives the same texts. Defaults to 0."""
@@ -72,7 +72,7 @@ class Output:
     media_type: str
     metrics: Mapping[str, object]
     statement: bytes
-    """How it was made: an in-toto statement in canonical JSON."""
+    """Provenance of the result: an in-toto statement in canonical JSON."""
 
 
 class Client:
@@ -138,7 +138,7 @@ class Client:
         timeout_seconds: float | None = None,
         on_progress: Callable[[BatchStatusReport], None] | None = None,
     ) -> BatchStatusReport:
-        """Wait until nothing of the batch goes on by itself, and return its status.
+        """Wait until the batch needs no more waiting, and return its status.
 
         The batch has then ended, or all of its open jobs are parked until `retry` releases them.
         `on_progress` gets each status that differs from the one before. An outage of Postgres is waited out.
@@ -234,18 +234,18 @@ class Client:
 
 
 def _ignore(_rejected: Rejected) -> None:
-    """The batch counts the refused items all the same."""
+    """Ignore a refused item, which the batch counts."""
 
 
 def _unfinished(batch_id: UUID, report: BatchStatusReport | None, seconds: float) -> str:
-    """Say how far a batch has come that did not end in time."""
+    """Return a sentence about the progress of a batch that did not end in time."""
     if report is None:
         return f"batch {batch_id}: Postgres did not answer for {seconds:g} seconds; wait again once it does"
     counts = report.counts
     waiting = f" ({report.waiting_reason})" if report.waiting_reason else ""
     return (
         f"batch {batch_id} has not ended after {seconds:g} seconds: {counts.total - counts.open} of "
-        f"{counts.total} jobs are done{waiting}. It goes on: wait again, or cancel it"
+        f"{counts.total} jobs are done{waiting}. It continues: wait again, or cancel it"
     )
 
 
@@ -253,7 +253,7 @@ def _running_services(settings: Settings) -> ServiceUrls:
     urls = find_running(settings)
     if urls is None:
         raise ConfigurationError(
-            "no services are configured and none run on this machine: set PRESSROOM_DB_URL, "
+            "no services are configured and none are running on this machine: set PRESSROOM_DB_URL, "
             "PRESSROOM_REDIS_URL and PRESSROOM_S3_URL, or run `pressroom services`",
             code="services_not_found",
         )

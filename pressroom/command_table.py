@@ -68,15 +68,16 @@ class CommandTable:
         """Add a command; a group may be added twice. Raises ConfigurationError."""
         if not isinstance(command, Command) or not command.is_valid():
             raise ConfigurationError(
-                f"{command!r} is no command: declare a pressroom.command_table.Command with a path of words "
-                "in lower case letters, digits and hyphens, MODULE:ATTRIBUTE as its target, and a help",
+                f"{command!r} is not a command: declare a pressroom.command_table.Command with a path "
+                "of words "
+                "in lower-case letters, digits and hyphens, MODULE:ATTRIBUTE as its target, and a help",
                 code="command_invalid",
             )
         earlier = self._commands.setdefault(command.path, command)
         if earlier != command and (earlier.target, command.target) != (None, None):
             raise ConfigurationError(
                 f"`pressroom {command.path}` is declared twice, as {earlier.target or 'a group'} and as "
-                f"{command.target or 'a group'}: the first one is used; rename the other",
+                f"{command.target or 'a group'}: the first one is used: rename the other",
                 code="command_doubled",
             )
 
@@ -165,8 +166,8 @@ def _refused(kind: str, path: str, summary: str) -> object:
 
 
 _KIND_COMMANDS = {
-    "run": "Run a job of kind {kind} for each row of a table: submit, work, show progress, export, stop.",
-    "submit": "Queue a job of kind {kind} for each row of a table; print the batch's id when it is accepted.",
+    "run": "Run a job of kind {kind} for each row of a table on this machine, and write the results.",
+    "submit": "Queue a job of kind {kind} for each row of a table, and print the id of the batch.",
 }
 
 
@@ -188,6 +189,6 @@ def _named(entry: EntryPoint, error: ConfigurationError) -> ConfigurationError:
     """Return the error with the name of the package that caused it."""
     package = f" of {entry.dist.name}" if entry.dist is not None else ""
     return ConfigurationError(
-        f"commands {entry.name!r}{package} ({entry.value}): {error}; the rest of the command line works",
+        f"commands {entry.name!r}{package} ({entry.value}): {error}; the other commands work",
         code=error.code,
     )

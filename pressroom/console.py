@@ -88,9 +88,9 @@ def _database_failure(error: Exception) -> str | None:
     reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
     match fault_of(error):
         case DatabaseFault.CONFLICT:
-            return f"error [database_conflict]: another process was first, try again: {reason}"
+            return f"error [database_conflict]: another process was faster; try again: {reason}"
         case DatabaseFault.MISUSE if isinstance(error, DBAPIError):
-            return f"error [database_refuses]: Postgres refuses a statement of Pressroom's: {reason}"
+            return f"error [database_refuses]: Postgres refuses a statement of Pressroom: {reason}"
     return None
 
 

@@ -49,11 +49,11 @@ def find_fault(settings: Settings, role: Role) -> str | None:
     try:
         if role is Role.WORKER:
             ready = num_ready_workers(database, socket.gethostname(), max_silence_seconds=ALIVE_SECONDS)
-            return None if ready else "no worker process of this host is warm and alive"
+            return None if ready else "no worker process of this host is alive with its models loaded"
         if role in LEADS:
             host = socket.gethostname()
             alive = leads.has_candidate(database, LEADS[role], host, max_silence_seconds=ALIVE_SECONDS)
-            return None if alive else f"no {role} of this host leads or stands by"
+            return None if alive else f"no {role} of this host is active or on standby"
         schema = revisions(database)
         if not schema.is_current:
             wanted = ", ".join(schema.wanted)

@@ -40,12 +40,12 @@ class LazyCommand(TyperCommand):
         if isinstance(loaded, typer.Typer):
             return self._group(loaded, members)
         for member in members:
-            report_left_out(_error(f"`pressroom {member.path}`: `pressroom {self.path}` is no group"))
+            report_left_out(_error(f"`pressroom {member.path}`: `pressroom {self.path}` is not a group"))
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         app.command(self.name, context_settings={"ignore_unknown_options": self.hidden})(loaded)
         command = get_command(app)
         if not isinstance(command, TyperCommand):
-            raise _error(f"{target} is no command")
+            raise _error(f"{target} is not a command")
         command.callback = _plain(command.callback)
         return command
 
@@ -90,7 +90,9 @@ def _check_texts(args: list[str]) -> None:
     for arg in args:
         value = arg.partition("=")[2] if arg.startswith("-") and "=" in arg else arg
         if any("\ud800" <= character <= "\udfff" for character in value) and not os.path.lexists(value):
-            raise typer.BadParameter(f"The argument {ascii(arg)[:80]} holds bytes that are no UTF-8.")
+            raise typer.BadParameter(
+                f"The argument {ascii(arg)[:80]} contains bytes that are not valid UTF-8."
+            )
 
 
 def _plain(callback: Callable[..., Any] | None) -> Callable[..., Any]:

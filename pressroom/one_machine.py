@@ -54,7 +54,9 @@ class DispatcherThread:
         if self._error is not None:
             raise self._error
         if not self._thread.is_alive():
-            raise DispatcherEndedError("the dispatcher ended with the error above: the batch can go on later")
+            raise DispatcherEndedError(
+                "the dispatcher ended with the error above; the batch can be continued later"
+            )
 
     def stop(self, timeout_seconds: float | None = None) -> None:
         """Stop the thread and wait at most this long.
@@ -65,6 +67,9 @@ class DispatcherThread:
         self._thread.join(timeout_seconds)
         self._database.dispose()
 
+
+DRAINING = "Draining: running jobs are finished, the others stay queued. Press Ctrl-C again to end at once."
+"""Sentence for the user after the first Ctrl-C."""
 
 THREAD_JOIN_SECONDS = 10.0
 """Seconds to wait for dispatcher or beat to stop; one that hangs in a network call ends with the process."""
@@ -208,7 +213,7 @@ class OneMachine:
             self._services.check(ask=ask)
         except PressroomError as error:
             self._are_services_usable = False
-            self._say(f"The drain goes on without a service: {error}")
+            self._say(f"Draining continues although a service has ended: {error}")
 
     @property
     def worker_pids(self) -> list[int]:

@@ -30,7 +30,7 @@ from jobs.shown import json_text
 from pressroom.console import Interruption, say
 from pressroom.embedded.services import embedded_services, find_running
 from pressroom.export import check_output
-from pressroom.one_machine import OneMachine
+from pressroom.one_machine import DRAINING, OneMachine
 from pressroom.output import unpublished_file
 from pressroom.summary import Summary
 from pressroom.watch import say_parked, watch_batch
@@ -47,8 +47,6 @@ REJECTED = "rejected.jsonl"
 
 MAX_REJECTED_SHOWN = 10
 """Maximum number of refused lines printed on the terminal; the file has all of them."""
-
-DRAINING = "Draining: running jobs are finished, the others stay queued. Press Ctrl-C again to end at once."
 
 ExportedT = TypeVar("ExportedT")
 """Type of a kind's report about the results that it exported."""
@@ -287,7 +285,7 @@ def check_kind(report: BatchStatusReport, kind: str) -> None:
     if report.kind != kind:
         raise ConfigurationError(
             f"batch {report.batch_id} is of kind {report.kind}, not {kind}: `pressroom kinds show "
-            f"{report.kind}` names the command that goes on with it",
+            f"{report.kind}` names the command that continues it",
             code="batch_of_another_kind",
         )
 

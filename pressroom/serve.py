@@ -1,4 +1,4 @@
-"""Services, dispatcher and workers as separate processes, for installations on several machines."""
+"""The long-running commands: services, dispatcher, beat and workers, together or as separate processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from db.workers import unfinished_pids
 from jobs.errors import ConfigurationError
 from pressroom.console import Interruption, say
 from pressroom.embedded.services import Services, ServiceUrls, find_running
-from pressroom.one_machine import DispatcherThread, OneMachine, background_place
+from pressroom.one_machine import DRAINING, DispatcherThread, OneMachine, background_place
 from workers.background import UP, services_under
 from workers.beat import BeatThread
 from workers.devices import Device
@@ -36,7 +36,7 @@ def run_services(settings: Settings) -> None:
             upgrade(database)
         for variable, url in services.urls.environment().items():
             typer.echo(f"export {variable}='{url}'")
-        say("The services run until Ctrl-C; commands on this machine find them by themselves.")
+        say("The services run until Ctrl-C. Commands on this machine find and use them.")
         while not interruption.count:
             services.check()
             time.sleep(POLL_SECONDS)
@@ -57,7 +57,10 @@ def _outlive_workers(services: Services, settings: Settings) -> None:
                 if not any(map(psutil.pid_exists, unfinished_pids(database, platform.node()))):
                     return
                 if not has_said:
-                    say("Workers still use the services: waiting for them. Ctrl-C again ends at once.")
+                    say(
+                        "Workers are still using the services; waiting for them. Press Ctrl-C "
+                        "again to end at once."
+                    )
                     has_said = True
             time.sleep(POLL_SECONDS)
 
@@ -91,7 +94,7 @@ def run_workers(settings: Settings, devices: Sequence[Device], profile: str) -> 
                 for death in supervisor.check():
                     say(death)
                 time.sleep(POLL_SECONDS)
-            say("Draining: what has begun is finished. Ctrl-C again ends at once.")
+            say(DRAINING)
             supervisor.stop()
         except KeyboardInterrupt:  # a second Ctrl-C; expired leases requeue the jobs
             supervisor.stop(timeout_seconds=0)
@@ -126,11 +129,11 @@ def run_up(settings: Settings, devices: Sequence[Device], profiles: Sequence[str
         interruption.counted(),
     ):
         machine.run_beside(services_under(UP))
-        say(f"Up, with workers for {', '.join(profiles)}, until Ctrl-C; schedules are kept.")
+        say(f"Running workers for {', '.join(profiles)} until Ctrl-C. Due schedules are started.")
         while not interruption.count:
             machine.check()
             time.sleep(POLL_SECONDS)
-        say("Draining: what has begun is finished, the rest stays queued. Ctrl-C again ends at once.")
+        say(DRAINING)
         machine.drain()
 
 
@@ -167,7 +170,7 @@ def run_beat(settings: Settings) -> None:
     check_services(db_url=urls.db_url, is_migrated=True, say=say)
     with Interruption() as interruption:
         beat = BeatThread(background_place(urls, settings))
-        say("Keeping the schedules until Ctrl-C.")
+        say("Starting due schedules until Ctrl-C.")
         try:
             while not interruption.count:
                 beat.check()

@@ -38,7 +38,8 @@ def print_status(report: BatchStatusReport, *, is_live: bool = True) -> None:
         print_labelled("error", f"{code}: {number} jobs")
     for job in report.parked:
         print_labelled(
-            "parked", f"{job.custom_id!r}, job {job.job_id}: {len(job.losses)} workers were lost under it"
+            "parked",
+            f"{job.custom_id!r}, job {job.job_id}: {len(job.losses)} workers were lost while they ran it",
         )
         for loss, number in Counter(map(str, job.losses)).most_common():
             print_labelled("", f"{number} times: {loss}")
@@ -166,7 +167,7 @@ def _provenance(predicate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if (found := encoding.get("calibration")) is not None:
             yield (
                 "",
-                f"calibrated by {found['file']['name']}, temperature {found['temperature']}, sha256 "
+                f"calibrated on {found['file']['name']}, temperature {found['temperature']}, sha256 "
                 f"{found['sha256'][:SHORT_DIGEST]}",
             )
     yield "tokens", f"{usage['newTokens']} new, {usage['promptTokens']} in prompts"

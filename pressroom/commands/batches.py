@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def status(batch: BatchArgument, json: Json = False) -> None:
-    """Print a batch's jobs by state, tokens and errors."""
+    """Show the progress of a batch: jobs by state, tokens and errors."""
     from pressroom.show import print_status, report_json
 
     with client_of_command() as client:
@@ -47,7 +47,7 @@ def list_batches(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20, json
 
 
 def results(batch: BatchArgument, out: Out = Path("out"), json: Json = False) -> None:
-    """Write the results of a batch, as far as it has come, into a folder."""
+    """Write the results that a batch has so far into a folder."""
     from db import reports
     from pressroom.export import exporter_of
     from pressroom.summary import Summary
@@ -63,7 +63,7 @@ def results(batch: BatchArgument, out: Out = Path("out"), json: Json = False) ->
 
 
 def cancel(batch: BatchArgument) -> None:
-    """Cancel a batch; finished results stay."""
+    """Cancel a batch; its finished results are kept."""
     with client_of_command() as client:
         number = client.cancel(batch)
     print_line(f"{number} jobs cancelled")
@@ -73,11 +73,13 @@ def retry(
     batch: BatchArgument,
     job: Annotated[
         str | None,
-        typer.Argument(metavar="[JOB]", help="Id of one job, or the id of its line; unset: all jobs."),
+        typer.Argument(
+            metavar="[JOB]", help="Id of a job or of its line; defaults to all jobs of the batch."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Queue what failed, expired or was cancelled again, and release parked jobs."""
+    """Queue failed, expired and cancelled jobs again, and release parked jobs."""
     with client_of_command() as client:
         number = client.retry(batch, job)
     if json:
@@ -88,11 +90,11 @@ def retry(
 
 def show(
     job: Annotated[
-        str, typer.Argument(metavar="JOB", help="Id of a job, or BATCH/ID with the id of its line.")
+        str, typer.Argument(metavar="JOB", help="Id of a job, or BATCH/ID with the id of the job's line.")
     ],
     json: Json = False,
 ) -> None:
-    """Show how one job's artifact was made: attempts, model, engine, sampling, tokens, digests."""
+    """Show how a job's artifact was made: attempts, model, engine, sampling, tokens and digests."""
     from db import reports
     from jobs.job import JobStatus
     from pressroom.show import print_job
@@ -129,5 +131,5 @@ def _job_id(database: Engine, job: str) -> UUID:
     try:
         first = UUID(batch)
     except ValueError as error:
-        raise typer.BadParameter("give a job's id, or BATCH/ID", param_hint="JOB") from error
+        raise typer.BadParameter("give the id of a job, or BATCH/ID", param_hint="JOB") from error
     return reports.find_job(database, first, custom_id) if slash else first

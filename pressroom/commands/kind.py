@@ -41,15 +41,16 @@ File = Annotated[Path, file_argument(_FILE_HELP)]
 OptionalFile = Annotated[Path | None, file_argument(_FILE_HELP)]
 Model = Annotated[
     str | None,
-    typer.Option(help="Installed model that a worker profile keeps warm; defaults to that of the kind."),
+    typer.Option(help="Installed model of a worker profile; defaults to the model of the kind."),
 ]
 Seed = Annotated[
     int,
     typer.Option(min=0, max=MAX_SEED, help="Seed of the sampling: the same seed gives the same texts."),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Refuse the whole file for one bad line.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse the whole file if a single line is refused.")]
 Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Setting of the kind; repeat.")
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Setting of the kind; may be repeated."),
 ]
 Priority = Annotated[
     int, typer.Option(min=-MAX_PRIORITY, max=MAX_PRIORITY, help="Batches with a higher priority go first.")
@@ -57,12 +58,16 @@ Priority = Annotated[
 Tenant = Annotated[
     str,
     typer.Option(
-        callback=label, help="Label of the owner. Tenants share the workers evenly; it is no access boundary."
+        callback=label,
+        help="Label of the owner. Tenants share the workers evenly; a tenant is not an access boundary.",
     ),
 ]
 Key = Annotated[
     str | None,
-    typer.Option(callback=label, help="Key of the submission: the same key again returns the same batch."),
+    typer.Option(
+        callback=label,
+        help="Key of the submission: submitting again with the same key returns the same batch.",
+    ),
 ]
 Deadline = Annotated[
     float | None,
@@ -104,7 +109,7 @@ def run_command(kind: str, summary: str, *, name: str | None = None) -> Callable
         from workers.producer import Order, model_of
 
         if (file is None) == (batch is None):
-            raise typer.BadParameter("give a FILE, or --batch to go on with one", param_hint="FILE")
+            raise typer.BadParameter("give a FILE, or --batch to continue a batch", param_hint="FILE")
         with errors_reported():
             order = Order(
                 kind=kind,

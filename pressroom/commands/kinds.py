@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Show the installed kinds: what they read, which models they ask, and what they leave.",
+    help="Show the installed kinds: their input, models and results.",
 )
 
 

@@ -17,7 +17,7 @@ db_app = typer.Typer(no_args_is_help=True, help="Manage the schema of the databa
 
 
 def services() -> None:
-    """Run Valkey, Postgres and S3 for this machine until Ctrl-C; print their URLs."""
+    """Run Valkey, Postgres and S3 for this machine until Ctrl-C, and print their URLs."""
     from pressroom.serve import run_services
 
     with errors_reported():
@@ -25,7 +25,7 @@ def services() -> None:
 
 
 def dispatcher() -> None:
-    """Send queued jobs to the workers and repair what crashes leave, until Ctrl-C."""
+    """Send queued jobs to the workers and requeue the jobs of crashed workers, until Ctrl-C."""
     from pressroom.serve import run_dispatcher
 
     with errors_reported():
@@ -33,7 +33,7 @@ def dispatcher() -> None:
 
 
 def worker(device: DeviceOption = "auto", profile: Annotated[str, typer.Option()] = "default") -> None:
-    """Run one worker process for each device, its models warm, until Ctrl-C drains it."""
+    """Run one worker process per device, with its models loaded, until Ctrl-C drains it."""
     from pressroom.serve import run_workers
 
     with errors_reported():
@@ -42,7 +42,7 @@ def worker(device: DeviceOption = "auto", profile: Annotated[str, typer.Option()
 
 @db_app.command("upgrade")
 def db_upgrade() -> None:
-    """Bring the database to this version's schema."""
+    """Upgrade the database to the schema of this version."""
     from db import migrate
 
     with connected() as (database, _, _):
@@ -54,7 +54,7 @@ def db_upgrade() -> None:
 def db_reset(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Drop Pressroom's tables, whatever version made them, and make them anew."""
+    """Drop Pressroom's tables, whichever version created them, and create them again."""
     from db import migrate
 
     with connected(any_schema=True) as (database, _, _):
@@ -62,16 +62,16 @@ def db_reset(
         if tables and not yes:
             say(
                 f"This drops {', '.join(tables)}. All batches, schedules and rows of results are "
-                "lost; objects in the store stay. Stop workers, dispatchers and beat first. "
-                "--yes skips this question."
+                "lost; objects in the store are kept. Stop workers, dispatchers and beat first. "
+                "Use --yes to skip this question."
             )
             typer.confirm("Drop them?", abort=True, err=True)
         migrate.reset(database)
-        typer.echo(f"the database was made anew, at revision {migrate.revisions(database)}")
+        typer.echo(f"the tables were created again, at revision {migrate.revisions(database)}")
 
 
 def config(json: Json = False) -> None:
-    """Print every setting with its value and source; secrets are masked."""
+    """Print every setting with its value and its source; secrets are masked."""
     with errors_reported():
         settings = settings_of_command()
     rows = []
@@ -91,10 +91,12 @@ def up(
     device: DeviceOption = "auto",
     profile: Annotated[
         list[str] | None,
-        typer.Option(help="Worker profile; repeat. Defaults to all profiles whose models are installed."),
+        typer.Option(
+            help="Worker profile; may be repeated. Defaults to all profiles whose models are installed."
+        ),
     ] = None,
 ) -> None:
-    """Run services, dispatcher, beat and workers until Ctrl-C drains them; schedules are kept."""
+    """Run services, dispatcher, beat and workers until Ctrl-C drains them; due schedules are started."""
     from pressroom.serve import installed_profiles, run_up
 
     with errors_reported():
@@ -104,8 +106,8 @@ def up(
 
 
 def beat() -> None:
-    """Start what is due by its schedule and run the services of kinds, such as deliveries, until Ctrl-C; one
-    is active, others stand by.
+    """Start due schedules and run the services of kinds, such as deliveries, until Ctrl-C; one beat is
+    active, and others stand by.
     """
     from pressroom.serve import run_beat
 

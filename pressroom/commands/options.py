@@ -21,7 +21,7 @@ def _share(text: str) -> float:
     try:
         return parse_share(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no share: write 0.05 or 5%") from error
+        raise typer.BadParameter(f"{text!r} is not a share: write it as 0.05 or 5%") from error
 
 
 def _date_order(text: str) -> DateOrder:
@@ -36,7 +36,7 @@ def _batch_id(text: str) -> UUID:
         return UUID(text)
     except ValueError as error:
         raise typer.BadParameter(
-            f"{ascii(text)[:80]} is no id of a batch: see `pressroom batches`"
+            f"{ascii(text)[:80]} is not the id of a batch: see `pressroom batches`"
         ) from error
 
 
@@ -50,7 +50,7 @@ def label(text: str | None) -> str | None:
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Out = Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Folder for the results.")]
 DeviceOption = Annotated[
-    str, typer.Option("--device", help="Devices: auto, cpu, cuda:N, or several separated by commas.")
+    str, typer.Option("--device", help="Devices to use: auto, cpu, cuda:N, or several separated by commas.")
 ]
 BatchOption = Annotated[
     UUID | None,
@@ -60,7 +60,9 @@ BatchOption = Annotated[
 ]
 RetryFailed = Annotated[
     bool,
-    typer.Option("--retry-failed", help="With --batch: also run failed, cancelled and expired jobs again."),
+    typer.Option(
+        "--retry-failed", help="With --batch: run failed, cancelled and expired jobs again as well."
+    ),
 ]
 MaxDropped = Annotated[
     float | None,
@@ -68,7 +70,7 @@ MaxDropped = Annotated[
         "--max-dropped",
         metavar="SHARE",
         parser=_share,
-        help="Share of the input that may be refused, as 0.05 or 5%.",
+        help="Share of the input that may be refused, such as 0.05 or 5%.",
     ),
 ]
 DateFormat = Annotated[
@@ -139,13 +141,15 @@ def standing_path(text: str) -> Path:
     """Return the path of a file that is read again and again, which standard input cannot be."""
     path = input_path(text)
     if not path.is_file():
-        raise typer.BadParameter(f"{path} is piped in, and is read again at each run (name a file)")
+        raise typer.BadParameter(
+            f"{path} is piped in, but the input is read again at each run: give the name of a file"
+        )
     return path
 
 
 def file_argument(help_text: str) -> Any:
     """Return an argument that names a file to read."""
-    return typer.Argument(parser=input_path, metavar="FILE", help=f"{help_text} - reads what is piped in.")
+    return typer.Argument(parser=input_path, metavar="FILE", help=f"{help_text} - reads standard input.")
 
 
 def file_options(delimiter: str | None, encoding: str | None, decimal: str | None) -> FileOptions:

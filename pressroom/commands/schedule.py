@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 NUM_RUNS_SHOWN = 20
 
-app = typer.Typer(no_args_is_help=True, help="Manage schedules: batches that run again and again.")
+app = typer.Typer(no_args_is_help=True, help="Manage schedules, which run a batch repeatedly.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", callback=label, help="Name of the schedule.")]
 KindOption = Annotated[

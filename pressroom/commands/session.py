@@ -74,7 +74,7 @@ def settings_of_command() -> Settings:
         near = get_close_matches(
             name, [f"{ENVIRONMENT_PREFIX}{field.upper()}" for field in Settings.model_fields]
         )
-        say(f"warning: {name} is no setting{f', did you mean {near[0]}?' if near else ''}")
+        say(f"warning: {name} is not a setting{f'; did you mean {near[0]}?' if near else ''}")
     return settings
 
 

@@ -119,7 +119,7 @@ def run_sentiment(
     from kinds.sentiment.runs import FileRun, run_file
 
     if (file is None) == (batch is None):
-        raise typer.BadParameter("give a FILE, or --batch to go on with one", param_hint="FILE")
+        raise typer.BadParameter("give a FILE, or --batch to continue a batch", param_hint="FILE")
     if file is not None and watch is None and monitor is None:
         raise typer.BadParameter("give the watch list, or --monitor with one", param_hint="--watch")
     with errors_reported():

@@ -92,7 +92,7 @@ def test_help_lists_the_commands_of_another_package_beside_the_groups_own(poems:
 def test_a_path_that_is_declared_twice_stays_the_command_lines_own(poems: Installation) -> None:
     done = poems.run("status", "--help")
     assert done.returncode == 0
-    assert "Print a batch's jobs" in done.stdout
+    assert "Show the progress of a batch" in done.stdout
     assert "command_doubled" in done.stderr
     assert "poems" in done.stderr
 
@@ -106,7 +106,7 @@ def test_a_member_of_a_loaded_group_is_not_replaced(poems: Installation) -> None
 def test_a_command_below_one_that_is_no_group_is_named_and_left_out(poems: Installation) -> None:
     done = poems.run("config", "--help")
     assert "Print every setting" in done.stdout
-    assert "`pressroom config` is no group" in done.stderr
+    assert "`pressroom config` is not a group" in done.stderr
 
 
 def test_a_command_of_a_group_that_nobody_declares_is_named_and_left_out(poems: Installation) -> None:
