@@ -26,19 +26,32 @@ MAX_REJECTED_LISTED = 10_000
 """Rejected rows that are listed individually; all are counted."""
 
 
+class _RejectedRows:
+    """Counts rejected rows by code, and keeps the first ones."""
+
+    def __init__(self) -> None:
+        self.codes: Counter[str] = Counter()
+        self._rows: list[Rejected] = []
+
+    def add(self, row: Rejected) -> None:
+        self.codes[row.code] += 1
+        if len(self._rows) < MAX_REJECTED_LISTED:
+            self._rows.append(row)
+
+    def artifact(self) -> Artifact:
+        lines = "".join(json_text(row.as_json()) + "\n" for row in self._rows)
+        return Artifact(name="rejected.jsonl", media_type=JSONL, body=lines.encode())
+
+
 def collect(settings: RecommendationSettings, context: Context) -> Result:
     """Ingest the files. Raises FileRejectedError, ConfigurationError, and what the ports raise."""
     sources = settings.sources
     if sources is None:
-        raise ConfigurationError("the batch names no files to read", code="refresh_without_sources")
-    rejected: list[Rejected] = []
-    codes: Counter[str] = Counter()
-
-    def on_rejected(row: Rejected) -> None:
-        codes[row.code] += 1
-        if len(rejected) < MAX_REJECTED_LISTED:
-            rejected.append(row)
-
+        raise ConfigurationError(
+            "the batch names no catalogue and no log to read: queue the run again",
+            code="refresh_without_sources",
+        )
+    rejected = _RejectedRows()
     notes: list[str] = []
     previous = load_previous(context.resources, settings)
     inputs_sha256, inputs = ingest_files(
@@ -46,26 +59,25 @@ def collect(settings: RecommendationSettings, context: Context) -> Result:
         settings.intake,
         previous,
         context.resources,
-        on_rejected,
+        rejected.add,
         now=settings.as_of,
         on_note=notes.append,
     )
     gone = gone_items(context.resources, previous, inputs_sha256, settings.as_of)
     withdrawn = Withdrawal(recommender_id=settings.recommender_id, reasons=gone)
-    lines = "".join(json_text(row.as_json()) + "\n" for row in rejected)
     return Result(
-        artifacts=(Artifact(name="rejected.jsonl", media_type=JSONL, body=lines.encode()),),
+        artifacts=(rejected.artifact(),),
         output=CollectOutput(
             inputs_sha256=inputs_sha256,
             num_items=inputs.num_items,
-            num_rejected=codes.total(),
+            num_rejected=rejected.codes.total(),
             num_withdrawn=len(gone),
         ),
         metrics={
             "num_items": inputs.num_items,
             "num_users": inputs.num_users,
-            "num_rejected": codes.total(),
-            "rejected": dict(codes),
+            "num_rejected": rejected.codes.total(),
+            "rejected": dict(rejected.codes),
             "counts": dict(inputs.counts),
             "notes": notes,
             "num_withdrawn": len(gone),

@@ -164,10 +164,7 @@ class EventReader:
         _mark(verdict, "item_missing", _is_empty(items)[item])
         _mark(verdict, "weight_invalid", ~((weight > 0) & (weight <= MAX_WEIGHT)))
         _mark(verdict, "quantity_invalid", ~((quantity != 0) & (np.abs(quantity) <= MAX_WEIGHT)))
-        _mark(verdict, "time_invalid", time == INVALID)
-        _mark(verdict, "date_ambiguous", time == AMBIGUOUS)
-        _mark(verdict, "time_implausible", (time < EARLIEST_SECONDS) & (time != MISSING))
-        _mark(verdict, "in_future", time > self._latest)
+        self._mark_times(verdict, time)
         _mark(verdict, "kind_ignored", kind_weight == 0)
         _mark(verdict, "unknown_item", known < 0)
         self._report(batch, verdict, {"user": (users, user), "item": (items, item)})
@@ -191,6 +188,12 @@ class EventReader:
             weight=(weight[good] * kind_weight[good]).astype(np.float32),
             time=np.where(time[good] == MISSING, 0, time[good]),
         )
+
+    def _mark_times(self, verdict: npt.NDArray[np.uint8], time: Seconds) -> None:
+        _mark(verdict, "time_invalid", time == INVALID)
+        _mark(verdict, "date_ambiguous", time == AMBIGUOUS)
+        _mark(verdict, "time_implausible", (time < EARLIEST_SECONDS) & (time != MISSING))
+        _mark(verdict, "in_future", time > self._latest)
 
     def _without_decimals(self, users: pa.StringArray) -> pa.StringArray:
         """Return ids without the ".0" that a column of decimals adds: "17850.0" becomes "17850"."""

@@ -83,13 +83,13 @@ def read_items(
     def dates() -> Iterator[object]:
         return _dates_of(path, columns, file_options.quietly())
 
-    maker = ItemMaker(str(path), columns, tally, date_order=options.date_order, dates=dates)
+    parser = ItemParser(str(path), columns, tally, date_order=options.date_order, dates=dates)
     items: dict[str, Item] = {}
     lines: dict[str, int] = {}
     first: Rejected | None = None
     for record in file_records(path, lambda names: _checked(names, columns), file_options):
         line = record.line if isinstance(record, Rejected) else record[0]
-        item = record if isinstance(record, Rejected) else maker.make(*record)
+        item = record if isinstance(record, Rejected) else parser.parse(*record)
         if isinstance(item, Rejected):
             first = first or item
             tally.reject(item)
@@ -141,8 +141,8 @@ class _RefusedError(Exception):
         self.rejected = rejected
 
 
-class ItemMaker:
-    """Turns the records of one file into items. It is not thread-safe."""
+class ItemParser:
+    """Parses the records of one file as items. It is not thread-safe."""
 
     def __init__(
         self,
@@ -160,8 +160,8 @@ class ItemMaker:
         self._tally = tally
         self._shapes: dict[tuple[str, ...], tuple[dict[str, str], dict[str, str]]] = {}
 
-    def make(self, line: int, fields: Mapping[str, object]) -> Item | Rejected:
-        """Return an item, or why the row is rejected; oddities of an accepted item are flagged."""
+    def parse(self, line: int, fields: Mapping[str, object]) -> Item | Rejected:
+        """Return an item, or the reason why the row is rejected; oddities of an accepted item are flagged."""
         try:
             record = Record(self._name, line, dict(fields))
             item = attempt(
@@ -255,10 +255,7 @@ class _Row:
         if (secret := find_secret(together)) is not None:
             raise _RefusedError(self._record.reject_secret(secret))
         if (token := find_control_token(together)) is not None:
-            reason, advice = (
-                f"contains the control token {token!r}",
-                "remove it, because a model would obey it",
-            )
+            reason, advice = f"contains the control token {token!r}", "remove it, or a model would obey it"
             raise _RefusedError(self._record.reject("input_control_token", reason, advice))
 
     def _refused(
