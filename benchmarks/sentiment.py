@@ -35,9 +35,9 @@ from jobs.batch import BatchStatus, BatchStatusReport
 from jobs.inference import TextPair
 from jobs.registry import load_kind
 from kinds.sentiment.documents.blocks import MAX_BLOCK_DOCUMENTS
+from kinds.sentiment.intake import DocumentsOrder, IntakeCounts, put_monitor_of, submit_documents
 from kinds.sentiment.monitor import KIND
-from kinds.sentiment.producer import DocumentsOrder, Intake, submit_documents
-from kinds.sentiment.runs import MonitorOptions, put_monitor_of
+from kinds.sentiment.options import SentimentOptions
 from pressroom.one_machine import OneMachine
 from storage import open_store
 from workers.devices import Device
@@ -77,7 +77,7 @@ class Round:
     seconds: float
     cpu_seconds: float
     """Processor seconds of all processes."""
-    intake: Intake
+    intake: IntakeCounts
     report: BatchStatusReport
     memory: Memory
 
@@ -111,7 +111,7 @@ def wait_until_ready(machine: OneMachine) -> None:
         time.sleep(0.2)
 
 
-def run_round(machine: OneMachine, path: Path, options: MonitorOptions, settings: Settings) -> Round:
+def run_round(machine: OneMachine, path: Path, watch: Path, settings: Settings) -> Round:
     """Submit a file and wait until its batch ends."""
     store = open_store(machine.urls.s3_url)
     memory, done = Memory(), threading.Event()
@@ -119,7 +119,9 @@ def run_round(machine: OneMachine, path: Path, options: MonitorOptions, settings
     watcher.start()
     cpu_seconds = _cpu_seconds()
     begun_at = datetime.now(UTC)
-    monitor = put_monitor_of(machine.database, store, options)
+    monitor = put_monitor_of(
+        machine.database, store, SentimentOptions(), watch=watch, model=DEFAULT_CLASSIFIER, on_note=print
+    )
     submission, intake = submit_documents(
         machine.database, path, DocumentsOrder(monitor=monitor, settings=OWN), settings, print
     )
@@ -191,15 +193,6 @@ Rounds = Mapping[str, Round]
 
 def run_all(home: Path, files: Files) -> Rounds:
     """Run the three files through one monitor, in this order."""
-    options = MonitorOptions(
-        name=None,
-        watch=files.watch,
-        model=DEFAULT_CLASSIFIER,
-        windows=None,
-        time_zone=None,
-        rules=None,
-        false_alarms_per_week=None,
-    )
     os.environ["PRESSROOM_PROFILES"] = json.dumps({PROFILE: {"models": [DEFAULT_CLASSIFIER]}})
     os.environ["PRESSROOM_MODELS_DIR"] = str(Settings().models_folder)
     settings = Settings(home=home)
@@ -207,7 +200,7 @@ def run_all(home: Path, files: Files) -> Rounds:
         wait_until_ready(machine)
         load_kind(KIND)  # as `pressroom run` does while workers start, since the imports take a second
         return {
-            path.stem: run_round(machine, path, options, settings)
+            path.stem: run_round(machine, path, files.watch, settings)
             for path in (files.first, files.grown, files.scattered)
         }
 

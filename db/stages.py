@@ -241,6 +241,15 @@ class _Stage:
     name: str
 
 
+def stage_profiles(database: Engine, batch_id: UUID) -> tuple[str, ...]:
+    """Return the profiles of a batch's stages in their order, each once."""
+    with database.connect() as connection:
+        profiles = connection.scalars(
+            select(StageRow.profile).where(StageRow.batch_id == batch_id).order_by(StageRow.number)
+        )
+        return tuple(dict.fromkeys(profiles))
+
+
 def _open_stages(connection: Connection, batch_id: UUID) -> Iterator[tuple[_Stage, _Stage | None]]:
     rows = connection.execute(
         select(StageRow.number, StageRow.name)

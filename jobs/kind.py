@@ -191,6 +191,37 @@ class Tables:
 
 
 @dataclass(frozen=True, slots=True)
+class Input:
+    """One of the inputs that a batch is made from: a file, or rows in memory."""
+
+    name: str
+    """Name of the input: "rows", "catalogue", ..."""
+    help: str
+    """Contents and formats of the input, for help texts."""
+    is_required: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intake:
+    """How the inputs of a batch become its jobs."""
+
+    reader: str
+    """MODULE:FUNCTION, a `workers.intake.IntakeReader`, which turns the records of the inputs into jobs."""
+    inputs: tuple[Input, ...]
+    """At least one input; commands take the first one as their argument FILE."""
+    options_type: type[BaseModel] | None = None
+    """What a submission may set, if it is not the kind's settings type: the reader makes the settings of the
+    batch out of these options."""
+
+
+ROWS = Intake(
+    reader="workers.intake:read_rows",
+    inputs=(Input("rows", "Table with a row for each job: CSV, JSONL or Parquet, also .gz;"),),
+)
+"""The intake of a kind that declares none: each row of one table is the payload of one job."""
+
+
+@dataclass(frozen=True, slots=True)
 class Background:
     """A service that a kind defines and that runs alongside long-running commands."""
 
@@ -221,18 +252,21 @@ class Kind(ABC, Generic[PayloadT]):
     refused."""
     default_model: ClassVar[str | None] = None
     """Model of a batch that names none; None for a kind that uses no model."""
-    rows_are_jobs: ClassVar[bool] = True
-    """Whether each row of a table is the payload of one job, so that any file of rows makes a batch. A kind
-    that reads anything else has its own commands."""
+    intake: ClassVar[Intake | None] = ROWS
+    """How inputs become jobs: by default, each row of a table is one job. None for a kind whose batches only
+    its own commands create."""
     stages: ClassVar[tuple[Stage, ...]] = (Stage("run"),)
     ports: ClassVar[tuple[Port, ...]] = ()
     tables: ClassVar[Tables | None] = None
     exporter: ClassVar[str | None] = None
     """MODULE:FUNCTION, a `pressroom.export.Exporter`. With None, artifacts, a table and an index page are
     written."""
+    describer: ClassVar[str | None] = None
+    """MODULE:CLASS, a `pressroom.describers.Describer`, which says what a batch came to and what a job made.
+    With None, `pressroom status` prints counts, and `pressroom show` attempts and provenance."""
     starter: ClassVar[str | None] = None
     """MODULE:FUNCTION, a `workers.recurring.Starter`, which creates the batch for a due time of a schedule.
-    With None, the schedule's table is read again."""
+    With None, the schedule's inputs are read again."""
     background: ClassVar[tuple[Background, ...]] = ()
 
     def warm(self) -> None:

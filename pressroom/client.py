@@ -106,13 +106,16 @@ class Client:
         kind: str,
         items: Path | str | Iterable[Mapping[str, object]],
         *,
+        inputs: Mapping[str, Path | str] | None = None,
         model: str | None = None,
         settings: Mapping[str, object] | None = None,
         on_rejected: Callable[[Rejected], None] | None = None,
+        on_note: Callable[[str], None] | None = None,
         **options: Unpack[BatchOptions],
     ) -> Submission:
         """Accept a file, or items in memory, as one batch. Once this returns, no job of it can be lost.
 
+        `items` are the first input of the kind; `inputs` are the files of its other inputs by name.
         Each item is a mapping whose keys are the columns of a file. Items are streamed: a generator of any
         length needs little memory. A refused item is passed to `on_rejected` with its number as the line,
         and the others run. Without a `model` the kind's default is used; `settings` are those of the kind.
@@ -120,11 +123,23 @@ class Client:
         Raises InputError (FileRejectedError, StrictIntakeError, JobsRefusedError), ConfigurationError for an
         unknown kind or model, and whatever the items raise: then nothing was accepted.
         """
-        from workers.producer import Order, model_of, submit_rows  # loads intake and tokenizers
+        from jobs.registry import load_kind
+        from workers.intake import BatchRequest, intake_of  # loads intake and tokenizers
+        from workers.producer import model_of, submit
 
-        order = Order(kind=kind, model=model_of(kind, model), settings=settings or {}, **options)
-        rows = Path(items) if isinstance(items, str) else items
-        return submit_rows(self._database, rows, order, self._settings, on_rejected or _ignore)
+        first = intake_of(load_kind(kind)).inputs[0].name
+        request = BatchRequest(kind=kind, model=model_of(kind, model), settings=settings or {}, **options)
+        named = {first: Path(items) if isinstance(items, str) else items}
+        named |= {name: Path(path) for name, path in (inputs or {}).items()}
+        return submit(
+            self._database,
+            named,
+            request,
+            self._settings,
+            on_rejected or _ignore,
+            on_note=on_note or _ignore,
+            s3_url=self._urls.s3_url,
+        )
 
     @errors_named()
     def status(self, batch_id: UUID) -> BatchStatusReport:
@@ -233,8 +248,8 @@ class Client:
         return job_id
 
 
-def _ignore(_rejected: Rejected) -> None:
-    """Ignore a refused item, which the batch counts."""
+def _ignore(_: object) -> None:
+    """Ignore a refused item, which the batch counts, or a note."""
 
 
 def _unfinished(batch_id: UUID, report: BatchStatusReport | None, seconds: float) -> str:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from jobs.errors import ConfigurationError
 from jobs.intake.columns import ID_COLUMN, Columns
 from jobs.intake.payloads import read_lines
-from jobs.kind import Kind
+from jobs.kind import ROWS, Kind
 from jobs.rejection import FileRejectedError, Rejected
 from jobs.shown import json_text
 
@@ -67,6 +68,18 @@ class FieldSchema:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InputInfo:
+    """An input of a kind: a file, or rows in memory."""
+
+    name: str
+    required: bool
+    description: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({'required' if self.required else 'optional'}): {self.description}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KindInfo:
     """An installed kind: what it reads and what a batch of it may set."""
 
@@ -74,23 +87,29 @@ class KindInfo:
     version: str
     summary: str
     """The first paragraph of its docstring, in one line."""
-    rows_are_jobs: bool
-    """Whether items can be submitted; other kinds have commands of their own."""
+    inputs: tuple[InputInfo, ...]
+    """What batches are made from; empty if only the kind's own commands create them."""
     default_model: str | None
     columns: tuple[FieldSchema, ...]
+    """Columns of a table whose rows are jobs; empty for a kind that reads its inputs in another way."""
     settings: tuple[FieldSchema, ...]
+    """What a submission may set."""
 
     @classmethod
     def of(cls, kind: Kind[Any]) -> KindInfo:
         """Describe a kind."""
+        intake = kind.intake
         return cls(
             name=kind.name,
             version=kind.version,
             summary=summary_of(kind),
-            rows_are_jobs=kind.rows_are_jobs,
+            inputs=tuple(
+                InputInfo(name=each.name, required=each.is_required, description=each.help.rstrip(";"))
+                for each in (intake.inputs if intake else ())
+            ),
             default_model=kind.default_model,
-            columns=tuple(field_schemas(kind.payload_type)),
-            settings=tuple(field_schemas(kind.settings_type)),
+            columns=tuple(field_schemas(kind.payload_type)) if intake is ROWS else (),
+            settings=tuple(field_schemas((intake and intake.options_type) or kind.settings_type)),
         )
 
 
@@ -108,9 +127,19 @@ def field_schemas(model: type[BaseModel]) -> Iterator[FieldSchema]:
             name=name,
             type=_type_words(field, schema),
             required=name in schema.get("required", ()),
-            default=field.get("default"),
+            default=_default(model, name, field),
             description=str(field.get("description", "")),
         )
+
+
+def _default(model: type[BaseModel], name: str, field: Mapping[str, Any]) -> object:
+    """Return the default of a field as JSON; a default factory is called, because the schema omits it."""
+    if "default" in field:
+        return field["default"]
+    for attribute, info in model.model_fields.items():
+        if name in (attribute, info.alias) and info.default_factory is not None:
+            return to_jsonable_python(info.get_default(call_default_factory=True, validated_data={}))
+    return None
 
 
 def _type_words(field: Mapping[str, Any], schema: Mapping[str, Any]) -> str:

@@ -1,24 +1,19 @@
-"""Producers: a file is validated line by line and accepted as a batch, in one transaction."""
+"""Producers: the inputs of a batch are read record by record and accepted in one transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ValidationError
 from sqlalchemy import Connection, Engine
 
 from db import batches
 from db.stages import NewJob
 from jobs.batch import NewBatch, NewStage
-from jobs.errors import ConfigurationError, InputError
-from jobs.guards import CONTROL_TOKENS
-from jobs.intake.dialect import AS_FOUND, FileOptions
-from jobs.intake.payloads import ITEMS, Accepted, Items, read_lines
-from jobs.kind import Kind
+from jobs.errors import InputError
+from jobs.intake.payloads import ITEMS
 from jobs.ranges import (
     MAX_PRIORITY,
     MAX_SECONDS,
@@ -30,34 +25,25 @@ from jobs.ranges import (
 )
 from jobs.registry import load_kind
 from jobs.rejection import Dropped, DroppedTally, Rejected
-from workers.prompt_check import prompt_check
+from workers.intake import (
+    BatchRequest,
+    Inputs,
+    IntakePlan,
+    IntakeSource,
+    intake_of,
+    options_of,
+    plan_batch,
+    validated_settings,
+)
 from workers.settings import Settings
+
+OnNote = Callable[[str], None]
 
 
 class StrictIntakeError(InputError):
-    """A line was refused and the caller required all lines or none."""
+    """A record was refused, and the caller required all records or none."""
 
     code = "line_rejected"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """The options of a producer's request, in addition to the file; see jobs.batch.NewBatch."""
-
-    kind: str
-    model: str
-    settings: Mapping[str, object]
-    """Values for the kind's settings type; unknown names are refused."""
-    seed: int = 0
-    name: str | None = None
-    tenant: str = "default"
-    priority: int = 0
-    idempotency_key: str | None = None
-    deadline_seconds: float | None = None
-    strict: bool = False
-    """Whether a single bad line causes the whole file to be refused."""
-    file: FileOptions = AS_FOUND
-    """Options for reading the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,105 +54,135 @@ class Submission:
     created: bool
     """False if the idempotency key already had a batch, so that nothing was added."""
     dropped: Dropped | None = None
-    """Counts of the records that were refused from the file."""
+    """Counts of the records that were refused from the inputs."""
 
 
-def submit_rows(
+def _ignore(_: object) -> None:
+    """Ignore a refused record, which the batch counts, or a note."""
+
+
+def submit(
     database: Engine,
-    rows: Path | Items,
-    order: Order,
+    inputs: Inputs,
+    request: BatchRequest,
     settings: Settings,
-    on_rejected: Callable[[Rejected], None],
+    on_rejected: Callable[[Rejected], None] = _ignore,
+    *,
+    on_note: OnNote = _ignore,
+    s3_url: str | None = None,
 ) -> Submission:
-    """Accept the good rows of a file, or items in memory, as one batch; pass each bad one to `on_rejected`.
+    """Accept the good records of the inputs as one batch; pass each refused one to `on_rejected`.
 
-    Raises FileRejectedError for a file that cannot be used, StrictIntakeError, InputError for settings that
-    do not fit the kind, and ConfigurationError for an unknown kind or a model that no profile has. Nothing
-    has been accepted in these cases.
+    `s3_url` is the store if it is not the configured one. Raises FileRejectedError for a file that cannot be
+    used, StrictIntakeError, InputError for settings or inputs that do not fit the kind, and
+    ConfigurationError for an unknown kind or a model that no profile has. Nothing has been accepted in these
+    cases.
     """
     with database.begin() as connection:
-        return submit_rows_in(connection, rows, order, settings, on_rejected)
+        return submit_in(connection, inputs, request, settings, on_rejected, on_note=on_note, s3_url=s3_url)
 
 
-def submit_rows_in(
+def submit_in(
     connection: Connection,
-    rows: Path | Items,
-    order: Order,
+    inputs: Inputs,
+    request: BatchRequest,
     settings: Settings,
-    on_rejected: Callable[[Rejected], None],
+    on_rejected: Callable[[Rejected], None] = _ignore,
     *,
+    on_note: OnNote = _ignore,
+    s3_url: str | None = None,
     schedule_id: UUID | None = None,
 ) -> Submission:
-    """Do the same as `submit_rows` in the caller's transaction; the batch may be a run of a schedule.
+    """Do the same as `submit` in the caller's transaction; the batch may be a run of a schedule.
 
     Also raises RunUnderWayError while another run of the schedule has not ended.
     """
-    kind = load_kind(order.kind)
-    check_rows(kind)
-    kind_settings = kind_settings_of(kind, order.settings)
-    path = rows if isinstance(rows, Path) else ITEMS
-    tally = DroppedTally(path, on_rejected)
-    intake = _Intake(rows, kind, kind_settings, order, settings, tally)
-    batch = new_batch(order, settings, name=path.name, schedule_id=schedule_id)
-    batch_id, created = batches.accept_in(connection, batch, intake.jobs(), lambda: intake.num_rejected)
-    return Submission(batch_id, created, tally.dropped(intake.num_accepted))
+    _check_request(request)
+    kind = load_kind(request.kind)
+    intake_of(kind)
+    tally = DroppedTally(_name_of(inputs), on_rejected)
+    source = IntakeSource(
+        inputs=inputs,
+        request=request,
+        options=options_of(kind, request.settings),
+        connection=connection,
+        settings=settings,
+        on_rejected=tally,
+        on_note=on_note,
+        s3_url=s3_url,
+    )
+    return accept_plan(connection, plan_batch(source), request, settings, tally, schedule_id=schedule_id)
+
+
+def accept_plan(
+    connection: Connection,
+    plan: IntakePlan,
+    request: BatchRequest,
+    settings: Settings,
+    tally: DroppedTally,
+    *,
+    schedule_id: UUID | None = None,
+) -> Submission:
+    """Accept what an intake has planned, in the caller's transaction; raises what `submit_in` raises."""
+    batch = new_batch(
+        replace(request, model=plan.model, settings=plan.settings, stages=request.stages or plan.stages),
+        settings,
+        name=plan.name,
+        schedule_id=schedule_id,
+    )
+    jobs = _PlannedJobs(plan, tally, strict=request.strict)
+    batch_id, created = batches.accept_in(connection, batch, jobs.accepted(), lambda: tally.num_rejected)
+    return Submission(batch_id, created, tally.dropped(jobs.num_records))
 
 
 def new_batch(
-    order: Order,
+    request: BatchRequest,
     settings: Settings,
     *,
     name: str,
-    stages: tuple[str, ...] = (),
     schedule_id: UUID | None = None,
 ) -> NewBatch:
-    """Return the batch for an order: `stages`, or all of its kind, each in the queue that has its models.
+    """Return the batch for a request: its stages, or all of its kind, each in the queue that has its models.
 
-    Raises InputError and ConfigurationError as `submit_rows` does.
+    Raises InputError and ConfigurationError as `submit` does.
     """
-    _check_order(order)
-    kind = load_kind(order.kind)
-    kind_settings = kind_settings_of(kind, order.settings)
+    _check_request(request)
+    kind = load_kind(request.kind)
+    kind_settings = validated_settings(kind.name, kind.settings_type, request.settings)
     return NewBatch(
         kind=kind.name,
         kind_version=kind.version,
-        name=order.name or printable_name(name),
-        model=order.model,
+        name=request.name or printable_name(name),
+        model=request.model,
         settings=kind_settings.model_dump(mode="json"),
-        seed=order.seed,
+        seed=request.seed,
         stages=tuple(
-            NewStage(stage, settings.profile_of(kind.models(order.model, kind_settings, stage)))
-            for stage in stages or [stage.name for stage in kind.stages]
+            NewStage(stage, settings.profile_of(kind.models(request.model, kind_settings, stage)))
+            for stage in request.stages or [stage.name for stage in kind.stages]
         ),
-        tenant=order.tenant,
-        priority=order.priority,
+        tenant=request.tenant,
+        priority=request.priority,
         schedule_id=schedule_id,
-        idempotency_key=order.idempotency_key,
-        deadline_seconds=order.deadline_seconds,
+        idempotency_key=request.idempotency_key,
+        deadline_seconds=request.deadline_seconds,
         max_attempts=settings.max_attempts,
     )
 
 
-def _check_order(order: Order) -> None:
+def _check_request(request: BatchRequest) -> None:
     """Raise InputError for values that no queue or table could hold."""
-    check_number(order.seed, 0, MAX_SEED, "seed")
-    check_number(order.priority, -MAX_PRIORITY, MAX_PRIORITY, "priority")
-    if order.deadline_seconds is not None:
-        check_number(order.deadline_seconds, MIN_DEADLINE_SECONDS, MAX_SECONDS, "deadline")
-    labels = (("tenant", order.tenant), ("name", order.name), ("idempotency key", order.idempotency_key))
+    check_number(request.seed, 0, MAX_SEED, "seed")
+    check_number(request.priority, -MAX_PRIORITY, MAX_PRIORITY, "priority")
+    if request.deadline_seconds is not None:
+        check_number(request.deadline_seconds, MIN_DEADLINE_SECONDS, MAX_SECONDS, "deadline")
+    labels = (
+        ("tenant", request.tenant),
+        ("name", request.name),
+        ("idempotency key", request.idempotency_key),
+    )
     for name, label in labels:
         if label is not None:
             check_label(label, name)
-
-
-def check_rows(kind: Kind[Any]) -> None:
-    """Raise ConfigurationError if the kind's jobs are not the rows of one table."""
-    if not kind.rows_are_jobs:
-        raise ConfigurationError(
-            f"jobs of kind {kind.name} are no rows of a table: `pressroom kinds show {kind.name}` names "
-            "the command that makes its batches",
-            code="kind_without_rows",
-        )
 
 
 def model_of(kind: str, model: str | None) -> str:
@@ -174,57 +190,35 @@ def model_of(kind: str, model: str | None) -> str:
     return model or load_kind(kind).default_model or ""
 
 
-def kind_settings_of(kind: Kind[Any], given: Mapping[str, object]) -> BaseModel:
-    """Return the kind's settings with these values. Raises InputError that names the setting."""
-    try:
-        return kind.settings_type.model_validate(given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        known = ", ".join(kind.settings_type.model_fields)
-        raise InputError(
-            f"setting {name!r} of kind {kind.name}: "
-            + ("is no setting" if first["type"] == "extra_forbidden" else str(first["msg"]))
-            + (f" (there are {known})" if known else " (the kind has none)"),
-            code="setting_invalid",
-        ) from error
+def _name_of(inputs: Inputs) -> Path:
+    """Return the path of the first input, for messages about refused records."""
+    first = next(iter(inputs.values()), None)
+    return first if isinstance(first, Path) else ITEMS
 
 
-class _Intake:
-    """Turns the rows of one batch into jobs; counts the refused rows and passes them to a callback."""
+class _PlannedJobs:
+    """Streams the jobs of a plan; passes refused records to a tally and counts the used ones."""
 
-    def __init__(
-        self,
-        rows: Path | Items,
-        kind: Kind[Any],
-        kind_settings: BaseModel,
-        order: Order,
-        settings: Settings,
-        on_rejected: Callable[[Rejected], None],
-    ) -> None:
-        check = prompt_check(kind, kind_settings, order.model, settings)
-        control_tokens = CONTROL_TOKENS if check is None else check.control_tokens
-        self._lines: Iterator[Accepted[Any] | Rejected] = read_lines(
-            rows, kind, control_tokens=control_tokens, check=check, options=order.file
-        )
-        self._kind = kind
-        self._strict = order.strict
-        self._on_rejected = on_rejected
-        self.num_rejected = 0
-        self.num_accepted = 0
+    def __init__(self, plan: IntakePlan, tally: DroppedTally, *, strict: bool) -> None:
+        self._plan = plan
+        self._tally = tally
+        self._strict = strict
+        self._num_jobs = 0
 
-    def jobs(self) -> Iterator[NewJob]:
-        for line in self._lines:
-            if isinstance(line, Rejected):
-                self.num_rejected += 1
-                self._on_rejected(line)
-                continue
-            self.num_accepted += 1
-            yield NewJob(
-                line.custom_id, line.payload.model_dump(mode="json"), self._kind.prompt_prefix(line.payload)
-            )
-        if self._strict and self.num_rejected:
+    def accepted(self) -> Iterator[NewJob]:
+        for job in self._plan.jobs:
+            if isinstance(job, Rejected):
+                self._tally(job)
+            else:
+                self._num_jobs += 1
+                yield job
+        if self._strict and self._tally.num_rejected:
             raise StrictIntakeError(
-                f"{self.num_rejected} lines were refused and nothing was accepted: correct them, or leave "
-                "--strict away to run the others"
+                f"{self._tally.num_rejected} lines were refused and nothing was accepted: correct them, or "
+                "leave --strict away to run the others"
             )
+
+    @property
+    def num_records(self) -> int:
+        """Number of records that were used."""
+        return self._num_jobs if self._plan.num_records is None else self._plan.num_records()

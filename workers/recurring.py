@@ -1,4 +1,4 @@
-"""Turns a schedule's due time into a batch: by its kind's own starter, or by reading its table again."""
+"""Turns a schedule's due time into a batch: by its kind's own starter, or by reading its inputs again."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from jobs.errors import ConfigurationError
 from jobs.intake.dialect import FileOptions
 from jobs.intake.files import check_input
 from jobs.registry import load_kind, load_target
-from jobs.rejection import Rejected
-from workers.producer import Order, check_rows, submit_rows_in
+from workers.intake import BatchRequest, intake_of
+from workers.producer import submit_in
 from workers.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -32,13 +32,16 @@ class UnknownStartError(ConfigurationError):
     code = "schedule_unknown"
 
 
-class TableInput(BaseModel):
-    """The table that a schedule reads if its kind has no starter of its own: `Schedule.input`."""
+class FileInputs(BaseModel):
+    """The files that a schedule reads if its kind has no starter of its own: `Schedule.input`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     file: str
-    """The absolute path, because the process that starts the batch may run in any folder."""
+    """Path of the kind's first input. Paths are absolute, because the process that starts the batch may run
+    in any folder."""
+    inputs: dict[str, str] = {}
+    """Paths of the kind's other inputs by name."""
     delimiter: str | None = None
     encoding: str | None = None
     decimal: str | None = None
@@ -53,40 +56,38 @@ def starter_of(kind_name: str) -> Starter:
     if kind.starter is not None:
         starter: Starter = load_target(kind.starter)
         return starter
-    check_rows(kind)
-    return start_from_table
+    intake_of(kind)
+    return start_from_files
 
 
-def start_from_table(
+def start_from_files(
     connection: Connection, schedule: Schedule, due_at: datetime, settings: Settings
 ) -> UUID:
-    """Read the schedule's table as it is now: good lines become the batch, the others are counted in it.
+    """Read the schedule's inputs as they are now: good records become the batch, which counts the others.
 
-    Raises FileRejectedError if the file is missing or unusable, and raises as `submit_rows` does.
+    Raises FileRejectedError if the file is missing or unusable, and raises as `submit` does.
     """
     if schedule.input is None:
         raise UnknownStartError(
             f"the schedule {schedule.name!r} names no file: create it again with one", code="schedule_unknown"
         )
-    table = TableInput.model_validate(schedule.input)
-    path = Path(table.file)
-    check_input(path)
-    order = Order(
+    files = FileInputs.model_validate(schedule.input)
+    first = intake_of(load_kind(schedule.kind)).inputs[0].name
+    inputs = {name: Path(path) for name, path in {first: files.file, **files.inputs}.items()}
+    for path in inputs.values():
+        check_input(path)
+    request = BatchRequest(
         kind=schedule.kind,
         model=schedule.model,
         settings=schedule.settings,
         name=f"{schedule.name} {due_at.astimezone(UTC):%Y-%m-%d %H:%M}Z",
         tenant=schedule.tenant,
-        file=FileOptions(delimiter=table.delimiter, encoding=table.encoding, decimal=table.decimal),
+        file=FileOptions(delimiter=files.delimiter, encoding=files.encoding, decimal=files.decimal),
     )
-    submission = submit_rows_in(connection, path, order, settings, _ignore, schedule_id=schedule.id)
+    submission = submit_in(connection, inputs, request, settings, schedule_id=schedule.id)
     if submission.dropped is not None and submission.dropped.num_dropped:
         logger.warning(
-            "Lines of a scheduled table were refused.",
+            "Records of a scheduled file were refused.",
             extra={"schedule_id": str(schedule.id), "num_rejected": submission.dropped.num_dropped},
         )
     return submission.batch_id
-
-
-def _ignore(_: Rejected) -> None:
-    """Ignore a refused line, since the batch counts it."""

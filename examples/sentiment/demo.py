@@ -24,8 +24,8 @@ from jobs.errors import PressroomError
 from kinds.sentiment.backtest import Backtest, backtest, read_events
 from kinds.sentiment.documents.watchlist_file import read_watchlist
 from kinds.sentiment.export import export_sentiment
-from kinds.sentiment.producer import FILE_STAGES, DocumentsOrder, submit_documents
-from kinds.sentiment.runs import MonitorOptions, put_monitor_of
+from kinds.sentiment.intake import FILE_STAGES, DocumentsOrder, put_monitor_of, submit_documents
+from kinds.sentiment.options import SentimentOptions
 from kinds.sentiment.series.policy import AlertRule
 from kinds.sentiment.store.monitors import find_monitor
 from pressroom.console import Interruption, errors_reported, say
@@ -94,14 +94,13 @@ class _Demo:
         """Run a feed through a monitor of this name; if requested, write reports into `out`."""
         machine, begun_at = self._machine, time.monotonic()
         store = open_store(machine.urls.s3_url)
-        options = MonitorOptions(
-            name=name,
+        monitor = put_monitor_of(
+            machine.database,
+            store,
+            SentimentOptions(monitor=name),
             watch=folder / WATCHLIST,
             model=DEFAULT_CLASSIFIER,
-            windows=None,
-            time_zone=None,
-            rules=None,
-            false_alarms_per_week=None,
+            on_note=say,
         )
         own = {
             "embedder": DEFAULT_EMBEDDER,
@@ -109,7 +108,7 @@ class _Demo:
             "reports": "latest" if with_reports else "none",
         }
         order = DocumentsOrder(
-            monitor=put_monitor_of(machine.database, store, options),
+            monitor=monitor,
             settings=own,
             stages=FILE_STAGES if with_reports else FILE_STAGES[:1],
         )

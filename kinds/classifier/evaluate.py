@@ -29,8 +29,9 @@ from pressroom.output import new_file, replace_text
 from pressroom.results import ResultReader
 from pressroom.summary import Summary
 from storage.store import Store
+from workers.intake import BatchRequest
 from workers.models.manifest import require_labels
-from workers.producer import Order, Submission, new_batch
+from workers.producer import Submission, new_batch
 from workers.settings import Profile, Settings
 
 KIND = "sentiment_labels"
@@ -144,8 +145,8 @@ def submit_texts(
                 yield one
 
     by_itself = {"calibrated": False, "installed_sha256": calibrate_sha256}
-    order = Order(kind=KIND, model=model, settings=by_itself if calibrate_sha256 else {})
-    batch = new_batch(order, settings, name=file.name)
+    request = BatchRequest(kind=KIND, model=model, settings=by_itself if calibrate_sha256 else {})
+    batch = new_batch(request, settings, name=file.name)
     batch_id, created = batches.accept(database, batch, _jobs(texts()), lambda: tally.num_rejected)
     return Submission(batch_id, created, tally.dropped(num_texts))
 

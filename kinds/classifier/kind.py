@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from jobs.kind import Artifact, Context, Kind, Parent, Port, Result, Stage
+from jobs.kind import Artifact, Context, Intake, Kind, Parent, Port, Result, Stage
 from kinds.classifier.order import Training, TrainingOrder
 
 _MEDIA_TYPES = {
@@ -28,7 +28,7 @@ class ClassifierKind(Kind[TrainingOrder]):
 
     name: ClassVar[str] = "classifier"
     version: ClassVar[str] = "1"
-    rows_are_jobs: ClassVar[bool] = False
+    intake: ClassVar[Intake | None] = None
     stages: ClassVar[tuple[Stage, ...]] = (Stage("train"),)
     ports: ClassVar[tuple[Port, ...]] = (Port(Training, "kinds.classifier.training.port:open_training"),)
     payload_type = TrainingOrder

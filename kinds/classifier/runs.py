@@ -32,12 +32,13 @@ from storage import open_store
 from storage.resources import put_resource
 from storage.store import Store
 from workers.devices import Device
+from workers.intake import BatchRequest
 from workers.models.adapters import AdapterSource
 from workers.models.files import MANIFEST
 from workers.models.install import Installation, ModelNameTakenError, add_model
 from workers.models.manifest import model_folder, read_manifest
 from workers.models.sources import FolderSource
-from workers.producer import Order, new_batch
+from workers.producer import new_batch
 from workers.settings import Settings
 
 KIND = "classifier"
@@ -78,7 +79,7 @@ def train(prepared: Prepared, settings: Settings, *, keep: Path | None) -> Train
     evaluation and model card. Raises TrainingFailedError.
     """
     begun_at = time.monotonic()
-    batch = new_batch(_order(prepared), settings, name=f"train {prepared.order.model}")
+    batch = new_batch(_request(prepared), settings, name=f"train {prepared.order.model}")
     machine = OneMachine(settings, (Device("cpu"),), profiles=batch.profiles, say=say)
     with Interruption(counting=False) as interruption, machine:
         store = open_store(machine.urls.s3_url)
@@ -103,8 +104,8 @@ def train(prepared: Prepared, settings: Settings, *, keep: Path | None) -> Train
     return Trained(installed, evaluation, batch_id, job.job_id, time.monotonic() - begun_at)
 
 
-def _order(prepared: Prepared) -> Order:
-    return Order(
+def _request(prepared: Prepared) -> BatchRequest:
+    return BatchRequest(
         kind=KIND,
         model="",
         settings={},

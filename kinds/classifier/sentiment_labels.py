@@ -13,7 +13,7 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.inference import LabelProbabilities, TextPair, classified
-from jobs.kind import Artifact, Context, Kind, Result, Stage
+from jobs.kind import Artifact, Context, Intake, Kind, Result, Stage
 from jobs.provenance import sha256_hex
 from jobs.rejection import REFUSED, Refusal
 from jobs.text.plain import normalise
@@ -76,7 +76,7 @@ class SentimentLabelsKind(Kind[LabelBlock]):
 
     name: ClassVar[str] = "sentiment_labels"
     version: ClassVar[str] = "2"
-    rows_are_jobs: ClassVar[bool] = False
+    intake: ClassVar[Intake | None] = None
     stages: ClassVar[tuple[Stage, ...]] = (Stage("classify"),)
     payload_type: type[LabelBlock] = LabelBlock
     settings_type: type[BaseModel] = LabelSettings

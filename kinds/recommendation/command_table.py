@@ -13,6 +13,12 @@ COMMANDS = (
         makes_batches=True,
     ),
     Command(
+        "submit recommendations",
+        "kinds.recommendation.commands.recommendations:submit_recommendations",
+        "Queue a run over a catalogue and a log; print the batch's id once both are ingested.",
+        kind="recommendation",
+    ),
+    Command(
         "refresh",
         "kinds.recommendation.commands.refresh:app",
         "Manage recommendations that are refreshed by a schedule: their files, rules and releases.",

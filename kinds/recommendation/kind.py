@@ -7,9 +7,10 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from jobs.kind import Background, Context, Kind, PlanContext, Port, Result, Stage, Tables
+from jobs.kind import Background, Context, Input, Intake, Kind, PlanContext, Port, Result, Stage, Tables
 from kinds.recommendation.collect import collect
 from kinds.recommendation.materials import RecommenderHistory
+from kinds.recommendation.options import RecommendationOptions
 from kinds.recommendation.outputs import (
     CollectOutput,
     EmbedOutput,
@@ -52,7 +53,15 @@ class RecommendationKind(Kind[RecommendationPayload]):
 
     name: ClassVar[str] = "recommendation"
     version: ClassVar[str] = "2"
-    rows_are_jobs: ClassVar[bool] = False
+    intake: ClassVar[Intake | None] = Intake(
+        reader="kinds.recommendation.intake:read_shop",
+        inputs=(
+            Input("catalogue", "Table of items: CSV, JSONL or Parquet, also .gz;"),
+            Input("interactions", "Log of interactions between users and items, in the same formats"),
+            Input("settings", "TOML file with models, rules and other settings", is_required=False),
+        ),
+        options_type=RecommendationOptions,
+    )
     stages: ClassVar[tuple[Stage, ...]] = (
         Stage("collect", CollectOutput),
         Stage("embed", EmbedOutput),

@@ -26,8 +26,9 @@ from kinds.recommendation.plan import Planned, embed_jobs, fit_job
 from kinds.recommendation.recommender import KIND, Recommender
 from kinds.recommendation.store.recommenders import get_recommender
 from kinds.recommendation.store.releases import get_release
+from workers.intake import BatchRequest
 from workers.models.manifest import model_digest
-from workers.producer import Order, Submission, new_batch
+from workers.producer import Submission, new_batch
 from workers.settings import Settings
 
 STAGES = ("collect", "embed", "fit", "rank", "plan_texts", "texts", "publish")
@@ -72,9 +73,6 @@ def batch_of(database: Engine, run: Run, settings: Settings) -> NewBatch:
             f"create`, or give them to `pressroom run recommendations --refresh {recommender.name}`"
         )
     own = RecommendationSettings.model_validate(_settings(database, run, settings))
-    order = Order(
-        kind=KIND, model=recommender.model, settings=own.model_dump(mode="json"), tenant=recommender.tenant
-    )
     stages = PLAN_STAGES if run.plan_only else STAGES
     if run.inputs is not None:
         stages = stages[1 if own.embedder else 2 :]
@@ -83,7 +81,14 @@ def batch_of(database: Engine, run: Run, settings: Settings) -> NewBatch:
     )
     # Runs of given files, and plans, which publish nothing, may overlap the recommender's own runs.
     schedule_id = recommender.id if run.inputs is None and not run.plan_only else None
-    return new_batch(order, settings, name=name, stages=stages, schedule_id=schedule_id)
+    request = BatchRequest(
+        kind=KIND,
+        model=recommender.model,
+        settings=own.model_dump(mode="json"),
+        tenant=recommender.tenant,
+        stages=stages,
+    )
+    return new_batch(request, settings, name=name, schedule_id=schedule_id)
 
 
 def _settings(database: Engine, run: Run, settings: Settings) -> Mapping[str, object]:
@@ -112,12 +117,13 @@ def start_run(connection: Connection, run: Run, settings: Settings) -> Submissio
     batch = batch_of(connection.engine, run, settings)
     jobs = [
         NewJob(custom_id, payload.model_dump(mode="json"), payload.root.stage)
-        for custom_id, payload in _first_jobs(run, batch)
+        for custom_id, payload in first_jobs(run, batch)
     ]
     return Submission(*accept_in(connection, batch, jobs, lambda: 0))
 
 
-def _first_jobs(run: Run, batch: NewBatch) -> Planned:
+def first_jobs(run: Run, batch: NewBatch) -> Planned:
+    """Yield the jobs that a run begins with, as pairs of custom_id and payload."""
     if run.inputs is None or run.inputs_sha256 is None:
         yield "files", RecommendationPayload(CollectPayload())
     elif batch.stages[0].name == "embed":

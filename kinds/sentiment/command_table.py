@@ -13,6 +13,12 @@ COMMANDS = (
         makes_batches=True,
     ),
     Command(
+        "submit sentiment",
+        "kinds.sentiment.commands.sentiment:submit_sentiment",
+        "Queue the documents that are not known yet; print the batch's id once they are accepted.",
+        kind="sentiment_report",
+    ),
+    Command(
         "monitor",
         "kinds.sentiment.commands.monitor:app",
         "Manage monitors: their sources, watch lists and schedules.",

@@ -8,11 +8,12 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from jobs.kind import Background, Context, Kind, PlanContext, Port, Result, Stage, Tables
+from jobs.kind import Background, Context, Input, Intake, Kind, PlanContext, Port, Result, Stage, Tables
 from jobs.sources import Sources
 from kinds.sentiment.analyse import analyse_documents
 from kinds.sentiment.collect import collect
 from kinds.sentiment.history import History
+from kinds.sentiment.options import SentimentOptions
 from kinds.sentiment.outputs import CollectOutput, DocumentsOutput, WindowsOutput
 from kinds.sentiment.payload import (
     CollectPayload,
@@ -25,6 +26,7 @@ from kinds.sentiment.payload import (
 from kinds.sentiment.wanted import first
 from kinds.sentiment.windows import bring_up_to_date
 from kinds.sentiment.write import write_report
+from workers.settings import DEFAULT_CLASSIFIER
 
 ENTITIES_PER_JOB = 8
 """Entities per windows job: one or two seconds of work for entities with thousands of documents each."""
@@ -35,7 +37,15 @@ class SentimentReportKind(Kind[SentimentPayload]):
 
     name: ClassVar[str] = "sentiment_report"
     version: ClassVar[str] = "5"
-    rows_are_jobs: ClassVar[bool] = False
+    default_model: ClassVar[str | None] = DEFAULT_CLASSIFIER
+    intake: ClassVar[Intake | None] = Intake(
+        reader="kinds.sentiment.intake:read_sentiment_inputs",
+        inputs=(
+            Input("documents", "Documents: CSV, JSONL, Parquet, RSS or Atom, also .gz;"),
+            Input("watchlist", "Watch list as TOML or JSON", is_required=False),
+        ),
+        options_type=SentimentOptions,
+    )
     stages: ClassVar[tuple[Stage, ...]] = (
         Stage("collect", CollectOutput),
         Stage("documents", DocumentsOutput),

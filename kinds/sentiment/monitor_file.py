@@ -50,14 +50,12 @@ from jobs.errors import InputError
 from jobs.intake.files import TOML_ERRORS, read_toml
 from jobs.schedule import CatchUp, Cron
 from jobs.sources import FeedSource, FileSource, PrefixSource, Source
+from kinds.sentiment.options import NONE
 from kinds.sentiment.series.policy import Policy
 from workers.delivery import FileTarget, Target, WebhookTarget
 from workers.settings import DEFAULT_CLASSIFIER, DEFAULT_EMBEDDER, DEFAULT_MODEL
 
 STDOUT = "-"
-
-NONE = "none"
-"""Written in place of a model's name to do without that model."""
 
 
 class MonitorFileError(InputError):

@@ -12,9 +12,10 @@ from sqlalchemy import Engine
 
 from db import schedules
 from kinds.sentiment.documents.watchlist_file import read_watchlist
+from kinds.sentiment.intake import put_watchlist
 from kinds.sentiment.monitor import Monitor
-from kinds.sentiment.monitor_file import NONE, MonitorFile
-from kinds.sentiment.producer import put_watchlist
+from kinds.sentiment.monitor_file import MonitorFile
+from kinds.sentiment.options import NONE
 from kinds.sentiment.scheduled import batch_of, start_monitor
 from kinds.sentiment.series.trading_days import with_calendar
 from kinds.sentiment.store import monitors

@@ -13,10 +13,11 @@ from db.schedules import Schedule
 from db.stages import NewJob
 from jobs.batch import NewBatch
 from jobs.errors import ConfigurationError
+from kinds.sentiment.intake import kind_settings, observed_setting
 from kinds.sentiment.monitor import KIND, Monitor
-from kinds.sentiment.producer import kind_settings, observed_setting
 from kinds.sentiment.store.monitors import get_monitor
-from workers.producer import Order, new_batch
+from workers.intake import BatchRequest
+from workers.producer import new_batch
 from workers.settings import Settings
 
 FIRST_STAGE = "collect"
@@ -39,13 +40,15 @@ def batch_of(monitor: Monitor, due_at: datetime, settings: Settings) -> NewBatch
             f"files through it with `pressroom run sentiment FILE --monitor {monitor.name}`"
         )
     as_of = due_at.astimezone(UTC)
-    order = Order(
+    request = BatchRequest(
         kind=KIND,
         model=monitor.model,
         settings=kind_settings(monitor, {"as_of": as_of.isoformat()}, settings),
         tenant=monitor.tenant,
     )
-    return new_batch(order, settings, name=f"{monitor.name} {as_of:%Y-%m-%d %H:%M}Z", schedule_id=monitor.id)
+    return new_batch(
+        request, settings, name=f"{monitor.name} {as_of:%Y-%m-%d %H:%M}Z", schedule_id=monitor.id
+    )
 
 
 def start_monitor(connection: Connection, monitor: Monitor, due_at: datetime, settings: Settings) -> UUID:

@@ -1,8 +1,8 @@
-"""`pressroom run KIND` and `pressroom submit KIND`, for every kind whose jobs are the rows of one table."""
+"""`pressroom run KIND` and `pressroom submit KIND`, for every kind that makes batches from files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +24,7 @@ from pressroom.commands.options import (
     RetryFailed,
     file_argument,
     file_options,
+    input_path,
     is_dropped_too_much,
     label,
 )
@@ -31,14 +32,30 @@ from pressroom.commands.session import connected, devices_of_command, settings_o
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
 
 if TYPE_CHECKING:
-    from pressroom.export import ExportReport
-    from pressroom.run import RunResult
-    from workers.producer import Order
+    from sqlalchemy import Engine
 
-_FILE_HELP = "Table with a row for each job: CSV, JSONL or Parquet, also .gz;"
+    from jobs.rejection import Dropped, Rejected
+    from pressroom.export import ExportReport
+    from pressroom.one_machine import OneMachine
+    from pressroom.run import RunResult
+    from workers.intake import BatchRequest
+    from workers.producer import Submission
+    from workers.settings import Settings
+
+_FILE_HELP = (
+    "First input of the kind: by default a table with a row for each job, as CSV, JSONL or Parquet, also .gz;"
+)
 
 File = Annotated[Path, file_argument(_FILE_HELP)]
 OptionalFile = Annotated[Path | None, file_argument(_FILE_HELP)]
+InputFiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="NAME=FILE",
+        help="Another input of the kind, as `pressroom kinds show` lists them; repeat.",
+    ),
+]
 Model = Annotated[
     str | None,
     typer.Option(help="Installed model of a worker profile; defaults to the model of the kind."),
@@ -91,6 +108,7 @@ def run_command(kind: str, summary: str, *, name: str | None = None) -> Callable
     def run(
         file: OptionalFile = None,
         out: Out = Path("out"),
+        inputs: InputFiles = None,
         batch: BatchOption = None,
         retry_failed: RetryFailed = False,
         model: Model = None,
@@ -106,12 +124,13 @@ def run_command(kind: str, summary: str, *, name: str | None = None) -> Callable
         decimal: Decimal = None,
         json: Json = False,
     ) -> None:
-        from workers.producer import Order, model_of
+        from workers.intake import BatchRequest
+        from workers.producer import model_of
 
         if (file is None) == (batch is None):
             raise typer.BadParameter("give a FILE, or --batch to continue a batch", param_hint="FILE")
         with errors_reported():
-            order = Order(
+            request = BatchRequest(
                 kind=kind,
                 model=model_of(kind, model),
                 settings=parse_settings(kind, settings),
@@ -121,8 +140,16 @@ def run_command(kind: str, summary: str, *, name: str | None = None) -> Callable
                 deadline_seconds=deadline,
                 file=file_options(delimiter, encoding, decimal),
             )
-            request = _Run(name or kind, file, batch, retry_failed, device, out)
-            result = _run_order(order, request, settings or [])
+            run = _Run(
+                name or kind,
+                input_files(kind, file, inputs),
+                batch,
+                retry_failed,
+                device,
+                out,
+                settings or [],
+            )
+            result = _run_request(request, run)
         _print_result(result, out, max_dropped, json=json)
 
     run.__doc__ = summary
@@ -134,6 +161,7 @@ def submit_command(kind: str, summary: str) -> Callable[..., None]:
 
     def submit(
         file: File,
+        inputs: InputFiles = None,
         model: Model = None,
         seed: Seed = 0,
         settings: Set = None,
@@ -149,10 +177,11 @@ def submit_command(kind: str, summary: str) -> Callable[..., None]:
         rejected: RejectedFile = Path("rejected.jsonl"),
         json: Json = False,
     ) -> None:
-        from workers.producer import Order, model_of
+        from workers.intake import BatchRequest
+        from workers.producer import model_of
 
         with errors_reported():
-            order = Order(
+            request = BatchRequest(
                 kind=kind,
                 model=model_of(kind, model),
                 settings=parse_settings(kind, settings),
@@ -164,7 +193,7 @@ def submit_command(kind: str, summary: str) -> Callable[..., None]:
                 priority=priority,
                 tenant=tenant,
             )
-        _submit_order(order, file, rejected, max_dropped, json=json)
+        _submit_request(request, input_files(kind, file, inputs), rejected, max_dropped, json=json)
 
     submit.__doc__ = summary
     return submit
@@ -181,9 +210,9 @@ def refused_command(kind: str, path: str, summary: str) -> Callable[..., None]:
 
 
 def parse_settings(kind: str, pairs: list[str] | None) -> dict[str, object]:
-    """Parse ["temperature=0.7"] to {"temperature": "0.7"} and check it against the kind's settings."""
+    """Parse ["temperature=0.7"] to {"temperature": "0.7"} and check it against what the kind lets be set."""
     from jobs.registry import load_kind
-    from workers.producer import kind_settings_of
+    from workers.intake import options_of
 
     settings: dict[str, object] = {}
     for name, equals, value in (pair.partition("=") for pair in pairs or ()):
@@ -191,7 +220,7 @@ def parse_settings(kind: str, pairs: list[str] | None) -> dict[str, object]:
             raise typer.BadParameter(f"{name!r} is not NAME=VALUE", param_hint="--set")
         settings[name] = value
     try:
-        kind_settings_of(load_kind(kind), settings)
+        options_of(load_kind(kind), settings)
     except InputError as error:
         raise typer.BadParameter(str(error), param_hint="--set") from error
     return settings
@@ -203,43 +232,106 @@ class _Run:
 
     name: str
     """Name of the command."""
-    file: Path | None
+    inputs: Mapping[str, Path]
+    """Files by the names of the inputs; empty to continue the batch `batch_id`."""
     batch_id: UUID | None
     retry_failed: bool
     device: str
     out: Path
+    settings: list[str]
+    """Values of --set."""
 
-    def resume_command(self, model: str, settings: list[str]) -> tuple[str, ...]:
+    def resume_command(self, model: str) -> tuple[str, ...]:
         """Return the command that continues the batch, without the batch id."""
         return (
             *("pressroom", "run", self.name),
             *(("--model", model) if model else ()),
-            *(word for pair in settings for word in ("--set", pair)),
+            *(word for pair in self.settings for word in ("--set", pair)),
             *("--device", self.device, "--out", str(self.out)),
         )
 
 
-def _run_order(order: Order, run: _Run, settings: list[str]) -> RunResult[ExportReport]:
-    """Submit the file, or continue the batch, and run it on this machine."""
-    from pressroom.export import exporter_of
+def input_files(kind: str, file: Path | None, others: list[str] | None) -> dict[str, Path]:
+    """Return the files of a command by the names of the kind's inputs."""
+    from jobs.registry import load_kind
+    from workers.intake import intake_of
+
+    named = {} if file is None else {intake_of(load_kind(kind)).inputs[0].name: file}
+    for name, equals, path in (pair.partition("=") for pair in others or ()):
+        if not name or not equals or not path:
+            raise typer.BadParameter(f"{name!r} is not NAME=FILE", param_hint="--input")
+        if name in named:
+            raise typer.BadParameter(f"the input {name!r} is given twice", param_hint="--input")
+        named[name] = input_path(path)
+    return named
+
+
+def _run_request(request: BatchRequest, run: _Run) -> RunResult[ExportReport]:
+    """Submit the files, or continue the batch, and run it on this machine."""
+    from jobs.registry import load_kind
+    from pressroom.export import check_output, exporter_of
     from pressroom.run import RunRequest, run_batch
-    from workers.producer import new_batch, submit_rows
+    from workers.producer import new_batch, submit
 
     configured = settings_of_command()
-    file = run.file
-    request = RunRequest(
-        profiles=new_batch(order, configured, name=order.kind).profiles,
-        submit=None
-        if file is None
-        else lambda machine, on_rejected: submit_rows(machine.database, file, order, configured, on_rejected),
-        batch_id=run.batch_id,
+    kind = load_kind(request.kind)
+    if kind.intake is None or kind.intake.options_type is None:
+        inputs, batch_id, dropped = run.inputs, run.batch_id, None
+        profiles = new_batch(request, configured, name=request.kind).profiles
+    else:
+        # Which models the batch needs is known only once its intake has made its settings.
+        check_output(run.out)
+        inputs, (batch_id, dropped, profiles) = {}, _submit_first(request, run)
+
+    def submit_inputs(machine: OneMachine, on_rejected: Callable[[Rejected], None]) -> Submission:
+        s3_url = machine.urls.s3_url
+        return submit(machine.database, inputs, request, configured, on_rejected, on_note=say, s3_url=s3_url)
+
+    run_request = RunRequest(
+        profiles=profiles,
+        submit=submit_inputs if inputs else None,
+        batch_id=batch_id,
         retry_failed=run.retry_failed,
         out=run.out,
         devices=devices_of_command(run.device),
-        resume_command=run.resume_command(order.model, settings),
-        kind=order.kind,
+        resume_command=run.resume_command(request.model),
+        kind=request.kind,
     )
-    return run_batch(request, configured, exporter_of(order.kind))
+    result = run_batch(run_request, configured, exporter_of(request.kind))
+    return result if dropped is None else replace(result, dropped=dropped)
+
+
+def _submit_first(request: BatchRequest, run: _Run) -> tuple[UUID, Dropped | None, tuple[str, ...]]:
+    """Submit the inputs before any worker is started; return the batch and the profiles of its stages."""
+    from db.stages import stage_profiles
+    from pressroom.run import REJECTED
+
+    with connected() as (database, urls, configured):
+        batch_id, dropped = run.batch_id, None
+        if batch_id is None:
+            submission = _submit(database, urls.s3_url, run.inputs, request, configured, run.out / REJECTED)
+            batch_id, dropped = submission.batch_id, submission.dropped
+        return batch_id, dropped, stage_profiles(database, batch_id)
+
+
+def _submit(
+    database: Engine,
+    s3_url: str,
+    inputs: Mapping[str, Path],
+    request: BatchRequest,
+    settings: Settings,
+    rejected: Path,
+) -> Submission:
+    """Accept the inputs as a batch, and write the refused records into a file."""
+    from db import migrate
+    from pressroom.run import rejected_lines
+    from workers.producer import submit
+
+    migrate.upgrade(database)
+    with rejected_lines(rejected) as on_rejected:
+        submission = submit(database, inputs, request, settings, on_rejected, on_note=say, s3_url=s3_url)
+        on_rejected.are_new = submission.created
+    return submission
 
 
 def _print_result(
@@ -260,18 +352,20 @@ def _print_result(
         raise typer.Exit(EXIT_FAILURE)
 
 
-def _submit_order(order: Order, file: Path, rejected: Path, max_dropped: float | None, *, json: bool) -> None:
-    """Queue the file's valid lines and print the batch's id."""
-    from db import migrate, reports
-    from pressroom.run import rejected_lines
+def _submit_request(
+    request: BatchRequest,
+    inputs: Mapping[str, Path],
+    rejected: Path,
+    max_dropped: float | None,
+    *,
+    json: bool,
+) -> None:
+    """Queue the valid records of the files and print the batch's id."""
+    from db import reports
     from pressroom.show import report_json
-    from workers.producer import submit_rows
 
-    with connected() as (database, _, configured):
-        migrate.upgrade(database)
-        with rejected_lines(rejected) as on_rejected:
-            submission = submit_rows(database, file, order, configured, on_rejected)
-            on_rejected.are_new = submission.created
+    with connected() as (database, urls, configured):
+        submission = _submit(database, urls.s3_url, inputs, request, configured, rejected)
         report = reports.batch_status(database, submission.batch_id)
     if json:
         print_json({**report_json(report), "created": submission.created})

@@ -60,12 +60,12 @@ def show_kind(
     """Show a kind's columns, settings, model, stages, tables, ports and commands."""
     from jobs.registry import load_kind
     from pressroom.schemas import example_file
-    from workers.producer import check_rows
+    from workers.intake import intake_of
 
     with errors_reported():
         kind = load_kind(name)
         if example is not None:
-            check_rows(kind)
+            intake_of(kind)
             typer.echo(example_file(kind, example), nl=False)
             return
         shown = _shown(kind)
@@ -124,18 +124,23 @@ def _shown(kind: Kind[Any]) -> dict[str, object]:
 
 def _print(kind: Kind[Any], shown: dict[str, Any]) -> None:
     """Print the kind for people."""
-    from pressroom.schemas import field_schemas
+    from jobs.kind import ROWS
+    from pressroom.schemas import KindInfo
     from pressroom.show import print_labelled
+
+    info = KindInfo.of(kind)
 
     print_labelled("kind", f"{kind.name}, version {kind.version}")
     print_labelled("", str(shown["summary"]))
-    if kind.rows_are_jobs:
+    if kind.intake is ROWS:
         print_labelled("column", 'id (string, default "line-N"): names a line and its results')
-        for column in field_schemas(kind.payload_type):
+        for column in info.columns:
             print_labelled("column", str(column))
-    else:
-        print_labelled("input", "its own: its jobs are not the rows of one table")
-    for setting in field_schemas(kind.settings_type):
+    elif not info.inputs:
+        print_labelled("input", "none: only its own commands create batches")
+    for each in info.inputs if kind.intake is not ROWS else ():
+        print_labelled("input", str(each))
+    for setting in info.settings:
         print_labelled("setting", str(setting))
     print_labelled("model", kind.default_model or "none by default")
     for stage in shown["stages"]:

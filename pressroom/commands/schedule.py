@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jobs.errors import ConfigurationError
 from jobs.schedule import CatchUp, Cron, CronError, TimeZoneUnknownError
-from pressroom.commands.kind import Model, Set, Tenant, parse_settings
+from pressroom.commands.kind import InputFiles, Model, Set, Tenant, input_files, parse_settings
 from pressroom.commands.options import (
     Decimal,
     Delimiter,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from db.schedules import Schedule, ScheduleRun
+    from jobs.kind import Kind
     from workers.settings import Settings
 
 NUM_RUNS_SHOWN = 20
@@ -62,6 +63,7 @@ def create(
     ],
     name: Name,
     file: Input,
+    inputs: InputFiles = None,
     cron: Annotated[
         str | None,
         typer.Option(help='When it runs, such as "0 6 * * *"; unset: only by `pressroom schedule run`.'),
@@ -86,23 +88,33 @@ def create(
     """Make a batch of a file's rows at each due time, or change when and how that is done."""
     from db import migrate, schedules
     from jobs.registry import load_kind
-    from workers.producer import Order, check_rows, model_of, new_batch
-    from workers.recurring import TableInput
+    from workers.intake import BatchRequest, intake_of
+    from workers.producer import model_of, new_batch
+    from workers.recurring import FileInputs
 
     times = None if cron is None else _cron(cron, time_zone)
     options = file_options(delimiter, encoding, decimal)
     with connected() as (database, _, configured):
-        check_rows(load_kind(kind))
+        intake = intake_of(load_kind(kind))
+        _check_default_starter(load_kind(kind))
+        others = {each: path for each, path in input_files(kind, file, inputs).items() if path != file}
         recurring = schedules.Recurring(
             kind=kind,
             name=name,
             tenant=tenant,
             model=model_of(kind, model),
             settings=parse_settings(kind, settings),
-            input=TableInput(file=str(file.resolve()), **options.given()).model_dump(),
+            input=FileInputs(
+                file=str(file.resolve()),
+                inputs={each: str(path.resolve()) for each, path in others.items()},
+                **options.given(),
+            ).model_dump(),
         )
-        order = Order(kind=kind, model=recurring.model, settings=recurring.settings, tenant=tenant)
-        new_batch(order, configured, name=name)  # refuse now what every run would be refused for
+        if intake.options_type is None:  # refuse now what every run would be refused for
+            request = BatchRequest(
+                kind=kind, model=recurring.model, settings=recurring.settings, tenant=tenant
+            )
+            new_batch(request, configured, name=name)
         migrate.upgrade(database)
         with database.begin() as connection:
             schedule_id = schedules.put_schedule(connection, recurring)
@@ -166,11 +178,11 @@ def remove(name: Name, kind: KindOption = None, tenant: OfTenant = None) -> None
     """Forget a schedule and what came of its due times; its batches stay."""
     from db import schedules
     from jobs.registry import load_kind
-    from workers.producer import check_rows
+    from workers.intake import intake_of
 
     with connected() as (database, _, _):
         schedule = _find(database, name, kind, tenant)
-        check_rows(load_kind(schedule.kind))  # other kinds store more than this command can remove
+        intake_of(load_kind(schedule.kind))  # other kinds store more than this command can remove
         schedules.remove_schedule(database, schedule.id)
     say(f"{name} is removed.")
 
@@ -198,6 +210,16 @@ def _start(database: Engine, schedule: Schedule, settings: Settings) -> UUID:
 
     with database.begin() as connection:
         return starter_of(schedule.kind)(connection, schedule, datetime.now(UTC), settings)
+
+
+def _check_default_starter(kind: Kind[Any]) -> None:
+    """Raise ConfigurationError if the kind's schedules are not made from files."""
+    if kind.starter is not None:
+        raise ConfigurationError(
+            f"schedules of kind {kind.name} do not read files again: `pressroom kinds show {kind.name}` "
+            "names the command that creates them",
+            code="kind_without_rows",
+        )
 
 
 def _cron(expression: str, time_zone: str) -> Cron:
@@ -251,7 +273,11 @@ def _print(database: Engine, schedule: Schedule, *, json: bool) -> None:
     print_labelled("schedule", f"{schedule.name} of kind {schedule.kind}, tenant {schedule.tenant}")
     print_labelled("runs", _times(schedule))
     if schedule.input is not None:
-        print_labelled("reads", str(schedule.input.get("file")))
+        from workers.recurring import FileInputs
+
+        files = FileInputs.model_validate(schedule.input)
+        for path in (files.file, *files.inputs.values()):
+            print_labelled("reads", path)
     if schedule.model:
         print_labelled("model", schedule.model)
     for run in runs:

@@ -255,7 +255,7 @@ def test_client_names_what_is_not_there(urls: ServiceUrls, client: Client) -> No
 def test_client_describes_the_kinds(client: Client) -> None:
     article = {kind.name: kind for kind in client.kinds()}["article"]
 
-    assert article.rows_are_jobs
+    assert [each.name for each in article.inputs] == ["rows"]
     assert "title" in [column.name for column in article.columns]
 
 

@@ -14,7 +14,7 @@ from db.reports import batch_status
 from db.schedules import Recurring, get_schedule, put_schedule
 from jobs.errors import ConfigurationError
 from jobs.rejection import FileRejectedError
-from workers.recurring import TableInput, UnknownStartError, start_from_table, starter_of
+from workers.recurring import FileInputs, UnknownStartError, start_from_files, starter_of
 from workers.settings import Profile, Settings
 
 SETTINGS = Settings(profiles={"default": Profile(models=("some-model",)), "cpu": Profile()})
@@ -27,13 +27,13 @@ def start(database: Engine, file: Path | None, *, model: str = "some-model") -> 
         kind="trial",
         name="rows",
         model=model,
-        input=None if file is None else TableInput(file=str(file)).model_dump(),
+        input=None if file is None else FileInputs(file=str(file)).model_dump(),
     )
     with database.begin() as connection:
         schedule_id = put_schedule(connection, recurring)
     schedule = get_schedule(database, schedule_id)
     with database.begin() as connection:
-        return start_from_table(connection, schedule, DUE_AT, SETTINGS)
+        return start_from_files(connection, schedule, DUE_AT, SETTINGS)
 
 
 def test_good_lines_become_the_batch_and_the_others_are_counted(database: Engine, tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_schedule_without_a_file_says_what_to_do(database: Engine) -> None:
 
 
 def test_kind_that_is_gone_or_reads_no_table_has_no_start() -> None:
-    assert starter_of("article") is start_from_table
+    assert starter_of("article") is start_from_files
     with pytest.raises(UnknownStartError, match="'gone'"):
         starter_of("gone")
     with pytest.raises(ConfigurationError, match="no rows of a table"):

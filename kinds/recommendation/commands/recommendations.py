@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
@@ -12,8 +12,10 @@ import typer
 
 from jobs.rejection import Rejected
 from kinds.recommendation.catalogue.inputs import MatchIds
-from kinds.recommendation.recommender import Recommender, RecommenderSources
+from kinds.recommendation.options import RecommendationOptions
+from kinds.recommendation.recommender import KIND, Recommender, RecommenderSources
 from kinds.recommendation.texts.text import TextScope
+from pressroom.commands.kind import submit_command
 from pressroom.commands.options import (
     DateFormat,
     Decimal,
@@ -130,19 +132,24 @@ def run_recommendations(
         raise typer.BadParameter("give --catalogue and --interactions, or --batch to go on with one")
     with errors_reported():
         configured = settings_of_command()
-        intake: dict[str, object] = {
-            "date_order": date_format,
-            "match_ids": match_ids,
-            "max_dropped_share": max_dropped,
-            **file_options(delimiter, encoding, decimal).given(),
-        }
-        options = _Options(settings, copy, catalogue_column, interaction_column, intake, model, embedder)
+        options = RecommendationOptions(
+            recommender=recommender,
+            text_scope=copy,
+            model=model,
+            embedder=embedder,
+            catalogue_columns=columns_of(catalogue_column, "--catalogue-column"),
+            interaction_columns=columns_of(interaction_column, "--interaction-column"),
+            date_order=date_format,
+            match_ids=match_ids,
+            max_dropped_share=max_dropped,
+        )
+        over = partial(options.over, settings_file=settings, file=file_options(delimiter, encoding, decimal))
         devices = devices_of_command(device)
-        submit, given = None, options.over(None)
+        submit, given = None, over(None)
         if catalogue is not None and interactions is not None:
             name = recommender or given.name or catalogue.name.partition(".")[0]
             sources = sources_of(catalogue, interactions)
-            taken = _take_in(options, name, sources, out, configured, json=json)
+            taken = _take_in(over, name, sources, out, configured, json=json)
             if taken is None:
                 return
             submit, given = _submitter(taken, configured), file_of(taken.run.recommender)
@@ -160,50 +167,14 @@ def run_recommendations(
     result.exported.print(result.summary, out, json=json)
 
 
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """Command-line options for the recommender; None keeps its current value, or the default."""
-
-    file: Path | None
-    copy: TextScope | None
-    catalogue_column: list[str] | None
-    interaction_column: list[str] | None
-    intake: Mapping[str, object]
-    """Other intake settings by name."""
-    model: str | None
-    embedder: str | None
-
-    def over(self, earlier: Recommender | None) -> RecommenderFile:
-        """Return the settings file, the earlier recommender or the defaults, overridden by the options."""
-        from kinds.recommendation.recommender_file import (
-            RecommenderFile,
-            file_of,
-            make_recommender_file,
-            read_recommender_file,
-        )
-
-        base = RecommenderFile() if earlier is None else file_of(earlier)
-        given = base if self.file is None else read_recommender_file(self.file)
-        intake = given.intake.model_dump() | {
-            name: dict(columns)
-            for name, columns in (
-                ("catalogue_columns", columns_of(self.catalogue_column, "--catalogue-column")),
-                ("interaction_columns", columns_of(self.interaction_column, "--interaction-column")),
-            )
-            if columns
-        }
-        intake |= {name: value for name, value in self.intake.items() if value is not None}
-        changed: dict[str, object] = {"intake": intake}
-        if self.copy is not None:
-            changed["copy"] = given.text_policy.model_dump() | {"scope": self.copy}
-        models = {"model": self.model, "embedder": self.embedder}
-        changed |= {name: value for name, value in models.items() if value is not None}
-        unchanged = given.model_dump(by_alias=True)
-        return make_recommender_file({**unchanged, **changed}, folder=Path.cwd(), where="the options")
-
-
 def _take_in(
-    options: _Options, name: str, sources: RecommenderSources, out: Path, settings: Settings, *, json: bool
+    over: Callable[[Recommender | None], RecommenderFile],
+    name: str,
+    sources: RecommenderSources,
+    out: Path,
+    settings: Settings,
+    *,
+    json: bool,
 ) -> Taken | None:
     """Read the files.
 
@@ -222,7 +193,7 @@ def _take_in(
     with embedded_services(settings, say) as urls, opened_database(urls.db_url) as database:
         upgrade(database)
         store = open_store(urls.s3_url)
-        given = options.over(earlier_recommender(database, name))
+        given = over(earlier_recommender(database, name))
         recommender = make_recommender(database, given, name, settings, standing=False).recommender
         with rejected_lines(out / REJECTED) as on_rejected:
             taken = take_in_run(
@@ -266,3 +237,8 @@ def _submitter(
             return start_run(connection, taken.run, settings)
 
     return submit
+
+
+submit_recommendations = submit_command(
+    KIND, "Queue a run over a catalogue and a log; print the batch's id once both are ingested."
+)

@@ -84,7 +84,7 @@ def mute(
     json: Json = False,
 ) -> None:
     """Deliver no alerts of a monitor, an entity or a rule for a while; they are raised and kept."""
-    from kinds.sentiment.producer import get_watchlist
+    from kinds.sentiment.intake import get_watchlist
     from kinds.sentiment.show_monitors import mute_json, print_mute
     from kinds.sentiment.store import alerts, monitors
     from storage import open_store

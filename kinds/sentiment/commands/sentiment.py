@@ -9,8 +9,11 @@ import typer
 
 from jobs.rejection import MAX_DROPPED_SHARE
 from kinds.sentiment.commands.options import MaxReports, Reports
+from kinds.sentiment.monitor import KIND
+from kinds.sentiment.options import NONE, SentimentOptions
 from kinds.sentiment.series.policy import AlertRule
 from kinds.sentiment.series.time_windows import WindowSize
+from pressroom.commands.kind import submit_command
 from pressroom.commands.options import (
     BatchOption,
     DateFormat,
@@ -35,7 +38,6 @@ from workers.settings import DEFAULT_CLASSIFIER, DEFAULT_EMBEDDER, DEFAULT_MODEL
 if TYPE_CHECKING:
     from kinds.sentiment.backtest import Backtest
     from kinds.sentiment.export import SentimentFigures
-    from kinds.sentiment.runs import MonitorOptions
     from pressroom.run import RunResult
 
 Documents = Annotated[
@@ -124,15 +126,23 @@ def run_sentiment(
         raise typer.BadParameter("give the watch list, or --monitor with one", param_hint="--watch")
     with errors_reported():
         settings = settings_of_command()
-        asked = FileRun(
+        request = FileRun(
             file=file,
-            monitor=_monitor(monitor, watch, model, window, time_zone, rule, false_alarms),
-            embedder=_named(embedder),
-            summarizer=_named(summarizer),
-            reports=reports,
-            max_reports=max_reports,
-            columns=columns_of(column, "--column"),
-            date_order=date_format,
+            watch=watch,
+            model=model,
+            options=SentimentOptions(
+                monitor=monitor,
+                windows=tuple(window or ()) or None,
+                time_zone=time_zone,
+                rules=tuple(rule or ()) or None,
+                false_alarms_per_week=false_alarms,
+                embedder=embedder,
+                summarizer=summarizer,
+                reports=reports,
+                max_reports=max_reports,
+                columns=columns_of(column, "--column"),
+                date_order=date_format,
+            ),
             file_options=file_options(delimiter, encoding, decimal),
             strict=strict,
             batch_id=batch,
@@ -140,7 +150,7 @@ def run_sentiment(
             device=device,
             devices=devices_of_command(device),
         )
-        result = run_file(asked, out, settings, json=json)
+        result = run_file(request, out, settings, json=json)
     _print_run(result, out, max_dropped, json=json)
 
 
@@ -174,46 +184,27 @@ def backtest_file(
         settings = settings_of_command()
         columns = columns_of(column, "--column")
         name = backtest_name(file, watch, columns, model, embedder)
-        asked = FileRun(
+        request = FileRun(
             file=file,
-            monitor=_monitor(name, watch, model, window, time_zone, rule, false_alarms),
-            embedder=_named(embedder),
-            columns=columns,
-            date_order=date_format,
+            watch=watch,
+            model=model,
+            options=SentimentOptions(
+                monitor=name,
+                windows=tuple(window or ()) or None,
+                time_zone=time_zone,
+                rules=tuple(rule or ()) or None,
+                false_alarms_per_week=false_alarms,
+                embedder=embedder,
+                summarizer=NONE,
+                columns=columns,
+                date_order=date_format,
+            ),
             file_options=file_options(delimiter, encoding, decimal),
             device=device,
             devices=devices_of_command(device),
         )
-        result = replay_file(asked, known, settings)
+        result = replay_file(request, known, settings)
     _print_backtest(result, max_dropped, json=json)
-
-
-def _monitor(
-    name: str | None,
-    watch: Path | None,
-    model: str,
-    windows: list[WindowSize] | None,
-    time_zone: str | None,
-    rules: list[AlertRule] | None,
-    false_alarms_per_week: float | None,
-) -> MonitorOptions:
-    from kinds.sentiment.runs import MonitorOptions
-
-    return MonitorOptions(
-        name=name,
-        watch=watch,
-        model=model,
-        windows=tuple(windows or ()) or None,
-        time_zone=time_zone,
-        rules=tuple(rules or ()) or None,
-        false_alarms_per_week=false_alarms_per_week,
-    )
-
-
-def _named(model: str) -> str | None:
-    from kinds.sentiment.monitor_file import NONE
-
-    return None if model == NONE else model
 
 
 def _print_run(
@@ -248,3 +239,8 @@ def _print_backtest(result: RunResult[Backtest | None], max_dropped: float | Non
     bound = MAX_DROPPED_SHARE if max_dropped is None else max_dropped
     if is_dropped_too_much(result.dropped, bound) or counts.failed or counts.open:
         raise typer.Exit(EXIT_FAILURE)
+
+
+submit_sentiment = submit_command(
+    KIND, "Queue the documents that are not known yet; print the batch's id once they are accepted."
+)

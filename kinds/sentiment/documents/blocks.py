@@ -30,17 +30,37 @@ def blocks(
 
     At most one block is held in memory.
     """
-    block: list[Document] = []
-    num_bytes = 0
+    cutter = BlockCutter(max_documents=max_documents, max_bytes=max_bytes)
     for document in documents:
+        if block := cutter.add(document):
+            yield block
+    if rest := cutter.rest():
+        yield rest
+
+
+class BlockCutter:
+    """Collects documents until they fill a block."""
+
+    def __init__(self, *, max_documents: int = MAX_BLOCK_DOCUMENTS, max_bytes: int = MAX_BLOCK_BYTES) -> None:
+        self._max_documents = max_documents
+        self._max_bytes = max_bytes
+        self._block: list[Document] = []
+        self._num_bytes = 0
+
+    def add(self, document: Document) -> tuple[Document, ...]:
+        """Add a document; return the block before it if the document no longer fits in, else nothing."""
         size = _OVERHEAD_BYTES + len((document.title + document.text + document.id).encode())
-        if block and (len(block) == max_documents or num_bytes + size > max_bytes):
-            yield tuple(block)
-            block, num_bytes = [], 0
-        block.append(document)
-        num_bytes += size
-    if block:
-        yield tuple(block)
+        is_full = len(self._block) == self._max_documents or self._num_bytes + size > self._max_bytes
+        full = self.rest() if is_full else ()
+        self._block.append(document)
+        self._num_bytes += size
+        return full
+
+    def rest(self) -> tuple[Document, ...]:
+        """Return the documents that are in no block yet, and forget them."""
+        rest = tuple(self._block)
+        self._block, self._num_bytes = [], 0
+        return rest
 
 
 def dump_block(documents: Sequence[Document]) -> bytes:

@@ -28,7 +28,8 @@ from kinds.sentiment.monitor_file import read_monitor_file
 from pressroom.cli import app
 from pressroom.console import EXIT_USAGE
 from tests.unit.jobs.intake.lines import csv_text, jsonl, read, write
-from workers.producer import Order, new_batch
+from workers.intake import BatchRequest
+from workers.producer import new_batch
 from workers.settings import Settings, read_settings
 
 WRITTEN_HERE = frozenset(
@@ -160,13 +161,17 @@ def test_number_of_any_command_has_a_range(command: tuple[str, ...]) -> None:
 )
 def test_order_of_a_program_is_checked_as_a_command_is(order: dict[str, Any]) -> None:
     with pytest.raises(InputError) as raised:
-        new_batch(Order(kind="article", model="m", settings={}, **order), Settings(), name="briefs.csv")
+        new_batch(
+            BatchRequest(kind="article", model="m", settings={}, **order), Settings(), name="briefs.csv"
+        )
     assert raised.value.code in ("number_out_of_range", "label_invalid")
 
 
 def test_file_of_an_odd_name_gives_a_batch_a_name_that_can_be_stored() -> None:
     model = Settings().profiles["default"].models[0]
-    batch = new_batch(Order(kind="article", model=model, settings={}), Settings(), name="br\udcffiefs\n.csv")
+    batch = new_batch(
+        BatchRequest(kind="article", model=model, settings={}), Settings(), name="br\udcffiefs\n.csv"
+    )
     assert batch.name == "br\\udcffiefs\\u000a.csv"
 
 

@@ -227,4 +227,4 @@ def test_reports_and_their_limit_are_the_monitors_unless_an_option_says_them(
     assert "as far as it goes" in done.output
     (run,) = asked
     models = {"embedder": DEFAULT_EMBEDDER, "summarizer": DEFAULT_MODEL}
-    assert run.own_settings == {**models, **settings}
+    assert run.options.own_settings == {**models, **settings}

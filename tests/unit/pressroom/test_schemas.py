@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.intake.payloads import Accepted, read_lines
-from jobs.kind import Artifact, Context, Kind, Result
+from jobs.kind import ROWS, Artifact, Context, Kind, Result
 from jobs.registry import kind_names, load_kind
 from pressroom.schemas import ExampleFormat, NoExampleError, example_file, field_schemas
 
@@ -89,7 +89,7 @@ def test_example_of_a_payload_type_is_accepted_by_intake(
 
 
 @pytest.mark.parametrize("format_", ExampleFormat)
-@pytest.mark.parametrize("name", [name for name in kind_names() if load_kind(name).rows_are_jobs])
+@pytest.mark.parametrize("name", [name for name in kind_names() if load_kind(name).intake is ROWS])
 def test_example_of_an_installed_kind_is_accepted_by_intake(
     name: str, format_: ExampleFormat, tmp_path: Path
 ) -> None:

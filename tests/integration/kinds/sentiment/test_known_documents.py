@@ -23,10 +23,10 @@ from jobs.rejection import Rejected
 from jobs.sources import FileSource, PrefixSource, Sources
 from kinds.sentiment.collect import collect
 from kinds.sentiment.history import History
+from kinds.sentiment.intake import DocumentsOrder, IntakeCounts, kind_settings, submit_documents
 from kinds.sentiment.known import KnownFilter
 from kinds.sentiment.monitor import Monitor
 from kinds.sentiment.payload import CollectPayload, DocumentsPayload, SentimentSettings
-from kinds.sentiment.producer import DocumentsOrder, Intake, kind_settings, submit_documents
 from kinds.sentiment.records import AnalysedDocuments, DocumentFacts, ReadAgain
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.store.history import DatabaseHistory
@@ -80,13 +80,13 @@ class Desk:
     def analysis(self) -> str:
         return str(kind_settings(self.monitor, {}, self._settings)["analysis"])
 
-    def run(self, *lines: Mapping[str, str] | str) -> Intake:
+    def run(self, *lines: Mapping[str, str] | str) -> IntakeCounts:
         """Run these lines as a file, to the end of the analysis of what has to be analysed."""
         text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
         self.path.write_text(text)
         return self.run_file(self.path)
 
-    def run_file(self, path: Path, **columns: str) -> Intake:
+    def run_file(self, path: Path, **columns: str) -> IntakeCounts:
         order = DocumentsOrder(monitor=self.monitor, settings={}, columns=columns)
         submission, intake = submit_documents(
             self.database, path, order, self._settings, self.rejected.append

@@ -13,7 +13,8 @@ import pytest
 from sqlalchemy import Engine, select
 from typer.testing import CliRunner
 
-from kinds.sentiment.runs import MonitorOptions, put_monitor_of
+from kinds.sentiment.intake import put_monitor_of
+from kinds.sentiment.options import SentimentOptions
 from kinds.sentiment.scheduled import start_monitor
 from kinds.sentiment.series.policy import AlertRule, Policy
 from kinds.sentiment.store import alerts, monitors
@@ -66,18 +67,14 @@ def test_a_backtest_without_options_goes_by_the_defaults_whatever_the_one_before
     database: Engine, store: Store, tmp_path: Path
 ) -> None:
     (tmp_path / "watch.toml").write_text(WATCH)
-    options = MonitorOptions(
-        name="backtest-0123456789abcdef",
-        watch=tmp_path / "watch.toml",
-        model="moods",
-        windows=None,
-        time_zone=None,
-        rules=(AlertRule.SURGE,),
-        false_alarms_per_week=None,
-    )
-    assert put_monitor_of(database, store, options).policy.rules == (AlertRule.SURGE,)
-    again = put_monitor_of(database, store, replace(options, rules=None))
-    assert again.policy == Policy()
+    options = SentimentOptions(monitor="backtest-0123456789abcdef", rules=(AlertRule.SURGE,))
+
+    def put(options: SentimentOptions) -> Policy:
+        watch = tmp_path / "watch.toml"
+        return put_monitor_of(database, store, options, watch=watch, model="moods", on_note=print).policy
+
+    assert put(options).rules == (AlertRule.SURGE,)
+    assert put(options.model_copy(update={"rules": None})) == Policy()
 
 
 def test_monitor_is_made_changed_paused_and_resumed(run: Run, tmp_path: Path) -> None:

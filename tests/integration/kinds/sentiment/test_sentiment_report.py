@@ -21,8 +21,8 @@ from jobs.batch import BatchStatus
 from jobs.provenance import CodeFacts
 from jobs.rejection import Rejected
 from kinds.sentiment.documents.watchlist_file import read_watchlist
+from kinds.sentiment.intake import DocumentsOrder, IntakeCounts, put_watchlist, submit_documents
 from kinds.sentiment.monitor import AlertStatus, Monitor
-from kinds.sentiment.producer import DocumentsOrder, Intake, put_watchlist, submit_documents
 from kinds.sentiment.records import EntityHistory
 from kinds.sentiment.series.policy import Alert, AlertRule, Policy
 from kinds.sentiment.series.time_windows import WindowSize
@@ -131,7 +131,7 @@ class Press:
         reports: str = "none",
         max_reports: int = 500,
         until_stage: int | None = None,
-    ) -> tuple[UUID, Intake]:
+    ) -> tuple[UUID, IntakeCounts]:
         """Submit the lines as one file and run its batch to the end, or cancel it after a stage."""
         batch_id, intake = self.submit(lines, reports=reports, max_reports=max_reports)
         if until_stage is not None:
@@ -144,7 +144,7 @@ class Press:
 
     def submit(
         self, lines: Sequence[dict[str, str]], *, reports: str = "none", max_reports: int = 500
-    ) -> tuple[UUID, Intake]:
+    ) -> tuple[UUID, IntakeCounts]:
         """A batch of the lines as one file, of which nothing has run."""
         path = self._folder / "documents.jsonl"
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))

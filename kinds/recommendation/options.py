@@ -1,0 +1,88 @@
+"""What a submission of a catalogue and a log may set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from jobs.instants import DateOrder
+from jobs.intake.dialect import AS_FOUND, FileOptions
+from kinds.recommendation.catalogue.inputs import MatchIds
+from kinds.recommendation.recommender import Recommender
+from kinds.recommendation.recommender_file import (
+    RecommenderFile,
+    file_of,
+    make_recommender_file,
+    read_recommender_file,
+)
+from kinds.recommendation.texts.text import TextScope
+
+
+def _pairs(value: object) -> object:
+    """Parse a text such as "user=customer,item=sku"."""
+    if not isinstance(value, str):
+        return value
+    return dict(pair.split("=", 1) for pair in value.split(",") if "=" in pair)
+
+
+Columns = Annotated[dict[str, str], BeforeValidator(_pairs)]
+
+
+class RecommendationOptions(BaseModel):
+    """Options of one catalogue and log; what is not set comes from the settings file or an earlier run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    recommender: str | None = Field(
+        default=None,
+        description="name whose releases are continued; by default that of the catalogue's file",
+    )
+    text_scope: TextScope | None = Field(
+        default=None, alias="copy", description="who shares a text: user, segment, item, or none"
+    )
+    model: str | None = Field(default=None, description="language model that writes the texts, or none")
+    embedder: str | None = Field(
+        default=None, description="embedding model that finds similar items by their texts, or none"
+    )
+    catalogue_columns: Columns = Field(
+        default={}, description="which column holds a field of the catalogue: FIELD=COLUMN, by commas"
+    )
+    interaction_columns: Columns = Field(
+        default={}, description="which column holds a field of the log: FIELD=COLUMN, separated by commas"
+    )
+    date_order: DateOrder | None = Field(default=None, description="order of day and month in dates")
+    match_ids: MatchIds | None = Field(default=None, description="exact, or loose")
+    max_dropped_share: float | None = Field(
+        default=None, ge=0, le=1, description="share of the input that may be refused"
+    )
+
+    def over(
+        self, earlier: Recommender | None, *, settings_file: Path | None, file: FileOptions = AS_FOUND
+    ) -> RecommenderFile:
+        """Return the settings file, the earlier run's settings or the defaults, with the options on top.
+
+        Raises RecommenderFileError.
+        """
+        base = RecommenderFile() if earlier is None else file_of(earlier)
+        base = base if settings_file is None else read_recommender_file(settings_file)
+        intake = {
+            "catalogue_columns": self.catalogue_columns or None,
+            "interaction_columns": self.interaction_columns or None,
+            "date_order": self.date_order,
+            "match_ids": self.match_ids,
+            "max_dropped_share": self.max_dropped_share,
+            **file.given(),
+        }
+        changed: dict[str, object] = {"intake": base.intake.model_dump() | _without_none(intake)}
+        if self.text_scope is not None:
+            changed["copy"] = base.text_policy.model_dump() | {"scope": self.text_scope}
+        changed |= _without_none({"model": self.model, "embedder": self.embedder})
+        values = {**base.model_dump(by_alias=True), **changed}
+        return make_recommender_file(values, folder=Path.cwd(), where="the options")
+
+
+def _without_none(values: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,79 @@
+"""What a submission of documents may set; the intake makes the settings of the batch out of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from jobs.instants import DateOrder
+from kinds.sentiment.payload import ReportsOf
+from kinds.sentiment.series.policy import AlertRule
+from kinds.sentiment.series.time_windows import WindowSize
+from workers.settings import DEFAULT_EMBEDDER, DEFAULT_MODEL
+
+NONE = "none"
+"""Value in place of a model's name that means no model."""
+
+
+def _words(value: object) -> object:
+    """Split a text such as "day,week", as the option --set gives it."""
+    return tuple(word.strip() for word in value.split(",")) if isinstance(value, str) else value
+
+
+def _pairs(value: object) -> object:
+    """Parse a text such as "text=body,title=headline"."""
+    if not isinstance(value, str):
+        return value
+    return dict(pair.split("=", 1) for pair in value.split(",") if "=" in pair)
+
+
+class SentimentOptions(BaseModel):
+    """Options of one file of documents; None keeps the value of the monitor, or its default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    monitor: str | None = Field(
+        default=None,
+        description="monitor whose history the documents join; by default that of the watch list's name",
+    )
+    windows: Annotated[tuple[WindowSize, ...] | None, BeforeValidator(_words)] = Field(
+        default=None, description="window sizes; the first one is judged by the rules"
+    )
+    time_zone: str | None = Field(default=None, description="time zone that decides where a day begins")
+    rules: Annotated[tuple[AlertRule, ...] | None, BeforeValidator(_words)] = Field(
+        default=None, description="alert rules"
+    )
+    false_alarms_per_week: float | None = Field(
+        default=None, gt=0, le=100, description="budget of false alarms for the whole monitor"
+    )
+    embedder: str = Field(
+        default=DEFAULT_EMBEDDER, description="embedding model that finds topics by meaning, or none"
+    )
+    summarizer: str = Field(
+        default=DEFAULT_MODEL, description="language model that writes summaries, or none"
+    )
+    reports: ReportsOf | None = Field(default=None, description="which windows get a report")
+    max_reports: int | None = Field(default=None, ge=0, le=1_000_000, description="maximum number of reports")
+    columns: Annotated[dict[str, str], BeforeValidator(_pairs)] = Field(
+        default={}, description="which column holds a field: FIELD=COLUMN, separated by commas"
+    )
+    date_order: DateOrder | None = Field(
+        default=None, description="order of day and month in dates such as 12/1/2026"
+    )
+
+    @property
+    def has_policy(self) -> bool:
+        """Whether any option would change the policy of the monitor."""
+        policy = (self.windows, self.time_zone, self.rules, self.false_alarms_per_week)
+        return any(value is not None for value in policy)
+
+    @property
+    def own_settings(self) -> dict[str, object]:
+        """Settings of the kind that override those of the monitor."""
+        limits = {"reports": self.reports, "max_reports": self.max_reports}
+        return {
+            "embedder": None if self.embedder == NONE else self.embedder,
+            "summarizer": None if self.summarizer == NONE else self.summarizer,
+            **{name: value for name, value in limits.items() if value is not None},
+        }

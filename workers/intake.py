@@ -1,0 +1,201 @@
+"""Intake: the inputs of a batch and how its kind turns their records into jobs, by default row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ValidationError
+from sqlalchemy import Connection
+
+from db.stages import NewJob
+from jobs.errors import ConfigurationError, InputError
+from jobs.guards import CONTROL_TOKENS
+from jobs.intake.dialect import AS_FOUND, FileOptions
+from jobs.intake.payloads import ITEMS, Items, read_lines
+from jobs.kind import Intake, Kind
+from jobs.registry import load_kind, load_target
+from jobs.rejection import Rejected
+from storage import open_store
+from storage.store import Store
+from workers.prompt_check import prompt_check
+from workers.settings import Settings
+
+Inputs = Mapping[str, Path | Items]
+"""The inputs of a batch by the names that its kind declares: files, or rows in memory."""
+
+
+class InputUnknownError(InputError):
+    """An input has a name that the kind does not declare."""
+
+    code = "input_unknown"
+
+
+class InputMissingError(InputError):
+    """An input that the kind needs is absent, or is not a file although the kind reads a file."""
+
+    code = "input_missing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRequest:
+    """What a producer asks for, in addition to the inputs; see jobs.batch.NewBatch."""
+
+    kind: str
+    model: str
+    settings: Mapping[str, object]
+    """Values for the kind's settings, or for the options of its intake; unknown names are refused."""
+    seed: int = 0
+    name: str | None = None
+    tenant: str = "default"
+    priority: int = 0
+    idempotency_key: str | None = None
+    deadline_seconds: float | None = None
+    strict: bool = False
+    """Whether a single refused record causes the whole submission to be refused."""
+    file: FileOptions = AS_FOUND
+    """Options for reading the files."""
+    stages: tuple[str, ...] = ()
+    """Stages of the batch; empty for those that the intake plans."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntakeSource:
+    """The inputs of one submission, and the services that reading them may need."""
+
+    inputs: Inputs
+    request: BatchRequest
+    options: BaseModel
+    """`request.settings` as the kind's options or settings type."""
+    connection: Connection
+    """The transaction that accepts the batch."""
+    settings: Settings
+    on_rejected: Callable[[Rejected], None]
+    """Called with each refused record by a reader that reads its inputs before it plans; others yield the
+    record among the jobs."""
+    on_note: Callable[[str], None]
+    """Prints a remark about the inputs for the user."""
+    s3_url: str | None = None
+    """URL of the store if it is not the configured one."""
+
+    def path(self, name: str) -> Path | None:
+        """Return the file of an input, or None if it was not given.
+
+        Raises InputMissingError for rows in memory.
+        """
+        source = self.inputs.get(name)
+        if source is None or isinstance(source, Path):
+            return source
+        raise InputMissingError(f"input {name!r} must be a file: write the rows to a file and pass its path")
+
+    def open_store(self) -> Store:
+        """Open the store, for readers that store resources. Raises ConfigurationError."""
+        return open_store(self.s3_url or self.settings.require_s3_url())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntakePlan:
+    """What a batch is made of, according to its intake."""
+
+    jobs: Iterable[NewJob | Rejected]
+    """Jobs of the first stage, and refused records. They are streamed into the transaction that accepts the
+    batch; an error that the iterator raises means that nothing is accepted."""
+    settings: Mapping[str, object]
+    """Settings of the batch, which the kind's settings type accepts."""
+    model: str
+    name: str
+    """Name of the batch unless the request gives one."""
+    stages: tuple[str, ...] = ()
+    """Stages of the batch; empty for all stages of the kind."""
+    num_records: Callable[[], int] | None = field(default=None)
+    """Number of records that were used, once the jobs are written; None if each job is one record."""
+
+
+class IntakeReader(Protocol):
+    """Turns the inputs of a batch into its settings and jobs."""
+
+    def __call__(self, source: IntakeSource, /) -> IntakePlan:
+        """Plan the batch.
+
+        Raises InputError for inputs that cannot be used, and ConfigurationError.
+        """
+        ...
+
+
+def intake_of(kind: Kind[Any]) -> Intake:
+    """Return the intake of a kind. Raises ConfigurationError if only its own commands create batches."""
+    if kind.intake is None:
+        raise ConfigurationError(
+            f"batches of kind {kind.name} are not made from a file: `pressroom kinds show {kind.name}` names "
+            "the command that makes them",
+            code="kind_without_rows",
+        )
+    return kind.intake
+
+
+def plan_batch(source: IntakeSource) -> IntakePlan:
+    """Return the plan that the kind's intake makes of the inputs. Raises what `IntakeReader` raises."""
+    intake = intake_of(load_kind(source.request.kind))
+    _check_inputs(source.request.kind, intake, source.inputs)
+    reader: IntakeReader = load_target(intake.reader)
+    return reader(source)
+
+
+def _check_inputs(kind: str, intake: Intake, inputs: Inputs) -> None:
+    names = [each.name for each in intake.inputs]
+    for name in inputs:
+        if name not in names:
+            raise InputUnknownError(
+                f"kind {kind} has no input named {name!r}: its inputs are {', '.join(names)}"
+            )
+    for each in intake.inputs:
+        if each.is_required and each.name not in inputs:
+            raise InputMissingError(f"kind {kind} needs the input {each.name!r}: {each.help.rstrip(';')}")
+
+
+def options_of(kind: Kind[Any], values: Mapping[str, object]) -> BaseModel:
+    """Return what a submission sets, as the intake's options type or else as the kind's settings type.
+
+    Raises InputError that names the setting.
+    """
+    intake = kind.intake
+    options_type = None if intake is None else intake.options_type
+    return validated_settings(kind.name, options_type or kind.settings_type, values)
+
+
+def validated_settings(kind: str, type_: type[BaseModel], values: Mapping[str, object]) -> BaseModel:
+    """Return the values as this type. Raises InputError that names the setting."""
+    try:
+        return type_.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        known = ", ".join(type_.model_fields)
+        raise InputError(
+            f"setting {name!r} of kind {kind}: "
+            + ("is no setting" if first["type"] == "extra_forbidden" else str(first["msg"]))
+            + (f" (there are {known})" if known else " (the kind has none)"),
+            code="setting_invalid",
+        ) from error
+
+
+def read_rows(source: IntakeSource) -> IntakePlan:
+    """Make each row of the only input one job. This is the intake of a kind that declares none."""
+    request = source.request
+    kind = load_kind(request.kind)
+    (rows,) = source.inputs.values()
+    check = prompt_check(kind, source.options, request.model, source.settings)
+    control_tokens = CONTROL_TOKENS if check is None else check.control_tokens
+
+    def jobs() -> Iterator[NewJob | Rejected]:
+        for line in read_lines(rows, kind, control_tokens=control_tokens, check=check, options=request.file):
+            if isinstance(line, Rejected):
+                yield line
+            else:
+                payload = line.payload
+                yield NewJob(line.custom_id, payload.model_dump(mode="json"), kind.prompt_prefix(payload))
+
+    name = rows.name if isinstance(rows, Path) else ITEMS.name
+    return IntakePlan(jobs=jobs(), settings=request.settings, model=request.model, name=name)
