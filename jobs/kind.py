@@ -195,7 +195,7 @@ class Input:
     """One of the inputs that a batch is made from: a file, or rows in memory."""
 
     name: str
-    """Name of the input: "rows", "catalogue", ..."""
+    """Name of the input: "rows", "documents", ..."""
     help: str
     """Contents and formats of the input, for help texts."""
     is_required: bool = True

@@ -67,5 +67,5 @@ def test_kind_that_is_gone_or_reads_no_table_has_no_start() -> None:
     assert starter_of("article") is start_from_files
     with pytest.raises(UnknownStartError, match="'gone'"):
         starter_of("gone")
-    with pytest.raises(ConfigurationError, match="no rows of a table"):
+    with pytest.raises(ConfigurationError, match="not made from a file"):
         starter_of("sentiment_labels")

@@ -12,7 +12,6 @@ import typer
 
 from jobs.rejection import Rejected
 from kinds.recommendation.catalogue.inputs import MatchIds
-from kinds.recommendation.options import RecommendationOptions
 from kinds.recommendation.recommender import KIND, Recommender, RecommenderSources
 from kinds.recommendation.texts.text import TextScope
 from pressroom.commands.kind import submit_command
@@ -123,6 +122,7 @@ def run_recommendations(
 ) -> None:
     """Rank items for each user and write texts, where something changed since the last run."""
     from kinds.recommendation.export.outcome import export_outcome
+    from kinds.recommendation.options import RecommendationOptions  # loads numpy
     from kinds.recommendation.recommender_file import file_of
     from kinds.recommendation.recommenders import sources_of
     from kinds.recommendation.scheduled import profiles_of
