@@ -1,8 +1,9 @@
-"""What a lost attempt leaves as evidence, and what follows from it for the job.
+"""The evidence of lost attempts, and the verdict on a job that follows from it.
 
-A worker that ends takes every job with it that it held. At most one of them is to blame, and often none: a
-machine is switched off, a supervisor kills what does not drain, memory runs short because of a neighbour.
-Decision 2 in docs/decisions says why the rules are as they are.
+When a worker ends, all jobs that it was running are lost. At most one of them is to blame, and often none:
+the machine is switched off, the supervisor kills a worker that does not drain, or a neighbour uses up the
+memory.
+Decision 2 in docs/decisions explains the rules.
 """
 
 from __future__ import annotations
@@ -15,54 +16,54 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 
 FAULT_SIGNALS = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
-"""Raised by what a process itself does."""
+"""Signals that a process raises by its own instructions."""
 
 MIN_CRASHES = 2
-"""One crash of a job that ran alone may be a fault of the machine."""
+"""Crashes after which a job that ran alone fails. A single one may be a fault of the machine."""
 
 SUSPICIOUS_LOSSES = 2
-"""Unexplained losses in a row before a job runs apart from others: one loss is usually a reboot."""
+"""Unexplained losses in a row after which a job runs apart from others. A single one is usually a reboot."""
 
 MAX_NEIGHBOURS = 50
-"""Ids of neighbours that the evidence names; the number is always exact."""
+"""Maximum number of neighbours' ids in the evidence; their number is always exact."""
 
 
 class Cause(StrEnum):
     """Why an attempt was lost."""
 
     EXIT_CODE = "exit_code"
-    """The process ended by itself, without having been asked to."""
+    """The process exited on its own, without being told to stop."""
     FAULT_SIGNAL = "fault_signal"
-    """The process was ended by a signal that its own instructions raise: FAULT_SIGNALS."""
+    """The process was ended by one of FAULT_SIGNALS."""
     MEMORY = "memory"
-    """The kernel killed the process for want of memory, and its count of such kills says so."""
+    """The kernel killed the process because memory ran out, according to its count of such kills."""
     HEARTBEAT_LOST = "heartbeat_lost"
-    """The process lived and stood still; its supervisor wrote its stacks to the log and ended it."""
+    """The process was alive but hung; its supervisor logged its stacks and ended it."""
     KILLED = "killed"
-    """SIGKILL or another signal from outside, by whomever."""
+    """The process received SIGKILL or another signal from outside."""
     NO_WORD = "no_word"
-    """No word came: the process, its supervisor or its host is gone, or was cut off or stopped."""
+    """Nothing was reported: the process, its supervisor or its host is gone, cut off or stopped."""
     LEASE_LOST = "lease_lost"
-    """The lease ran out while the process lived: it was stopped, starved or cut off from Postgres."""
+    """The lease expired while the process lived: it was paused, starved or cut off from Postgres."""
     STOPPED = "stopped"
     """The process was draining or was stopped on purpose."""
 
     @property
     def may_be_the_jobs(self) -> bool:
-        """Whether a job can have done this to its worker, and nobody else is known to have."""
+        """Whether the job may have caused this, and nothing else is known to have."""
         return self in (Cause.EXIT_CODE, Cause.FAULT_SIGNAL, Cause.MEMORY, Cause.HEARTBEAT_LOST)
 
     @property
     def is_unexplained(self) -> bool:
-        """Whether nobody knows whose doing it was."""
+        """Whether the cause is unknown."""
         return self in (Cause.KILLED, Cause.NO_WORD, Cause.LEASE_LOST)
 
 
 _IN_WORDS = {
-    Cause.MEMORY: "by the kernel for want of memory",
-    Cause.HEARTBEAT_LOST: "by its supervisor, since it stood still",
-    Cause.NO_WORD: "no word came from the worker: it, its supervisor or its host is gone or was cut off",
-    Cause.LEASE_LOST: "the lease ran out while the worker lived",
+    Cause.MEMORY: "killed by the kernel because memory ran out",
+    Cause.HEARTBEAT_LOST: "ended by its supervisor because it hung",
+    Cause.NO_WORD: "the worker reported nothing: it, its supervisor or its host is gone or was cut off",
+    Cause.LEASE_LOST: "the lease expired while the worker lived",
     Cause.STOPPED: "the worker was stopped",
 }
 
@@ -75,15 +76,15 @@ class Ending(BaseModel):
     cause: Cause
     exit_code: int | None = None
     signal: str | None = None
-    """By name: "SIGSEGV"."""
+    """Name of the signal, such as "SIGSEGV"."""
 
     def __str__(self) -> str:
-        """For people: "signal SIGSEGV".
+        """Describe the ending for people.
 
         >>> str(Ending(cause=Cause.EXIT_CODE, exit_code=3))
         'exit code 3'
         >>> str(Ending(cause=Cause.MEMORY, signal="SIGKILL"))
-        'signal SIGKILL, by the kernel for want of memory'
+        'signal SIGKILL, killed by the kernel because memory ran out'
         """
         parts = []
         if self.signal is not None:
@@ -96,14 +97,14 @@ class Ending(BaseModel):
 
 
 class Evidence(Ending):
-    """What is known of one lost attempt."""
+    """What is known about a lost attempt."""
 
     alone: bool = False
-    """The worker ran this job and nothing else, by arrangement, from its claim to its loss."""
+    """Whether the worker ran only this job, by arrangement, from its claim to its loss."""
     num_in_flight: int = 1
-    """Jobs that were lost with the worker, this one included."""
+    """Number of jobs that were lost with the worker, including this one."""
     in_flight: tuple[UUID, ...] = ()
-    """The others; the first MAX_NEIGHBOURS."""
+    """Ids of the others, at most MAX_NEIGHBOURS."""
 
     def __str__(self) -> str:
         if self.alone:
@@ -112,25 +113,25 @@ class Evidence(Ending):
 
     @property
     def convicts(self) -> bool:
-        """Whether nothing but the job can have been the cause."""
+        """Whether only the job can have been the cause."""
         return self.alone and self.cause.may_be_the_jobs
 
 
 class Verdict(StrEnum):
-    """What becomes of a job after a loss."""
+    """What happens to a job after a loss."""
 
     REQUEUE = auto()
-    """It is queued as it was before."""
+    """It is queued again."""
     SUSPECT = auto()
-    """It is queued, and runs apart from those that are not suspected."""
+    """It is queued again, and runs apart from jobs that are not suspected."""
     PARK = auto()
-    """It stays queued and is not sent until a user releases it."""
+    """It stays queued, but is not sent until a user retries it."""
     FAIL = auto()
-    """It failed: it ends its worker."""
+    """It fails, because it ends its worker."""
 
 
 def judge(losses: Sequence[Evidence], *, max_crashes: int, max_losses: int) -> Verdict:
-    """What follows for a job from its losses since it was last cleared, oldest first; one at least.
+    """Return the verdict on a job by its losses since it was last cleared, oldest first; at least one.
 
     A job is parked only after a loss while it ran alone, so that the neighbours of a job that loses its
     worker every time are never parked with it: suspects are halved at each loss.

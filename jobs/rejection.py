@@ -18,29 +18,30 @@ from jobs.guards import may_be_shown
 from jobs.shown import printable
 
 MAX_SNIPPET_CHARACTERS = 80
-"""Enough to recognise the line in an editor, too little to carry a document into a report."""
+"""Maximum length of a quoted text: enough to recognise the line in an editor, too little to carry a document
+into a report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """One line that did not become a job, and what its author can do about it."""
+    """A line that did not become a job, and what its author can do about it."""
 
     file: str
-    """As the caller named it."""
+    """Name of the file, as given by the caller."""
     line: int
-    """Physical line of the file, from 1; where the record begins if it spans several."""
+    """Physical line of the file, from 1; the first line of a record that spans several."""
     id: str | None = None
-    """The document's own, where it can be told."""
+    """Id of the document, if it could be read."""
     code: str
-    """Stable, for scripts: `missing_column`, `json_too_deep`, ..."""
+    """Stable code for scripts, such as `missing_column` or `json_too_deep`."""
     reason: str
     advice: str
     column: str | None = None
-    """The name of the column or JSON key, where one is to blame."""
+    """Name of the column or JSON key that is wrong, if it is a single one."""
     character: int | None = None
-    """Position in the line, from 1, where one is to blame."""
+    """Position of the error in the line, from 1, if it is known."""
     snippet: str | None = None
-    """The beginning of the offending text; never text in which a secret was found."""
+    """Beginning of the offending text; never text in which a secret was found."""
 
     def __str__(self) -> str:
         place = [self.file, str(self.line)] + ([str(self.character)] if self.character else [])
@@ -48,7 +49,7 @@ class Rejected:
         return f"{':'.join(place)}: {column}{self.reason} ({self.advice}) [{self.code}]"
 
     def as_json(self) -> dict[str, object]:
-        """The object that `rejected.jsonl` holds on one line; absent fields are left out."""
+        """Return the object that is one line of `rejected.jsonl`; absent fields are left out."""
         fields: dict[str, object] = {
             "file": self.file,
             "line": self.line,
@@ -64,7 +65,7 @@ class Rejected:
 
 
 class FileRejectedError(InputError):
-    """Nothing of the file can be used, or what was read of it cannot be trusted."""
+    """The whole file cannot be used, or what was read of it cannot be trusted."""
 
     code = "file_rejected"
 
@@ -79,7 +80,7 @@ def refuse_file(path: Path, code: str, reason: str, advice: str, line: int = 1) 
 
 
 def snippet(text: str) -> str | None:
-    r"""The beginning of a text, printable and in one line; None if a secret is anywhere in it.
+    r"""Return the beginning of a text, printable and in one line; None if the text contains a secret.
 
     >>> snippet("a\x00b\n")
     'a\\u0000b\\u000a'
@@ -95,7 +96,7 @@ RowT = TypeVar("RowT")
 MadeT = TypeVar("MadeT")
 
 REFUSED = "refused"
-"""Of a job's metrics: its rows that were refused, by id, each with code and reason."""
+"""Key in a job's metrics of its refused rows: by id, each with code and reason."""
 
 UNREADABLE = "row_unreadable"
 
@@ -108,25 +109,26 @@ _OF_DATA = (
     RecursionError,
     AssertionError,
 )
-"""What parsers raise for what they read: UnicodeError, JSONDecodeError, OverflowError, ... are among them. An
-error of a service, of memory or of the engine is no row's."""
+"""Errors that parsers raise because of their input; they include UnicodeError, JSONDecodeError and
+OverflowError. An error of a service, of memory or of the engine is never the fault of a row."""
 
 _PANIC = "PanicException"
-"""What a library in Rust raises where it meets what its author thought impossible: no Exception in Python."""
+"""Name of the class that a library in Rust raises for a state that its author thought impossible. It is not
+derived from Exception."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why nothing can be made of a row."""
+    """Why a row cannot be used."""
 
     code: str
-    """Stable: that of an InputError, else `row_unreadable`."""
+    """Stable code: that of an InputError, otherwise `row_unreadable`."""
     reason: str
-    """For people; nothing secret is in it."""
+    """Reason for people; it contains nothing secret."""
 
 
 def refusal_of(error: BaseException) -> Refusal | None:
-    """The refusal that an error is; None for one that is no fault of a row.
+    """Return the refusal that an error means; None for an error that is not the fault of a row.
 
     >>> refusal_of(ValueError("no number")).reason, refusal_of(OSError("disk full"))
     ("cannot be read: ValueError: 'no number'", None)
@@ -136,12 +138,12 @@ def refusal_of(error: BaseException) -> Refusal | None:
     if not isinstance(error, _OF_DATA) and type(error).__name__ != _PANIC:
         return None
     shown = snippet(str(error))
-    said = f": {shown!r}" if shown else ""
-    return Refusal(UNREADABLE, f"cannot be read: {type(error).__name__}{said}")
+    detail = f": {shown!r}" if shown else ""
+    return Refusal(UNREADABLE, f"cannot be read: {type(error).__name__}{detail}")
 
 
 def attempt(make: Callable[[RowT], MadeT], row: RowT) -> MadeT | Refusal:
-    """What is made of a row, or why nothing can be. Raises what is no fault of the row.
+    """Return what `make` returns for a row, or a Refusal. Raises errors that are not the fault of the row.
 
     >>> attempt(int, "7"), attempt(int, "x").code
     (7, 'row_unreadable')
@@ -156,9 +158,10 @@ def attempt(make: Callable[[RowT], MadeT], row: RowT) -> MadeT | Refusal:
 
 
 def apart(rows: Sequence[RowT], make: Callable[[Sequence[RowT]], Sequence[MadeT]]) -> list[MadeT | Refusal]:
-    """What is made of rows together, in their order; the rows that fail it are found by halving.
+    """Return what `make` returns for rows together, in order; rows that make it fail are found by halving.
 
-    With b bad rows of n, `make` is called at most 2 b log n + 1 times. Raises what is no fault of a row.
+    With b bad rows of n, `make` is called at most 2 b log n + 1 times. Raises errors that are not the fault
+    of a row.
 
     >>> made = apart(["1", "x", "3"], lambda some: [int(each) for each in some])
     >>> made[0], made[1].code, made[2]
@@ -176,8 +179,8 @@ def apart(rows: Sequence[RowT], make: Callable[[Sequence[RowT]], Sequence[MadeT]
 
 
 MAX_DROPPED_SHARE = 0.05
-"""A bad line in twenty is what files have; more is a column, a unit or a file that was taken for another."""
-
+"""Share of dropped records above which an input fails. Files may have one bad line in twenty; more bad lines
+mean that a column, a unit or the file was confused with another."""
 _MAX_REASONS = 5
 
 
@@ -192,11 +195,11 @@ class Dropped:
     """How much of an input could not be used."""
 
     name: str
-    """Of the file, as the caller named it."""
+    """Name of the file, as given by the caller."""
     num_records: int
     by_code: Mapping[str, int] = field(default_factory=dict)
     example: str = ""
-    """One that was dropped, with its place and the reason."""
+    """A dropped record, with its place and the reason."""
 
     @property
     def num_dropped(self) -> int:
@@ -205,7 +208,7 @@ class Dropped:
 
     @property
     def share(self) -> float:
-        """0 to 1."""
+        """Share of dropped records, from 0 to 1."""
         return self.num_dropped / self.num_records if self.num_records else 0.0
 
     def __str__(self) -> str:
@@ -216,7 +219,7 @@ class Dropped:
 
 
 class DroppedTally:
-    """Counts what is refused of one input, and hands it on."""
+    """Counts the refused records of one input, and passes them on."""
 
     def __init__(self, name: object, on_rejected: Callable[[Rejected], None]) -> None:
         self._name = str(name)
@@ -225,37 +228,37 @@ class DroppedTally:
         self._by_code: Counter[str] = Counter()
 
     def __call__(self, rejected: Rejected) -> None:
-        """One record was refused."""
+        """Count a refused record."""
         self._by_code[rejected.code] += 1
         self._firsts.setdefault(rejected.code, rejected)
         self._on_rejected(rejected)
 
     @property
     def num_rejected(self) -> int:
-        """So far."""
+        """Number of records refused so far."""
         return self._by_code.total()
 
     def dropped(self, num_used: int) -> Dropped:
-        """What was dropped, beside so many records that were not."""
+        """Return what was dropped, given the number of records that were used."""
         most = self._by_code.most_common(1)
         example = str(self._firsts[most[0][0]]) if most else ""
         return Dropped(self._name, num_used + self.num_rejected, dict(self._by_code), example)
 
 
 def parse_share(text: str) -> float:
-    """What `--max-dropped` says. Raises ValueError.
+    """Parse a share, as given to `--max-dropped`. Raises ValueError.
 
     >>> parse_share("5%"), parse_share("0.5")
     (0.05, 0.5)
     """
     share = float(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
     if not 0 <= share <= 1:
-        raise ValueError(f"{text!r} is no share: write 0.05 or 5%")
+        raise ValueError(f"{text!r} is not a share: write 0.05 or 5%")
     return share
 
 
 def check_dropped(dropped: Dropped, max_share: float | None) -> None:
-    """Raise InputDroppedError if too much was dropped; `max_share` is 0 to 1, None is the usual bound.
+    """Raise InputDroppedError if more than `max_share` (0 to 1; None for the default) was dropped.
 
     >>> check_dropped(Dropped("a.csv", 100, {"user_missing": 5}), None)
     """
@@ -264,6 +267,6 @@ def check_dropped(dropped: Dropped, max_share: float | None) -> None:
         return
     example = f". {dropped.example}" if dropped.example else ""
     raise InputDroppedError(
-        f"{dropped}, more than the {bound:.0%} that are allowed{example}. Correct the file, or allow it with "
+        f"{dropped}, more than the allowed {bound:.0%}{example}. Correct the file, or allow it with "
         f"--max-dropped {min(1.0, dropped.share + 0.005):.2f}"
     )

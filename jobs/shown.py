@@ -1,4 +1,4 @@
-"""Foreign text where a person sees it: on a terminal, in a log, in Markdown."""
+"""Makes foreign text safe to show: on a terminal, in a log, in Markdown, in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import unicodedata
 from collections.abc import Callable, Mapping
 
 MAX_SHOWN_CHARACTERS = 2000
-"""Of a line: more is no message."""
+"""Maximum length of a shown line."""
 
 _JOINERS = "\u200c\u200d"
-"""Scripts and emoji need them, and they move nothing."""
+"""Invisible characters that scripts and emoji need, and that have no effect on the terminal."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet takes a cell that begins so for a formula."""
+"""Beginnings of cells that a spreadsheet treats as formulas."""
 
 _HTML = re.compile(r"<(?=[A-Za-z/!?])")
 
 
 def printable(text: str) -> str:
-    r"""One line in which nothing acts on a terminal, forges a line, or turns the direction of what follows.
+    r"""Escape a text so that it is one line and cannot act on a terminal or change the writing direction.
 
-    Controls, formats such as bidirectional overrides, separators of lines and halves of pairs are written as
-    JSON and YAML write them; letters of all scripts and spaces of all widths stay.
+    Control characters, format characters such as bidirectional overrides, line separators and lone
+    surrogates are escaped as in JSON and YAML; letters of all scripts and spaces of all widths stay.
 
     >>> printable("a\x1b[31m\x9b\u202eb\n"), printable("Brot – 新聞 \u00a0")
     ('a\\u001b[31m\\u009b\\u202eb\\u000a', 'Brot – 新聞 \xa0')
@@ -35,7 +35,7 @@ def printable(text: str) -> str:
 
 
 def shown(text: str, *, max_characters: int = MAX_SHOWN_CHARACTERS) -> str:
-    """Escape a text as `printable` does, and cut it where it is long.
+    """Escape a text as `printable` does, and cut it if it is long.
 
     >>> shown("x" * 1_700_000, max_characters=3)
     'xxx... (1,700,000 characters)'
@@ -46,7 +46,7 @@ def shown(text: str, *, max_characters: int = MAX_SHOWN_CHARACTERS) -> str:
 
 
 def shown_lines(text: str, *, max_lines: int = 60) -> str:
-    r"""Lines of a message; those after the first are indented, so that none looks like a message of its own.
+    r"""Escape the lines of a message, and indent all but the first, so that none looks like another message.
 
     >>> shown_lines("error: no file 'a\nerror: all is lost'")
     "error: no file 'a\n  error: all is lost'"
@@ -65,7 +65,7 @@ def json_text(
     is_compact: bool = False,
     default: Callable[[object], object] = str,
 ) -> str:
-    r"""JSON in UTF-8 that is printable, and JSON of the same value; in one line unless it is indented.
+    r"""Return a value as printable JSON in UTF-8, on one line unless it is indented.
 
     >>> json_text({"title": "a\u0080b\u2028"})
     '{"title": "a\\u0080b\\u2028"}'
@@ -76,7 +76,7 @@ def json_text(
 
 
 def inline_markdown(text: str) -> str:
-    r"""A line of Markdown in which HTML is text.
+    r"""Escape a line of Markdown so that HTML in it is text.
 
     >>> inline_markdown("<script>1 < 2</script>\x80")
     '&lt;script>1 < 2&lt;/script>\\u0080'
@@ -85,14 +85,14 @@ def inline_markdown(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Escape a text as `printable` does, but for line ends and tabs; JSON stays JSON of the same value."""
+    """Escape a text as `printable` does, except line ends and tabs; the value of JSON does not change."""
     if text.isprintable():
         return text
     return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.split("\n"))
 
 
 def page_text(value: object) -> object:
-    r"""What a page shows of a value, before HTML is escaped: the `finalize` of its environment.
+    r"""Prepare a value for a page, before HTML is escaped: the `finalize` of its Jinja environment.
 
     >>> page_text("a\u202eb\n"), page_text(1)
     ('a\\u202eb\n', 1)
@@ -101,7 +101,7 @@ def page_text(value: object) -> object:
 
 
 def csv_cell(value: object) -> object:
-    """A cell that no spreadsheet takes for a formula (OWASP, CSV injection); numbers stay numbers.
+    """Quote a cell that a spreadsheet would treat as a formula (OWASP, CSV injection); numbers stay numbers.
 
     >>> csv_cell("=1+1"), csv_cell(-0.5), csv_cell("plain"), csv_cell(None)
     ("'=1+1", -0.5, 'plain', '')
@@ -112,7 +112,7 @@ def csv_cell(value: object) -> object:
 
 
 def shown_fields(fields: Mapping[str, object]) -> str:
-    """What a log line is about: " name=value", each in one line."""
+    """Format the fields of a log record as " name=value", each on one line."""
     return "".join(f" {name}={shown(str(value), max_characters=500)}" for name, value in fields.items())
 
 

@@ -18,24 +18,25 @@ from jobs.errors import InputError
 from jobs.rejection import refuse_file, snippet
 
 ID_COLUMN = "id"
-"""The producer's own name for a line: every kind has it, no payload type holds it."""
+"""Column with the producer's id of a line. All kinds have it, but no payload type contains it."""
 
 MAX_COLUMNS = 10_000
-"""Wider tables are matrices, not records; each record costs as much as its header is wide."""
+"""Maximum number of columns. Wider tables are matrices, not records, and the cost of a record grows with the
+width of its header."""
 
 _MAX_LISTED = 10
 _MAX_COMPARED = 60
-"""Characters of an unknown column that are compared with the names of columns: that is quadratic."""
+"""Maximum length of an unknown name that is compared with the known ones, which takes quadratic time."""
 _SEPARATORS = re.compile(r"[\s.\-]")
 
 Require = Callable[[list[str]], Iterable[str]]
-"""Of a file's columns, by the names that the file has, those that are wanted.
+"""Selects columns of a file by their names there.
 
-Raises InputError if the columns are no use."""
+Raises InputError if the columns cannot be used."""
 
 
 class ColumnsRefusedError(InputError):
-    """A file's columns cannot make records; the code is that of the file's refusal."""
+    """The columns of a file cannot be used; the code is that of the file's refusal."""
 
     def __init__(self, code: str, reason: str, advice: str) -> None:
         super().__init__(f"{reason} ({advice})", code=code)
@@ -44,15 +45,15 @@ class ColumnsRefusedError(InputError):
 
 
 def check_columns(path: Path, names: list[str], require: Require, line: int = 1) -> list[str]:
-    """Those of a file's columns that are wanted. Raises FileRejectedError if they are no use."""
+    """Return the columns that `require` selects. Raises FileRejectedError if they cannot be used."""
     if len(names) > MAX_COLUMNS:
         reason = f"has {len(names):,} columns, more than {MAX_COLUMNS:,}"
-        raise refuse_file(path, "too_many_columns", reason, "keep the columns of a record", line)
+        raise refuse_file(path, "too_many_columns", reason, "keep only the columns of a record", line)
     known: set[str] = set()
     for name in names:
         if name and name in known:
-            reason = f"column {snippet(name)!r} stands twice"
-            raise refuse_file(path, "duplicate_column", reason, "remove or rename one of them", line)
+            reason = f"column {snippet(name)!r} occurs twice"
+            raise refuse_file(path, "duplicate_column", reason, "remove or rename one of the two", line)
         known.add(name)
     try:
         return list(require(names))
@@ -63,7 +64,7 @@ def check_columns(path: Path, names: list[str], require: Require, line: int = 1)
 
 
 def usual_name(name: str) -> str:
-    """A column's name as fields are called: case, and spaces, dots or hyphens for low lines, do not matter.
+    """Return a column's name in the form of a field: lower case, with underscores for other separators.
 
     >>> usual_name(" Published-At ")
     'published_at'
@@ -72,21 +73,21 @@ def usual_name(name: str) -> str:
 
 
 def require_named(names: list[str], wanted: Iterable[str], advice: str) -> list[str]:
-    """The file's columns of these names. Raises ColumnsRefusedError if one is not there."""
-    given = {usual_name(name): name for name in names} | {name: name for name in names}
-    found = []
+    """Return the file's columns of these names. Raises ColumnsRefusedError if one is missing."""
+    by_name = {usual_name(name): name for name in names} | {name: name for name in names}
+    columns = []
     for name in wanted:
-        column = given.get(name, given.get(usual_name(name)))
+        column = by_name.get(name, by_name.get(usual_name(name)))
         if column is None:
             listed = ", ".join(snippet(each) or "''" for each in names[:_MAX_LISTED])
-            reason = f"no column is named {snippet(name)!r}: there are {listed}"
+            reason = f"no column is named {snippet(name)!r}; the file has {listed}"
             raise ColumnsRefusedError("missing_column", reason, advice)
-        found.append(column)
-    return list(dict.fromkeys(found))
+        columns.append(column)
+    return list(dict.fromkeys(columns))
 
 
 def with_names(fields: Mapping[str, object], wanted: Iterable[str]) -> dict[str, object]:
-    """A record's fields, those that are wanted by the names that they are wanted by."""
+    """Return a record's fields, and those that have a wanted name in another form also by the wanted name."""
     named = dict(fields)
     for name in wanted:
         if name not in named:
@@ -101,11 +102,12 @@ class Columns:
     """The columns of one payload type."""
 
     names: tuple[str, ...]
-    """In the order of the fields, `id` first."""
+    """Names in the order of the fields, `id` first."""
     lists: frozenset[str]
-    """Columns whose CSV cell is split at semicolons."""
+    """Columns whose CSV cells are split at semicolons."""
     needed: tuple[frozenset[str], ...]
-    """At least one of these sets must be there, whole: `required`, and `anyOf` of the model's JSON Schema."""
+    """Sets of columns of which at least one must be complete: `required` and `anyOf` of the model's JSON
+    Schema."""
     descriptions: dict[str, str]
 
     @classmethod
@@ -124,19 +126,19 @@ class Columns:
         )
 
     def field_of(self, name: str) -> str:
-        """The field that a column is read as: its own name where there is none."""
+        """Return the field that a column is read as; the column's own name if there is no such field."""
         usual = usual_name(name)
         return usual if usual in self.names else name
 
     def require(self, header: list[str]) -> list[str]:
-        """All of a file's columns. Raises ColumnsRefusedError if one is unknown, or if some are missing."""
+        """Return all of a file's columns. Raises ColumnsRefusedError for unknown or missing columns."""
         fields = [self.field_of(name) for name in header]
         shown = [snippet(name) or "" for name in header]
         if not set(fields) & set(self.names):
             listed = ", ".join(repr(name) for name in shown[:_MAX_LISTED])
             reason = f"none of its columns is known: it has {listed}"
             reason += f" and {len(shown) - _MAX_LISTED} more" if len(shown) > _MAX_LISTED else ""
-            advice = f"the columns are {', '.join(self.names)}: is it another kind of file?"
+            advice = f"the known columns are {', '.join(self.names)}; check that it is the right file"
             raise ColumnsRefusedError("unknown_column", reason, advice)
         for position, name in enumerate(fields):
             if name not in self.names:
@@ -146,24 +148,24 @@ class Columns:
             if name in fields[:position]:
                 first = shown[fields.index(name)]
                 reason = f"columns {first!r} and {shown[position]!r} are both {name}"
-                raise ColumnsRefusedError("duplicate_column", reason, "remove or rename one of them")
+                raise ColumnsRefusedError("duplicate_column", reason, "remove or rename one of the two")
         if missing := self.missing(fields):
             raise ColumnsRefusedError("missing_column", f"has no column {missing}", "add it to the header")
         return header
 
     def suggest(self, name: str) -> str:
-        """Name the column that an unknown one may have meant, if one is like it."""
+        """Return a sentence with the known columns, and the one that an unknown name probably means."""
         nearest = difflib.get_close_matches(usual_name(name)[:_MAX_COMPARED], self.names, n=1)
         meant = f"did you mean {nearest[0]!r}? " if nearest else ""
         return f"{meant}The columns are {', '.join(self.names)}"
 
     def advice(self, name: str | None) -> str:
-        """What to write into a column, in the words of its field."""
+        """Return what to write into a column, using the description of its field."""
         description = self.descriptions.get(name or "", "")
         return f"write {name} as {description}" if description else "correct the line"
 
     def missing(self, header: list[str]) -> str | None:
-        """The columns that a header lacks, in words; None if it has enough."""
+        """Return the columns that a header lacks, in words; None if it is complete."""
         if any(option <= set(header) for option in self.needed):
             return None
         return " or ".join(" and ".join(sorted(option - set(header))) for option in self.needed)
@@ -190,18 +192,18 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "language": ("language", "lang", "locale"),
 }  # fmt: skip
 """For each field, the names of columns that are read as it, the best one first. Case, spaces, dots, hyphens
-and underscores do not matter: "Pub Date" is pub_date. Columns that are none of these are left alone."""
+and underscores do not matter: "Pub Date" is pub_date. Other columns are ignored."""
 
 _ALL_SEPARATORS = re.compile(r"[\s._\-]+")
 _WORDS = re.compile(r"[A-Z]{2,}(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _MAX_SHOWN = 20
 _MAX_NAME_CHARACTERS = 60
 _MIN_LIKENESS = 0.8
-"""Of a word of a column and a usual name: "titel" is title."""
+"""Minimum similarity of a word of a column to a usual name: "titel" means title."""
 
 
 class ColumnMappingError(InputError):
-    """The mapping names a field that documents do not have, or a column that the file does not have."""
+    """The mapping names a field that records do not have, or a column that the file does not have."""
 
     code = "column_mapping_invalid"
 
@@ -209,13 +211,13 @@ class ColumnMappingError(InputError):
 def check_mapping(
     columns: Mapping[str, str], *, fields: Iterable[str] = FIELDS, record: str = "a document"
 ) -> None:
-    """Raise ColumnMappingError if a name on the left is no field of such a record."""
+    """Raise ColumnMappingError if a name on the left is not a field of such a record."""
     names = list(fields)
     for field in columns:
         if field not in names:
             nearest = difflib.get_close_matches(field, names, n=1, cutoff=0.0)[0]
             raise ColumnMappingError(
-                f"{field!r} is no field of {record}: did you mean {nearest!r}? "
+                f"{field!r} is not a field of {record}: did you mean {nearest!r}? "
                 f"The fields are {', '.join(names)}"
             )
 
@@ -223,24 +225,24 @@ def check_mapping(
 def assign(
     names: Iterable[str], columns: Mapping[str, str], fields: Mapping[str, tuple[str, ...]] = FIELDS
 ) -> dict[str, str]:
-    """The column of each field that these column names hold; `columns` goes before the usual names.
+    """Return the column of each field, as mapped by `columns` or else by the usual names.
 
     >>> assign(["URL", "Headline", "Pub Date", "likes"], {})
     {'id': 'URL', 'title': 'Headline', 'published_at': 'Pub Date'}
     """
-    given = list(names)
-    normal = {_plain(name): name for name in reversed(given)}
-    taken = set(columns.values())
+    names = list(names)
+    by_plain_name = {_plain(name): name for name in reversed(names)}
+    mapped = set(columns.values())
     assigned = {}
-    for field, usual in fields.items():
+    for field, usual_names in fields.items():
         if field in columns:
-            if columns[field] in given:
+            if columns[field] in names:
                 assigned[field] = columns[field]
             continue
-        plain = (normal.get(_plain(name)) for name in usual)
-        found = next((name for name in plain if name is not None and name not in taken), None)
-        if found is not None:
-            assigned[field] = found
+        candidates = (by_plain_name.get(_plain(name)) for name in usual_names)
+        column = next((name for name in candidates if name is not None and name not in mapped), None)
+        if column is not None:
+            assigned[field] = column
     return assigned
 
 
@@ -252,15 +254,15 @@ def unread_columns(
     wanted: Iterable[str] = ("title", "text"),
     option: str = "--column",
 ) -> str | None:
-    """What to tell of columns that are none of the fields, with a guess for each; None if all are read.
+    """Return a message about columns that are not read, with a guess for each; None if all are read.
 
     >>> unread_columns(["date", "text", "Titel", "likes"], {})
     "columns that are not read: 'Titel' (--column title=Titel), 'likes'; no column is read as title"
     """
-    given = list(names)
-    assigned = assign(given, columns, fields)
+    names = list(names)
+    assigned = assign(names, columns, fields)
     used = set(assigned.values())
-    unread = [name for name in given if name not in used and name.strip()]
+    unread = [name for name in names if name not in used and name.strip()]
     if not unread:
         return None
     shown = [
@@ -278,7 +280,7 @@ def _plain(name: str) -> str:
 
 
 def _guess(name: str, fields: Mapping[str, tuple[str, ...]]) -> str | None:
-    """The field that a column may be, by its words from the last one on; the last word says what it is."""
+    """Return the field that a column probably is, judged by its words, of which the last counts most."""
     words = [word.lower() for word in _WORDS.findall(name[:_MAX_NAME_CHARACTERS])]
     for word in reversed(words):
         likeness = {

@@ -39,13 +39,13 @@ from jobs.rejection import FileRejectedError, refuse_file, snippet
 STDIN = Path("/dev/stdin")
 
 MAX_PIPED_BYTES = 16 * 2**30
-"""What is kept of a pipe, on disk; the largest inputs that were met have a tenth of it."""
+"""Maximum size of the input from a pipe, which is kept on disk: ten times the largest input seen so far."""
 
 MAX_TOML_BYTES = 4 * 2**20
-"""Settings that people write have a few KB."""
+"""Maximum size of a TOML file. Settings written by people have a few KB."""
 
 _OWN_DESCRIPTOR = re.compile(r"/dev/(?:stdin|fd/\d{1,9})|/proc/self/fd/\d{1,9}")
-"""How a shell passes what it has opened: `-`, `/dev/stdin`, and `<(...)`."""
+"""Paths by which a shell passes files that it has opened: `-`, `/dev/stdin` and `<(...)`."""
 
 _BUFFER_BYTES = 2**15
 _KINDS = (
@@ -57,14 +57,14 @@ _KINDS = (
 )
 
 _kept: dict[tuple[int, int], BinaryIO] = {}
-"""What came through the pipes of this process, by device and inode of the pipe."""
+"""Copies of the input from this process's pipes, by device and inode of the pipe."""
 
 
 def open_input(path: Path) -> io.BufferedReader:
-    """Open a regular file, or what a pipe of this process brought; the result can be sought in.
+    """Open a regular file, or the input from a pipe of this process, as a seekable stream.
 
-    A pipe is a descriptor that the process was started with (`/dev/stdin`, `/dev/fd/63`). What it brings is
-    kept in a temporary file until the process ends, so that it can be opened several times.
+    A pipe is a descriptor that the process was started with (`/dev/stdin`, `/dev/fd/63`). Its input is kept
+    in a temporary file until the process ends, so that it can be opened several times.
     Raises FileRejectedError: `file_unreadable`; `file_not_regular` for folders, named pipes, devices and
     sockets, which are not opened; `body_too_large` for a pipe without an end.
     """
@@ -83,7 +83,7 @@ def open_input(path: Path) -> io.BufferedReader:
 
 
 def check_input(path: Path) -> None:
-    """Raise as open_input does for what is no file that can be read, without reading it."""
+    """Raise the errors of open_input for a path that cannot be read, without reading it."""
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode) and not _is_own_pipe(path, mode):
@@ -95,7 +95,7 @@ def check_input(path: Path) -> None:
 
 
 def read_input(path: Path, max_bytes: int) -> bytes:
-    """The whole of a small file, such as settings. Raises as open_input, and `body_too_large`."""
+    """Return the content of a small file, such as settings. Raises as open_input, and `body_too_large`."""
     with open_input(path) as file:
         body = file.read(max_bytes + 1)
     if len(body) > max_bytes:
@@ -104,22 +104,22 @@ def read_input(path: Path, max_bytes: int) -> bytes:
 
 
 def digest_of(path: Path) -> str:
-    """The digest of a file of any size. Raises as open_input."""
+    """Return the SHA-256 of a file of any size. Raises as open_input."""
     with open_input(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 TOML_ERRORS = (ValueError, RecursionError)
-"""What tomllib raises for bad text: not only its own error, but ValueError for an integer of 5,000 digits."""
+"""Errors that tomllib raises for invalid text, including ValueError for an integer of 5,000 digits."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises as read_input, and TOML_ERRORS."""
+    """Return the tables of a TOML file. Raises as read_input, and TOML_ERRORS."""
     return tomllib.loads(read_input(path, MAX_TOML_BYTES).decode("utf-8-sig"))
 
 
 def _open_regular(path: Path) -> io.BufferedReader:
-    # Whatever took the file's place meanwhile neither blocks nor becomes the terminal.
+    # The flags ensure that whatever has replaced the file meanwhile neither blocks nor becomes the terminal.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
@@ -135,7 +135,7 @@ def _unreadable(path: Path, error: Exception) -> FileRejectedError:
 
 def _not_regular(path: Path, mode: int) -> FileRejectedError:
     kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "no regular file")
-    advice = "name a file" if stat.S_ISDIR(mode) else "name a file, or pipe its content in and name it -"
+    advice = "give a file" if stat.S_ISDIR(mode) else "give a file, or - and pipe the content in"
     return refuse_file(path, "file_not_regular", f"is {kind}", advice)
 
 
@@ -153,15 +153,15 @@ def _copy_pipe(path: Path) -> BinaryIO:
             num_bytes += len(chunk)
             if num_bytes > MAX_PIPED_BYTES:
                 copy.close()
-                reason = f"brings more than {MAX_PIPED_BYTES:,} bytes"
-                raise refuse_file(path, "body_too_large", reason, "write it to files, and name these")
+                reason = f"has more than {MAX_PIPED_BYTES:,} bytes"
+                raise refuse_file(path, "body_too_large", reason, "write it to files, and give these")
             copy.write(chunk)
     copy.seek(0)
     return copy
 
 
 def _reopened(copy: BinaryIO) -> io.BufferedReader:
-    """The copy from its beginning, with a position of its own."""
+    """Open the copy again, at its beginning and with its own position."""
     descriptor = os.open(f"/proc/self/fd/{copy.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
     return io.BufferedReader(io.FileIO(descriptor), _BUFFER_BYTES)
 
@@ -358,7 +358,7 @@ class _GunzipStream(io.RawIOBase):
         if self._num_bytes > max(MIN_BYTES_FOR_RATIO, MAX_GZIP_RATIO * self._raw.tell()):
             reason = f"unpacks to more than {MAX_GZIP_RATIO} times its size"
             raise refuse_file(
-                self._path, "body_too_large", reason, "unpack the file and look at it, or split it"
+                self._path, "body_too_large", reason, "unpack the file and check it, or split it"
             )
         return len(body)
 
@@ -367,7 +367,8 @@ def _unpacked(path: Path, raw: io.BufferedReader) -> io.BufferedReader:
     if raw.peek(2)[:2] == _GZIP_MAGIC:
         return _buffered(_GunzipStream(path, raw))
     if path.suffix.lower() == ".gz" and raw.peek(1):
-        raise refuse_file(path, "gzip_malformed", "is named .gz and is no gzip", "compress it, or rename it")
+        reason = "is named .gz but is not gzip"
+        raise refuse_file(path, "gzip_malformed", reason, "compress it, or rename it")
     return raw
 
 

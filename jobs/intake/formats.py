@@ -19,7 +19,7 @@ CSV_SUFFIXES = frozenset({".csv", ".tsv", ".tab"})
 
 
 class Format(StrEnum):
-    """A format that is read."""
+    """A supported format."""
 
     CSV = "CSV"
     JSONL = "JSONL"
@@ -29,7 +29,7 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class _OtherFormat:
-    """A format that is not read."""
+    """A format that is not supported."""
 
     mark: bytes
     name: str
@@ -66,7 +66,7 @@ _OTHER_FORMATS = (
     _OtherFormat(b"GIF8", "an image", "name a file of records"),
     _OtherFormat(b"{\\rtf", "a Rich Text document", _AS_TABLE),
 )
-"""Marks as the formats' own documents give them; `file(1)` knows them, too."""
+"""Magic numbers from the formats' specifications, as `file(1)` also knows them."""
 
 _IN_ZIP = (
     (b"application/vnd.oasis.opendocument.spreadsheet", "an OpenDocument spreadsheet (.ods)"),
@@ -80,7 +80,7 @@ _JSON_KEY = re.compile(r'"(?:[^"\\\n]|\\.){0,200}"\s{0,20}:')
 
 
 def recognise_bytes(path: Path, head: bytes) -> Format | None:
-    """Parquet, or None for what may be text. Raises FileRejectedError `format_unknown` for another format."""
+    """Return Parquet, or None for possible text. Raises FileRejectedError `format_unknown` for the rest."""
     if head.startswith(b"PAR1"):
         return Format.PARQUET
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
@@ -91,16 +91,16 @@ def recognise_bytes(path: Path, head: bytes) -> Format | None:
         if head.startswith(other.mark, other.at):
             raise _refused(path, other.name, other.advice)
     if suffix_of(path) == ".parquet":
-        reason, advice = "is named .parquet and is none", "write the file again, or name it as what it is"
+        reason, advice = "is named .parquet but is not Parquet", "write the file again, or rename it"
         raise refuse_file(path, "parquet_malformed", reason, advice)
     return None
 
 
 def recognise_text(path: Path, text: str) -> Format:
-    """The format of a text of which this is the beginning: what it is goes before what its name says.
+    """Return the format of a text by its beginning, which counts more than the file's name.
 
-    Raises FileRejectedError `format_unknown` for JSON that is not in lines, for HTML, and for what has a name
-    that it does not keep.
+    Raises FileRejectedError `format_unknown` for JSON that is not in lines, for HTML, and for content that
+    contradicts the name.
     """
     beginning = text.lstrip()
     suffix = suffix_of(path)
@@ -126,7 +126,7 @@ def recognise_text(path: Path, text: str) -> Format:
 
 
 def suffix_of(path: Path) -> str:
-    """The last suffix in lower case, but for `.gz`.
+    """Return the last suffix in lower case, ignoring `.gz`.
 
     >>> suffix_of(Path("News.JSONL.gz")), suffix_of(Path("news"))
     ('.jsonl', '')
@@ -136,7 +136,7 @@ def suffix_of(path: Path) -> str:
 
 
 def _check_lines(path: Path, beginning: str) -> None:
-    """Refuse an object that is written over several lines: each of them would be a bad line."""
+    """Refuse an object that spans several lines, because each of them would be a bad line."""
     first, end, rest = beginning.partition("\n")
     if end and first.strip() == "{" and _JSON_KEY.match(rest.lstrip()):
         raise _refused(path, "JSON over several lines", "write one object a line: jq -c . FILE > FILE.jsonl")
@@ -146,7 +146,7 @@ def _check_json_name(path: Path, beginning: str) -> None:
     lines = beginning.split("\n", 2)
     is_table = len(lines) > 1 and not any(line.lstrip().startswith(("{", "[", '"')) for line in lines[:2])
     if is_table and any(mark in lines[0] for mark in ",;\t|"):
-        raise _refused(path, "a table, not JSON as its name says", "name it .csv")
+        raise _refused(path, "a table, although its name says JSON", "rename it to .csv")
 
 
 def _refused(path: Path, name: str, advice: str) -> Exception:

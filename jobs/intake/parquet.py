@@ -15,16 +15,16 @@ from jobs.intake.records import Record
 from jobs.rejection import Refusal, Rejected, apart, refuse_file
 
 _BATCH_ROWS = 64
-"""A dictionary-encoded column may hold one text of 1 MB a million times: so many stand in memory at once."""
+"""Rows in memory at once. A dictionary-encoded column may contain a text of 1 MB a million times."""
 
 _MAX_ROW_GROUP_BYTES = 2**30
-"""Unpacked, of the columns that are read; writers' defaults lie between 1 and 512 MB."""
+"""Maximum unpacked size of the columns that are read; the defaults of writers are between 1 and 512 MB."""
 
 
 def parquet_records(
     file: InputFile, require: Require
 ) -> Iterator[tuple[int, Mapping[str, object]] | Rejected]:
-    """Row numbers, from 1, and those columns that `require` wants; it raises InputError if they are no use.
+    """Yield row numbers, from 1, and the columns that `require` selects.
 
     Raises FileRejectedError: `file_unreadable`, `parquet_malformed`, `body_too_large`, `missing_column`.
     """
@@ -39,7 +39,7 @@ def parquet_records(
 
 
 def _rows(batch: pa.RecordBatch) -> list[dict[str, object] | Refusal]:
-    """Values that Python does not have, such as a date of the year 30000, fail their own row."""
+    """Convert the rows; a value that Python cannot represent, such as the year 30000, fails only its row."""
     return apart(range(batch.num_rows), lambda some: batch.slice(some[0], len(some)).to_pylist())
 
 
@@ -50,9 +50,9 @@ def parquet_batches(
     batch_rows: int,
     keep_dictionaries: bool = False,
 ) -> Iterator[pa.RecordBatch]:
-    """Read as parquet_records does, so many rows at a time, as Arrow columns.
+    """Yield the rows as Arrow columns, `batch_rows` at a time. Raises the same errors as parquet_records.
 
-    With kept dictionaries a text that stands in a million rows is in memory once.
+    With kept dictionaries, a text that occurs in a million rows is in memory once.
     """
     path, raw = input_file.path, input_file.stream
     try:
@@ -88,7 +88,7 @@ def _with_dictionaries(
 
 
 def _malformed(path: Path, error: Exception) -> Exception:
-    reason = f"is no Parquet that can be read: {str(error)[:200]}"
+    reason = f"is not readable Parquet: {str(error)[:200]}"
     return refuse_file(path, "parquet_malformed", reason, "write or transfer the file again")
 
 
@@ -104,4 +104,4 @@ def _check_sizes(path: Path, metadata: parquet.FileMetaData, wanted: list[str]) 
             raise refuse_file(path, "body_too_large", reason, "write the file with smaller row groups")
         if unpacked > MIN_BYTES_FOR_RATIO and unpacked > MAX_GZIP_RATIO * max(packed, 1):
             reason = f"row group {group} unpacks to more than {MAX_GZIP_RATIO} times its size"
-            raise refuse_file(path, "body_too_large", reason, "look at the file, or write it uncompressed")
+            raise refuse_file(path, "body_too_large", reason, "check the file, or write it uncompressed")

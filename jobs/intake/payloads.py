@@ -32,24 +32,24 @@ from jobs.kind import Kind, PayloadT
 from jobs.rejection import FileRejectedError, Refusal, Rejected, attempt, refuse_file, snippet
 
 MAX_ID_CHARACTERS = 200
-"""An id becomes a file name at export; file systems allow 255 bytes."""
+"""Maximum length of an id, which becomes a file name at export; file systems allow 255 bytes."""
 
 ITEMS = Path("items")
-"""What stands for a file's name where records come from memory."""
+"""Used instead of a file's name for records that come from memory."""
 
 __all__ = ["ITEMS", "Accepted", "FileRejectedError", "Items", "Rejected", "read_lines"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted(Generic[PayloadT]):
-    """One line that can become a job."""
+    """A line that can become a job."""
 
     line: int
     custom_id: str
-    """The line's id, or `line-N`; unique among the accepted lines of the file."""
+    """Id of the line, or `line-N`; unique among the accepted lines of the file."""
     payload: PayloadT
     flags: tuple[str, ...] = ()
-    """`injection_suspected`: the line runs, its text quoted as data."""
+    """`injection_suspected` if the line's text is to be quoted as data; the line runs nevertheless."""
 
 
 def read_lines(
@@ -60,13 +60,13 @@ def read_lines(
     check: Callable[[PayloadT], None] | None = None,
     options: FileOptions = AS_FOUND,
 ) -> Iterator[Accepted[PayloadT] | Rejected]:
-    """Stream a CSV, JSONL or Parquet file, gzip or not; blank lines are skipped, order is kept.
+    """Stream the lines of a CSV, JSONL or Parquet file, gzipped or not, in order; skip blank lines.
 
-    Items in memory are streamed through the same checks as lines of JSONL; the number of an item is its line.
-    `check` may refuse a payload by raising InputError, for what only the caller knows (the model's context).
-    Memory: one record, and about 160 bytes an accepted line to name both lines of a duplicate id.
-    Raises FileRejectedError, at any moment of the iteration, for what makes the whole file unusable: then
-    lines that were already accepted must not run either.
+    Items in memory pass the same checks as lines of JSONL; the number of an item is its line. `check` may
+    raise InputError to refuse a payload for a reason that only the caller knows, such as the model's context.
+    Memory: one record, and about 160 bytes per accepted line for naming both lines of a duplicate id.
+    Raises FileRejectedError, at any point of the iteration, for a file that is unusable as a whole; lines
+    that were accepted before must not run either.
     """
     columns = Columns.of(kind.payload_type)
     lines_by_id: dict[bytes, int] = {}
@@ -95,11 +95,11 @@ def read_lines(
         yield record.reject_unreadable(made) if isinstance(made, Refusal) else made
     if num_records == 0:
         path = source if isinstance(source, Path) else ITEMS
-        raise refuse_file(path, "file_empty", "holds no line to run", "write one line for each text")
+        raise refuse_file(path, "file_empty", "contains no line to run", "write one line for each text")
 
 
 def _records(source: Path | Items, columns: Columns, options: FileOptions) -> Iterator[Record | Rejected]:
-    """The records by the names of fields; cells of CSV become what JSON has in their place."""
+    """Yield the records by the names of fields; cells of CSV are converted to the values that JSON has."""
     field_of = lru_cache(maxsize=1_000)(columns.field_of)
 
     def named(name: str, record: Fields | Rejected) -> Record | Rejected:
@@ -108,8 +108,8 @@ def _records(source: Path | Items, columns: Columns, options: FileOptions) -> It
         line, values = record
         fields = {field_of(column): value for column, value in values.items()}
         if len(fields) < len(values):
-            advice = "remove one of them"
-            return Record(name, line, {}).reject("duplicate_column", "names a column twice", advice)
+            advice = "remove one of the two"
+            return Record(name, line, {}).reject("duplicate_column", "has a column twice", advice)
         return Record(name, line, fields)
 
     if not isinstance(source, Path):
@@ -149,7 +149,8 @@ def _check_text(record: Record, control_tokens: tuple[str, ...]) -> tuple[str, .
         if (secret := find_secret(text)) is not None:
             raise _LineRefusedError(record.reject_secret(secret, column))
         if (token := find_control_token(text, control_tokens)) is not None:
-            reason, advice = f"holds the model's control token {token}", "remove it, or write it with spaces"
+            reason = f"contains the model's control token {token}"
+            advice = "remove it, or write it with spaces"
             raise _LineRefusedError(record.reject("input_control_token", reason, advice, column, text))
         if is_injection_suspected(text):
             flags = (INJECTION_SUSPECTED,)
@@ -157,15 +158,15 @@ def _check_text(record: Record, control_tokens: tuple[str, ...]) -> tuple[str, .
 
 
 def _custom_id(record: Record) -> str:
-    given = record.fields.get(ID_COLUMN)
-    if isinstance(given, int) and not isinstance(given, bool):
-        given = str(given)
-    if given is None:
+    value = record.fields.get(ID_COLUMN)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if value is None:
         return f"line-{record.line}"
-    if not isinstance(given, str) or len(given) > MAX_ID_CHARACTERS or not given.isprintable():
+    if not isinstance(value, str) or len(value) > MAX_ID_CHARACTERS or not value.isprintable():
         reason = f"is not a printable text of at most {MAX_ID_CHARACTERS} characters"
         raise _LineRefusedError(record.reject("field_invalid", reason, "shorten the id", ID_COLUMN))
-    return given.strip() or f"line-{record.line}"
+    return value.strip() or f"line-{record.line}"
 
 
 def _claim_id(custom_id: str, record: Record, lines_by_id: dict[bytes, int]) -> None:
@@ -173,10 +174,8 @@ def _claim_id(custom_id: str, record: Record, lines_by_id: dict[bytes, int]) -> 
     first = lines_by_id.setdefault(digest, record.line)
     if first != record.line:
         shown = repr(name) if (name := snippet(custom_id)) else "an id that is not shown"
-        reason = f"{shown} stands in line {first} and again in line {record.line}"
-        raise _LineRefusedError(
-            record.reject("duplicate_id", reason, "give each line an id of its own", ID_COLUMN)
-        )
+        reason = f"{shown} is used in line {first} and again in line {record.line}"
+        raise _LineRefusedError(record.reject("duplicate_id", reason, "give each line its own id", ID_COLUMN))
 
 
 def _validate(record: Record, kind: Kind[PayloadT], columns: Columns) -> PayloadT:
@@ -189,14 +188,14 @@ def _validate(record: Record, kind: Kind[PayloadT], columns: Columns) -> Payload
     column = str(first["loc"][0]) if first["loc"] else None
     code, advice = _CODES.get(first["type"], "field_invalid"), columns.advice(column)
     reason = str(first["msg"])
-    # Where in a column that holds an object or a list; the name of a key may be foreign.
+    # The place within a column that contains an object or a list; the name of a key may be foreign.
     if inner := snippet(".".join(str(part) for part in first["loc"][1:])):
         reason = f"{inner}: {reason}"
     if code == "unknown_column":
-        reason, advice = "is not a column", columns.suggest(column or "")
+        reason, advice = "is not a known column", columns.suggest(column or "")
     if len(problems) > 1:
         others = sorted({str(p["loc"][0]) for p in problems[1:] if p["loc"]} - {column})
-        reason += f" (also wrong: {', '.join(others)})" if others else ""
+        reason += f" (also invalid: {', '.join(others)})" if others else ""
     shown = record.fields.get(column) if column else None
     raise _LineRefusedError(
         record.reject(code, reason, advice, column, shown if isinstance(shown, str) else None)
@@ -208,4 +207,4 @@ _CODES = {
     "missing_column": "missing_column",
     "extra_forbidden": "unknown_column",
 }
-"""pydantic's error types that have a code of their own; all others are `field_invalid`."""
+"""Codes of pydantic's error types; all others are `field_invalid`."""

@@ -28,14 +28,14 @@ from jobs.rejection import Refusal, Rejected, refuse_file, snippet
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record as the file has it; nothing is validated yet."""
+    """A record of the file, which is not validated yet."""
 
     file: str
     line: int
     fields: dict[str, object]
 
     def strings(self) -> Iterator[tuple[str, str]]:
-        """Column and text of every string in the record, keys and nested values included."""
+        """Yield column and text of every string in the record, including keys and nested values."""
         for name, value in self.fields.items():
             yield name, name
             for text in _strings_in(value):
@@ -44,7 +44,7 @@ class Record:
     def reject(
         self, code: str, reason: str, advice: str, column: str | None = None, text: str | None = None
     ) -> Rejected:
-        """Refuse this record; the text's beginning is shown."""
+        """Refuse this record, and quote the beginning of the text."""
         shown = snippet(text) if text is not None else None
         name = snippet(column) if column is not None else None
         return Rejected(
@@ -59,11 +59,12 @@ class Record:
 
     def reject_secret(self, secret: str, column: str | None = None) -> Rejected:
         """Refuse this record without showing any of it."""
-        reason, advice = f"seems to hold {secret}", "remove it, and replace the secret where it is used"
+        reason = f"seems to contain {secret}"
+        advice = "remove it, and replace the secret wherever it is used"
         return self.reject("secret_in_input", reason, advice, column)
 
     def reject_unreadable(self, refusal: Refusal) -> Rejected:
-        """Refuse this record for what it made a parser raise."""
+        """Refuse this record because a parser failed on it."""
         return self.reject(refusal.code, refusal.reason, "correct the record, or leave it out")
 
     def reject_unicode(self, text: str, at: int, column: str | None = None) -> Rejected:
@@ -75,12 +76,12 @@ class Record:
             name = f"the byte 0x{ordinal - 0xDC00:02x}, which is not UTF-8"
         else:
             name = f"the lone surrogate U+{ordinal:04X}"
-        reason = f"holds {name} at character {at + 1}"
+        reason = f"contains {name} at character {at + 1}"
         return self.reject("text_invalid_unicode", reason, "save the file as UTF-8 without it", column, text)
 
 
 def json_object(record: Record, text: str, *, example: str) -> dict[str, object] | Rejected:
-    """The object of a line of JSONL; `example` shows people what one looks like."""
+    """Return the object of a line of JSONL; `example` is quoted in messages."""
     try:
         value = parse(text)
     except JsonRefusedError as error:
@@ -92,11 +93,11 @@ def json_object(record: Record, text: str, *, example: str) -> dict[str, object]
             character=error.character,
             code=error.code,
             reason=error.reason,
-            advice="write one JSON object in one line",
+            advice="write one JSON object per line",
             snippet=snippet(text),
         )
     if not isinstance(value, dict):
-        advice = f"write one JSON object a line, such as {example}"
+        advice = f"write one JSON object per line, such as {example}"
         return record.reject("json_invalid", "is not a JSON object", advice, text=text)
     return value
 
@@ -114,14 +115,15 @@ def _strings_in(value: object) -> Iterator[str]:
 
 
 _MAX_CHARACTERS_AGAIN = 64 * MAX_LINE_BYTES
-"""Read again after quotes that are never closed, besides four times the file: some seconds of work."""
+"""Maximum number of characters that are read again after quotes that are never closed, in addition to four
+times the file: a few seconds of work."""
 _CHARACTERS_OF_LINE = 64
-"""To hand over a line takes as long as to read so many characters."""
+"""Cost of handing over a line, in characters read in the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class CsvRecord:
-    """The cells of one record, or what is wrong with it."""
+    """The cells of a CSV record, or what is wrong with it."""
 
     line: int
     cells: list[str] = field(default_factory=list)
@@ -131,20 +133,20 @@ class CsvRecord:
 
 
 class _RecordTooLargeError(Exception):
-    """The record under way has passed MAX_LINE_BYTES."""
+    """The current record exceeds MAX_LINE_BYTES."""
 
 
-class _Feed:
-    """Hands lines to csv.reader and keeps those of the record under way, so that they can be read again."""
+class _LineQueue:
+    """Passes lines to csv.reader and keeps those of the current record, so that they can be read again."""
 
     def __init__(self, lines: Iterable[Line]) -> None:
         self._lines = iter(lines)
         self._again: deque[Line] = deque()
-        self.taken: list[Line] = []
+        self.pending: list[Line] = []
         self._num_characters = 0
         self._left = _MAX_CHARACTERS_AGAIN
         self.is_hopeless = False
-        """So many quotes are never closed that the rest of the file is not read as records."""
+        """Whether so many quotes are never closed that the rest of the file is not read as records."""
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -158,60 +160,60 @@ class _Feed:
             line = next(self._lines)
             self._left += 4 * (len(line.text) + _CHARACTERS_OF_LINE)
         if self.is_hopeless:
-            self.taken.append(line)
+            self.pending.append(line)
             raise _RecordTooLargeError
-        self.taken.append(line)
+        self.pending.append(line)
         self._num_characters += len(line.text)
         if line.is_too_large or self._num_characters > MAX_LINE_BYTES:
             raise _RecordTooLargeError
         return line.text
 
     def accept(self) -> None:
-        """The record is complete: forget its lines."""
-        self.taken.clear()
+        """Forget the lines of the current record, which is complete."""
+        self.pending.clear()
         self._num_characters = 0
 
     def give_up(self) -> Line:
-        """The record is broken: return its first line, and read the following ones again on their own."""
-        first, *rest = self.taken
+        """Return the first line of the current record, which is broken; read the others again separately."""
+        first, *rest = self.pending
         self._again.extendleft(reversed(rest))
         self.accept()
         return first
 
     def refuse_rest(self) -> Iterator[CsvRecord]:
-        """Every line that is left, as one that is not read."""
-        reason = "follows too many lines that open a quote which is never closed"
+        """Yield each of the remaining lines as a refused record."""
+        reason = "follows too many lines with a quote that is never closed"
         for line in chain(self._again, self._lines):
             yield CsvRecord(line.number, code="csv_malformed", reason=reason)
 
 
 def read_csv_records(lines: Iterable[Line], dialect: Dialect) -> Iterator[CsvRecord]:
-    """Stream the records of a CSV file (RFC 4180, in this dialect), blank lines included as empty records.
+    """Stream the records of a CSV file (RFC 4180, in this dialect), including blank lines as empty records.
 
-    A quote that is never closed would swallow the rest of the file: only the line that opens it is refused,
-    and the lines after it are read again. Where that would take more than a few passes over the file, because
-    each line opens such a quote, the lines that are left are refused, one by one, without being read.
+    A quote that is never closed would swallow the rest of the file. Only the line that opens it is refused,
+    and the lines after it are read again. If each line opens such a quote, so that this would take more than
+    a few passes over the file, the remaining lines are refused individually without being read.
     Memory: one record, at most MAX_LINE_BYTES.
     """
-    # The csv module keeps its limit per process, at 131,072 characters; a record is bounded by the feed.
+    # The csv module has a limit per process of 131,072 characters; a record is bounded by the queue.
     csv.field_size_limit(MAX_LINE_BYTES + 1)
-    feed = _Feed(lines)
-    reader = dialect.reader(feed)
+    queue = _LineQueue(lines)
+    reader = dialect.reader(queue)
     while True:
         try:
             cells = next(reader)
         except StopIteration:
             return
         except (csv.Error, _RecordTooLargeError) as error:
-            first = feed.give_up()
+            first = queue.give_up()
             yield _broken(first, error)
-            if feed.is_hopeless:
-                yield from feed.refuse_rest()
+            if queue.is_hopeless:
+                yield from queue.refuse_rest()
                 return
-            reader = dialect.reader(feed)
+            reader = dialect.reader(queue)
             continue
-        first = feed.taken[0]
-        feed.accept()
+        first = queue.pending[0]
+        queue.accept()
         yield CsvRecord(first.number, cells)
 
 
@@ -226,18 +228,18 @@ def _broken(first: Line, error: Exception) -> CsvRecord:
 
 
 Fields = tuple[int, Mapping[str, object]]
-"""Line, row or entry, from 1, and its named fields."""
+"""Number of the line, row or entry, from 1, and its named fields."""
 
 Unparsed = tuple[int, bytes | Mapping[str, object]]
-"""As Fields, where a line of JSONL is still its bytes, without white space around it."""
+"""Like Fields, except that a line of JSONL is still bytes, without surrounding white space."""
 
 Items = Iterable[Mapping[str, object]]
-"""Records in memory, each with the columns of a file as its keys; a generator is streamed."""
+"""Records in memory, each with columns as keys; a generator is streamed."""
 
 _EXAMPLE = '{"id": "..."}'
 
 _CHUNK_BYTES = 2**18
-"""Of lines that are in memory together."""
+"""Size of the lines that are in memory together."""
 
 
 def file_records(
@@ -245,8 +247,8 @@ def file_records(
 ) -> Iterator[Fields | Rejected]:
     """Stream the records, one in memory at a time.
 
-    JSONL has no header: `require` is not asked. Raises FileRejectedError, at any moment of the iteration,
-    for what makes the whole file unusable.
+    `require` is not called for JSONL, which has no header. Raises FileRejectedError, at any point of the
+    iteration, for a file that is unusable as a whole.
     """
     name = str(path)
     for record in unparsed_records(path, require, options):
@@ -256,13 +258,13 @@ def file_records(
 def unparsed_records(
     path: Path, require: Require, options: FileOptions = AS_FOUND
 ) -> Iterator[Unparsed | Rejected]:
-    """Read as file_records does, for a reader that need not parse each line of JSONL."""
+    """Stream the records as file_records does, but leave lines of JSONL unparsed."""
     with open_file(path, options) as file:
         yield from opened_records(file, require)
 
 
 def opened_records(file: InputFile, require: Require) -> Iterator[Unparsed | Rejected]:
-    """Read as unparsed_records does, from an opened file."""
+    """Stream the records of an opened file as unparsed_records does."""
     if file.format is Format.PARQUET:
         from jobs.intake.parquet import parquet_records  # loads Arrow
 
@@ -276,7 +278,7 @@ def opened_records(file: InputFile, require: Require) -> Iterator[Unparsed | Rej
 
 
 def parsed(name: str, record: Unparsed) -> Fields | Rejected:
-    """The record's fields; `name` is that of the file."""
+    """Return the record's fields; `name` is that of the file."""
     number, value = record
     if isinstance(value, bytes):
         return _parse_line(name, number, value.decode("utf-8", "surrogateescape"))
@@ -296,7 +298,7 @@ def _unparsed_lines(file: InputFile) -> Iterator[Unparsed | Rejected]:
 
 
 def jsonl_records(path: Path, lines: Iterator[Line]) -> Iterator[Fields | Rejected]:
-    """The records of these lines."""
+    """Yield the records of these lines."""
     name = str(path)
     for line in lines:
         text = line.text.strip(" \t\r\n")
@@ -319,10 +321,10 @@ def _parse_object(record: Record, text: str) -> Fields | Rejected:
 
 
 def item_records(name: str, items: Items) -> Iterator[Fields | Rejected]:
-    """Stream the records of items in memory, numbered from 1; `name` stands where a file's would.
+    """Stream the records of items in memory, numbered from 1; `name` is used instead of a file's.
 
-    Each item is written as a line of JSONL and read again, so that what a file could not hold is refused
-    here as it is there: numbers, depth, size and doubled keys.
+    Each item is written as a line of JSONL and read again, so that the rules of files apply to numbers,
+    depth, size and duplicate keys.
     """
     for number, item in enumerate(items, start=1):
         yield _item_record(Record(name, number, {}), item)
@@ -335,14 +337,15 @@ def _item_record(record: Record, item: object) -> Fields | Rejected:
         return record.reject("json_too_deep", f"nested deeper than {MAX_DEPTH} levels", "flatten the item")
     except (TypeError, ValueError) as error:  # a type that JSON does not have, or an item within itself
         reason = f"cannot be written as JSON: {snippet(str(error)) or type(error).__name__}"
-        return record.reject("json_invalid", reason, "give texts, numbers, true, false, null, lists of them")
+        advice = "use texts, numbers, booleans, None, and lists or mappings of them"
+        return record.reject("json_invalid", reason, advice)
     if len(text.encode("utf-8", "surrogatepass")) > MAX_LINE_BYTES:
         return too_large(record)
     return _parse_object(record, text)
 
 
 def csv_records(file: InputFile, lines: Iterable[Line], require: Require) -> Iterator[Fields | Rejected]:
-    """The records of these lines, the first of which that is not blank names the columns."""
+    """Yield the records of these lines, of which the first non-blank one names the columns."""
     header: list[str] | None = None
     num_records = 0
     name, dialect, has_numbers = str(file.path), file.dialect, bool(file.dialect.comma_numbers)
@@ -363,7 +366,7 @@ def csv_records(file: InputFile, lines: Iterable[Line], require: Require) -> Ite
             yield row.line, dict(zip(header, cells, strict=True))
     if header is not None and num_records == 0:
         raise refuse_file(
-            file.path, "file_header_only", "has a header and no line", "write one line for each record"
+            file.path, "file_header_only", "has a header but no records", "write one line for each record"
         )
 
 
@@ -373,16 +376,17 @@ def _reject_row(record: Record, row: CsvRecord, header: list[str]) -> Rejected:
     if row.code:
         return record.reject(row.code, row.reason, 'double each quote inside a quoted cell: ""')
     num_cells, width = len(row.cells), len(header)
-    reason = f"has {num_cells} cells, the header names {width}"
+    reason = f"has {num_cells} cells, but the header has {width}"
     if num_cells > width:
-        advice = "quote cells that hold the delimiter"
+        advice = "quote cells that contain the delimiter"
         return record.reject("csv_extra_cell", reason, advice, text=row.cells[0])
-    reason += f": there is none for {snippet(header[num_cells]) or 'the rest'}"
-    return record.reject("csv_missing_cell", reason, "leave absent cells empty", text=row.cells[0])
+    reason += f"; {snippet(header[num_cells]) or 'the rest'} is missing"
+    advice = "write an empty cell for a missing value"
+    return record.reject("csv_missing_cell", reason, advice, text=row.cells[0])
 
 
 def check_header(file: InputFile, row: CsvRecord, require: Require) -> list[str]:
-    """The names of the columns, but for empty cells at the end. Raises FileRejectedError."""
+    """Return the names of the columns, without empty cells at the end. Raises FileRejectedError."""
     path, line = file.path, row.line
     if row.code:
         raise refuse_file(path, row.code, f"the header {row.reason}", "write a line of column names", line)
@@ -397,6 +401,6 @@ def check_header(file: InputFile, row: CsvRecord, require: Require) -> list[str]
 
 
 def too_large(record: Record) -> Rejected:
-    """Refuse a record that passed MAX_LINE_BYTES."""
+    """Refuse a record that exceeds MAX_LINE_BYTES."""
     reason = f"has more than {MAX_LINE_BYTES:,} bytes"
-    return record.reject("body_too_large", reason, "shorten the text, or split it over lines")
+    return record.reject("body_too_large", reason, "shorten the text, or split it into several lines")

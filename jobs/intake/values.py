@@ -15,10 +15,11 @@ from jobs.errors import InputError
 from jobs.rejection import snippet
 
 MAX_DEPTH = 32
-"""Payloads are flat; parsers recurse, and one level is a stack frame in some of them."""
+"""Maximum depth of nesting. Payloads are flat, and in some parsers each level is a stack frame."""
 
 MAX_INTEGER = 2**53 - 1
-"""Beyond it JSON readers disagree (RFC 8259, section 6), and canonical JSON (RFC 8785) refuses."""
+"""Maximum absolute value of an integer. Beyond it JSON readers disagree (RFC 8259, section 6), and canonical
+JSON (RFC 8785) refuses."""
 
 _TOKEN = re.compile(
     r'(?P<string>"[^"\\]*+(?:\\.[^"\\]*+)*+")(?P<colon>\s*:)?|(?P<open>[\[{])|(?P<close>[\]}])'
@@ -27,7 +28,7 @@ _TOKEN = re.compile(
 
 
 class JsonRefusedError(InputError):
-    """The text is not JSON, or not JSON with one meaning."""
+    """The text is not JSON, or it is JSON that readers may understand differently."""
 
     code = "json_invalid"
 
@@ -62,7 +63,7 @@ def parse(text: str) -> object:
     except KeyError as error:
         name, position = _first_duplicate(text)
         shown = repr(name) if (name := snippet(name) or "") else "that is not shown"
-        raise JsonRefusedError("json_duplicate_key", f"the key {shown} stands twice", position) from error
+        raise JsonRefusedError("json_duplicate_key", f"the key {shown} occurs twice", position) from error
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -98,7 +99,7 @@ _DECODER = json.JSONDecoder(
     parse_float=_finite_float,
     parse_int=_exact_int,
 )
-"""Made once: json.loads makes one a call, which takes longer than a short line."""
+"""The decoder, created once: json.loads would create one per call, which takes longer than a short line."""
 
 
 def _check_depth(text: str) -> None:
@@ -114,7 +115,7 @@ def _check_depth(text: str) -> None:
 
 
 def _position_of_number(text: str) -> int:
-    """Position, from 1, of the first number that is refused; the parser came that far."""
+    """Return the position, from 1, of the first number that is refused; the parser came that far."""
     for token in _TOKEN.finditer(text):
         literal = token["scalar"]
         if literal is None:
@@ -132,7 +133,7 @@ def _position_of_number(text: str) -> int:
 
 
 def _first_duplicate(text: str) -> tuple[str, int]:
-    """Key and position, from 1, of the second of two equal keys of one object."""
+    """Return key and position, from 1, of the second of two equal keys of one object."""
     seen: list[set[str]] = []
     for token in _TOKEN.finditer(text):
         if token["open"]:
@@ -148,7 +149,7 @@ def _first_duplicate(text: str) -> tuple[str, int]:
 
 
 def as_text(value: object) -> str | None:
-    """A single value as text, stripped; empty where there is nothing, None for what is no single value.
+    """Return a single value as stripped text; empty for no value, None for a list or an object.
 
     >>> as_text(17), as_text(17.0), as_text(" a "), as_text([1])
     ('17', '17', 'a', None)

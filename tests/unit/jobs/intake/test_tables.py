@@ -150,7 +150,7 @@ def test_content_goes_before_the_name(tmp_path: Path) -> None:
         assert isinstance(one, Accepted)
         assert one.payload == expected
     refused = refusal(written(tmp_path, PLAIN, "a.jsonl"))
-    assert "not JSON as its name says" in str(refused)
+    assert "a table, although its name says JSON" in str(refused)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_name_is_the_file_name_if_none_is_given(tmp_path: Path) -> None:
         ('[[topic]]\nname = "oil"\ntickers = ["CL"]', "a topic has no tickers"),
         ('[[company]]\nname = "Acme"\n[[topic]]\nname = "ACME"', "has the id 'acme' of 'Acme'"),
         ("[[company]\nname", "is no TOML"),
-        ('{"company": [{"name": "a", "name": "b"}]}', "stands twice"),
+        ('{"company": [{"name": "a", "name": "b"}]}', "occurs twice"),
         ('{"company": [3]}', "company 1: is no table"),
         ('[[company]]\nname = "AKIAABCDEFGHIJ234567"', "an AWS access key"),
     ],
