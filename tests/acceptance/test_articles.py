@@ -81,9 +81,9 @@ def test_every_article_names_the_installed_model_and_the_engine_that_ran_it(
         model, engine = predicate["model"], predicate["engine"]
         assert model["name"] == manifest.name
         assert model["revision"] == manifest.revision
-        assert model["weights_sha256"] == manifest.weights_sha256
-        assert model["tokenizer_sha256"] == manifest.tokenizer_sha256
-        assert model["chat_template_sha256"] == manifest.chat_template_sha256
+        assert model["weightsSha256"] == manifest.weights_sha256
+        assert model["tokenizerSha256"] == manifest.tokenizer_sha256
+        assert model["chatTemplateSha256"] == manifest.chat_template_sha256
         assert engine["name"] == "transformers"
         assert engine["versions"]["transformers"] == version("transformers")
         assert engine["versions"]["torch"].partition("+")[0] == version("torch").partition("+")[0]
