@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from kinds.recommendation.catalogue.events import Events
 from kinds.recommendation.catalogue.inputs import MAX_BLOCKS
-from kinds.recommendation.catalogue.interactions import UserBlock
+from kinds.recommendation.catalogue.interactions import UserBlock, entries_of
 
 NUM_PARTS = 256
 """Number of parts, a power of two. 100 million events give parts of 12 MB; each part is an open file."""
@@ -219,25 +219,14 @@ def histories(
         num_users_cut=int(np.count_nonzero(is_cut)),
         num_events_cut=int((num_read - num_kept)[is_cut].sum()),
     )
-    return whole if num_entries.all() else _with_users(whole, np.flatnonzero(num_entries))
-
-
-def _with_users(of: Histories, users: npt.NDArray[np.int64]) -> Histories:
-    """Return the given users only, with the counts of all users."""
-    return replace(
-        selected(of, users),
-        num_duplicates=of.num_duplicates,
-        num_users_cut=of.num_users_cut,
-        num_events_cut=of.num_events_cut,
-    )
+    return whole if num_entries.all() else selected(whole, np.flatnonzero(num_entries))
 
 
 def selected(of: Histories, users: npt.NDArray[np.int64]) -> Histories:
-    """Return the given users in this order."""
-    counts = np.diff(of.indptr)[users]
-    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    entries = np.repeat(of.indptr[users] - indptr[:-1], counts) + np.arange(indptr[-1])
-    return Histories(
+    """Return these users in this order, with the counts of all users."""
+    indptr, entries = entries_of(of.indptr, users)
+    return replace(
+        of,
         user_ids=of.user_ids.take(pa.array(users)),
         bits=of.bits[users],
         indptr=indptr,

@@ -54,18 +54,30 @@ def only_users(block: UserBlock, user_ids: Collection[str]) -> UserBlock:
     """Return the block with only these of its users."""
     chosen = set(user_ids)
     places = np.array([n for n, user_id in enumerate(block.user_ids) if user_id in chosen], np.int64)
-    lengths = np.diff(block.indptr)[places]
-    kept = np.repeat(block.indptr[places] - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
-    used, items = np.unique(block.items[kept], return_inverse=True)
+    indptr, entries = entries_of(block.indptr, places)
+    used, items = np.unique(block.items[entries], return_inverse=True)
     return UserBlock(
         user_ids=tuple(block.user_ids[place] for place in places),
         item_ids=tuple(block.item_ids[item] for item in used),
-        indptr=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        indptr=indptr,
         items=items.astype(np.int32),
-        weights=block.weights[kept],
-        times=block.times[kept],
-        is_purchase=block.is_purchase[kept],
+        weights=block.weights[entries],
+        times=block.times[entries],
+        is_purchase=block.is_purchase[entries],
     )
+
+
+def entries_of(
+    indptr: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the index pointer of these rows alone, and the positions of their entries.
+
+    >>> entries_of(np.array([0, 2, 2, 5]), np.array([2, 0]))
+    (array([0, 3, 5]), array([2, 3, 4, 0, 1]))
+    """
+    lengths = np.diff(indptr)[rows]
+    of_rows = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return of_rows, np.repeat(indptr[rows] - of_rows[:-1], lengths) + np.arange(of_rows[-1])
 
 
 def block_of(user_id: str, num_blocks: int) -> int:
