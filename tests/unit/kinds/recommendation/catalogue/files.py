@@ -26,7 +26,7 @@ GOODS = "id,title,price\ntent,Tent,99.50\nmug,Mug,8\nrope,Rope,120\n"
 LOG = "user,item\nann,tent\nann,mug\nbob,mug\n"
 
 Entry = tuple[str, str, float, int, bool]
-"""User, item, weight, time, whether bought."""
+"""User, item, weight, time, and whether it was a purchase."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class IngestResult:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Of what went wrong; not of what a catalogue may well have."""
+        """Counts of faults, without the counts that any catalogue may have."""
         usual = ("item_unavailable", "item_without_interactions")
         return {code: count for code, count in self.inputs.counts.items() if code not in usual}
 
@@ -57,12 +57,12 @@ class IngestResult:
 
     @property
     def entries(self) -> list[Entry]:
-        """Of all blocks, in their order."""
+        """Entries of all blocks, in order."""
         return [entry for block in self.blocks for entry in entries_of(block)]
 
 
 def entries_of(block: UserBlock) -> list[Entry]:
-    """As rows."""
+    """Return the entries of a block as rows."""
     return [
         (
             user_id,
@@ -105,14 +105,14 @@ def ingest_texts(
 
 
 def write(folder: Path, name: str, content: str | bytes) -> Path:
-    """A file with exactly this content; its format is found out by its beginning."""
+    """Write a file with exactly this content; its format is detected from its beginning."""
     path = folder / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
     return path
 
 
 def write_rows(folder: Path, name: str, rows: Sequence[Row]) -> Path:
-    """The rows in the format that the name says."""
+    """Write the rows in the format that the name's suffix gives."""
     path = folder / name
     if ".parquet" in name:
         parquet.write_table(pa.Table.from_pylist(list(rows)), path)

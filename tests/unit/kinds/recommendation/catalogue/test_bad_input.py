@@ -1,4 +1,4 @@
-"""Files that are wrong: each fault is named and counted, or the file refused, and the rest goes on."""
+"""Faulty files: each fault is named and counted, or the file is refused; good rows are kept."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def test_odd_text_is_kept_as_data_and_flagged(
 
 
 @pytest.mark.parametrize(
-    ("goods", "log", "code", "said"),
+    ("goods", "log", "code", "words"),
     [
         ("", LOG, "file_empty", ""),
         ("id,title\n", LOG, "file_header_only", ""),
@@ -247,12 +247,12 @@ def test_odd_text_is_kept_as_data_and_flagged(
     ],
 )
 def test_file_that_is_no_use_is_refused_whole(
-    tmp_path: Path, goods: str | bytes, log: str | bytes, code: str, said: str
+    tmp_path: Path, goods: str | bytes, log: str | bytes, code: str, words: str
 ) -> None:
     with pytest.raises(PressroomError) as refused:
         ingest_texts(tmp_path, goods=goods, log=log)
     assert refused.value.code == code
-    assert said in str(refused.value)
+    assert words in str(refused.value)
 
 
 def test_mapping_to_an_unknown_field_or_column_says_which_there_are(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Logs as shops export them: ids that went through a spreadsheet, returns, dates of numbers."""
+"""Logs as shops export them: ids changed by a spreadsheet, returns, and dates in numbers."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_half_a_log_that_names_ids_without_zeros_is_a_failure_that_says_so(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("given", "meant", "difference"),
+    ("spelled", "meant", "difference"),
     [
         ("123", "00123", "leading zeros"),
         ("00456.0", "00456", "at the end"),
@@ -112,13 +112,13 @@ def test_half_a_log_that_names_ids_without_zeros_is_a_failure_that_says_so(tmp_p
     ],
 )
 def test_near_miss_is_named_with_both_sides_and_matched_if_wanted(
-    tmp_path: Path, given: str, meant: str, difference: str
+    tmp_path: Path, spelled: str, meant: str, difference: str
 ) -> None:
-    log = "user,item\n" + "ann,00789\n" * 30 + f"bob,{given}\n"
+    log = "user,item\n" + "ann,00789\n" * 30 + f"bob,{spelled}\n"
     _, notes = noted(tmp_path, CODES, log)
     (note,) = notes
     assert difference in note
-    assert repr(given) in note
+    assert repr(spelled) in note
     assert repr(meant) in note
     result = ingest_texts(tmp_path, goods=CODES, log=log, match_ids="loose")
     assert ("bob", meant) in [entry[:2] for entry in result.entries]

@@ -1,4 +1,4 @@
-"""Taking files in: what is in them is in the resources, whatever the format, the order and the spelling."""
+"""Ingest: resources have the contents of the files, whatever their format, order and spelling."""
 
 from __future__ import annotations
 

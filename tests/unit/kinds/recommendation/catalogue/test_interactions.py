@@ -28,7 +28,7 @@ LOGS = st.dictionaries(
 
 
 def block(log: Mapping[str, Mapping[str, int]]) -> UserBlock:
-    """Of users with the weight of each of their items."""
+    """Return a block of users, given the weight of each of their items."""
     users = sorted(log)
     ids = sorted({item for history in log.values() for item in history})
     entries = [(ids.index(item), log[user][item]) for user in users for item in sorted(log[user])]
@@ -45,10 +45,10 @@ def block(log: Mapping[str, Mapping[str, int]]) -> UserBlock:
 
 @given(LOGS, st.sets(st.text("abc", min_size=1, max_size=3)))
 def test_some_users_of_a_block_are_the_block_of_those_users(
-    log: dict[str, dict[str, int]], wanted: set[str]
+    log: dict[str, dict[str, int]], chosen: set[str]
 ) -> None:
-    some = only_users(block(log), wanted)
-    expected = block({user: history for user, history in log.items() if user in wanted})
+    some = only_users(block(log), chosen)
+    expected = block({user: history for user, history in log.items() if user in chosen})
     assert (some.user_ids, some.item_ids) == (expected.user_ids, expected.item_ids)
     for name in ("indptr", "items", "weights", "times", "is_purchase"):
         np.testing.assert_array_equal(getattr(some, name), getattr(expected, name))
@@ -56,11 +56,11 @@ def test_some_users_of_a_block_are_the_block_of_those_users(
 
 @given(LOGS, LOGS)
 def test_histories_are_equal_exactly_where_the_users_did_the_same(
-    one: dict[str, dict[str, int]], other: dict[str, dict[str, int]]
+    left: dict[str, dict[str, int]], right: dict[str, dict[str, int]]
 ) -> None:
-    first, second = histories_of(block(one)), histories_of(block(other))
-    for user in one.keys() & other.keys():
-        assert (first[user] == second[user]) == (one[user] == other[user])
+    first, second = histories_of(block(left)), histories_of(block(right))
+    for user in left.keys() & right.keys():
+        assert (first[user] == second[user]) == (left[user] == right[user])
 
 
 @st.composite

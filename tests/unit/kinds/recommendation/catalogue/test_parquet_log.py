@@ -1,4 +1,4 @@
-"""Logs in Parquet: whatever type a writer chose, and none that hurts."""
+"""Logs in Parquet: columns of any type are read or refused, and none does harm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The invented shop: the same files for the same seed, plausible, and its variants change what they say."""
+"""The invented shop: plausible files, equal for equal seeds, and variants that change only what they name."""
 
 from __future__ import annotations
 

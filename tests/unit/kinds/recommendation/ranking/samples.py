@@ -18,7 +18,7 @@ NUM_ITEMS = 60
 NUM_USERS = 90
 
 SETTINGS = RankingSettings(ease_lambda=5.0, rank=8, num_neighbours=20, num_candidates=20)
-"""For logs as small as these."""
+"""Settings for logs as small as these."""
 
 
 def block_of(
@@ -27,7 +27,7 @@ def block_of(
     times: Mapping[tuple[str, str], int] | None = None,
     purchases: frozenset[tuple[str, str]] = frozenset(),
 ) -> UserBlock:
-    """Users with their items."""
+    """Return a block of users with these items."""
     users = sorted(histories)
     item_ids = sorted({item for items in histories.values() for item in items})
     place = {item: number for number, item in enumerate(item_ids)}
@@ -45,7 +45,7 @@ def block_of(
 
 
 def catalogue(num_items: int = NUM_ITEMS) -> list[Item]:
-    """Six categories in turn, brands, prices from 1 to 20; i009, i019, ... are cold in `histories`."""
+    """Return items of six categories in turn, priced 1 to 20; i009, i019, ... are cold in `histories`."""
     return [
         Item(
             id=f"i{number:03d}",
@@ -59,15 +59,15 @@ def catalogue(num_items: int = NUM_ITEMS) -> list[Item]:
 
 
 def histories(seed: int = 0, num_users: int = NUM_USERS) -> dict[str, list[str]]:
-    """Users who mostly keep to one category; nobody has i009, i019, ..."""
+    """Return users who mostly keep to one category; nobody has i009, i019, ..."""
     generator = np.random.default_rng(seed)
     warm = [number for number in range(NUM_ITEMS) if number % 10 != 9]
-    made = {}
+    items_of = {}
     for user in range(num_users):
         likely = np.array([6.0 if number % 6 == user % 6 else 1.0 for number in warm])
         drawn = generator.choice(warm, size=8, replace=False, p=likely / likely.sum())
-        made[f"u{user:03d}"] = [f"i{number:03d}" for number in drawn]
-    return made
+        items_of[f"u{user:03d}"] = [f"i{number:03d}" for number in drawn]
+    return items_of
 
 
 def ranker(
@@ -77,7 +77,7 @@ def ranker(
     settings: RankingSettings = SETTINGS,
     block: UserBlock | None = None,
 ) -> Ranker:
-    """Fitted on the block, or on `histories()`."""
+    """Return a ranker fitted to the block, or to `histories()`."""
     items = catalogue() if items is None else items
     known = [block_of(histories())] if block is None else [block]
     model = fit(known, settings, [item.id for item in items])

@@ -1,4 +1,4 @@
-"""What is embedded of an item, and how vectors are kept."""
+"""Which text of an item is embedded, and how vectors are stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Splits hold out what they say, and the comparison of methods reads any log."""
+"""Splits hold out the entries that they name, and the comparison of methods reads any log."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ from kinds.recommendation.ranking.measures import recall
 from pressroom.cli import app
 from tests.unit.kinds.recommendation.ranking.samples import SETTINGS, block_of, catalogue, histories
 
-MADE = histories(num_users=40)
+HISTORIES = histories(num_users=40)
 TIMES = {
     (user, item): 1_700_000_000 + number
-    for number, (user, item) in enumerate((user, item) for user in sorted(MADE) for item in MADE[user])
+    for number, (user, item) in enumerate(
+        (user, item) for user in sorted(HISTORIES) for item in HISTORIES[user]
+    )
 }
-LOG = log_of([block_of(MADE, times=TIMES)])
+LOG = log_of([block_of(HISTORIES, times=TIMES)])
 
 
 def test_a_log_comes_back_from_the_blocks_of_its_two_parts() -> None:
@@ -49,9 +51,9 @@ def test_a_temporal_split_holds_out_the_latest() -> None:
 
 
 def test_leave_last_one_out_holds_out_the_last_of_each_user_who_has_two() -> None:
-    made = {"ann": ["i001", "i002"], "bob": ["i003"]}
+    items_of = {"ann": ["i001", "i002"], "bob": ["i003"]}
     times = {("ann", "i001"): 9, ("ann", "i002"): 5, ("bob", "i003"): 1}
-    log = log_of([block_of(made, times=times)])
+    log = log_of([block_of(items_of, times=times)])
     is_held_out = held_out(log, parse_split("leave-last-one-out"), seed=0)
     assert [(log.user_ids[u], log.item_ids[i]) for u, i in zip(log.users, log.items, strict=True)][
         int(np.flatnonzero(is_held_out)[0])
@@ -69,7 +71,7 @@ def test_what_is_no_split_is_refused(text: str) -> None:
 
 def test_a_split_by_time_needs_times() -> None:
     with pytest.raises(SplitInvalidError, match="needs times"):
-        held_out(log_of([block_of(MADE)]), Split(SplitKind.TEMPORAL, 0.2), 0)
+        held_out(log_of([block_of(HISTORIES)]), Split(SplitKind.TEMPORAL, 0.2), 0)
 
 
 def test_figures_are_those_of_the_lists() -> None:
@@ -78,14 +80,16 @@ def test_figures_are_those_of_the_lists() -> None:
     is_held_out = held_out(LOG, split, 1)
     ids = sorted(item.id for item in catalogue())
     users = np.unique(LOG.users[is_held_out])
-    wanted = [{LOG.item_ids[item] for item in LOG.items[is_held_out & (LOG.users == user)]} for user in users]
+    held_out_items = [
+        {LOG.item_ids[item] for item in LOG.items[is_held_out & (LOG.users == user)]} for user in users
+    ]
     hits = np.array(
         [
-            [place >= 0 and ids[place] in one for place in row]
-            for one, row in zip(wanted, found.lists[BLEND], strict=True)
+            [place >= 0 and ids[place] in items for place in row]
+            for items, row in zip(held_out_items, found.lists[BLEND], strict=True)
         ]
     )
-    by_hand = recall(hits, np.array([len(one) for one in wanted])).mean()
+    by_hand = recall(hits, np.array([len(items) for items in held_out_items])).mean()
     assert found.methods[BLEND].per_user["recall"].mean == pytest.approx(by_hand)
     assert found.methods[BLEND].per_user["ndcg"].mean > found.methods["popularity"].per_user["ndcg"].mean
 
@@ -133,10 +137,10 @@ def test_the_command_reads_a_log_without_a_catalogue(tmp_path: Path) -> None:
     command = ["evaluate", "recommendations", "--interactions", str(log), "--k", "5"]
     done = CliRunner().invoke(app, [*command, "--split", "temporal:0.2", "--json"])
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert told["num_held_out"] == int(len(lines) * 0.2)
-    assert told["noticed"]["item_missing"] == 1
-    assert set(told["blend_minus"]) == set(BASELINES)
+    printed = json.loads(done.stdout)
+    assert printed["num_held_out"] == int(len(lines) * 0.2)
+    assert printed["noticed"]["item_missing"] == 1
+    assert set(printed["blend_minus"]) == set(BASELINES)
     table = CliRunner().invoke(app, command)
     assert table.exit_code == 0
     assert "the blend minus" in table.stdout

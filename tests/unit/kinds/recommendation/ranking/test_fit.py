@@ -1,4 +1,4 @@
-"""Fitting: the same model whatever the blocks, EASE as published, and bounded by its limits."""
+"""Fitting: any blocks give the same model, which is EASE as published and stays within its limits."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ PLAIN = RankingSettings(
 
 
 def test_the_coefficients_are_those_of_ease_in_closed_form() -> None:
-    made = histories()
-    model = fit([block_of(made)], PLAIN, IDS)
-    matrix = np.array([[item in items for item in model.item_ids] for items in made.values()], float)
+    items_of = histories()
+    model = fit([block_of(items_of)], PLAIN, IDS)
+    matrix = np.array([[item in items for item in model.item_ids] for items in items_of.values()], float)
     inverse = np.linalg.inv(matrix.T @ matrix + 3.0 * np.eye(len(model.item_ids)))
     expected = inverse / -np.diag(inverse)
     np.fill_diagonal(expected, 0)
@@ -36,10 +36,10 @@ def test_the_kept_neighbours_are_the_largest_by_amount() -> None:
 
 @pytest.mark.parametrize("num_blocks", [2, 5])
 def test_blocks_cut_differently_give_the_same_bytes(num_blocks: int) -> None:
-    made = histories()
-    users = sorted(made)
-    parts = [{user: made[user] for user in users[number::num_blocks]} for number in range(num_blocks)]
-    whole = fit([block_of(made)], SETTINGS, IDS).to_bytes()
+    items_of = histories()
+    users = sorted(items_of)
+    parts = [{user: items_of[user] for user in users[number::num_blocks]} for number in range(num_blocks)]
+    whole = fit([block_of(items_of)], SETTINGS, IDS).to_bytes()
     assert fit([block_of(part) for part in reversed(parts)], SETTINGS, IDS).to_bytes() == whole
 
 
@@ -60,8 +60,8 @@ def test_an_iterator_is_refused_since_it_ends_after_one_pass() -> None:
 
 
 def test_items_outside_the_catalogue_do_not_count() -> None:
-    made = {"ann": ["i000", "gone"], "bob": ["gone"]}
-    model = fit([block_of(made)], SETTINGS, IDS)
+    items_of = {"ann": ["i000", "gone"], "bob": ["gone"]}
+    model = fit([block_of(items_of)], SETTINGS, IDS)
     assert model.item_ids == ("i000",)
     assert (model.num_users, model.num_entries) == (1, 1)
 

@@ -1,4 +1,4 @@
-"""Lists as bytes: the same in, the same out, whatever ids look like."""
+"""Lists as bytes: they come back unchanged, whatever the ids look like."""
 
 from __future__ import annotations
 

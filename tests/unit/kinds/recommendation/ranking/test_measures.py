@@ -1,4 +1,4 @@
-"""Measures: against hand-computed values and scikit-learn's."""
+"""Measures agree with values computed by hand and by scikit-learn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists: rules hold for any data, everybody gets one, and nothing depends on who else is in the block."""
+"""Lists: rules hold for any data, each user gets a list, and others in the block do not change it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from tests.unit.kinds.recommendation.ranking.samples import (
 )
 
 BY_ID = {item.id: item for item in catalogue()}
-MADE = histories()
+HISTORIES = histories()
 
 
-def ids_of(one: UserList) -> list[str]:
-    return [each.item_id for each in one.items]
+def ids_of(ranked: UserList) -> list[str]:
+    return [each.item_id for each in ranked.items]
 
 
 @st.composite
@@ -56,16 +56,16 @@ def any_rules(draw: st.DrawFn) -> Rules:
 @given(rules=any_rules(), seed=st.integers(0, 5))
 @settings(max_examples=30, deadline=None)
 def test_rules_hold_on_every_list(rules: Rules, seed: int) -> None:
-    made = histories(seed, num_users=20)
-    purchases = frozenset((user, items[0]) for user, items in made.items())
-    block = block_of(made, purchases=purchases)
-    for one in rank_block(ranker(rules, block=block), block):
-        listed = [BY_ID[item_id] for item_id in ids_of(one)]
-        own = made[one.user_id]
+    items_of = histories(seed, num_users=20)
+    purchases = frozenset((user, items[0]) for user, items in items_of.items())
+    block = block_of(items_of, purchases=purchases)
+    for ranked in rank_block(ranker(rules, block=block), block):
+        listed = [BY_ID[item_id] for item_id in ids_of(ranked)]
+        own = items_of[ranked.user_id]
         median = float(np.median([BY_ID[item_id].price or 0 for item_id in own]))
-        assert len(set(ids_of(one))) == len(listed) <= rules.list_length + rules.reserve
+        assert len(set(ids_of(ranked))) == len(listed) <= rules.list_length + rules.reserve
         left_out = {"interacted": own, "purchased": own[:1], "nothing": []}[rules.exclude]
-        assert not set(ids_of(one)) & (set(left_out) | rules.blocked_items)
+        assert not set(ids_of(ranked)) & (set(left_out) | rules.blocked_items)
         for item in listed:
             assert item.category not in rules.blocked_categories
             assert item.price is not None
@@ -84,13 +84,13 @@ def test_rules_hold_on_every_list(rules: Rules, seed: int) -> None:
 @pytest.mark.parametrize("size", [1, 7, 90])
 def test_a_list_does_not_depend_on_the_block_it_is_made_in(size: int) -> None:
     made_ranker = ranker(Rules(max_per_category=3))
-    whole = rank_block(made_ranker, block_of(MADE))
-    users = sorted(MADE)
+    whole = rank_block(made_ranker, block_of(HISTORIES))
+    users = sorted(HISTORIES)
     parts = [
-        one
+        ranked
         for begin in range(0, len(users), size)
-        for one in rank_block(
-            made_ranker, block_of({user: MADE[user] for user in users[begin : begin + size]})
+        for ranked in rank_block(
+            made_ranker, block_of({user: HISTORIES[user] for user in users[begin : begin + size]})
         )
     ]
     assert lists_bytes(parts) == lists_bytes(whole)
@@ -98,27 +98,27 @@ def test_a_list_does_not_depend_on_the_block_it_is_made_in(size: int) -> None:
 
 def test_a_list_is_the_same_from_the_models_bytes_and_another_order_of_items() -> None:
     items = catalogue()
-    model = fit([block_of(MADE)], SETTINGS, [item.id for item in items])
-    one = Ranker(model, items, None, Rules(), SETTINGS, NOW)
+    model = fit([block_of(HISTORIES)], SETTINGS, [item.id for item in items])
+    first = Ranker(model, items, None, Rules(), SETTINGS, NOW)
     other = Ranker(model, items[::-1], None, Rules(), SETTINGS, NOW)
-    block = block_of(MADE)
-    assert lists_bytes(rank_block(one, block)) == lists_bytes(rank_block(other, block))
+    block = block_of(HISTORIES)
+    assert lists_bytes(rank_block(first, block)) == lists_bytes(rank_block(other, block))
 
 
 def test_a_new_user_gets_the_items_with_most_users() -> None:
     made_ranker = ranker(Rules(diversity=0, list_length=3, reserve=0))
-    counts = Counter(item for items in MADE.values() for item in items)
+    counts = Counter(item for items in HISTORIES.values() for item in items)
     expected = sorted(counts, key=lambda item: (-counts[item], item))[:3]
-    [one] = rank_block(made_ranker, block_of({"nobody": []}))
-    assert ids_of(one) == expected
-    assert one.segment == NEW
-    assert {each.reason.kind for each in one.items} == {ReasonKind.POPULAR}
+    [ranked] = rank_block(made_ranker, block_of({"nobody": []}))
+    assert ids_of(ranked) == expected
+    assert ranked.segment == NEW
+    assert {each.reason.kind for each in ranked.items} == {ReasonKind.POPULAR}
 
 
 def test_an_item_that_nobody_had_gets_on_lists_by_its_content() -> None:
     cold = {item_id for item_id in BY_ID if item_id[-1] == "9"}
-    lists = rank_block(ranker(Rules(list_length=20, diversity=0)), block_of(MADE))
-    reasons = [each.reason for one in lists for each in one.items if each.item_id in cold]
+    lists = rank_block(ranker(Rules(list_length=20, diversity=0)), block_of(HISTORIES))
+    reasons = [each.reason for ranked in lists for each in ranked.items if each.item_id in cold]
     assert reasons
     assert {reason.kind for reason in reasons} == {ReasonKind.CONTENT}
 
@@ -126,12 +126,12 @@ def test_an_item_that_nobody_had_gets_on_lists_by_its_content() -> None:
 def test_cold_items_go_to_users_of_their_category() -> None:
     warm = frozenset(item_id for item_id in BY_ID if item_id[-1] != "9")
     rules = Rules(list_length=1, reserve=0, diversity=0, blocked_items=warm)
-    lists = rank_block(ranker(rules), block_of(MADE))
+    lists = rank_block(ranker(rules), block_of(HISTORIES))
     cold_categories = {item.category for item in BY_ID.values() if item.id not in warm}
     own = [
-        BY_ID[one.items[0].item_id].category == one.segment
-        for one in lists
-        if one.items and one.segment in cold_categories
+        BY_ID[ranked.items[0].item_id].category == ranked.segment
+        for ranked in lists
+        if ranked.items and ranked.segment in cold_categories
     ]
     assert sum(own) > len(own) * 2 / 3  # one in three by chance
 
@@ -145,20 +145,21 @@ def test_cold_items_go_to_users_of_their_category() -> None:
     ],
 )
 def test_an_unavailable_item_is_on_no_list(change: dict[str, object]) -> None:
-    block = block_of(MADE)
-    best = Counter(item for one in rank_block(ranker(), block) for item in ids_of(one)).most_common(1)[0][0]
+    block = block_of(HISTORIES)
+    counts = Counter(item for ranked in rank_block(ranker(), block) for item in ids_of(ranked))
+    best = counts.most_common(1)[0][0]
     items = [item.model_copy(update=change) if item.id == best else item for item in catalogue()]
-    assert not any(best in ids_of(one) for one in rank_block(ranker(items=items), block))
+    assert not any(best in ids_of(ranked) for ranked in rank_block(ranker(items=items), block))
 
 
 def test_a_user_with_20_000_events_is_ranked_like_others() -> None:
     items = [Item(id=f"i{number:06d}", title=f"Item {number}") for number in range(20_200)]
-    made = {"robot": [item.id for item in items[:20_000]], "ann": [items[0].id, items[1].id]}
+    items_of = {"robot": [item.id for item in items[:20_000]], "ann": [items[0].id, items[1].id]}
     settings_of_few = SETTINGS.model_copy(
         update={"max_user_items": 50, "max_fitted_items": 100, "cold_content_weight": 0.0}
     )
-    block = block_of(made)
+    block = block_of(items_of)
     made_ranker = ranker(Rules(diversity=0), items=items, settings=settings_of_few, block=block)
     ann, robot = rank_block(made_ranker, block)
-    assert not set(ids_of(robot)) & set(made["robot"])
+    assert not set(ids_of(robot)) & set(items_of["robot"])
     assert ann.items

@@ -1,4 +1,4 @@
-"""Reasons: the largest part of the score, and the largest term of that part, computed again by hand."""
+"""Reasons name the largest part of the score and its largest term, which are computed again by hand."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from kinds.recommendation.ranking.scores import shared_attribute
 from kinds.recommendation.ranking.settings import Rules
 from tests.unit.kinds.recommendation.ranking.samples import block_of, histories, ranker
 
-MADE = histories()
+HISTORIES = histories()
 
 
 def by_hand(of: Ranker, user: str, item: str) -> dict[ReasonKind, dict[str, float]]:
-    """Every term of a score, by kind and by the item of the history that it comes from."""
+    """Return every term of a score, by kind and by the item of the history that it comes from."""
     terms, target = of.terms, of.place[item]
     found: dict[ReasonKind, dict[str, float]] = {kind: {} for kind in ReasonKind}
-    for source in sorted(set(MADE[user])):
+    for source in sorted(set(HISTORIES[user])):
         row = of.place[source]
         at = np.flatnonzero(terms.neighbours.places[row] == target)
         found[ReasonKind.BEHAVIOUR][source] = float(
@@ -35,26 +35,26 @@ def by_hand(of: Ranker, user: str, item: str) -> dict[ReasonKind, dict[str, floa
 
 
 @pytest.fixture(scope="module")
-def made() -> Ranker:
+def fitted() -> Ranker:
     return ranker(Rules(list_length=20, diversity=0.3))
 
 
 @pytest.fixture(scope="module")
-def listed(made: Ranker) -> list[tuple[str, RankedItem]]:
-    return [(one.user_id, each) for one in rank_block(made, block_of(MADE)) for each in one.items]
+def listed(fitted: Ranker) -> list[tuple[str, RankedItem]]:
+    return [(one.user_id, each) for one in rank_block(fitted, block_of(HISTORIES)) for each in one.items]
 
 
-def test_the_score_is_the_sum_of_its_terms(made: Ranker, listed: list[tuple[str, RankedItem]]) -> None:
+def test_the_score_is_the_sum_of_its_terms(fitted: Ranker, listed: list[tuple[str, RankedItem]]) -> None:
     for user, each in listed:
-        terms = by_hand(made, user, each.item_id)
+        terms = by_hand(fitted, user, each.item_id)
         assert each.score == pytest.approx(sum(sum(one.values()) for one in terms.values()), abs=1e-4)
 
 
 def test_the_kind_is_that_of_the_largest_part_and_its_share_is_true(
-    made: Ranker, listed: list[tuple[str, RankedItem]]
+    fitted: Ranker, listed: list[tuple[str, RankedItem]]
 ) -> None:
     for user, each in listed:
-        terms = by_hand(made, user, each.item_id)
+        terms = by_hand(fitted, user, each.item_id)
         parts = {kind: max(sum(one.values()), 0.0) for kind, one in terms.items()}
         assert parts[each.reason.kind] == pytest.approx(max(parts.values()), abs=1e-5)
         assert each.reason.share == pytest.approx(parts[each.reason.kind] / sum(parts.values()), abs=1e-3)
@@ -62,22 +62,22 @@ def test_the_kind_is_that_of_the_largest_part_and_its_share_is_true(
 
 
 def test_because_is_the_item_of_the_history_with_the_largest_term(
-    made: Ranker, listed: list[tuple[str, RankedItem]]
+    fitted: Ranker, listed: list[tuple[str, RankedItem]]
 ) -> None:
     for user, each in listed:
         if each.reason.kind is ReasonKind.POPULAR:
             assert each.reason.because is None
             continue
-        terms = by_hand(made, user, each.item_id)[each.reason.kind]
-        assert each.reason.because in MADE[user]
+        terms = by_hand(fitted, user, each.item_id)[each.reason.kind]
+        assert each.reason.because in HISTORIES[user]
         assert terms[each.reason.because] == pytest.approx(max(terms.values()), abs=1e-5)
         assert terms[each.reason.because] > 0
 
 
 def test_a_named_attribute_is_one_that_both_items_have(
-    made: Ranker, listed: list[tuple[str, RankedItem]]
+    fitted: Ranker, listed: list[tuple[str, RankedItem]]
 ) -> None:
-    by_id = {item.id: item for item in made.items}
+    by_id = {item.id: item for item in fitted.items}
     named = [(each.item_id, each.reason) for _, each in listed if each.reason.attribute]
     assert named
     for item_id, reason in named:
