@@ -1,4 +1,4 @@
-"""Ranking: how good on MovieLens-100k, how fast on a made-up log of 100,000 users and 10,000 items.
+"""Measures the quality of ranking on MovieLens-100k, and its speed on a synthetic log of 100,000 users.
 
 `python -m benchmarks.ranking --recbole WHEEL_OR_FOLDER [--embedder NAME] [--only PART] [--users N]` reads the
 data set from the downloaded wheel of recbole 1.2.1. Quality is measured on 80/20 random splits with all
@@ -63,27 +63,35 @@ def main() -> None:
     """Run the measurements and store the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument(
-        "--recbole", type=Path, required=True, help="the wheel, or a folder it is unpacked in"
+        "--recbole", type=Path, required=True, help="the wheel, or the folder where it is unpacked"
     )
-    parser.add_argument("--embedder", default="", help="an installed embedding model; without it, words")
-    parser.add_argument("--only", choices=("quality", "cold", "speed"), help="keeps the others' last figures")
-    parser.add_argument("--users", type=int, default=100_000, help="of the made-up log")
-    given = parser.parse_args()
-    items, log = read_movielens(given.recbole)
+    parser.add_argument(
+        "--embedder",
+        default="",
+        help="name of an installed embedding model; without it, items are compared by words",
+    )
+    parser.add_argument(
+        "--only",
+        choices=("quality", "cold", "speed"),
+        help="measure only this part and keep the last figures of the others",
+    )
+    parser.add_argument("--users", type=int, default=100_000, help="number of users in the synthetic log")
+    arguments = parser.parse_args()
+    items, log = read_movielens(arguments.recbole)
     result: dict[str, object] = {"machine": machine_facts()}
-    if given.only != "speed":
-        vectors = embed(items, given.embedder) if given.embedder else None
-        result["content"] = given.embedder or "words"
-        if given.only != "cold":
+    if arguments.only != "speed":
+        vectors = embed(items, arguments.embedder) if arguments.embedder else None
+        result["content"] = arguments.embedder or "words"
+        if arguments.only != "cold":
             result["quality"] = measure_quality(items, log, vectors)
-        if given.only != "quality":
+        if arguments.only != "quality":
             result["cold_items"] = measure_cold(items, log, vectors)
-    if given.only in (None, "speed"):
-        result["speed"] = measure_speed(given.users)
+    if arguments.only in (None, "speed"):
+        result["speed"] = measure_speed(arguments.users)
     path = RESULTS / "ranking.json"
-    if given.only and path.is_file():
+    if arguments.only and path.is_file():
         before = json.loads(path.read_text())
-        result = {name: one for name, one in before.items() if name != "measured_at"} | result
+        result = {name: figures for name, figures in before.items() if name != "measured_at"} | result
     print(json.dumps(result, indent=2))
     write_result("ranking", result)
 
@@ -152,11 +160,10 @@ def measure_quality(items: tuple[Item, ...], log: Log, vectors: ItemVectors | No
     for seed in SEEDS:
         settings = choose(items, log, seed)
         chosen.append({name: getattr(settings, name) for name in GRID[0]})
-        for name, one in (("chosen inside", settings), ("defaults", RankingSettings())):
-            figures = evaluate(log, items, RANDOM, seed=seed, k=K, settings=one, vectors=vectors)
+        for name, of_blend in (("chosen inside", settings), ("defaults", RankingSettings())):
+            figures = evaluate(log, items, RANDOM, seed=seed, k=K, settings=of_blend, vectors=vectors)
             runs.append({"blend": name, **figures.as_json()})
-            said = _blend(figures)
-            print(f"seed {seed}, {name}: {said}", file=sys.stderr)
+            print(f"seed {seed}, {name}: {_blend(figures)}", file=sys.stderr)
     others = [
         evaluate(log, items, parse_split(text), seed=0, k=K, settings=RankingSettings(), vectors=vectors)
         for text in ("temporal:0.2", "leave-last-one-out")
@@ -174,18 +181,18 @@ def measure_quality(items: tuple[Item, ...], log: Log, vectors: ItemVectors | No
 def choose(items: tuple[Item, ...], log: Log, seed: int) -> RankingSettings:
     """Return the settings of the grid with the best NDCG on a split inside the training part of a split."""
     known = log_of(blocks_of(log, ~held_out(log, RANDOM, seed)))
-    tried = [RankingSettings().model_copy(update=one) for one in GRID]
-    found = [
-        evaluate_method(known, items, INNER, seed=seed + 1000, k=K, settings=one)["ndcg"].mean()
-        for one in tried
+    candidates = [RankingSettings().model_copy(update=weights) for weights in GRID]
+    ndcgs = [
+        evaluate_method(known, items, INNER, seed=seed + 1000, k=K, settings=settings)["ndcg"].mean()
+        for settings in candidates
     ]
-    return tried[int(np.argmax(found))]
+    return candidates[int(np.argmax(ndcgs))]
 
 
 def _blend(figures: Evaluation) -> str:
-    one, over = figures.methods[BLEND].per_user, figures.differences["ease"]["ndcg"]
+    blend, over = figures.methods[BLEND].per_user, figures.differences["ease"]["ndcg"]
     return (
-        f"NDCG {one['ndcg'].mean:.4f}, recall {one['recall'].mean:.4f}, "
+        f"NDCG {blend['ndcg'].mean:.4f}, recall {blend['recall'].mean:.4f}, "
         f"over EASE {over.mean:+.4f} [{over.low:+.4f}, {over.high:+.4f}]"
     )
 

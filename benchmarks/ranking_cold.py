@@ -46,26 +46,27 @@ def _measure(items: Sequence[Item], log: Log, vectors: ItemVectors | None, seed:
 
     def lists(rules: Rules) -> list[list[str]]:
         ranker = Ranker(model, items, vectors, rules, settings, datetime.now(UTC))
-        return [[each.item_id for each in one.items] for block in blocks for one in rank_block(ranker, block)]
+        ranked = [user_list for block in blocks for user_list in rank_block(ranker, block)]
+        return [[item.item_id for item in user_list.items] for user_list in ranked]
 
     plain = Rules(list_length=K, reserve=0, diversity=0)
     warm = frozenset(item.id for item in items) - cold
     alone = lists(plain.model_copy(update={"blocked_items": warm}))
-    users = [user for user, wanted in enumerate(truth) if wanted]
+    users = [user for user, held_out_items in enumerate(truth) if held_out_items]
     hits = np.array([len(truth[user] & set(alone[user])) for user in users], float)
-    wanted = np.array([len(truth[user]) for user in users], float)
-    at_random = wanted * K / len(cold)
+    num_held_out = np.array([len(truth[user]) for user in users], float)
+    at_random = num_held_out * K / len(cold)
     mixed = lists(plain)
     return {
         "seed": seed,
         "num_items": len(cold),
-        "num_ratings": int(wanted.sum()),
-        "hit_rate": round(float(hits.sum() / wanted.sum()), 4),
+        "num_ratings": int(num_held_out.sum()),
+        "hit_rate": round(float(hits.sum() / num_held_out.sum()), 4),
         "random": round(K / len(cold), 4),
         "times_random": _ratio(hits, at_random),
-        "per_user": {"recall": round(float((hits / wanted).mean()), 4)},
-        "on_ordinary_lists": round(float(np.mean([len(set(one) & cold) / K for one in mixed])), 4),
-        "lists_with_one": round(float(np.mean([bool(set(one) & cold) for one in mixed])), 4),
+        "per_user": {"recall": round(float((hits / num_held_out).mean()), 4)},
+        "on_ordinary_lists": round(float(np.mean([len(set(ids) & cold) / K for ids in mixed])), 4),
+        "lists_with_one": round(float(np.mean([bool(set(ids) & cold) for ids in mixed])), 4),
     }
 
 

@@ -1,4 +1,4 @@
-"""Measures how fast blocks are fitted and ranked, on a made-up log with realistic tastes and popularity."""
+"""Measures how fast blocks are fitted and ranked, on a synthetic log with realistic tastes and popularity."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True)
-class MadeUpBlocks:
+class SyntheticBlocks:
     """Blocks that are generated again for each iteration, so that none stays in memory."""
 
     num_blocks: int
@@ -54,7 +54,7 @@ class MadeUpBlocks:
     """(tastes, items): popularity by Zipf's law, with a taste's own items five times as likely."""
 
     @classmethod
-    def of(cls, num_blocks: int) -> MadeUpBlocks:
+    def of(cls, num_blocks: int) -> SyntheticBlocks:
         generator = np.random.default_rng(0)
         popularity = generator.permutation(1 / np.arange(1, NUM_ITEMS + 1) ** 0.7)
         own = np.arange(NUM_ITEMS) % NUM_TASTES == np.arange(NUM_TASTES)[:, None]
@@ -88,7 +88,7 @@ class MadeUpBlocks:
         )
 
 
-def made_up_items(item_ids: tuple[str, ...]) -> list[Item]:
+def synthetic_items(item_ids: tuple[str, ...]) -> list[Item]:
     """Return items with one category for each taste, 300 brands, three colours and prices from 1 to 50."""
     colours = ("red", "green", "blue")
     return [
@@ -122,8 +122,8 @@ class Clock:
 
 def measure_speed(num_users: int) -> dict[str, object]:
     """Fit and rank all blocks, and measure single stages and plain SciPy in turn on some of them."""
-    blocks = MadeUpBlocks.of(max(1, num_users // USERS_A_BLOCK))
-    items = made_up_items(blocks.item_ids)
+    blocks = SyntheticBlocks.of(max(1, num_users // USERS_A_BLOCK))
+    items = synthetic_items(blocks.item_ids)
     settings = RankingSettings()
     clock = Clock()
     model = clock.timed("fit", lambda: fit(blocks, settings, blocks.item_ids))
@@ -134,7 +134,7 @@ def measure_speed(num_users: int) -> dict[str, object]:
     for block in blocks:
         num_ranked += len(whole.timed("rank_block", partial(rank_block, ranker, block)))
     return {
-        "seconds": "of processor time, all threads together, where nothing else is said",
+        "seconds": "of processor time in all threads, unless stated otherwise",
         "num_users": num_ranked,
         "num_items": NUM_ITEMS,
         "entries_a_user": round(model.num_entries / model.num_users, 1),
@@ -149,7 +149,7 @@ def measure_speed(num_users: int) -> dict[str, object]:
     }
 
 
-def _by_stage(ranker: Ranker, model: FittedModel, blocks: MadeUpBlocks) -> dict[str, object]:
+def _by_stage(ranker: Ranker, model: FittedModel, blocks: SyntheticBlocks) -> dict[str, object]:
     num_blocks = min(_COMPARED_BLOCKS, blocks.num_blocks)
     clock, plain = Clock(), Clock()
     for number in range(num_blocks):
