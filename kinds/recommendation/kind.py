@@ -103,18 +103,18 @@ class RecommendationKind(Kind[RecommendationPayload]):
         match payload.root:
             case CollectPayload():
                 return collect(settings, context)
-            case EmbedPayload() as given:
-                return embed_items(given, settings, context)
-            case FitPayload() as given:
-                return fit_model(given, settings, context)
-            case RankPayload() as given:
-                return rank_users(given, settings, context)
-            case TextPlanPayload() as given:
-                return plan_texts(given, settings, context)
-            case TextPayload() as given:
-                return write_text(given, settings, context)
-            case PublishPayload() as given:
-                return publish(given, settings, context)
+            case EmbedPayload() as own:
+                return embed_items(own, settings, context)
+            case FitPayload() as own:
+                return fit_model(own, settings, context)
+            case RankPayload() as own:
+                return rank_users(own, settings, context)
+            case TextPlanPayload() as own:
+                return plan_texts(own, settings, context)
+            case TextPayload() as own:
+                return write_text(own, settings, context)
+            case PublishPayload() as own:
+                return publish(own, settings, context)
 
     def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, RecommendationPayload]]:
         """Return the jobs of a stage, planned from the outputs of earlier stages."""

@@ -16,19 +16,19 @@ from kinds.recommendation.texts.text import TextPolicy
 Sha256 = str
 
 
-class Given(BaseModel):
-    """Base of all payloads."""
+class StagePayload(BaseModel):
+    """Base of the payloads of all stages."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
 
-class CollectPayload(Given):
+class CollectPayload(StagePayload):
     """Read the files that the settings name."""
 
     stage: Literal["collect"] = "collect"
 
 
-class EmbedPayload(Given):
+class EmbedPayload(StagePayload):
     """Embed the texts of consecutive items of the catalogue."""
 
     stage: Literal["embed"] = "embed"
@@ -38,7 +38,7 @@ class EmbedPayload(Given):
     """End of the range of positions, exclusive."""
 
 
-class FitPayload(Given):
+class FitPayload(StagePayload):
     """Fit the ranking model to all interactions."""
 
     stage: Literal["fit"] = "fit"
@@ -47,7 +47,7 @@ class FitPayload(Given):
     """Digests of the vectors of the `embed` jobs."""
 
 
-class Materials(Given):
+class Materials(StagePayload):
     """Resources that ranking needs besides the users' interactions."""
 
     inputs_sha256: Sha256
@@ -57,7 +57,7 @@ class Materials(Given):
     vectors_sha256: Sha256 | None
 
 
-class RankPayload(Given):
+class RankPayload(StagePayload):
     """Rank for one block of users."""
 
     stage: Literal["rank"] = "rank"
@@ -65,7 +65,7 @@ class RankPayload(Given):
     block: int = Field(ge=0, le=2**31)
 
 
-class TextPlanPayload(Given):
+class TextPlanPayload(StagePayload):
     """Find out which texts these lists need, and which of them are not written yet."""
 
     stage: Literal["plan_texts"] = "plan_texts"
@@ -75,7 +75,7 @@ class TextPlanPayload(Given):
     """Lists of the first block and the blocks after it."""
 
 
-class TextPayload(Given):
+class TextPayload(StagePayload):
     """Write one text."""
 
     stage: Literal["texts"] = "texts"
@@ -84,7 +84,7 @@ class TextPayload(Given):
     """Position of the text in the file of requests."""
 
 
-class PublishPayload(Given):
+class PublishPayload(StagePayload):
     """Put the release together."""
 
     stage: Literal["publish"] = "publish"

@@ -29,16 +29,16 @@ from kinds.recommendation.texts.text import TextScope
 ITEMS_PER_JOB = 2000
 """Items per `embed` job, which take an encoder a few seconds on two cores."""
 
-Planned = Iterator[tuple[str, RecommendationPayload]]
+Jobs = Iterator[tuple[str, RecommendationPayload]]
 
 
-def plan_embed(context: PlanContext, settings: RecommendationSettings) -> Planned:
+def plan_embed(context: PlanContext, settings: RecommendationSettings) -> Jobs:
     """Yield the `embed` jobs, after `collect`."""
     for _, collected in context.outputs(CollectOutput, "collect"):
         yield from embed_jobs(collected.inputs_sha256, collected.num_items, settings)
 
 
-def embed_jobs(inputs_sha256: str, num_items: int, settings: RecommendationSettings) -> Planned:
+def embed_jobs(inputs_sha256: str, num_items: int, settings: RecommendationSettings) -> Jobs:
     """Yield the first jobs of a batch made from files; without an embedder it starts with `fit_job`."""
     for start in range(0, num_items if settings.embedder else 0, ITEMS_PER_JOB):
         stop = min(start + ITEMS_PER_JOB, num_items)
@@ -51,7 +51,7 @@ def fit_job(inputs_sha256: str, vectors: tuple[str, ...] = ()) -> tuple[str, Rec
     return "model", RecommendationPayload(FitPayload(inputs_sha256=inputs_sha256, vectors=vectors))
 
 
-def plan_fit(context: PlanContext, settings: RecommendationSettings) -> Planned:
+def plan_fit(context: PlanContext, settings: RecommendationSettings) -> Jobs:
     """Yield the `fit` job, after `embed`.
 
     Nothing is fitted unless all vectors are there, because items without one would resemble no other item.
@@ -63,7 +63,7 @@ def plan_fit(context: PlanContext, settings: RecommendationSettings) -> Planned:
         yield fit_job(inputs, vectors)
 
 
-def plan_rank(context: PlanContext, settings: RecommendationSettings) -> Planned:  # noqa: ARG001
+def plan_rank(context: PlanContext, settings: RecommendationSettings) -> Jobs:  # noqa: ARG001
     """Yield a `rank` job for each block of users."""
     for _, fitted in context.outputs(FitOutput, "fit"):
         for block in range(fitted.num_blocks):
@@ -71,7 +71,7 @@ def plan_rank(context: PlanContext, settings: RecommendationSettings) -> Planned
             yield f"block-{block}", RecommendationPayload(payload)
 
 
-def plan_text_plans(context: PlanContext, settings: RecommendationSettings) -> Planned:
+def plan_text_plans(context: PlanContext, settings: RecommendationSettings) -> Jobs:
     """Yield a `plan_texts` job for each block if texts are per user, and otherwise one for all blocks.
 
     There is none if a list is missing.
@@ -88,7 +88,7 @@ def plan_text_plans(context: PlanContext, settings: RecommendationSettings) -> P
             yield f"lists-{number}", RecommendationPayload(payload)
 
 
-def plan_text_jobs(context: PlanContext, settings: RecommendationSettings) -> Planned:  # noqa: ARG001
+def plan_text_jobs(context: PlanContext, settings: RecommendationSettings) -> Jobs:  # noqa: ARG001
     """Yield a `texts` job for each text that is not written yet."""
     for custom_id, text_plan in context.outputs(TextPlanOutput, "plan_texts"):
         if text_plan.requests_sha256 is None:  # there is nothing to write
@@ -98,7 +98,7 @@ def plan_text_jobs(context: PlanContext, settings: RecommendationSettings) -> Pl
             yield f"{custom_id}-{number}", RecommendationPayload(payload)
 
 
-def plan_publish(context: PlanContext, settings: RecommendationSettings) -> Planned:
+def plan_publish(context: PlanContext, settings: RecommendationSettings) -> Jobs:
     """Yield the `publish` job, or none if a list or a text plan is missing.
 
     Texts that failed are counted, and the plain template takes their place.

@@ -22,7 +22,7 @@ from kinds.recommendation.payload import (
     RecommendationSettings,
     RecommenderSettings,
 )
-from kinds.recommendation.plan import Planned, embed_jobs, fit_job
+from kinds.recommendation.plan import Jobs, embed_jobs, fit_job
 from kinds.recommendation.recommender import KIND, Recommender
 from kinds.recommendation.store.recommenders import get_recommender
 from kinds.recommendation.store.releases import get_release
@@ -122,7 +122,7 @@ def start_run(connection: Connection, run: Run, settings: Settings) -> Submissio
     return Submission(*accept_in(connection, batch, jobs, lambda: 0))
 
 
-def first_jobs(run: Run, batch: NewBatch) -> Planned:
+def first_jobs(run: Run, batch: NewBatch) -> Jobs:
     """Yield the jobs that a run begins with, as pairs of custom_id and payload."""
     if run.inputs is None or run.inputs_sha256 is None:
         yield "files", RecommendationPayload(CollectPayload())
