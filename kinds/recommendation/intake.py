@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from db.stages import NewJob
 from kinds.recommendation.options import RecommendationOptions
-from kinds.recommendation.recommenders import earlier_recommender, make_recommender, sources_of, take_in_run
+from kinds.recommendation.recommenders import earlier_recommender, ingest_run, make_recommender, sources_of
 from kinds.recommendation.scheduled import batch_of, first_jobs
 from workers.intake import InputMissingError, IntakePlan, IntakeSource
 
@@ -32,7 +32,7 @@ def read_shop(source: IntakeSource) -> IntakePlan:
         earlier_recommender(database, name), settings_file=settings_file, file=source.request.file
     )
     recommender = make_recommender(database, file, name, source.settings, standing=False).recommender
-    ingested = take_in_run(
+    ingested = ingest_run(
         database,
         source.open_store(),
         recommender,

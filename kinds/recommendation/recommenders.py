@@ -91,7 +91,7 @@ def earlier_recommender(database: Engine, name: str) -> Recommender | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
+class IngestedRun:
     """Ingested files, and their effect on the published release."""
 
     run: Run
@@ -101,7 +101,7 @@ class Taken:
     """The published release, if the run would only reproduce it."""
 
 
-def take_in_run(
+def ingest_run(
     database: Engine,
     store: Store,
     recommender: Recommender,
@@ -109,7 +109,7 @@ def take_in_run(
     settings: Settings,
     on_rejected: Callable[[Rejected], None],
     on_note: OnNote | None = None,
-) -> Taken:
+) -> IngestedRun:
     """Read the files in this process and withdraw items that are gone from the published lists.
 
     Raises what ingest_files raises.
@@ -130,7 +130,7 @@ def take_in_run(
     withdrawn = releases.withdrawn_items(database, recommender.id)
     if any(name in items and items[name].is_available(now) for name in withdrawn):
         is_same = False  # withdrawn by hand or temporarily unavailable, so this run has to decide again
-    return Taken(run=run, num_withdrawn=len(gone), unchanged=standing if is_same else None)
+    return IngestedRun(run=run, num_withdrawn=len(gone), unchanged=standing if is_same else None)
 
 
 def _is_same(

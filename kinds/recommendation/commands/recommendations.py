@@ -35,7 +35,7 @@ from workers.settings import Settings
 
 if TYPE_CHECKING:
     from kinds.recommendation.recommender_file import RecommenderFile
-    from kinds.recommendation.recommenders import Taken
+    from kinds.recommendation.recommenders import IngestedRun
     from pressroom.one_machine import OneMachine
     from workers.producer import Submission
 
@@ -149,10 +149,10 @@ def run_recommendations(
         if catalogue is not None and interactions is not None:
             name = recommender or given.name or catalogue.name.partition(".")[0]
             sources = sources_of(catalogue, interactions)
-            taken = _take_in(over, name, sources, out, configured, json=json)
-            if taken is None:
+            ingested = _ingest(over, name, sources, out, configured, json=json)
+            if ingested is None:
                 return
-            submit, given = _submitter(taken, configured), file_of(taken.run.recommender)
+            submit, given = _submitter(ingested, configured), file_of(ingested.run.recommender)
         request = RunRequest(
             profiles=profiles_of(given.language_model, given.settings, configured),
             submit=submit,
@@ -167,7 +167,7 @@ def run_recommendations(
     result.exported.print(result.summary, out, json=json)
 
 
-def _take_in(
+def _ingest(
     over: Callable[[Recommender | None], RecommenderFile],
     name: str,
     sources: RecommenderSources,
@@ -175,7 +175,7 @@ def _take_in(
     settings: Settings,
     *,
     json: bool,
-) -> Taken | None:
+) -> IngestedRun | None:
     """Read the files.
 
     If nothing has changed, export the published release, report it and return None.
@@ -183,7 +183,7 @@ def _take_in(
     from db.migrate import upgrade
     from db.session import opened_database
     from kinds.recommendation.export.outcome import export_standing
-    from kinds.recommendation.recommenders import earlier_recommender, make_recommender, take_in_run
+    from kinds.recommendation.recommenders import earlier_recommender, ingest_run, make_recommender
     from pressroom.embedded.services import embedded_services
     from pressroom.export import check_output
     from pressroom.run import REJECTED, rejected_lines
@@ -196,7 +196,7 @@ def _take_in(
         given = over(earlier_recommender(database, name))
         recommender = make_recommender(database, given, name, settings, standing=False).recommender
         with rejected_lines(out / REJECTED) as on_rejected:
-            taken = take_in_run(
+            ingested = ingest_run(
                 database,
                 store,
                 recommender,
@@ -205,36 +205,36 @@ def _take_in(
                 on_rejected,
                 lambda note: say(f"note: {note}"),
             )
-        _say_taken(taken)
-        if taken.unchanged is None:
-            return taken
+        _report_ingest(ingested)
+        if ingested.unchanged is None:
+            return ingested
         with altered_named() as on_altered:
-            figures = export_standing(database, store, taken.unchanged, out, on_altered)
+            figures = export_standing(database, store, ingested.unchanged, out, on_altered)
             say(f"Nothing changed since release {figures.number}; it is in {out}.")
             if json:
                 print_json({"unchanged": True, "release": figures.as_json()})
     return None
 
 
-def _say_taken(taken: Taken) -> None:
-    inputs = taken.run.inputs
+def _report_ingest(ingested: IngestedRun) -> None:
+    inputs = ingested.run.inputs
     if inputs is not None:
         say(f"{inputs.num_items} items, {inputs.num_users} users, {inputs.num_interactions} interactions")
         for name, number in sorted(inputs.counts.items()):
             if number:
                 say(f"  {name}: {number}")
-    if taken.num_withdrawn:
-        say(f"{taken.num_withdrawn} items are gone and have left the standing lists.")
+    if ingested.num_withdrawn:
+        say(f"{ingested.num_withdrawn} items are gone and have left the standing lists.")
 
 
 def _submitter(
-    taken: Taken, settings: Settings
+    ingested: IngestedRun, settings: Settings
 ) -> Callable[[OneMachine, Callable[[Rejected], None]], Submission]:
     from kinds.recommendation.scheduled import start_run
 
     def submit(machine: OneMachine, _: Callable[[Rejected], None]) -> Submission:
         with machine.database.begin() as connection:
-            return start_run(connection, taken.run, settings)
+            return start_run(connection, ingested.run, settings)
 
     return submit
 

@@ -31,12 +31,12 @@ from kinds.recommendation.ranking.settings import PriceBand, Rules
 from kinds.recommendation.recommender import Recommender, RecommenderSources, Release, ServingPlace
 from kinds.recommendation.recommender_file import RecommenderFile, file_of
 from kinds.recommendation.recommenders import (
-    Taken,
+    IngestedRun,
+    ingest_run,
     make_recommender,
     open_release,
     rollback,
     sources_of,
-    take_in_run,
 )
 from kinds.recommendation.release import StoredRelease, shown_items
 from kinds.recommendation.scheduled import STAGES, Run, start_run, start_scheduled
@@ -155,8 +155,8 @@ class Shop:
                 writer.writerows(rows)
         return sources_of(self._folder / "catalogue.csv", self._folder / "interactions.csv")
 
-    def take_in(self) -> Taken:
-        return take_in_run(
+    def ingest(self) -> IngestedRun:
+        return ingest_run(
             self.database, self.store, self.recommender, self.write(), self.config, self.rejected.append
         )
 
@@ -166,9 +166,9 @@ class Shop:
 
     def run(self, *, plan_only: bool = False) -> UUID:
         """Take the files in and run their batch to its end."""
-        taken = self.take_in()
-        assert taken.unchanged is None
-        return self.finish(self.submit(replace(taken.run, plan_only=plan_only)))
+        ingested = self.ingest()
+        assert ingested.unchanged is None
+        return self.finish(self.submit(replace(ingested.run, plan_only=plan_only)))
 
     def finish(self, batch_id: UUID) -> UUID:
         wait_until(lambda: self.work(batch_id), "the batch is finished", seconds=60)
@@ -277,7 +277,7 @@ def test_an_item_that_expires_leaves_the_standing_lists_by_the_clock(shop: Shop)
 def test_the_same_files_again_are_the_release_that_stands(shop: Shop) -> None:
     shop.run()
     shop.events.reverse()
-    assert shop.take_in().unchanged == shop.standing()
+    assert shop.ingest().unchanged == shop.standing()
 
 
 def test_a_plan_tells_what_a_run_writes_and_writes_nothing(shop: Shop) -> None:
@@ -333,12 +333,12 @@ def test_an_item_that_is_sold_out_leaves_the_standing_lists_before_new_ones_are_
     shop.run()
     gone = next(iter(shop.shown().values()))[0]
     next(row for row in shop.items if row["id"] == gone)["available"] = "false"
-    taken = shop.take_in()
-    assert taken.num_withdrawn == 1
+    ingested = shop.ingest()
+    assert ingested.num_withdrawn == 1
     assert releases.withdrawn_items(shop.database, shop.recommender.id) == {gone: "not available"}
     shown = shop.shown()
     assert all(gone not in row and len(row) == 5 for row in shown.values())  # the reserve moved up
-    shop.finish(shop.submit(taken.run))
+    shop.finish(shop.submit(ingested.run))
     assert all(gone not in row for row in shop.shown().values())
     assert releases.withdrawn_items(shop.database, shop.recommender.id) == {}
 
@@ -379,7 +379,7 @@ def test_a_rollback_publishes_the_release_before_without_what_is_gone_by_now(sho
 
 
 def test_a_run_that_began_earlier_and_ends_later_does_not_replace_the_newer_release(shop: Shop) -> None:
-    slow = shop.submit(shop.take_in().run)
+    slow = shop.submit(shop.ingest().run)
     shop.events.append(event(7, 0, 1760000001))
     newer = shop.run()
     shop.finish(slow)
@@ -389,13 +389,13 @@ def test_a_run_that_began_earlier_and_ends_later_does_not_replace_the_newer_rele
 
 def test_what_leaves_while_a_run_is_under_way_stays_off_the_release_that_it_makes(shop: Shop) -> None:
     shop.run()
-    slow = shop.submit(replace(shop.take_in().run))
+    slow = shop.submit(replace(shop.ingest().run))
     gone = shop.shown()["u0"][0]
     releases.withdraw(shop.database, shop.recommender.id, {gone: "by hand"})
     shop.finish(slow)
     assert shop.standing().batch_id == slow
     assert all(gone not in row for row in shop.shown().values())
-    assert shop.take_in().unchanged is None  # it is in the catalogue: the next run decides anew
+    assert shop.ingest().unchanged is None  # it is in the catalogue: the next run decides anew
     shop.run()
     assert any(gone in row for row in shop.shown().values())
 
@@ -405,14 +405,14 @@ def test_a_run_that_began_before_a_rollback_does_not_undo_it(shop: Shop) -> None
     shop.events.append(event(7, 0, 1760000001))
     shop.run()
     shop.events.append(event(8, 0, 1760000001))
-    under_way = shop.submit(shop.take_in().run)
+    under_way = shop.submit(shop.ingest().run)
     rollback(shop.database, shop.store, shop.recommender, None)
     shop.finish(under_way)
     assert shop.standing().number == 1
 
 
 def test_a_release_that_never_stood_is_not_gone_back_to(shop: Shop) -> None:
-    slow = shop.submit(shop.take_in().run)
+    slow = shop.submit(shop.ingest().run)
     shop.events.append(event(7, 0, 1760000001))
     shop.run()
     shop.finish(slow)
@@ -433,7 +433,7 @@ def test_a_run_of_files_leaves_the_rules_of_the_recommender_as_they_are(shop: Sh
 
 
 def test_a_text_that_failed_is_told_and_written_by_the_next_run(shop: Shop) -> None:
-    batch_id = shop.submit(shop.take_in().run)
+    batch_id = shop.submit(shop.ingest().run)
 
     def texts_are_planned() -> bool:
         shop.work(batch_id, stages=TEXTS)
@@ -446,7 +446,7 @@ def test_a_text_that_failed_is_told_and_written_by_the_next_run(shop: Shop) -> N
     shop.finish(batch_id)
     assert shop.open().manifest.counts.num_texts_failed == 1
     assert shop.num_texts() == 3
-    assert shop.take_in().unchanged is None
+    assert shop.ingest().unchanged is None
     again = shop.run()
     assert (shop.num_texts(), len(shop.written(again))) == (4, 1)
 
@@ -470,7 +470,7 @@ def test_a_schedule_reads_the_files_itself_and_tells_what_it_refused(shop: Shop)
 
 
 def test_a_recommender_has_one_run_of_its_own_beside_plans_and_files(shop: Shop) -> None:
-    taken = shop.take_in()
+    ingested = shop.ingest()
     shop.put(RecommenderSettings(text_policy=TextPolicy(scope=TextScope.NONE)), shop.write())
     own = Run(recommender=shop.recommender, as_of=datetime.now(UTC))
     under_way = shop.submit(own)
@@ -479,7 +479,7 @@ def test_a_recommender_has_one_run_of_its_own_beside_plans_and_files(shop: Shop)
 
     shop.submit(replace(own, plan_only=True))
     shop.submit(replace(own, plan_only=True))
-    shop.submit(taken.run)
+    shop.submit(ingested.run)
     shop.finish(under_way)
     shop.finish(shop.submit(own))
 
