@@ -32,7 +32,7 @@ from db.stages import NewJob
 from jobs.job import JobStatus
 from jobs.kind import Artifact
 from kinds.article.export import export_articles
-from pressroom import evidence
+from pressroom import results
 from pressroom.console import say
 from pressroom.embedded.services import Services
 from pressroom.results import FETCH_THREADS, ResultReader
@@ -109,7 +109,7 @@ def _measure(
     seconds: dict[str, list[float]] = {}
     for _ in range(rounds):
         for name, way in ways.items():
-            with mock.patch.object(evidence, "check_evidence", _unchecked):
+            with mock.patch.object(results, "check_evidence", _unchecked):
                 seconds.setdefault(f"{name}, unchecked", []).append(_seconds(way))
             seconds.setdefault(f"{name}, checked", []).append(_seconds(way))
     medians = {name: round(median(each), 3) for name, each in seconds.items()}

@@ -11,7 +11,7 @@ from standardwebhooks import Webhook
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from jobs.errors import PermanentError, TransientError
-from workers.connectors.addresses import Resolve, name_of, resolve
+from workers.connectors.addresses import AddressGuard, Resolve, name_of, resolve
 from workers.connectors.http import exchange
 from workers.delivery import WebhookTarget
 
@@ -43,8 +43,7 @@ def send_webhook(target: WebhookTarget, *, message_id: str, body: str, resolver:
     with exchange(
         "POST",
         url,
-        what="webhook",
-        name=name,
+        AddressGuard(what="webhook", name=name, allow_private=target.allow_private, resolver=resolver),
         headers={
             "Content-Type": "application/json",
             "webhook-id": message_id,
@@ -53,8 +52,6 @@ def send_webhook(target: WebhookTarget, *, message_id: str, body: str, resolver:
         },
         content=body.encode(),
         total_seconds=TOTAL_SECONDS,
-        allow_private=target.allow_private,
-        resolver=resolver,
     ) as response:
         status = response.status_code
     if 200 <= status < 300:

@@ -14,7 +14,7 @@ from storage import open_store
 from storage.memory import MemoryStore
 from storage.store import StoreError, StoreRefusedError
 from tests.integration.kinds.recommendation.test_serving import release
-from workers.connectors.addresses import AddressRefusedError, guard, is_never_called
+from workers.connectors.addresses import AddressGuard, AddressRefusedError, is_never_called
 from workers.connectors.files import read_prefix_source
 from workers.connectors.query import guarded_parameters, read_query_source
 
@@ -35,7 +35,9 @@ NOW = datetime(2026, 3, 3, tzinfo=UTC)
 def test_metadata_and_link_local_are_never_called_even_in_ones_own_network(address: str) -> None:
     assert is_never_called(ipaddress.ip_address(address))
     with pytest.raises(AddressRefusedError) as refusal:
-        guard(what="store", name="it", allow_private=True, resolver=lambda *_: [address])("name", 80)
+        AddressGuard(what="store", name="it", allow_private=True, resolver=lambda *_: [address]).addresses(
+            "name", 80
+        )
     assert refusal.value.code == "store_private_address"
 
 
@@ -44,9 +46,13 @@ def test_metadata_and_link_local_are_never_called_even_in_ones_own_network(addre
     ["10.1.2.3", "127.0.0.1", "::1", "fd12::1", "::ffff:192.168.1.1", "fd00:a::2", "64:ff9b:1::808:808"],
 )
 def test_private_address_is_called_only_where_that_is_allowed(address: str) -> None:
-    assert guard(what="store", name="it", allow_private=True, resolver=lambda *_: [address])("name", 80)
+    assert AddressGuard(what="store", name="it", allow_private=True, resolver=lambda *_: [address]).addresses(
+        "name", 80
+    )
     with pytest.raises(AddressRefusedError):
-        guard(what="store", name="it", allow_private=False, resolver=lambda *_: [address])("name", 80)
+        AddressGuard(what="store", name="it", allow_private=False, resolver=lambda *_: [address]).addresses(
+            "name", 80
+        )
 
 
 @pytest.mark.attack("source at a metadata address")
@@ -83,13 +89,13 @@ def test_s3_source_goes_to_the_address_that_was_checked(s3_url: str) -> None:
         asked.append(host)
         return ["127.0.0.1"] if len(asked) == 1 else ["169.254.169.254"]
 
-    addresses = guard(what="store", name="it", allow_private=True, resolver=resolver)
+    guard = AddressGuard(what="store", name="it", allow_private=True, resolver=resolver)
     url = s3_url.replace("@127.0.0.1:", "@news.invalid:")
-    store = open_store(url, addresses=addresses, makes_bucket=False)
+    store = open_store(url, addresses=guard.address_texts, makes_bucket=False)
     assert list(store.keys()) == ["news/a.csv"]  # by the same connection
     assert asked == ["news.invalid"]
     with pytest.raises((AddressRefusedError, StoreError)):
-        open_store(url, addresses=addresses, makes_bucket=False)
+        open_store(url, addresses=guard.address_texts, makes_bucket=False)
 
 
 @pytest.mark.attack("source at a metadata address")
@@ -117,16 +123,22 @@ def test_query_source_goes_to_the_address_that_was_checked() -> None:
     url = "postgresql://app:pw@db.test:6432,other.test:7432/news?sslmode=verify-full"
     parameters = guarded_parameters(
         url,
-        "query",
-        allow_private=False,
-        resolver=lambda host, _: ["93.184.215.14"] * (1 + (host == "db.test")),
+        AddressGuard(
+            what="query",
+            name="query",
+            allow_private=False,
+            resolver=lambda host, _: ["93.184.215.14"] * (1 + (host == "db.test")),
+        ),
     )
     assert parameters["host"] == "db.test,db.test,other.test"
     assert parameters["hostaddr"] == "93.184.215.14,93.184.215.14,93.184.215.14"
     assert parameters["port"] == "6432,6432,7432"
     assert parameters["sslmode"] == "verify-full"
     with pytest.raises(SourceRefusedError, match="allow_private"):
-        guarded_parameters("postgresql:///news?host=/run/postgresql", "query", allow_private=False)
+        guarded_parameters(
+            "postgresql:///news?host=/run/postgresql",
+            AddressGuard(what="query", name="query", allow_private=False),
+        )
 
 
 @pytest.mark.attack("source at a metadata address")

@@ -17,7 +17,7 @@ from jobs.rejection import Rejected
 from jobs.sources import FeedSource
 from tests.hostile_server import FEED, HostileServer, hostile_server
 from workers.connectors import feed
-from workers.connectors.addresses import find_destination
+from workers.connectors.addresses import AddressGuard
 from workers.connectors.feed import fetch_feed, read_feed_source
 from workers.logs import OWN_LOGGERS, set_up_logging
 
@@ -127,13 +127,12 @@ def test_name_is_resolved_once_and_the_checked_address_is_called(server: Hostile
 
 def test_name_with_one_private_address_among_public_ones_is_refused() -> None:
     with pytest.raises(PermanentError) as caught:
-        find_destination(
-            "https://mixed.example/",
+        AddressGuard(
             what="feed",
             name="the feed",
             allow_private=False,
             resolver=lambda host, port: ["93.184.215.14", "10.0.0.7"],
-        )
+        ).find_destination("https://mixed.example/")
     assert caught.value.code == "feed_private_address"
 
 

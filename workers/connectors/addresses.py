@@ -85,66 +85,66 @@ def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(info[4][0]) for info in infos))
 
 
-def find_destination(
-    text: str, *, what: str, name: str, allow_private: bool, resolver: Resolve = resolve
-) -> Destination:
-    """Check a URL; `what` ("feed", "webhook") begins the codes of errors, `name` their messages.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressGuard:
+    """The check of every address that is called for one place, such as a source or a webhook."""
 
-    Raises AddressRefusedError: `<what>_private_address`, `<what>_url_invalid`; and UnreachableError.
-    """
-    try:
-        url = httpx.URL(text)
-        host = url.raw_host.decode("ascii")
-    except (httpx.InvalidURL, UnicodeError, TypeError) as error:
-        raise _invalid(what, name, "it cannot be read") from error
-    if url.scheme not in ("http", "https") or not host:
-        raise _invalid(what, name, "it must have the scheme http or https, and a host")
-    if url.userinfo:
-        raise _invalid(what, name, "it contains a user name or a password")
-    port = url.port or (443 if url.scheme == "https" else 80)
-    addresses = checked_addresses(
-        host, port, what=what, name=name, allow_private=allow_private, resolver=resolver
-    )
-    return Destination(url, addresses)
+    what: str
+    """What is called ("feed", "webhook"): the beginning of the codes of errors."""
+    name: str
+    """The name of the place in messages, since its URL may contain a key."""
+    allow_private: bool
+    """Whether the place may have an address of this machine or its network."""
+    resolver: Resolve = resolve
 
+    def find_destination(self, text: str) -> Destination:
+        """Check a URL.
 
-def guard(
-    *, what: str, name: str, allow_private: bool, resolver: Resolve = resolve
-) -> Callable[[str, int], list[str]]:
-    """Return a function for clients that connect themselves, from host and port to allowed addresses."""
+        Raises AddressRefusedError: `<what>_private_address`, `<what>_url_invalid`; and UnreachableError.
+        """
+        try:
+            url = httpx.URL(text)
+            host = url.raw_host.decode("ascii")
+        except (httpx.InvalidURL, UnicodeError, TypeError) as error:
+            raise self._invalid("it cannot be read") from error
+        if url.scheme not in ("http", "https") or not host:
+            raise self._invalid("it must have the scheme http or https, and a host")
+        if url.userinfo:
+            raise self._invalid("it contains a user name or a password")
+        port = url.port or (443 if url.scheme == "https" else 80)
+        return Destination(url, self.addresses(host, port))
 
-    def addresses(host: str, port: int) -> list[str]:
-        checked = checked_addresses(
-            host, port, what=what, name=name, allow_private=allow_private, resolver=resolver
+    def addresses(self, host: str, port: int) -> tuple[Address, ...]:
+        """Return the addresses of a host, all of which may be called.
+
+        Raises AddressRefusedError (`<what>_private_address`) and UnreachableError (`<what>_unreachable`).
+        """
+        try:
+            texts = self.resolver(host, port)
+        except (OSError, UnicodeError) as error:
+            raise UnreachableError(
+                f"{self.name}: the host {host} has no address: check its name and the DNS of this network",
+                code=f"{self.what}_unreachable",
+            ) from error
+        addresses = tuple(ipaddress.ip_address(text.partition("%")[0]) for text in texts[:MAX_ADDRESSES])
+        for address in addresses:
+            if is_never_called(address) or not (self.allow_private or is_public(address)):
+                raise AddressRefusedError(
+                    f"{self.name}: {host} has the address {address}, which is not public: correct the URL"
+                    + ("" if is_never_called(address) else ", or set allow_private if the host is yours"),
+                    code=f"{self.what}_private_address",
+                )
+        return addresses
+
+    def address_texts(self, host: str, port: int) -> list[str]:
+        """Return what `addresses` does as text, for clients that connect themselves."""
+        return [str(address) for address in self.addresses(host, port)]
+
+    def _invalid(self, reason: str) -> AddressRefusedError:
+        return AddressRefusedError(
+            f"{self.name}: the {self.what}'s URL cannot be used: {reason}; write https://host/path",
+            code=f"{self.what}_url_invalid",
         )
-        return [str(address) for address in checked]
-
-    return addresses
-
-
-def checked_addresses(
-    host: str, port: int, *, what: str, name: str, allow_private: bool, resolver: Resolve = resolve
-) -> tuple[Address, ...]:
-    """Return the addresses of a host, all of which may be called.
-
-    Raises AddressRefusedError (`<what>_private_address`) and UnreachableError (`<what>_unreachable`).
-    """
-    try:
-        texts = resolver(host, port)
-    except (OSError, UnicodeError) as error:
-        raise UnreachableError(
-            f"{name}: the host {host} has no address: check its name and the DNS of this network",
-            code=f"{what}_unreachable",
-        ) from error
-    addresses = tuple(ipaddress.ip_address(text.partition("%")[0]) for text in texts[:MAX_ADDRESSES])
-    for address in addresses:
-        if is_never_called(address) or not (allow_private or is_public(address)):
-            raise AddressRefusedError(
-                f"{name}: {host} has the address {address}, which is not public: correct the URL"
-                + ("" if is_never_called(address) else ", or set allow_private if the host is yours"),
-                code=f"{what}_private_address",
-            )
-    return addresses
 
 
 def _is_site_local(address: Address) -> bool:
@@ -238,13 +238,6 @@ def name_of(place: WebPlace, url: str) -> str:
         return place.url_variable
     netloc = parsed.netloc.decode("ascii")
     return f"{place.url_variable} ({parsed.scheme}://{netloc})" if netloc else place.url_variable
-
-
-def _invalid(what: str, name: str, reason: str) -> AddressRefusedError:
-    return AddressRefusedError(
-        f"{name}: the {what}'s URL cannot be used: {reason}; write https://host/path",
-        code=f"{what}_url_invalid",
-    )
 
 
 def required_variable(name: str) -> str:

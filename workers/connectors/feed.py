@@ -13,7 +13,7 @@ from jobs.documents.feed import MAX_FEED_BYTES
 from jobs.documents.reading import OnNote, read_feed
 from jobs.rejection import Rejected
 from jobs.sources import FeedSource, SourceDownError, SourceRefusedError
-from workers.connectors.addresses import Resolve, name_of, required_variable, resolve
+from workers.connectors.addresses import AddressGuard, Resolve, name_of, required_variable, resolve
 from workers.connectors.http import exchange, read_body
 
 MAX_REDIRECTS = 5
@@ -69,12 +69,9 @@ def _fetch(source: FeedSource, first: str, resolver: Resolve) -> bytes:
         with exchange(
             "GET",
             url,
-            what="feed",
-            name=name,
+            AddressGuard(what="feed", name=name, allow_private=source.allow_private, resolver=resolver),
             headers={"Accept": ACCEPT},
             total_seconds=TOTAL_SECONDS,
-            allow_private=source.allow_private,
-            resolver=resolver,
         ) as response:
             if response.status_code in _REDIRECTS:
                 url = _next_hop(name, url, response)

@@ -22,7 +22,12 @@ from storage.store import (
     StoreError,
     StoreRefusedError,
 )
-from workers.connectors.addresses import AddressRefusedError, UnreachableError, guard, required_variable
+from workers.connectors.addresses import (
+    AddressGuard,
+    AddressRefusedError,
+    UnreachableError,
+    required_variable,
+)
 from workers.settings import read_settings
 
 SUFFIXES = JSON_SUFFIXES | FEED_SUFFIXES | CSV_SUFFIXES | {".parquet"}
@@ -148,8 +153,10 @@ def read_prefix_source(
 def _store_of(source: PrefixSource, variable: str) -> Store:
     """Return another store, in which no bucket is created and which is called only at checked addresses."""
     name = f"the store of {variable}"
-    addresses = guard(what="store", name=name, allow_private=source.allow_private)
-    return open_store(required_variable(variable), variable=variable, addresses=addresses, makes_bucket=False)
+    guard = AddressGuard(what="store", name=name, allow_private=source.allow_private)
+    return open_store(
+        required_variable(variable), variable=variable, addresses=guard.address_texts, makes_bucket=False
+    )
 
 
 def _read_object(

@@ -12,14 +12,7 @@ from typing import Any, Self
 import httpx
 
 from jobs.errors import PermanentError, TransientError
-from workers.connectors.addresses import (
-    Address,
-    Destination,
-    Resolve,
-    UnreachableError,
-    find_destination,
-    resolve,
-)
+from workers.connectors.addresses import Address, AddressGuard, Destination, UnreachableError
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 15.0
@@ -50,21 +43,18 @@ class BodyTruncatedError(TransientError):
 def exchange(
     method: str,
     url: str,
+    guard: AddressGuard,
     *,
-    what: str,
-    name: str,
     headers: Mapping[str, str],
     total_seconds: float,
     content: bytes | None = None,
-    allow_private: bool = False,
-    resolver: Resolve = resolve,
 ) -> Iterator[httpx.Response]:
     """Yield the answer's head, with its body not read yet; `total_seconds` limits both.
 
-    Messages use `name`, because the URL may contain a key. Raises AddressRefusedError and UnreachableError,
+    Raises AddressRefusedError and UnreachableError,
     also within the block.
     """
-    destination = find_destination(url, what=what, name=name, allow_private=allow_private, resolver=resolver)
+    destination = guard.find_destination(url)
     timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
     # SSL_CERT_FILE is used, HTTP_PROXY is not: a proxy would resolve the name again.
     with (
@@ -85,9 +75,9 @@ def exchange(
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
             raise UnreachableError(
-                f"{name}: did not send a complete answer within {total_seconds:.0f} s ({reason}): try it "
-                "with curl",
-                code=f"{what}_unreachable",
+                f"{guard.name}: did not send a complete answer within {total_seconds:.0f} s ({reason}): try "
+                "it with curl",
+                code=f"{guard.what}_unreachable",
             ) from error
 
 

@@ -24,52 +24,10 @@ from jobs.documents.maker import require_columns
 from jobs.documents.reading import OnNote, read_rows
 from jobs.rejection import Rejected
 from jobs.sources import QuerySource, SourceDownError, SourceRefusedError
-from workers.connectors.addresses import Resolve, checked_addresses, required_variable, resolve
+from workers.connectors.addresses import AddressGuard, required_variable
 from workers.settings import read_settings
 
 DEFAULT_PORT = "5432"
-
-
-def guarded_parameters(
-    url: str, name: str, *, allow_private: bool, resolver: Resolve = resolve
-) -> dict[str, Any]:
-    """Return psycopg's parameters with the checked addresses of each host; certificates are for its name.
-
-    `name` begins the messages. Raises SourceRefusedError, AddressRefusedError and UnreachableError.
-    """
-    try:
-        parameters: dict[str, Any] = dict(conninfo_to_dict(url))
-    except psycopg.Error:
-        raise _refused(name, "has a URL that libpq cannot read: percent-encode the password") from None
-    if "service" in parameters:
-        raise _refused(
-            name, "names a service, whose host cannot be checked: give the host and the port instead"
-        )
-    hosts = str(parameters.get("host") or os.environ.get("PGHOST", "")).split(",")
-    numeric = str(parameters.get("hostaddr", "")).split(",") if parameters.get("hostaddr") else hosts
-    ports = str(parameters.get("port") or DEFAULT_PORT).split(",")
-    if len(ports) == 1:
-        ports *= len(hosts)
-    if not len(hosts) == len(numeric) == len(ports):
-        raise _refused(name, "names different numbers of hosts, addresses and ports")
-    rows: list[tuple[str, str, str]] = []
-    for host, target, port in zip(hosts, numeric, ports, strict=True):
-        if not target or target.startswith(("/", "@")):  # a socket on this machine
-            if not allow_private:
-                raise _refused(name, "is on this machine: set allow_private if the database is yours")
-            rows.append((host, "", port))
-            continue
-        number = int(port or DEFAULT_PORT) if (port or DEFAULT_PORT).isdecimal() else 0
-        addresses = checked_addresses(
-            target, number, what="query", name=name, allow_private=allow_private, resolver=resolver
-        )
-        rows.extend((host or str(address), str(address), port) for address in addresses)
-    host, hostaddr, port = (",".join(part) for part in zip(*rows, strict=True))
-    return parameters | {"host": host, "port": port} | ({"hostaddr": hostaddr} if hostaddr.strip(",") else {})
-
-
-def _refused(name: str, reason: str) -> SourceRefusedError:
-    return SourceRefusedError(f"the {name} {reason}", code="source_url_invalid")
 
 
 DEADLINE_SECONDS = 60.0
@@ -160,7 +118,8 @@ def _connect(source: QuerySource, url: str, name: str) -> psycopg.Connection[Any
 
     Raises SourceRefusedError.
     """
-    parameters = guarded_parameters(url, name, allow_private=source.allow_private)
+    guard = AddressGuard(what="query", name=name, allow_private=source.allow_private)
+    parameters = guarded_parameters(url, guard)
     is_own = _is_own_role(parameters)
     if is_own:
         parameters |= {"user": READER, "password": reader_password(str(parameters["password"]))}
@@ -190,6 +149,44 @@ def _connect(source: QuerySource, url: str, name: str) -> psycopg.Connection[Any
         connection.close()
         raise
     return connection
+
+
+def guarded_parameters(url: str, guard: AddressGuard) -> dict[str, Any]:
+    """Return psycopg's parameters with the checked addresses of each host; certificates are for its name.
+
+    Raises SourceRefusedError, AddressRefusedError and UnreachableError.
+    """
+    try:
+        parameters: dict[str, Any] = dict(conninfo_to_dict(url))
+    except psycopg.Error:
+        raise _refused(guard.name, "has a URL that libpq cannot read: percent-encode the password") from None
+    if "service" in parameters:
+        raise _refused(
+            guard.name, "names a service, whose host cannot be checked: give the host and the port instead"
+        )
+    hosts = str(parameters.get("host") or os.environ.get("PGHOST", "")).split(",")
+    numeric = str(parameters.get("hostaddr", "")).split(",") if parameters.get("hostaddr") else hosts
+    ports = str(parameters.get("port") or DEFAULT_PORT).split(",")
+    if len(ports) == 1:
+        ports *= len(hosts)
+    if not len(hosts) == len(numeric) == len(ports):
+        raise _refused(guard.name, "names different numbers of hosts, addresses and ports")
+    rows: list[tuple[str, str, str]] = []
+    for host, target, port in zip(hosts, numeric, ports, strict=True):
+        if not target or target.startswith(("/", "@")):  # a socket on this machine
+            if not guard.allow_private:
+                raise _refused(guard.name, "is on this machine: set allow_private if the database is yours")
+            rows.append((host, "", port))
+            continue
+        number = int(port or DEFAULT_PORT) if (port or DEFAULT_PORT).isdecimal() else 0
+        addresses = guard.addresses(target, number)
+        rows.extend((host or str(address), str(address), port) for address in addresses)
+    host, hostaddr, port = (",".join(part) for part in zip(*rows, strict=True))
+    return parameters | {"host": host, "port": port} | ({"hostaddr": hostaddr} if hostaddr.strip(",") else {})
+
+
+def _refused(name: str, reason: str) -> SourceRefusedError:
+    return SourceRefusedError(f"the {name} {reason}", code="source_url_invalid")
 
 
 def _is_own_role(parameters: Mapping[str, Any]) -> bool:

@@ -22,7 +22,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError,
 from jobs.errors import PressroomError
 from kinds.recommendation.export.rows import Row, RowMaker
 from kinds.recommendation.release import ReleaseReader, manifest_bytes
-from workers.connectors.addresses import AddressRefusedError, UnreachableError, guard
+from workers.connectors.addresses import AddressGuard, AddressRefusedError, UnreachableError
 from workers.redis_server import RedisServer
 
 PREFIX = "rec:"
@@ -198,7 +198,7 @@ def _client(url: str, number: int | None = None) -> Redis:
     """Return a client of the URL's database, or of the database `number` of the same server."""
     return RedisServer.from_url(url, variable="the serving place").client(
         database=number,
-        addresses=guard(what="serving", name="the serving place", allow_private=True),
+        addresses=AddressGuard(what="serving", name="the serving place", allow_private=True).address_texts,
         decode_responses=True,
         encoding_errors="replace",
         socket_timeout=SERVER_SECONDS,
