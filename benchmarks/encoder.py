@@ -32,7 +32,6 @@ from jobs.job import ClaimedJob
 from jobs.rejection import Rejected
 from jobs.text.plain import normalise
 from kinds.classifier.labelled import LabelColumns, read_labelled_texts
-from workers.encoder_tokenizer import RowTokenizer, load_row_tokenizer
 from workers.engine import EngineOptions, Vector
 from workers.engines.encoder_model import TransformersEncoder
 from workers.engines.length_batches import LengthBatches
@@ -41,6 +40,7 @@ from workers.model_pool import ModelPool, load_models
 from workers.models.classifier import ClassifierSettings, read_classifier_settings
 from workers.models.manifest import model_folder, read_manifest
 from workers.settings import DEFAULT_CLASSIFIER, read_settings
+from workers.tokenizer import RowTokenizer, load_row_tokenizer
 
 NUM_TEXTS = 4000
 NUM_ONE_AT_A_TIME = 800

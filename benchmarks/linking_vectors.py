@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from jobs.inference import TextPair
 from kinds.sentiment.documents.linking import MIN_ENTITY_SIMILARITY, MIN_MARGIN, MIN_TOPIC_SIMILARITY
-from workers.encoder_tokenizer import load_row_tokenizer
 from workers.engine import EngineOptions
 from workers.engines.encoder_model import TransformersEncoder
 from workers.models.manifest import model_folder
 from workers.settings import read_settings
+from workers.tokenizer import load_row_tokenizer
 
 if TYPE_CHECKING:
     from benchmarks.linking import Labelled

@@ -14,12 +14,11 @@ from typing import Protocol
 from jobs.errors import ConfigurationError, PermanentError
 from jobs.inference import ModelTaskError
 from jobs.provenance import EncoderFacts, EngineFacts, ModelFacts
-from workers.encoder_tokenizer import RowTokenizer, load_row_tokenizer
 from workers.engine import Encoder, EncoderTask, Engine, EngineOptions, Tokenizer
 from workers.models.calibration import Calibration, read_calibration
 from workers.models.manifest import Manifest, WeightsDigestError, check_engine, check_installed, model_folder
 from workers.thinking import TemplateSettings, Thinking, ThoughtPlan
-from workers.tokenizer import load_tokenizer
+from workers.tokenizer import RowTokenizer, load_row_tokenizer, load_tokenizer
 
 logger = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ import pytest
 from jobs.errors import DeadlineError, EngineError, EngineLostError, InputError
 from jobs.inference import TextPair
 from tests.tiny_encoder import MAX_TOKENS, NUM_TOKENS, write_scripted_encoder, write_tiny_bert
-from workers.encoder_tokenizer import RowTokenizer, load_row_tokenizer
 from workers.engine import EncoderInfo, EncoderRequest, EncoderRow, EncoderTask, EngineOptions, Vector
 from workers.engines.encoder_model import TransformersEncoder
 from workers.engines.encoding import EncoderExecutor, EncodingEngine
 from workers.engines.scripted import Script
 from workers.engines.scripted_encoder import ScriptedEncoder
+from workers.tokenizer import RowTokenizer, load_row_tokenizer
 
 SECONDS = 60.0
 BAD = EncoderRow((77, 77), (0, 0))

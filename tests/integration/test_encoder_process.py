@@ -20,7 +20,6 @@ from jobs.errors import ConfigurationError, EngineLostError
 from jobs.inference import TextPair
 from tests.factories import wait_until
 from tests.tiny_encoder import MAX_TOKENS, NUM_TOKENS, write_manifest, write_tiny_bert
-from workers.encoder_tokenizer import load_row_tokenizer
 from workers.engine import EncoderRequest, EncoderRow, EncoderTask, EngineOptions
 from workers.engines.encoder_model import TransformersEncoder
 from workers.engines.encoder_process import EncoderProcess, LoadRequest
@@ -28,6 +27,7 @@ from workers.engines.transformers_encoder import open_encoder
 from workers.model_pool import load_models
 from workers.models.classifier import CLASSIFIER
 from workers.models.files import MalformedFileError, ModelIncompleteError
+from workers.tokenizer import load_row_tokenizer
 
 SECONDS = 60.0
 NUM_CONNECTIONS = 2
@@ -157,7 +157,7 @@ WORKER = """
 import sys
 from pathlib import Path
 from workers.engine import EncoderRow
-from workers.encoder_tokenizer import load_row_tokenizer
+from workers.tokenizer import load_row_tokenizer
 from workers.engine import EngineOptions
 from workers.engines.transformers_encoder import open_encoder
 folder = Path(sys.argv[1])

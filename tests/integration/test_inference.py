@@ -20,7 +20,6 @@ from tests.calibrations import model_calibration
 from tests.factories import wait_until
 from tests.fakes import MODEL, FakeEngine, fake_models
 from tests.tiny_encoder import write_manifest, write_scripted_encoder, write_tiny_bert
-from workers.encoder_tokenizer import load_row_tokenizer
 from workers.engine import Encoder, EncoderRequest, EncoderRow, EncoderTask, EngineOptions
 from workers.engines.scripted import Script
 from workers.engines.scripted_encoder import scripted_encoder
@@ -35,6 +34,7 @@ from workers.models.classifier import CLASSIFIER
 from workers.models.files import CALIBRATION
 from workers.ports import JobContext, Ports
 from workers.process import _places
+from workers.tokenizer import load_row_tokenizer
 
 SECONDS = 60.0
 PROMPT = Prompt((Message("user", "hello"),))

@@ -12,13 +12,13 @@ from jobs.inference import TextPair
 from tests.fakes import load_nothing
 from tests.integration.hub_server import serve_hub
 from tests.tiny_bert import DIGITS, SPECIAL, WORDS, write_tiny_bert
-from workers.encoder_tokenizer import load_row_tokenizer
 from workers.engine import EncoderRequest, EngineOptions
 from workers.model_pool import load_models
 from workers.models.files import MalformedFileError
 from workers.models.install import Installation, add_model
 from workers.models.preparation import TOKENIZER, VOCABULARY
 from workers.models.sources import HubSource
+from workers.tokenizer import load_row_tokenizer
 
 REPOSITORY, REVISION = "analysts/finbert", "b" * 40
 TEXTS = ("Acme's Profit rises, 12%", "naïve 公司 shares fall", "x" * 90, "")

@@ -12,11 +12,11 @@ import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from workers.encoder_tokenizer import RowTokenizer
 from workers.engine import Encoder, EncoderInfo, EncoderRow, EncoderTask, EngineOptions, Vector
 from workers.engines.encoding import EncodingEngine
 from workers.engines.scripted import Script, play, script_of_environment
 from workers.models.classifier import read_classifier_settings
+from workers.tokenizer import RowTokenizer
 
 LABELS = ("negative", "neutral", "positive")
 """Labels of a scripted classifier that has no folder."""

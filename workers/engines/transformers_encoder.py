@@ -6,11 +6,11 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from workers.encoder_tokenizer import RowTokenizer
 from workers.engine import Encoder, EncoderTask, EngineOptions
 from workers.engines.encoder_process import EncoderProcess, LoadRequest
 from workers.engines.encoding import EncodingEngine
 from workers.engines.request_engine import HUNG_EXIT_CODE, KILLED_EXIT_CODE, end_process
+from workers.tokenizer import RowTokenizer
 
 
 def open_encoder(

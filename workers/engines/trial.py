@@ -118,8 +118,8 @@ def _answer(folder: Path) -> TrialAnswer:
 
 def _try_encoder(folder: Path, manifest: Manifest) -> dict[str, str]:
     from jobs.inference import TextPair
-    from workers.encoder_tokenizer import load_row_tokenizer
     from workers.engines.encoder_model import TransformersEncoder
+    from workers.tokenizer import load_row_tokenizer
 
     rows = load_row_tokenizer(folder, manifest.digests)
     options = EngineOptions(digests=manifest.digests)
