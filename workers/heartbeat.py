@@ -151,7 +151,7 @@ def report_failure(path: Path | None, error: PressroomError) -> None:
         path.write_text(StartReport(code=error.code, reason=str(error)).model_dump_json(), encoding="utf-8")
     except OSError:
         logger.warning(
-            "The reason of the failed start could not be written for the supervisor.", exc_info=True
+            "The reason for the failed start could not be written for the supervisor.", exc_info=True
         )
 
 

@@ -51,11 +51,11 @@ class Lead:
             host=socket.gethostname(),
             lease_seconds=LEASE_SECONDS,
         )
-        self._tell(fence)
+        self._log_change(fence)
         self._fence, self._contended_at = fence, contended_at
         return fence is not None
 
-    def _tell(self, fence: int | None) -> None:
+    def _log_change(self, fence: int | None) -> None:
         """Log what has changed: the lead was gained, lost, or lost and regained in between."""
         if self._fence is not None and fence != self._fence:
             logger.warning(

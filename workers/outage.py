@@ -44,7 +44,7 @@ class Outage:
             self._begun_at = time.monotonic()
         if self._state != state:
             reason = f"{type(error).__name__}: {first_line(error)}"
-            self._tell(f"{self._service} {state}; {self._meanwhile}.", {"reason": reason})
+            self._report(f"{self._service} {state}; {self._meanwhile}.", {"reason": reason})
         self._state = state
 
     def end(self) -> None:
@@ -53,9 +53,9 @@ class Outage:
             return
         self._state = None
         seconds = round(time.monotonic() - self._begun_at, 1)
-        self._tell(f"{self._service} answers again.", {"outage_seconds": seconds})
+        self._report(f"{self._service} answers again.", {"outage_seconds": seconds})
 
-    def _tell(self, sentence: str, extra: Mapping[str, object]) -> None:
+    def _report(self, sentence: str, extra: Mapping[str, object]) -> None:
         if self._say is not None:
             self._say(sentence)
         else:
