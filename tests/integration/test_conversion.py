@@ -108,7 +108,7 @@ def test_conversion_that_fails_shows_why_and_leaves_nothing(gguf_folder: Path, t
     path = gguf_folder / "tiny.gguf"
     path.write_bytes(path.read_bytes().replace(b"general.architecture", b"general.architektur!"))
 
-    with pytest.raises(ConversionError, match=r"Error: .*; is the extra `engine` installed") as caught:
+    with pytest.raises(ConversionError, match=r"Error: .*; check that the extra `engine`") as caught:
         add_model("tiny", tmp_path / "models", FolderSource(gguf_folder))
 
     assert caught.value.code == "model_conversion_failed"
