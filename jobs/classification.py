@@ -30,26 +30,27 @@ class ClassificationFigures:
     num_examples: int
     accuracy: float
     macro_f1: float
-    """The mean over the classes that the labels have."""
+    """Mean of F1 over the classes that occur among the labels."""
     calibration_error: float
     """Expected difference between confidence and accuracy."""
     log_loss: float
     classes: dict[str, ClassFigures]
     confusion: tuple[tuple[int, ...], ...]
-    """Row: the label; column: the class with the highest probability; both in the order of `classes`."""
+    """Counts by label (row) and by the class with the highest probability (column), both in the order of
+    `classes`."""
 
 
 def classification_figures(
     labels: NDArray[np.int64], probabilities: NDArray[np.float64], names: Sequence[str]
 ) -> ClassificationFigures:
-    """Figures of probabilities (N, C) for labels (N,), places in the C names; at least one example.
+    """Return the figures of probabilities (N, C) for labels (N,), which are indices of the C names; N >= 1.
 
     >>> sure = np.eye(3)[[0, 1, 2, 2]]
     >>> figures = classification_figures(np.array([0, 1, 2, 0]), sure, ("a", "b", "c"))
     >>> figures.accuracy, figures.confusion[0]
     (0.75, (1, 0, 1))
     """
-    # Here, not at the top: it takes a second, and every command imports this module.
+    # Not at the top: the import takes a second, and every command imports this module.
     from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 
     predicted = probabilities.argmax(axis=1)
@@ -81,7 +82,9 @@ def classification_figures(
 
 
 def calibration_error(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
-    """Expected calibration error of the predicted class, 15 bins of equal width (Guo et al. 2017, eq. 3).
+    """Return the expected calibration error of the predicted class (Guo et al. 2017, eq. 3).
+
+    It uses NUM_BINS bins of equal width.
 
     >>> calibration_error(np.array([0, 0, 1, 2]), np.array([[0.5, 0.25, 0.25]] * 4))
     0.0
@@ -95,6 +98,6 @@ def calibration_error(labels: NDArray[np.int64], probabilities: NDArray[np.float
 
 
 def _normalised(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """fp32 rows that are a millionth off 1 are no reason for a warning."""
+    """Divide rows by their sum, because scikit-learn warns about fp32 rows that are a millionth off 1."""
     rows: NDArray[np.float64] = probabilities / probabilities.sum(axis=1, keepdims=True)
     return rows

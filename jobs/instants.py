@@ -33,15 +33,16 @@ _PLACES = {
     "MT": "America/Denver",
     "PT": "America/Los_Angeles",
 }
-"""As American news write them, in summer and in winter."""
+"""Abbreviations of American news, which are the same in summer and in winter."""
 
 AMBIGUOUS_ZONES = frozenset({"IST", "BST", "AST", "ADT", "GST", "SST", "AMT", "ECT", "WST", "CLT", "LT"})
-"""India, Ireland and Israel; Britain and Bangladesh; the Atlantic and Arabia; ...: refused."""
+"""Abbreviations that are refused because they have several meanings: India, Ireland and Israel; Britain and
+Bangladesh; the Atlantic and Arabia; and others."""
 
 
 @cache
 def zone_of(name: str) -> tzinfo | None:
-    """The zone of an abbreviation, or of an IANA name with a slash; None for one that is not in the table.
+    """Return the zone of an abbreviation or of an IANA name with a slash; None if it is unknown.
 
     >>> zone_of("PDT").utcoffset(None), zone_of("IST") is None
     (datetime.timedelta(days=-1, seconds=61200), True)

@@ -1,4 +1,4 @@
-"""What a job leaves, before it is kept: its result, and the output for the next stage, a pydantic model."""
+"""Checks the result of a job, and serialises its output for later stages, a pydantic model."""
 
 from __future__ import annotations
 
@@ -15,34 +15,37 @@ OutputT = TypeVar("OutputT", bound=BaseModel)
 
 
 class OutputUnfitError(PermanentError):
-    """What a job leaves is not what its stage declares, or what a later stage reads."""
+    """The output of a job is not what its stage declares, or not what a later stage reads."""
 
     code = "output_unfit"
 
 
 class ResultUnstorableError(PermanentError):
-    """What `run` of a kind returned cannot be kept."""
+    """The result that a kind's `run` returned cannot be stored."""
 
     code = "result_unstorable"
 
 
 def check_result(kind: Kind[Any], result: object) -> Result:
-    """What `run` returned, if it can be kept. Raises ResultUnstorableError, without what is in it."""
+    """Return what `run` returned if it can be stored.
+
+    Raises ResultUnstorableError, whose message contains nothing of the result.
+    """
     problem = None
     if not isinstance(result, Result):
-        problem = f"returned {type(result).__name__}: return a Result"
+        problem = f"returned {type(result).__name__} instead of a Result"
     elif not result.artifacts:
-        problem = "returned no artifact: a result has at least one, the first of which people read"
+        problem = "returned no artifact: a result needs at least one, and people read the first one"
     elif wrong := next((each for each in result.artifacts if not _is_artifact(each)), None):
         body = type(wrong.body).__name__ if isinstance(wrong, Artifact) else type(wrong).__name__
-        problem = f"returned an artifact without a name or with a body of {body}: bodies are bytes"
+        problem = f"returned an artifact without a name or with a body of {body}: bodies must be bytes"
     elif len({artifact.name for artifact in result.artifacts}) < len(result.artifacts):
-        problem = "returned several artifacts of one name: give each a name of its own"
+        problem = "returned several artifacts with the same name: give each its own name"
     else:
         try:
             json.dumps(dict(result.metrics), allow_nan=False)
         except (TypeError, ValueError) as error:
-            problem = f"returned metrics that are no JSON ({error}): JSON has no dates, NaN or infinity"
+            problem = f"returned metrics that are not JSON ({error}): JSON has no dates, NaN or infinity"
     if problem is not None or not isinstance(result, Result):
         raise ResultUnstorableError(f"`run` of the kind {kind.name} {problem}")
     return result
@@ -57,44 +60,44 @@ def _is_artifact(artifact: object) -> bool:
 
 
 def dump_output(kind: Kind[Any], stage: str, output: BaseModel | None) -> str | None:
-    """The output of a job as it is kept; None of a stage that leaves nothing. Raises OutputUnfitError."""
+    """Return the output of a job as JSON; None for a stage without output. Raises OutputUnfitError."""
     output_type = _output_type(kind, stage)
     if output_type is None and output is None:
         return None
     if output is None or output_type is None or not isinstance(output, output_type):
         raise OutputUnfitError(
-            f"a job of the stage {stage} of the kind {kind.name} has to leave {_name(output_type)}, and left "
-            f"{_name(None if output is None else type(output))}: correct the kind's `run`, or the stage's "
-            "`output_type`"
+            f"a job of the stage {stage} of the kind {kind.name} must return {_name(output_type)}, but it "
+            f"returned {_name(None if output is None else type(output))}: correct the kind's `run`, or the "
+            "stage's `output_type`"
         )
     try:
         return output.model_dump_json(round_trip=True)
     except PydanticSerializationError as error:
         raise OutputUnfitError(
             f"the {_name(output_type)} of a job of the stage {stage} of the kind {kind.name} cannot be "
-            "written as JSON: correct the kind, which has put something else into it"
+            "written as JSON: correct the kind, which has put a value of another type into it"
         ) from error
 
 
 def parse_output(text: str | None, output_type: type[OutputT], *, stage: str, custom_id: str) -> OutputT:
-    """The output that a job has left. Raises OutputUnfitError, without what was in it."""
+    """Parse the output of a job. Raises OutputUnfitError, whose message contains nothing of the output."""
     if text is None:
         raise OutputUnfitError(
-            f"the job {custom_id!r} of the stage {stage} left no {_name(output_type)}: declare it as the "
-            "stage's `output_type`"
+            f"the job {custom_id!r} of the stage {stage} has no output of the type {_name(output_type)}: "
+            "declare it as the stage's `output_type`"
         )
     try:
         return output_type.model_validate_json(text, by_alias=False, by_name=True)
     except ValidationError as error:
         raise OutputUnfitError(
-            f"what the job {custom_id!r} of the stage {stage} left is no {_name(output_type)} "
-            f"({_faults(error, output_type)}): it may have been made by another version of the kind; submit "
-            "the batch again"
+            f"the output of the job {custom_id!r} of the stage {stage} is not a valid {_name(output_type)} "
+            f"({_faults(error, output_type)}): another version of the kind may have made it; submit the "
+            "batch again"
         ) from error
 
 
 def _faults(error: ValidationError, output_type: type[BaseModel]) -> str:
-    """Which fields are wrong and how; keys and values are left out, which may be payload text."""
+    """Return which fields are wrong and how, without keys and values, which may be payload text."""
     faults: dict[str, None] = {}
     for detail in error.errors(include_url=False, include_context=False, include_input=False):
         field = next((part for part in detail["loc"] if part in output_type.model_fields), "it")
@@ -106,8 +109,8 @@ def _output_type(kind: Kind[Any], stage: str) -> type[BaseModel] | None:
     declared = {each.name: each.output_type for each in kind.stages}
     if stage not in declared:
         raise ConfigurationError(
-            f"the kind {kind.name}@{kind.version} that is installed here has no stage {stage}: install the "
-            "version that accepted the batch",
+            f"the installed kind {kind.name}@{kind.version} has no stage {stage}: install the version that "
+            "accepted the batch",
             code="stage_unknown",
         )
     return declared[stage]

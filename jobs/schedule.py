@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from itertools import islice
+from itertools import islice, takewhile
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
@@ -21,16 +21,16 @@ class CronError(InputError):
 
 
 class TimeZoneUnknownError(CronError):
-    """The time zone is none that the system knows."""
+    """The system does not know the time zone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cron:
-    """Five fields (minute, hour, day, month, weekday), or six with the second first.
+    """A cron expression of five fields (minute, hour, day, month, weekday), or six with the second first.
 
-    Where the clock jumps, five fields do as Debian's cron does: what names an hour runs once a day, an hour
-    that the jump leaves out at the jump's end, an hour that comes twice the first time; what begins with a
-    star (`*/30 * * * *`) goes on by elapsed time.
+    When the clock changes, five fields behave as in Debian's cron. An expression that names an hour runs once
+    a day: at the end of the jump if the hour is skipped, and the first time if it occurs twice. An expression
+    that begins with a star (`*/30 * * * *`) continues by elapsed time.
 
     >>> ticks = Cron("30 2 * * *", "Europe/Berlin").due(after=datetime(2026, 3, 28, 12, tzinfo=UTC))
     >>> [f"{next(ticks):%d %H:%M}" for _ in range(2)]
@@ -45,61 +45,57 @@ class Cron:
             ZoneInfo(self.time_zone)
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
             raise TimeZoneUnknownError(
-                f"{self.time_zone!r} is no time zone: write an IANA name such as Europe/Berlin"
+                f"{self.time_zone!r} is not a time zone: write an IANA name such as Europe/Berlin"
             ) from error
         try:
             CronSim(self.expression, datetime.now(UTC))
         except (CronSimError, ValueError) as error:
             raise CronError(
-                f"{self.expression!r} is no cron expression ({error}): write minute, hour, day of the month, "
-                'month and weekday, for example "0 * * * *" for every hour'
+                f"{self.expression!r} is not a cron expression ({error}): write minute, hour, day of the "
+                'month, month and weekday, for example "0 * * * *" for every hour'
             ) from error
 
     def due(self, *, after: datetime) -> Iterator[datetime]:
-        """Due times later than the instant, in order, in UTC; ends where none follows within 50 years."""
+        """Yield due times later than the instant, in order, in UTC, until none follows within 50 years."""
         latest = after
         for local in CronSim(self.expression, after.astimezone(ZoneInfo(self.time_zone))):
             due_at = local.astimezone(UTC)
-            if due_at > latest:  # the library takes a local time that comes twice for its first one
+            if due_at > latest:  # the library takes a local time that occurs twice for its first occurrence
                 latest = due_at
                 yield due_at
 
     def due_between(self, after: datetime, until: datetime, *, at_most: int) -> list[datetime]:
-        """The first due times later than `after` and not later than `until`."""
-        found = []
-        for due_at in islice(self.due(after=after), at_most):
-            if due_at > until:
-                break
-            found.append(due_at)
-        return found
+        """Return at most `at_most` due times that are later than `after` and not later than `until`."""
+        first = islice(self.due(after=after), at_most)
+        return list(takewhile(lambda due_at: due_at <= until, first))
 
 
 ON_TIME = timedelta(seconds=60)
-"""A due time that is found this late or sooner has not been missed: whoever looks may have been restarted."""
+"""Delay up to which a due time counts as on time, because the scheduler may have been restarted."""
 
 
 class CatchUp(StrEnum):
-    """What happens to due times that passed while nothing ran."""
+    """What happens to due times that passed while no scheduler was running."""
 
     LATEST = "latest"
-    """The newest one runs, the others are skipped."""
+    """The latest one runs; the others are skipped."""
     ALL = "all"
-    """Each runs, one after the other: one that comes while another runs waits for its end."""
+    """All of them run, one after the other; a run waits for the end of the previous one."""
     NONE = "none"
-    """None runs; the next due time does."""
+    """None of them runs; the schedule continues with the next due time."""
 
 
 class RunOutcome(StrEnum):
-    """What came of a due time."""
+    """What happened at a due time."""
 
     STARTED = "started"
-    """Its batch was made."""
+    """Its batch was created."""
     OVERLAPPED = "overlapped"
-    """The run before, or one by hand, was not finished: skipped."""
+    """It was skipped, because the previous run, or a manual one, was not finished."""
     SKIPPED = "skipped"
-    """It passed while nothing ran, and the catch-up policy left it out."""
+    """It passed while no scheduler was running, and was skipped by the catch-up policy."""
     FAILED = "failed"
-    """Its batch could not be made."""
+    """Its batch could not be created."""
 
 
 def settle(
@@ -110,10 +106,10 @@ def settle(
     is_busy: bool,
     more_follow: bool = False,
 ) -> list[tuple[datetime, RunOutcome]]:
-    """What becomes of due times that have passed, oldest first; those without an outcome wait.
+    """Decide the outcomes of due times that have passed, oldest first; those without an outcome wait.
 
-    `is_busy` says that the run before is not finished, `more_follow` that later due times have passed too.
-    STARTED comes last, at most once: no two runs overlap.
+    `is_busy` says that the previous run is not finished, `more_follow` that later due times have passed too.
+    STARTED comes last and at most once, so that no two runs overlap.
     """
     if catch_up is CatchUp.ALL:
         return [(due[0], RunOutcome.STARTED)] if due and not is_busy else []

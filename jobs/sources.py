@@ -1,4 +1,4 @@
-"""Where documents come from, and the port that fetches them."""
+"""Sources of documents, and the port that reads them."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 
 class SourceDownError(TransientError):
-    """A source does not answer, or not in time: it may later."""
+    """A source does not answer, or not in time; a later attempt may succeed."""
 
     code = "source_down"
 
 
 class SourceRefusedError(PermanentError):
-    """A source that cannot be read as it is, or that is hostile."""
+    """A source cannot be read as it is, or it is hostile."""
 
     code = "source_refused"
 
@@ -43,32 +43,32 @@ class SourceRefusedError(PermanentError):
 def _no_setting(name: str) -> str:
     if name.upper().startswith("PRESSROOM_"):
         raise ValueError(
-            f"{name} is a setting of Pressroom itself, with access to everything: set a variable of another "
-            "name to the URL or secret that is meant"
+            f"{name} is a setting of Pressroom itself, with access to everything: use a variable with "
+            "another name for the URL or secret"
         )
     return name
 
 
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"), AfterValidator(_no_setting)]
-"""Name of an environment variable where the URL is used; a URL that is given in its place is refused."""
+"""Name of an environment variable of the process that uses the URL; a URL in its place is refused."""
 
 
 class WebPlace(BaseModel):
-    """Where HTTP requests go: a URL as it is, or the variable that holds one with a key in it."""
+    """Target of HTTP requests: a URL, or the environment variable with a URL that contains a key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: str | None = Field(default=None, pattern=r"^https?://")
-    """It stands in Postgres as it is given."""
+    """URL, which is stored in Postgres unchanged."""
     url_variable: Variable | None = None
-    """Read at each use; of what it holds nothing is stored or logged, and messages say the host alone."""
+    """Variable that is read at each use. Its value is never stored or logged; messages name only the host."""
     allow_private: bool = False
-    """Addresses of one's own network are refused unless this is set."""
+    """Whether addresses in private networks are allowed."""
 
     @model_validator(mode="after")
     def _one_url(self) -> Self:
         if (self.url is None) == (self.url_variable is None):
-            raise ValueError("give either url, or url_variable: the environment variable that holds it")
+            raise ValueError("give either url or url_variable, the environment variable that contains it")
         return self
 
 
@@ -76,28 +76,28 @@ _FOUND = frozenset({"delimiter", "encoding", "date_order"})
 
 
 class FilesPlace(BaseModel):
-    """Where files of documents lie."""
+    """Location of files of documents, and how they are read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     delimiter: Annotated[str, AfterValidator(parse_delimiter)] | None = None
-    """Of the files that are CSV; None is found in each, as the encoding of a text is."""
+    """Delimiter of CSV files; if None, it is detected in each file, and so is the encoding."""
     encoding: Annotated[str, AfterValidator(check_encoding)] | None = None
     columns: Mapping[str, str] = {}
-    """A document's fields whose columns have none of the usual names, and those columns: of every file there,
-    so one that lacks them is refused, and feeds are none of these files."""
+    """Columns of fields whose columns have none of the usual names. They apply to every file there except
+    feeds; a file without them is refused."""
     date_order: DateOrder | None = None
-    """Which number of 12/1/2026 is the month: day-first or month-first; None: what the whole column tells."""
+    """Which number of 12/1/2026 is the month: day-first or month-first. If None, the whole column decides."""
 
     @model_serializer(mode="wrap")
     def _as_given(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Without what is found in each file, unless it was given."""
+        """Omit options that are detected in each file, unless they were given."""
         fields: dict[str, object] = serialize(self)
         return {name: value for name, value in fields.items() if name not in _FOUND or value is not None}
 
     @property
     def file_options(self) -> FileOptions:
-        """How the files are read."""
+        """Options for reading the files."""
         return FileOptions(delimiter=self.delimiter, encoding=self.encoding)
 
     @field_validator("columns")
@@ -111,39 +111,39 @@ class FilesPlace(BaseModel):
 
 
 class FileSource(FilesPlace):
-    """A file on the worker's machine: CSV, JSONL, Parquet or RSS; or every such file of a folder."""
+    """A file on the worker's machine in CSV, JSONL, Parquet or RSS, or a folder of such files."""
 
     type: Literal["file"] = "file"
     path: str
 
 
 class PrefixSource(FilesPlace):
-    """Objects below a prefix of Pressroom's own store, or of another bucket."""
+    """Objects with a prefix in Pressroom's own store or in another bucket."""
 
     type: Literal["s3"] = "s3"
     prefix: str
     url_variable: Variable | None = None
-    """Name of an environment variable of the worker that holds another store's URL; never the URL itself."""
+    """Name of an environment variable of the worker with the URL of another store; never the URL itself."""
     allow_private: bool = True
-    """Such a store is often in one's own network; set it to false where sources are other people's."""
+    """Such a store is often in a private network; set this to false if other people define the sources."""
 
 
 class FeedSource(WebPlace):
-    """An RSS or Atom feed; a variable is one of the worker."""
+    """An RSS or Atom feed; its variable is one of the worker."""
 
     type: Literal["feed"] = "feed"
 
 
 class QuerySource(BaseModel):
-    """Rows of a Postgres query whose columns are those of a document."""
+    """A Postgres query whose columns are those of a document."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: Literal["query"] = "query"
     url_variable: Variable
-    """Name of an environment variable of the worker that holds the database's URL."""
+    """Name of an environment variable of the worker with the URL of the database."""
     allow_private: bool = True
-    """Databases are usually in one's own network; set it to false where sources are other people's."""
+    """Databases are usually in a private network; set this to false if other people define the sources."""
     sql: str
 
 
@@ -151,13 +151,14 @@ Source = Annotated[FileSource | PrefixSource | FeedSource | QuerySource, Field(d
 
 
 class Sources(Protocol):
-    """Reads sources; blocks. Any thread may call it."""
+    """The port that reads sources; it blocks, and any thread may call it."""
 
     def fetch(
         self, source: Source, known: KnownRecords | None = None, on_note: OnNote | None = None
     ) -> Iterator[Document | Rejected]:
-        """Stream what the source holds now, but for records that are known; notes are for people.
+        """Stream the current documents of the source, without records that are known; notes are for people.
 
-        Raises SourceDownError, SourceRefusedError, or FileRejectedError for a file that is no use as a whole.
+        Raises SourceDownError, SourceRefusedError, or FileRejectedError for a file that is unusable as a
+        whole.
         """
         ...

@@ -1,1 +1,1 @@
-"""Documents: what is read, cleaned, and compared. Pure functions and types."""
+"""Documents, and how they are read from sources. Pure functions and types."""

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 MAX_SYMBOLS = 100
-"""Of one document; lists of the whole market say nothing of it."""
+"""Maximum number of symbols of a document. A list of the whole market says nothing about it."""
 
 _BETWEEN = re.compile(r"[\s;,|]+")
 _AROUND = " \t[](){}'\""
@@ -22,7 +22,7 @@ _EMPTY = frozenset({"NAN", "NONE", "NULL", "N/A"})
 
 
 def normal_ticker(ticker: str) -> str:
-    """A ticker without its exchange.
+    """Return a ticker in capitals and without its exchange.
 
     >>> normal_ticker("$aapl"), normal_ticker("NYSE: BRK.B")
     ('AAPL', 'BRK.B')
@@ -31,7 +31,7 @@ def normal_ticker(ticker: str) -> str:
 
 
 def parse_symbols(value: object) -> tuple[str, ...]:
-    """The symbols of a cell, a list or a table, in order and each once; what is none is left out.
+    """Return the symbols in a cell, a list or a table, in order and without duplicates; ignore other values.
 
     >>> [parse_symbols(each) for each in ("AAPL;MSFT", "['$A', 'NYSE:BRK.B']", ["A", {"symbol": "B"}])]
     [('AAPL', 'MSFT'), ('A', 'BRK.B'), ('A', 'B')]
@@ -55,13 +55,14 @@ def _parts(value: object) -> list[str]:
 
 
 MAX_TEXT_BYTES = 1_000_000
-"""Of one document; a longer one is refused, not cut: what is not read must not be counted as read."""
+"""Maximum size of a document. A longer one is refused rather than cut, because text that is not read must not
+count as read."""
 
 RECORD_BYTES = 16
-"""Of the digest of a record: so few that 2**64 of them are needed for two that are alike by chance."""
+"""Size of the digest of a record, with which a collision is expected after 2**64 records."""
 
 KnownRecords = Callable[[Sequence[bytes]], Collection[bytes]]
-"""Asked with the digests of some records, in their order: those whose document need not be made again."""
+"""Returns which of these digests of records, given in order, belong to documents that are known already."""
 
 
 def _in_utc(instant: datetime) -> datetime:
@@ -69,7 +70,7 @@ def _in_utc(instant: datetime) -> datetime:
 
 
 class Document(BaseModel):
-    """One document, its time in UTC. Of one producer the same id is the same document."""
+    """A document, with its time in UTC. For one producer, the same id means the same document."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -79,19 +80,22 @@ class Document(BaseModel):
     source: str = ""
     published_at: Annotated[AwareDatetime, AfterValidator(_in_utc)]
     language: str | None = None
-    """ISO 639-1 as the source says; None if it does not."""
+    """ISO 639-1 code given by the source, if any."""
     symbols: tuple[str, ...] | None = None
-    """Tickers that the source gives it, without exchanges: it is about these entities, named in it or not."""
+    """Tickers given by the source, without exchanges. The document is about them even if it does not name
+    them."""
     record: str | None = Field(default=None, pattern=f"^[0-9a-f]{{{2 * RECORD_BYTES}}}$")
-    """What names the record it was read from (records.DocumentMaker.digest); no part of its content."""
+    """Digest of the record that it was read from (DocumentMaker.digest); not part of its content."""
     shared_id: str | None = None
-    """The id that its source gives it, and others of the same reading; None if `id` is its source's."""
+    """Id given by the source, if other documents of the same reading have it too. Otherwise `id` is the
+    source's own."""
 
 
 def document_digest(document: Document) -> str:
-    """SHA-256, in hex, of what an analysis depends on: title, text, language, source, time and symbols.
+    """Return the SHA-256, in hex, of the fields that an analysis depends on.
 
-    The fields are joined by NUL, which no document holds.
+    These are title, text, language, source, time and symbols. They are joined by NUL, which documents cannot
+    contain.
     """
     fields = (
         document.title,
@@ -105,20 +109,20 @@ def document_digest(document: Document) -> str:
 
 
 def derived_id(source: str, title: str, text: str, published_at: str) -> str:
-    """The id of a document whose source gives it none: 32 hex digits of what it says, where and when."""
+    """Return an id for a document without one: 32 hex digits of a digest of source, title, text and time."""
     content = "\0".join((source, title, text, published_at))
     return f"sha256-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
 
 
 def version_number(document: Document) -> int:
-    """Orders the versions of one id: the later `published_at` corrects, at equal times the larger digest.
+    """Return a number that orders the versions of an id: by `published_at`, then by digest.
 
-    A function of the versions alone, so every order of reading them ends with the same one.
+    It depends on the version alone, so that the same version is the last one in whatever order they are read.
     """
     return order_of(document.published_at, document_digest(document))
 
 
 def order_of(published_at: datetime, digest: str) -> int:
-    """The version_number of a document of which no more is kept."""
+    """Return the version_number of a document of which only time and digest are kept."""
     microseconds = round(published_at.timestamp() * 1_000_000)
     return microseconds << 64 | int(digest[:16], 16)

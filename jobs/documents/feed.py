@@ -128,12 +128,12 @@ def _one_by_one(
     if not spans or (
         len(head) + len(tail) > _MAX_FRAME_BYTES or (len(head) + len(tail)) * len(spans) > _MAX_REPEATED_BYTES
     ):
-        raise refuse_file(Path(name), "feed_malformed", refusal.reason, "look at the feed")
+        raise refuse_file(Path(name), "feed_malformed", refusal.reason, "check the feed")
     for number, (begin, end) in enumerate(spans, start=1):
         is_deep = _is_deep(body[begin:end])
         parsed = _TOO_DEEP if is_deep else attempt(_parse, head + body[begin:end] + tail)
         if not isinstance(parsed, Refusal) and not parsed.entries:
-            parsed = Refusal("feed_malformed", "is no entry that can be read")
+            parsed = Refusal("feed_malformed", "cannot be read as an entry")
         if isinstance(parsed, Refusal):
             yield Record(name, number, {}).reject_unreadable(parsed)
         else:
@@ -161,9 +161,8 @@ def _bounded(match: re.Match[bytes]) -> bytes:
 
 
 def _no_feed(name: str) -> FileRejectedError:
-    return refuse_file(
-        Path(name), "feed_malformed", "is no RSS or Atom feed", "check the address in a browser"
-    )
+    reason = "is not an RSS or Atom feed"
+    return refuse_file(Path(name), "feed_malformed", reason, "check the address in a browser")
 
 
 def _fields(entry: feedparser.FeedParserDict, source: str, language: str) -> dict[str, object]:
@@ -188,14 +187,14 @@ def _check(path: Path, body: bytes) -> None:
         raise refuse_file(path, "body_too_large", reason, "split the feed")
     encoding = _ENCODING.match(body.removeprefix(b"\xef\xbb\xbf"))
     if b"\x00" in body[:4096] or (encoding is not None and not _ENCODINGS.fullmatch(encoding[1])):
-        reason = "is in an encoding that is not read"
+        reason = "has an unsupported encoding"
         raise refuse_file(path, "feed_encoding", reason, "publish the feed as UTF-8")
     if _DECLARED.search(body) is not None:
         reason = "declares entities or a document type of its own"
         raise refuse_file(path, "feed_entities", reason, "publish the feed without a DTD")
     if _has_many_names(body):
         reason = f"has more than {_MAX_NAMES} namespaces, or a tag with more than {_MAX_NAMES} attributes"
-        raise refuse_file(path, "feed_malformed", reason, "look at the feed")
+        raise refuse_file(path, "feed_malformed", reason, "check the feed")
 
 
 def _has_many_names(body: bytes) -> bool:

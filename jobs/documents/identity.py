@@ -1,9 +1,9 @@
-"""Which documents of a reading are the same document, and which only share an id.
+"""Decides which documents of a reading are the same document, and which only share an id.
 
-An id that several items of one reading share names none of them: such items are named by the id together with
-what tells them apart. Two versions of one document share an id, too, and are known by this: they have one
-title, and were published at different times. More than a few of these are no versions: their column holds one
-value for all, or the page on which all items stand.
+An id that several items of a reading share does not identify any of them. Such items get an id of their own,
+made from the shared one and from what distinguishes them. Versions of one document also share an id, but they
+have the same title and were published at different times. More than a few documents with one id are not
+versions: their column has the same value for all, or it names the page that lists all items.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ SHARED_PREFIX_CHARACTERS = len(_PREFIX) + _DIGITS_OF_ID
 _TITLE_BITS = 32
 _TITLE_MASK = 2**_TITLE_BITS - 1
 _DIGEST_BITS = 64
-"""Of a version's number, below its time (digest.version_number)."""
+"""Number of bits of a version number below its time (version_number)."""
 _MAX_VERSIONS = 3
-"""Of one document in one reading: texts are corrected once or twice. More of one id only share it."""
+"""Maximum number of versions of a document in a reading: texts are corrected once or twice. More documents
+with one id only share it."""
 _PLACEHOLDERS = frozenset({"null", "none", "nan", "n/a", "na", "#n/a", "nil", "undefined", "unknown", "-"})
-"""What programs write where there is no id, in lower case."""
+"""Values that programs write for a missing id, in lower case."""
 
 
 def shared_prefix(shared_id: str) -> str:
-    """How the ids of all items begin that share this one."""
+    """Return the prefix of the ids of all items that share this id."""
     return _PREFIX + hashlib.sha256(shared_id.encode()).hexdigest()[:_DIGITS_OF_ID]
 
 
-def apart(document: Document, link: str = "") -> Document:
-    """The document under an id of its own: made of the shared one and its link, else of its content."""
+def with_own_id(document: Document, link: str = "") -> Document:
+    """Return the document with an id made from the shared one and from its link or else its content."""
     shared = document.shared_id or document.id
     published_at, symbols = document.published_at.isoformat(), "\0".join(sorted(document.symbols or ()))
     content = link or derived_id(document.source, document.title, document.text, published_at) + symbols
@@ -41,12 +42,12 @@ def apart(document: Document, link: str = "") -> Document:
 
 
 def is_link(id_: str) -> bool:
-    """Whether an id is a web address: pages are named by it, and so are all items of a page."""
+    """Return whether an id is a web address. It may be that of a page, which all items of the page share."""
     return id_.startswith(("http://", "https://"))
 
 
 def is_placeholder(id_: str) -> bool:
-    """Whether a text stands for the absence of an id.
+    """Return whether a text means that there is no id.
 
     >>> is_placeholder("N/A"), is_placeholder("0")
     (True, False)
@@ -55,34 +56,34 @@ def is_placeholder(id_: str) -> bool:
 
 
 class Identities:
-    """Names the documents of a reading, and tells which of them are new. Not for several threads at once."""
+    """Identifies the documents of a reading, and finds the new ones; not thread-safe."""
 
     def __init__(self, *, is_snapshot: bool = False) -> None:
-        """`is_snapshot`: the source holds each document once, so that two with one id are never versions."""
+        """With `is_snapshot`, the source has each document once: two with one id are never versions."""
         self._is_snapshot = is_snapshot
-        self._told: dict[int, int] = {}
-        """By hash of an id the version that counts and the hash of its title in one number."""
+        self._latest: dict[int, int] = {}
+        """For each hash of an id, the latest version and the hash of its title in one number."""
         self._shared: set[int] = set()
         """Hashes of ids that several documents have."""
         self._versions: dict[int, set[int]] = {}
-        """By hash of an id that has several versions, these."""
+        """For each hash of an id that has several versions, these versions."""
         self.num_duplicates = 0
-        """The same id with the same content."""
+        """Number of documents with the id and the content of an earlier one."""
         self.num_superseded = 0
-        """The same id with an earlier version than one that was read before."""
+        """Number of documents with an id of which a later version was read before."""
         self.num_corrections = 0
-        """The same id with a later version: it takes the place of the one that was read before."""
+        """Number of documents that replace an earlier version with the same id."""
         self.num_shared = 0
-        """Documents that were named otherwise, since others of the reading have the same id."""
+        """Number of documents that got another id, because others of the reading have the same one."""
         self.example: str | None = None
         """An id that is shared."""
         self.corrected: str | None = None
         """An id that has several versions."""
 
     def new(self, documents: Sequence[Document], link_of: Callable[[int], str]) -> list[Document | None]:
-        """Each document under an id that is no other's; None for what was read before, or is replaced.
+        """Return each document with a unique id, or None for one that was read before or is replaced.
 
-        `link_of` tells the web address of the document at a place, where its id is another.
+        `link_of` returns the web address of the document at an index, if it is not its id.
         """
         different = _merged(documents) if any(document.symbols for document in documents) else documents
         named = {n: document for n, document in enumerate(different) if document is not None}
@@ -95,29 +96,29 @@ class Identities:
         return [new.get(n) for n in range(len(documents))]
 
     def report(self, name: str) -> str | None:
-        """What to tell of ids that are shared, in one line."""
+        """Return a message of one line about shared ids; None if there are none."""
         if not self.num_shared:
             return None
         return (
-            f"{name}: {self.num_shared:,} documents share their id with others, such as {self.example!r}: "
-            "they are told apart by link, title, time and text"
+            f"{name}: {self.num_shared:,} documents share their id with others, such as {self.example!r}; "
+            "they are distinguished by link, title, time and text"
         )
 
     def report_versions(self, name: str) -> str | None:
-        """What to tell of documents that are taken for versions of others, in one line."""
+        """Return a message of one line about versions of documents; None if there are not several."""
         num_replaced = self.num_corrections + self.num_superseded
-        if num_replaced < 2:  # a correction, as every source has them
+        if num_replaced < 2:  # every source has a correction now and then
             return None
         return (
-            f"{name}: {num_replaced:,} documents are replaced by later versions with their id, such as "
-            f"{self.corrected!r}: map another column as the id if they are documents of their own"
+            f"{name}: {num_replaced:,} documents are replaced by later versions with the same id, such as "
+            f"{self.corrected!r}; map another column as the id if they are different documents"
         )
 
     def _find_shared(self, documents: Iterable[Document], versions: Iterable[int]) -> None:
         first: dict[int, int] = {}
         for document, version in zip(documents, versions, strict=True):
             key, own = hash(document.id), version << _TITLE_BITS | _title(document)
-            other = first.setdefault(key, self._told.get(key, own))
+            other = first.setdefault(key, self._latest.get(key, own))
             if other == own or key in self._shared:
                 continue
             seen = self._versions.setdefault(key, {other})
@@ -127,7 +128,7 @@ class Identities:
                 del self._versions[key]
 
     def _is_conflict(self, first: int, other: int, is_link: bool) -> bool:
-        """Whether these two, of one id, cannot be versions of one document."""
+        """Return whether these two, which have the same id, cannot be versions of one document."""
         titles = {first & _TITLE_MASK, other & _TITLE_MASK}
         if self._is_snapshot or (len(titles) == 2 and 0 not in titles):
             return True
@@ -136,19 +137,19 @@ class Identities:
 
     def _new(self, document: Document, version: int, link: str | None) -> Document | None:
         key, own = hash(document.id), version << _TITLE_BITS | _title(document)
-        if key in self._shared and self._told.get(key) != own:
+        if key in self._shared and self._latest.get(key) != own:
             self.num_shared += 1
             self.example = self.example or document.id
-            document = apart(document, link or "")
+            document = with_own_id(document, link or "")
             key = hash(document.id)
-        told = self._told.get(key)
-        if told is None or told >> _TITLE_BITS < version:
-            self._told[key] = own
-            if told is not None:
+        latest = self._latest.get(key)
+        if latest is None or latest >> _TITLE_BITS < version:
+            self._latest[key] = own
+            if latest is not None:
                 self.num_corrections += 1
                 self.corrected = self.corrected or document.id
             return document
-        if told == own:
+        if latest == own:
             self.num_duplicates += 1
         else:
             self.num_superseded += 1
@@ -157,12 +158,15 @@ class Identities:
 
 
 def _title(document: Document) -> int:
-    """A hash of it whatever its case and spaces; 0 where there is none."""
+    """Return a hash of the title that ignores case and white space; 0 if there is no title."""
     return hash(" ".join(document.title.lower().split())) & _TITLE_MASK if document.title else 0
 
 
 def _merged(documents: Sequence[Document]) -> list[Document | None]:
-    """Archives have a row for each symbol of a text: the first row gets them all, and the others are None."""
+    """Merge the rows that archives have for each symbol of a text.
+
+    The first row gets all symbols, and the others become None.
+    """
     merged: list[Document | None] = list(documents)
     first: dict[tuple[object, ...], int] = {}
     for number, document in enumerate(documents):
@@ -176,7 +180,7 @@ def _merged(documents: Sequence[Document]) -> list[Document | None]:
 
 
 def _unique(links: Mapping[int, str], versions: Mapping[int, int]) -> dict[int, str]:
-    """Return those places whose link no document of other content has."""
+    """Return the indices whose link no document with other content has."""
     versions_of: dict[str, set[int]] = {}
     for number, link in links.items():
         versions_of.setdefault(link, set()).add(versions[number])

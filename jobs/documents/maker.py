@@ -103,8 +103,8 @@ class DocumentMaker:
     def unread(self) -> str | None:
         """Return a message of one line about columns that are not read; None if there are none."""
         names = dict.fromkeys(name for shape in self._shapes for name in shape)
-        told = unread_columns(names, self._columns)
-        return None if told is None else f"{self.name}: {told}"
+        message = unread_columns(names, self._columns)
+        return None if message is None else f"{self.name}: {message}"
 
     def link(self, fields: Mapping[str, object]) -> str:
         """Return the record's web address; empty if there is none, or if it is read as the id."""
@@ -180,7 +180,7 @@ def require_columns(names: Iterable[str], columns: Mapping[str, str]) -> dict[st
     missing += [] if "published_at" in assigned else ["published_at"]
     if missing:
         raise ColumnMappingError(
-            f"has no column for {' and '.join(missing)}: rename one of {', '.join(given)}, or map it",
+            f"has no column for {' and '.join(missing)}: rename one of {', '.join(given)}, or map one",
             code="missing_column",
         )
     return assigned
@@ -245,7 +245,7 @@ def _check_words(record: Record, column: str | None, title: str, text: str) -> N
             return
         if _LETTER.search(_NO_WORDS.sub(" ", part) if _MAY_BE_NO_WORD.search(part) else part):
             return
-    reason, advice = "holds no words, only signs, numbers or links", "leave the line out"
+    reason, advice = "contains no words, only signs, numbers or links", "leave the line out"
     raise _RefusedError(record.reject("document_without_words", reason, advice, column, text or title))
 
 

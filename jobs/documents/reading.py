@@ -22,27 +22,27 @@ from jobs.intake.formats import Format
 from jobs.intake.records import Unparsed, opened_records, parsed
 from jobs.rejection import FileRejectedError, Rejected, refuse_file
 
-MAX_ASKED = 2_000
-"""Records of one question."""
+MAX_RECORDS_PER_QUERY = 2_000
+"""Maximum number of records per call of KnownRecords."""
 
-_MADE_AT_ONCE = 16
-"""Documents whose ids are compared before the first of them is handed on; of one that comes later the id is
-compared with theirs."""
+_DOCUMENTS_AT_ONCE = 16
+"""Documents whose ids are compared before the first of them is returned. Later documents are compared with
+these."""
 
 _MAX_BYTES = 4 * 2**20
-"""Of records that wait for an answer together."""
+"""Maximum size of the records of one call."""
 
 
 OnNote = Callable[[str], None]
-"""Gets what people should know of a source, a line at a time."""
+"""Receives messages for people about a source, one line each."""
 
 
 class Reading(Iterator["Document | Rejected"]):
-    """The documents of a source, and what was counted on the way.
+    """The documents of a source, and counts of what was read.
 
-    The same id with the same content comes once; with other content the version with the later
-    `published_at` comes last (digest.version_number). An id that several documents share names none of them
-    (identity.py). What `known` leaves out is in no count.
+    A document with the same id and the same content is returned once. Of several versions, the one with the
+    latest `published_at` is returned last (version_number). Documents that share an id get ids of their own
+    (identity.py). Records that `known` leaves out are not counted.
     """
 
     def __init__(
@@ -54,12 +54,12 @@ class Reading(Iterator["Document | Rejected"]):
         is_snapshot: bool = False,
         on_note: OnNote | None = None,
     ) -> None:
-        """`is_snapshot`: all records are in memory, and each document is there once, as in a feed.
+        """With `is_snapshot`, all records are in memory and each document occurs once, as in a feed.
 
-        Then known records are left out after ids were compared; else their ids are not looked at.
+        Known records are then left out after ids have been compared; otherwise their ids are not read.
         """
         self.identities = Identities(is_snapshot=is_snapshot)
-        """Counts duplicates, corrections and shared ids so far."""
+        """Counts of duplicates, corrections and shared ids so far."""
         self._maker = maker
         self._is_snapshot = is_snapshot
         self._on_note = on_note or (lambda _: None)
@@ -81,7 +81,7 @@ class Reading(Iterator["Document | Rejected"]):
                 )
                 continue
             rest = (each for each in chunk if each[0] not in left_out)
-            while some := list(islice(rest, _MADE_AT_ONCE)):
+            while some := list(islice(rest, _DOCUMENTS_AT_ONCE)):
                 yield from self._made(some)
         unread = None if self._is_snapshot else self._maker.unread()
         name = self._maker.name
@@ -90,7 +90,7 @@ class Reading(Iterator["Document | Rejected"]):
                 self._on_note(note)
 
     def _made(self, chunk: _Chunk) -> Iterator[Document | Rejected]:
-        """The new documents of a chunk, and its refusals, in its order."""
+        """Yield the new documents of a chunk, and its refusals, in order."""
         maker = self._maker
         rows: list[tuple[Mapping[str, object], Document | Rejected]] = []
         for digest, record in chunk:
@@ -116,13 +116,13 @@ def read_rows(
     known: KnownRecords | None = None,
     on_note: OnNote | None = None,
 ) -> Reading:
-    """Documents of rows of a query or in memory; `line` of a refused one is its number from 1."""
+    """Read the documents of rows of a query or in memory; `line` of a refused row is its number, from 1."""
     maker = DocumentMaker(name, now=now, columns=columns or {})
     return Reading(enumerate(rows, start=1), maker, known, on_note=on_note)
 
 
 _Chunk = list[tuple[bytes, Unparsed | Rejected]]
-"""Each with its digest; empty, and so never known, for what was refused."""
+"""Records with their digests; the digest of a refused record is empty, and thus never known."""
 
 
 def _chunks(
@@ -138,11 +138,11 @@ def _chunks(
                 digest, size = maker.digest(record[1])
                 chunk.append((digest, record))
                 num_bytes += size
-            if not is_whole and (len(chunk) == MAX_ASKED or num_bytes >= _MAX_BYTES):
+            if not is_whole and (len(chunk) == MAX_RECORDS_PER_QUERY or num_bytes >= _MAX_BYTES):
                 yield chunk
                 chunk, num_bytes = [], 0
     except Exception:
-        yield chunk  # what stands before the place that makes the rest unusable
+        yield chunk  # the records before the place that makes the rest unusable
         raise
     yield chunk
 
@@ -160,35 +160,35 @@ def read_documents(
     on_note: OnNote | None = None,
     options: FileOptions = AS_FOUND,
 ) -> Reading:
-    """Stream the documents of a CSV, JSONL (both gzip or not), Parquet, RSS or Atom file, in its order.
+    """Stream the documents of a CSV, JSONL (gzipped or not), Parquet, RSS or Atom file, in order.
 
-    The format is that of the first bytes, else of the name. `columns` names the file's column of a field
-    where the usual names (fields.py) do not find it. Where dates such as 12/1/2010 are met and `date_order`
-    is not given, the file is read once more to see which number is the month in all of them.
-    Raises FileRejectedError, at any moment of the iteration, for what makes the whole file unusable, and
-    ColumnMappingError at once.
+    The format is detected from the first bytes, or else from the name. `columns` maps fields to columns that
+    have none of the usual names. If dates such as 12/1/2010 occur and `date_order` is not given, the file is
+    read once more to find out which number is the month in all of them.
+    Raises ColumnMappingError at once, and FileRejectedError, at any point of the iteration, for a file that
+    is unusable as a whole.
     """
-    given = columns or {}
+    columns = columns or {}
     maker = DocumentMaker(
         str(path),
         now=now,
-        columns=given,
+        columns=columns,
         date_order=date_order,
-        dates=lambda: _dates(path, given, options.quietly()),
+        dates=lambda: _dates(path, columns, options.quietly()),
     )
     is_feed = _is_feed(path, options)
-    return Reading(_records(path, given, options), maker, known, is_snapshot=is_feed, on_note=on_note)
+    return Reading(_records(path, columns, options), maker, known, is_snapshot=is_feed, on_note=on_note)
 
 
 def _is_feed(path: Path, options: FileOptions) -> bool:
     try:
         return file_format(path, options) is Format.XML
     except FileRejectedError:
-        return False  # the first reading tells why
+        return False  # the error is raised when the file is read
 
 
 def _dates(path: Path, columns: Mapping[str, str], options: FileOptions) -> Iterator[object]:
-    """What stands in the column of dates, row by row."""
+    """Yield the values of the column of dates."""
     shape: tuple[str, ...] = ()
     column: str | None = None
     for record in _records(path, columns, options):
@@ -212,7 +212,7 @@ def _records(path: Path, columns: Mapping[str, str], options: FileOptions) -> It
             is_empty = False
             yield record
     if is_empty:
-        raise refuse_file(path, "file_empty", "holds no document", "write one line for each document")
+        raise refuse_file(path, "file_empty", "contains no document", "write one line for each document")
 
 
 def _bounded(file: InputFile) -> bytes:

@@ -1,7 +1,8 @@
-"""Which language a text is in, and what a language tag is called.
+"""Detects the language of a text, and handles language tags.
 
-lingua 2.1 (n-gram models, offline). All its 75 languages in low-accuracy mode (trigrams only) load in 0.4 s
-and take 65 MB; the full models load in 5.6 s and take 900 MB, and differ only under about 120 characters.
+It uses lingua 2.1 (n-gram models, offline). All its 75 languages in low-accuracy mode (trigrams only) load in
+0.4 s and take 65 MB; the full models load in 5.6 s and take 900 MB, and differ only for texts of less than
+about 120 characters.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class LanguageTagError(InputError):
 
 
 def normal_tag(tag: str) -> str:
-    """The tag in the case that RFC 5646, section 2.1.1, recommends.
+    """Return a language tag in the case that RFC 5646, section 2.1.1, recommends. Raises LanguageTagError.
 
     >>> normal_tag("pt-br"), normal_tag("ZH-hant-tw")
     ('pt-BR', 'zh-Hant-TW')
@@ -45,7 +46,7 @@ def normal_tag(tag: str) -> str:
 
 
 def language_name(tag: str) -> str:
-    """The English name of a tag's language; the tag itself if lingua does not know it.
+    """Return the English name of a tag's language; the tag itself if lingua does not know it.
 
     >>> language_name("pt-BR"), language_name("tlh")
     ('Portuguese', 'tlh')
@@ -58,21 +59,21 @@ def language_name(tag: str) -> str:
 
 
 def detect_language(text: str) -> str | None:
-    """The ISO 639-1 code of the most likely language; None for a text without words. Any thread may call it.
+    """Return the ISO 639-1 code of the most likely language; None for a text without words. Thread-safe.
 
     >>> detect_language("Le pain demande de la farine, de l'eau, du sel et surtout beaucoup de temps.")
     'fr'
     """
-    with _LOCK:  # the first caller loads the models, the others wait instead of loading them again
+    with _LOCK:  # the first caller loads the models; the others wait for it
         detector = _detector()
     language = detector.detect_language_of(text)
     return language.iso_code_639_1.name.lower() if language is not None else None
 
 
 def language_confidence(text: str, code: str) -> float:
-    """How likely the text is in the language of an ISO 639-1 code, 0 to 1. Any thread may call it.
+    """Return the probability that the text is in the language of an ISO 639-1 code. Thread-safe.
 
-    0 as well for a text without three letters in a row, of which the trigrams know nothing.
+    It is 0 for a text without three consecutive letters, because the models consist of trigrams.
 
     >>> language_confidence("bread needs time", "en") > 0.9, language_confidence("pane e tempo", "en") < 0.1
     (True, True)

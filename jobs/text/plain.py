@@ -14,12 +14,12 @@ import nh3
 
 _REFERENCE = re.compile(r"&#(?:(?P<decimal>[0-9]++)|[xX](?P<hex>[0-9a-fA-F]++));?")
 _MAX_DIGITS = 7
-"""U+10FFFF is 1114111, or 10FFFF; beyond it HTML has the replacement character (HTML, section 13.2.5.80)."""
+"""U+10FFFF is 1114111, or 10FFFF; HTML replaces larger numbers by U+FFFD (HTML, section 13.2.5.80)."""
 _REPLACEMENT = "\ufffd"
 
 
 def unescape(text: str) -> str:
-    """Unescape as html.unescape does, which raises ValueError for a number of more than 4,300 digits.
+    """Unescape as html.unescape does, but without its ValueError for a number of more than 4,300 digits.
 
     >>> unescape("&amp;&#0000000065;&#x41;"), unescape("a&#" + "9" * 5000 + ";b")
     ('&AA', 'a\ufffdb')
@@ -37,14 +37,14 @@ def _bounded(match: re.Match[str]) -> str:
 
 _TAG_START = re.compile(r"<[A-Za-z/!?]")
 _MAX_TAGS = 2_000
-"""That are parsed together: the parser looks through all elements that are open, so that its time grows as
-their square."""
+"""Maximum number of tags that are parsed together. The parser searches all open elements, so that its running
+time grows with the square of their number."""
 
 
 def without_markup(text: str) -> str:
-    """What remains of HTML without its tags and scripts, as HTML: entities stand for `<` and `&`.
+    """Return HTML without its tags and scripts, in which `<` and `&` are still escaped.
 
-    A text with thousands of tags is parsed in pieces; a script that is cut by that becomes text.
+    A text with thousands of tags is parsed in pieces; a script that is cut by this becomes text.
 
     >>> without_markup("<b>Bread</b> &amp; <script>x()</script>butter")
     'Bread &amp; butter'
@@ -63,7 +63,7 @@ _TAG = re.compile(
     r"|tfoot|th|thead|time|title|tr|u|ul|video)(?=[\s/>])[^<>]{0,2000}>|<!--|<!doctype|<\?xml|<script",
     re.IGNORECASE,
 )
-"""What is surely markup. "P<E ratio" and "<3" are not, and a parser would swallow the text behind them."""
+"""Definite markup. "P<E ratio" and "<3" are not, and a parser would swallow the text after them."""
 
 _BREAK = re.compile(
     r"</?(?:address|article|aside|blockquote|dd|div|dl|dt|figcaption|figure|footer|h[1-6]|header|hr|li|main|ol|p|pre"
@@ -74,26 +74,25 @@ _LESS_THAN = re.compile(r"<(?![A-Za-z/!?])")
 _INVISIBLE = re.compile(
     "[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
 )
-"""Control and format characters: they hide an alias ("Ac\u00adme") or turn the direction of a line."""
+"""Control and format characters, which may hide an alias ("Ac\u00adme") or change the writing direction."""
 
 _PARAGRAPHS = re.compile(r"(?<!\s)\s*\n\s*\n\s*|[\u2029]")
 _SPACE = re.compile(r"\s+")
 _MAX_ROUNDS = 3
-"""Feeds escape HTML once, careless ones twice."""
+"""Maximum number of passes. Feeds escape HTML once, careless ones twice."""
 
 
 @dataclass(frozen=True, slots=True)
 class CleanText:
-    """A text, and whether markup was taken out of it."""
+    """A plain text, and whether markup was removed from it."""
 
     text: str
-    """One space between words, a blank line between paragraphs."""
+    """Text with one space between words and a blank line between paragraphs."""
     is_html_removed: bool = False
 
 
 def clean_text(text: str) -> CleanText:
-    """Make one text readable.
-
+    """Remove markup and invisible characters from a text, and normalise its white space.
     >>> clean_text("<p>Acme&nbsp;beats</p><p>Shares <b>rise</b> &amp; fall</p><script>x()</script>").text
     'Acme beats\\n\\nShares rise & fall'
     """
@@ -113,7 +112,7 @@ def _without_html(text: str) -> tuple[str, bool]:
     for _ in range(_MAX_ROUNDS):
         if _TAG.search(text):
             is_html = True
-            # nh3 joins the words of neighbouring paragraphs, so their ends are marked before it.
+            # nh3 joins the words of neighbouring paragraphs, so their ends are marked first.
             text = without_markup(_LESS_THAN.sub("&lt;", _BREAK.sub("\n\n", text)))
         plain = unescape(text)
         if plain == text:
@@ -123,20 +122,20 @@ def _without_html(text: str) -> tuple[str, bool]:
 
 
 MAX_POST_CHARACTERS = 20_000
-"""Of a text that is looked at: far more than any classifier reads."""
+"""Maximum length that is used of a post: far more than any classifier reads."""
 
 _LINK = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"\b(?:AT_USER|URL)\b|<(?:user|url)>")
-"""What public sets put in place of names and links."""
+"""Placeholders for names and links in public data sets."""
 _HANDLE = re.compile(r"(?<![\w.])[@#](?=\w)")
 _CASHTAG = re.compile(r"(?<![\w$])\$(?=[A-Za-z]{1,6}(?:\.[A-Za-z]{1,2})?\b)")
 _ELLIPSIS = re.compile(r"…|\.{2,}")
 
 
 def normalise(text: str) -> str:
-    """The text as classifiers are taught to read it; cheap, and the same when done twice.
+    """Return a short post in the one spelling that classifiers are trained on; idempotent and cheap.
 
-    Links go, `$AAPL`, `#oil` and `@user` become plain words, HTML entities become characters.
+    Links are removed, `$AAPL`, `#oil` and `@user` become plain words, HTML entities become characters.
 
     >>> normalise("$AAPL beats &amp; raises... https://t.co/x  #stocks")
     'AAPL beats & raises stocks'

@@ -52,18 +52,18 @@ _ABBREVIATIONS = frozenset(
         "sra",
     ]
 )
-"""A full stop after these ends no sentence; without its last full stop, in lower case."""
+"""Abbreviations whose full stop does not end a sentence, in lower case and without the last full stop."""
 
 _END = re.compile(r"""(?<![.!?…])[.!?…]++["'”’»)\]]*+(?=\s|$)|[。！？]++[」』”]*+""")
-"""Only the first of a run of full stops is a beginning: else the run is read once for each of them."""
+"""A run of full stops is matched only at its first one; otherwise it would be read once for each of them."""
 _WORD = re.compile(r"[^\W_]++(?:['’.\-][^\W_]++)*+")
 _NEAR = 100
-"""Characters on either side that decide whether a sentence ends; they bound the time a text can take."""
+"""Number of characters on either side that decide whether a sentence ends. It bounds the running time."""
 _CLOSED = re.compile(r"""[.!?…。！？]["'”’»)\]*_」』]*+$""")
 
 
 def split_sentences(text: str) -> list[str]:
-    """Split one paragraph into its sentences; joined with spaces they give the paragraph again.
+    """Split a paragraph into its sentences; joined with spaces, they are the paragraph again.
 
     >>> split_sentences('Dr. Lee ran 3.5 km. "Well done!" he said. It rained')
     ['Dr. Lee ran 3.5 km.', '"Well done!" he said.', 'It rained']
@@ -72,7 +72,7 @@ def split_sentences(text: str) -> list[str]:
 
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:
-    """Where the sentences of one paragraph begin and end, without the spaces around them.
+    """Return start and end of each sentence of a paragraph, without surrounding spaces.
 
     >>> sentence_spans(" It rained. Again")
     [(1, 11), (12, 17)]
@@ -94,7 +94,7 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
 
 
 def is_complete(sentence: str) -> bool:
-    """Whether the text ends as a sentence does.
+    """Return whether the text ends like a sentence.
 
     >>> is_complete('It rained.”'), is_complete("It rai")
     (True, False)
@@ -103,7 +103,7 @@ def is_complete(sentence: str) -> bool:
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, lower case, punctuation left out; each CJK run counts as one.
+    """Return the words of a text in lower case, without punctuation; each run of CJK characters is one word.
 
     >>> words("It's 3.5 km, well-known!")
     ["it's", '3.5', 'km', 'well-known']
@@ -126,13 +126,14 @@ def _ends_sentence(text: str, start: int, end: re.Match[str]) -> bool:
 
 
 _STEM_CHARACTERS = 5
-"""Crude stemming that needs no language: "tomatoes" and "tomato" begin alike."""
+"""Length of a stem: crude stemming for any language, in which "tomatoes" and "tomato" are the same."""
 _MIN_CHARACTERS = 4
-"""Shorter words are mostly articles and prepositions, in every language written with spaces."""
+"""Minimum length of a content word. Shorter ones are mostly articles and prepositions, in every language that
+is written with spaces."""
 
 
 def names_any(text: str, references: Iterable[str]) -> bool:
-    """Whether the text has a content word in common with the references; True if those have none.
+    """Return whether the text shares a content word with the references; True if those have none.
 
     >>> names_any("Tomatoes love sun.", ["a ripe tomato"]), names_any("People do tasks.", ["bread"])
     (True, False)
@@ -146,40 +147,40 @@ def _stems(text: str) -> set[str]:
 
 
 LENGTH_TOLERANCE = 0.4
-"""A text within 40% of the asked words counts as of the asked length: the bound the project promises."""
+"""Maximum relative deviation from the requested length: the bound that the project promises."""
 
 
-def relative_length_error(num_words: int, asked_words: int) -> float:
-    """Signed relative error, (actual - asked) / asked, as in any text on measurement.
+def relative_length_error(num_words: int, requested_words: int) -> float:
+    """Return the signed relative error, (actual - requested) / requested.
 
     >>> relative_length_error(80, 100)
     -0.2
     """
-    if asked_words < 1:
-        raise ValueError(f"asked_words is {asked_words}, it must be at least 1")
-    return (num_words - asked_words) / asked_words
+    if requested_words < 1:
+        raise ValueError(f"requested_words is {requested_words}; it must be at least 1")
+    return (num_words - requested_words) / requested_words
 
 
-def is_within_length(num_words: int, asked_words: int) -> bool:
-    """Whether the length is within LENGTH_TOLERANCE of the asked one.
+def is_within_length(num_words: int, requested_words: int) -> bool:
+    """Return whether the length is within LENGTH_TOLERANCE of the requested one.
 
     >>> is_within_length(140, 100), is_within_length(59, 100)
     (True, False)
     """
-    return abs(relative_length_error(num_words, asked_words)) <= LENGTH_TOLERANCE
+    return abs(relative_length_error(num_words, requested_words)) <= LENGTH_TOLERANCE
 
 
 MAX_REPETITION = 0.1
-"""Bound of seq_rep_n with n = 4 for a text to count as not repetitive. Read off the example texts:
-under it no loop was noticed, above it a sentence or a list stood twice (docs/experiments.md)."""
+"""Maximum of seq_rep_n with n = 4 for a text that is not repetitive. Chosen from the example texts: below it
+no loop was noticed, above it a sentence or a list occurred twice (docs/experiments.md)."""
 
 
 def seq_rep_n(tokens: Sequence[str], n: int = 4) -> float:
-    """Share of n-grams that occurred before in the same text; 0 for a text shorter than n.
+    """Return the share of n-grams that occurred before in the same text; 0 for a text shorter than n.
 
-    seq-rep-n of Welleck et al. 2020, "Neural Text Generation with Unlikelihood Training",
-    arXiv:1908.04319, section 6.1: 1 - |unique n-grams| / |n-grams|. Over words here, so that it does not
-    depend on a tokenizer.
+    This is seq-rep-n of Welleck et al. 2020, "Neural Text Generation with Unlikelihood Training",
+    arXiv:1908.04319, section 6.1: 1 - |unique n-grams| / |n-grams|. It is computed over words, so that it
+    does not depend on a tokenizer.
 
     >>> seq_rep_n("a b c d e".split())
     0.0

@@ -7,7 +7,7 @@ from itertools import islice
 from uuid import UUID
 
 from jobs.documents.document import Document, document_digest, order_of, version_number
-from jobs.documents.identity import apart, is_link
+from jobs.documents.identity import is_link, with_own_id
 from jobs.rejection import Rejected
 from kinds.sentiment.history import History, Standing
 from kinds.sentiment.records import ReadAgain
@@ -126,7 +126,9 @@ class KnownFilter:
         # An earlier item of the same page is in this stream, too, and was left out unread.
         self._shared |= {id_ for id_ in changed if is_link(id_) and standing[id_].record in self._unread}
         changed &= self._shared | self._history.shared_ids(self._monitor_id, sorted(changed))
-        renamed = [apart(one) if isinstance(one, Document) and one.id in changed else one for one in chunk]
+        renamed = [
+            with_own_id(one) if isinstance(one, Document) and one.id in changed else one for one in chunk
+        ]
         standing |= self._standing([one for one in renamed if isinstance(one, Document) and one.shared_id])
         return renamed
 

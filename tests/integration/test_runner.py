@@ -241,7 +241,7 @@ def test_an_output_that_its_stage_does_not_declare_fails_the_job_at_once(databas
     row = job_row(database, ids[0])
     assert (row.status, row.attempt, row.error_code) == (JobStatus.FAILED, 1, "output_unfit")
     assert row.error_message is not None
-    assert "stage write of the kind trial has to leave TrialOutput" in row.error_message
+    assert "stage write of the kind trial must return TrialOutput" in row.error_message
     assert (row.output, list(store.keys(""))) == (None, [])
 
 

@@ -115,7 +115,7 @@ def test_lines_keep_their_numbers_behind_blank_long_and_known_ones(
 ) -> None:
     monkeypatch.setattr("jobs.intake.records._CHUNK_BYTES", 50)
     monkeypatch.setattr("jobs.intake.records.MAX_LINE_BYTES", 1_000)
-    monkeypatch.setattr(reading, "MAX_ASKED", 2)
+    monkeypatch.setattr(reading, "MAX_RECORDS_PER_QUERY", 2)
     lines = [json.dumps(ROWS[0]), "", "x" * 2_000, json.dumps(ROWS[1]), "  \r", "{}", "[]"]
     path = write(tmp_path, "a.jsonl", "\n".join(lines))
     known = records_of(read(path))
@@ -164,7 +164,7 @@ def test_the_record_is_no_part_of_what_a_document_says(tmp_path: Path) -> None:
 def test_a_question_is_bounded_and_holds_every_record_once_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "MAX_ASKED", 4)
+    monkeypatch.setattr(reading, "MAX_RECORDS_PER_QUERY", 4)
     asked: list[Sequence[bytes]] = []
 
     def known(digests: Sequence[bytes]) -> frozenset[bytes]:

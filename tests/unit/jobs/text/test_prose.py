@@ -55,5 +55,5 @@ def test_repetition_is_a_share(tokens: list[str], n: int) -> None:
 
 def test_length_bound_is_40_percent_either_way() -> None:
     assert [is_within_length(n, 100) for n in (59, 60, 100, 140, 141)] == [False, True, True, True, False]
-    with pytest.raises(ValueError, match="asked_words is 0"):
+    with pytest.raises(ValueError, match="requested_words is 0"):
         relative_length_error(10, 0)

@@ -76,11 +76,11 @@ def test_file_says_all_of_a_monitor_and_paths_are_beside_it(tmp_path: Path) -> N
         ('"Europe/Berlin"', '"Berlin"', "time zone"),
         ('type = "feed"', 'type = "telex"', "telex"),
         ('url = "https://example.com/rss"', 'url = "ftp://example.com/rss"', "url"),
-        ('url = "https://example.com/rss"', "", "url, or url_variable"),
+        ('url = "https://example.com/rss"', "", "either url or url_variable"),
         (
             'url = "https://example.com/hook"',
             'url = "https://example.com/hook"\nurl_variable = "OPS_URL"',
-            "url, or url_variable",
+            "either url or url_variable",
         ),
         ('url = "https://example.com/rss"', 'url_variable = "https://x.org/?key=1"', "url_variable"),
         ('secret_variable = "OPS_SECRET"', 'secret = "whsec_1"', "secret"),
