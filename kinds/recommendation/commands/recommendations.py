@@ -182,7 +182,7 @@ def _ingest(
     """
     from db.migrate import upgrade
     from db.session import opened_database
-    from kinds.recommendation.export.outcome import export_standing
+    from kinds.recommendation.export.outcome import export_to_folder
     from kinds.recommendation.recommenders import earlier_recommender, ingest_run, make_recommender
     from pressroom.embedded.services import embedded_services
     from pressroom.export import check_output
@@ -209,7 +209,7 @@ def _ingest(
         if ingested.unchanged is None:
             return ingested
         with altered_named() as on_altered:
-            figures = export_standing(database, store, ingested.unchanged, out, on_altered)
+            figures = export_to_folder(database, store, ingested.unchanged, out, on_altered)
             say(f"Nothing changed since release {figures.number}; it is in {out}.")
             if json:
                 print_json({"unchanged": True, "release": figures.as_json()})

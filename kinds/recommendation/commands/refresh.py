@@ -186,7 +186,7 @@ def withdraw(
 @app.command()
 def export(name: Name, out: Out = Path("out"), release: Number = None, json: Json = False) -> None:
     """Write a release, unset the one that stands, into a folder: JSONL, Parquet, texts, a page."""
-    from kinds.recommendation.export.outcome import export_standing
+    from kinds.recommendation.export.outcome import export_to_folder
     from kinds.recommendation.recommenders import standing_release
     from kinds.recommendation.store import recommenders, releases
     from storage import open_store
@@ -203,7 +203,7 @@ def export(name: Name, out: Out = Path("out"), release: Number = None, json: Jso
                 f"the recommender {name!r} has no release yet: run it", code="release_not_found"
             )
         out.mkdir(parents=True, exist_ok=True)
-        figures = export_standing(database, open_store(urls.s3_url), chosen, out, on_altered)
+        figures = export_to_folder(database, open_store(urls.s3_url), chosen, out, on_altered)
         if json:
             print_json(figures.as_json())
         else:

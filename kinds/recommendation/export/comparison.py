@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Literal
@@ -26,22 +25,38 @@ class Cause(StrEnum):
     BLOCKED = "blocked by a rule"
     PRICE = "price changed"
     """Applies only if the rules have a price band."""
-    OWN = "they had to do with it meanwhile"
+    OWN = "the user interacted with it since"
     NEW_ITEM = "new in the catalogue"
     AVAILABLE = "available again"
-    UNBLOCKED = "blocked no more"
-    FILLS = "fills the place of one that left"
+    UNBLOCKED = "no longer blocked"
+    FILLS = "fills the place of a removed item"
     INTERACTIONS = "their interactions changed"
     RULES = "rules changed"
     RECIPE = "ranking settings changed"
     MODEL = "model refitted"
     CATALOGUE = "other items of the catalogue changed"
-    LENGTH = "lists are longer or shorter"
-    UNKNOWN = "cannot be told"
+    LENGTH = "list length changed"
+    UNKNOWN = "unknown"
 
 
-Entries = Mapping[str, frozenset[tuple[str, float, int]]]
-"""Item, weight and time of each entry, by user."""
+Entries = frozenset[tuple[str, float, int]]
+"""Item, weight and time of each interaction of a user."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserPast:
+    """A user's interactions at the time of each release; both are empty if nothing has changed."""
+
+    before: Entries = frozenset()
+    after: Entries = frozenset()
+
+    def has_new_item(self, item_id: str) -> bool:
+        """Return whether the user's interactions with the item all came between the releases."""
+        return _has(self.after, item_id) and not _has(self.before, item_id)
+
+
+def _has(entries: Entries, item_id: str) -> bool:
+    return any(name == item_id for name, _, _ in entries)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +94,7 @@ class Causes:
         self._old, self._new = before.catalogue(), after.catalogue()
         self._of_all = tuple(general_causes(self._before, self._after))
 
-    def of_removed(self, item_id: str, old: Entries, new: Entries, user_id: str) -> tuple[Cause, ...]:
+    def of_removed(self, item_id: str, past: UserPast) -> tuple[Cause, ...]:
         """Return the one cause that is certain, or else all possible causes."""
         item, rules = self._new.get(item_id), self._after.rules
         if item is None:
@@ -88,15 +103,13 @@ class Causes:
             return (Cause.UNAVAILABLE,)
         if item_id in rules.blocked_items or item.category in rules.blocked_categories:
             return (Cause.BLOCKED,)
-        if rules.exclude != "nothing" and _has(new, user_id, item_id) and not _has(old, user_id, item_id):
+        if rules.exclude != "nothing" and past.has_new_item(item_id):
             return (Cause.OWN,)
         if self._has_band() and self._price_changed(item_id):
             return (Cause.PRICE,)
-        return self.of_moved(old, new, user_id)
+        return self.of_moved(past)
 
-    def of_added(
-        self, item_id: str, old: Entries, new: Entries, user_id: str, *, is_place_free: bool
-    ) -> tuple[Cause, ...]:
+    def of_added(self, item_id: str, past: UserPast, *, is_place_free: bool) -> tuple[Cause, ...]:
         """Return the causes of an addition, as `of_removed` does for a removal.
 
         `is_place_free` means that another item left the list for a cause that is certain.
@@ -110,16 +123,16 @@ class Causes:
             return (Cause.UNBLOCKED,)
         if self._has_band() and self._price_changed(item_id):
             return (Cause.PRICE,)
-        possible = self.of_moved(old, new, user_id)
+        possible = self.of_moved(past)
         if is_place_free:
             # The catalogue's change has freed the place, so it is not a separate cause
             others = set(possible) - {Cause.CATALOGUE, Cause.UNKNOWN}
             return (Cause.FILLS, *(cause for cause in possible if cause in others))
         return possible
 
-    def of_moved(self, old: Entries, new: Entries, user_id: str) -> tuple[Cause, ...]:
+    def of_moved(self, past: UserPast) -> tuple[Cause, ...]:
         """Return all possible causes of a change in order."""
-        own = (Cause.INTERACTIONS,) if old.get(user_id) != new.get(user_id) else ()
+        own = (Cause.INTERACTIONS,) if past.before != past.after else ()
         return (*own, *self._of_all) or (Cause.UNKNOWN,)
 
     def _has_band(self) -> bool:
@@ -152,19 +165,15 @@ def general_causes(before: ReleaseManifest, after: ReleaseManifest) -> list[Caus
     return causes
 
 
-def entries_of(block: UserBlock) -> Entries:
+def entries_of(block: UserBlock) -> dict[str, Entries]:
     """Return the interactions of each user of a block."""
-    found = {}
+    entries = {}
     for place, user_id in enumerate(block.user_ids):
         span = slice(int(block.indptr[place]), int(block.indptr[place + 1]))
         names = (block.item_ids[item] for item in block.items[span].tolist())
         weights, times = block.weights[span].tolist(), block.times[span].tolist()
-        found[user_id] = frozenset(zip(names, weights, times, strict=True))
-    return found
-
-
-def _has(entries: Entries, user_id: str, item_id: str) -> bool:
-    return any(name == item_id for name, _, _ in entries.get(user_id, ()))
+        entries[user_id] = frozenset(zip(names, weights, times, strict=True))
+    return entries
 
 
 def title_of(item_id: str, *catalogues: Mapping[str, Item]) -> str:
@@ -238,10 +247,9 @@ def block_pairs(num_before: int, num_after: int) -> Iterator[BlockPair]:
     """
     num = min(num_before, num_after)
     for number in range(num):
-        spans = (
+        before, after = (
             range(number * every // num, (number + 1) * every // num) for every in (num_before, num_after)
         )
-        before, after = spans
         yield BlockPair(before=before, after=after)
 
 
@@ -250,49 +258,52 @@ def diff_pair(pair: BlockPair, before: ReleaseReader, after: ReleaseReader, caus
     if _is_same(pair, before, after):
         return _unchanged(before, pair.before[0])
     olds, news = [before.block(n) for n in pair.before], [after.block(n) for n in pair.after]
-    old_lists, new_lists = _by_user(olds), _by_user(news)
-    old, new = _entries(pair, before, after)
-    sides = (before.manifest.rules, after.manifest.rules)
-    users = [
-        found
+    old_lists = {
+        user.user_id: _Shown.of(user, before.manifest.rules) for block in olds for user in block.lists
+    }
+    new_lists = {
+        user.user_id: _Shown.of(user, after.manifest.rules) for block in news for user in block.lists
+    }
+    pasts = _pasts(pair, before, after)
+    users = (
+        _user_diff(user_id, old_lists.get(user_id), new_lists.get(user_id), pasts(user_id), causes)
         for user_id in sorted(old_lists.keys() | new_lists.keys())
-        if (
-            found := _user_diff(
-                user_id, old_lists.get(user_id), new_lists.get(user_id), old, new, sides, causes
-            )
-        )
-    ]
+    )
     return PairDiff(
         num_before=len(old_lists),
         num_after=len(new_lists),
-        users=users,
+        users=[user for user in users if user is not None],
         num_texts_same=0,
         texts_before=_text_entries(olds),
         texts_after=_text_entries(news),
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """The list that a user sees in one release."""
+
+    segment: str
+    item_ids: tuple[str, ...]
+
+    @classmethod
+    def of(cls, user: UserList, rules: Rules) -> _Shown:
+        return cls(user.segment, tuple(item.item_id for item in shown_items(user, rules)))
+
+
 def _user_diff(
-    user_id: str,
-    was: UserList | None,
-    now: UserList | None,
-    old: Entries,
-    new: Entries,
-    rules: tuple[Rules, Rules],
-    causes: Causes,
+    user_id: str, before: _Shown | None, after: _Shown | None, past: UserPast, causes: Causes
 ) -> UserDiff | None:
     """Return the user's differences, or None if list and segment are the same."""
-    before = () if was is None else tuple(item.item_id for item in shown_items(was, rules[0]))
-    after = () if now is None else tuple(item.item_id for item in shown_items(now, rules[1]))
-    segments = (None if was is None else was.segment, None if now is None else now.segment)
-    if before == after and segments[0] == segments[1]:
+    if before == after:
         return None
+    old, new = before.item_ids if before else (), after.item_ids if after else ()
     return UserDiff(
         user_id=user_id,
-        change="new" if was is None else "gone" if now is None else "changed",
-        segment_before=segments[0],
-        segment_after=segments[1],
-        places=tuple(_places(before, after, old, new, user_id, causes)),
+        change="new" if before is None else "gone" if after is None else "changed",
+        segment_before=None if before is None else before.segment,
+        segment_after=None if after is None else after.segment,
+        places=tuple(_places(old, new, past, causes)),
     )
 
 
@@ -320,28 +331,24 @@ def _unchanged(before: ReleaseReader, number: int) -> PairDiff:
     )
 
 
-def _entries(pair: BlockPair, before: ReleaseReader, after: ReleaseReader) -> tuple[Entries, Entries]:
-    """Return the entries of both sides; they are empty if the interactions are the same."""
+def _pasts(pair: BlockPair, before: ReleaseReader, after: ReleaseReader) -> Callable[[str], UserPast]:
+    """Return a function from a user to the user's past; identical interactions are not read."""
     old = [before.manifest.blocks[n].interactions_sha256 for n in pair.before]
     new = [after.manifest.blocks[n].interactions_sha256 for n in pair.after]
     if old == new:
-        return {}, {}
-    return (
-        {user: found for n in pair.before for user, found in entries_of(before.interactions(n)).items()},
-        {user: found for n in pair.after for user, found in entries_of(after.interactions(n)).items()},
+        return lambda _: UserPast()
+    entries_before, entries_after = (
+        {user: entries for n in numbers for user, entries in entries_of(reader.interactions(n)).items()}
+        for numbers, reader in ((pair.before, before), (pair.after, after))
     )
+    nothing: Entries = frozenset()
+    return lambda user: UserPast(entries_before.get(user, nothing), entries_after.get(user, nothing))
 
 
-def _places(
-    before: Sequence[str], after: Sequence[str], old: Entries, new: Entries, user_id: str, causes: Causes
-) -> Iterator[Place]:
+def _places(before: Sequence[str], after: Sequence[str], past: UserPast, causes: Causes) -> Iterator[Place]:
     rank_before = {item_id: rank for rank, item_id in enumerate(before, start=1)}
     rank_after = {item_id: rank for rank, item_id in enumerate(after, start=1)}
-    removed = {
-        item_id: causes.of_removed(item_id, old, new, user_id)
-        for item_id in before
-        if item_id not in rank_after
-    }
+    removed = {item_id: causes.of_removed(item_id, past) for item_id in before if item_id not in rank_after}
     is_place_free = any(CERTAIN & set(why) for why in removed.values())
     # Ranks are compared among items on both lists only, so that a removed item does not move the others
     stayed_before = [item_id for item_id in before if item_id in rank_after]
@@ -349,9 +356,9 @@ def _places(
     moved = {new for old, new in zip(stayed_before, stayed_after, strict=True) if old != new}
     for item_id in after:
         if item_id not in rank_before:
-            why = causes.of_added(item_id, old, new, user_id, is_place_free=is_place_free)
+            why = causes.of_added(item_id, past, is_place_free=is_place_free)
         else:
-            why = causes.of_moved(old, new, user_id) if item_id in moved else ()
+            why = causes.of_moved(past) if item_id in moved else ()
         yield Place(
             item_id=item_id,
             rank_before=rank_before.get(item_id),
@@ -360,10 +367,6 @@ def _places(
         )
     for item_id, why in removed.items():
         yield Place(item_id=item_id, rank_before=rank_before[item_id], rank_after=None, causes=why)
-
-
-def _by_user(blocks: Sequence[BlockLists]) -> Mapping[str, UserList]:
-    return {one.user_id: one for block in blocks for one in block.lists}
 
 
 def _text_entries(blocks: Sequence[BlockLists]) -> TextIndex:
@@ -409,7 +412,7 @@ class DiffSummary:
     def __str__(self) -> str:
         return (
             f"release {self.before} to {self.after}: {self.num_users_changed:,} of {self.num_users_after:,} "
-            f"users see another list ({self.num_added:,} places added, {self.num_removed:,} removed, "
+            f"users see a different list ({self.num_added:,} places added, {self.num_removed:,} removed, "
             f"{self.num_moved:,} moved), {self.num_users_new:,} users are new, "
             f"{self.num_users_gone:,} gone; texts: {self.num_texts_new:,} new, "
             f"{self.num_texts_changed:,} changed, {self.num_texts_carried:,} carried over"
@@ -448,19 +451,18 @@ class TextComparer:
                 self.num_carried += 1
             else:
                 changed.append(audience)
-        audiences = iter(changed)
-        while some := list(itertools.islice(audiences, _AT_A_TIME)):
-            yield from self._compared(some, before, after)
+        for start in range(0, len(changed), _AT_A_TIME):
+            yield from self._compared(changed[start : start + _AT_A_TIME], before, after)
 
-    def _compared(self, some: list[str], before: TextIndex, after: TextIndex) -> Iterator[TextDiff]:
-        olds = self._old.find([one for one in some if one in before], before)
-        news = self._new.find([one for one in some if one in after], after)
-        for audience in some:
+    def _compared(self, audiences: list[str], before: TextIndex, after: TextIndex) -> Iterator[TextDiff]:
+        olds = self._old.find([audience for audience in audiences if audience in before], before)
+        news = self._new.find([audience for audience in audiences if audience in after], after)
+        for audience in audiences:
             is_old, is_new = audience in before, audience in after
             yield TextDiff(
                 audience=audience,
                 change="changed" if is_old and is_new else "new" if is_new else "gone",
-                why=self._why(audience, before, after) if is_new else "no audience any more",
+                why=self._why(audience, before, after) if is_new else "audience no longer exists",
                 before=olds.get(audience),
                 after=news.get(audience),
             )

@@ -39,11 +39,120 @@ from pressroom.show import say_altered
 from pressroom.summary import Altered, Summary
 from storage.store import Store
 
+SUMMARY = "summary.json"
+
+MAX_CHANGES = 10
+"""Changes that are listed individually; `--json` and the artifact of the stage `plan_texts` have more."""
+
 TOKENS_PER_TEXT = 140.0
 """Tokens per text, used before any text was written; benchmarks/text_facts.py measured it with the bundled
 model."""
 TOKENS_PER_SECOND = 100.0
 """Rate that is used before any text was written, measured in the same way on two cores."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Result of a batch of a recommender."""
+
+    release: Release | None
+    """Release that the batch made; None for a plan or if a stage failed."""
+    figures: ReleaseFigures | None
+    texts: TextPlan | None
+    stages: Mapping[str, Mapping[str, int]]
+    """Figures of the stages before the texts, by stage."""
+
+    def as_json(self) -> dict[str, object]:
+        """Return the result under stable names; see docs/recommendations.md."""
+        return {
+            "release": None if self.figures is None else self.figures.as_json(),
+            "texts": None if self.texts is None else self.texts.as_json(),
+            "stages": {name: dict(figures) for name, figures in self.stages.items()},
+        }
+
+    def print(self, summary: Summary, out: Path, *, json: bool) -> None:
+        """Print the result; exit with a failure if there is no release or if something is missing from it."""
+        say_altered(summary.altered)
+        if json:
+            print_json({**summary.as_json(), **self.as_json()})
+        else:
+            for line in self._lines(out):
+                print_line(line)
+        counts = summary.report.counts
+        if self.release is not None and counts.failed:
+            say("Some texts failed. Run it again: only those are written then.")
+        if self.release is None or counts.failed or counts.open or summary.altered:
+            raise typer.Exit(EXIT_FAILURE)
+
+    def _lines(self, out: Path) -> Iterator[str]:
+        yield from lines_of_stages(self.stages)
+        if self.texts is not None:
+            yield from lines_of_texts(self.texts, is_plan=self.release is None)
+        if self.figures is not None:
+            yield from lines_of_figures(self.figures)
+            yield f"The page is {out / 'index.html'}, and the rows are in {out / 'recommendations.jsonl'}."
+
+
+def export_outcome(database: Engine, store: Store, summary: Summary, out: Path) -> Outcome:
+    """Write the batch's release, if there is one, and summary.json.
+
+    Results that differ from what was committed are left out and listed in `summary.altered`.
+    Raises DiskFullError, ConfigurationError (`output_unwritable`) and StoreError.
+    """
+    batch_id = summary.batch_id
+    release = releases.release_of_batch(database, batch_id)
+    figures = None
+    if release is not None:
+        try:
+            figures = export_to_folder(database, store, release, out, summary.leave_out)
+        except (ArtifactAlteredError, StatementAlteredError) as error:
+            what = f"release {release.number}"
+            summary.leave_out(Altered(release.id, what, error.code, str(error)))
+    outcome = Outcome(
+        release=release,
+        figures=figures,
+        texts=text_plan(database, batch_id),
+        stages=_stages(database, batch_id),
+    )
+    with export_errors(out, batch_id):
+        result = {**summary.as_json(), **outcome.as_json()}
+        replace_text(out / SUMMARY, json_text(result, indent=2) + "\n")
+    return outcome
+
+
+def export_to_folder(
+    database: Engine, store: Store, release: Release, out: Path, on_altered: OnAltered | None = None
+) -> ReleaseFigures:
+    """Write a release into the folder. Raises what `open_release` and `export_errors` raise."""
+    with export_errors(out, release.batch_id):
+        name = recommenders.get_recommender(database, release.recommender_id).name
+        return export_release(open_release(database, store, release, on_altered), out, title=name)
+
+
+def _stages(database: Engine, batch_id: UUID) -> dict[str, dict[str, int]]:
+    stages: dict[str, dict[str, int]] = {}
+    if collected := _outputs(database, batch_id, "collect", CollectOutput):
+        stages["collect"] = {
+            "num_rejected": sum(output.num_rejected for output in collected),
+            "num_withdrawn": sum(output.num_withdrawn for output in collected),
+        }
+    if embedded := _outputs(database, batch_id, "embed", EmbedOutput):
+        stages["embed"] = {
+            "num_embedded": sum(output.num_embedded for output in embedded),
+            "num_known": sum(output.num_known for output in embedded),
+        }
+    if fitted := _outputs(database, batch_id, "fit", FitOutput):
+        stages["fit"] = {"num_fitted": sum(not output.is_carried for output in fitted)}
+    if ranked := _outputs(database, batch_id, "rank", RankOutput):
+        stages["rank"] = {
+            "num_users": sum(output.num_users for output in ranked),
+            "num_ranked": sum(output.num_ranked for output in ranked),
+        }
+    return stages
+
+
+def _outputs(database: Engine, batch_id: UUID, stage: str, output_type: type[OutputT]) -> list[OutputT]:
+    return [output for _, output in stage_outputs(database, batch_id, stage, output_type)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,34 +208,32 @@ def text_plan(database: Engine, batch_id: UUID) -> TextPlan | None:
     )
 
 
-MAX_CHANGES = 10
-"""Changes that are listed individually; `--json` and the artifact of the stage `plan_texts` have more."""
-
-NOTHING_CHANGED = "nothing changed"
-
-
 def lines_of_stages(stages: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     """Yield lines about the stages before the texts, from the figures of each stage."""
     collected, embedded, ranked = (stages.get(name, {}) for name in ("collect", "embed", "rank"))
     if collected.get("num_rejected"):
-        yield _line("refused", f"{collected['num_rejected']:,} rows of the files")
+        yield _line("rejected", f"{collected['num_rejected']:,} rows of the files")
     if collected.get("num_withdrawn"):
-        yield _line("withdrawn", f"{collected['num_withdrawn']:,} items left the standing lists at once")
+        yield _line(
+            "withdrawn", f"{collected['num_withdrawn']:,} items were removed from the published lists"
+        )
     if embedded:
         new, known = embedded.get("num_embedded", 0), embedded.get("num_known", 0)
-        yield _line("embedding", f"{new:,} item texts new, {known:,} known")
+        yield _line("embedding", f"{new:,} new item texts, {known:,} embedded before")
     if "fit" in stages:
-        yield _line("model", "fitted" if stages["fit"].get("num_fitted") else "carried over: little changed")
+        yield _line(
+            "model", "fitted" if stages["fit"].get("num_fitted") else "carried over, since little changed"
+        )
     if ranked:
         num_users, num_ranked = ranked.get("num_users", 0), ranked.get("num_ranked", 0)
-        told = f"{num_users:,} users: {num_ranked:,} ranked, {num_users - num_ranked:,} carried over"
-        yield _line("lists", told)
+        counts = f"{num_ranked:,} ranked, {num_users - num_ranked:,} carried over"
+        yield _line("lists", f"{num_users:,} users: {counts}")
 
 
 def lines_of_texts(plan: TextPlan, *, is_plan: bool = False) -> Iterator[str]:
     """Yield lines about new, changed and unchanged texts and the reasons; for a plan, also about the cost."""
     if not plan.num_audiences:
-        yield _line("texts", "none asked for")
+        yield _line("texts", "none requested")
         return
     yield _line(
         "texts",
@@ -134,11 +241,11 @@ def lines_of_texts(plan: TextPlan, *, is_plan: bool = False) -> Iterator[str]:
         f"{'to write' if is_plan else 'written'}, {plan.num_texts - plan.num_to_write:,} unchanged",
     )
     if not plan.num_to_write:
-        yield _line("cost", f"{NOTHING_CHANGED}: no token")
+        yield _line("cost", "nothing changed, no tokens")
         return
     new = plan.why.get(Why.NEW, 0)
-    told = (f"{number:,} {short(reason)}" for reason, number in sorted(plan.why.items()) if number)
-    yield _line("why", f"{new:,} new, {sum(plan.why.values()) - new:,} changed ({', '.join(told)})")
+    reasons = (f"{number:,} {short(reason)}" for reason, number in sorted(plan.why.items()) if number)
+    yield _line("why", f"{new:,} new, {sum(plan.why.values()) - new:,} changed ({', '.join(reasons)})")
     if is_plan:
         yield from _lines_of_changes(plan)
         yield _line("cost", f"about {plan.num_tokens:,} tokens, {duration(plan.seconds)}")
@@ -157,8 +264,8 @@ def lines_of_figures(figures: ReleaseFigures) -> Iterator[str]:
         num_model, num_all = figures.num_texts.get(MODEL, 0), sum(figures.num_texts.values())
         yield _line(
             "written",
-            f"{num_model:,} of {num_all:,} texts ({percent(figures.model_share)}) by the model, the others "
-            "plain templates",
+            f"{num_model:,} of {num_all:,} texts ({percent(figures.model_share)}) by the model, "
+            "the others by plain templates",
         )
 
 
@@ -185,18 +292,18 @@ def _details(details: object) -> str:
     if not isinstance(details, Mapping) or not details:
         return ""
     if {"added", "removed"} <= details.keys():
-        signs = [f"+{short(one, 30)}" for one in details["added"]]
-        signs += [f"-{short(one, 30)}" for one in details["removed"]]
+        signs = [f"+{short(item_id, 30)}" for item_id in details["added"]]
+        signs += [f"-{short(item_id, 30)}" for item_id in details["removed"]]
         return f": {' '.join(signs)}"
     if {"before", "now"} <= details.keys():
         return f": {short(details['before'])}, now {short(details['now'])}"
-    told = [
+    fields = [
         f"{short(item_id, 30)} {short(name, 20)} {short(before, 30)}, now {short(now, 30)}"
-        for item_id, fields in details.items()
-        if isinstance(fields, Mapping)
-        for name, (before, now) in fields.items()
+        for item_id, changed in details.items()
+        if isinstance(changed, Mapping)
+        for name, (before, now) in changed.items()
     ]
-    return f": {'; '.join(told[:3])}{' ...' if len(told) > 3 else ''}" if told else ""
+    return f": {'; '.join(fields[:3])}{' ...' if len(fields) > 3 else ''}" if fields else ""
 
 
 def duration(seconds: float) -> str:
@@ -215,115 +322,3 @@ def duration(seconds: float) -> str:
 
 def _line(label: str, text: str) -> str:
     return f"{label:<11} {text}"
-
-
-SUMMARY = "summary.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """Result of a batch of a recommender."""
-
-    release: Release | None
-    """Release that the batch made; None for a plan or if a stage failed."""
-    figures: ReleaseFigures | None
-    texts: TextPlan | None
-    stages: Mapping[str, Mapping[str, int]]
-    """Figures of the stages before the texts, by stage."""
-
-    def as_json(self) -> dict[str, object]:
-        """Return the result under stable names; see docs/recommendations.md."""
-        return {
-            "release": None if self.figures is None else self.figures.as_json(),
-            "texts": None if self.texts is None else self.texts.as_json(),
-            "stages": {name: dict(figures) for name, figures in self.stages.items()},
-        }
-
-    def print(self, summary: Summary, out: Path, *, json: bool) -> None:
-        """Print the result; exit with a failure if there is no release or if something is missing from it."""
-        say_altered(summary.altered)
-        if json:
-            print_json({**summary.as_json(), **self.as_json()})
-        else:
-            for line in self._lines(out):
-                print_line(line)
-        counts = summary.report.counts
-        if self.release is not None and counts.failed:
-            say("Run it again: the texts that failed are written, and nothing else.")
-        if self.release is None or counts.failed or counts.open or summary.altered:
-            raise typer.Exit(EXIT_FAILURE)
-
-    def _lines(self, out: Path) -> Iterator[str]:
-        yield from lines_of_stages(self.stages)
-        if self.texts is not None:
-            yield from lines_of_texts(self.texts, is_plan=self.release is None)
-        if self.figures is not None:
-            yield from lines_of_figures(self.figures)
-            yield f"Look at {out / 'index.html'}; the rows are in {out / 'recommendations.jsonl'}."
-
-
-def export_outcome(database: Engine, store: Store, summary: Summary, out: Path) -> Outcome:
-    """Write the batch's release, if there is one, and summary.json.
-
-    Results that differ from what was committed are left out and listed in `summary.altered`.
-    Raises DiskFullError, ConfigurationError (`output_unwritable`) and StoreError.
-    """
-    outcome = outcome_of(database, store, summary, out)
-    with export_errors(out, summary.batch_id):
-        told = {**summary.as_json(), **outcome.as_json()}
-        replace_text(out / SUMMARY, json_text(told, indent=2) + "\n")
-    return outcome
-
-
-def outcome_of(database: Engine, store: Store, summary: Summary, out: Path) -> Outcome:
-    """Write the batch's release as `export_outcome` does, without summary.json."""
-    batch_id = summary.batch_id
-    release = releases.release_of_batch(database, batch_id)
-    figures = None
-    if release is not None:
-        try:
-            figures = export_standing(database, store, release, out, summary.leave_out)
-        except (ArtifactAlteredError, StatementAlteredError) as error:
-            what = f"release {release.number}"
-            summary.leave_out(Altered(release.id, what, error.code, str(error)))
-    return Outcome(
-        release=release,
-        figures=figures,
-        texts=text_plan(database, batch_id),
-        stages=_stages(database, batch_id),
-    )
-
-
-def export_standing(
-    database: Engine, store: Store, release: Release, out: Path, on_altered: OnAltered | None = None
-) -> ReleaseFigures:
-    """Write a release into the folder. Raises what `open_release` and `export_errors` raise."""
-    with export_errors(out, release.batch_id):
-        name = recommenders.get_recommender(database, release.recommender_id).name
-        return export_release(open_release(database, store, release, on_altered), out, title=name)
-
-
-def _stages(database: Engine, batch_id: UUID) -> dict[str, dict[str, int]]:
-    stages: dict[str, dict[str, int]] = {}
-    if collected := _outputs(database, batch_id, "collect", CollectOutput):
-        stages["collect"] = {
-            "num_rejected": sum(output.num_rejected for output in collected),
-            "num_withdrawn": sum(output.num_withdrawn for output in collected),
-        }
-    if embedded := _outputs(database, batch_id, "embed", EmbedOutput):
-        stages["embed"] = {
-            "num_embedded": sum(output.num_embedded for output in embedded),
-            "num_known": sum(output.num_known for output in embedded),
-        }
-    if fitted := _outputs(database, batch_id, "fit", FitOutput):
-        stages["fit"] = {"num_fitted": sum(not output.is_carried for output in fitted)}
-    if ranked := _outputs(database, batch_id, "rank", RankOutput):
-        stages["rank"] = {
-            "num_users": sum(output.num_users for output in ranked),
-            "num_ranked": sum(output.num_ranked for output in ranked),
-        }
-    return stages
-
-
-def _outputs(database: Engine, batch_id: UUID, stage: str, output_type: type[OutputT]) -> list[OutputT]:
-    return [output for _, output in stage_outputs(database, batch_id, stage, output_type)]

@@ -34,14 +34,14 @@ def test_plan_tells_new_changed_unchanged_cost_and_why() -> None:
 
 
 def test_run_without_anything_to_write_says_so() -> None:
-    assert list(lines_of_texts(plan(0, {})))[-1].endswith("nothing changed: no token")
+    assert list(lines_of_texts(plan(0, {})))[-1].endswith("nothing changed, no tokens")
 
 
 def test_stages_tell_what_was_made_and_what_was_carried_over() -> None:
     ranked = {"num_users": 5000, "num_ranked": 50}
     told = "\n".join(lines_of_stages({"fit": {"num_fitted": 0}, "rank": ranked}))
     assert "50 ranked, 4,950 carried over" in told
-    assert "carried over: little changed" in told
+    assert "carried over, since little changed" in told
 
 
 def test_release_tells_the_share_of_model_written_texts() -> None:
