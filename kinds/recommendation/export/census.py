@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 from kinds.recommendation.export.rows import Row
 from kinds.recommendation.ranking.lists import ReasonKind
@@ -16,6 +16,32 @@ from kinds.recommendation.texts.text import MODEL, TextScope
 
 USERS_OF_SEGMENT = 3
 """Number of users that the page shows of each segment."""
+
+
+ValueT = TypeVar("ValueT")
+
+
+@dataclass(slots=True)
+class HashSample(Generic[ValueT]):
+    """Keeps the values whose names have the lowest hashes, so that the same ones are chosen every time."""
+
+    limit: int
+    _heap: list[tuple[int, str, ValueT]] = field(default_factory=list)
+
+    def add(self, name: str, value: ValueT) -> None:
+        """Offer a value; each name may be offered once."""
+        low = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+        heapq.heappush(self._heap, (-low, name, value))
+        if len(self._heap) > self.limit:
+            heapq.heappop(self._heap)
+
+    def values(self) -> list[ValueT]:
+        """Return the kept values, the one with the lowest hash first."""
+        return [value for _, _, value in sorted(self._heap, reverse=True)]
+
+
+def _users_of_segment() -> HashSample[str]:
+    return HashSample(USERS_OF_SEGMENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +104,7 @@ class ReleaseFigures:
 
 @dataclass(slots=True)
 class Census:
-    """Counts rows and picks some of them. Implements sinks.RowSink; memory: the shown items and segments."""
+    """Counts rows and picks some of them. Implements files.RowSink; memory: the shown items and segments."""
 
     scope: TextScope
     _num_users: int = 0
@@ -89,7 +115,9 @@ class Census:
     _shared: dict[str, str] = field(default_factory=dict)
     """Origin of the text, by segment or item."""
     _segments: Counter[str] = field(default_factory=Counter)
-    _picked: defaultdict[str, list[tuple[int, str]]] = field(default_factory=lambda: defaultdict(list))
+    _sampled: defaultdict[str, HashSample[str]] = field(
+        default_factory=lambda: defaultdict(_users_of_segment)
+    )
 
     def __enter__(self) -> Self:
         return self
@@ -105,7 +133,8 @@ class Census:
             self._num_users += 1
             self._num_empty += not row.items
             self._segments[row.segment] += 1
-            self._pick(row)
+            if row.items:
+                self._sampled[row.segment].add(row.user_id, row.user_id)
             for item in row.items:
                 self._items[item.item_id] += 1
                 self._reasons[item.ranked.reason.kind] += 1
@@ -117,15 +146,6 @@ class Census:
                 if self.scope is TextScope.SEGMENT:
                     self._shared[row.segment] = row.text.origin
 
-    def _pick(self, row: Row) -> None:
-        """Keep the users of a segment with the lowest hashes, so that the same ones are picked every time."""
-        if not row.items:
-            return
-        low = int.from_bytes(hashlib.sha256(row.user_id.encode()).digest()[:8], "big")
-        heapq.heappush(self._picked[row.segment], (-low, row.user_id))
-        if len(self._picked[row.segment]) > USERS_OF_SEGMENT:
-            heapq.heappop(self._picked[row.segment])
-
     def _num_texts(self) -> Counter[str]:
         return self._readings if self.scope is TextScope.USER else Counter(self._shared.values())
 
@@ -136,7 +156,7 @@ class Census:
 
     def picked(self, segment: str) -> list[str]:
         """Return the ids of the users that are shown for a segment."""
-        return [user_id for _, user_id in sorted(self._picked.get(segment, ()), reverse=True)]
+        return self._sampled[segment].values() if segment in self._sampled else []
 
     def most_shown(self, limit: int) -> list[tuple[str, int]]:
         """Return the ids of the items on most lists, with the number of these lists."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import heapq
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 from jobs.shown import json_text
+from kinds.recommendation.export.census import HashSample
 from kinds.recommendation.export.comparison import (
     CatalogueChange,
     Causes,
@@ -47,14 +45,14 @@ def compare_releases(before: ReleaseReader, after: ReleaseReader, folder: Path) 
     with new_folder(folder) as new:
         with (new.path / DIFF_LINES).open("w", encoding="utf-8", newline="\n") as lines:
             for pair in block_pairs(len(before.manifest.blocks), len(after.manifest.blocks)):
-                found = diff_pair(pair, before, after, causes)
-                tally.num_before += found.num_before
-                tally.num_after += found.num_after
-                tally.num_carried += found.num_texts_same
-                for user in found.users:
+                pair_diff = diff_pair(pair, before, after, causes)
+                tally.num_before += pair_diff.num_before
+                tally.num_after += pair_diff.num_after
+                tally.num_carried += pair_diff.num_texts_same
+                for user in pair_diff.users:
                     lines.write(json_line(user_diff_json(user)))
                     tally.add_user(user)
-                for text in texts.compare(found.texts_before, found.texts_after):
+                for text in texts.compare(pair_diff.texts_before, pair_diff.texts_after):
                     lines.write(json_line(text_diff_json(text)))
                     tally.add_text(text)
             if before.manifest.text_index_sha256 or after.manifest.text_index_sha256:
@@ -118,8 +116,8 @@ class _Tally:
     lost: Counter[str] = field(default_factory=Counter)
     texts: Counter[str] = field(default_factory=Counter)
     text_reasons: Counter[str] = field(default_factory=Counter)
-    _picked: list[tuple[int, str, UserDiff]] = field(default_factory=list)
-    _picked_texts: list[tuple[int, str, TextDiff]] = field(default_factory=list)
+    sampled_users: HashSample[UserDiff] = field(default_factory=lambda: HashSample(SAMPLE_USERS))
+    sampled_texts: HashSample[TextDiff] = field(default_factory=lambda: HashSample(SAMPLE_TEXTS))
 
     def add_user(self, user: UserDiff) -> None:
         self.users[user.change] += 1
@@ -132,13 +130,13 @@ class _Tally:
             self.gained[place.item_id] += place.change == "added"
             self.lost[place.item_id] += place.change == "removed"
         if user.change == "changed":
-            _pick(self._picked, user.user_id, user, SAMPLE_USERS)
+            self.sampled_users.add(user.user_id, user)
 
     def add_text(self, text: TextDiff) -> None:
         self.texts[text.change] += 1
         self.text_reasons[text.why] += 1
         if text.change == "changed":
-            _pick(self._picked_texts, text.audience, text, SAMPLE_TEXTS)
+            self.sampled_texts.add(text.audience, text)
 
     def summary(self, before: ReleaseReader, after: ReleaseReader) -> DiffSummary:
         return DiffSummary(
@@ -154,7 +152,9 @@ class _Tally:
             num_moved=self.places["moved"],
             causes=[
                 {"change": change, "why": list(why), "places": number}
-                for (change, *why), number in sorted(self.causes.items(), key=lambda one: (-one[1], one[0]))
+                for (change, *why), number in sorted(
+                    self.causes.items(), key=lambda pair: (-pair[1], pair[0])
+                )
             ],
             num_texts_new=self.texts["new"],
             num_texts_changed=self.texts["changed"],
@@ -169,18 +169,7 @@ class _Tally:
         moved = self.gained + self.lost
         ordered = sorted(moved, key=lambda item_id: (-moved[item_id], item_id))
         return DiffSample(
-            users=[one for _, _, one in sorted(self._picked, reverse=True)],
-            texts=[one for _, _, one in sorted(self._picked_texts, reverse=True)],
+            users=self.sampled_users.values(),
+            texts=self.sampled_texts.values(),
             items=[(item_id, self.lost[item_id], self.gained[item_id]) for item_id in ordered[:SAMPLE_USERS]],
         )
-
-
-PickedT = TypeVar("PickedT")
-
-
-def _pick(picked: list[tuple[int, str, PickedT]], name: str, one: PickedT, limit: int) -> None:
-    """Keep the names with the lowest hashes, so that the same ones are chosen every time."""
-    low = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
-    heapq.heappush(picked, (-low, name, one))
-    if len(picked) > limit:
-        heapq.heappop(picked)

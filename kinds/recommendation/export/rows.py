@@ -81,7 +81,7 @@ def _words(attribute: str) -> str:
     return attribute.replace("_", " ")
 
 
-MAX_KEPT_TEXTS = 20_000
+MAX_CACHED_TEXTS = 20_000
 """Texts of segments and items that are cached for all blocks, which take about 10 MB."""
 
 _AT_A_TIME = 1000
@@ -96,26 +96,26 @@ class TextFinder:
     """Finds the texts of one block at a time. It is not thread-safe."""
 
     reader: ReleaseReader
-    _kept: dict[str, Text | None] = field(default_factory=dict, init=False)
+    _cache: dict[str, Text | None] = field(default_factory=dict, init=False)
 
     def find_shared(self, audiences: Collection[str]) -> Texts:
         """Return texts of segments or items, which are looked up once as long as the cache has room.
 
         The result may hold the texts of other audiences, too.
         """
-        missing = set(audiences) - self._kept.keys()
-        if len(self._kept) + len(missing) > MAX_KEPT_TEXTS:
-            self._kept.clear()
+        missing = set(audiences) - self._cache.keys()
+        if len(self._cache) + len(missing) > MAX_CACHED_TEXTS:
+            self._cache.clear()
             missing = set(audiences)
-        self._kept.update(self.find(sorted(missing), self.reader.text_index()))
-        return self._kept
+        self._cache.update(self.find(sorted(missing), self.reader.text_index()))
+        return self._cache
 
     def find(self, audiences: Sequence[str], index: TextIndex) -> dict[str, Text | None]:
         """Return the texts of these audiences; the index has those for which a text was planned."""
         entries = {audience: index[audience] for audience in audiences if audience in index}
-        found = self.reader.find_texts({entry.key for entry in entries.values()})
+        written = self.reader.find_texts({entry.key for entry in entries.values()})
         return {
-            audience: self._of_entry(audience, entries[audience], found)
+            audience: self._of_entry(audience, entries[audience], written)
             if audience in entries
             else self._without_entry(audience)
             for audience in audiences
@@ -124,8 +124,8 @@ class TextFinder:
     def all_of(self, index: TextIndex) -> Iterator[tuple[str, TextEntry, Text | None]]:
         """Yield every audience of an index in its order, with up to _AT_A_TIME texts in memory."""
         audiences = iter(index)
-        while some := list(itertools.islice(audiences, _AT_A_TIME)):
-            for audience, text in self.find(some, index).items():
+        while part := list(itertools.islice(audiences, _AT_A_TIME)):
+            for audience, text in self.find(part, index).items():
                 yield audience, index[audience], text
 
     def plain(self, audience: str, item_ids: Sequence[str], because: str | None = None) -> Text | None:
@@ -134,12 +134,12 @@ class TextFinder:
         items = [catalogue[item_id] for item_id in item_ids if item_id in catalogue][: policy.featured]
         return plain_text(TextRequest.about(audience, items, because, policy), policy) if items else None
 
-    def _of_entry(self, audience: str, entry: TextEntry, found: Mapping[str, Text]) -> Text | None:
+    def _of_entry(self, audience: str, entry: TextEntry, written: Mapping[str, Text]) -> Text | None:
         """Return the written text, or a plain one if it is missing or is about a withdrawn item."""
-        here = [item_id for item_id in entry.items if item_id not in self.reader.withdrawn]
-        if len(here) == len(entry.items) and entry.key in found:
-            return found[entry.key]
-        return self.plain(audience, here, entry.because)
+        left = [item_id for item_id in entry.items if item_id not in self.reader.withdrawn]
+        if len(left) == len(entry.items) and entry.key in written:
+            return written[entry.key]
+        return self.plain(audience, left, entry.because)
 
     def _without_entry(self, audience: str) -> Text | None:
         """Return a plain text for an item; for a user or segment the caller needs the list to write one."""
@@ -216,35 +216,35 @@ class RowMaker:
     def rows_of(self, block: BlockLists, users: Collection[str] | None = None) -> list[Row]:
         """Return the rows of a block in its order, or those of the given users only."""
         manifest, withdrawn = self.reader.manifest, self.reader.withdrawn
-        lists = [one for one in block.lists if users is None or one.user_id in users]
-        shown = [shown_items(one, manifest.rules, withdrawn) for one in lists]
+        lists = [user for user in block.lists if users is None or user.user_id in users]
+        shown = [shown_items(user, manifest.rules, withdrawn) for user in lists]
         texts = self._find(block, lists, shown)
         catalogue = self.reader.catalogue()
         return [
             Row(
-                user_id=one.user_id,
-                segment=one.segment,
+                user_id=user.user_id,
+                segment=user.segment,
                 release=self.reader.number,
                 items=tuple(
                     self._item(rank, ranked, catalogue, texts) for rank, ranked in enumerate(items, start=1)
                 ),
-                text=self._text(one, items, texts),
+                text=self._text(user, items, texts),
             )
-            for one, items in zip(lists, shown, strict=True)
+            for user, items in zip(lists, shown, strict=True)
         ]
 
-    def touched(self, block: BlockLists, item_ids: Collection[str]) -> set[str]:
+    def affected_users(self, block: BlockLists, item_ids: Collection[str]) -> set[str]:
         """Return the users whose rows may change when these items are withdrawn or come back."""
         index = block.text_index if self._scope is TextScope.USER else self.reader.text_index()
-        wanted = frozenset(item_ids)
-        touched = set()
-        for one in block.lists:
-            name = one.user_id if self._scope is TextScope.USER else one.segment
+        changed = frozenset(item_ids)
+        users = set()
+        for user in block.lists:
+            name = user.user_id if self._scope is TextScope.USER else user.segment
             entry = index.get(audience_of(self._scope, name))
-            in_text = entry is not None and not wanted.isdisjoint(entry.items)
-            if in_text or not wanted.isdisjoint(item.item_id for item in one.items):
-                touched.add(one.user_id)
-        return touched
+            is_in_text = entry is not None and not changed.isdisjoint(entry.items)
+            if is_in_text or not changed.isdisjoint(item.item_id for item in user.items):
+                users.add(user.user_id)
+        return users
 
     def _item(
         self,
@@ -272,12 +272,11 @@ class RowMaker:
     def _scope(self) -> TextScope:
         return self.reader.manifest.text_policy.scope
 
-    def _text(self, one: UserList, items: Sequence[RankedItem], texts: Texts) -> Text | None:
+    def _text(self, user: UserList, items: Sequence[RankedItem], texts: Texts) -> Text | None:
         if self._scope in (TextScope.ITEM, TextScope.NONE):
             return None
-        name = one.user_id if self._scope is TextScope.USER else one.segment
-        found = texts.get(audience_of(self._scope, name))
-        return found or self._finder.plain(audience_of(self._scope, name), [item.item_id for item in items])
+        audience = audience_of(self._scope, user.user_id if self._scope is TextScope.USER else user.segment)
+        return texts.get(audience) or self._finder.plain(audience, [item.item_id for item in items])
 
     def _find(
         self, block: BlockLists, lists: Sequence[UserList], shown: Sequence[Sequence[RankedItem]]
@@ -287,11 +286,11 @@ class RowMaker:
             case TextScope.NONE:
                 return {}
             case TextScope.USER:
-                users = [audience_of(TextScope.USER, one.user_id) for one in lists]
+                users = [audience_of(TextScope.USER, user.user_id) for user in lists]
                 return self._finder.find(users, block.text_index)
             case TextScope.SEGMENT:
                 return self._finder.find_shared(
-                    {audience_of(TextScope.SEGMENT, one.segment) for one in lists}
+                    {audience_of(TextScope.SEGMENT, user.segment) for user in lists}
                 )
             case TextScope.ITEM:
                 return self._finder.find_shared(

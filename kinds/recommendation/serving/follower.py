@@ -20,7 +20,7 @@ from db.session import opened_database
 from jobs.errors import ConfigurationError, PressroomError
 from kinds.recommendation.recommender import Recommender, ServingPlace
 from kinds.recommendation.recommenders import open_release, standing_release
-from kinds.recommendation.serving.serving import Served, ServingTarget, serve_release
+from kinds.recommendation.serving.serving import ServingResult, ServingTarget, serve_release
 from kinds.recommendation.store.recommenders import list_recommenders
 from kinds.recommendation.store.releases import withdrawn_items
 from pressroom.summary import Altered
@@ -45,7 +45,7 @@ RETRY_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _LastExport:
     """The state of the last export of a recommender."""
 
     release_id: UUID
@@ -65,10 +65,10 @@ class Follower:
     def __init__(self, database: Engine, store: Store) -> None:
         self._database = database
         self._store = store
-        self._seen: dict[UUID, _Seen] = {}
+        self._last_exports: dict[UUID, _LastExport] = {}
         self._retry_at: dict[UUID, float] = {}
 
-    def look(self) -> list[Served]:
+    def look(self) -> list[ServingResult]:
         """Serve what has changed since the last call; an error of one recommender affects no other."""
         served = []
         for recommender in list_recommenders(self._database):
@@ -77,26 +77,29 @@ class Follower:
             try:
                 done = self._follow(recommender)
             except PressroomError as error:
-                told = {"recommender": recommender.name, "reason": str(error)}
-                logger.warning("A release is not served.", extra=told)
+                extra = {"recommender": recommender.name, "reason": str(error)}
+                logger.warning("A release could not be served; the export is retried.", extra=extra)
                 self._retry_at[recommender.id] = time.monotonic() + RETRY_SECONDS
                 continue
             except SQLAlchemyError:
                 raise
             except Exception:
-                logger.exception("A release is not served.", extra={"recommender": recommender.name})
+                logger.exception(
+                    "A release could not be served; the export is retried.",
+                    extra={"recommender": recommender.name},
+                )
                 self._retry_at[recommender.id] = time.monotonic() + RETRY_SECONDS
                 continue
             if done is not None:
                 served.append(done)
         return served
 
-    def _follow(self, recommender: Recommender) -> Served | None:
+    def _follow(self, recommender: Recommender) -> ServingResult | None:
         release = standing_release(self._database, recommender)
         if recommender.serving is None or release is None:
             return None
         withdrawn = frozenset(withdrawn_items(self._database, recommender.id))
-        seen = self._seen.get(recommender.id)
+        seen = self._last_exports.get(recommender.id)
         is_same = seen is not None and (seen.release_id, seen.withdrawn) == (release.id, withdrawn)
         if seen is not None and is_same and time.monotonic() - seen.at < EXPIRY_SECONDS:
             return None
@@ -105,15 +108,17 @@ class Follower:
         lasts = (recommender.serving.expire_seconds or math.inf) / 2
         still = seen is not None and is_same and seen.left == reader.withdrawn
         if seen is not None and still and begun_at - seen.served_at < lasts:
-            self._seen[recommender.id] = replace(seen, at=begun_at)
+            self._last_exports[recommender.id] = replace(seen, at=begun_at)
             return None
         served = serve_release(reader, target_of(recommender.serving))
-        self._seen[recommender.id] = _Seen(release.id, withdrawn, reader.withdrawn, begun_at, begun_at)
+        self._last_exports[recommender.id] = _LastExport(
+            release.id, withdrawn, reader.withdrawn, begun_at, begun_at
+        )
         return served
 
 
 def _log_altered(altered: Altered) -> None:
-    logger.error("A text is not served, since it was altered.", extra=altered.as_json())
+    logger.error("A text is not served, because it was altered.", extra=altered.as_json())
 
 
 def target_of(place: ServingPlace) -> ServingTarget:
@@ -121,15 +126,15 @@ def target_of(place: ServingPlace) -> ServingTarget:
     url = os.environ.get(place.url_variable)
     if not url:
         raise ConfigurationError(
-            f"{place.url_variable} is not set: set it to redis://HOST:PORT/DATABASE, a database for "
-            "this alone",
+            f"{place.url_variable} is not set: set it to redis://HOST:PORT/DATABASE, a database that is used "
+            "for nothing else",
             code="serving_unset",
         )
     server = RedisServer.from_url(url, variable=place.url_variable)
     own = os.environ.get("PRESSROOM_REDIS_URL")
     if own and server.location == RedisServer.from_url(own).location:
         raise ConfigurationError(
-            f"{place.url_variable} names the database of the messages: serve from another one of the server",
+            f"{place.url_variable} names the database with Pressroom's messages: serve from another one",
             code="serving_unsuited",
         )
     return ServingTarget(url=url, staging=place.staging, expire_seconds=place.expire_seconds)
@@ -150,4 +155,4 @@ def _follow(follower: Follower, stopping: threading.Event) -> None:
         try:
             follower.look()
         except SQLAlchemyError:
-            logger.warning("Postgres is unavailable; what is served stays as it is.")
+            logger.warning("Postgres is unreachable; the served releases stay as they are.")

@@ -7,10 +7,9 @@ that a reader gets the old release or the new one but never a mixture. Both data
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import uuid4
@@ -38,98 +37,6 @@ State = Mapping[str, object]
 
 _SCAN_AT_A_TIME = 5000
 
-
-class ServingError(PressroomError):
-    """A release cannot be served from this server or database; what is served stays as it is."""
-
-    code = "serving_failed"
-
-
-@contextmanager
-def errors_named(url: str) -> Iterator[None]:
-    """Turn an error of the server into a ServingError that names the host but not the password."""
-    where = RedisServer.from_url(url).location
-    try:
-        yield
-    except ServingError:
-        raise
-    except (AddressRefusedError, UnreachableError) as error:
-        raise ServingError(str(error), code=error.code) from error
-    except NoPermissionError as error:
-        raise ServingError(
-            f"{where} does not let this user do what serving needs ({error}): allow GET, SET, EXPIRE, DEL, "
-            f"SCAN, DBSIZE, FLUSHDB, SWAPDB, WATCH, MULTI, EXEC and INFO on {PREFIX}*",
-            code="serving_denied",
-        ) from error
-    except AuthenticationError as error:
-        raise ServingError(f"{where} refuses name or password", code="serving_denied") from error
-    except RedisError as error:
-        raise ServingError(f"{where} did not do as asked: {error}", code="serving_unavailable") from error
-
-
-def check_server(served: Redis, staging: Redis, number: int) -> None:
-    """Check that the server can swap the two databases. Raises ServingError (`serving_unsuited`)."""
-    if served.info("cluster").get("cluster_enabled"):
-        raise ServingError(
-            "the server is part of a Redis Cluster, which has one database and cannot swap it: serve from a "
-            "single server, with replicas if need be",
-            code="serving_unsuited",
-        )
-    if number_of(served) == number:
-        raise ServingError(
-            f"database {number} cannot be both the served and the staging one: name two",
-            code="serving_unsuited",
-        )
-    try:
-        staging.ping()  # selects its number
-        # Swapping a database with itself changes nothing but needs the same permission as the real swap
-        staging.swapdb(number, number)
-    except NoPermissionError:
-        raise
-    except ResponseError as error:
-        raise ServingError(
-            f"the server has no database {number} to stage a release in, or no SWAPDB ({error}): name "
-            "another one, or serve from a server of your own",
-            code="serving_unsuited",
-        ) from error
-
-
-def check_dedicated(client: Redis, *, what: str) -> None:
-    """Check that a database is empty or Pressroom's own. Raises ServingError (`serving_not_dedicated`)."""
-    number = number_of(client)
-    advice = "a release replaces the whole database, so give it one that nothing else uses"
-    size = client.dbsize()
-    if size and not client.exists(*OWN):
-        raise ServingError(
-            f"the {what} database {number} has {size} keys and none of Pressroom's own: {advice}",
-            code="serving_not_dedicated",
-        )
-    for key in client.scan_iter(count=_SCAN_AT_A_TIME):
-        if not key.startswith(PREFIX):
-            raise ServingError(
-                f"the {what} database {number} has other keys too, such as {key[:80]!r}: {advice}",
-                code="serving_not_dedicated",
-            )
-
-
-def number_of(client: Redis) -> int:
-    """Return the number of the logical database."""
-    return int(client.get_connection_kwargs().get("db") or 0)
-
-
-def read_state(client: Redis, key: str) -> State:
-    """Return the state under a key; it is empty if there is no such key."""
-    body = client.get(key)
-    found: State = {} if body is None else json.loads(str(body))
-    return found
-
-
-def int_of(state: State, name: str) -> int:
-    """Return a number of a state; 0 if there is none."""
-    value = state.get(name, 0)
-    return value if isinstance(value, int) else 0
-
-
 ROWS_AT_A_TIME = 500
 """Rows per round trip, which are about 2 MB."""
 
@@ -138,6 +45,12 @@ SERVER_SECONDS = 60.0
 
 LOCK_SECONDS = 60
 """Expiry of the lock, which every round trip renews; an export that has let it expire counts as dead."""
+
+
+class ServingError(PressroomError):
+    """A release cannot be served from this server or database; what is served stays as it is."""
+
+    code = "serving_failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,11 +62,11 @@ class ServingTarget:
     staging: int
     """Number of a second logical database of the server, in which new rows are prepared."""
     expire_seconds: int | None = None
-    """Time after which rows expire, so that no list outlives its refreshes; None keeps them."""
+    """Time after which rows expire, so that lists disappear once refreshes have stopped; None keeps them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
+class ServingResult:
     """Result of an export."""
 
     release: int
@@ -175,7 +88,7 @@ def key_of(user_id: str) -> str:
     return f"rec:@{user_id}" if user_id.startswith("@") else f"rec:{user_id}"
 
 
-def serve_release(reader: ReleaseReader, target: ServingTarget) -> Served:
+def serve_release(reader: ReleaseReader, target: ServingTarget) -> ServingResult:
     """Write all rows to the staging database and swap it in.
 
     If the same release is served already, only rows whose withdrawn items changed are written, in place.
@@ -219,11 +132,11 @@ class _Export:
         self._token = uuid4().hex
         self._num_written = 0
 
-    def run(self) -> Served:
+    def run(self) -> ServingResult:
         if not self._staging.set(LOCK, self._token, nx=True, ex=LOCK_SECONDS):
             raise ServingError(
-                "another export writes to the staging database: wait for it, or for "
-                f"{self._staging.ttl(LOCK)} seconds if it has died",
+                "another export is writing to the staging database: wait until it ends; if it died, its lock "
+                f"expires in {self._staging.ttl(LOCK)} seconds",
                 code="serving_busy",
             )
         try:
@@ -243,22 +156,24 @@ class _Export:
         is_whole = self._served.dbsize() == int_of(marker, "num_rows") + 1
         return marker.get("manifest") == self._release and self._expire_seconds is None and is_whole
 
-    def _update(self, marker: State) -> Served:
+    def _update(self, marker: State) -> ServingResult:
         """Overwrite changed rows of the served release in place; each row is valid on its own."""
         if marker.get("identity") != self._identity:
             changed = self._reader.withdrawn.symmetric_difference(_names(marker["withdrawn"]))
             for block in self._reader.blocks():
-                rows = self._maker.rows_of(block, self._maker.touched(block, changed))
-                for some in _parts(rows):
-                    self._overwrite({key_of(row.user_id): row_body(row) for row in some})
+                rows = self._maker.rows_of(block, self._maker.affected_users(block, changed))
+                for part in _parts(rows):
+                    self._overwrite({key_of(row.user_id): row_body(row) for row in part})
                 self._staging.expire(LOCK, LOCK_SECONDS)
             body = self._marker(int_of(marker, "num_rows"), None)
             self._fenced(self._served, RELEASE, lambda pipeline: pipeline.set(RELEASE, body))
         return self._outcome(int_of(marker, "num_rows"), 0, was_served=True)
 
     def _overwrite(self, bodies: Mapping[str, str]) -> None:
-        there = self._served.mget(list(bodies))
-        changed = [(key, body) for (key, body), old in zip(bodies.items(), there, strict=True) if body != old]
+        current = self._served.mget(list(bodies))
+        changed = [
+            (key, body) for (key, body), old in zip(bodies.items(), current, strict=True) if body != old
+        ]
 
         def put(pipeline: Pipeline) -> None:
             for key, body in changed:
@@ -268,21 +183,21 @@ class _Export:
             self._fenced(self._served, RELEASE, put)
             self._num_written += len(changed)
 
-    def _replace(self) -> Served:
+    def _replace(self) -> ServingResult:
         """Write all rows to the staging database, then switch to it."""
-        begun = self._begun()
-        first_block, num_rows = int_of(begun, "next_block"), int_of(begun, "num_rows")
-        expires_at = None if begun["expires_at"] is None else int_of(begun, "expires_at")
+        state = self._begin()
+        first_block, num_rows = int_of(state, "next_block"), int_of(state, "num_rows")
+        expires_at = None if state["expires_at"] is None else int_of(state, "expires_at")
         for number in range(first_block, len(self._reader.manifest.blocks)):
             rows = self._maker.rows_of(self._reader.block(number))
-            for some in _parts(rows):
-                self._write(some, expires_at)
+            for part in _parts(rows):
+                self._write(part, expires_at)
             num_rows += len(rows)
             self._note(self._state(number + 1, num_rows, expires_at))
         self._switch(num_rows, expires_at)
         return self._outcome(num_rows, first_block)
 
-    def _begun(self) -> State:
+    def _begin(self) -> State:
         """Return the state of an interrupted export of the same release, or clear the staging database."""
         state = read_state(self._staging, STAGING)
         # A server may restart without its last rows. The 2 is for the lock and the state, which are not rows.
@@ -323,8 +238,8 @@ class _Export:
         if self._staging.dbsize() != num_rows + 2:
             self._staging.delete(STAGING)  # so that the next export starts over
             raise ServingError(
-                f"the staging database has not the {num_rows} rows that were written: something else removes "
-                "keys from it (an eviction policy, a short expiry?); the served release is as it was",
+                f"the staging database does not hold the {num_rows} rows that were written: something else "
+                "removes its keys, such as an eviction policy; the served release is unchanged",
                 code="serving_incomplete",
             )
         marker = self._marker(num_rows, expires_at)
@@ -352,7 +267,7 @@ class _Export:
                 pipeline.execute()
             except WatchError as error:
                 raise ServingError(
-                    "another export took over, because this one had stood still: what it serves stays",
+                    "another export took over because this one made no progress; the other export continues",
                     code="serving_busy",
                 ) from error
 
@@ -374,8 +289,8 @@ class _Export:
         state = self._state(len(self._reader.manifest.blocks), num_rows, expires_at)
         return json.dumps({**state, "withdrawn": sorted(self._reader.withdrawn)})
 
-    def _outcome(self, num_rows: int, num_resumed: int, *, was_served: bool = False) -> Served:
-        return Served(
+    def _outcome(self, num_rows: int, num_resumed: int, *, was_served: bool = False) -> ServingResult:
+        return ServingResult(
             release=self._reader.number,
             num_rows=num_rows,
             num_resumed_blocks=num_resumed,
@@ -400,7 +315,90 @@ def _names(value: object) -> set[str]:
     return {str(name) for name in value} if isinstance(value, list) else set()
 
 
-def _parts(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    waiting = iter(rows)
-    while some := list(itertools.islice(waiting, ROWS_AT_A_TIME)):
-        yield some
+def _parts(rows: list[Row]) -> Iterator[list[Row]]:
+    return (rows[start : start + ROWS_AT_A_TIME] for start in range(0, len(rows), ROWS_AT_A_TIME))
+
+
+@contextmanager
+def errors_named(url: str) -> Iterator[None]:
+    """Turn an error of the server into a ServingError that names the host but not the password."""
+    where = RedisServer.from_url(url).location
+    try:
+        yield
+    except ServingError:
+        raise
+    except (AddressRefusedError, UnreachableError) as error:
+        raise ServingError(str(error), code=error.code) from error
+    except NoPermissionError as error:
+        raise ServingError(
+            f"{where} denies this user a command that serving needs ({error}): allow GET, SET, EXPIRE, DEL, "
+            f"SCAN, DBSIZE, FLUSHDB, SWAPDB, WATCH, MULTI, EXEC and INFO on {PREFIX}*",
+            code="serving_denied",
+        ) from error
+    except AuthenticationError as error:
+        raise ServingError(f"{where} rejects the user name or the password", code="serving_denied") from error
+    except RedisError as error:
+        raise ServingError(f"{where} returned an error: {error}", code="serving_unavailable") from error
+
+
+def check_server(served: Redis, staging: Redis, number: int) -> None:
+    """Check that the server can swap the two databases. Raises ServingError (`serving_unsuited`)."""
+    if served.info("cluster").get("cluster_enabled"):
+        raise ServingError(
+            "the server is part of a Redis Cluster, which has one database and cannot swap it: serve from "
+            "a single server, which may have replicas",
+            code="serving_unsuited",
+        )
+    if number_of(served) == number:
+        raise ServingError(
+            f"database {number} cannot be both the served and the staging database: choose two",
+            code="serving_unsuited",
+        )
+    try:
+        staging.ping()  # selects its number
+        # Swapping a database with itself changes nothing but needs the same permission as the real swap
+        staging.swapdb(number, number)
+    except NoPermissionError:
+        raise
+    except ResponseError as error:
+        raise ServingError(
+            f"the server has no database {number} for staging, or does not support SWAPDB ({error}): choose "
+            "another database or another server",
+            code="serving_unsuited",
+        ) from error
+
+
+def check_dedicated(client: Redis, *, what: str) -> None:
+    """Check that a database is empty or Pressroom's own. Raises ServingError (`serving_not_dedicated`)."""
+    number = number_of(client)
+    advice = "a release replaces the whole database, so use one that holds nothing else"
+    size = client.dbsize()
+    if size and not client.exists(*OWN):
+        raise ServingError(
+            f"the {what} database {number} has {size} keys, none of which are Pressroom's: {advice}",
+            code="serving_not_dedicated",
+        )
+    for key in client.scan_iter(count=_SCAN_AT_A_TIME):
+        if not key.startswith(PREFIX):
+            raise ServingError(
+                f"the {what} database {number} also has other keys, such as {key[:80]!r}: {advice}",
+                code="serving_not_dedicated",
+            )
+
+
+def number_of(client: Redis) -> int:
+    """Return the number of the logical database."""
+    return int(client.get_connection_kwargs().get("db") or 0)
+
+
+def read_state(client: Redis, key: str) -> State:
+    """Return the state under a key; it is empty if there is no such key."""
+    body = client.get(key)
+    state: State = {} if body is None else json.loads(str(body))
+    return state
+
+
+def int_of(state: State, name: str) -> int:
+    """Return a number of a state; 0 if there is none."""
+    value = state.get(name, 0)
+    return value if isinstance(value, int) else 0

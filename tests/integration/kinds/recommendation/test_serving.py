@@ -217,7 +217,7 @@ def test_keys_that_vanish_while_staging_stop_the_switch(
         switch(self, num_rows, expires_at)
 
     monkeypatch.setattr(serving._Export, "_switch", evict_first)
-    with pytest.raises(ServingError, match="as it was") as caught:
+    with pytest.raises(ServingError, match="is unchanged") as caught:
         serve_release(release(2), server.target)
     assert caught.value.code == "serving_incomplete"
     assert server.rows() == served_rows(release(1))

@@ -109,7 +109,7 @@ def test_texts_are_looked_up_once_and_not_once_a_user() -> None:
 
 
 def test_more_texts_than_are_kept_are_all_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kinds.recommendation.export.rows.MAX_KEPT_TEXTS", 2)
+    monkeypatch.setattr("kinds.recommendation.export.rows.MAX_CACHED_TEXTS", 2)
     shelf = Shelf()
     index = {f"item:{name}": shelf.entry(name, [name], text(name.upper())) for name in "abcdef"}
     lists = [user_list(f"u{n}", *"abcdef"[n % 4 : n % 4 + 3]) for n in range(20)]
