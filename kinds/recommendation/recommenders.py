@@ -21,7 +21,7 @@ from kinds.recommendation.materials import load_catalogue
 from kinds.recommendation.payload import RecommenderSettings
 from kinds.recommendation.recommender import Recommender, RecommenderSources, Release
 from kinds.recommendation.recommender_file import RecommenderFile
-from kinds.recommendation.release import ReleaseManifest, StoredRelease, read_manifest
+from kinds.recommendation.release import ReleaseManifest, ReleaseReader, read_manifest
 from kinds.recommendation.scheduled import Run, batch_of
 from kinds.recommendation.store import recommenders, releases
 from kinds.recommendation.store.recommenders import RecommenderNotFoundError
@@ -170,7 +170,7 @@ def standing_release(database: Engine, recommender: Recommender) -> Release | No
 
 def open_release(
     database: Engine, store: Store, release: Release, on_altered: OnAltered | None = None
-) -> StoredRelease:
+) -> ReleaseReader:
     """Return the release without the items that have become unavailable since.
 
     Its manifest is checked against the statement of the job that made it, and names everything but the texts
@@ -185,7 +185,7 @@ def open_release(
     items = load_catalogue(resources, manifest.inputs_sha256).items
     expired = {item.id for item in items if not item.is_available(now)}
     withdrawn = releases.withdrawn_items(database, release.recommender_id)
-    return StoredRelease(
+    return ReleaseReader(
         manifest=manifest,
         number=release.number,
         read=resources.read,

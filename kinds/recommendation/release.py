@@ -6,7 +6,6 @@ import json
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import rfc8785
@@ -165,77 +164,19 @@ class BlockLists:
     """Text index of this block's users; empty unless texts are per user."""
 
 
-class ReleaseReader(Protocol):
-    """Read access to a release, for code that shows or exports it; implemented by StoredRelease."""
-
-    @property
-    def manifest(self) -> ReleaseManifest: ...
-
-    @property
-    def number(self) -> int:
-        """Number of the release within its recommender, from 1; assigned when the release is made."""
-        ...
-
-    @property
-    def withdrawn(self) -> frozenset[str]:
-        """Items withdrawn since: they became unavailable, expired, or are gone from the catalogue."""
-        ...
-
-    def block(self, number: int) -> BlockLists:
-        """Return one block."""
-        ...
-
-    def blocks(self) -> Iterator[BlockLists]:
-        """Yield all blocks in order of their number, one in memory at a time."""
-        ...
-
-    def catalogue(self) -> Mapping[str, Item]:
-        """Return the items by id, as they were when the release was made."""
-        ...
-
-    def text_index(self) -> TextIndex:
-        """Return the text index of segments or items; it is empty if texts are per user."""
-        ...
-
-    def interactions(self, number: int) -> UserBlock:
-        """Return the interactions of the users of a block."""
-        ...
-
-    def find_texts(self, keys: Collection[Sha256]) -> Mapping[Sha256, Text]:
-        """Return the texts of these keys; a key without a text is left out."""
-        ...
-
-
-def shown_items(
-    one: UserList, rules: Rules, withdrawn: Collection[str] = frozenset()
-) -> tuple[RankedItem, ...]:
-    """Return the items that a user sees: the first ones not withdrawn, so that the reserve moves up.
-
-    >>> from kinds.recommendation.ranking.lists import Reason, ReasonKind
-    >>> items = [RankedItem(item_id=i, score=1, reason=Reason(kind=ReasonKind.POPULAR)) for i in "abc"]
-    >>> shown = shown_items(UserList(user_id="ann", segment="s", items=items), Rules(list_length=2), {"a"})
-    >>> [item.item_id for item in shown]
-    ['b', 'c']
-    """
-    here = [item for item in one.items if item.item_id not in withdrawn]
-    return tuple(here[: rules.list_length])
-
-
-MAX_HISTORY = 8
-"""Default number of items of a user's history that `recent_items` returns."""
-
-
 @dataclass(slots=True, kw_only=True)
-class StoredRelease:
-    """Implements release.ReleaseReader. It is not thread-safe."""
+class ReleaseReader:
+    """Reads a release by the digests of its manifest. It is not thread-safe."""
 
     manifest: ReleaseManifest
     number: int
+    """Number of the release within its recommender, from 1."""
     read: Callable[[Sha256], bytes]
     """Returns the bytes of a resource or artifact that the manifest names, checked against the digest."""
     texts: Callable[[Collection[Sha256]], Mapping[Sha256, Text]]
     """Returns the stored texts of keys, as store.texts.find_texts does with a database."""
     withdrawn: frozenset[str] = frozenset()
+    """Items that are no longer shown: they are unavailable, expired, or gone from the catalogue."""
     _items: Mapping[str, Item] | None = field(default=None, init=False)
     _index: TextIndex | None = field(default=None, init=False)
 
@@ -251,18 +192,18 @@ class StoredRelease:
         )
 
     def blocks(self) -> Iterator[BlockLists]:
-        """Yield all blocks in order of their number."""
+        """Yield all blocks in order of their number, one in memory at a time."""
         return map(self.block, range(len(self.manifest.blocks)))
 
     def catalogue(self) -> Mapping[str, Item]:
-        """Return the items by id; they are cached."""
+        """Return the items by id, as they were when the release was made; they are cached."""
         if self._items is None:
             body = self.read(self.manifest.catalogue_sha256)
             self._items = {item.id: item for item in read_catalogue_bytes(body)}
         return self._items
 
     def text_index(self) -> TextIndex:
-        """Return the text index of segments or items; it is cached."""
+        """Return the text index of segments or items, which is cached; it is empty if texts are per user."""
         if self._index is None:
             index = self.manifest.text_index_sha256
             self._index = {} if index is None else read_text_index(self.read(index))
@@ -273,8 +214,27 @@ class StoredRelease:
         return read_block_bytes(self.read(self.manifest.blocks[number].interactions_sha256))
 
     def find_texts(self, keys: Collection[Sha256]) -> Mapping[Sha256, Text]:
-        """Return the stored texts of these keys."""
+        """Return the texts of these keys; a key without a text is left out."""
         return self.texts(keys) if keys else {}
+
+
+def shown_items(
+    user: UserList, rules: Rules, withdrawn: Collection[str] = frozenset()
+) -> tuple[RankedItem, ...]:
+    """Return the items that a user sees: the first ones not withdrawn, so that the reserve moves up.
+
+    >>> from kinds.recommendation.ranking.lists import Reason, ReasonKind
+    >>> items = [RankedItem(item_id=i, score=1, reason=Reason(kind=ReasonKind.POPULAR)) for i in "abc"]
+    >>> shown = shown_items(UserList(user_id="ann", segment="s", items=items), Rules(list_length=2), {"a"})
+    >>> [item.item_id for item in shown]
+    ['b', 'c']
+    """
+    left = [item for item in user.items if item.item_id not in withdrawn]
+    return tuple(left[: rules.list_length])
+
+
+MAX_HISTORY = 8
+"""Default number of items of a user's history that `recent_items` returns."""
 
 
 def recent_items(block: UserBlock, user_id: str, limit: int = MAX_HISTORY) -> tuple[str, ...]:

@@ -33,12 +33,12 @@ class ReleaseNotFoundError(PermanentError):
     code = "release_not_found"
 
 
-def write_releases(connection: Connection, made: Sequence[tuple[UUID, NewRelease]]) -> None:
+def write_releases(connection: Connection, new: Sequence[tuple[UUID, NewRelease]]) -> None:
     """Number the releases of these jobs and publish each.
 
     A release is not published if that of a later batch is published already, or if a rollback happened since.
     """
-    for job_id, release in sorted(made, key=lambda pair: (pair[1].recommender_id, pair[0])):
+    for job_id, release in sorted(new, key=lambda pair: (pair[1].recommender_id, pair[0])):
         recommender = connection.execute(
             select(RecommenderRow.published_release_id, RecommenderRow.rolled_back_at)
             .where(RecommenderRow.id == release.recommender_id)
@@ -62,10 +62,13 @@ def write_releases(connection: Connection, made: Sequence[tuple[UUID, NewRelease
                 figures=dict(release.figures),
             )
         )
-        standing_at = connection.scalar(
+        published_submitted_at = connection.scalar(
             select(ReleaseRow.submitted_at).where(ReleaseRow.id == recommender.published_release_id)
         )
-        if all(at is None or at <= batch.created_at for at in (standing_at, recommender.rolled_back_at)):
+        if all(
+            at is None or at <= batch.created_at
+            for at in (published_submitted_at, recommender.rolled_back_at)
+        ):
             _publish(connection, release.recommender_id, job_id)
             # Items withdrawn after the batch was accepted are missing from newer inputs than the release's.
             connection.execute(
@@ -160,12 +163,12 @@ def get_release(database: Engine, release_id: UUID) -> Release:
 
 def find_release(database: Engine, recommender_id: UUID, number: int) -> Release:
     """Return the release with this number. Raises ReleaseNotFoundError."""
-    found = [release for release in list_releases(database, recommender_id) if release.number == number]
-    if not found:
+    release = next((each for each in list_releases(database, recommender_id) if each.number == number), None)
+    if release is None:
         raise ReleaseNotFoundError(
             f"the recommender has no release {number}: see `pressroom refresh show NAME`"
         )
-    return found[0]
+    return release
 
 
 def release_of_batch(database: Engine, batch_id: UUID) -> Release | None:
@@ -208,7 +211,7 @@ def write_records(connection: Connection, records: Sequence[tuple[UUID, object]]
     that transactions do not deadlock. Implements db.outcomes.RecordWriter.
     """
     write_texts(connection, [(j, r) for j, r in records if isinstance(r, NewText)])
-    withdrawn = [r for _, r in records if isinstance(r, Withdrawal)]
-    for one in sorted(withdrawn, key=lambda one: one.recommender_id):
-        withdraw_in(connection, one.recommender_id, one.reasons)
+    withdrawals = [r for _, r in records if isinstance(r, Withdrawal)]
+    for withdrawal in sorted(withdrawals, key=lambda withdrawal: withdrawal.recommender_id):
+        withdraw_in(connection, withdrawal.recommender_id, withdrawal.reasons)
     write_releases(connection, [(j, r) for j, r in records if isinstance(r, NewRelease)])

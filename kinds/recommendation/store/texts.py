@@ -20,11 +20,11 @@ RECENT = 500
 """Number of the latest texts from which the cost of the next ones is estimated."""
 
 
-def write_texts(connection: Connection, written: Sequence[tuple[UUID, NewText]]) -> None:
+def write_texts(connection: Connection, texts: Sequence[tuple[UUID, NewText]]) -> None:
     """Store the texts of these jobs; a key keeps its first text, because releases may show it already."""
-    if not written:
+    if not texts:
         return
-    tokens = _new_tokens(connection, [job_id for job_id, _ in written])
+    tokens = _new_tokens(connection, [job_id for job_id, _ in texts])
     rows = {
         text.key: {
             "key": text.key,
@@ -33,7 +33,7 @@ def write_texts(connection: Connection, written: Sequence[tuple[UUID, NewText]])
             "num_new_tokens": tokens[job_id],
             "job_id": job_id,
         }
-        for job_id, text in written
+        for job_id, text in texts
     }
     ordered = [rows[key] for key in sorted(rows)]
     connection.execute(postgresql.insert(TextRow).on_conflict_do_nothing(), ordered)

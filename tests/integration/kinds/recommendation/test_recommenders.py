@@ -38,7 +38,7 @@ from kinds.recommendation.recommenders import (
     rollback,
     sources_of,
 )
-from kinds.recommendation.release import StoredRelease, shown_items
+from kinds.recommendation.release import ReleaseReader, shown_items
 from kinds.recommendation.scheduled import STAGES, Run, start_run, start_scheduled
 from kinds.recommendation.serving.follower import Follower
 from kinds.recommendation.store import recommenders, releases
@@ -186,7 +186,7 @@ class Shop:
         assert release_id is not None
         return releases.get_release(self.database, release_id)
 
-    def open(self, release: Release | None = None) -> StoredRelease:
+    def open(self, release: Release | None = None) -> ReleaseReader:
         return open_release(self.database, self.store, release or self.standing())
 
     def shown(self, release: Release | None = None) -> dict[str, tuple[str, ...]]:

@@ -13,7 +13,7 @@ from redis import Redis
 from redis.client import Pipeline
 
 from kinds.recommendation.export.rows import rows
-from kinds.recommendation.release import BlockLists, StoredRelease
+from kinds.recommendation.release import BlockLists, ReleaseReader
 from kinds.recommendation.serving import serving
 from kinds.recommendation.serving.serving import (
     LOCK,
@@ -56,13 +56,13 @@ def server(redis_url: str, redis_numbers: Iterator[int]) -> Iterator[Server]:
         staging.flushdb()
 
 
-def release(number: int = 1, num_users: int = 60, **fields: object) -> StoredRelease:
+def release(number: int = 1, num_users: int = 60, **fields: object) -> ReleaseReader:
     lists = [user_list(f"user-{n}", "abcdef"[number % 6], "c", "d", "e") for n in range(num_users)]
     options = {"num_blocks": 8, "number": number} | fields
     return make_release(Shelf(), lists, ITEMS, **options)  # type: ignore[arg-type]
 
 
-def served_rows(of: StoredRelease) -> Mapping[str, object]:
+def served_rows(of: ReleaseReader) -> Mapping[str, object]:
     return {key_of(row.user_id): row.as_json() for row in rows(of)}
 
 
@@ -163,7 +163,7 @@ class Crash(Exception):
 class CrashingRelease:
     """A release whose block cannot be read; otherwise as the one it wraps."""
 
-    def __init__(self, wrapped: StoredRelease, at: int) -> None:
+    def __init__(self, wrapped: ReleaseReader, at: int) -> None:
         self._wrapped = wrapped
         self._at = at
         self.num_read = 0

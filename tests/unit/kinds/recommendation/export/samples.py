@@ -17,7 +17,7 @@ from kinds.recommendation.release import (
     ReleaseCounts,
     ReleasedBlock,
     ReleaseManifest,
-    StoredRelease,
+    ReleaseReader,
     TextEntry,
     TextIndex,
     audience_of,
@@ -115,7 +115,7 @@ def make_release(
     history: Mapping[str, Sequence[str]] | None = None,
     model: str = "model",
     withdrawn: frozenset[str] = frozenset(),
-) -> StoredRelease:
+) -> ReleaseReader:
     """A release of these lists; `index` is of all audiences, whatever the scope."""
     policy = policy or TextPolicy(scope=TextScope.SEGMENT, fields=("title", "category", "price", "currency"))
     index, history = index or {}, history or {}
@@ -155,6 +155,6 @@ def make_release(
         text_index_sha256=shelf.put(text_index_bytes(index)) if is_shared else None,
         counts=ReleaseCounts(num_users=len(lists), num_items=len(items)),
     )
-    return StoredRelease(
+    return ReleaseReader(
         manifest=manifest, number=number, read=shelf.read, texts=shelf.find, withdrawn=withdrawn
     )

@@ -14,7 +14,7 @@ from kinds.recommendation.catalogue.item import Item
 from kinds.recommendation.export.comparison import block_pairs
 from kinds.recommendation.export.diff import compare_releases
 from kinds.recommendation.ranking.settings import PriceBand, Rules
-from kinds.recommendation.release import StoredRelease
+from kinds.recommendation.release import ReleaseReader
 from kinds.recommendation.texts.text import TextPolicy, TextScope
 from tests.unit.kinds.recommendation.export.samples import AT, Shelf, item, make_release, text, user_list
 
@@ -22,7 +22,7 @@ ITEMS = {name: item(name) for name in "abcdefgh"}
 RULES = Rules(list_length=3, reserve=2)
 
 
-def compare(before: StoredRelease, after: StoredRelease, folder: Path) -> dict[str, dict[str, Any]]:
+def compare(before: ReleaseReader, after: ReleaseReader, folder: Path) -> dict[str, dict[str, Any]]:
     """Lines by user or audience; the summary under ""."""
     compare_releases(before, after, folder)
     lines = [json.loads(line) for line in (folder / "diff.jsonl").read_text().split("\n") if line]
@@ -34,7 +34,7 @@ def places(line: Mapping[str, Any]) -> dict[str, tuple[str, list[str]]]:
     return {place["item"]: (place["change"], place["why"]) for place in line["items"]}
 
 
-def release(*lists: str, items: Mapping[str, Item] = ITEMS, **fields: Any) -> StoredRelease:
+def release(*lists: str, items: Mapping[str, Item] = ITEMS, **fields: Any) -> ReleaseReader:
     """Each list is "user:items"."""
     parsed = [user_list(one.partition(":")[0], *one.partition(":")[2]) for one in lists]
     fields = {"rules": RULES, "policy": TextPolicy(scope=TextScope.NONE)} | fields
@@ -51,7 +51,7 @@ def test_same_release_has_no_difference_and_reads_no_list(tmp_path: Path) -> Non
     assert "There is no difference" in (tmp_path / "diff.html").read_text()
 
 
-CERTAIN: dict[str, tuple[Callable[[], StoredRelease], str]] = {
+CERTAIN: dict[str, tuple[Callable[[], ReleaseReader], str]] = {
     "gone": (
         lambda: release("ann:bcd", items={n: one for n, one in ITEMS.items() if n != "a"}),
         "no longer in the catalogue",

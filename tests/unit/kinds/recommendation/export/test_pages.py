@@ -11,7 +11,7 @@ import pytest
 from kinds.recommendation.export.diff import compare_releases
 from kinds.recommendation.export.files import export_release
 from kinds.recommendation.ranking.lists import Reason, ReasonKind
-from kinds.recommendation.release import StoredRelease
+from kinds.recommendation.release import ReleaseReader
 from kinds.recommendation.texts.text import TextPolicy, TextScope
 from tests.unit.kinds.recommendation.export.samples import Shelf, item, make_release, text, user_list
 
@@ -45,7 +45,7 @@ class Elements(HTMLParser):
         self.words.append(data)
 
 
-def hostile_release(number: int, scope: TextScope) -> StoredRelease:
+def hostile_release(number: int, scope: TextScope) -> ReleaseReader:
     """Every string that somebody gives is one of an attack."""
     shelf = Shelf()
     items = [
