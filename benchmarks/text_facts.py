@@ -1,4 +1,4 @@
-"""Texts by the language model over the demo shop: how much of it stands, what it costs, whether it is true.
+"""Measures texts about the demo shop: how many the model writes, what they cost, and whether they are true.
 
 `python -m benchmarks.text_facts [--texts 500] [--show 10]`: half of the texts about one item, half about
 three that head a segment, by the engine as a worker runs it. What is published is then checked against the
@@ -45,7 +45,7 @@ SHARED_CATEGORY = 0.6
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class Sample:
     """A text with its request and the shop's rows of its items."""
 
     request: TextRequest
@@ -122,20 +122,20 @@ def write_all(
     policy: TextPolicy,
     inference: BareInference,
     places: int,
-) -> list[Written]:
+) -> list[Sample]:
     """Write all texts, as many at a time as a worker holds jobs."""
     template_sha256 = text_template(policy).identity.sha256
 
-    def write(job: tuple[TextRequest, tuple[Row, ...]]) -> Written:
+    def write(job: tuple[TextRequest, tuple[Row, ...]]) -> Sample:
         request, rows = job
         seed = text_seed(text_key(request, policy, template_sha256, DEFAULT_MODEL))
-        return Written(request, rows, generate_text(request, policy, cast("Inference", inference), seed))
+        return Sample(request, rows, generate_text(request, policy, cast("Inference", inference), seed))
 
     with ThreadPoolExecutor(places) as pool:
         return list(pool.map(write, requests))
 
 
-def num_false(written: Sequence[Written], vocabulary: ShopVocabulary) -> int:
+def num_false(written: Sequence[Sample], vocabulary: ShopVocabulary) -> int:
     """Print the published texts that state something a row lacks, and return their number."""
     false = 0
     for each in written:
@@ -150,7 +150,7 @@ def num_false(written: Sequence[Written], vocabulary: ShopVocabulary) -> int:
     return false
 
 
-def plant(written: Sequence[Written], vocabulary: ShopVocabulary, rows: Sequence[Row]) -> dict[str, object]:
+def plant(written: Sequence[Sample], vocabulary: ShopVocabulary, rows: Sequence[Row]) -> dict[str, object]:
     """Plant lies of each kind in published blurbs, and return how many of them the checker finds."""
     draw = random.Random(SEED)
     planted: Counter[str] = Counter()
@@ -182,7 +182,7 @@ def _swapped(text: str, row: Row, one: str, other: str) -> str:
     return text.replace(one, other, 1) if is_lie else text
 
 
-def report(written: Sequence[Written], inference: BareInference, seconds: float) -> dict[str, object]:
+def report(written: Sequence[Sample], inference: BareInference, seconds: float) -> dict[str, object]:
     """Return shares, attempts and cost."""
     by_scope: dict[str, object] = {}
     for name, texts in (
@@ -217,14 +217,14 @@ def _kind_of(problem: str) -> str:
     return ": ".join(problem.split(": ")[:2])
 
 
-def show(written: Sequence[Written]) -> None:
+def show(written: Sequence[Sample]) -> None:
     """Print texts for a reader."""
     for each in written:
         print(" / ".join(", ".join(map(str, item.row.values())) for item in each.request.items))
         print(f"  [{each.text.origin}] {each.text.headline}\n  {each.text.blurb}\n  {each.text.reason}\n")
 
 
-def keep(written: Sequence[Written], path: Path) -> None:
+def keep(written: Sequence[Sample], path: Path) -> None:
     """Write all texts to a file, for later inspection."""
     with path.open("w", encoding="utf-8") as file:
         for each in written:

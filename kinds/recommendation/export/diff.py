@@ -239,7 +239,7 @@ def render_diff_page(
 
 
 def _pair(user: UserDiff, before: ReleaseReader, after: ReleaseReader) -> PagePair:
-    old, new = (segment_label(one or "") for one in (user.segment_before, user.segment_after))
+    old, new = (segment_label(name or "") for name in (user.segment_before, user.segment_after))
     all_causes = {place.causes for place in user.changed_places()}
     is_common = len(all_causes) == 1
     was_there = [place for place in user.places if place.rank_before is not None]

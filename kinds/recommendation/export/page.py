@@ -133,14 +133,14 @@ def users_of(reader: ReleaseReader, user_ids: Collection[str]) -> Mapping[str, P
     for user_id in user_ids:
         by_block[block_of(user_id, len(reader.manifest.blocks))].add(user_id)
     maker, catalogue = RowMaker(reader), reader.catalogue()
-    found = {}
+    users = {}
     for number in sorted(by_block):
         past = reader.interactions(number)
         for row in maker.rows_of(reader.block(number), by_block[number]):
             recent = recent_items(past, row.user_id, SHOWN_HISTORY)
             titles = tuple(catalogue[item_id].title for item_id in recent if item_id in catalogue)
-            found[row.user_id] = PageUser(row=row, history=titles)
-    return found
+            users[row.user_id] = PageUser(row=row, history=titles)
+    return users
 
 
 def rules_words(reader: ReleaseReader) -> list[str]:
@@ -168,18 +168,18 @@ def rules_words(reader: ReleaseReader) -> list[str]:
 def _segments(reader: ReleaseReader, census: Census, segments: Sequence[SegmentFigures]) -> list[PageSegment]:
     """Return the largest segments, always including that of users without a history."""
     chosen = list(segments[:MAX_SEGMENTS])
-    chosen += [one for one in segments[MAX_SEGMENTS:] if one.name == NEW]
-    picked = {one.name: census.picked(one.name) for one in chosen}
+    chosen += [segment for segment in segments[MAX_SEGMENTS:] if segment.name == NEW]
+    picked = {segment.name: census.picked(segment.name) for segment in chosen}
     users = users_of(reader, {user_id for ids in picked.values() for user_id in ids})
     is_shared = reader.manifest.text_policy.scope is TextScope.SEGMENT
     return [
         PageSegment(
-            figures=one,
-            label=segment_label(one.name),
-            text=users[picked[one.name][0]].row.text if is_shared and picked[one.name] else None,
-            users=tuple(users[user_id] for user_id in picked[one.name]),
+            figures=segment,
+            label=segment_label(segment.name),
+            text=users[picked[segment.name][0]].row.text if is_shared and picked[segment.name] else None,
+            users=tuple(users[user_id] for user_id in picked[segment.name]),
         )
-        for one in chosen
+        for segment in chosen
     ]
 
 

@@ -221,18 +221,18 @@ class TextCheck:
 
     def sentences(self, text: str) -> tuple[_Sentence, ...]:
         """Return the sentences of a text together with the values that each mentions."""
-        found: list[tuple[str, tuple[_Owner, ...]]] = []
+        values: list[tuple[str, tuple[_Owner, ...]]] = []
 
         def mask(match: re.Match[str]) -> str:
             owners = self._owners.get(match.group().casefold())
             if owners is None:  # some letters match case-insensitively but have different casefolds
                 return match.group()
-            found.append((match.group().casefold(), tuple(owners)))
-            return f"{_OPEN}{len(found) - 1}{_CLOSE}"
+            values.append((match.group().casefold(), tuple(owners)))
+            return f"{_OPEN}{len(values) - 1}{_CLOSE}"
 
         masked = self._phrases.sub(mask, text)
-        parts = (one for whole in split_sentences(masked) for one in whole.split(";") if one.strip())
-        return tuple(_sentence(one.strip(), found) for one in parts)
+        parts = (part.strip() for whole in split_sentences(masked) for part in whole.split(";"))
+        return tuple(_sentence(part, values) for part in parts if part)
 
     def _sentence_fault(self, part: str, sentence: _Sentence, before: _Sentence | None) -> str | None:
         if part != "headline" and not is_complete(sentence.text):
@@ -286,10 +286,10 @@ class TextCheck:
         return None
 
 
-def _sentence(masked: str, found: Sequence[tuple[str, tuple[_Owner, ...]]]) -> _Sentence:
+def _sentence(masked: str, values: Sequence[tuple[str, tuple[_Owner, ...]]]) -> _Sentence:
     mentions = []
     for match in _MENTION.finditer(masked):
-        phrase, owners = found[int(match[1])]
+        phrase, owners = values[int(match[1])]
         before = _MENTION.sub(_BLANK, masked[: match.start()])
         mentions.append(_Mention(phrase, _allowed(owners, before, phrase)))
     return _Sentence(_MENTION.sub(_BLANK, masked), tuple(mentions))

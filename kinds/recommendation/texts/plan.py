@@ -143,7 +143,7 @@ def _index_before(
 ) -> TextIndex:
     sha256 = previous.text_index_sha256
     if scope is TextScope.USER:
-        # After the number of blocks has changed, users may be reported as new; their texts are found anyway.
+        # After the number of blocks has changed, users may be reported as new; the keys of their texts stay.
         sha256 = None
         if first_block < len(previous.blocks):
             sha256 = previous.blocks[first_block].text_index_sha256
