@@ -28,8 +28,8 @@ from kinds.recommendation.recommender_file import (
     make_recommender_file,
     read_recommender_file,
 )
-from kinds.recommendation.recommenders import make_recommender, sources_of, take_in_run
-from kinds.recommendation.scheduled import profiles_of, start_run
+from kinds.recommendation.recommender_runs import profiles_of, start_run
+from kinds.recommendation.recommenders import ingest_run, make_recommender, sources_of
 from kinds.recommendation.texts.text import TextScope
 from pressroom.one_machine import OneMachine
 from storage import open_store
@@ -96,14 +96,14 @@ def run_once(machine: OneMachine, folder: Path, given: RecommenderFile, settings
     """Ingest the files and run what has changed."""
     begun_at = time.monotonic()
     store = open_store(machine.urls.s3_url)
-    recommender = make_recommender(machine.database, given, "shop", settings, standing=False).recommender
+    recommender, _ = make_recommender(machine.database, given, "shop", settings, has_sources=False)
     sources = sources_of(folder / CATALOGUE, folder / INTERACTIONS)
-    taken = take_in_run(machine.database, store, recommender, sources, settings, lambda _: None)
+    ingest = ingest_run(machine.database, store, recommender, sources, settings, lambda _: None)
     take_in_seconds = round(time.monotonic() - begun_at, 2)
-    if taken.unchanged is not None:
+    if ingest.unchanged is not None:
         return Round(num_texts=0, new_tokens=0, take_in_seconds=take_in_seconds, seconds=0, stage_seconds={})
     with machine.database.begin() as connection:
-        batch_id = start_run(connection, taken.run, settings).batch_id
+        batch_id = start_run(connection, ingest.run, settings).batch_id
     while (report := batch_status(machine.database, batch_id)).status is BatchStatus.RUNNING:
         machine.check()
         time.sleep(0.2)

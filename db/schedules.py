@@ -23,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import OperationalError
 
+from db.batches import RunUnderWayError
 from db.tables import BatchRow, ScheduleRow, ScheduleRunRow
 from jobs.batch import BatchStatus
 from jobs.errors import PermanentError, PressroomError, TransientError
@@ -48,7 +49,7 @@ class ScheduleNotFoundError(PermanentError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recurring:
+class RecurringBatch:
     """What a schedule creates a batch from at each of its due times."""
 
     kind: str
@@ -60,7 +61,7 @@ class Recurring:
     settings: Mapping[str, object] = field(default_factory=dict)
     """Settings of the kind, without those that each run adds."""
     input: Mapping[str, object] | None = None
-    """Input of each run, for a kind that has no starter of its own."""
+    """Input of each run, for a kind whose schedules read a table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +82,7 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule(Recurring):
+class Schedule(RecurringBatch):
     """A schedule as it is stored in Postgres."""
 
     id: UUID
@@ -105,7 +106,7 @@ Start = Callable[[Connection, Schedule, datetime], UUID]
 unexpected exception, makes the run a failed one; any other error leaves the due time unsettled."""
 
 
-def put_schedule(connection: Connection, recurring: Recurring, *, new_id: UUID | None = None) -> UUID:
+def put_schedule(connection: Connection, recurring: RecurringBatch, *, new_id: UUID | None = None) -> UUID:
     """Create the schedule, or change the one with its kind, tenant and name; return its id.
 
     A new schedule has no times until `set_times` sets them. `new_id` is used only for a new one.
@@ -156,10 +157,22 @@ def clear_times(connection: Connection, schedule_id: UUID) -> None:
     )
 
 
-def remove_schedule(database: Engine, schedule_id: UUID) -> None:
-    """Delete the schedule, its runs, and what its kind stores about it; its batches stay."""
-    with database.begin() as connection:
-        connection.execute(delete(ScheduleRow).where(ScheduleRow.id == schedule_id))
+def remove_schedule(connection: Connection, schedule: Schedule, *, id_setting: str | None = None) -> None:
+    """Delete the schedule, the outcomes of its due times, and rows of its kind that refer to it.
+
+    Its batches stay. Raises RunUnderWayError while one of them is under way, or, with `id_setting`, another
+    batch of the kind that names the schedule in this setting.
+    """
+    connection.execute(select(ScheduleRow.id).where(ScheduleRow.id == schedule.id).with_for_update())
+    uses = BatchRow.schedule_id == schedule.id
+    if id_setting is not None:
+        names = BatchRow.settings[id_setting].astext == str(schedule.id)
+        uses |= (BatchRow.kind == schedule.kind) & names
+    under_way = select(BatchRow.id).where(uses, BatchRow.status == BatchStatus.RUNNING).limit(1)
+    batch_id = connection.scalar(under_way)
+    if batch_id is not None:
+        raise RunUnderWayError(batch_id)
+    connection.execute(delete(ScheduleRow).where(ScheduleRow.id == schedule.id))
 
 
 def pause(database: Engine, schedule_id: UUID) -> None:
@@ -206,7 +219,7 @@ def list_schedules(database: Engine, kind: str | None = None) -> list[Schedule]:
 
 def due_schedules(database: Engine) -> list[Schedule]:
     """Return the schedules that are not paused and have a due time to settle, by the database's clock."""
-    statement = select(ScheduleRow.__table__, func.clock_timestamp().label("now")).where(_starts_by_itself())
+    statement = select(ScheduleRow.__table__, func.clock_timestamp().label("now")).where(_is_automatic())
     with database.connect() as connection:
         rows = connection.execute(statement).mappings().all()
     due = []
@@ -222,7 +235,7 @@ def due_schedules(database: Engine) -> list[Schedule]:
     return due
 
 
-def _starts_by_itself() -> ColumnElement[bool]:
+def _is_automatic() -> ColumnElement[bool]:
     return ScheduleRow.cron.is_not(None) & ScheduleRow.paused_at.is_(None)
 
 
@@ -275,7 +288,7 @@ def _lock_unpaused(connection: Connection, schedule_id: UUID) -> Schedule | None
     # wait for this transaction, and this transaction for that batch.
     statement = (
         select(ScheduleRow.__table__)
-        .where(ScheduleRow.id == schedule_id, _starts_by_itself())
+        .where(ScheduleRow.id == schedule_id, _is_automatic())
         .with_for_update(skip_locked=True, key_share=True)
     )
     row = connection.execute(statement).mappings().one_or_none()

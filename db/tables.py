@@ -82,7 +82,7 @@ class ScheduleRow(Base):
     settings: Mapped[Json]
     """Settings of the kind, without those that each run adds."""
     input: Mapped[Json | None]
-    """Input of each run, for a kind that has no starter of its own."""
+    """Input of each run, for a kind whose schedules read a table."""
     cron: Mapped[str | None]
     """None if the schedule runs by hand only."""
     time_zone: Mapped[str | None]

@@ -264,9 +264,9 @@ class Kind(ABC, Generic[PayloadT]):
     describer: ClassVar[str | None] = None
     """MODULE:CLASS, a `pressroom.describers.Describer`, which says what a batch came to and what a job made.
     With None, `pressroom status` prints counts, and `pressroom show` attempts and provenance."""
-    starter: ClassVar[str | None] = None
-    """MODULE:FUNCTION, a `workers.recurring.Starter`, which creates the batch for a due time of a schedule.
-    With None, the schedule's inputs are read again."""
+    recurring: ClassVar[str | None] = None
+    """MODULE:CLASS, derived from `workers.recurring.KindSchedules`, for a kind whose schedules do more than
+    read inputs again: it creates the batch of a due time, and describes and removes a schedule."""
     background: ClassVar[tuple[Background, ...]] = ()
 
     def warm(self) -> None:

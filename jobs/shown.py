@@ -6,6 +6,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 
 MAX_SHOWN_CHARACTERS = 2000
 """Maximum length of a shown line."""
@@ -124,3 +125,12 @@ def _escape(character: str) -> str:
     r"""Escape a character as JSON does: by two escapes if it lies above U+FFFF."""
     units = character.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
+
+
+def utc_text(at: datetime | None) -> str | None:
+    """Return the instant in UTC in the form of JSON outputs; None for None.
+
+    >>> utc_text(datetime(2026, 3, 1, 6, tzinfo=UTC))
+    '2026-03-01T06:00:00Z'
+    """
+    return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -96,17 +96,17 @@ class OneMachine:
         *,
         profiles: Sequence[str],
         say: Callable[[str], None],
-        standing: bool = False,
+        long_running: bool = False,
     ) -> None:
         """Prepare one worker per profile and device.
 
-        With `standing` beat runs as well, and other commands may rely on the services.
+        With `long_running` beat runs as well, and other commands may rely on the services.
         """
         self._settings = settings
         self._devices = devices
         self._profiles = profiles
         self._say = say
-        self._is_standing = standing
+        self._is_long_running = long_running
         self._services: Services | None = None
         self._are_services_usable = True
         self._supervisors: list[Supervisor] = []
@@ -130,7 +130,7 @@ class OneMachine:
             for profile in self._profiles:
                 self._supervisors.append(self._supervisor(profile))
             self._start_dispatcher()
-            if self._is_standing:
+            if self._is_long_running:
                 self._beat = BeatThread(self.place)
                 self._exits.callback(self._beat.stop, THREAD_JOIN_SECONDS)
         except BaseException:
@@ -151,11 +151,11 @@ class OneMachine:
         return Supervisor(self._settings, self._devices, profile=profile, environment=environment)
 
     def _start_services(self) -> ServiceUrls:
-        running = find_running(self._settings, standing=True)
+        running = find_running(self._settings, long_running=True)
         if running is not None:
             return running
         self._services = self._exits.enter_context(
-            Services(self._settings, self._say, standing=self._is_standing)
+            Services(self._settings, self._say, long_running=self._is_long_running)
         )
         return self._services.urls
 

@@ -195,7 +195,7 @@ def _run_elsewhere(
 ) -> RunResult[ExportedT] | None:
     """Queue a run and watch it; return None if no long-running services have workers for it."""
     begun_at = time.monotonic()
-    urls = find_running(settings, standing=True)
+    urls = find_running(settings, long_running=True)
     if urls is None:
         return None
     with opened_database(urls.db_url) as database:

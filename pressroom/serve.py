@@ -31,7 +31,7 @@ POLL_SECONDS = 0.5
 
 def run_services(settings: Settings) -> None:
     """Run the embedded services until interrupted; print `export` lines with their URLs on stdout."""
-    with Interruption() as interruption, Services(settings, say, standing=True) as services:
+    with Interruption() as interruption, Services(settings, say, long_running=True) as services:
         with opened_database(services.urls.db_url) as database:
             upgrade(database)
         for variable, url in services.urls.environment().items():
@@ -106,7 +106,7 @@ def run_workers(settings: Settings, devices: Sequence[Device], profile: str) -> 
 
 def running_urls(settings: Settings) -> ServiceUrls:
     """Return the URLs of running services; a dispatcher or worker starts none. Raises ConfigurationError."""
-    running = find_running(settings, standing=True)
+    running = find_running(settings, long_running=True)
     if running is not None:
         return running
     settings.require_db_url()
@@ -125,7 +125,7 @@ def run_up(settings: Settings, devices: Sequence[Device], profiles: Sequence[str
             read_manifest(model_folder(settings.models_folder, model))  # fail before anything is started
     with (
         Interruption(counting=False) as interruption,
-        OneMachine(settings, devices, profiles=profiles, say=say, standing=True) as machine,
+        OneMachine(settings, devices, profiles=profiles, say=say, long_running=True) as machine,
         interruption.counted(),
     ):
         machine.run_beside(services_under(UP))

@@ -13,7 +13,7 @@ from tests.fakes import load_nothing
 from workers.models.install import Installation, add_model
 from workers.settings import DEFAULT_MODEL, Settings
 
-pytest_plugins = ("tests.services",)
+pytest_plugins = ("tests.services", "tests.commands")
 
 PLUGINS = Path(__file__).parent / "plugins"
 """Looks like an installed package to importlib.metadata: its kinds are found by entry point."""

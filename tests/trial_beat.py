@@ -8,11 +8,12 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, Engine, func, select, update
 
 from db.batches import accept_in
-from db.schedules import Recurring, Schedule, put_schedule, set_times
+from db.schedules import RecurringBatch, Schedule, put_schedule, set_times
 from db.tables import BatchRow, ScheduleRow
 from jobs.batch import BatchStatus
 from jobs.schedule import CatchUp, Cron
 from tests.factories import new_batch, new_jobs
+from workers.recurring import KindSchedules
 from workers.settings import Settings
 
 
@@ -22,13 +23,15 @@ def start_trial(connection: Connection, schedule: Schedule, due_at: datetime, se
     return accept_in(connection, batch, new_jobs(1), lambda: 0)[0]
 
 
-def start_and_end_trial(
-    connection: Connection, schedule: Schedule, due_at: datetime, settings: Settings
-) -> UUID:
-    """As `start_trial`; the batch has ended by the time that the next one is due."""
-    batch_id = start_trial(connection, schedule, due_at, settings)
-    connection.execute(update(BatchRow).where(BatchRow.id == batch_id).values(status=BatchStatus.FINISHED))
-    return batch_id
+class TrialSchedules(KindSchedules):
+    """Each batch has ended by the time that the next one is due."""
+
+    def start(self, connection: Connection, schedule: Schedule, due_at: datetime, settings: Settings) -> UUID:
+        """As `start_trial`."""
+        batch_id = start_trial(connection, schedule, due_at, settings)
+        ended = update(BatchRow).where(BatchRow.id == batch_id).values(status=BatchStatus.FINISHED)
+        connection.execute(ended)
+        return batch_id
 
 
 def trial_schedule(
@@ -41,7 +44,7 @@ def trial_schedule(
 ) -> UUID:
     """A schedule that has last been looked at this long ago."""
     with database.begin() as connection:
-        schedule_id = put_schedule(connection, Recurring(kind="trial", name=str(uuid4()), model="fake"))
+        schedule_id = put_schedule(connection, RecurringBatch(kind="trial", name=str(uuid4()), model="fake"))
         set_times(connection, schedule_id, Cron(cron, time_zone), catch_up)
         connection.execute(
             update(ScheduleRow)

@@ -31,7 +31,7 @@ from workers.celery import make_app
 from workers.child_process import drain_when_parent_dies
 from workers.lead import Lead
 from workers.outage import Outage
-from workers.recurring import starter_of
+from workers.recurring import schedules_of
 from workers.settings import Settings, read_settings
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Beat:
             )
 
     def _start(self, connection: Connection, schedule: Schedule, due_at: datetime) -> UUID:
-        batch_id = starter_of(schedule.kind)(connection, schedule, due_at, self._settings)
+        batch_id = schedules_of(schedule.kind).start(connection, schedule, due_at, self._settings)
         logger.info("A scheduled batch was created.", extra={"batch_id": str(batch_id), "due_at": due_at})
         return batch_id
 

@@ -1,17 +1,19 @@
-"""Turns a schedule's due time into a batch: by its kind's own starter, or by reading its inputs again."""
+"""How schedules work, by kind: what starts at a due time, how one is described, and how it is removed."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import ClassVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
-from db.schedules import Schedule
+from db.schedules import Schedule, remove_schedule
 from jobs.errors import ConfigurationError
 from jobs.intake.dialect import FileOptions
 from jobs.intake.files import check_input
@@ -22,9 +24,6 @@ from workers.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-Starter = Callable[[Connection, Schedule, datetime, Settings], UUID]
-"""Creates the batch of a due time in the given transaction; see db.schedules.Start for its errors."""
-
 
 class UnknownStartError(ConfigurationError):
     """A schedule's kind is not installed here, or nothing creates batches for it."""
@@ -33,7 +32,7 @@ class UnknownStartError(ConfigurationError):
 
 
 class FileInputs(BaseModel):
-    """The files that a schedule reads if its kind has no starter of its own: `Schedule.input`."""
+    """The files that a schedule reads if its kind has no schedules of its own: `Schedule.input`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -47,47 +46,93 @@ class FileInputs(BaseModel):
     decimal: str | None = None
 
 
-def starter_of(kind_name: str) -> Starter:
-    """Return the function that creates the batches of this kind's schedules. Raises UnknownStartError."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleDescription:
+    """What a kind adds to the description of one of its schedules."""
+
+    is_hidden: bool = False
+    """Whether lists omit the schedule, because a command created it for its own use."""
+    remark: str = ""
+    """Short text at the end of the schedule's line in a list, such as a source that cannot be read."""
+    lines: Sequence[tuple[str, str]] = ()
+    """Lines of `show`, each with its label."""
+    fields: Mapping[str, object] = field(default_factory=dict)
+    """Fields of the JSON object, in addition to those that every schedule has."""
+
+
+class KindSchedules:
+    """The schedules of a kind. The defaults are those of a kind whose batches are made from files.
+
+    A kind with schedules of its own derives a class and names it as `Kind.recurring`. Instances have no
+    state, so any thread may call them.
+    """
+
+    create_command: ClassVar[str] = "schedule create"
+    """Command that creates and changes the schedules, without `pressroom`; messages name it."""
+    id_setting: ClassVar[str | None] = None
+    """Setting in which a batch names the schedule that it uses, for a kind whose batches may use one without
+    being its runs. The schedule cannot be removed while such a batch is under way."""
+
+    def start(self, connection: Connection, schedule: Schedule, due_at: datetime, settings: Settings) -> UUID:
+        """Create the batch of a due time in the given transaction and return its id.
+
+        By default the schedule's files are read as they are now: good records become the batch, which counts
+        the others. Raises FileRejectedError if a file is missing or unusable, and raises as `submit` does.
+        db.schedules.Start says what errors lead to.
+        """
+        if schedule.input is None:
+            raise UnknownStartError(
+                f"the schedule {schedule.name!r} names no file: create it again with one",
+                code="schedule_unknown",
+            )
+        files = FileInputs.model_validate(schedule.input)
+        first = intake_of(load_kind(schedule.kind)).inputs[0].name
+        inputs = {name: Path(path) for name, path in {first: files.file, **files.inputs}.items()}
+        for path in inputs.values():
+            check_input(path)
+        request = BatchRequest(
+            kind=schedule.kind,
+            model=schedule.model,
+            settings=schedule.settings,
+            name=f"{schedule.name} {due_at.astimezone(UTC):%Y-%m-%d %H:%M}Z",
+            tenant=schedule.tenant,
+            file=FileOptions(delimiter=files.delimiter, encoding=files.encoding, decimal=files.decimal),
+        )
+        submission = submit_in(connection, inputs, request, settings, schedule_id=schedule.id)
+        if submission.dropped is not None and submission.dropped.num_dropped:
+            logger.warning(
+                "Records of a scheduled file were refused.",
+                extra={"schedule_id": str(schedule.id), "num_rejected": submission.dropped.num_dropped},
+            )
+        return submission.batch_id
+
+    def describe(self, database: Engine, schedule: Schedule) -> ScheduleDescription:  # noqa: ARG002
+        """Return what the kind adds to the description of the schedule, by default the files."""
+        if schedule.input is None:
+            return ScheduleDescription()
+        files = FileInputs.model_validate(schedule.input)
+        return ScheduleDescription(lines=[("reads", path) for path in (files.file, *files.inputs.values())])
+
+    def remove(self, connection: Connection, schedule: Schedule) -> None:
+        """Delete the schedule and everything that the kind stores about it, in the given transaction.
+
+        Rows of the kind that refer to the schedule with ON DELETE CASCADE are deleted with it; a kind that
+        stores anything else deletes it here. Batches and their artifacts stay. Raises RunUnderWayError.
+        """
+        remove_schedule(connection, schedule, id_setting=self.id_setting)
+
+
+def schedules_of(kind_name: str) -> KindSchedules:
+    """Return how the schedules of this kind work.
+
+    Raises UnknownStartError if the kind is not installed, and ConfigurationError if it can have no schedules.
+    """
     try:
         kind = load_kind(kind_name)
     except ConfigurationError as error:
-        raise UnknownStartError(f"a schedule starts what is unknown here: {error}") from error
-    if kind.starter is not None:
-        starter: Starter = load_target(kind.starter)
-        return starter
-    intake_of(kind)
-    return start_from_files
-
-
-def start_from_files(
-    connection: Connection, schedule: Schedule, due_at: datetime, settings: Settings
-) -> UUID:
-    """Read the schedule's inputs as they are now: good records become the batch, which counts the others.
-
-    Raises FileRejectedError if the file is missing or unusable, and raises as `submit` does.
-    """
-    if schedule.input is None:
-        raise UnknownStartError(
-            f"the schedule {schedule.name!r} names no file: create it again with one", code="schedule_unknown"
-        )
-    files = FileInputs.model_validate(schedule.input)
-    first = intake_of(load_kind(schedule.kind)).inputs[0].name
-    inputs = {name: Path(path) for name, path in {first: files.file, **files.inputs}.items()}
-    for path in inputs.values():
-        check_input(path)
-    request = BatchRequest(
-        kind=schedule.kind,
-        model=schedule.model,
-        settings=schedule.settings,
-        name=f"{schedule.name} {due_at.astimezone(UTC):%Y-%m-%d %H:%M}Z",
-        tenant=schedule.tenant,
-        file=FileOptions(delimiter=files.delimiter, encoding=files.encoding, decimal=files.decimal),
-    )
-    submission = submit_in(connection, inputs, request, settings, schedule_id=schedule.id)
-    if submission.dropped is not None and submission.dropped.num_dropped:
-        logger.warning(
-            "Records of a scheduled file were refused.",
-            extra={"schedule_id": str(schedule.id), "num_rejected": submission.dropped.num_dropped},
-        )
-    return submission.batch_id
+        raise UnknownStartError(f"the kind of a schedule cannot be used here: {error}") from error
+    if kind.recurring is None:
+        intake_of(kind)
+        return KindSchedules()
+    own: type[KindSchedules] = load_target(kind.recurring)
+    return own()

@@ -21,7 +21,7 @@ COMMANDS = (
     Command(
         "refresh",
         "kinds.recommendation.commands.refresh:app",
-        "Manage recommendations that are refreshed by a schedule: their files, rules and releases.",
+        "Manage recommenders: their files, rules, schedules and releases.",
         kind="recommendation",
     ),
     Command(

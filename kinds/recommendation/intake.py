@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from db.stages import NewJob
 from kinds.recommendation.options import RecommendationOptions
+from kinds.recommendation.recommender_runs import batch_of, first_jobs
 from kinds.recommendation.recommenders import earlier_recommender, ingest_run, make_recommender, sources_of
-from kinds.recommendation.scheduled import batch_of, first_jobs
 from workers.intake import InputMissingError, IntakePlan, IntakeSource
 
 CATALOGUE = "catalogue"
@@ -31,7 +31,7 @@ def read_shop(source: IntakeSource) -> IntakePlan:
     file = options.over(
         earlier_recommender(database, name), settings_file=settings_file, file=source.request.file
     )
-    recommender = make_recommender(database, file, name, source.settings, standing=False).recommender
+    recommender, _ = make_recommender(database, file, name, source.settings, has_sources=False)
     ingested = ingest_run(
         database,
         source.open_store(),

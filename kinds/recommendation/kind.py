@@ -82,7 +82,7 @@ class RecommendationKind(Kind[RecommendationPayload]):
         migrations="kinds.recommendation.migrations",
         writer="kinds.recommendation.store.releases:write_records",
     )
-    starter: ClassVar[str | None] = "kinds.recommendation.scheduled:start_scheduled"
+    recurring: ClassVar[str | None] = "kinds.recommendation.recommender_runs:RecommenderSchedules"
     exporter = "kinds.recommendation.export.outcome:export_outcome"
     background = (
         Background("serving", "kinds.recommendation.serving.follower:serve_in_background", frozenset({"up"})),

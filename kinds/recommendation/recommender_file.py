@@ -92,26 +92,26 @@ def file_of(recommender: Recommender) -> RecommenderFile:
 def read_recommender_file(path: Path) -> RecommenderFile:
     """Return the contents of the file. Raises RecommenderFileError."""
     try:
-        given = read_toml(path)
+        fields = read_toml(path)
     except TOML_ERRORS as error:
-        raise RecommenderFileError(f"{path} is no TOML: {error}") from error
-    return make_recommender_file(given, folder=path.parent, where=str(path))
+        raise RecommenderFileError(f"{path} is not valid TOML: {error}") from error
+    return make_recommender_file(fields, folder=path.parent, where=str(path))
 
 
-def make_recommender_file(given: dict[str, object], *, folder: Path, where: str) -> RecommenderFile:
+def make_recommender_file(fields: dict[str, object], *, folder: Path, where: str) -> RecommenderFile:
     """Return a recommender from the values of a file or a command. Raises RecommenderFileError.
 
     Relative paths start at the folder.
     """
     try:
-        made = RecommenderFile.model_validate(given)
+        file = RecommenderFile.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise RecommenderFileError(f"{where}, {place}: {first['msg']}") from error
-    found = {
+    paths = {
         name: (folder / path).absolute()
-        for name, path in (("catalogue", made.catalogue), ("interactions", made.interactions))
+        for name, path in (("catalogue", file.catalogue), ("interactions", file.interactions))
         if path is not None
     }
-    return made.model_copy(update=found)
+    return file.model_copy(update=paths)

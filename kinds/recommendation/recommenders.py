@@ -1,10 +1,11 @@
-"""Operations on recommenders for the command line: create one, read its files, roll back, open a release."""
+"""Operations on recommenders for commands: create, ingest files, run, open a release, and roll back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -21,8 +22,8 @@ from kinds.recommendation.materials import load_catalogue
 from kinds.recommendation.payload import RecommenderSettings
 from kinds.recommendation.recommender import Recommender, RecommenderSources, Release
 from kinds.recommendation.recommender_file import RecommenderFile
+from kinds.recommendation.recommender_runs import Run, batch_of, profiles_of, start_run
 from kinds.recommendation.release import ReleaseManifest, ReleaseReader, read_manifest
-from kinds.recommendation.scheduled import Run, batch_of
 from kinds.recommendation.store import recommenders, releases
 from kinds.recommendation.store.recommenders import RecommenderNotFoundError
 from kinds.recommendation.store.texts import StoredText, find_texts
@@ -30,6 +31,7 @@ from kinds.recommendation.texts.text import Text
 from kinds.recommendation.texts.write import text_bytes
 from kinds.recommendation.versions import code_digest
 from pressroom.results import OnAltered, ResultReader
+from pressroom.run import RunOnDemand
 from storage.store import Store
 from workers.models.manifest import model_digest
 from workers.resources import StoredResources
@@ -39,47 +41,40 @@ MAX_CHECKED_TEXTS = 100_000
 """Texts that are remembered as checked, which take about 20 MB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
-    """Result of `refresh create`."""
-
-    recommender: Recommender
-    is_new: bool
-
-
 def make_recommender(
-    database: Engine, given: RecommenderFile, name: str, settings: Settings, *, standing: bool
-) -> Made:
-    """Create the recommender, or change the one of this name; `standing` ones read their files themselves.
+    database: Engine, file: RecommenderFile, name: str, settings: Settings, *, has_sources: bool
+) -> tuple[Recommender, bool]:
+    """Create the recommender, or change the one of this name; return it, and whether it is new.
 
-    Only `refresh create` changes a standing recommender; a run of given files uses its own settings without
-    storing them. Raises ConfigurationError for models that no profile has, and CronError.
+    With `has_sources` its own runs read the files that the file names. Only `refresh create` changes a
+    recommender that has sources; a run of other files uses its own settings without storing them. Raises
+    ConfigurationError for models that no profile has, and CronError.
     """
     earlier = earlier_recommender(database, name)
     sources = None if earlier is None else earlier.sources
-    if standing:
-        sources = RecommenderSources(catalogue=str(given.catalogue), interactions=str(given.interactions))
+    if has_sources:
+        sources = RecommenderSources(catalogue=str(file.catalogue), interactions=str(file.interactions))
     recommender = Recommender(
         id=earlier.id if earlier else recommenders.new_id(),
         tenant="default",
         name=name,
-        model=given.language_model,
-        settings=given.settings.model_dump(mode="json"),
+        model=file.language_model,
+        settings=file.settings.model_dump(mode="json"),
         sources=sources,
-        serving=given.serving if standing or earlier is None else earlier.serving,
+        serving=file.serving if has_sources or earlier is None else earlier.serving,
     )
-    if standing:
+    if has_sources:
         run = Run(recommender=recommender, as_of=datetime.now(UTC))
-        batch_of(database, run, settings)  # so that a recommender which cannot run fails now and not at night
-    if earlier is not None and earlier.sources is not None and not standing:
-        return Made(replace(earlier, model=recommender.model, settings=recommender.settings), False)
+        batch_of(database, run, settings)  # fails now if every run would fail
+    if earlier is not None and earlier.sources is not None and not has_sources:
+        return replace(earlier, model=recommender.model, settings=recommender.settings), False
     with database.begin() as connection:
         recommender_id = recommenders.put_recommender(connection, recommender)
-        if given.schedule is not None:
-            schedules.set_times(connection, recommender_id, given.schedule, given.catch_up)
-        elif standing:
+        if file.schedule is not None:
+            schedules.set_times(connection, recommender_id, file.schedule, file.catch_up)
+        elif has_sources:
             schedules.clear_times(connection, recommender_id)
-    return Made(recommenders.get_recommender(database, recommender_id), earlier is None)
+    return recommenders.get_recommender(database, recommender_id), earlier is None
 
 
 def earlier_recommender(database: Engine, name: str) -> Recommender | None:
@@ -116,8 +111,8 @@ def ingest_run(
     """
     now = datetime.now(UTC)
     resources = StoredResources(store)
-    standing = standing_release(database, recommender)
-    previous = None if standing is None else read_manifest(resources.read(standing.manifest_sha256))
+    published = published_release(database, recommender)
+    previous = None if published is None else read_manifest(resources.read(published.manifest_sha256))
     own = RecommenderSettings.model_validate(recommender.settings)
     inputs_sha256, inputs = ingest_files(
         sources, own.intake, previous, resources, on_rejected, now=now, on_note=on_note
@@ -130,7 +125,7 @@ def ingest_run(
     withdrawn = releases.withdrawn_items(database, recommender.id)
     if any(name in items and items[name].is_available(now) for name in withdrawn):
         is_same = False  # withdrawn by hand or temporarily unavailable, so this run has to decide again
-    return IngestedRun(run=run, num_withdrawn=len(gone), unchanged=standing if is_same else None)
+    return IngestedRun(run=run, num_withdrawn=len(gone), unchanged=published if is_same else None)
 
 
 def _is_same(
@@ -161,7 +156,30 @@ def _is_same(
     return all(item.is_available(previous.as_of) == item.is_available(run.as_of) for item in items)
 
 
-def standing_release(database: Engine, recommender: Recommender) -> Release | None:
+def recommender_run(
+    name: str, settings: Settings, device: str, out: Path | None, database: Engine
+) -> RunOnDemand:
+    """Return a run of the recommender that starts now; without `out`, a plan that publishes nothing."""
+    recommender = recommenders.find_recommender(database, name)
+    plan_only = out is None
+    folder = "out" if out is None else str(out)
+    own = RecommenderSettings.model_validate(recommender.settings)
+    return RunOnDemand(
+        schedule_id=None if plan_only else recommender.id,
+        profiles=profiles_of(recommender.model, own, settings),
+        resume_command=("pressroom", "run", "recommendations", "--device", device, "--out", folder),
+        start=partial(_start_now, recommender, settings, plan_only),
+    )
+
+
+def _start_now(recommender: Recommender, settings: Settings, plan_only: bool, database: Engine) -> UUID:
+    """Queue a run now, regardless of the schedule."""
+    with database.begin() as connection:
+        run = Run(recommender=recommender, as_of=datetime.now(UTC), plan_only=plan_only)
+        return start_run(connection, run, settings).batch_id
+
+
+def published_release(database: Engine, recommender: Recommender) -> Release | None:
     """Return the published release, or None."""
     if recommender.published_release_id is None:
         return None
@@ -227,24 +245,28 @@ def rollback(database: Engine, store: Store, recommender: Recommender, number: i
 
     Items that are unavailable by now stay off the lists. Raises ReleaseNotFoundError or ConfigurationError.
     """
-    standing = standing_release(database, recommender)
+    published = published_release(database, recommender)
     every = releases.list_releases(database, recommender.id)
     if number is None:
-        before = [one for one in every if standing and one.number < standing.number and one.published_at]
+        before = [
+            release
+            for release in every
+            if published and release.number < published.number and release.published_at
+        ]
         if not before:
             raise ConfigurationError(
-                f"the recommender {recommender.name!r} has no release before the one that stands",
+                f"the recommender {recommender.name!r} has no release before the published one",
                 code="release_not_found",
             )
         number = before[0].number
-    wanted = releases.find_release(database, recommender.id, number)
+    release = releases.find_release(database, recommender.id, number)
     resources = StoredResources(store)
-    newest_inputs = max(every, key=lambda one: one.submitted_at)
+    newest_inputs = max(every, key=lambda each: each.submitted_at)
     newest = read_manifest(resources.read(newest_inputs.manifest_sha256))
-    manifest = read_manifest(resources.read(wanted.manifest_sha256))
+    manifest = read_manifest(resources.read(release.manifest_sha256))
     gone = gone_items(resources, manifest, newest.inputs_sha256, datetime.now(UTC))
     releases.withdraw(database, recommender.id, gone)
-    return releases.publish(database, recommender.id, wanted.number)
+    return releases.publish(database, recommender.id, release.number)
 
 
 def sources_of(catalogue: Path, interactions: Path) -> RecommenderSources:

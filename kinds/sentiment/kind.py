@@ -64,7 +64,7 @@ class SentimentReportKind(Kind[SentimentPayload]):
         migrations="kinds.sentiment.migrations",
         writer="kinds.sentiment.store.writer:write_records",
     )
-    starter: ClassVar[str | None] = "kinds.sentiment.scheduled:start_scheduled"
+    recurring: ClassVar[str | None] = "kinds.sentiment.monitor_runs:MonitorSchedules"
     exporter = "kinds.sentiment.export:export_sentiment"
     background = (
         Background("notifier", "kinds.sentiment.alerts.notifier:notify_in_background", frozenset({"beat"})),

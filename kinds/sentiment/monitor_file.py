@@ -89,12 +89,12 @@ class MonitorFile(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_time_zone(cls, given: Any) -> Any:
-        if isinstance(given, dict) and "time_zone" in given:
-            policy = given.get("policy", {})
+    def _use_time_zone_in_policy(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and "time_zone" in fields:
+            policy = fields.get("policy", {})
             if isinstance(policy, dict) and "time_zone" not in policy:
-                return {**given, "policy": {**policy, "time_zone": given["time_zone"]}}
-        return given
+                return {**fields, "policy": {**policy, "time_zone": fields["time_zone"]}}
+        return fields
 
     @model_validator(mode="after")
     def _targets_have_names(self) -> Self:
@@ -117,19 +117,19 @@ class MonitorFile(BaseModel):
 def read_monitor_file(path: Path) -> MonitorFile:
     """Read a TOML file, in which paths are relative to its folder. Raises MonitorFileError or CronError."""
     try:
-        given = read_toml(path)
+        fields = read_toml(path)
     except TOML_ERRORS as error:
-        raise MonitorFileError(f"{path}: is no TOML: {error}") from error
-    return make_monitor_file(given, folder=path.parent, where=str(path))
+        raise MonitorFileError(f"{path}: not valid TOML: {error}") from error
+    return make_monitor_file(fields, folder=path.parent, where=str(path))
 
 
-def make_monitor_file(given: dict[str, Any], *, folder: Path, where: str) -> MonitorFile:
+def make_monitor_file(fields: dict[str, Any], *, folder: Path, where: str) -> MonitorFile:
     """Check the fields and make paths absolute; `none` means no model. Raises MonitorFileError, CronError."""
     for name in ("embedder", "summarizer"):
-        if given.get(name) == NONE:
-            given = {**given, name: None}
+        if fields.get(name) == NONE:
+            fields = {**fields, name: None}
     try:
-        monitor = MonitorFile.model_validate(given)
+        monitor = MonitorFile.model_validate(fields)
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(str(part) for part in fault['loc']) or 'monitor'}: {fault['msg']}"
@@ -171,9 +171,9 @@ def targets_of(texts: Iterable[str], *, secret_variable: str) -> tuple[Target, .
         plain = (
             (urlsplit(text).hostname or text) if is_url else "stdout" if text == STDOUT else Path(text).name
         )
-        taken = {target.name for target in targets}
+        used = {target.name for target in targets}
         numbered = (f"{plain[:60]}-{number}" for number in range(2, 1_000))
-        name = plain[:64] if plain[:64] not in taken else next(one for one in numbered if one not in taken)
+        name = plain[:64] if plain[:64] not in used else next(each for each in numbered if each not in used)
         if is_url:
             targets.append(WebhookTarget(name=name, url=text, secret_variable=secret_variable))
         else:

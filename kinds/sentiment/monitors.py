@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,8 +14,8 @@ from kinds.sentiment.documents.watchlist_file import read_watchlist
 from kinds.sentiment.intake import put_watchlist
 from kinds.sentiment.monitor import Monitor
 from kinds.sentiment.monitor_file import MonitorFile
+from kinds.sentiment.monitor_runs import batch_of, start_monitor
 from kinds.sentiment.options import NONE
-from kinds.sentiment.scheduled import batch_of, start_monitor
 from kinds.sentiment.series.trading_days import with_calendar
 from kinds.sentiment.store import monitors
 from kinds.sentiment.store.monitors import MonitorNotFoundError
@@ -26,49 +25,43 @@ from storage.store import Store
 from workers.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A monitor that was created or changed."""
+def make_monitor(
+    database: Engine, store: Store, file: MonitorFile, settings: Settings
+) -> tuple[Monitor, bool]:
+    """Store the watch list, the monitor and its schedule; return the monitor, and whether it is new.
 
-    monitor: Monitor
-    is_new: bool
-
-
-def make_monitor(database: Engine, store: Store, given: MonitorFile, settings: Settings) -> Made:
-    """Store the watch list, the monitor and its schedule, replacing a monitor of the same name.
-
-    An existing schedule is kept if none is given. Raises WatchlistError, and ConfigurationError or InputError
-    for a monitor that no worker could run; nothing is changed in that case.
+    A monitor of the same name is changed; its times are kept if the file has none. Raises WatchlistError,
+    and ConfigurationError or InputError for a monitor that no worker could run; then nothing is changed.
     """
-    watched = read_watchlist(given.watch)
+    watched = read_watchlist(file.watch)
     for warning in watched.warnings:
-        say(f"warning: {given.watch}: {warning}")
-    policy = with_calendar(given.policy, watched.calendar, has_zone=given.has_time_zone)
-    if not given.has_time_zone:
-        given = given.model_copy(update={"time_zone": policy.time_zone})
+        say(f"warning: {file.watch}: {warning}")
+    policy = with_calendar(file.policy, watched.calendar, has_zone=file.has_time_zone)
+    if not file.has_time_zone:
+        file = file.model_copy(update={"time_zone": policy.time_zone})
     try:
-        earlier: Monitor | None = monitors.find_monitor(database, given.name)
+        earlier: Monitor | None = monitors.find_monitor(database, file.name)
     except MonitorNotFoundError:
         earlier = None
     monitor = Monitor(
         id=earlier.id if earlier else monitors.new_id(),
         tenant="default",
-        name=given.name,
+        name=file.name,
         watchlist_sha256=put_watchlist(store, watched),
         num_entities=len(watched.watchlist.entities),
         policy=policy,
-        sources=given.sources,
-        targets=given.targets,
-        settings={**given.settings, "embedder": given.embedder, "summarizer": given.summarizer},
-        model=given.model,
+        sources=file.sources,
+        targets=file.targets,
+        settings={**file.settings, "embedder": file.embedder, "summarizer": file.summarizer},
+        model=file.model,
     )
-    if given.cron is not None or monitor.sources:
-        batch_of(monitor, datetime.now(UTC), settings)  # what cannot run is told now, not at night
+    if file.cron is not None or monitor.sources:
+        batch_of(monitor, datetime.now(UTC), settings)  # fails now if every run would fail
     with database.begin() as connection:
         monitor_id = monitors.put_monitor(connection, monitor)
-        if given.schedule is not None:
-            schedules.set_times(connection, monitor_id, given.schedule, given.catch_up)
-    return Made(monitors.get_monitor(database, monitor_id), earlier is None)
+        if file.schedule is not None:
+            schedules.set_times(connection, monitor_id, file.schedule, file.catch_up)
+    return monitors.get_monitor(database, monitor_id), earlier is None
 
 
 def monitor_run(name: str, settings: Settings, device: str, out: Path, database: Engine) -> RunOnDemand:

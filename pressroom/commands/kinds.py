@@ -117,6 +117,7 @@ def _shown(kind: Kind[Any]) -> dict[str, object]:
         "ports": [port.type.__name__ for port in kind.ports],
         "tables": None if tables is None else {"module": tables.module, "migrations": tables.migrations},
         "exporter": kind.exporter or DEFAULT_EXPORTER,
+        "recurring": kind.recurring,
         "background": [{"name": each.name, "under": sorted(each.under)} for each in kind.background],
         "commands": [{"command": path, "help": help_text} for path, help_text in _commands(kind.name)],
     }
@@ -149,6 +150,8 @@ def _print(kind: Kind[Any], shown: dict[str, Any]) -> None:
         print_labelled("port", port)
     if kind.tables is not None:
         print_labelled("tables", f"{kind.tables.module}, migrations in {kind.tables.migrations}")
+    if kind.recurring is not None:
+        print_labelled("recurring", kind.recurring)
     for each in shown["background"]:
         print_labelled("background", f"{each['name']}, under {' and '.join(each['under'])}")
     for command in shown["commands"]:

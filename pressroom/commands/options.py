@@ -137,8 +137,8 @@ def input_path(text: str) -> Path:
     return path
 
 
-def standing_path(text: str) -> Path:
-    """Return the path of a file that is read again and again, which standard input cannot be."""
+def reread_path(text: str) -> Path:
+    """Return the path of a file that every run reads again, which excludes standard input."""
     path = input_path(text)
     if not path.is_file():
         raise typer.BadParameter(

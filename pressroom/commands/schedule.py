@@ -1,7 +1,11 @@
-"""`pressroom schedule`: manages schedules, which make batches of any kind again and again."""
+"""`pressroom schedule`, and the commands of every group that manages schedules of one kind."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,43 +21,211 @@ from pressroom.commands.options import (
     Json,
     file_options,
     label,
-    standing_path,
+    reread_path,
 )
 from pressroom.commands.session import connected
 from pressroom.console import print_json, print_line, say
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from sqlalchemy import Engine
 
-    from db.schedules import Schedule, ScheduleRun
+    from db.schedules import Schedule
     from jobs.kind import Kind
-    from workers.settings import Settings
 
-NUM_RUNS_SHOWN = 20
+STARTS_UNDER_UP = "It starts while `pressroom up` runs, or `pressroom beat` with a dispatcher and workers."
 
-app = typer.Typer(no_args_is_help=True, help="Manage schedules, which run a batch repeatedly.")
-
-Name = Annotated[str, typer.Argument(metavar="NAME", callback=label, help="Name of the schedule.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", callback=label)]
 KindOption = Annotated[
     str | None,
-    typer.Option(
-        "--kind", help="Kind of the schedule, needed if several kinds have a schedule of this name."
-    ),
+    typer.Option("--kind", help="Kind of the schedule, if several kinds have a schedule of this name."),
 ]
 OfTenant = Annotated[
     str | None,
-    typer.Option("--tenant", help="Tenant of the schedule, needed if several tenants have one of this name."),
+    typer.Option("--tenant", help="Tenant of the schedule, if several tenants have one of this name."),
+]
+All = Annotated[
+    bool, typer.Option("--all", help="Include those that other commands created for their own use.")
 ]
 Input = Annotated[
     Path,
     typer.Argument(
-        parser=standing_path,
+        parser=reread_path,
         metavar="FILE",
         help="Table with a row for each job: CSV, JSONL or Parquet, also .gz; read again at each run.",
     ),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleGroup:
+    """A group of commands that manage schedules: those of one kind, or all of them."""
+
+    command: str = "schedule"
+    """Word of the command line, with which the codes of its errors begin."""
+    noun: str = "schedule"
+    """What a schedule is called in messages."""
+    kind: str | None = None
+    code_without_times: str = "schedule_without_times"
+    """Code of the error for a schedule that has no times."""
+
+    def find(self, database: Engine, name: str, kind: str | None, tenant: str | None) -> Schedule:
+        """Return the schedule of this name.
+
+        Raises ScheduleNotFoundError, or BadParameter if there are several.
+        """
+        from db import schedules
+
+        fitting = [
+            schedule
+            for schedule in schedules.list_schedules(database, self.kind or kind)
+            if schedule.name == name and tenant in (None, schedule.tenant)
+        ]
+        if not fitting:
+            raise schedules.ScheduleNotFoundError(
+                f"no {self.noun} is named {name!r}: see `pressroom {self.command} list`",
+                code=f"{self.command}_not_found",
+            )
+        if len(fitting) > 1:
+            owners = ", ".join(f"--kind {each.kind} --tenant {each.tenant}" for each in fitting)
+            raise typer.BadParameter(
+                f"several schedules are named {name!r}: give `pressroom schedule` one of {owners}"
+            )
+        return fitting[0]
+
+    def find_timed(self, database: Engine, name: str, kind: str | None, tenant: str | None) -> Schedule:
+        """Return the schedule as `find` does; also raise ConfigurationError if it has no times."""
+        from workers.recurring import schedules_of
+
+        schedule = self.find(database, name, kind, tenant)
+        if schedule.timing is None:
+            create = schedules_of(schedule.kind).create_command
+            raise ConfigurationError(
+                f"the {self.noun} {name!r} runs on demand only: give it times with "
+                f"`pressroom {create} --cron`",
+                code=self.code_without_times,
+            )
+        return schedule
+
+
+def list_schedules(group: ScheduleGroup, all_: All = False, json: Json = False) -> None:
+    """List the {noun}s by name: when each one runs next, and the outcome of its last run."""
+    from db import schedules
+    from pressroom.schedules import state_of
+
+    with connected() as (database, _, _):
+        listed = sorted(schedules.list_schedules(database, group.kind), key=lambda schedule: schedule.name)
+        states = [state_of(database, schedule, num_runs=1) for schedule in listed]
+    states = [state for state in states if all_ or not state.description.is_hidden]
+    if json:
+        print_json({f"{group.noun}s": [state.as_json() for state in states]})
+        return
+    for state in states:
+        state.print_line()
+
+
+def show(
+    group: ScheduleGroup, name: Name, kind: KindOption = None, tenant: OfTenant = None, json: Json = False
+) -> None:
+    """Show a {noun}: what it reads, when it runs, and the outcomes of its latest due times."""
+    with connected() as (database, _, _):
+        print_schedule(database, group.find(database, name, kind, tenant), group.noun, json=json)
+
+
+def pause(group: ScheduleGroup, name: Name, kind: KindOption = None, tenant: OfTenant = None) -> None:
+    """Pause a {noun}: it no longer starts by its schedule, but a run under way continues."""
+    from db import schedules
+
+    with connected() as (database, _, _):
+        schedules.pause(database, group.find_timed(database, name, kind, tenant).id)
+    say(f"The {group.noun} {name} is paused; `pressroom {group.command} run {name}` still runs it.")
+
+
+def resume(group: ScheduleGroup, name: Name, kind: KindOption = None, tenant: OfTenant = None) -> None:
+    """Resume a paused {noun} with its next due time; those that have passed are not caught up."""
+    from db import schedules
+    from pressroom.schedules import state_of
+
+    with connected() as (database, _, _):
+        schedule_id = group.find_timed(database, name, kind, tenant).id
+        schedules.resume(database, schedule_id)
+        state_of(database, schedules.get_schedule(database, schedule_id), num_runs=0).print_line()
+
+
+def remove(group: ScheduleGroup, name: Name, kind: KindOption = None, tenant: OfTenant = None) -> None:
+    """Remove a {noun} with its history; its batches and their artifacts stay."""
+    from workers.recurring import schedules_of
+
+    with connected() as (database, _, _):
+        schedule = group.find(database, name, kind, tenant)
+        with database.begin() as connection:
+            schedules_of(schedule.kind).remove(connection, schedule)
+    say(f"The {group.noun} {name} is removed.")
+
+
+def run(
+    group: ScheduleGroup, name: Name, kind: KindOption = None, tenant: OfTenant = None, json: Json = False
+) -> None:
+    """Queue a batch of the {noun} now, for the workers that run; print the batch's id."""
+    from datetime import UTC, datetime
+
+    from db import migrate, reports
+    from pressroom.show import report_json
+    from workers.recurring import schedules_of
+
+    with connected() as (database, _, settings):
+        migrate.upgrade(database)
+        schedule = group.find(database, name, kind, tenant)
+        with database.begin() as connection:
+            own = schedules_of(schedule.kind)
+            batch_id = own.start(connection, schedule, datetime.now(UTC), settings)
+        report = reports.batch_status(database, batch_id)
+    if json:
+        print_json(report_json(report))
+    else:
+        print_line(str(batch_id))
+
+
+def add_schedule_commands(app: typer.Typer, group: ScheduleGroup) -> None:
+    """Add the commands that list, show, pause, resume and remove the schedules of the group."""
+    for name, command in (
+        ("list", list_schedules),
+        ("show", show),
+        ("pause", pause),
+        ("resume", resume),
+        ("remove", remove),
+    ):
+        _add(app, name, command, group)
+
+
+def _add(app: typer.Typer, name: str, command: Callable[..., None], group: ScheduleGroup) -> None:
+    """Add the command for the group; one of a single kind has no options for kind and tenant."""
+    dropped = {"group"} if group.kind is None else {"group", "kind", "tenant"}
+    signature = inspect.signature(command, eval_str=True)
+
+    @wraps(command)
+    def of_group(**options: Any) -> None:
+        command(group, **options)
+
+    of_group.__signature__ = signature.replace(  # type: ignore[attr-defined]  # read by typer
+        parameters=[each for each in signature.parameters.values() if each.name not in dropped]
+    )
+    app.command(name, help=(command.__doc__ or "").format(noun=group.noun))(of_group)
+
+
+def print_schedule(database: Engine, schedule: Schedule, noun: str, *, json: bool) -> None:
+    """Print everything about a schedule, as `show` does."""
+    from pressroom.schedules import state_of
+
+    state = state_of(database, schedule)
+    if json:
+        print_json(state.as_json())
+    else:
+        state.print_page(noun)
+
+
+ALL_KINDS = ScheduleGroup()
+
+app = typer.Typer(no_args_is_help=True, help="Manage schedules, which run a batch repeatedly.")
 
 
 @app.command()
@@ -66,7 +238,7 @@ def create(
     inputs: InputFiles = None,
     cron: Annotated[
         str | None,
-        typer.Option(help='When it runs, such as "0 6 * * *"; unset: only by `pressroom schedule run`.'),
+        typer.Option(help='When it runs, such as "0 6 * * *"; by default only on demand.'),
     ] = None,
     time_zone: Annotated[
         str, typer.Option(help="Time zone of the cron expression, such as Europe/Berlin.")
@@ -85,7 +257,7 @@ def create(
     decimal: Decimal = None,
     json: Json = False,
 ) -> None:
-    """Make a batch of a file's rows at each due time, or change when and how that is done."""
+    """Create or change a schedule, which makes a batch of a file's rows at each due time."""
     from db import migrate, schedules
     from jobs.registry import load_kind
     from workers.intake import BatchRequest, intake_of
@@ -96,9 +268,9 @@ def create(
     options = file_options(delimiter, encoding, decimal)
     with connected() as (database, _, configured):
         intake = intake_of(load_kind(kind))
-        _check_default_starter(load_kind(kind))
+        _check_reads_files(load_kind(kind))
         others = {each: path for each, path in input_files(kind, file, inputs).items() if path != file}
-        recurring = schedules.Recurring(
+        recurring = schedules.RecurringBatch(
             kind=kind,
             name=name,
             tenant=tenant,
@@ -110,7 +282,7 @@ def create(
                 **options.given(),
             ).model_dump(),
         )
-        if intake.options_type is None:  # refuse now what every run would be refused for
+        if intake.options_type is None:  # fails now if every run would fail
             request = BatchRequest(
                 kind=kind, model=recurring.model, settings=recurring.settings, tenant=tenant
             )
@@ -122,99 +294,18 @@ def create(
                 schedules.clear_times(connection, schedule_id)
             else:
                 schedules.set_times(connection, schedule_id, times, catch_up)
-        _print(database, schedules.get_schedule(database, schedule_id), json=json)
+        print_schedule(database, schedules.get_schedule(database, schedule_id), ALL_KINDS.noun, json=json)
     if times is not None:
-        say("It runs while `pressroom up`, or `pressroom beat` with dispatcher and workers, does.")
+        say(STARTS_UNDER_UP)
 
 
-@app.command("list")
-def list_schedules(json: Json = False) -> None:
-    """List the schedules of all kinds: when each runs next, and what came of its last run."""
-    from db import schedules
-
-    with connected() as (database, _, _):
-        states = [
-            (schedule, schedules.list_runs(database, schedule.id, limit=1))
-            for schedule in schedules.list_schedules(database)
-        ]
-    if json:
-        print_json({"schedules": [_as_json(schedule, runs) for schedule, runs in states]})
-        return
-    for schedule, runs in states:
-        last = f"; last {runs[0].due_at:%Y-%m-%d %H:%M}Z {runs[0].outcome.value}" if runs else ""
-        print_line(f"{schedule.name:<24}  {schedule.kind:<20}  {_times(schedule)}{last}")
+add_schedule_commands(app, ALL_KINDS)
+_add(app, "run", run, ALL_KINDS)
 
 
-@app.command()
-def show(name: Name, kind: KindOption = None, tenant: OfTenant = None, json: Json = False) -> None:
-    """Show a schedule: what it reads, when it runs, and what came of its due times."""
-    with connected() as (database, _, _):
-        _print(database, _find(database, name, kind, tenant), json=json)
-
-
-@app.command()
-def pause(name: Name, kind: KindOption = None, tenant: OfTenant = None) -> None:
-    """Start nothing by itself any more; a batch under way goes on."""
-    from db import schedules
-
-    with connected() as (database, _, _):
-        schedules.pause(database, _timed(database, name, kind, tenant).id)
-    say(f"{name} is paused; `pressroom schedule run {name}` runs it all the same.")
-
-
-@app.command()
-def resume(name: Name, kind: KindOption = None, tenant: OfTenant = None) -> None:
-    """Start a paused schedule by itself again, from its next due time on."""
-    from db import schedules
-
-    with connected() as (database, _, _):
-        schedule_id = _timed(database, name, kind, tenant).id
-        schedules.resume(database, schedule_id)
-        print_line(f"{name}  {_times(schedules.get_schedule(database, schedule_id))}")
-
-
-@app.command()
-def remove(name: Name, kind: KindOption = None, tenant: OfTenant = None) -> None:
-    """Forget a schedule and what came of its due times; its batches stay."""
-    from db import schedules
-    from jobs.registry import load_kind
-    from workers.intake import intake_of
-
-    with connected() as (database, _, _):
-        schedule = _find(database, name, kind, tenant)
-        intake_of(load_kind(schedule.kind))  # other kinds store more than this command can remove
-        schedules.remove_schedule(database, schedule.id)
-    say(f"{name} is removed.")
-
-
-@app.command()
-def run(name: Name, kind: KindOption = None, tenant: OfTenant = None, json: Json = False) -> None:
-    """Make a schedule's batch now, for the workers that run; print the batch's id."""
-    from db import migrate, reports
-    from pressroom.show import report_json
-
-    with connected() as (database, _, settings):
-        migrate.upgrade(database)
-        batch_id = _start(database, _find(database, name, kind, tenant), settings)
-        report = reports.batch_status(database, batch_id)
-    if json:
-        print_json(report_json(report))
-    else:
-        print_line(str(batch_id))
-
-
-def _start(database: Engine, schedule: Schedule, settings: Settings) -> UUID:
-    from datetime import UTC, datetime
-
-    from workers.recurring import starter_of
-
-    with database.begin() as connection:
-        return starter_of(schedule.kind)(connection, schedule, datetime.now(UTC), settings)
-
-
-def _check_default_starter(kind: Kind[Any]) -> None:
-    """Raise ConfigurationError if the kind's schedules are not made from files."""
-    if kind.starter is not None:
+def _check_reads_files(kind: Kind[Any]) -> None:
+    """Raise ConfigurationError if the kind has schedules of its own."""
+    if kind.recurring is not None:
         raise ConfigurationError(
             f"schedules of kind {kind.name} do not read files again: `pressroom kinds show {kind.name}` "
             "names the command that creates them",
@@ -229,98 +320,3 @@ def _cron(expression: str, time_zone: str) -> Cron:
         raise typer.BadParameter(str(error), param_hint="--time-zone") from error
     except CronError as error:
         raise typer.BadParameter(str(error), param_hint="--cron") from error
-
-
-def _find(database: Engine, name: str, kind: str | None, tenant: str | None) -> Schedule:
-    """Return the schedule of this name.
-
-    Raises ScheduleNotFoundError, or BadParameter if there are several.
-    """
-    from db import schedules
-
-    fitting = [
-        schedule
-        for schedule in schedules.list_schedules(database, kind)
-        if schedule.name == name and tenant in (None, schedule.tenant)
-    ]
-    if not fitting:
-        raise schedules.ScheduleNotFoundError(f"no schedule is named {name!r}: see `pressroom schedule list`")
-    if len(fitting) > 1:
-        owners = ", ".join(f"--kind {each.kind} --tenant {each.tenant}" for each in fitting)
-        raise typer.BadParameter(f"several schedules are named {name!r}: give one of {owners}")
-    return fitting[0]
-
-
-def _timed(database: Engine, name: str, kind: str | None, tenant: str | None) -> Schedule:
-    """Return the schedule as `_find` does; also raise ConfigurationError (`schedule_without_times`)."""
-    schedule = _find(database, name, kind, tenant)
-    if schedule.timing is None:
-        raise ConfigurationError(
-            f"the schedule {name!r} runs by hand only: create it again with --cron to give it times",
-            code="schedule_without_times",
-        )
-    return schedule
-
-
-def _print(database: Engine, schedule: Schedule, *, json: bool) -> None:
-    from db import schedules
-    from pressroom.show import print_labelled
-
-    runs = schedules.list_runs(database, schedule.id, limit=NUM_RUNS_SHOWN)
-    if json:
-        print_json(_as_json(schedule, runs))
-        return
-    print_labelled("schedule", f"{schedule.name} of kind {schedule.kind}, tenant {schedule.tenant}")
-    print_labelled("runs", _times(schedule))
-    if schedule.input is not None:
-        from workers.recurring import FileInputs
-
-        files = FileInputs.model_validate(schedule.input)
-        for path in (files.file, *files.inputs.values()):
-            print_labelled("reads", path)
-    if schedule.model:
-        print_labelled("model", schedule.model)
-    for run in runs:
-        came_to = run.outcome.value + (f", batch {run.batch_id}" if run.batch_id else "")
-        reason = f": {run.error_code or ''} {run.error_message}" if run.error_message else ""
-        print_labelled("due", f"{run.due_at:%Y-%m-%d %H:%M:%S}Z  {came_to}{reason}")
-
-
-def _times(schedule: Schedule) -> str:
-    timing = schedule.timing
-    if timing is None:
-        return "when told to"
-    when = f"{timing.cron.expression} {timing.cron.time_zone}"
-    if timing.paused_at is not None:
-        return f"{when} (paused)"
-    next_due_at = timing.next_due_at
-    return when if next_due_at is None else f"{when}, next {next_due_at:%Y-%m-%d %H:%M}Z"
-
-
-def _as_json(schedule: Schedule, runs: list[ScheduleRun]) -> dict[str, object]:
-    """Return the schedule and its runs as JSON; docs/kinds.md documents the names, which are stable."""
-    timing = schedule.timing
-    next_due_at = None if timing is None else timing.next_due_at
-    return {
-        "name": schedule.name,
-        "kind": schedule.kind,
-        "tenant": schedule.tenant,
-        "model": schedule.model,
-        "settings": dict(schedule.settings),
-        "input": None if schedule.input is None else dict(schedule.input),
-        "cron": None if timing is None else timing.cron.expression,
-        "time_zone": None if timing is None else timing.cron.time_zone,
-        "paused": timing is not None and timing.paused_at is not None,
-        "next_due_at": None if next_due_at is None else next_due_at.isoformat(),
-        "runs": [
-            {
-                "due_at": run.due_at.isoformat(),
-                "outcome": run.outcome.value,
-                "batch_id": None if run.batch_id is None else str(run.batch_id),
-                "error": None
-                if run.error_code is None
-                else {"code": run.error_code, "message": run.error_message},
-            }
-            for run in runs
-        ],
-    }

@@ -79,7 +79,7 @@ class HomeState(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     owner_pid: int = Field(ge=1, lt=2**31)
-    is_standing: bool = False
+    is_long_running: bool = False
     """Whether the services run until they are stopped; False for the services of a single command."""
     is_ready: bool = False
     services: dict[str, ServiceState] = {}

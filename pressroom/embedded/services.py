@@ -44,14 +44,14 @@ class Services:
     If all three URLs are configured, it starts nothing and touches no folder.
     """
 
-    def __init__(self, settings: Settings, say: Say, *, standing: bool = False) -> None:
+    def __init__(self, settings: Settings, say: Say, *, long_running: bool = False) -> None:
         """Prepare the services.
 
-        With `standing` they run until they are stopped, and other commands may rely on them.
+        With `long_running` they run until they are stopped, and other commands may rely on them.
         """
         self._configured = _configured(settings)
         self._say = say
-        self._is_standing = standing
+        self._is_long_running = long_running
         self._home = Home(settings.home)
         self._runners: dict[str, ServerRunner] = {}
 
@@ -104,7 +104,7 @@ class Services:
         return restarted
 
     def _start(self) -> None:
-        self._home.write_state(HomeState(owner_pid=os.getpid(), is_standing=self._is_standing))
+        self._home.write_state(HomeState(owner_pid=os.getpid(), is_long_running=self._is_long_running))
         servers = self._missing_servers()
         names = ", ".join(server.name for server in servers.values())
         self._say(f"Starting {names} in {self._home.folder}")
@@ -134,7 +134,9 @@ class Services:
             if runner.pid is not None
         }
         self._home.write_state(
-            HomeState(owner_pid=os.getpid(), is_standing=self._is_standing, is_ready=True, services=services)
+            HomeState(
+                owner_pid=os.getpid(), is_long_running=self._is_long_running, is_ready=True, services=services
+            )
         )
 
     def _stop(self) -> None:
@@ -144,11 +146,11 @@ class Services:
         self._home.release()
 
 
-def find_running(settings: Settings, *, standing: bool = False) -> ServiceUrls | None:
+def find_running(settings: Settings, *, long_running: bool = False) -> ServiceUrls | None:
     """Return the services to use if none has to be started: configured, or run by another process.
 
     Waits for an owner that is just starting them. Return None if a service is neither configured nor running,
-    or if `standing` is requested and the services end with another command.
+    or if `long_running` is requested and the services end with another command.
     """
     configured = _configured(settings)
     if len(configured) == len(_URL_FIELDS):
@@ -157,7 +159,7 @@ def find_running(settings: Settings, *, standing: bool = False) -> ServiceUrls |
     deadline = time.monotonic() + START_SECONDS
     while home.is_owned() and time.monotonic() < deadline:
         state = home.read_state()
-        if state is not None and standing and not state.is_standing:
+        if state is not None and long_running and not state.is_long_running:
             return None
         if state is not None and state.is_ready:
             running = {name: service.url for name, service in state.services.items()}

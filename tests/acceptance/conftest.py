@@ -69,7 +69,7 @@ def example_run(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) ->
 @pytest.fixture(scope="session")
 def example_services(example_run: ExampleRun) -> Iterator[ServiceUrls]:
     """The services of the examples' home, started again for whoever looks."""
-    with Services(embedded_settings(example_run.home), print, standing=True) as services:
+    with Services(embedded_settings(example_run.home), print, long_running=True) as services:
         yield services.urls
 
 

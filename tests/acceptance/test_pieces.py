@@ -259,7 +259,7 @@ def test_client_describes_the_kinds(client: Client) -> None:
     assert "title" in [column.name for column in article.columns]
 
 
-def test_pieces_find_standing_services_through_the_home_and_drain_on_sigterm(
+def test_pieces_find_long_running_services_through_the_home_and_drain_on_sigterm(
     tmp_path: Path, model_folder: Path
 ) -> None:
     environment = scripted(tmp_path, model_folder)

@@ -114,7 +114,7 @@ def test_a_recommender_is_planned_run_compared_and_rolled_back(tmp_path: Path) -
     )
     assert (out / "diff.html").is_file()
     with pressroom(home, "refresh", "rollback", "shop") as run:
-        assert run.finish_text() == (0, "release 1 of shop stands again\n"), run.stderr
+        assert run.finish_text() == (0, "release 1 of shop is published again\n"), run.stderr
     call("export", "shop", "--out", out)
     assert rows_of(out) == shown
-    assert [one["stands"] for one in call("show", "shop")["releases"]] == [False, True]
+    assert [one["is_published"] for one in call("show", "shop")["releases"]] == [False, True]

@@ -1,4 +1,4 @@
-"""How a due time of a schedule becomes a batch, for kinds without a starter of their own."""
+"""How a due time of a schedule becomes a batch, for kinds without schedules of their own."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from sqlalchemy import Engine
 
 from db.batches import RunUnderWayError
 from db.reports import batch_status
-from db.schedules import Recurring, get_schedule, put_schedule
+from db.schedules import RecurringBatch, get_schedule, put_schedule
 from jobs.errors import ConfigurationError
 from jobs.rejection import FileRejectedError
-from workers.recurring import FileInputs, UnknownStartError, start_from_files, starter_of
+from workers.recurring import FileInputs, KindSchedules, UnknownStartError, schedules_of
 from workers.settings import Profile, Settings
 
 SETTINGS = Settings(profiles={"default": Profile(models=("some-model",)), "cpu": Profile()})
@@ -23,7 +23,7 @@ DUE_AT = datetime(2026, 3, 1, 6, tzinfo=UTC)
 
 def start(database: Engine, file: Path | None, *, model: str = "some-model") -> UUID:
     """Make the batch of a schedule over this file."""
-    recurring = Recurring(
+    recurring = RecurringBatch(
         kind="trial",
         name="rows",
         model=model,
@@ -33,7 +33,7 @@ def start(database: Engine, file: Path | None, *, model: str = "some-model") -> 
         schedule_id = put_schedule(connection, recurring)
     schedule = get_schedule(database, schedule_id)
     with database.begin() as connection:
-        return start_from_files(connection, schedule, DUE_AT, SETTINGS)
+        return KindSchedules().start(connection, schedule, DUE_AT, SETTINGS)
 
 
 def test_good_lines_become_the_batch_and_the_others_are_counted(database: Engine, tmp_path: Path) -> None:
@@ -64,8 +64,8 @@ def test_schedule_without_a_file_says_what_to_do(database: Engine) -> None:
 
 
 def test_kind_that_is_gone_or_reads_no_table_has_no_start() -> None:
-    assert starter_of("article") is start_from_files
+    assert type(schedules_of("article")) is KindSchedules
     with pytest.raises(UnknownStartError, match="'gone'"):
-        starter_of("gone")
+        schedules_of("gone")
     with pytest.raises(ConfigurationError, match="not made from a file"):
-        starter_of("sentiment_labels")
+        schedules_of("sentiment_labels")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -11,10 +12,10 @@ import pytest
 from sqlalchemy import Connection, Engine, select, text, update
 
 from db import schedules
-from db.batches import accept_in, cancel
+from db.batches import RunUnderWayError, accept_in, cancel
 from db.schedules import (
     MAX_SKIPPED_ROWS,
-    Recurring,
+    RecurringBatch,
     Schedule,
     ScheduleNotFoundError,
     clear_times,
@@ -214,11 +215,35 @@ def test_schedule_that_cannot_be_read_does_not_stop_the_others(database: Engine)
     assert [schedule.id for schedule in schedules.due_schedules(database)] == [sound]
 
 
+def remove(database: Engine, schedule_id: UUID) -> None:
+    with database.begin() as connection:
+        remove_schedule(connection, get_schedule(database, schedule_id), id_setting="watched")
+
+
+@pytest.mark.parametrize("is_run", [True, False])
+def test_schedule_in_use_by_a_batch_under_way_cannot_be_removed(database: Engine, is_run: bool) -> None:
+    schedule_id = trial_schedule(database)
+    batch = new_batch(schedule_id=schedule_id)
+    if not is_run:
+        batch = replace(batch, schedule_id=None, settings={"watched": str(schedule_id)})
+    with database.begin() as connection:
+        batch_id, _ = accept_in(connection, batch, new_jobs(1), lambda: 0)
+    with pytest.raises(RunUnderWayError, match=str(batch_id)):
+        remove(database, schedule_id)
+    assert get_schedule(database, schedule_id).id == schedule_id
+
+    cancel(database, batch_id)
+    remove(database, schedule_id)
+    with pytest.raises(ScheduleNotFoundError):
+        get_schedule(database, schedule_id)
+
+
 def test_removed_schedule_leaves_its_batches_which_refer_to_none(database: Engine) -> None:
     schedule_id = trial_schedule(database, since=timedelta(minutes=1))
     with database.begin() as connection:
         batch_id, _ = accept_in(connection, new_batch(schedule_id=schedule_id), new_jobs(1), lambda: 0)
-    remove_schedule(database, schedule_id)
+    cancel(database, batch_id)
+    remove(database, schedule_id)
 
     with database.connect() as connection:
         assert connection.scalar(select(BatchRow.schedule_id).where(BatchRow.id == batch_id)) is None
@@ -248,10 +273,10 @@ def test_schedule_without_times_runs_by_hand_only_until_it_gets_some(database: E
 
 def test_schedule_is_changed_by_its_name_and_keeps_its_times_and_its_id(database: Engine) -> None:
     with database.begin() as connection:
-        first = put_schedule(connection, Recurring(kind="trial", name="daily", settings={"a": 1}))
+        first = put_schedule(connection, RecurringBatch(kind="trial", name="daily", settings={"a": 1}))
         set_times(connection, first, Cron("0 3 * * *", "UTC"), CatchUp.ALL)
-        again = put_schedule(connection, Recurring(kind="trial", name="daily", model="other"))
-        of_another = put_schedule(connection, Recurring(kind="two_stage", name="daily"))
+        again = put_schedule(connection, RecurringBatch(kind="trial", name="daily", model="other"))
+        of_another = put_schedule(connection, RecurringBatch(kind="two_stage", name="daily"))
     changed = get_schedule(database, first)
     assert again == first == changed.id != of_another
     assert (changed.model, changed.settings) == ("other", {})

@@ -63,7 +63,7 @@ class TrialKind(Kind[TrialPayload]):
     name: ClassVar[str] = "trial"
     version: ClassVar[str] = "1"
     stages: ClassVar[tuple[Stage, ...]] = (Stage("write", TrialOutput),)
-    starter: ClassVar[str | None] = "tests.trial_beat:start_and_end_trial"
+    recurring: ClassVar[str | None] = "tests.trial_beat:TrialSchedules"
     payload_type = TrialPayload
     settings_type: type[BaseModel] = TrialSettings
 
@@ -116,6 +116,7 @@ class TwoStageKind(TrialKind):
     """Each draft becomes a job of the second stage."""
 
     name: ClassVar[str] = "two_stage"
+    recurring: ClassVar[str | None] = None
     stages: ClassVar[tuple[Stage, ...]] = (Stage("draft", TrialOutput), Stage("polish", TrialOutput))
 
     def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, TrialPayload]]:

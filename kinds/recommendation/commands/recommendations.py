@@ -124,8 +124,8 @@ def run_recommendations(
     from kinds.recommendation.export.outcome import export_outcome
     from kinds.recommendation.options import RecommendationOptions  # loads numpy
     from kinds.recommendation.recommender_file import file_of
+    from kinds.recommendation.recommender_runs import profiles_of
     from kinds.recommendation.recommenders import sources_of
-    from kinds.recommendation.scheduled import profiles_of
     from pressroom.run import RunRequest, run_batch
 
     if batch is None and (catalogue is None or interactions is None):
@@ -194,7 +194,7 @@ def _ingest(
         upgrade(database)
         store = open_store(urls.s3_url)
         given = over(earlier_recommender(database, name))
-        recommender = make_recommender(database, given, name, settings, standing=False).recommender
+        recommender, _ = make_recommender(database, given, name, settings, has_sources=False)
         with rejected_lines(out / REJECTED) as on_rejected:
             ingested = ingest_run(
                 database,
@@ -224,13 +224,13 @@ def _report_ingest(ingested: IngestedRun) -> None:
             if number:
                 say(f"  {name}: {number}")
     if ingested.num_withdrawn:
-        say(f"{ingested.num_withdrawn} items are gone and have left the standing lists.")
+        say(f"{ingested.num_withdrawn} items are no longer available and left the published lists.")
 
 
 def _submitter(
     ingested: IngestedRun, settings: Settings
 ) -> Callable[[OneMachine, Callable[[Rejected], None]], Submission]:
-    from kinds.recommendation.scheduled import start_run
+    from kinds.recommendation.recommender_runs import start_run
 
     def submit(machine: OneMachine, _: Callable[[Rejected], None]) -> Submission:
         with machine.database.begin() as connection:

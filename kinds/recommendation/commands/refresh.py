@@ -1,17 +1,23 @@
-"""`pressroom refresh`: manage recommendations that are recomputed on a schedule."""
+"""`pressroom refresh`: manages recommenders, their runs and their releases."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from jobs.errors import ConfigurationError
 from jobs.ranges import MAX_SECONDS
-from kinds.recommendation.recommender import Recommender, ServingPlace
-from pressroom.commands.options import DeviceOption, Json, Out, standing_path
+from kinds.recommendation.recommender import KIND, ServingPlace
+from pressroom.commands.options import DeviceOption, Json, Out, reread_path
+from pressroom.commands.schedule import (
+    STARTS_UNDER_UP,
+    ScheduleGroup,
+    add_schedule_commands,
+    print_schedule,
+)
 from pressroom.commands.session import (
     altered_named,
     connected,
@@ -20,20 +26,14 @@ from pressroom.commands.session import (
 )
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, print_line, say
 
-if TYPE_CHECKING:
-    from sqlalchemy import Engine
-
-    from db import schedules
-    from kinds.recommendation.show_recommenders import RecommenderState
-
 app = typer.Typer(
     no_args_is_help=True,
-    help="Manage recommendations that are refreshed by a schedule: their files, rules and releases.",
+    help="Manage recommenders: their files, rules, schedules and releases.",
 )
 
-NUM_RUNS_SHOWN = 10
+RECOMMENDERS = ScheduleGroup("refresh", "recommender", KIND, "refresh_without_schedule")
 
-_STANDING_FILE = typer.Option(parser=standing_path, metavar="FILE")
+_REREAD_FILE = typer.Option(parser=reread_path, metavar="FILE")
 Name = Annotated[str, typer.Argument(metavar="NAME")]
 Number = Annotated[
     int | None, typer.Option(min=1, max=2**31 - 1, help="Number of a release, as `refresh show` lists it.")
@@ -49,78 +49,55 @@ def create(
             help="A name, together with options, or a TOML file that sets everything.",
         ),
     ],
-    catalogue: Annotated[Path | None, _STANDING_FILE] = None,
-    interactions: Annotated[Path | None, _STANDING_FILE] = None,
+    catalogue: Annotated[Path | None, _REREAD_FILE] = None,
+    interactions: Annotated[Path | None, _REREAD_FILE] = None,
     cron: Annotated[
         str | None,
         typer.Option(
-            help='When it runs, such as "0 3 * * *" for every night at three; unset: only by command.'
+            help='When it runs, such as "0 3 * * *" for every night at three; by default only on demand.'
         ),
     ] = None,
     time_zone: Annotated[str, typer.Option(help="Time zone of the schedule, such as Europe/Berlin.")] = "UTC",
     json: Json = False,
 ) -> None:
-    """Make a recommender, or change the one of this name."""
+    """Create a recommender, or change the one of this name."""
     from db import migrate
+    from db.schedules import get_schedule
     from kinds.recommendation.recommender_file import make_recommender_file, read_recommender_file
     from kinds.recommendation.recommenders import make_recommender
 
     with errors_reported():
         if what.endswith(".toml"):
             if catalogue or interactions or cron:
-                raise typer.BadParameter("give a file or options, not both", param_hint="FILE.toml")
-            given = read_recommender_file(Path(what))
+                raise typer.BadParameter("give either a file or options, not both", param_hint="FILE.toml")
+            file = read_recommender_file(Path(what))
         else:
             options = {"name": what, "cron": cron, "time_zone": time_zone}
             files = {"catalogue": catalogue, "interactions": interactions}
-            given = make_recommender_file({**options, **files}, folder=Path.cwd(), where="the options")
-        name = given.name or Path(what).stem
-        if given.catalogue is None or given.interactions is None:
+            file = make_recommender_file({**options, **files}, folder=Path.cwd(), where="the options")
+        name = file.name or Path(what).stem
+        if file.catalogue is None or file.interactions is None:
             raise ConfigurationError(
-                f"the recommender {name!r} names no files: give catalogue and interactions",
+                f"the recommender {name!r} names no files: give --catalogue and --interactions",
                 code="refresh_without_sources",
             )
     with connected() as (database, _, settings):
         migrate.upgrade(database)
-        made = make_recommender(database, given, name, settings, standing=True)
-        say(f"{'Made' if made.is_new else 'Changed'} the recommender {name}.")
-        _print(database, made.recommender, json=json)
-    if given.cron is not None:
-        say("It runs while `pressroom up`, or `pressroom beat` with dispatcher and workers, does.")
+        recommender, is_new = make_recommender(database, file, name, settings, has_sources=True)
+        say(f"{'Created' if is_new else 'Changed'} the recommender {name}.")
+        print_schedule(database, get_schedule(database, recommender.id), RECOMMENDERS.noun, json=json)
+    if file.cron is not None:
+        say(STARTS_UNDER_UP)
 
 
-@app.command("list")
-def list_recommenders(json: Json = False) -> None:
-    """List the recommenders: when each runs, and which release stands."""
-    from kinds.recommendation.show_recommenders import print_recommender_line
-    from kinds.recommendation.store import recommenders
-
-    with connected() as (database, _, _):
-        states = [
-            _state(database, recommender, num_runs=1)
-            for recommender in recommenders.list_recommenders(database)
-        ]
-    if json:
-        print_json({"recommenders": [state.as_json() for state in states]})
-        return
-    for state in states:
-        print_recommender_line(state)
-
-
-@app.command()
-def show(name: Name, json: Json = False) -> None:
-    """Show a recommender: its files, its due times, its releases."""
-    from kinds.recommendation.store import recommenders
-
-    with connected() as (database, _, _):
-        _print(database, recommenders.find_recommender(database, name), json=json)
+add_schedule_commands(app, RECOMMENDERS)
 
 
 @app.command()
 def plan(name: Name, device: DeviceOption = "auto", json: Json = False) -> None:
     """Print what a run would write and why, before any text is paid for."""
     from kinds.recommendation.export.outcome import export_outcome, lines_of_stages, lines_of_texts
-    from kinds.recommendation.runs import recommender_run
+    from kinds.recommendation.recommenders import recommender_run
     from pressroom.run import run_on_demand
 
     with errors_reported():
@@ -142,7 +119,7 @@ def plan(name: Name, device: DeviceOption = "auto", json: Json = False) -> None:
 def run(name: Name, out: Out = Path("out"), device: DeviceOption = "auto", json: Json = False) -> None:
     """Run a recommender once, now. Uses running workers if there are any; otherwise starts its own."""
     from kinds.recommendation.export.outcome import export_outcome
-    from kinds.recommendation.runs import recommender_run
+    from kinds.recommendation.recommenders import recommender_run
     from pressroom.run import run_on_demand
 
     with errors_reported():
@@ -155,7 +132,7 @@ def run(name: Name, out: Out = Path("out"), device: DeviceOption = "auto", json:
 
 @app.command("rollback")
 def roll_back(name: Name, to: Number = None) -> None:
-    """Publish an earlier release again; what is sold out by now stays off the lists."""
+    """Publish an earlier release again; items that are sold out by now stay off the lists."""
     from kinds.recommendation.recommenders import rollback
     from kinds.recommendation.store import recommenders
     from storage import open_store
@@ -163,7 +140,7 @@ def roll_back(name: Name, to: Number = None) -> None:
     with connected() as (database, urls, _):
         recommender = recommenders.find_recommender(database, name)
         release = rollback(database, open_store(urls.s3_url), recommender, to)
-    print_line(f"release {release.number} of {name} stands again")
+    print_line(f"release {release.number} of {name} is published again")
 
 
 @app.command()
@@ -174,33 +151,34 @@ def withdraw(
         str, typer.Option(help="Reason, which is kept with the withdrawal.")
     ] = "withdrawn by hand",
 ) -> None:
-    """Take items off the standing lists at once; the next run decides anew by the catalogue."""
+    """Remove items from the published lists now; the next run decides again by the catalogue."""
     from kinds.recommendation.store import recommenders, releases
 
     with connected() as (database, _, _):
         recommender = recommenders.find_recommender(database, name)
         number = releases.withdraw(database, recommender.id, dict.fromkeys(items, reason))
-    print_line(f"{number} items withdrawn; `pressroom refresh serve {name}` takes them out of Redis")
+    print_line(f"{number} items withdrawn; `pressroom refresh serve {name}` removes them from Redis")
 
 
 @app.command()
 def export(name: Name, out: Out = Path("out"), release: Number = None, json: Json = False) -> None:
-    """Write a release, unset the one that stands, into a folder: JSONL, Parquet, texts, a page."""
+    """Write a release, by default the published one, to a folder: JSONL, Parquet, texts, a page."""
     from kinds.recommendation.export.outcome import export_to_folder
-    from kinds.recommendation.recommenders import standing_release
+    from kinds.recommendation.recommenders import published_release
     from kinds.recommendation.store import recommenders, releases
     from storage import open_store
 
     with altered_named() as on_altered, connected() as (database, urls, _):
         recommender = recommenders.find_recommender(database, name)
         chosen = (
-            standing_release(database, recommender)
+            published_release(database, recommender)
             if release is None
             else releases.find_release(database, recommender.id, release)
         )
         if chosen is None:
             raise ConfigurationError(
-                f"the recommender {name!r} has no release yet: run it", code="release_not_found"
+                f"the recommender {name!r} has no release yet: run it with `pressroom refresh run {name}`",
+                code="release_not_found",
             )
         out.mkdir(parents=True, exist_ok=True)
         figures = export_to_folder(database, open_store(urls.s3_url), chosen, out, on_altered)
@@ -236,7 +214,7 @@ def diff(
         if json:
             print_json(summary.as_json())
         else:
-            print_line(f"{summary}; look at {out / 'diff.html'}")
+            print_line(f"{summary}; see {out / 'diff.html'}")
 
 
 @app.command()
@@ -262,8 +240,8 @@ def serve(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write the release that stands to Redis as rec:USER, and switch to it at once."""
-    from kinds.recommendation.recommenders import open_release, standing_release
+    """Write the published release to Redis as rec:USER, and switch to all of it at once."""
+    from kinds.recommendation.recommenders import open_release, published_release
     from kinds.recommendation.serving.follower import target_of
     from kinds.recommendation.serving.serving import serve_release
     from kinds.recommendation.store import recommenders
@@ -273,12 +251,13 @@ def serve(
         recommender = recommenders.find_recommender(database, name)
         options = {"url_variable": url_variable, "staging": staging, "expire_seconds": expire_seconds}
         own = recommender.serving or ServingPlace(url_variable="SERVING_REDIS_URL")
-        given = {name: value for name, value in options.items() if value is not None}
-        target = target_of(own.model_copy(update=given))
-        release = standing_release(database, recommender)
+        changed = {name: value for name, value in options.items() if value is not None}
+        target = target_of(own.model_copy(update=changed))
+        release = published_release(database, recommender)
         if release is None:
             raise ConfigurationError(
-                f"the recommender {name!r} has no release yet: run it", code="release_not_found"
+                f"the recommender {name!r} has no release yet: run it with `pressroom refresh run {name}`",
+                code="release_not_found",
             )
         reader = open_release(database, open_store(urls.s3_url), release, on_altered)
         served = serve_release(reader, target)
@@ -290,58 +269,3 @@ def serve(
             print_line(
                 f"release {served.release} is served: {served.num_rows} rows, {served.num_written} written"
             )
-
-
-@app.command()
-def pause(name: Name) -> None:
-    """Start a recommender by itself no more; a run under way goes on."""
-    from db import schedules
-
-    with connected() as (database, _, _):
-        schedules.pause(database, _scheduled(database, name).id)
-    say(f"{name} is paused; `pressroom refresh run {name}` runs it all the same.")
-
-
-@app.command()
-def resume(name: Name) -> None:
-    """Start a paused recommender by itself again, from its next due time on."""
-    from db import schedules
-    from kinds.recommendation.show_recommenders import print_recommender_line
-    from kinds.recommendation.store import recommenders
-
-    with connected() as (database, _, _):
-        schedules.resume(database, _scheduled(database, name).id)
-        print_recommender_line(_state(database, recommenders.find_recommender(database, name), num_runs=0))
-
-
-def _scheduled(database: Engine, name: str) -> schedules.Schedule:
-    from db import schedules
-    from kinds.recommendation.store import recommenders
-
-    schedule = schedules.get_schedule(database, recommenders.find_recommender(database, name).id)
-    if schedule.timing is None:
-        raise ConfigurationError(
-            f"the recommender {name!r} has no schedule: give it one with `pressroom refresh create --cron`",
-            code="refresh_without_schedule",
-        )
-    return schedule
-
-
-def _state(database: Engine, recommender: Recommender, *, num_runs: int) -> RecommenderState:
-    from db import schedules
-    from kinds.recommendation.show_recommenders import RecommenderState
-    from kinds.recommendation.store import releases
-
-    timing = schedules.get_schedule(database, recommender.id).timing
-    runs = schedules.list_runs(database, recommender.id, limit=num_runs) if num_runs else []
-    return RecommenderState(recommender, timing, runs, releases.list_releases(database, recommender.id))
-
-
-def _print(database: Engine, recommender: Recommender, *, json: bool) -> None:
-    from kinds.recommendation.show_recommenders import print_recommender
-
-    state = _state(database, recommender, num_runs=NUM_RUNS_SHOWN)
-    if json:
-        print_json(state.as_json())
-    else:
-        print_recommender(state)

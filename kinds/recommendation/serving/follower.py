@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from db.session import opened_database
 from jobs.errors import ConfigurationError, PressroomError
 from kinds.recommendation.recommender import Recommender, ServingPlace
-from kinds.recommendation.recommenders import open_release, standing_release
+from kinds.recommendation.recommenders import open_release, published_release
 from kinds.recommendation.serving.serving import ServingResult, ServingTarget, serve_release
 from kinds.recommendation.store.recommenders import list_recommenders
 from kinds.recommendation.store.releases import withdrawn_items
@@ -95,7 +95,7 @@ class Follower:
         return served
 
     def _follow(self, recommender: Recommender) -> ServingResult | None:
-        release = standing_release(self._database, recommender)
+        release = published_release(self._database, recommender)
         if recommender.serving is None or release is None:
             return None
         withdrawn = frozenset(withdrawn_items(self._database, recommender.id))

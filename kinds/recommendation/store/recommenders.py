@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, Engine, RowMapping, func, select
 from sqlalchemy.dialects import postgresql
 
-from db.schedules import Recurring, put_schedule
+from db.schedules import RecurringBatch, put_schedule
 from db.tables import ScheduleRow
 from jobs.errors import PermanentError
 from kinds.recommendation.recommender import KIND, Recommender, RecommenderSources, ServingPlace
@@ -29,7 +29,7 @@ def put_recommender(connection: Connection, recommender: Recommender) -> UUID:
         "sources": None if recommender.sources is None else recommender.sources.model_dump(mode="json"),
         "serving": None if recommender.serving is None else recommender.serving.model_dump(mode="json"),
     }
-    recurring = Recurring(
+    recurring = RecurringBatch(
         kind=KIND,
         tenant=recommender.tenant,
         name=recommender.name,
@@ -72,7 +72,8 @@ def get_recommender(database: Engine, recommender_id: UUID) -> Recommender:
         )
     if row is None:
         raise RecommenderNotFoundError(
-            f"no recommender has the id {recommender_id}: see `pressroom refresh list`"
+            f"no recommender has the id {recommender_id}, perhaps because it was removed: see "
+            "`pressroom refresh list`"
         )
     return _recommender(row)
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
 
-from kinds.sentiment.monitor import AlertStatus
+from jobs.shown import utc_text
+from kinds.sentiment.monitor import AlertStatus, Notification
 from kinds.sentiment.series.policy import AlertRule
 from pressroom.commands.options import Json
 from pressroom.commands.session import connected
-from pressroom.console import print_json, say
+from pressroom.console import print_json, print_line, say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kinds.sentiment.store.alerts import DeliveryState, Mute, StoredAlert
 
 app = typer.Typer(no_args_is_help=True, help="List, acknowledge, mute and deliver alerts.")
 
@@ -22,36 +29,34 @@ Alert = Annotated[UUID, typer.Argument(metavar="ALERT")]
 @app.command("list")
 def list_alerts(
     monitor: Annotated[str | None, typer.Option(help="Only alerts of this monitor.")] = None,
-    entity: Annotated[str | None, typer.Option(help="Of this entity alone.")] = None,
+    entity: Annotated[str | None, typer.Option(help="Only alerts of this entity.")] = None,
     status: Annotated[AlertStatus | None, typer.Option(help="Only alerts in this state.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
     json: Json = False,
 ) -> None:
-    """List alerts, those about the newest windows first."""
-    from kinds.sentiment.show_monitors import alert_json, print_alert_line
+    """List alerts, the newest windows first."""
     from kinds.sentiment.store import alerts
 
     with connected() as (database, _, _):
         found = alerts.list_alerts(database, monitor=monitor, entity_id=entity, status=status, limit=limit)
     if json:
-        print_json({"alerts": [alert_json(alert) for alert in found]})
+        print_json({"alerts": [_alert_json(alert) for alert in found]})
         return
     for alert in found:
-        print_alert_line(alert)
+        _print_alert_line(alert)
 
 
 @app.command()
 def show(alert: Alert, json: Json = False) -> None:
-    """Show an alert: its test, the documents that drive it, and how far its deliveries are."""
-    from kinds.sentiment.show_monitors import alert_json, delivery_json, print_alert
+    """Show an alert: its test, the documents behind it, and the state of its deliveries."""
     from kinds.sentiment.store import alerts
 
     with connected() as (database, _, _):
         found, deliveries = alerts.get_alert(database, alert)
     if json:
-        print_json(alert_json(found) | {"deliveries": [delivery_json(one) for one in deliveries]})
+        print_json(_alert_json(found) | {"deliveries": [_delivery_json(each) for each in deliveries]})
     else:
-        print_alert(found, deliveries)
+        _print_alert(found, deliveries)
 
 
 @app.command()
@@ -60,22 +65,21 @@ def ack(
     note: Annotated[str | None, typer.Option(help="Note that is kept with the alert.")] = None,
     json: Json = False,
 ) -> None:
-    """Say that an alert was seen."""
-    from kinds.sentiment.show_monitors import alert_json, print_alert_line
+    """Acknowledge an alert, which records that someone has seen it."""
     from kinds.sentiment.store import alerts
 
     with connected() as (database, _, _):
         found = alerts.acknowledge(database, alert, note=note)
     if json:
-        print_json(alert_json(found))
+        print_json(_alert_json(found))
     else:
-        print_alert_line(found)
+        _print_alert_line(found)
 
 
 @app.command()
 def mute(
     monitor: Annotated[str, typer.Argument(metavar="MONITOR")],
-    entity: Annotated[str | None, typer.Option(help="Of this entity alone.")] = None,
+    entity: Annotated[str | None, typer.Option(help="Only alerts of this entity.")] = None,
     rule: Annotated[AlertRule | None, typer.Option(help="Only alerts of this rule.")] = None,
     hours: Annotated[
         float | None,
@@ -83,9 +87,8 @@ def mute(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Deliver no alerts of a monitor, an entity or a rule for a while; they are raised and kept."""
+    """Mute a monitor, an entity or a rule for a while: its alerts are stored but not delivered."""
     from kinds.sentiment.intake import get_watchlist
-    from kinds.sentiment.show_monitors import mute_json, print_mute
     from kinds.sentiment.store import alerts, monitors
     from storage import open_store
 
@@ -95,35 +98,98 @@ def mute(
         if entity is not None:
             get_watchlist(open_store(urls.s3_url), found).require(entity)
         mute_id = alerts.mute(database, found.id, entity_id=entity, rule=rule, until=until)
-        made = next(one for one in alerts.list_mutes(database) if one.id == mute_id)
+        made = next(each for each in alerts.list_mutes(database) if each.id == mute_id)
     if json:
-        print_json(mute_json(made))
+        print_json(_mute_json(made))
     else:
-        print_mute(made)
+        _print_mute(made)
 
 
 @app.command()
 def mutes(json: Json = False) -> None:
-    """List what is muted."""
-    from kinds.sentiment.show_monitors import mute_json, print_mute
+    """List the mutes."""
     from kinds.sentiment.store import alerts
 
     with connected() as (database, _, _):
         found = alerts.list_mutes(database)
     if json:
-        print_json({"mutes": [mute_json(one) for one in found]})
+        print_json({"mutes": [_mute_json(each) for each in found]})
         return
-    for one in found:
-        print_mute(one)
+    for each in found:
+        _print_mute(each)
 
 
 @app.command()
 def unmute(
     mute: Annotated[UUID, typer.Argument(metavar="MUTE", help="Id of the mute, as `alerts mutes` lists it.")],
 ) -> None:
-    """Deliver again what is raised from now on."""
+    """Remove a mute; alerts that are raised from now on are delivered again."""
     from kinds.sentiment.store import alerts
 
     with connected() as (database, _, _):
         alerts.unmute(database, mute)
-    say("What is raised from now on is delivered.")
+    say("The mute is removed; alerts that are raised from now on are delivered.")
+
+
+def _alert_json(alert: StoredAlert) -> dict[str, object]:
+    """Return an alert as JSON with stable names."""
+    instants = ("starts_at", "raised_at", "acknowledged_at")
+    return asdict(alert) | {"id": str(alert.id)} | {name: utc_text(getattr(alert, name)) for name in instants}
+
+
+def _print_alert_line(alert: StoredAlert) -> None:
+    """Print a line of `pressroom alerts list`."""
+    muted = ", muted" if alert.is_muted else ""
+    print_line(
+        f"{alert.id}  {alert.starts_at:%Y-%m-%d %H:%M}  {alert.status}{muted}  {alert.monitor}/"
+        f"{alert.entity_id}  {alert.rule} ({alert.size}): {alert.observed:.3g}, expected {alert.expected:.3g}"
+    )
+
+
+def _print_alert(alert: StoredAlert, deliveries: Sequence[DeliveryState]) -> None:
+    """Print all details of an alert."""
+    _print_alert_line(alert)
+    print_line(f"  p-value   {alert.p_value:.2g}, below {alert.threshold:.2g}")
+    print_line(f"  documents {', '.join(alert.document_ids)}")
+    if alert.acknowledged_at is not None:
+        print_line(f"  seen      {_short(alert.acknowledged_at)}  {alert.note or ''}")
+    for delivery in deliveries:
+        error = f": {delivery.error_message}" if delivery.error_message else ""
+        print_line(f"  {delivery.target:<9} {_delivery_text(delivery)}{error}")
+
+
+def _delivery_json(delivery: DeliveryState) -> dict[str, object]:
+    """Return the state of a delivery as JSON with stable names."""
+    instants = {"due_at": utc_text(delivery.due_at), "ended_at": utc_text(delivery.ended_at)}
+    return asdict(delivery) | instants
+
+
+def _print_mute(mute: Mute) -> None:
+    """Print a line of `pressroom alerts mutes`."""
+    until = f"until {_short(mute.until)}" if mute.until else "until unmuted"
+    print_line(
+        f"{mute.id}  {mute.monitor}  {mute.entity_id or 'all entities'}  {mute.rule or 'all rules'}  {until}"
+    )
+
+
+def _mute_json(mute: Mute) -> dict[str, object]:
+    """Return a mute as JSON with stable names."""
+    instants = {"until": utc_text(mute.until), "created_at": utc_text(mute.created_at)}
+    return asdict(mute) | {"id": str(mute.id)} | instants
+
+
+def _delivery_text(delivery: DeliveryState) -> str:
+    if delivery.ended_at is None:
+        tries = f" after {delivery.num_attempts} attempts" if delivery.num_attempts else ""
+        return f"due {_short(delivery.due_at)}{tries}"
+    is_withdrawn = delivery.notified is Notification.WITHDRAWN
+    success = "withdrawal delivered" if is_withdrawn else "delivered"
+    how = success if delivery.error_code is None else f"not delivered ({delivery.error_code})"
+    return f"{how} {_short(delivery.ended_at)}"
+
+
+def _short(at: datetime | None) -> str:
+    if at is None:
+        return "never"
+    utc = at.astimezone(UTC)
+    return f"{utc:%Y-%m-%d %H:%M:%SZ}" if utc.second else f"{utc:%Y-%m-%d %H:%MZ}"

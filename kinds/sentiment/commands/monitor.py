@@ -1,4 +1,4 @@
-"""`pressroom monitor`: creates, shows, runs and pauses monitors."""
+"""`pressroom monitor`: creates, shows, runs, pauses and removes monitors."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.errors import ConfigurationError
 from jobs.rejection import MAX_DROPPED_SHARE, Dropped
 from jobs.schedule import CatchUp
 from kinds.sentiment.commands.options import MaxReports, Reports
 from kinds.sentiment.commands.sentiment import backtest_file
-from kinds.sentiment.monitor import Monitor
+from kinds.sentiment.monitor import KIND
 from kinds.sentiment.series.policy import AlertRule
 from kinds.sentiment.series.time_windows import WindowSize
 from pressroom.commands.options import (
@@ -25,22 +24,24 @@ from pressroom.commands.options import (
     input_path,
     is_dropped_too_much,
 )
+from pressroom.commands.schedule import (
+    STARTS_UNDER_UP,
+    ScheduleGroup,
+    add_schedule_commands,
+    print_schedule,
+)
 from pressroom.commands.session import connected, devices_of_command, settings_of_command
-from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
+from pressroom.console import EXIT_FAILURE, errors_reported, say
 from workers.delivery import Target
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
-
-    from db.schedules import Schedule
     from jobs.sources import Source
     from kinds.sentiment.monitor_file import MonitorFile
-    from kinds.sentiment.show_monitors import MonitorState
 
 app = typer.Typer(no_args_is_help=True, help="Manage monitors: their sources, watch lists and schedules.")
 app.command("backtest")(backtest_file)
 
-NUM_RUNS_SHOWN = 10
+MONITORS = ScheduleGroup("monitor", "monitor", KIND, "monitor_without_schedule")
 
 SECRET_VARIABLE = "ALERT_WEBHOOK_SECRET"  # noqa: S105 - a name, not a secret
 
@@ -80,7 +81,7 @@ def create(
     source: SourceTexts = None,
     cron: Annotated[
         str | None,
-        typer.Option(help='When it runs, such as "0 * * * *" for every hour; unset: only by command.'),
+        typer.Option(help='When it runs, such as "0 * * * *" for every hour; by default only on demand.'),
     ] = None,
     time_zone: Annotated[
         str | None,
@@ -89,11 +90,9 @@ def create(
     catch_up: CatchUpOption = CatchUp.LATEST,
     window: Annotated[
         list[WindowSize] | None,
-        typer.Option(help="Window size; repeat. The first one is judged by the rules."),
+        typer.Option(help="Window size; repeat. The rules apply to the first one."),
     ] = None,
-    rule: Annotated[
-        list[AlertRule] | None, typer.Option(help="Alert rule; repeat. Unset: all of them.")
-    ] = None,
+    rule: Annotated[list[AlertRule] | None, typer.Option(help="Alert rule; repeat. Defaults to all.")] = None,
     reports: Reports = None,
     max_reports: MaxReports = None,
     target: TargetTexts = None,
@@ -101,8 +100,9 @@ def create(
     allow_private: AllowPrivate = False,
     json: Json = False,
 ) -> None:
-    """Make a monitor, or change the one of this name."""
+    """Create a monitor, or change the one of this name."""
     from db import migrate
+    from db.schedules import get_schedule
     from kinds.sentiment.monitor_file import read_monitor_file, source_of, targets_of
     from kinds.sentiment.monitors import make_monitor
     from storage import open_store
@@ -110,8 +110,8 @@ def create(
     with errors_reported():
         if what.endswith(".toml"):
             if watch or source or cron or target or reports or max_reports is not None:
-                raise typer.BadParameter("give a file or options, not both", param_hint="FILE.toml")
-            given = read_monitor_file(Path(what))
+                raise typer.BadParameter("give either a file or options, not both", param_hint="FILE.toml")
+            file = read_monitor_file(Path(what))
         else:
             times = {"cron": cron, "catch_up": catch_up}
             if time_zone is not None:
@@ -124,24 +124,24 @@ def create(
             }
             limits = {"reports": reports, "max_reports": max_reports}
             own = {"settings": {name: value for name, value in limits.items() if value is not None}}
-            given = _from_options(what, watch, {**times, **ends, **own}, _policy(window, rule))
+            file = _from_options(what, watch, {**times, **ends, **own}, _policy(window, rule))
     with connected() as (database, urls, settings):
         migrate.upgrade(database)
-        made = make_monitor(database, open_store(urls.s3_url), given, settings)
-        say(f"{'Made' if made.is_new else 'Changed'} the monitor {made.monitor.name}.")
-        _print(database, made.monitor, json=json)
-    if given.cron is not None:
-        say("It runs while `pressroom up`, or `pressroom beat` with dispatcher and workers, does.")
+        monitor, is_new = make_monitor(database, open_store(urls.s3_url), file, settings)
+        say(f"{'Created' if is_new else 'Changed'} the monitor {monitor.name}.")
+        print_schedule(database, get_schedule(database, monitor.id), MONITORS.noun, json=json)
+    if file.cron is not None:
+        say(STARTS_UNDER_UP)
 
 
 def _from_options(
-    name: str, watch: Path | None, given: dict[str, Any], policy: dict[str, object]
+    name: str, watch: Path | None, options: dict[str, Any], policy: dict[str, object]
 ) -> MonitorFile:
     from kinds.sentiment.monitor_file import make_monitor_file
 
     if watch is None:
         raise typer.BadParameter("give the watch list", param_hint="--watch")
-    fields = {"name": name, "watch": watch, **given, "policy": policy}
+    fields = {"name": name, "watch": watch, **options, "policy": policy}
     return make_monitor_file(fields, folder=Path.cwd(), where=name)
 
 
@@ -154,37 +154,12 @@ def _fields(ends: Iterable[Source | Target], *, allow_private: bool) -> list[dic
     """Return the fields of sources or targets, which reach the user's own network only if allowed."""
     fields = [end.model_dump() for end in ends]
     return [
-        one | {"allow_private": True} if allow_private and "allow_private" in one else one for one in fields
+        each | {"allow_private": True} if allow_private and "allow_private" in each else each
+        for each in fields
     ]
 
 
-@app.command("list")
-def list_monitors(
-    all_: Annotated[bool, typer.Option("--all", help="Include the monitors that backtests made.")] = False,
-    json: Json = False,
-) -> None:
-    """List the monitors: when each runs, and how it went last."""
-    from kinds.sentiment.backtest import is_of_backtest
-    from kinds.sentiment.show_monitors import print_monitor_line
-    from kinds.sentiment.store import monitors
-
-    with connected() as (database, _, _):
-        listed = [one for one in monitors.list_monitors(database) if all_ or not is_of_backtest(one)]
-        states = [_state(database, monitor, num_runs=1) for monitor in listed]
-    if json:
-        print_json({"monitors": [state.as_json() for state in states]})
-        return
-    for state in states:
-        print_monitor_line(state)
-
-
-@app.command()
-def show(name: Name, json: Json = False) -> None:
-    """Show a monitor: sources, targets, windows and rules, and what came of the latest due times."""
-    from kinds.sentiment.store import monitors
-
-    with connected() as (database, _, _):
-        _print(database, monitors.find_monitor(database, name), json=json)
+add_schedule_commands(app, MONITORS)
 
 
 @app.command()
@@ -213,63 +188,3 @@ def run(
     is_incomplete = (not counts.complete and counts.total > 0) or result.summary.altered
     if is_dropped_too_much(dropped, bound) or is_incomplete or figures.documents.num_refused:
         raise typer.Exit(EXIT_FAILURE)
-
-
-@app.command()
-def pause(name: Name) -> None:
-    """Start a monitor by itself no more; a run under way goes on."""
-    from db import schedules
-
-    with connected() as (database, _, _):
-        schedules.pause(database, _scheduled(database, name).id)
-    say(f"{name} is paused; `pressroom monitor run {name}` runs it all the same.")
-
-
-@app.command()
-def resume(name: Name) -> None:
-    """Start a paused monitor by itself again, from its next due time on; what passed is not caught up."""
-    from db import schedules
-    from kinds.sentiment.show_monitors import print_monitor_line
-    from kinds.sentiment.store import monitors
-
-    with connected() as (database, _, _):
-        schedules.resume(database, _scheduled(database, name).id)
-        state = _state(database, monitors.find_monitor(database, name), num_runs=0)
-    print_monitor_line(state)
-
-
-def _scheduled(database: Engine, name: str) -> Schedule:
-    from db import schedules
-    from kinds.sentiment.store import monitors
-
-    schedule = schedules.get_schedule(database, monitors.find_monitor(database, name).id)
-    if schedule.timing is None:
-        raise ConfigurationError(
-            f"the monitor {name!r} has no schedule: give it one with `pressroom monitor create --cron`",
-            code="monitor_without_schedule",
-        )
-    return schedule
-
-
-def _state(database: Engine, monitor: Monitor, *, num_runs: int) -> MonitorState:
-    from db import schedules
-    from kinds.sentiment.show_monitors import MonitorState
-    from kinds.sentiment.store import deliveries, source_reports
-
-    timing = schedules.get_schedule(database, monitor.id).timing
-    runs = schedules.list_runs(database, monitor.id, limit=num_runs) if num_runs else []
-    tried = source_reports.unread_sources(database, monitor.id) if num_runs else []
-    unread = [one for one in tried if one.source in monitor.sources]
-    unobserved_since = source_reports.unobserved_since(database, monitor.id) if num_runs else None
-    waiting = deliveries.waiting(database, monitor.id) if num_runs else []
-    return MonitorState(monitor, timing, runs, unread, unobserved_since, waiting)
-
-
-def _print(database: Engine, monitor: Monitor, *, json: bool) -> None:
-    from kinds.sentiment.show_monitors import print_monitor
-
-    state = _state(database, monitor, num_runs=NUM_RUNS_SHOWN)
-    if json:
-        print_json(state.as_json())
-    else:
-        print_monitor(state)

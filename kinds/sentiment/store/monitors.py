@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, and_, delete, func, select
 from sqlalchemy.dialects import postgresql
 
-from db.schedules import Recurring, put_schedule
+from db.schedules import RecurringBatch, put_schedule
 from db.tables import ScheduleRow
 from jobs.errors import PermanentError
 from jobs.sources import Source
@@ -42,7 +42,7 @@ def put_monitor(connection: Connection, monitor: Monitor) -> UUID:
     known = connection.scalar(select(ScheduleRow.id).where(_is_named(monitor.tenant, monitor.name)))
     if known is not None:
         lock_records(connection, known)  # before the row's lock, as those who write records
-    recurring = Recurring(
+    recurring = RecurringBatch(
         kind=KIND,
         tenant=monitor.tenant,
         name=monitor.name,
@@ -89,7 +89,10 @@ def get_monitor(database: Engine, monitor_id: UUID) -> Monitor:
     with database.connect() as connection:
         row = connection.execute(_MONITORS.where(MonitorRow.id == monitor_id)).mappings().one_or_none()
     if row is None:
-        raise MonitorNotFoundError(f"no monitor has the id {monitor_id}: see `pressroom monitor list`")
+        raise MonitorNotFoundError(
+            f"no monitor has the id {monitor_id}, perhaps because it was removed: see "
+            "`pressroom monitor list`"
+        )
     return _monitor(row)
 
 

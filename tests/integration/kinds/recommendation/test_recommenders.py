@@ -30,6 +30,7 @@ from kinds.recommendation.payload import RecommenderSettings
 from kinds.recommendation.ranking.settings import PriceBand, Rules
 from kinds.recommendation.recommender import Recommender, RecommenderSources, Release, ServingPlace
 from kinds.recommendation.recommender_file import RecommenderFile, file_of
+from kinds.recommendation.recommender_runs import STAGES, RecommenderSchedules, Run, start_run
 from kinds.recommendation.recommenders import (
     IngestedRun,
     ingest_run,
@@ -39,7 +40,6 @@ from kinds.recommendation.recommenders import (
     sources_of,
 )
 from kinds.recommendation.release import ReleaseReader, shown_items
-from kinds.recommendation.scheduled import STAGES, Run, start_run, start_scheduled
 from kinds.recommendation.serving.follower import Follower
 from kinds.recommendation.store import recommenders, releases
 from kinds.recommendation.tables import ReleaseRow, TextRow
@@ -181,13 +181,13 @@ class Shop:
         close_stages(self.database, batch_id)
         return batch_status(self.database, batch_id).status is not BatchStatus.RUNNING
 
-    def standing(self) -> Release:
+    def published(self) -> Release:
         release_id = self.recommender.published_release_id
         assert release_id is not None
         return releases.get_release(self.database, release_id)
 
     def open(self, release: Release | None = None) -> ReleaseReader:
-        return open_release(self.database, self.store, release or self.standing())
+        return open_release(self.database, self.store, release or self.published())
 
     def shown(self, release: Release | None = None) -> dict[str, tuple[str, ...]]:
         """Item ids by user."""
@@ -262,7 +262,7 @@ def statement_of(shop: Shop, job_id: UUID) -> bytes:
         return connection.execute(select(StatementRow.body).where(StatementRow.job_id == job_id)).scalar_one()
 
 
-def test_an_item_that_expires_leaves_the_standing_lists_by_the_clock(shop: Shop) -> None:
+def test_an_item_that_expires_leaves_the_published_lists_by_the_clock(shop: Shop) -> None:
     expires_at = datetime.now(UTC) + timedelta(seconds=8)
     for row in shop.items:
         row["available_until"] = ""
@@ -274,10 +274,10 @@ def test_an_item_that_expires_leaves_the_standing_lists_by_the_clock(shop: Shop)
     assert all(gone not in row and len(row) == 5 for row in shop.shown().values())
 
 
-def test_the_same_files_again_are_the_release_that_stands(shop: Shop) -> None:
+def test_the_same_files_again_are_the_published_release(shop: Shop) -> None:
     shop.run()
     shop.events.reverse()
-    assert shop.ingest().unchanged == shop.standing()
+    assert shop.ingest().unchanged == shop.published()
 
 
 def test_a_plan_tells_what_a_run_writes_and_writes_nothing(shop: Shop) -> None:
@@ -329,7 +329,7 @@ def test_a_price_that_no_text_names_writes_nothing(shop: Shop) -> None:
     assert shop.open().manifest.counts.num_texts_carried == 4
 
 
-def test_an_item_that_is_sold_out_leaves_the_standing_lists_before_new_ones_are_made(shop: Shop) -> None:
+def test_an_item_that_is_sold_out_leaves_the_published_lists_before_new_ones_are_made(shop: Shop) -> None:
     shop.run()
     gone = next(iter(shop.shown().values()))[0]
     next(row for row in shop.items if row["id"] == gone)["available"] = "false"
@@ -375,7 +375,7 @@ def test_a_rollback_publishes_the_release_before_without_what_is_gone_by_now(sho
     assert all(gone not in row for row in again.values())
     shop.events.append(event(7, 0, 1760000001))
     shop.run()
-    assert shop.standing().number == 3
+    assert shop.published().number == 3
 
 
 def test_a_run_that_began_earlier_and_ends_later_does_not_replace_the_newer_release(shop: Shop) -> None:
@@ -383,7 +383,7 @@ def test_a_run_that_began_earlier_and_ends_later_does_not_replace_the_newer_rele
     shop.events.append(event(7, 0, 1760000001))
     newer = shop.run()
     shop.finish(slow)
-    assert shop.standing().batch_id == newer
+    assert shop.published().batch_id == newer
     assert len(releases.list_releases(shop.database, shop.recommender.id)) == 2
 
 
@@ -393,7 +393,7 @@ def test_what_leaves_while_a_run_is_under_way_stays_off_the_release_that_it_make
     gone = shop.shown()["u0"][0]
     releases.withdraw(shop.database, shop.recommender.id, {gone: "by hand"})
     shop.finish(slow)
-    assert shop.standing().batch_id == slow
+    assert shop.published().batch_id == slow
     assert all(gone not in row for row in shop.shown().values())
     assert shop.ingest().unchanged is None  # it is in the catalogue: the next run decides anew
     shop.run()
@@ -408,7 +408,7 @@ def test_a_run_that_began_before_a_rollback_does_not_undo_it(shop: Shop) -> None
     under_way = shop.submit(shop.ingest().run)
     rollback(shop.database, shop.store, shop.recommender, None)
     shop.finish(under_way)
-    assert shop.standing().number == 1
+    assert shop.published().number == 1
 
 
 def test_a_release_that_never_stood_is_not_gone_back_to(shop: Shop) -> None:
@@ -426,9 +426,9 @@ def test_a_run_of_files_leaves_the_rules_of_the_recommender_as_they_are(shop: Sh
     rules = Rules(blocked_items=frozenset({"i0"}))
     shop.put(RecommenderSettings(rules=rules), sources)
     given = file_of(shop.recommender)
-    made = make_recommender(shop.database, given, "shop", shop.config, standing=False)
-    assert RecommenderSettings.model_validate(made.recommender.settings).rules == rules
-    make_recommender(shop.database, RecommenderFile(), "shop", shop.config, standing=False)
+    made, _ = make_recommender(shop.database, given, "shop", shop.config, has_sources=False)
+    assert RecommenderSettings.model_validate(made.settings).rules == rules
+    make_recommender(shop.database, RecommenderFile(), "shop", shop.config, has_sources=False)
     assert RecommenderSettings.model_validate(shop.recommender.settings).rules == rules
 
 
@@ -461,9 +461,9 @@ def test_a_schedule_reads_the_files_itself_and_tells_what_it_refused(shop: Shop)
         timing=None,
     )
     with shop.database.begin() as connection:
-        batch_id = start_scheduled(connection, schedule, datetime.now(UTC), shop.config)
+        batch_id = RecommenderSchedules().start(connection, schedule, datetime.now(UTC), shop.config)
     shop.finish(batch_id)
-    assert shop.standing().batch_id == batch_id
+    assert shop.published().batch_id == batch_id
     [(_, collected)] = stage_outputs(shop.database, batch_id, "collect", CollectOutput)
     assert (collected.num_rejected, collected.num_items) == (1, NUM_ITEMS), collected
     assert len(shop.shown()) == NUM_USERS
@@ -504,7 +504,7 @@ def test_text_that_was_altered_is_named_and_plain_words_stand_in_its_place(
 
 def test_release_whose_row_names_another_manifest_is_named_and_left_out(shop: Shop, tmp_path: Path) -> None:
     first = shop.run()
-    earlier = shop.standing().manifest_sha256
+    earlier = shop.published().manifest_sha256
     shop.items[0]["price"] = "1.50"
     second = shop.run()
     with shop.database.begin() as connection:
@@ -542,7 +542,7 @@ def test_texts_for_each_user_or_item_are_found_again(shop: Shop, scope: TextScop
     assert shop.num_texts() - num_texts <= 1 + 5 * (scope is TextScope.ITEM)
 
 
-def test_what_stands_is_served_by_itself_and_what_leaves_is_gone_there_too(
+def test_published_release_is_served_automatically_and_what_leaves_is_gone_there_too(
     shop: Shop, redis_url: str, redis_numbers: Iterator[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     number = next(redis_numbers)

@@ -2,54 +2,32 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import Engine, select
-from typer.testing import CliRunner
 
 from kinds.sentiment.intake import put_monitor_of
+from kinds.sentiment.monitor_runs import start_monitor
 from kinds.sentiment.options import SentimentOptions
-from kinds.sentiment.scheduled import start_monitor
 from kinds.sentiment.series.policy import AlertRule, Policy
 from kinds.sentiment.store import alerts, monitors
 from kinds.sentiment.tables import MonitorRow
-from pressroom.cli import app
-from pressroom.embedded.services import ServiceUrls
 from storage.store import Store
+from tests.commands import Run
 from tests.integration.kinds.sentiment.test_delivery import alert
 from workers.settings import Settings
-
-Run = Callable[..., Any]
 
 WATCH = '[[company]]\nname = "Acme Steel"\ntickers = ["ACME"]\n'
 CREATE = ("monitor", "create", "steel", "--watch", "watch.toml", "--source", "in")
 
 
-@pytest.fixture
-def run(
-    monkeypatch: pytest.MonkeyPatch, services: ServiceUrls, database_url: str, s3_url: str, tmp_path: Path
-) -> Run:
-    """Runs a command with `--json`, if it has that; what it printed."""
-    for variable, url in services.environment().items():
-        monkeypatch.setenv(variable, url)
-    monkeypatch.setenv("PRESSROOM_DB_URL", database_url)
-    monkeypatch.setenv("PRESSROOM_S3_URL", s3_url)
-    monkeypatch.setenv("PRESSROOM_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def watchlist(tmp_path: Path) -> None:
+    """The watch list of the monitors, in the folder where the commands run."""
     (tmp_path / "watch.toml").write_text(f'name = "steel"\n{WATCH}')
-
-    def invoke(*arguments: str, code: int = 0) -> Any:
-        done = CliRunner().invoke(app, arguments)
-        assert done.exit_code == code, done.output
-        return json.loads(done.stdout) if "--json" in arguments else done.output
-
-    return invoke
 
 
 def test_what_a_backtest_made_is_listed_only_when_asked_for(run: Run, database: Engine) -> None:

@@ -14,20 +14,21 @@ import pytest
 from sqlalchemy import Engine, select, update
 
 from db.reports import batch_status
+from db.schedules import get_schedule
 from db.tables import BatchRow, JobRow
 from jobs.batch import BatchStatus
 from jobs.job import JobStatus
 from jobs.sources import FeedSource, FileSource
 from kinds.sentiment.export_files import write_failures
 from kinds.sentiment.monitor import AlertStatus
+from kinds.sentiment.monitor_runs import start_monitor
 from kinds.sentiment.outputs import WindowsOutput
-from kinds.sentiment.scheduled import start_monitor
 from kinds.sentiment.series.policy import AlertRule
-from kinds.sentiment.show_monitors import MonitorState, print_monitor
 from kinds.sentiment.store.monitor_reports import stream_stage
 from kinds.sentiment.store.monitors import get_monitor, put_monitor
 from kinds.sentiment.store.source_reports import unobserved_since, unread_sources
 from kinds.sentiment.tables import AlertRow, DocumentRow
+from pressroom.schedules import state_of
 from tests.hostile_server import HostileServer, hostile_server
 from tests.integration.kinds.sentiment.test_sentiment_report import BAD, BEGIN, GOOD, Press, pressing
 from tests.integration.kinds.sentiment.test_sentiment_report import models as models
@@ -198,8 +199,7 @@ def test_source_that_was_down_is_named_with_the_reason_until_it_is_read_again(
     assert "status 404" in unread.error_message
     assert "SECRET" not in unread.error_message
     assert write_failures(press.database, batch_id, tmp_path) == (unread.error_message,)
-    monitor = get_monitor(press.database, press.monitor_id)
-    print_monitor(MonitorState(monitor, None, (), (unread,)))
+    print_monitor(press)
     said = capsys.readouterr().out
     assert "1 of 2 sources not read" in said
     assert unread.error_message in said
@@ -208,6 +208,13 @@ def test_source_that_was_down_is_named_with_the_reason_until_it_is_read_again(
     server.feeds["/acme.xml"] = feed_of(range(40))
     run_due(press, day_of(41))
     assert unread_sources(press.database, press.monitor_id) == []
+
+
+def print_monitor(press: Press) -> None:
+    """As `monitor list` and `monitor show` do."""
+    state = state_of(press.database, get_schedule(press.database, press.monitor_id))
+    state.print_line()
+    state.print_page("monitor")
 
 
 def bad_day(number: int) -> list[dict[str, str]]:
@@ -316,6 +323,5 @@ def test_run_that_did_not_analyse_all_it_read_is_said_to_tell_of_no_silence(
     since = unobserved_since(surged.database, surged.monitor_id)
     assert since == day_of(60) + timedelta(minutes=5)
     assert unread_sources(surged.database, surged.monitor_id) == []
-    monitor = get_monitor(surged.database, surged.monitor_id)
-    print_monitor(MonitorState(monitor, None, (), (), since))
+    print_monitor(surged)
     assert "silence alerts are suppressed" in capsys.readouterr().out

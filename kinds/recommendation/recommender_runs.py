@@ -1,4 +1,4 @@
-"""Turns a run of a recommender into a batch, whose files are ingested before or by its first job."""
+"""Runs of recommenders: each is a batch whose files are ingested before it or by its first job."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from db.stages import NewJob
 from jobs.batch import NewBatch
 from jobs.errors import ConfigurationError
 from jobs.registry import load_kind
+from jobs.shown import utc_text
 from kinds.recommendation.catalogue.inputs import Inputs
 from kinds.recommendation.payload import (
     CollectPayload,
@@ -23,12 +24,13 @@ from kinds.recommendation.payload import (
     RecommenderSettings,
 )
 from kinds.recommendation.plan import Jobs, embed_jobs, fit_job
-from kinds.recommendation.recommender import KIND, Recommender
+from kinds.recommendation.recommender import KIND, Recommender, Release
 from kinds.recommendation.store.recommenders import get_recommender
-from kinds.recommendation.store.releases import get_release
+from kinds.recommendation.store.releases import get_release, list_releases
 from workers.intake import BatchRequest
 from workers.models.manifest import model_digest
 from workers.producer import Submission, new_batch
+from workers.recurring import KindSchedules, ScheduleDescription
 from workers.settings import Settings
 
 STAGES = ("collect", "embed", "fit", "rank", "plan_texts", "texts", "publish")
@@ -133,12 +135,61 @@ def first_jobs(run: Run, batch: NewBatch) -> Jobs:
         yield fit_job(run.inputs_sha256)
 
 
-def start_scheduled(connection: Connection, schedule: Schedule, due_at: datetime, settings: Settings) -> UUID:
-    """Start the run of a due time for the recommender of a schedule.
+class RecommenderSchedules(KindSchedules):
+    """A recommender is a schedule whose runs read the recommender's files and make a release."""
 
-    Raises RecommenderNotFoundError and what `start_run` raises.
-    """
-    recommender = get_recommender(connection.engine, schedule.id)
-    # Availability is judged by the present time, as a due time that is caught up on may be days ago.
-    run = Run(recommender=recommender, as_of=max(due_at, datetime.now(UTC)))
-    return start_run(connection, run, settings).batch_id
+    create_command = "refresh create"
+    id_setting = "recommender_id"
+
+    def start(self, connection: Connection, schedule: Schedule, due_at: datetime, settings: Settings) -> UUID:
+        """Start a run of the recommender, as `start_run` does. Also raises RecommenderNotFoundError."""
+        recommender = get_recommender(connection.engine, schedule.id)
+        # Availability is judged by the present time, as a due time that is caught up on may be days ago.
+        run = Run(recommender=recommender, as_of=max(due_at, datetime.now(UTC)))
+        return start_run(connection, run, settings).batch_id
+
+    def describe(self, database: Engine, schedule: Schedule) -> ScheduleDescription:
+        """Describe the files and the releases, the newest one first."""
+        recommender = get_recommender(database, schedule.id)
+        sources, published = recommender.sources, recommender.published_release_id
+        every = list_releases(database, recommender.id)
+        number = next((release.number for release in every if release.id == published), None)
+        files = () if sources is None else sources.model_dump().items()
+        return ScheduleDescription(
+            remark="no release" if number is None else f"release {number}",
+            lines=[
+                *files,
+                *(("release", _release_text(release, release.id == published)) for release in every),
+            ],
+            fields={
+                "sources": None if sources is None else sources.model_dump(),
+                "releases": [
+                    {
+                        "number": release.number,
+                        "made_at": utc_text(release.made_at),
+                        "published_at": utc_text(release.published_at),
+                        "is_published": release.id == published,
+                        "batch_id": str(release.batch_id),
+                        "manifest_sha256": release.manifest_sha256,
+                        "figures": dict(release.figures),
+                    }
+                    for release in every
+                ],
+            },
+        )
+
+    def remove(self, connection: Connection, schedule: Schedule) -> None:
+        """Delete the recommender with its releases and its withdrawn items.
+
+        Texts stay, because recommenders share them. Raises RunUnderWayError.
+        """
+        super().remove(connection, schedule)
+
+
+def _release_text(release: Release, is_published: bool) -> str:
+    figures = release.figures
+    return (
+        f"{release.number}{' (published)' if is_published else ''}  {release.made_at:%Y-%m-%d %H:%M}Z  "
+        f"{figures.get('num_users')} users, {figures.get('num_texts_written')} texts written, "
+        f"{figures.get('num_texts_carried')} carried over"
+    )

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, Engine, select
 
 from db.batches import RunUnderWayError, accept, accept_in, cancel, retry_unfinished
-from db.schedules import Recurring, Schedule, list_runs, put_schedule, settle_due
+from db.schedules import RecurringBatch, Schedule, list_runs, put_schedule, settle_due
 from db.tables import BatchRow
 from jobs.schedule import CatchUp, RunOutcome
 from tests.factories import new_batch, new_jobs
@@ -34,7 +34,7 @@ def batch_ids(database: Engine) -> set[UUID]:
 def schedule_of(database: Engine) -> UUID:
     """One that runs by hand only."""
     with database.begin() as connection:
-        return put_schedule(connection, Recurring(kind="trial", name=str(uuid4())))
+        return put_schedule(connection, RecurringBatch(kind="trial", name=str(uuid4())))
 
 
 def outcomes(database: Engine, schedule_id: UUID) -> list[RunOutcome]:
