@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json as jsonlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from db.reports import Attempt, JobDetail
 from jobs.batch import BatchStatusReport
 from pressroom.console import print_json, print_line, say
+from pressroom.describers import Line, lines_json
 from pressroom.summary import Altered, Summary
 
 SHORT_DIGEST = 16
@@ -21,8 +22,13 @@ MAX_PARENTS_SHOWN = 5
 MAX_ALTERED_SHOWN = 10
 
 
-def print_status(report: BatchStatusReport, *, is_live: bool = True) -> None:
-    """Print jobs by state, tokens, speed and errors on stdout, and what a live batch waits for."""
+def print_status(
+    report: BatchStatusReport, *, is_live: bool = True, description: Iterable[Line] = ()
+) -> None:
+    """Print jobs by state, tokens, speed and errors on stdout, and what a live batch waits for.
+
+    `description` is what the batch's kind says about it.
+    """
     counts = report.counts.as_json()
     states = ", ".join(f"{number} {state}" for state, number in counts.items() if number and state != "total")
     usage = report.usage
@@ -34,6 +40,8 @@ def print_status(report: BatchStatusReport, *, is_live: bool = True) -> None:
         f"{usage.new_tokens} new in {report.working_seconds:.1f} s ({rate:.0f} a second), "
         f"{usage.prompt_tokens} in prompts, {usage.cached_tokens} of them shared",
     )
+    for label, text in description:
+        print_labelled(label, text)
     for code, number in report.top_errors:
         print_labelled("error", f"{code}: {number} jobs")
     for job in report.parked:
@@ -62,19 +70,28 @@ def say_altered(left_out: Sequence[Altered]) -> None:
         say(f"... and {num_more} more are left out")
 
 
-def print_job(detail: JobDetail, statement: bytes | None, altered: Altered | None, *, json: bool) -> None:
+def print_job(
+    detail: JobDetail,
+    statement: bytes | None,
+    altered: Altered | None,
+    description: Sequence[Line],
+    *,
+    json: bool,
+) -> None:
     """Print a job's attempts and its provenance, for people or as one JSON object.
 
     `statement` must have been checked. It is None if the job has none, or if it was `altered` and must not be
-    shown.
+    shown. `description` is what the job's kind says about it.
     """
     result = detail.result
     parsed = None if statement is None else jsonlib.loads(statement)
     if json:
-        print_json(_as_json(detail, parsed, altered))
+        print_json({**_as_json(detail, parsed, altered), "description": lines_json(description)})
         return
     print_labelled("job", f"{result.job_id}  {result.status.value}{_parked(detail)}")
     print_labelled("line", f"{result.custom_id!r} of batch {detail.batch_id} ({detail.batch_name})")
+    for label, text in description:
+        print_labelled(label, text)
     for attempt in detail.attempts:
         print_labelled(f"attempt {attempt.attempt}", _attempt(attempt))
     if result.error_code:

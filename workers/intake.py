@@ -15,6 +15,7 @@ from jobs.errors import ConfigurationError, InputError
 from jobs.guards import CONTROL_TOKENS
 from jobs.intake.dialect import AS_FOUND, FileOptions
 from jobs.intake.payloads import ITEMS, Items, read_lines
+from jobs.intake.records import Record, file_records, item_records
 from jobs.kind import Intake, Kind
 from jobs.registry import load_kind, load_target
 from jobs.rejection import Rejected
@@ -89,6 +90,21 @@ class IntakeSource:
         if source is None or isinstance(source, Path):
             return source
         raise InputMissingError(f"input {name!r} must be a file: write the rows to a file and pass its path")
+
+    def records(self, name: str) -> Iterator[Record | Rejected]:
+        """Stream the records of an input that is a table, or rows in memory; nothing if it was not given.
+
+        Raises FileRejectedError, at any moment of the iteration, for what makes a whole file unusable.
+        """
+        source = self.inputs.get(name)
+        if source is None:
+            return
+        if isinstance(source, Path):
+            label, rows = str(source), file_records(source, lambda columns: columns, self.request.file)
+        else:
+            label, rows = str(ITEMS), item_records(str(ITEMS), source)
+        for row in rows:
+            yield row if isinstance(row, Rejected) else Record(label, row[0], dict(row[1]))
 
     def open_store(self) -> Store:
         """Open the store, for readers that store resources. Raises ConfigurationError."""
@@ -181,6 +197,12 @@ def validated_settings(kind: str, type_: type[BaseModel], values: Mapping[str, o
         ) from error
 
 
+def new_job(kind_name: str, custom_id: str, payload: BaseModel) -> NewJob:
+    """Return a job of the first stage with this payload."""
+    prefix = load_kind(kind_name).prompt_prefix(payload)
+    return NewJob(custom_id, payload.model_dump(mode="json"), prefix)
+
+
 def read_rows(source: IntakeSource) -> IntakePlan:
     """Make each row of the only input one job. This is the intake of a kind that declares none."""
     request = source.request
@@ -194,8 +216,7 @@ def read_rows(source: IntakeSource) -> IntakePlan:
             if isinstance(line, Rejected):
                 yield line
             else:
-                payload = line.payload
-                yield NewJob(line.custom_id, payload.model_dump(mode="json"), kind.prompt_prefix(payload))
+                yield new_job(kind.name, line.custom_id, line.payload)
 
     name = rows.name if isinstance(rows, Path) else ITEMS.name
     return IntakePlan(jobs=jobs(), settings=request.settings, model=request.model, name=name)

@@ -36,6 +36,7 @@ class ArticleKind(Kind[ArticleBrief]):
     payload_type: type[ArticleBrief] = ArticleBrief
     settings_type: type[BaseModel] = ArticleSettings
     default_model: ClassVar[str | None] = DEFAULT_MODEL
+    describer = "kinds.article.describer:ArticleDescriber"
     exporter = "kinds.article.export:export_articles"
 
     def first_request(self, payload: ArticleBrief, settings: BaseModel) -> tuple[Prompt, Sampling]:

@@ -83,6 +83,7 @@ class RecommendationKind(Kind[RecommendationPayload]):
         writer="kinds.recommendation.store.releases:write_records",
     )
     recurring: ClassVar[str | None] = "kinds.recommendation.recommender_runs:RecommenderSchedules"
+    describer = "kinds.recommendation.describer:RecommendationDescriber"
     exporter = "kinds.recommendation.export.outcome:export_outcome"
     background = (
         Background("serving", "kinds.recommendation.serving.follower:serve_in_background", frozenset({"up"})),

@@ -65,6 +65,7 @@ class SentimentReportKind(Kind[SentimentPayload]):
         writer="kinds.sentiment.store.writer:write_records",
     )
     recurring: ClassVar[str | None] = "kinds.sentiment.monitor_runs:MonitorSchedules"
+    describer = "kinds.sentiment.describer:SentimentDescriber"
     exporter = "kinds.sentiment.export:export_sentiment"
     background = (
         Background("notifier", "kinds.sentiment.alerts.notifier:notify_in_background", frozenset({"beat"})),

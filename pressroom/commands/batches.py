@@ -22,14 +22,17 @@ if TYPE_CHECKING:
 
 def status(batch: BatchArgument, json: Json = False) -> None:
     """Show the progress of a batch: jobs by state, tokens and errors."""
+    from db import reports
+    from pressroom.describers import describer_of, lines_json
     from pressroom.show import print_status, report_json
 
-    with client_of_command() as client:
-        report = client.status(batch)
+    with connected() as (database, _, _):
+        report = reports.batch_status(database, batch)
+        description = list(describer_of(report.kind).describe_batch(database, report))
     if json:
-        print_json(report_json(report))
+        print_json({**report_json(report), "description": lines_json(description)})
     else:
-        print_status(report)
+        print_status(report, description=description)
 
 
 def list_batches(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20, json: Json = False) -> None:
@@ -97,6 +100,7 @@ def show(
     """Show how a job's artifact was made: attempts, model, engine, sampling, tokens and digests."""
     from db import reports
     from jobs.job import JobStatus
+    from pressroom.describers import describer_of
     from pressroom.show import print_job
     from storage import open_store
 
@@ -105,7 +109,8 @@ def show(
         statement, altered = None, None
         if detail.result.status is JobStatus.SUCCEEDED:
             statement, altered = _checked(database, open_store(urls.s3_url), detail)
-    print_job(detail, statement, altered, json=json)
+    description = list(describer_of(detail.kind).describe_job(detail))
+    print_job(detail, statement, altered, description, json=json)
     if altered is not None:
         say(f"error [{altered.code}]: {altered}")
         raise typer.Exit(EXIT_FAILURE)

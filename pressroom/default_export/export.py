@@ -16,6 +16,7 @@ from jobs.shown import json_text
 from pressroom.console import print_json, print_line
 from pressroom.default_export.page import MAX_PAGE_RESULTS, PageResult, render_results_page
 from pressroom.default_export.table import TableWriter, convert_table
+from pressroom.describers import Line, describer_of, lines_json
 from pressroom.export import (
     INDEX,
     RESULTS,
@@ -55,14 +56,17 @@ class ResultsReport:
     """Number of results that were written."""
 
     num_results: int = 0
+    description: tuple[Line, ...] = ()
+    """What the kind says about the batch."""
 
     def print(self, summary: Summary, out: Path, *, json: bool) -> None:
         """Print the summary and the path of the results, as `pressroom.export.ExportReport` specifies."""
         say_altered(summary.altered)
         if json:
-            print_json({**summary.as_json(), "num_results": self.num_results, "out": str(out)})
+            record = {"num_results": self.num_results, "description": lines_json(self.description)}
+            print_json({**summary.as_json(), **record, "out": str(out)})
             return
-        print_status(summary.report, is_live=False)
+        print_status(summary.report, is_live=False, description=self.description)
         print_line(f"results: {out / INDEX}")
 
 
@@ -96,7 +100,8 @@ def export_results(database: Engine, store: Store, summary: Summary, out: Path) 
         (folder / INDEX).write_text(page, encoding="utf-8")
         record = {**summary.as_json(), "num_results": num_results}
         (folder / SUMMARY).write_text(json_text(record, indent=2) + "\n", encoding="utf-8")
-    return ResultsReport(num_results)
+    description = describer_of(summary.report.kind).describe_batch(database, summary.report)
+    return ResultsReport(num_results, tuple(description))
 
 
 def _write_results(reader: ResultReader, summary: Summary, folder: Path) -> Iterator[dict[str, object]]:

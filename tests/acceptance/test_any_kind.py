@@ -1,4 +1,4 @@
-"""A kind of another package has a front door: the two examples are installed from a folder, and used."""
+"""A kind of another package has a front door: the examples are installed from a folder, and used."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("packages")
     sources = shutil.copytree(EXAMPLES, folder / "sources")
     options = ("-q", "--no-index", "--no-build-isolation", "--no-deps", "--disable-pip-version-check")
-    names = ("tally", "glossary")
+    names = ("tally", "glossary", "compare")
     subprocess.run(
         [sys.executable, "-m", "pip", "install", *options, "--target", str(folder / "site")]
         + [str(sources / name) for name in names],
@@ -95,7 +95,7 @@ def rows_of(out: Path) -> dict[str, dict[str, Any]]:
 
 def test_documented_kinds_are_the_examples() -> None:
     page = (CHECKOUT / "docs" / "kinds.md").read_text()
-    for name in ("tally/tally.py", "tally/pyproject.toml", "glossary/glossary/kind.py"):
+    for name in ("tally/tally.py", "tally/pyproject.toml", "glossary/glossary/kind.py", "compare/compare.py"):
         assert (EXAMPLES / name).read_text() in page, name
 
 
@@ -254,6 +254,35 @@ def test_kind_with_table_stages_port_command_and_schedule_does_all_of_it(
     due = "SELECT count(*) FROM schedule_runs r JOIN schedules s ON s.id = schedule_id WHERE name = 'metals'"
     up.wait_until(lambda: up.count(f"{due} AND r.outcome = 'started'") > 0, "a due run has started")
     print_text(up.home, "schedule", "pause", "metals")
+
+
+def test_kind_with_two_inputs_is_submitted_shown_and_scheduled(up: PressroomRun, tmp_path: Path) -> None:
+    before = write_texts(tmp_path / "before.csv", {"a": "iron ore", "b": "copper", "gone": "lead"})
+    after = write_texts(tmp_path / "after.csv", {"a": "iron ingots", "b": "copper", "new": "tin"})
+    rejected = tmp_path / "rejected.jsonl"
+    options = ("--rejected", rejected, "--max-dropped", "50%")
+    code, submitted, said = call(up.home, "submit", "compare", before, "--input", f"after={after}", *options)
+    assert code == 0, said
+    assert (submitted["counts"]["total"], submitted["counts"]["rejected"]) == (2, 1)
+    refused = json.loads(rejected.read_text())
+    assert (refused["code"], refused["line"], refused["file"]) == ("id_unknown", 4, str(after))
+
+    batch_id = finished_batch(up, f"id = '{submitted['batch_id']}'")
+    code, _, _ = call(up.home, "results", batch_id, "--out", tmp_path / "out")
+    assert code == 0
+    assert "+iron ingots" in rows_of(tmp_path / "out")["a"]["text"]
+    shown = call(up.home, "show", f"{batch_id}/b")[1]
+    assert shown["description"] == [{"label": "text", "text": "is the same"}]
+    assert "has changed" in print_text(up.home, "show", f"{batch_id}/a")
+
+    for inputs, reason in (((), "needs the input 'after'"), (("--input", f"afer={after}"), "no input named")):
+        with pressroom(up.home, "submit", "compare", before, *inputs) as run:
+            assert run.finish_text()[0] == 1
+            assert reason in run.stderr
+    call(up.home, "schedule", "create", "compare", "nightly", before, "--input", f"after={after}")
+    scheduled = call(up.home, "schedule", "run", "nightly")[1]
+    assert (scheduled["counts"]["total"], scheduled["counts"]["rejected"]) == (2, 1)
+    finished_batch(up, f"id = '{scheduled['batch_id']}'")
 
 
 def test_kind_whose_batches_another_command_makes_names_it(tmp_path: Path) -> None:

@@ -1,0 +1,85 @@
+"""A kind with two inputs: how each text of one table differs from the text with the same id in another."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from jobs.kind import Artifact, Context, Input, Intake, Kind, Result
+from jobs.rejection import Rejected
+from pressroom.describers import Describer
+
+if TYPE_CHECKING:
+    from db.reports import JobDetail
+    from db.stages import NewJob
+    from workers.intake import IntakePlan, IntakeSource
+
+
+class ComparePayload(BaseModel):
+    """The two versions of one text."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    before: str
+    after: str
+
+
+class CompareKind(Kind[ComparePayload]):
+    """Compares the texts of two tables, by id."""
+
+    name = "compare"
+    version = "1"
+    payload_type = ComparePayload
+    intake = Intake(
+        reader="compare:read_pairs",
+        inputs=(
+            Input("before", "Table with the columns id and text: CSV, JSONL or Parquet, also .gz;"),
+            Input("after", "Table with the same columns"),
+        ),
+    )
+    describer = "compare:CompareDescriber"
+
+    def run(self, payload: ComparePayload, context: Context) -> Result:  # noqa: ARG002
+        """Write the difference."""
+        lines = list(
+            difflib.unified_diff(payload.before.splitlines(), payload.after.splitlines(), "before", "after")
+        )
+        body = "\n".join(lines).encode() + b"\n"
+        return Result(
+            artifacts=(Artifact(name="difference.diff", media_type="text/plain", body=body),),
+            metrics={"has_changed": bool(lines)},
+        )
+
+
+def read_pairs(source: IntakeSource) -> IntakePlan:
+    """Yield a job for each id that both tables have. Implements workers.intake.IntakeReader."""
+    from workers.intake import IntakePlan, new_job
+
+    def jobs() -> Iterator[NewJob | Rejected]:
+        before = {}
+        for record in source.records("before"):
+            if isinstance(record, Rejected):
+                yield record
+            else:
+                before[str(record.fields["id"])] = str(record.fields["text"])
+        for record in source.records("after"):
+            if isinstance(record, Rejected):
+                yield record
+            elif (id_ := str(record.fields["id"])) in before:
+                pair = ComparePayload(before=before[id_], after=str(record.fields["text"]))
+                yield new_job(source.request.kind, id_, pair)
+            else:
+                yield record.reject("id_unknown", f"{id_!r} is not in the other table", "add it there", "id")
+
+    return IntakePlan(jobs=jobs(), settings=source.request.settings, model="", name="comparison")
+
+
+class CompareDescriber(Describer):
+    """What `pressroom show` says about a comparison."""
+
+    def describe_job(self, detail: JobDetail) -> Iterable[tuple[str, str]]:
+        """Yield whether the text has changed."""
+        yield "text", "has changed" if detail.result.metrics.get("has_changed") else "is the same"
