@@ -1,4 +1,4 @@
-"""Manifest and text index: one serialisation, read back whole, refused when another."""
+"""The manifest and the text index have one serialisation, which is read back; other bytes are refused."""
 
 from __future__ import annotations
 

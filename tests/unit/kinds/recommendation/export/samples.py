@@ -78,8 +78,8 @@ class Shelf:
     resources: dict[str, bytes] = field(default_factory=dict)
     texts: dict[str, Text] = field(default_factory=dict)
     num_read: int = 0
-    asked: list[int] = field(default_factory=list)
-    """How many texts, each time."""
+    num_requested: list[int] = field(default_factory=list)
+    """Number of texts of each call of `find`."""
 
     def put(self, body: bytes) -> str:
         sha256 = hashlib.sha256(body).hexdigest()
@@ -91,7 +91,7 @@ class Shelf:
         return self.resources[sha256]
 
     def find(self, keys: Collection[str]) -> Mapping[str, Text]:
-        self.asked.append(len(keys))
+        self.num_requested.append(len(keys))
         return {key: self.texts[key] for key in keys if key in self.texts}
 
     def entry(self, key: str, items: Sequence[str], written: Text | None) -> TextEntry:

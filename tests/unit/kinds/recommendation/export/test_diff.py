@@ -1,4 +1,4 @@
-"""The difference between two releases: who sees what else, and why, as far as it can be told."""
+"""The difference between two releases: whose list differs, and the causes as far as they are known."""
 
 from __future__ import annotations
 
@@ -90,19 +90,19 @@ def test_item_that_left_has_the_one_cause_that_is_certain(case: str, tmp_path: P
     assert set(found) == {"a", "d"}, "those that moved up have not moved"
 
 
-def test_item_new_in_the_catalogue_is_told(tmp_path: Path) -> None:
+def test_item_new_in_the_catalogue_is_named_as_the_cause(tmp_path: Path) -> None:
     before = release("ann:abc", items={n: one for n, one in ITEMS.items() if n != "h"})
     found = places(compare(before, release("ann:hab"), tmp_path)["ann"])
     assert found["h"] == ("added", ["new in the catalogue"])
     assert found["c"] == ("removed", ["other items of the catalogue changed"])
 
 
-def test_item_available_again_is_told(tmp_path: Path) -> None:
+def test_item_available_again_is_named_as_the_cause(tmp_path: Path) -> None:
     before = release("ann:abc", items=ITEMS | {"h": item("h", available=False)})
     assert places(compare(before, release("ann:hab"), tmp_path)["ann"])["h"] == ("added", ["available again"])
 
 
-def test_only_the_user_with_new_interactions_is_told_so(tmp_path: Path) -> None:
+def test_new_interactions_are_a_cause_for_their_user_only(tmp_path: Path) -> None:
     before = release("ann:abc", "bob:abc", history={"ann": ["g"], "bob": ["g"]})
     after = release("ann:abd", "bob:abe", history={"ann": ["h", "g"], "bob": ["g"]}, model="refitted")
     found = compare(before, after, tmp_path)
@@ -110,7 +110,7 @@ def test_only_the_user_with_new_interactions_is_told_so(tmp_path: Path) -> None:
     assert places(found["bob"])["e"] == ("added", ["model refitted"])
 
 
-def test_cause_that_cannot_be_told_is_not_made_up(tmp_path: Path) -> None:
+def test_unknown_cause_is_not_invented(tmp_path: Path) -> None:
     assert places(compare(release("ann:abc"), release("ann:abd"), tmp_path)["ann"])["d"] == (
         "added",
         ["unknown"],

@@ -1,4 +1,4 @@
-"""What the command line says of a plan and of a run."""
+"""The lines that the command line prints about a plan and about a run."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ def plan(num_to_write: int, why: Mapping[str, int], *changes: Mapping[str, objec
     )
 
 
-def test_plan_tells_new_changed_unchanged_cost_and_why() -> None:
+def test_plan_shows_new_changed_unchanged_cost_and_why() -> None:
     details = {"sku-17": {"price": [99.5, 89.0]}}
     change = {"audience": "segment:tents", "why": "an item's row", "details": details}
-    told = "\n".join(lines_of_texts(plan(3, {"new audience": 1, "an item's row": 2}, change), is_plan=True))
-    assert "3 to write, 37 unchanged" in told
-    assert "1 new, 2 changed" in told
-    assert "about 270 tokens, 3 s" in told
-    assert "segment:tents: an item's row: sku-17 price 99.5, now 89.0" in told
-    assert "and 2 more" in told
+    lines = "\n".join(lines_of_texts(plan(3, {"new audience": 1, "an item's row": 2}, change), is_plan=True))
+    assert "3 to write, 37 unchanged" in lines
+    assert "1 new, 2 changed" in lines
+    assert "about 270 tokens, 3 s" in lines
+    assert "segment:tents: an item's row: sku-17 price 99.5, now 89.0" in lines
+    assert "and 2 more" in lines
 
 
-def test_run_without_anything_to_write_says_so() -> None:
+def test_run_without_anything_to_write_costs_no_tokens() -> None:
     assert list(lines_of_texts(plan(0, {})))[-1].endswith("nothing changed, no tokens")
 
 
-def test_stages_tell_what_was_made_and_what_was_carried_over() -> None:
+def test_stages_show_what_was_made_and_what_was_carried_over() -> None:
     ranked = {"num_users": 5000, "num_ranked": 50}
-    told = "\n".join(lines_of_stages({"fit": {"num_fitted": 0}, "rank": ranked}))
-    assert "50 ranked, 4,950 carried over" in told
-    assert "carried over, since little changed" in told
+    lines = "\n".join(lines_of_stages({"fit": {"num_fitted": 0}, "rank": ranked}))
+    assert "50 ranked, 4,950 carried over" in lines
+    assert "carried over, since little changed" in lines
 
 
-def test_release_tells_the_share_of_model_written_texts() -> None:
+def test_release_shows_the_share_of_model_written_texts() -> None:
     figures = ReleaseFigures(
         number=4,
         num_users=5000,
@@ -57,10 +57,10 @@ def test_release_tells_the_share_of_model_written_texts() -> None:
         texts={},
         num_texts={"model": 30, "template": 10},
     )
-    told = "\n".join(lines_of_figures(figures))
-    assert "30 of 40 texts (75%) by the model" in told
-    assert "1,500 of 2,000 items (75%)" in told
-    assert "80% behaviour, 20% content" in told
+    lines = "\n".join(lines_of_figures(figures))
+    assert "30 of 40 texts (75%) by the model" in lines
+    assert "1,500 of 2,000 items (75%)" in lines
+    assert "80% behaviour, 20% content" in lines
 
 
 @pytest.mark.parametrize(
@@ -69,5 +69,5 @@ def test_release_tells_the_share_of_model_written_texts() -> None:
 )
 def test_ids_cannot_move_the_cursor_of_a_terminal(details: Mapping[str, object]) -> None:
     change = {"audience": "user:\x1b]0;owned\x07" + "x" * 10_240, "why": "other items", "details": details}
-    told = list(lines_of_texts(plan(1, {"other items": 1}, change), is_plan=True))
-    assert all(line.isprintable() and len(line) < 300 for line in told)
+    lines = list(lines_of_texts(plan(1, {"other items": 1}, change), is_plan=True))
+    assert all(line.isprintable() and len(line) < 300 for line in lines)

@@ -149,7 +149,7 @@ def test_same_release_gives_the_same_page(tmp_path: Path) -> None:
     assert (tmp_path / "index.html").read_bytes() == first
 
 
-def test_segments_beyond_the_bound_are_said_and_new_users_stay(tmp_path: Path) -> None:
+def test_segments_beyond_the_bound_are_counted_and_new_users_stay(tmp_path: Path) -> None:
     lists = [user_list(f"u{n}", "a", segment=f"s{n // 2}") for n in range(60)]
     lists.append(user_list("newcomer", "a", segment="new"))
     export_release(make_release(Shelf(), lists, [item("a")]), tmp_path)

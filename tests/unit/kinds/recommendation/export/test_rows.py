@@ -1,4 +1,4 @@
-"""Rows: what a user gets, also after items have left and where a text is missing."""
+"""Rows hold what a user gets, also after items were withdrawn and where a text is missing."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_texts_are_looked_up_once_and_not_once_a_user() -> None:
         shelf, [user_list(f"u{n}", "a") for n in range(50)], ITEMS, num_blocks=8, index=index
     )
     assert {row.text.headline for row in rows(release) if row.text} == {"Tents"}
-    assert shelf.asked == [1]
+    assert shelf.num_requested == [1]
 
 
 def test_more_texts_than_are_kept_are_all_right(monkeypatch: pytest.MonkeyPatch) -> None:

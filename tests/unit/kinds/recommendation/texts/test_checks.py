@@ -1,4 +1,4 @@
-"""Each kind of false statement is refused, and what is true stands."""
+"""Each kind of false statement is refused, and true statements are accepted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.kinds.recommendation.texts.samples import MUG, TENT, check_of
         "Meet the trail tent, one of our tents.",
     ],
 )
-def test_true_blurbs_stand(text: str) -> None:
+def test_true_blurbs_are_accepted(text: str) -> None:
     assert check_of(TENT).find_fault("blurb", text) is None
 
 
@@ -87,7 +87,7 @@ def test_headline_of_81_characters_is_too_long() -> None:
     assert check_of(TENT).find_fault("headline", headline.ljust(81, "u")) == "too long"
 
 
-def test_forbidden_word_is_refused_wherever_it_stands() -> None:
+def test_forbidden_word_is_refused_anywhere() -> None:
     policy = TextPolicy(forbidden=("look",))
     assert check_of(TENT, policy=policy).find_fault("headline", "LOOK: Trail Tent") == "forbidden word"
     assert check_of(TENT, policy=policy).find_fault("headline", "It looks: Trail Tent") is None
@@ -118,7 +118,7 @@ def test_attribute_of_another_item_is_refused(text: str) -> None:
         "The Trail Tent and the Kestrel Mug. They come in moss green and red.",
     ],
 )
-def test_attributes_of_the_named_item_stand(text: str) -> None:
+def test_attributes_of_the_named_item_are_accepted(text: str) -> None:
     assert check_of(TENT, MUG).find_fault("blurb", text) is None
 
 

@@ -1,4 +1,4 @@
-"""The benchmark's own checker finds what rows lack, and lets alone what they say."""
+"""The checker of the benchmark finds statements that the rows do not support, and accepts the others."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ LAMP = {
         "Picked because of your interest in Halden Marten Dome Tent.",
     ],
 )
-def test_what_the_rows_say_is_let_alone(text: str) -> None:
+def test_statements_of_the_rows_are_accepted(text: str) -> None:
     because = "Halden Marten Dome Tent, 4-Person, moss green"
     assert not list(VOCABULARY.lies(text, [TARP, LAMP], because=because))
 

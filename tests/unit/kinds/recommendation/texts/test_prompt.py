@@ -1,4 +1,4 @@
-"""Answers are read however they are wrapped."""
+"""The parts of an answer are read, however the answer wraps them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_wrapped_and_broken_json_is_read(answer: str) -> None:
     assert read_answer(answer, PARTS) == WANTED
 
 
-def test_plain_sentence_is_the_part_where_one_was_asked_for() -> None:
+def test_plain_sentence_is_the_part_if_one_was_requested() -> None:
     assert read_answer("Here is a blurb: Trail Tent.", ("blurb",)) == {"blurb": "Trail Tent."}
     assert read_answer("Trail Tent.", PARTS) == {}
 

@@ -27,7 +27,7 @@ def test_true_answer_is_the_text_after_one_try() -> None:
     assert (text.origin, text.template_parts, text.num_tries, text.problems) == ("model", (), 1, ())
 
 
-def test_false_answer_is_asked_for_again_under_another_seed_with_fewer_facts() -> None:
+def test_false_answer_is_requested_again_under_another_seed_with_fewer_facts() -> None:
     model = PreparedModel(GOOD.replace("nylon", "canvas").replace(" It costs 199 EUR.", ""), GOOD)
     text = generate_text(request_of(TENT), POLICY, model, 1)
     assert (text.origin, text.num_tries, text.problems) == ("model", 2, ("blurb: word: canvas",))
@@ -47,7 +47,7 @@ def test_false_sentence_is_left_out_of_a_true_blurb() -> None:
 @pytest.mark.parametrize(
     "answer", ["", "I cannot do that.", "{}", '{"blurb": 3}', GOOD.replace("Tent", "Yacht"), "[[[[", "\x00"]
 )
-def test_after_max_tries_the_plain_text_is_taken_and_marked(answer: str) -> None:
+def test_after_max_tries_the_plain_text_is_used_and_marked(answer: str) -> None:
     model = PreparedModel(answer)
     text = generate_text(request_of(TENT), POLICY, model, 1)
     assert text.origin == "template"
@@ -57,7 +57,7 @@ def test_after_max_tries_the_plain_text_is_taken_and_marked(answer: str) -> None
     assert text.blurb == "Trail Tent: in Tents, by Alder, made of nylon, moss green, 199 EUR."
 
 
-def test_plain_headline_beside_the_blurb_of_the_model_is_told() -> None:
+def test_plain_headline_beside_the_blurb_of_the_model_is_reported() -> None:
     model = PreparedModel(GOOD.replace("The Trail Tent by Alder", "The best tent"))
     text = generate_text(request_of(TENT), POLICY, model, 1)
     assert (text.origin, text.template_parts, text.headline) == ("model", ("headline",), "Trail Tent")
@@ -146,13 +146,13 @@ def test_examples_show_just_the_kinds_of_facts_that_the_question_has() -> None:
     )
 
 
-def test_megabyte_in_a_row_is_left_unsaid() -> None:
+def test_megabyte_in_a_row_is_not_used() -> None:
     row = {**TENT, "brand": "x" * 1_000_000, "category": "a/" * 500_000, "features": ["y"] * 1_000_000}
     text = generate_text(request_of(row), POLICY, PreparedModel(GOOD), 1)
     assert text.blurb == "The Trail Tent is made of nylon. It costs 199 EUR."
 
 
-def test_false_end_of_a_sentence_is_left_out_and_told() -> None:
+def test_false_end_of_a_sentence_is_left_out_and_reported() -> None:
     model = PreparedModel(
         GOOD.replace("nylon.", "nylon and comes in white.").replace("Alder", "Alder, in white")
     )
