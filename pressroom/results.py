@@ -121,9 +121,12 @@ class ResultReader:
     def _begin(
         self, pool: ThreadPoolExecutor, jobs: Iterator[JobT]
     ) -> list[tuple[JobT, JobEvidence | None, Future[list[bytes] | PermanentError]]]:
-        some = list(jobs)
-        found = job_evidence(self.database, [job.job_id for job in some]) if some else {}
-        return [(job, found.get(job.job_id), pool.submit(self._fetch, found.get(job.job_id))) for job in some]
+        page = list(jobs)
+        evidence = job_evidence(self.database, [job.job_id for job in page]) if page else {}
+        return [
+            (job, evidence.get(job.job_id), pool.submit(self._fetch, evidence.get(job.job_id)))
+            for job in page
+        ]
 
     def _fetch(self, evidence: JobEvidence | None) -> list[bytes] | PermanentError:
         try:
@@ -138,12 +141,12 @@ class ResultReader:
         If the batch was deleted, so is the statement: a warning is logged, and only the store is left, which
         must have the content of the digest.
         """
-        found = job_evidence(self.database, [job_id]).get(job_id)
-        if found is None:
+        evidence = job_evidence(self.database, [job_id]).get(job_id)
+        if evidence is None:
             logger.warning(
                 "The job that made a row is gone, and with it its statement.", extra={"job_id": str(job_id)}
             )
-        elif sha256 not in _digests(check_evidence(self.store, found)):
+        elif sha256 not in _digests(check_evidence(self.store, evidence)):
             raise StatementAlteredError(
                 f"the row of {what} names another digest than the statement of job {job_id} that made it"
             )
@@ -153,12 +156,12 @@ class ResultReader:
 
         If it does not, the job is left out as in `fetch`: reported to `on_altered`, or raised as an error.
         """
-        found = job_evidence(self.database, set(job_ids))
+        evidence = job_evidence(self.database, set(job_ids))
         with ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch") as pool:
-            faults = list(pool.map(self._fault, map(found.get, job_ids), digests))
+            faults = list(pool.map(self._fault, map(evidence.get, job_ids), digests))
         for job_id, fault in zip(job_ids, faults, strict=True):
             if fault is not None:
-                self._leave_out(found.get(job_id) or _GoneJob(job_id), fault)
+                self._leave_out(evidence.get(job_id) or _GoneJob(job_id), fault)
         return [fault is None for fault in faults]
 
     def _fault(self, evidence: JobEvidence | None, sha256: str) -> PermanentError | None:
@@ -183,7 +186,9 @@ def check_evidence(store: Store, evidence: JobEvidence | None) -> JobEvidence:
     Raises ArtifactAlteredError, StatementAlteredError or StoreError.
     """
     if evidence is None or evidence.statement is None or not evidence.artifacts:
-        raise ArtifactAlteredError("it succeeded, but its statement or its artifacts are gone from Postgres")
+        raise ArtifactAlteredError(
+            "it succeeded, but its statement or its artifacts are missing from Postgres"
+        )
     statement = evidence.statement
     check_statement(
         statement.body,
@@ -197,10 +202,12 @@ def check_evidence(store: Store, evidence: JobEvidence | None) -> JobEvidence:
         usage=evidence.usage,
     )
     if statement.object_key != statement_key(evidence.artifacts[0].sha256, statement.sha256):
-        raise StatementAlteredError(f"its statement's copy is said to be {statement.object_key}: altered")
+        raise StatementAlteredError(
+            f"its row names the object {statement.object_key}, which is not the copy of its statement"
+        )
     if _get(store, statement.object_key) != statement.body:
         raise StatementAlteredError(
-            f"its statement in Postgres is not its copy {statement.object_key} in {store.location}"
+            f"its statement in Postgres differs from the copy {statement.object_key} in {store.location}"
         )
     return evidence
 
@@ -228,8 +235,8 @@ def fetch_artifact(store: Store, artifact: StoredArtifact) -> bytes:
     body = _get(store, artifact.object_key)
     if (sha256_hex(body), len(body)) != (artifact.sha256, artifact.num_bytes):
         raise ArtifactAlteredError(
-            f"object {artifact.object_key} has not the digest and size that were committed: the store in "
-            f"{store.location} or the row of {artifact.name!r} was altered"
+            f"object {artifact.object_key} does not have the digest and size that were committed: the "
+            f"store in {store.location} or the row of {artifact.name!r} was altered"
         )
     return body
 

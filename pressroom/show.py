@@ -181,11 +181,11 @@ def _provenance(predicate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             f"{encoding['inputsSha256'][:SHORT_DIGEST]}, answers sha256 "
             f"{encoding['outputsSha256'][:SHORT_DIGEST]}",
         )
-        if (found := encoding.get("calibration")) is not None:
+        if (calibration := encoding.get("calibration")) is not None:
             yield (
                 "",
-                f"calibrated on {found['file']['name']}, temperature {found['temperature']}, sha256 "
-                f"{found['sha256'][:SHORT_DIGEST]}",
+                f"calibrated by {calibration['file']['name']}, temperature {calibration['temperature']}, "
+                f"sha256 {calibration['sha256'][:SHORT_DIGEST]}",
             )
     yield "tokens", f"{usage['newTokens']} new, {usage['promptTokens']} in prompts"
     yield "code", f"pressroom {code['version']}, commit {code['commit']}"

@@ -101,8 +101,8 @@ class SentimentFigures:
         documents, mentions = self.documents, self.mentions
         yield (
             "documents",
-            f"{documents.num_documents} analysed, {documents.num_unlinked} of them about nobody watched, "
-            f"{self.num_rejected} refused",
+            f"{documents.num_documents} analysed, {documents.num_unlinked} of them mention no watched "
+            f"entity, {self.num_rejected} refused",
         )
         if documents.num_refused:
             yield "refused", f"{documents.num_refused} documents could not be analysed: see {out / FAILED}"
@@ -114,9 +114,10 @@ class SentimentFigures:
             yield "note", note
         yield (
             "mentions",
-            f"{mentions.num_mentions}, of {mentions.num_entities} of {self.num_entities} entities watched",
+            f"{mentions.num_mentions}, of {mentions.num_entities} of the {self.num_entities} watched "
+            "entities",
         )
-        yield "alerts", f"{self.num_alerts} stand; {self.num_reports} reports"
+        yield "alerts", f"{self.num_alerts} current; {self.num_reports} reports"
         if self.num_reports_left_out:
             yield "left out", self._left_out()
 
@@ -124,11 +125,11 @@ class SentimentFigures:
         """Describe how many reports were left out, why, and what to do."""
         left_out, most = self.num_reports_left_out, self.max_reports
         return (
-            f"{left_out:,} {'report' if left_out == 1 else 'reports'}: a batch writes {most:,} "
+            f"{left_out:,} {'report' if left_out == 1 else 'reports'}: a batch writes at most {most:,} "
             "(max_reports), new alerts first, then the newest windows. Raise it for later runs with "
-            "--max-reports, or under [settings] in the monitor's file. Windows that stand unchanged are not "
-            "written about again: to have these, too, run the documents with it through a monitor of another "
-            "name (--monitor)"
+            "--max-reports, or under [settings] in the monitor's file. Windows without a change get no new "
+            "report: to get reports for these as well, run the documents through a monitor of another name "
+            "(--monitor)"
         )
 
 

@@ -50,9 +50,9 @@ Windows = Mapping[tuple[str, WindowSize], list[EntityWindow]]
 
 _FLAG_WORDS = {
     AMBIGUOUS: "with an ambiguous name",
-    CONTROL_TOKEN: "with a turn mark of a chat format",
+    CONTROL_TOKEN: "with a turn marker of a chat format",
     HTML_REMOVED: "with markup that was removed",
-    INJECTION_SUSPECTED: "with what looks like orders to a model",
+    INJECTION_SUSPECTED: "with apparent instructions to a model",
     LANGUAGE_UNSUPPORTED: "in another language",
 }
 

@@ -209,9 +209,9 @@ def _print(models: tuple[InstalledModel, ...], *, json: bool) -> None:
 
 
 def _calibration(model: InstalledModel) -> str:
-    if (found := model.calibration) is not None:
-        offsets = ", offsets" if any(found.offsets.values()) else ""
-        return f"  calibrated by {found.file.name} (temperature {found.temperature}{offsets})"
+    if (calibration := model.calibration) is not None:
+        offsets = ", offsets" if any(calibration.offsets.values()) else ""
+        return f"  calibrated by {calibration.file.name} (temperature {calibration.temperature}{offsets})"
     if model.calibration_error is not None:
         return "  calibration unusable"
     if model.training_temperature is None:

@@ -115,9 +115,9 @@ def is_dropped_too_much(dropped: Dropped | None, max_dropped: float | None) -> b
     return max_dropped is None
 
 
-def columns_of(given: list[str] | None, option: str) -> dict[str, str]:
+def columns_of(items: list[str] | None, option: str) -> dict[str, str]:
     """Parse options of the form FIELD=COLUMN to a mapping field -> column."""
-    pairs = [item.partition("=") for item in given or []]
+    pairs = [item.partition("=") for item in items or []]
     for name, equals, column in pairs:
         if not (name and equals and column):
             raise typer.BadParameter(f"{name!r} is not FIELD=COLUMN", param_hint=option)
@@ -154,11 +154,11 @@ def file_argument(help_text: str) -> Any:
 
 def file_options(delimiter: str | None, encoding: str | None, decimal: str | None) -> FileOptions:
     """Return the file options; each remark on how the file was read is printed only once on stderr."""
-    told: set[str] = set()
+    printed: set[str] = set()
 
     def tell(line: str) -> None:
-        if line not in told:
-            told.add(line)
+        if line not in printed:
+            printed.add(line)
             say(line)
 
     try:
@@ -174,5 +174,5 @@ def file_options(delimiter: str | None, encoding: str | None, decimal: str | Non
 
 def file_option_words(options: FileOptions) -> list[str]:
     """Return the options as words of a command line, for a command that continues the batch."""
-    given = options.given()
-    return [word for name, value in given.items() if value is not None for word in (f"--{name}", value)]
+    values = options.given()
+    return [word for name, value in values.items() if value is not None for word in (f"--{name}", value)]

@@ -78,9 +78,9 @@ def settings_of_command() -> Settings:
     return settings
 
 
-def devices_of_command(given: str) -> tuple[Device, ...]:
+def devices_of_command(text: str) -> tuple[Device, ...]:
     """Return the devices that --device names; an unknown one is reported as wrong usage."""
     try:
-        return tuple(parse_devices(given))
+        return tuple(parse_devices(text))
     except ConfigurationError as error:
         raise typer.BadParameter(str(error), param_hint="--device") from error

@@ -81,10 +81,10 @@ def unprivileged_identity(obstacle: Callable[[Identity], str | None]) -> Identit
         candidates.append(Identity("drop", nobody.pw_uid, nobody.pw_gid))
     obstacles = []
     for candidate in candidates:
-        found = obstacle(candidate)
-        if found is None:
+        reason = obstacle(candidate)
+        if reason is None:
             return candidate
-        obstacles.append(f"{candidate.way}: {found}")
+        obstacles.append(f"{candidate.way}: {reason}")
     raise ServiceStartError(
         f"Postgres cannot run here as uid {uid}: it refuses root and unnamed users, this machine forbids "
         f"user namespaces, and user {nobody.pw_name!r} cannot reach Postgres' programs or data. Run as a "

@@ -267,8 +267,8 @@ def test_documents_that_cannot_be_told_are_not_counted_as_about_nobody(
     figures.print(summary, tmp_path / "out", json=False)
 
     told = capsys.readouterr().out
-    assert "4 analysed, 1 of them about nobody watched, 0 refused" in told
-    assert "mentions    1, of 1 of 3 entities watched" in told
+    assert "4 analysed, 1 of them mention no watched entity, 0 refused" in told
+    assert "mentions    1, of 1 of the 3 watched entities" in told
     assert "flagged     1 with an ambiguous name, 1 in another language" in told
     page = (tmp_path / "out/index.html").read_text()
     cards = {heading: page.partition(f"<h3>{heading}</h3>")[2].partition("</div>")[0] for heading in CARDS}
