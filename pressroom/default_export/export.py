@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,8 +14,7 @@ from db.outcomes import StoredArtifact
 from db.reports import JobResult
 from jobs.shown import json_text
 from pressroom.console import print_json, print_line
-from pressroom.default_export.page import MAX_PAGE_RESULTS, PageResult, render_results_page
-from pressroom.default_export.table import TableWriter, convert_table
+from pressroom.default_export.table import TableWriter, convert_table, flattened
 from pressroom.describers import Line, describer_of, lines_json
 from pressroom.export import (
     INDEX,
@@ -28,7 +27,7 @@ from pressroom.export import (
     staged_export,
     write_failures,
 )
-from pressroom.pages import PageFailure, page_failures
+from pressroom.pages import Page, PageFailure, page_failures
 from pressroom.results import Result, ResultReader
 from pressroom.run import REJECTED
 from pressroom.show import print_status, say_altered
@@ -49,6 +48,17 @@ _TEXT = re.compile(r"text/.*|application/(.*\+)?(json|xml|yaml|x-ndjson)")
 
 _LISTED = re.compile(r"files/[a-z0-9_-]+(\.[0-9]+-[a-z0-9_-]+)?(\.[a-z0-9]+)?")
 """Path of a file in results.jsonl; `_file_name` produces no others."""
+
+MAX_PAGE_RESULTS = 200
+"""Maximum number of results on the page; the tables have all of them."""
+
+MAX_PAGE_CHARACTERS = 6_000
+"""Maximum length of one text on the page, in characters; its file has the rest."""
+
+MAX_PAGE_FIGURES = 24
+"""Maximum number of metrics shown for one result."""
+
+PAGE = Page(package="pressroom.default_export", template="results.html.jinja", style="results.css")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,3 +178,57 @@ def _file_name(custom_id: str, number: int, artifact: StoredArtifact) -> str:
     if number > 1:
         name += f".{number}-{file_stem(Path(artifact.name).stem)}"
     return f"{name}.{suffix}" if suffix else name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageResult:
+    """One result in the form that the page shows."""
+
+    custom_id: str
+    job_id: str
+    files: tuple[str, ...]
+    media_type: str
+    text: str | None
+    is_cut: bool
+    figures: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, row: Mapping[str, object]) -> PageResult:
+        """Return the part of a table row that the page shows."""
+        files, metrics, text = row["files"], row["metrics"], row["text"]
+        text = text if isinstance(text, str) else None
+        figures = flattened(metrics) if isinstance(metrics, Mapping) else ()
+        return cls(
+            custom_id=str(row["id"]),
+            job_id=str(row["job_id"]),
+            files=tuple(map(str, files)) if isinstance(files, list) else (),
+            media_type=str(row["media_type"]),
+            text=None if text is None else text[:MAX_PAGE_CHARACTERS],
+            is_cut=text is not None and len(text) > MAX_PAGE_CHARACTERS,
+            figures=tuple((name, _figure(value)) for name, value in figures)[:MAX_PAGE_FIGURES],
+        )
+
+
+def render_results_page(
+    summary: Summary,
+    results: Sequence[PageResult],
+    num_results: int,
+    failures: Sequence[PageFailure],
+    *,
+    has_rejected: bool,
+) -> str:
+    """Return the page as HTML; it states how many results and failures are only in the tables."""
+    report = summary.report
+    return PAGE.render(
+        report.created_at,
+        report=report,
+        results=results,
+        num_results=num_results,
+        failures=failures,
+        has_rejected=has_rejected,
+    )
+
+
+def _figure(value: object) -> str:
+    text = value if isinstance(value, str) else json_text(value)
+    return f"{text[:200]}..." if len(text) > 200 else text
