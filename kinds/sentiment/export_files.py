@@ -1,4 +1,4 @@
-"""Writes the files of a sentiment export except its page; files are streamed, artifacts are verified."""
+"""The figures of a sentiment export, and its files except the page: streamed, with artifacts verified."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from uuid import UUID
 
+from pydantic_core import to_jsonable_python
 from sqlalchemy import Engine
 
 from jobs.guards import INJECTION_SUSPECTED
@@ -23,9 +24,10 @@ from kinds.sentiment.documents.language import LANGUAGE_UNSUPPORTED
 from kinds.sentiment.documents.prepare import CONTROL_TOKEN
 from kinds.sentiment.documents.watchlist import Watchlist
 from kinds.sentiment.linked import AMBIGUOUS
+from kinds.sentiment.monitor import Monitor
 from kinds.sentiment.outputs import DocumentsOutput
+from kinds.sentiment.payload import SentimentSettings
 from kinds.sentiment.report.counted import DOCUMENTS as COUNTED
-from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize
 from kinds.sentiment.store.history import DatabaseHistory
 from kinds.sentiment.store.monitor_reports import (
@@ -35,9 +37,12 @@ from kinds.sentiment.store.monitor_reports import (
     stream_mentions,
     stream_stage,
 )
-from pressroom.export import FAILED, file_stem
+from pressroom.console import print_json, print_line
+from pressroom.export import FAILED, INDEX, file_stem
 from pressroom.results import FETCH_THREADS, Result, ResultReader
 from pressroom.run import REJECTED
+from pressroom.show import print_labelled, print_status, say_altered
+from pressroom.summary import Summary
 
 REPORTS = "reports"
 REPORT_LIST = "reports.jsonl"
@@ -105,6 +110,97 @@ class ReportEntry:
         return f"{REPORTS}/{self.stem}.{suffix}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentimentFigures:
+    """The figures of a batch."""
+
+    documents: DocumentCounts
+    mentions: MentionCounts
+    num_entities: int
+    num_windows: int
+    num_alerts: int
+    """Alerts since `since` that are not withdrawn."""
+    num_withdrawn: int
+    num_reports: int
+    num_reports_left_out: int
+    """Reports left out because a batch writes at most `max_reports`."""
+    max_reports: int
+    num_rejected: int
+    num_points: int
+    """Sentences of summaries requested from the language model."""
+    num_sentences_kept: int
+    num_sentences_dropped: int
+    since: datetime
+    as_of: datetime
+    unread_sources: tuple[str, ...] = ()
+    """The error message of each source that could not be read."""
+    notes: tuple[str, ...] = ()
+    """Notes about the sources for the user."""
+    monitor: str = field(default="")
+
+    def as_json(self) -> Mapping[str, object]:
+        """Return the figures with stable names; see docs/sentiment.md."""
+        plain: Mapping[str, object] = to_jsonable_python(self)
+        return plain
+
+    def print(self, summary: Summary, out: Path, *, json: bool) -> None:
+        """Print the outcome of a run over documents; see `pressroom.export.ExportReport`."""
+        say_altered(summary.altered)
+        if json:
+            print_json({**summary.as_json(), "figures": dict(self.as_json()), "out": str(out)})
+            return
+        print_status(summary.report, is_live=False)
+        for label, text in self._lines(out):
+            print_labelled(label, text)
+        print_line(f"results: {out / INDEX}")
+
+    def _lines(self, out: Path) -> Iterator[tuple[str, str]]:
+        """Yield the label and text of each line."""
+        documents, mentions = self.documents, self.mentions
+        yield (
+            "documents",
+            f"{documents.num_documents} analysed, {documents.num_unlinked} of them mention no watched "
+            f"entity, {self.num_rejected} refused",
+        )
+        if documents.num_refused:
+            yield "refused", f"{documents.num_refused} documents could not be analysed: see {out / FAILED}"
+        if documents.flagged_words:
+            yield "flagged", ", ".join(documents.flagged_words)
+        for source in self.unread_sources:
+            yield "not read", source
+        for note in self.notes:
+            yield "note", note
+        yield (
+            "mentions",
+            f"{mentions.num_mentions}, of {mentions.num_entities} of the {self.num_entities} watched "
+            "entities",
+        )
+        yield "alerts", f"{self.num_alerts} current; {self.num_reports} reports"
+        if self.num_reports_left_out:
+            yield "left out", self._left_out()
+
+    def _left_out(self) -> str:
+        """Describe how many reports were left out, why, and what to do."""
+        left_out, most = self.num_reports_left_out, self.max_reports
+        return (
+            f"{left_out:,} {'report' if left_out == 1 else 'reports'}: a batch writes at most {most:,} "
+            "(max_reports), new alerts first, then the newest windows. Raise it for later runs with "
+            "--max-reports, or under [settings] in the monitor's file. Windows without a change get no new "
+            "report: to get reports for these as well, run the documents through a monitor of another name "
+            "(--monitor)"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportSource:
+    """The batch that is exported, and the monitor whose history it continues."""
+
+    summary: Summary
+    settings: SentimentSettings
+    monitor: Monitor
+    watchlist: Watchlist
+
+
 def write_documents(source: ResultReader, batch_id: UUID, folder: Path) -> DocumentCounts:
     """Write documents.jsonl, the blocks of the batch one after the other, and return the counts."""
     counts = {"num_documents": 0, "num_unlinked": 0, "num_known": 0, "num_refused": 0}
@@ -145,17 +241,11 @@ def write_mentions(
 
 
 def write_windows(
-    database: Engine,
-    monitor_id: UUID,
-    watchlist: Watchlist,
-    policy: Policy,
-    since: datetime,
-    until: datetime,
-    folder: Path,
+    database: Engine, source: ExportSource, since: datetime, until: datetime, folder: Path
 ) -> Windows:
     """Write windows.jsonl and windows.csv, and return the windows by entity and size."""
     history = DatabaseHistory(database)
-    found: dict[tuple[str, WindowSize], list[EntityWindow]] = {}
+    by_entity: dict[tuple[str, WindowSize], list[EntityWindow]] = {}
     columns = [*EntityWindow.__dataclass_fields__]
     with (
         (folder / WINDOWS).open("w", encoding="utf-8") as lines,
@@ -163,14 +253,14 @@ def write_windows(
     ):
         writer = csv.writer(table)
         writer.writerow(columns)
-        for entity, size in itertools.product(watchlist.entities, policy.windows):
-            windows = history.windows(monitor_id, [entity.id], size, since=since, until=until)
-            found[entity.id, size] = windows.get(entity.id, [])
-            for window in found[entity.id, size]:
+        for entity, size in itertools.product(source.watchlist.entities, source.settings.policy.windows):
+            windows = history.windows(source.monitor.id, [entity.id], size, since=since, until=until)
+            by_entity[entity.id, size] = windows.get(entity.id, [])
+            for window in by_entity[entity.id, size]:
                 row = asdict(window)
                 lines.write(_line(row))
                 writer.writerow([_cell(row[column]) for column in columns])
-    return found
+    return by_entity
 
 
 def write_alerts(database: Engine, monitor_id: UUID, since: datetime, folder: Path) -> list[AlertRecord]:
@@ -271,8 +361,8 @@ def _read(source: ResultReader, batch_id: UUID, stage: str) -> Iterator[Result[S
 
 def _first_published(body: bytes) -> datetime | None:
     """Return when the first of the documents of a block was published."""
-    given = (json.loads(line)["published_at"] for line in body.split(b"\n") if line)
-    return min(map(datetime.fromisoformat, given), default=None)
+    instants = (json.loads(line)["published_at"] for line in body.split(b"\n") if line)
+    return min(map(datetime.fromisoformat, instants), default=None)
 
 
 def _number(job: StageJob, name: str) -> int:

@@ -14,15 +14,12 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine
 
-from kinds.sentiment.documents.watchlist import Entity, Watchlist
-from kinds.sentiment.export_files import DocumentCounts, MentionCounts, ReportEntry, Windows
-from kinds.sentiment.monitor import Monitor
-from kinds.sentiment.payload import SentimentSettings
+from kinds.sentiment.documents.watchlist import Entity
+from kinds.sentiment.export_files import ExportSource, ReportEntry, SentimentFigures, Windows
 from kinds.sentiment.report import prose
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize, shifted
 from kinds.sentiment.store.monitor_reports import AlertRecord, MentionRecord, find_mentions
 from pressroom.pages import Page
-from pressroom.summary import Summary
 
 MAX_PAGE_ALERTS = 60
 """Maximum alerts on the page, the newest; alerts.jsonl has all."""
@@ -51,23 +48,12 @@ _GRACE = timedelta(days=1)
 class PageSource:
     """The data that the page is rendered from."""
 
-    summary: Summary
-    monitor: Monitor
-    settings: SentimentSettings
-    watchlist: Watchlist
-    documents: DocumentCounts
-    mentions: MentionCounts
-    num_rejected: int
-    unread_sources: Sequence[str]
-    """The error message of each source that could not be read."""
-    num_sentences_kept: int
-    num_sentences_dropped: int
+    export: ExportSource
+    figures: SentimentFigures
     windows: Windows
     alerts: Sequence[AlertRecord]
     """Alerts that are not withdrawn, the newest first."""
     reports: Sequence[ReportEntry]
-    num_reports_left_out: int
-    as_of: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,10 +98,14 @@ def render_sentiment_page(database: Engine, source: PageSource) -> str:
     size = table_size(source)
     starts_at = _shown_start(source, size)
     return PAGE.render(
-        source.as_of,
+        source.figures.as_of,
         source=source,
-        report=source.summary.report,
-        when=prose.moment(source.as_of, _zone(source)),
+        figures=source.figures,
+        monitor=source.export.monitor,
+        settings=source.export.settings,
+        watchlist=source.export.watchlist,
+        report=source.export.summary.report,
+        when=prose.moment(source.figures.as_of, _zone(source)),
         size=size,
         window_words=_window_words(source, size, starts_at),
         alerts=alerts,
@@ -129,22 +119,23 @@ def render_sentiment_page(database: Engine, source: PageSource) -> str:
 def table_size(source: PageSource) -> WindowSize:
     """Return the size of the windows in the table: weeks if the policy has them, since an entity typically
     has only two documents a day."""
-    sizes = source.settings.policy.windows
+    sizes = source.export.settings.policy.windows
     return WindowSize.WEEK if WindowSize.WEEK in sizes else sizes[-1]
 
 
 def _zone(source: PageSource) -> ZoneInfo:
-    return ZoneInfo(source.settings.policy.time_zone)
+    return ZoneInfo(source.export.settings.policy.time_zone)
 
 
 def _shown_start(source: PageSource, size: WindowSize) -> datetime | None:
     """Return the start of the window that the table shows: the last finished one, or else the newest."""
     starts = {
         window.starts_at
-        for entity in source.watchlist.entities
+        for entity in source.export.watchlist.entities
         for window in source.windows.get((entity.id, size), ())
     }
-    over = [at for at in starts if shifted(size, _zone(source), at, 1) <= source.as_of + _GRACE]
+    end = source.figures.as_of + _GRACE
+    over = [at for at in starts if shifted(size, _zone(source), at, 1) <= end]
     return max(over or starts, default=None)
 
 
@@ -158,14 +149,16 @@ def _window_words(source: PageSource, size: WindowSize, starts_at: datetime | No
 def _entities(source: PageSource, size: WindowSize, starts_at: datetime | None) -> list[PageEntity]:
     """Return the rows of the table: entities with recent alerts first, then by change."""
     recent = Counter(
-        record.alert.entity_id for record in source.alerts if record.alert.starts_at >= source.as_of - RECENT
+        record.alert.entity_id
+        for record in source.alerts
+        if record.alert.starts_at >= source.figures.as_of - RECENT
     )
     all_alerts = Counter(record.alert.entity_id for record in source.alerts)
     reports: defaultdict[str, list[tuple[ReportEntry, str]]] = defaultdict(list)
     for report in source.reports:
         reports[report.entity_id].append((report, _report_words(report, _zone(source))))
     rows = []
-    for entity in source.watchlist.entities:
+    for entity in source.export.watchlist.entities:
         windows = source.windows.get((entity.id, size), ())
         rows.append(
             PageEntity(
@@ -205,7 +198,7 @@ def spark_points(windows: Sequence[EntityWindow]) -> str:
 
 def _alerts(database: Engine, source: PageSource) -> list[PageAlert]:
     zone = _zone(source)
-    names = {entity.id: entity.name for entity in source.watchlist.entities}
+    names = {entity.id: entity.name for entity in source.export.watchlist.entities}
     by_window = {(r.entity_id, _starts_at((r, ""))): r for r in source.reports}
     shown = source.alerts[:MAX_PAGE_ALERTS]
     cited = [
@@ -213,23 +206,23 @@ def _alerts(database: Engine, source: PageSource) -> list[PageAlert]:
         for record in shown
         for document_id in record.alert.document_ids[:MAX_ALERT_DOCUMENTS]
     ]
-    mentions = find_mentions(database, source.monitor.id, cited)
-    found = []
+    mentions = find_mentions(database, source.export.monitor.id, cited)
+    alerts = []
     for record in shown:
         alert = record.alert
         name = names.get(alert.entity_id, alert.entity_id)
         keys = [(alert.entity_id, document_id) for document_id in alert.document_ids[:MAX_ALERT_DOCUMENTS]]
         documents = [mentions[key] for key in keys if key in mentions]
         end = shifted(alert.size, zone, alert.starts_at, 1)
-        found.append(
+        alerts.append(
             PageAlert(
                 record=record,
                 name=name,
                 rule=prose.RULE_NAMES[alert.rule],
                 words=prose.alert_words(alert, name),
                 when=prose.span_of(alert.size, alert.starts_at, end, zone),
-                documents=tuple((one, prose.moment(one.published_at, zone)) for one in documents),
+                documents=tuple((each, prose.moment(each.published_at, zone)) for each in documents),
                 report=by_window.get((alert.entity_id, alert.starts_at.isoformat())),
             )
         )
-    return found
+    return alerts

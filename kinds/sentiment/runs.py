@@ -16,7 +16,7 @@ from jobs.intake.files import digest_of
 from jobs.rejection import Rejected
 from kinds.sentiment.alerts.delivery import export_and_deliver
 from kinds.sentiment.backtest import MONITOR_PREFIX, Backtest, backtest
-from kinds.sentiment.export import SentimentFigures
+from kinds.sentiment.export_files import SentimentFigures
 from kinds.sentiment.intake import DOCUMENTS, FILE_STAGES, WATCHLIST, check_first_record
 from kinds.sentiment.monitor import KIND
 from kinds.sentiment.options import SentimentOptions

@@ -12,7 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from db.batches import batch_settings
 from jobs.batch import BatchStatus
 from kinds.sentiment.alerts.notifier import Notifier
-from kinds.sentiment.export import SentimentFigures, export_sentiment
+from kinds.sentiment.export import export_sentiment
+from kinds.sentiment.export_files import SentimentFigures
 from kinds.sentiment.payload import SentimentSettings
 from kinds.sentiment.store.deliveries import num_waiting
 from kinds.sentiment.store.monitors import get_monitor

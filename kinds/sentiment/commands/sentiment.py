@@ -37,7 +37,7 @@ from workers.settings import DEFAULT_CLASSIFIER, DEFAULT_EMBEDDER, DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from kinds.sentiment.backtest import Backtest
-    from kinds.sentiment.export import SentimentFigures
+    from kinds.sentiment.export_files import SentimentFigures
     from pressroom.run import RunResult
 
 Documents = Annotated[

@@ -20,7 +20,8 @@ from sqlalchemy import Engine, select
 from db.reports import batch_status
 from jobs.documents.document import Document, document_digest
 from jobs.job import JobStatus
-from kinds.sentiment.export import SentimentFigures, export_sentiment
+from kinds.sentiment.export import export_sentiment
+from kinds.sentiment.export_files import SentimentFigures
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.store.monitor_reports import StageJob, stream_stage
 from kinds.sentiment.tables import MentionRow
