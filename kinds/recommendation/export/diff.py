@@ -249,7 +249,7 @@ def _pair(user: UserDiff, before: ReleaseReader, after: ReleaseReader) -> PagePa
         title = title_of(place.item_id, after.catalogue(), before.catalogue())
         if on_both or place.change is None:
             return PagePlace(title=title, change=None, words="")
-        words = {"added": "new on the list", "removed": "left", "moved": f"was {place.rank_before}"}
+        words = {"added": "new on the list", "removed": "removed", "moved": f"was {place.rank_before}"}
         why = "" if is_common else f": {causes_words(place.causes)}"
         return PagePlace(title=title, change=place.change, words=f"{words[place.change]}{why}")
 

@@ -146,19 +146,19 @@ def users_of(reader: ReleaseReader, user_ids: Collection[str]) -> Mapping[str, P
 def rules_words(reader: ReleaseReader) -> list[str]:
     """Return the rules of a release in words, without those that are off."""
     rules = reader.manifest.rules
-    words = [f"{rules.list_length} items a list, {rules.reserve} in reserve"]
+    words = [f"{rules.list_length} items per list, {rules.reserve} in reserve"]
     if rules.exclude != "nothing":
-        past = "had to do with" if rules.exclude == "interacted" else "bought"
-        words.append(f"nothing that the user {past} already")
+        past = "interacted with" if rules.exclude == "interacted" else "bought"
+        words.append(f"nothing that the user has already {past}")
     if rules.max_per_category:
-        words.append(f"at most {rules.max_per_category} of a category")
-    words += [f"at most {cap} of a {cut(name, 40)}" for name, cap in sorted(rules.max_per_attribute.items())]
+        words.append(f"at most {rules.max_per_category} per category")
+    words += [f"at most {cap} per {cut(name, 40)}" for name, cap in sorted(rules.max_per_attribute.items())]
     price = rules.price
     if price.min is not None or price.max is not None:
         low, high = "any" if price.min is None else price.min, "any" if price.max is None else price.max
         words.append(f"prices from {low} to {high}")
     if price.min_ratio is not None or price.max_ratio is not None:
-        words.append("prices near those of the user's own past")
+        words.append("prices near those of the user's history")
     blocked = len(rules.blocked_items), len(rules.blocked_categories)
     if any(blocked):
         words.append(f"{blocked[0]} items and {blocked[1]} categories blocked")
@@ -169,15 +169,15 @@ def _segments(reader: ReleaseReader, census: Census, segments: Sequence[SegmentF
     """Return the largest segments, always including that of users without a history."""
     chosen = list(segments[:MAX_SEGMENTS])
     chosen += [segment for segment in segments[MAX_SEGMENTS:] if segment.name == NEW]
-    picked = {segment.name: census.picked(segment.name) for segment in chosen}
-    users = users_of(reader, {user_id for ids in picked.values() for user_id in ids})
+    examples = {segment.name: census.picked(segment.name) for segment in chosen}
+    users = users_of(reader, {user_id for ids in examples.values() for user_id in ids})
     is_shared = reader.manifest.text_policy.scope is TextScope.SEGMENT
     return [
         PageSegment(
             figures=segment,
             label=segment_label(segment.name),
-            text=users[picked[segment.name][0]].row.text if is_shared and picked[segment.name] else None,
-            users=tuple(users[user_id] for user_id in picked[segment.name]),
+            text=users[examples[segment.name][0]].row.text if is_shared and examples[segment.name] else None,
+            users=tuple(users[user_id] for user_id in examples[segment.name]),
         )
         for segment in chosen
     ]

@@ -137,7 +137,7 @@ def test_page_shows_the_users_past_newest_first_and_prices(tmp_path: Path) -> No
     release = make_release(Shelf(), [user_list("ann", "a")], items, history={"ann": ["c", "b"]})
     export_release(release, tmp_path)
     words = " ".join("".join(check(tmp_path / "index.html").words).split())
-    assert "Lately: Rope · Lantern" in words
+    assert "Recently: Rope · Lantern" in words
     assert "1,299.50 EUR" in words
 
 
