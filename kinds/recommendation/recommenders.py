@@ -34,7 +34,7 @@ from pressroom.results import OnAltered, ResultReader
 from pressroom.run import RunOnDemand
 from storage.store import Store
 from workers.models.manifest import model_digest
-from workers.resources import StoredResources
+from workers.ports import StoredResources
 from workers.settings import Settings
 
 MAX_CHECKED_TEXTS = 100_000

@@ -1,11 +1,14 @@
-"""Ports of kinds: opened once a worker, asked for by type, refused by name."""
+"""What a running job may use: the services of kinds, and inputs that are parsed once per worker."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from threading import Barrier
 from typing import ClassVar, Protocol
 from uuid import UUID
 
@@ -17,11 +20,11 @@ from jobs.job import ClaimedJob
 from jobs.kind import Port, Resources
 from jobs.registry import kind_names, load_kind
 from storage.memory import MemoryStore
+from storage.resources import ResourceMissingError
 from tests.fakes import FakeEngine, fake_models
 from tests.plugins.kinds import TrialKind
 from workers.inference import JobAbandonedError, JobInference
-from workers.ports import JobContext, Ports, RunningJob, WorkerServices, open_ports
-from workers.resources import StoredResources
+from workers.ports import JobContext, Ports, RunningJob, StoredResources, WorkerServices, open_ports
 from workers.settings import Settings
 
 HERE = "tests.unit.workers.test_ports"
@@ -200,3 +203,64 @@ def test_every_port_of_the_installed_kinds_can_be_opened(services: WorkerService
 def test_resources_are_those_of_the_process(services: WorkerServices) -> None:
     resources: Resources = context_of(ports_of(services)).resources
     assert resources.read(resources.write(b"x", media_type="text/plain")) == b"x"
+
+
+MEDIA_TYPE = "application/octet-stream"
+
+
+@dataclass(slots=True, eq=False)
+class Parse:
+    """Counts what it is asked for."""
+
+    num_calls: int = 0
+
+    def __call__(self, *bodies: bytes) -> tuple[bytes, ...]:
+        self.num_calls += 1
+        return bodies
+
+
+def test_jobs_that_want_the_same_at_once_have_it_parsed_once() -> None:
+    resources, parse, together = StoredResources(MemoryStore()), Parse(), Barrier(8)
+    sha256 = resources.write(b"catalogue", media_type=MEDIA_TYPE)
+
+    def load(_: int) -> tuple[bytes, ...]:
+        together.wait()
+        return resources.load(sha256, parse)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(load, range(8))) == {(b"catalogue",)}
+    assert parse.num_calls == 1
+
+
+def test_what_was_used_longest_ago_is_let_go_of_first() -> None:
+    resources, parse = StoredResources(MemoryStore(), max_kept_bytes=25), Parse()
+    first, second, third = (resources.write(name * 10, media_type=MEDIA_TYPE) for name in (b"a", b"b", b"c"))
+    for sha256 in (first, second, first, third):  # 30 bytes: the second goes
+        resources.load(sha256, parse)
+    assert parse.num_calls == 3
+    resources.load(first, parse)
+    assert parse.num_calls == 3
+    resources.load(second, parse)
+    assert parse.num_calls == 4
+
+
+def test_several_resources_are_parsed_together_and_kept_as_one() -> None:
+    resources, parse = StoredResources(MemoryStore()), Parse()
+    both = tuple(resources.write(body, media_type=MEDIA_TYPE) for body in (b"model", b"items"))
+    assert (
+        resources.load_together(both, parse) == resources.load_together(both, parse) == (b"model", b"items")
+    )
+    assert parse.num_calls == 1
+
+
+def test_an_artifact_of_an_earlier_job_is_a_resource_of_a_later_one_and_its_statement_is_not() -> None:
+    store = MemoryStore()
+    resources = StoredResources(store)
+    sha256 = resources.write(b"lists", media_type=MEDIA_TYPE)
+    store.delete(f"resources/{sha256[:2]}/{sha256}")
+    key = f"artifacts/{sha256[:2]}/{sha256}"
+    store.put(f"{key}.{'0' * 64}.statement.json", b"{}", media_type=MEDIA_TYPE)
+    with pytest.raises(ResourceMissingError):
+        resources.read(sha256)
+    store.put(f"{key}.parquet", b"lists", media_type=MEDIA_TYPE)
+    assert resources.read(sha256) == b"lists"

@@ -43,8 +43,7 @@ from workers.models.classifier import LabelsUnknownError, parse_labels, read_cla
 from workers.models.install import add_model
 from workers.models.manifest import WeightsDigestError, verify_model
 from workers.models.sources import FolderSource
-from workers.ports import RunningJob, WorkerServices
-from workers.resources import StoredResources
+from workers.ports import RunningJob, StoredResources, WorkerServices
 from workers.settings import Settings
 
 ADAPTER = "adapter_model.safetensors"

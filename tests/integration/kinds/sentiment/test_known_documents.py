@@ -37,7 +37,7 @@ from storage.memory import MemoryStore
 from tests.integration.kinds.sentiment.test_sentiment_report import CLASSIFIER, documents, pressing
 from tests.tiny_encoder import write_manifest, write_scripted_encoder
 from workers.connectors.sources import ConnectedSources
-from workers.resources import StoredResources
+from workers.ports import StoredResources
 from workers.settings import Profile, Settings
 
 DAY = datetime(2026, 3, 2, tzinfo=UTC)
