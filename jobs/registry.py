@@ -6,7 +6,7 @@ import logging
 import re
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,17 +21,17 @@ logger = logging.getLogger(__name__)
 GROUP = "pressroom.kinds"
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-"""Of a kind, which is a word of the command line."""
+"""Pattern of the name of a kind, which is a word of the command line."""
 
 
 def kind_names() -> list[str]:
-    """Names of all installed kinds."""
+    """Return the names of all installed kinds, sorted."""
     return sorted(entry_points(group=GROUP).names)
 
 
 @cache
 def load_kind(name: str) -> Kind[Any]:
-    """The kind of this name, made once a process.
+    """Return the kind of this name, which is created once per process.
 
     Raises ConfigurationError: `kind_unknown`, `kind_doubled`, `kind_unloadable` or `kind_invalid`.
     """
@@ -40,7 +40,7 @@ def load_kind(name: str) -> Kind[Any]:
     entries = {entry.value: entry for entry in entry_points(group=GROUP, name=name)}
     if not entries:
         raise ConfigurationError(
-            f"no kind is named {name!r}: installed are {', '.join(kind_names()) or 'none'}",
+            f"no kind is named {name!r}; the installed kinds are {', '.join(kind_names()) or 'none'}",
             code="kind_unknown",
         )
     if not NAME.fullmatch(name):
@@ -57,8 +57,10 @@ def load_kind(name: str) -> Kind[Any]:
         )
     ((value, entry),) = entries.items()
     try:
-        kind = entry.load()()
-    except Exception as error:  # whatever another's module raises
+        kind = _instance(entry)
+    except ConfigurationError:
+        raise
+    except Exception as error:  # the module of another package may raise anything
         raise ConfigurationError(
             f"the kind {name!r} ({value}) cannot be loaded ({type(error).__name__}: {error}): install its "
             "package again, or remove it",
@@ -66,8 +68,8 @@ def load_kind(name: str) -> Kind[Any]:
         ) from error
     if not isinstance(kind, Kind) or getattr(kind, "name", None) != name:
         raise ConfigurationError(
-            f"{value} is no kind named {name!r}: derive it from jobs.kind.Kind, with the `name` of its entry "
-            "point",
+            f"{value} is not a kind named {name!r}: derive it from jobs.kind.Kind, and give it the `name` "
+            "of its entry point",
             code="kind_invalid",
         )
     for attribute in ("payload_type", "settings_type"):
@@ -80,6 +82,18 @@ def load_kind(name: str) -> Kind[Any]:
     return kind
 
 
+def _instance(entry: EntryPoint) -> Any:
+    """Return an instance of the class that an entry point names. Raises what its module raises."""
+    kind_class = entry.load()
+    if missing := sorted(getattr(kind_class, "__abstractmethods__", ())):
+        raise ConfigurationError(
+            f"the kind {entry.name!r} ({entry.value}) does not define {', '.join(missing)}: write the method "
+            "in its class",
+            code="kind_unloadable",
+        )
+    return kind_class()
+
+
 def _is_model(model: object) -> bool:
     from pydantic import BaseModel
 
@@ -87,9 +101,9 @@ def _is_model(model: object) -> bool:
 
 
 def load_kinds() -> dict[str, Kind[Any]]:
-    """All that are installed, by name: what they import takes seconds, which no job shall wait for.
+    """Return all installed kinds by name. Their imports take seconds, which no job should wait for.
 
-    One that cannot be loaded is logged, and fails its own jobs later.
+    A kind that cannot be loaded is logged, and its own jobs fail later.
     """
     kinds: dict[str, Kind[Any]] = {}
     for name in kind_names():
@@ -101,9 +115,9 @@ def load_kinds() -> dict[str, Kind[Any]]:
 
 
 def warm_kinds() -> None:
-    """Let every kind load what its jobs would wait for.
+    """Let every kind load what its jobs would otherwise wait for.
 
-    An error is logged, and met again by the jobs.
+    An error is logged; the jobs of the kind will report it.
     """
     for name, kind in load_kinds().items():
         try:
@@ -113,9 +127,9 @@ def warm_kinds() -> None:
 
 
 def migration_folders() -> dict[str, Path]:
-    """The folder `migrations` beside the module of each kind that has one, by kind.
+    """Return the folder `migrations` next to the module of each kind that has one, by the name of the kind.
 
-    It is found without loading the kind, which takes seconds. A package that cannot be found is logged.
+    It is found without loading the kind, which would take seconds. A package that cannot be found is logged.
     """
     folders = {}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
@@ -133,7 +147,7 @@ def migration_folders() -> dict[str, Path]:
 
 
 def load_target(target: str) -> Any:
-    """What a facet names as MODULE:ATTRIBUTE. Raises ConfigurationError (`target_unknown`).
+    """Return the object that a facet names as MODULE:ATTRIBUTE. Raises ConfigurationError (`target_unknown`).
 
     >>> load_target("posixpath:join")("a", "b")
     'a/b'

@@ -338,13 +338,15 @@ def _print_result(
     result: RunResult[ExportReport], out: Path, max_dropped: float | None, *, json: bool
 ) -> None:
     """Print the outcome of a run; exit with a failure if a result is missing."""
+    from jobs.registry import load_kind
     from pressroom.export import FAILED
     from pressroom.run import REJECTED
 
     result.exported.print(result.summary, out, json=json)
     report = result.summary.report
     if report.counts.failed:
-        say(f"What failed is in {out / FAILED}; --batch {report.batch_id} --retry-failed runs it again.")
+        again = "it" if len(load_kind(report.kind).stages) == 1 else "what failed in the last stage"
+        say(f"What failed is in {out / FAILED}; --batch {report.batch_id} --retry-failed runs {again} again.")
     if report.counts.rejected:
         say(f"The refused lines are in {out / REJECTED}.")
     is_complete = replace(report.counts, rejected=0).complete if result.dropped else report.counts.complete

@@ -139,7 +139,7 @@ def test_two_packages_with_kinds_of_one_name_are_refused(install: Install) -> No
 
 
 def test_a_kind_that_nobody_installs_is_refused_with_those_that_are_there() -> None:
-    with pytest.raises(ConfigurationError, match=r"installed are .*article") as raised:
+    with pytest.raises(ConfigurationError, match=r"installed kinds are .*article") as raised:
         load_kind("no_such_kind")
     assert raised.value.code == "kind_unknown"
 
