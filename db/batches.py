@@ -46,9 +46,9 @@ class RunUnderWayError(TransientError):
 
     def __init__(self, batch_id: UUID, go_on: str = "") -> None:
         """Create the error; `go_on` is the command that continues the batch if nothing works on it."""
-        instead = f"; if nothing works on it, go on with it: {go_on}" if go_on else ""
+        instead = f"; if no worker is processing it, continue it with `{go_on}`" if go_on else ""
         super().__init__(
-            f"batch {batch_id} is a run of it that is under way: see how far it is with `pressroom status "
+            f"the schedule has an unfinished run, batch {batch_id}: see its progress with `pressroom status "
             f"{batch_id}`, or end it with `pressroom cancel {batch_id}`{instead}"
         )
         self.batch_id = batch_id

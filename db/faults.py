@@ -128,8 +128,8 @@ _REFUSALS = (
     _Refusal(
         re.compile(r"no pg_hba\.conf entry.*no encryption"),
         "database_access_refused",
-        "the server may want TLS of this user: add ?sslmode=verify-full to PRESSROOM_DB_URL, or allow it in "
-        "pg_hba.conf",
+        "the server may require TLS for this user: add ?sslmode=verify-full to PRESSROOM_DB_URL, or allow "
+        "unencrypted access in pg_hba.conf",
     ),
     _Refusal(
         re.compile(
@@ -137,17 +137,17 @@ _REFUSALS = (
             r"|role \".*\" does not exist|not permitted to log in|permission denied for database"
         ),
         "database_access_refused",
-        "correct user and password in PRESSROOM_DB_URL, or what the server allows them",
+        "correct user and password in PRESSROOM_DB_URL, or grant the user access on the server",
     ),
     _Refusal(
         re.compile(r"database \".*\" (does not exist|is not currently accepting connections)"),
         "database_unknown",
-        "make the database, or correct its name in PRESSROOM_DB_URL",
+        "create the database, or correct its name in PRESSROOM_DB_URL",
     ),
     _Refusal(
         re.compile(r"certificate|does not support SSL|SSL error|SSL negotiation|sslmode|sslrootcert"),
         "database_tls_refused",
-        "give the authority's certificate by sslrootcert=FILE in PRESSROOM_DB_URL, or correct it",
+        "give the authority's certificate with sslrootcert=FILE in PRESSROOM_DB_URL, or correct it",
     ),
     _Refusal(
         re.compile(
@@ -164,7 +164,7 @@ _REFUSALS = (
 def named(error: BaseException) -> PressroomError | None:
     """Return the error as a PressroomError; None if it is not about the connection, schema or rights."""
     if isinstance(error, PoolTimeoutError):
-        return DatabaseAwayError("no connection to Postgres came free in time: it is slow, or away")
+        return DatabaseAwayError("no connection to Postgres became free in time: it is slow or unavailable")
     if not isinstance(error, DBAPIError):
         return None
     cause = error.orig
@@ -175,7 +175,8 @@ def named(error: BaseException) -> PressroomError | None:
     reason = re.sub(r"\s+", " ", str(cause))[:MAX_REASON_CHARACTERS]
     if isinstance(cause, InsufficientPrivilege):
         return DatabaseRefusedError(
-            f"Postgres refuses: {reason}; let the user of PRESSROOM_DB_URL own the schema, or grant it",
+            f"Postgres refuses: {reason}; make the user of PRESSROOM_DB_URL the owner of the schema, or "
+            "grant the privilege",
             code="database_privilege_missing",
         )
     if not fault_of(error).is_outage and not _BAD_OPTION.match(reason):
@@ -185,7 +186,7 @@ def named(error: BaseException) -> PressroomError | None:
             message = f"Postgres cannot be used: {reason}; {refusal.advice}"
             return DatabaseRefusedError(message, code=refusal.code)
     if getattr(cause, "sqlstate", None) is not None:
-        return DatabaseAwayError(f"Postgres cannot work now: {reason}; look at its log and its disk")
+        return DatabaseAwayError(f"Postgres cannot work now: {reason}; check its log and its disk")
     return DatabaseAwayError(
         f"Postgres cannot be reached: {reason}; start it, or correct host and port in PRESSROOM_DB_URL"
     )

@@ -62,7 +62,7 @@ def upgrade(database: Engine, revision: str = "heads") -> None:
     except ProgrammingError as error:
         if getattr(error.orig, "sqlstate", None) != _DUPLICATE_TABLE:
             raise
-        raise schema_unknown(f"it has a table already that a migration makes: {error.orig}") from error
+        raise schema_unknown(f"it already has a table that a migration creates: {error.orig}") from error
 
 
 def downgrade(database: Engine, revision: str) -> None:

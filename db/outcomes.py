@@ -233,8 +233,8 @@ def writer_of(kind_name: str) -> RecordWriter:
     tables = load_kind(kind_name).tables
     if tables is None or tables.writer is None:
         raise RecordsWithoutWriterError(
-            f"a job of the kind {kind_name!r} left records, and the kind has no writer for them: name one in "
-            "its `tables`"
+            f"a job of the kind {kind_name!r} returned records, but the kind has no writer for them: name "
+            "one in its `tables`"
         )
     writer: RecordWriter = load_target(tables.writer)
     return writer

@@ -218,7 +218,7 @@ def _waiting_reason(
     if counts.running or not counts.queued:
         return None
     if counts.queued == num_parked:
-        return "every job that is left is parked: `pressroom retry BATCH` releases them"
+        return "all remaining jobs are parked: `pressroom retry BATCH` queues them again"
     workers = connection.execute(
         select(func.count(), func.count(WorkerRow.ready_at)).where(
             WorkerRow.profile == profile,
@@ -235,7 +235,7 @@ def _waiting_reason(
         )
     if not workers[1]:
         return "the workers are loading their models"
-    return "messages are on their way, or the jobs wait for their retry time"
+    return "the jobs are being sent to workers, or they wait for their retry time"
 
 
 def list_batches(database: Engine, *, limit: int) -> list[tuple[UUID, str, str, BatchStatus, datetime]]:

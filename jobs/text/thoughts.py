@@ -42,7 +42,7 @@ CHANNEL_MARKS = tuple(f"<|{name}|>" for name in ("channel", "message", "start", 
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class AnswerSpans:
     """The position of the answer in the text that a model has generated so far."""
 
     spans: tuple[tuple[int, int], ...]
@@ -78,7 +78,7 @@ class ThoughtMarks:
             return _CHANNEL in header and f"{_CHANNEL}final" not in header
         return end.endswith(tuple(begin for begin, _ in self.pairs))
 
-    def read(self, text: str, *, is_inside: bool = False) -> Reading:
+    def read(self, text: str, *, is_inside: bool = False) -> AnswerSpans:
         """Find the answer in a text, which starts inside a thought if `is_inside` is set.
 
         >>> DEFAULT_MARKS.read("<think>plan</think>Text").spans
@@ -88,7 +88,7 @@ class ThoughtMarks:
             return _read_channels(text, is_inside=is_inside)
         return self._read_pairs(text, is_inside=is_inside)
 
-    def _read_pairs(self, text: str, *, is_inside: bool) -> Reading:
+    def _read_pairs(self, text: str, *, is_inside: bool) -> AnswerSpans:
         spans: list[tuple[int, int]] = []
         begin = 0
         marks = self._counting_marks(text, is_inside=is_inside)
@@ -101,7 +101,7 @@ class ThoughtMarks:
             begin = place + len(mark)
         if not is_inside:
             spans.append((begin, len(text)))
-        return Reading(tuple(span for span in spans if span[0] < span[1]), is_inside)
+        return AnswerSpans(tuple(span for span in spans if span[0] < span[1]), is_inside)
 
     def _counting_marks(self, text: str, *, is_inside: bool) -> list[tuple[int, str, bool]]:
         """Return position and text of each mark, and whether it is an end, without marks only mentioned."""
@@ -214,7 +214,7 @@ def _begins_line(text: str, place: int) -> bool:
     return not line.strip() and len(line) < _MAX_INDENT
 
 
-def _read_channels(text: str, *, is_inside: bool) -> Reading:
+def _read_channels(text: str, *, is_inside: bool) -> AnswerSpans:
     """Find the answer in a text with channels.
 
     Messages on a channel other than `final` are thoughts, and so is a header that has not ended.
@@ -237,7 +237,7 @@ def _read_channels(text: str, *, is_inside: bool) -> Reading:
     is_open = header is not None or (begin is not None and channel not in (None, "final"))
     if begin is not None and not is_open:
         spans.append((begin, len(text)))
-    return Reading(tuple(span for span in spans if span[0] < span[1]), is_open)
+    return AnswerSpans(tuple(span for span in spans if span[0] < span[1]), is_open)
 
 
 DEFAULT_MARKS = ThoughtMarks(

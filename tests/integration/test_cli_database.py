@@ -69,7 +69,7 @@ def test_older_database_is_refused_and_made_anew_when_asked_for(
         kept = db("reset", typed=typed)
         assert kept.exit_code == 1
         assert "batches" in kept.stderr
-        assert "objects in the store stay" in kept.stderr
+        assert "objects in the store are kept" in kept.stderr
         assert db("upgrade").exit_code == 1
 
     done = db("reset", "--yes")

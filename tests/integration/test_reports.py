@@ -107,7 +107,7 @@ def test_a_report_says_why_nothing_runs(database: Engine) -> None:
     workers.register(database, "w", profile="cpu", device="cpu", host="h", pid=1)
     assert "loading" in reason()
     workers.mark_ready(database, "w", max_jobs_in_flight=1)
-    assert "on their way" in reason()
+    assert "being sent to workers" in reason()
     with database.begin() as connection:  # killed: it never said that it stopped
         long_ago = datetime.now(UTC) - timedelta(hours=1)
         connection.execute(update(WorkerRow).values(seen_at=long_ago))
