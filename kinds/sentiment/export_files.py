@@ -27,7 +27,7 @@ from kinds.sentiment.linked import AMBIGUOUS
 from kinds.sentiment.monitor import Monitor
 from kinds.sentiment.outputs import DocumentsOutput
 from kinds.sentiment.payload import SentimentSettings
-from kinds.sentiment.report.counted import DOCUMENTS as COUNTED
+from kinds.sentiment.report.files import DOCUMENTS as COUNTED
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize
 from kinds.sentiment.store.history import DatabaseHistory
 from kinds.sentiment.store.monitor_reports import (

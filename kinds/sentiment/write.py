@@ -10,14 +10,14 @@ from jobs.kind import Context, Parent, Result
 from kinds.sentiment.documents.watchlist import Entity
 from kinds.sentiment.history import History
 from kinds.sentiment.payload import ReportPayload, SentimentSettings
-from kinds.sentiment.report.counted import counted_parent
 from kinds.sentiment.report.facts import (
     CHART_WINDOWS,
     Neighbour,
     ReportFacts,
+    StoredSeries,
     make_facts,
 )
-from kinds.sentiment.report.make import make_report
+from kinds.sentiment.report.files import counted_parent, make_report
 from kinds.sentiment.series.counts import sums_of
 from kinds.sentiment.series.mention import CountedDocument
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSums, shifted
@@ -84,16 +84,19 @@ def _facts(
     alerts = history.alerts(monitor_id, [entity.id], since=begin, until=end).get(entity.id, [])
     since = payload.starts_at - CITED_PAST
     mentions = history.mentions(monitor_id, {entity.id: since}, until=end).get(entity.id, [])
-    return make_facts(
-        entity,
-        windows[-1],
-        time_zone=settings.policy.time_zone,
-        history=windows,
+    stored = StoredSeries(
+        windows=windows,
         alerts=alerts,
         mentions=mentions,
         novelties=history.novelties(monitor_id, entity.id, since=since, until=end),
-        neighbours=_neighbours(payload, entity, watched, settings, context),
         counted=_counted(windows[-1], end, settings, context),
+    )
+    return make_facts(
+        entity,
+        windows[-1],
+        stored,
+        time_zone=settings.policy.time_zone,
+        neighbours=_neighbours(payload, entity, watched, settings, context),
         min_relevance=settings.policy.min_relevance,
         known_until=payload.known_until,
     )

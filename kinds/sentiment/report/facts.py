@@ -101,33 +101,39 @@ class ReportFacts:
         return ZoneInfo(self.time_zone)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSeries:
+    """What is stored of an entity's series around a window."""
+
+    windows: Sequence[EntityWindow] = ()
+    alerts: Sequence[Alert] = ()
+    mentions: Sequence[Mention] = ()
+    """At least those of the window and those that its alerts cite."""
+    novelties: Mapping[str, Novelty] = field(default_factory=dict)
+    """By document id; a mention without one is a first report."""
+    counted: Sequence[CountedDocument] = ()
+    """Documents that the window counts."""
+
+
 def make_facts(
     entity: Entity,
     window: EntityWindow,
+    stored: StoredSeries,
     *,
     time_zone: str,
-    history: Iterable[EntityWindow] = (),
-    alerts: Iterable[Alert] = (),
-    mentions: Iterable[Mention] = (),
-    novelties: Mapping[str, Novelty] | None = None,
-    neighbours: Iterable[Neighbour] = (),
-    counted: Iterable[CountedDocument] = (),
     min_relevance: int = 0,
+    neighbours: Iterable[Neighbour] = (),
     known_until: datetime | None = None,
 ) -> ReportFacts:
-    """Select what belongs in the report of a window from what is known of the entity.
-
-    `mentions` are the entity's, at least those of the window and those that its alerts cite. `novelties` are
-    by document id; a mention without one is a first report. Everything later than the window is left out.
-    """
+    """Select what belongs in the report of a window; everything later than the window is left out."""
     ends_at = shifted(window.size, ZoneInfo(time_zone), window.starts_at, 1)
-    known = {each.starts_at: each for each in history if each.size is window.size}
-    past = sorted((w for at, w in known.items() if at < window.starts_at), key=lambda w: w.starts_at)
+    by_start = {each.starts_at: each for each in stored.windows if each.size is window.size}
+    past = sorted((w for at, w in by_start.items() if at < window.starts_at), key=lambda w: w.starts_at)
     shown = (*past[-(CHART_WINDOWS[window.size] - 1) :], window)
-    own = [alert for alert in alerts if shown[0].starts_at <= alert.starts_at < ends_at]
+    own = [alert for alert in stored.alerts if shown[0].starts_at <= alert.starts_at < ends_at]
     own.sort(key=lambda alert: (alert.starts_at, alert.rule))
     current = tuple(alert for alert in own if alert.starts_at >= window.starts_at)
-    relevant = [m for m in mentions if m.published_at < ends_at and m.relevance >= min_relevance]
+    relevant = [m for m in stored.mentions if m.published_at < ends_at and m.relevance >= min_relevance]
     return ReportFacts(
         entity=entity,
         window=window,
@@ -136,9 +142,9 @@ def make_facts(
         history=shown,
         alerts=current,
         earlier_alerts=tuple(alert for alert in own if alert.starts_at < window.starts_at),
-        drivers=_drivers(window, current, relevant, novelties or {}),
+        drivers=_drivers(window, current, relevant, stored.novelties),
         neighbours=_neighbours(neighbours),
-        counted=tuple(counted),
+        counted=tuple(stored.counted),
         known_until=known_until,
     )
 
@@ -175,9 +181,9 @@ def _side(window: EntityWindow, alerts: Sequence[Alert]) -> int:
     """Return -1 if bad news dominates the window, 1 if good news does, and 0 if neither does."""
     if any(alert.rule in _BAD_NEWS for alert in alerts):
         return -1
-    moved = next((a.observed - a.expected for a in alerts if a.rule is AlertRule.REVERSAL), window.change)
-    moved = window.mean_score if moved is None else moved
-    return 0 if not moved else (1 if moved > 0 else -1)
+    change = next((a.observed - a.expected for a in alerts if a.rule is AlertRule.REVERSAL), window.change)
+    change = window.mean_score if change is None else change
+    return 0 if not change else (1 if change > 0 else -1)
 
 
 def _driver(mention: Mention, num_followups: int) -> Driver:

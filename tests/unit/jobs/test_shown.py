@@ -15,7 +15,7 @@ from jobs.shown import inline_markdown, json_text, printable, shown, shown_lines
 from kinds.article.brief import ArticleBrief
 from kinds.article.kind import _front_matter
 from kinds.recommendation.export.files import json_line
-from kinds.sentiment.report.document import escape_markdown
+from kinds.sentiment.report.files import escape_markdown
 from pressroom.console import print_json, print_line, say
 from workers.logs import SentenceFormatter
 

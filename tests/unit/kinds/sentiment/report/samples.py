@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from kinds.sentiment.documents.watchlist import Entity, EntityKind
-from kinds.sentiment.report.facts import Neighbour, ReportFacts, make_facts
+from kinds.sentiment.report.facts import Neighbour, ReportFacts, StoredSeries, make_facts
 from kinds.sentiment.series.mention import CountedDocument, Mention, Novelty
 from kinds.sentiment.series.policy import Alert, AlertRule
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize
@@ -128,12 +128,14 @@ def facts(
     return make_facts(
         Entity(id="northvale-steel", kind=EntityKind.COMPANY, name=name),
         last,
+        StoredSeries(
+            windows=[*history, last],
+            alerts=alerts or (surge("d0"),),
+            mentions=[mention(number, text, source=source) for number, text in enumerate(texts)],
+            novelties=novelties or {},
+            counted=[counted(f"d{number}", novelty=number + 1) for number in range(num_counted)],
+        ),
         time_zone=time_zone,
-        history=[*history, last],
-        alerts=alerts or (surge("d0"),),
-        mentions=[mention(number, text, source=source) for number, text in enumerate(texts)],
-        novelties=novelties,
         neighbours=[Neighbour(name="Halden <b>Foods</b>", window=history[-1], num_alerts=1)],
-        counted=[counted(f"d{number}", novelty=number + 1) for number in range(num_counted)],
         known_until=known_until,
     )

@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kinds.sentiment.report.claims import Point, Quantity, Unit, find_fault
-from kinds.sentiment.report.points import make_points
+from kinds.sentiment.report.summary import make_points
 from tests.unit.kinds.sentiment.report.samples import facts
 
 VOLUME, MOOD, NEGATIVES = make_points(facts())

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from jobs.guards import INJECTION_SUSPECTED
 from kinds.sentiment.documents.watchlist import Entity, EntityKind
-from kinds.sentiment.report.facts import MAX_DRIVERS, make_facts
+from kinds.sentiment.report.facts import MAX_DRIVERS, StoredSeries, make_facts
 from kinds.sentiment.series.mention import Novelty
 from tests.unit.kinds.sentiment.report.samples import FIRST, LAST, facts, mention, surge, window
 
@@ -28,9 +28,8 @@ def test_documents_that_an_alert_cites_come_first_also_from_days_before() -> Non
     made = make_facts(
         ENTITY,
         window(LAST),
+        StoredSeries(mentions=mentions, alerts=[surge("d3", "d1")]),
         time_zone="UTC",
-        mentions=mentions,
-        alerts=[surge("d3", "d1")],
     )
 
     assert [driver.document_id for driver in made.drivers] == ["d3", "d1", "d0"]
@@ -41,10 +40,12 @@ def test_nothing_later_than_the_window_is_in_the_facts() -> None:
     made = make_facts(
         ENTITY,
         window(LAST),
+        StoredSeries(
+            windows=[window(FIRST), window(LAST), window(later)],
+            mentions=[mention(0, "in time"), mention(1, "too late", at=later)],
+            alerts=[surge("d0"), replace(surge("d1"), starts_at=later)],
+        ),
         time_zone="UTC",
-        history=[window(FIRST), window(LAST), window(later)],
-        mentions=[mention(0, "in time"), mention(1, "too late", at=later)],
-        alerts=[surge("d0"), replace(surge("d1"), starts_at=later)],
     )
 
     assert [each.starts_at for each in made.history] == [FIRST, LAST]
@@ -56,7 +57,8 @@ def test_good_news_drive_a_window_that_rose_and_bad_news_one_that_fell() -> None
     mentions = [mention(0, "bad", score=-0.7), mention(1, "good", score=0.7)]
 
     for last, first in ((window(LAST, negative=9), "d0"), (window(LAST, positive=9), "d1")):
-        assert make_facts(ENTITY, last, time_zone="UTC", mentions=mentions).drivers[0].document_id == first
+        made = make_facts(ENTITY, last, StoredSeries(mentions=mentions), time_zone="UTC")
+        assert made.drivers[0].document_id == first
 
 
 def test_drivers_are_few_and_orders_to_the_model_are_flagged() -> None:

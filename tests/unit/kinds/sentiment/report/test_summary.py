@@ -20,10 +20,10 @@ from jobs.inference import (
 )
 from jobs.prompt_template import load_template
 from kinds.sentiment.report.facts import ReportFacts
-from kinds.sentiment.report.points import make_points
 from kinds.sentiment.report.summary import (
     MAX_TRIES,
     TEMPLATE,
+    make_points,
     make_prompt,
     plain_sentences,
     write_summary,
