@@ -32,10 +32,10 @@ from kinds.classifier.order import LABELS
 from kinds.classifier.train_plan import Prepared, prepare, read_plan
 from kinds.classifier.training.data import Example
 from kinds.classifier.training.split import split_examples
-from kinds.sentiment.analyse import carrying, question
 from kinds.sentiment.documents.linking import Linker, Passage
 from kinds.sentiment.documents.prepare import prepare as prepare_document
 from kinds.sentiment.documents.watchlist import Entity, EntityKind, Watchlist
+from kinds.sentiment.stages.documents import decisive_passage, question
 from workers.models.adapters import BUNDLED
 from workers.models.manifest import model_folder
 from workers.settings import DEFAULT_CLASSIFIER, read_settings
@@ -131,7 +131,7 @@ def measure(folder: Path, headlines: Sequence[Example], texts: Sequence[str]) ->
 
 def least_neutral(number: int, passages: Sequence[Passage], answers: Answers) -> Sequence[float]:
     """Return the least neutral answer of the first `number` passages."""
-    return carrying(passages[:number], answers)[1]
+    return decisive_passage(passages[:number], answers)[1]
 
 
 def mean(passages: Sequence[Passage], answers: Answers) -> Sequence[float]:

@@ -12,11 +12,11 @@ from random import Random
 from examples.sentiment.feed import make_feed, watchlist_toml
 from jobs.documents.document import Document
 from jobs.inference import TextPair
-from kinds.sentiment.analyse import question
 from kinds.sentiment.documents.linking import Linker
 from kinds.sentiment.documents.prepare import prepare
 from kinds.sentiment.documents.watchlist import EntityKind, Watchlist
 from kinds.sentiment.documents.watchlist_file import read_watchlist
+from kinds.sentiment.stages.documents import question
 
 CHANGED = 0.01
 BEGIN = datetime(2026, 1, 5, tzinfo=UTC)

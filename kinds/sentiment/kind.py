@@ -10,8 +10,6 @@ from pydantic import BaseModel
 
 from jobs.kind import Background, Context, Input, Intake, Kind, PlanContext, Port, Result, Stage, Tables
 from jobs.sources import Sources
-from kinds.sentiment.analyse import analyse_documents
-from kinds.sentiment.collect import collect
 from kinds.sentiment.history import History
 from kinds.sentiment.options import SentimentOptions
 from kinds.sentiment.outputs import CollectOutput, DocumentsOutput, WindowsOutput
@@ -23,9 +21,11 @@ from kinds.sentiment.payload import (
     SentimentSettings,
     WindowsPayload,
 )
+from kinds.sentiment.stages.collect import collect
+from kinds.sentiment.stages.documents import analyse_documents
+from kinds.sentiment.stages.reports import write_report
+from kinds.sentiment.stages.windows import compute_windows
 from kinds.sentiment.wanted import first
-from kinds.sentiment.windows import bring_up_to_date
-from kinds.sentiment.write import write_report
 from workers.settings import DEFAULT_CLASSIFIER
 
 ENTITIES_PER_JOB = 8
@@ -98,7 +98,7 @@ class SentimentReportKind(Kind[SentimentPayload]):
             case DocumentsPayload() as given:
                 return analyse_documents(given, settings, context)
             case WindowsPayload() as given:
-                return bring_up_to_date(given, settings, context)
+                return compute_windows(given, settings, context)
             case ReportPayload() as given:
                 return write_report(given, settings, context)
 

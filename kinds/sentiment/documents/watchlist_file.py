@@ -144,14 +144,14 @@ def _parse(path: Path, body: bytes) -> Mapping[str, object]:
     return fields
 
 
-def _calendar(given: object, faults: list[str]) -> str | None:
-    if given is None:
+def _calendar(code: object, faults: list[str]) -> str | None:
+    if code is None:
         return None
-    if not isinstance(given, str):
-        faults.append(f'calendar: is {given!r} (write the code of an exchange, such as "XNYS")')
+    if not isinstance(code, str):
+        faults.append(f'calendar: is {code!r} (write the code of an exchange, such as "XNYS")')
         return None
     try:
-        return trading_days(given).name
+        return trading_days(code).name
     except CalendarError as error:
         faults.append(f"calendar: {error}")
         return None

@@ -196,15 +196,15 @@ def _without_names(text: str, names: tuple[str, ...]) -> str:
 
 
 def _unknown_words(text: str) -> list[str]:
-    found = []
+    unknown = []
     for match in _WORD.finditer(text):
         word = match.group()
         lower = word.lower().replace("’", "'").removesuffix("'s")
         is_known = all(part in WORDS or part in NUMBER_WORDS for part in lower.split("-"))
         opens = not text[: match.start()].strip(f" ,{_BLANK}") or text[: match.start()].rstrip().endswith(":")
         if not is_known or (word[0].isupper() and not opens and lower not in ("i",)):
-            found.append(word)
-    return found
+            unknown.append(word)
+    return unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,10 +233,10 @@ def _numbers(text: str) -> Iterator[_Number | None]:
 
 
 def _number_fault(text: str, point: Point) -> str | None:
-    found = list(_numbers(text))
-    if any(number is None for number in found):
+    readable = list(_numbers(text))
+    if any(number is None for number in readable):
         return "number"
-    numbers = sorted((number for number in found if number is not None), key=lambda number: number.start)
+    numbers = sorted((number for number in readable if number is not None), key=lambda number: number.start)
     edges = [0, *(number.end for number in numbers)]
     for index, number in enumerate(numbers):
         until = numbers[index + 1].start if index + 1 < len(numbers) else len(text)
@@ -282,11 +282,10 @@ def _has_its_role(quantity: Quantity, number: _Number, text: str, before: str, a
 
 
 def _is_of_its_unit(quantity: Quantity, after: str) -> bool:
-    """Return whether a number of documents is said to count documents: "2 days" is not."""
+    """Return whether a number of documents counts documents in the text: "2 days" is not."""
     if quantity.unit is not Unit.DOCUMENTS:
         return True
-    said = (_COUNTS_PAST if quantity.is_past else _COUNTS).match(after)
-    return said is not None
+    return (_COUNTS_PAST if quantity.is_past else _COUNTS).match(after) is not None
 
 
 def _is_of_its_time(quantity: Quantity, before: str, after: str) -> bool:
@@ -302,13 +301,13 @@ def _is_of_its_mood(quantity: Quantity, text: str, number: _Number) -> bool:
         return True
     after = text[number.end :]
     match = _COUNTED.match(after) or _COUNTED_LATE.match(after)
-    said = match["mood"].lower() if match else None
+    claimed = match["mood"].lower() if match else None
     if quantity.unit is Unit.SHARE:
-        return said in (None, quantity.mood)
+        return claimed in (None, quantity.mood)
     # "Of the 9 documents, 6 were negative": the count of all documents precedes the comma.
     if quantity.mood:
-        return said == quantity.mood or (said is None and bool(re.search(r"\bnegatives?\b", text)))
-    return said is None or bool(re.search(r"\bof (?:the |its |all )?$", text[: number.start]))
+        return claimed == quantity.mood or (claimed is None and bool(re.search(r"\bnegatives?\b", text)))
+    return claimed is None or bool(re.search(r"\bof (?:the |its |all )?$", text[: number.start]))
 
 
 def _is_hedged(before: str) -> bool:

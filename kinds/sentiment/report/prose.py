@@ -29,7 +29,7 @@ RULE_NAMES = {
     AlertRule.REVERSAL: "Reversal",
 }
 
-_FOUND = {
+_FINDINGS = {
     AlertRule.SURGE: "{observed} negative {noun} of late, where the past of {name} explains {expected}",
     AlertRule.SLIDE: "the mood of {name} has sunk slowly, to a score of {observed} from {expected}",
     AlertRule.SILENCE: "{observed} {noun} about {name} of late, where its past explains {expected}",
@@ -141,14 +141,14 @@ def mood(value: float | None) -> str | None:
 def alert_words(alert: Alert, name: str) -> str:
     """Return what the alert found, and how certain its test is."""
     write = score if alert.rule in (AlertRule.SLIDE, AlertRule.REVERSAL) else amount
-    found = _FOUND[alert.rule].format(
+    finding = _FINDINGS[alert.rule].format(
         name=name,
         noun="document" if alert.observed == 1 else "documents",
         observed=write(alert.observed),
         expected=write(alert.expected),
     )
     return (
-        f"{found}. Chance alone does this {odds(alert.p_value)} times; "
+        f"{finding}. Chance alone does this {odds(alert.p_value)} times; "
         f"the budget of false alarms allows {odds(alert.threshold)}."
     )
 

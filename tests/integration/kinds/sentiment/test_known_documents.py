@@ -21,7 +21,6 @@ from jobs.documents.maker import DocumentMaker
 from jobs.kind import Context
 from jobs.rejection import Rejected
 from jobs.sources import FileSource, PrefixSource, Sources
-from kinds.sentiment.collect import collect
 from kinds.sentiment.history import History
 from kinds.sentiment.intake import DocumentsOrder, IntakeCounts, kind_settings, submit_documents
 from kinds.sentiment.known import KnownFilter
@@ -29,6 +28,7 @@ from kinds.sentiment.monitor import Monitor
 from kinds.sentiment.payload import CollectPayload, DocumentsPayload, SentimentSettings
 from kinds.sentiment.records import AnalysedDocuments, DocumentFacts, ReadAgain
 from kinds.sentiment.series.policy import Policy
+from kinds.sentiment.stages.collect import collect
 from kinds.sentiment.store.history import DatabaseHistory
 from kinds.sentiment.store.monitors import new_id, put_monitor
 from kinds.sentiment.store.writer import write_records

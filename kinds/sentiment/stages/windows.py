@@ -27,22 +27,22 @@ MICROSECOND = timedelta(microseconds=1)
 """Added to the last instant to be read, because ranges of the history exclude their end."""
 
 
-def bring_up_to_date(payload: WindowsPayload, settings: SentimentSettings, context: Context) -> Result:
+def compute_windows(payload: WindowsPayload, settings: SentimentSettings, context: Context) -> Result:
     """Compute the windows and alerts of each entity from its first change on. Raises what the ports raise."""
     watched = context.resources.load(settings.watchlist_sha256, load_watched)
     entities = dict(enumerate(watched.watchlist.entities[payload.start : payload.stop], start=payload.start))
     state = _state([entity.id for entity in entities.values()], payload.as_of, settings, context)
-    due = {
-        position: _Due(since, state.first_at.get(entity.id) or until, settings.policy)
+    updates = {
+        position: _Update(since, state.first_at.get(entity.id) or until, settings.policy)
         for position, entity in entities.items()
         if (until := state.as_of) and (since := _since(entity.id, payload.since.get(position), state))
     }
-    stands = {entities[at].id: one for at, one in due.items() if entities[at].id in state.until}
-    past = _past(stands, state, settings, context)
+    stored = {id_: update for at, update in updates.items() if (id_ := entities[at].id) in state.until}
+    past = _past(stored, state, settings, context)
     with watched.turn:
         histories = {
-            position: _history(entities[position].id, one, past, state, payload, settings, context)
-            for position, one in due.items()
+            position: _history(entities[position].id, update, past, state, payload, settings, context)
+            for position, update in updates.items()
         }
     wanted = [
         report
@@ -69,7 +69,7 @@ def _result(
             "num_reports_wanted": len(wanted),
             "num_windows": sum(len(history.windows) for history in histories),
             "num_alerts": sum(len(history.alerts) for history in histories),
-            "num_followups": sum(one.number > 1 for history in histories for one in history.novelties),
+            "num_followups": sum(each.number > 1 for history in histories for each in history.novelties),
         },
         records=tuple(histories),
         parents=(Parent("watchlist", watched.watchlist.name, settings.watchlist_sha256),),
@@ -95,8 +95,8 @@ class _State:
 
 
 @dataclass(frozen=True, slots=True)
-class _Due:
-    """The instant from which the series of an entity is computed."""
+class _Update:
+    """The part of an entity's series that is computed."""
 
     since: datetime
     first_at: datetime
@@ -109,7 +109,7 @@ class _Due:
 
 @dataclass(frozen=True, slots=True)
 class _Past:
-    """Sums of the windows kept for each entity, and its mentions after them together with their HISTORY."""
+    """Sums of each entity's stored windows, and its mentions after them together with their HISTORY."""
 
     sums: Mapping[str, StoredSums]
     mentions: Mapping[str, Sequence[Mention]]
@@ -148,21 +148,23 @@ def _since(entity_id: str, changed_at: datetime | None, state: _State) -> dateti
     return min(instant for instant in changes if instant is not None)
 
 
-def _past(due: Mapping[str, _Due], state: _State, settings: SentimentSettings, context: Context) -> _Past:
+def _past(
+    updates: Mapping[str, _Update], state: _State, settings: SentimentSettings, context: Context
+) -> _Past:
     """Read the past of all entities in two statements.
 
     Call it after `_state`: changes that arrive later remain unsettled for the next job.
     """
-    if not due or state.as_of is None:
+    if not updates or state.as_of is None:
         return _Past({}, {})
     monitor_id, policy, history = settings.monitor_id, settings.policy, context.port(History)
-    needed = {id_: windows_needed(policy, one.begin) for id_, one in due.items()}
-    until = max(one.begin for one in due.values())
+    needed = {id_: windows_needed(policy, update.begin) for id_, update in updates.items()}
+    until = max(update.begin for update in updates.values())
     return _Past(
         sums=history.window_sums(monitor_id, needed, policy.windows, until=until),
         mentions=history.mentions(
             monitor_id,
-            {id_: one.begin - HISTORY for id_, one in due.items()},
+            {id_: update.begin - HISTORY for id_, update in updates.items()},
             until=state.as_of + MICROSECOND,
         ),
     )
@@ -170,29 +172,29 @@ def _past(due: Mapping[str, _Due], state: _State, settings: SentimentSettings, c
 
 def _history(
     entity_id: str,
-    due: _Due,
+    update: _Update,
     past: _Past,
     state: _State,
     payload: WindowsPayload,
     settings: SentimentSettings,
     context: Context,
 ) -> EntityHistory:
-    monitor_id, until = settings.monitor_id, state.as_of or due.since
+    monitor_id, until = settings.monitor_id, state.as_of or update.since
     stored = past.sums.get(entity_id)
 
     def read(since: datetime) -> Sequence[Mention]:
-        if stored is not None and since >= due.begin - HISTORY:
+        if stored is not None and since >= update.begin - HISTORY:
             return past.mentions.get(entity_id, ())
-        found = context.port(History).mentions(monitor_id, {entity_id: since}, until=until + MICROSECOND)
-        return found.get(entity_id, ())
+        mentions = context.port(History).mentions(monitor_id, {entity_id: since}, until=until + MICROSECOND)
+        return mentions.get(entity_id, ())
 
     series = compute_series(
         entity_id,
         read,
-        since=due.since,
+        since=update.since,
         as_of=until,
-        first_at=due.first_at,
-        policy=due.policy,
+        first_at=update.first_at,
+        policy=update.policy,
         num_entities=settings.num_entities,
         stored=stored,
     )
@@ -201,12 +203,14 @@ def _history(
         monitor_id=monitor_id,
         entity_id=entity_id,
         read_at=state.read_at,
-        since=min(due.since, series.since),
-        policy=due.policy,
+        since=min(update.since, series.since),
+        policy=update.policy,
         unsettled=None if unsettled is None else unsettled.number,
         novelties=series.novelties,
         windows=series.windows,
-        alerts=observed_alerts(series.alerts, _observed_until(payload, settings, state, until), due.policy),
+        alerts=observed_alerts(
+            series.alerts, _observed_until(payload, settings, state, until), update.policy
+        ),
     )
 
 
@@ -244,14 +248,14 @@ def _end_of_window(instant: datetime, policy: Policy) -> datetime:
 
 def _lines(histories: Sequence[EntityHistory]) -> bytes:
     """Return windows and alerts as JSON lines, so that the database can be checked against its provenance."""
-    rows = [
-        {"type": kind, **_fields(one)}
+    lines = [
+        {"type": kind, **_fields(row)}
         for history in histories
-        for kind, some in (("window", history.windows), ("alert", history.alerts))
-        for one in some
+        for kind, rows_of_kind in (("window", history.windows), ("alert", history.alerts))
+        for row in rows_of_kind
     ]
-    return b"".join(to_json(row) + b"\n" for row in rows)
+    return b"".join(to_json(line) + b"\n" for line in lines)
 
 
-def _fields(one: EntityWindow | Alert) -> Mapping[str, object]:
-    return {name: getattr(one, name) for name in one.__dataclass_fields__}
+def _fields(row: EntityWindow | Alert) -> Mapping[str, object]:
+    return {name: getattr(row, name) for name in row.__dataclass_fields__}

@@ -33,7 +33,7 @@ def collect(payload: CollectPayload, settings: SentimentSettings, context: Conte
     read = context.port(Sources).fetch(payload.source, known.records, notes.append)
     stored = [
         context.resources.write(dump_block(block), media_type=JSONL)
-        for block in blocks(refusals.taken_out(known.unknown(read)))
+        for block in blocks(refusals.accepted(known.unknown(read)))
     ]
     return Result(
         artifacts=(Artifact(name="rejected.jsonl", media_type=JSONL, body=refusals.lines()),),
@@ -61,15 +61,15 @@ class _Refusals:
     def num_rejected(self) -> int:
         return self.by_code.total()
 
-    def taken_out(self, stream: Iterable[Document | Rejected]) -> Iterator[Document]:
-        for one in stream:
-            if isinstance(one, Document):
-                yield one
+    def accepted(self, stream: Iterable[Document | Rejected]) -> Iterator[Document]:
+        for record in stream:
+            if isinstance(record, Document):
+                yield record
                 continue
-            self.by_code[one.code] += 1
+            self.by_code[record.code] += 1
             if len(self._listed) < MAX_REJECTED_LISTED:
-                self._listed.append(one)
+                self._listed.append(record)
 
     def lines(self) -> bytes:
-        rows = (json_text(one.as_json()) for one in self._listed)
+        rows = (json_text(rejected.as_json()) for rejected in self._listed)
         return "".join(f"{row}\n" for row in rows).encode()

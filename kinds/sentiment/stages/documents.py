@@ -27,8 +27,8 @@ from kinds.sentiment.watched import Watched, load_watched
 
 def analyse_documents(payload: DocumentsPayload, settings: SentimentSettings, context: Context) -> Result:
     """Clean, link and classify the documents of a block. Raises whatever the ports raise."""
-    given = payload.documents or parse_block(context.resources.read(payload.block_sha256 or ""))
-    documents = _latest(given)
+    block = payload.documents or parse_block(context.resources.read(payload.block_sha256 or ""))
+    documents = _latest(block)
     watched = context.resources.load(settings.watchlist_sha256, load_watched)
     refused: dict[str, Refusal] = {}
 
@@ -66,7 +66,7 @@ def analyse_documents(payload: DocumentsPayload, settings: SentimentSettings, co
         parents=(
             Parent("watchlist", watched.watchlist.name, settings.watchlist_sha256),
             Parent("classifier", "probabilities", classifications.model_sha256),
-            *(Parent("document", one.id, one.sha256) for one in facts),
+            *(Parent("document", document.id, document.sha256) for document in facts),
         ),
     )
 
@@ -79,17 +79,17 @@ def _classify(
     A document with a passage that the classifier cannot process is refused and left out of the analyses
     returned.
     """
-    asked = {
+    pairs = {
         passage: question(passage)
         for analysis in analyses
         for link in analysis.links
         for passage in link.passages
     }
-    digests = {passage: pair_digest(pair) for passage, pair in asked.items()}
+    digests = {passage: pair_digest(pair) for passage, pair in pairs.items()}
     model_sha256 = context.inference.model_sha256()
     history = context.port(History)
     known = history.classifications(model_sha256, list(set(digests.values()))) if digests else {}
-    missing = {digests[passage]: pair for passage, pair in asked.items() if digests[passage] not in known}
+    missing = {digests[passage]: pair for passage, pair in pairs.items() if digests[passage] not in known}
     answers = dict(zip(missing, classified(list(missing.values()), context.inference), strict=True))
     new = {digest: _moods(answer) for digest, answer in answers.items() if not isinstance(answer, Refusal)}
     refused = {digest: answer for digest, answer in answers.items() if isinstance(answer, Refusal)}
@@ -98,7 +98,7 @@ def _classify(
         for passage, digest in digests.items()
         if (probabilities := known.get(digest) or new.get(digest)) is not None
     }
-    left = []
+    classified_analyses = []
     for analysis in analyses:
         passages = [passage for link in analysis.links for passage in link.passages]
         failed = next((each for each in passages if each not in answered), None)
@@ -106,10 +106,10 @@ def _classify(
             refuse(analysis.prepared.document, refused[digests[failed]])
             continue
         analysis.mentions = [
-            _mention(analysis, link, *carrying(link.passages, answered)) for link in analysis.links
+            _mention(analysis, link, *decisive_passage(link.passages, answered)) for link in analysis.links
         ]
-        left.append(analysis)
-    return left, Classifications(
+        classified_analyses.append(analysis)
+    return classified_analyses, Classifications(
         model_sha256=model_sha256,
         probabilities=[(digest, *probabilities) for digest, probabilities in new.items()],
     )
@@ -125,11 +125,11 @@ def question(passage: Passage) -> TextPair:
     return TextPair(normalise(passage.sentence), normalise(passage.target))
 
 
-def carrying(
+def decisive_passage(
     passages: Sequence[Passage], answered: Mapping[Passage, tuple[float, float, float]]
 ) -> tuple[Passage, tuple[float, float, float]]:
     """Return the passage that determines the mood, which is the least neutral one, and its probabilities."""
-    passage = min(passages, key=lambda one: answered[one][MOODS.index("neutral")])
+    passage = min(passages, key=lambda each: answered[each][MOODS.index("neutral")])
     return passage, answered[passage]
 
 

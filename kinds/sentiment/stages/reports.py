@@ -79,7 +79,8 @@ def _facts(
     windows = history.windows(monitor_id, [entity.id], size, since=begin, until=end).get(entity.id, [])
     if not windows or windows[-1].starts_at != payload.starts_at:
         raise WindowGoneError(
-            f"{entity.id} has no window of {payload.starts_at:%Y-%m-%d %H:%M}Z any more: run it again"
+            f"{entity.id} no longer has a window of {payload.starts_at:%Y-%m-%d %H:%M}Z, because its "
+            "documents were corrected: run the monitor again"
         )
     alerts = history.alerts(monitor_id, [entity.id], since=begin, until=end).get(entity.id, [])
     since = payload.starts_at - CITED_PAST
@@ -133,7 +134,7 @@ def _neighbours(
     context: Context,
 ) -> list[Neighbour]:
     """Return the other entities in the same window, as far as their series reach it."""
-    names = {one.id: one.name for one in watched.watchlist.entities if one.id != entity.id}
+    names = {other.id: other.name for other in watched.watchlist.entities if other.id != entity.id}
     begin, end = payload.starts_at, payload.starts_at + timedelta(seconds=1)
     monitor_id, ids = settings.monitor_id, list(names)
     if not ids:
@@ -141,8 +142,8 @@ def _neighbours(
     windows = context.port(History).windows(monitor_id, ids, payload.size, since=begin, until=end)
     alerts = context.port(History).alerts(monitor_id, ids, since=begin, until=end)
     return [
-        Neighbour(name=names[entity_id], window=found[0], num_alerts=len(alerts.get(entity_id, ())))
-        for entity_id, found in windows.items()
+        Neighbour(name=names[entity_id], window=same[0], num_alerts=len(alerts.get(entity_id, ())))
+        for entity_id, same in windows.items()
     ]
 
 

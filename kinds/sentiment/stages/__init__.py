@@ -1,0 +1,1 @@
+"""What the jobs of each stage do: collect documents, analyse them, compute windows, and write reports."""
