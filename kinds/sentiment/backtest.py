@@ -84,10 +84,12 @@ def read_events(
     events = []
     with open_file(path) as file:
         if file.format in (Format.PARQUET, Format.XML):
-            raise EventsInvalidError(f"{path}: is {file.format}: write events as JSONL, one object a line")
+            raise EventsInvalidError(
+                f"{path}: is {file.format}, but events are JSONL with one object per line"
+            )
         for line in read_physical_lines(file):
             if line.is_too_large:
-                raise EventsInvalidError(f"{path}:{line.number}: is too long: write one event a line")
+                raise EventsInvalidError(f"{path}:{line.number}: is too long: write one event per line")
             if line.text.strip():
                 events.append(_event(f"{path}:{line.number}", line.text, watchlist, rules))
     return tuple(events)
@@ -105,7 +107,7 @@ def _event(place: str, line: str, watchlist: Watchlist, rules: Collection[AlertR
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         raise EventsInvalidError(
-            f"{place}: {name}: {first['msg']} (there are entity_id, kind, starts_at, ends_at)"
+            f"{place}: {name}: {first['msg']} (the fields are entity_id, kind, starts_at and ends_at)"
         ) from error
     return event
 
@@ -114,11 +116,11 @@ def _check_event(event: Event, watchlist: Watchlist, rules: Collection[AlertRule
     watchlist.require(event.entity_id)
     if event.kind is not None and event.kind not in rules:
         raise EventsInvalidError(
-            f"kind: no rule {event.kind.value} judges here, only {', '.join(rules)}: leave the event out, or "
-            "name its rule with --rule"
+            f"kind: the rule {event.kind.value} is not applied, only {', '.join(rules)}: leave the event "
+            "out, or name its rule with --rule"
         )
     if event.ends_at < event.starts_at:
-        raise EventsInvalidError("ends_at: is before starts_at: exchange them")
+        raise EventsInvalidError("ends_at: is before starts_at: swap them")
 
 
 def backtest(database: Engine, monitor: Monitor, events: Sequence[Event] | None) -> Backtest:
@@ -192,22 +194,24 @@ def lines_of(result: Backtest) -> Iterator[str]:
         )
     span = "" if result.first_at is None else f" from {result.first_at:%Y-%m-%d} to {result.last_at:%Y-%m-%d}"
     yield f"{len(result.alerts)} alerts over {result.num_mentions} mentions{span}"
-    found = result.score
-    if found is None:
-        return
+    if result.score is not None:
+        yield from _score_lines(result.score, result.num_events_outside)
+
+
+def _score_lines(score: Score, num_events_outside: int) -> Iterator[str]:
+    delay, rate = score.median_delay_days, score.false_alarms_per_week
     yield (
-        f"caught {found.num_caught} of {found.num_events} events"
-        + (
-            f", median delay {found.median_delay_days:.1f} days"
-            if found.median_delay_days is not None
-            else ""
-        )
-        + f"; {found.num_false} of {found.num_alerts} alerts false"
-        + (f" ({found.false_alarms_per_week:.2f} a week)" if found.false_alarms_per_week is not None else "")
+        f"caught {score.num_caught} of {score.num_events} events"
+        + ("" if delay is None else f", median delay {delay:.1f} days")
+        + f"; {score.num_false} of {score.num_alerts} alerts false"
+        + ("" if rate is None else f" ({rate:.2f} per week)")
     )
-    if result.num_events_outside:
-        yield f"  {result.num_events_outside} of the events lie wholly outside the documents' time: missed"
-    for rule, each in found.by_rule.items():
+    if num_events_outside:
+        yield (
+            f"  {num_events_outside} of the events lie entirely outside the period of the documents "
+            "and count as missed"
+        )
+    for rule, each in score.by_rule.items():
         yield (
             f"  {rule.value:<8}  {each.num_caught} of {each.num_events} caught, "
             f"{each.num_false} of {each.num_alerts} alerts false"

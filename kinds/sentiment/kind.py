@@ -36,7 +36,7 @@ class SentimentReportKind(Kind[SentimentPayload]):
     """Reads documents about what is watched: moods, trends, alerts and a report of each."""
 
     name: ClassVar[str] = "sentiment_report"
-    version: ClassVar[str] = "5"
+    version: ClassVar[str] = "6"
     default_model: ClassVar[str | None] = DEFAULT_CLASSIFIER
     intake: ClassVar[Intake | None] = Intake(
         reader="kinds.sentiment.intake:read_sentiment_inputs",

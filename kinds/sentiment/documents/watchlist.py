@@ -33,7 +33,7 @@ class Entity(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
-    """Identifier for files, URLs and people, such as "acme-steel"."""
+    """Identifier in files and URLs, such as "acme-steel"."""
     kind: EntityKind
     name: str = Field(min_length=1, max_length=100)
     aliases: tuple[str, ...] = ()
@@ -58,5 +58,5 @@ class Watchlist(BaseModel):
             return
         more = f" and {len(ids) - MAX_IDS_SHOWN} more" if len(ids) > MAX_IDS_SHOWN else ""
         raise EntityNotWatchedError(
-            f"{entity_id!r} is not watched: there are {', '.join(ids[:MAX_IDS_SHOWN])}{more}"
+            f"{entity_id!r} is not on the watch list, which has {', '.join(ids[:MAX_IDS_SHOWN])}{more}"
         )

@@ -1,4 +1,6 @@
-"""A watch list as people write it, TOML or JSON, and what is wrong with it.
+"""Reads a watch list from a TOML or JSON file, and reports everything that is wrong with it.
+
+An example:
 
 name = "steel"
 calendar = "XNYS"
@@ -86,14 +88,15 @@ def read_watchlist(path: Path) -> WatchlistFile:
     name = fields.get("name", slug(default_name))
     if not isinstance(name, str) or (name != slug(name)):
         shown = slug(name) if isinstance(name, str) else slug(default_name)
-        faults.append(f"name: is {name!r} (write lower case, digits and hyphens: {shown!r})")
+        faults.append(f"name: {name!r} is not allowed (use lower case, digits and hyphens: {shown!r})")
     faults += _duplicates(entities)
     calendar = _calendar(fields.get("calendar"), faults)
     if not entities and not faults:
-        faults.append("watches nothing (write at least one [[company]] or [[topic]] with a name)")
+        faults.append("the watch list is empty (add at least one [[company]] or [[topic]] with a name)")
     if len(entities) > MAX_ENTITIES:
         faults.append(
-            f"has {len(entities):,} entries, more than {MAX_ENTITIES:,} (split it over several monitors)"
+            f"the watch list has {len(entities):,} entries, more than {MAX_ENTITIES:,} (split it over several"
+            " monitors)"
         )
     if faults:
         raise WatchlistError("\n".join(f"{path}: {fault}" for fault in faults))
@@ -127,20 +130,20 @@ def _parse(path: Path, body: bytes) -> Mapping[str, object]:
         raise WatchlistError(f"{path}: is not UTF-8 ({advice})", code="text_invalid_unicode") from error
     if (at := invalid_unicode_at(text)) is not None:
         raise WatchlistError(
-            f"{path}: holds a NUL at character {at + 1} ({advice})", code="text_invalid_unicode"
+            f"{path}: contains a NUL as character {at + 1} ({advice})", code="text_invalid_unicode"
         )
     if (secret := find_secret(text)) is not None:
-        raise WatchlistError(f"{path}: seems to hold {secret} (remove it)", code="secret_in_input")
+        raise WatchlistError(f"{path}: seems to contain {secret} (remove it)", code="secret_in_input")
     try:
         fields = parse(text) if text.lstrip().startswith("{") else tomllib.loads(text)
     except JsonRefusedError as error:
         raise WatchlistError(f"{path}: {error} (correct the JSON)", code=error.code) from error
     except TOML_ERRORS as error:
         raise WatchlistError(
-            f"{path}: is no TOML: {error} (quote names, and put lists in brackets)"
+            f"{path}: is not valid TOML: {error} (quote names, and put lists in brackets)"
         ) from error
     if not isinstance(fields, dict):
-        raise WatchlistError(f"{path}: is no table of entries (write a name and [[company]] entries)")
+        raise WatchlistError(f"{path}: is not a table of entries (write a name and [[company]] entries)")
     return fields
 
 
@@ -148,7 +151,7 @@ def _calendar(code: object, faults: list[str]) -> str | None:
     if code is None:
         return None
     if not isinstance(code, str):
-        faults.append(f'calendar: is {code!r} (write the code of an exchange, such as "XNYS")')
+        faults.append(f'calendar: {code!r} is not text (write the code of an exchange, such as "XNYS")')
         return None
     try:
         return trading_days(code).name
@@ -159,19 +162,19 @@ def _calendar(code: object, faults: list[str]) -> str | None:
 
 def _entities(fields: Mapping[str, object], faults: list[str]) -> Iterator[Entity]:
     faults += [
-        f"{key}: is unknown (the keys are name, calendar, [[company]] and [[topic]])"
+        f"{key}: is not a known key (the keys are name, calendar, [[company]] and [[topic]])"
         for key in fields
         if key not in ("name", "calendar") and key not in _SECTIONS
     ]
     for section, kind in _SECTIONS.items():
         entries = fields.get(section, [])
         if not isinstance(entries, list):
-            faults.append(f"{section}: is one entry, not a list (write [[{section}]])")
+            faults.append(f"{section}: is a single entry, not a list (write [[{section}]])")
             continue
         for number, entry in enumerate(entries, start=1):
             where = f"{section} {number}"
             if not isinstance(entry, dict):
-                faults.append(f"{where}: is no table (write [[{section}]] and a name below)")
+                faults.append(f"{where}: is not a table (write [[{section}]] and a name below it)")
             elif (entity := _entity(where, kind, entry, faults)) is not None:
                 yield entity
 
@@ -185,18 +188,20 @@ def _entity(where: str, kind: EntityKind, entry: Mapping[str, object], faults: l
     num_faults = len(faults)
     for key, value in entry.items():
         if key not in _KEYS:
-            faults.append(f"{where}: {key!r} is unknown (the keys are {', '.join(_KEYS)})")
+            faults.append(f"{where}: {key!r} is not a known key (the keys are {', '.join(_KEYS)})")
         elif key in _LISTS:
             if not isinstance(value, list) or not all(
                 isinstance(item, str) and item.strip() for item in value
             ):
-                faults.append(f'{where}: {key} is no list of names (write {key} = ["..."])')
+                faults.append(f'{where}: {key} is not a list of names (write {key} = ["..."])')
             elif len(value) > MAX_NAMES:
-                faults.append(f"{where}: has {len(value)} {key}, more than {MAX_NAMES} (keep the usual ones)")
+                faults.append(
+                    f"{where}: has {len(value)} {key}, more than {MAX_NAMES} (keep the most common ones)"
+                )
         elif not isinstance(value, str):
-            faults.append(f'{where}: {key} is no text (write {key} = "...")')
+            faults.append(f'{where}: {key} is not text (write {key} = "...")')
     if kind is EntityKind.TOPIC and entry.get("tickers"):
-        faults.append(f"{where}: a topic has no tickers (make it a company, or write aliases)")
+        faults.append(f"{where}: a topic cannot have tickers (make it a company, or use aliases)")
     if len(faults) > num_faults:
         return None
     try:
@@ -224,7 +229,7 @@ def _duplicates(entities: list[Entity]) -> Iterator[str]:
     for entity in entities:
         if entity.id in names:
             yield (
-                f"{entity.kind} {entity.name!r}: has the id {entity.id!r} of {names[entity.id]!r}"
+                f"{entity.kind} {entity.name!r}: has the same id {entity.id!r} as {names[entity.id]!r}"
                 " (give it another id)"
             )
         names.setdefault(entity.id, entity.name)
@@ -232,7 +237,7 @@ def _duplicates(entities: list[Entity]) -> Iterator[str]:
 
 def _warnings(watchlist: Watchlist) -> Iterator[str]:
     finder = Finder(watchlist)
-    advice = "describe both, or give each an alias of its own: else such mentions are dropped"
+    advice = "describe each of them, or give each an alias of its own; otherwise such mentions are dropped"
     for text, owners in {**finder.shared, **finder.shared_tickers}.items():
         names = " and ".join(repr(watchlist.entities[index].name) for index in owners)
         yield f"{text!r} is a name of {names} ({advice})"
@@ -240,6 +245,6 @@ def _warnings(watchlist: Watchlist) -> Iterator[str]:
         own = spellings(index, entity)
         if own and all(spelling.is_common for spelling in own) and not entity.description:
             yield (
-                f"{entity.name!r} is a common word, and has no description (write one, or longer aliases:"
-                " else sentences that begin with the word count)"
+                f"{entity.name!r} is a common word without a description (add one, or longer aliases;"
+                " otherwise sentences that begin with the word count as mentions)"
             )

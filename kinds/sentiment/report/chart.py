@@ -180,7 +180,7 @@ def _draw_axis(axes: Axes, facts: ReportFacts) -> None:
 
 def _draw_legend(above: Axes, below: Axes, rules: set[AlertRule]) -> None:
     handles: list[Artist] = [
-        Line2D([], [], color=BLUE, linewidth=1.8, label=f"mean of {RUNNING_WINDOWS}, with 95% interval"),
+        Line2D([], [], color=BLUE, linewidth=1.8, label=f"mean of {RUNNING_WINDOWS} windows, 95% interval"),
         Line2D([], [], color=BLUE, alpha=0.4, marker="o", linewidth=0, label="one window"),
     ]
     handles += [
@@ -190,7 +190,7 @@ def _draw_legend(above: Axes, below: Axes, rules: set[AlertRule]) -> None:
     ]
     counted: list[Artist] = [
         Patch(color=GREY, label="all documents"),
-        Patch(color=ORANGE, label="of them negative"),
+        Patch(color=ORANGE, label="negative documents"),
     ]
     for axes, shown in ((above, handles), (below, counted)):
         axes.legend(

@@ -30,10 +30,10 @@ RULE_NAMES = {
 }
 
 _FINDINGS = {
-    AlertRule.SURGE: "{observed} negative {noun} of late, where the past of {name} explains {expected}",
-    AlertRule.SLIDE: "the mood of {name} has sunk slowly, to a score of {observed} from {expected}",
-    AlertRule.SILENCE: "{observed} {noun} about {name} of late, where its past explains {expected}",
-    AlertRule.REVERSAL: "the mood of {name} has turned, to a score of {observed} from {expected}",
+    AlertRule.SURGE: "{observed} recent negative {noun}, while the past of {name} explains {expected}",
+    AlertRule.SLIDE: "the mood of {name} has declined slowly, from a score of {expected} to {observed}",
+    AlertRule.SILENCE: "{observed} recent {noun} about {name}, while its past explains {expected}",
+    AlertRule.REVERSAL: "the mood of {name} has turned, from a score of {expected} to {observed}",
 }
 
 
@@ -148,7 +148,7 @@ def alert_words(alert: Alert, name: str) -> str:
         expected=write(alert.expected),
     )
     return (
-        f"{finding}. Chance alone does this {odds(alert.p_value)} times; "
+        f"{finding}. By chance alone this happens {odds(alert.p_value)} times; "
         f"the budget of false alarms allows {odds(alert.threshold)}."
     )
 

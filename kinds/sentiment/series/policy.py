@@ -53,14 +53,16 @@ class Policy(BaseModel):
         try:
             ZoneInfo(name)
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-            raise ValueError(f"{name!r} is no time zone: write an IANA name such as Europe/Berlin") from error
+            raise ValueError(
+                f"{name!r} is not a time zone: use an IANA name such as Europe/Berlin"
+            ) from error
         return name
 
     @model_validator(mode="after")
     def _judged_windows_are_kept(self) -> Policy:
         if self.alert_window not in self.windows:
             raise ValueError(
-                f"alert_window {self.alert_window.value!r} is not one of the windows: add it there"
+                f"alert_window {self.alert_window.value!r} is not one of the windows: add it to windows"
             )
         return self
 

@@ -66,20 +66,21 @@ def trading_days(name: str) -> TradingDays:
         import exchange_calendars
     except ImportError as error:
         raise CalendarError(
-            f"the calendar {name!r} needs the package exchange-calendars: {INSTALL}", code="calendar_missing"
+            f"the calendar {name!r} requires the package exchange-calendars: install it with {INSTALL}",
+            code="calendar_missing",
         ) from error
     names = exchange_calendars.get_calendar_names()
     if name not in names:
         near = difflib.get_close_matches(name.upper(), names, n=_SUGGESTIONS, cutoff=0.0)
         raise CalendarError(
             f"there is no calendar {name[:_MAX_SHOWN]!r} of trading days: did you mean {' or '.join(near)}? "
-            "It is named by its ISO 10383 code, such as XNYS, XLON or XETR"
+            "Use an ISO 10383 code such as XNYS, XLON or XETR"
         )
     try:
         calendar = exchange_calendars.get_calendar(name, start=_FIRST_DAY)
     except ValueError:
         try:
-            calendar = exchange_calendars.get_calendar(name)  # one that is known for fewer years
+            calendar = exchange_calendars.get_calendar(name)  # a calendar that covers fewer years
         except ValueError as error:
             raise CalendarError(f"the calendar {name!r} cannot be read: {str(error)[:200]}") from error
     sessions = frozenset(stamp.date() for stamp in calendar.sessions)

@@ -121,7 +121,7 @@ def _counted(
     if any(getattr(window, name) != getattr(sums, name) for name in WindowSums.__dataclass_fields__):
         raise WindowChangingError(
             f"documents of {window.entity_id} in the window of {window.starts_at:%Y-%m-%d %H:%M}Z were "
-            "corrected and not counted again yet: the next run of the monitor counts them"
+            "corrected and have not been counted again yet: the next run of the monitor counts them"
         )
     return documents
 

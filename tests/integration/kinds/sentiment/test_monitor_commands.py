@@ -160,7 +160,7 @@ def test_alert_is_listed_shown_acknowledged_and_muted(run: Run, database: Engine
     assert "acknowledged" in run("alerts", "show", alert_id)
 
     refused = run("alerts", "mute", "steel", "--entity", "acme", code=1)
-    assert "error [entity_not_watched]: 'acme' is not watched: there are acme-steel" in refused
+    assert "error [entity_not_watched]: 'acme' is not on the watch list, which has acme-steel" in refused
     assert alerts.list_mutes(database) == []
     of_one = run("alerts", "mute", "steel", "--entity", "acme-steel", "--json")
     run("alerts", "unmute", of_one["id"])

@@ -41,8 +41,8 @@ def test_events_of_the_watch_list_and_the_rules_are_read(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"entity_id": "acme"}, "'acme' is not watched: there are acme-steel, borealis-foods"),
-        ({"kind": "silence"}, "kind: no rule silence judges here, only surge, slide"),
+        ({"entity_id": "acme"}, "'acme' is not on the watch list, which has acme-steel, borealis-foods"),
+        ({"kind": "silence"}, "kind: the rule silence is not applied, only surge, slide"),
         ({"ends_at": "2026-03-01T00:00:00Z"}, "ends_at: is before starts_at"),
     ],
 )
