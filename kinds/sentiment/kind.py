@@ -93,14 +93,14 @@ class SentimentReportKind(Kind[SentimentPayload]):
         """Run a job of any stage. Raises whatever the function of its stage raises."""
         settings = SentimentSettings.model_validate(context.settings)
         match payload.root:
-            case CollectPayload() as given:
-                return collect(given, settings, context)
-            case DocumentsPayload() as given:
-                return analyse_documents(given, settings, context)
-            case WindowsPayload() as given:
-                return compute_windows(given, settings, context)
-            case ReportPayload() as given:
-                return write_report(given, settings, context)
+            case CollectPayload() as source:
+                return collect(source, settings, context)
+            case DocumentsPayload() as block:
+                return analyse_documents(block, settings, context)
+            case WindowsPayload() as entities:
+                return compute_windows(entities, settings, context)
+            case ReportPayload() as window:
+                return write_report(window, settings, context)
 
     def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, SentimentPayload]]:
         """Yield the jobs of a stage, planned from the outputs of the stage before."""

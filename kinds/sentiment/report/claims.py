@@ -18,28 +18,14 @@ from enum import StrEnum
 from jobs.text.prose import is_complete
 
 _UNITS = (
-    *(
-        "no",
-        "one",
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "seven",
-        "eight",
-        "nine",
-        "ten",
-        "eleven",
-        "twelve",
-    ),
-    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
+    "no one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen"
 )
-_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety", "hundred")
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety hundred"
 
 NUMBER_WORDS = (
-    {word: number for number, word in enumerate(_UNITS)}
-    | {word: 10 * number for number, word in enumerate(_TENS, start=2)}
+    {word: number for number, word in enumerate(_UNITS.split())}
+    | {word: 10 * number for number, word in enumerate(_TENS.split(), start=2)}
     | {"none": 0, "zero": 0}
 )
 """Values of number words. A compound ("twenty-one") is read as two numbers, neither of which is a fact, so a
@@ -63,7 +49,7 @@ WORDS = frozenset(
     went were when where which while whole window with within worse
     worsened worsening improved improving improvement half twice double doubled triple tripled down dipped
     climbed sank slid rising falling lowest highest roughly approximately least just exactly what
-    """.split()  # noqa: SIM905 - as a list of literals nobody reads it
+    """.split()  # noqa: SIM905 - unreadable as a list of literals
 )
 
 IN_THE_PAST = re.compile(

@@ -38,7 +38,8 @@ _FINDINGS = {
 
 
 def percent(share: float | None) -> str:
-    """
+    """Return a share in per cent.
+
     >>> percent(0.4666), percent(None)
     ('47%', '–')
     """
@@ -46,7 +47,8 @@ def percent(share: float | None) -> str:
 
 
 def score(value: float | None) -> str:
-    """
+    """Return a score with its sign.
+
     >>> score(-0.349), score(0.2), score(-0.001), score(None)
     ('−0.35', '+0.20', '0.00', '–')
     """
@@ -68,7 +70,8 @@ def amount(value: float | None) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """
+    """Return a number with its noun in the singular or plural.
+
     >>> count(1, "document"), count(1200, "document")
     ('1 document', '1,200 documents')
     """
@@ -76,7 +79,8 @@ def count(number: int, noun: str) -> str:
 
 
 def odds(probability: float) -> str:
-    """
+    """Return a probability as "1 in N".
+
     >>> odds(0.0312), odds(0.000012), odds(0.3), odds(0.0)
     ('1 in 32', '1 in 83,000', '3 in 10', 'less than 1 in 1,000,000,000')
     """
@@ -129,7 +133,8 @@ def preposition(size: WindowSize) -> str:
 
 
 def mood(value: float | None) -> str | None:
-    """
+    """Return the word for a mean score; None without one.
+
     >>> mood(-0.4), mood(0.1), mood(None)
     ('negative', 'neutral', None)
     """
@@ -139,7 +144,7 @@ def mood(value: float | None) -> str | None:
 
 
 def alert_words(alert: Alert, name: str) -> str:
-    """Return what the alert found, and how certain its test is."""
+    """Return the finding of the alert and the certainty of its test in words."""
     write = score if alert.rule in (AlertRule.SLIDE, AlertRule.REVERSAL) else amount
     finding = _FINDINGS[alert.rule].format(
         name=name,

@@ -26,7 +26,7 @@ class AlertRule(StrEnum):
 
 
 class Policy(BaseModel):
-    """Fixed for all entities of a monitor."""
+    """The windows, rules and budget that apply to all entities of a monitor."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
@@ -38,18 +38,18 @@ class Policy(BaseModel):
     rules: tuple[AlertRule, ...] = tuple(AlertRule)
     """Rules that share the budget equally; with none, the monitor raises no alerts."""
     alert_window: WindowSize = WindowSize.DAY
-    """Size of the windows that the rules judge; one of `windows`."""
+    """Size of the windows that the rules judge; it must be one of `windows`."""
     false_alarms_per_week: float = Field(default=0.5, gt=0, le=100)
     """Budget of the whole monitor, over all entities and rules."""
     cool_down_hours: float = Field(default=72.0, ge=0, le=10_000)
-    """Hours for which a rule must not have fired about an entity before it raises another alert, and at least
-    one window. With 0 every window that fires raises one."""
+    """Hours, and at least one window, without the rule firing for the entity before it may raise another
+    alert. With 0, every window in which a rule fires raises an alert."""
     min_relevance: int = Field(default=20, ge=0, le=100)
     """Mentions with a lower relevance are stored but not counted."""
 
     @field_validator("time_zone")
     @classmethod
-    def _known(cls, name: str) -> str:
+    def _is_time_zone(cls, name: str) -> str:
         try:
             ZoneInfo(name)
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:

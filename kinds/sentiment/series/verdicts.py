@@ -12,7 +12,7 @@ from kinds.sentiment.series.time_windows import WindowSize
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """Lengths used by the rules, in windows. A run is the tested windows, which end with the one judged."""
+    """Lengths that the rules use, in windows. A run is the tested windows, the last of which is judged."""
 
     windows_per_week: int
     baseline: int

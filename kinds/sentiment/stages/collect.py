@@ -1,4 +1,4 @@
-"""The stage `collect`: cuts the documents of a source that were not analysed before into blocks."""
+"""The stage `collect`: reads a source, and cuts the documents that were not analysed before into blocks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_NOTES = 20
 
 
 def collect(payload: CollectPayload, settings: SentimentSettings, context: Context) -> Result:
-    """Read the source. Raises SourceError if it is down or hostile, and whatever the ports raise."""
+    """Read the source. Raises SourceError if it is unreachable or hostile, and whatever the ports raise."""
     known = KnownFilter(context.port(History), monitor_id=settings.monitor_id, analysis=settings.analysis)
     refusals = _Refusals()
     notes: list[str] = []

@@ -128,7 +128,7 @@ def question(passage: Passage) -> TextPair:
 def decisive_passage(
     passages: Sequence[Passage], answered: Mapping[Passage, tuple[float, float, float]]
 ) -> tuple[Passage, tuple[float, float, float]]:
-    """Return the passage that determines the mood, which is the least neutral one, and its probabilities."""
+    """Return the least neutral passage, which determines the mood, and its probabilities."""
     passage = min(passages, key=lambda each: answered[each][MOODS.index("neutral")])
     return passage, answered[passage]
 

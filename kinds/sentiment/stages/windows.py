@@ -116,14 +116,14 @@ class _Past:
 
 
 def _state(
-    entity_ids: Sequence[str], given_as_of: datetime | None, settings: SentimentSettings, context: Context
+    entity_ids: Sequence[str], payload_as_of: datetime | None, settings: SentimentSettings, context: Context
 ) -> _State:
     monitor_id, policy, history = settings.monitor_id, settings.policy, context.port(History)
     # Hours without documents have no window, so hour windows do not show how far a series reaches.
     sizes = [size for size in policy.windows if size is not WindowSize.HOUR] or policy.windows
     read_at, read_until = history.now(), history.read_until(monitor_id)
     last_at = history.last_published_at(monitor_id)
-    known_until = max((at for at in (given_as_of, last_at, read_until) if at is not None), default=None)
+    known_until = max((at for at in (payload_as_of, last_at, read_until) if at is not None), default=None)
     return _State(
         read_at=read_at,
         as_of=_as_of(known_until, last_at, settings),

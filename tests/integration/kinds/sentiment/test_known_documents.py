@@ -1,4 +1,4 @@
-"""Known documents of a file are left out unread, and of the versions in it the latest one stands."""
+"""Known documents of a file are skipped unread, and the latest version in the file counts."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ DAY = datetime(2026, 3, 2, tzinfo=UTC)
 
 
 def version(number: int, id: str = "x") -> dict[str, str]:
-    """A later one is published later."""
+    """Return a version; later versions are published later."""
     at = DAY + timedelta(days=number)
     return {"id": id, "text": f"Acme says it {number} times", "published_at": at.isoformat()}
 
@@ -54,7 +54,7 @@ def config(models: Path) -> Settings:
 
 
 class Desk:
-    """A monitor whose files are accepted as ever, and whose documents are kept as if they were analysed."""
+    """A monitor that accepts files and stores their documents as if they had been analysed."""
 
     def __init__(self, database: Engine, folder: Path, settings: Settings) -> None:
         self.database = database
@@ -81,7 +81,7 @@ class Desk:
         return str(kind_settings(self.monitor, {}, self._settings)["analysis"])
 
     def run(self, *lines: Mapping[str, str] | str) -> IntakeCounts:
-        """Run these lines as a file, to the end of the analysis of what has to be analysed."""
+        """Run these lines as a file until everything new is analysed."""
         text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
         self.path.write_text(text)
         return self.run_file(self.path)
@@ -117,14 +117,14 @@ class Desk:
         )
 
     def standing(self) -> dict[str, datetime]:
-        """When the version of each document that stands was published."""
+        """Return the publication time of each document's current version."""
         columns = (DocumentRow.id, DocumentRow.published_at)
         with self.database.connect() as connection:
             rows = connection.execute(select(*columns).where(DocumentRow.monitor_id == self.monitor.id))
             return {row.id: row.published_at for row in rows}
 
     def change(self, **columns: object) -> None:
-        """Write something else into the rows of all documents."""
+        """Overwrite a field in the rows of all documents."""
         with self.database.begin() as connection:
             connection.execute(
                 update(DocumentRow).where(DocumentRow.monitor_id == self.monitor.id).values(**columns)
@@ -132,7 +132,7 @@ class Desk:
 
     @contextmanager
     def statements(self) -> Iterator[list[str]]:
-        """What reading asks of the table of documents meanwhile."""
+        """Record the statements on the table of documents while a file is read."""
         seen: list[str] = []
 
         def note(_: Connection, __: object, statement: str, *___: object) -> None:
@@ -300,7 +300,7 @@ def test_a_source_leaves_out_what_is_known_across_its_files(desk: Desk, tmp_path
 
 
 def feed(*days: int) -> str:
-    """Items of a page of their own name, which all have its link."""
+    """Return items of a page, which all have the link of the page."""
     items = "".join(
         f"<item><title>Story {day}</title><link>https://example.com/news</link>"
         f"<description>Acme, day {day}</description><pubDate>{day} Mar 2026 08:00 GMT</pubDate></item>"

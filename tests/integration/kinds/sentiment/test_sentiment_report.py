@@ -1,4 +1,4 @@
-"""Documents become mentions, windows, alerts and reports: through the runner, on real Postgres."""
+"""The runner turns documents into mentions, windows, alerts and reports, on real Postgres."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ BAD = "{} warns of a loss in week {} after a plant recall {}"
 
 
 def documents(days: int, *, seed: int = 0) -> list[dict[str, str]]:
-    """Two companies, about two documents a day each; Acme's mood turns on the last five days."""
+    """Return two documents a day about each of two companies; Acme's mood turns on the last five days."""
     rng = random.Random(seed)
     lines = []
     for day in range(days):
@@ -145,7 +145,7 @@ class Press:
     def submit(
         self, lines: Sequence[dict[str, str]], *, reports: str = "none", max_reports: int = 500
     ) -> tuple[UUID, IntakeCounts]:
-        """A batch of the lines as one file, of which nothing has run."""
+        """Submit a batch of the lines as one file, without running anything."""
         path = self._folder / "documents.jsonl"
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
         order = DocumentsOrder(
@@ -177,13 +177,13 @@ class Press:
         wait_until(is_done, "the batch is finished")
 
     def rules(self) -> set[str]:
-        """Of the alerts that stand."""
+        """Return the rules of the current alerts."""
         with self.database.connect() as connection:
             standing = select(AlertRow.rule).where(AlertRow.status != AlertStatus.WITHDRAWN)
             return {str(rule) for rule in connection.scalars(standing)}
 
     def series(self) -> dict[str, list[tuple[object, ...]]]:
-        """Everything that the history says, but for when it was written."""
+        """Return everything in the history, except when it was written."""
         with self.database.connect() as connection:
             mentions = connection.execute(
                 select(

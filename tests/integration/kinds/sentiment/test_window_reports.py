@@ -1,4 +1,4 @@
-"""A report for each entity and window: which are written, and from which documents each is counted."""
+"""Which reports are written, and which documents each of them counts."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def line(id_: str, text: str, at: str = f"{LAST}T12:00:00+00:00") -> dict[str, s
 
 
 def documents(days: int) -> list[dict[str, str]]:
-    """Two companies, three documents a day each, no two of them alike."""
+    """Return three distinct documents a day about each of two companies."""
     chance = random.Random(5)
     lines = []
     for day, name, number in itertools.product(range(days), ("Acme Steel", "Borealis Foods"), range(3)):
@@ -70,14 +70,14 @@ def documents(days: int) -> list[dict[str, str]]:
 
 
 def feed() -> list[dict[str, str]]:
-    """A few days; on the last one a story is told again, and a text is hardly about its company."""
+    """Return a few days; on the last, a story is repeated and a text is barely about its company."""
     story = BAD.format("Acme Steel", 1, "in the old mill by the river")
     again = [line(f"again-{n}", story, f"{LAST}T1{n}:30:00+00:00") for n in range(4)]
     return [*documents(DAYS), *again, line("aside", ASIDE)]
 
 
 def reports(press: Press, batch_id: UUID) -> dict[str, StageJob]:
-    """Of a batch, by name."""
+    """Return the reports of a batch by name."""
     jobs = stream_stage(press.database, batch_id, "reports", statuses=(JobStatus.SUCCEEDED,))
     return {job.custom_id: job for job in jobs}
 
@@ -99,7 +99,7 @@ def parents(job: StageJob) -> list[tuple[str, str, str]]:
 
 
 def recomputed(rows: Sequence[Mapping[str, Any]]) -> dict[str, object]:
-    """The figures of a window, from the lines alone."""
+    """Return the figures of a window, computed from the lines alone."""
     first = [row for row in rows if row["novelty"] == 1]
     classes = Counter(
         max(("negative", "neutral", "positive"), key=lambda name: row[f"p_{name}"]) for row in first
@@ -179,7 +179,7 @@ def test_followups_are_listed_as_such_and_what_is_hardly_about_the_entity_is_not
 
 
 def run_while_a_document_comes(press: Press, document_id: str) -> UUID:
-    """A batch whose reports are written after another has read a document, and before that one counts it."""
+    """Run a batch whose reports are written after another batch has read a document, but not counted it."""
     batch_id, _ = press.submit(feed(), reports="latest")
     for stage in (0, 1):
         press.run_stage(batch_id, stage)

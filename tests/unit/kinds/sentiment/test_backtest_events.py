@@ -1,4 +1,4 @@
-"""The file of events that a backtest is scored by."""
+"""The file of events against which a backtest is scored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo's feed: the same for the same seed, silent about what is planted, and readable as documents."""
+"""The demo's feed: equal for equal seeds, without hints at the planted events, and readable as documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which reports are written where a batch may not write all, and how many are left out."""
+"""Which reports a batch writes if it may not write all, and how many it leaves out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blocks: any documents there and back again, bounded in number and size."""
+"""Blocks carry any documents unchanged, and are bounded in number and size."""
 
 from __future__ import annotations
 

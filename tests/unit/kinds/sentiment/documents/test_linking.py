@@ -1,4 +1,4 @@
-"""Which entities a document is about: names, tickers, words that are both, and names that two share."""
+"""Which entities a document is about: names, tickers, common words, and names that two entities share."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def links(text: str, title: str = "") -> list[Link]:
 
 
 def ids(text: str, title: str = "") -> list[str]:
-    """Entities that are sure, in the order of the text."""
+    """Return the certain entities in the order of the text."""
     return [link.entity_id for link in links(text, title) if not link.is_ambiguous]
 
 

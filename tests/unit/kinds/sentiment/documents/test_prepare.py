@@ -162,7 +162,7 @@ HEADLINE = "Acme Steel to cut 400 jobs at its plant in Ohio after weak demand fr
 
 
 def is_near(first: str, second: str) -> bool:
-    """Whether the series would take the second for a follow-up."""
+    """Return whether the series would count the second as a follow-up."""
     return similarity(signature(first), signature(second)) >= MIN_MATCHES / NUM_PERMUTATIONS
 
 

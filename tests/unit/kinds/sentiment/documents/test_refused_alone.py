@@ -1,4 +1,4 @@
-"""A document is the unit of refusal: in a feed, a file, a block, whatever it holds."""
+"""Refusing a document does not affect the others in its feed, file or block."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_record_that_makes_the_reader_fail_is_refused_alone(
 
 @dataclass
 class Model:
-    """An embedder and classifier that cannot take some texts, as libraries show it."""
+    """An embedder and classifier that fails on some texts in the way libraries do."""
 
     fails_with: BaseException | None = None
     number: float = 1.0
@@ -119,7 +119,7 @@ class Model:
 
 
 class PanicException(BaseException):
-    """As the tokenizer's library raises it."""
+    """An exception like the one that the tokenizer's library raises."""
 
 
 ENTITIES = (

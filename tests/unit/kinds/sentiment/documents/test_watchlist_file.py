@@ -1,4 +1,4 @@
-"""Watch lists as people write them: what is read, and how each fault is named."""
+"""Watch list files: what is read, and how each fault is reported."""
 
 from __future__ import annotations
 

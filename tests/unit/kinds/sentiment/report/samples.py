@@ -1,4 +1,4 @@
-"""Made-up facts for the tests of reports."""
+"""Invented facts for the tests of reports."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def window(
     positive: int = 1,
     size: WindowSize = WindowSize.DAY,
 ) -> EntityWindow:
-    """One with these documents, against a past of 4 a day at a score of 0.05."""
+    """Return a window with these documents, after a past of 4 a day at a score of 0.05."""
     number = negative + neutral + positive
     mean = (positive - negative) / number if number else None
     share = negative / number if number else None
@@ -54,7 +54,7 @@ def window(
 def mention(
     number: int, text: str, *, at: datetime = LAST, source: str = "Calder Wire", score: float = -0.7
 ) -> Mention:
-    """A document that says this, number hours into the last day."""
+    """Return a mention with this text, `number` hours into the last day."""
     negative, positive = (0.8, 0.8 + score) if score < 0 else (0.8 - score, 0.8)
     return Mention(
         document_id=f"d{number}",
@@ -80,7 +80,7 @@ def counted(
     p_negative: float = 0.8,
     p_positive: float = 0.1,
 ) -> CountedDocument:
-    """One of the last day."""
+    """Return a counted document of the last day."""
     return CountedDocument(
         document_id=document_id,
         sha256=sha256,
@@ -95,7 +95,7 @@ def counted(
 
 
 def surge(*document_ids: str) -> Alert:
-    """Of the last day."""
+    """Return a surge alert of the last day."""
     return Alert(
         entity_id="northvale-steel",
         rule=AlertRule.SURGE,
@@ -122,7 +122,7 @@ def facts(
     num_counted: int = 2,
     known_until: datetime | None = None,
 ) -> ReportFacts:
-    """Of a bad last day after a plain past."""
+    """Return the facts of a bad last day after an ordinary past."""
     history = [window(FIRST + timedelta(days=day)) for day in range(NUM_WINDOWS - 1)]
     last = last or window(LAST, negative=9, neutral=2, positive=1)
     return make_facts(

@@ -1,4 +1,4 @@
-"""What a summary may say: only numbers, names and directions that the facts hold."""
+"""A summary may state only numbers, names and directions that the facts support."""
 
 from __future__ import annotations
 

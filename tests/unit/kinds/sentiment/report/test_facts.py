@@ -1,4 +1,4 @@
-"""Which facts a report is made of."""
+"""The facts that a report is made from."""
 
 from __future__ import annotations
 

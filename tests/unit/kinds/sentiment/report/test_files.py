@@ -1,4 +1,4 @@
-"""A report as Markdown, HTML, JSON and a chart: whole, always the same, and safe whatever documents say."""
+"""The files of a report: complete, deterministic, and safe whatever documents contain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The summary: what the model is shown, what of its answers stands, and what stands in their place."""
+"""The summary: the prompts, which answers are kept, and what replaces the others."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.unit.kinds.sentiment.report.samples import LAST, facts, window
 
 
 class Scripted(Inference):
-    """Answers in turn; implements the part of Inference that summaries use."""
+    """Returns its answers in turn; implements the part of Inference that summaries use."""
 
     def __init__(self, *answers: str) -> None:
         self._answers = answers

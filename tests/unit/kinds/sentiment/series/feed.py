@@ -1,4 +1,4 @@
-"""Mentions made for tests: of one entity, with texts that repeat each other as far as is asked."""
+"""Mentions of one entity for tests, whose texts repeat each other to the requested degree."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 
 
 def signature(text: int, num_changed: int = 0, copy: int = 0) -> bytes:
-    """Of a text and of a copy of it in which so many hash values differ."""
+    """Return the signature of a text, or of a copy of it in which this many hash values differ."""
     values = [random.Random(text).getrandbits(32) for _ in range(NUM_PERMUTATIONS)]
     change = random.Random(f"{text}/{num_changed}/{copy}")
     for place in change.sample(range(NUM_PERMUTATIONS), num_changed):
@@ -30,7 +30,7 @@ def mention(
     relevance: int = 80,
     entity_id: str = "acme-steel",
 ) -> Mention:
-    """Document d<number>, published so many days after MONDAY; without `text` it is like no other."""
+    """Return document d<number>, published this many days after MONDAY; without `text` it is unique."""
     sure = {"negative": (0.9, 0.08, 0.02), "neutral": (0.05, 0.9, 0.05), "positive": (0.02, 0.08, 0.9)}[mood]
     return Mention(
         document_id=f"d{number:06}",
@@ -51,7 +51,7 @@ def mention(
 def quiet(
     days: Iterable[int], per_day: int, *, seed: int = 0, moods: str = "nnoooppp", first_number: int = 0
 ) -> list[Mention]:
-    """So many mentions on each day, at any hour; moods are drawn from letters: n, p, and o for neutral."""
+    """Return this many mentions per day at random hours; moods are letters: n, p, and o for neutral."""
     chance = random.Random(seed)
     names = {"n": "negative", "o": "neutral", "p": "positive"}
     made: list[Mention] = []

@@ -1,4 +1,4 @@
-"""What a window holds follows from the documents that it counts, to the last bit."""
+"""The figures of a window follow from the documents that it counts, to the last bit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SUMS = tuple(WindowSums.__dataclass_fields__)
 
 
 def feed(seed: int) -> list[Mention]:
-    """Three weeks of any mood and relevance, a third of them told before; some classes are equally likely."""
+    """Return three weeks of random moods and relevance, a third of them repeats; some classes are tied."""
     chance = random.Random(seed)
     made = []
     for number in range(200):
@@ -46,7 +46,7 @@ def feed(seed: int) -> list[Mention]:
 def counted(
     mentions: Sequence[Mention], analysis: EntitySeries, window: EntityWindow
 ) -> list[CountedDocument]:
-    """As the history gives them: of the window and relevant enough, with their novelty."""
+    """Return the window's relevant documents with their novelty, as the history does."""
     novelties = {novelty.document_id: novelty for novelty in analysis.novelties}
     end: datetime = shifted(window.size, ZoneInfo(POLICY.time_zone), window.starts_at, 1)
     return [

@@ -1,4 +1,4 @@
-"""Each rule on a feed with its turn and on feeds that only look like it."""
+"""Each rule on a feed with its change and on feeds that only resemble it."""
 
 from __future__ import annotations
 

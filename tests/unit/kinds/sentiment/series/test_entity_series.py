@@ -1,4 +1,4 @@
-"""Whatever the batches, the series is that of the set of documents."""
+"""A series depends only on the set of documents, not on how they are split into batches."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ END = MONDAY + timedelta(days=DAYS)
 
 
 class Kept:
-    """One entity as the database has it, through the calls that a batch makes."""
+    """One entity as the database stores it, changed by the calls of a batch."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -35,7 +35,7 @@ class Kept:
         """Of the last time that mentions were read."""
 
     def add(self, new: list[Mention], as_of: datetime) -> None:
-        """A batch: its documents are written, then the series computed from the first change on."""
+        """Add a batch: write its documents, then compute the series from the first change on."""
         changed_at = [m.published_at for m in new]
         changed_at += [
             self.mentions[m.document_id].published_at for m in new if m.document_id in self.mentions
@@ -77,7 +77,7 @@ class Kept:
         return [mention for mention in self.mentions.values() if mention.published_at >= since]
 
     def all(self) -> str:
-        """As text, in which NaN equals NaN and 0.1 + 0.2 is not 0.3."""
+        """Return everything as text, in which NaN equals NaN and 0.1 + 0.2 differs from 0.3."""
         rows = (
             sorted(self.mentions),
             sorted((i, repr(novelty)) for i, (_, novelty) in self.novelties.items()),
@@ -88,7 +88,7 @@ class Kept:
 
 
 def eventful() -> list[Mention]:
-    """Quiet weeks, a surge, copies of copies over many days, a turn of mood, and a silence."""
+    """Return quiet weeks, a surge, copies of copies over many days, a reversal, and a silence."""
     made = quiet(range(70), 3, seed=1)
     made += quiet(range(70, 72), 9, seed=2, moods="nnnnno", first_number=1000)
     made += quiet(range(72, 100), 3, seed=3, first_number=2000)
@@ -112,7 +112,7 @@ SIZES = st.sampled_from(
 
 @st.composite
 def cuts(draw: st.DrawFn) -> list[tuple[list[Mention], datetime]]:
-    """Batches of the feed: mostly by time, some documents late, some sent twice, instants that only grow."""
+    """Draw batches of the feed: mostly by time, some documents late, some twice, with growing instants."""
     num_batches, late = draw(st.integers(1, 5)), draw(st.sampled_from([0.0, 0.002, 0.05]))
     ends = sorted(draw(st.lists(st.integers(1, DAYS), min_size=num_batches, max_size=num_batches)))
     chance = random.Random(draw(st.integers(0, 2**32)))

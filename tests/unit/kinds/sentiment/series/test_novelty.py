@@ -36,7 +36,7 @@ def linked(mentions: list[Mention]) -> dict[str, tuple[int, str]]:
 
 
 def by_every_pair(mentions: list[Mention]) -> dict[str, tuple[int, str]]:
-    """The definition, pair by pair."""
+    """Return the result by the definition, pair by pair."""
     ordered = order(mentions)
     result = {}
     for place, each in enumerate(ordered):
@@ -54,7 +54,7 @@ def by_every_pair(mentions: list[Mention]) -> dict[str, tuple[int, str]]:
 
 @st.composite
 def copies(draw: st.DrawFn) -> list[Mention]:
-    """Up to 40 mentions over a month; few texts, copies more and less like the text, times that coincide."""
+    """Draw up to 40 mentions in a month: few texts, more or less similar copies, and equal times."""
     rows = draw(
         st.lists(
             st.tuples(st.integers(0, 30 * 8), st.integers(0, 4), st.integers(0, 14), st.sampled_from(MOODS)),

@@ -1,4 +1,4 @@
-"""Holidays of an exchange are no silence, and a silence of other days still is."""
+"""Exchange holidays raise no silence alert; a silence on other days still does."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GOOD_FRIDAY, CHRISTMAS = date(2026, 4, 3), date(2025, 12, 25)
 
 
 def news(is_quiet: Callable[[date], bool], *, num_documents: int = 9) -> list[Mention]:
-    """Of a company about which many write on days on which the exchange is open, and nobody else does."""
+    """Return news about a company that is written about only on days when the exchange is open."""
     chance = random.Random(1)
     made: list[Mention] = []
     days = [FIRST + timedelta(days=number) for number in range((LAST - FIRST).days)]
