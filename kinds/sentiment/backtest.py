@@ -21,7 +21,7 @@ from kinds.sentiment.monitor import Monitor
 from kinds.sentiment.series.detection import observed_alerts
 from kinds.sentiment.series.mention import Mention
 from kinds.sentiment.series.policy import AlertRule, Policy
-from kinds.sentiment.series.replay import Event, ReplayedAlert, Score, replay, score, watched_weeks
+from kinds.sentiment.series.replay import Event, ReplayedAlert, Score, replay, score_alerts, watched_weeks
 from kinds.sentiment.series.time_windows import WindowSize, shifted, window_of
 from kinds.sentiment.store.history import DatabaseHistory
 
@@ -142,7 +142,7 @@ def backtest(database: Engine, monitor: Monitor, events: Sequence[Event] | None)
         first_at=first,
         last_at=last,
         alerts=replayed,
-        score=None if events is None else score(replayed, events, num_weeks=weeks),
+        score=None if events is None else score_alerts(replayed, events, num_weeks=weeks),
         num_events_outside=sum(event.is_outside(first, last) for event in events or ()),
     )
 

@@ -20,7 +20,7 @@ _OVERHEAD_BYTES = 200
 """Estimated bytes of a line besides title, text and id."""
 
 
-def blocks(
+def cut_blocks(
     documents: Iterable[Document],
     *,
     max_documents: int = MAX_BLOCK_DOCUMENTS,

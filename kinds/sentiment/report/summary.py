@@ -228,18 +228,18 @@ def write_summary(
             template=None,
         )
     template = load_template(__package__, *TEMPLATE)
-    kept: list[str] = []
+    sentences: list[str] = []
     dropped: list[DroppedSentence] = []
     for point in points:
-        sentence = _ask(point, template, inference, dropped, model=model, seed=seed)
+        sentence = _write_sentence(point, template, inference, dropped, model=model, seed=seed)
         if sentence is not None:
-            kept.append(sentence)
+            sentences.append(sentence)
     return Summary(
         opening=opening,
-        sentences=tuple(kept) or plain_sentences(facts),
+        sentences=tuple(sentences) or plain_sentences(facts),
         quotation=quotation(facts),
         dropped=tuple(dropped),
-        is_by_model=bool(kept),
+        is_by_model=bool(sentences),
         num_points=len(points),
         model=model,
         template=template.identity,
@@ -251,7 +251,7 @@ def plain_sentences(facts: ReportFacts) -> tuple[str, ...]:
     return tuple(point.plain for point in make_points(facts) if point.plain)
 
 
-def _ask(
+def _write_sentence(
     point: Point,
     template: PromptTemplate,
     inference: Inference,
@@ -293,9 +293,9 @@ def make_prompt(point: Point, template: PromptTemplate) -> Prompt:
     """Return a prompt of the instructions, the examples of the point, and the question."""
     turns = [Message("system", template.render("system", {}))]
     number = 1
-    while template.has_block(f"{point.name}_asked_{number}"):
-        turns.append(Message("user", template.render(f"{point.name}_asked_{number}", {})))
-        turns.append(Message("assistant", template.render(f"{point.name}_answered_{number}", {})))
+    while template.has_block(f"{point.name}_question_{number}"):
+        turns.append(Message("user", template.render(f"{point.name}_question_{number}", {})))
+        turns.append(Message("assistant", template.render(f"{point.name}_answer_{number}", {})))
         number += 1
     turns.append(Message("user", neutral(template.render(point.name, point.variables))))
     return Prompt(tuple(turns))

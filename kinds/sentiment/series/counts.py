@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinds.sentiment.series.mention import CountedDocument, Mention
-from kinds.sentiment.series.novelty import HISTORY, link, order
+from kinds.sentiment.series.novelty import HISTORY, by_time, number_chains
 from kinds.sentiment.series.time_windows import SCORE_UNIT, WindowSize, WindowSums, shifted, window_starts
 
 Int64s = NDArray[np.int64]
@@ -62,13 +62,13 @@ class Readings:
         return self._columns
 
     def _columns_of(self, mentions: Sequence[Mention]) -> Columns:
-        ordered = order(mentions)
+        ordered = by_time(mentions)
         epoch_us = np.array([epoch_us_of(mention.published_at) for mention in ordered], np.int64)
         rows = np.array(
             [(m.p_negative, m.p_neutral, m.p_positive, m.relevance) for m in ordered], np.float64
         ).reshape(-1, 4)
         label = np.argmax(rows[:, :3], axis=1)
-        number, first_place = link(epoch_us, [mention.signature for mention in ordered], label)
+        number, first_place = number_chains(epoch_us, [mention.signature for mention in ordered], label)
         relevant = rows[:, 3] >= self._min_relevance
         return Columns(
             mentions=ordered,
@@ -118,7 +118,7 @@ class Counts:
         return len(self.starts)
 
 
-def count(
+def count_windows(
     columns: Columns,
     size: WindowSize,
     zone: ZoneInfo,
@@ -167,7 +167,7 @@ def count(
 
 
 def sums_of(documents: Sequence[CountedDocument], starts_at: datetime) -> WindowSums:
-    """Return the sums of the window at `starts_at` with these documents; `count` gives the same."""
+    """Return the sums of the window at `starts_at` with these documents; `count_windows` gives the same."""
     first = [document for document in documents if document.novelty == 1]
     weights = [max(document.relevance, 1) for document in first]
     labels = [document.label for document in first]

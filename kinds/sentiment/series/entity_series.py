@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from kinds.sentiment.series.aggregate import COMPARISONS, entity_windows
-from kinds.sentiment.series.counts import Columns, Counts, Read, Readings, count, epoch_us_of
+from kinds.sentiment.series.counts import Columns, Counts, Read, Readings, count_windows, epoch_us_of
 from kinds.sentiment.series.detection import detect_alerts, first_window
 from kinds.sentiment.series.mention import Novelty
 from kinds.sentiment.series.novelty import HISTORY
@@ -89,7 +89,7 @@ def compute_series(
     columns = readings.since(counted_from)
 
     def counts(size: WindowSize, read_from: datetime) -> Counts:
-        return count(
+        return count_windows(
             columns,
             size,
             zone,

@@ -41,12 +41,12 @@ _ODD = np.uint64(0x9E3779B97F4A7C15)
 Int64s = NDArray[np.int64]
 
 
-def order(mentions: Sequence[Mention]) -> list[Mention]:
+def by_time(mentions: Sequence[Mention]) -> list[Mention]:
     """Return the mentions sorted by time, then id: the order in which novelty is counted."""
     return sorted(mentions, key=lambda mention: (mention.published_at, mention.document_id))
 
 
-def link(epoch_us: Int64s, signatures: Sequence[bytes], labels: Int64s) -> tuple[Int64s, Int64s]:
+def number_chains(epoch_us: Int64s, signatures: Sequence[bytes], labels: Int64s) -> tuple[Int64s, Int64s]:
     """Return the number and the index of the first document for each of N ordered mentions.
 
     `epoch_us` is ascending; `labels` are the most likely classes: 0 negative, 1 neutral, 2 positive. Raises

@@ -197,7 +197,7 @@ class Score:
     false_keys: tuple[str, ...]
 
 
-def score(replayed: Sequence[ReplayedAlert], events: Sequence[Event], *, num_weeks: float) -> Score:
+def score_alerts(replayed: Sequence[ReplayedAlert], events: Sequence[Event], *, num_weeks: float) -> Score:
     """Score the replayed alerts; withdrawn ones count as raised.
 
     `num_weeks` is how long the monitor watched, see `watched_weeks`.

@@ -10,7 +10,7 @@ from jobs.kind import Artifact, Context, Parent, Result
 from jobs.rejection import Rejected
 from jobs.shown import json_text
 from jobs.sources import Sources
-from kinds.sentiment.documents.blocks import blocks, dump_block
+from kinds.sentiment.documents.blocks import cut_blocks, dump_block
 from kinds.sentiment.history import History
 from kinds.sentiment.known import KnownFilter
 from kinds.sentiment.outputs import CollectOutput
@@ -33,7 +33,7 @@ def collect(payload: CollectPayload, settings: SentimentSettings, context: Conte
     read = context.port(Sources).fetch(payload.source, known.records, notes.append)
     stored = [
         context.resources.write(dump_block(block), media_type=JSONL)
-        for block in blocks(refusals.accepted(known.unknown(read)))
+        for block in cut_blocks(refusals.accepted(known.unknown(read)))
     ]
     return Result(
         artifacts=(Artifact(name="rejected.jsonl", media_type=JSONL, body=refusals.lines()),),

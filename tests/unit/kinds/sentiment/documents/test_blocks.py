@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobs.documents.document import Document, document_digest, version_number
-from kinds.sentiment.documents.blocks import analysed_line, blocks, dump_block, parse_block
+from kinds.sentiment.documents.blocks import analysed_line, cut_blocks, dump_block, parse_block
 from kinds.sentiment.documents.prepare import prepare
 from kinds.sentiment.series.mention import Mention
 from tests.unit.jobs.documents.files import NOW, document
@@ -49,14 +49,14 @@ def test_block_comes_back_as_it_went(documents: list[Document]) -> None:
 def test_blocks_hold_every_document_once_in_order(
     documents: list[Document], max_documents: int, max_bytes: int
 ) -> None:
-    made = list(blocks(documents, max_documents=max_documents, max_bytes=max_bytes))
+    made = list(cut_blocks(documents, max_documents=max_documents, max_bytes=max_bytes))
     assert [one for block in made for one in block] == documents
     assert all(1 <= len(block) <= max_documents for block in made)
 
 
 def test_long_documents_make_short_blocks() -> None:
     long = [document("a" * 900_000, id=str(number)) for number in range(5)]
-    assert [len(block) for block in blocks(long)] == [2, 2, 1]
+    assert [len(block) for block in cut_blocks(long)] == [2, 2, 1]
 
 
 @UNHURRIED

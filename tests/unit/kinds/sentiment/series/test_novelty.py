@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kinds.sentiment.series.counts import epoch_us_of
 from kinds.sentiment.series.mention import NUM_PERMUTATIONS, Mention
-from kinds.sentiment.series.novelty import HISTORY, HORIZON, MIN_MATCHES, link, order
+from kinds.sentiment.series.novelty import HISTORY, HORIZON, MIN_MATCHES, by_time, number_chains
 from tests.unit.kinds.sentiment.series.feed import mention, signature
 
 MAX_CHANGED = NUM_PERMUTATIONS - MIN_MATCHES
@@ -25,10 +25,10 @@ def label_of(mention: Mention) -> int:
 
 
 def linked(mentions: list[Mention]) -> dict[str, tuple[int, str]]:
-    ordered = order(mentions)
+    ordered = by_time(mentions)
     times = np.array([epoch_us_of(each.published_at) for each in ordered], np.int64)
     labels = np.array([label_of(each) for each in ordered], np.int64)
-    numbers, firsts = link(times, [each.signature for each in ordered], labels)
+    numbers, firsts = number_chains(times, [each.signature for each in ordered], labels)
     return {
         each.document_id: (int(number), ordered[int(first)].document_id)
         for each, number, first in zip(ordered, numbers, firsts, strict=True)
@@ -37,7 +37,7 @@ def linked(mentions: list[Mention]) -> dict[str, tuple[int, str]]:
 
 def by_every_pair(mentions: list[Mention]) -> dict[str, tuple[int, str]]:
     """Return the result by the definition, pair by pair."""
-    ordered = order(mentions)
+    ordered = by_time(mentions)
     result = {}
     for place, each in enumerate(ordered):
         near = [
@@ -118,14 +118,14 @@ def test_seven_days_later_it_is_told_again_as_news() -> None:
 
 def test_a_flood_of_copies_is_one_chain() -> None:
     times = np.arange(20_000, dtype=np.int64) * 1_000_000
-    numbers, firsts = link(times, [signature(1)] * 20_000, np.ones(20_000, np.int64))
+    numbers, firsts = number_chains(times, [signature(1)] * 20_000, np.ones(20_000, np.int64))
     assert numbers.tolist() == list(range(1, 20_001))
     assert not firsts.any()
 
 
 def test_a_signature_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match="64 little-endian"):
-        link(np.zeros(2, np.int64), [signature(1), b"1234"], np.ones(2, np.int64))
+        number_chains(np.zeros(2, np.int64), [signature(1), b"1234"], np.ones(2, np.int64))
 
 
 def test_history_covers_two_horizons() -> None:

@@ -11,7 +11,7 @@ from kinds.sentiment.series.counts import memory_reader
 from kinds.sentiment.series.entity_series import compute_series
 from kinds.sentiment.series.mention import Mention
 from kinds.sentiment.series.policy import Alert, AlertRule, Policy
-from kinds.sentiment.series.replay import Event, ReplayedAlert, replay, score, watched_weeks
+from kinds.sentiment.series.replay import Event, ReplayedAlert, replay, score_alerts, watched_weeks
 from kinds.sentiment.series.time_windows import WindowSize
 from tests.unit.kinds.sentiment.series.feed import MONDAY, mention, quiet
 
@@ -148,7 +148,7 @@ def test_scores_count_caught_noticed_and_false() -> None:
         entry(AlertRule.SURGE, 12, "other"),
     ]
     events = [event(AlertRule.SURGE, 10, 13), event(AlertRule.SLIDE, 9, 30), event(AlertRule.SILENCE, 80, 90)]
-    result = score(alerts, events, num_weeks=10)
+    result = score_alerts(alerts, events, num_weeks=10)
     assert (result.num_alerts, result.num_false, result.num_caught) == (4, 2, 1)
     assert result.precision == 0.5
     assert result.recall == 1 / 3
@@ -162,12 +162,13 @@ def test_scores_count_caught_noticed_and_false() -> None:
 def test_an_event_without_a_kind_is_caught_by_any_rule_within_the_grace() -> None:
     for raised, caught in ((9.9, 0), (10.1, 1), (20, 1), (20.1, 0)):
         assert (
-            score([entry(AlertRule.SLIDE, raised)], [event(None, 10, 13)], num_weeks=1).num_caught == caught
+            score_alerts([entry(AlertRule.SLIDE, raised)], [event(None, 10, 13)], num_weeks=1).num_caught
+            == caught
         )
 
 
 def test_shares_of_nothing_are_none() -> None:
-    result = score([], [], num_weeks=0)
+    result = score_alerts([], [], num_weeks=0)
     assert (result.precision, result.recall, result.false_alarms_per_week) == (None, None, None)
     assert watched_weeks(day(0), day(42)) == 2
     assert watched_weeks(day(0), day(20)) == 0
