@@ -187,7 +187,7 @@ def test_a_larger_watch_list_and_a_smaller_budget_ask_for_more() -> None:
 
 
 def test_alert_windows_must_be_kept() -> None:
-    with pytest.raises(ValueError, match="add it there"):
+    with pytest.raises(ValueError, match="add it to windows"):
         Policy(windows=(WindowSize.WEEK,))
 
 
