@@ -77,7 +77,7 @@ def _write_all(reader: ResultReader, source: ExportSource, folder: Path) -> Sent
     windows = write_windows(database, source, since, as_of + MICROSECOND, folder)
     alerts = write_alerts(database, monitor.id, since, folder)
     reports = write_reports(reader, batch_id, folder)
-    num_current = sum(record.is_standing for record in alerts)
+    num_current = sum(record.is_current for record in alerts)
     figures = SentimentFigures(
         documents=documents,
         mentions=mentions,
@@ -102,7 +102,7 @@ def _write_all(reader: ResultReader, source: ExportSource, folder: Path) -> Sent
         export=source,
         figures=figures,
         windows=windows,
-        alerts=[record for record in alerts if record.is_standing],
+        alerts=[record for record in alerts if record.is_current],
         reports=reports,
     )
     (folder / INDEX).write_text(render_sentiment_page(database, page), encoding="utf-8")

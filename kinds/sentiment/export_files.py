@@ -29,14 +29,10 @@ from kinds.sentiment.outputs import DocumentsOutput
 from kinds.sentiment.payload import SentimentSettings
 from kinds.sentiment.report.files import DOCUMENTS as COUNTED
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize
+from kinds.sentiment.store.alerts import AlertRecord, alerts_since
+from kinds.sentiment.store.documents import stream_mentions
 from kinds.sentiment.store.history import DatabaseHistory
-from kinds.sentiment.store.monitor_reports import (
-    AlertRecord,
-    StageJob,
-    list_alerts,
-    stream_mentions,
-    stream_stage,
-)
+from kinds.sentiment.store.stage_jobs import StageJob, stream_stage
 from pressroom.console import print_json, print_line
 from pressroom.export import FAILED, INDEX, file_stem
 from pressroom.results import FETCH_THREADS, Result, ResultReader
@@ -265,7 +261,7 @@ def write_windows(
 
 def write_alerts(database: Engine, monitor_id: UUID, since: datetime, folder: Path) -> list[AlertRecord]:
     """Write alerts.jsonl, the newest first and including withdrawn alerts, and return them."""
-    records = list_alerts(database, monitor_id, since=since)
+    records = alerts_since(database, monitor_id, since=since)
     with (folder / ALERTS).open("w", encoding="utf-8") as lines:
         for record in records:
             row = asdict(record)

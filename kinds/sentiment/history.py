@@ -24,7 +24,7 @@ class KnownDocument:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class DocumentVersion:
     """The current version of a document."""
 
     sha256: str
@@ -49,7 +49,7 @@ class History(Protocol):
     All times are UTC; ranges include their begin and exclude their end.
     """
 
-    def standing(self, monitor_id: UUID, ids: Sequence[str], *, analysis: str) -> dict[str, Standing]:
+    def versions(self, monitor_id: UUID, ids: Sequence[str], *, analysis: str) -> dict[str, DocumentVersion]:
         """Return those of these documents that were analysed in this way, by id."""
         ...
 

@@ -29,10 +29,8 @@ from kinds.sentiment.payload import ANALYSIS_VERSION, MOODS
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.trading_days import with_calendar
 from kinds.sentiment.store import monitors
-from kinds.sentiment.store.history import DatabaseHistory
-from kinds.sentiment.store.monitors import MonitorNotFoundError
-from kinds.sentiment.store.source_reports import NEVER, observed_until
-from kinds.sentiment.store.writer import write_records
+from kinds.sentiment.store.history import DatabaseHistory, write_records
+from kinds.sentiment.store.monitors import NEVER, MonitorNotFoundError, observed_until
 from storage.resources import put_resource, read_resource
 from storage.store import Store
 from workers.intake import BatchRequest, InputMissingError, IntakePlan, IntakeSource

@@ -62,7 +62,7 @@ class SentimentReportKind(Kind[SentimentPayload]):
     tables: ClassVar[Tables | None] = Tables(
         module="kinds.sentiment.tables",
         migrations="kinds.sentiment.migrations",
-        writer="kinds.sentiment.store.writer:write_records",
+        writer="kinds.sentiment.store.history:write_records",
     )
     recurring: ClassVar[str | None] = "kinds.sentiment.monitor_runs:MonitorSchedules"
     describer = "kinds.sentiment.describer:SentimentDescriber"

@@ -9,7 +9,7 @@ from uuid import UUID
 from jobs.documents.document import Document, document_digest, order_of, version_number
 from jobs.documents.identity import is_link, with_own_id
 from jobs.rejection import Rejected
-from kinds.sentiment.history import History, Standing
+from kinds.sentiment.history import DocumentVersion, History
 from kinds.sentiment.records import ReadAgain
 
 LOOKUP_DOCUMENTS = 2_000
@@ -68,10 +68,10 @@ class KnownFilter:
             chunk = self._with_first_ids(read)
             documents = [one for one in chunk if isinstance(one, Document)]
             self.num_read += len(documents)
-            standing = self._standing(documents)
-            chunk = self._set_apart(chunk, standing)
+            current = self._versions(documents)
+            chunk = self._set_apart(chunk, current)
             for one in chunk:
-                known = None if isinstance(one, Rejected) else standing.get(one.id)
+                known = None if isinstance(one, Rejected) else current.get(one.id)
                 if isinstance(one, Rejected) or known is None:
                     yield one
                 elif known.sha256 == document_digest(one):
@@ -110,7 +110,7 @@ class KnownFilter:
         return [named(one) for one in chunk]
 
     def _set_apart(
-        self, chunk: list[Document | Rejected], standing: dict[str, Standing]
+        self, chunk: list[Document | Rejected], current: dict[str, DocumentVersion]
     ) -> list[Document | Rejected]:
         """Rename changed documents whose id was shared before, as they are no corrections of another one."""
         changed = {
@@ -118,18 +118,18 @@ class KnownFilter:
             for one in chunk
             if isinstance(one, Document)
             and one.shared_id is None
-            and (known := standing.get(one.id)) is not None
+            and (known := current.get(one.id)) is not None
             and known.sha256 != document_digest(one)
         }
         if not changed:
             return chunk
         # An earlier item of the same page is in this stream, too, and was left out unread.
-        self._shared |= {id_ for id_ in changed if is_link(id_) and standing[id_].record in self._unread}
+        self._shared |= {id_ for id_ in changed if is_link(id_) and current[id_].record in self._unread}
         changed &= self._shared | self._history.shared_ids(self._monitor_id, sorted(changed))
         renamed = [
             with_own_id(one) if isinstance(one, Document) and one.id in changed else one for one in chunk
         ]
-        standing |= self._standing([one for one in renamed if isinstance(one, Document) and one.shared_id])
+        current |= self._versions([one for one in renamed if isinstance(one, Document) and one.shared_id])
         return renamed
 
     def read_again(self) -> list[ReadAgain]:
@@ -138,7 +138,7 @@ class KnownFilter:
             return []
         return [ReadAgain(monitor_id=self._monitor_id, records=self._read_again)]
 
-    def _note_record(self, document: Document, known: Standing) -> None:
+    def _note_record(self, document: Document, known: DocumentVersion) -> None:
         """Remember a new record of a known document: its file was rewritten, or the reader changed."""
         if document.record is None or known.record in self._unread:
             return
@@ -146,11 +146,11 @@ class KnownFilter:
         if record != known.record and len(self._read_again) < MAX_READ_AGAIN:
             self._read_again.append((document.id, known.sha256, record))
 
-    def _standing(self, documents: Sequence[Document]) -> dict[str, Standing]:
+    def _versions(self, documents: Sequence[Document]) -> dict[str, DocumentVersion]:
         if not documents or not self._is_any_known():
             return {}
         ids = [document.id for document in documents]
-        return self._history.standing(self._monitor_id, ids, analysis=self._analysis)
+        return self._history.versions(self._monitor_id, ids, analysis=self._analysis)
 
     def _is_any_known(self) -> bool:
         """Return whether the monitor has documents.

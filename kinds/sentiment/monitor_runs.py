@@ -19,10 +19,9 @@ from jobs.sources import Source, WebPlace
 from kinds.sentiment.backtest import is_of_backtest
 from kinds.sentiment.intake import kind_settings, observed_setting
 from kinds.sentiment.monitor import KIND, Monitor
-from kinds.sentiment.store import deliveries, source_reports
+from kinds.sentiment.store import deliveries, monitors
 from kinds.sentiment.store.deliveries import Waiting
-from kinds.sentiment.store.monitors import get_monitor, lock_records
-from kinds.sentiment.store.source_reports import UnreadSource
+from kinds.sentiment.store.monitors import UnreadSource, get_monitor, lock_records
 from workers.connectors.addresses import shown
 from workers.intake import BatchRequest
 from workers.producer import new_batch
@@ -90,9 +89,9 @@ class MonitorSchedules(KindSchedules):
         The parts of URLs that may be secret are left out.
         """
         monitor = get_monitor(database, schedule.id)
-        tried = source_reports.unread_sources(database, monitor.id)
+        tried = monitors.unread_sources(database, monitor.id)
         unread = [each for each in tried if each.source in monitor.sources]
-        unobserved_since = source_reports.unobserved_since(database, monitor.id)
+        unobserved_since = monitors.unobserved_since(database, monitor.id)
         waiting = deliveries.waiting(database, monitor.id)
         return ScheduleDescription(
             is_hidden=is_of_backtest(monitor),

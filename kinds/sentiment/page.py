@@ -18,7 +18,8 @@ from kinds.sentiment.documents.watchlist import Entity
 from kinds.sentiment.export_files import ExportSource, ReportEntry, SentimentFigures, Windows
 from kinds.sentiment.report import prose
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize, shifted
-from kinds.sentiment.store.monitor_reports import AlertRecord, MentionRecord, find_mentions
+from kinds.sentiment.store.alerts import AlertRecord
+from kinds.sentiment.store.documents import MentionRecord, find_mentions
 from pressroom.pages import Page
 
 MAX_PAGE_ALERTS = 60

@@ -1,4 +1,4 @@
-"""Records that a job writes besides its artifacts; `kinds.sentiment.store.writer` stores them."""
+"""Records that a job writes besides its artifacts; `kinds.sentiment.store.history` stores them."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_worker_imports_every_kind_without_the_command_line(
 ) -> None:
     loaded, opened, warm = kinds_of_a_worker
     assert {"kinds.article.kind", "kinds.sentiment.kind"} <= loaded
-    assert "kinds.sentiment.store.writer" in opened
+    assert "kinds.sentiment.store.history" in opened
     assert not {"typer", "rich", *HEAVY} & loaded
     assert not {"typer", *HEAVY} & warm  # httpx brings rich, where sources are fetched
     assert [name for name in warm if name.startswith("pressroom")] == []

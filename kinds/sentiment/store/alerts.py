@@ -7,12 +7,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid4
 
-from sqlalchemy import Engine, case, delete, func, insert, select, update
+from sqlalchemy import (
+    Engine,
+    RowMapping,
+    case,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from db.tables import ScheduleRow
 from jobs.errors import PermanentError
 from kinds.sentiment.monitor import AlertStatus, Notification
-from kinds.sentiment.series.policy import AlertRule
+from kinds.sentiment.series.policy import Alert, AlertRule
 from kinds.sentiment.series.time_windows import WindowSize
 from kinds.sentiment.store.deliveries import is_muted
 from kinds.sentiment.tables import AlertRow, DeliveryRow, MuteRow
@@ -79,6 +88,25 @@ class Mute:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertRecord:
+    """An alert with its status, times and note."""
+
+    alert: Alert
+    status: AlertStatus
+    raised_at: datetime
+    acknowledged_at: datetime | None
+    note: str | None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the alert is not withdrawn."""
+        return self.status is not AlertStatus.WITHDRAWN
+
+
+_FIGURES = [getattr(AlertRow, name) for name in Alert.__dataclass_fields__]
+
+
 def list_alerts(
     database: Engine,
     *,
@@ -99,6 +127,17 @@ def list_alerts(
     newest_first = statement.order_by(AlertRow.starts_at.desc(), AlertRow.key).limit(limit)
     with database.connect() as connection:
         return [StoredAlert(**row._mapping) for row in connection.execute(newest_first)]
+
+
+def alerts_since(database: Engine, monitor_id: UUID, *, since: datetime) -> list[AlertRecord]:
+    """Return alerts of the monitor's windows from `since` on, including withdrawn ones, the newest first."""
+    statement = (
+        select(*_FIGURES, AlertRow.status, AlertRow.raised_at, AlertRow.acknowledged_at, AlertRow.note)
+        .where(AlertRow.monitor_id == monitor_id, AlertRow.starts_at >= since)
+        .order_by(AlertRow.starts_at.desc(), AlertRow.key)
+    )
+    with database.connect() as connection:
+        return [_alert_record(row) for row in connection.execute(statement).mappings()]
 
 
 def get_alert(database: Engine, alert_id: UUID) -> tuple[StoredAlert, list[DeliveryState]]:
@@ -215,3 +254,14 @@ _ALERTS = select(
 
 def _not_found(alert_id: UUID) -> AlertNotFoundError:
     return AlertNotFoundError(f"no alert has the id {alert_id}: see `pressroom alerts list`")
+
+
+def _alert_record(row: RowMapping) -> AlertRecord:
+    fields = {name: row[name] for name in Alert.__dataclass_fields__}
+    return AlertRecord(
+        alert=Alert(**fields | {"document_ids": tuple(row["document_ids"])}),
+        status=row["status"],
+        raised_at=row["raised_at"],
+        acknowledged_at=row["acknowledged_at"],
+        note=row["note"],
+    )

@@ -1,15 +1,36 @@
-"""Reads the results of earlier batches: implements kinds.sentiment.history.History over Postgres."""
+"""The history of monitors in Postgres: what jobs read of earlier batches, and what they add to it.
+
+Transactions that write records of the same monitor wait for each other, so that none deadlock.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from uuid import UUID
 
-from sqlalchemy import DateTime, func, select
+from sqlalchemy import (
+    Connection,
+    DateTime,
+    func,
+    select,
+)
 
 from kinds.sentiment.history import History
-from kinds.sentiment.store.document_history import DocumentHistory
-from kinds.sentiment.store.series_history import SeriesHistory
+from kinds.sentiment.records import (
+    AnalysedDocuments,
+    Classifications,
+    EntityHistory,
+    ReadAgain,
+)
+from kinds.sentiment.store.documents import (
+    DocumentHistory,
+    write_classifications,
+    write_documents,
+    write_read_again,
+)
+from kinds.sentiment.store.monitors import lock_records
+from kinds.sentiment.store.series import SeriesHistory, write_histories
 from workers.ports import RunningJob, WorkerServices
 
 
@@ -28,3 +49,19 @@ def open_history(services: WorkerServices) -> Callable[[RunningJob], History]:
     """Open the port as a `workers.ports.PortOpener`; all jobs share it."""
     history = DatabaseHistory(services.database)
     return lambda _: history
+
+
+def write_records(connection: Connection, records: Sequence[tuple[UUID, object]]) -> None:
+    """Write the records of these jobs; each comes with the id of its job.
+
+    Implements db.outcomes.RecordWriter.
+    """
+    of_monitors = AnalysedDocuments | ReadAgain | EntityHistory
+    monitors = {r.monitor_id for _, r in records if isinstance(r, of_monitors)}
+    for monitor_id in sorted(monitors):
+        lock_records(connection, monitor_id)
+    write_classifications(connection, [r for _, r in records if isinstance(r, Classifications)])
+    write_documents(connection, [(j, r) for j, r in records if isinstance(r, AnalysedDocuments)])
+    for read_again in (r for _, r in records if isinstance(r, ReadAgain)):
+        write_read_again(connection, read_again)
+    write_histories(connection, [(j, r) for j, r in records if isinstance(r, EntityHistory)])

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from db import outcomes
 from db.outcomes import RecordsWithoutWriterError, write_records, writer_of
 from jobs.kind import Tables
-from kinds.sentiment.store import writer as sentiment_writer
+from kinds.sentiment.store import history as sentiment_writer
 
 written: list[tuple[str, UUID, object]] = []
 

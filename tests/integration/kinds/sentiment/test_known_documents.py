@@ -29,9 +29,8 @@ from kinds.sentiment.payload import CollectPayload, DocumentsPayload, SentimentS
 from kinds.sentiment.records import AnalysedDocuments, DocumentFacts, ReadAgain
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.stages.collect import collect
-from kinds.sentiment.store.history import DatabaseHistory
+from kinds.sentiment.store.history import DatabaseHistory, write_records
 from kinds.sentiment.store.monitors import new_id, put_monitor
-from kinds.sentiment.store.writer import write_records
 from kinds.sentiment.tables import DocumentRow
 from storage.memory import MemoryStore
 from tests.integration.kinds.sentiment.test_sentiment_report import CLASSIFIER, documents, pressing
@@ -118,6 +117,9 @@ class Desk:
 
     def standing(self) -> dict[str, datetime]:
         """Return the publication time of each document's current version."""
+
+    def current(self) -> dict[str, datetime]:
+        """When the version of each document that stands was published."""
         columns = (DocumentRow.id, DocumentRow.published_at)
         with self.database.connect() as connection:
             rows = connection.execute(select(*columns).where(DocumentRow.monitor_id == self.monitor.id))
@@ -162,14 +164,14 @@ def test_a_correction_that_is_appended_counts(desk: Desk) -> None:
     desk.run(version(1))
     intake = desk.run(version(1), version(2))
     assert (intake.num_known, intake.num_documents) == (1, 1)
-    assert desk.standing() == {"x": DAY + timedelta(days=2)}
+    assert desk.current() == {"x": DAY + timedelta(days=2)}
 
 
 def test_a_correction_counts_though_the_known_version_has_no_record(desk: Desk) -> None:
     desk.run(version(1))
     desk.change(record=None)
     desk.run(version(1), version(2))
-    assert desk.standing() == {"x": DAY + timedelta(days=2)}
+    assert desk.current() == {"x": DAY + timedelta(days=2)}
 
 
 def test_an_earlier_version_is_left_out_if_the_known_one_is_in_the_file(desk: Desk) -> None:
@@ -177,13 +179,13 @@ def test_an_earlier_version_is_left_out_if_the_known_one_is_in_the_file(desk: De
     for lines in ([version(1), version(2)], [version(2), version(1)]):
         intake = desk.run(*lines)
         assert (intake.num_known, intake.num_documents) == (2, 0)
-        assert desk.standing() == {"x": DAY + timedelta(days=2)}
+        assert desk.current() == {"x": DAY + timedelta(days=2)}
 
 
 def test_an_earlier_version_corrects_if_the_known_one_is_not_in_the_file(desk: Desk) -> None:
     desk.run(version(2))
     desk.run(version(1))
-    assert desk.standing() == {"x": DAY + timedelta(days=1)}
+    assert desk.current() == {"x": DAY + timedelta(days=1)}
 
 
 def test_a_known_line_is_not_read(desk: Desk) -> None:
@@ -235,7 +237,7 @@ def test_a_record_of_what_was_corrected_meanwhile_is_not_kept(desk: Desk) -> Non
     with desk.database.begin() as connection:
         write_records(connection, [(new_id(), late)])
     history = DatabaseHistory(desk.database)
-    assert history.standing(desk.monitor.id, ["x"], analysis=desk.analysis)["x"].record is None
+    assert history.versions(desk.monitor.id, ["x"], analysis=desk.analysis)["x"].record is None
 
 
 def test_nothing_is_looked_up_for_a_monitor_without_documents(desk: Desk) -> None:
@@ -276,7 +278,7 @@ def test_a_growing_file_ends_with_the_latest_versions_however_often_it_is_run(
         if data.draw(st.booleans()):
             desk.change(record=None)
     latest = {id: max(number for other, number, _ in versions if other == id) for id, _, _ in versions}
-    assert desk.standing() == {id: DAY + timedelta(days=number) for id, number in latest.items()}
+    assert desk.current() == {id: DAY + timedelta(days=number) for id, number in latest.items()}
     desk.run(*lines)
     assert desk.run(*lines).num_documents == 0
 
@@ -321,7 +323,7 @@ def test_items_of_a_feed_that_share_a_link_stay_the_same_documents_as_it_rolls_o
         if not has_records:
             desk.change(record=None)
     assert num_new == [1, 1, 1, 0, 1, 0, 0, 1]
-    assert sorted(at.day for at in desk.standing().values()) == [1, 2, 3, 4, 5]
+    assert sorted(at.day for at in desk.current().values()) == [1, 2, 3, 4, 5]
 
 
 def test_rows_of_a_growing_file_that_share_a_link_stay_the_same_documents(desk: Desk) -> None:
@@ -331,7 +333,7 @@ def test_rows_of_a_growing_file_that_share_a_link_stay_the_same_documents(desk: 
     ]
     num_new = [desk.run(*given).num_documents for given in (rows[:1], rows[:2], rows[3::-1], rows, rows[4:])]
     assert num_new == [1, 1, 2, 1, 0]
-    assert sorted(at.day for at in desk.standing().values()) == [1, 2, 3, 4, 5]
+    assert sorted(at.day for at in desk.current().values()) == [1, 2, 3, 4, 5]
 
 
 def test_a_worker_that_collects_leaves_what_its_source_is_known_by(desk: Desk, tmp_path: Path) -> None:

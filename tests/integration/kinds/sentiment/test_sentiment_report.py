@@ -26,8 +26,8 @@ from kinds.sentiment.monitor import AlertStatus, Monitor
 from kinds.sentiment.records import EntityHistory
 from kinds.sentiment.series.policy import Alert, AlertRule, Policy
 from kinds.sentiment.series.time_windows import WindowSize
+from kinds.sentiment.store.history import write_records
 from kinds.sentiment.store.monitors import get_monitor, new_id, put_monitor
-from kinds.sentiment.store.writer import write_records
 from kinds.sentiment.tables import (
     AlertRow,
     ClassificationRow,

@@ -13,9 +13,8 @@ from kinds.sentiment.monitor import Monitor
 from kinds.sentiment.records import EntityHistory
 from kinds.sentiment.series.policy import Alert, AlertRule, Policy
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize
-from kinds.sentiment.store.history import DatabaseHistory
+from kinds.sentiment.store.history import DatabaseHistory, write_records
 from kinds.sentiment.store.monitors import get_monitor, new_id, put_monitor
-from kinds.sentiment.store.writer import write_records
 
 DAY = datetime(2026, 3, 2, tzinfo=UTC)
 READ_AT = datetime(2026, 3, 9, tzinfo=UTC)

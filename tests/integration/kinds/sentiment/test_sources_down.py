@@ -24,9 +24,8 @@ from kinds.sentiment.monitor import AlertStatus
 from kinds.sentiment.monitor_runs import start_monitor
 from kinds.sentiment.outputs import WindowsOutput
 from kinds.sentiment.series.policy import AlertRule
-from kinds.sentiment.store.monitor_reports import stream_stage
-from kinds.sentiment.store.monitors import get_monitor, put_monitor
-from kinds.sentiment.store.source_reports import unobserved_since, unread_sources
+from kinds.sentiment.store.monitors import get_monitor, put_monitor, unobserved_since, unread_sources
+from kinds.sentiment.store.stage_jobs import stream_stage
 from kinds.sentiment.tables import AlertRow, DocumentRow
 from pressroom.schedules import state_of
 from tests.hostile_server import HostileServer, hostile_server

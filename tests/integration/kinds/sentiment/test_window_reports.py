@@ -23,7 +23,7 @@ from jobs.job import JobStatus
 from kinds.sentiment.export import export_sentiment
 from kinds.sentiment.export_files import SentimentFigures
 from kinds.sentiment.series.policy import Policy
-from kinds.sentiment.store.monitor_reports import StageJob, stream_stage
+from kinds.sentiment.store.stage_jobs import StageJob, stream_stage
 from kinds.sentiment.tables import MentionRow
 from pressroom.summary import Summary
 from tests.integration.kinds.sentiment.test_sentiment_report import BAD, BEGIN, GOOD, Press, pressing

@@ -16,7 +16,7 @@ from kinds.sentiment.records import EntityHistory
 from kinds.sentiment.series.policy import Alert, AlertRule, Policy
 from kinds.sentiment.series.time_windows import WindowSize
 from kinds.sentiment.store import alerts, deliveries
-from kinds.sentiment.store.series_records import DELIVERED_AGE, write_histories
+from kinds.sentiment.store.series import DELIVERED_AGE, write_histories
 from tests.hostile_server import HostileServer, Seen, hostile_server
 from tests.integration.kinds.sentiment.test_delivery import (
     SECRET,

@@ -1,10 +1,9 @@
-"""Reads what an export of a monitor's batch needs: artifacts of its stages, and rows of its series."""
+"""Reads the jobs of a batch by stage, with their results, for the export."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import Engine, RowMapping, Select, Text, cast, select, tuple_
@@ -12,9 +11,6 @@ from sqlalchemy import Engine, RowMapping, Select, Text, cast, select, tuple_
 from db.tables import ArtifactRow, JobRow, StageRow, StatementRow
 from jobs.job import JobStatus
 from jobs.outputs import OutputT, parse_output
-from kinds.sentiment.monitor import AlertStatus
-from kinds.sentiment.series.policy import Alert
-from kinds.sentiment.tables import AlertRow, MentionRow
 
 PAGE_ROWS = 1_000
 """Rows read in one statement; no transaction stays open while a page is written."""
@@ -51,45 +47,6 @@ class StoredObject:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MentionRecord:
-    """A mention with its position in its chain; see kinds.sentiment.series.mention."""
-
-    entity_id: str
-    document_id: str
-    published_at: datetime
-    relevance: int
-    topic: str | None
-    p_negative: float
-    p_neutral: float
-    p_positive: float
-    sentence: str
-    title: str
-    source: str
-    novelty: int | None
-    first_id: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlertRecord:
-    """An alert with its status, times and note."""
-
-    alert: Alert
-    status: AlertStatus
-    raised_at: datetime
-    acknowledged_at: datetime | None
-    note: str | None
-
-    @property
-    def is_standing(self) -> bool:
-        """Whether the alert is not withdrawn."""
-        return self.status is not AlertStatus.WITHDRAWN
-
-
-_MENTION = [getattr(MentionRow, name) for name in MentionRecord.__dataclass_fields__]
-_ALERT = [getattr(AlertRow, name) for name in Alert.__dataclass_fields__]
-
-
 def stream_stage(
     database: Engine, batch_id: UUID, stage: str | None = None, *, statuses: Sequence[JobStatus]
 ) -> Iterator[StageJob]:
@@ -109,68 +66,6 @@ def stream_stage(
         if len(rows) < PAGE_ROWS:
             return
         last = (rows[-1]["number"], rows[-1]["position"])
-
-
-def stream_mentions(
-    database: Engine, monitor_id: UUID, entity_id: str, *, since: datetime
-) -> Iterator[MentionRecord]:
-    """Yield the entity's mentions in order of time, read in pages."""
-    place = tuple_(MentionRow.published_at, MentionRow.document_id)
-    statement = (
-        select(*_MENTION)
-        .where(
-            MentionRow.monitor_id == monitor_id,
-            MentionRow.entity_id == entity_id,
-            MentionRow.published_at >= since,
-        )
-        .order_by(MentionRow.published_at, MentionRow.document_id)
-        .limit(PAGE_ROWS)
-    )
-    last: tuple[datetime, str] | None = None
-    while True:
-        with database.connect() as connection:
-            page = statement if last is None else statement.where(place > last)
-            rows = [MentionRecord(**row) for row in connection.execute(page).mappings()]
-        yield from rows
-        if len(rows) < PAGE_ROWS:
-            return
-        last = (rows[-1].published_at, rows[-1].document_id)
-
-
-def find_mentions(
-    database: Engine, monitor_id: UUID, keys: Sequence[tuple[str, str]]
-) -> dict[tuple[str, str], MentionRecord]:
-    """Return mentions by entity and document."""
-    if not keys:
-        return {}
-    statement = select(*_MENTION).where(
-        MentionRow.monitor_id == monitor_id, tuple_(MentionRow.entity_id, MentionRow.document_id).in_(keys)
-    )
-    with database.connect() as connection:
-        found = [MentionRecord(**row) for row in connection.execute(statement).mappings()]
-    return {(record.entity_id, record.document_id): record for record in found}
-
-
-def list_alerts(database: Engine, monitor_id: UUID, *, since: datetime) -> list[AlertRecord]:
-    """Return alerts of the monitor's windows from `since` on, including withdrawn ones, the newest first."""
-    statement = (
-        select(*_ALERT, AlertRow.status, AlertRow.raised_at, AlertRow.acknowledged_at, AlertRow.note)
-        .where(AlertRow.monitor_id == monitor_id, AlertRow.starts_at >= since)
-        .order_by(AlertRow.starts_at.desc(), AlertRow.key)
-    )
-    with database.connect() as connection:
-        return [_alert(row) for row in connection.execute(statement).mappings()]
-
-
-def _alert(row: RowMapping) -> AlertRecord:
-    fields = {name: row[name] for name in Alert.__dataclass_fields__}
-    return AlertRecord(
-        alert=Alert(**fields | {"document_ids": tuple(row["document_ids"])}),
-        status=row["status"],
-        raised_at=row["raised_at"],
-        acknowledged_at=row["acknowledged_at"],
-        note=row["note"],
-    )
 
 
 def _jobs(batch_id: UUID, statuses: Sequence[JobStatus]) -> Select[*tuple[object, ...]]:

@@ -1,23 +1,74 @@
-"""Reads documents, mentions and classifications of earlier batches from Postgres."""
+"""Stores and reads documents, their mentions, and the answers of classifiers."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, LargeBinary, func, literal, select
+from sqlalchemy import (
+    Connection,
+    Engine,
+    LargeBinary,
+    delete,
+    func,
+    literal,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects import postgresql
 
-from db.bulk import values_table
+from db.bulk import fields_of, insert_rows, upsert_rows, values_table
+from db.tables import BatchRow, JobRow
 from jobs.documents.document import RECORD_BYTES
 from jobs.documents.identity import SHARED_PREFIX_CHARACTERS, shared_prefix
-from kinds.sentiment.history import KnownDocument, Standing
+from kinds.sentiment.history import DocumentVersion, KnownDocument
+from kinds.sentiment.records import (
+    AnalysedDocuments,
+    Classifications,
+    DocumentFacts,
+    ReadAgain,
+)
 from kinds.sentiment.series.mention import CountedDocument, Mention, Novelty
-from kinds.sentiment.tables import ClassificationRow, DocumentRow, MentionRow
+from kinds.sentiment.tables import (
+    ClassificationRow,
+    DocumentRow,
+    MentionRow,
+    UnsettledRow,
+)
+
+PAGE_ROWS = 1_000
+"""Rows read in one statement; no transaction stays open while a page is written."""
 
 _MENTION_FIELDS = tuple(Mention.__dataclass_fields__)
+
 _MENTION = [getattr(MentionRow, name) for name in _MENTION_FIELDS]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MentionRecord:
+    """A mention with its position in its chain; see kinds.sentiment.series.mention."""
+
+    entity_id: str
+    document_id: str
+    published_at: datetime
+    relevance: int
+    topic: str | None
+    p_negative: float
+    p_neutral: float
+    p_positive: float
+    sentence: str
+    title: str
+    source: str
+    novelty: int | None
+    first_id: str | None
+
+
+_RECORD_COLUMNS = [getattr(MentionRow, name) for name in MentionRecord.__dataclass_fields__]
 
 
 class DocumentHistory:
@@ -26,7 +77,7 @@ class DocumentHistory:
     def __init__(self, database: Engine) -> None:
         self._database = database
 
-    def standing(self, monitor_id: UUID, ids: Sequence[str], *, analysis: str) -> dict[str, Standing]:
+    def versions(self, monitor_id: UUID, ids: Sequence[str], *, analysis: str) -> dict[str, DocumentVersion]:
         """Return those of these documents that were analysed in this way, by id."""
         columns = (DocumentRow.id, DocumentRow.sha256, DocumentRow.published_at, DocumentRow.record)
         statement = select(*columns).where(
@@ -35,7 +86,7 @@ class DocumentHistory:
             DocumentRow.analysis == analysis,
         )
         with self._database.connect() as connection:
-            return {row[0]: Standing(*row[1:]) for row in connection.execute(statement)}
+            return {row[0]: DocumentVersion(*row[1:]) for row in connection.execute(statement)}
 
     def known_records(self, monitor_id: UUID, records: Sequence[bytes], *, analysis: str) -> frozenset[bytes]:
         """Return those of these digests whose record gave a stored document that was analysed in this way."""
@@ -212,3 +263,188 @@ class DocumentHistory:
         )
         with self._database.connect() as connection:
             return {digest: (neg, neu, pos) for digest, neg, neu, pos in connection.execute(statement)}
+
+
+def stream_mentions(
+    database: Engine, monitor_id: UUID, entity_id: str, *, since: datetime
+) -> Iterator[MentionRecord]:
+    """Yield the entity's mentions in order of time, read in pages."""
+    place = tuple_(MentionRow.published_at, MentionRow.document_id)
+    statement = (
+        select(*_RECORD_COLUMNS)
+        .where(
+            MentionRow.monitor_id == monitor_id,
+            MentionRow.entity_id == entity_id,
+            MentionRow.published_at >= since,
+        )
+        .order_by(MentionRow.published_at, MentionRow.document_id)
+        .limit(PAGE_ROWS)
+    )
+    last: tuple[datetime, str] | None = None
+    while True:
+        with database.connect() as connection:
+            page = statement if last is None else statement.where(place > last)
+            rows = [MentionRecord(**row) for row in connection.execute(page).mappings()]
+        yield from rows
+        if len(rows) < PAGE_ROWS:
+            return
+        last = (rows[-1].published_at, rows[-1].document_id)
+
+
+def find_mentions(
+    database: Engine, monitor_id: UUID, keys: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], MentionRecord]:
+    """Return mentions by entity and document."""
+    if not keys:
+        return {}
+    statement = select(*_RECORD_COLUMNS).where(
+        MentionRow.monitor_id == monitor_id, tuple_(MentionRow.entity_id, MentionRow.document_id).in_(keys)
+    )
+    with database.connect() as connection:
+        found = [MentionRecord(**row) for row in connection.execute(statement).mappings()]
+    return {(record.entity_id, record.document_id): record for record in found}
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """A document as analysed by one job."""
+
+    submitted_at: datetime
+    job_id: UUID
+    block: AnalysedDocuments
+    document: DocumentFacts
+
+    @property
+    def order(self) -> tuple[datetime, datetime, str]:
+        """Sort key: a later batch corrects an earlier one, then a later time counts, then a fixed order."""
+        return self.submitted_at, self.document.published_at, self.document.sha256
+
+
+def write_documents(connection: Connection, blocks: Sequence[tuple[UUID, AnalysedDocuments]]) -> None:
+    submitted = _submitted_at(connection, {job_id for job_id, _ in blocks})
+    for monitor_id in sorted({block.monitor_id for _, block in blocks}):
+        versions: dict[str, _Version] = {}
+        for job_id, block in blocks:
+            for document in block.documents if block.monitor_id == monitor_id else ():
+                version = _Version(submitted[job_id], job_id, block, document)
+                other = versions.get(document.id)
+                if other is None or version.order > other.order:
+                    versions[document.id] = version
+        if versions:
+            _write_versions(connection, monitor_id, versions)
+
+
+def write_read_again(connection: Connection, read: ReadAgain) -> None:
+    """Assign these records to the documents, unless they were corrected in the meantime."""
+    ids, digests, records = zip(*read.records, strict=True)
+    given = values_table(
+        "given",
+        id=(ids, DocumentRow.id),
+        sha256=(digests, DocumentRow.sha256),
+        record=(records, DocumentRow.record),
+    )
+    connection.execute(
+        update(DocumentRow)
+        .where(
+            DocumentRow.monitor_id == read.monitor_id,
+            DocumentRow.id == given.c.id,
+            DocumentRow.sha256 == given.c.sha256,
+        )
+        .values(record=given.c.record)
+    )
+
+
+def _submitted_at(connection: Connection, job_ids: Collection[UUID]) -> dict[UUID, datetime]:
+    if not job_ids:
+        return {}
+    rows = connection.execute(
+        select(JobRow.id, BatchRow.created_at)
+        .join(BatchRow, BatchRow.id == JobRow.batch_id)
+        .where(JobRow.id == func.any(list(job_ids)))
+    )
+    return {row.id: row.created_at for row in rows}
+
+
+def _write_versions(connection: Connection, monitor_id: UUID, versions: Mapping[str, _Version]) -> None:
+    rows = [
+        {
+            "monitor_id": monitor_id,
+            "job_id": version.job_id,
+            "submitted_at": version.submitted_at,
+            "analysis": version.block.analysis,
+            **fields_of(version.document),
+            "flags": list(version.document.flags),
+        }
+        for _, version in sorted(versions.items())
+    ]
+    ordered = (DocumentRow.submitted_at, DocumentRow.published_at, DocumentRow.sha256)
+    upsert_rows(
+        connection,
+        DocumentRow,
+        rows,
+        keys=("monitor_id", "id"),
+        where=lambda new: tuple_(*ordered) <= tuple_(new.submitted_at, new.published_at, new.sha256),
+    )
+    current_ids = set(
+        connection.scalars(
+            select(DocumentRow.id).where(
+                DocumentRow.monitor_id == monitor_id,
+                DocumentRow.id == func.any(list(versions)),
+                DocumentRow.job_id == func.any(list({version.job_id for version in versions.values()})),
+            )
+        )
+    )
+    gone = connection.execute(
+        delete(MentionRow)
+        .where(MentionRow.monitor_id == monitor_id, MentionRow.document_id == func.any(list(current_ids)))
+        .returning(MentionRow.entity_id, MentionRow.published_at)
+    ).all()
+    mentions = {
+        (mention.entity_id, mention.document_id): {"monitor_id": monitor_id, **fields_of(mention)}
+        for version in {id(v.block): v for v in versions.values()}.values()
+        for mention in version.block.mentions
+        if mention.document_id in current_ids and versions[mention.document_id].block is version.block
+    }
+    if mentions:
+        insert_rows(connection, MentionRow, [mentions[key] for key in sorted(mentions)])
+    come = [(row["entity_id"], row["published_at"]) for row in mentions.values()]
+    _unsettle(connection, monitor_id, [*((row.entity_id, row.published_at) for row in gone), *come])
+
+
+def _unsettle(connection: Connection, monitor_id: UUID, changes: Iterable[tuple[Any, Any]]) -> None:
+    """Record from when on the series of the entities are out of date."""
+    since: dict[str, datetime] = {}
+    for entity_id, instant in changes:
+        since[entity_id] = min(instant, since.get(entity_id, instant))
+    if not since:
+        return
+    statement = postgresql.insert(UnsettledRow)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["monitor_id", "entity_id"],
+            set_={
+                "since": func.least(UnsettledRow.since, statement.excluded.since),
+                "number": statement.excluded.number,
+            },
+        ),
+        [
+            {"monitor_id": monitor_id, "entity_id": entity_id, "since": instant}
+            for entity_id, instant in sorted(since.items())
+        ],
+    )
+
+
+def write_classifications(connection: Connection, some: Sequence[Classifications]) -> None:
+    rows = {
+        (one.model_sha256, digest): {
+            "model_sha256": one.model_sha256,
+            "digest": digest,
+            "negative": negative,
+            "neutral": neutral,
+            "positive": positive,
+        }
+        for one in some
+        for digest, negative, neutral, positive in one.probabilities
+    }
+    if rows:
+        insert_rows(connection, ClassificationRow, [rows[key] for key in sorted(rows)], unless_known=True)
