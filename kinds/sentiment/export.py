@@ -27,12 +27,11 @@ from kinds.sentiment.export_files import (
     write_reports,
     write_windows,
 )
-from kinds.sentiment.outputs import WindowsOutput
 from kinds.sentiment.page import PageSource, render_sentiment_page
-from kinds.sentiment.payload import SentimentSettings
+from kinds.sentiment.payload import SentimentSettings, WindowsOutput
+from kinds.sentiment.report_plan import num_left_out
 from kinds.sentiment.store.history import DatabaseHistory
 from kinds.sentiment.store.monitors import get_monitor
-from kinds.sentiment.wanted import num_left_out
 from pressroom.export import INDEX, SUMMARY, listed_files, staged_export
 from pressroom.results import ResultReader
 from pressroom.summary import Summary

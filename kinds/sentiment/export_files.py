@@ -23,10 +23,9 @@ from jobs.text.plain import HTML_REMOVED
 from kinds.sentiment.documents.language import LANGUAGE_UNSUPPORTED
 from kinds.sentiment.documents.prepare import CONTROL_TOKEN
 from kinds.sentiment.documents.watchlist import Watchlist
-from kinds.sentiment.linked import AMBIGUOUS
+from kinds.sentiment.entity_links import AMBIGUOUS
 from kinds.sentiment.monitor import Monitor
-from kinds.sentiment.outputs import DocumentsOutput
-from kinds.sentiment.payload import SentimentSettings
+from kinds.sentiment.payload import DocumentsOutput, SentimentSettings
 from kinds.sentiment.report.files import DOCUMENTS as COUNTED
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize
 from kinds.sentiment.store.alerts import AlertRecord, alerts_since

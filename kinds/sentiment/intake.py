@@ -19,10 +19,10 @@ from jobs.intake.dialect import AS_FOUND, FileOptions
 from jobs.provenance import payload_digest
 from jobs.rejection import DroppedTally, Rejected
 from kinds.sentiment.backtest import is_of_backtest
+from kinds.sentiment.document_filter import DocumentFilter
 from kinds.sentiment.documents.blocks import BlockCutter
 from kinds.sentiment.documents.watchlist import Watchlist
 from kinds.sentiment.documents.watchlist_file import WatchlistFile, read_watchlist
-from kinds.sentiment.known import KnownFilter
 from kinds.sentiment.monitor import KIND, Monitor
 from kinds.sentiment.options import SentimentOptions
 from kinds.sentiment.payload import ANALYSIS_VERSION, MOODS
@@ -155,7 +155,7 @@ def plan_documents(
     observed = observed_setting(connection, monitor)
     own = kind_settings(monitor, {**order.settings, **observed}, settings)
     database = connection.engine
-    known = KnownFilter(DatabaseHistory(database), monitor_id=monitor.id, analysis=str(own["analysis"]))
+    known = DocumentFilter(DatabaseHistory(database), monitor_id=monitor.id, analysis=str(own["analysis"]))
     documents = read_documents(
         path,
         now=datetime.now(UTC),
@@ -183,16 +183,16 @@ def plan_documents(
 
 
 def _unknown(
-    database: Engine, known: KnownFilter, documents: Iterable[Document | Rejected]
+    database: Engine, known: DocumentFilter, documents: Iterable[Document | Rejected]
 ) -> Iterator[Document | Rejected]:
     """Yield documents that are not known, and store the records of those recognized by their content alone.
 
     Such documents are recognized by their record the next time.
     """
     yield from known.unknown(documents)
-    for read_again in known.read_again():
+    for record_digests in known.record_digests():
         with database.begin() as connection:
-            write_records(connection, [(read_again.monitor_id, read_again)])
+            write_records(connection, [(record_digests.monitor_id, record_digests)])
 
 
 def _block_jobs(stream: Iterable[Document | Rejected], counts: IntakeCounts) -> Iterator[NewJob | Rejected]:

@@ -12,20 +12,22 @@ from jobs.kind import Background, Context, Input, Intake, Kind, PlanContext, Por
 from jobs.sources import Sources
 from kinds.sentiment.history import History
 from kinds.sentiment.options import SentimentOptions
-from kinds.sentiment.outputs import CollectOutput, DocumentsOutput, WindowsOutput
 from kinds.sentiment.payload import (
+    CollectOutput,
     CollectPayload,
+    DocumentsOutput,
     DocumentsPayload,
     ReportPayload,
     SentimentPayload,
     SentimentSettings,
+    WindowsOutput,
     WindowsPayload,
 )
+from kinds.sentiment.report_plan import first_reports
 from kinds.sentiment.stages.collect import collect
 from kinds.sentiment.stages.documents import analyse_documents
 from kinds.sentiment.stages.reports import write_report
 from kinds.sentiment.stages.windows import compute_windows
-from kinds.sentiment.wanted import first
 from workers.settings import DEFAULT_CLASSIFIER
 
 ENTITIES_PER_JOB = 8
@@ -157,7 +159,7 @@ def _plan_reports(
 ) -> Iterator[tuple[str, SentimentPayload]]:
     """Plan at most `max_reports` reports; the windows jobs record how many were wanted in all."""
     wanted = (report for _, judged in context.outputs(WindowsOutput) for report in judged.reports)
-    for report in first(wanted, settings.max_reports):
+    for report in first_reports(wanted, settings.max_reports):
         payload = ReportPayload(
             entity=report.entity,
             size=report.size,

@@ -1,4 +1,4 @@
-"""Payloads of the jobs of each stage, and the settings that a batch fixes for all of them."""
+"""Payloads and outputs of the jobs of each stage, and the settings that a batch fixes for all of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
 
 from jobs.documents.document import Document
+from jobs.rejection import Refusal
 from jobs.sources import Source
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.time_windows import WindowSize
@@ -117,3 +118,52 @@ class SentimentSettings(BaseModel):
     max_reports: int = Field(default=500, ge=0, le=1_000_000)
     """Maximum reports of a batch, because a first run over years of documents would write thousands about the
     past. New alerts come first, then the newest windows; wanted.num_left_out counts the reports left out."""
+
+
+class _Output(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CollectOutput(_Output):
+    """The documents of a source that were not analysed before."""
+
+    blocks: tuple[str, ...]
+    """Digests of the resources that contain the documents."""
+
+
+class DocumentsOutput(_Output):
+    """The changes caused by the documents of a block."""
+
+    since: Mapping[int, AwareDatetime]
+    """Earliest document that was added, changed or removed, by the entity's position in the watch list."""
+    until: AwareDatetime
+    """Time of publication of the latest document."""
+    num_flagged: Mapping[str, int]
+    """Number of documents by flag."""
+    refused: Mapping[str, Refusal]
+    """Refusals by id of the documents that could not be analysed."""
+
+
+class ReportPlan(_Output):
+    """A report to be written."""
+
+    entity: int
+    """Position in the watch list."""
+    entity_id: str
+    size: WindowSize
+    starts_at: AwareDatetime
+    name: str
+    """Name of the window, for files."""
+    has_alert: bool
+    """Whether the window has a new alert."""
+    known_until: AwareDatetime | None
+    """Windows that end later are unfinished."""
+
+
+class WindowsOutput(_Output):
+    """Reports to be written about some entities."""
+
+    reports: tuple[ReportPlan, ...]
+    """The first of the reports, as many as the batch may write."""
+    num_reports_wanted: int
+    """Number of all reports, including those left out."""

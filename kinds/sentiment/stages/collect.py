@@ -10,11 +10,10 @@ from jobs.kind import Artifact, Context, Parent, Result
 from jobs.rejection import Rejected
 from jobs.shown import json_text
 from jobs.sources import Sources
+from kinds.sentiment.document_filter import DocumentFilter
 from kinds.sentiment.documents.blocks import cut_blocks, dump_block
 from kinds.sentiment.history import History
-from kinds.sentiment.known import KnownFilter
-from kinds.sentiment.outputs import CollectOutput
-from kinds.sentiment.payload import CollectPayload, SentimentSettings
+from kinds.sentiment.payload import CollectOutput, CollectPayload, SentimentSettings
 
 JSONL = "application/jsonl"
 
@@ -27,7 +26,7 @@ MAX_NOTES = 20
 
 def collect(payload: CollectPayload, settings: SentimentSettings, context: Context) -> Result:
     """Read the source. Raises SourceError if it is unreachable or hostile, and whatever the ports raise."""
-    known = KnownFilter(context.port(History), monitor_id=settings.monitor_id, analysis=settings.analysis)
+    known = DocumentFilter(context.port(History), monitor_id=settings.monitor_id, analysis=settings.analysis)
     refusals = _Refusals()
     notes: list[str] = []
     read = context.port(Sources).fetch(payload.source, known.records, notes.append)
@@ -45,7 +44,7 @@ def collect(payload: CollectPayload, settings: SentimentSettings, context: Conte
             "rejected": dict(refusals.by_code),
             "notes": notes[:MAX_NOTES],
         },
-        records=tuple(known.read_again()),
+        records=tuple(known.record_digests()),
         parents=tuple(Parent("block", f"block-{number}", sha256) for number, sha256 in enumerate(stored)),
     )
 

@@ -16,20 +16,24 @@ from jobs.text.plain import normalise
 from kinds.sentiment.documents.blocks import analysed_line, parse_block
 from kinds.sentiment.documents.language import LANGUAGE_UNSUPPORTED
 from kinds.sentiment.documents.linking import Link, Passage
-from kinds.sentiment.history import History
-from kinds.sentiment.linked import AMBIGUOUS, Analysis, Refuse, link_documents
-from kinds.sentiment.outputs import DocumentsOutput
-from kinds.sentiment.payload import MOODS, DocumentsPayload, SentimentSettings
-from kinds.sentiment.records import AnalysedDocuments, Classifications, DocumentFacts
+from kinds.sentiment.entity_links import (
+    AMBIGUOUS,
+    Analysis,
+    PreparedWatchlist,
+    Refuse,
+    link_documents,
+    prepare_watchlist,
+)
+from kinds.sentiment.history import AnalysedDocuments, Classifications, DocumentFacts, History
+from kinds.sentiment.payload import MOODS, DocumentsOutput, DocumentsPayload, SentimentSettings
 from kinds.sentiment.series.mention import Mention
-from kinds.sentiment.watched import Watched, load_watched
 
 
 def analyse_documents(payload: DocumentsPayload, settings: SentimentSettings, context: Context) -> Result:
     """Clean, link and classify the documents of a block. Raises whatever the ports raise."""
     block = payload.documents or parse_block(context.resources.read(payload.block_sha256 or ""))
     documents = _latest(block)
-    watched = context.resources.load(settings.watchlist_sha256, load_watched)
+    watched = context.resources.load(settings.watchlist_sha256, prepare_watchlist)
     refused: dict[str, Refusal] = {}
 
     def refuse(document: Document, refusal: Refusal) -> None:
@@ -193,7 +197,7 @@ def _names_nobody(analysis: Analysis) -> bool:
 def _since(
     analyses: Sequence[Analysis],
     documents: Sequence[Document],
-    watched: Watched,
+    watched: PreparedWatchlist,
     settings: SentimentSettings,
     context: Context,
 ) -> dict[int, datetime]:

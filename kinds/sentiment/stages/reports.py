@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from jobs.errors import PermanentError, TransientError
 from jobs.kind import Context, Parent, Result
 from kinds.sentiment.documents.watchlist import Entity
+from kinds.sentiment.entity_links import PreparedWatchlist, prepare_watchlist
 from kinds.sentiment.history import History
 from kinds.sentiment.payload import ReportPayload, SentimentSettings
 from kinds.sentiment.report.facts import (
@@ -21,7 +22,6 @@ from kinds.sentiment.report.files import counted_parent, make_report
 from kinds.sentiment.series.counts import sums_of
 from kinds.sentiment.series.mention import CountedDocument
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSums, shifted
-from kinds.sentiment.watched import Watched, load_watched
 
 CITED_PAST = timedelta(weeks=8)
 """How long before a window an alert of it may cite documents: at most the stretch that its rule judges."""
@@ -44,7 +44,7 @@ def write_report(payload: ReportPayload, settings: SentimentSettings, context: C
 
     Raises WindowGoneError, WindowChangingError, and whatever the ports raise.
     """
-    watched = context.resources.load(settings.watchlist_sha256, load_watched)
+    watched = context.resources.load(settings.watchlist_sha256, prepare_watchlist)
     entity = watched.watchlist.entities[payload.entity]
     facts = _facts(payload, entity, watched, settings, context)
     report = make_report(
@@ -68,7 +68,7 @@ def write_report(payload: ReportPayload, settings: SentimentSettings, context: C
 def _facts(
     payload: ReportPayload,
     entity: Entity,
-    watched: Watched,
+    watched: PreparedWatchlist,
     settings: SentimentSettings,
     context: Context,
 ) -> ReportFacts:
@@ -129,7 +129,7 @@ def _counted(
 def _neighbours(
     payload: ReportPayload,
     entity: Entity,
-    watched: Watched,
+    watched: PreparedWatchlist,
     settings: SentimentSettings,
     context: Context,
 ) -> list[Neighbour]:

@@ -10,18 +10,16 @@ from zoneinfo import ZoneInfo
 from pydantic_core import to_json
 
 from jobs.kind import Artifact, Context, Parent, Result
-from kinds.sentiment.history import History, Unsettled
-from kinds.sentiment.outputs import WantedReport, WindowsOutput
-from kinds.sentiment.payload import SentimentSettings, WindowsPayload
-from kinds.sentiment.records import EntityHistory
+from kinds.sentiment.entity_links import PreparedWatchlist, prepare_watchlist
+from kinds.sentiment.history import EntityHistory, History, Unsettled
+from kinds.sentiment.payload import ReportPlan, SentimentSettings, WindowsOutput, WindowsPayload
+from kinds.sentiment.report_plan import first_reports, plan_reports
 from kinds.sentiment.series.detection import observed_alerts
 from kinds.sentiment.series.entity_series import StoredSums, begin_of, compute_series, windows_needed
 from kinds.sentiment.series.mention import Mention
 from kinds.sentiment.series.novelty import HISTORY
 from kinds.sentiment.series.policy import Alert, Policy
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize, shifted, window_of
-from kinds.sentiment.wanted import first, wanted_reports
-from kinds.sentiment.watched import Watched, load_watched
 
 MICROSECOND = timedelta(microseconds=1)
 """Added to the last instant to be read, because ranges of the history exclude their end."""
@@ -29,7 +27,7 @@ MICROSECOND = timedelta(microseconds=1)
 
 def compute_windows(payload: WindowsPayload, settings: SentimentSettings, context: Context) -> Result:
     """Compute the windows and alerts of each entity from its first change on. Raises what the ports raise."""
-    watched = context.resources.load(settings.watchlist_sha256, load_watched)
+    watched = context.resources.load(settings.watchlist_sha256, prepare_watchlist)
     entities = dict(enumerate(watched.watchlist.entities[payload.start : payload.stop], start=payload.start))
     state = _state([entity.id for entity in entities.values()], payload.as_of, settings, context)
     updates = {
@@ -47,7 +45,7 @@ def compute_windows(payload: WindowsPayload, settings: SentimentSettings, contex
     wanted = [
         report
         for position, history in histories.items()
-        for report in wanted_reports(
+        for report in plan_reports(
             position, entities[position], history, state.known_until, settings, context
         )
     ]
@@ -56,14 +54,14 @@ def compute_windows(payload: WindowsPayload, settings: SentimentSettings, contex
 
 def _result(
     histories: Sequence[EntityHistory],
-    wanted: Sequence[WantedReport],
+    wanted: Sequence[ReportPlan],
     settings: SentimentSettings,
-    watched: Watched,
+    watched: PreparedWatchlist,
 ) -> Result:
     return Result(
         artifacts=(Artifact(name="series.jsonl", media_type="application/jsonl", body=_lines(histories)),),
         output=WindowsOutput(
-            reports=tuple(first(wanted, settings.max_reports)), num_reports_wanted=len(wanted)
+            reports=tuple(first_reports(wanted, settings.max_reports)), num_reports_wanted=len(wanted)
         ),
         metrics={
             "num_reports_wanted": len(wanted),

@@ -26,12 +26,13 @@ from db.bulk import fields_of, insert_rows, upsert_rows, values_table
 from db.tables import BatchRow, JobRow
 from jobs.documents.document import RECORD_BYTES
 from jobs.documents.identity import SHARED_PREFIX_CHARACTERS, shared_prefix
-from kinds.sentiment.history import DocumentVersion, KnownDocument
-from kinds.sentiment.records import (
+from kinds.sentiment.history import (
     AnalysedDocuments,
     Classifications,
     DocumentFacts,
-    ReadAgain,
+    DocumentVersion,
+    KnownDocument,
+    RecordDigests,
 )
 from kinds.sentiment.series.mention import CountedDocument, Mention, Novelty
 from kinds.sentiment.tables import (
@@ -334,7 +335,7 @@ def write_documents(connection: Connection, blocks: Sequence[tuple[UUID, Analyse
             _write_versions(connection, monitor_id, versions)
 
 
-def write_read_again(connection: Connection, read: ReadAgain) -> None:
+def write_record_digests(connection: Connection, read: RecordDigests) -> None:
     """Assign these records to the documents, unless they were corrected in the meantime."""
     ids, digests, records = zip(*read.records, strict=True)
     given = values_table(

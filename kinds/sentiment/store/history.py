@@ -16,18 +16,18 @@ from sqlalchemy import (
     select,
 )
 
-from kinds.sentiment.history import History
-from kinds.sentiment.records import (
+from kinds.sentiment.history import (
     AnalysedDocuments,
     Classifications,
     EntityHistory,
-    ReadAgain,
+    History,
+    RecordDigests,
 )
 from kinds.sentiment.store.documents import (
     DocumentHistory,
     write_classifications,
     write_documents,
-    write_read_again,
+    write_record_digests,
 )
 from kinds.sentiment.store.monitors import lock_records
 from kinds.sentiment.store.series import SeriesHistory, write_histories
@@ -56,12 +56,12 @@ def write_records(connection: Connection, records: Sequence[tuple[UUID, object]]
 
     Implements db.outcomes.RecordWriter.
     """
-    of_monitors = AnalysedDocuments | ReadAgain | EntityHistory
+    of_monitors = AnalysedDocuments | RecordDigests | EntityHistory
     monitors = {r.monitor_id for _, r in records if isinstance(r, of_monitors)}
     for monitor_id in sorted(monitors):
         lock_records(connection, monitor_id)
     write_classifications(connection, [r for _, r in records if isinstance(r, Classifications)])
     write_documents(connection, [(j, r) for j, r in records if isinstance(r, AnalysedDocuments)])
-    for read_again in (r for _, r in records if isinstance(r, ReadAgain)):
-        write_read_again(connection, read_again)
+    for record_digests in (r for _, r in records if isinstance(r, RecordDigests)):
+        write_record_digests(connection, record_digests)
     write_histories(connection, [(j, r) for j, r in records if isinstance(r, EntityHistory)])

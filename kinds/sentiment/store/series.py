@@ -12,9 +12,8 @@ from sqlalchemy import Connection, Engine, TableValuedAlias, case, delete, func,
 from sqlalchemy.dialects import postgresql
 
 from db.bulk import fields_of, upsert_rows, values_table
-from kinds.sentiment.history import Unsettled
+from kinds.sentiment.history import EntityHistory, Unsettled
 from kinds.sentiment.monitor import AlertStatus
-from kinds.sentiment.records import EntityHistory
 from kinds.sentiment.series.policy import Alert, Policy
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize, WindowSums
 from kinds.sentiment.store.deliveries import notify_change

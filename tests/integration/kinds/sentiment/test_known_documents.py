@@ -21,12 +21,11 @@ from jobs.documents.maker import DocumentMaker
 from jobs.kind import Context
 from jobs.rejection import Rejected
 from jobs.sources import FileSource, PrefixSource, Sources
-from kinds.sentiment.history import History
+from kinds.sentiment.document_filter import DocumentFilter
+from kinds.sentiment.history import AnalysedDocuments, DocumentFacts, History, RecordDigests
 from kinds.sentiment.intake import DocumentsOrder, IntakeCounts, kind_settings, submit_documents
-from kinds.sentiment.known import KnownFilter
 from kinds.sentiment.monitor import Monitor
 from kinds.sentiment.payload import CollectPayload, DocumentsPayload, SentimentSettings
-from kinds.sentiment.records import AnalysedDocuments, DocumentFacts, ReadAgain
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.stages.collect import collect
 from kinds.sentiment.store.history import DatabaseHistory, write_records
@@ -115,11 +114,8 @@ class Desk:
             monitor_id=self.monitor.id, analysis=self.analysis, documents=facts, mentions=()
         )
 
-    def standing(self) -> dict[str, datetime]:
-        """Return the publication time of each document's current version."""
-
     def current(self) -> dict[str, datetime]:
-        """When the version of each document that stands was published."""
+        """Return the publication time of each document's current version."""
         columns = (DocumentRow.id, DocumentRow.published_at)
         with self.database.connect() as connection:
             rows = connection.execute(select(*columns).where(DocumentRow.monitor_id == self.monitor.id))
@@ -233,7 +229,7 @@ def test_what_is_known_by_its_content_alone_is_known_unread_the_next_time(desk: 
 def test_a_record_of_what_was_corrected_meanwhile_is_not_kept(desk: Desk) -> None:
     desk.run(version(1))
     desk.change(record=None)
-    late = ReadAgain(monitor_id=desk.monitor.id, records=[("x", "of another version", b"r" * 16)])
+    late = RecordDigests(monitor_id=desk.monitor.id, records=[("x", "of another version", b"r" * 16)])
     with desk.database.begin() as connection:
         write_records(connection, [(new_id(), late)])
     history = DatabaseHistory(desk.database)
@@ -293,7 +289,7 @@ def test_a_source_leaves_out_what_is_known_across_its_files(desk: Desk, tmp_path
         (folder / f"{name}.jsonl").write_bytes(body)
         store.put(f"in/{name}.jsonl", body, media_type="application/jsonl")
     for source in (FileSource(path=str(folder)), PrefixSource(prefix="in/")):
-        known = KnownFilter(
+        known = DocumentFilter(
             DatabaseHistory(desk.database), monitor_id=desk.monitor.id, analysis=desk.analysis
         )
         read = known.unknown(ConnectedSources(store).fetch(source, known.records))

@@ -19,11 +19,11 @@ from db.reports import batch_status
 from db.stages import NewJob
 from jobs.kind import Artifact
 from kinds.sentiment.documents.watchlist import Entity, EntityKind, Watchlist
-from kinds.sentiment.export import export_sentiment
+from kinds.sentiment.export import SentimentFigures, export_sentiment
 from kinds.sentiment.export_files import SentimentFigures
+from kinds.sentiment.history import AnalysedDocuments, DocumentFacts, EntityHistory, Record
 from kinds.sentiment.monitor import Monitor
-from kinds.sentiment.outputs import DocumentsOutput
-from kinds.sentiment.records import AnalysedDocuments, DocumentFacts, EntityHistory, Record
+from kinds.sentiment.payload import DocumentsOutput
 from kinds.sentiment.series.mention import Mention, Novelty
 from kinds.sentiment.series.policy import Alert, AlertRule, Policy
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize

@@ -21,9 +21,9 @@ from jobs.batch import BatchStatus
 from jobs.provenance import CodeFacts
 from jobs.rejection import Rejected
 from kinds.sentiment.documents.watchlist_file import read_watchlist
+from kinds.sentiment.history import EntityHistory
 from kinds.sentiment.intake import DocumentsOrder, IntakeCounts, put_watchlist, submit_documents
 from kinds.sentiment.monitor import AlertStatus, Monitor
-from kinds.sentiment.records import EntityHistory
 from kinds.sentiment.series.policy import Alert, AlertRule, Policy
 from kinds.sentiment.series.time_windows import WindowSize
 from kinds.sentiment.store.history import write_records

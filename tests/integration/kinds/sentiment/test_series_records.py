@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Engine
 
+from kinds.sentiment.history import EntityHistory
 from kinds.sentiment.monitor import Monitor
-from kinds.sentiment.records import EntityHistory
 from kinds.sentiment.series.policy import Alert, AlertRule, Policy
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize
 from kinds.sentiment.store.history import DatabaseHistory, write_records

@@ -22,7 +22,7 @@ from jobs.sources import FeedSource, FileSource
 from kinds.sentiment.export_files import write_failures
 from kinds.sentiment.monitor import AlertStatus
 from kinds.sentiment.monitor_runs import start_monitor
-from kinds.sentiment.outputs import WindowsOutput
+from kinds.sentiment.payload import WindowsOutput
 from kinds.sentiment.series.policy import AlertRule
 from kinds.sentiment.store.monitors import get_monitor, put_monitor, unobserved_since, unread_sources
 from kinds.sentiment.store.stage_jobs import stream_stage

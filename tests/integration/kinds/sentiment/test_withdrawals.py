@@ -11,8 +11,8 @@ from uuid import UUID, uuid4, uuid5
 import pytest
 from sqlalchemy import Engine
 
+from kinds.sentiment.history import EntityHistory
 from kinds.sentiment.monitor import AlertStatus, Notification
-from kinds.sentiment.records import EntityHistory
 from kinds.sentiment.series.policy import Alert, AlertRule, Policy
 from kinds.sentiment.series.time_windows import WindowSize
 from kinds.sentiment.store import alerts, deliveries

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-import kinds.sentiment.linked as linked_module
+import kinds.sentiment.entity_links as links_module
 from jobs.documents.document import Document
 from jobs.documents.reading import read_documents, read_feed
 from jobs.errors import TransientError
@@ -24,8 +24,7 @@ from jobs.text.plain import clean_text, normalise, unescape
 from kinds.sentiment.documents.prepare import Prepared, prepare
 from kinds.sentiment.documents.watchlist import Entity, EntityKind, Watchlist
 from kinds.sentiment.documents.watchlist_file import canonical_watchlist
-from kinds.sentiment.linked import link_documents
-from kinds.sentiment.watched import load_watched
+from kinds.sentiment.entity_links import link_documents, prepare_watchlist
 from tests.unit.jobs.documents.files import write
 
 pytestmark = pytest.mark.attack("poisonous document among good ones")
@@ -136,7 +135,7 @@ def analyse(model: Model) -> tuple[list[str], dict[str, Refusal]]:
     refused: dict[str, Refusal] = {}
     analyses = link_documents(
         documents,
-        load_watched(canonical_watchlist(Watchlist(name="steel", entities=ENTITIES))),
+        prepare_watchlist(canonical_watchlist(Watchlist(name="steel", entities=ENTITIES))),
         model,  # type: ignore[arg-type]  # it only embeds
         embedder="minilm",
         refuse=lambda document, refusal: refused.update({document.id: refusal}),
@@ -168,7 +167,7 @@ def test_document_that_cannot_be_prepared_fails_no_other_of_its_block(
             raise RecursionError("maximum recursion depth exceeded")
         return prepare(document)
 
-    monkeypatch.setattr(linked_module, "prepare", fragile)
+    monkeypatch.setattr(links_module, "prepare", fragile)
     analysed, refused = analyse(Model())
     assert len(analysed) == 300
     assert "RecursionError" in refused["d200"].reason

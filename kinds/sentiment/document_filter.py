@@ -9,17 +9,16 @@ from uuid import UUID
 from jobs.documents.document import Document, document_digest, order_of, version_number
 from jobs.documents.identity import is_link, with_own_id
 from jobs.rejection import Rejected
-from kinds.sentiment.history import DocumentVersion, History
-from kinds.sentiment.records import ReadAgain
+from kinds.sentiment.history import DocumentVersion, History, RecordDigests
 
 LOOKUP_DOCUMENTS = 2_000
 """Documents looked up in one statement."""
 
-MAX_READ_AGAIN = 20_000
+MAX_RECORD_DIGESTS = 20_000
 """Maximum documents of one stream that get a new record, to bound memory; the next run takes up the rest."""
 
 
-class KnownFilter:
+class DocumentFilter:
     """Removes known documents from a stream, and counts them."""
 
     def __init__(self, history: History, *, monitor_id: UUID, analysis: str) -> None:
@@ -37,7 +36,7 @@ class KnownFilter:
         self._shared: set[str] = set()
         """Ids that several documents share, as far as this stream and the history show."""
         self._corrected: set[str] = set()
-        self._read_again: list[tuple[str, str, bytes]] = []
+        self._new_digests: list[tuple[str, str, bytes]] = []
 
     def records(self, digests: Sequence[bytes]) -> frozenset[bytes]:
         """Return those whose document is known, to be left out unread: a
@@ -132,19 +131,19 @@ class KnownFilter:
         current |= self._versions([one for one in renamed if isinstance(one, Document) and one.shared_id])
         return renamed
 
-    def read_again(self) -> list[ReadAgain]:
+    def record_digests(self) -> list[RecordDigests]:
         """Return what to store once the stream has ended, so that the next run can skip these records."""
-        if not self._read_again:
+        if not self._new_digests:
             return []
-        return [ReadAgain(monitor_id=self._monitor_id, records=self._read_again)]
+        return [RecordDigests(monitor_id=self._monitor_id, records=self._new_digests)]
 
     def _note_record(self, document: Document, known: DocumentVersion) -> None:
         """Remember a new record of a known document: its file was rewritten, or the reader changed."""
         if document.record is None or known.record in self._unread:
             return
         record = bytes.fromhex(document.record)
-        if record != known.record and len(self._read_again) < MAX_READ_AGAIN:
-            self._read_again.append((document.id, known.sha256, record))
+        if record != known.record and len(self._new_digests) < MAX_RECORD_DIGESTS:
+            self._new_digests.append((document.id, known.sha256, record))
 
     def _versions(self, documents: Sequence[Document]) -> dict[str, DocumentVersion]:
         if not documents or not self._is_any_known():

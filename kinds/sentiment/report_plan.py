@@ -8,10 +8,8 @@ from zoneinfo import ZoneInfo
 
 from jobs.kind import Context
 from kinds.sentiment.documents.watchlist import Entity
-from kinds.sentiment.history import History
-from kinds.sentiment.outputs import WantedReport, WindowsOutput
-from kinds.sentiment.payload import SentimentSettings
-from kinds.sentiment.records import EntityHistory
+from kinds.sentiment.history import EntityHistory, History
+from kinds.sentiment.payload import ReportPlan, SentimentSettings, WindowsOutput
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize
 
@@ -19,14 +17,14 @@ FAR = timedelta(days=7)
 """Time after now within which all windows begin: documents more than a day ahead are refused."""
 
 
-def wanted_reports(
+def plan_reports(
     position: int,
     entity: Entity,
     history: EntityHistory,
     known_until: datetime | None,
     settings: SentimentSettings,
     context: Context,
-) -> list[WantedReport]:
+) -> list[ReportPlan]:
     """Return the reports to write about an entity by `settings.reports`.
 
     Windows with new alerts are included unless it is `none`.
@@ -46,7 +44,7 @@ def wanted_reports(
     for window in judged:
         starts.setdefault(window.starts_at, False)
     return [
-        WantedReport(
+        ReportPlan(
             entity=position,
             entity_id=entity.id,
             size=policy.alert_window,
@@ -59,12 +57,12 @@ def wanted_reports(
     ]
 
 
-def first(wanted: Iterable[WantedReport], max_reports: int) -> list[WantedReport]:
+def first_reports(reports: Iterable[ReportPlan], max_reports: int) -> list[ReportPlan]:
     """Return the reports to be written: those with new alerts first, then the newest windows.
 
     Reports of the same time are in the order of the watch list.
     """
-    in_order = sorted(wanted, key=lambda report: report.entity)
+    in_order = sorted(reports, key=lambda report: report.entity)
     in_order.sort(key=lambda report: (report.has_alert, report.starts_at), reverse=True)
     return in_order[:max_reports]
 

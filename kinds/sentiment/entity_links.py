@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from kinds.sentiment.documents.linking import (
     MIN_ENTITY_SIMILARITY,
     MIN_MARGIN,
     Link,
+    Linker,
     Passage,
     Vector,
     settle,
@@ -21,9 +23,33 @@ from kinds.sentiment.documents.linking import (
     topic_links,
 )
 from kinds.sentiment.documents.prepare import Prepared, prepare
-from kinds.sentiment.documents.watchlist import EntityKind
+from kinds.sentiment.documents.watchlist import Entity, EntityKind, Watchlist
 from kinds.sentiment.series.mention import Mention
-from kinds.sentiment.watched import Watched
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedWatchlist:
+    """A watch list with its linker, and its entities and their positions by id."""
+
+    watchlist: Watchlist
+    linker: Linker
+    entities: Mapping[str, Entity]
+    positions: Mapping[str, int]
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    """Held while a block is prepared or windows are computed. Several at once are no faster under one
+    interpreter lock, and slower where they release it often, as numpy does."""
+
+
+def prepare_watchlist(body: bytes) -> PreparedWatchlist:
+    """Load the watch list from the body of its resource."""
+    watchlist = Watchlist.model_validate_json(body)
+    return PreparedWatchlist(
+        watchlist,
+        Linker(watchlist),
+        {entity.id: entity for entity in watchlist.entities},
+        {entity.id: position for position, entity in enumerate(watchlist.entities)},
+    )
+
 
 AMBIGUOUS = "ambiguous_name"
 """Flag for a name left unlinked: it is shared by entities or a common word, and nothing decided."""
@@ -53,7 +79,7 @@ class Analysis:
 
 def link_documents(
     documents: Sequence[Document],
-    watched: Watched,
+    watched: PreparedWatchlist,
     inference: Inference,
     *,
     embedder: str | None,
@@ -112,7 +138,7 @@ class _Vectors:
 def _vectors(
     prepared: Sequence[Prepared],
     links: Sequence[Sequence[Link]],
-    watched: Watched,
+    watched: PreparedWatchlist,
     inference: Inference,
     embedder: str | None,
 ) -> _Vectors:
@@ -163,6 +189,6 @@ def _topic_link(prepared: Prepared, topic: str, cosine: float) -> Link:
     )
 
 
-def _named_topic(links: Sequence[Link], watched: Watched) -> str | None:
+def _named_topic(links: Sequence[Link], watched: PreparedWatchlist) -> str | None:
     named = [link for link in links if watched.entities[link.entity_id].kind is EntityKind.TOPIC]
     return max(named, key=lambda link: link.relevance).entity_id if named else None

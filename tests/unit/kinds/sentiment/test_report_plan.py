@@ -5,14 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import UUID
 
-from kinds.sentiment.outputs import WantedReport, WindowsOutput
-from kinds.sentiment.payload import SentimentSettings
+from kinds.sentiment.payload import ReportPlan, SentimentSettings, WindowsOutput
+from kinds.sentiment.report_plan import first_reports, num_left_out
 from kinds.sentiment.series.time_windows import WindowSize
-from kinds.sentiment.wanted import first, num_left_out
 
 
-def wanted(entity: int, day: int, *, has_alert: bool = False) -> WantedReport:
-    return WantedReport(
+def wanted(entity: int, day: int, *, has_alert: bool = False) -> ReportPlan:
+    return ReportPlan(
         entity=entity,
         entity_id=f"entity-{entity}",
         size=WindowSize.DAY,
@@ -33,16 +32,16 @@ def test_new_alerts_come_first_then_the_newest_windows_in_the_order_of_the_watch
     alert = wanted(2, 3, has_alert=True)
     given = [wanted(1, 4), alert, wanted(0, 4), wanted(0, 5), wanted(2, 1)]
 
-    assert first(given, 9) == [alert, wanted(0, 5), wanted(0, 4), wanted(1, 4), wanted(2, 1)]
-    assert first(given, 2) == [alert, wanted(0, 5)]
-    assert first(given, 0) == []
+    assert first_reports(given, 9) == [alert, wanted(0, 5), wanted(0, 4), wanted(1, 4), wanted(2, 1)]
+    assert first_reports(given, 2) == [alert, wanted(0, 5)]
+    assert first_reports(given, 0) == []
 
 
 def test_what_each_job_lists_at_most_is_enough_to_find_the_first_of_all() -> None:
     jobs = [[wanted(n, day, has_alert=(day + n) % 5 == 0) for day in range(1, 20)] for n in range(3)]
-    listed = [one for job in jobs for one in first(job, 7)]
+    listed = [one for job in jobs for one in first_reports(job, 7)]
 
-    assert first(listed, 7) == first([one for job in jobs for one in job], 7)
+    assert first_reports(listed, 7) == first_reports([one for job in jobs for one in job], 7)
 
 
 def test_reports_that_are_left_out_are_counted_over_all_jobs() -> None:
